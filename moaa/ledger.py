@@ -1,0 +1,62 @@
+"""What a stage counted: rows, calls, tokens, seconds, and everything that did not go as planned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class ModelUse:
+    """Calls and tokens of one model within a stage. `journal` calls were answered by the journal, not the engine."""
+
+    calls: int = 0
+    journal: int = 0
+    retries: int = 0
+    failed: int = 0
+    truncated: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    """Sum of the calls' latencies: with many in flight, more than the clock shows."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts of one stage. Nothing is dropped, retried, merged or cut without a line here (shown in the report)."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    """Rows by fate: `in`, `kept`, and what the stage itself names (`merged`, `duplicate`)."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Rejected rows by reason."""
+    events: Counter[str] = field(default_factory=Counter)
+    """Everything else worth counting: engine restarts, fallbacks, left-out proposers (`left_out:NAME:REASON`)."""
+    models: dict[str, ModelUse] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock seconds by step of the stage (`engines`, `asking`, `writing`)."""
+
+    def model(self, name: str) -> ModelUse:
+        return self.models.setdefault(name, ModelUse())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rows": dict(self.rows),
+            "rejected": dict(self.rejected),
+            "events": dict(self.events),
+            "models": {
+                name: {f: getattr(use, f) for f in ModelUse.__slots__}  # type: ignore[attr-defined]
+                for name, use in sorted(self.models.items())
+            },
+            "seconds": {step: round(value, 3) for step, value in self.seconds.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Ledger:
+        return cls(
+            rows=Counter(data.get("rows", {})),
+            rejected=Counter(data.get("rejected", {})),
+            events=Counter(data.get("events", {})),
+            models={name: ModelUse(**use) for name, use in data.get("models", {}).items()},
+            seconds=dict(data.get("seconds", {})),
+        )

@@ -1,0 +1,41 @@
+"""One YAML that says everything about a run: `load` reads and checks it, `Recipe` holds it."""
+
+from moaa.recipe.schema import (
+    Calls,
+    Dpo,
+    Endpoint,
+    Engines,
+    Judge,
+    JudgeMember,
+    Launcher,
+    Member,
+    Mixture,
+    Model,
+    Recipe,
+    Runtime,
+    Sampling,
+    Sft,
+    Source,
+    Store,
+    Training,
+)
+
+__all__ = [
+    "Calls",
+    "Dpo",
+    "Endpoint",
+    "Engines",
+    "Judge",
+    "JudgeMember",
+    "Launcher",
+    "Member",
+    "Mixture",
+    "Model",
+    "Recipe",
+    "Runtime",
+    "Sampling",
+    "Sft",
+    "Source",
+    "Store",
+    "Training",
+]
