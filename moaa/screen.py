@@ -1,0 +1,215 @@
+"""How a stage's progress looks: a live view on a terminal, plain lines elsewhere, and the pure functions that word them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_QUIET_S = 60.0
+"""A log gets a line at least this often, even if nothing moved: a stall must not look like a dead process."""
+
+
+@dataclass(frozen=True)
+class View:
+    """All that is shown at one moment. Rates are per second."""
+
+    stage: str
+    unit: str
+    done: int = 0
+    total: int | None = None
+    rejected: int = 0
+    rate: float | None = None
+    elapsed: float = 0.0
+    note: str = ""
+    flight: Mapping[str, int] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    token_rate: Mapping[str, float] = field(default_factory=dict)
+    gauges: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until done, where total and rate are known."""
+        if self.total is None or not self.rate or self.done >= self.total:
+            return None
+        return (self.total - self.done) / self.rate
+
+    @property
+    def count(self) -> str:
+        return f"{self.done:,}/{self.total:,} {self.unit}" if self.total is not None else f"{self.done:,} {self.unit}"
+
+
+# The two ways of showing.
+
+
+def screen() -> Log | Terminal:
+    """The terminal, where there is one: stderr, or the device named by MOAA_TTY (a runner in between pipes our output)."""
+    device = os.environ.get("MOAA_TTY")
+    stream: IO[str] | None = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
+    if stream is None and device:
+        try:
+            stream = open(device, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - closed by Terminal.end
+        except OSError:
+            stream = None
+        if stream is not None and not stream.isatty():
+            stream.close()
+            stream = None
+    if stream is None or os.environ.get("TERM") == "dumb":
+        return Log(sys.stderr, float(os.environ.get("MOAA_PROGRESS_S") or 5))
+    return Terminal(stream)
+
+
+class Log:
+    """Plain lines, at most one per `every_s` besides notes and the last."""
+
+    def __init__(self, stream: IO[str], every_s: float) -> None:
+        self.every_s = every_s
+        self._stream = stream
+        self._last, self._at = "", time.monotonic()
+        self._lock = threading.Lock()
+
+    def show(self, view: View) -> None:
+        text = line(view)
+        if text != self._last or time.monotonic() - self._at >= _QUIET_S:
+            self._write(text)
+
+    def note(self, view: View) -> None:
+        self._write(f"{view.stage}  {view.note}")
+
+    def end(self, view: View, *, failed: bool) -> None:
+        self._write(last_line(view, failed=failed))
+
+    def _write(self, text: str) -> None:
+        with self._lock:
+            print(text, file=self._stream, flush=True)
+            self._last, self._at = text, time.monotonic()
+
+
+class Terminal:
+    """A few lines that are drawn again four times a second, and one line that stays when the stage ends."""
+
+    every_s = 0.25
+
+    def __init__(self, stream: IO[str]) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._stream = stream
+        self._ours = stream is not sys.stderr
+        self._console: Console = Console(file=stream, force_terminal=True, highlight=False, markup=False)
+        redirect = not self._ours  # what others print goes above the view, where it goes to this terminal at all
+        self._live = Live(
+            console=self._console, auto_refresh=False, transient=True, redirect_stdout=redirect, redirect_stderr=redirect
+        )
+        self._live.start()
+        self._console.show_cursor(True)  # a stage that is killed must not leave a terminal without a cursor
+
+    def show(self, view: View) -> None:
+        self._live.update(panel(view), refresh=True)
+
+    def note(self, view: View) -> None:
+        """Part of the picture: the next one shows it."""
+
+    def end(self, view: View, *, failed: bool) -> None:
+        self._live.stop()
+        self._console.print(last_line(view, failed=failed), style="red" if failed else None, soft_wrap=True)
+        if self._ours:
+            self._stream.close()
+
+
+# Pure: a view as text.
+
+
+def line(view: View) -> str:
+    """One line of a log: `generate  12/24 conversations  1.4/s  ETA 9 s  in flight: smol 18  rejected 0`."""
+    parts = [view.stage]
+    if view.done or view.rate is not None or view.flight or not view.note:
+        parts.append(view.count)
+        if view.rate is not None:
+            parts.append(per_time(view.rate))
+        if view.eta is not None:
+            parts.append(f"ETA {duration(view.eta)}")
+        parts += [f"{name} {value:.4g}" for name, value in view.gauges.items()]
+        flights = [f"{m} {n}{_speed(view, m)}" for m, n in sorted(view.flight.items()) if n]
+        if flights:
+            parts.append("in flight: " + ", ".join(flights))
+        parts.append(f"rejected {view.rejected}")
+    if view.note:
+        parts.append(view.note)
+    return "  ".join(parts)
+
+
+def last_line(view: View, *, failed: bool) -> str:
+    """What stays when the stage ends: how much, in which time, how many tokens."""
+    parts = [view.stage, f"{'stopped at' if failed else 'done:'} {view.count} in {duration(view.elapsed)}"]
+    parts += [f"{model} {n:,} tokens" for model, n in sorted(view.tokens.items())]
+    parts += [f"{name} {value:.4g}" for name, value in view.gauges.items()]
+    if view.rejected:
+        parts.append(f"rejected {view.rejected}")
+    return "  ".join(parts)
+
+
+def panel(view: View) -> RenderableType:
+    """The live view: a bar with counts, rate and ETA, then a line a model, then the note."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Table.grid(padding=(0, 2))
+    bar = ProgressBar(total=view.total, completed=view.done, width=28, pulse=view.total is None, animation_time=view.elapsed)
+    cells: list[Any] = [Text(view.stage, style="bold"), bar, Text(view.count)]
+    if view.rate is not None:
+        cells.append(Text(per_time(view.rate), style="cyan"))
+    cells.append(Text(f"ETA {duration(view.eta)}" if view.eta is not None else duration(view.elapsed), style="cyan"))
+    if view.rejected:
+        cells.append(Text(f"rejected {view.rejected}", style="yellow"))
+    head.add_row(*cells)
+    rows: list[RenderableType] = [head]
+    models = Table.grid(padding=(0, 2))
+    for model in sorted({*view.flight, *view.tokens}):
+        models.add_row(
+            Text(model, style="dim"),
+            Text(f"{view.flight.get(model, 0)} in flight", justify="right"),
+            Text(f"{view.token_rate.get(model, 0):,.0f} tokens/s", justify="right"),
+            Text(f"{view.tokens.get(model, 0):,} tokens", style="dim", justify="right"),
+        )
+    if models.row_count:
+        rows.append(Padding(models, (0, 0, 0, 2)))
+    if view.gauges:
+        rows.append(Padding(Text("  ".join(f"{name} {value:.4g}" for name, value in view.gauges.items())), (0, 0, 0, 2)))
+    if view.note:
+        rows.append(Padding(Text(view.note, style="dim", overflow="ellipsis", no_wrap=True), (0, 0, 0, 2)))
+    return Group(*rows)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `9 s`, `2 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60:02d} s"
+    if s < 86_400:
+        return f"{s // 3600} h {s % 3600 // 60:02d} min"
+    return f"{s // 86_400} d {s % 86_400 // 3600} h"
+
+
+def per_time(rate: float) -> str:
+    """A rate in the unit that reads best: `1.4/s`, `12/min`, `3.0/h`."""
+    factor, unit = next(((f, u) for f, u in ((1, "s"), (60, "min")) if rate * f >= 0.95), (3600, "h"))
+    value = rate * factor
+    return f"{value:,.0f}/{unit}" if value >= 10 else f"{value:.1f}/{unit}"
+
+
+def _speed(view: View, model: str) -> str:
+    speed = view.token_rate.get(model)
+    return f" ({speed:,.0f} tokens/s)" if speed else ""
