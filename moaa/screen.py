@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -164,16 +164,17 @@ def panel(view: View) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    def indented(item: RenderableType) -> RenderableType:
+        return Padding(item, (0, 0, 0, 2))
+
     head = Table.grid(padding=(0, 2))
     bar = ProgressBar(total=view.total, completed=view.done, width=28, pulse=view.total is None, animation_time=view.elapsed)
-    cells: list[Any] = [Text(view.stage, style="bold"), bar, Text(view.count)]
-    if view.rate is not None:
-        cells.append(Text(per_time(view.rate), style="cyan"))
-    cells.append(Text(f"ETA {duration(view.eta)}" if view.eta is not None else duration(view.elapsed), style="cyan"))
+    head.add_row(Text(view.stage, style="bold"), bar, Text(view.count, no_wrap=True))
+    pace = [per_time(view.rate)] if view.rate is not None else []
+    pace += [f"ETA {duration(view.eta)}"] if view.eta is not None else []
+    rows: list[RenderableType] = [head, indented(Text("  ".join([*pace, f"elapsed {duration(view.elapsed)}"]), style="cyan"))]
     if view.rejected:
-        cells.append(Text(f"rejected {view.rejected}", style="yellow"))
-    head.add_row(*cells)
-    rows: list[RenderableType] = [head]
+        rows.append(indented(Text(f"rejected {view.rejected}", style="yellow")))
     models = Table.grid(padding=(0, 2))
     for model in sorted({*view.flight, *view.tokens}):
         models.add_row(
@@ -183,11 +184,11 @@ def panel(view: View) -> RenderableType:
             Text(f"{view.tokens.get(model, 0):,} tokens", style="dim", justify="right"),
         )
     if models.row_count:
-        rows.append(Padding(models, (0, 0, 0, 2)))
+        rows.append(indented(models))
     if view.gauges:
-        rows.append(Padding(Text("  ".join(f"{name} {value:.4g}" for name, value in view.gauges.items())), (0, 0, 0, 2)))
+        rows.append(indented(Text("  ".join(f"{name} {value:.4g}" for name, value in view.gauges.items()))))
     if view.note:
-        rows.append(Padding(Text(view.note, style="dim", overflow="ellipsis", no_wrap=True), (0, 0, 0, 2)))
+        rows.append(indented(Text(view.note, style="dim", overflow="ellipsis", no_wrap=True)))
     return Group(*rows)
 
 
