@@ -1,0 +1,29 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Model, Output
+
+from components import images
+
+
+@dsl.component(base_image=images.TRAIN, install_kfp_package=False)
+def dpo(
+    recipe: str,
+    run_id: str,
+    preferences: Input[Dataset],
+    sft: Input[Model],
+    model: Output[Model],
+    summary: Output[Markdown],
+):
+    """Train the SFT model on the preferences with DPO; the SFT model is the reference (TRL under DeepSpeed).
+
+    Args:
+        recipe: The recipe: YAML text, or its s3:// address.
+        run_id: Names the run's records on S3.
+        preferences: Manifest of the pairs.
+        sft: Manifest of the SFT model.
+        model: Manifest of the tuned model.
+        summary: Counts of the stage.
+    """
+    from moaa.stages import dpo
+
+    inputs = {"preferences": preferences.path, "sft": sft.path}
+    dpo.main(recipe, run_id, inputs=inputs, output=model.path, summary=summary.path)

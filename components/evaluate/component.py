@@ -1,0 +1,31 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Model, Output
+
+from components import images
+
+
+@dsl.component(base_image=images.SERVE, install_kfp_package=False)
+def evaluate(
+    recipe: str,
+    run_id: str,
+    prompts: Input[Dataset],
+    sft: Input[Model],
+    dpo: Input[Model],
+    scores: Output[Dataset],
+    summary: Output[Markdown],
+):
+    """Judge the tuned models against the base on held-out prompts: win rates with intervals, lengths.
+
+    Args:
+        recipe: The recipe: YAML text, or its s3:// address.
+        run_id: Names the run's records on S3.
+        prompts: Manifest of the prompts.
+        sft: Manifest of the SFT model.
+        dpo: Manifest of the DPO model.
+        scores: Manifest of the answers, judgements and win rates.
+        summary: Counts of the stage.
+    """
+    from moaa.stages import evaluate
+
+    inputs = {"prompts": prompts.path, "sft": sft.path, "dpo": dpo.path}
+    evaluate.main(recipe, run_id, inputs=inputs, output=scores.path, summary=summary.path)

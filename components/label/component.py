@@ -1,0 +1,20 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Output
+
+from components import images
+
+
+@dsl.component(base_image=images.CORE, install_kfp_package=False)
+def label(recipe: str, run_id: str, samples: Input[Dataset], preferences: Output[Dataset], summary: Output[Markdown]):
+    """Let a mixture of judges compare all pairs of answers in both orders; keep best against worst.
+
+    Args:
+        recipe: The recipe: YAML text, or its s3:// address.
+        run_id: Names the run's records on S3.
+        samples: Manifest of the answers.
+        preferences: Manifest of the pairs and of every judgement.
+        summary: Counts of the stage.
+    """
+    from moaa.stages import label
+
+    label.main(recipe, run_id, inputs={"samples": samples.path}, output=preferences.path, summary=summary.path)

@@ -1,0 +1,18 @@
+from kfp import dsl
+from kfp.dsl import HTML, Output
+
+from components import images
+
+
+@dsl.component(base_image=images.CORE, install_kfp_package=False)
+def report(recipe: str, run_id: str, page: Output[HTML]):
+    """Make one HTML file of the run, whole or broken, from its records on S3.
+
+    Args:
+        recipe: The recipe: YAML text, or its s3:// address.
+        run_id: Names the run's records on S3.
+        page: The report.
+    """
+    from moaa.stages import report
+
+    report.main(recipe, run_id, output=page.path)

@@ -1,0 +1,29 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Model, Output
+
+from components import images
+
+
+@dsl.component(base_image=images.SERVE, install_kfp_package=False)
+def sample(
+    recipe: str,
+    run_id: str,
+    prompts: Input[Dataset],
+    model: Input[Model],
+    samples: Output[Dataset],
+    summary: Output[Markdown],
+):
+    """Sample the tuned model several times a prompt; identical answers are merged.
+
+    Args:
+        recipe: The recipe: YAML text, or its s3:// address.
+        run_id: Names the run's records on S3.
+        prompts: Manifest of the prompts.
+        model: Manifest of the SFT model.
+        samples: Manifest of the distinct answers.
+        summary: Counts of the stage.
+    """
+    from moaa.stages import sample
+
+    inputs = {"prompts": prompts.path, "sft": model.path}
+    sample.main(recipe, run_id, inputs=inputs, output=samples.path, summary=summary.path)

@@ -1,0 +1,20 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Model, Output
+
+from components import images
+
+
+@dsl.component(base_image=images.TRAIN, install_kfp_package=False)
+def sft(recipe: str, run_id: str, data: Input[Dataset], model: Output[Model], summary: Output[Markdown]):
+    """Fine-tune the target on the mixture's answers (TRL under DeepSpeed).
+
+    Args:
+        recipe: The recipe: YAML text, or its s3:// address.
+        run_id: Names the run's records on S3.
+        data: Manifest of the SFT conversations.
+        model: Manifest of the tuned model.
+        summary: Counts of the stage.
+    """
+    from moaa.stages import sft
+
+    sft.main(recipe, run_id, inputs={"data": data.path}, output=model.path, summary=summary.path)

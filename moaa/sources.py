@@ -1,0 +1,118 @@
+"""Rows of a prompt source: a hub data set, S3, a local file, or a file that a Python package ships."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moaa.errors import RecipeError
+from moaa.recipe.schema import Source
+from moaa.store import Store
+
+READABLE = (".jsonl", ".json", ".parquet")
+
+
+def rows(source: Source, store: Store) -> Iterator[dict[str, Any]]:
+    """The raw rows of `source`, after shuffle, offset and limit.
+
+    Raises RecipeError when there is no such file, or it is of no readable kind.
+    """
+    if source.shuffle_seed is None:
+        found = _all(source, store)
+    else:
+        held = list(_all(source, store))
+        random.Random(source.shuffle_seed).shuffle(held)
+        found = iter(held)
+    for index, row in enumerate(found):
+        if index < source.offset:
+            continue
+        if source.limit is not None and index >= source.offset + source.limit:
+            return
+        yield row
+
+
+def digest(source: Source) -> str | None:
+    """sha256 of a local file's content, so that a changed file is another input; None for hub and S3 (taken as immutable)."""
+    path = local_path(source)
+    if path is None:
+        return None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def local_path(source: Source) -> Path | None:
+    """The file on this machine, or None for a hub or S3 source. Raises RecipeError when it is not there."""
+    if source.source.startswith(("hub:", "s3://")):
+        return None
+    if source.source.startswith("package:"):
+        from moaa.models import package_file
+
+        return package_file(source.source.removeprefix("package:"))
+    path = Path(source.source).expanduser()
+    if not path.is_file():
+        raise RecipeError(
+            f"prompt source '{source.source}': no such file (looked at {path.absolute()}). "
+            "Give a path that exists, hub:NAME for a data set of the Hugging Face hub, s3://… or package:PATH."
+        )
+    return path
+
+
+def _all(source: Source, store: Store) -> Iterator[dict[str, Any]]:
+    if source.source.startswith("hub:"):
+        yield from _hub(source)
+    elif source.source.startswith("s3://"):
+        with tempfile.TemporaryDirectory() as folder:
+            uris = [source.source] if source.source.endswith(READABLE) else [uri for uri, _ in store.list(source.source)]
+            for uri in sorted(uri for uri in uris if uri.endswith(READABLE)):
+                path = Path(folder) / uri.rsplit("/", 1)[1]
+                store.download(uri, path)
+                yield from _file(path)
+                path.unlink()
+    else:
+        path = local_path(source)
+        assert path is not None
+        yield from _file(path)
+
+
+def _file(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    elif path.suffix == ".json":
+        yield from json.loads(path.read_text())
+    elif path.suffix == ".jsonl":
+        with path.open() as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    try:
+                        yield json.loads(line)
+                    except ValueError as error:
+                        raise RecipeError(
+                            f"{path.name}:{number}: not JSON ({error}). One JSON object a line is expected."
+                        ) from None
+    else:
+        raise RecipeError(
+            f"prompt source '{path}': {path.suffix or 'no suffix'} is not readable; use one of {', '.join(READABLE)}"
+        )
+
+
+def _hub(source: Source) -> Iterator[dict[str, Any]]:
+    name = source.source.removeprefix("hub:")
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise RecipeError(f"prompt source '{source.source}' needs the package `datasets`: pip install 'moaa[hub]'") from None
+    try:
+        yield from load_dataset(name, split=source.split, streaming=True)
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"prompt source '{source.source}' (split '{source.split}') cannot be read from the hub: {error}. "
+            "Check name, split and HF_TOKEN, or give an s3:// copy."
+        ) from None

@@ -1,0 +1,52 @@
+"""Preference pairs by the mixture of judges (paper, stage 2): all pairs, both orders, best against worst."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moaa import judge, preference
+from moaa.chat.message import Ask
+from moaa.recipe.schema import Judge, Part, Recipe
+from moaa.stage import Row, Work, stage
+from moaa.stages.judging import with_instructions
+
+
+class LabelPart(Part):
+    judge: Judge
+    min_margin: float
+    models: dict[str, Any]
+
+
+def part_of(recipe: Recipe) -> LabelPart:
+    chosen = recipe.label.judge
+    return LabelPart(judge=with_instructions(chosen), min_margin=recipe.label.min_margin, models=recipe.identities(chosen.models))
+
+
+@stage("label", kind="preferences", part=part_of, unit="prompts")
+def label(part: LabelPart, work: Work) -> None:
+    async def compare_all(row: Row, ask: Ask) -> Row:
+        answers = [sample["text"] for sample in row["samples"]]
+        judgements = await judge.tournament(part.judge, row["messages"], answers, ask)
+        return {"judgements": [judgement.to_json() for judgement in judgements]}
+
+    judged: list[judge.Judgement] = []
+    for row, result in work.ask_each(work.inputs["samples"].rows(), compare_all, models=part.models.keys()):
+        judgements = [judge.Judgement.from_json(each) for each in result["judgements"]]
+        judged += judgements
+        ranking = preference.rank(len(row["samples"]), judgements)
+        for each in result["judgements"]:
+            work.out.write({"id": row["id"], **each}, table="judgements")
+        pair = preference.pair(ranking, min_margin=part.min_margin)
+        if pair is None:
+            work.ledger.rows["unclear"] += 1
+            continue
+        work.ledger.rows["pairs"] += 1
+        work.out.write({
+            "id": row["id"], "source": row["source"], "messages": row["messages"],
+            "chosen": row["samples"][pair.chosen]["text"], "rejected": row["samples"][pair.rejected]["text"],
+            "chosen_index": pair.chosen, "rejected_index": pair.rejected, "margin": pair.margin, "wins": ranking.wins,
+        })  # fmt: skip
+    work.facts.update(judge.summary(judged))
+
+
+main = label.main

@@ -1,0 +1,150 @@
+"""Everything that would make a run fail later, looked at now: each finding says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from moaa import plan, sources
+from moaa.errors import MoaaError
+from moaa.recipe.schema import Recipe
+from moaa.stage import recorded, say
+from moaa.stages.prompts import every_source
+from moaa.store import Store
+
+MIN_FREE_GIB = 5
+
+
+class PreflightFailed(MoaaError):
+    """Something that the run needs is missing; the message lists each finding with its fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `fix` says what to do where it is not ok."""
+
+    check: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+def findings(recipe: Recipe, store: Store) -> list[Finding]:
+    """All findings for this recipe on this machine; the checks go on after a failure, so that all is seen at once."""
+    return [
+        finding for check in (_store, _secrets, _prompts, _models, _engines, _training, _disk) for finding in check(recipe, store)
+    ]
+
+
+def main(recipe: str, run_id: str, summary: str = "") -> None:
+    """Look, and fail with the table of what is not ok. The plan of calls and tokens goes into the record."""
+    with recorded("preflight", recipe, run_id, summary) as (loaded, store, record):
+        found = findings(loaded, store)
+        record["facts"] = {"findings": [asdict(f) for f in found], "plan": plan.as_rows(loaded)}
+        refuse(found)
+        record["status"] = "done"
+        say(f"preflight: {len(found)} checks passed")
+
+
+def refuse(found: list[Finding]) -> None:
+    bad = [finding for finding in found if not finding.ok]
+    if bad:
+        lines = "\n".join(f"  {f.check}: {f.detail}\n    fix: {f.fix}" for f in bad)
+        raise PreflightFailed(f"{len(bad)} of {len(found)} checks failed\n{lines}")
+
+
+def _attempt(check: str, look: Callable[[], Any], detail: str, fix: str) -> Finding:
+    try:
+        look()
+    except MoaaError as error:
+        return Finding(check, False, str(error), fix)
+    return Finding(check, True, detail)
+
+
+def _store(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    yield _attempt(
+        "store", store.check, f"{store.root}: write, conditional write, read and delete work",
+        "check store.root, store.endpoint_url (or AWS_ENDPOINT_URL_S3) and the two keys' environment variables",
+    )  # fmt: skip
+
+
+def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    needed = {model.endpoint.key_env: f"models.{name}.endpoint.key_env" for name, model in recipe.models.items()
+              if model.endpoint and model.endpoint.key_env}  # fmt: skip
+    needed |= {name: "runtime.secret_envs" for name in recipe.runtime.secret_envs}
+    for variable, where in sorted(needed.items()):
+        present = bool(os.environ.get(variable))
+        yield Finding("secret", present, f"{variable} ({where}) is {'set' if present else 'not set'}", f"export {variable}=…")
+
+
+def _prompts(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    for source in every_source(recipe.prompts):
+        yield _attempt(
+            "prompts", lambda source=source: next(sources.rows(source, store)), f"{source.source} can be read",
+            "give a source that this machine can read (a path, s3://…, hub:NAME, package:PATH)",
+        )  # fmt: skip
+
+
+def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    from moaa import models
+
+    for name, model in recipe.models.items():
+        if model.source.startswith("package:"):
+            yield _attempt(
+                "model", lambda model=model: models.package_file(model.source.removeprefix("package:")),
+                f"{name}: {model.source} is installed", "make setup installs the demo's packages into .cache/pkgs",
+            )  # fmt: skip
+        elif model.source.startswith("s3://"):
+            found = any(True for _ in store.list(model.source))
+            yield Finding("model", found, f"{name}: {model.source} {'is there' if found else 'holds nothing'}",
+                          "upload the model below this address, or correct models.*.source")  # fmt: skip
+
+
+def _engines(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    remote = {name: model for name, model in recipe.models.items() if model.endpoint}
+    if remote:
+        yield from _endpoints(recipe, remote)
+    if len(remote) < len(recipe.models) and recipe.runtime.engines.kind == "process":
+        present = importlib.util.find_spec("vllm") is not None
+        yield Finding("engine", present, f"vllm is {'installed' if present else 'not installed'}",
+                      "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]', or give the models an endpoint")  # fmt: skip
+
+
+def _endpoints(recipe: Recipe, remote: dict[str, Any]) -> Iterator[Finding]:
+    import asyncio
+
+    from moaa.chat.client import Client
+    from moaa.engines import endpoint
+    from moaa.ledger import Ledger
+
+    async def answers(name: str) -> None:
+        async with Client(recipe.runtime.calls, Ledger()) as client:
+            await endpoint.add(name, remote[name], client, timeout_s=60)
+
+    for name, model in remote.items():
+        yield _attempt(
+            "endpoint", lambda name=name: asyncio.run(answers(name)), f"{name}: {model.endpoint.url} answers",
+            "start the server, or correct models.*.endpoint",
+        )  # fmt: skip
+
+
+def _training(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    if recipe.runtime.launcher.kind != "process":
+        return
+    for package in ("torch", "trl", "deepspeed"):
+        present = importlib.util.find_spec(package) is not None
+        yield Finding(
+            "training", present, f"{package} is {'installed' if present else 'not installed'}", "pip install 'moaa[train]'"
+        )
+    compiler = shutil.which("g++")
+    yield Finding("training", bool(compiler), f"g++ is {'there' if compiler else 'missing'} (DeepSpeed builds its operators on the first run)",
+                  "apt-get install g++ python3-dev")  # fmt: skip
+
+
+def _disk(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    free = shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / 2**30
+    yield Finding("disk", free >= MIN_FREE_GIB, f"{free:.0f} GiB free for models and logs", f"free at least {MIN_FREE_GIB} GiB")

@@ -1,0 +1,1 @@
+"""The pipelines: how the components hang together, compiled for Kubeflow or run on one machine."""

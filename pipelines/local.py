@@ -1,0 +1,141 @@
+"""A pipeline run on this machine: Kubeflow's own local runner executes the same DAG, each task a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import secrets
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moaa import report
+from moaa.errors import MoaaError
+from moaa.recipe.load import Loaded
+from moaa.stage import records
+from moaa.store import Store
+from pipelines.align import build
+
+HOME = Path(".moaa")
+"""Logs, reports and the local store, below the working directory."""
+
+
+class RunFailed(MoaaError):
+    """A stage failed; the message is its own."""
+
+
+def run(loaded: Loaded, until: str) -> Path:
+    """Run the pipeline up to `until`; gives the report's path. Raises RunFailed with the failed stage's own error."""
+    run_id = f"{loaded.recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = HOME / "runs" / run_id
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(loaded.text)
+    with store_environment() as where, _environment():
+        print(f"run {run_id}   store {loaded.recipe.store.root} at {where}   log {folder / 'log.txt'}", flush=True)
+        failure = _execute(loaded.text, until, run_id, folder)
+        store = Store.of(loaded.recipe.store)
+        found = records(store, run_id)
+        page = folder / "report.html"
+        page.write_text(report.build(found, store))
+    print(f"\n{report.summary(found)}\n\nreport: {page}", flush=True)
+    broken = [record for record in found if record["status"] not in ("done", "reused")]
+    if broken:
+        error = broken[-1]["error"] or {"message": "it ended without a word (killed?)"}
+        if "traceback" in error:
+            print(f"\n{error['traceback']}", file=sys.stderr)
+        raise RunFailed(f"{broken[-1]['stage']} failed: {error['message']}")
+    if failure:
+        raise RunFailed(f"{failure}\nLast lines of {folder / 'log.txt'}:\n{_tail(folder / 'log.txt')}")
+    return page
+
+
+@contextlib.contextmanager
+def store_environment() -> Iterator[str]:
+    """The S3 that the environment names; a SeaweedFS below `.moaa/s3`, started for this run, where it names none."""
+    if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ACCESS_KEY_ID"):
+        yield os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        return
+    from moaa import local_s3
+
+    with local_s3.serve(HOME / "s3") as environment, _set(environment):
+        yield f"{environment['AWS_ENDPOINT_URL_S3']} (local SeaweedFS, {HOME / 's3'}; no S3 is named in the environment)"
+
+
+def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
+    """Let Kubeflow run the DAG; its message where a task failed, else nothing. All output goes to the log."""
+    from kfp import local
+
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="kfp")
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "outputs"), raise_on_error=True)
+    with (folder / "log.txt").open("w") as log, contextlib.redirect_stdout(_Log(log, sys.stdout)):
+        try:
+            build(until, run_id)(recipe=recipe)
+        except RuntimeError as error:
+            return re.sub(r"\x1b\[\d+m", "", str(error))
+    return ""
+
+
+class _Log(io.TextIOBase):
+    """Writes all to the log, and what the stages themselves say to the terminal: Kubeflow's own lines stay in the log.
+
+    Where the terminal is one (MOAA_TTY), the stages draw on it themselves, so nothing is echoed.
+    """
+
+    KUBEFLOW = re.compile(r"\s*(\x1b\[\d+m)?(\d\d:\d\d:\d\d\.\d{3} - |-{20,}|\[KFP Executor|.*Looking for component|.*Loading KFP component)")
+
+    def __init__(self, log: Any, terminal: Any) -> None:
+        self._log, self._terminal, self._line = log, terminal, ""
+        self._echo = "MOAA_TTY" not in os.environ
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        self._log.flush()
+        if self._echo:
+            *lines, self._line = (self._line + text).split("\n")
+            for line in lines:
+                if line.strip() and not self.KUBEFLOW.match(line):
+                    print(line.removeprefix("    "), file=self._terminal, flush=True)
+        return len(text)
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """What the tasks inherit: whom to outlive not, which terminal to draw on, offline unless a hub is reachable by choice."""
+    environment = {"MOAA_RUNNER": str(os.getpid()), "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))}
+    if sys.stderr.isatty() and sys.stdout.isatty():
+        environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with _set(environment):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """SIGTERM ends the run as Ctrl-C does; the tasks notice that their runner is gone, and end too."""
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _set(environment: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
