@@ -7,15 +7,24 @@ laptop to a cluster, and its finished stages are found again).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class Problems(ValueError):
+    """What is wrong between fields: (address below the part, sentence) for each, so that all are shown, each at its line."""
+
+    def __init__(self, found: list[tuple[tuple[str | int, ...], str]]) -> None:
+        super().__init__("; ".join(text for _, text in found))
+        self.found = found
+
+
 class Part(BaseModel):
     """Base of all recipe fields: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Sampling(Part):
@@ -344,25 +353,45 @@ class Recipe(Part):
     plan: Plan = Plan()
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
-        used = {
-            "target": {self.target},
-            "generate.mixture": self.generate.mixture.models,
-            "label.judge": self.label.judge.models,
-        }
-        if self.evaluate.judge:
-            used["evaluate.judge"] = self.evaluate.judge.models
-        for where, names in used.items():
-            for name in sorted(set(names) - set(self.models)):
-                raise ValueError(f"{where} names the model '{name}', which is not in `models` ({', '.join(self.models)})")
-        for name, model in self.models.items():
-            if model.pool and model.pool not in self.pools:
-                raise ValueError(
-                    f"models.{name}.pool is '{model.pool}', which is not in `pools` ({', '.join(self.pools) or 'none'})"
-                )
+    def _parts_fit(self) -> Self:
+        found = [*self._unknown_models(), *self._unknown_pools(), *self._uneven_batches()]
         if self.sample.sampling.n < 2:
-            raise ValueError("sample.sampling.n must be at least 2: a preference needs two answers")
+            found.append((("sample", "sampling", "n"), "sample.sampling.n must be at least 2: a preference needs two answers."))
+        if found:
+            raise Problems(found)
         return self
+
+    def _unknown_models(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        named: list[tuple[tuple[str | int, ...], str]] = [(("target",), self.target)]
+        mixtures: list[tuple[tuple[str, ...], Mixture | Judge]] = [
+            (("generate", "mixture"), self.generate.mixture),
+            (("label", "judge"), self.label.judge),
+        ]
+        if self.evaluate.judge:
+            mixtures.append((("evaluate", "judge"), self.evaluate.judge))
+        for where, mixture in mixtures:
+            named += [((*where, "proposers", i, "model"), member.model) for i, member in enumerate(mixture.proposers)]
+            named.append(((*where, "aggregator", "model"), mixture.aggregator.model))
+        for path, name in named:
+            if name not in self.models:
+                yield path, f"'{name}' is not one of `models` ({', '.join(self.models)})."
+
+    def _unknown_pools(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        named: list[tuple[tuple[str, ...], str | None]] = [(("models", name, "pool"), m.pool) for name, m in self.models.items()]
+        named.append((("runtime", "launcher", "pool"), self.runtime.launcher.pool))
+        for path, name in named:
+            if name and name not in self.pools:
+                yield path, f"the pool '{name}' is not one of `pools` ({', '.join(self.pools) or 'there are none'})."
+
+    def _uneven_batches(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        world = self.runtime.launcher.ranks * self.runtime.launcher.nodes
+        for stage, training in (("sft", self.sft), ("dpo", self.dpo)):
+            at_once = training.micro_batch * world
+            if training.global_batch % at_once:
+                yield (
+                    (stage, "global_batch"),
+                    f"{stage}.global_batch is {training.global_batch}; it must be a multiple of micro_batch x ranks x nodes = {at_once}.",
+                )
 
     @property
     def evaluation_judge(self) -> Judge:

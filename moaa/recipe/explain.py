@@ -1,0 +1,61 @@
+"""What pydantic found, in a user's words: file:line, the field, what was given, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from moaa.recipe.fields import advice, called, owner_of
+from moaa.recipe.read import Path, dotted
+from moaa.recipe.schema import Problems, Recipe
+
+
+def explain(error: ValidationError, where: dict[Path, str]) -> list[str]:
+    """One line for each thing that is wrong, in the order of the schema."""
+    lines: list[str] = []
+    for item in error.errors(include_url=False):
+        path: Path = item["loc"]
+        problem = item.get("ctx", {}).get("error")
+        if isinstance(problem, Problems):
+            lines += [f"{_place(path + inner, where)}: {text}" for inner, text in problem.found]
+        else:
+            lines.append(f"{_place(path, where)}: {_sentence(item['type'], path, item['msg'], item['input'])}")
+    return lines
+
+
+def _place(path: Path, where: dict[Path, str]) -> str:
+    """Where the value was given; of a missing one, where the part that lacks it was."""
+    while path and path not in where:
+        path = path[:-1]
+    return where[path]
+
+
+def _sentence(kind: str, path: Path, message: str, given: Any) -> str:
+    name = dotted(path) or "the recipe"
+    if kind == "extra_forbidden":
+        owner = owner_of(path[:-1]) or Recipe
+        return f"{name} is not a field of {called(owner)}. {advice(str(path[-1]), owner)}"
+    if kind == "missing":
+        return f"{name} is missing."
+    if kind == "value_error":
+        return f"{name}: {message.removeprefix('Value error, ')}."
+    allowed = message.replace("Input should be", "It must be", 1).replace("an object", "a mapping of fields")
+    allowed = allowed.replace("a valid dictionary or instance of", "a mapping of fields:")
+    allowed = re.sub(r"String should match pattern '(.*)'", r"It must match \1", allowed)
+    allowed = re.sub(r"Tuple should have at least (\d+) item.*", r"It must have at least \1", allowed)
+    near = (
+        difflib.get_close_matches(given, re.findall(r"'([^']+)'", message), 1)
+        if kind == "literal_error" and isinstance(given, str)
+        else []
+    )
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"{name} is {_short(given)}. {allowed}.{hint}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"

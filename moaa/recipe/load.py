@@ -1,0 +1,200 @@
+"""A recipe from its file: read, extended, overridden, inlined, checked; every error at once, each with its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from moaa.errors import RecipeError
+from moaa.recipe.explain import explain
+from moaa.recipe.read import Given, Path, dotted, dump, merge, parse_path, places, plain, read, value_of
+from moaa.recipe.schema import Recipe
+
+MAX_BYTES = 64 * 1024
+"""A Kubeflow parameter of 140 KB fails with a misleading error; a task that takes it holds about seven copies."""
+
+_TEXT_FIELDS = {"instruction", "criteria_instruction", "assess_instruction", "verdict_instruction", "system"}
+_ENV_FIELDS = {"key_env", "access_key_env", "secret_key_env", "secret_envs"}
+_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
+_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(sk-|hf_|ghp_|gho_|github_pat_|glpat-|xox[abp]-|AKIA|ASIA|nvapi-|AIza)[A-Za-z0-9_\-]{12,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checked recipe, its resolved text, and where each given value comes from."""
+
+    recipe: Recipe
+    text: str
+    """YAML of all that was given: `extends` merged, `--set` applied, files inlined. `load(text).recipe == recipe`."""
+    origins: dict[str, str]
+    """`dpo.beta` -> `demo.yaml:40` or `--set dpo.beta`. A field that is not in it has its default."""
+
+    def rows(self) -> list[tuple[str, Any, str]]:
+        """Every value of the recipe: its path, the value, where it comes from (`default` if it was not given)."""
+        tree = _wrap(self.recipe.model_dump(mode="json"))
+        leaves = [(dotted(path), given.value) for path, given in places(tree) if not given.value or not _is_container(given)]
+        return [
+            (path, {} if value == {} else [] if value == [] else value, self.origins.get(path, "default"))
+            for path, value in leaves
+        ]
+
+
+def load(path_or_text: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
+    """The recipe of a file, or of a text (anything with a line break in it), with `sets` (`path=value`) applied.
+
+    Raises `RecipeError` with all that is wrong, one line each: file:line, the field, what was given, what is allowed.
+    """
+    errors: list[str] = []
+    if isinstance(path_or_text, str) and "\n" in path_or_text:
+        given = _text(path_or_text, "recipe", errors)
+        base = None
+        if "extends" in given.value:
+            errors.append(f"{given.value['extends'].where}: `extends` needs a file to be relative to; give the recipe as a file.")
+    else:
+        given = _file(FilePath(path_or_text), (), errors)
+        base = FilePath(path_or_text).parent
+    for setting in sets:
+        _set(given, setting, errors)
+    _inline(given, base, errors)
+    where = {path: item.where for path, item in places(given)}
+    _refuse_secrets(given, errors)
+    try:
+        # JSON and strict: "5" is no number, true is not 1, yet a list is a tuple.
+        recipe = Recipe.model_validate_json(json.dumps(plain(given)), strict=True)
+    except ValidationError as e:
+        errors += explain(e, where)
+    text = dump(plain(given))
+    if len(text.encode()) > MAX_BYTES:
+        errors.append(
+            f"{given.where.rsplit(':', 1)[0]}: the resolved recipe is {len(text.encode()):,} bytes; {MAX_BYTES:,} is the most that "
+            f"a pipeline parameter may hold safely. Shorten its instruction texts."
+        )
+    if errors:
+        raise RecipeError("\n".join(dict.fromkeys(errors)))
+    return Loaded(recipe, text, {dotted(path): place for path, place in where.items() if path})
+
+
+def _text(text: str, name: str, errors: list[str]) -> Given:
+    if len(text.encode()) > MAX_BYTES:
+        raise RecipeError(f"{name}: {len(text.encode()):,} bytes are too many for a recipe; {MAX_BYTES:,} is the most.")
+    return read(text, name, errors)
+
+
+def _file(path: FilePath, above: tuple[FilePath, ...], errors: list[str]) -> Given:
+    """The tree of a file, laid on the trees of the files it extends."""
+    if path.resolve() in above:
+        raise RecipeError(f"{path}: the recipes extend each other in a circle: {' -> '.join(p.name for p in (*above, path))}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise RecipeError(f"{path}: the recipe cannot be read: {getattr(e, 'strerror', None) or e}. Check the path.") from e
+    given = _text(text, str(path), errors)
+    parent = given.value.pop("extends", None)
+    if parent is None:
+        return given
+    if not isinstance(parent.value, str):
+        errors.append(f"{parent.where}: extends must be the path of one recipe, relative to this one.")
+        return given
+    try:
+        return merge(_file(path.parent / parent.value, (*above, path.resolve()), errors), given)
+    except RecipeError as e:
+        raise RecipeError(f"{parent.where}: extends {parent.value}: {e}") from e
+
+
+def _set(given: Given, setting: str, errors: list[str]) -> None:
+    """Apply one `path=value`; missing parts on the way are made, so that the schema can say what is wrong with them."""
+    name, equals, text = setting.partition("=")
+    path = parse_path(name.strip())
+    if not equals or path is None:
+        errors.append(f"--set {name}: give it as path=value, like dpo.beta=0.1 or generate.mixture.proposers[0].system=….")
+        return
+    where = f"--set {name.strip()}"
+    value = value_of(text, where, errors)
+    node = given
+    for depth, step in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(node.value, list):
+            index = step if isinstance(step, int) else int(step) if step.isdecimal() else -1
+            if not 0 <= index < len(node.value):
+                errors.append(
+                    f"{where}: {dotted(path[:depth])} is a list of {len(node.value)}; name one of them by its index, "
+                    f"{dotted(path[:depth])}[0] to [{len(node.value) - 1}]. '{step}' is none."
+                )
+                return
+            if last:
+                node.value[index] = value
+            else:
+                node = node.value[index]
+            continue
+        if isinstance(step, int) or not (isinstance(node.value, dict) or node.value is None):
+            errors.append(f"{where}: {dotted(path[:depth]) or 'the recipe'} has no '{dotted((step,))}' in it.")
+            return
+        if node.value is None:
+            node.value = {}
+        if last:
+            node.value[step] = value
+        else:
+            node = node.value.setdefault(step, Given({}, where))
+
+
+def _inline(given: Given, base: FilePath | None, errors: list[str]) -> None:
+    """Replace `file:PATH` in instruction texts by the file's text, relative to the recipe that names it."""
+    for path, item in places(given):
+        if not (path and path[-1] in _TEXT_FIELDS and isinstance(item.value, str) and item.value.startswith("file:")):
+            continue
+        name = item.value.removeprefix("file:").strip()
+        if base is None:
+            errors.append(
+                f"{item.where}: {dotted(path)} is 'file:{name}', but a recipe given as text has no folder. Write the text itself."
+            )
+            continue
+        named_in = item.where.rsplit(":", 1)[0]
+        folder = base if item.where.startswith("--set ") else FilePath(named_in).parent
+        try:
+            text = (folder / name).read_text(encoding="utf-8").strip("\n")
+        except (OSError, UnicodeDecodeError) as e:
+            errors.append(f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {getattr(e, 'strerror', None) or e}.")
+            continue
+        if text.startswith("file:"):
+            errors.append(f"{item.where}: {dotted(path)}: {folder / name} begins with 'file:' itself; it must hold the text.")
+        item.value = text
+
+
+def _refuse_secrets(given: Given, errors: list[str]) -> None:
+    """Keys stand in environment variables; what looks like one is refused, and never repeated in the message."""
+    for path, item in places(given):
+        if isinstance(item.value, str) and (found := _SECRET.search(item.value)):
+            kind = f"begins like a secret ('{found[1]}…')" if found[1] else "holds a password or a private key"
+            errors.append(
+                f"{item.where}: {dotted(path)} {kind}. A recipe holds none: put it into an environment variable and give "
+                f"that variable's name (key_env)."
+            )
+            item.value = "REDACTED"
+        names = [step for step in path if step in _ENV_FIELDS]
+        if names and isinstance(item.value, str) and not _ENV_NAME.fullmatch(item.value):
+            errors.append(
+                f"{item.where}: {dotted(path)} must be the name of an environment variable, like OPENAI_API_KEY; what is given is "
+                f"not one (not shown here: it may be the secret itself). Capitals, digits and _ only."
+            )
+            item.value = "REDACTED"
+
+
+def _is_container(given: Given) -> bool:
+    return isinstance(given.value, dict | list)
+
+
+def _wrap(data: Any) -> Given:
+    if isinstance(data, dict):
+        return Given({key: _wrap(value) for key, value in data.items()}, "")
+    if isinstance(data, list):
+        return Given([_wrap(value) for value in data], "")
+    return Given(data, "")

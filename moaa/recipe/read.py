@@ -1,0 +1,213 @@
+"""YAML in and out: text becomes a tree of `Given`, each value with the place where it was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+"""Address of a value: ("label", "judge", "proposers", 0, "model")."""
+
+MAX_VALUES = 20_000
+"""More values than this in 64 KB of text can only come from aliases of aliases."""
+
+_SCALARS: dict[str, tuple[str, str]] = {
+    "tag:yaml.org,2002:null": (r"^(?:~|null|Null|NULL|)$", "~nN\0"),
+    "tag:yaml.org,2002:bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    "tag:yaml.org,2002:int": (r"^[-+]?[0-9]+$", "-+0123456789"),
+    "tag:yaml.org,2002:float": (
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+.0123456789",
+    ),
+}
+"""YAML 1.2's scalars. PyYAML's own (1.1) read `8e-7` as text, `no` as false and `12:30` as 750."""
+
+
+@dataclass(slots=True)
+class Given:
+    """A value and where it was given (`demo.yaml:14`, `--set dpo.beta`). Containers hold `Given` in turn."""
+
+    value: Any
+    where: str
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _tag, (_pattern, _first) in _SCALARS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_tag, re.compile(_pattern), [c.replace("\0", "") for c in _first])
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def read(text: str, name: str, errors: list[str]) -> Given:
+    """The tree of a YAML text. `name` is the file's name in places and errors; what is wrong is added to `errors`."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        errors.append(f"{name}{line}: this is not YAML: {getattr(e, 'problem', None) or e}.")
+        return Given({}, name)
+    if not isinstance(node, yaml.MappingNode):
+        errors.append(f"{name}: a recipe is a mapping of fields (`name: …`, `models: …`), but this is not one.")
+        return Given({}, name)
+    return _Reader(name, errors).given(node, node.start_mark.line)
+
+
+class _Reader:
+    def __init__(self, name: str, errors: list[str]) -> None:
+        self.name = name
+        self.errors = errors
+        self.values = 0
+
+    def given(self, node: yaml.Node, line: int) -> Given:
+        where = f"{self.name}:{line + 1}"
+        self.values += 1
+        if self.values > MAX_VALUES:
+            if self.values == MAX_VALUES + 1:
+                self.errors.append(f"{where}: more than {MAX_VALUES} values; aliases (*name) multiply. Write fewer of them.")
+            return Given(None, where)
+        if isinstance(node, yaml.MappingNode):
+            return Given(self._mapping(node), where)
+        if isinstance(node, yaml.SequenceNode):
+            return Given([self.given(child, child.start_mark.line) for child in node.value], where)
+        return Given(self._scalar(node, where), where)
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Given]:
+        lines: dict[str, int] = {}
+        result: dict[str, Given] = {}
+        for key, child in node.value:
+            line = key.start_mark.line
+            if not isinstance(key, yaml.ScalarNode):
+                self.errors.append(f"{self.name}:{line + 1}: a key must be plain text, not a list or a mapping.")
+            elif key.value in lines:
+                self.errors.append(
+                    f"{self.name}:{line + 1}: '{key.value}' stands here a second time (first in line {lines[key.value] + 1}). Remove one."
+                )
+            else:
+                lines[key.value] = line
+                result[key.value] = self.given(child, line)
+        return result
+
+    def _scalar(self, node: yaml.Node, where: str) -> Any:
+        text = str(node.value)
+        match node.tag.removeprefix("tag:yaml.org,2002:"):
+            case "str":
+                return text
+            case "null":
+                return None
+            case "bool":
+                return text.lower() == "true"
+            case "int":
+                return int(text)
+            case "float":
+                return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
+        self.errors.append(f"{where}: the tag {node.tag} is not allowed in a recipe. Remove it.")
+        return None
+
+
+def value_of(text: str, where: str, errors: list[str]) -> Given:
+    """One YAML value (of `--set path=value`), every part of it given at `where`."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as e:
+        errors.append(f"{where}: the value is not YAML: {getattr(e, 'problem', None) or e}.")
+        return Given(None, where)
+    given = _Reader(where, errors).given(node, 0) if node is not None else Given(None, where)
+    _move(given, where)
+    return given
+
+
+def _move(given: Given, where: str) -> None:
+    given.where = where
+    children = given.value.values() if isinstance(given.value, dict) else given.value if isinstance(given.value, list) else ()
+    for child in children:
+        _move(child, where)
+
+
+def merge(base: Given, over: Given) -> Given:
+    """`over` laid on `base`: mappings field by field, everything else (lists too) replaced."""
+    if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
+        return over
+    fields = {**base.value, **{k: merge(base.value[k], v) if k in base.value else v for k, v in over.value.items()}}
+    return Given(fields, over.where)
+
+
+def plain(given: Given) -> Any:
+    """The tree without its places."""
+    if isinstance(given.value, dict):
+        return {key: plain(child) for key, child in given.value.items()}
+    if isinstance(given.value, list):
+        return [plain(child) for child in given.value]
+    return given.value
+
+
+def places(given: Given, path: Path = ()) -> Iterator[tuple[Path, Given]]:
+    """Every value of the tree under its address, containers before what they hold."""
+    yield path, given
+    if isinstance(given.value, dict):
+        for key, child in given.value.items():
+            yield from places(child, (*path, key))
+    elif isinstance(given.value, list):
+        for index, child in enumerate(given.value):
+            yield from places(child, (*path, index))
+
+
+def dump(data: Any) -> str:
+    """YAML text that `read` turns into the same data."""
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    if any(ord(c) > 0xFFFF for c in text):
+        # Kubeflow's database refuses characters beyond the Basic Multilingual Plane: escape them.
+        text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=False)
+    return text
+
+
+def dotted(path: Path) -> str:
+    """`label.judge.proposers[0].model`, as `--set` takes it. Keys with dots in them stand in quotes."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += ("." if text else "") + (f'"{step}"' if re.search(r'[.\[\]"=]', step) else step)
+    return text
+
+
+_STEP = re.compile(r'"([^"]*)"|\[(\d+)\]|([^.\[\]"]+)')
+
+
+def parse_path(text: str) -> Path | None:
+    """The address that `dotted` writes; a list's index may also be written `proposers.0`. None if it is not one."""
+    steps: list[str | int] = []
+    position = 0
+    while position < len(text):
+        match = _STEP.match(text, position)
+        if not match:
+            return None
+        quoted, index, bare = match.groups()
+        steps.append(int(index) if index is not None else quoted if quoted is not None else bare)
+        position = match.end()
+        if position < len(text) and text[position] == ".":
+            position += 1
+            if position == len(text):
+                return None
+    return tuple(steps) or None
