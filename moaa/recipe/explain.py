@@ -47,11 +47,8 @@ def _sentence(kind: str, path: Path, message: str, given: Any) -> str:
     allowed = allowed.replace("a valid dictionary or instance of", "a mapping of fields:")
     allowed = re.sub(r"String should match pattern '(.*)'", r"It must match \1", allowed)
     allowed = re.sub(r"Tuple should have at least (\d+) item.*", r"It must have at least \1", allowed)
-    near = (
-        difflib.get_close_matches(given, re.findall(r"'([^']+)'", message), 1)
-        if kind == "literal_error" and isinstance(given, str)
-        else []
-    )
+    legal = re.findall(r"'([^']+)'", message) if kind == "literal_error" else []
+    near = difflib.get_close_matches(str(given), legal, 1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"{name} is {_short(given)}. {allowed}.{hint}"
 

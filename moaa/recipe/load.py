@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -40,12 +40,8 @@ class Loaded:
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """Every value of the recipe: its path, the value, where it comes from (`default` if it was not given)."""
-        tree = _wrap(self.recipe.model_dump(mode="json"))
-        leaves = [(dotted(path), given.value) for path, given in places(tree) if not given.value or not _is_container(given)]
-        return [
-            (path, {} if value == {} else [] if value == [] else value, self.origins.get(path, "default"))
-            for path, value in leaves
-        ]
+        data = self.recipe.model_dump(mode="json")
+        return [(dotted(path), value, self.origins.get(dotted(path), "default")) for path, value in _leaves(data)]
 
 
 def load(path_or_text: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
@@ -75,8 +71,8 @@ def load(path_or_text: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
     text = dump(plain(given))
     if len(text.encode()) > MAX_BYTES:
         errors.append(
-            f"{given.where.rsplit(':', 1)[0]}: the resolved recipe is {len(text.encode()):,} bytes; {MAX_BYTES:,} is the most that "
-            f"a pipeline parameter may hold safely. Shorten its instruction texts."
+            f"{given.where.rsplit(':', 1)[0]}: the resolved recipe is {len(text.encode()):,} bytes; {MAX_BYTES:,} is the most "
+            f"that a pipeline parameter may hold safely. Shorten its instruction texts."
         )
     if errors:
         raise RecipeError("\n".join(dict.fromkeys(errors)))
@@ -182,19 +178,15 @@ def _refuse_secrets(given: Given, errors: list[str]) -> None:
         names = [step for step in path if step in _ENV_FIELDS]
         if names and isinstance(item.value, str) and not _ENV_NAME.fullmatch(item.value):
             errors.append(
-                f"{item.where}: {dotted(path)} must be the name of an environment variable, like OPENAI_API_KEY; what is given is "
-                f"not one (not shown here: it may be the secret itself). Capitals, digits and _ only."
+                f"{item.where}: {dotted(path)} must be the name of an environment variable, like OPENAI_API_KEY; what is given "
+                f"is not one (not shown here: it may be the secret itself). Capitals, digits and _ only."
             )
             item.value = "REDACTED"
 
 
-def _is_container(given: Given) -> bool:
-    return isinstance(given.value, dict | list)
-
-
-def _wrap(data: Any) -> Given:
-    if isinstance(data, dict):
-        return Given({key: _wrap(value) for key, value in data.items()}, "")
-    if isinstance(data, list):
-        return Given([_wrap(value) for value in data], "")
-    return Given(data, "")
+def _leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    if not children or not data:
+        yield path, data
+    for step, child in children:
+        yield from _leaves(child, (*path, step))

@@ -100,8 +100,9 @@ class _Reader:
             if not isinstance(key, yaml.ScalarNode):
                 self.errors.append(f"{self.name}:{line + 1}: a key must be plain text, not a list or a mapping.")
             elif key.value in lines:
+                first = lines[key.value] + 1
                 self.errors.append(
-                    f"{self.name}:{line + 1}: '{key.value}' stands here a second time (first in line {lines[key.value] + 1}). Remove one."
+                    f"{self.name}:{line + 1}: '{key.value}' stands here a second time (first in line {first}). Remove one."
                 )
             else:
                 lines[key.value] = line
@@ -117,8 +118,11 @@ class _Reader:
                 return None
             case "bool":
                 return text.lower() == "true"
-            case "int":
+            case "int" if len(text) < 40:
                 return int(text)
+            case "int":
+                self.errors.append(f"{where}: a number of {len(text)} digits is too long. Put quotes around it if it is text.")
+                return None
             case "float":
                 return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
         self.errors.append(f"{where}: the tag {node.tag} is not allowed in a recipe. Remove it.")

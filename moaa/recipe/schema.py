@@ -109,6 +109,16 @@ class Judge(Part):
     assess_instruction: str | None = None
     verdict_instruction: str | None = None
 
+    @model_validator(mode="after")
+    def _members_fit(self) -> Self:
+        labels = [member.label for member in self.proposers]
+        double = sorted({label for label in labels if labels.count(label) > 1})
+        if double:
+            raise ValueError(f"proposers {double} have the same name; give each its own `name`")
+        if self.min_proposers is not None and self.min_proposers > len(self.proposers):
+            raise ValueError(f"min_proposers is {self.min_proposers}, but there are {len(self.proposers)} proposers")
+        return self
+
     @property
     def quorum(self) -> int:
         return self.min_proposers if self.min_proposers is not None else max(1, len(self.proposers) - 1)
@@ -239,7 +249,8 @@ class Sample(Part):
 class Label(Part):
     judge: Judge
     min_margin: float = Field(0.0, ge=0)
-    """Prompts whose best and worst answer are closer than this are dropped (0 keeps all, as the paper). Scale: soft wins of n-1."""
+    """Prompts whose best and worst answer are closer than this are dropped (0 keeps all, as the paper).
+    Scale: soft wins, from 0 to n-1."""
 
 
 class Evaluate(Part):
@@ -388,10 +399,8 @@ class Recipe(Part):
         for stage, training in (("sft", self.sft), ("dpo", self.dpo)):
             at_once = training.micro_batch * world
             if training.global_batch % at_once:
-                yield (
-                    (stage, "global_batch"),
-                    f"{stage}.global_batch is {training.global_batch}; it must be a multiple of micro_batch x ranks x nodes = {at_once}.",
-                )
+                text = f"it must be a multiple of micro_batch x ranks x nodes = {at_once}."
+                yield (stage, "global_batch"), f"{stage}.global_batch is {training.global_batch}; {text}"
 
     @property
     def evaluation_judge(self) -> Judge:
