@@ -1,0 +1,306 @@
+"""S3 as the rest of moaa sees it: whole objects, conditional writes, listings, file transfers. Alone imports boto3.
+
+Addresses are always full `s3://bucket/key` URIs. A `Store` is cheap to make (boto3 is loaded on first use) and may be used
+from several threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from operator import methodcaller
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from moaa.errors import StoreError
+from moaa.store_errors import CONDITIONAL, Place, refused, unanswered
+
+if TYPE_CHECKING:
+    from moaa.recipe import schema
+
+T = TypeVar("T")
+Progress = Callable[[int], None]
+"""Called with the bytes transferred since the last call; from several threads."""
+
+_USUAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_PART = 16 << 20
+_TRANSFERS = 8
+_PATIENT = {"total_max_attempts": 8, "mode": "standard"}
+"""A store that worked before gets about half a minute to come back (standard mode waits up to 1, 2, 4, … 20 s)."""
+_FIRST_CONTACT = {"total_max_attempts": 2, "mode": "standard"}
+"""A store that never answered is more likely a wrong address: say so within seconds."""
+
+
+class Missing(StoreError):
+    """There is no object at this address."""
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// address; the key of a bucket alone is empty."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket:
+        raise StoreError(f"{uri!r} is not an S3 address. Write s3://BUCKET/PREFIX.")
+    return bucket, key
+
+
+class Store:
+    """One S3 and the prefix below which a run keeps everything."""
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        access_key_env: str = "AWS_ACCESS_KEY_ID",
+        secret_key_env: str = "AWS_SECRET_ACCESS_KEY",
+    ) -> None:
+        split(root)
+        self.root = root.rstrip("/")
+        env = os.environ
+        self._place = Place(
+            endpoint_url or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
+            region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1",
+            access_key_env,
+            secret_key_env,
+        )
+        self._lock = threading.Lock()
+        self._clients: dict[bool, Any] = {}
+        self._reached = False
+
+    @classmethod
+    def of(cls, config: schema.Store) -> Self:
+        """The store of a recipe."""
+        return cls(
+            config.root,
+            endpoint_url=config.endpoint_url,
+            region=config.region,
+            access_key_env=config.access_key_env,
+            secret_key_env=config.secret_key_env,
+        )
+
+    def get(self, uri: str) -> bytes:
+        """The object's content. Raises `Missing` where there is none."""
+        return self.get_with_etag(uri)[0]
+
+    def get_with_etag(self, uri: str) -> tuple[bytes, str]:
+        """The object's content, and the tag by which `put_if` recognises that it is unchanged."""
+        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+        bucket, key = split(uri)
+
+        def read(s3: Any) -> tuple[bytes, str]:
+            pauses = [2, 1, 0.5]
+            while True:
+                answer = s3.get_object(Bucket=bucket, Key=key)
+                try:
+                    return answer["Body"].read(), answer["ETag"]
+                except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                    # boto3 retries until the answer's head has come; a body that breaks off is ours to ask for again.
+                    if not pauses:
+                        raise
+                    time.sleep(pauses.pop())
+
+        return self._do(uri, read)
+
+    def put(self, uri: str, data: bytes) -> None:
+        """Write an object, replacing what is there."""
+        bucket, key = split(uri)
+        self._do(uri, methodcaller("put_object", Bucket=bucket, Key=key, Body=data))
+
+    def put_new(self, uri: str, data: bytes) -> bool:
+        """Write an object unless one exists: True for exactly one of all who try."""
+        return self._put_conditionally(uri, data, IfNoneMatch="*")
+
+    def put_if(self, uri: str, data: bytes, etag: str) -> bool:
+        """Replace an object that still has this etag; False when it has changed or is gone."""
+        return self._put_conditionally(uri, data, IfMatch=etag)
+
+    def exists(self, uri: str) -> bool:
+        """Whether there is an object at exactly this address."""
+        bucket, key = split(uri)
+        try:
+            self._do(uri, methodcaller("head_object", Bucket=bucket, Key=key))
+        except Missing:
+            return False
+        return True
+
+    def list(self, prefix_uri: str) -> Iterator[tuple[str, int]]:
+        """(uri, bytes) of every object below this folder, in the order of their names."""
+        bucket, prefix = _folder(prefix_uri)
+        token: dict[str, str] = {}
+        while True:
+            page = self._do(prefix_uri, methodcaller("list_objects_v2", Bucket=bucket, Prefix=prefix, **token))
+            for item in page.get("Contents", ()):
+                yield f"s3://{bucket}/{item['Key']}", item["Size"]
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def upload(self, path: Path, uri: str, *, progress: Progress | None = None) -> None:
+        """Write a file, in parallel parts when it is large. The object appears whole or not at all."""
+        bucket, key = split(uri)
+        try:
+            self._do(uri, methodcaller("upload_file", str(path), bucket, key, Callback=progress, Config=_transfers()))
+        except OSError as error:
+            raise StoreError(f"Cannot read {path} while uploading it to {uri}: {error}.") from error
+
+    def download(self, uri: str, path: Path, *, progress: Progress | None = None) -> None:
+        """Read an object into a file, in parallel ranges. The file appears whole or not at all; its folder is made."""
+        bucket, key = split(uri)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._do(uri, methodcaller("download_file", bucket, key, str(part), Callback=progress, Config=_transfers()))
+            part.replace(path)
+        except OSError as error:
+            raise StoreError(f"Cannot write {path} while downloading {uri}: {error}. Free space or choose another.") from error
+        finally:
+            with suppress(OSError):
+                part.unlink()
+
+    def delete(self, *uris: str) -> None:
+        """Delete these objects; what is not there is no error."""
+        by_bucket: dict[str, list[str]] = {}
+        for uri in uris:
+            bucket, key = split(uri)
+            by_bucket.setdefault(bucket, []).append(key)
+        for bucket, keys in by_bucket.items():
+            for start in range(0, len(keys), 1000):
+                batch = {"Objects": [{"Key": key} for key in keys[start : start + 1000]], "Quiet": True}
+                answer = self._do(f"s3://{bucket}/{keys[start]}", methodcaller("delete_objects", Bucket=bucket, Delete=batch))
+                for failed in answer.get("Errors", ()):
+                    why = refused(failed.get("Code", ""), failed.get("Message", ""), bucket, self._place)
+                    raise StoreError(f"s3://{bucket}/{failed.get('Key')} cannot be deleted: {why}")
+
+    def delete_prefix(self, prefix_uri: str) -> None:
+        """Delete every object below this folder. A whole bucket is refused."""
+        if not split(prefix_uri)[1].strip("/"):
+            raise StoreError(f"{prefix_uri} is a whole bucket: refusing to delete it. Name a prefix below it.")
+        self.delete(*(uri for uri, _ in self.list(prefix_uri)))
+
+    def check(self) -> None:
+        """Write, write conditionally, read, list and delete below the root. Raises StoreError that says what to do."""
+        folder = f"{self.root}/.check-{secrets.token_hex(4)}"
+        uri = f"{folder}/object"
+        self.put_new(uri, b"1")
+        try:
+            if self.put_new(uri, b"2"):
+                raise StoreError(f"{self._place} ignores If-None-Match: runs could overwrite each other's results. {CONDITIONAL}")
+            _, etag = self.get_with_etag(uri)
+            if not self.put_if(uri, b"3", etag) or self.put_if(uri, b"4", etag):
+                raise StoreError(f"{self._place} ignores If-Match: runs could overwrite each other's pointers. {CONDITIONAL}")
+            if [found for found, _ in self.list(folder)] != [uri]:
+                raise StoreError(f"{self._place} does not list what was just written below {folder}. Use a consistent S3.")
+        finally:
+            self.delete(uri)
+
+    # -- below: how boto3 is called
+
+    def _put_conditionally(self, uri: str, data: bytes, **condition: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        bucket, key = split(uri)
+
+        def put(s3: Any) -> bool:
+            for attempt in range(10):
+                try:
+                    s3.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+                    return True
+                except ClientError as error:
+                    code = error.response["Error"]["Code"]
+                    if code == "ConditionalRequestConflict":  # another conditional write is under way: neither won nor lost yet
+                        time.sleep(0.05 * 2 ** min(attempt, 5))
+                        continue
+                    if code in ("PreconditionFailed", "412"):
+                        # boto3 sends again when an answer got lost: then the object in our way may be our own.
+                        resent = attempt or error.response["ResponseMetadata"].get("RetryAttempts")
+                        return bool(resent) and s3.get_object(Bucket=bucket, Key=key)["Body"].read() == data
+                    if "IfMatch" in condition and code in ("NoSuchKey", "404"):
+                        return False
+                    raise
+            raise StoreError(f"{uri}: the store answered ConditionalRequestConflict ten times. Try again when it is less busy.")
+
+        return self._do(uri, put)
+
+    def _do(self, uri: str, action: Callable[[Any], T]) -> T:
+        """Run one action on the boto3 client; what goes wrong becomes a StoreError that says what to do."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            result = action(self._s3())
+        except ClientError as error:
+            self._reached = True
+            raise self._explained(uri, error) from error
+        except (BotoCoreError, Boto3Error, ValueError) as error:
+            # boto3.upload_file wraps what went wrong; botocore refuses a malformed endpoint with a ValueError.
+            cause = error.__context__ if isinstance(error, Boto3Error) and error.__context__ else error
+            raise self._explained(uri, cause) from error
+        self._reached = True
+        return result
+
+    def _s3(self) -> Any:
+        patient = self._reached
+        with self._lock:
+            if patient not in self._clients:
+                self._clients[patient] = self._connect(_PATIENT if patient else _FIRST_CONTACT)
+            return self._clients[patient]
+
+    def _connect(self, retries: dict[str, Any]) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            retries=retries,
+            connect_timeout=3,
+            read_timeout=60,
+            max_pool_connections=32,
+            tcp_keepalive=True,
+            # Stores other than AWS: virtual hosts are rare, and not all know the newer trailing checksums.
+            s3={"addressing_style": "path" if self._place.endpoint_url else "auto"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        # A session of our own: boto3's default session is not safe to make clients from in threads.
+        session = boto3.session.Session(**self._keys())
+        return session.client("s3", endpoint_url=self._place.endpoint_url, region_name=self._place.region, config=config)
+
+    def _keys(self) -> dict[str, str]:
+        """Keys from the variables that the recipe names; with the usual names boto3 looks itself (roles, profiles too)."""
+        names = (self._place.access_key_env, self._place.secret_key_env)
+        if names == _USUAL_KEYS:
+            return {}
+        unset = [name for name in names if not os.environ.get(name)]
+        if unset:
+            raise StoreError(
+                f"The store's keys should stand in {names[0]} and {names[1]}, but {' and '.join(unset)} is not set. "
+                "Set it, or correct store.access_key_env and store.secret_key_env in the recipe."
+            )
+        return {"aws_access_key_id": os.environ[names[0]], "aws_secret_access_key": os.environ[names[1]]}
+
+    def _explained(self, uri: str, error: BaseException) -> StoreError:
+        response = getattr(error, "response", None)
+        if response is None:
+            return StoreError(f"{uri}: {unanswered(error, self._place)}")
+        code = str(response["Error"].get("Code", ""))
+        # A HEAD has no body to name the code in; any other bare 404 comes from something that is no S3.
+        if code == "NoSuchKey" or (code in ("404", "NotFound") and getattr(error, "operation_name", "") == "HeadObject"):
+            return Missing(f"{uri} does not exist in {self._place}.")
+        return StoreError(f"{uri}: {refused(code, response['Error'].get('Message', ''), split(uri)[0], self._place)}")
+
+
+def _folder(uri: str) -> tuple[str, str]:
+    bucket, key = split(uri)
+    return bucket, f"{key.rstrip('/')}/" if key.strip("/") else ""
+
+
+def _transfers() -> Any:
+    from boto3.s3.transfer import TransferConfig
+
+    sizes = {"multipart_threshold": _PART, "multipart_chunksize": _PART, "max_concurrency": _TRANSFERS}
+    return TransferConfig(**sizes, preferred_transfer_client="classic")
