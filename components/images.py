@@ -1,4 +1,4 @@
-"""The images the components run in. Compile with other references by MOAA_IMAGE_CORE, MOAA_IMAGE_SERVE, MOAA_IMAGE_TRAIN."""
+"""The images the components run in. Compile with other references by MOAA_IMAGE_CORE and MOAA_IMAGE_SERVE."""
 
 import os
 
@@ -6,4 +6,3 @@ from moaa import __version__
 
 CORE = os.environ.get("MOAA_IMAGE_CORE", f"moaa/core:{__version__}")
 SERVE = os.environ.get("MOAA_IMAGE_SERVE", f"moaa/serve:{__version__}")
-TRAIN = os.environ.get("MOAA_IMAGE_TRAIN", f"moaa/train:{__version__}")

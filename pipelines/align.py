@@ -15,14 +15,14 @@ from components.sft.component import sft
 STAGES = ("preflight", "prompts", "generate", "sft", "sample", "label", "dpo", "evaluate")
 
 
-def build(until: str = STAGES[-1], run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER) -> dsl.base_component.BaseComponent:
-    """The pipeline up to and with stage `until`; it takes one parameter, `recipe`.
+def build(recipe: str, until: str = STAGES[-1], run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER) -> dsl.base_component.BaseComponent:
+    """The pipeline up to and with stage `until`; its one parameter is the recipe, `recipe` unless another is given.
 
     `run_id` names the run's records on S3: the Kubeflow run's own id unless given.
     """
 
     @dsl.pipeline(name="moaa-align", description="Mixture of Agents Alignment: data by a mixture, SFT, samples, judges, DPO, scores.")
-    def align(recipe: str) -> None:
+    def align(recipe: str = recipe) -> None:
         made = report(recipe=recipe, run_id=run_id)
         made.set_caching_options(False)
         with dsl.ExitHandler(made, name="run"):

@@ -75,7 +75,7 @@ def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "outputs"), raise_on_error=True)
     with (folder / "log.txt").open("w") as log, contextlib.redirect_stdout(_Log(log, sys.stdout)):
         try:
-            build(until, run_id)(recipe=recipe)
+            build(recipe, until, run_id)()
         except RuntimeError as error:
             return re.sub(r"\x1b\[\d+m", "", str(error))
     return ""

@@ -4,7 +4,7 @@ from kfp.dsl import Dataset, Input, Markdown, Model, Output
 from components import images
 
 
-@dsl.component(base_image=images.TRAIN, install_kfp_package=False)
+@dsl.component(base_image=images.CORE, install_kfp_package=False)
 def dpo(
     recipe: str,
     run_id: str,

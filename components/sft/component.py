@@ -4,7 +4,7 @@ from kfp.dsl import Dataset, Input, Markdown, Model, Output
 from components import images
 
 
-@dsl.component(base_image=images.TRAIN, install_kfp_package=False)
+@dsl.component(base_image=images.CORE, install_kfp_package=False)
 def sft(recipe: str, run_id: str, data: Input[Dataset], model: Output[Model], summary: Output[Markdown]):
     """Fine-tune the target on the mixture's answers (TRL under DeepSpeed).
 

