@@ -179,7 +179,7 @@ def panel(view: View) -> RenderableType:
     for model in sorted({*view.flight, *view.tokens}):
         models.add_row(
             Text(model, style="dim"),
-            Text(f"{view.flight.get(model, 0)} in flight", justify="right"),
+            Text(f"{view.flight.get(model, 0)} in flight", justify="right", no_wrap=True),
             Text(f"{view.token_rate.get(model, 0):,.0f} tokens/s", justify="right"),
             Text(f"{view.tokens.get(model, 0):,} tokens", style="dim", justify="right"),
         )
