@@ -83,6 +83,10 @@ class Store:
             secret_key_env=config.secret_key_env,
         )
 
+    @property
+    def endpoint_url(self) -> str | None:
+        return self._place.endpoint_url
+
     def get(self, uri: str) -> bytes:
         """The object's content. Raises `Missing` where there is none."""
         return self.get_with_etag(uri)[0]

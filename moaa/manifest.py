@@ -1,0 +1,105 @@
+"""The document that an artifact is: what lies where under which digest, and how it came to be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from moaa.errors import ArtifactError
+from moaa.recipe.schema import Part
+
+if TYPE_CHECKING:
+    from moaa.artifacts import Artifact
+
+SCHEMA_VERSION = 1
+
+
+class File(Part):
+    """A file of an artifact. `table` and `rows` where it is a shard of rows."""
+
+    name: str
+    """Path of the file where the artifact is downloaded to."""
+    table: str | None = None
+    rows: int | None = None
+    size: int
+    sha256: str
+    key: str | None = None
+    """Path below the artifact's uri; the name unless given."""
+
+    @field_validator("name", "key")
+    @classmethod
+    def _stays_below(cls, value: str | None) -> str | None:
+        """A manifest may come from anywhere: no name may lead out of the folder it is downloaded to."""
+        path = PurePosixPath(value or "x")
+        if path.is_absolute() or ".." in path.parts or str(path) != (value or "x") or "\\" in str(value):
+            raise ValueError(f"{value!r} is not a plain relative path")
+        return value
+
+    @property
+    def path(self) -> str:
+        """Path below the artifact's uri."""
+        return self.key or self.name
+
+
+class Parent(Part):
+    """An artifact that this one was made from."""
+
+    name: str
+    kind: str
+    uri: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, name: str, artifact: Artifact) -> Self:
+        """The artifact as a parent, under the name of the input it was."""
+        manifest = artifact.manifest
+        return cls(name=name, kind=manifest.kind, uri=manifest.uri, fingerprint=manifest.fingerprint)
+
+
+class Manifest(Part):
+    """What an artifact is, what lies where, and how it came to be."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str
+    stage: str
+    name: str
+    """The recipe's name."""
+    uri: str
+    fingerprint: str
+    created: str
+    """ISO 8601, UTC."""
+    files: tuple[File, ...] = ()
+    rows: dict[str, int] = Field(default_factory=dict)
+    """Rows per table."""
+    parents: tuple[Parent, ...] = ()
+    part: dict[str, Any] = Field(default_factory=dict)
+    """The part of the recipe that the stage was given."""
+    ledger: dict[str, Any] = Field(default_factory=dict)
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """Numbers of the stage's own, for the report."""
+
+    @classmethod
+    def from_text(cls, text: str | bytes, where: str) -> Self:
+        """The manifest in this JSON text. `where` it was found is named in the ArtifactError if it is none."""
+        try:
+            data = json.loads(text)
+            version = data.get("schema_version")
+        except (ValueError, AttributeError) as error:
+            raise ArtifactError(f"{where} is not a manifest: {error}. Run the stage that makes it again.") from error
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{where} has schema version {version}, this moaa reads {SCHEMA_VERSION}. "
+                "Use the version of moaa that made it, or run the stage again."
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+            raise ArtifactError(f"{where} is not a manifest: {wrong}. Run the stage that makes it again.") from error
+
+    def to_text(self) -> str:
+        """The JSON text: content of `manifest.json`, and of the pipeline's artifacts."""
+        return json.dumps(self.model_dump(mode="json"), indent=1)
