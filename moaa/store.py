@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from operator import methodcaller
 from pathlib import Path
@@ -58,10 +58,11 @@ class Store:
         region: str | None = None,
         access_key_env: str = "AWS_ACCESS_KEY_ID",
         secret_key_env: str = "AWS_SECRET_ACCESS_KEY",
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         split(root)
         self.root = root.rstrip("/")
-        env = os.environ
+        self._environ = env = environ
         self._place = Place(
             endpoint_url or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
             region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1",
@@ -277,15 +278,15 @@ class Store:
     def _keys(self) -> dict[str, str]:
         """Keys from the variables that the recipe names; with the usual names boto3 looks itself (roles, profiles too)."""
         names = (self._place.access_key_env, self._place.secret_key_env)
-        if names == _USUAL_KEYS:
+        if names == _USUAL_KEYS and self._environ is os.environ:
             return {}
-        unset = [name for name in names if not os.environ.get(name)]
+        unset = [name for name in names if not self._environ.get(name)]
         if unset:
             raise StoreError(
                 f"The store's keys should stand in {names[0]} and {names[1]}, but {' and '.join(unset)} is not set. "
                 "Set it, or correct store.access_key_env and store.secret_key_env in the recipe."
             )
-        return {"aws_access_key_id": os.environ[names[0]], "aws_secret_access_key": os.environ[names[1]]}
+        return {"aws_access_key_id": self._environ[names[0]], "aws_secret_access_key": self._environ[names[1]]}
 
     def _explained(self, uri: str, error: BaseException) -> StoreError:
         response = getattr(error, "response", None)

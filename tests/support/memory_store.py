@@ -1,0 +1,98 @@
+"""A store in memory with the interface of `moaa.store.Store`, for unit tests; it can be told to fail."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from moaa.errors import StoreError
+from moaa.store import Missing, split
+
+
+class MemoryStore:
+    """Objects in a dict. `fail_puts` counts down: so many of the next writes raise StoreError. `log` names every request."""
+
+    def __init__(self, root: str = "s3://memory/root") -> None:
+        self.root = root.rstrip("/")
+        self.endpoint_url: str | None = None
+        self.objects: dict[str, bytes] = {}
+        self.fail_puts = 0
+        self.log: list[tuple[str, str]] = []
+        self._lock = threading.RLock()
+
+    def get(self, uri: str) -> bytes:
+        return self.get_with_etag(uri)[0]
+
+    def get_with_etag(self, uri: str) -> tuple[bytes, str]:
+        with self._lock:
+            self._note("get", uri)
+            if uri not in self.objects:
+                raise Missing(f"{uri} does not exist in memory.")
+            return self.objects[uri], _etag(self.objects[uri])
+
+    def put(self, uri: str, data: bytes) -> None:
+        with self._lock:
+            self._note("put", uri)
+            if self.fail_puts > 0:
+                self.fail_puts -= 1
+                raise StoreError(f"{uri}: memory was told to fail.")
+            self.objects[uri] = bytes(data)
+
+    def put_new(self, uri: str, data: bytes) -> bool:
+        with self._lock:
+            if uri in self.objects:
+                return False
+            self.put(uri, data)
+            return True
+
+    def put_if(self, uri: str, data: bytes, etag: str) -> bool:
+        with self._lock:
+            if uri not in self.objects or _etag(self.objects[uri]) != etag:
+                return False
+            self.put(uri, data)
+            return True
+
+    def exists(self, uri: str) -> bool:
+        with self._lock:
+            return uri in self.objects
+
+    def list(self, prefix_uri: str) -> Iterator[tuple[str, int]]:
+        prefix = prefix_uri.rstrip("/") + "/"
+        with self._lock:
+            self._note("list", prefix)
+            return iter([(uri, len(data)) for uri, data in sorted(self.objects.items()) if uri.startswith(prefix)])
+
+    def upload(self, path: Path, uri: str, *, progress: Callable[[int], None] | None = None) -> None:
+        data = path.read_bytes()
+        self.put(uri, data)
+        if progress:
+            progress(len(data))
+
+    def download(self, uri: str, path: Path, *, progress: Callable[[int], None] | None = None) -> None:
+        data = self.get(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        if progress:
+            progress(len(data))
+
+    def delete(self, *uris: str) -> None:
+        with self._lock:
+            for uri in uris:
+                self._note("delete", uri)
+                self.objects.pop(uri, None)
+
+    def delete_prefix(self, prefix_uri: str) -> None:
+        self.delete(*(uri for uri, _ in self.list(prefix_uri)))
+
+    def check(self) -> None:
+        pass
+
+    def _note(self, request: str, uri: str) -> None:
+        split(uri)
+        self.log.append((request, uri))
+
+
+def _etag(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
