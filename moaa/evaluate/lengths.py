@@ -1,0 +1,41 @@
+"""How long the answers of each model are: alignment makes answers longer, and judges like that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+BINS = 20
+
+
+def lengths(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each model of `answers` (rows with `model`, `text`, `tokens`, `finish_reason`): how long, and how they spread.
+
+    `mean_tokens`, `median_tokens`, `mean_characters`, `truncated` (share cut by max_tokens), `answers`, and `histogram`:
+    `counts` of answers between successive `edges` (tokens), the same edges for all models.
+    """
+    tokens: dict[str, list[int]] = {}
+    characters: dict[str, list[int]] = {}
+    truncated: dict[str, int] = {}
+    for row in answers:
+        model = row["model"]
+        tokens.setdefault(model, []).append(row["tokens"])
+        characters.setdefault(model, []).append(len(row["text"]))
+        truncated[model] = truncated.get(model, 0) + (row["finish_reason"] == "length")
+    if not tokens:
+        return {}
+    longest = max(max(each) for each in tokens.values())
+    edges = np.unique(np.linspace(0, max(longest, 1), BINS + 1).round().astype(int))
+    return {
+        model: {
+            "answers": len(each),
+            "mean_tokens": float(np.mean(each)),
+            "median_tokens": float(np.median(each)),
+            "mean_characters": float(np.mean(characters[model])),
+            "truncated": truncated[model] / len(each),
+            "histogram": {"edges": edges.tolist(), "counts": np.histogram(each, bins=edges)[0].tolist()},
+        }
+        for model, each in tokens.items()
+    }

@@ -1,0 +1,70 @@
+"""Step 3 of a judgement: how sure the aggregator is that the answer shown first is the better one."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from moaa.chat.message import Choice
+from moaa.errors import RowRejected
+
+CHOICES = ("A", "B")
+"""What a soft verdict may be: decoded under a grammar, so that p(A) + p(B) = 1 at the first token."""
+
+REPLY_FORM = {
+    "soft": "Reply with the letter of the better answer, A or B, and nothing else.",
+    "parsed": (
+        "Explain your decision in a few sentences. Then end your reply with your verdict alone on the last line: "
+        "[[A]] if Answer A is better, [[B]] if Answer B is better."
+    ),
+}
+"""Stands at the end of the verdict prompt, whatever its template: the parsers below need it."""
+
+_BRACKETED = re.compile(r"\[\[([AB])\]\]")
+_ENDS = re.compile(r"\[\[[AB]\]\][\s.*]*\Z")
+_BARE = re.compile(r"[\s\"'*\[(]*([AB])[\s\"'*\]).]*\Z")
+
+
+class Verdict(NamedTuple):
+    letter: str
+    """A: the answer shown first is better; B: the second."""
+    p: float
+    """Probability that the answer shown first is better."""
+    soft: bool
+    """False where `p` is only the 0 or 1 of the letter."""
+
+
+def parsed(choice: Choice) -> Verdict:
+    """The verdict of a text that ends in `[[A]]` or `[[B]]`. Strict: anything else is a `RowRejected`."""
+    last_line = choice.text.strip().rpartition("\n")[2]
+    letters = set(_BRACKETED.findall(last_line))
+    if len(letters) != 1 or not _ENDS.search(last_line):
+        raise RowRejected("verdict unparseable", f"expected [[A]] or [[B]] at the end, got {choice.text.strip()[-200:]!r}")
+    (letter,) = letters
+    return Verdict(letter, float(letter == "A"), soft=False)
+
+
+def soft(choice: Choice) -> Verdict:
+    """The verdict of a text that is a single letter, weighed by the log-probabilities of the token that holds it.
+
+    Where the engine gave none, the letter alone counts. Engines that know no grammar may also end in `[[A]]`, `[[B]]`.
+    """
+    bare = _BARE.match(choice.text)
+    letter = bare[1] if bare else parsed(choice).letter
+    p = first_better(choice)
+    return Verdict(letter, float(letter == "A"), soft=False) if p is None else Verdict(letter, p, soft=True)
+
+
+def first_better(choice: Choice) -> float | None:
+    """pA / (pA + pB) at the first token that is exactly A or B; None where there are no log-probabilities of one.
+
+    `[[A]]` is tokenized in more than one way, so the token is looked for, not counted off. The likeliest token stands
+    for the chosen one: the candidates of a position do not say which was taken.
+    """
+    for candidates in choice.tokens or ():
+        if candidates and max(candidates, key=candidates.__getitem__).strip() in CHOICES:
+            # masked tokens read -9999: exp() makes them 0
+            p_a, p_b = (sum(math.exp(lp) for token, lp in candidates.items() if token.strip() == letter) for letter in CHOICES)
+            return p_a / (p_a + p_b)
+    return None

@@ -1,0 +1,195 @@
+"""Mixture of agents: proposers answer, an aggregator writes one better answer from theirs (paper, Eq. 1-3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from moaa import templates
+from moaa.chat.message import Ask, Message
+from moaa.errors import CallError, RowRejected
+from moaa.recipe import Member, Mixture
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One answer of one proposer. `finish_reason` is `length` where max_tokens cut it: it is kept, and known to be cut."""
+
+    name: str
+    model: str
+    layer: int
+    text: str
+    finish_reason: str = "stop"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "model": self.model,
+            "layer": self.layer,
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A proposal that is missing, and why. `detail` is for errors only."""
+
+    name: str
+    layer: int
+    reason: str
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "layer": self.layer, "reason": self.reason}
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason}: {self.detail})" if self.detail else f"{self.name} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the aggregator wrote, and all that led to it: the proposals of each layer and those left out."""
+
+    text: str
+    finish_reason: str
+    layers: tuple[tuple[Proposal, ...], ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as `turns` of an sft-data row holds it."""
+        return {
+            "proposals": [proposal.to_json() for layer in self.layers for proposal in layer],
+            "left_out": [missing.to_json() for missing in self.left_out],
+            "answer": self.text,
+            "finish_reason": self.finish_reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A whole conversation: the messages (system message if any, then user and assistant in turn), and each turn's answer."""
+
+    messages: tuple[Message, ...]
+    turns: tuple[Answer, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"messages": list(self.messages), "turns": [turn.to_json() for turn in self.turns]}
+
+
+async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Answer:
+    """The mixture's answer to the last user turn, and the proposals that led to it (paper, Eq. 1-2).
+
+    Raises `RowRejected` when a layer has fewer proposals than the mixture's quorum, or when the aggregator fails.
+    """
+    layers: list[tuple[Proposal, ...]] = []
+    left_out: list[LeftOut] = []
+    seen = list(history)  # layer 0 sees the bare conversation
+    for layer in range(mixture.layers - 1):
+        proposals, missing = await propose(mixture.proposers, seen, ask, layer)
+        layers.append(proposals)
+        left_out += missing
+        if len(proposals) < mixture.quorum:
+            needed = f"layer {layer}: {len(proposals)} of {mixture.proposals} proposals, {mixture.quorum} needed"
+            raise RowRejected("too few proposals", f"{needed}; left out: {', '.join(map(str, missing))}")
+        seen = with_references(history, proposals, mixture.instruction or templates.text("aggregate"))
+
+    aggregator = mixture.aggregator
+    try:
+        reply = await ask(aggregator.model, as_member(aggregator, seen), aggregator.sampling)
+    except CallError as error:
+        raise RowRejected(f"aggregator: {error.reason}", error.detail) from error
+    if not (text := reply.text.strip()):
+        raise RowRejected("aggregator: empty", f"{aggregator.label} answered nothing")
+    return Answer(text, reply.choices[0].finish_reason, tuple(layers), tuple(left_out))
+
+
+async def converse(mixture: Mixture, system: str | None, user_turns: Sequence[str], ask: Ask) -> Conversation:
+    """Every user turn answered in order; the mixture's own answers become the history (paper, Eq. 3)."""
+    history: list[Message] = [Message(role="system", content=system)] if system else []
+    turns: list[Answer] = []
+    for number, question in enumerate(user_turns, 1):
+        history.append(Message(role="user", content=question))
+        try:
+            answer = await respond(mixture, history, ask)
+        except RowRejected as error:
+            raise RowRejected(error.reason, f"turn {number} of {len(user_turns)}: {error.detail}") from error
+        history.append(Message(role="assistant", content=answer.text))
+        turns.append(answer)
+    return Conversation(tuple(history), tuple(turns))
+
+
+async def propose(
+    members: Sequence[Member], messages: Sequence[Message], ask: Ask, layer: int = 0
+) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
+    """All members' answers to the same messages, asked at the same time, in the members' order; and those left out.
+
+    A member with `sampling.n` > 1 gives n proposals from one call (Self-MoA), named `label#1` to `label#n`.
+    """
+    answered = await concurrently(_proposals_of(member, messages, ask, layer) for member in members)
+    everything = [proposal for proposals in answered for proposal in proposals]
+    return (
+        tuple(p for p in everything if isinstance(p, Proposal)),
+        tuple(p for p in everything if isinstance(p, LeftOut)),
+    )
+
+
+async def _proposals_of(member: Member, messages: Sequence[Message], ask: Ask, layer: int) -> list[Proposal | LeftOut]:
+    n = member.sampling.n
+    names = [member.label] if n == 1 else [f"{member.label}#{number}" for number in range(1, n + 1)]
+    try:
+        reply = await ask(member.model, as_member(member, messages), member.sampling)
+    except CallError as error:
+        return [LeftOut(name, layer, error.reason, error.detail) for name in names]
+    found: list[Proposal | LeftOut] = []
+    for name, choice in zip(names, reply.choices, strict=False):
+        if text := choice.text.strip():
+            found.append(Proposal(name, member.model, layer, text, choice.finish_reason))
+        else:
+            found.append(LeftOut(name, layer, "empty"))
+    # servers that ignore `n` give one choice: the missing ones are counted like any other failure
+    return found + [LeftOut(name, layer, "not returned") for name in names[len(found) :]]
+
+
+def with_references(history: Sequence[Message], proposals: Sequence[Proposal], instruction: str) -> list[Message]:
+    """The conversation with the instruction and the numbered proposals at the end of its system message.
+
+    A copy: the history stays as it is. Proposals are joined, never formatted: whatever they hold is shown as it is.
+    """
+    return _with_system(history, after="\n\n".join([instruction, numbered(proposals)]))
+
+
+def as_member(member: Member, messages: Sequence[Message]) -> list[Message]:
+    """The messages as this member gets them: its persona stands before the system message."""
+    return _with_system(messages, before=member.system)
+
+
+def numbered(proposals: Sequence[Proposal]) -> str:
+    """The proposals' texts as `1. …`, `2. …`, without gaps."""
+    return "\n\n".join(f"{number}. {proposal.text}" for number, proposal in enumerate(proposals, 1))
+
+
+def _with_system(messages: Sequence[Message], *, before: str | None = None, after: str | None = None) -> list[Message]:
+    if not before and not after:
+        return list(messages)
+    has_own = bool(messages) and messages[0]["role"] == "system"
+    own, rest = (messages[0]["content"], messages[1:]) if has_own else (None, messages)
+    return [Message(role="system", content="\n\n".join(part for part in (before, own, after) if part)), *rest]
+
+
+async def concurrently(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, in order. The first error cancels what is still running and is raised as it is, not in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

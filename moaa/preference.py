@@ -1,0 +1,99 @@
+"""From judged pairs to a preference: answers ranked, the best chosen, the worst rejected (paper, stage 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moaa.errors import RowRejected
+from moaa.judge.judgement import Judgement
+
+PRIOR = 0.1
+"""Games that each answer draws, as it were, against one of strength 1: keeps the strength of an unbeaten answer finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Answers (indices) from best to worst, with the soft wins and the Bradley-Terry strength of each index."""
+
+    order: tuple[int, ...]
+    wins: tuple[float, ...]
+    """Sum of p(better) over the pairs of the answer: 0 to n-1."""
+    strengths: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Indices of the best and the worst answer, and how many soft wins lie between them."""
+
+    chosen: int
+    rejected: int
+    margin: float
+
+
+def rank(n: int, judgements: Iterable[Judgement]) -> Ranking:
+    """`n` answers by their soft wins; ties by Bradley-Terry strength, then by the lower index.
+
+    Among pairs that were all judged equally often, equal wins mean equal strengths: these decide only where some
+    pairs were not judged.
+    """
+    judged = list(judgements)
+    wins = [0.0] * n
+    for each in judged:
+        wins[each.a] += each.p
+        wins[each.b] += 1 - each.p
+    strengths = bradley_terry(n, judged)
+    # rounded: sums of the same numbers in another order are no preference
+    order = sorted(range(n), key=lambda i: (-round(wins[i], 9), -round(strengths[i], 9), i))
+    return Ranking(tuple(order), tuple(wins), tuple(strengths))
+
+
+def pair(ranking: Ranking, min_margin: float = 0.0) -> Pair | None:
+    """Best against worst, or None where they are closer than `min_margin` soft wins."""
+    chosen, rejected = ranking.order[0], ranking.order[-1]
+    margin = ranking.wins[chosen] - ranking.wins[rejected]
+    return Pair(chosen, rejected, margin) if margin >= min_margin else None
+
+
+def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The different ones of `answers` (text, finish reason) in order of appearance: `{text, count, finish_reason}`.
+
+    Answers that differ only in outer white space are one; empty ones are left out (the counts then sum to fewer).
+    Raises `RowRejected` where fewer than two remain: there is nothing to prefer.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text, finish_reason in answers:
+        if not (text := text.strip()):
+            continue
+        found.setdefault(text, {"text": text, "count": 0, "finish_reason": finish_reason})["count"] += 1
+    if len(found) < 2:
+        empty = len(answers) - sum(each["count"] for each in found.values())
+        raise RowRejected("fewer than two distinct answers", f"{len(answers)} answers: {len(found)} distinct, {empty} empty")
+    return list(found.values())
+
+
+def bradley_terry(n: int, judgements: Iterable[Judgement]) -> list[float]:
+    """Strengths s of `n` answers such that p(i better than j) is about s_i / (s_i + s_j); mean 1.
+
+    Minorization-maximization (Hunter 2004), with a weak prior towards equal strengths.
+    """
+    wins = [PRIOR / 2] * n
+    games: dict[tuple[int, int], int] = {}
+    for each in judgements:
+        wins[each.a] += each.p
+        wins[each.b] += 1 - each.p
+        for meeting in ((each.a, each.b), (each.b, each.a)):
+            games[meeting] = games.get(meeting, 0) + 1
+    strengths = [1.0] * n
+    for _ in range(1000):
+        met = [PRIOR / (s + 1) for s in strengths]
+        for (i, j), times in games.items():
+            met[i] += times / (strengths[i] + strengths[j])
+        updated = [w / m for w, m in zip(wins, met, strict=True)]
+        change = max(abs(new - old) for new, old in zip(updated, strengths, strict=True))
+        strengths = updated
+        if change < 1e-12:
+            break
+    mean = sum(strengths) / n
+    return [s / mean for s in strengths]

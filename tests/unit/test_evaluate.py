@@ -1,0 +1,87 @@
+"""Win rates, their intervals, and answer lengths."""
+
+import random
+
+import pytest
+
+from moaa.evaluate import bootstrap, lengths, wilson, win_rates
+
+
+@pytest.mark.parametrize(
+    ("wins", "n", "low", "high"),
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (50, 100, 0.4038, 0.5962), (2.5, 5, 0.1705, 0.8295)],
+)
+def test_wilson_gives_the_textbook_intervals(wins, n, low, high):
+    assert wilson(wins, n) == (pytest.approx(low, abs=2e-4), pytest.approx(high, abs=2e-4))
+
+
+def test_nothing_judged_says_nothing():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert win_rates([]) == []
+
+
+def test_wilson_covers_the_truth_about_95_times_in_100():
+    draw = random.Random(1)
+    covered = 0
+    for _ in range(2000):
+        low, high = wilson(sum(draw.random() < 0.3 for _ in range(60)), 60)
+        covered += low <= 0.3 <= high
+    assert 0.93 <= covered / 2000 <= 0.97
+
+
+def test_bootstrap_is_repeatable_and_narrows_with_more_values():
+    draw = random.Random(2)
+    few, many = [draw.random() for _ in range(20)], [draw.random() for _ in range(2000)]
+    assert bootstrap(few) == bootstrap(few)
+    low, high = bootstrap(many)
+    assert low < sum(many) / len(many) < high
+    assert high - low < 0.25 * (bootstrap(few)[1] - bootstrap(few)[0])
+    assert bootstrap([0.25]) == (0.25, 0.25)
+
+
+def row(model, p, against="base"):
+    return {"model_a": model, "model_b": against, "p": p}
+
+
+def test_a_win_is_above_a_half_and_a_tie_counts_half():
+    found = win_rates([row("sft", 0.9), row("dpo", 0.2), row("sft", 0.5), row("sft", 0.51), row("sft", 0.1)])
+    assert [(r["model"], r["against"], r["wins"], r["ties"], r["n"]) for r in found] == [
+        ("sft", "base", 2, 1, 4),
+        ("dpo", "base", 0, 0, 1),
+    ]
+    sft = found[0]
+    assert sft["rate"] == pytest.approx(2.5 / 4)
+    assert sft["soft"] == pytest.approx((0.9 + 0.5 + 0.51 + 0.1) / 4)
+    assert (sft["low"], sft["high"]) == wilson(2.5, 4)
+    assert sft["soft_low"] <= sft["soft"] <= sft["soft_high"]
+
+
+def answer(model, tokens, text="ab", finish_reason="stop"):
+    return {"model": model, "tokens": tokens, "text": text, "finish_reason": finish_reason}
+
+
+def test_lengths_of_each_model_over_the_same_edges():
+    found = lengths(
+        [answer("base", 10), answer("base", 30, "abcd"), answer("dpo", 100, "x" * 50, "length"), answer("dpo", 0, "")]
+    )
+    base, dpo = found["base"], found["dpo"]
+    assert (base["mean_tokens"], base["mean_characters"], base["truncated"], base["answers"]) == (20, 3, 0, 2)
+    assert (dpo["mean_tokens"], dpo["mean_characters"], dpo["truncated"], dpo["answers"]) == (50, 25, 0.5, 2)
+    assert base["histogram"]["edges"] == dpo["histogram"]["edges"]
+    assert base["histogram"]["edges"][0] == 0
+    assert base["histogram"]["edges"][-1] == 100
+    for each in found.values():
+        assert sum(each["histogram"]["counts"]) == each["answers"]
+        assert len(each["histogram"]["counts"]) == len(each["histogram"]["edges"]) - 1
+
+
+@pytest.mark.parametrize("tokens", [[0], [1], [3, 3, 3], [0, 7]])
+def test_short_answers_have_a_histogram_too(tokens):
+    (found,) = lengths([answer("base", t) for t in tokens]).values()
+    edges = found["histogram"]["edges"]
+    assert sorted(set(edges)) == edges
+    assert sum(found["histogram"]["counts"]) == len(tokens)
+
+
+def test_no_answers_have_no_lengths():
+    assert lengths([]) == {}

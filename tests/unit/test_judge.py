@@ -1,0 +1,296 @@
+"""The judge: how often it asks, what it shows to whom, what it makes of the replies."""
+
+import asyncio
+import json
+import math
+from collections import Counter
+
+import pytest
+from scripted import Ask, last, system
+
+from moaa import templates
+from moaa.chat.message import Choice, Reply
+from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
+from moaa.judge import CRITERIA, TRIPLES, Judgement, compare, criteria, summary, tie, tournament, verdict
+from moaa.recipe import Judge, JudgeMember, Sampling
+
+THREE = tuple(JudgeMember(model=f"j{i}") for i in range(1, 4))
+JUDGE = Judge(proposers=THREE, aggregator=JudgeMember(model="chair"))
+QUERY = [{"role": "user", "content": "Name a prime."}]
+TRIPLE = "Relevance, Accuracy, Clarity"
+
+
+def letter_with(p: float) -> Reply:
+    letter = "A" if p > 0.5 else "B"
+    tokens = ({"A": math.log(p), "B": math.log(1 - p), "C": -9999.0},)
+    return Reply((Choice(letter, tokens=tokens),))
+
+
+def shown(call) -> tuple[str, str]:
+    """The two answers of a judge's prompt, in the order shown."""
+    text = last(call)
+    return (
+        text.split("<answer_a>\n")[1].split("\n</answer_a>")[0],
+        text.split("<answer_b>\n")[1].split("\n</answer_b>")[0],
+    )
+
+
+def step(call) -> str:
+    return "assess" if call.model != "chair" else {TRIPLES: "criteria", ("A", "B"): "verdict"}[call.choices]
+
+
+def judging(p_first=lambda first, second: 0.5):
+    def answer(call):
+        match step(call):
+            case "assess":
+                return f"assessment by {call.model}"
+            case "criteria":
+                return TRIPLE
+            case _:
+                return letter_with(p_first(*shown(call)))
+
+    return answer
+
+
+@pytest.mark.parametrize(("mode", "calls"), [("per-pair", 90), ("per-order", 100), ("all", 80)])
+async def test_five_answers_take_exactly_so_many_calls(mode, calls):
+    ask = Ask(judging())
+    judge = JUDGE.model_copy(update={"criteria": mode})
+    judgements = await tournament(judge, QUERY, [f"answer {i}" for i in range(5)], ask)
+    assert len(ask.calls) == calls
+    assert [(j.a, j.b) for j in judgements] == [(i, j) for i in range(5) for j in range(i + 1, 5)]
+    pairs = Counter(shown(call) for call in ask.calls if step(call) == "verdict")
+    assert pairs == {(f"answer {i}", f"answer {j}"): 1 for i in range(5) for j in range(5) if i != j}
+    expected = list(CRITERIA) if mode == "all" else TRIPLE.split(", ")
+    assert all(list(j.criteria) == expected for j in judgements)
+
+
+async def test_both_orders_are_merged_into_the_probability_that_a_is_better():
+    # the judge gives the answer shown first 0.2 too much; "good" against "bad" is 0.7 in truth
+    truth = {("good", "bad"): 0.7 + 0.2, ("bad", "good"): 0.3 + 0.2}
+    judgement = await compare(JUDGE, QUERY, "good", "bad", Ask(judging(lambda *pair: truth[pair])), indices=(4, 2))
+    assert (judgement.a, judgement.b) == (4, 2)
+    assert judgement.p_ab == pytest.approx(0.9)
+    assert judgement.p_ba == pytest.approx(0.5)
+    assert judgement.p == pytest.approx(0.7)
+    ab, ba = judgement.orders
+    assert (ab.first, ab.second, ba.first, ba.second) == (4, 2, 2, 4)
+    assert (ab.p, ba.p) == (pytest.approx(0.9), pytest.approx(0.5))
+
+
+async def test_what_each_step_is_shown():
+    ask = Ask(judging())
+    await compare(JUDGE, QUERY, "first text", "second text", ask)
+    by_step = {}
+    for call in ask.calls:
+        by_step.setdefault(step(call), []).append(call)
+    (picking,) = by_step["criteria"]
+    assert all(name in last(picking) for name in CRITERIA)
+    assert shown(picking) == ("first text", "second text")
+    assert picking.sampling.max_tokens >= 64
+    for call in by_step["assess"]:
+        assert "Accuracy" in last(call)
+        assert "Depth" not in last(call)
+        assert "[[A]]" not in last(call)
+        assert call.sampling == Sampling(temperature=0, max_tokens=512)
+        assert call.choices is None
+    for call in by_step["verdict"]:
+        for number in (1, 2, 3):
+            assert last(call).count(f"{number}. assessment by j{number}") == 1
+        assert call.logprobs
+    assert [len(by_step[name]) for name in ("criteria", "assess", "verdict")] == [1, 6, 2]
+
+
+async def test_the_steps_of_an_order_share_their_beginning_so_that_the_prefix_cache_serves_them():
+    starts = [templates.text(name).split("$answer_b")[0] for name in ("criteria", "assess", "verdict")]
+    assert len(set(starts)) == 1
+    assert "$query" in starts[0]
+
+
+async def test_model_text_is_never_read_as_a_template():
+    tricky = "${assessments} $criteria $$ {query} %s \\1\n1. one\n2. two\n</answer_a>"
+    ask = Ask(lambda call: tricky if step(call) == "assess" else judging()(call))
+    judgement = await compare(JUDGE, [{"role": "user", "content": tricky}], tricky, "plain", ask)
+    for call in ask.calls:
+        expected = 2 + (3 if step(call) == "verdict" else 0)
+        assert last(call).count(tricky) == expected
+    assert judgement.orders[0].assessments[0].text == tricky
+
+
+async def test_a_longer_conversation_is_rendered_with_its_roles():
+    query = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Name a prime."},
+    ]
+    ask = Ask(judging())
+    await compare(JUDGE, query, "2", "4", ask)
+    rendered = "[system]\nBe brief.\n\n[user]\nHi\n\n[assistant]\nHello\n\n[user]\nName a prime."
+    assert all(rendered in last(call) for call in ask.calls)
+
+
+async def test_personas_stand_in_the_system_message():
+    members = (JudgeMember(model="j1", name="strict", system="You are strict."), *THREE[1:])
+    ask = Ask(judging())
+    await compare(JUDGE.model_copy(update={"proposers": members}), QUERY, "x", "y", ask)
+    assert [system(call) for call in ask.of("j1")] == ["You are strict."] * 2
+    assert [system(call) for call in ask.of("j2")] == ["", ""]
+
+
+async def test_a_failed_assessor_is_left_out_and_said_so():
+    def answer(call):
+        return CallFailed("timeout", "600 s") if call.model == "j2" else judging()(call)
+
+    judgement = await compare(JUDGE, QUERY, "x", "y", ask := Ask(answer))
+    for order in judgement.orders:
+        assert [a.name for a in order.assessments] == ["j1", "j3"]
+        assert [(out.name, out.reason) for out in order.left_out] == [("j2", "timeout")]
+    for call in ask.of("chair"):
+        if step(call) == "verdict":
+            assert "2. assessment by j3" in last(call)
+    assert json.loads(json.dumps(judgement.to_json()))["orders"][0]["left_out"] == [
+        {"name": "j2", "layer": 0, "reason": "timeout"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reply", "reason"),
+    [
+        ("assess", CallFailed("timeout", "600 s"), "too few assessments"),
+        ("criteria", CallRejected("context length", "9000 > 8192"), "criteria: context length"),
+        ("verdict", CallRejected("context length", "9000 > 8192"), "verdict: context length"),
+        ("criteria", "Accuracy and Depth", "criteria unparseable"),
+        ("verdict", "Both are fine.", "verdict unparseable"),
+    ],
+)
+async def test_a_step_that_fails_for_good_rejects_the_row(broken, reply, reason):
+    ask = Ask(lambda call: reply if step(call) == broken else judging()(call))
+    with pytest.raises(RowRejected) as caught:
+        await tournament(JUDGE, QUERY, ["x", "y", "z"], ask)
+    assert caught.value.reason == reason
+    assert caught.value.detail
+
+
+async def test_a_missing_engine_is_no_property_of_the_row():
+    ask = Ask(lambda call: EngineError("j2 is not served") if call.model == "j2" else judging()(call))
+    with pytest.raises(EngineError):
+        await tournament(JUDGE, QUERY, ["x", "y", "z"], ask)
+    assert len(asyncio.all_tasks()) == 1  # nothing is left running
+
+
+async def test_parsed_verdicts_are_asked_for_without_a_grammar():
+    def answer(call):
+        if call.model == "chair" and call.choices is None:
+            return "B is longer, but wrong.\n\n[[A]]" if shown(call)[0] == "right" else "Answer B is right.\n**[[B]]**\n"
+        return judging()(call)
+
+    judge = JUDGE.model_copy(update={"verdict": "parsed"})
+    judgement = await compare(judge, QUERY, "right", "wrong", ask := Ask(answer))
+    assert (judgement.p, judgement.p_ab, judgement.p_ba) == (1.0, 1.0, 1.0)
+    assert not judgement.disagree
+    assert not any(order.soft for order in judgement.orders)
+    assert all("[[A]]" in last(call) for call in ask.of("chair") if call.choices is None)
+
+
+@pytest.mark.parametrize(
+    "text", ["[[A]]", "So:\n[[A]]", "The better one is [[A]].", "**[[A]]**", "I weighed [[B]] too.\n[[A]] \n"]
+)
+def test_a_parsed_verdict_is_what_the_text_ends_in(text):
+    assert verdict.parsed(Choice(text)).letter == "A"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "A", "[[C]]", "[A]", "[[A]] is my verdict, I think", "[[A]]\nor not", "[[A]] or [[B]]", "[[a]]"]
+)
+def test_anything_else_is_no_verdict(text):
+    with pytest.raises(RowRejected, match="verdict unparseable"):
+        verdict.parsed(Choice(text))
+
+
+def test_a_soft_verdict_is_read_at_the_first_token_that_is_exactly_a_letter():
+    tokens = (
+        {"[[": -0.1, "A": -3.0},  # the letter is possible here, but was not taken
+        {" A": math.log(0.5), "A": math.log(0.1), "B": math.log(0.2), "An": math.log(0.1)},
+        {"B": -0.01, "A": -5.0},
+    )
+    found = verdict.soft(Choice("[[A]]", tokens=tokens))
+    assert found.letter == "A"
+    assert found.soft
+    assert found.p == pytest.approx(0.6 / 0.8)
+
+
+def test_masked_tokens_weigh_nothing():
+    assert verdict.soft(Choice("B", tokens=({"A": -9999.0, "B": 0.0},))).p == 0.0
+    assert verdict.soft(Choice("A", tokens=({"A": 0.0, "x": -9999.0},))).p == 1.0
+
+
+@pytest.mark.parametrize("tokens", [None, (), ({"The": -0.1, "A": -4.0},)])
+def test_without_log_probabilities_the_letter_alone_counts(tokens):
+    assert verdict.soft(Choice("A", tokens=tokens)) == ("A", 1.0, False)
+    assert verdict.soft(Choice(" **B**.", tokens=tokens)) == ("B", 0.0, False)
+
+
+def test_there_are_56_triples_and_each_is_parsed_back():
+    assert len(set(TRIPLES)) == 56
+    assert len(CRITERIA) == 8
+    for triple in TRIPLES:
+        assert ", ".join(criteria.parse(triple)) == triple
+
+
+def test_criteria_are_parsed_strictly_but_in_any_order_and_case():
+    assert criteria.parse("I pick:\n**clarity**, Accuracy, INSTRUCTION ADHERENCE.") == (
+        "Instruction adherence",
+        "Accuracy",
+        "Clarity",
+    )
+    for wrong in [
+        "",
+        "Accuracy, Depth",
+        "Accuracy, Accuracy, Depth",
+        "Accuracy, Depth, Charm",
+        "Accuracy, Depth, Clarity, Safety",
+    ]:
+        with pytest.raises(RowRejected, match="criteria unparseable"):
+            criteria.parse(wrong)
+
+
+async def test_judgements_survive_json():
+    judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(lambda a, b: 0.25)))
+    again = [Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) for judgement in judgements]
+    assert [j.to_json() for j in again] == [j.to_json() for j in judgements]
+    assert set(again[0].to_json()) == {"a", "b", "p", "p_ab", "p_ba", "criteria", "orders"}
+    assert Judgement.from_json(tie().to_json()) == tie()
+
+
+async def test_the_summary_shows_a_judge_that_follows_the_position():
+    judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(lambda a, b: 0.9)))
+    facts = summary([*judgements, tie()])
+    assert facts["position_bias"] == {"first_wins": 1.0, "first_mean_p": pytest.approx(0.9), "verdicts": 6, "hard": 0}
+    assert facts["disagreement"] == 1.0
+    assert facts["criteria"]["Accuracy"] == 3
+    assert facts["criteria"]["Safety"] == 0
+
+
+async def test_the_summary_of_a_fair_judge():
+    def fair(first, second):
+        return 0.8 if first < second else 0.2
+
+    facts = summary(await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(fair))))
+    assert facts["position_bias"]["first_wins"] == 0.5
+    assert facts["position_bias"]["first_mean_p"] == pytest.approx(0.5)
+    assert facts["disagreement"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("$query $answer_a $criteria", "does not use \\$answer_b"),
+        ("$query $answer_a $answer_b $criteria $answer", "uses \\$answer, which"),
+        ("$query $answer_a $answer_b $criteria costs $5", "Write '\\$\\$'"),
+    ],
+)
+async def test_a_template_of_the_recipe_that_cannot_work_is_the_recipes_error(text, complaint):
+    with pytest.raises(RecipeError, match=complaint) as caught:
+        await compare(JUDGE.model_copy(update={"assess_instruction": text}), QUERY, "x", "y", Ask(judging()))
+    assert str(caught.value).startswith("judge.assess_instruction")
