@@ -44,10 +44,15 @@ def main(recipe: str, run_id: str, summary: str = "") -> None:
     """Look, and fail with the table of what is not ok. The plan of calls and tokens goes into the record."""
     with recorded("preflight", recipe, run_id, summary) as (loaded, store, record):
         found = findings(loaded, store)
-        record["facts"] = {"findings": [asdict(f) for f in found], "plan": plan.as_rows(loaded)}
+        record["facts"] = {"findings": [asdict(f) for f in found], "plan": plan.as_rows(loaded), "prices": _prices(loaded)}
         refuse(found)
         record["status"] = "done"
         say(f"preflight: {len(found)} checks passed")
+
+
+def _prices(recipe: Recipe) -> dict[str, dict[str, float]]:
+    """Dollars per million tokens, of the models that state them: the report prices the tokens that were really used."""
+    return {name: model.price.model_dump() for name, model in recipe.models.items() if model.price}
 
 
 def refuse(found: list[Finding]) -> None:
