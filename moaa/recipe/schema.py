@@ -335,6 +335,8 @@ class Plan(Part):
 
     gpu_hour_usd: float = Field(2.0, ge=0)
     turns_per_prompt: float = Field(1.0, gt=0)
+    turns: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """User turns of a conversation by the source's `name`, where they differ from `turns_per_prompt`."""
     prompt_tokens: int = Field(200, ge=1)
     """Tokens of one user turn with its system message."""
     answer_tokens: int = Field(500, ge=1)

@@ -1,0 +1,18 @@
+"""What a run will ask, train, take and cost: counted from the recipe alone, before anything is paid for.
+
+lines        one `Line` a stage and model: calls, tokens, steps, dollars, GPU-hours
+as_rows      the same as plain data, for the run's record and the report
+comparison   the plan beside the paper's own figures
+assumptions  what the figures rest on, and what is missing for more of them
+disk         room for weights, checkpoints and texts
+table        all of it for a terminal
+
+Calls follow from the method and are exact where nothing fails and no answers are the same (both only lower them). Tokens
+rest on the assumptions in `recipe.plan`; hours and dollars on the rates and prices that the recipe states.
+"""
+
+from moaa.plan.lines import Line, as_rows, lines
+from moaa.plan.sentences import assumptions, comparison, disk
+from moaa.plan.terminal import table
+
+__all__ = ["Line", "as_rows", "assumptions", "comparison", "disk", "lines", "table"]

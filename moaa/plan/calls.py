@@ -1,0 +1,133 @@
+"""The calls that the method makes, and their tokens under the recipe's assumptions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from moaa import templates
+from moaa.judge import criteria
+from moaa.recipe.schema import Judge, Member, Mixture, Recipe, Source
+
+CHARACTERS_PER_TOKEN = 4
+CRITERIA_REPLY_TOKENS = 9
+VERDICT_TOKENS = 1
+NUMBER_TOKENS = 4
+"""The `1. ` before a proposal and the blank line after it."""
+
+SetName = Literal["sft", "preference", "evaluation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Calls of one role to one model; fractions where a conversation has a fraction of a turn on average."""
+
+    role: str
+    model: str
+    calls: float
+    prompt_tokens: float
+    completion_tokens: float
+
+
+def sizes(recipe: Recipe, name: SetName) -> Iterator[tuple[Source, int, float]]:
+    """Source, prompts and user turns of each source of a set. Sources without a limit share `plan.prompts`."""
+    sources: tuple[Source, ...] = getattr(recipe.prompts, name)
+    unsaid = sum(source.limit is None for source in sources)
+    for source in sources:
+        stated = recipe.plan.turns.get(source.name, recipe.plan.turns_per_prompt)
+        turns = stated if source.turns is None else min(stated, source.turns)
+        yield source, source.limit or recipe.plan.prompts.get(name, 0) // unsaid, turns
+
+
+def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Asked]:
+    """The mixture on so many conversations of so many user turns (paper, Eq. 1-3)."""
+    mixture = recipe.generate.mixture
+    answer = answer_tokens(recipe, mixture.aggregator)
+    calls = conversations * turns
+    seen = _history(recipe, turns, answer)
+    injected = _injected(recipe, mixture)
+    for layer in range(mixture.layers - 1):
+        for member in mixture.proposers:
+            yield _asked("proposer", member, calls, seen + (injected if layer else 0), answer_tokens(recipe, member))
+    yield _asked("aggregator", mixture.aggregator, calls, seen + injected, answer)
+
+
+def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[Asked]:
+    """The SFT model's answers: n to the last turn in one request; one to each earlier turn."""
+    name, chosen = f"{recipe.target}+sft", recipe.sample.sampling
+    turn, answer = recipe.plan.prompt_tokens, sampled_tokens(recipe)
+    earlier = prompts * (turns - 1)
+    if earlier:
+        yield Asked("earlier turn", name, earlier, earlier * _history(recipe, turns - 1, answer), earlier * answer)
+    seen = turn + (turns - 1) * (turn + answer)
+    yield Asked("sample", name, prompts, prompts * seen, prompts * answer * chosen.n)
+
+
+def judging(recipe: Recipe, judge: Judge, pairs: float, answer: float) -> Iterator[Asked]:
+    """The judge on so many pairs of answers, both orders (paper: 90 calls for the 10 pairs of 5 answers)."""
+    every, three = tuple(criteria.CRITERIA), tuple(criteria.CRITERIA)[:3]
+    shown = recipe.plan.prompt_tokens + 2 * answer
+    picks = {"per-pair": pairs, "per-order": 2 * pairs, "all": 0}[judge.criteria]
+    if picks:
+        prompt = _instruction(judge.criteria_instruction, "criteria") + tokens_of(criteria.described(every))
+        yield _asked("criteria", judge.aggregator, picks, prompt + shown, CRITERIA_REPLY_TOKENS)
+    shown += tokens_of(criteria.described(every if judge.criteria == "all" else three))
+    assessments = 0
+    for member in judge.proposers:
+        completion = min(recipe.plan.assessment_tokens, member.sampling.max_tokens)
+        assessments += member.sampling.n * (completion + NUMBER_TOKENS)
+        yield _asked("assessment", member, 2 * pairs, _instruction(judge.assess_instruction, "assess") + shown, completion)
+    soft = judge.verdict == "soft"
+    verdict = VERDICT_TOKENS if soft else min(recipe.plan.assessment_tokens, judge.aggregator.sampling.max_tokens)
+    decided = _instruction(judge.verdict_instruction, "verdict") + shown + assessments
+    yield _asked("verdict", judge.aggregator, 2 * pairs, decided, verdict)
+
+
+def labelling(recipe: Recipe, prompts: int) -> Iterator[Asked]:
+    """Every pair of a prompt's n answers judged."""
+    n = recipe.sample.sampling.n
+    yield from judging(recipe, recipe.label.judge, prompts * n * (n - 1) / 2, sampled_tokens(recipe))
+
+
+def evaluation(recipe: Recipe, prompts: int) -> Iterator[Asked]:
+    """Base, SFT and DPO model answer; the two tuned ones are judged against the base."""
+    answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
+    for name in (recipe.target, f"{recipe.target}+sft", f"{recipe.target}+dpo"):
+        yield Asked("answer", name, prompts, prompts * recipe.plan.prompt_tokens, prompts * answer)
+    yield from judging(recipe, recipe.evaluation_judge, 2 * prompts, answer)
+
+
+def tokens_of(text: str | None) -> int:
+    return math.ceil(len(text or "") / CHARACTERS_PER_TOKEN)
+
+
+def answer_tokens(recipe: Recipe, member: Member) -> int:
+    return min(recipe.plan.answer_tokens, member.sampling.max_tokens)
+
+
+def sampled_tokens(recipe: Recipe) -> int:
+    return min(recipe.plan.answer_tokens, recipe.sample.sampling.max_tokens)
+
+
+def _asked(role: str, member: Member, calls: float, prompt: float, completion: float) -> Asked:
+    """A call with n answers pays its prompt, and the member's persona, once."""
+    seen = prompt + tokens_of(member.system)
+    return Asked(role, member.model, calls, calls * seen, calls * completion * member.sampling.n)
+
+
+def _history(recipe: Recipe, turns: float, answer: float) -> float:
+    """What the mean turn of a conversation sees: its question, and the turns before it with their answers."""
+    turn = recipe.plan.prompt_tokens
+    return turn + (turns - 1) / 2 * (turn + answer)
+
+
+def _injected(recipe: Recipe, mixture: Mixture) -> float:
+    """The Aggregate-and-Synthesize instruction and one layer's numbered proposals."""
+    proposals = sum(m.sampling.n * (answer_tokens(recipe, m) + NUMBER_TOKENS) for m in mixture.proposers)
+    return _instruction(mixture.instruction, "aggregate") + proposals
+
+
+def _instruction(given: str | None, name: str) -> int:
+    return tokens_of(given or templates.text(name))
