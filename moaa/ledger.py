@@ -45,7 +45,7 @@ class Ledger:
             "rejected": dict(self.rejected),
             "events": dict(self.events),
             "models": {
-                name: {f: getattr(use, f) for f in ModelUse.__slots__}  # type: ignore[attr-defined]
+                name: {f: getattr(use, f) for f in ModelUse.__slots__}
                 for name, use in sorted(self.models.items())
             },
             "seconds": {step: round(value, 3) for step, value in self.seconds.items()},

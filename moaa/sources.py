@@ -74,9 +74,9 @@ def _all(source: Source, store: Store) -> Iterator[dict[str, Any]]:
                 yield from _file(path)
                 path.unlink()
     else:
-        path = local_path(source)
-        assert path is not None
-        yield from _file(path)
+        local = local_path(source)
+        assert local is not None
+        yield from _file(local)
 
 
 def _file(path: Path) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,8 @@ from moaa.lifeline import Terminated, end_with_runner
 from moaa.progress import Progress
 from moaa.recipe.load import load
 from moaa.recipe.schema import Model, Part, Recipe, Runtime
-from moaa.store import Missing, Store
+from moaa.recipe.schema import Store as StoreConfig
+from moaa.store import Store
 
 P = TypeVar("P", bound=Part)
 Row = dict[str, Any]
@@ -44,6 +45,8 @@ class Work:
     store: Store
     runtime: Runtime
     models: dict[str, Model]
+    where: StoreConfig
+    """The store as the recipe names it, for a training that opens it itself."""
     ledger: Ledger
     progress: Progress
     facts: dict[str, Any] = field(default_factory=dict)
@@ -136,23 +139,20 @@ class Stage(Generic[P]):
             manifest, reused, ledger = self.run(loaded, store, artifacts)
             record.update(status="reused" if reused else "done", manifest=manifest.model_dump(mode="json"), ledger=ledger)
             if output:
-                Path(output).write_text(manifest.model_dump_json(indent=1))
+                Path(output).write_text(manifest.to_text())
 
     def run(self, recipe: Recipe, store: Store, inputs: dict[str, Artifact]) -> tuple[Any, bool, dict[str, Any]]:
         """The manifest, whether it was there already, and the ledger."""
         part = self.part_of(recipe)
         fingerprint = self.fingerprint(part, inputs)
         uri = f"{store.root}/{self.name}/{fingerprint}"
-        try:
+        if store.exists(f"{uri}/manifest.json"):
             found = Artifact.open(store, uri)
-        except Missing:
-            pass
-        else:
             say(f"{self.name}: reused {uri}")
             return found.manifest, True, found.manifest.ledger
         ledger = Ledger()
         with Progress(self.name, self.unit) as progress, Output(store, uri) as out:
-            work = Work(inputs, out, store, recipe.runtime, dict(recipe.models), ledger, progress)
+            work = Work(inputs, out, store, recipe.runtime, dict(recipe.models), recipe.store, ledger, progress)
             try:
                 self.compute(part, work)
             except BaseException as error:
@@ -160,7 +160,7 @@ class Stage(Generic[P]):
                 raise
             manifest = out.commit(
                 kind=self.kind, stage=self.name, name=recipe.name, fingerprint=fingerprint,
-                parents=tuple(Parent.of(name, artifact) for name, artifact in sorted(inputs.items())),
+                parents=tuple(_parent(name, artifact) for name, artifact in sorted(inputs.items())),
                 part=part.model_dump(mode="json"), ledger=ledger.to_json(), facts=work.facts,
             )  # fmt: skip
         store.delete_prefix(f"{uri}/journal/")
@@ -174,6 +174,10 @@ def stage(name: str, *, kind: str, part: Callable[[Recipe], P], unit: str = "row
         return Stage(name, kind, schema, unit, part, compute)
 
     return wrap
+
+
+def _parent(name: str, artifact: Artifact) -> Parent:
+    return Parent(name=name, kind=artifact.manifest.kind, uri=artifact.uri, fingerprint=artifact.fingerprint)
 
 
 def _input(store: Store, name: str, path: str) -> Artifact:
@@ -204,7 +208,7 @@ def recorded(name: str, recipe: str, run_id: str, summary: str = "") -> Iterator
     end_with_runner()
     started = time.time()
     record: dict[str, Any] = {
-        "stage": name, "status": "running", "started": _utc(started), "ended": None, "seconds": 0.0,
+        "run_id": run_id, "stage": name, "status": "running", "started": _utc(started), "ended": None, "seconds": 0.0,
         "manifest": None, "error": None, "ledger": {},
     }  # fmt: skip
     store = None

@@ -7,11 +7,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from moaa import plan, sources
-from moaa.errors import MoaaError
-from moaa.recipe.schema import Recipe
+from moaa.errors import MoaaError, RecipeError
+from moaa.recipe.schema import Recipe, Source
 from moaa.stage import recorded, say
 from moaa.stages.prompts import every_source
 from moaa.store import Store
@@ -89,9 +90,14 @@ def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
 def _prompts(recipe: Recipe, store: Store) -> Iterator[Finding]:
     for source in every_source(recipe.prompts):
         yield _attempt(
-            "prompts", lambda source=source: next(sources.rows(source, store)), f"{source.source} can be read",
+            "prompts", partial(_first_row, source, store), f"{source.source} can be read",
             "give a source that this machine can read (a path, s3://…, hub:NAME, package:PATH)",
         )  # fmt: skip
+
+
+def _first_row(source: Source, store: Store) -> None:
+    if next(sources.rows(source, store), None) is None:
+        raise RecipeError(f"prompt source '{source.source}' gives no row (offset {source.offset}, limit {source.limit})")
 
 
 def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
@@ -100,7 +106,7 @@ def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
     for name, model in recipe.models.items():
         if model.source.startswith("package:"):
             yield _attempt(
-                "model", lambda model=model: models.package_file(model.source.removeprefix("package:")),
+                "model", partial(models.package_file, model.source.removeprefix("package:")),
                 f"{name}: {model.source} is installed", "make setup installs the demo's packages into .cache/pkgs",
             )  # fmt: skip
         elif model.source.startswith("s3://"):
@@ -123,16 +129,20 @@ def _endpoints(recipe: Recipe, remote: dict[str, Any]) -> Iterator[Finding]:
     import asyncio
 
     from moaa.chat.client import Client
-    from moaa.engines import endpoint
+    from moaa.engines.endpoint import endpoint
     from moaa.ledger import Ledger
 
     async def answers(name: str) -> None:
         async with Client(recipe.runtime.calls, Ledger()) as client:
-            await endpoint.add(name, remote[name], client, timeout_s=60)
+            client.pool(name).add(endpoint(name, remote[name]))
+            await client.ready(name, timeout_s=60)
+
+    def check(name: str) -> None:
+        asyncio.run(answers(name))
 
     for name, model in remote.items():
         yield _attempt(
-            "endpoint", lambda name=name: asyncio.run(answers(name)), f"{name}: {model.endpoint.url} answers",
+            "endpoint", partial(check, name), f"{name}: {model.endpoint.url} answers",
             "start the server, or correct models.*.endpoint",
         )  # fmt: skip
 

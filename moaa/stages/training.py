@@ -14,7 +14,7 @@ def train(work: Work, kind: str, numbers: Training, *, base: str, revision: str 
     launcher = work.runtime.launcher
     job = Job(
         kind=kind, numbers=numbers, base=base, revision=revision, data=data.uri, output=work.out.uri,
-        store=work.store_config, device=launcher.device, checkpoint_minutes=launcher.checkpoint_minutes,
+        store=work.where, device=launcher.device, checkpoint_minutes=launcher.checkpoint_minutes,
     )  # fmt: skip
     with timed(work.ledger, "training"):
         result = launch.run(job, launcher, work.store, work.ledger, work.progress)
