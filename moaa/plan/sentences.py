@@ -47,8 +47,9 @@ def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | 
     whole = sum(dollars.values())
     if not whole:
         return None
+    turned = f"{turns:g} turn{'s' if turns != 1 else ''}"
     return (
-        f"generate, {name}: ${whole:,.0f} for {prompts:,} conversations of {turns:g} turn{'s' if turns != 1 else ''}, ${whole / prompts:.4f} each, "
+        f"generate, {name}: ${whole:,.0f} for {prompts:,} conversations of {turned}, ${whole / prompts:.4f} each, "
         f"{dollars['aggregator'] / whole:.0%} of it the aggregator's"
     )
 
@@ -61,8 +62,8 @@ def assumptions(recipe: Recipe) -> list[str]:
         f"tokens: {assumed.prompt_tokens} a user turn, {assumed.answer_tokens} an answer, {assumed.assessment_tokens} an "
         f"assessment, each at most its max_tokens; instructions at {CHARACTERS_PER_TOKEN} characters a token",
         f"turns of a conversation: {assumed.turns_per_prompt:g}{turns}",
-        f"training: {assumed.train_tokens_per_gpu_s:,g} tokens a second and GPU; a GPU-hour at ${assumed.gpu_hour_usd:g} unless its "
-        "pool says otherwise",
+        f"training: {assumed.train_tokens_per_gpu_s:,g} tokens a second and GPU; a GPU-hour at ${assumed.gpu_hour_usd:g} unless "
+        "its pool says otherwise",
         "no prompt is dropped, no two answers are the same, no call fails, no prefix is cached",
     ]
     for name in SETS:

@@ -1,0 +1,184 @@
+"""`moaa ask`: one question to a recipe's mixture, shown while it is answered."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from moaa import mixture
+from moaa.asking import ask_all
+from moaa.chat.message import Ask, Message, Reply
+from moaa.errors import CallError, RecipeError, RowRejected
+from moaa.ledger import Ledger
+from moaa.progress import Progress
+from moaa.recipe.load import load
+from moaa.recipe.schema import Mixture, Recipe, Sampling
+from moaa.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from moaa.journal import Journal
+
+
+def ask(file: Path, question: str, system: str | None, endpoints: Sequence[str], sets: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    if not question.strip():
+        raise RecipeError("The question is empty. Give it in quotes, or - to read it from standard input.")
+    recipe = load(file, sets).recipe
+    if endpoints:
+        recipe = load(file, [*sets, *_endpoint_sets(recipe, endpoints)]).recipe
+    console = Console(highlight=False)
+    # On a terminal one line below the answers moves; elsewhere the progress of starting engines goes to stderr, line by line.
+    progress = Progress.silent() if console.is_terminal else Progress("ask", "questions")
+    watch = Watch(recipe.generate.mixture, console, progress)
+    messages = [Message(role="system", content=system)] if system else []
+    messages.append(Message(role="user", content=question))
+    with progress:
+        if console.is_terminal:
+            with Live(console=console, get_renderable=watch.waiting_line, refresh_per_second=8, transient=True):
+                respond(recipe, messages, watch, progress)
+        else:
+            respond(recipe, messages, watch, progress)
+    watch.show_totals()
+
+
+def respond(recipe: Recipe, messages: Sequence[Message], watch: Watch, progress: Progress) -> dict[str, Any]:
+    """The mixture's answer as `Answer.to_json` gives it. Raises RowRejected where there is none."""
+    chosen = recipe.generate.mixture
+    kept = Unkept()
+
+    async def work(_: str, ask: Ask) -> dict[str, Any]:
+        return (await mixture.respond(chosen, messages, watch.over(ask))).to_json()
+
+    ask_all(
+        ["question"], work, key=str, models={name: recipe.models[name] for name in sorted(chosen.models)},
+        runtime=recipe.runtime, store=Store.of(recipe.store), journal=cast("Journal", kept), ledger=Ledger(), progress=progress,
+    )  # fmt: skip
+    record = kept.finished["question"]
+    if rejected := record.get("rejected"):
+        raise RowRejected(rejected["reason"], rejected["detail"])
+    return record["row"]
+
+
+class Unkept:
+    """A journal for one question: nothing to resume, nothing on a store."""
+
+    def __init__(self) -> None:
+        self.finished: dict[str, dict[str, Any]] = {}
+
+    def reply(self, key: str) -> Reply | None:
+        return None
+
+    def record_reply(self, conversation: str, key: str, reply: Reply) -> None:
+        pass
+
+    def record_row(self, conversation: str, record: Mapping[str, Any]) -> None:
+        self.finished[conversation] = dict(record)
+
+    def flush(self) -> None:
+        pass
+
+
+class Watch:
+    """Shows each answer when it comes. Calls are known by their order: every layer's proposers, then the aggregator."""
+
+    def __init__(self, mixture: Mixture, console: Console, progress: Progress) -> None:
+        several = mixture.layers > 2
+        self._names = [
+            f"{member.label} (layer {layer})" if several else member.label
+            for layer in range(1, mixture.layers)
+            for member in mixture.proposers
+        ]
+        self._names.append(f"synthesis by {mixture.aggregator.label}")
+        self._console = console
+        self._progress = progress
+        self._calls = 0
+        self._waiting: dict[int, float] = {}
+        self._replies: list[Reply] = []
+        self._began: float | None = None
+
+    def over(self, ask: Ask) -> Ask:
+        async def watched(
+            model: str,
+            messages: Sequence[Message],
+            sampling: Sampling,
+            *,
+            choices: Sequence[str] | None = None,
+            logprobs: bool = False,
+        ) -> Reply:
+            call, self._calls = self._calls, self._calls + 1
+            self._waiting[call] = time.monotonic()
+            try:
+                reply = await ask(model, messages, sampling, choices=choices, logprobs=logprobs)
+            except CallError as error:
+                self._title(self._names[call], f"left out: {error}", "red")
+                raise
+            finally:
+                del self._waiting[call]
+            if self._began is None:
+                self._began = time.monotonic() - reply.seconds
+            self._replies.append(reply)
+            self._show(self._names[call], model, reply, last=call == len(self._names) - 1)
+            return reply
+
+        return watched
+
+    def waiting_line(self) -> Any:
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        now = time.monotonic()
+        names = [f"{self._names[call]} {now - since:.0f} s" for call, since in sorted(self._waiting.items())]
+        note = self._progress.view().note
+        return Spinner("dots", Text(printable(note or "  ".join(names)), style="dim", no_wrap=True, overflow="ellipsis"))
+
+    def show_totals(self) -> None:
+        prompt = sum(reply.prompt_tokens for reply in self._replies)
+        completion = sum(reply.completion_tokens for reply in self._replies)
+        seconds = time.monotonic() - (self._began or time.monotonic())
+        text = f"{len(self._replies)} calls, {prompt:,} prompt and {completion:,} completion tokens, {seconds:.1f} s"
+        self._console.print(f"\n{text}", style="dim", markup=False)
+
+    def _show(self, name: str, model: str, reply: Reply, last: bool) -> None:
+        from rich.text import Text
+
+        figures = f"{model}, {reply.prompt_tokens:,} + {reply.completion_tokens:,} tokens, {reply.seconds:.1f} s"
+        for number, choice in enumerate(reply.choices, 1):
+            cut = ", cut at max_tokens" if choice.finish_reason == "length" else ""
+            which = f" #{number}" if len(reply.choices) > 1 else ""
+            self._title(name + which, figures + cut, "bold green" if last else "bold cyan")
+            self._console.print(
+                Text(printable(choice.text.strip()), style="" if last else "dim"), soft_wrap=not self._console.is_terminal
+            )
+
+    def _title(self, name: str, figures: str, style: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text.assemble("\n", (name, style), ("  " + printable(figures), "dim")))
+
+
+def printable(text: str) -> str:
+    """Text without control characters: a model's answer must not move the cursor or rename the window."""
+    return re.sub(r"[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", text)
+
+
+def _endpoint_sets(recipe: Recipe, endpoints: Sequence[str]) -> list[str]:
+    """`--set` for each `[MODEL=]URL`; a bare URL stands for every model of the mixture."""
+    sets: list[str] = []
+    for given in sorted(endpoints, key=lambda text: bool(re.match(r"[^=/:]+=", text))):
+        named = re.match(r"([^=/:]+)=(.*)", given)
+        models = [named[1]] if named else sorted(recipe.generate.mixture.models)
+        url = named[2] if named else given
+        if not re.match(r"https?://", url):
+            raise RecipeError(f"--endpoint {given}: give a server's address, like http://127.0.0.1:8000/v1 or MODEL=http://….")
+        for name in models:
+            if name not in recipe.models:
+                raise RecipeError(f"--endpoint {given}: '{name}' is not one of `models` ({', '.join(recipe.models)}).")
+            sets.append(f'models."{name}".endpoint.url="{url}"')
+    return sets

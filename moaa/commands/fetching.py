@@ -1,0 +1,64 @@
+"""`moaa fetch`: a model's files in a directory, as an engine that reads a plain folder wants them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from moaa.errors import RecipeError
+from moaa.store import Missing, Store
+
+
+def fetch(source: str, directory: Path, revision: str | None) -> None:
+    from moaa import models
+
+    directory.mkdir(parents=True, exist_ok=True)
+    if source.startswith("s3://"):
+        from moaa.artifacts import Artifact
+
+        store = Store(source)
+        try:
+            artifact = Artifact.open(store, source)
+        except Missing:
+            pass
+        else:
+            artifact.download(directory)
+            print(f"{directory}: {len(artifact.manifest.files)} files of {artifact.uri}, digests verified")
+            return
+    else:
+        store = Store("s3://none")  # nothing is read from it: the source is no s3:// address
+    found = models.local(source, store, revision)
+    if not Path(found).is_dir():
+        _from_hub(found, revision, directory)
+    else:
+        _copy(Path(found), directory)
+    print(f"{directory}: files of {source}")
+
+
+def _from_hub(name: str, revision: str | None, directory: Path) -> None:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise RecipeError(f"'{name}' is a hub id, which needs the package huggingface-hub: pip install 'moaa[hub]'") from None
+    try:
+        snapshot_download(name, revision=revision, local_dir=directory)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise RecipeError(
+            f"'{name}' cannot be fetched from the hub: {error}. Check the name, HF_TOKEN (gated models) and HF_HUB_OFFLINE."
+        ) from error
+
+
+def _copy(folder: Path, directory: Path) -> None:
+    """Hard links where both lie on one disk, else copies; a file appears whole or not at all."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = directory / file.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part.unlink(missing_ok=True)
+        try:
+            os.link(file, part)
+        except OSError:
+            shutil.copyfile(file, part)
+        part.replace(target)

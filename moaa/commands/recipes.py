@@ -1,0 +1,52 @@
+"""`moaa recipe check | show | plan`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from moaa.recipe.load import load
+
+
+def check(file: Path, sets: list[str]) -> None:
+    recipe = load(file, sets).recipe
+    print(
+        f"{file}: right. {recipe.name} aligns {recipe.target}; {len(recipe.models)} model(s); results below {recipe.store.root}"
+    )
+
+
+def show(file: Path, sets: list[str], given: bool) -> None:
+    rows = [row for row in load(file, sets).rows() if not given or row[2] != "default"]
+    texts = [(path, json.dumps(value, ensure_ascii=False), where) for path, value, where in rows]
+    if not sys.stdout.isatty():
+        for row in texts:
+            print(*row, sep="\t")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("field", overflow="fold", ratio=5)
+    table.add_column("value", overflow="fold", ratio=4)
+    table.add_column("from", overflow="fold", ratio=3)
+    for path, value, where in texts:
+        style = "dim" if where == "default" else ""
+        table.add_row(Text(path, style=style), Text(_one_line(value), style=style), Text(where, style=style))
+    Console().print(table)
+
+
+def plan(file: Path, sets: list[str]) -> None:
+    from rich.console import Console
+
+    from moaa import plan as planning
+
+    recipe = load(file, sets).recipe
+    console = Console()
+    # A pipe has no width: its lines are as long as they are.
+    console.print(planning.table(recipe), width=None if console.is_terminal else 140, soft_wrap=not console.is_terminal)
+
+
+def _one_line(value: str) -> str:
+    return value if len(value) <= 200 else f"{value[:200]}… ({len(value)} characters)"

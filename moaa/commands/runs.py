@@ -1,0 +1,67 @@
+"""`moaa preflight`, `moaa report`, `moaa runs`: before a run and after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from moaa.errors import StoreError
+from moaa.recipe.load import load
+from moaa.store import Store
+
+
+def preflight(file: Path, sets: list[str]) -> None:
+    from moaa.stages import preflight as stage
+
+    recipe = load(file, sets).recipe
+    found = stage.findings(recipe, Store.of(recipe.store))
+    for finding in found:
+        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.check}: {finding.detail}")
+    stage.refuse(found)
+
+
+def report(run_id: str, root: str, output: Path) -> None:
+    from moaa import report as view
+    from moaa.stage import records
+
+    store = Store(root)
+    found = records(store, run_id)
+    if not found:
+        raise StoreError(f"{root}/runs/{run_id} has no records. `moaa runs --root {root}` lists the runs that there are.")
+    output.write_text(view.build(found, store), encoding="utf-8")
+    print(output)
+
+
+def list_runs(root: str, last: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from moaa.stage import records
+
+    store = Store(root)
+    runs = f"{store.root}/runs/"
+    ids = {uri.removeprefix(runs).split("/")[0] for uri, _ in store.list(runs)}
+    found = sorted(((records(store, run_id), run_id) for run_id in ids), key=lambda run: _started(run[0]), reverse=True)
+    if not found:
+        print(f"no runs below {runs}")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("run", "started (UTC)", "state", "minutes", "stages"):
+        table.add_column(title, no_wrap=title != "stages", overflow="fold")
+    for stages, run_id in found[:last]:
+        minutes = sum(record["seconds"] for record in stages) / 60
+        words = ", ".join(f"{record['stage']} {record['status']}" for record in stages)
+        table.add_row(Text(run_id), _started(stages)[:19].replace("T", " "), state(stages), f"{minutes:.1f}", Text(words))
+    console = Console()
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def state(records: list[dict[str, Any]]) -> str:
+    """One word for a run: failed if a stage did, else running if one is (or was killed while it was), else done."""
+    statuses = {record["status"] for record in records}
+    return next((word for word in ("failed", "running") if word in statuses), "done")
+
+
+def _started(records: list[dict[str, Any]]) -> str:
+    return min((record["started"] for record in records), default="")
