@@ -1,0 +1,188 @@
+"""The chat client: one `Call` in, one `Reply` out, over the endpoints of its model; retried where that can heal.
+
+    async with Client(runtime.calls, ledger) as client:
+        client.pool("smol").add(Endpoint("http://127.0.0.1:8000/v1", "smol"))
+        reply = await client.send(Call("smol", ({"role": "user", "content": "Hello"},), Sampling()))
+
+What heals: time-outs, broken connections, 408, 409, 425, 429 (its Retry-After is honoured), 5xx, answers that are empty or
+garbled. What does not: 400, 413, 422 (`CallRejected`: this call) and every other status (`EngineError`: this model).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from moaa.chat.message import Call, Reply
+from moaa.chat.pool import Endpoint, Pool
+from moaa.chat.wire import Fault, parse_reply, refusal, request_body, shorten
+from moaa.errors import CallFailed, EngineError
+from moaa.ledger import Ledger
+from moaa.recipe.schema import Calls, Sampling
+
+BACKOFF_S = 0.5
+"""Before the k-th retry: a random time up to this times 2^k (full jitter), at most `MAX_BACKOFF_S`."""
+MAX_BACKOFF_S = 30.0
+MAX_LOST = 8
+"""An attempt that ended with its server, gone from the pool, is no fault of the call; but a call that kills servers ends too."""
+NOTICE_S = 1.0
+"""How long the last attempt gives the engines to notice that its server is gone."""
+PROBE_EVERY_S = 0.25
+CONNECT_TIMEOUT_S = 30.0
+KEEP_ALIVE_S = 4.0
+"""Idle connections are dropped before vLLM does so (5 s): a request on a connection that is being closed is lost."""
+
+
+class Client:
+    """Sends calls. A context manager; `pools` holds the endpoints by the recipe's model names."""
+
+    def __init__(self, calls: Calls, ledger: Ledger) -> None:
+        self._calls = calls
+        self._ledger = ledger
+        self._session: aiohttp.ClientSession | None = None
+        self._addresses: dict[Endpoint, tuple[URL, dict[str, str], str]] = {}
+        self.pools: dict[str, Pool] = {}
+
+    def pool(self, model: str) -> Pool:
+        """The pool of this model, made when it is first asked for."""
+        if model not in self.pools:
+            self.pools[model] = Pool(model, self._calls.in_flight, self._calls.timeout_s)
+        return self.pools[model]
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),  # the pools bound what is in flight
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=self._calls.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, self._calls.timeout_s)
+            ),
+            skip_auto_headers=("Accept", "Accept-Encoding"),  # compressing an answer costs more than sending it
+            headers={"User-Agent": "moaa", "Content-Type": "application/json"},
+        )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def send(self, call: Call) -> Reply:
+        """The answer to a call. Raises CallRejected, CallFailed (out of retries), or EngineError (the model is not served)."""
+        pool, use = self.pool(call.model), self._ledger.model(call.model)
+        faults = lost = 0
+        while True:
+            endpoint = await pool.acquire()
+            start = time.perf_counter()
+            try:
+                reply = await self._attempt(endpoint, call)
+            except Fault as fault:
+                last = fault
+                wait_s = fault.after_s + random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(faults + lost, 16)))
+                pool.failed(endpoint, fault.detail, after_s=fault.after_s, reached=fault.reason != "connection")
+            except Exception:
+                use.failed += 1
+                pool.answered(endpoint)
+                raise
+            else:
+                pool.answered(endpoint)
+                use.calls += 1
+                use.prompt_tokens += reply.prompt_tokens
+                use.completion_tokens += reply.completion_tokens
+                use.truncated += sum([choice.finish_reason == "length" for choice in reply.choices])
+                return reply
+            finally:
+                use.seconds += time.perf_counter() - start
+                pool.release(endpoint)
+            final = faults == self._calls.retries
+            await asyncio.sleep(min(wait_s, NOTICE_S) if final else wait_s)
+            if endpoint in pool.endpoints:
+                faults += 1
+            else:
+                lost += 1
+            if faults > self._calls.retries or lost > MAX_LOST:
+                use.failed += 1
+                raise CallFailed(last.reason, f"{last.detail} (model '{call.model}', {faults + lost} attempts)")
+            use.retries += 1
+
+    async def ready(self, model: str, timeout_s: float) -> None:
+        """Returns when every endpoint of the model's pool has given a real one-token answer; EngineError after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        endpoints = list(self.pool(model).endpoints)
+        if not endpoints:
+            raise EngineError(f"model '{model}' has no endpoint that could answer")
+        for endpoint in endpoints:
+            await self.answers(endpoint, model, max(deadline - time.monotonic(), 0.0))
+
+    async def answers(self, endpoint: Endpoint, model: str, timeout_s: float) -> None:
+        """Returns when this endpoint, in a pool or not yet, has given a real one-token answer; EngineError after that."""
+        call = Call(model, ({"role": "user", "content": "Hello"},), Sampling(temperature=0, max_tokens=1))
+        said = "nothing"
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        await self._attempt(endpoint, call)
+                        return
+                    except Fault as fault:
+                        said = str(fault)
+                    await asyncio.sleep(PROBE_EVERY_S)
+        except TimeoutError:
+            raise EngineError(
+                f"model '{model}': {endpoint.url} gave no answer to a one-token request in {timeout_s:.0f} s. It said: {said}"
+            ) from None
+
+    async def _attempt(self, endpoint: Endpoint, call: Call) -> Reply:
+        assert self._session is not None, "the client is used outside its `async with`"
+        url, headers, shown = self._addresses.get(endpoint) or self._address(endpoint, call.model)
+        body = request_body(call, endpoint.model)
+        start = time.perf_counter()
+        try:
+            response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+            answer = await response.read()
+        except TimeoutError:
+            raise Fault("time-out", f"no answer within {time.perf_counter() - start:.0f} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Fault("connection", shorten(str(error) or type(error).__name__)) from None
+        if response.status == 200:
+            return parse_reply(call, answer, time.perf_counter() - start)
+        if endpoint.key:
+            answer = answer.replace(endpoint.key.encode(), b"***")
+        after_s = _retry_after(response.headers.get("Retry-After"))
+        if after_s > self._calls.timeout_s:
+            raise EngineError(
+                f"model '{call.model}': {shown} answered HTTP {response.status}, to wait for {after_s:.0f} s: more "
+                f"than runtime.calls.timeout_s = {self._calls.timeout_s:.0f}. Run again then: what was answered is kept."
+            )
+        raise refusal(response.status, answer, after_s, call.model, shown)
+
+    def _address(self, endpoint: Endpoint, model: str) -> tuple[URL, dict[str, str], str]:
+        """Where to post, with which headers, and how that is shown: without user, password and query, where secrets may stand."""
+        try:
+            url = URL(endpoint.url.rstrip("/") + "/chat/completions")
+            if url.scheme not in ("http", "https") or not url.host:
+                raise ValueError("it does not start with http:// or https:// and a host")
+        except ValueError as error:
+            raise EngineError(f"model '{model}': `endpoint.url` is '{endpoint.url}', which is no address: {error}") from None
+        headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+        self._addresses[endpoint] = found = url, headers, str(url.with_user(None).with_query(None))
+        return found
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds that a Retry-After header asks for (a number, or a date); 0 where there is none."""
+    if not value:
+        return 0.0
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0

@@ -1,0 +1,205 @@
+"""A small server that speaks vLLM's chat protocol and fails as it is told to. It runs in a thread of its own.
+
+    with EngineServer("a", "b") as server:
+        server.fail(status(500), reset(), model="a")     # the next two requests for a
+        ...                                              # ask at server.url
+        assert server.count == 3
+
+The answer depends on the request alone, so two runs can be compared. `python -m tests.support.engine_server PORT MODEL…` serves
+until it is killed, for tests that kill what asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import socket
+import struct
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from aiohttp import web
+
+Body = dict[str, Any]
+Fault = Callable[[web.Request, Body], Awaitable[web.StreamResponse | None]]
+"""Answers instead of the server, or does something first and returns None."""
+
+CONTEXT_ERROR = {
+    "message": "This model's maximum context length is 4096 tokens. However, your prompt contains 5000 input tokens, which "
+    "exceeds this limit even without any output tokens. Please reduce the length of the input prompt.",
+    "type": "BadRequestError",
+    "param": "input_tokens",
+    "code": 400,
+}
+
+
+def status(code: int, message: str = "as told", /, *, retry_after: float | str | None = None, **error: Any) -> Fault:
+    """An error in vLLM's shape; `error` goes into its body."""
+
+    async def fault(request: web.Request, body: Body) -> web.StreamResponse:
+        return _error(code, message, {} if retry_after is None else {"Retry-After": str(retry_after)}, **error)
+
+    return fault
+
+
+def _error(code: int, message: str, headers: dict[str, str] | None = None, /, **error: Any) -> web.StreamResponse:
+    return web.json_response({"error": {"message": message, "code": code, **error}}, status=code, headers=headers)
+
+
+def context_length() -> Fault:
+    """vLLM's refusal of a prompt that is too long."""
+    return text(json.dumps({"error": CONTEXT_ERROR}), 400)
+
+
+def text(body_text: str, code: int = 200) -> Fault:
+    """This body, whatever it is: empty, cut JSON, HTML."""
+
+    async def fault(request: web.Request, body: Body) -> web.StreamResponse:
+        return web.Response(text=body_text, status=code, content_type="application/json")
+
+    return fault
+
+
+def slow(seconds: float) -> Fault:
+    """The right answer, later. `slow(3600)` hangs."""
+
+    async def fault(request: web.Request, body: Body) -> None:
+        await asyncio.sleep(seconds)
+
+    return fault
+
+
+def reset() -> Fault:
+    """The connection breaks (RST) instead of an answer."""
+
+    async def fault(request: web.Request, body: Body) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
+        return web.Response()
+
+    return fault
+
+
+class EngineServer:
+    """Serves `models` while in context. `key`: requests without this bearer key get 401. `delay_s`: every answer's time."""
+
+    def __init__(self, *models: str, key: str | None = None, delay_s: float = 0.0, port: int = 0) -> None:
+        self.models = models
+        self.key = key
+        self.delay_s = delay_s
+        self.requests: list[Body] = []
+        self.at_once = 0
+        """The most requests that were in flight at the same time."""
+        self._port = port
+        self._in_flight = 0
+        self._faults: dict[str | None, deque[Fault]] = {}
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    def fail(self, *faults: Fault, model: str | None = None, times: int = 1) -> None:
+        """The next requests (for this model) meet these faults, one each."""
+        self._faults.setdefault(model, deque()).extend(faults * times)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def count(self) -> int:
+        return len(self.requests)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Requests by model."""
+        return Counter(request["model"] for request in self.requests)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._started.wait(10), "the test server did not start"
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", self._port, shutdown_timeout=0.1)
+        await site.start()
+        self._port = runner.addresses[0][1]
+        self._started.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"object": "list", "data": [{"id": model, "object": "model"} for model in self.models]})
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.requests.append(body)
+        self._in_flight += 1
+        self.at_once = max(self.at_once, self._in_flight)
+        try:
+            for model in (body["model"], None):
+                if self._faults.get(model):
+                    answered = await self._faults[model].popleft()(request, body)
+                    if answered is not None:
+                        return answered
+                    break
+            if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+                return _error(401, f"Incorrect API key: {request.headers.get('Authorization')}")
+            if body["model"] not in self.models:
+                return _error(404, f"The model `{body['model']}` does not exist.", type="NotFoundError")
+            await asyncio.sleep(self.delay_s)
+            return web.json_response(answer(body))
+        finally:
+            self._in_flight -= 1
+
+
+def answer(body: Body) -> Body:
+    """A completion in vLLM's shape; its text is a function of the request."""
+    seen = json.dumps([body["model"], body["messages"], body.get("seed")], sort_keys=True)
+    n, limit = body.get("n", 1), body["max_tokens"]
+    choices = [_choice(body, hashlib.sha256(f"{seen}{index}".encode()).hexdigest(), index) for index in range(n)]
+    prompt = sum(len(message["content"].split()) for message in body["messages"])
+    completion = sum(min(limit, 8) for _ in choices)
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {"id": "chatcmpl-1", "object": "chat.completion", "model": body["model"], "choices": choices, "usage": usage}
+
+
+def _choice(body: Body, digest: str, index: int) -> Body:
+    allowed = (body.get("structured_outputs") or {}).get("choice")
+    words = [digest[at : at + 8] for at in range(0, 64, 8)]
+    said = allowed[int(digest[:8], 16) % len(allowed)] if allowed else " ".join(words[: body["max_tokens"]])
+    logprobs = None
+    if body.get("logprobs"):
+        p = 0.05 + 0.9 * int(digest[8:12], 16) / 0xFFFF
+        first = [{"token": word, "logprob": math.log(p if word == said else 1 - p)} for word in allowed or [said]]
+        masked = [{"token": "the", "logprob": -9999.0}]
+        logprobs = {"content": [{"token": said, "logprob": math.log(p), "top_logprobs": first + masked}]}
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": said},
+        "logprobs": logprobs,
+        "finish_reason": "length" if not allowed and body["max_tokens"] < 8 else "stop",
+    }
+
+
+if __name__ == "__main__":
+    with EngineServer(*sys.argv[2:], port=int(sys.argv[1])):
+        threading.Event().wait()
