@@ -1,0 +1,178 @@
+"""The page: everything that is shown, put together section by section and rendered by the templates beside this file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from markupsafe import Markup
+
+from moaa.report import charts
+from moaa.report import run as view
+from moaa.report.examples import Read, gather
+from moaa.report.run import Run
+from moaa.report.words import count, number, percent, seconds
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+T = TypeVar("T")
+_HERE = Path(__file__).parent
+
+_CURVES = (
+    ("sft", "loss", "SFT loss", {}),
+    ("dpo", "loss", "DPO loss", {"mark": 0.6931}),
+    ("dpo", "rewards/margins", "DPO reward margin", {"mark": 0.0}),
+    ("dpo", "rewards/accuracies", "DPO reward accuracy", {"low": 0.0, "high": 1.0, "mark": 0.5}),
+)
+_MARKS = {"DPO loss": "dashed: ln 2, where DPO begins", "DPO reward accuracy": "dashed: chance", "DPO reward margin": "dashed: zero"}
+
+
+def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
+    """The whole page. `read(manifest, table)` gives rows of artifacts; what it or a section cannot give is said on the page."""
+    run = Run.of(records)
+    problems: list[str] = []
+
+    def guarded(name: str, make: Callable[..., T], *given: Any) -> T | None:
+        try:
+            return make(*given)
+        except Exception as error:  # the report of a broken run must be made whatever its records hold
+            problems.append(f"The section '{name}' could not be made: {type(error).__name__}: {error}")
+            return None
+
+    examples, unread = guarded("examples", gather, run, read) or ({}, [])
+    shown = {
+        "run": run,
+        "slowest": max((stage.seconds for stage in run.present), default=0.0),
+        "funnel": guarded("rows", view.funnel, run),
+        "calls": guarded("calls", view.calls, run),
+        "plan": guarded("plan", view.plan, run),
+        "curves": guarded("training", curves, run),
+        "lengths": guarded("answer lengths", lengths, run),
+        "judges": guarded("judges", judges, run),
+        "events": guarded("events", events, run),
+        "steps": guarded("steps", view.steps, run),
+        "settings": guarded("artifacts", settings, run),
+        "examples": examples,
+    }
+    parts: Any = _environment().get_template("parts.html").make_module(shown)
+    browser = _environment().get_template("examples.html")
+    sections = [
+        ("pipeline", "Pipeline", guarded("pipeline", parts.pipeline)),
+        ("rows", "Rows", shown["funnel"] and guarded("rows", parts.rows)),
+        ("training", "Training", shown["curves"] and guarded("training", parts.training)),
+        ("evaluation", "Evaluation", (run.win_rates or shown["lengths"]) and guarded("evaluation", parts.evaluation)),
+        ("judges", "Judges", shown["judges"] and guarded("judges", parts.judging)),
+        ("calls", "Calls and tokens", (shown["calls"] or shown["plan"]) and guarded("calls", parts.calls_and_tokens)),
+        ("examples", "Examples", any(examples.values()) and guarded("examples", lambda: Markup(browser.render(shown)))),
+        ("artifacts", "Artifacts", shown["settings"] and guarded("artifacts", parts.artifacts)),
+    ]
+    script = (_HERE / "page.js").read_text()
+    return _environment().get_template("page.html").render(
+        run=run,
+        totals=guarded("totals", totals, run),
+        sections=[section for section in sections if section[2]],
+        problems=problems + unread,
+        style=Markup((_HERE / "page.css").read_text()),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def totals(run: Run) -> dict[str, Any]:
+    """Tokens and calls of the whole run, and their cost where the recipe states prices."""
+    uses = [use for stage in run.present for use in stage.ledger.models.values()]
+    costs = [cost for reused in (False, True) if (cost := view.cost_usd(run, reused=reused)) is not None]
+    return {
+        "calls": sum(use.calls for use in uses),
+        "prompt_tokens": sum(use.prompt_tokens for use in uses),
+        "completion_tokens": sum(use.completion_tokens for use in uses),
+        "cost": sum(costs) if costs else None,
+        "rejected": sum(sum(stage.ledger.rejected.values()) for stage in run.present),
+    }
+
+
+def curves(run: Run) -> list[dict[str, Any]]:
+    """The training curves there are: title, chart, first and last value."""
+    found = []
+    for stage, key, title, options in _CURVES:
+        curve = run.stage(stage).facts.get("curve") or []
+        points = [(point["step"], point[key]) for point in curve if point.get(key) is not None]
+        if points:
+            chart = charts.line(points, **options)  # type: ignore[arg-type]
+            ends = f"{number(points[0][1])} → {number(points[-1][1])}"
+            found.append({"title": title, "chart": chart, "ends": ends, "mark": _MARKS.get(title, "")})
+    return found
+
+
+def lengths(run: Run) -> list[dict[str, Any]]:
+    """Answer lengths of each model under the same axis."""
+    facts = run.stage("evaluate").facts.get("lengths") or {}
+    highest = max((max(each["histogram"]["counts"], default=0) for each in facts.values()), default=0)
+    order = ("base", "sft", "dpo")
+    models = sorted(facts, key=lambda model: order.index(model) if model in order else len(order))
+    return [
+        {
+            "model": model,
+            **facts[model],
+            "longest": facts[model]["histogram"]["edges"][-1],
+            "chart": charts.histogram(
+                facts[model]["histogram"]["edges"], facts[model]["histogram"]["counts"], highest=highest, mark=facts[model]["mean_tokens"]
+            ),
+        }
+        for model in models
+    ]  # fmt: skip
+
+
+def judges(run: Run) -> list[dict[str, Any]]:
+    """What the judge of label and of evaluate looked at, and how far position swayed it."""
+    found = []
+    for name in ("label", "evaluate"):
+        facts = run.stage(name).facts
+        if facts.get("criteria") and any(facts["criteria"].values()):
+            criteria = sorted(facts["criteria"].items(), key=lambda item: -item[1])
+            found.append(
+                {
+                    "stage": name,
+                    "criteria": criteria,
+                    "most": criteria[0][1],
+                    "bias": facts.get("position_bias") or {},
+                    "disagreement": facts.get("disagreement"),
+                }
+            )
+    return found
+
+
+def events(run: Run) -> list[tuple[str, str, int]]:
+    return [(stage.name, event, n) for stage in run.present for event, n in stage.ledger.events.most_common()]
+
+
+def settings(run: Run) -> list[dict[str, Any]]:
+    """Each artifact: where it lies, what made it, and the part of the recipe that it depends on."""
+    return [
+        {
+            "stage": stage.name,
+            "uri": stage.manifest["uri"],
+            "fingerprint": stage.manifest["fingerprint"],
+            "created": stage.manifest["created"],
+            "parents": [parent["name"] for parent in stage.manifest["parents"]],
+            "part": json.dumps(stage.manifest["part"], indent=1, ensure_ascii=False),
+        }
+        for stage in run.present
+        if stage.manifest
+    ]
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(autoescape=True, loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(count=count, percent=percent, seconds=seconds, number=number)
+    environment.globals.update(interval=charts.interval, segments=charts.segments, matrix=charts.matrix, judged=view.judged)
+    return environment

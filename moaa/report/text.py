@@ -1,0 +1,98 @@
+"""The run in plain text, for the terminal; one stage in Markdown, for the Kubeflow UI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moaa.report.run import Run, StageView, by_model, cost_usd, judged
+from moaa.report.words import count, number, percent, seconds
+
+_MOST_LINES = 25
+_ERROR_LINES = 6
+
+
+def summary(records: Sequence[Mapping[str, Any]]) -> str:
+    """At most 25 lines: the verdict, the stages with seconds and rows, win rates, tokens and their cost."""
+    run = Run.of(records)
+    lines = [f"{run.name}: {run.status} in {seconds(run.wall_s)}", run.verdict, ""]
+    shown = [stage for stage in run.stages if stage.record or stage.name != "preflight"]
+    lines += [_stage_line(stage) for stage in shown]
+    for stage in run.broken:
+        message = (stage.error or {}).get("message", "").splitlines()
+        lines += ["", *(f"  {line}" for line in message[:_ERROR_LINES])]
+    if run.win_rates:
+        lines.append("")
+        lines += [
+            f"  {rate['model']:<6} against {rate['against']}  {percent(rate['rate']):>7}   "
+            f"{percent(rate['low'])} to {percent(rate['high'])}   {count(rate['wins'])} won, {count(rate['ties'])} tied of {count(rate['n'])}"
+            for rate in run.win_rates
+        ]
+    lines += ["", *_tokens(run)]
+    return "\n".join(line.rstrip() for line in lines[:_MOST_LINES]).rstrip()
+
+
+def _stage_line(stage: StageView) -> str:
+    status = {"missing": "not run", "running": "killed?"}.get(stage.status, stage.status)
+    parts = [f"  {stage.name:<10}{status:<8}"]
+    if stage.record:
+        parts.append(f"{seconds(stage.seconds) if stage.status != 'running' else '':>12}")
+    if stage.rows_in:
+        parts.append(f"   {count(stage.kept)} of {count(stage.rows_in)} rows")
+    if stage.headline and not stage.headline.startswith(f"{count(stage.kept)} "):
+        parts.append(f"   {stage.headline}")
+    return "".join(parts)
+
+
+def _tokens(run: Run) -> list[str]:
+    lines = []
+    for label, reused in (("tokens", False), ("reused", True)):
+        uses = [use for s in run.present if (s.status == "reused") == reused for use in s.ledger.models.values()]
+        if uses:
+            cost = cost_usd(run, reused=reused)
+            text = f"{count(sum(u.prompt_tokens for u in uses))} in, {count(sum(u.completion_tokens for u in uses))} out"
+            text += f", {count(sum(u.calls for u in uses))} calls"
+            lines.append(f"  {label:<10}{text}{f', ${cost:,.2f}' if cost is not None else ''}")
+    return lines
+
+
+def stage_markdown(record: Mapping[str, Any]) -> str:
+    """One stage as a short Markdown page: what happened, rows, models, and the facts that matter."""
+    stage = StageView(record["stage"], record)
+    status = {"running": "not finished"}.get(stage.status, stage.status)
+    parts = [f"## {_plain(stage.name)}: {status} in {seconds(stage.seconds)}"]
+    if stage.error:
+        message = f"{stage.error.get('type', 'error')}: {stage.error.get('message', '')}"
+        parts.append("\n".join(f"    {line}" for line in message.splitlines()))
+    if stage.headline:
+        parts.append(_plain(stage.headline))
+    ledger, facts = stage.ledger, stage.facts
+    rows = [*ledger.rows.items(), *((f"rejected: {reason}", n) for reason, n in ledger.rejected.most_common())]
+    if rows:
+        parts.append(_table(["rows", ""], [[name, count(n)] for name, n in rows]))
+    if ledger.models:
+        head = ["model", "calls", "journal", "retries", "failed", "truncated", "tokens in", "tokens out"]
+        parts.append(_table(head, [
+            [name, *map(count, (u.calls, u.journal, u.retries, u.failed, u.truncated, u.prompt_tokens, u.completion_tokens))]
+            for name, u in sorted(ledger.models.items())
+        ]))  # fmt: skip
+    if ledger.events:
+        parts.append(_table(["event", ""], [[name, count(n)] for name, n in ledger.events.most_common()]))
+    for rate in by_model(facts.get("win_rates") or []):
+        parts.append(f"- {_plain(judged(rate))}")
+    if facts.get("steps"):
+        parts.append(f"- {count(facts['steps'])} steps, {count(facts.get('tokens'))} tokens, {number(facts.get('world_size'))} ranks")
+    if stage.manifest:
+        parts.append(f"`{stage.manifest['uri'].replace('`', '')}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([_plain(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no cell or line of its own."""
+    return re.sub(r"([\\`*_{}\[\]<>|#!~])", r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")

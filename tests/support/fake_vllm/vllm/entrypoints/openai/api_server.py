@@ -1,0 +1,53 @@
+"""Starts like vLLM's server, in a tenth of a second: put `tests/support/fake_vllm` on PYTHONPATH.
+
+Like vLLM it has a process of its own below it, and ends at SIGTERM. `--pretend` (from a model's engine_args):
+    die-at-start      prints an error, then more lines than an error message shows, and exits with 1
+    never-ready       never listens
+    stubborn          neither it nor its child ends at SIGTERM
+    die-after=S       dies (SIGKILL) S seconds after it began to listen, its child does not
+    die-later=FILE    serves, and leaves FILE; where FILE is, as die-at-start
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from tests.support.engine_server import EngineServer
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--served-model-name")
+parser.add_argument("--port", type=int)
+parser.add_argument("--pretend", default="")
+options, _ = parser.parse_known_args()
+print("cores:", os.environ["VLLM_CPU_OMP_THREADS_BIND"], flush=True)
+
+
+def die() -> None:
+    print("\x1b[31mRuntimeError: the weights are made of cheese\x1b[0m")
+    for line in range(40):
+        print(f"  frame {line}")
+    sys.exit(1)
+
+
+if options.pretend == "die-at-start":
+    die()
+if options.pretend.startswith("die-later="):
+    mark = options.pretend.removeprefix("die-later=")
+    if os.path.exists(mark):  # noqa: PTH110
+        die()
+    open(mark, "w").close()  # noqa: PTH123, SIM115
+stubborn = options.pretend == "stubborn"
+if stubborn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen(["sh", "-c", f"{'trap : TERM;' if stubborn else ''} while :; do sleep 600; done"])
+if options.pretend == "never-ready":
+    time.sleep(600)
+with EngineServer(options.served_model_name, port=options.port):
+    if options.pretend.startswith("die-after="):
+        time.sleep(float(options.pretend.removeprefix("die-after=")))
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait()
