@@ -51,12 +51,12 @@ def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
         if taken + need > total:
             break
         capacity, taken = capacity + 1, taken + need
-    if not needs:
-        return 0, {}
-    each = total // capacity
-    share = dict(needs) if max(needs.values()) > each else {name: each // need * need for name, need in needs.items()}
-    if capacity == len(needs):
-        spare = total - sum(share.values())
+    if capacity < len(needs):
+        each = total // capacity
+        even = max(needs.values()) <= each
+        return capacity, {name: each // need * need if even else need for name, need in needs.items()}
+    share, spare = dict(needs), total - taken
+    while needs and spare >= min(needs.values()):
         for name, need in needs.items():
             if need <= spare:
                 share[name] += need

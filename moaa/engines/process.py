@@ -128,7 +128,7 @@ class ProcessFleet:
         server = replica.server = await Server.launch(spec, self._logs / f"{_as_file(spec.name)}.{self._attempts}.log")
         try:
             endpoint = Endpoint(url=server.url, model=spec.name)
-            await server.ready(self._client.answers(endpoint, spec.name, timeout_s), timeout_s)
+            await server.ready(self._client.answers(endpoint, spec.name, timeout_s))
         except BaseException as error:
             self._failed |= isinstance(error, EngineError)
             await server.stop()

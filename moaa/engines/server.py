@@ -7,10 +7,10 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from moaa.engines import guard
 from moaa.errors import EngineError
@@ -92,20 +92,17 @@ class Server:
             )
         return cls(spec, f"http://127.0.0.1:{port}/v1", process, log, held)
 
-    async def ready(self, answers: Awaitable[None], timeout_s: float) -> None:
-        """Returns when `answers` has. Raises EngineError at once when the process ends first, and after `timeout_s`."""
+    async def ready(self, answers: Coroutine[Any, Any, None]) -> None:
+        """Returns when `answers` has. Raises EngineError when that does, and at once when the server ends before."""
         trying, ended = asyncio.ensure_future(answers), asyncio.ensure_future(self.ended())
         try:
-            await asyncio.wait({trying, ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({trying, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 raise self.death("ended while starting")
-            if not trying.done():
-                raise self.death(f"did not answer within {timeout_s:g} s of being started (runtime.engines.start_timeout_s)")
-            await trying
-        except EngineError as error:
-            if trying.done() and not ended.done():
-                raise self.death(f"did not become ready: {error}") from error
-            raise
+            try:
+                await trying
+            except EngineError as error:
+                raise self.death(f"was not ready in time (runtime.engines.start_timeout_s): {error}") from None
         finally:
             for task in (trying, ended):
                 task.cancel()

@@ -39,7 +39,7 @@ if options.pretend.startswith("die-later="):
     mark = options.pretend.removeprefix("die-later=")
     if os.path.exists(mark):  # noqa: PTH110
         die()
-    open(mark, "w").close()  # noqa: PTH123, SIM115
+    open(mark, "w").close()  # noqa: PTH123
 stubborn = options.pretend == "stubborn"
 if stubborn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
