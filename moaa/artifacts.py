@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import secrets
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -64,7 +65,7 @@ class Artifact:
         file that is missing, torn or changed. A table without rows has no shards, and gives none.
         """
         shards = [file for file in self.manifest.files if file.table == table]
-        for texts in _read_ahead(self._texts, shards):
+        for texts in read_ahead(self._texts, shards):
             for text in texts:
                 row = json.loads(text)
                 yield row if columns is None else {name: row[name] for name in columns if name in row}
@@ -252,17 +253,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_ahead(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Each item read, in order, the next one already on its way."""
-    with ThreadPoolExecutor(1, "moaa-read") as pool:
-        coming: Future[R] | None = None
+def read_ahead(read: Callable[[T], R], items: Iterable[T], threads: int = 1) -> Iterator[R]:
+    """Each item read, in order; so many following ones are already on their way."""
+    with ThreadPoolExecutor(threads, "moaa-read") as pool:
+        coming: deque[Future[R]] = deque()
         for item in items:
-            following = pool.submit(read, item)
-            if coming:
-                yield coming.result()
-            coming = following
-        if coming:
-            yield coming.result()
+            coming.append(pool.submit(read, item))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _verify(where: str, file: File, size: int, digest: str) -> None:
