@@ -85,13 +85,20 @@ class Segments:
             self._needed_by(_Segment(uri, b"", conversations))
         self._store.delete(*(self._seen["replies"] - unfinished.keys()))
 
-    def write(self, kind: Kind, entries: Collection[Entry]) -> None:
-        """Put the entries on S3 as one segment; then join the small ones if they are many."""
-        import zstandard
-
-        lines = b"".join(b"[%b,%b,%b]\n" % (to_json(name), to_json(key), text) for name, key, text in entries)
-        data = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lines)
-        self._put(kind, data, {entry.conversation for entry in entries} if kind == "replies" else set())
+    def write(self, kind: Kind, entries: Iterable[Entry]) -> None:
+        """Put the entries on S3, a segment for each `large` bytes begun; then join the small ones if they are many."""
+        lines: list[bytes] = []
+        conversations: set[str] = set()
+        size = 0
+        for conversation, key, text in entries:
+            lines.append(b"[%b,%b,%b]\n" % (to_json(conversation), to_json(key), text))
+            conversations.add(conversation)
+            size += len(lines[-1])
+            if size >= self._large:
+                self._put(kind, _packed(lines), conversations)
+                lines, conversations, size = [], set(), 0
+        if lines:
+            self._put(kind, _packed(lines), conversations)
         small = self._small[kind]
         if len(small) >= JOINED or sum(len(segment.data) for segment in small) >= self._large:
             self._join(kind, small)
@@ -109,13 +116,14 @@ class Segments:
             self._small["replies"] = [segment for segment in self._small["replies"] if segment not in done]
             self._store.delete(*(segment.uri for segment in done))
 
-    def _put(self, kind: Kind, data: bytes, unfinished: set[str]) -> None:
+    def _put(self, kind: Kind, data: bytes, conversations: set[str]) -> None:
         uri = f"{self._uri}/{kind}/{time.time_ns() // 1_000_000:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
         self._written += 1
         self._store.put(uri, data)
-        segment = _Segment(uri, data if len(data) < self._large // 2 else b"", unfinished)
+        small = len(data) < self._large // 2
+        segment = _Segment(uri, data if small else b"", conversations if kind == "replies" else set())
         self._needed_by(segment)
-        if segment.data:
+        if small:
             self._small[kind].append(segment)
 
     def _join(self, kind: Kind, small: list[_Segment]) -> None:
@@ -171,6 +179,12 @@ def _zstd() -> threading.local:
         _local.compress = zstandard.ZstdCompressor(level=1)
         _local.decompress = zstandard.ZstdDecompressor()
     return _local
+
+
+def _packed(lines: list[bytes]) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"".join(lines))
 
 
 def _unpacked(data: bytes) -> bytes:
