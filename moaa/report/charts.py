@@ -9,18 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from moaa.report.words import count, number, percent
+from moaa.report.words import number, percent
 
 Points = Sequence[tuple[float, float]]
 
 
-def line(points: Points, *, unit: str = "step", low: float | None = None, high: float | None = None, mark: float | None = None) -> Markup:
-    """A curve over steps. `low` and `high` widen the y axis to at least these; `mark` draws a dashed level (chance, zero)."""
+def line(
+    points: Points, *, unit: str = "step", low: float | None = None, high: float | None = None, mark: float | None = None
+) -> Markup:
+    """A curve over steps. `low` and `high` widen the y axis to at least these; `mark` draws a dashed level (chance, zero).
+
+    Values that are not finite are left out.
+    """
+    points = _thinned(sorted(point for point in points if all(map(math.isfinite, point))))
     if not points:
         return Markup()
-    points = _thinned(sorted(points))
     xs, ys = [x for x, _ in points], [y for _, y in points]
     every = [*ys, *(value for value in (low, high, mark) if value is not None)]
     ticks = _ticks(min(every), max(every))
@@ -40,16 +45,18 @@ def line(points: Points, *, unit: str = "step", low: float | None = None, high: 
             px, py = at(x, y)
             title = f"{unit} {number(x)}: {number(y)}"
             parts.append(Markup('<path class="dot" d="M{:.2f} {:.2f}h0"><title>{}</title></path>').format(px, py, title))
-    labels = Markup().join(
-        Markup('<span style="top:{:.2f}%">{}</span>').format(at(0, tick)[1], number(tick)) for tick in ticks
+    labels = Markup().join(Markup('<span style="top:{:.2f}%">{}</span>').format(at(0, tick)[1], number(tick)) for tick in ticks)
+    svg = _svg(
+        Markup().join(parts), f"curve from {number(ys[0])} to {number(ys[-1])} over {unit}s {number(xs[0])} to {number(xs[-1])}"
     )
-    svg = _svg(Markup().join(parts), f"curve from {number(ys[0])} to {number(ys[-1])} over {unit}s {number(xs[0])} to {number(xs[-1])}")
     return Markup(
         '<div class="plot"><div class="ys">{}</div>{}<div class="xs"><span>{}</span><span>{}</span><span>{}</span></div></div>'
     ).format(labels, svg, number(xs[0]), unit, number(xs[-1]))
 
 
-def histogram(edges: Sequence[float], counts: Sequence[int], *, highest: int, mark: float | None = None, what: str = "answers") -> Markup:
+def histogram(
+    edges: Sequence[float], counts: Sequence[int], *, highest: int, mark: float | None = None, what: str = "answers"
+) -> Markup:
     """Bars between successive edges, `highest` the full height (to compare several); `mark` a line at a value (the mean)."""
     span = edges[-1] - edges[0]
     parts = [_level("grid", 100)]
@@ -121,8 +128,6 @@ def _level(css: str, y: float) -> Markup:
 
 def _ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) that span low to high."""
-    if not math.isfinite(low) or not math.isfinite(high):
-        return [0.0, 1.0]
     if high <= low:
         low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
     raw = (high - low) / about
@@ -134,7 +139,6 @@ def _ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 def _thinned(points: Sequence[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
     """At most so many points, evenly chosen, the last one among them."""
-    finite = [point for point in points if all(map(math.isfinite, point))]
-    if len(finite) <= most:
-        return finite
-    return [finite[round(i * (len(finite) - 1) / (most - 1))] for i in range(most)]
+    if len(points) <= most:
+        return list(points)
+    return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]

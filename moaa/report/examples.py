@@ -59,7 +59,13 @@ def _conversation(row: Row) -> Row:
         }
         for question, turn in zip(questions, row["turns"], strict=False)
     ]
-    return {"id": row["id"], "source": row["source"], "title": _title(questions), "system": _system(row["messages"]), "turns": turns}
+    return {
+        "id": row["id"],
+        "source": row["source"],
+        "title": _title(questions),
+        "system": _system(row["messages"]),
+        "turns": turns,
+    }
 
 
 def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
@@ -121,10 +127,10 @@ def rejected(stage: str, manifest: Mapping[str, Any], read: Read) -> list[Row]:
 
 
 def _judgement(judgement: Row) -> Row:
-    orders = [
-        {**order, "assessments": [{**said, "text": _cut(said["text"], 1_500)} for said in order["assessments"]], "text": _cut(order["text"], 1_500)}
-        for order in judgement["orders"]
-    ]  # fmt: skip
+    orders = []
+    for order in judgement["orders"]:
+        assessments = [{**said, "text": _cut(said["text"], 1_500)} for said in order["assessments"]]
+        orders.append({**order, "assessments": assessments, "text": _cut(order["text"], 1_500)})
     return {**judgement, "orders": orders}
 
 

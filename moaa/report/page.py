@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _HERE = Path(__file__).parent
 
-_CURVES = (
+_CURVES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("sft", "loss", "SFT loss", {}),
     ("dpo", "loss", "DPO loss", {"mark": 0.6931}),
     ("dpo", "rewards/margins", "DPO reward margin", {"mark": 0.0}),
     ("dpo", "rewards/accuracies", "DPO reward accuracy", {"low": 0.0, "high": 1.0, "mark": 0.5}),
 )
-_MARKS = {"DPO loss": "dashed: ln 2, where DPO begins", "DPO reward accuracy": "dashed: chance", "DPO reward margin": "dashed: zero"}
+_MARKS = {
+    "DPO loss": "dashed: ln 2, where DPO begins",
+    "DPO reward accuracy": "dashed: chance",
+    "DPO reward margin": "dashed: zero",
+}
 
 
 def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
@@ -61,7 +65,10 @@ def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
         "examples": examples,
     }
     parts: Any = _environment().get_template("parts.html").make_module(shown)
-    browser = _environment().get_template("examples.html")
+
+    def browser() -> Markup:
+        return Markup(_environment().get_template("examples.html").render(shown))
+
     sections = [
         ("pipeline", "Pipeline", guarded("pipeline", parts.pipeline)),
         ("rows", "Rows", shown["funnel"] and guarded("rows", parts.rows)),
@@ -69,18 +76,22 @@ def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
         ("evaluation", "Evaluation", (run.win_rates or shown["lengths"]) and guarded("evaluation", parts.evaluation)),
         ("judges", "Judges", shown["judges"] and guarded("judges", parts.judging)),
         ("calls", "Calls and tokens", (shown["calls"] or shown["plan"]) and guarded("calls", parts.calls_and_tokens)),
-        ("examples", "Examples", any(examples.values()) and guarded("examples", lambda: Markup(browser.render(shown)))),
+        ("examples", "Examples", guarded("examples", browser) if any(examples.values()) else None),
         ("artifacts", "Artifacts", shown["settings"] and guarded("artifacts", parts.artifacts)),
     ]
     script = (_HERE / "page.js").read_text()
-    return _environment().get_template("page.html").render(
-        run=run,
-        totals=guarded("totals", totals, run),
-        sections=[section for section in sections if section[2]],
-        problems=problems + unread,
-        style=Markup((_HERE / "page.css").read_text()),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            run=run,
+            totals=guarded("totals", totals, run),
+            sections=[section for section in sections if section[2]],
+            problems=problems + unread,
+            style=Markup((_HERE / "page.css").read_text()),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
 
 
@@ -104,7 +115,7 @@ def curves(run: Run) -> list[dict[str, Any]]:
         curve = run.stage(stage).facts.get("curve") or []
         points = [(point["step"], point[key]) for point in curve if point.get(key) is not None]
         if points:
-            chart = charts.line(points, **options)  # type: ignore[arg-type]
+            chart = charts.line(points, **options)
             ends = f"{number(points[0][1])} → {number(points[-1][1])}"
             found.append({"title": title, "chart": chart, "ends": ends, "mark": _MARKS.get(title, "")})
     return found
@@ -116,17 +127,12 @@ def lengths(run: Run) -> list[dict[str, Any]]:
     highest = max((max(each["histogram"]["counts"], default=0) for each in facts.values()), default=0)
     order = ("base", "sft", "dpo")
     models = sorted(facts, key=lambda model: order.index(model) if model in order else len(order))
-    return [
-        {
-            "model": model,
-            **facts[model],
-            "longest": facts[model]["histogram"]["edges"][-1],
-            "chart": charts.histogram(
-                facts[model]["histogram"]["edges"], facts[model]["histogram"]["counts"], highest=highest, mark=facts[model]["mean_tokens"]
-            ),
-        }
-        for model in models
-    ]  # fmt: skip
+    found = []
+    for model in models:
+        histogram = facts[model]["histogram"]
+        chart = charts.histogram(histogram["edges"], histogram["counts"], highest=highest, mark=facts[model]["mean_tokens"])
+        found.append({**facts[model], "model": model, "longest": histogram["edges"][-1], "chart": chart})
+    return found
 
 
 def judges(run: Run) -> list[dict[str, Any]]:

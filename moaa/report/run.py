@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from moaa.ledger import Ledger
-from moaa.report.words import count, percent, seconds
+from moaa.report.words import NBSP, count, percent, seconds
 
 PURPOSE = {
     "preflight": "Checks before anything is paid for",
@@ -180,13 +180,13 @@ def judged(rate: Mapping[str, Any]) -> str:
     """A win rate in words. Its interval decides: where 50 % lies within, no difference is shown."""
     who = f"The {rate['model'].upper()} model"
     numbers = f"it wins {percent(rate['rate'])} of {count(rate['n'])} held-out prompts"
-    interval = f"95 % interval {percent(rate['low'])} to {percent(rate['high'])}"
+    interval = f"95{NBSP}% interval {percent(rate['low'])} to {percent(rate['high'])}"
     if rate["low"] > 0.5:
         return f"{who} beats the {rate['against']} model: {numbers} ({interval})."
     if rate["high"] < 0.5:
         return f"{who} loses to the {rate['against']} model: {numbers} ({interval})."
     return f"No difference from the {rate['against']} model is shown: {who[0].lower()}{who[1:]} wins {percent(rate['rate'])} of \
-{count(rate['n'])} held-out prompts, and its {interval} includes 50 %."
+{count(rate['n'])} held-out prompts, and its {interval} includes 50{NBSP}%."
 
 
 def funnel(run: Run) -> list[dict[str, Any]]:
@@ -262,7 +262,10 @@ def cost_usd(run: Run, *, reused: bool) -> float | None:
     if not prices:
         return None
     return sum(
-        (each["use"].prompt_tokens * prices[each["model"]]["prompt"] + each["use"].completion_tokens * prices[each["model"]]["completion"])
+        (
+            each["use"].prompt_tokens * prices[each["model"]]["prompt"]
+            + each["use"].completion_tokens * prices[each["model"]]["completion"]
+        )
         / 1e6
         for each in priced
     )

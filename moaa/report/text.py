@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moaa.report.run import Run, StageView, by_model, cost_usd, judged
-from moaa.report.words import count, number, percent, seconds
+from moaa.report.words import NBSP, count, number, percent, seconds
 
 _MOST_LINES = 25
 _ERROR_LINES = 6
@@ -26,11 +26,12 @@ def summary(records: Sequence[Mapping[str, Any]]) -> str:
         lines.append("")
         lines += [
             f"  {rate['model']:<6} against {rate['against']}  {percent(rate['rate']):>7}   "
-            f"{percent(rate['low'])} to {percent(rate['high'])}   {count(rate['wins'])} won, {count(rate['ties'])} tied of {count(rate['n'])}"
+            f"{percent(rate['low'])} to {percent(rate['high'])}   "
+            f"{count(rate['wins'])} won, {count(rate['ties'])} tied of {count(rate['n'])}"
             for rate in run.win_rates
         ]
     lines += ["", *_tokens(run)]
-    return "\n".join(line.rstrip() for line in lines[:_MOST_LINES]).rstrip()
+    return "\n".join(line.rstrip() for line in lines[:_MOST_LINES]).rstrip().replace(NBSP, " ")
 
 
 def _stage_line(stage: StageView) -> str:
@@ -82,10 +83,12 @@ def stage_markdown(record: Mapping[str, Any]) -> str:
     for rate in by_model(facts.get("win_rates") or []):
         parts.append(f"- {_plain(judged(rate))}")
     if facts.get("steps"):
-        parts.append(f"- {count(facts['steps'])} steps, {count(facts.get('tokens'))} tokens, {number(facts.get('world_size'))} ranks")
+        parts.append(
+            f"- {count(facts['steps'])} steps, {count(facts.get('tokens'))} tokens, {number(facts.get('world_size'))} ranks"
+        )
     if stage.manifest:
         parts.append(f"`{stage.manifest['uri'].replace('`', '')}`")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts).replace(NBSP, " ") + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -69,22 +69,27 @@ def add(run: ExampleRun, stage: str, ledger: Row, *, facts: Row | None = None, k
 def preflight(run: ExampleRun) -> None:
     """Leaves no artifact: its record itself carries the facts."""
     planned = [
-        ("generate", 192, 38_000, 19_500),
-        ("sample", 10, 750, 5_500),
-        ("label", 900, 520_000, 31_000),
-        ("evaluate", 252, 110_000, 9_000),
+        ("generate", "smollm2", 192, 38_000, 19_500, 0, 0),
+        ("sft", "smollm2", 0, 0, 0, 14_800, 16),
+        ("sample", "smollm2+sft", 10, 750, 5_500, 0, 0),
+        ("label", "smollm2", 900, 520_000, 31_000, 0, 0),
+        ("dpo", "smollm2", 0, 0, 0, 13_000, 15),
+        ("evaluate", "smollm2", 228, 110_000, 9_000, 0, 0),
+        ("evaluate", "smollm2+sft", 12, 900, 1_100, 0, 0),
+        ("evaluate", "smollm2+dpo", 12, 900, 1_100, 0, 0),
     ]
-    keys = ("stage", "model", "calls", "prompt_tokens", "completion_tokens")
-    plan = [dict(zip(keys, (stage, "smollm2", *numbers), strict=True)) for stage, *numbers in planned]
+    keys = ("stage", "model", "calls", "prompt_tokens", "completion_tokens", "train_tokens", "steps")
+    plan = [dict(zip(keys, line, strict=True)) for line in planned]
     checks = [
         ("store", f"{ROOT}: write, conditional write, read and delete work"),
         ("engine", "vllm is installed"),
         ("disk", "92 GiB free"),
     ]
     findings = [{"check": check, "ok": True, "detail": detail, "fix": ""} for check, detail in checks]
+    prices = {"smollm2": {"prompt": 0.1, "completion": 0.4}}
     run.records.append({
         "run_id": RUN_ID, "stage": "preflight", "status": "done", "started": utc(0), "ended": utc(2.4), "seconds": 2.4,
-        "manifest": None, "error": None, "ledger": {}, "facts": {"findings": findings, "plan": plan},
+        "manifest": None, "error": None, "ledger": {}, "facts": {"findings": findings, "plan": plan, "prices": prices},
     })  # fmt: skip
 
 
@@ -97,7 +102,7 @@ def prompts(run: ExampleRun) -> None:
     gone = [{"id": f"{i:016x}", "source": "mt-bench", "set": "sft", "reason": reason, "text": TOPICS[i].turns[0]}
             for i, reason in enumerate(["near duplicate", "shares 13 words with an evaluation prompt"])]  # fmt: skip
     ledger = {"rows": {"in": 48, "kept": 46, "sft": 24, "preference": 10, "evaluation": 12},
-              "rejected": {"near duplicate": 1, "shares 13 words with an evaluation prompt": 1}, "seconds": {"reading": 0.4}}  # fmt: skip
+              "rejected": {row["reason"]: 1 for row in gone}, "seconds": {"reading": 0.4}}  # fmt: skip
     add(run, "prompts", ledger, sft=rows(24), preference=rows(10), evaluation=rows(12), rejected=gone)
 
 
@@ -112,8 +117,7 @@ def generate(run: ExampleRun, chance: random.Random) -> None:
             answer = topic.answer(chance, 4)
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
             turns.append({
-                "proposals": [{"name": name, "model": "smollm2", "layer": 0, "text": topic.answer(chance, 3), "finish_reason": "stop"}
-                              for name in members],
+                "proposals": [Proposal(name, "smollm2", 0, topic.answer(chance, 3)).to_json() for name in members],
                 "left_out": [{"name": "creative", "layer": 0, "reason": "timeout"}] if len(members) < 3 else [],
                 "answer": answer, "finish_reason": "length" if i == 4 else "stop",
             })  # fmt: skip
@@ -122,7 +126,8 @@ def generate(run: ExampleRun, chance: random.Random) -> None:
                  "detail": "concise: context_length; thorough: context_length", "turns": TOPICS[0].turns}]  # fmt: skip
     ledger = {
         "rows": {"in": 24, "kept": 23, "turns": 46}, "rejected": {"too few proposals": 1},
-        "events": {"left out: creative (timeout)": 1, "engine restarted: smollm2": 1}, "seconds": {"engines": 39.2, "asking": 47.1, "writing": 0.3},
+        "events": {"left out: creative (timeout)": 1, "engine restarted: smollm2": 1},
+        "seconds": {"engines": 39.2, "asking": 47.1, "writing": 0.3},
         "models": {"smollm2": _use(189, 36_214, 18_022, 512.0, journal=14, retries=5, failed=3, truncated=2)},
     }  # fmt: skip
     add(run, "generate", ledger, data=data, rejected=rejected)
@@ -152,9 +157,12 @@ def model(run: ExampleRun, stage: str, *, steps: int, chance: random.Random) -> 
 
 
 def sample(run: ExampleRun, chance: random.Random) -> None:
-    data = [{"id": f"{i:016x}", "source": "mt-bench", "messages": [{"role": "user", "content": TOPICS[i % len(TOPICS)].turns[0]}],
-             "samples": [{"text": TOPICS[i % len(TOPICS)].answer(chance, 3), "count": 1, "finish_reason": "stop"} for _ in range(5)]}
-            for i in range(10)]  # fmt: skip
+    data = []
+    for i in range(10):
+        topic = TOPICS[i % len(TOPICS)]
+        samples = [{"text": topic.answer(chance, 3), "count": 1, "finish_reason": "stop"} for _ in range(5)]
+        messages = [{"role": "user", "content": topic.turns[0]}]
+        data.append({"id": f"{i:016x}", "source": "mt-bench", "messages": messages, "samples": samples})
     ledger = {"rows": {"in": 10, "kept": 10, "merged answers": 2}, "seconds": {"engines": 41.0, "asking": 6.4},
               "models": {"smollm2+sft": _use(10, 742, 5_630, 61.0)}}  # fmt: skip
     add(run, "sample", ledger, data=data, rejected=[])

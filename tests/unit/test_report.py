@@ -1,0 +1,246 @@
+"""The report: whole, reused, failed, killed and hostile runs; every number as it stands in the records."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from moaa import report
+from moaa.artifacts import Output
+from tests.support import example_run
+from tests.support.example_run import ExampleRun
+from tests.support.memory_store import MemoryStore
+
+VOID = {"meta", "br", "input", "link", "img", "hr"}
+SCRIPT = "<script>alert('moaa')</script>"
+
+
+class Page(HTMLParser):
+    """The page as text, with what stands where: unbalanced tags, attributes, scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.faults: list[str] = []
+        self.words: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.feed(html)
+        self.close()
+        self.faults += [f"<{tag}> is never closed" for tag in self.open]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open[-1] != tag:
+            self.faults.append(f"</{tag}> at {self.getpos()} closes {self.open[-3:]}")
+        else:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def shown(run: ExampleRun) -> Page:
+    return Page(report.page(run.records, run.read))
+
+
+RUNS = {
+    "whole": example_run.whole,
+    "reused": example_run.reused,
+    "failed": example_run.failed,
+    "killed": example_run.killed,
+    "hostile": lambda: example_run.hostile(SCRIPT),
+    "nothing": ExampleRun,
+}
+
+
+@pytest.mark.parametrize("make", RUNS.values(), ids=RUNS.keys())
+def test_any_run_gives_a_well_formed_page_that_loads_nothing(make) -> None:
+    run = make()
+    html = report.page(run.records, run.read)
+    page = Page(html)
+    assert page.faults == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.tags.count("script") == 1
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"s3://", "", html))
+    assert [(tag, name) for tag, name, _ in page.attributes if name in ("src", "srcset", "action", "onclick", "data")] == []
+    assert all((value or "").startswith("#") for _, name, value in page.attributes if name == "href")
+    assert "could not be" not in page.text
+    assert len(html.encode()) < 1_000_000
+
+
+def test_what_models_and_people_wrote_is_shown_as_text_and_never_runs() -> None:
+    run = example_run.hostile(SCRIPT)
+    html = report.page(run.records, run.read)
+    assert SCRIPT not in html
+    page = Page(html)
+    for place in ("Why does bread rise", "too few proposals", "rejected", "events", "models"):
+        assert re.search(f"{re.escape(place)}[^.]{{0,60}}{re.escape(SCRIPT)}|{re.escape(SCRIPT)} {place}", page.text), place
+    assert not [a for a in page.attributes if a[1].startswith("on")]
+
+
+def test_the_policy_allows_our_script_and_no_other() -> None:
+    import base64
+    import hashlib
+
+    html = report.page(*_parts(example_run.whole()))
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = [
+        v for tag, name, v in Page(html).attributes if tag == "meta" and name == "content" and "default-src" in (v or "")
+    ]
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_all_that_was_counted_is_shown() -> None:
+    run = example_run.whole()
+    page = shown(run)
+    for record in run.records:
+        ledger = record["ledger"]
+        for reason, n in ledger.get("rejected", {}).items():
+            assert f"rejected: {reason} {n}" in page.text
+        for event, n in ledger.get("events", {}).items():
+            assert event + (f" ×{n}" if n > 1 else "") in page.text
+        for name, n in ledger.get("rows", {}).items():
+            assert (f"{n:,} in," if name == "in" else f"{n:,} kept" if name == "kept" else f"{name} {n:,}") in page.text
+        for model, use in ledger.get("models", {}).items():
+            cells = [record["stage"], model, *(use[k] for k in ("calls", "journal", "retries", "failed", "truncated"))]
+            cells += [use["prompt_tokens"], use["completion_tokens"]]
+            assert " ".join(c if isinstance(c, str) else f"{c:,}" for c in cells) in page.text
+    facts = run.record("evaluate")["manifest"]["facts"]
+    for rate in facts["win_rates"]:
+        percents = [f"{100 * rate[key]:.1f}" for key in ("rate", "low", "high")]
+        assert "{} % {} % to {} %".format(*percents) in page.text
+    for name, length in facts["lengths"].items():
+        assert f"{name} mean {length['mean_tokens']:.4g} tokens" in page.text
+    for name, n in run.record("label")["manifest"]["facts"]["criteria"].items():
+        assert f"{name}: {n} {n:,}" in page.text  # the bar's title, then the number beside it
+
+
+def test_the_plan_stands_beside_the_truth() -> None:
+    page = shown(example_run.whole())
+    assert "label smollm2 898 of 900, ×1.00 531,020 of 520,000, ×1.02 33,480 of 31,000, ×1.08" in page.text
+    assert "sft smollm2 16 of 16, ×1.00 14,336 of 14,800, ×0.97" in page.text
+    assert "$0.09" in page.text
+
+
+def test_examples_show_proposals_synthesis_pair_and_both_verdicts() -> None:
+    run = example_run.whole()
+    page = shown(run)
+    tables = {record["stage"]: run.tables[record["manifest"]["uri"]] for record in run.records if record["manifest"]}
+    first = tables["generate"]["data"][0]["turns"][0]
+    for text in [first["answer"], *(proposal["text"] for proposal in first["proposals"])]:
+        assert " ".join(text.split()) in page.text
+    assert "creative was left out: timeout" in page.text
+    pair = tables["label"]["data"][0]
+    ends = {pair["chosen_index"], pair["rejected_index"]}
+    judged = next(j for j in tables["label"]["judgements"] if j["id"] == pair["id"] and {j["a"], j["b"]} == ends)
+    p = judged["p"] if judged["a"] == pair["chosen_index"] else 1 - judged["p"]
+    assert f"both orders: {100 * p:.1f} % for the chosen" in page.text
+    for order in judged["orders"]:
+        names = {pair["chosen_index"]: "chosen", pair["rejected_index"]: "rejected"}
+        better = names[order["first"] if order["verdict"] == "A" else order["second"]]
+        verdict = (
+            f"{names[order['first']]} shown first: verdict {order['verdict']}, {better} (p(first better) = {order['p']:.3f})"
+        )
+        assert verdict in page.text
+        assert all(said["text"] in page.text for said in order["assessments"])
+
+
+def test_a_failed_run_shows_the_error_and_what_did_not_run() -> None:
+    error = {"type": "KeyError", "message": f"no such row {SCRIPT}", "traceback": f"Traceback …\n{SCRIPT}"}
+    run = example_run.failed("generate", error)
+    html = report.page(run.records, run.read)
+    page = Page(html)
+    assert page.text.index("generate failed KeyError") < page.text.index("Where the time went")
+    assert f"no such row {SCRIPT}" in page.text
+    assert page.text.count("not run") == 6  # five stages, and the verdict
+    assert SCRIPT not in html
+
+
+def test_a_killed_stage_is_said_to_be_unfinished() -> None:
+    assert "generate did not finish" in shown(example_run.killed()).text
+
+
+def test_reused_stages_are_said_to_be() -> None:
+    page = shown(example_run.reused())
+    assert page.text.count("reused 0.4 s") == 8
+
+
+def test_an_artifact_that_cannot_be_read_is_said_and_the_rest_is_shown() -> None:
+    run = example_run.whole()
+    run.tables[run.record("label")["manifest"]["uri"]]["data"] = [{"id": "torn"}]
+    del run.tables[run.record("generate")["manifest"]["uri"]]
+    page = shown(run)
+    assert "pairs of label could not be read: KeyError" in page.text
+    assert "conversations of generate could not be read: KeyError" in page.text
+    assert "Held-out prompts" in page.text
+    assert page.faults == []
+
+
+def test_a_record_with_odd_facts_costs_one_section_not_the_report() -> None:
+    run = example_run.whole()
+    run.record("dpo")["manifest"]["facts"]["curve"] = [{"loss": "low"}]
+    page = shown(run)
+    assert "The section 'training' could not be made" in page.text
+    assert "Answer lengths" in page.text
+
+
+def test_long_texts_are_cut_and_many_rows_bounded() -> None:
+    run = example_run.whole()
+    rows = run.tables[run.record("generate")["manifest"]["uri"]]["data"]
+    for row in rows:
+        row["turns"][0]["answer"] = "x" * 50_000
+    run.tables[run.record("generate")["manifest"]["uri"]]["data"] = rows * 50
+    html = report.page(run.records, run.read)
+    assert "[…and 47,000 more characters]" in html
+    assert len(html) < 1_000_000
+
+
+def test_build_reads_real_artifacts_and_survives_a_torn_one() -> None:
+    run, store = example_run.whole(), MemoryStore()
+    for record in run.records:
+        if record["manifest"]:
+            record["manifest"] = _commit(store, record["manifest"], run.tables[record["manifest"]["uri"]])
+    page = Page(report.build(run.records, store))
+    assert page.text == shown(example_run.whole()).text
+    shard = next(uri for uri, _ in store.list(run.record("generate")["manifest"]["uri"]) if "/data/" in uri)
+    store.put(shard, store.get(shard)[:-7])
+    page = Page(report.build(run.records, store))
+    assert "conversations of generate could not be read: ArtifactError" in page.text
+    assert "Preferences: chosen beside rejected" in page.text
+
+
+def _commit(store: MemoryStore, manifest: dict, tables: dict) -> dict:
+    with Output(store, manifest["uri"]) as out:
+        for table, rows in tables.items():
+            for row in rows:
+                out.write({"id": "x", **row}, table=table)
+        fields = {name: manifest[name] for name in ("kind", "stage", "name", "fingerprint", "part", "ledger", "facts")}
+        made = json.loads(out.commit(**fields).to_text())
+    return {**made, "created": manifest["created"], "parents": manifest["parents"]}
+
+
+def _parts(run: ExampleRun) -> tuple:
+    return run.records, run.read
