@@ -194,7 +194,7 @@ def _input(store: Store, name: str, path: str) -> Artifact:
 def read_recipe(text: str) -> str:
     """The recipe's YAML, where `text` may be its s3:// address (`…/<sha256>.yaml`, checked against its digest)."""
     if not text.startswith("s3://"):
-        return text
+        return f"{text}\n"  # text, even when it is one line of JSON
     data = Store(text.rsplit("/", 1)[0]).get(text)
     digest = text.rsplit("/", 1)[1].removesuffix(".yaml")
     if hashlib.sha256(data).hexdigest() != digest:

@@ -12,7 +12,9 @@ from moaa.errors import MoaaError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, e.g. pipelines/recipes/demo.yaml")]
-Sets = Annotated[list[str], typer.Option("--set", help="Override one field: --set dpo.beta=0.1 (repeatable)", metavar="PATH=VALUE")]
+Sets = Annotated[
+    list[str], typer.Option("--set", help="Override one field: --set dpo.beta=0.1 (repeatable)", metavar="PATH=VALUE")
+]
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The alignment pipeline: prompts -> generate -> sft -> sample -> label -> dpo -> evaluate, and a report whatever happens."""
 
 from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
 
 from components.dpo.component import dpo
 from components.evaluate.component import evaluate
@@ -15,13 +16,15 @@ from components.sft.component import sft
 STAGES = ("preflight", "prompts", "generate", "sft", "sample", "label", "dpo", "evaluate")
 
 
-def build(recipe: str, until: str = STAGES[-1], run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER) -> dsl.base_component.BaseComponent:
+def build(recipe: str, until: str = STAGES[-1], run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER) -> BaseComponent:
     """The pipeline up to and with stage `until`; its one parameter is the recipe, `recipe` unless another is given.
 
     `run_id` names the run's records on S3: the Kubeflow run's own id unless given.
     """
 
-    @dsl.pipeline(name="moaa-align", description="Mixture of Agents Alignment: data by a mixture, SFT, samples, judges, DPO, scores.")
+    @dsl.pipeline(
+        name="moaa-align", description="Mixture of Agents Alignment: SFT on a mixture's answers, DPO on its judgements."
+    )
     def align(recipe: str = recipe) -> None:
         made = report(recipe=recipe, run_id=run_id)
         made.set_caching_options(False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 from moaa.errors import RecipeError
 from moaa.recipe.load import load
@@ -21,8 +24,10 @@ def compile_recipe(recipe: Path, target: Path, sets: Sequence[str] = ()) -> None
     """
     from kfp import compiler
 
-    text = load(recipe, sets).text
-    refuse_expanded(text, recipe)
+    resolved = load(recipe, sets).text
+    refuse_expanded(resolved, recipe)
+    # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second line would leave the comment.
+    text = json.dumps(yaml.safe_load(resolved), ensure_ascii=False)
     target.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(build(text), str(target))
 
@@ -36,5 +41,5 @@ def refuse_expanded(text: str, recipe: Path) -> None:
             )
         if wide := next((c for c in line if ord(c) > 0xFFFF), None):
             raise RecipeError(
-                f"{recipe}: the resolved recipe holds the character {wide!r} (its line {number}), which Kubeflow's database refuses."
+                f"{recipe}: the resolved recipe holds {wide!r} (its line {number}), which Kubeflow's database refuses."
             )

@@ -87,7 +87,9 @@ class _Log(io.TextIOBase):
     Where the terminal is one (MOAA_TTY), the stages draw on it themselves, so nothing is echoed.
     """
 
-    KUBEFLOW = re.compile(r"\s*(\x1b\[\d+m)?(\d\d:\d\d:\d\d\.\d{3} - |-{20,}|\[KFP Executor|.*Looking for component|.*Loading KFP component)")
+    KUBEFLOW = re.compile(
+        r"\s*(\x1b\[\d+m)?(\d\d:\d\d:\d\d\.\d{3} - |-{20,}|\[KFP Executor)|.*(Looking for|Loading KFP) component"
+    )
 
     def __init__(self, log: Any, terminal: Any) -> None:
         self._log, self._terminal, self._line = log, terminal, ""
@@ -106,8 +108,9 @@ class _Log(io.TextIOBase):
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """What the tasks inherit: whom to outlive not, which terminal to draw on, offline unless a hub is reachable by choice."""
-    environment = {"MOAA_RUNNER": str(os.getpid()), "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))}
+    """What the tasks inherit: whose end is theirs, where the packages are, which terminal to draw on."""
+    path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
+    environment = {"MOAA_RUNNER": str(os.getpid()), "PYTHONPATH": path}
     if sys.stderr.isatty() and sys.stdout.isatty():
         environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())
     previous = signal.signal(signal.SIGTERM, _interrupt)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from moaa.artifacts import Artifact, File
 from moaa.recipe.schema import Training
 from moaa.stage import Work, timed
-from moaa.train import launch
 from moaa.train.job import Job
 
 
 def train(work: Work, kind: str, numbers: Training, *, base: str, revision: str | None, data: Artifact) -> None:
     """Train `base` on `data`; the model's files, already under the output's address, become the artifact."""
+    from moaa.train import launch  # only where a training starts: the other stages import this file too
+
     launcher = work.runtime.launcher
     job = Job(
         kind=kind, numbers=numbers, base=base, revision=revision, data=data.uri, output=work.out.uri,

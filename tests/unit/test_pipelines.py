@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from moaa.errors import RecipeError
+from moaa.recipe.load import load
 from pipelines.align import STAGES, build
 from pipelines.compiling import compile_recipe, refuse_expanded
 
@@ -34,6 +35,14 @@ def test_compiling_again_changes_nothing(recipe: Path, tmp_path: Path) -> None:
     assert committed.read_text() == (tmp_path / "again.yaml").read_text(), "run `make compile` and commit the result"
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_default_parameter_is_the_recipe(recipe: Path) -> None:
+    pipeline = yaml.safe_load((Path("pipelines/compiled") / recipe.name).read_text())
+    assert not {"store", "models", "target"} & set(pipeline)
+    default = pipeline["root"]["inputDefinitions"]["parameters"]["recipe"]["defaultValue"]
+    assert load(f"{default}\n").recipe == load(recipe).recipe
+
+
 def test_stages_follow_the_data(tmp_path: Path) -> None:
     after = {name: set(task.get("dependentTasks", ())) for name, task in tasks(spec(tmp_path)).items()}
     assert after == {
@@ -56,8 +65,8 @@ def test_the_report_is_made_whatever_happens(tmp_path: Path) -> None:
 def test_what_looks_at_the_world_is_not_cached(tmp_path: Path) -> None:
     pipeline = spec(tmp_path)
     every = {**tasks(pipeline), **pipeline["root"]["dag"]["tasks"]}
-    uncached = {name for name, task in every.items() if not task.get("cachingOptions", {}).get("enableCache")} - {"exit-handler-1"}
-    assert uncached == {"preflight", "report"}
+    uncached = {name for name, task in every.items() if not task.get("cachingOptions", {}).get("enableCache")}
+    assert uncached == {"preflight", "report", "exit-handler-1"}
 
 
 def test_the_run_id_is_the_backends_own(tmp_path: Path) -> None:

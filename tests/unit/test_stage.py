@@ -1,0 +1,182 @@
+"""The frame of every stage: what changes a fingerprint, what is reused, what is recorded, when too much was rejected."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moaa.artifacts import Artifact
+from moaa.errors import MoaaError, TooManyRejected
+from moaa.recipe.load import load
+from moaa.recipe.schema import Part, Recipe
+from moaa.stage import Stage, Work, recorded, records, stage
+from moaa.stages.dpo import dpo
+from moaa.stages.evaluate import evaluate
+from moaa.stages.generate import generate
+from moaa.stages.label import label
+from moaa.stages.prompts import prompts
+from moaa.stages.sample import sample
+from moaa.stages.sft import sft
+from tests.support.memory_store import MemoryStore
+
+DEMO = Path("pipelines/recipes/demo.yaml")
+STAGES = (prompts, generate, sft, sample, label, dpo, evaluate)
+
+
+class NumberPart(Part):
+    beta: float
+
+
+def counting(calls: list[float]) -> Stage[NumberPart]:
+    @stage("count", kind="numbers", part=lambda recipe: NumberPart(beta=recipe.dpo.beta))
+    def count(part: NumberPart, work: Work) -> None:
+        calls.append(part.beta)
+        work.ledger.rows["kept"] += 1
+        work.out.write({"id": "1", "beta": part.beta})
+
+    return count
+
+
+def recipe(*sets: str) -> Recipe:
+    return load(DEMO, sets).recipe
+
+
+def test_same_inputs_are_computed_once() -> None:
+    store, calls = MemoryStore(), []
+    count = counting(calls)
+    first, reused, _ = count.run(recipe(), store, {})
+    again, reused_again, ledger = count.run(recipe(), store, {})
+    assert (reused, reused_again) == (False, True)
+    assert calls == [0.05]
+    assert first == again
+    assert ledger["rows"] == {"kept": 1}
+    assert list(Artifact.open(store, first.uri).rows()) == [{"id": "1", "beta": 0.05}]
+
+
+def test_a_failed_stage_leaves_no_result() -> None:
+    store = MemoryStore()
+
+    @stage("count", kind="numbers", part=lambda recipe: NumberPart(beta=1))
+    def breaks(part: NumberPart, work: Work) -> None:
+        work.out.write({"id": "1"})
+        work.ledger.rejected["bad"] += 1
+        raise MoaaError("no more")
+
+    with pytest.raises(MoaaError, match="no more") as caught:
+        breaks.run(recipe(), store, {})
+    assert not [uri for uri in store.objects if uri.endswith("manifest.json")]
+    assert caught.value.ledger["rejected"] == {"bad": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ("dpo.beta=0.1", {"dpo"}),
+        ("sft.epochs=1", {"sft"}),
+        ("sample.sampling.n=3", {"sample"}),
+        ("label.min_margin=0.5", {"label"}),
+        ("evaluate.sampling.max_tokens=64", {"evaluate"}),
+        ("generate.mixture.layers=3", {"generate"}),
+        ("generate.mixture.instruction=Answer better.", {"generate"}),
+        ("models.smollm2.max_model_len=2048", {"generate", "sft", "sample", "label", "evaluate"}),
+        ("runtime.calls.window=3", set()),
+        ("models.smollm2.replicas=2", set()),
+        ("name=other", set()),
+    ],
+)
+def test_a_field_changes_the_stages_that_see_it_and_no_other(change: str, changed: set[str]) -> None:
+    def fingerprints(*sets: str) -> dict[str, str]:
+        loaded = recipe(*sets)
+        return {each.name: each.fingerprint(each.part_of(loaded), {}) for each in STAGES}
+
+    before, after = fingerprints(), fingerprints(change)
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_inputs_and_schema_version_are_part_of_the_fingerprint() -> None:
+    store = MemoryStore()
+    count = counting([])
+    one = Artifact.open(store, count.run(recipe(), store, {})[0].uri)
+    two = Artifact.open(store, count.run(recipe("dpo.beta=0.2"), store, {})[0].uri)
+    part = NumberPart(beta=1)
+    newer = Stage("count", "numbers", 2, "rows", count.part_of, count.compute)
+    assert len({count.fingerprint(part, {}), count.fingerprint(part, {"a": one}), count.fingerprint(part, {"a": two}),
+                count.fingerprint(part, {"b": one}), newer.fingerprint(part, {})}) == 5  # fmt: skip
+
+
+def test_too_many_rejected_rows_fail_with_the_table_of_reasons() -> None:
+    finished = {str(i): {"row": {}} for i in range(8)}
+    finished |= {
+        "8": {"rejected": {"reason": "timeout", "detail": "after 600 s"}},
+        "9": {"rejected": {"reason": "too few", "detail": ""}},
+    }
+    rows = [{"id": str(i)} for i in range(10)]
+    work = Work({}, None, None, recipe("runtime.max_rejected_share=0.1").runtime, {}, None, None, None)
+    with pytest.raises(
+        TooManyRejected, match=r"2 of 10 rows were rejected \(20.0%\); the limit is 10.0%[\s\S]*1  timeout   e.g. after 600 s"
+    ):
+        work._refuse_if_too_many(rows, finished, expected=())
+    work._refuse_if_too_many(rows, finished, expected=["too few"])
+
+
+class Recording(MemoryStore):
+    """Takes the place of the recipe's store."""
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    memory = Recording("s3://moaa/demo")
+    monkeypatch.setattr("moaa.store.Store.of", lambda config: memory)
+    return memory
+
+
+def test_the_record_says_running_then_done(store: MemoryStore) -> None:
+    text = DEMO.read_text()
+    with recorded("prompts", text, "run-1") as (_, _, record):
+        assert records(store, "run-1")[0]["status"] == "running"
+        record["status"] = "done"
+    (found,) = records(store, "run-1")
+    assert (found["stage"], found["status"], found["error"]) == ("prompts", "done", None)
+    assert found["ended"] >= found["started"]
+
+
+def test_a_user_error_ends_the_process_with_its_message_and_stands_in_the_record(
+    store: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, recorded("label", DEMO.read_text(), "run-2"):
+        raise MoaaError("the judge is not served")
+    assert ended.value.code == 1
+    assert "label failed: the judge is not served" in capsys.readouterr().err
+    (found,) = records(store, "run-2")
+    assert found["status"] == "failed"
+    assert found["error"] == {"type": "MoaaError", "message": "the judge is not served"}
+
+
+def test_a_bug_keeps_its_traceback_in_the_record(store: MemoryStore) -> None:
+    with pytest.raises(ZeroDivisionError), recorded("label", DEMO.read_text(), "run-3"):
+        _ = 1 / 0
+    assert "ZeroDivisionError" in records(store, "run-3")[0]["error"]["traceback"]
+
+
+def test_a_recipe_by_address_must_have_its_digest(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hashlib
+
+    from moaa import stage as frame
+
+    text = DEMO.read_bytes()
+    monkeypatch.setattr(frame, "Store", lambda root: store)
+    good = f"s3://moaa/recipes/{hashlib.sha256(text).hexdigest()}.yaml"
+    store.put(good, text)
+    assert frame.read_recipe(good) == text.decode()
+    store.put(good, text + b"\n# changed")
+    with pytest.raises(MoaaError, match="was changed"):
+        frame.read_recipe(good)
+
+
+def test_a_missing_input_says_what_to_do(store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        counting([]).main(DEMO.read_text(), "run-4", inputs={"data": str(tmp_path / "gone")})
+    assert "input 'data': there is no manifest" in capsys.readouterr().err
+    assert json.dumps(records(store, "run-4")[0]["error"]).count("caching off") == 1
