@@ -20,6 +20,7 @@ from moaa.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.spinner import Spinner
 
     from moaa.journal import Journal
 
@@ -102,6 +103,7 @@ class Watch:
         self._waiting: dict[int, float] = {}
         self._replies: list[Reply] = []
         self._began: float | None = None
+        self._spinner: Spinner | None = None
 
     def over(self, ask: Ask) -> Ask:
         async def watched(
@@ -133,10 +135,12 @@ class Watch:
         from rich.spinner import Spinner
         from rich.text import Text
 
+        self._spinner = self._spinner or Spinner("dots")
         now = time.monotonic()
         names = [f"{self._names[call]} {now - since:.0f} s" for call, since in sorted(self._waiting.items())]
         note = self._progress.view().note
-        return Spinner("dots", Text(printable(note or "  ".join(names)), style="dim", no_wrap=True, overflow="ellipsis"))
+        self._spinner.text = Text(printable(note or "  ".join(names)), style="dim", no_wrap=True, overflow="ellipsis")
+        return self._spinner
 
     def show_totals(self) -> None:
         prompt = sum(reply.prompt_tokens for reply in self._replies)
@@ -160,7 +164,9 @@ class Watch:
     def _title(self, name: str, figures: str, style: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text.assemble("\n", (name, style), ("  " + printable(figures), "dim")))
+        self._console.print(
+            Text.assemble("\n", (name, style), ("  " + printable(figures), "dim")), soft_wrap=not self._console.is_terminal
+        )
 
 
 def printable(text: str) -> str:

@@ -43,9 +43,8 @@ def plan(file: Path, sets: list[str]) -> None:
     from moaa import plan as planning
 
     recipe = load(file, sets).recipe
-    console = Console()
-    # A pipe has no width: its lines are as long as they are.
-    console.print(planning.table(recipe), width=None if console.is_terminal else 140, soft_wrap=not console.is_terminal)
+    # A pipe has no width: the table gets room, and sentences stay on one line.
+    Console(width=None if sys.stdout.isatty() else 200).print(planning.table(recipe))
 
 
 def _one_line(value: str) -> str:

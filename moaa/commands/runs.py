@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def list_runs(root: str, last: int) -> None:
         minutes = sum(record["seconds"] for record in stages) / 60
         words = ", ".join(f"{record['stage']} {record['status']}" for record in stages)
         table.add_row(Text(run_id), _started(stages)[:19].replace("T", " "), state(stages), f"{minutes:.1f}", Text(words))
-    console = Console()
-    console.print(table, soft_wrap=not console.is_terminal)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def state(records: list[dict[str, Any]]) -> str:

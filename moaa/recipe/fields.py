@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path as FilePath
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from moaa.recipe.read import Path
+from moaa.recipe import schema
+from moaa.recipe.read import Path, dump
 from moaa.recipe.schema import Part, Recipe
+
+START, END = "<!-- fields: written by `python -m moaa.recipe.fields docs/recipe.md` -->", "<!-- end of fields -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +87,94 @@ def advice(key: str, owner: type[Part]) -> str:
     if elsewhere:
         return f"It is one elsewhere: {', '.join(elsewhere[:3])}. Fields here: {', '.join(owner.model_fields)}."
     return f"Fields here: {', '.join(owner.model_fields)}."
+
+
+def table() -> str:
+    """All fields as Markdown: a heading and a table a part, for docs/recipe.md."""
+    notes = _notes()
+    lines: list[str] = []
+    seen: set[type[Part]] = set()
+    for field in walk():
+        if field.owner not in seen:
+            seen.add(field.owner)
+            where = [f.path for f in walk() if part_of(f.info.annotation)[0] is field.owner]
+            places = ", ".join(f"`{path}`" for path in where) or "the whole file"
+            about = " ".join((field.owner.__doc__ or "").split())
+            lines += [
+                "",
+                f"### {field.owner.__name__}: {places}",
+                "",
+                about,
+                "",
+                "| field | type | default | |",
+                "|---|---|---|---|",
+            ]
+            lines += [_row(name, info, _note(notes, field.owner, name)) for name, info in field.owner.model_fields.items()]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _row(name: str, info: FieldInfo, note: str) -> str:
+    cells = (f"`{name}`", _type(info), _default(info), " ".join(note.split()))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type(info: FieldInfo) -> str:
+    bounds = {"Gt": ">", "Ge": "≥", "Lt": "<", "Le": "≤"}
+    limits = [
+        f"{sign} {value:g}"
+        for m in info.metadata
+        for kind, sign in bounds.items()
+        for value in [getattr(m, kind.lower(), None)]
+        if value is not None
+    ]
+    return " ".join([_named(info.annotation), ", ".join(limits)]).strip()
+
+
+def _named(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _named(arguments[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, UnionType):
+        return _named(next(a for a in arguments if a is not type(None)))
+    if origin is tuple:
+        return f"list of {_named(arguments[0])}"
+    if origin is dict:
+        return f"{_named(arguments[1])} by name"
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        return annotation.__name__
+    return {str: "text", int: "whole number", float: "number", bool: "true or false"}[annotation]
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "**required**"
+    default = info.default
+    if isinstance(default, Part):
+        given = default.model_dump(mode="json", exclude_defaults=False, include=default.model_fields_set)
+        return f"`{dump(given, flow=True)}`" if given else ""
+    return "" if default in (None, "", (), {}) else f"`{dump(default, flow=True)}`"
+
+
+def _note(notes: dict[tuple[str, str], str], owner: type[Part], name: str) -> str:
+    """The field's text, of the class that has one: its own first, then those it inherits from."""
+    return next((notes[c.__name__, name] for c in owner.__mro__ if (c.__name__, name) in notes), "")
+
+
+def _notes() -> dict[tuple[str, str], str]:
+    """The texts below the fields in the schema's source: (class, field) -> text."""
+    notes: dict[tuple[str, str], str] = {}
+    for node in ast.parse(inspect.getsource(schema)).body:
+        if isinstance(node, ast.ClassDef):
+            for field, text in pairwise(node.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                    notes[node.name, field.target.id] = str(ast.literal_eval(text.value))
+    return notes
+
+
+if __name__ == "__main__":
+    # python -m moaa.recipe.fields docs/recipe.md: write the tables anew between the page's two marks.
+    page = FilePath(sys.argv[1])
+    before, _, after = page.read_text(encoding="utf-8").partition(START)
+    page.write_text(before + START + "\n" + table() + END + after.partition(END)[2], encoding="utf-8")

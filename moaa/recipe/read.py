@@ -52,7 +52,9 @@ for _tag, (_pattern, _first) in _SCALARS.items():
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+    # These end a line for a YAML reader, and come back as spaces unless they are escaped.
+    style = '"' if re.search("[\r\x85\u2028\u2029\ufeff]", value) else "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(str, _text)
@@ -176,8 +178,14 @@ def places(given: Given, path: Path = ()) -> Iterator[tuple[Path, Given]]:
             yield from places(child, (*path, index))
 
 
-def dump(data: Any) -> str:
-    """YAML text that `read` turns into the same data."""
+def dump(data: Any, *, flow: bool = False) -> str:
+    """YAML text that `read` turns into the same data; `flow`: on one line, for people."""
+    if flow:
+        return (
+            str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10_000))
+            .removesuffix("\n...\n")
+            .strip()
+        )
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
     if any(ord(c) > 0xFFFF for c in text):
         # Kubeflow's database refuses characters beyond the Basic Multilingual Plane: escape them.

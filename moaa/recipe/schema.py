@@ -92,6 +92,8 @@ _JUDGE = Sampling(temperature=0, max_tokens=512)
 
 
 class JudgeMember(Member):
+    """A judge: a `Member` that is sampled at temperature 0."""
+
     sampling: Sampling = _JUDGE
 
 
@@ -192,7 +194,7 @@ class Source(Part):
 
 
 class Prompts(Part):
-    """Three disjoint sets of prompts. Evaluation comes first: what is near to it is removed from the other two."""
+    """Three sets of prompts. What is near to an evaluation prompt is removed from the other two, which may share prompts."""
 
     sft: tuple[Source, ...] = Field(min_length=1)
     preference: tuple[Source, ...] = Field(min_length=1)
@@ -202,9 +204,12 @@ class Prompts(Part):
     decontaminate_ngram: int = Field(13, ge=3)
     """A prompt that shares a run of so many words with an evaluation prompt is removed."""
     max_characters: int = Field(60_000, ge=1)
+    """Longer prompts (all turns together) are rejected."""
 
 
 class Generate(Part):
+    """SFT data: every prompt answered by a mixture of agents (paper, stage 1)."""
+
     mixture: Mixture
 
 
@@ -229,12 +234,17 @@ class Training(Part):
 
 
 class Sft(Training):
+    """Supervised fine-tuning on the mixture's answers; loss on assistant tokens only. Defaults: the paper's for Llama-3.1-8B."""
+
     learning_rate: float = Field(8e-6, gt=0)
     epochs: float = Field(6, gt=0)
     packing: bool = True
+    """Several conversations in one sequence of `max_length` tokens; they do not see each other."""
 
 
 class Dpo(Training):
+    """DPO on the labelled pairs, with the SFT model as the reference. Defaults: the paper's for Llama-3.1-8B."""
+
     learning_rate: float = Field(8e-7, gt=0)
     epochs: float = Field(5, gt=0)
     beta: float = Field(0.01, gt=0)
@@ -247,6 +257,8 @@ class Sample(Part):
 
 
 class Label(Part):
+    """Preference pairs: all answers of a prompt compared by a mixture of judges, the best against the worst (paper, stage 2)."""
+
     judge: Judge
     min_margin: float = Field(0.0, ge=0)
     """Prompts whose best and worst answer are closer than this are dropped (0 keeps all, as the paper).
@@ -306,6 +318,7 @@ class Launcher(Part):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     pool: str | None = None
     checkpoint_minutes: float = Field(30, gt=0)
+    """A checkpoint goes to the store so often; an interrupted training resumes from the newest."""
 
 
 class Runtime(Part):
@@ -315,6 +328,7 @@ class Runtime(Part):
     calls: Calls = Calls()
     launcher: Launcher = Launcher()
     max_rejected_share: float = Field(0.02, ge=0, le=1)
+    """A stage that rejects a larger share of its rows fails, with the table of reasons."""
     secret_envs: tuple[str, ...] = ()
     """Names of environment variables that the stages need besides the store's and the endpoints' (HF_TOKEN)."""
 

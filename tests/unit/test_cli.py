@@ -1,0 +1,172 @@
+"""The command line: what each command prints, how it ends, and what `ask` shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moaa import cli
+from moaa.commands import runs
+from moaa.commands.asking import printable
+from tests.support.engine_server import EngineServer, context_length, slow, text
+
+DEMO = "pipelines/recipes/demo.yaml"
+
+
+def moaa(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "moaa.cli", *arguments], capture_output=True, text=True, input=given, timeout=60)
+
+
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """The same without a process of its own."""
+    monkeypatch.setattr(sys, "argv", ["moaa", *arguments])
+    monkeypatch.delenv("MOAA_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    out = capsys.readouterr()
+    return int(caught.value.code or 0), out.out, out.err
+
+
+def commands(app: object = cli.app, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [(*prefix, c.name or c.callback.__name__) for c in app.registered_commands]
+    for group in app.registered_groups:
+        found += commands(group.typer_instance, (*prefix, group.name))
+    return found
+
+
+def test_there_are_the_commands_that_the_documentation_names() -> None:
+    assert sorted(commands()) == [
+        ("ask",), ("fetch",), ("preflight",), ("recipe", "check"), ("recipe", "plan"), ("recipe", "show"), ("report",), ("runs",),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_has_help_with_an_example(command, monkeypatch, capsys) -> None:
+    status, out, _ = called(monkeypatch, capsys, *command, "--help")
+    assert status == 0
+    assert f"Example:  moaa {' '.join(command)}" in out
+
+
+def test_check_says_right_or_all_that_is_wrong(monkeypatch, capsys, tmp_path: Path) -> None:
+    status, out, err = called(monkeypatch, capsys, "recipe", "check", DEMO)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{DEMO}: right. demo aligns smollm2")
+    status, out, err = called(monkeypatch, capsys, "recipe", "check", DEMO, "--set", "dpo.bta=1", "--set", "sft.epochs=-1")
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 2
+    assert "Did you mean 'beta'?" in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback() -> None:
+    plain, debug = moaa("recipe", "check", "nosuch.yaml"), moaa("--debug", "recipe", "check", "nosuch.yaml")
+    assert (plain.returncode, debug.returncode) == (1, 1)
+    assert plain.stderr == "nosuch.yaml: the recipe cannot be read: No such file or directory. Check the path.\n"
+    assert "Traceback" in debug.stderr
+    assert "moaa.errors.RecipeError" in debug.stderr
+
+
+def test_show_gives_each_value_with_its_place(monkeypatch, capsys) -> None:
+    _, out, _ = called(monkeypatch, capsys, "recipe", "show", "pipelines/recipes/paper-gemma.yaml", "--set", "dpo.beta=0.1")
+    rows = {line.split("\t")[0]: tuple(line.split("\t")[1:]) for line in out.splitlines()}
+    assert rows["dpo.beta"] == ("0.1", "--set dpo.beta")
+    assert rows["dpo.learning_rate"][1].startswith("pipelines/recipes/paper-gemma.yaml:")
+    assert rows["dpo.epochs"][1].startswith("pipelines/recipes/paper-llama.yaml:")
+    assert rows["dpo.seed"] == ("42", "default")
+    _, out, _ = called(monkeypatch, capsys, "recipe", "show", "pipelines/recipes/paper-gemma.yaml", "--given")
+    assert "\tdefault" not in out
+
+
+def test_plan_prints_lines_that_a_pipe_does_not_cut(monkeypatch, capsys) -> None:
+    _, out, _ = called(monkeypatch, capsys, "recipe", "plan", "pipelines/recipes/paper-llama.yaml")
+    assert "540,000 calls for 6,000 prompts, 90 each" in out
+    assert any(line.split()[:3] == ["label", "qwen2-72b", "300,000"] for line in out.splitlines())
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f"{sys.executable} -m moaa.cli recipe show {DEMO} | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert done.stdout.startswith("name\t")
+    assert done.stderr == ""
+
+
+# ask
+
+
+def test_ask_shows_each_proposal_the_synthesis_tokens_and_seconds() -> None:
+    with EngineServer("smollm2") as server:
+        done = moaa("ask", DEMO, "Why is the sky blue?", "--endpoint", server.url, "--system", "Be kind.")
+        assert done.returncode == 0, done.stderr
+        asked = server.requests[1:]  # the first is the question whether it answers at all
+    titles = [line for line in done.stdout.splitlines() if "tokens, " in line and "  smollm2" in line]
+    assert [title.split("  ")[0] for title in titles][3:] == ["synthesis by smollm2"]
+    assert sorted(title.split("  ")[0] for title in titles[:3]) == ["concise", "creative", "thorough"]
+    assert "4 calls, " in done.stdout.splitlines()[-1]
+    assert len(asked) == 4
+    assert all("Be kind." in request["messages"][0]["content"] for request in asked)
+    assert all(request["messages"][-1] == {"role": "user", "content": "Why is the sky blue?"} for request in asked)
+    proposals = [line for line in done.stdout.splitlines() if len(line.split()) == 8 and all(len(w) == 8 for w in line.split())]
+    assert len(proposals) == 4
+    assert all(proposal in asked[3]["messages"][0]["content"] for proposal in proposals[:3])
+
+
+def test_ask_reads_standard_input_and_takes_a_server_by_model() -> None:
+    with EngineServer("smollm2") as server:
+        done = moaa("ask", DEMO, "-", "--endpoint", f"smollm2={server.url}", given="A long\nquestion?")
+        assert done.returncode == 0, done.stderr
+        assert server.requests[-1]["messages"][-1]["content"] == "A long\nquestion?"
+
+
+def test_ask_goes_on_without_a_proposer_and_says_so() -> None:
+    with EngineServer("smollm2") as server:
+        server.fail(slow(0), context_length())
+        done = moaa("ask", DEMO, "Why?", "--endpoint", server.url)
+    assert done.returncode == 0, done.stderr
+    assert "concise  left out: context length" in done.stdout
+    assert "3 calls, " in done.stdout.splitlines()[-1]
+
+
+def test_ask_without_enough_proposers_ends_with_the_reason() -> None:
+    with EngineServer("smollm2") as server:
+        server.fail(slow(0), context_length(), context_length())
+        done = moaa("ask", DEMO, "Why?", "--endpoint", server.url)
+    assert done.returncode == 1
+    assert "too few proposals" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ask_never_lets_a_model_write_to_the_terminal() -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J red\r\x9b31m ok\nline [bold]two[/bold]"
+    assert printable(evil) == " ]0;owned  [2J red  31m ok\nline [bold]two[/bold]"
+    body = '{"choices": [{"message": {"content": "\\u001b[2J[bold]x[/bold]"}, "finish_reason": "stop"}], "usage": {}}'
+    with EngineServer("smollm2") as server:
+        server.fail(text(body), times=5)
+        done = moaa("ask", DEMO, "Why?", "--endpoint", server.url)
+    assert "\x1b" not in done.stdout
+    assert "[2J[bold]x[/bold]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["  "], "The question is empty."),
+        (["Why?", "--endpoint", "127.0.0.1:8000"], "--endpoint 127.0.0.1:8000: give a server's address"),
+        (["Why?", "--endpoint", "gemma=http://h/v1"], "'gemma' is not one of `models` (smollm2)."),
+    ],
+)
+def test_ask_refuses(monkeypatch, capsys, arguments: list[str], expected: str) -> None:
+    status, _, err = called(monkeypatch, capsys, "ask", DEMO, *arguments)
+    assert status == 1
+    assert expected in err
+
+
+def test_the_state_of_a_run_is_that_of_its_worst_stage() -> None:
+    def of(*statuses: str) -> str:
+        return runs.state([{"status": status} for status in statuses])
+
+    assert of("done", "reused") == "done"
+    assert of("done", "running") == "running"
+    assert of("done", "failed", "running") == "failed"

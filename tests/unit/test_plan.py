@@ -1,0 +1,199 @@
+"""The plan: its counts are the method's own, and its figures for the paper's recipe are the paper's."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+
+import pytest
+
+from moaa import judge, mixture, plan
+from moaa.plan.sentences import parameters
+from moaa.recipe import Recipe
+from moaa.recipe.load import load
+from tests.unit.scripted import Ask
+
+PAPER = "pipelines/recipes/paper-llama.yaml"
+DEMO = "pipelines/recipes/demo.yaml"
+
+
+def planned(recipe: Recipe, stage: str) -> dict[str, plan.Line]:
+    return {line.model: line for line in plan.lines(recipe) if line.stage == stage}
+
+
+def calls(recipe: Recipe, stage: str) -> int:
+    return sum(line.calls for line in planned(recipe, stage).values())
+
+
+def test_the_papers_judge_asks_540_000_times() -> None:
+    recipe = load(PAPER).recipe
+    assert calls(recipe, "label") == 540_000
+    assert {model: line.calls for model, line in planned(recipe, "label").items()} == {
+        "qwen2-72b": 6_000 * (10 + 20 + 20),  # criteria, its own assessments, verdicts
+        "gemma-2-27b": 6_000 * 20,
+        "llama-3-1-70b": 6_000 * 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sets", "each"),
+    [(["label.judge.criteria=per-order"], 100), (["label.judge.criteria=all"], 80), (["sample.sampling.n=2"], 9)],
+)
+def test_the_judges_other_settings(sets: list[str], each: int) -> None:
+    assert calls(load(PAPER, sets).recipe, "label") == 6_000 * each
+
+
+def test_the_papers_first_stage_costs_what_the_paper_says() -> None:
+    said = plan.comparison(load(PAPER).recipe)
+    assert said[0] == (
+        "generate, ultrafeedback: $367 for 61,135 conversations of 1 turn, $0.0060 each, 63% of it the aggregator's"
+    )
+    assert "paper: $366 for 61k prompts, $0.0060 each, 63% of it the aggregator's; GPT-4o would be $429" in said
+    assert "label: 540,000 calls for 6,000 prompts, 90 each" in said
+    # 61k prompts, $366 within 1 %:
+    recipe = load(PAPER, ["prompts.sft=[{source: x.jsonl, limit: 61000}]"]).recipe
+    assert sum(line.cost_usd or 0 for line in planned(recipe, "generate").values()) == pytest.approx(366, rel=0.01)
+    aggregator = planned(recipe, "generate")["qwen1-5-110b"]
+    assert (aggregator.prompt_tokens + aggregator.completion_tokens) / 61_000 == pytest.approx(2_100, rel=0.01)
+
+
+def test_without_prices_there_are_no_dollars_and_it_is_said() -> None:
+    recipe = load(PAPER, ["models.qwen2-72b.price=null"]).recipe
+    assert planned(recipe, "generate")["qwen2-72b"].cost_usd is None
+    assert not any(sentence.startswith("generate") for sentence in plan.comparison(recipe))
+    assert any("no dollars for qwen2-72b" in sentence for sentence in plan.assumptions(recipe))
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        [],
+        ["generate.mixture.layers=4"],
+        ["generate.mixture.proposers[0].sampling.n=3"],
+        ["label.judge.criteria=per-order", "label.judge.verdict=parsed"],
+        ["label.judge.criteria=all", "sample.sampling.n=4"],
+    ],
+)
+async def test_counts_are_those_of_the_method_itself(sets: list[str]) -> None:
+    """The method asks a model that counts; the plan must say the same, model by model, answers too."""
+    recipe = load(DEMO, sets).recipe
+    chosen, judges, n = recipe.generate.mixture, recipe.label.judge, recipe.sample.sampling.n
+
+    def answer(call):
+        if call.choices:
+            return call.choices[0]
+        return ["[[A]]" if "assessors" in call.messages[-1]["content"] else "Accuracy, Depth, Clarity"] * call.sampling.n
+
+    ask = Ask(answer)
+    await mixture.converse(chosen, None, ["one", "two"], ask)
+    conversations = recipe.prompts.sft[0].limit
+    assert calls(recipe, "generate") == len(ask.calls) * conversations
+
+    asked = Ask(answer)
+    if judges.verdict == "parsed":
+        await judge.tournament(judges, [{"role": "user", "content": "q"}], list("abcde")[:n], asked)
+        assert calls(recipe, "label") == len(asked.calls) * recipe.prompts.preference[0].limit
+    else:
+        # A soft verdict needs log-probabilities: count until the verdict, which is one call an order.
+        before = await _until_verdict(judges, list("abcde")[:n], asked)
+        assert calls(recipe, "label") == before * recipe.prompts.preference[0].limit
+
+
+async def _until_verdict(judges, answers: list[str], ask: Ask) -> int:
+    from moaa.chat.message import Choice, Reply
+
+    inner = ask.answer
+
+    def answer(call):
+        if call.logprobs:
+            return Reply((Choice("A", "stop", ({"A": -0.5, "B": -0.9},)),))
+        return inner(call)
+
+    ask.answer = answer
+    await judge.tournament(judges, [{"role": "user", "content": "q"}], answers, ask)
+    return len(ask.calls)
+
+
+def test_history_grows_with_the_turns() -> None:
+    """Two turns of 75 and answers of 110: the second turn's calls see 75 + 110 + 75, the mean call 75 + 92.5."""
+    one = planned(load(DEMO, ["plan.turns_per_prompt=1"]).recipe, "generate")["smollm2"]
+    two = planned(load(DEMO).recipe, "generate")["smollm2"]
+    assert two.calls == 2 * one.calls
+    grown = two.prompt_tokens / two.calls - one.prompt_tokens / one.calls
+    assert grown == pytest.approx((75 + 110) / 2, abs=0.1)
+
+
+def test_self_moa_pays_the_prompt_once_and_every_answer() -> None:
+    one, three = (
+        planned(
+            load(DEMO, [f"generate.mixture.proposers=[{{model: smollm2, sampling: {{n: {n}, max_tokens: 96}}}}]"]).recipe,
+            "generate",
+        )["smollm2"]
+        for n in (1, 3)
+    )
+    assert three.calls == one.calls
+    assert three.completion_tokens - one.completion_tokens == 2 * 96 * 48
+    assert (three.prompt_tokens - one.prompt_tokens) / 48 == 2 * (96 + 4)  # the aggregator reads two more proposals
+
+
+def test_training_steps_and_their_limit() -> None:
+    recipe = load(PAPER).recipe
+    sft, dpo = planned(recipe, "sft")["llama-3-1-8b"], planned(recipe, "dpo")["llama-3-1-8b"]
+    tokens = (61_135 + 5_000 * 3) * (256 + 328)
+    assert sft.train_tokens == tokens * 6
+    assert sft.steps == 6 * math.ceil(math.ceil(tokens / 4096) / 128)
+    assert dpo.steps == 5 * 47  # 6,000 pairs, 128 a step
+    unpacked = planned(load(PAPER, ["sft.packing=false"]).recipe, "sft")["llama-3-1-8b"]
+    assert unpacked.steps == 6 * math.ceil(66_135 / 128)
+    capped = planned(load(PAPER, ["sft.max_steps=51"]).recipe, "sft")["llama-3-1-8b"]
+    assert capped.steps == 51
+    assert capped.train_tokens == pytest.approx(sft.train_tokens * 51 / sft.steps, rel=1e-6)
+
+
+def test_hours_are_those_of_the_gpus_and_an_endpoint_has_none() -> None:
+    sets = ["models.smollm2.tensor_parallel=4", "plan.gpu_hour_usd=3"]
+    plain, four = (planned(load(DEMO, s).recipe, "generate")["smollm2"] for s in ([], sets))
+    assert plain.gpu_hours == pytest.approx((plain.prompt_tokens / 3200 + plain.completion_tokens / 650) / 3600, rel=1e-3)
+    assert four.gpu_hours == pytest.approx(4 * plain.gpu_hours)
+    assert four.gpu_usd == pytest.approx(3 * four.gpu_hours)
+    served = load(DEMO, ["models.smollm2.endpoint.url=http://host/v1"]).recipe
+    assert planned(served, "generate")["smollm2"].gpu_hours is None
+    assert planned(served, "sample")["smollm2+sft"].gpu_hours is not None  # what we trained we serve ourselves
+
+
+def test_unknown_sizes_are_said_and_can_be_stated() -> None:
+    unsaid = load(DEMO, ["prompts.sft[0].limit=null"]).recipe
+    assert calls(unsaid, "generate") == 0
+    assert any(s.startswith("missing: how many prompts") and "plan.prompts.sft" in s for s in plan.assumptions(unsaid))
+    stated = load(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=24"]).recipe
+    assert calls(stated, "generate") == calls(load(DEMO).recipe, "generate")
+
+
+def test_rows_are_plain_data_named_as_the_ledgers_name_models() -> None:
+    rows = plan.as_rows(load(DEMO).recipe)
+    assert [(row["stage"], row["model"]) for row in rows] == [
+        ("generate", "smollm2"), ("sft", "smollm2"), ("sample", "smollm2+sft"), ("label", "smollm2"), ("dpo", "smollm2"),
+        ("evaluate", "smollm2"), ("evaluate", "smollm2+sft"), ("evaluate", "smollm2+dpo"),
+    ]  # fmt: skip
+    assert all(
+        type(row[key]) is int for row in rows for key in ("calls", "prompt_tokens", "completion_tokens", "train_tokens", "steps")
+    )
+
+
+def test_parameters_by_name() -> None:
+    names = {"Qwen/Qwen2-72B-Instruct": 72e9, "x/SmolLM2-135M-Instruct.Q4_1.gguf": 135e6, "x/WizardLM-2-8x22B": 176e9,
+             "google/gemma-2-9b-it": 9e9, "x/Qwen1.5-0.5B": 0.5e9, "microsoft/phi": None, "s3://bucket/3b2f": None}  # fmt: skip
+    assert {name: parameters(name) for name in names} == names
+
+
+def test_the_table_holds_every_line_and_the_assumptions() -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    Console(file=out, width=140).print(plan.table(load(PAPER).recipe))
+    text = out.getvalue()
+    counts = Counter(word for word in text.split() if word.startswith("llama-3-1-8b"))
+    assert counts["llama-3-1-8b+sft"] == 2
+    for expected in ("937,175", "$366 for 61k prompts", "540,000", "256 a user turn", "GPU-hours", "926.0 GB"):
+        assert expected in text, expected
