@@ -24,7 +24,7 @@ Kind = Literal["rows", "replies"]
 
 JOINED = 32
 """So many small segments become one: an attempt of ten hours leaves hundreds of objects to read, not ten thousands."""
-READERS = 16
+READERS = 8
 _JSON = json.JSONDecoder()
 
 
@@ -86,7 +86,7 @@ class Segments:
         self._store.delete(*(self._seen["replies"] - unfinished.keys()))
 
     def write(self, kind: Kind, entries: Iterable[Entry]) -> None:
-        """Put the entries on S3, a segment for each `large` bytes begun; then join the small ones if they are many."""
+        """Put the entries on S3, a segment for each `large` bytes begun."""
         lines: list[bytes] = []
         conversations: set[str] = set()
         size = 0
@@ -99,9 +99,6 @@ class Segments:
                 lines, conversations, size = [], set(), 0
         if lines:
             self._put(kind, _packed(lines), conversations)
-        small = self._small[kind]
-        if len(small) >= JOINED or sum(len(segment.data) for segment in small) >= self._large:
-            self._join(kind, small)
 
     def finish(self, conversations: set[str]) -> None:
         """The rows of these are on S3: delete the reply segments that nobody needs any more."""
@@ -120,13 +117,16 @@ class Segments:
         uri = f"{self._uri}/{kind}/{time.time_ns() // 1_000_000:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
         self._written += 1
         self._store.put(uri, data)
-        small = len(data) < self._large // 2
+        small = len(data) < self._large // 8
         segment = _Segment(uri, data if small else b"", conversations if kind == "replies" else set())
         self._needed_by(segment)
         if small:
             self._small[kind].append(segment)
+            self._join_if_many(kind, self._small[kind])
 
-    def _join(self, kind: Kind, small: list[_Segment]) -> None:
+    def _join_if_many(self, kind: Kind, small: list[_Segment]) -> None:
+        if len(small) < JOINED and sum(len(segment.data) for segment in small) < self._large // 4:
+            return
         unfinished = set().union(*(segment.unfinished for segment in small))
         self._small[kind] = []
         self._put(kind, b"".join(segment.data for segment in small), unfinished)
