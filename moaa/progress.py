@@ -81,7 +81,6 @@ class Progress:
         """n calls to the model are in flight now."""
         with self._lock:
             self._flight[model] = n
-            self._begin()
 
     def tokens(self, model: str, n: int) -> None:
         """n more tokens came from the model (or went through the training)."""
@@ -94,7 +93,7 @@ class Progress:
             self._gauges[name] = value
 
     def _begin(self) -> None:
-        """The rate counts from the first sign of work: seconds spent on starting engines are no part of it."""
+        """The rate counts from the first answer: seconds spent on starting engines are no part of it."""
         if not self._active:
             self._active = True
             self._sample()
@@ -115,7 +114,7 @@ class Progress:
             rate, token_rate = None, {}
             if self._active and (span := now - self._samples[0][0]) >= 1.0:
                 _, then, tokens_then = self._samples[0]
-                rate = (fresh - then) / span
+                rate = (fresh - then) / span if fresh else None
                 token_rate = {m: (n - tokens_then.get(m, 0)) / span for m, n in self._tokens.items()}
             return View(
                 self._stage, self._unit, self._done, self._total, self._rejected, rate, now - self._started, self._note,

@@ -59,8 +59,10 @@ def test_journaled_rows_count_as_done_but_not_in_the_rate(clock: Clock) -> None:
 
 def test_starting_engines_is_no_part_of_the_rate(clock: Clock) -> None:
     progress = Progress.silent("generate")
-    clock.now += 100
     progress.flight("smol", 4)
+    clock.now += 100
+    assert progress.view().rate is None
+    progress.tokens("smol", 90)
     work(progress, clock, seconds=5, per_s=3)
     assert progress.view().rate == pytest.approx(3.0)
 
@@ -86,7 +88,8 @@ def test_a_slow_stage_gets_a_longer_window(clock: Clock) -> None:
 
 def test_a_stalled_run_of_many_hours_keeps_few_samples(clock: Clock) -> None:
     progress = Progress.silent("generate")
-    progress.flight("smol", 1)
+    progress.total(5)
+    progress.advance()
     for _ in range(5000):
         clock.now += 1
         progress.view()
