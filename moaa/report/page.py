@@ -101,6 +101,7 @@ def totals(run: Run) -> dict[str, Any]:
     costs = [cost for reused in (False, True) if (cost := view.cost_usd(run, reused=reused)) is not None]
     return {
         "calls": sum(use.calls for use in uses),
+        "reused_calls": sum(use.calls for s in run.present if s.status == "reused" for use in s.ledger.models.values()),
         "prompt_tokens": sum(use.prompt_tokens for use in uses),
         "completion_tokens": sum(use.completion_tokens for use in uses),
         "cost": sum(costs) if costs else None,

@@ -259,7 +259,7 @@ def cost_usd(run: Run, *, reused: bool) -> float | None:
     """Dollars for the tokens of this run's own stages, or of the reused ones, at the recipe's prices; None without prices."""
     prices = run.stage("preflight").facts.get("prices") or {}
     priced = [each for each in calls(run) if each["model"] in prices and each["reused"] == reused]
-    if not prices:
+    if not priced:
         return None
     return sum(
         (
