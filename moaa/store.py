@@ -217,7 +217,7 @@ class Store:
                     s3.put_object(Bucket=bucket, Key=key, Body=data, **condition)
                     return True
                 except ClientError as error:
-                    code = error.response["Error"]["Code"]
+                    code = error.response["Error"].get("Code")
                     if code == "ConditionalRequestConflict":  # another conditional write is under way: neither won nor lost yet
                         time.sleep(0.05 * 2 ** min(attempt, 5))
                         continue
@@ -292,7 +292,7 @@ class Store:
         response = getattr(error, "response", None)
         if response is None:
             return StoreError(f"{uri}: {unanswered(error, self._place)}")
-        code = str(response["Error"].get("Code", ""))
+        code = str(response["Error"].get("Code") or response["ResponseMetadata"]["HTTPStatusCode"])
         # A HEAD has no body to name the code in; any other bare 404 comes from something that is no S3.
         if code == "NoSuchKey" or (code in ("404", "NotFound") and getattr(error, "operation_name", "") == "HeadObject"):
             return Missing(f"{uri} does not exist in {self._place}.")

@@ -34,6 +34,8 @@ def unanswered(error: BaseException, place: Place) -> str:
             )
         case "ConnectTimeoutError" | "EndpointConnectionError" | "ConnectionClosedError" | "ReadTimeoutError" | "HTTPClientError":
             return f"cannot connect to {place} ({kind}). Start the store, or correct {_ADDRESS}."
+        case "ResponseParserError":
+            return f"{place} does not answer as an S3 does ({error}). Correct {_ADDRESS}."
     return f"{error}. Correct {_ADDRESS}." if isinstance(error, ValueError) else f"{place}: {kind}: {error}"
 
 

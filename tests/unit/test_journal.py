@@ -1,0 +1,304 @@
+"""The journal on a store in memory: nothing recorded is lost or doubled, and nobody who records waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from moaa.chat.message import Choice, Reply
+from moaa.errors import ArtifactError, StoreError
+from moaa.journal import Journal
+from tests.support.memory_store import MemoryStore
+
+URI = "s3://memory/root/generate/f00d/journal"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def attempt(store: MemoryStore) -> Iterator[Callable[..., Any]]:
+    """Opens journals that write only when they are told to; their threads end with the test."""
+    opened = []
+
+    def open_journal(**options: Any) -> Any:
+        journal = Journal(store, URI, **{"flush_s": 1000, **options})  # type: ignore[arg-type]
+        journal.open()
+        opened.append(journal)
+        return journal
+
+    yield open_journal
+    store.fail_puts = 0
+    for journal in opened:
+        journal.close()
+
+
+def reply(text: str) -> Reply:
+    return Reply((Choice(text, "stop", ({"A": -0.1, "B": -9999.0},)), Choice(text * 2, "length")), 10, 20, 1.5)
+
+
+def test_replies_of_unfinished_and_rows_of_finished_conversations_come_back(attempt: Any) -> None:
+    one = attempt()
+    odd = "line\u2028 \x85 \n\r half \ud83d 漢"  # what str.splitlines cuts at, and what UTF-8 cannot hold
+    one.record_reply("c1", "k1", reply(odd))
+    one.record_reply("c2", "k2", reply("two"))
+    one.record_row("c2", {"row": {"text": odd}})
+    one.record_row("c3", {"rejected": {"reason": "timeout", "detail": ""}})
+    one.flush()
+    two = attempt()
+    for journal in (one, two):
+        assert journal.reply("k1") == reply(odd)
+        assert journal.reply("k2") is None
+        assert dict(journal.finished) == {
+            "c2": {"row": {"text": odd}},
+            "c3": {"rejected": {"reason": "timeout", "detail": ""}},
+        }
+        assert "c1" not in journal.finished
+
+
+def test_what_is_recorded_is_known_at_once(attempt: Any) -> None:
+    journal = attempt()
+    journal.record_reply("c", "k", reply("x"))
+    assert journal.reply("k") == reply("x")
+    journal.record_row("c", {"row": 1})
+    assert journal.finished["c"] == {"row": 1}
+    assert journal.reply("k") is None
+
+
+def test_replies_of_conversations_finished_within_one_flush_are_never_written(store: MemoryStore, attempt: Any) -> None:
+    journal = attempt()
+    journal.record_reply("c", "k", reply("x"))
+    journal.record_row("c", {"row": 1})
+    journal.flush()
+    assert [uri.split("/")[-2] for uri in store.objects] == ["rows"]
+
+
+def test_a_reply_segment_is_deleted_once_all_its_rows_are_written(store: MemoryStore, attempt: Any) -> None:
+    journal = attempt()
+    journal.record_reply("c1", "k1", reply("x"))
+    journal.record_reply("c2", "k2", reply("y"))
+    journal.flush()
+    journal.record_row("c1", {"row": 1})
+    journal.flush()
+    assert sum("/replies/" in uri for uri in store.objects) == 1
+    again = attempt()  # takes the segment over
+    assert (again.reply("k1"), again.reply("k2")) == (None, reply("y"))
+    again.record_row("c2", {"row": 2})
+    again.flush()
+    assert sum("/replies/" in uri for uri in store.objects) == 0
+
+
+def test_small_segments_are_joined_and_lose_nothing(store: MemoryStore, attempt: Any) -> None:
+    journal = attempt()
+    for n in range(200):
+        journal.record_reply("open", f"k{n}", reply(f"{n}"))
+        journal.record_row(f"c{n}", {"row": n})
+        journal.flush()
+    assert len(store.objects) < 80
+    again = attempt()
+    assert {name: record["row"] for name, record in again.finished.items()} == {f"c{n}": n for n in range(200)}
+    assert [again.reply(f"k{n}") for n in range(200)] == [reply(f"{n}") for n in range(200)]
+    again.record_row("open", {"row": "done"})
+    again.flush()
+    assert not [uri for uri in store.objects if "/replies/" in uri]
+
+
+def test_a_killed_join_doubles_nothing(store: MemoryStore, attempt: Any) -> None:
+    journal = attempt()
+    deleted = store.delete
+    store.delete = lambda *uris: None  # type: ignore[method-assign]
+    for n in range(40):
+        journal.record_reply("open", f"k{n}", reply(f"{n}"))
+        journal.record_row(f"c{n}", {"row": n})
+        journal.flush()
+    store.delete = deleted  # type: ignore[method-assign]
+    assert len(store.objects) > 80
+    again = attempt()
+    assert len(again.finished) == 40
+    assert [again.reply(f"k{n}") for n in range(40)] == [reply(f"{n}") for n in range(40)]
+
+
+def test_a_flush_is_cut_to_segments_of_the_size_asked_for(store: MemoryStore, attempt: Any) -> None:
+    journal = attempt(flush_bytes=1000)
+    for n in range(50):
+        journal.record_reply(f"c{n}", f"k{n}", reply("x" * 300))
+    journal.flush()
+    assert sum("/replies/" in uri for uri in store.objects) > 5
+    again = attempt()
+    assert all(again.reply(f"k{n}") for n in range(50))
+
+
+@pytest.mark.parametrize("options", [{"flush_s": 0.05}, {"flush_bytes": 100}])
+def test_the_thread_flushes_after_the_time_or_the_bytes(store: MemoryStore, attempt: Any, options: dict[str, Any]) -> None:
+    journal = attempt(**options)
+    journal.record_reply("c", "k", reply("x" * 200))
+    deadline = time.monotonic() + 10
+    while not store.objects and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(store.objects) == 1
+
+
+def test_nobody_who_records_waits_for_the_store(store: MemoryStore, attempt: Any) -> None:
+    stuck, go_on = threading.Event(), threading.Event()
+    put = store.put
+
+    def slow_put(uri: str, data: bytes) -> None:
+        stuck.set()
+        assert go_on.wait(30)
+        put(uri, data)
+
+    store.put = slow_put  # type: ignore[method-assign]
+    journal = attempt(flush_s=0.01)
+    journal.record_reply("c0", "k0", reply("x"))
+    assert stuck.wait(10)
+    before = time.monotonic()
+    for n in range(1, 1000):
+        journal.record_reply(f"c{n}", f"k{n}", reply("x"))
+    assert journal.reply("k999") == reply("x")
+    journal.record_row("c5", {"row": 5})
+    assert time.monotonic() - before < 5
+    go_on.set()
+    journal.flush()
+    again = attempt()
+    assert sum(again.reply(f"k{n}") is not None for n in range(1000)) == 999
+    assert again.finished["c5"] == {"row": 5}
+
+
+def test_a_failing_store_is_told_to_who_records_and_nothing_is_lost(store: MemoryStore, attempt: Any) -> None:
+    journal = attempt()
+    journal.record_reply("c1", "k1", reply("x"))
+    journal.record_row("c2", {"row": 2})
+    store.fail_puts = 1
+    with pytest.raises(StoreError, match="told to fail"):
+        journal.flush()
+    with pytest.raises(StoreError, match="told to fail"):
+        journal.record_reply("c3", "k3", reply("y"))
+    journal.flush()  # the store is back
+    journal.record_reply("c3", "k3", reply("y"))
+    journal.flush()
+    again = attempt()
+    assert (again.reply("k1"), again.reply("k3"), again.finished["c2"]) == (reply("x"), reply("y"), {"row": 2})
+
+
+def test_many_threads_may_record(attempt: Any) -> None:
+    journal = attempt(flush_s=0.01)
+
+    def work(worker: int) -> None:
+        for n in range(200):
+            journal.record_reply(f"c{worker}", f"k{worker}-{n}", reply("x"))
+        journal.record_row(f"d{worker}", {"row": worker})
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    journal.flush()
+    again = attempt()
+    assert sorted(again.finished) == [f"d{worker}" for worker in range(8)]
+    assert all(again.reply(f"k{worker}-{n}") for worker in range(8) for n in range(200))
+
+
+def test_two_attempts_at_once_lose_and_double_nothing(attempt: Any) -> None:
+    one, two = attempt(), attempt()
+    one.record_reply("c1", "k1", reply("one"))
+    two.record_reply("c1", "k1", reply("two"))
+    two.record_reply("c2", "k2", reply("two"))
+    one.record_row("c3", {"row": "one"})
+    two.record_row("c3", {"row": "two"})
+    one.flush()
+    two.flush()
+    three = attempt()
+    assert list(three.finished) == ["c3"]
+    assert three.reply("k1") in (reply("one"), reply("two"))
+    assert three.reply("k2") == reply("two")
+
+
+def test_opening_deletes_no_segment_that_another_attempt_wrote_meanwhile(store: MemoryStore, attempt: Any) -> None:
+    one = attempt()
+    one.record_reply("c0", "k0", reply("x"))
+    one.flush()
+    one.record_row("c0", {"row": 0})
+    deleted = store.delete
+    store.delete = lambda *uris: None  # type: ignore[method-assign]
+    one.flush()  # leaves the reply segment, as a kill would
+    listed = store.list
+    store.delete = deleted  # type: ignore[method-assign]
+
+    def list_then_write(prefix: str) -> Iterator[tuple[str, int]]:
+        found = list(listed(prefix))
+        if prefix.endswith("/replies") and not one.reply("k1"):
+            one.record_reply("c1", "k1", reply("meanwhile"))
+            one.flush()
+        return iter(found)
+
+    store.list = list_then_write  # type: ignore[method-assign, assignment]
+    attempt()
+    assert attempt().reply("k1") == reply("meanwhile")
+
+
+def test_forgotten_conversations_are_worked_on_again(attempt: Any) -> None:
+    one = attempt()
+    one.record_row("c1", {"rejected": {"reason": "timeout", "detail": ""}})
+    one.record_row("c2", {"row": 2})
+    one.close()
+    one.forget(["c1", "unknown"])
+    two = attempt()
+    assert list(two.finished) == ["c2"]
+    two.record_reply("c1", "k1", reply("x"))
+    two.flush()
+    assert attempt().reply("k1") == reply("x")
+    two.record_row("c1", {"row": 1})
+    two.flush()
+    assert dict(attempt().finished) == {"c2": {"row": 2}, "c1": {"row": 1}}
+
+
+def _cut_off(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _emptied(data: bytes) -> bytes:
+    return b""
+
+
+def _flipped(data: bytes) -> bytes:
+    return data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]
+
+
+def _other(data: bytes) -> bytes:
+    return b"not a segment at all"
+
+
+def _cut_in_second_frame(data: bytes) -> bytes:
+    return data + data[:-3]
+
+
+@pytest.mark.parametrize("damage", [_cut_off, _emptied, _flipped, _other, _cut_in_second_frame])
+@pytest.mark.parametrize("kind", ["rows", "replies"])
+def test_a_torn_or_garbled_segment_is_named(
+    store: MemoryStore, attempt: Any, kind: str, damage: Callable[[bytes], bytes]
+) -> None:
+    journal = attempt()
+    journal.record_reply("c1", "k1", reply("x" * 500))
+    journal.record_row("c2", {"row": "y" * 500})
+    journal.flush()
+    [uri] = [uri for uri in store.objects if f"/{kind}/" in uri]
+    store.objects[uri] = damage(store.objects[uri])
+    with pytest.raises(ArtifactError, match="torn or garbled") as caught:
+        Journal(store, URI).open()  # type: ignore[arg-type]
+    assert uri in str(caught.value)
+
+
+def test_delete_leaves_nothing(store: MemoryStore, attempt: Any) -> None:
+    journal = attempt()
+    journal.record_row("c", {"row": 1})
+    journal.flush()
+    journal.record_row("d", {"row": 2})
+    journal.delete()
+    assert store.objects == {}

@@ -1,0 +1,179 @@
+"""What a store does when the wire or the other side misbehaves: against a small server of ours that speaks S3 badly."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from moaa.errors import StoreError
+from moaa.store import Missing, Store, split
+from moaa.store_errors import Place, refused
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key-id", "AWS_SECRET_ACCESS_KEY": "very-secret"}
+Script = Callable[["Handler", bytes], None]
+
+
+@dataclass
+class BadS3:
+    """Answers each request by the next step of its script."""
+
+    script: list[Script] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def store(self) -> Store:
+        return Store("s3://bucket/root", environ={**KEYS, "AWS_ENDPOINT_URL_S3": self.url})
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    bad: BadS3
+
+    def answer(self, status: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.bad.requests.append(self.command)
+        self.bad.script.pop(0)(self, body)
+
+    do_GET = do_PUT = do_HEAD = do_POST = _handle
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def bad() -> Iterator[BadS3]:
+    bad = BadS3()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"bad": bad}))
+    bad.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield bad
+    server.shutdown()
+    server.server_close()
+
+
+def ok(body: bytes = b"") -> Script:
+    return lambda handler, _: handler.answer(200, body, ETag='"e"')
+
+
+def error(status: int, code: str) -> Script:
+    body = f"<Error><Code>{code}</Code><Message>said {code}</Message></Error>".encode()
+    return lambda handler, _: handler.answer(status, body)
+
+
+def hangs_up(handler: Handler, _: bytes) -> None:
+    handler.close_connection = True
+
+
+def breaks_off(handler: Handler, _: bytes) -> None:
+    handler.answer(200, b"half", length=8, ETag='"e"')
+    handler.close_connection = True
+
+
+def test_a_conflict_of_conditional_writes_is_neither_won_nor_lost(bad: BadS3) -> None:
+    bad.script = [error(409, "ConditionalRequestConflict"), error(409, "ConditionalRequestConflict"), ok()]
+    assert bad.store().put_new("s3://bucket/a", b"1")
+    assert bad.requests == ["PUT", "PUT", "PUT"]
+
+
+def test_a_lost_conditional_write_is_lost(bad: BadS3) -> None:
+    bad.script = [error(412, "PreconditionFailed")]
+    assert not bad.store().put_new("s3://bucket/a", b"1")
+    assert bad.requests == ["PUT"]
+
+
+@pytest.mark.parametrize(("there", "won"), [(b"1", True), (b"2", False)])
+def test_a_write_whose_answer_got_lost_is_won_if_the_object_is_ours(bad: BadS3, there: bytes, won: bool) -> None:
+    bad.script = [hangs_up, error(412, "PreconditionFailed"), ok(there)]
+    assert bad.store().put_new("s3://bucket/a", b"1") is won
+    assert bad.requests == ["PUT", "PUT", "GET"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(412, "PreconditionFailed"), (404, "NoSuchKey")])
+def test_put_if_is_lost_when_the_object_changed_or_is_gone(bad: BadS3, status: int, code: str) -> None:
+    bad.script = [error(status, code)]
+    assert not bad.store().put_if("s3://bucket/a", b"1", '"e"')
+
+
+def test_a_body_that_breaks_off_is_read_again(bad: BadS3) -> None:
+    bad.script = [breaks_off, ok(b"the whole")]
+    assert bad.store().get("s3://bucket/a") == b"the whole"
+
+
+def test_something_that_is_no_s3_is_not_an_absent_object(bad: BadS3) -> None:
+    bad.script = [lambda handler, _: handler.answer(404, b"<html>nothing here</html>")]
+    with pytest.raises(StoreError, match="does not look like an S3") as caught:
+        bad.store().get("s3://bucket/a")
+    assert not isinstance(caught.value, Missing)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "remedy"),
+    [
+        (404, "NoSuchBucket", "Make the bucket 'bucket'"),
+        (403, "InvalidAccessKeyId", "The keys in $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY"),
+        (403, "SignatureDoesNotMatch", "The keys in $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY"),
+        (403, "AccessDenied", "the right to read, write, list and delete"),
+        (400, "AuthorizationHeaderMalformed", "another region than us-east-1"),
+        (501, "NotImplemented", "conditional writes"),
+        (400, "SomethingElse", "Try again"),
+    ],
+)
+def test_a_refusal_names_store_object_code_and_remedy_but_no_secret(bad: BadS3, status: int, code: str, remedy: str) -> None:
+    bad.script = [error(status, code)]
+    with pytest.raises(StoreError) as caught:
+        bad.store().put("s3://bucket/a", b"1")
+    message = str(caught.value)
+    for part in (bad.url, "s3://bucket/a", code, remedy):
+        assert part in message
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in message
+
+
+def test_an_absent_object_is_missing(bad: BadS3) -> None:
+    bad.script = [error(404, "NoSuchKey")]
+    with pytest.raises(Missing, match="s3://bucket/a does not exist"):
+        bad.store().get("s3://bucket/a")
+
+
+def test_a_store_that_ignores_conditions_is_refused_by_check(bad: BadS3) -> None:
+    bad.script = [ok(), ok(), ok(b"<DeleteResult/>")]
+    with pytest.raises(StoreError, match="ignores If-None-Match"):
+        bad.store().check()
+    assert bad.requests == ["PUT", "PUT", "POST"]
+
+
+def test_keys_that_the_recipe_names_must_be_set(bad: BadS3) -> None:
+    store = Store("s3://bucket", access_key_env="MY_KEY", secret_key_env="MY_SECRET", environ={"MY_KEY": "x"})
+    with pytest.raises(StoreError, match=r"MY_SECRET is not set"):
+        store.get("s3://bucket/a")
+
+
+@pytest.mark.parametrize("uri", ["bucket/key", "s3://", "s3:///key", "/tmp/x", ""])
+def test_what_is_no_s3_address_is_refused(uri: str) -> None:
+    with pytest.raises(StoreError, match="s3://BUCKET/PREFIX"):
+        split(uri)
+
+
+def test_addresses_are_split_at_the_bucket() -> None:
+    assert split("s3://bucket/a/b c") == ("bucket", "a/b c")
+    assert split("s3://bucket") == ("bucket", "")
+
+
+def test_a_whole_bucket_is_not_deleted() -> None:
+    with pytest.raises(StoreError, match="refusing"):
+        Store("s3://bucket").delete_prefix("s3://bucket//")
+
+
+def test_aws_itself_is_named_by_its_region() -> None:
+    assert "AWS S3 in eu-west-1" in refused("NoSuchBucket", "", "b", Place(None, "eu-west-1", "A", "B"))
