@@ -1,0 +1,96 @@
+"""Models that take turns: the same rows as together, few starts, never more up than fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from moaa.errors import EngineError
+from moaa.schedule import next_up
+from tests.support.engine_server import EngineServer
+from tests.unit.test_asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
+
+
+@pytest.fixture
+def server() -> Iterator[EngineServer]:
+    with EngineServer(*MODELS) as running:
+        yield running
+
+
+@pytest.fixture
+def bench(server: EngineServer) -> Bench:
+    return Bench(server)
+
+
+@pytest.mark.parametrize("capacity", [1, 2])
+def test_turns_give_the_same_rows_with_few_starts(bench: Bench, capacity: int):
+    together = Bench(bench.server).run(range(60), mixture)
+    fleet = FakeFleet(bench.server, capacity=capacity, start_s=0.05)
+    assert bench.run(range(60), mixture, fleet=fleet, window=8) == together
+    # Two turns of (b, c) then a: each model twice, whatever the order; not once per window or conversation.
+    assert max(fleet.starts.values()) <= 2, fleet.starts
+    assert fleet.left == 1
+
+
+def test_turns_where_all_would_fit(bench: Bench):
+    rows = bench.run(range(10), mixture, schedule="by-turns")
+    assert len(rows) == 10
+    assert bench.fleet.starts == {"a": 1, "b": 1, "c": 1}
+
+
+def test_together_where_not_all_fit_says_what_to_do(bench: Bench):
+    with pytest.raises(EngineError, match="by-turns"):
+        bench.run(range(3), mixture, fleet=FakeFleet(bench.server, capacity=2), schedule="together")
+
+
+def test_together_starts_all_at_once(bench: Bench):
+    bench.run(range(3), one_call)
+    assert bench.fleet.starts == {"a": 1, "b": 1, "c": 1}
+
+
+def test_models_served_elsewhere_take_no_place(bench: Bench):
+    fleet = FakeFleet(bench.server, capacity=1)
+    bench.run(range(10), mixture, fleet=fleet, served=("a", "b"))
+    assert fleet.starts == {"c": 1}
+
+
+def test_turns_go_on_where_the_journal_ends(bench: Bench):
+    async def breaks(item, ask):
+        await ask("b", user(str(item)), SHORT)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        bench.run([0], breaks, fleet=FakeFleet(bench.server, capacity=1))
+
+    async def two(item, ask):
+        first = await ask("b", user(str(item)), SHORT)
+        return {"said": (await ask("a", user(first.text), SHORT)).text}
+
+    fleet = FakeFleet(bench.server, capacity=1)
+    bench.run([0], two, fleet=fleet)
+    assert fleet.starts == {"a": 1}, "b was started although its only call was known"
+
+
+def up(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "in_flight", "now", "capacity", "then"),
+    [
+        pytest.param({"a": 1, "b": 5, "c": 3}, {}, up(), 1, up("b"), id="most waiting first"),
+        pytest.param({"a": 1, "b": 5, "c": 3}, {}, up(), 2, up("b", "c"), id="as many as fit"),
+        pytest.param({"a": 4, "b": 4}, {}, up(), 1, up("a"), id="a tie goes by name"),
+        pytest.param({"c": 9}, {"a": 1}, up("a"), 1, up("a"), id="one at work stays"),
+        pytest.param({"c": 9}, {"a": 0}, up("a"), 1, up("c"), id="one that is idle goes"),
+        pytest.param({"c": 0}, {"a": 0}, up("a"), 1, up("a"), id="nobody waits: nothing is stopped"),
+        pytest.param({"c": 9}, {"a": 0, "b": 4}, up("a", "b"), 2, up("b", "c"), id="only the idle one goes"),
+        pytest.param({"c": 3}, {"a": 0, "b": 4}, up("a", "b"), 2, up("a", "b"), id="too little to be worth a start yet"),
+        pytest.param({"c": 3}, {"a": 0, "b": 0}, up("a", "b"), 2, up("b", "c"), id="any little is worth it when all are idle"),
+        pytest.param({"c": 1}, {"a": 7}, up("a"), 2, up("a", "c"), id="a free place costs nobody anything"),
+        pytest.param({"c": 9, "d": 8}, {"a": 0, "b": 2}, up("a", "b"), 3, up("b", "c", "d"), id="free place and idle place"),
+    ],
+)
+def test_who_is_up_next(waiting, in_flight, now, capacity, then):
+    assert next_up(waiting, in_flight, now, capacity) == then
