@@ -87,7 +87,6 @@ async def test_what_each_step_is_shown():
     (picking,) = by_step["criteria"]
     assert all(name in last(picking) for name in CRITERIA)
     assert shown(picking) == ("first text", "second text")
-    assert picking.sampling.max_tokens >= 64
     for call in by_step["assess"]:
         assert "Accuracy" in last(call)
         assert "Depth" not in last(call)
@@ -99,6 +98,20 @@ async def test_what_each_step_is_shown():
             assert last(call).count(f"{number}. assessment by j{number}") == 1
         assert call.logprobs
     assert [len(by_step[name]) for name in ("criteria", "assess", "verdict")] == [1, 6, 2]
+
+
+async def test_few_tokens_for_the_aggregator_do_not_cut_the_criteria():
+    chair = JudgeMember(model="chair", sampling=Sampling(temperature=0, max_tokens=8))
+    await compare(JUDGE.model_copy(update={"aggregator": chair}), QUERY, "x", "y", ask := Ask(judging()))
+    assert {(step(call), call.sampling.max_tokens) for call in ask.of("chair")} == {("criteria", 64), ("verdict", 8)}
+
+
+async def test_one_assessment_is_too_few_where_two_are_needed():
+    failing = Ask(lambda call: CallFailed("timeout", "600 s") if call.model in ("j1", "j3") else judging()(call))
+    with pytest.raises(RowRejected, match=r"1 assessments, 2 needed; left out: j1 \(timeout: 600 s\), j3 \("):
+        await compare(JUDGE, QUERY, "x", "y", failing)
+    lenient = JUDGE.model_copy(update={"min_proposers": 1})
+    assert len((await compare(lenient, QUERY, "x", "y", failing)).orders[0].assessments) == 1
 
 
 async def test_the_steps_of_an_order_share_their_beginning_so_that_the_prefix_cache_serves_them():
@@ -250,15 +263,22 @@ def test_criteria_are_parsed_strictly_but_in_any_order_and_case():
         "Accuracy, Accuracy, Depth",
         "Accuracy, Depth, Charm",
         "Accuracy, Depth, Clarity, Safety",
+        "Accuracy, Depth, Clarity, please",
     ]:
         with pytest.raises(RowRejected, match="criteria unparseable"):
             criteria.parse(wrong)
 
 
 async def test_judgements_survive_json():
-    judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(lambda a, b: 0.25)))
+    def cut(call):
+        if call.model == "j1":
+            return Reply((Choice("an assessment without an", "length"),))
+        return CallFailed("timeout", "") if call.model == "j2" else judging(lambda a, b: 0.25)(call)
+
+    judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(cut))
     again = [Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) for judgement in judgements]
     assert [j.to_json() for j in again] == [j.to_json() for j in judgements]
+    assert again[0].orders[0].assessments[0].finish_reason == "length"
     assert set(again[0].to_json()) == {"a", "b", "p", "p_ab", "p_ba", "criteria", "orders"}
     assert Judgement.from_json(tie().to_json()) == tie()
 

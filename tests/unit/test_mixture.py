@@ -91,6 +91,17 @@ async def test_a_server_that_ignores_n_is_noticed():
         await respond(mixture(member), Q, Ask(lambda call: "only one"))
 
 
+async def test_all_that_is_left_out_is_kept_through_the_layers():
+    counted = {}
+
+    def answer(call):
+        counted[call.model] = counted.get(call.model, 0) + 1
+        return "" if (call.model, counted[call.model]) in {("m1", 1), ("m3", 2)} else named(call)
+
+    result = await respond(mixture(layers=3), Q, Ask(answer))
+    assert [(out.name, out.layer) for out in result.left_out] == [("m1", 0), ("m3", 1)]
+
+
 @pytest.mark.parametrize("nothing", ["", " \n\t "])
 async def test_empty_proposals_are_left_out(nothing):
     result = await respond(mixture(), Q, ask := Ask(lambda call: nothing if call.model == "m1" else named(call)))

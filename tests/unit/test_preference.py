@@ -7,7 +7,7 @@ import pytest
 
 from moaa.errors import RowRejected
 from moaa.judge import Judgement
-from moaa.preference import bradley_terry, distinct, pair, rank
+from moaa.preference import PRIOR, bradley_terry, distinct, pair, rank
 
 
 def judged(a: int, b: int, p: float) -> Judgement:
@@ -29,13 +29,11 @@ def test_complete_ties_fall_to_the_lower_index():
 
 
 def test_a_tie_that_differs_only_by_rounding_is_a_tie():
-    values = [0.1, 0.2, 0.3]
-    # answers 0 and 4 win 0.1 + 0.2 + 0.3, summed in opposite orders: not the same float
-    judgements = [judged(0, i, p) for i, p in enumerate(values, 1)] + [
-        judged(4, i, p) for i, p in reversed(list(enumerate(values, 1)))
-    ]
+    # 0.3 + 0.2 + 0.1 is less than 0.1 + 0.2 + 0.3 in floating point
+    judgements = [judged(0, i, p) for i, p in ((3, 0.3), (2, 0.2), (1, 0.1))]
+    judgements += [judged(4, i, p) for i, p in ((1, 0.1), (2, 0.2), (3, 0.3))]
     ranking = rank(5, judgements)
-    assert ranking.wins[0] != ranking.wins[4]
+    assert ranking.wins[0] < ranking.wins[4]
     assert ranking.order.index(0) < ranking.order.index(4)
 
 
@@ -88,8 +86,11 @@ def test_strengths_solve_the_bradley_terry_equations():
 
 
 def test_an_unbeaten_answer_has_a_finite_strength():
-    s = bradley_terry(2, [judged(0, 1, 1.0)] * 10)
-    assert 10 < s[0] / s[1] < 1e6
+    strong, weak = bradley_terry(2, [judged(0, 1, 1.0)])
+    # before the mean is made 1, both lie around the prior's opponent of strength 1: strong = 1 / weak
+    strong = (strong / weak) ** 0.5
+    won = PRIOR * strong / (strong + 1) + strong**2 / (strong**2 + 1)
+    assert won == pytest.approx(1 + PRIOR / 2, abs=1e-6)
 
 
 def test_min_margin_drops_unclear_prompts_and_keeps_the_limit_itself():

@@ -234,6 +234,13 @@ def test_a_threshold_is_reached_exactly():
         assert near.match(1) == expected
 
 
+def test_of_several_similar_texts_the_first_is_named():
+    near = NearDuplicates([shingles(Vocabulary().words("one two three four five six"))] * 4, 0.9)
+    for index in (2, 0, 1):
+        near.add(index)
+    assert near.match(3) == 0
+
+
 def test_words_are_told_apart_in_scripts_without_spaces():
     vocabulary = Vocabulary()
     assert len(vocabulary.words("今天天气很好，我们去公园吧")) == 12
