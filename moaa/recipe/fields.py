@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from moaa.recipe import schema
+from moaa.recipe import method, schema, serving
 from moaa.recipe.read import Path, dump
 from moaa.recipe.schema import Part, Recipe
 
@@ -165,7 +165,8 @@ def _note(notes: dict[tuple[str, str], str], owner: type[Part], name: str) -> st
 def _notes() -> dict[tuple[str, str], str]:
     """The texts below the fields in the schema's source: (class, field) -> text."""
     notes: dict[tuple[str, str], str] = {}
-    for node in ast.parse(inspect.getsource(schema)).body:
+    bodies = [node for module in (method, serving, schema) for node in ast.parse(inspect.getsource(module)).body]
+    for node in bodies:
         if isinstance(node, ast.ClassDef):
             for field, text in pairwise(node.body):
                 if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
