@@ -12,7 +12,7 @@ from moaa import judge, mixture, plan
 from moaa.plan.sentences import parameters
 from moaa.recipe import Recipe
 from moaa.recipe.load import load
-from tests.unit.scripted import Ask
+from tests.support.scripted import Ask
 
 PAPER = "pipelines/recipes/paper-llama.yaml"
 DEMO = "pipelines/recipes/demo.yaml"
