@@ -1,0 +1,26 @@
+"""One real engine for all tests that only need answers: starting one takes 40 s of a core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.real_engine import SMOL, RealEngine, real_engine
+
+
+@pytest.fixture(scope="session")
+def smol_folder() -> Path:
+    """The folder with the small model's weights, converted on first use (30 s) and cached."""
+    from moaa.models import local
+    from moaa.store import Store
+
+    return Path(local(SMOL, Store("s3://unused")))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[RealEngine]:
+    """A real vLLM, started for the first test that asks for it and kept to the end."""
+    with real_engine() as engine:
+        yield engine
