@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING
 
 from moaa.errors import EngineError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SETTLE_S = 0.02
 """A turn ends only after so long without a new call: conversations that were just answered ask on first."""
 MAX_SETTLE = 50
+LOOK_AGAIN_S = 1.0
 
 
 def next_up(waiting: Mapping[str, int], in_flight: Mapping[str, int], up: frozenset[str], capacity: int) -> frozenset[str]:
@@ -77,8 +78,10 @@ class Schedule:
         try:
             await waiter
         except asyncio.CancelledError:
-            if self._waiting[model].pop(waiter, self) is self:
+            if waiter.done() and not waiter.cancelled():
                 self.leave(model)  # its turn came in the moment the call was cancelled
+            else:
+                self._waiting[model].pop(waiter, None)
             raise
 
     def leave(self, model: str) -> None:
@@ -100,20 +103,18 @@ class Schedule:
             self._let_through(self._served)
             if fits and self._engines.schedule != "by-turns":
                 self._let_through(self._started)
-                await fleet.up(self._started | self._served)
+                await fleet.up(self._started)
                 await asyncio.Event().wait()
-            if self._served:
-                await fleet.up(self._served)
             self._by_turns()
             await self._take_turns(fleet, needed if capacity is None else capacity)
 
     async def _take_turns(self, fleet: Fleet, capacity: int) -> None:
         up: frozenset[str] = frozenset()
         while True:
-            await self._settled()
             waiting = {model: len(self._waiting[model]) for model in self._started}
             turn = next_up(waiting, self._in_flight, up, capacity)
             if turn == up:
+                await self._settled(look_again=any(waiting.values()))
                 continue
             arriving, leaving = turn - up, up - turn
             self._open -= leaving
@@ -125,8 +126,11 @@ class Schedule:
             up = turn
             self._let_through(arriving)
 
-    async def _settled(self) -> None:
-        await self._changed.wait()
+    async def _settled(self, look_again: bool) -> None:
+        """Returns some time after a change, or after a while: those who wait may be worth a start by then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_AGAIN_S if look_again else None):
+                await self._changed.wait()
         for _ in range(MAX_SETTLE):
             self._changed.clear()
             await asyncio.sleep(SETTLE_S)
@@ -139,5 +143,6 @@ class Schedule:
         for model in models:
             waiters, self._waiting[model] = self._waiting[model], {}
             for waiter in waiters:
-                self._in_flight[model] += 1
-                waiter.set_result(None)
+                if not waiter.done():
+                    self._in_flight[model] += 1
+                    waiter.set_result(None)

@@ -83,7 +83,7 @@ class Client:
                 reply = await self._attempt(endpoint, call)
             except Fault as fault:
                 last = fault
-                wait_s = fault.after_s + random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(faults + lost, 16)))
+                wait_s = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(faults + lost, 16)))
                 pool.failed(endpoint, fault.detail, after_s=fault.after_s, reached=fault.reason != "connection")
             except Exception:
                 use.failed += 1
@@ -145,6 +145,8 @@ class Client:
         try:
             response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
             answer = await response.read()
+        except aiohttp.ConnectionTimeoutError:
+            raise Fault("connection", f"no connection within {time.perf_counter() - start:.0f} s") from None
         except TimeoutError:
             raise Fault("time-out", f"no answer within {time.perf_counter() - start:.0f} s") from None
         except (aiohttp.ClientError, OSError) as error:

@@ -27,7 +27,7 @@ class Fault(Exception):
 
 
 def request_body(call: Call, model: str) -> bytes:
-    """The JSON of a request. What decides the answer is always said: a server's own defaults never apply to it."""
+    """The JSON of a request. All of `Sampling` is said, so that a server's own defaults never stand in for it."""
     sampling = call.sampling
     body: dict[str, Any] = {
         "model": model,

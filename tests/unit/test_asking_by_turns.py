@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 from moaa.errors import EngineError
-from moaa.schedule import next_up
-from tests.support.engine_server import EngineServer
+from moaa.progress import Progress
+from moaa.recipe.schema import Engines, Model
+from moaa.schedule import Schedule, next_up
+from tests.support.engine_server import EngineServer, slow
 from tests.unit.test_asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
 
 
@@ -55,6 +58,23 @@ def test_models_served_elsewhere_take_no_place(bench: Bench):
     assert fleet.starts == {"c": 1}
 
 
+def test_a_place_goes_over_while_the_other_model_works(bench: Bench):
+    """b is done early, a works on for long: c need not wait until a is idle, only until a has as little to do as c."""
+    order = []
+
+    async def work(item, ask):
+        model = "a" if item < 40 else "b" if item < 70 else "c"
+        reply = await ask(model, user(str(item)), SHORT)
+        order.append(model)
+        return {"said": reply.text}
+
+    bench.server.fail(slow(0.1), model="a", times=100)
+    fleet = FakeFleet(bench.server, capacity=2)
+    bench.run(range(90), work, fleet=fleet, in_flight=1)
+    assert fleet.starts == {"a": 1, "b": 1, "c": 1}
+    assert order.index("c") < len(order) - 1 - order[::-1].index("a"), "c waited for the last call of a"
+
+
 def test_turns_go_on_where_the_journal_ends(bench: Bench):
     async def breaks(item, ask):
         await ask("b", user(str(item)), SHORT)
@@ -70,6 +90,18 @@ def test_turns_go_on_where_the_journal_ends(bench: Bench):
     fleet = FakeFleet(bench.server, capacity=1)
     bench.run([0], two, fleet=fleet)
     assert fleet.starts == {"a": 1}, "b was started although its only call was known"
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_a_call_that_is_cancelled_as_its_turn_comes_is_not_in_flight(cancelled_first: bool):
+    schedule = Schedule({"a": Model(source="a")}, Engines(), FakeFleet(None).start, Progress.silent(), lambda: None)
+    calls = [asyncio.create_task(schedule.admit("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    for step in [calls[0].cancel, lambda: schedule._let_through({"a"})][:: 1 if cancelled_first else -1]:
+        step()
+    await asyncio.wait(calls)
+    assert schedule._in_flight == {"a": 1}
+    assert not schedule._waiting["a"]
 
 
 def up(*names: str) -> frozenset[str]:

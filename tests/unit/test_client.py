@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from email.utils import formatdate
 
 import pytest
+from aiohttp import web
 
 from moaa.chat import client as module
 from moaa.chat import pool as pools
@@ -30,6 +31,14 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACKOFF_S", 0.01)
     monkeypatch.setattr(module, "PROBE_EVERY_S", 0.01)
     monkeypatch.setattr(pools, "REST_S", 0.01)
+
+
+@pytest.fixture
+def longest_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Always 0.2 s: time for a test to take the endpoint away before the call looks."""
+    monkeypatch.setattr(module, "BACKOFF_S", 0.2)
+    monkeypatch.setattr(module, "MAX_BACKOFF_S", 0.2)
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: high)
 
 
 @pytest.fixture
@@ -142,6 +151,23 @@ async def test_a_slow_answer_is_awaited(server: EngineServer):
     assert use(client).retries == 0
 
 
+async def test_a_host_that_takes_no_connection_is_unreachable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        fill = [socket.socket() for _ in range(4)]  # its queue is full, so further connections hang
+        for one in fill:
+            one.setblocking(False)
+            one.connect_ex(deaf.getsockname())
+        async with client_of(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", retries=0) as client:
+            with pytest.raises(CallFailed, match="no connection within") as failed:
+                await client.send(call())
+        for one in fill:
+            one.close()
+    assert failed.value.reason == "connection"
+
+
 @pytest.mark.parametrize("header", ["0.4", "date"])
 async def test_retry_after_is_honoured(server: EngineServer, header: str):
     until = time.time() + 2 if header == "date" else time.time() + 0.4
@@ -179,6 +205,10 @@ async def test_a_refused_request_rejects_the_call_at_once(server: EngineServer, 
     assert use(client).failed == 1
 
 
+async def moved(request, body):
+    return web.Response(status=302, headers={"Location": "/v1/models"})
+
+
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -186,7 +216,7 @@ async def test_a_refused_request_rejects_the_call_at_once(server: EngineServer, 
         (status(401, "bad key"), "key_env"),
         (status(403, "not yours"), "not yours"),
         (status(405, ""), "endpoint.url"),
-        (text("", 302), "endpoint.url"),
+        (moved, "endpoint.url"),
         (status(429, "You exceeded your current quota", code="insufficient_quota"), "quota"),
     ],
 )
@@ -246,6 +276,15 @@ async def test_the_endpoint_bounds_what_is_in_flight(server: EngineServer):
     assert server.at_once == 4
 
 
+async def test_after_a_fault_the_endpoint_is_used_in_full_again(server: EngineServer):
+    server.fail(status(500))
+    server.delay_s = 0.05
+    async with client_of(server.url, in_flight=4) as client:
+        await client.send(call())
+        await asyncio.gather(*(client.send(call(str(i))) for i in range(8)))
+    assert server.at_once == 4
+
+
 async def test_two_servers_share_the_calls():
     with EngineServer("m", delay_s=0.02) as one, EngineServer("m", delay_s=0.02) as two:
         async with client_of(one.url, two.url) as client:
@@ -268,22 +307,21 @@ async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecti
             await client.send(call())
 
 
-async def test_an_engine_that_is_started_again_costs_the_call_no_retry(server: EngineServer):
+async def test_an_engine_that_is_started_again_costs_the_call_no_retry(server: EngineServer, longest_backoff):
     async with client_of(retries=0) as client:
         dead = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
         client.pool("m").add(dead)
         sending = asyncio.create_task(client.send(call()))
         await until(lambda: use(client).seconds)
         client.pool("m").remove(dead)  # its keeper saw it die
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
         assert not sending.done(), "a call failed although its engine only restarts"
         client.pool("m").add(Endpoint(server.url, "m"))
         assert (await sending).text
     assert use(client).retries == 1
 
 
-async def test_a_call_that_kills_every_server_ends(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "MAX_BACKOFF_S", 0.01)
+async def test_a_call_that_kills_every_server_ends(longest_backoff):
     async with client_of(retries=0) as client:
         pool, killed = client.pool("m"), 0
         sending = asyncio.create_task(client.send(call()))
