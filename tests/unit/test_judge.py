@@ -6,13 +6,13 @@ import math
 from collections import Counter
 
 import pytest
-from scripted import Ask, last, system
 
 from moaa import templates
 from moaa.chat.message import Choice, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
 from moaa.judge import CRITERIA, TRIPLES, Judgement, compare, criteria, summary, tie, tournament, verdict
 from moaa.recipe import Judge, JudgeMember, Sampling
+from tests.support.scripted import Ask, last, system
 
 THREE = tuple(JudgeMember(model=f"j{i}") for i in range(1, 4))
 JUDGE = Judge(proposers=THREE, aggregator=JudgeMember(model="chair"))

@@ -5,13 +5,13 @@ import json
 import string
 
 import pytest
-from scripted import Ask, last, system
 
 from moaa import templates
 from moaa.chat.message import Choice, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
 from moaa.mixture import concurrently, converse, numbered, respond, with_references
 from moaa.recipe import Member, Mixture, Sampling
+from tests.support.scripted import Ask, last, system
 
 Q = [{"role": "user", "content": "q"}]
 

@@ -3,11 +3,11 @@
 from copy import deepcopy
 
 import pytest
-from scripted import Ask, last, system
 
 from moaa.errors import CallFailed, RowRejected
 from moaa.mixture import converse, respond
 from moaa.recipe import Member, Mixture, Sampling
+from tests.support.scripted import Ask, last, system
 
 FOUR = tuple(Member(model=f"m{i}") for i in range(1, 5))
 MIXTURE = Mixture(
