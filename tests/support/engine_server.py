@@ -106,6 +106,10 @@ class EngineServer:
         """The next requests (for this model) meet these faults, one each."""
         self._faults.setdefault(model, deque()).extend(faults * times)
 
+    def heal(self) -> None:
+        """Forget the faults that nobody has met yet."""
+        self._faults.clear()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/v1"

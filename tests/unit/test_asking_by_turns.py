@@ -11,8 +11,8 @@ from moaa.errors import EngineError
 from moaa.progress import Progress
 from moaa.recipe.schema import Engines, Model
 from moaa.schedule import Schedule, next_up
+from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow
-from tests.unit.test_asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
 
 
 @pytest.fixture

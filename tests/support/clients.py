@@ -1,0 +1,42 @@
+"""What tests of the chat client share."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+
+from moaa.chat.client import Client
+from moaa.chat.message import Call
+from moaa.chat.pool import Endpoint
+from moaa.ledger import Ledger
+from moaa.recipe.schema import Calls, Sampling
+
+
+@asynccontextmanager
+async def client_of(*urls: str, key: str | None = None, **calls):
+    async with Client(Calls(**{"retries": 2, "timeout_s": 5, **calls}), Ledger()) as client:
+        for url in urls:
+            client.pool("m").add(Endpoint(url, "m", key))
+        yield client
+
+
+def call(word: str = "Hello", **fields) -> Call:
+    sampling = fields.pop("sampling", Sampling(max_tokens=16))
+    return Call("m", ({"role": "user", "content": word},), sampling, **fields)
+
+
+def use(client: Client):
+    return client._ledger.model("m")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def until(seen: Callable[[], object]) -> None:
+    while not seen():  # noqa: ASYNC110  # what is watched belongs to the code under test and to another thread
+        await asyncio.sleep(0.001)
