@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,27 +56,27 @@ class ProcessFleet:
         self._failed = False
 
     async def up(self, models: Collection[str]) -> None:
-        """Start what is not up yet, side by side; returns when each has really answered. All or none are up after it.
+        """Start what is not up yet, side by side; returns when each has really answered. All of these are up then, or none.
 
         Raises EngineError when one ends or does not answer, at once, with the last lines of its log.
         """
         names = [name for name in dict.fromkeys(models) if name in self._models and name not in self._up]
         if not names:
             return
-        folders = await together(self._local(self._models[name]) for name in names)
-        await self._take_cores()
-        for name, folder in zip(names, folders, strict=True):
-            self._up[name] = [_Replica(spec) for spec in self._specs(name, folder)]
-        self._progress.note(f"starting {', '.join(names)}")
+        begun = time.perf_counter()
         try:
-            await together(self._start(replica) for name in names for replica in self._up[name])
+            folders = await together(self._local(self._models[name]) for name in names)
+            await self._take_cores()
+            self._progress.note(f"starting {', '.join(names)}")
+            for name, folder in zip(names, folders, strict=True):
+                self._up[name] = [_Replica(spec) for spec in self._specs(name, folder)]
+            await together(self._start_and_keep(replica) for name in names for replica in self._up[name])
         except BaseException:
             await self.down(names)
             raise
-        self._progress.note("")
-        for name in names:
-            for replica in self._up[name]:
-                replica.keeper = asyncio.create_task(self._keep_up(replica), name=f"keeper of {name}")
+        finally:
+            self._ledger.seconds["engines"] = self._ledger.seconds.get("engines", 0.0) + time.perf_counter() - begun
+            self._progress.note("")
 
     async def down(self, models: Collection[str]) -> None:
         """Stop these: they get no more calls, and their processes are gone within 10 s."""
@@ -136,31 +137,38 @@ class ProcessFleet:
         replica.endpoint = endpoint
         self._client.pool(spec.name).add(endpoint)
 
+    async def _start_and_keep(self, replica: _Replica) -> None:
+        await self._start(replica)
+        replica.keeper = asyncio.create_task(self._keep_up(replica), name=f"keeper of {replica.spec.name}")
+
     async def _keep_up(self, replica: _Replica) -> None:
         """Start the server again whenever it dies, `max_restarts` times; then its calls fail, if no other replica is left."""
         name, pool = replica.spec.name, self._client.pool(replica.spec.name)
-        most = self._runtime.engines.max_restarts
+        most, restarts, error = self._runtime.engines.max_restarts, 0, None
         try:
-            for restart in range(1, most + 2):
+            while True:
                 assert replica.server is not None
-                await replica.server.ended()
-                self._failed = True
-                self._withdraw(replica)
-                error = replica.server.death("died")
-                if restart > most:
+                if error is None:
+                    await replica.server.ended()
+                    error, self._failed = replica.server.death("died"), True
+                    self._withdraw(replica)
+                if restarts == most:
                     break
+                restarts += 1
                 self._ledger.events["engine restarts"] += 1
-                self._progress.note(f"the engine of {name} died; starting it again ({restart} of {most})")
+                self._progress.note(f"the engine of {name} died; starting it again ({restarts} of {most})")
                 try:
                     await self._start(replica)
-                    self._progress.note("")
                 except EngineError as failure:
                     error = failure
+                else:
+                    error = None
+                    self._progress.note("")
         except Exception as bug:
             pool.fail(EngineError(f"the engine of model '{name}' died and could not be started again: {bug!r}"))
             raise
         self._ledger.events["engines given up"] += 1
-        if all(other.keeper is None or other.keeper.done() or other is replica for other in self._up[name]):
+        if all(other is replica or (other.keeper and other.keeper.done()) for other in self._up[name]):
             pool.fail(EngineError(f"{error}\n  It was started again {most} times (runtime.engines.max_restarts)."))
 
     def _withdraw(self, replica: _Replica) -> None:

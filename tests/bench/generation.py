@@ -83,7 +83,8 @@ def ours(engine: RealEngine, questions: list[str], in_flight: int, store: Store,
 
     ask_all(
         questions, work, key=str, models={"smol": Model.model_validate(engine.as_model())},
-        runtime=Runtime(calls=Calls(in_flight=in_flight)), store=store, journal=journal, ledger=ledger, progress=Progress.silent(),
+        runtime=Runtime(calls=Calls(in_flight=in_flight)), store=store, journal=journal, ledger=ledger,
+        progress=Progress.silent(),
     )  # fmt: skip
     journal.close()
     use = ledger.model("smol")
@@ -145,12 +146,13 @@ def main() -> None:
             for result in results[-2:]:
                 print(f"round {number}  {result.who:<10}  {result.requests} requests  {result.tokens} output tokens  "
                       f"{result.seconds:.1f} s  {result.rate:.1f} tokens/s", flush=True)  # fmt: skip
-    rate = {who: sum(r.tokens for r in results if r.who == who) / sum(r.seconds for r in results if r.who == who)
-            for who in ("moaa", "vllm bench")}  # fmt: skip
-    print(
-        f"moaa {rate['moaa']:.1f} tokens/s, vllm bench {rate['vllm bench']:.1f}: ratio {rate['moaa'] / rate['vllm bench']:.3f} (aim 0.97)"
-    )
+    a, b = (_rate([result for result in results if result.who == who]) for who in ("moaa", "vllm bench"))
+    print(f"moaa {a:.1f} tokens/s, vllm bench {b:.1f}: ratio {a / b:.3f} (aim 0.97)")
     print(f"{_cpu()}, {len(cores.available())} cores, load {os.getloadavg()[0]:.1f}, commit {_commit()}")
+
+
+def _rate(results: list[Result]) -> float:
+    return sum(result.tokens for result in results) / sum(result.seconds for result in results)
 
 
 if __name__ == "__main__":

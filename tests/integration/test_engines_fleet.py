@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -87,6 +88,7 @@ async def test_up_answers_down(weights: str) -> None:
         assert bench.fleet.capacity is None
         await bench.fleet.up(["a"])
         assert await bench.ask("a")
+        assert bench.ledger.seconds["engines"] > 0
         assert bench.ledger.model("a").calls == 1  # trying whether it is up is not counted
         await bench.fleet.up(["a"])
         (pgid,) = bench.groups("a")
@@ -110,7 +112,9 @@ async def test_engines_side_by_side_share_no_core(weights: str) -> None:
     async with serving({"a": Model(source=weights), "b": Model(source=weights)}) as bench:
         await bench.fleet.up(["a", "b"])
         assert await asyncio.gather(bench.ask("a"), bench.ask("b"))
-        bound = [re.findall("^cores: (.*)$", log.read_text(), re.MULTILINE) for log in sorted(bench.fleet._logs.iterdir())]
+        bound = [
+            re.findall("^cores: (.*) GPUs: None$", log.read_text(), re.MULTILINE) for log in sorted(bench.fleet._logs.iterdir())
+        ]
         assert bound == [["0"], ["1"]]
 
 
@@ -118,7 +122,7 @@ async def test_one_engine_gets_all_cores(weights: str) -> None:
     async with serving({"a": Model(source=weights, tensor_parallel=4)}) as bench:
         await bench.fleet.up(["a"])
         (log,) = bench.fleet._logs.iterdir()
-        assert "\ncores: 0,1\n" in log.read_text()
+        assert "\ncores: 0,1 GPUs: None\n" in log.read_text()
 
 
 async def test_more_models_than_cores_take_turns(weights: str) -> None:
@@ -222,6 +226,36 @@ async def test_cancelled_while_starting_leaves_nothing(weights: str) -> None:
             await up
         assert started._process.returncode is not None
         assert bench.fleet._up == {}
+
+
+@pytest.fixture
+def four_gpus(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `weights`, on a machine with four GPUs and the `vllm` script beside Python."""
+    monkeypatch.setattr("moaa.engines.process.hardware", lambda: devices.Hardware("cuda", ("0", "1", "2", "3")))
+    script = tmp_path / "bin" / "vllm"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nshift 2; exec {sys.executable} -m vllm.entrypoints.openai.api_server "$@"\n')
+    script.chmod(0o755)
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    return weights
+
+
+async def test_replicas_on_gpus_and_the_loss_of_one(four_gpus: str) -> None:
+    async with serving({"a": Model(source=four_gpus, tensor_parallel=2)}, max_restarts=0) as bench:
+        await bench.fleet.up(["a"])
+        logs = sorted(bench.fleet._logs.iterdir())
+        assert [re.findall("GPUs: (.*)$", log.read_text(), re.MULTILINE) for log in logs] == [["0,1"], ["2,3"]]
+        assert len(bench.client.pool("a").endpoints) == 2
+        assert cores.holders() == []
+        first, second = bench.groups("a")
+        os.kill(first, signal.SIGKILL)
+        answers = await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(20)))
+        assert len(set(answers)) == 20
+        assert bench.ledger.events == {"engines given up": 1}
+        os.kill(second, signal.SIGKILL)
+        with pytest.raises(EngineError, match="model 'a' died"):
+            await bench.ask("a")
 
 
 # Servers that are up already.

@@ -24,8 +24,8 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Model, Runtime, Sampling
 from moaa.store import Store
-from tests.support.real_engine import SMOL, RealEngine
 from tests.support.processes import child_of, group
+from tests.support.real_engine import SMOL, RealEngine
 
 pytestmark = pytest.mark.real
 STORE = Store("s3://unused")

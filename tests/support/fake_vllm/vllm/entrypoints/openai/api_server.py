@@ -23,7 +23,7 @@ parser.add_argument("--served-model-name")
 parser.add_argument("--port", type=int)
 parser.add_argument("--pretend", default="")
 options, _ = parser.parse_known_args()
-print("cores:", os.environ["VLLM_CPU_OMP_THREADS_BIND"], flush=True)
+print("cores:", os.environ.get("VLLM_CPU_OMP_THREADS_BIND"), "GPUs:", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
 
 
 def die() -> None:
