@@ -1,0 +1,67 @@
+"""`torchrun -m moaa.train sft|dpo --job URI_OR_FILE`: one rank of a training."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import time
+
+from moaa.errors import MoaaError
+from moaa.train.job import Job
+from moaa.train.lines import say_error
+from moaa.train.ranks import CORES, Elsewhere, Ranks
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="torchrun -m moaa.train", description="Train a model by SFT or DPO.")
+    parser.add_argument("kind", choices=("sft", "dpo"))
+    parser.add_argument("--job", required=True, metavar="URI_OR_FILE", help="the training job, as JSON")
+    given = parser.parse_args()
+    ranks = Ranks.of_environment()
+    end_with_parent()
+    bind(ranks)
+    try:
+        job = Job.read(given.job)
+        if job.kind != given.kind:
+            parser.error(f"{given.job} is a {job.kind} job")
+        from moaa.train.run import train
+
+        train(job, ranks)
+    except Elsewhere:
+        time.sleep(5)  # torchrun ends all ranks when the first one ends: let the one that failed speak
+        return 1
+    except MoaaError as error:
+        say_error(ranks.rank, error)
+        return 1
+    except Exception as error:
+        say_error(ranks.rank, error)
+        raise
+    return 0
+
+
+def end_with_parent() -> None:
+    """End this rank when torchrun is gone: killed, it could not take its ranks along."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+def bind(ranks: Ranks) -> None:
+    """Keep this rank on its own share of the node's cores, so that no two ranks spin on the same one."""
+    cores = [int(core) for core in os.environ.get(CORES, "").split(",") if core]
+    share = len(cores) // ranks.local_world
+    if share:
+        mine = cores[ranks.local_rank * share : (ranks.local_rank + 1) * share]
+        os.sched_setaffinity(0, mine)
+        os.environ["OMP_NUM_THREADS"] = str(share)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""What a training is told: everything but the secrets, which it takes from the environment like every other part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from moaa.errors import TrainError
+from moaa.recipe.schema import Dpo, Part, Sft, Store
+
+
+class Job(Part):
+    """One training. `output` is the S3 prefix under which checkpoints, the model and `result.json` appear."""
+
+    kind: Literal["sft", "dpo"]
+    numbers: Sft | Dpo
+    base: str
+    """The model that training starts from: anything `moaa.models.local` knows. For DPO it is the reference too."""
+    revision: str | None = None
+    data: str
+    """s3:// prefix of the artifact with the rows: sft-data for SFT, preferences for DPO."""
+    output: str
+    store: Store
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    checkpoint_minutes: float = Field(30, gt=0)
+    checkpoint_steps: int | None = Field(None, ge=1)
+    """Checkpoint after so many steps instead of so many minutes."""
+
+    @model_validator(mode="after")
+    def _numbers_fit_the_kind(self) -> Self:
+        if isinstance(self.numbers, Dpo) != (self.kind == "dpo"):
+            raise ValueError(f"a {self.kind} job was given the numbers of {type(self.numbers).__name__}")
+        return self
+
+    @property
+    def result(self) -> str:
+        """Address of the document that says that the training is done, written last."""
+        return f"{self.output}/result.json"
+
+    @classmethod
+    def read(cls, where: str) -> Self:
+        """The job in a local file or at an s3:// address."""
+        if where.startswith("s3://"):
+            from moaa.store import Store as S3
+
+            text = S3(where.rsplit("/", 1)[0]).get(where).decode()
+        else:
+            try:
+                text = Path(where).read_text()
+            except OSError as error:
+                raise TrainError(f"--job {where} cannot be read: {error.strerror}. Give a file or an s3:// address.") from None
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise TrainError(f"--job {where} is not a training job: {error}") from None

@@ -1,0 +1,63 @@
+"""Start a training wherever the recipe says, follow it to its end, and return its result.
+
+A launcher is a function `(job, numbers, progress)` that returns when `result.json` should be there, and raises what the
+training failed of. `process` starts the ranks on this machine; others are found in `LAUNCHERS` by the recipe's name for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from moaa.errors import RecipeError, TrainError
+from moaa.ledger import Ledger
+from moaa.progress import Progress
+from moaa.recipe.schema import Launcher
+from moaa.store import Missing, Store
+from moaa.train import process
+from moaa.train.job import Job
+
+Start = Callable[[Job, Launcher, Progress], None]
+
+LAUNCHERS: dict[str, Start] = {"process": process.start}
+
+
+def run(job: Job, launcher: Launcher, store: Store, ledger: Ledger, progress: Progress) -> dict[str, Any]:
+    """The content of `result.json`: `files` under `job.output`, and `facts`. What is trained already is not trained again.
+
+    Raises TrainError with a rank's own words where the training failed.
+    """
+    start = LAUNCHERS.get(launcher.kind)
+    if start is None:
+        raise RecipeError(
+            f"runtime.launcher.kind is '{launcher.kind}', but trainings can be started as: {', '.join(LAUNCHERS)}. Choose one."
+        )
+    result = _result(job, store)
+    if result is None:
+        store.put(f"{job.output}/job.json", job.model_dump_json(indent=1).encode())
+        start(job, launcher, progress)
+        result = _result(job, store)
+        if result is None:
+            raise TrainError(f"The training ended without an error, but left no {job.result}. Run it again.")
+    store.delete_prefix(f"{job.output}/checkpoints")
+    ledger.events.update({what: count for what, count in _events(result["facts"]).items() if count})
+    return result
+
+
+def _result(job: Job, store: Store) -> dict[str, Any] | None:
+    try:
+        return json.loads(store.get(job.result))
+    except Missing:
+        return None
+
+
+def _events(facts: dict[str, Any]) -> dict[str, int]:
+    """What did not go as planned, for the ledger."""
+    return {
+        "system messages merged into the first user turn": facts["merged_system"],
+        "trainings resumed from a checkpoint": facts["resumed_from_step"] is not None,
+        "checkpoints given up": facts["checkpoints_failed"],
+        "checkpoints of other ranks or precision, not used": facts["checkpoint_unusable"],
+        "trained in float32: the CPU has no bfloat16": facts["precision"] == "float32",
+    }

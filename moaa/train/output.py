@@ -1,0 +1,79 @@
+"""The ranks' output as the launcher reads it: progress is shown, errors are kept, the end of the log explains a failure."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections import deque
+from typing import Any
+
+from moaa import errors
+from moaa.errors import MoaaError, TrainError
+from moaa.progress import Progress
+from moaa.train.lines import PROGRESS, parse
+
+_EXITCODE = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
+"""In torchrun's table of failures: a rank that a signal ended."""
+
+
+class Output:
+    """What was said so far. Give it the output line by line; where the training failed, `failure` says why."""
+
+    def __init__(self, progress: Progress, tail: int = 15) -> None:
+        self._progress = progress
+        self._tail: deque[str] = deque(maxlen=tail)
+        self._summary: deque[str] = deque(maxlen=200)
+        self._errors: list[dict[str, Any]] = []
+        self._step: int | None = None
+
+    def line(self, text: str) -> None:
+        text = text.rstrip()
+        found = parse(text)
+        if found is None:
+            if text:
+                self._summary.append(text)
+                if not _is_noise(text):
+                    self._tail.append(text[:500])
+        elif found[0] == PROGRESS:
+            self._show(found[1])
+        else:
+            self._errors.append(found[1])
+
+    def _show(self, said: dict[str, Any]) -> None:
+        if "note" in said:
+            self._progress.note(said["note"])
+            return
+        step = said["step"]
+        if self._step is None or said.get("begin"):
+            self._progress.note("")
+            self._progress.total(said["steps"])
+            self._progress.advance(step, journaled=True)
+        else:
+            self._progress.advance(step - self._step)
+        self._step = step
+        for name in ("loss", "rewards/margins", "rewards/accuracies", "learning_rate"):
+            if name in said:
+                self._progress.gauge(name, said[name])
+
+    def failure(self, exit_status: int | None, log: str) -> MoaaError:
+        """The error that ended the training: a rank's own words first, then the end of the log."""
+        killed = [(int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))]
+        killed = [(rank, number) for rank, number in killed if number != signal.SIGTERM]
+        where = f"\n  The whole log: {log}"
+        tail = "\n".join(f"    {line}" for line in self._tail)
+        if killed:
+            rank, number = killed[0]
+            hint = ": most likely there was not enough memory" if number == signal.SIGKILL else ""
+            return TrainError(f"Rank {rank} was ended by {signal.Signals(number).name}{hint}.\n{tail}{where}")
+        if not self._errors:
+            return TrainError(f"The training ended with status {exit_status} before any rank said why.\n{tail}{where}")
+        first = min(self._errors, key=lambda error: error["time"])
+        known = getattr(errors, first["type"], None)
+        if isinstance(known, type) and issubclass(known, MoaaError):
+            return known(first["message"])
+        return TrainError(f"Rank {first['rank']} failed: {first['type']}: {first['message']}\n{tail}{where}")
+
+
+def _is_noise(text: str) -> bool:
+    """Lines of torchrun's own report and of libraries that say nothing about a failure."""
+    return bool(re.search(r"FutureWarning|torch\.distributed\.elastic|^\s*warnings\.warn|it/s\]|s/it\]|^[=\-*]{5,}$", text))

@@ -1,0 +1,100 @@
+"""A training on this machine: torchrun as a child process, on cores of its own, gone when we are gone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from moaa.engines import cores, guard
+from moaa.errors import TrainError
+from moaa.progress import Progress
+from moaa.recipe.schema import Launcher
+from moaa.train.job import Job
+from moaa.train.output import Output
+from moaa.train.ranks import CORES
+
+GRACE_S = 8
+
+
+def start(job: Job, launcher: Launcher, progress: Progress) -> None:
+    """Train with `launcher.ranks` ranks here. Raises what the training failed of."""
+    if launcher.nodes != 1:
+        raise TrainError(
+            f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this machine alone. Set nodes to 1."
+        )
+    folder = Path(tempfile.mkdtemp(prefix=f"moaa-{job.kind}-"))
+    log = folder / "log.txt"
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    job_file = folder / "job.json"
+    job_file.write_text(job.model_dump_json())
+    command = torchrun(launcher.ranks, job.kind, str(job_file))
+    try:
+        with _cores(job, launcher.ranks, progress) as mine:
+            environment = {
+                **os.environ,
+                "TMPDIR": str(scratch),
+                "PYTHONUNBUFFERED": "1",
+                "TOKENIZERS_PARALLELISM": "false",
+                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                "TQDM_DISABLE": "1",
+                CORES: ",".join(map(str, mine)),
+                "OMP_NUM_THREADS": str(max(1, len(mine) // launcher.ranks)),
+            }
+            output = Output(progress)
+            status = _follow(command, environment, output, log)
+        if status:
+            raise output.failure(status, str(log))
+    except TrainError:
+        shutil.rmtree(scratch, ignore_errors=True)  # the log stays: the error names it
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def torchrun(ranks: int, kind: str, job: str) -> list[str]:
+    """The command that trains on this machine."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return [*run, "-m", "moaa.train", kind, "--job", job]
+
+
+def _follow(command: list[str], environment: dict[str, str], output: Output, log: Path) -> int:
+    """Run to the end, under a guard that takes the whole family down with it. Returns the exit status."""
+    guarded = [sys.executable, "-S", guard.__file__, str(os.getpid()), str(GRACE_S), *command]
+    child = subprocess.Popen(
+        guarded, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    try:
+        with log.open("w") as kept:
+            for line in child.stdout:
+                kept.write(line)
+                kept.flush()
+                output.line(line)
+        return child.wait()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+        child.stdout.close()
+
+
+def _cores(job: Job, ranks: int, progress: Progress) -> AbstractContextManager[list[int]]:
+    """As many cores as the ranks can share evenly; none are held where a GPU does the work."""
+    if job.device == "cuda" or (job.device == "auto" and any(Path("/dev").glob("nvidia[0-9]*"))):
+        return nullcontext([])
+    there = len(cores.available())
+    if ranks > there:
+        raise TrainError(
+            f"runtime.launcher.ranks is {ranks}, but this machine has {there} cores: ranks on the same core would wait for each "
+            f"other all the time. Set it to {there} or less."
+        )
+    return cores.reserve(there // ranks * ranks, f"training {job.kind}", progress.note)

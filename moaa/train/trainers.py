@@ -1,0 +1,154 @@
+"""TRL's trainers, with what differs here: data comes as token ids, weights are saved once, and every step is watched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from moaa.errors import TrainError
+from moaa.train.checkpoints import Checkpoints
+from moaa.train.deepspeed import Batch, config
+from moaa.train.job import Job
+from moaa.train.lines import PROGRESS, say
+
+
+class _Ours:
+    """Shared by both trainers; stands before TRL's class in their bases."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        # DeepSpeed's own state holds the weights of a checkpoint: a second copy would be 16 GB more to upload for an 8B model.
+        if not _internal_call:
+            super().save_model(output_dir)  # type: ignore[misc]
+
+    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None) -> None:
+        """The weights are saved in bfloat16, in whatever precision they were trained: that is what engines serve."""
+        import torch
+
+        assert state_dict is not None
+        # One copy of a weight that has two names: tied embeddings stay tied.
+        cast = {t.data_ptr(): t.to(torch.bfloat16) if t.is_floating_point() else t for t in state_dict.values()}
+        super()._save(output_dir, {name: cast[t.data_ptr()] for name, t in state_dict.items()})  # type: ignore[misc]
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: checkpoints are no publication, and TRL's card may ask the hub about the base model."""
+
+
+class Sft(_Ours, SFTTrainer):
+    """SFT on {input_ids, labels}, and `seq_lengths` where packed."""
+
+
+class Dpo(_Ours, DPOTrainer):
+    """DPO on {prompt_ids, chosen_ids, rejected_ids}; says how far the reference's log-probabilities are."""
+
+    _seen = 0
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        if self.accelerator.is_main_process:
+            total = len(self.train_dataset)  # type: ignore[arg-type]
+            pairs = min(self._seen * self.args.per_device_train_batch_size * self.args.world_size, total)
+            say(PROGRESS, note=f"reference log-probabilities: {pairs} of {total} pairs")
+        self._seen += 1
+        return super().compute_ref_log_probs(model, inputs)
+
+
+def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig | DPOConfig:
+    """The trainer's arguments. Making them starts DeepSpeed and the process group."""
+    numbers = job.numbers
+    common: dict[str, Any] = {
+        "per_device_train_batch_size": size.micro,
+        "gradient_accumulation_steps": size.accumulation,
+        "learning_rate": numbers.learning_rate,
+        "num_train_epochs": numbers.epochs,
+        "max_steps": numbers.max_steps or -1,
+        "lr_scheduler_type": numbers.scheduler,
+        "warmup_steps": numbers.warmup,  # below 1: a share of all steps
+        "weight_decay": numbers.weight_decay,
+        "max_grad_norm": numbers.max_grad_norm,
+        "gradient_checkpointing": numbers.gradient_checkpointing,
+        "seed": numbers.seed,
+        "bf16": precision == "bfloat16",
+        "use_cpu": device == "cpu",
+        "deepspeed": config(numbers, size, device, precision),
+        "ddp_timeout": 7200,  # the others wait while a leader downloads a model and tokenises the data
+        "model_init_kwargs": {"dtype": precision},
+        "max_length": numbers.max_length,  # nothing is longer: `data` left it out
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # would replace a NaN by the average of the losses before it
+        "save_strategy": "no",  # `Steps` says when
+        "disable_tqdm": True,
+        "report_to": [],
+    }
+    if job.kind == "dpo":
+        return DPOConfig(**common, beta=numbers.beta, precompute_ref_log_probs=True)  # type: ignore[union-attr]
+    return SFTConfig(**common, packing=numbers.packing, dataset_kwargs={"skip_prepare_dataset": True})  # type: ignore[union-attr]
+
+
+def trainer(job: Job, arguments: SFTConfig | DPOConfig, model: str, dataset: Any, checkpoints: Checkpoints) -> Sft | Dpo:
+    """The trainer with its model loaded; for DPO the reference's log-probabilities are computed here."""
+    from transformers import AutoTokenizer
+
+    kind: Any = Dpo if job.kind == "dpo" else Sft
+    tokenizer = AutoTokenizer.from_pretrained(model, revision=job.revision)  # TRL adds a padding token to this one
+    steps = Steps(job, checkpoints)
+    return kind(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, callbacks=[steps])
+
+
+class Steps(TrainerCallback):
+    """Prints each step for the launcher, stops at the first loss that is no number, and says when checkpoints are due."""
+
+    def __init__(self, job: Job, checkpoints: Checkpoints) -> None:
+        self.job, self.checkpoints = job, checkpoints
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            say(PROGRESS, step=state.global_step, steps=state.max_steps, begin=True)
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        if logs is None or "loss" not in logs:
+            return
+        check_finite(self.job, state.global_step, logs)
+        if state.is_world_process_zero:
+            say(PROGRESS, step=state.global_step, steps=state.max_steps, **curve_point(logs))
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.checkpoints.due(state.global_step) and state.global_step < state.max_steps:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.checkpoints.saved(state.global_step)
+
+
+def check_finite(job: Job, step: int, logs: Mapping[str, float]) -> None:
+    """Raises TrainError where loss or gradient is NaN or infinite: from here on every weight would be."""
+    for name, what in (("loss", "loss"), ("grad_norm", "gradient norm")):
+        if name in logs and not math.isfinite(logs[name]):
+            rate = logs.get("learning_rate", job.numbers.learning_rate)
+            raise TrainError(
+                f"The {what} is {logs[name]} at step {step} (learning rate {rate:.3g}). "
+                f"Lower {job.kind}.learning_rate (it is {job.numbers.learning_rate:g}) or raise {job.kind}.warmup; "
+                "if it happens at the first step, look for broken rows or a broken base model."
+            )
+
+
+def curve_point(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of one step that are kept: all that the trainer logs, rounded to what can be read off a curve."""
+    return {name: float(f"{value:.6g}") for name, value in logs.items() if isinstance(value, int | float)}
+
+
+def curve(trainer: Sft | Dpo) -> dict[str, Any]:
+    """The training in numbers: the curve by step (all attempts), the steps, and the tokens that went through the model."""
+    points = [{**curve_point(entry), "step": entry["step"]} for entry in trainer.state.log_history if "loss" in entry]
+    tokens = sum(point.get("num_tokens", 0) for point in points[-1:])
+    return {"curve": points, "steps": trainer.state.global_step, "tokens": int(tokens)}
