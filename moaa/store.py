@@ -7,6 +7,7 @@ from several threads at once.
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import threading
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from moaa.errors import StoreError
-from moaa.store_errors import CONDITIONAL, Place, refused, unanswered
+from moaa.store_errors import CONDITIONAL, Place, can_heal, refused, unanswered
 
 if TYPE_CHECKING:
     from moaa.recipe import schema
@@ -29,10 +30,10 @@ Progress = Callable[[int], None]
 _USUAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _PART = 16 << 20
 _TRANSFERS = 8
-_PATIENT = {"total_max_attempts": 8, "mode": "standard"}
-"""A store that worked before gets about half a minute to come back (standard mode waits up to 1, 2, 4, … 20 s)."""
-_FIRST_CONTACT = {"total_max_attempts": 2, "mode": "standard"}
-"""A store that never answered is more likely a wrong address: say so within seconds."""
+PATIENCE_S = 60.0
+"""A store that has answered before gets so long to come back (restart, network). One that never has is more likely a wrong
+address: that is said after boto3's own retries, within seconds."""
+_PAUSE_S = 0.5
 
 
 class Missing(StoreError):
@@ -70,7 +71,7 @@ class Store:
             secret_key_env,
         )
         self._lock = threading.Lock()
-        self._clients: dict[bool, Any] = {}
+        self._client: Any = None
         self._reached = False
 
     @classmethod
@@ -94,21 +95,11 @@ class Store:
 
     def get_with_etag(self, uri: str) -> tuple[bytes, str]:
         """The object's content, and the tag by which `put_if` recognises that it is unchanged."""
-        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
-
         bucket, key = split(uri)
 
         def read(s3: Any) -> tuple[bytes, str]:
-            pauses = [2, 1, 0.5]
-            while True:
-                answer = s3.get_object(Bucket=bucket, Key=key)
-                try:
-                    return answer["Body"].read(), answer["ETag"]
-                except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
-                    # boto3 retries until the answer's head has come; a body that breaks off is ours to ask for again.
-                    if not pauses:
-                        raise
-                    time.sleep(pauses.pop())
+            answer = s3.get_object(Bucket=bucket, Key=key)
+            return answer["Body"].read(), answer["ETag"]
 
         return self._do(uri, read)
 
@@ -122,7 +113,7 @@ class Store:
         return self._put_conditionally(uri, data, IfNoneMatch="*")
 
     def put_if(self, uri: str, data: bytes, etag: str) -> bool:
-        """Replace an object that still has this etag; False when it has changed or is gone."""
+        """Replace an object that still has this etag; False when it has changed or is gone. (Same content, same etag.)"""
         return self._put_conditionally(uri, data, IfMatch=etag)
 
     def exists(self, uri: str) -> bool:
@@ -211,57 +202,60 @@ class Store:
 
         bucket, key = split(uri)
 
+        sent = 0
+
         def put(s3: Any) -> bool:
-            for attempt in range(10):
-                try:
-                    s3.put_object(Bucket=bucket, Key=key, Body=data, **condition)
-                    return True
-                except ClientError as error:
-                    code = error.response["Error"].get("Code")
-                    if code == "ConditionalRequestConflict":  # another conditional write is under way: neither won nor lost yet
-                        time.sleep(0.05 * 2 ** min(attempt, 5))
-                        continue
-                    if code in ("PreconditionFailed", "412"):
-                        # boto3 sends again when an answer got lost: then the object in our way may be our own.
-                        resent = attempt or error.response["ResponseMetadata"].get("RetryAttempts")
-                        return bool(resent) and s3.get_object(Bucket=bucket, Key=key)["Body"].read() == data
-                    if "IfMatch" in condition and code in ("NoSuchKey", "404"):
-                        return False
-                    raise
-            raise StoreError(f"{uri}: the store answered ConditionalRequestConflict ten times. Try again when it is less busy.")
+            nonlocal sent
+            sent += 1
+            try:
+                s3.put_object(Bucket=bucket, Key=key, Body=data, **condition)
+                return True
+            except ClientError as error:
+                code = error.response["Error"].get("Code")
+                if code in ("PreconditionFailed", "412"):
+                    # What is sent again because an answer got lost may find our own object in its way.
+                    resent = sent > 1 or error.response["ResponseMetadata"].get("RetryAttempts")
+                    return bool(resent) and s3.get_object(Bucket=bucket, Key=key)["Body"].read() == data
+                if "IfMatch" in condition and code == "NoSuchKey":
+                    return False
+                raise
 
         return self._do(uri, put)
 
     def _do(self, uri: str, action: Callable[[Any], T]) -> T:
-        """Run one action on the boto3 client; what goes wrong becomes a StoreError that says what to do."""
+        """Run one action on the boto3 client; what goes wrong for longer becomes a StoreError that says what to do."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
-        try:
-            result = action(self._s3())
-        except ClientError as error:
-            self._reached = True
-            raise self._explained(uri, error) from error
-        except (BotoCoreError, Boto3Error, ValueError) as error:
-            # boto3.upload_file wraps what went wrong; botocore refuses a malformed endpoint with a ValueError.
-            cause = error.__context__ if isinstance(error, Boto3Error) and error.__context__ else error
-            raise self._explained(uri, cause) from error
-        self._reached = True
-        return result
+        pause, deadline = _PAUSE_S, time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                result = action(self._s3())
+            except (ClientError, BotoCoreError, Boto3Error, ValueError) as error:
+                # boto3's file transfers wrap what went wrong; botocore refuses a malformed endpoint with a ValueError.
+                cause = getattr(error, "last_exception", error.__context__) if isinstance(error, Boto3Error) else error
+                cause = cause or error
+                if not can_heal(cause, self._reached) or time.monotonic() > deadline:
+                    self._reached |= hasattr(cause, "response")
+                    raise self._explained(uri, cause) from error
+                time.sleep(pause * random.uniform(0.5, 1))
+                pause = min(2 * pause, 8)
+            else:
+                self._reached = True
+                return result
 
     def _s3(self) -> Any:
-        patient = self._reached
         with self._lock:
-            if patient not in self._clients:
-                self._clients[patient] = self._connect(_PATIENT if patient else _FIRST_CONTACT)
-            return self._clients[patient]
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
 
-    def _connect(self, retries: dict[str, Any]) -> Any:
+    def _connect(self) -> Any:
         import boto3
         from botocore.config import Config
 
         config = Config(
-            retries=retries,
+            retries={"total_max_attempts": 3, "mode": "standard"},
             connect_timeout=3,
             read_timeout=60,
             max_pool_connections=32,

@@ -21,6 +21,20 @@ class Place:
         return self.endpoint_url or f"AWS S3 in {self.region}"
 
 
+def can_heal(error: BaseException, reached: bool) -> bool:
+    """Whether asking again may help. `reached`: the store has answered before, so it may come back."""
+    from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError
+
+    if isinstance(error, IncompleteReadError | ResponseStreamingError):  # an answer that broke off
+        return True
+    response = getattr(error, "response", None)
+    if response is None:
+        return reached and isinstance(error, ConnectionError | HTTPClientError)
+    if response["Error"].get("Code") == "ConditionalRequestConflict":  # neither won nor lost: another write is under way
+        return True
+    return reached and response["ResponseMetadata"].get("HTTPStatusCode") in (429, 500, 502, 503, 504)
+
+
 def unanswered(error: BaseException, place: Place) -> str:
     """Where no answer came from the store at all."""
     kind = type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from moaa.chat.message import Choice, Reply
 from moaa.errors import ArtifactError, StoreError
 from moaa.journal import Journal
+from moaa.segments import JOINED
 from tests.support.memory_store import MemoryStore
 
 URI = "s3://memory/root/generate/f00d/journal"
@@ -43,9 +45,10 @@ def reply(text: str) -> Reply:
     return Reply((Choice(text, "stop", ({"A": -0.1, "B": -9999.0},)), Choice(text * 2, "length")), 10, 20, 1.5)
 
 
-def test_replies_of_unfinished_and_rows_of_finished_conversations_come_back(attempt: Any) -> None:
+# What str.splitlines cuts at, and what UTF-8 cannot hold.
+@pytest.mark.parametrize("odd", ["line\u2028 \x85 \n\r \x1e 漢", "half \ud83d"])
+def test_replies_of_unfinished_and_rows_of_finished_conversations_come_back(attempt: Any, odd: str) -> None:
     one = attempt()
-    odd = "line\u2028 \x85 \n\r half \ud83d 漢"  # what str.splitlines cuts at, and what UTF-8 cannot hold
     one.record_reply("c1", "k1", reply(odd))
     one.record_reply("c2", "k2", reply("two"))
     one.record_row("c2", {"row": {"text": odd}})
@@ -231,15 +234,20 @@ def test_opening_deletes_no_segment_that_another_attempt_wrote_meanwhile(store: 
     listed = store.list
     store.delete = deleted  # type: ignore[method-assign]
 
+    listings = 0
+
     def list_then_write(prefix: str) -> Iterator[tuple[str, int]]:
+        nonlocal listings
         found = list(listed(prefix))
-        if prefix.endswith("/replies") and not one.reply("k1"):
+        listings += prefix.endswith("/replies")
+        if listings == 2 and not one.reply("k1"):  # the second finds nothing new: the reading is over
             one.record_reply("c1", "k1", reply("meanwhile"))
             one.flush()
         return iter(found)
 
     store.list = list_then_write  # type: ignore[method-assign, assignment]
     attempt()
+    assert listings == 2
     assert attempt().reply("k1") == reply("meanwhile")
 
 
@@ -249,8 +257,11 @@ def test_forgotten_conversations_are_worked_on_again(attempt: Any) -> None:
     one.record_row("c2", {"row": 2})
     one.close()
     one.forget(["c1", "unknown"])
+    one.record_reply("c1", "k0", reply("again"))
+    one.flush()
     two = attempt()
     assert list(two.finished) == ["c2"]
+    assert two.reply("k0") == reply("again")
     two.record_reply("c1", "k1", reply("x"))
     two.flush()
     assert attempt().reply("k1") == reply("x")
@@ -268,7 +279,8 @@ def _emptied(data: bytes) -> bytes:
 
 
 def _flipped(data: bytes) -> bytes:
-    return data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
 
 
 def _other(data: bytes) -> bytes:
@@ -285,8 +297,10 @@ def test_a_torn_or_garbled_segment_is_named(
     store: MemoryStore, attempt: Any, kind: str, damage: Callable[[bytes], bytes]
 ) -> None:
     journal = attempt()
-    journal.record_reply("c1", "k1", reply("x" * 500))
-    journal.record_row("c2", {"row": "y" * 500})
+    noise = random.Random(1)
+    text = "".join(noise.choices("0123456789abcdef", k=2000))  # so dense that a changed bit still decodes to something
+    journal.record_reply("c1", "k1", reply(text))
+    journal.record_row("c2", {"row": text})
     journal.flush()
     [uri] = [uri for uri in store.objects if f"/{kind}/" in uri]
     store.objects[uri] = damage(store.objects[uri])
@@ -302,3 +316,24 @@ def test_delete_leaves_nothing(store: MemoryStore, attempt: Any) -> None:
     journal.record_row("d", {"row": 2})
     journal.delete()
     assert store.objects == {}
+
+
+def test_segments_joined_while_they_are_read_are_found_in_their_new_place(store: MemoryStore, attempt: Any) -> None:
+    one = attempt()
+    for n in range(JOINED - 1):
+        one.record_row(f"c{n}", {"row": n})
+        one.flush()
+    listed, joined = store.list, False
+
+    def list_then_join(prefix: str) -> Iterator[tuple[str, int]]:
+        nonlocal joined
+        found = list(listed(prefix))
+        if not joined:
+            joined = True
+            one.record_row("last", {"row": "last"})
+            one.flush()
+            assert not {uri for uri, _ in found} & store.objects.keys()
+        return iter(found)
+
+    store.list = list_then_join  # type: ignore[method-assign, assignment]
+    assert len(attempt().finished) == JOINED

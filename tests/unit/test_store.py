@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -109,6 +110,32 @@ def test_put_if_is_lost_when_the_object_changed_or_is_gone(bad: BadS3, status: i
 def test_a_body_that_breaks_off_is_read_again(bad: BadS3) -> None:
     bad.script = [breaks_off, ok(b"the whole")]
     assert bad.store().get("s3://bucket/a") == b"the whole"
+
+
+def test_a_store_that_never_answered_is_given_up_on_at_once(bad: BadS3) -> None:
+    bad.script = [hangs_up] * 3
+    before = time.monotonic()
+    with pytest.raises(StoreError, match="cannot connect to http"):
+        bad.store().get("s3://bucket/a")
+    assert time.monotonic() - before < 10
+
+
+@pytest.mark.parametrize("trouble", [hangs_up, error(500, "InternalError"), error(503, "ServiceUnavailable")])
+def test_a_store_that_has_answered_is_given_time_to_come_back(bad: BadS3, trouble: Script) -> None:
+    store = bad.store()
+    bad.script = [error(404, "NoSuchKey"), *[trouble] * 6, ok(b"back")]  # boto3 itself asks three times
+    with pytest.raises(Missing):
+        store.get("s3://bucket/a")
+    assert store.get("s3://bucket/a") == b"back"
+
+
+def test_but_not_for_ever(bad: BadS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moaa.store.PATIENCE_S", 0.0)
+    store = bad.store()
+    bad.script = [ok(), *[hangs_up] * 10]
+    store.get("s3://bucket/a")
+    with pytest.raises(StoreError, match="cannot connect to http"):
+        store.get("s3://bucket/a")
 
 
 def test_something_that_is_no_s3_is_not_an_absent_object(bad: BadS3) -> None:

@@ -1,0 +1,182 @@
+"""The store and its artifacts against a real S3."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa.artifacts import Artifact, Output
+from moaa.errors import ArtifactError, StoreError
+from moaa.local_s3 import _Ports
+from moaa.store import Missing, Store
+from tests.conftest import S3
+
+pytestmark = pytest.mark.real
+FIELDS: dict[str, Any] = {"kind": "sft-data", "stage": "generate", "name": "test", "fingerprint": "f00d"}
+
+
+def test_objects_come_back_and_go(s3: S3) -> None:
+    uri = f"{s3.root}/a folder/ü+&%=?.json"
+    assert not s3.store.exists(uri)
+    with pytest.raises(Missing):
+        s3.store.get(uri)
+    s3.store.put(uri, b"\x00\xff" * 1000)
+    assert s3.store.exists(uri)
+    assert s3.store.get(uri) == b"\x00\xff" * 1000
+    assert list(s3.store.list(s3.root)) == [(uri, 2000)]
+    s3.store.delete(uri, f"{s3.root}/never there")
+    assert not s3.store.exists(uri)
+
+
+def test_a_listing_is_of_the_folder_alone_and_complete(s3: S3) -> None:
+    names = [f"{s3.root}/run/{n:04}" for n in range(1005)]  # a page holds 1000
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda uri: s3.store.put(uri, b"x"), [*names, f"{s3.root}/run2/a"]))
+    assert [uri for uri, _ in s3.store.list(f"{s3.root}/run")] == names
+    s3.store.delete_prefix(f"{s3.root}/run")
+    assert [uri for uri, _ in s3.store.list(s3.root)] == [f"{s3.root}/run2/a"]
+
+
+def test_one_of_many_writers_wins(s3: S3) -> None:
+    uri = f"{s3.root}/pointer"
+    start = threading.Barrier(8)
+
+    def race(what: str, write: Callable[[bytes], bool]) -> list[int]:
+        def attempt(n: int) -> bool:
+            start.wait(60)
+            return write(f"{what} {n}".encode())
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(attempt, range(8)))
+        winners = [n for n, each in enumerate(won) if each]
+        assert s3.store.get(uri) == f"{what} {winners[0]}".encode()
+        return winners
+
+    assert len(race("new", lambda data: s3.store.put_new(uri, data))) == 1
+    _, etag = s3.store.get_with_etag(uri)
+    assert len(race("changed", lambda data: s3.store.put_if(uri, data, etag))) == 1
+
+
+def test_check_leaves_nothing(s3: S3) -> None:
+    s3.store.check()
+    assert list(s3.store.list(s3.root)) == []
+
+
+def test_a_large_file_goes_up_and_down_unchanged(s3: S3, tmp_path: Path) -> None:
+    source, target = tmp_path / "weights", tmp_path / "new folder" / "weights"
+    source.write_bytes(os.urandom(1 << 20) * 50 + b"odd end")
+    up, down = [0], [0]
+    lock = threading.Lock()
+
+    def count(total: list[int]) -> Callable[[int], None]:
+        def add(n: int) -> None:
+            with lock:
+                total[0] += n
+
+        return add
+
+    s3.store.upload(source, f"{s3.root}/weights", progress=count(up))
+    s3.store.download(f"{s3.root}/weights", target, progress=count(down))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
+    assert digests[0] == digests[1]
+    assert up == down == [source.stat().st_size]
+    assert [path.name for path in target.parent.iterdir()] == ["weights"]
+
+
+def test_a_download_that_fails_leaves_the_old_file_and_no_scraps(s3: S3, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("old")
+    with pytest.raises(Missing):
+        s3.store.download(f"{s3.root}/none", tmp_path / "config.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == "old"
+    (tmp_path / "file").write_text("a file where a folder is needed")
+    s3.store.put(f"{s3.root}/some", b"x")
+    with pytest.raises(StoreError, match="Cannot write"):
+        s3.store.download(f"{s3.root}/some", tmp_path / "file" / "config.json")
+    with pytest.raises(StoreError, match="Cannot read"):
+        s3.store.upload(tmp_path / "absent", f"{s3.root}/some")
+
+
+def _wrong(s3: S3, **changed: str) -> Store:
+    return Store("s3://moaa/wrong", environ={**s3.environment, **changed})
+
+
+def _nobody_listens(s3: S3) -> Store:
+    with _Ports() as ports:
+        port = ports.any()
+    return _wrong(s3, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        (_nobody_listens, "cannot connect to http://127.0.0.1:"),
+        (lambda s3: _wrong(s3, AWS_ENDPOINT_URL_S3="127.0.0.1:1"), "Invalid endpoint"),
+        (
+            lambda s3: _wrong(s3, AWS_ENDPOINT_URL_S3=s3.environment["AWS_ENDPOINT_URL_S3"].replace("http", "https")),
+            "certificate",
+        ),
+        (lambda s3: _wrong(s3, AWS_ACCESS_KEY_ID="unknown"), "The keys in $AWS_ACCESS_KEY_ID"),
+        (lambda s3: _wrong(s3, AWS_SECRET_ACCESS_KEY="wrong"), "The keys in $AWS_ACCESS_KEY_ID"),
+        (lambda s3: Store("s3://nosuchbucket/x", environ=s3.environment), "Make the bucket 'nosuchbucket'"),
+    ],
+)
+def test_a_wrong_address_key_or_bucket_is_said_readably_within_seconds(s3: S3, store: Callable[[S3], Store], says: str) -> None:
+    wrong = store(s3)
+    for action in (wrong.check, lambda: wrong.get(f"{wrong.root}/a"), lambda: list(wrong.list(wrong.root))):
+        before = time.monotonic()
+        with pytest.raises(StoreError) as caught:
+            action()
+        assert says in str(caught.value)
+        assert not isinstance(caught.value, Missing)
+        assert s3.environment["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
+        assert time.monotonic() - before < 15
+
+
+def test_two_writers_of_an_artifact_have_one_winner_whole(s3: S3, tmp_path: Path) -> None:
+    uri = f"{s3.root}/generate/f00d"
+    start = threading.Barrier(4)
+
+    def attempt(n: int) -> Any:
+        weights = tmp_path / f"weights{n}"
+        weights.write_bytes(bytes([n]) * 100_000)
+        with Output(Store(s3.root), uri) as out:
+            for row in range(100):
+                out.write({"id": str(row), "writer": n})
+            out.add_file(weights, "model.safetensors")
+            start.wait(60)
+            return out.commit(**FIELDS)
+
+    with ThreadPoolExecutor(4) as pool:
+        manifests = list(pool.map(attempt, range(4)))
+    assert all(manifest == manifests[0] for manifest in manifests)
+    artifact = Artifact.open(s3.store, uri)
+    [writer] = {row["writer"] for row in artifact.rows()}
+    folder = artifact.download(tmp_path / "down")
+    assert (folder / "model.safetensors").read_bytes() == bytes([writer]) * 100_000
+    left = {key for key, _ in s3.store.list(uri)}
+    assert left == {f"{uri}/{file.path}" for file in artifact.manifest.files} | {f"{uri}/manifest.json"}
+
+
+def test_a_shard_changed_or_lost_on_s3_is_named(s3: S3) -> None:
+    uri = f"{s3.root}/generate/f00d"
+    with Output(s3.store, uri) as out:
+        out.write({"id": "a"})
+        manifest = out.commit(**FIELDS)
+    shard = f"{uri}/{manifest.files[0].path}"
+    whole = s3.store.get(shard)
+    for damaged in (whole[:-1], whole[:-1] + b"\x00", b""):
+        s3.store.put(shard, damaged)
+        with pytest.raises(ArtifactError, match=shard):
+            list(Artifact.open(s3.store, uri).rows())
+    s3.store.delete(shard)
+    with pytest.raises(ArtifactError, match=f"{shard} is missing"):
+        list(Artifact.open(s3.store, uri).rows())
