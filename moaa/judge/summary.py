@@ -4,41 +4,63 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from moaa.judge.criteria import CRITERIA
 from moaa.judge.judgement import Judgement
 
 
-def summary(judgements: Iterable[Judgement]) -> dict[str, Any]:
-    """Facts about the judge, for the report.
+@dataclass(slots=True)
+class Tally:
+    """Judgements counted one by one: none is kept, so that 60,000 with all their texts may pass."""
 
-    criteria        {name: pairs it was used for}, all eight
-    position_bias   `first_wins`: share of single verdicts for the answer shown first; `first_mean_p`: mean probability
-                    that it is better (0.5 each without bias); `verdicts`: how many; `hard`: those without log-probabilities
-    disagreement    share of pairs whose two orders prefer different answers
-    """
-    criteria: Counter[str] = Counter(dict.fromkeys(CRITERIA, 0))
-    pairs = verdicts = first_wins = hard = disagreements = 0
-    first_p = 0.0
-    for judgement in judgements:
+    pairs: int = 0
+    verdicts: int = 0
+    first_wins: int = 0
+    first_p: float = 0.0
+    hard: int = 0
+    disagreements: int = 0
+    criteria: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(CRITERIA, 0)))
+    left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Assessments that are missing, by proposer and reason."""
+
+    def add(self, judgement: Judgement) -> None:
         if not judgement.orders:
-            continue  # a tie that no model was asked about
-        pairs += 1
-        disagreements += judgement.disagree
-        criteria.update(judgement.criteria)
+            return  # a tie that no model was asked about
+        self.pairs += 1
+        self.disagreements += judgement.disagree
+        self.criteria.update(judgement.criteria)
         for order in judgement.orders:
-            verdicts += 1
-            first_wins += order.verdict == "A"
-            first_p += order.p
-            hard += not order.soft
-    return {
-        "criteria": dict(criteria),
-        "position_bias": {
-            "first_wins": first_wins / verdicts if verdicts else None,
-            "first_mean_p": first_p / verdicts if verdicts else None,
-            "verdicts": verdicts,
-            "hard": hard,
-        },
-        "disagreement": disagreements / pairs if pairs else None,
-    }
+            self.verdicts += 1
+            self.first_wins += order.verdict == "A"
+            self.first_p += order.p
+            self.hard += not order.soft
+            self.left_out.update((gone.name, gone.reason) for gone in order.left_out)
+
+    def facts(self) -> dict[str, Any]:
+        """Facts about the judge, for the report. Shares are None where nothing was judged.
+
+        criteria        {name: pairs it was used for}, all eight
+        position_bias   `first_wins`: share of single verdicts for the answer shown first; `first_mean_p`: mean probability
+                        that it is better (0.5 each without bias); `verdicts`: how many; `hard`: those that are only 0 or 1
+        disagreement    share of pairs whose two orders prefer different answers
+        """
+        return {
+            "criteria": dict(self.criteria),
+            "position_bias": {
+                "first_wins": self.first_wins / self.verdicts if self.verdicts else None,
+                "first_mean_p": self.first_p / self.verdicts if self.verdicts else None,
+                "verdicts": self.verdicts,
+                "hard": self.hard,
+            },
+            "disagreement": self.disagreements / self.pairs if self.pairs else None,
+        }
+
+
+def summary(judgements: Iterable[Judgement]) -> dict[str, Any]:
+    """The facts of these judgements: see `Tally.facts`."""
+    tally = Tally()
+    for judgement in judgements:
+        tally.add(judgement)
+    return tally.facts()

@@ -11,7 +11,7 @@ from moaa.chat.message import Ask, Message
 from moaa.errors import RowRejected
 from moaa.recipe.schema import Judge, Part, Recipe, Sampling
 from moaa.stage import Row, Work, stage
-from moaa.stages.judging import with_instructions
+from moaa.stages.judging import report, with_instructions
 from moaa.stages.serving import tuned
 
 
@@ -72,8 +72,11 @@ def evaluate(part: EvaluatePart, work: Work) -> None:
             work.out.write({"id": row["id"], **each}, table="judgements")
         answers += result["answers"]
         judgements += result["judgements"]
-    judged = [judge.Judgement.from_json(each) for each in judgements if each["orders"]]
-    work.facts.update(win_rates=statistics.win_rates(judgements), lengths=statistics.lengths(answers), **judge.summary(judged))
+    tally = judge.Tally()
+    for each in judgements:
+        tally.add(judge.Judgement.from_json(each))
+    report(tally, part.judge, work)
+    work.facts.update(win_rates=statistics.win_rates(judgements), lengths=statistics.lengths(answers))
 
 
 main = evaluate.main

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from moaa import templates
+from moaa.judge import Tally
 from moaa.recipe.schema import Judge
+from moaa.stage import Work
 
 
 def with_instructions(judge: Judge) -> Judge:
@@ -15,3 +17,11 @@ def with_instructions(judge: Judge) -> Judge:
             "verdict_instruction": judge.verdict_instruction or templates.text("verdict"),
         }
     )
+
+
+def report(tally: Tally, judge: Judge, work: Work) -> None:
+    """What the judgements say about the judge, among the stage's facts; what was missing of them, in its ledger."""
+    work.facts.update(tally.facts())
+    work.ledger.events.update({f"left out: {name} ({reason})": times for (name, reason), times in tally.left_out.items()})
+    if judge.verdict == "soft" and tally.hard:
+        work.ledger.events["verdicts without log-probabilities"] += tally.hard

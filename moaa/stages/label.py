@@ -8,7 +8,7 @@ from moaa import judge, preference
 from moaa.chat.message import Ask
 from moaa.recipe.schema import Judge, Part, Recipe
 from moaa.stage import Row, Work, stage
-from moaa.stages.judging import with_instructions
+from moaa.stages.judging import report, with_instructions
 
 
 class LabelPart(Part):
@@ -29,10 +29,11 @@ def label(part: LabelPart, work: Work) -> None:
         judgements = await judge.tournament(part.judge, row["messages"], answers, ask)
         return {"judgements": [judgement.to_json() for judgement in judgements]}
 
-    judged: list[judge.Judgement] = []
+    tally = judge.Tally()
     for row, result in work.ask_each(work.inputs["samples"].rows(), compare_all, models=part.models.keys()):
         judgements = [judge.Judgement.from_json(each) for each in result["judgements"]]
-        judged += judgements
+        for judgement in judgements:
+            tally.add(judgement)
         ranking = preference.rank(len(row["samples"]), judgements)
         for each in result["judgements"]:
             work.out.write({"id": row["id"], **each}, table="judgements")
@@ -46,7 +47,7 @@ def label(part: LabelPart, work: Work) -> None:
             "chosen": row["samples"][pair.chosen]["text"], "rejected": row["samples"][pair.rejected]["text"],
             "chosen_index": pair.chosen, "rejected_index": pair.rejected, "margin": pair.margin, "wins": ranking.wins,
         })  # fmt: skip
-    work.facts.update(judge.summary(judged))
+    report(tally, part.judge, work)
 
 
 main = label.main

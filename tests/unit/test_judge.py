@@ -10,7 +10,7 @@ import pytest
 from moaa import templates
 from moaa.chat.message import Choice, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
-from moaa.judge import CRITERIA, TRIPLES, Judgement, compare, criteria, summary, tie, tournament, verdict
+from moaa.judge import CRITERIA, TRIPLES, Judgement, Tally, compare, criteria, summary, tie, tournament, verdict
 from moaa.recipe import Judge, JudgeMember, Sampling
 from tests.support.scripted import Ask, last, system
 
@@ -290,6 +290,24 @@ async def test_the_summary_shows_a_judge_that_follows_the_position():
     assert facts["disagreement"] == 1.0
     assert facts["criteria"]["Accuracy"] == 3
     assert facts["criteria"]["Safety"] == 0
+
+
+async def test_a_tally_says_whose_assessments_are_missing_and_how_many_verdicts_are_hard():
+    def answer(call):
+        if step(call) == "verdict":
+            return "A"
+        return CallFailed("timeout", "") if call.model == "j3" else judging()(call)
+
+    tally = Tally()
+    for judgement in await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(answer)):
+        tally.add(judgement)
+    assert tally.left_out == {("j3", "timeout"): 6}
+    assert tally.facts()["position_bias"] == {"first_wins": 1.0, "first_mean_p": 1.0, "verdicts": 6, "hard": 6}
+
+
+def test_nothing_judged_has_no_shares():
+    assert summary([tie()])["position_bias"] == {"first_wins": None, "first_mean_p": None, "verdicts": 0, "hard": 0}
+    assert summary([])["disagreement"] is None
 
 
 async def test_the_summary_of_a_fair_judge():
