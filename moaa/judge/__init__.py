@@ -6,9 +6,9 @@ Judgement    the outcome of a pair, with all that led to it
 summary      criteria frequencies, position bias and disagreement over many judgements; Tally counts them one by one
 """
 
-from moaa.judge.compare import compare, tournament
+from moaa.judge.compare import check_instructions, compare, tournament
 from moaa.judge.criteria import CRITERIA, TRIPLES
 from moaa.judge.judgement import Judgement, Order, tie
 from moaa.judge.summary import Tally, summary
 
-__all__ = ["CRITERIA", "TRIPLES", "Judgement", "Order", "Tally", "compare", "summary", "tie", "tournament"]
+__all__ = ["CRITERIA", "TRIPLES", "Judgement", "Order", "Tally", "check_instructions", "compare", "summary", "tie", "tournament"]

@@ -91,6 +91,14 @@ async def decide(
     return verdict.soft(choice), choice.text
 
 
+def check_instructions(judge: Judge) -> None:
+    """Raises `RecipeError` when one of the judge's templates cannot be filled: better now than after the engines started."""
+    shown = Shown("", "", "")
+    _prompt(judge, "criteria", shown, criteria="")
+    _prompt(judge, "assess", shown, criteria="")
+    _prompt(judge, "verdict", shown, criteria="", assessments="")
+
+
 def rendered(query: Sequence[Message]) -> str:
     """The conversation as text for a judge: a lone user message as it is, else each message under its role."""
     if len(query) == 1:

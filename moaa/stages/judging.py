@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from moaa import templates
-from moaa.judge import Tally
+from moaa.judge import Tally, check_instructions
 from moaa.recipe.schema import Judge
 from moaa.stage import Work
 
 
 def with_instructions(judge: Judge) -> Judge:
-    """The judge with its instructions as text, so that a changed built-in text changes the stage's fingerprint."""
+    """The judge with its instructions as text, so that a changed built-in text changes the stage's fingerprint.
+
+    Raises RecipeError where one of them cannot be filled.
+    """
+    check_instructions(judge)
     return judge.model_copy(
         update={
             "criteria_instruction": judge.criteria_instruction or templates.text("criteria"),

@@ -10,7 +10,7 @@ import pytest
 from moaa import templates
 from moaa.chat.message import Choice, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
-from moaa.judge import CRITERIA, TRIPLES, Judgement, Tally, compare, criteria, summary, tie, tournament, verdict
+from moaa.judge import CRITERIA, TRIPLES, Judgement, Tally, check_instructions, compare, summary, tie, tournament
 from moaa.recipe import Judge, JudgeMember, Sampling
 from tests.support.scripted import Ask, last, system
 
@@ -206,69 +206,6 @@ async def test_parsed_verdicts_are_asked_for_without_a_grammar():
     assert all("[[A]]" in last(call) for call in ask.of("chair") if call.choices is None)
 
 
-@pytest.mark.parametrize(
-    "text", ["[[A]]", "So:\n[[A]]", "The better one is [[A]].", "**[[A]]**", "I weighed [[B]] too.\n[[A]] \n"]
-)
-def test_a_parsed_verdict_is_what_the_text_ends_in(text):
-    assert verdict.parsed(Choice(text)).letter == "A"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "A", "[[C]]", "[A]", "[[A]] is my verdict, I think", "[[A]]\nor not", "[[A]] or [[B]]", "[[a]]"]
-)
-def test_anything_else_is_no_verdict(text):
-    with pytest.raises(RowRejected, match="verdict unparseable"):
-        verdict.parsed(Choice(text))
-
-
-def test_a_soft_verdict_is_read_at_the_first_token_that_is_exactly_a_letter():
-    tokens = (
-        {"[[": -0.1, "A": -3.0},  # the letter is possible here, but was not taken
-        {" A": math.log(0.5), "A": math.log(0.1), "B": math.log(0.2), "An": math.log(0.1)},
-        {"B": -0.01, "A": -5.0},
-    )
-    found = verdict.soft(Choice("[[A]]", tokens=tokens))
-    assert found.letter == "A"
-    assert found.soft
-    assert found.p == pytest.approx(0.6 / 0.8)
-
-
-def test_masked_tokens_weigh_nothing():
-    assert verdict.soft(Choice("B", tokens=({"A": -9999.0, "B": 0.0},))).p == 0.0
-    assert verdict.soft(Choice("A", tokens=({"A": 0.0, "x": -9999.0},))).p == 1.0
-
-
-@pytest.mark.parametrize("tokens", [None, (), ({"The": -0.1, "A": -4.0},)])
-def test_without_log_probabilities_the_letter_alone_counts(tokens):
-    assert verdict.soft(Choice("A", tokens=tokens)) == ("A", 1.0, False)
-    assert verdict.soft(Choice(" **B**.", tokens=tokens)) == ("B", 0.0, False)
-
-
-def test_there_are_56_triples_and_each_is_parsed_back():
-    assert len(set(TRIPLES)) == 56
-    assert len(CRITERIA) == 8
-    for triple in TRIPLES:
-        assert ", ".join(criteria.parse(triple)) == triple
-
-
-def test_criteria_are_parsed_strictly_but_in_any_order_and_case():
-    assert criteria.parse("I pick:\n**clarity**, Accuracy, INSTRUCTION ADHERENCE.") == (
-        "Instruction adherence",
-        "Accuracy",
-        "Clarity",
-    )
-    for wrong in [
-        "",
-        "Accuracy, Depth",
-        "Accuracy, Accuracy, Depth",
-        "Accuracy, Depth, Charm",
-        "Accuracy, Depth, Clarity, Safety",
-        "Accuracy, Depth, Clarity, please",
-    ]:
-        with pytest.raises(RowRejected, match="criteria unparseable"):
-            criteria.parse(wrong)
-
-
 async def test_judgements_survive_json():
     def cut(call):
         if call.model == "j1":
@@ -332,3 +269,6 @@ async def test_a_template_of_the_recipe_that_cannot_work_is_the_recipes_error(te
     with pytest.raises(RecipeError, match=complaint) as caught:
         await compare(JUDGE.model_copy(update={"assess_instruction": text}), QUERY, "x", "y", Ask(judging()))
     assert str(caught.value).startswith("judge.assess_instruction")
+    with pytest.raises(RecipeError, match=complaint):
+        check_instructions(JUDGE.model_copy(update={"assess_instruction": text}))
+    check_instructions(JUDGE)
