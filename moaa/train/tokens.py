@@ -1,8 +1,8 @@
 """Conversations as token ids by the model's own chat template, with the loss on the answers and their end-of-turn only.
 
 Nothing is patched into the template and nothing is guessed from it: a conversation is rendered once as a whole and once
-up to each answer, and the second must be a prefix of the first, token by token. What lies between such a prompt and the
-next end-of-turn token is exactly what the model will write when it is served with this template; it is what is trained.
+up to each answer, and the second must be the beginning of the first. What lies between such a prompt and the next
+end-of-turn token is exactly what the model will write when it is served with this template; it is what is trained.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any
 
 from moaa.chat.message import Message
@@ -53,13 +54,13 @@ class Template:
         answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         if not answers:
             raise RowRejected("no_answer", "the conversation has no assistant message")
-        *prompts, ids = self._render(messages, answers)
+        ids, starts = _cut(self.tokenizer, messages, answers)
         labels = [IGNORED] * len(ids)
-        for prompt, at, following in zip(prompts, answers, [*answers[1:], None], strict=True):
-            until = len(ids) if following is None else len(prompts[answers.index(following)])
-            others = 0 if following is None else following - at - 1
-            end = self._end(ids, prompt, until, expected=1 + others * self.ends_between)
-            labels[len(prompt) : end] = ids[len(prompt) : end]
+        ends = [*starts[1:], len(ids)]
+        others = [following - at - 1 for at, following in pairwise(answers)]
+        for start, until, between in zip(starts, ends, [*others, 0], strict=True):
+            end = self._end(ids, start, until, expected=1 + between * self.ends_between)
+            labels[start:end] = ids[start:end]
         return ids, labels
 
     def answers(self, messages: Sequence[Message], *texts: str) -> tuple[list[int], list[list[int]]]:
@@ -68,28 +69,17 @@ class Template:
         prompt: list[int] = []
         for text in texts:
             whole = self._checked([*messages, _said("assistant", text)])
-            prompt, ids = self._render(whole, [len(whole) - 1])
-            found.append(ids[len(prompt) : self._end(ids, prompt, len(ids), expected=1)])
+            ids, (start,) = _cut(self.tokenizer, whole, [len(whole) - 1])
+            prompt = ids[:start]
+            found.append(ids[start : self._end(ids, start, len(ids), expected=1)])
         return prompt, found
 
-    def _end(self, ids: list[int], prompt: list[int], until: int, expected: int) -> int:
-        """Position after the end-of-turn token of the answer to `prompt`."""
-        if ids[: len(prompt)] != prompt:
-            raise RowRejected("prompt_is_no_prefix", "the tokens before an answer differ from those the model is asked with")
-        span = ids[len(prompt) : until]
+    def _end(self, ids: list[int], start: int, until: int, expected: int) -> int:
+        """Position after the end-of-turn token of the answer that begins at `start`."""
+        span = ids[start:until]
         if span.count(self.end_of_turn) != expected:
             raise RowRejected("end_of_turn", f"{span.count(self.end_of_turn)} end-of-turn tokens where {expected} belong")
-        return len(prompt) + span.index(self.end_of_turn) + 1
-
-    def _render(self, messages: list[Message], answers: list[int]) -> list[list[int]]:
-        """Token ids of the prompt before each answer, then of the whole conversation."""
-        from jinja2 import TemplateError
-
-        try:
-            texts = [_text(self.tokenizer, messages[:at], prompt=True) for at in answers] + [_text(self.tokenizer, messages)]
-        except TemplateError as error:
-            raise RowRejected("template_refuses", str(error)) from None
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return start + span.index(self.end_of_turn) + 1
 
     def _checked(self, messages: Sequence[Message]) -> list[Message]:
         for message in messages:
@@ -119,22 +109,44 @@ def merged_system(messages: Sequence[Message]) -> list[Message]:
     return [_said("user", f"{system['content']}\n\n{others[0]['content']}"), *others[1:]]
 
 
+def _cut(tokenizer: Any, messages: list[Message], answers: list[int]) -> tuple[list[int], list[int]]:
+    """Token ids of the whole conversation, and where in them each answer begins: right after what the model is asked with.
+
+    Some tokenizers join the prompt's last characters with the answer's first, which no model that is asked with the prompt can
+    do. There the text is cut before each answer, and the ids are those of the pieces.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        prompts = [_text(tokenizer, messages[:at], prompt=True) for at in answers]
+        whole = _text(tokenizer, messages)
+    except TemplateError as error:
+        raise RowRejected("template_refuses", str(error)) from None
+    *beginnings, ids = tokenizer([*prompts, whole], add_special_tokens=False)["input_ids"]
+    if all(ids[: len(beginning)] == beginning for beginning in beginnings):
+        return ids, [len(beginning) for beginning in beginnings]
+    if all(whole.startswith(prompt) for prompt in prompts):
+        cuts = [0, *map(len, prompts), len(whole)]
+        pieces = tokenizer([whole[a:b] for a, b in pairwise(cuts)], add_special_tokens=False)["input_ids"]
+        joined = [token for piece in pieces for token in piece]
+        if tokenizer.decode(joined) == tokenizer.decode(ids):
+            return joined, list(accumulate(len(piece) for piece in pieces[:-1]))
+    raise RowRejected("prompt_differs", "the template renders what comes before an answer differently once it is answered")
+
+
 def _end_of_turn(tokenizer: Any, model: str) -> int:
     """The control token that follows an answer's text."""
     question, text = _said("user", "Why?"), "Because"
-    prompt, ids = (
-        tokenizer(t, add_special_tokens=False)["input_ids"]
-        for t in (_text(tokenizer, [question], prompt=True), _text(tokenizer, [question, _said("assistant", text)]))
-    )
-    if ids[: len(prompt)] != prompt:
+    try:
+        ids, (start,) = _cut(tokenizer, [question, _said("assistant", text)], [1])
+    except RowRejected as error:
         raise TrainError(
-            f"The chat template of {model} renders a question differently once it is answered: {tokenizer.decode(prompt)!r} "
-            f"does not begin {tokenizer.decode(ids)!r}. The loss cannot be put on the answers: use a template with a generation "
-            "prompt."
-        )
-    rest = ids[len(prompt) :]
-    control = [i for i, token in enumerate(rest) if _is_control(tokenizer, token)]
-    if not control or tokenizer.decode(rest[: control[0]]).strip() != text:
+            f"The loss cannot be put on the answers alone under the chat template of {model}: {error.detail}. "
+            "Use a template that only adds to what it rendered before."
+        ) from None
+    rest = ids[start:]
+    control = [i for i, token in enumerate(rest) if _is_control(tokenizer, token) and text in tokenizer.decode(rest[:i])]
+    if not control or not tokenizer.decode(rest[: control[0]]).rstrip().endswith(text):
         raise TrainError(
             f"The chat template of {model} ends an answer with {tokenizer.decode(rest)!r}, in which no control token follows the "
             "answer's text: the model would never learn to stop. Use a template that ends turns with a special token."

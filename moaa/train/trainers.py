@@ -33,8 +33,11 @@ class _Ours:
 
         assert state_dict is not None
         # One copy of a weight that has two names: tied embeddings stay tied.
-        cast = {t.data_ptr(): t.to(torch.bfloat16) if t.is_floating_point() else t for t in state_dict.values()}
-        super()._save(output_dir, {name: cast[t.data_ptr()] for name, t in state_dict.items()})  # type: ignore[misc]
+        cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
+        for weight in state_dict.values():
+            half = weight.to(torch.bfloat16) if weight.is_floating_point() else weight
+            cast.setdefault((weight.data_ptr(), weight.shape), half)
+        super()._save(output_dir, {name: cast[w.data_ptr(), w.shape] for name, w in state_dict.items()})  # type: ignore[misc]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: checkpoints are no publication, and TRL's card may ask the hub about the base model."""

@@ -1,0 +1,105 @@
+"""What the launcher makes of the ranks' output: progress, and one error that says what happened."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from moaa.errors import StoreError, TrainError
+from moaa.progress import Progress
+from moaa.train.lines import ERROR, PROGRESS, parse
+from moaa.train.output import Output
+
+
+def progress_line(**fields):
+    return PROGRESS + json.dumps(fields)
+
+
+def error_line(rank, time, type_, message):
+    return ERROR + json.dumps({"rank": rank, "time": time, "type": type_, "message": message})
+
+
+def reading(*lines) -> tuple[Output, Progress]:
+    progress = Progress.silent("sft", "steps")
+    output = Output(progress)
+    for line in lines:
+        output.line(line + "\n")
+    return output, progress
+
+
+SUMMARY = """
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-24_22:54:39
+  host      : localhost
+  rank      : 1 (local_rank: 1)
+  exitcode  : {code} (pid: 4711)
+  error_file: <N/A>
+  traceback : …
+""".splitlines()
+
+
+def test_steps_become_progress_with_loss():
+    _, progress = reading(
+        progress_line(note="loading the model"),
+        progress_line(step=0, steps=8, begin=True),
+        progress_line(step=1, steps=8, loss=1.5),
+        "some library says something",
+        progress_line(step=2, steps=8, loss=1.25, learning_rate=1e-5),
+    )
+    view = progress.view()
+    assert (view.done, view.total, view.gauges["loss"]) == (2, 8, 1.25)
+
+
+def test_a_resumed_training_starts_where_it_was():
+    _, progress = reading(progress_line(step=5, steps=8, begin=True), progress_line(step=6, steps=8, loss=1.0))
+    assert progress.view().done == 6
+
+
+def test_a_known_error_is_passed_on_in_its_own_words():
+    output, _ = reading("noise", error_line(0, 1.0, "StoreError", "no such bucket: make it"))
+    error = output.failure(1, "/log")
+    assert type(error) is StoreError
+    assert str(error) == "no such bucket: make it"
+
+
+def test_the_first_rank_to_fail_speaks_before_those_that_lost_it():
+    output, _ = reading(
+        error_line(0, 20.0, "RuntimeError", "Connection closed by peer"),
+        error_line(1, 10.0, "IndexError", "index out of range"),
+        *(f"line {n}" for n in range(40)),
+    )
+    error = output.failure(1, "/tmp/log.txt")
+    assert type(error) is TrainError
+    first, *tail, log = str(error).splitlines()
+    assert first == "Rank 1 failed: IndexError: index out of range"
+    assert tail == [f"    line {n}" for n in range(25, 40)]
+    assert log.endswith("/tmp/log.txt")
+
+
+def test_a_killed_rank_is_named_though_only_the_others_could_speak():
+    lost = error_line(0, 1.0, "RuntimeError", "Connection closed by peer")
+    output, _ = reading(lost, *(line.format(code="-9") for line in SUMMARY))
+    assert str(output.failure(1, "/log")).startswith("Rank 1 was ended by SIGKILL: most likely there was not enough memory")
+
+
+def test_ranks_that_torchrun_ended_are_no_cause():
+    output, _ = reading(error_line(0, 1.0, "ValueError", "the cause"), *(line.format(code="-15") for line in SUMMARY))
+    assert "ValueError: the cause" in str(output.failure(1, "/log"))
+
+
+def test_an_end_without_words_shows_the_log():
+    output, _ = reading("ImportError: no module named torch")
+    message = str(output.failure(1, "/log"))
+    assert "before any rank said why" in message
+    assert "no module named torch" in message
+
+
+@pytest.mark.parametrize("line", ["moaa-progress {torn", "moaa-progress 3", "text", "moaa-progress"])
+def test_torn_lines_are_log(line):
+    assert parse(line) is None
+
+
+def test_a_line_is_found_behind_a_half_written_one():
+    assert parse('Loading: 40%moaa-progress {"note": "x"}') == (PROGRESS, {"note": "x"})
