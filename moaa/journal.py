@@ -154,26 +154,39 @@ class Journal:
                 time.sleep(self._flush_s)
 
     def _write(self, batch: _Batch) -> None:
-        rows = [(conversation, record, to_json(record)) for conversation, record in batch.rows]
-        if rows:
+        # One record at a time is serialised and shrunk, which lets go of the interpreter: the caller's loop runs in between.
+        small: list[bytes] = []
+
+        def rows() -> Iterator[Entry]:
+            for conversation, record in batch.rows:
+                text = to_json(record)
+                small.append(shrunk(text))
+                yield Entry(conversation, "row", text)
+
+        def replies() -> Iterator[Entry]:
+            for conversation, key, reply in batch.replies:
+                text = to_json(reply.to_json())
+                small.append(shrunk(text))
+                yield Entry(conversation, key, text)
+
+        if batch.rows:
             # Rows first: then the replies behind them need not be written at all.
-            self._segments.finished.difference_update(conversation for conversation, record, _ in rows if record is None)
-            self._segments.write("rows", [Entry(conversation, "row", text) for conversation, _, text in rows])
-            batch.rows.clear()
-            self._segments.finish({conversation for conversation, record, _ in rows if record is not None})
-            for conversation, record, text in rows:
+            self._segments.finished.difference_update(conversation for conversation, record in batch.rows if record is None)
+            self._segments.write("rows", rows())
+            self._segments.finish({conversation for conversation, record in batch.rows if record is not None})
+            for (conversation, record), text in zip(batch.rows, small, strict=True):
                 with self._changed:
                     if record is not None and self._rows.get(conversation) is record:
-                        self._rows[conversation] = shrunk(text)
-        replies = [reply for reply in batch.replies if reply[0] not in self._segments.finished]
-        if replies:
-            texts = [to_json(reply.to_json()) for _, _, reply in replies]
-            entries = [Entry(conversation, key, text) for (conversation, key, _), text in zip(replies, texts, strict=True)]
-            self._segments.write("replies", entries)
-            for (_, key, reply), text in zip(replies, texts, strict=True):
+                        self._rows[conversation] = text
+            batch.rows.clear()
+            small.clear()
+        batch.replies = [reply for reply in batch.replies if reply[0] not in self._segments.finished]
+        if batch.replies:
+            self._segments.write("replies", replies())
+            for (_, key, reply), text in zip(batch.replies, small, strict=True):
                 with self._changed:
                     if self._replies.get(key) is reply:
-                        self._replies[key] = shrunk(text)
+                        self._replies[key] = text
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@
 A keeper process runs the server and stops it when the last user is gone. Users hold a shared lock on a file, which the
 kernel takes back from a killed process, so neither a crash nor the order of leaving matters. Below the directory:
     data/ log.txt keys.json      the objects, the server's log, its keys (readable by the owner alone)
-    server                       {"pid", "port"}; locked by the keeper as long as the server runs
+    server                       {"pid", "port", "ports"}; locked by the keeper as long as the server runs
     users, starting              locks: shared by all users; held while a server is started or stopped
 """
 
@@ -23,8 +23,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -102,7 +102,10 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 def _start(directory: Path, port: int, bucket: str, keys: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    (directory / "server").unlink(missing_ok=True)
+    if (directory / "server").exists():  # of a keeper that was killed
+        with suppress(ValueError, LookupError):
+            _remove_sockets(json.loads((directory / "server").read_text())["ports"])
+        (directory / "server").unlink()
     with (directory / "log.txt").open("w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "moaa.local_s3", str(directory), str(port), bucket, weed()],
@@ -165,7 +168,7 @@ def _keep(directory: Path, port: int, bucket: str, program: str) -> int:
             if lived_s < STEADY_S:  # between choosing free ports and opening them, somebody may have taken one
                 ports = _free_ports(port)
             mine.truncate(0)
-            mine.write(json.dumps({"pid": os.getpid(), "port": ports["s3.port"]}))
+            mine.write(json.dumps({"pid": os.getpid(), "port": ports["s3.port"], "ports": list(ports.values())}))
             mine.flush()
             started = time.monotonic()
             server = _weed(program, directory / "data", ports, bucket)
@@ -259,7 +262,11 @@ def _stop(server: subprocess.Popen[bytes], ports: Mapping[str, int]) -> None:
             server.wait(seconds)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
-    for port in ports.values():
+    _remove_sockets(ports.values())
+
+
+def _remove_sockets(ports: Iterable[int]) -> None:
+    for port in ports:
         for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
             left.unlink(missing_ok=True)
 

@@ -40,6 +40,11 @@ def processes(directory: Path) -> list[int]:
     return found
 
 
+def sockets(directory: Path) -> list[Path]:
+    ports = json.loads((directory / "server").read_text())["ports"]
+    return [socket for port in ports for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
+
+
 def wait_until(true: object, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not true():  # type: ignore[operator]
@@ -60,7 +65,7 @@ def test_objects_outlast_the_server_and_no_process_does(tmp_path: Path) -> None:
         Store("s3://moaa", environ=first).put("s3://moaa/kept", b"kept")
         assert len(processes(tmp_path)) == 2
     assert processes(tmp_path) == []
-    assert not list(Path("/tmp").glob(f"seaweedfs-*-{first['AWS_ENDPOINT_URL_S3'].rsplit(':')[-1]}.sock"))
+    assert sockets(tmp_path) == []
     with local_s3.serve(tmp_path) as second:
         assert Store("s3://moaa", environ=second).get("s3://moaa/kept") == b"kept"
         assert second["AWS_SECRET_ACCESS_KEY"] == first["AWS_SECRET_ACCESS_KEY"]
@@ -98,9 +103,12 @@ def test_a_server_whose_keeper_is_killed_stops_and_another_is_started(tmp_path: 
     process, _ = user(tmp_path)
     os.kill(json.loads((tmp_path / "server").read_text())["pid"], signal.SIGKILL)
     wait_until(lambda: processes(tmp_path) == [process.pid])
+    left = sockets(tmp_path)
+    assert left
     with local_s3.serve(tmp_path) as environment:
         Store("s3://moaa", environ=environment).check()
         process.communicate("\n", timeout=30)
+        assert not any(socket.exists() for socket in left)
     assert processes(tmp_path) == []
 
 
