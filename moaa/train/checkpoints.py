@@ -74,7 +74,8 @@ class Checkpoints:
         """The trainer has written checkpoint-`step` on every rank: begin to upload it."""
         self.ranks.wait()
         folder = self.folder / f"checkpoint-{step}"
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        # One rank lists them for its node: files disappear as soon as the first upload is through.
+        files = self.ranks.on_leaders(lambda: sorted(p for p in folder.rglob("*") if p.is_file()))
         mine = files[self.ranks.local_rank :: self.ranks.local_world]
         self._pending = _Upload(self.store, f"{self.prefix}/checkpoint-{step}", folder, mine, step)
         self._last, self._last_step = time.monotonic(), step

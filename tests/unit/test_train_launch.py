@@ -1,0 +1,197 @@
+"""Launching: what is trained already is not trained again, failures are errors, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from moaa.errors import RecipeError, TrainError
+from moaa.ledger import Ledger
+from moaa.progress import Progress
+from moaa.recipe.schema import Launcher, Sft, Store
+from moaa.train import launch, process
+from moaa.train.job import Job
+from tests.support.memory_store import MemoryStore
+
+JOB = Job(
+    kind="sft", numbers=Sft(), base="b", data="s3://memory/root/data", output="s3://memory/root/sft/3f",
+    store=Store(root="s3://memory/root"), device="cuda",
+)  # fmt: skip
+FACTS = {
+    "rows": 3, "dropped": {}, "merged_system": 2, "resumed_from_step": 7, "checkpoints_failed": 0, "checkpoint_unusable": False,
+    "precision": "bfloat16",
+}  # fmt: skip
+RESULT = {"files": [], "facts": FACTS}
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def started(monkeypatch, store):
+    """Jobs that a launcher in place of the real one was given; it leaves RESULT."""
+    jobs = []
+
+    def launcher(job, numbers, progress):
+        jobs.append(job)
+        store.put(job.result, json.dumps(RESULT).encode())
+
+    monkeypatch.setitem(launch.LAUNCHERS, "process", launcher)
+    return jobs
+
+
+def run(store, ledger=None, **launcher):
+    return launch.run(JOB, Launcher(**({"ranks": 2} | launcher)), store, ledger or Ledger(), Progress.silent())
+
+
+def test_the_result_is_returned_and_a_second_run_trains_nothing(started, store):
+    ledger = Ledger()
+    assert run(store, ledger) == RESULT
+    assert ledger.events == {
+        "system messages merged into the first user turn": 2,
+        "trainings resumed from a checkpoint": 1,
+    }
+    assert run(store) == RESULT
+    assert started == [JOB]
+    assert Job.model_validate_json(store.get(f"{JOB.output}/job.json")) == JOB
+
+
+def test_checkpoints_of_a_finished_training_are_swept_away(started, store):
+    store.put(JOB.result, json.dumps(RESULT).encode())
+    store.put(f"{JOB.output}/checkpoints/checkpoint-4/manifest.json", b"{}")
+    run(store)
+    assert not list(store.list(f"{JOB.output}/checkpoints"))
+    assert not started
+
+
+def test_a_training_that_leaves_no_result_is_an_error(monkeypatch, store):
+    monkeypatch.setitem(launch.LAUNCHERS, "process", lambda *_: None)
+    with pytest.raises(TrainError, match=r"left no s3://memory/root/sft/3f/result\.json"):
+        run(store)
+
+
+def test_an_unknown_launcher_is_an_error_that_names_those_there_are(store):
+    with pytest.raises(RecipeError, match=r"runtime\.launcher\.kind is 'job'.*process"):
+        run(store, kind="job")
+
+
+# On this machine, with a small script in the place of torchrun.
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """Makes `process.start` run this Python text instead of torchrun, with temporary files below `tmp_path`."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def put(text):
+        monkeypatch.setattr(process, "torchrun", lambda ranks, kind, job: [sys.executable, "-c", text])
+
+    return put
+
+
+def start(progress=None, **launcher):
+    process.start(JOB, Launcher(**({"ranks": 2} | launcher)), progress or Progress.silent())
+
+
+def test_a_training_that_ends_well_leaves_nothing_on_the_disk(script, tmp_path):
+    progress = Progress.silent()
+    script(
+        "import json, os, tempfile; open(tempfile.mkstemp()[1], 'w').write('x')\n"
+        "print('moaa-progress', json.dumps({'step': 3, 'steps': 9}))"
+    )
+    start(progress)
+    assert (progress.view().done, progress.view().total) == (3, 9)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_training_keeps_its_log_and_nothing_else(script, tmp_path):
+    script("import sys; print('a line of the log'); sys.exit(3)")
+    with pytest.raises(TrainError, match="status 3") as error:
+        start()
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "log.txt").read_text() == "a line of the log\n"
+    assert str(folder / "log.txt") in str(error.value)
+    assert not (folder / "tmp").exists()
+
+
+def test_ranks_get_cores_of_their_own(script, monkeypatch, tmp_path):
+    out = tmp_path.parent / f"{tmp_path.name}.env"
+    script(f"import os; open({str(out)!r}, 'w').write(os.environ['MOAA_TRAIN_CORES'] + ' ' + os.environ['OMP_NUM_THREADS'])")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {4, 5, 6, 7, 8})
+    process.start(JOB.model_copy(update={"device": "cpu"}), Launcher(ranks=2), Progress.silent())
+    assert out.read_text() == "4,5,6,7 2"
+
+
+def test_more_ranks_than_cores_is_an_error(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    with pytest.raises(TrainError, match=r"runtime\.launcher\.ranks is 8, but this machine has 2 cores.*Set it to 2"):
+        process.start(JOB.model_copy(update={"device": "cpu"}), Launcher(ranks=8), Progress.silent())
+
+
+def test_several_nodes_are_no_business_of_one_machine():
+    with pytest.raises(TrainError, match="Set nodes to 1"):
+        start(nodes=2)
+
+
+RANK = (  # as torchrun starts them: in a session of its own, so that no signal to a group reaches it
+    "import os, sys, time\n"
+    "from moaa.train.__main__ import end_with_parent\n"
+    "end_with_parent()\n"
+    "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n')\n"
+    "time.sleep(60)\n"
+)
+FAMILY = (
+    "import subprocess, sys, time\n"
+    f"for _ in range(2): subprocess.Popen([sys.executable, '-c', {RANK!r}, sys.argv[1]], start_new_session=True)\n"
+    "time.sleep(60)\n"
+)
+PARENT = (
+    "import sys\n"
+    "from moaa.progress import Progress\n"
+    "from moaa.recipe.schema import Launcher\n"
+    "from moaa.train import process\n"
+    "from moaa.train.job import Job\n"
+    "from moaa.lifeline import end_with_runner\n"
+    "end_with_runner()\n"
+    f"process.torchrun = lambda *_: [sys.executable, '-c', {FAMILY!r}, sys.argv[1]]\n"
+    f"process.start(Job.model_validate_json({JOB.model_dump_json()!r}), Launcher(ranks=2), Progress.silent())\n"
+)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_rank_outlives_its_launcher(how, tmp_path):
+    pids = tmp_path / "pids"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(pids)], env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL
+    )
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    ranks = [int(pid) for pid in pids.read_text().split()]
+    assert all(map(alive, ranks))
+    parent.send_signal(how)
+    assert parent.wait(15) != 0
+    until(lambda: not any(map(alive, ranks)))
+    if how != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == [pids], "a stopped training leaves nothing on the disk"
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(true, seconds=15):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
