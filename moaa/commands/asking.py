@@ -31,9 +31,7 @@ def ask(file: Path, question: str, system: str | None, endpoints: Sequence[str],
 
     if not question.strip():
         raise RecipeError("The question is empty. Give it in quotes, or - to read it from standard input.")
-    recipe = load(file, sets).recipe
-    if endpoints:
-        recipe = load(file, [*sets, *_endpoint_sets(recipe, endpoints)]).recipe
+    recipe = load(file, [*_endpoint_sets(file, endpoints, sets), *sets]).recipe
     console = Console(highlight=False)
     # On a terminal one line below the answers moves; elsewhere the progress of starting engines goes to stderr, line by line.
     progress = Progress.silent() if console.is_terminal else Progress("ask", "questions")
@@ -174,8 +172,12 @@ def printable(text: str) -> str:
     return re.sub(r"[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", text)
 
 
-def _endpoint_sets(recipe: Recipe, endpoints: Sequence[str]) -> list[str]:
+def _endpoint_sets(file: Path, endpoints: Sequence[str], given: Sequence[str]) -> list[str]:
     """`--set` for each `[MODEL=]URL`; a bare URL stands for every model of the mixture."""
+    if not endpoints:
+        return []
+    # What is given about endpoints (a key, a name there) may be incomplete without the addresses that come here.
+    recipe = load(file, [setting for setting in given if ".endpoint" not in setting.split("=")[0]]).recipe
     sets: list[str] = []
     for given in sorted(endpoints, key=lambda text: bool(re.match(r"[^=/:]+=", text))):
         named = re.match(r"([^=/:]+)=(.*)", given)

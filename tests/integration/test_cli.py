@@ -11,14 +11,15 @@ import pytest
 
 from moaa.artifacts import Output
 from tests.conftest import S3
+from tests.support.real_engine import RealEngine
 
 pytestmark = pytest.mark.real
 
 DEMO = "pipelines/recipes/demo.yaml"
 
 
-def moaa(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "moaa.cli", *arguments], capture_output=True, text=True, timeout=timeout_s)
+def moaa(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "moaa.cli", *arguments], capture_output=True, text=True, timeout=120)
 
 
 def record(stage: str, status: str, started: str) -> bytes:
@@ -102,8 +103,9 @@ def test_preflight_says_what_is_missing(s3: S3) -> None:
     assert "1 of " in done.stderr
 
 
-def test_a_question_is_answered_by_the_real_engine(s3: S3) -> None:
-    done = moaa("ask", DEMO, "What is the capital of France?", "--set", "runtime.engines.kv_cache_gib=0.5", timeout_s=400)
+def test_a_question_is_answered_by_the_real_engine(engine: RealEngine) -> None:
+    there = f"models.smollm2.endpoint.model={engine.model}"
+    done = moaa("ask", DEMO, "What is the capital of France?", "--endpoint", engine.url, "--set", there)
     assert done.returncode == 0, done.stderr
     assert all(f"{name}  smollm2, " in done.stdout for name in ("concise", "thorough", "creative", "synthesis by smollm2"))
     assert "Paris" in done.stdout

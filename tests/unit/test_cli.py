@@ -120,6 +120,14 @@ def test_ask_reads_standard_input_and_takes_a_server_by_model() -> None:
         assert server.requests[-1]["messages"][-1]["content"] == "A long\nquestion?"
 
 
+def test_ask_takes_what_else_is_said_about_a_server(monkeypatch) -> None:
+    monkeypatch.setenv("MY_KEY", "let-me-in")
+    with EngineServer("there", key="let-me-in") as server:
+        said = ("--set", "models.smollm2.endpoint.model=there", "--set", "models.smollm2.endpoint.key_env=MY_KEY")
+        done = moaa("ask", DEMO, "Why?", "--endpoint", server.url, *said)
+    assert done.returncode == 0, done.stderr
+
+
 def test_ask_goes_on_without_a_proposer_and_says_so() -> None:
     with EngineServer("smollm2") as server:
         server.fail(slow(0), context_length())
