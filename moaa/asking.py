@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from moaa.chat.message import Ask, Call, Message, Reply
+from moaa.chat.message import Ask, Call, Message, Reply, without_system
 from moaa.errors import CallError, RowRejected
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -108,7 +108,7 @@ async def _ask_all(
     try:
         async with Client(runtime.calls, ledger) as client, asyncio.TaskGroup() as beside:
             schedule = Schedule(models, runtime.engines, fleet, progress, by_turns=lambda: widen(BY_TURNS_WINDOW))
-            asker = Asker(journal, client, schedule, ledger)
+            asker = Asker(models, journal, client, schedule, ledger)
             helpers = [beside.create_task(schedule.serve()), beside.create_task(_show(client, ledger, progress))]
             try:
                 async with asyncio.TaskGroup() as conversations:
@@ -124,7 +124,8 @@ async def _ask_all(
 class Asker:
     """`ask` of each conversation: journal, then the model's turn, then the client. The same call is never in flight twice."""
 
-    def __init__(self, journal: Journal, client: Client, schedule: Schedule, ledger: Ledger) -> None:
+    def __init__(self, models: Mapping[str, Model], journal: Journal, client: Client, schedule: Schedule, ledger: Ledger) -> None:
+        self._no_system_role = frozenset(name for name, model in models.items() if not model.system_role)
         self._journal = journal
         self._client = client
         self._schedule = schedule
@@ -141,6 +142,8 @@ class Asker:
             choices: Sequence[str] | None = None,
             logprobs: bool = False,
         ) -> Reply:
+            if model in self._no_system_role:
+                messages = without_system(messages)
             call = Call(model, tuple(messages), sampling, tuple(choices) if choices else None, logprobs)
             known = self._journal.reply(call.key)
             if known is not None:

@@ -44,10 +44,7 @@ class Ledger:
             "rows": dict(self.rows),
             "rejected": dict(self.rejected),
             "events": dict(self.events),
-            "models": {
-                name: {f: getattr(use, f) for f in ModelUse.__slots__}
-                for name, use in sorted(self.models.items())
-            },
+            "models": {name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(self.models.items())},
             "seconds": {step: round(value, 3) for step, value in self.seconds.items()},
         }
 

@@ -80,7 +80,7 @@ class Work:
                 )  # fmt: skip
             finally:
                 journal.close()
-        self._refuse_if_too_many(rows, journal.finished, expected)
+        self._refuse_if_too_many(rows, journal, expected)
         for row in rows:
             record = journal.finished[row["id"]]
             if "rejected" in record:
@@ -91,15 +91,19 @@ class Work:
                 self.ledger.rows["kept"] += 1
                 yield row, record["row"]
 
-    def _refuse_if_too_many(self, rows: list[Row], finished: Mapping[str, Row], expected: Collection[str]) -> None:
+    def _refuse_if_too_many(self, rows: list[Row], journal: Journal, expected: Collection[str]) -> None:
         reasons: dict[str, list[str]] = {}
+        failed: list[str] = []
         for row in rows:
-            rejected = finished[row["id"]].get("rejected")
+            rejected = journal.finished[row["id"]].get("rejected")
             if rejected and rejected["reason"] not in expected:
+                failed.append(row["id"])
                 reasons.setdefault(rejected["reason"], []).append(rejected.get("detail") or "")
-        count = sum(map(len, reasons.values()))
+        count = len(failed)
         share = self.runtime.max_rejected_share
         if count > share * len(rows):
+            journal.forget(failed)  # so that they are tried again once the cause is mended
+            self.ledger.rejected.update({reason: len(details) for reason, details in reasons.items()})
             table = "\n".join(f"  {len(details):>6}  {reason}   e.g. {details[0][:200]}" for reason, details in reasons.items())
             raise TooManyRejected(
                 f"{count} of {len(rows)} rows were rejected ({count / len(rows):.1%}); the limit is {share:.1%} "

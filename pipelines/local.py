@@ -87,23 +87,26 @@ class _Log(io.TextIOBase):
     Where the terminal is one (MOAA_TTY), the stages draw on it themselves, so nothing is echoed.
     """
 
-    KUBEFLOW = re.compile(
-        r"\s*(\x1b\[\d+m)?(\d\d:\d\d:\d\d\.\d{3} - |-{20,}|\[KFP Executor)|.*(Looking for|Loading KFP) component"
-    )
+    KUBEFLOW = re.compile(r"(\x1b\[\d+m)?(\d\d:\d\d:\d\d\.\d{3} - |-{20,}|\[KFP Executor)|.*(Looking for|Loading KFP) component")
+    INPUT = "Received executor_input:"
+    """After it come the task's parameters as JSON, up to a line that is a closing brace alone."""
 
     def __init__(self, log: Any, terminal: Any) -> None:
-        self._log, self._terminal, self._line = log, terminal, ""
-        self._echo = "MOAA_TTY" not in os.environ
+        self._log, self._terminal, self._line, self._in_input = log, terminal, "", False
 
     def write(self, text: str) -> int:
         self._log.write(text)
         self._log.flush()
-        if self._echo:
-            *lines, self._line = (self._line + text).split("\n")
-            for line in lines:
-                if line.strip() and not self.KUBEFLOW.match(line):
-                    print(line.removeprefix("    "), file=self._terminal, flush=True)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._show(line.removeprefix("    "))
         return len(text)
+
+    def _show(self, line: str) -> None:
+        if self._in_input or self.INPUT in line:
+            self._in_input = line.rstrip() != "}"
+        elif line.strip() and not self.KUBEFLOW.match(line) and "MOAA_TTY" not in os.environ:
+            print(line, file=self._terminal, flush=True)
 
 
 @contextlib.contextmanager

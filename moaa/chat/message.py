@@ -19,6 +19,14 @@ class Message(TypedDict):
     content: str
 
 
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """The messages with the system message's text before the first user message, for models that know no system role."""
+    if not messages or messages[0]["role"] != "system":
+        return list(messages)
+    system, first, *rest = messages
+    return [Message(role="user", content=f"{system['content']}\n\n{first['content']}"), *rest]
+
+
 @dataclass(frozen=True)
 class Call:
     """One question to one model. `choices`: the only texts the model may answer with (decoded under a grammar)."""

@@ -44,6 +44,8 @@ class Model(Part):
     dtype: str = "bfloat16"
     max_model_len: int | None = Field(None, ge=16)
     quantization: str | None = None
+    system_role: bool = True
+    """false where the chat template refuses system messages (Gemma 2): the text then goes before the first user message."""
     # below: how it is served, not what it answers
     tensor_parallel: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)
@@ -55,7 +57,9 @@ class Model(Part):
 
     def identity(self) -> dict[str, object]:
         """What decides the model's answers: this, and not how it is served, enters fingerprints."""
-        return self.model_dump(mode="json", include={"source", "revision", "dtype", "max_model_len", "quantization"})
+        return self.model_dump(
+            mode="json", include={"source", "revision", "dtype", "max_model_len", "quantization", "system_role"}
+        )
 
 
 class Store(Part):

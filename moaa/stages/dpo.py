@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moaa.recipe.schema import Dpo, Part, Recipe
+from moaa.recipe.schema import Dpo, Part
 from moaa.stage import Work, stage
 from moaa.stages.training import train
 

@@ -81,7 +81,7 @@ def _store(recipe: Recipe, store: Store) -> Iterator[Finding]:
 def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
     needed = {model.endpoint.key_env: f"models.{name}.endpoint.key_env" for name, model in recipe.models.items()
               if model.endpoint and model.endpoint.key_env}  # fmt: skip
-    needed |= {name: "runtime.secret_envs" for name in recipe.runtime.secret_envs}
+    needed |= dict.fromkeys(recipe.runtime.secret_envs, "runtime.secret_envs")
     for variable, where in sorted(needed.items()):
         present = bool(os.environ.get(variable))
         yield Finding("secret", present, f"{variable} ({where}) is {'set' if present else 'not set'}", f"export {variable}=…")
@@ -156,8 +156,8 @@ def _training(recipe: Recipe, store: Store) -> Iterator[Finding]:
             "training", present, f"{package} is {'installed' if present else 'not installed'}", "pip install 'moaa[train]'"
         )
     compiler = shutil.which("g++")
-    yield Finding("training", bool(compiler), f"g++ is {'there' if compiler else 'missing'} (DeepSpeed builds its operators on the first run)",
-                  "apt-get install g++ python3-dev")  # fmt: skip
+    what = f"g++ is {'there' if compiler else 'missing'}: DeepSpeed builds its operators on the first run"
+    yield Finding("training", bool(compiler), what, "apt-get install g++ python3-dev")
 
 
 def _disk(recipe: Recipe, store: Store) -> Iterator[Finding]:

@@ -70,10 +70,24 @@ class Bench:
     def __init__(self, server: EngineServer) -> None:
         self.server, self.store = server, MemoryStore()
 
-    def run(self, items, work, *, fleet: FakeFleet | None = None, models=MODELS, schedule="auto", served=(), **calls):
+    def run(
+        self,
+        items,
+        work,
+        *,
+        fleet: FakeFleet | None = None,
+        models=MODELS,
+        schedule="auto",
+        served=(),
+        no_system_role=(),
+        **calls,
+    ):
         self.fleet = fleet or FakeFleet(self.server)
         self.ledger, self.progress = Ledger(), Progress.silent()
-        described = {m: Model(source=m, endpoint={"url": self.server.url} if m in served else None) for m in models}
+        described = {
+            m: Model(source=m, endpoint={"url": self.server.url} if m in served else None, system_role=m not in no_system_role)
+            for m in models
+        }
         runtime = Runtime(engines=Engines(schedule=schedule), calls=Calls(**{"retries": 2, **calls}))
         self.journal = Journal(self.store, "s3://memory/root/journal", flush_s=60)
         self.journal.open()

@@ -154,3 +154,15 @@ def test_it_works_in_a_thread_too(bench: Bench):
     thread.start()
     thread.join(20)
     assert len(rows) == 3
+
+
+def test_a_model_without_a_system_role_gets_none(bench: Bench):
+    async def with_system(item, ask):
+        messages = [{"role": "system", "content": "Be brief."}, *user("Why?")]
+        await ask("a", messages, SHORT)
+        await ask("b", messages, SHORT)
+        return {}
+
+    bench.run(range(1), with_system, no_system_role=["a"])
+    sent = {body["model"]: [(m["role"], m["content"]) for m in body["messages"]] for body in bench.server.requests}
+    assert sent == {"a": [("user", "Be brief.\n\nWhy?")], "b": [("system", "Be brief."), ("user", "Why?")]}

@@ -9,6 +9,8 @@ import pytest
 
 from moaa.artifacts import Artifact
 from moaa.errors import MoaaError, TooManyRejected
+from moaa.journal import Journal
+from moaa.ledger import Ledger
 from moaa.recipe.load import load
 from moaa.recipe.schema import Part, Recipe
 from moaa.stage import Stage, Work, recorded, records, stage
@@ -107,18 +109,25 @@ def test_inputs_and_schema_version_are_part_of_the_fingerprint() -> None:
 
 
 def test_too_many_rejected_rows_fail_with_the_table_of_reasons() -> None:
-    finished = {str(i): {"row": {}} for i in range(8)}
-    finished |= {
-        "8": {"rejected": {"reason": "timeout", "detail": "after 600 s"}},
-        "9": {"rejected": {"reason": "too few", "detail": ""}},
-    }
+    store = MemoryStore()
+    journal = Journal(store, "s3://memory/root/journal")
+    journal.open()
+    for i in range(8):
+        journal.record_row(str(i), {"row": {}})
+    journal.record_row("8", {"rejected": {"reason": "timeout", "detail": "after 600 s"}})
+    journal.record_row("9", {"rejected": {"reason": "too few", "detail": ""}})
     rows = [{"id": str(i)} for i in range(10)]
-    work = Work({}, None, None, recipe("runtime.max_rejected_share=0.1").runtime, {}, None, None, None)
-    with pytest.raises(
-        TooManyRejected, match=r"2 of 10 rows were rejected \(20.0%\); the limit is 10.0%[\s\S]*1  timeout   e.g. after 600 s"
-    ):
-        work._refuse_if_too_many(rows, finished, expected=())
-    work._refuse_if_too_many(rows, finished, expected=["too few"])
+    runtime = recipe("runtime.max_rejected_share=0.1").runtime
+    work = Work({}, None, store, runtime, {}, None, Ledger(), None)
+    work._refuse_if_too_many(rows, journal, expected=["too few"])
+    said = r"2 of 10 rows were rejected \(20.0%\); the limit is 10.0%[\s\S]*1  timeout   e.g. after 600 s"
+    with pytest.raises(TooManyRejected, match=said):
+        work._refuse_if_too_many(rows, journal, expected=())
+    assert work.ledger.rejected == {"timeout": 1, "too few": 1}
+    journal.close()
+    again = Journal(store, "s3://memory/root/journal")
+    again.open()
+    assert sorted(again.finished) == [str(i) for i in range(8)], "the rejected rows are tried again"
 
 
 class Recording(MemoryStore):
