@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from moaa import schedule as schedules
 from moaa.errors import EngineError
 from moaa.progress import Progress
 from moaa.recipe.schema import Engines, Model
@@ -58,7 +59,7 @@ def test_models_served_elsewhere_take_no_place(bench: Bench):
     assert fleet.starts == {"c": 1}
 
 
-def test_a_place_goes_over_while_the_other_model_works(bench: Bench):
+def test_a_place_goes_over_while_the_other_model_works(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """b is done early, a works on for long: c need not wait until a is idle, only until a has as little to do as c."""
     order = []
 
@@ -68,7 +69,8 @@ def test_a_place_goes_over_while_the_other_model_works(bench: Bench):
         order.append(model)
         return {"said": reply.text}
 
-    bench.server.fail(slow(0.1), model="a", times=100)
+    monkeypatch.setattr(schedules, "LOOK_AGAIN_S", 0.05)
+    bench.server.fail(slow(0.03), model="a", times=100)
     fleet = FakeFleet(bench.server, capacity=2)
     bench.run(range(90), work, fleet=fleet, in_flight=1)
     assert fleet.starts == {"a": 1, "b": 1, "c": 1}
