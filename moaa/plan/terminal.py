@@ -12,57 +12,60 @@ from moaa.recipe.schema import Recipe
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+NOTE = (
+    "read: prompt tokens, or tokens trained on in all epochs; written: tokens of the answers. "
+    "GPU $: hours of one's own GPUs at their price, or else API $: tokens at the models' prices."
+)
+
 
 def table(recipe: Recipe) -> RenderableType:
     """All of the plan as a rich renderable: lines by stage, sums, the paper's figures, disk, assumptions."""
     from rich.console import Group
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     planned = lines(recipe)
     priced = any(line.cost_usd is not None for line in planned)
     grid = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=True)
-    grid.add_column("stage", "all", style="bold")
-    grid.add_column("model", overflow="fold")
+    grid.add_column("stage", "all", style="bold", no_wrap=True)
+    grid.add_column("model", no_wrap=True)
     for title, footer in _sums(planned, priced):
         grid.add_column(title, footer, justify="right", no_wrap=True)
     for stage, group in groupby(planned, key=lambda line: line.stage):
         for first, line in enumerate(group):
             grid.add_row("" if first else stage, Text(line.model), *_cells(line, priced))
     parts: list[RenderableType] = [Text(f"Plan of {recipe.name}", style="bold"), Text(), grid]
+    parts.append(Text(NOTE, style="dim"))
     for title, sentences in (
         ("Beside the paper", comparison(recipe)),
         ("Disk", disk(recipe)),
         ("Assumptions", assumptions(recipe)),
     ):
-        parts += [Text(), Text(title, style="bold"), *(Text(f"  {sentence}") for sentence in sentences)]
+        parts += [Text(), Text(title, style="bold"), *(Padding(f, (0, 0, 0, 2)) for f in map(Text, sentences))]
     return Group(*parts)
 
 
 def _sums(planned: list[Line], priced: bool) -> list[tuple[str, str]]:
     columns = [
         ("calls", _count(sum(line.calls for line in planned))),
-        ("prompt", _tokens(sum(line.prompt_tokens for line in planned))),
-        ("completion", _tokens(sum(line.completion_tokens for line in planned))),
-        ("trained", _tokens(sum(line.train_tokens for line in planned))),
-        ("steps", _count(sum(line.steps for line in planned))),
-        ("GPU-hours", _hours(total(line.gpu_hours for line in planned))),
-        ("GPU $", _dollars(total(line.gpu_usd for line in planned))),
+        ("read", _tokens(sum(line.prompt_tokens + line.train_tokens for line in planned))),
+        ("written", _tokens(sum(line.completion_tokens for line in planned))),
+        ("GPU-h", _amount(total(line.gpu_hours for line in planned))),
+        ("GPU $", _amount(total(line.gpu_usd for line in planned))),
     ]
-    return [*columns, ("API $", _dollars(total(line.cost_usd for line in planned)))] if priced else columns
+    return [*columns, ("API $", _amount(total(line.cost_usd for line in planned)))] if priced else columns
 
 
 def _cells(line: Line, priced: bool) -> list[str]:
     cells = [
-        _count(line.calls),
-        _tokens(line.prompt_tokens),
+        f"{line.steps:,} steps" if line.steps else _count(line.calls),
+        _tokens(line.prompt_tokens + line.train_tokens),
         _tokens(line.completion_tokens),
-        _tokens(line.train_tokens),
-        _count(line.steps),
-        _hours(line.gpu_hours),
-        _dollars(line.gpu_usd),
+        _amount(line.gpu_hours),
+        _amount(line.gpu_usd),
     ]
-    return [*cells, _dollars(line.cost_usd)] if priced else cells
+    return [*cells, _amount(line.cost_usd)] if priced else cells
 
 
 def _count(value: int) -> str:
@@ -76,9 +79,5 @@ def _tokens(value: int) -> str:
     return str(value) if value else ""
 
 
-def _hours(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _dollars(value: float | None) -> str:
+def _amount(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
