@@ -15,6 +15,8 @@ from moaa.train.lines import PROGRESS, parse
 _EXITCODE = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
 """In torchrun's table of failures: a rank that a signal ended."""
 
+_MEMORY = "Lower micro_batch or max_length, raise zero_stage, turn gradient_checkpointing on, or give it more memory."
+
 
 class Output:
     """What was said so far. Give it the output line by line; where the training failed, `failure` says why."""
@@ -25,6 +27,7 @@ class Output:
         self._summary: deque[str] = deque(maxlen=200)
         self._errors: list[dict[str, Any]] = []
         self._step: int | None = None
+        self._tokens = 0
 
     def line(self, text: str) -> None:
         text = text.rstrip()
@@ -51,6 +54,10 @@ class Output:
         else:
             self._progress.advance(step - self._step)
         self._step = step
+        tokens = int(said.get("num_tokens", 0))
+        if tokens > self._tokens:
+            self._progress.tokens("training", tokens - self._tokens)
+        self._tokens = tokens
         for name in ("loss", "rewards/margins", "rewards/accuracies", "learning_rate"):
             if name in said:
                 self._progress.gauge(name, said[name])
@@ -63,15 +70,16 @@ class Output:
         tail = "\n".join(f"    {line}" for line in self._tail)
         if killed:
             rank, number = killed[0]
-            hint = ": most likely there was not enough memory" if number == signal.SIGKILL else ""
-            return TrainError(f"Rank {rank} was ended by {signal.Signals(number).name}{hint}.\n{tail}{where}")
+            hint = f", most likely for want of memory.\n  {_MEMORY}" if number == signal.SIGKILL else "."
+            return TrainError(f"Rank {rank} was ended by {signal.Signals(number).name}{hint}\n{tail}{where}")
         if not self._errors:
             return TrainError(f"The training ended with status {exit_status} before any rank said why.\n{tail}{where}")
         first = min(self._errors, key=lambda error: error["time"])
         known = getattr(errors, first["type"], None)
         if isinstance(known, type) and issubclass(known, MoaaError):
             return known(first["message"])
-        return TrainError(f"Rank {first['rank']} failed: {first['type']}: {first['message']}\n{tail}{where}")
+        hint = f"\n  {_MEMORY}" if "out of memory" in first["message"].lower() else ""
+        return TrainError(f"Rank {first['rank']} failed: {first['type']}: {first['message']}{hint}\n{tail}{where}")
 
 
 def _is_noise(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from moaa.train.output import Output
 from moaa.train.ranks import CORES
 
 GRACE_S = 8
+_FOLDER = "moaa-train-"
 
 
 def start(job: Job, launcher: Launcher, progress: Progress) -> None:
@@ -27,7 +29,11 @@ def start(job: Job, launcher: Launcher, progress: Progress) -> None:
         raise TrainError(
             f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this machine alone. Set nodes to 1."
         )
-    folder = Path(tempfile.mkdtemp(prefix=f"moaa-{job.kind}-"))
+    missing = [name for name in ("torch", "trl", "deepspeed") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainError(f"Training needs {' and '.join(missing)}, not installed here: pip install 'moaa[train]'.")
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
     log = folder / "log.txt"
     scratch = folder / "tmp"
     scratch.mkdir()
@@ -57,6 +63,14 @@ def start(job: Job, launcher: Launcher, progress: Progress) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove what launchers that were killed have left: their scratch may hold checkpoints of gigabytes. Logs stay."""
+    for scratch in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*/tmp"):
+        pid = scratch.parent.name.removeprefix(_FOLDER).split("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def torchrun(ranks: int, kind: str, job: str) -> list[str]:

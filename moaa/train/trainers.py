@@ -152,6 +152,11 @@ def curve_point(logs: Mapping[str, Any]) -> dict[str, float]:
 
 def curve(trainer: Sft | Dpo) -> dict[str, Any]:
     """The training in numbers: the curve by step (all attempts), the steps, and the tokens that went through the model."""
-    points = [{**curve_point(entry), "step": entry["step"]} for entry in trainer.state.log_history if "loss" in entry]
-    tokens = sum(point.get("num_tokens", 0) for point in points[-1:])
+    points, tokens, before = [], 0.0, 0.0
+    for entry in trainer.state.log_history:
+        if "loss" in entry:
+            seen = entry["num_tokens"]  # TRL counts anew after a resume
+            tokens += seen - before if seen >= before else seen
+            before = seen
+            points.append({**curve_point(entry), "step": entry["step"], "num_tokens": int(tokens)})
     return {"curve": points, "steps": trainer.state.global_step, "tokens": int(tokens)}

@@ -123,6 +123,22 @@ def test_a_failed_training_keeps_its_log_and_nothing_else(script, tmp_path):
     assert not (folder / "tmp").exists()
 
 
+def test_what_killed_launchers_left_is_swept_away_and_nothing_else(script, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for pid in (gone.pid, os.getppid()):
+        (tmp_path / f"moaa-train-{pid}-x" / "tmp" / "checkpoint-2").mkdir(parents=True)
+        (tmp_path / f"moaa-train-{pid}-x" / "log.txt").write_text("log")
+    script("pass")
+    start()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
+    assert left == {
+        f"moaa-train-{gone.pid}-x/log.txt",
+        f"moaa-train-{os.getppid()}-x/log.txt",
+        f"moaa-train-{os.getppid()}-x/tmp",
+    }
+
+
 def test_ranks_get_cores_of_their_own(script, monkeypatch, tmp_path):
     out = tmp_path.parent / f"{tmp_path.name}.env"
     script(f"import os; open({str(out)!r}, 'w').write(os.environ['MOAA_TRAIN_CORES'] + ' ' + os.environ['OMP_NUM_THREADS'])")

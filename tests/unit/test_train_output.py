@@ -44,12 +44,13 @@ def test_steps_become_progress_with_loss():
     _, progress = reading(
         progress_line(note="loading the model"),
         progress_line(step=0, steps=8, begin=True),
-        progress_line(step=1, steps=8, loss=1.5),
+        progress_line(step=1, steps=8, loss=1.5, num_tokens=100),
         "some library says something",
-        progress_line(step=2, steps=8, loss=1.25, learning_rate=1e-5),
+        progress_line(step=2, steps=8, loss=1.25, learning_rate=1e-5, num_tokens=250),
     )
     view = progress.view()
     assert (view.done, view.total, view.gauges["loss"]) == (2, 8, 1.25)
+    assert view.tokens == {"training": 250}
 
 
 def test_a_resumed_training_starts_where_it_was():
@@ -81,7 +82,12 @@ def test_the_first_rank_to_fail_speaks_before_those_that_lost_it():
 def test_a_killed_rank_is_named_though_only_the_others_could_speak():
     lost = error_line(0, 1.0, "RuntimeError", "Connection closed by peer")
     output, _ = reading(lost, *(line.format(code="-9") for line in SUMMARY))
-    assert str(output.failure(1, "/log")).startswith("Rank 1 was ended by SIGKILL: most likely there was not enough memory")
+    assert str(output.failure(1, "/log")).startswith("Rank 1 was ended by SIGKILL, most likely for want of memory")
+
+
+def test_memory_that_ran_out_is_an_error_with_its_remedies():
+    output, _ = reading(error_line(3, 1.0, "OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert "Lower micro_batch" in str(output.failure(1, "/log"))
 
 
 def test_ranks_that_torchrun_ended_are_no_cause():

@@ -1,0 +1,213 @@
+"""Real trainings: TRL under DeepSpeed, two ranks on CPU cores, SmolLM2, a real S3."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from moaa.artifacts import Artifact, File, Output
+from moaa.errors import TrainError
+from moaa.ledger import Ledger
+from moaa.models import local
+from moaa.progress import Progress
+from moaa.recipe import schema
+from moaa.recipe.schema import Launcher
+from moaa.train import launch
+from moaa.train.job import Job
+from tests.support import training as support
+from tests.support.training import said
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+
+NUMBERS = {
+    "learning_rate": 1e-3, "epochs": 4, "global_batch": 2, "max_length": 256, "zero_stage": 2, "gradient_checkpointing": False,
+}  # fmt: skip
+ROWS = [
+    {"id": str(n), "messages": said(f"What comes after {n}?", f"After {n} comes {n + 1}.", "And then?", f"Then comes {n + 2}.")}
+    for n in range(24)
+]
+PAIRS = [
+    {
+        "id": str(n),
+        "messages": said(f"What comes after {n}?"),
+        "chosen": f"After {n} comes {n + 1}.",
+        "rejected": "I do not know.",
+    }
+    for n in range(8)
+]
+LONG = {"id": "long", "messages": said("Why? " * 300, "Because.")}
+SAME = {"id": "same", "messages": said("Why?"), "chosen": "Because.", "rejected": "Because."}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """SmolLM2 cut down to its first four layers: as real, and four times as fast."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("small")
+    whole = local(support.SMOLLM2, None)
+    AutoTokenizer.from_pretrained(whole).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(whole, dtype=torch.bfloat16, num_hidden_layers=4)
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:
+    uri = f"{s3.root}/data-{kind}-{len(rows)}"
+    with Output(s3.store, uri) as out:
+        for row in rows:
+            out.write(row)
+        out.commit(kind="test", stage="test", name="test", fingerprint="f")
+    kinds = {"sft": schema.Sft, "dpo": schema.Dpo}
+    return Job(
+        kind=kind, numbers=kinds[kind](**(NUMBERS | (numbers or {}))), base=base, data=uri, output=f"{s3.root}/{name}",
+        store=schema.Store(root=s3.root), device="cpu", **more,
+    )  # fmt: skip
+
+
+def train(s3, job, progress=None) -> tuple[dict, Ledger]:
+    ledger = Ledger()
+    return launch.run(job, Launcher(ranks=2), s3.store, ledger, progress or Progress.silent()), ledger
+
+
+def model_of(s3, job, result, folder):
+    """The trained model, by way of the artifact that the stage would make of it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with Output(s3.store, job.output) as out:
+        out.adopt([File(**file) for file in result["files"]])
+        out.commit(kind="model", stage=job.kind, name="test", fingerprint="f", facts=result["facts"])
+    Artifact.open(s3.store, job.output).download(folder)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto"), AutoTokenizer.from_pretrained(folder)
+
+
+def changed(model, base) -> float:
+    """Share of the weights that differ from the base model's."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    before = dict(AutoModelForCausalLM.from_pretrained(base, dtype="auto").named_parameters())
+    after = dict(model.named_parameters())
+    assert before.keys() == after.keys()
+    different = sum(int((after[name] != before[name]).sum()) for name in before)
+    assert all(weight.dtype == torch.bfloat16 and torch.isfinite(weight).all() for weight in after.values())
+    return different / sum(weight.numel() for weight in before.values())
+
+
+@pytest.fixture(scope="module")
+def losses():
+    """Losses by step of the training that was not interrupted, for the one that was."""
+    return {}
+
+
+def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, tmp_path, losses):
+    asked = job(s3, "sft", [*ROWS, LONG], small, numbers={"max_steps": 8})
+    progress = Progress.silent("sft", "steps")
+    result, _ = train(s3, asked, progress)
+    facts = result["facts"]
+
+    curve = facts["curve"]
+    assert [point["step"] for point in curve] == list(range(1, 9))
+    assert all(math.isfinite(point["loss"]) for point in curve)
+    assert curve[-1]["loss"] < curve[0]["loss"] * 0.8
+    losses.update({point["step"]: point["loss"] for point in curve})
+
+    assert (facts["rows"], facts["dropped"], facts["world_size"]) == (24, {"too_long": 1}, 2)
+    assert facts["sequences"] < 24, "conversations are packed"
+    assert (progress.view().done, progress.view().total) == (8, 8)
+    assert progress.view().gauges["loss"] == pytest.approx(curve[-1]["loss"])
+
+    model, tokenizer = model_of(s3, asked, result, tmp_path)
+    assert changed(model, small) > 0.5
+    assert tokenizer.chat_template == Path(small, "chat_template.jinja").read_text()
+    names = {file["name"] for file in result["files"]}
+    assert names >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert not any(name.endswith((".bin", ".pt", ".pth", ".md")) for name in names)
+    before, after = (json.loads(Path(folder, "config.json").read_text()) for folder in (small, tmp_path))
+    assert {**after, "transformers_version": ""} == {**before, "transformers_version": ""}
+
+    assert not list(s3.store.list(f"{asked.output}/checkpoints"))
+    started = time.monotonic()
+    assert train(s3, asked)[0] == result
+    assert time.monotonic() - started < 3, "what is trained is not trained again"
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(s3, small, losses):
+    asked = job(s3, "sft", [*ROWS, LONG], small, numbers={"max_steps": 8}, checkpoint_steps=2)
+    failure = []
+
+    def first_attempt():
+        try:
+            train(s3, asked)
+        except TrainError as error:
+            failure.append(str(error))
+
+    attempt = threading.Thread(target=first_attempt)
+    attempt.start()
+    while not s3.store.exists(f"{asked.output}/checkpoints/checkpoint-2/manifest.json"):
+        assert attempt.is_alive(), failure
+        time.sleep(0.05)
+    assert kill_ranks() == 2
+    attempt.join(60)
+    assert "SIGKILL" in failure[0]
+
+    result, ledger = train(s3, asked)
+    facts = result["facts"]
+    assert facts["resumed_from_step"] in (2, 4)
+    assert ledger.events["trainings resumed from a checkpoint"] == 1
+    assert {point["step"]: point["loss"] for point in facts["curve"]} == losses
+    assert not list(s3.store.list(f"{asked.output}/checkpoints"))
+
+
+def kill_ranks() -> int:
+    """SIGKILL all ranks of this test's trainings, and nothing else. Returns how many there were."""
+    ranks = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            environment = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        ours = f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}".encode() in environment
+        if ours and b"moaa.train" in words and b"torch.distributed.run" not in words:
+            ranks.append(int(folder.name))
+    for pid in ranks:
+        os.kill(pid, signal.SIGKILL)
+    return len(ranks)
+
+
+def test_dpo_moves_the_model_towards_the_chosen_answers(s3, tmp_path):
+    numbers = {"max_steps": 4, "learning_rate": 1e-5, "beta": 0.1}
+    asked = job(s3, "dpo", [*PAIRS, SAME], support.SMOLLM2, numbers=numbers)
+    result, _ = train(s3, asked)
+    facts = result["facts"]
+    curve = facts["curve"]
+    assert (facts["rows"], facts["sequences"], facts["dropped"]) == (8, 8, {"identical": 1})
+    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-3), "before the first step model and reference are the same"
+    assert curve[0]["rewards/margins"] == pytest.approx(0, abs=1e-2)
+    assert curve[-1]["rewards/margins"] > 0.01
+    assert curve[-1]["loss"] < math.log(2)
+    model, _ = model_of(s3, asked, result, tmp_path)
+    assert changed(model, local(support.SMOLLM2, None)) > 0.01
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_one_clear_error(s3, small):
+    numbers = {"max_steps": 8, "learning_rate": 1e20, "warmup": 0, "max_grad_norm": 1e9}
+    with pytest.raises(TrainError) as error:
+        train(s3, job(s3, "sft", ROWS, small, numbers=numbers))
+    assert "Lower sft.learning_rate (it is 1e+20)" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_data_without_a_usable_row_is_an_error_that_counts_the_reasons(s3, small):
+    with pytest.raises(TrainError, match="all 3 were left out") as error:
+        train(s3, job(s3, "sft", [LONG] * 3, small))
+    assert "3 too_long" in str(error.value)
