@@ -1,0 +1,76 @@
+"""Who uses an engine or a training, and until when: arithmetic on the annotation `moaa.dev/leases`, without I/O.
+
+    patch = leases.add(annotations, holder, time.time())         # new or renewed, {annotation: value} for a patch
+    patch = leases.release(annotations, holder, time.time())
+    if not leases.live(annotations, time.time()): ...             # nobody uses it
+
+Each change drops the leases that have run out: a crashed run's are cleaned by whoever comes next. The value is what one
+reader saw, so it must be written under the resourceVersion it was read with (`api.Cluster.update` does).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from moaa.errors import MoaaError
+from moaa.kubernetes.names import IDLE_REPLICAS, LEASES, REPLICAS
+
+LEASE_S: Final = 120.0
+RENEW_EVERY_S: Final = 30.0
+"""Three renewals may fail before a lease runs out."""
+
+
+def read(annotations: Mapping[str, str]) -> dict[str, float]:
+    """All leases, {holder: unix seconds at which it ends}. Raises MoaaError where the annotation is not one of ours."""
+    text = annotations.get(LEASES) or "{}"
+    try:
+        found = json.loads(text)
+        return {str(holder): float(end) for holder, end in found.items()}
+    except (ValueError, AttributeError, TypeError):
+        raise MoaaError(
+            f"the annotation {LEASES} holds '{text[:200]}', not JSON {{holder: unix seconds}}: something else wrote it. "
+            f"Remove it (kubectl annotate KIND NAME {LEASES}-) when no run uses the object."
+        ) from None
+
+
+def live(annotations: Mapping[str, str], now: float) -> dict[str, float]:
+    """The leases that have not run out."""
+    return {holder: end for holder, end in read(annotations).items() if end > now}
+
+
+def add(annotations: Mapping[str, str], holder: str, now: float, lasts_s: float = LEASE_S) -> dict[str, str]:
+    """The annotation with a lease of this holder that lasts `lasts_s` from now, whether it had one before or not."""
+    return _written(live(annotations, now) | {holder: round(now + lasts_s, 3)})
+
+
+def release(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:
+    """The annotation without this holder's lease. It stays, as `{}`, when nobody's is left."""
+    return _written({other: end for other, end in live(annotations, now).items() if other != holder})
+
+
+def release_run(annotations: Mapping[str, str], run_id: str, now: float) -> dict[str, str]:
+    """The annotation without the leases of any stage of this run."""
+    return _written({other: end for other, end in live(annotations, now).items() if not other.startswith(f"{run_id}/")})
+
+
+def scaled(annotations: Mapping[str, str], replicas: int, now: float) -> int:
+    """How many replicas a serving Deployment with these annotations and `replicas` now should have."""
+    if live(annotations, now):
+        return max(replicas, count(annotations, REPLICAS, 1))
+    return min(replicas, count(annotations, IDLE_REPLICAS, 0))
+
+
+def count(annotations: Mapping[str, str], name: str, missing: int) -> int:
+    """The whole number in an annotation; `missing` where there is none."""
+    text = annotations.get(name)
+    if text is None:
+        return missing
+    if not text.isdecimal():
+        raise MoaaError(f"the annotation {name} is '{text}', not a number of replicas. Correct it in the chart's values.")
+    return int(text)
+
+
+def _written(found: Mapping[str, Any]) -> dict[str, str]:
+    return {LEASES: json.dumps(found, separators=(",", ":"), sort_keys=True)}
