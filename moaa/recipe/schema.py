@@ -26,8 +26,10 @@ from moaa.recipe.method import (
 from moaa.recipe.part import Part, Problems
 from moaa.recipe.serving import (
     Calls,
+    Cluster,
     Endpoint,
     Engines,
+    Images,
     Launcher,
     Model,
     Plan,
@@ -40,11 +42,13 @@ from moaa.recipe.serving import (
 
 __all__ = [
     "Calls",
+    "Cluster",
     "Dpo",
     "Endpoint",
     "Engines",
     "Evaluate",
     "Generate",
+    "Images",
     "Judge",
     "JudgeMember",
     "Label",

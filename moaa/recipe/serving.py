@@ -11,6 +11,10 @@ from pydantic import Field
 from moaa.recipe.part import Part
 
 
+_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+
+
 class Endpoint(Part):
     """An OpenAI-compatible server that is already up."""
 
@@ -110,12 +114,37 @@ class Launcher(Part):
     """A checkpoint goes to the store so often; an interrupted training resumes from the newest."""
 
 
+class Images(Part):
+    """The container images, with registry and tag; what is not given is that of this version (`moaa/core:0.1.0`)."""
+
+    core: str | None = None
+    """Asks, judges, reports and launches; no torch in it."""
+    serve: str | None = None
+    """Serves by vLLM."""
+    train: str | None = None
+
+
+class Cluster(Part):
+    """What the run finds on Kubernetes: a namespace, and in it names of Secrets and of a service account."""
+
+    namespace: Annotated[str, Field(pattern=_DNS_LABEL)] | None = None
+    """Where the ensemble and the trainings are; unless given, the pod's own, or that of the kubeconfig's context."""
+    service_account: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-pipeline"
+    s3_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-s3"
+    """Its keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, unless it is AWS itself, AWS_ENDPOINT_URL_S3, AWS_REGION."""
+    env_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-env"
+    """Holds what `runtime.secret_envs` and the endpoints' `key_env` name, under just these names."""
+    image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
+    images: Images = Images()
+
+
 class Runtime(Part):
     """Where and how fast, never what: nothing here enters a fingerprint."""
 
     engines: Engines = Engines()
     calls: Calls = Calls()
     launcher: Launcher = Launcher()
+    cluster: Cluster = Cluster()
     max_rejected_share: float = Field(0.02, ge=0, le=1)
     """A stage that rejects a larger share of its rows fails, with the table of reasons."""
     secret_envs: tuple[str, ...] = ()
@@ -123,13 +152,20 @@ class Runtime(Part):
 
 
 class Pool(Part):
-    """A GPU node pool."""
+    """A node pool: which nodes, and what a pod asks of them."""
 
     node_selector: dict[str, str] = Field({})
     toleration: str | None = None
+    """Key of the nodes' taint."""
     accelerator: str = "nvidia.com/gpu"
     gpus: int = Field(8, ge=0)
+    """GPUs of one of its nodes; 0: a pool of CPU nodes."""
+    cpus: float = Field(8, gt=0)
+    """Requested for each GPU that a pod takes; once for a pod that takes none. The limit is the same."""
+    memory_gib: float = Field(64, gt=0)
+    """As `cpus`."""
     shm_gib: float = Field(16, gt=0)
+    """/dev/shm of a pod; part of its memory."""
     gpu_hour_usd: float | None = Field(None, ge=0)
 
 
