@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
+import traceback
 from typing import Any
+
+from moaa.errors import MoaaError
 
 PROGRESS = "moaa-progress "
 """{"note": …} or {"step", "steps", "loss", …}: printed by rank 0."""
 ERROR = "moaa-error "
-"""{"rank", "time", "type", "message"}: printed by the rank that failed; `type` is the class's name."""
+"""{"rank", "time", "type", "message"} and perhaps {"traceback": lines}: printed by a rank that failed."""
 
 
 def say(prefix: str, **fields: Any) -> None:
@@ -19,7 +22,14 @@ def say(prefix: str, **fields: Any) -> None:
 
 
 def say_error(rank: int, error: BaseException) -> None:
-    say(ERROR, rank=rank, time=time.time(), type=type(error).__name__, message=str(error)[:6000])
+    """A user's mistake goes by the name of its class in `moaa.errors`; a bug with the end of its traceback."""
+    fields: dict[str, Any] = {"rank": rank, "time": time.time(), "message": str(error)[:6000]}
+    if isinstance(error, MoaaError):
+        fields["type"] = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == MoaaError.__module__)
+    else:
+        fields["type"] = type(error).__name__
+        fields["traceback"] = traceback.format_exc().splitlines()[-15:]
+    say(ERROR, **fields)
 
 
 def parse(line: str) -> tuple[str, dict[str, Any]] | None:

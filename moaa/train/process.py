@@ -16,7 +16,7 @@ from moaa.errors import TrainError
 from moaa.progress import Progress
 from moaa.recipe.schema import Launcher
 from moaa.train.job import Job
-from moaa.train.output import Output
+from moaa.train.listening import Listener
 from moaa.train.ranks import CORES
 
 GRACE_S = 8
@@ -50,12 +50,12 @@ def start(job: Job, launcher: Launcher, progress: Progress) -> None:
                 "HF_HUB_DISABLE_PROGRESS_BARS": "1",
                 "TQDM_DISABLE": "1",
                 CORES: ",".join(map(str, mine)),
-                "OMP_NUM_THREADS": str(max(1, len(mine) // launcher.ranks)),
+                "OMP_NUM_THREADS": str(max(1, len(mine or cores.available()) // launcher.ranks)),
             }
-            output = Output(progress)
-            status = _follow(command, environment, output, log)
+            listener = Listener(progress)
+            status = _follow(command, environment, listener, log)
         if status:
-            raise output.failure(status, str(log))
+            raise listener.failure(status, str(log))
     except TrainError:
         shutil.rmtree(scratch, ignore_errors=True)  # the log stays: the error names it
         raise
@@ -79,7 +79,7 @@ def torchrun(ranks: int, kind: str, job: str) -> list[str]:
     return [*run, "-m", "moaa.train", kind, "--job", job]
 
 
-def _follow(command: list[str], environment: dict[str, str], output: Output, log: Path) -> int:
+def _follow(command: list[str], environment: dict[str, str], listener: Listener, log: Path) -> int:
     """Run to the end, under a guard that takes the whole family down with it. Returns the exit status."""
     guarded = [sys.executable, "-S", guard.__file__, str(os.getpid()), str(GRACE_S), *command]
     child = subprocess.Popen(
@@ -92,7 +92,7 @@ def _follow(command: list[str], environment: dict[str, str], output: Output, log
             for line in child.stdout:
                 kept.write(line)
                 kept.flush()
-                output.line(line)
+                listener.line(line)
         return child.wait()
     finally:
         if child.poll() is None:

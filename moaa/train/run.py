@@ -96,8 +96,9 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared]:
     from transformers import AutoConfig, AutoTokenizer
 
     model = local(job.base, store, job.revision)
-    tokenizer = AutoTokenizer.from_pretrained(model, revision=job.revision)
-    context = getattr(AutoConfig.from_pretrained(model, revision=job.revision), "max_position_embeddings", None)
+    of_base: dict[str, Any] = {"revision": job.revision} if job.revision else {}
+    tokenizer = AutoTokenizer.from_pretrained(model, **of_base)
+    context = getattr(AutoConfig.from_pretrained(model, **of_base), "max_position_embeddings", None)
     limit = min(job.numbers.max_length, context or job.numbers.max_length)
     packing = job.kind == "sft" and job.numbers.packing  # type: ignore[union-attr]
     rows = Artifact.open(store, job.data).rows()

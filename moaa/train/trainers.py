@@ -83,7 +83,7 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         "use_cpu": device == "cpu",
         "deepspeed": config(numbers, size, device, precision),
         "ddp_timeout": 7200,  # the others wait while a leader downloads a model and tokenises the data
-        "model_init_kwargs": {"dtype": precision},
+        "model_init_kwargs": {"dtype": precision} | ({"revision": job.revision} if job.revision else {}),
         "max_length": numbers.max_length,  # nothing is longer: `data` left it out
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # would replace a NaN by the average of the losses before it
@@ -101,7 +101,8 @@ def trainer(job: Job, arguments: SFTConfig | DPOConfig, model: str, dataset: Any
     from transformers import AutoTokenizer
 
     kind: Any = Dpo if job.kind == "dpo" else Sft
-    tokenizer = AutoTokenizer.from_pretrained(model, revision=job.revision)  # TRL adds a padding token to this one
+    of_base = {"revision": job.revision} if job.revision else {}
+    tokenizer = AutoTokenizer.from_pretrained(model, **of_base)  # TRL adds a padding token to this one
     steps = Steps(job, checkpoints)
     return kind(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, callbacks=[steps])
 

@@ -5,27 +5,38 @@ from __future__ import annotations
 import re
 import signal
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
-from moaa import errors
-from moaa.errors import MoaaError, TrainError
+from moaa.errors import ArtifactError, EngineError, MoaaError, RecipeError, StoreError, TrainError
 from moaa.progress import Progress
 from moaa.train.lines import PROGRESS, parse
 
 _EXITCODE = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
 """In torchrun's table of failures: a rank that a signal ended."""
 
+_TORCHRUN = re.compile(r"torch.distributed.elastic.multiprocessing")
+"""Here torchrun begins to report that a rank has failed: what follows is about torchrun."""
+
+_NOISE = re.compile(r"FutureWarning|^\s*warnings\.warn|it/s\]|s/it\]|^[=\-*]{5,}$")
+
+_PASSED_ON: dict[str, type[MoaaError]] = {
+    kind.__name__: kind for kind in (TrainError, StoreError, ArtifactError, RecipeError, EngineError)
+}
+"""Errors of a rank that are complete in themselves."""
+
 _MEMORY = "Lower micro_batch or max_length, raise zero_stage, turn gradient_checkpointing on, or give it more memory."
 
 
-class Output:
-    """What was said so far. Give it the output line by line; where the training failed, `failure` says why."""
+class Listener:
+    """Give it the output line by line; where the training failed, `failure` says why."""
 
     def __init__(self, progress: Progress, tail: int = 15) -> None:
         self._progress = progress
         self._tail: deque[str] = deque(maxlen=tail)
         self._summary: deque[str] = deque(maxlen=200)
         self._errors: list[dict[str, Any]] = []
+        self._over = False
         self._step: int | None = None
         self._tokens = 0
 
@@ -33,10 +44,10 @@ class Output:
         text = text.rstrip()
         found = parse(text)
         if found is None:
-            if text:
-                self._summary.append(text)
-                if not _is_noise(text):
-                    self._tail.append(text[:500])
+            self._summary.append(text)
+            self._over = self._over or bool(_TORCHRUN.search(text))
+            if text and not self._over and not _NOISE.search(text):
+                self._tail.append(text[:500])
         elif found[0] == PROGRESS:
             self._show(found[1])
         else:
@@ -67,7 +78,7 @@ class Output:
         killed = [(int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))]
         killed = [(rank, number) for rank, number in killed if number != signal.SIGTERM]
         where = f"\n  The whole log: {log}"
-        tail = "\n".join(f"    {line}" for line in self._tail)
+        tail = _indented(self._tail)
         if killed:
             rank, number = killed[0]
             hint = f", most likely for want of memory.\n  {_MEMORY}" if number == signal.SIGKILL else "."
@@ -75,13 +86,12 @@ class Output:
         if not self._errors:
             return TrainError(f"The training ended with status {exit_status} before any rank said why.\n{tail}{where}")
         first = min(self._errors, key=lambda error: error["time"])
-        known = getattr(errors, first["type"], None)
-        if isinstance(known, type) and issubclass(known, MoaaError):
-            return known(first["message"])
+        if first["type"] in _PASSED_ON:
+            return _PASSED_ON[first["type"]](first["message"])
         hint = f"\n  {_MEMORY}" if "out of memory" in first["message"].lower() else ""
-        return TrainError(f"Rank {first['rank']} failed: {first['type']}: {first['message']}{hint}\n{tail}{where}")
+        lines = _indented(first.get("traceback", self._tail))
+        return TrainError(f"Rank {first['rank']} failed: {first['type']}: {first['message']}{hint}\n{lines}{where}")
 
 
-def _is_noise(text: str) -> bool:
-    """Lines of torchrun's own report and of libraries that say nothing about a failure."""
-    return bool(re.search(r"FutureWarning|torch\.distributed\.elastic|^\s*warnings\.warn|it/s\]|s/it\]|^[=\-*]{5,}$", text))
+def _indented(lines: Iterable[str]) -> str:
+    return "\n".join(f"    {line}" for line in lines)
