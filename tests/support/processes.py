@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 
@@ -20,5 +21,9 @@ def group(pgid: int) -> list[int]:
 
 
 def child_of(pid: int) -> int:
-    """The first child of a process."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    """The first child of a process; waits up to 10 s for it to be started."""
+    deadline = time.monotonic() + 10
+    while not (children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        assert time.monotonic() < deadline, f"process {pid} has no child"
+        time.sleep(0.02)
+    return int(children[0])
