@@ -4,6 +4,7 @@ MoaaError                        a user's mistake or an outside failure: shown w
 ├── RecipeError                  the recipe cannot be used
 ├── StoreError                   S3 cannot be reached, or refuses
 ├── ArtifactError                an artifact is torn, changed or missing
+├── ClusterError                 Kubernetes cannot be reached, or refuses what was asked
 ├── EngineError                  a model is not served: did not start, died too often, refuses the key or the name
 ├── CallError                    one call to a model failed for good; its `reason` is counted
 │   ├── CallRejected             cannot heal: the request itself is refused (context length, bad parameter)
@@ -29,6 +30,10 @@ class StoreError(MoaaError):
 
 class ArtifactError(MoaaError):
     """An artifact is torn, changed or missing; the message names the file."""
+
+
+class ClusterError(MoaaError):
+    """Kubernetes cannot be reached, or refuses what was asked; where a right is missing, the message names it."""
 
 
 class EngineError(MoaaError):

@@ -1,0 +1,89 @@
+"""A copy of the objects of one kind that a thread keeps true by watching."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from moaa.errors import ClusterError
+from moaa.kubernetes.api import Cluster, Object, lines
+from moaa.kubernetes.kinds import Kind
+from moaa.kubernetes.refusal import Gone, Unreachable
+
+RETRY_S = 1.0
+
+
+class Mirror:
+    """All objects of a kind with these labels, by name.
+
+    `changed` is called from the thread whenever `objects` or `error` has changed. A watch that ends, breaks or is too old
+    (410) is opened again, after a fresh list where needed: nothing is missed for good.
+    """
+
+    def __init__(self, cluster: Cluster, kind: Kind, labels: str, changed: Callable[[], None]) -> None:
+        self.objects: dict[str, Object] = {}
+        self.error: ClusterError | None = None
+        """A right is missing, or the like: the copy is not kept any more."""
+        self._cluster, self._kind, self._labels, self._changed = cluster, kind, labels, changed
+        self._stopped = threading.Event()
+        self._stream: Any = None
+
+    def start(self) -> None:
+        """Returns when the first list is there. Raises ClusterError."""
+        version = self._list()
+        threading.Thread(target=self._follow, args=(version,), name=f"mirror of {self._kind.plural}", daemon=True).start()
+
+    def stop(self) -> None:
+        """No more changes; the thread ends at once, or with its connection."""
+        self._stopped.set()
+        if self._stream is not None:
+            with contextlib.suppress(Exception):  # whatever a connection says that is being ended
+                self._stream.shutdown()
+
+    def _list(self) -> str:
+        found, version = self._cluster.listing(self._kind, self._labels)
+        self.objects = {each["metadata"]["name"]: each for each in found}
+        self._changed()
+        return version
+
+    def _follow(self, version: str) -> None:
+        while not self._stopped.is_set():
+            try:
+                version = self._watch(version) if version else self._list()
+            except Gone:
+                version = ""
+            except Unreachable:
+                self._stopped.wait(RETRY_S)
+            except ClusterError as error:
+                self.error = error
+                self._changed()
+                return
+
+    def _watch(self, version: str) -> str:
+        """The version to go on from when the stream has ended."""
+        self._stream = stream = self._cluster.watch(self._kind, self._labels, version)
+        try:
+            for line in lines(stream):
+                if self._stopped.is_set():
+                    break
+                event = json.loads(line)
+                seen = event["object"]
+                if event["type"] == "ERROR":
+                    if seen.get("code") == 410:
+                        raise Gone(str(seen.get("message")))
+                    raise Unreachable(f"the watch of {self._kind.plural} ended: {seen.get('message')}")
+                version = seen["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    self._take(event["type"], seen)
+        finally:
+            self._stream = None
+            stream.close()
+        return version
+
+    def _take(self, what: str, seen: Object) -> None:
+        others = {name: each for name, each in self.objects.items() if name != seen["metadata"]["name"]}
+        self.objects = others if what == "DELETED" else {**others, seen["metadata"]["name"]: seen}
+        self._changed()
