@@ -1,8 +1,20 @@
-"""The images the components run in. Compile with other references by MOAA_IMAGE_CORE and MOAA_IMAGE_SERVE."""
+"""The images the components run in: those of this version, or those that the recipe names (`runtime.cluster.images`)."""
 
-import os
+from __future__ import annotations
+
+from typing import Literal
 
 from moaa import __version__
+from moaa.recipe.schema import Recipe
 
-CORE = os.environ.get("MOAA_IMAGE_CORE", f"moaa/core:{__version__}")
-SERVE = os.environ.get("MOAA_IMAGE_SERVE", f"moaa/serve:{__version__}")
+Image = Literal["core", "serve", "train"]
+
+CORE = f"moaa/core:{__version__}"
+SERVE = f"moaa/serve:{__version__}"
+TRAIN = f"moaa/train:{__version__}"
+_OURS: dict[Image, str] = {"core": CORE, "serve": SERVE, "train": TRAIN}
+
+
+def of(recipe: Recipe, image: Image) -> str:
+    """The image's reference for this recipe."""
+    return getattr(recipe.runtime.cluster.images, image) or _OURS[image]

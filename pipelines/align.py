@@ -1,6 +1,9 @@
 """The alignment pipeline: prompts -> generate -> sft -> sample -> label -> dpo -> evaluate, and a report whatever happens."""
 
+from collections.abc import Callable
+
 from kfp import dsl
+from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
 
 from components.dpo.component import dpo
@@ -16,48 +19,53 @@ from components.sft.component import sft
 STAGES = ("preflight", "prompts", "generate", "sft", "sample", "label", "dpo", "evaluate")
 
 
-def build(recipe: str, until: str = STAGES[-1], run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER) -> BaseComponent:
+def build(
+    recipe: str,
+    until: str = STAGES[-1],
+    run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    settle: Callable[[str, PipelineTask], PipelineTask] = lambda stage, task: task,
+    baked: str = "",
+) -> BaseComponent:
     """The pipeline up to and with stage `until`; its one parameter is the recipe, `recipe` unless another is given.
 
-    `run_id` names the run's records on S3: the Kubeflow run's own id unless given.
+    `run_id` names the run's records on S3: the Kubeflow run's own id unless given. `settle` gives each task its place on a
+    cluster, as far as the recipe that was compiled decides it; `baked` is what that was, for preflight to compare.
     """
 
     @dsl.pipeline(
         name="moaa-align", description="Mixture of Agents Alignment: SFT on a mixture's answers, DPO on its judgements."
     )
     def align(recipe: str = recipe) -> None:
-        made = report(recipe=recipe, run_id=run_id)
-        made.set_caching_options(False)
-        with dsl.ExitHandler(made, name="run"):
-            _stages(recipe, run_id, STAGES.index(until))
+        with dsl.ExitHandler(settle("report", report(recipe=recipe, run_id=run_id)), name="run"):
+            _stages(recipe, run_id, baked, STAGES.index(until), settle)
 
     return align
 
 
-def _stages(recipe: str, run_id: str, last: int) -> None:
+def _stages(recipe: str, run_id: str, baked: str, last: int, settle: Callable[[str, PipelineTask], PipelineTask]) -> None:
     """Tasks in the order of STAGES, up to and with number `last`."""
     common = {"recipe": recipe, "run_id": run_id}
 
-    checked = preflight(**common)
-    checked.set_caching_options(False)
+    checked = settle("preflight", preflight(**common, baked=baked))
     if last < 1:
         return
-    asked = prompts(**common).after(checked)
+    asked = settle("prompts", prompts(**common).after(checked))
     if last < 2:
         return
-    written = generate(**common, prompts=asked.outputs["prompts"])
+    written = settle("generate", generate(**common, prompts=asked.outputs["prompts"]))
     if last < 3:
         return
-    tuned = sft(**common, data=written.outputs["data"])
+    tuned = settle("sft", sft(**common, data=written.outputs["data"]))
     if last < 4:
         return
-    sampled = sample(**common, prompts=asked.outputs["prompts"], model=tuned.outputs["model"])
+    sampled = settle("sample", sample(**common, prompts=asked.outputs["prompts"], model=tuned.outputs["model"]))
     if last < 5:
         return
-    labelled = label(**common, samples=sampled.outputs["samples"])
+    labelled = settle("label", label(**common, samples=sampled.outputs["samples"]))
     if last < 6:
         return
-    aligned = dpo(**common, preferences=labelled.outputs["preferences"], sft=tuned.outputs["model"])
+    aligned = settle("dpo", dpo(**common, preferences=labelled.outputs["preferences"], sft=tuned.outputs["model"]))
     if last < 7:
         return
-    evaluate(**common, prompts=asked.outputs["prompts"], sft=tuned.outputs["model"], dpo=aligned.outputs["model"])
+    scored = {"prompts": asked.outputs["prompts"], "sft": tuned.outputs["model"], "dpo": aligned.outputs["model"]}
+    settle("evaluate", evaluate(**common, **scored))

@@ -1,45 +1,103 @@
-"""The pipeline as the YAML that Kubeflow takes."""
+"""The pipeline as the YAML that Kubeflow takes: every task in its place (`pipelines.tasks`), the recipe its one parameter."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from moaa.errors import RecipeError
-from moaa.recipe.load import load
-from pipelines.align import build
+from moaa.kubernetes import names
+from moaa.recipe.load import Loaded, load
+from moaa.recipe.schema import Recipe
+from moaa.stages.preflight.baked import bake
+from pipelines import tasks
+from pipelines.align import STAGES, build
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
 
 EXPANDED = re.compile(r"\{\{\s*(=|\$|workflow\.|inputs|pod\.|retries|tasks|outputs)[^}]*\}\}|\$\([A-Za-z_][\w.-]*\)|\$\$")
 """What Argo, Kubeflow or the kubelet would replace in a parameter's text: it would not arrive as written."""
 
 
-def compile_recipe(recipe: Path, target: Path, sets: Sequence[str] = ()) -> None:
+def compile_recipe(recipe: Path, target: Path, sets: Sequence[str] = (), until: str = STAGES[-1]) -> None:
     """Write the pipeline with the resolved recipe as its default to `target`.
 
-    Raises RecipeError for text that the backend would change on the way.
+    Raises RecipeError for text that the backend would change on the way, and for pods that no node could hold.
     """
+    loaded = load(recipe, sets)
+    refuse_expanded(loaded.text, recipe)
+    # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second line would leave the comment.
+    write(loaded, json.dumps(yaml.safe_load(loaded.text), ensure_ascii=False), target, until)
+
+
+def write(loaded: Loaded, default: str, target: Path, until: str = STAGES[-1]) -> None:
+    """Write the pipeline of a recipe; `default` is its parameter's value where none is given: the text, or its address."""
     from kfp import compiler
 
-    resolved = load(recipe, sets).text
-    refuse_expanded(resolved, recipe)
-    # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second line would leave the comment.
-    text = json.dumps(yaml.safe_load(resolved), ensure_ascii=False)
     target.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(build(text), str(target))
+    baked = json.dumps(bake(loaded.recipe), ensure_ascii=False, sort_keys=True)
+    refuse_expanded(baked, loaded.recipe.name)  # travels as text even where the recipe itself is an address
+    pipeline = build(default, until, settle=settling(loaded.recipe), baked=baked)
+    compiler.Compiler().compile(pipeline, str(target))
 
 
-def refuse_expanded(text: str, recipe: Path) -> None:
+def settling(recipe: Recipe) -> Callable[[str, PipelineTask], PipelineTask]:
+    """What gives each task of the pipeline its place."""
+
+    def settle(stage: str, task: PipelineTask) -> PipelineTask:
+        return put(stage, task, tasks.place(recipe, stage))
+
+    return settle
+
+
+def put(stage: str, task: PipelineTask, place: tasks.Place) -> PipelineTask:
+    """The task with everything that its pod is to be."""
+    from kfp import kubernetes
+
+    task.set_container_image(place.image)
+    task.set_caching_options(place.cached)
+    task.set_cpu_request(place.cpu[0]).set_cpu_limit(place.cpu[1])
+    task.set_memory_request(place.memory[0]).set_memory_limit(place.memory[1])
+    if place.gpus:
+        task.set_accelerator_type(place.accelerator).set_accelerator_limit(place.gpus)
+    task.set_retry(tasks.RETRIES, f"{tasks.BACKOFF_S}s", tasks.BACKOFF_FACTOR, f"{tasks.ALL_ATTEMPTS_S}s")
+    for name, value in place.environment.items():
+        task.set_env_variable(name, value)
+
+    kubernetes.set_timeout(task, place.timeout_s)
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{place.tmp_gib}Gi")
+    if place.shm_gib:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{place.shm_gib:g}Gi")
+    for secret in place.secrets:
+        kubernetes.use_secret_as_env(task, secret.name, secret.variables, optional=secret.optional)
+    if place.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(place.image_pull_secrets))
+    for key, value in place.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    if place.toleration:
+        kubernetes.add_toleration(task, place.toleration, "Exists")
+    for label, text in {names.PART_OF: names.OURS, names.STAGE: stage}.items():
+        kubernetes.add_pod_label(task, label, text)
+    return task
+
+
+def refuse_expanded(text: str, recipe: object) -> None:
+    """Raise RecipeError for text of `recipe` (its file) that would not arrive as it is written."""
     for number, line in enumerate(text.splitlines(), 1):
         if found := EXPANDED.search(line):
             raise RecipeError(
                 f"{recipe}: the resolved recipe holds {found.group()!r} (its line {number}), which Kubeflow would replace. "
-                "Write it in another way."
+                "Write it in another way, or submit the run by `python -m pipelines submit`: it passes the recipe's address."
             )
         if wide := next((c for c in line if ord(c) > 0xFFFF), None):
             raise RecipeError(
-                f"{recipe}: the resolved recipe holds {wide!r} (its line {number}), which Kubeflow's database refuses."
+                f"{recipe}: the resolved recipe holds {wide!r} (its line {number}), which Kubeflow's database refuses. "
+                "Take it out, or submit the run by `python -m pipelines submit`: it passes the recipe's address."
             )

@@ -5,14 +5,15 @@ from components import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
-def preflight(recipe: str, run_id: str, summary: Output[Markdown]):
+def preflight(recipe: str, run_id: str, summary: Output[Markdown], baked: str = ""):
     """Look at everything the run needs (store, secrets, prompts, engines, trainers); fail with each finding and its fix.
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
         run_id: Names the run's records on S3.
         summary: What was found.
+        baked: What the compiled pipeline took from the recipe that it was compiled with.
     """
     from moaa.stages import preflight
 
-    preflight.main(recipe, run_id, summary=summary.path)
+    preflight.main(recipe, run_id, summary=summary.path, baked=baked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from moaa.errors import RecipeError
 from moaa.recipe.load import load
+from moaa.stages.preflight.baked import bake
 from pipelines.align import STAGES, build
 from pipelines.compiling import compile_recipe, refuse_expanded
 
@@ -37,7 +39,7 @@ def test_compiling_again_changes_nothing(recipe: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_the_default_parameter_is_the_recipe(recipe: Path) -> None:
-    pipeline = yaml.safe_load((Path("pipelines/compiled") / recipe.name).read_text())
+    pipeline = next(yaml.safe_load_all((Path("pipelines/compiled") / recipe.name).read_text()))
     assert not {"store", "models", "target"} & set(pipeline)
     default = pipeline["root"]["inputDefinitions"]["parameters"]["recipe"]["defaultValue"]
     assert load(f"{default}\n").recipe == load(recipe).recipe
@@ -62,17 +64,23 @@ def test_the_report_is_made_whatever_happens(tmp_path: Path) -> None:
     assert root["report"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
-def test_what_looks_at_the_world_is_not_cached(tmp_path: Path) -> None:
-    pipeline = spec(tmp_path)
-    every = {**tasks(pipeline), **pipeline["root"]["dag"]["tasks"]}
-    uncached = {name for name, task in every.items() if not task.get("cachingOptions", {}).get("enableCache")}
-    assert uncached == {"preflight", "report", "exit-handler-1"}
-
-
 def test_the_run_id_is_the_backends_own(tmp_path: Path) -> None:
     for name, task in tasks(spec(tmp_path)).items():
         run_id = task["inputs"]["parameters"]["run_id"]
         assert run_id["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}", name
+
+
+def test_a_run_on_this_machine_is_tried_once(tmp_path: Path) -> None:
+    """Kubeflow's local runner would repeat a failed task: what can heal, the stage has healed already."""
+    assert not any("retryPolicy" in task for task in tasks(spec(tmp_path)).values())
+
+
+def test_preflight_knows_what_was_compiled() -> None:
+    pipeline = next(yaml.safe_load_all(Path("pipelines/compiled/paper-llama.yaml").read_text()))
+    baked = tasks(pipeline)["preflight"]["inputs"]["parameters"]["baked"]["runtimeValue"]["constant"]
+    recipe = load(Path("pipelines/recipes/paper-llama.yaml")).recipe
+    assert json.loads(baked) == bake(recipe)
+    assert json.loads(baked)["pools.a100.gpus"] == 8
 
 
 @pytest.mark.parametrize("until", STAGES)

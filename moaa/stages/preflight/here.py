@@ -1,78 +1,33 @@
-"""Everything that would make a run fail later, looked at now: each finding says what is wrong and how to mend it."""
+"""What a run needs of where it works: the store, secrets, prompts, models, and, where this is it, engines and trainers."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from moaa import plan, sources
-from moaa.errors import MoaaError, RecipeError
+from moaa import sources
+from moaa.errors import RecipeError
 from moaa.recipe.schema import Recipe, Source
-from moaa.stage import recorded, say
+from moaa.stages.preflight.finding import Finding, attempt
 from moaa.stages.prompts import every_source
 from moaa.store import Store
 
 MIN_FREE_GIB = 5
 
 
-class PreflightFailed(MoaaError):
-    """Something that the run needs is missing; the message lists each finding with its fix."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `fix` says what to do where it is not ok."""
-
-    check: str
-    ok: bool
-    detail: str
-    fix: str = ""
-
-
-def findings(recipe: Recipe, store: Store) -> list[Finding]:
-    """All findings for this recipe on this machine; the checks go on after a failure, so that all is seen at once."""
-    return [
-        finding for check in (_store, _secrets, _prompts, _models, _engines, _training, _disk) for finding in check(recipe, store)
-    ]
-
-
-def main(recipe: str, run_id: str, summary: str = "") -> None:
-    """Look, and fail with the table of what is not ok. The plan of calls and tokens goes into the record."""
-    with recorded("preflight", recipe, run_id, summary) as (loaded, store, record):
-        found = findings(loaded, store)
-        record["facts"] = {"findings": [asdict(f) for f in found], "plan": plan.as_rows(loaded), "prices": _prices(loaded)}
-        refuse(found)
-        record["status"] = "done"
-        say(f"preflight: {len(found)} checks passed")
-
-
-def _prices(recipe: Recipe) -> dict[str, dict[str, float]]:
-    """Dollars per million tokens, of the models that state them: the report prices the tokens that were really used."""
-    return {name: model.price.model_dump() for name, model in recipe.models.items() if model.price}
-
-
-def refuse(found: list[Finding]) -> None:
-    bad = [finding for finding in found if not finding.ok]
-    if bad:
-        lines = "\n".join(f"  {f.check}: {f.detail}\n    fix: {f.fix}" for f in bad)
-        raise PreflightFailed(f"{len(bad)} of {len(found)} checks failed\n{lines}")
-
-
-def _attempt(check: str, look: Callable[[], Any], detail: str, fix: str) -> Finding:
-    try:
-        look()
-    except MoaaError as error:
-        return Finding(check, False, str(error), fix)
-    return Finding(check, True, detail)
+def findings(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
+    """All findings of this machine. `alone`: engines and trainings that are processes would be started here."""
+    looks = [_store, _secrets, _prompts, _models, _endpoints, *((_engines, _training) if alone else ()), _disk]
+    for look in looks:
+        yield from look(recipe, store)
 
 
 def _store(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    yield _attempt(
+    yield attempt(
         "store", store.check, f"{store.root}: write, conditional write, read and delete work",
         "check store.root, store.endpoint_url (or AWS_ENDPOINT_URL_S3) and the two keys' environment variables",
     )  # fmt: skip
@@ -89,7 +44,7 @@ def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
 def _prompts(recipe: Recipe, store: Store) -> Iterator[Finding]:
     for source in every_source(recipe.prompts):
-        yield _attempt(
+        yield attempt(
             "prompts", partial(_first_row, source, store), f"{source.source} can be read",
             "give a source that this machine can read (a path, s3://…, hub:NAME, package:PATH)",
         )  # fmt: skip
@@ -105,7 +60,7 @@ def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
     for name, model in recipe.models.items():
         if model.source.startswith("package:"):
-            yield _attempt(
+            yield attempt(
                 "model", partial(models.package_file, model.source.removeprefix("package:")),
                 f"{name}: {model.source} is installed", "make setup installs the demo's packages into .cache/pkgs",
             )  # fmt: skip
@@ -116,16 +71,16 @@ def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
 
 def _engines(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    remote = {name: model for name, model in recipe.models.items() if model.endpoint}
-    if remote:
-        yield from _endpoints(recipe, remote)
-    if len(remote) < len(recipe.models) and recipe.runtime.engines.kind == "process":
+    if recipe.runtime.engines.kind == "process" and not all(model.endpoint for model in recipe.models.values()):
         present = importlib.util.find_spec("vllm") is not None
         yield Finding("engine", present, f"vllm is {'installed' if present else 'not installed'}",
                       "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]', or give the models an endpoint")  # fmt: skip
 
 
-def _endpoints(recipe: Recipe, remote: dict[str, Any]) -> Iterator[Finding]:
+def _endpoints(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    remote: dict[str, Any] = {name: model for name, model in recipe.models.items() if model.endpoint}
+    if not remote:
+        return
     import asyncio
 
     from moaa.chat.client import Client
@@ -141,7 +96,7 @@ def _endpoints(recipe: Recipe, remote: dict[str, Any]) -> Iterator[Finding]:
         asyncio.run(answers(name))
 
     for name, model in remote.items():
-        yield _attempt(
+        yield attempt(
             "endpoint", partial(check, name), f"{name}: {model.endpoint.url} answers",
             "start the server, or correct models.*.endpoint",
         )  # fmt: skip

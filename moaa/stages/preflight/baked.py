@@ -1,0 +1,57 @@
+"""What a compiled pipeline took from its recipe: its pods are as that recipe said, whatever recipe a run is given later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from moaa.recipe.schema import Recipe
+from moaa.stages.preflight.finding import Finding
+
+FIX = "compile the pipeline from this recipe, or start the run by `python -m pipelines submit RECIPE`, which does"
+
+
+def bake(recipe: Recipe) -> dict[str, Any]:
+    """Each field of the recipe that decides about a pod, by its path."""
+    runtime = recipe.runtime
+    engines, launcher = runtime.engines.kind, runtime.launcher
+    found: dict[str, Any] = {
+        "pools": {name: pool.model_dump(mode="json", exclude={"gpu_hour_usd"}) for name, pool in recipe.pools.items()},
+        "runtime": {
+            "cluster": runtime.cluster.model_dump(mode="json"),
+            "engines": {"kind": engines},
+            "launcher": launcher.model_dump(mode="json", include={"kind", "ranks", "device", "pool"}),
+            "secret_envs": sorted(runtime.secret_envs),
+        },
+        "store": recipe.store.model_dump(mode="json", include={"access_key_env", "secret_key_env"}),
+        "models": {
+            name: {"endpoint": {"key_env": model.endpoint.key_env} if model.endpoint else None}
+            | (model.model_dump(include={"tensor_parallel", "replicas", "pool"}) if engines == "process" else {})
+            for name, model in recipe.models.items()
+        },
+    }
+    return dict(_flat(found))
+
+
+def agreement(recipe: Recipe, baked: str) -> Iterator[Finding]:
+    """Whether the pods that were compiled are those that this recipe wants; one finding for each field that differs."""
+    compiled, wanted = json.loads(baked), bake(recipe)
+    differ = [path for path in sorted(compiled.keys() | wanted.keys()) if compiled.get(path) != wanted.get(path)]
+    for path in differ:
+        detail = f"{path}: the pipeline was compiled with {_say(compiled, path)}, this run's recipe has {_say(wanted, path)}"
+        yield Finding("compiled pipeline", False, detail, FIX)
+    if not differ:
+        yield Finding("compiled pipeline", True, "its pods are those that this run's recipe asks for")
+
+
+def _say(fields: dict[str, Any], path: str) -> str:
+    return json.dumps(fields[path], ensure_ascii=False) if path in fields else "none"
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if not (isinstance(value, dict) and value):
+        yield path, value
+        return
+    for key, child in value.items():
+        yield from _flat(child, f"{path}.{key}" if path else key)

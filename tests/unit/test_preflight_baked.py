@@ -1,0 +1,60 @@
+"""A compiled pipeline and the recipe of its run: what decides about pods must agree, and nothing else need."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moaa.recipe.load import load
+from moaa.stages.preflight.baked import agreement, bake
+from moaa.stages.preflight.finding import Finding
+
+PAPER = Path("pipelines/recipes/paper-llama.yaml")
+
+
+def compare(*sets: str) -> list[Finding]:
+    baked = json.dumps(bake(load(PAPER).recipe))
+    return list(agreement(load(PAPER, sets).recipe, baked))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "dpo.beta=0.5", "prompts.sft=[{name: a, source: a.jsonl}]", "runtime.calls.in_flight=2", "pools.a100.gpu_hour_usd=9",
+        "models.llama-3-1-8b.price={prompt: 1, completion: 1}", "runtime.engines.schedule=by-turns",
+        "store.root=s3://other/place",
+    ],
+)  # fmt: skip
+def test_what_decides_about_no_pod_may_differ(change: str) -> None:
+    (found,) = compare(change)
+    assert found.ok, found
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("pools.a100.gpus=4", "pools.a100.gpus: the pipeline was compiled with 8, this run's recipe has 4"),
+        ("pools.a100.toleration=null", 'compiled with "nvidia.com/gpu", this run\'s recipe has null'),
+        ("pools.b.gpus=1", "pools.b.gpus: the pipeline was compiled with none, this run's recipe has 1"),
+        ("runtime.cluster.images.serve=moaa/serve:2", "runtime.cluster.images.serve"),
+        ("runtime.cluster.s3_secret=other", "runtime.cluster.s3_secret"),
+        ("runtime.secret_envs=[]", 'compiled with ["HF_TOKEN"], this run\'s recipe has []'),
+        ("runtime.launcher.kind=trainer", "runtime.launcher.kind"),
+        ("store.access_key_env=OTHER", "store.access_key_env"),
+        ("models.qwen2-72b.tensor_parallel=8", "models.qwen2-72b.tensor_parallel"),
+        ("models.qwen2-72b.endpoint={url: http://x/v1, key_env: K}", 'this run\'s recipe has "K"'),
+    ],
+)
+def test_what_decides_about_a_pod_must_agree(change: str, words: str) -> None:
+    bad = [finding for finding in compare(change) if not finding.ok]
+    assert any(words in finding.detail for finding in bad), bad
+    assert all("submit" in finding.fix for finding in bad)
+
+
+def test_how_the_clusters_engines_are_served_decides_about_no_pod() -> None:
+    kubernetes = "runtime.engines.kind=kubernetes"
+    baked = json.dumps(bake(load(PAPER, [kubernetes]).recipe))
+    other = load(PAPER, [kubernetes, "models.qwen2-72b.tensor_parallel=8"]).recipe
+    assert all(finding.ok for finding in agreement(other, baked))
