@@ -24,6 +24,7 @@ from moaa.artifacts import Artifact, Output, Parent
 from moaa.chat.message import Ask
 from moaa.errors import ArtifactError, MoaaError, TooManyRejected
 from moaa.journal import Journal
+from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, end_with_runner
 from moaa.progress import Progress
@@ -210,6 +211,7 @@ def read_recipe(text: str) -> str:
 def recorded(name: str, recipe: str, run_id: str, summary: str = "") -> Iterator[tuple[Recipe, Store, dict[str, Any]]]:
     """Keep `<root>/runs/<run id>/<stage>.json` true while a stage runs, and end the process readably when it fails."""
     end_with_runner()
+    os.environ.update({RUN_ENV: run_id, STAGE_ENV: name})  # who holds the leases of engines and trainings
     started = time.time()
     record: dict[str, Any] = {
         "run_id": run_id, "stage": name, "status": "running", "started": _utc(started), "ended": None, "seconds": 0.0,

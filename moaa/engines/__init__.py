@@ -1,4 +1,4 @@
-"""Who answers: servers that are up already, or vLLM started on this machine for as long as a stage works.
+"""Who answers: servers that are up already, vLLM started on this machine, or Deployments leased for as long as a stage works.
 
 async with engines.start(models, runtime, client, store, ledger, progress) as fleet:
     await fleet.up(["gemma", "llama"])      # their endpoints are in client.pool(…), each has really answered
@@ -76,10 +76,10 @@ async def start(
             "Give models.NAME.endpoint.url, or set runtime.engines.kind to 'process' to start vLLM here."
         )
     else:
-        raise EngineError(
-            f"runtime.engines.kind is '{runtime.engines.kind}', which this build cannot start; it has 'process' (vLLM on this "
-            f"machine) and 'endpoint' (servers that are up). Set one of these: {_named(others)} no `endpoint`."
-        )
+        from moaa.engines.mixed import serving
+
+        async with serving(others, runtime, client, store, ledger, progress) as leased:
+            yield leased
 
 
 def _named(models: Collection[str]) -> str:

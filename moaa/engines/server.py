@@ -20,7 +20,7 @@ STOP_GRACE_S = 8.0
 """After SIGTERM; then SIGKILL. vLLM needs 0.4 to 1.8 s."""
 TAIL = 20
 _CAUSE = re.compile(r"\b\w+(Error|Exception): \S")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Server:
 
     def tail(self) -> str:
         """The last lines of the log, and the first that names an error where it stands before them."""
-        lines = _COLOUR.sub("", self.log.read_text(errors="replace")).rstrip().splitlines()
+        lines = COLOUR.sub("", self.log.read_text(errors="replace")).rstrip().splitlines()
         return "\n".join(f"  {line}" for line in tail(lines))
 
 

@@ -50,9 +50,28 @@ def release(annotations: Mapping[str, str], holder: str, now: float) -> dict[str
     return _written({other: end for other, end in live(annotations, now).items() if other != holder})
 
 
+def expire(annotations: Mapping[str, str], now: float) -> dict[str, str]:
+    """The annotation without the leases that have run out."""
+    return _written(live(annotations, now))
+
+
 def release_run(annotations: Mapping[str, str], run_id: str, now: float) -> dict[str, str]:
     """The annotation without the leases of any stage of this run."""
-    return _written({other: end for other, end in live(annotations, now).items() if not other.startswith(f"{run_id}/")})
+    mine = of_run(annotations, run_id)
+    return _written({other: end for other, end in live(annotations, now).items() if other not in mine})
+
+
+def of_run(annotations: Mapping[str, str], run_id: str) -> set[str]:
+    """The holders that are stages of this run, run out or not."""
+    return {holder for holder in read(annotations) if holder.startswith(f"{run_id}/")}
+
+
+def patch(deployment: Mapping[str, Any], change: Mapping[str, str], now: float) -> dict[str, Any]:
+    """The merge patch that writes a changed annotation (`add`, `release`) to a serving Deployment, and scales it to fit."""
+    annotations = {**(deployment["metadata"].get("annotations") or {}), **change}
+    replicas = deployment["spec"].get("replicas", 1)
+    wanted = scaled(annotations, replicas, now)
+    return {"metadata": {"annotations": dict(change)}, **({"spec": {"replicas": wanted}} if wanted != replicas else {})}
 
 
 def scaled(annotations: Mapping[str, str], replicas: int, now: float) -> int:

@@ -29,59 +29,69 @@ class Mirror:
         """A right is missing, or the like: the copy is not kept any more."""
         self._cluster, self._kind, self._labels, self._changed = cluster, kind, labels, changed
         self._stopped = threading.Event()
+        self._version = ""
         self._stream: Any = None
 
     def start(self) -> None:
         """Returns when the first list is there. Raises ClusterError."""
-        version = self._list()
-        threading.Thread(target=self._follow, args=(version,), name=f"mirror of {self._kind.plural}", daemon=True).start()
+        self._list()
+        threading.Thread(target=self._follow, name=f"mirror of {self._kind.plural}", daemon=True).start()
 
     def stop(self) -> None:
         """No more changes; the thread ends at once, or with its connection."""
         self._stopped.set()
-        if self._stream is not None:
+        if (stream := self._stream) is not None:
             with contextlib.suppress(Exception):  # whatever a connection says that is being ended
-                self._stream.shutdown()
+                stream.shutdown()
 
-    def _list(self) -> str:
-        found, version = self._cluster.listing(self._kind, self._labels)
+    def _list(self) -> None:
+        found, self._version = self._cluster.listing(self._kind, self._labels)
         self.objects = {each["metadata"]["name"]: each for each in found}
         self._changed()
-        return version
 
-    def _follow(self, version: str) -> None:
+    def _follow(self) -> None:
+        listed = True
         while not self._stopped.is_set():
             try:
-                version = self._watch(version) if version else self._list()
+                if not listed:
+                    self._list()
+                    listed = True
+                self._watch()
             except Gone:
-                version = ""
+                listed = False
             except Unreachable:
                 self._stopped.wait(RETRY_S)
-            except ClusterError as error:
-                self.error = error
+            except Exception as error:
+                if isinstance(error, ClusterError):
+                    self.error = error
+                    self._changed()
+                    return
+                self.error = ClusterError(f"the watch of {self._kind.plural} failed: {error!r}")
                 self._changed()
-                return
+                raise
 
-    def _watch(self, version: str) -> str:
-        """The version to go on from when the stream has ended."""
-        self._stream = stream = self._cluster.watch(self._kind, self._labels, version)
+    def _watch(self) -> None:
+        """Take changes in until the stream ends, by its own time limit or broken."""
+        stream = self._cluster.watch(self._kind, self._labels, self._version)
+        self._stream = stream
         try:
             for line in lines(stream):
                 if self._stopped.is_set():
-                    break
-                event = json.loads(line)
+                    return
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    raise Unreachable(f"the watch of {self._kind.plural} was cut in the middle of a line") from None
                 seen = event["object"]
                 if event["type"] == "ERROR":
-                    if seen.get("code") == 410:
-                        raise Gone(str(seen.get("message")))
-                    raise Unreachable(f"the watch of {self._kind.plural} ended: {seen.get('message')}")
-                version = seen["metadata"]["resourceVersion"]
+                    kind = Gone if seen.get("code") == 410 else Unreachable
+                    raise kind(f"the watch of {self._kind.plural} ended: {seen.get('message')}")
+                self._version = seen["metadata"]["resourceVersion"]
                 if event["type"] != "BOOKMARK":
                     self._take(event["type"], seen)
         finally:
             self._stream = None
             stream.close()
-        return version
 
     def _take(self, what: str, seen: Object) -> None:
         others = {name: each for name, each in self.objects.items() if name != seen["metadata"]["name"]}
