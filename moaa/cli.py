@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,13 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe's Y
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override one field: --set dpo.beta=0.1 (again for more)")
 ]
+
+
+class Chart(StrEnum):
+    serving = "serving"
+    platform = "platform"
+
+
 Root = Annotated[str, typer.Option(help="Where the runs are: the recipe's store.root, s3://BUCKET/PREFIX")]
 
 
@@ -71,6 +79,24 @@ def plan(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
     from moaa.commands import recipes
 
     recipes.plan(file, sets)
+
+
+@recipe.command(name="helm-values")
+def helm_values(
+    file: RecipeFile,
+    sets: Sets = [],  # noqa: B006
+    chart: Annotated[Chart, typer.Option(help="moaa-serving's values, or moaa-platform's")] = Chart.serving,
+) -> None:
+    """Print the Helm charts' values for a recipe.
+
+    The models that its mixtures, judges and target need, with their pools and sizes: what a cluster serves is what the
+    recipe says, and preflight compares the two.
+
+    Example:  moaa recipe helm-values recipe.yaml | helm upgrade --install ensemble helm/moaa-serving -f -
+    """
+    from moaa.commands import recipes
+
+    recipes.helm_values(file, sets, chart.value)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`moaa recipe check | show | plan`."""
+"""`moaa recipe check | show | plan | helm-values`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,17 @@ def plan(file: Path, sets: list[str]) -> None:
     recipe = load(file, sets).recipe
     # A pipe has no width: the table gets room, and sentences stay on one line.
     Console(width=None if sys.stdout.isatty() else 200).print(planning.table(recipe))
+
+
+def helm_values(file: Path, sets: list[str], chart: str) -> None:
+    from moaa import helm_values as charts
+    from moaa.recipe.read import dump
+
+    made = {"serving": charts.serving, "platform": charts.platform}[chart](load(file, sets).recipe)
+    print(f"# Values of moaa-{chart} for {file}, by `moaa recipe helm-values`. What they do not name has the chart's default.")
+    if chart == "serving" and any("sizeGib" in model for model in made["models"]):
+        print("# sizeGib, from which the time for a start follows, is guessed from each model's name.")
+    print(dump(made), end="")
 
 
 def _one_line(value: str) -> str:

@@ -39,7 +39,8 @@ def commands(app: object = cli.app, prefix: tuple[str, ...] = ()) -> list[tuple[
 
 def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert sorted(commands()) == [
-        ("ask",), ("fetch",), ("preflight",), ("recipe", "check"), ("recipe", "plan"), ("recipe", "show"), ("report",), ("runs",),
+        ("ask",), ("fetch",), ("preflight",), ("recipe", "check"), ("recipe", "helm-values"), ("recipe", "plan"),
+        ("recipe", "show"), ("report",), ("runs",),
     ]  # fmt: skip
 
 

@@ -1,0 +1,112 @@
+{{- define "moaa.fullname" -}}
+{{ .Values.fullnameOverride | default .Release.Name }}
+{{- end }}
+
+{{- /* What selects this release's objects; never changes. */}}
+{{- define "moaa.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "moaa.labels" -}}
+{{ include "moaa.selector" . }}
+app.kubernetes.io/part-of: moaa
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- /* All models as a JSON list: defaults filled in, the pool beside, and what follows from both. */}}
+{{- define "moaa.models" -}}
+{{- $models := list }}
+{{- $names := dict }}
+{{- $pools := .Values.pools | default (dict "default" dict) }}
+{{- range .Values.models }}
+  {{- $m := mergeOverwrite (deepCopy $.Values.modelDefaults) . }}
+  {{- if hasKey $names .name }}{{ fail (printf "models: there are two with the name '%s'. Give each its own." .name) }}{{ end }}
+  {{- $_ := set $names .name true }}
+  {{- if not (hasKey $pools $m.pool) }}
+    {{- fail (printf "models: '%s' is in pool '%s', which is not one of `pools` (%s)." .name $m.pool (keys $pools | sortAlpha | join ", ")) }}
+  {{- end }}
+  {{- $pool := mergeOverwrite (deepCopy $.Values.poolDefaults) (index $pools $m.pool | default dict) }}
+  {{- $_ := set $m "nodes" $pool }}
+  {{- $_ := set $m "servedName" ($m.servedName | default .name) }}
+  {{- $_ := set $m "fullname" (printf "%s-%s" (include "moaa.fullname" $) .name) }}
+  {{- if gt (len $m.fullname) 63 }}
+    {{- fail (printf "models: '%s' has more than 63 characters. Shorten the model's name or set fullnameOverride." $m.fullname) }}
+  {{- end }}
+  {{- $gpus := ternary (int $m.tensorParallelSize) 0 (eq $pool.device "cuda") }}
+  {{- if and (eq $pool.device "cpu") (gt (int $m.tensorParallelSize) 1) }}
+    {{- fail (printf "models: '%s' has tensorParallelSize %v, but its pool '%s' has no GPUs (device: cpu)." .name $m.tensorParallelSize $m.pool) }}
+  {{- end }}
+  {{- $_ := set $m "gpus" $gpus }}
+  {{- $kind := "hub" }}
+  {{- if hasPrefix "s3://" .source }}{{ $kind = "s3" }}{{ else if hasPrefix "package:" .source }}{{ $kind = "package" }}{{ end }}
+  {{- if and (ne $kind "hub") $m.revision }}
+    {{- fail (printf "models: '%s' has revision '%s', but only hub models have revisions. Remove it." .name $m.revision) }}
+  {{- end }}
+  {{- $_ := set $m "kind" $kind }}
+  {{- $_ := set $m "path" (ternary .source (printf "/models/%s" .name) (eq $kind "hub")) }}
+  {{- $_ := set $m "startSeconds" (ceil (addf $.Values.startup.baseSeconds (mulf $m.sizeGib $.Values.startup.secondsPerGib)) | int) }}
+  {{- if and (ne $m.autoscaling.kind "none") (lt (int $m.replicas) 1) }}
+    {{- fail (printf "models: '%s' has autoscaling, but replicas 0: a leased model is scaled by its leases. Set replicas to 1 or more, or autoscaling.kind to none." .name) }}
+  {{- end }}
+  {{- $scaled := ne $m.autoscaling.kind "none" }}
+  {{- if and $scaled (lt (int $m.autoscaling.maxReplicas) (int $m.replicas)) }}
+    {{- fail (printf "models: '%s' has replicas %v and autoscaling.maxReplicas %v: the most cannot be fewer than the least." .name $m.replicas $m.autoscaling.maxReplicas) }}
+  {{- end }}
+  {{- $_ := set $m "mostIdle" (ternary $m.autoscaling.maxReplicas $m.replicas $scaled | int) }}
+  {{- $_ := set $m "leased" (ternary $m.replicas (max $m.replicas $m.leasedReplicas) $scaled | int) }}
+  {{- $models = append $models $m }}
+{{- end }}
+{{- dict "models" $models | toJson }}
+{{- end }}
+
+{{- /* Labels that select one model's pods: .root, .model */}}
+{{- define "moaa.modelSelector" -}}
+{{ include "moaa.selector" .root }}
+moaa.dev/model: {{ .model.name }}
+{{- end }}
+
+{{- /*
+Replicas of a model's Deployment. Leases and autoscalers change the number while the release stays as it is: where one of
+them does, an upgrade keeps what is there. Else, and where the cluster cannot be asked (`helm template`), it is `replicas`.
+*/}}
+{{- define "moaa.replicas" -}}
+{{- $there := lookup "apps/v1" "Deployment" .root.Release.Namespace .model.fullname }}
+{{- if $there }}
+{{- $now := $there.spec.replicas | int }}
+{{- $annotations := $there.metadata.annotations | default dict }}
+{{- $leased := ne (index $annotations "moaa.dev/leases" | default "{}") "{}" }}
+{{- if or $leased (ne .model.autoscaling.kind "none") }}{{ max $now .model.replicas }}{{ else }}{{ .model.replicas }}{{ end }}
+{{- else }}
+{{- .model.replicas }}
+{{- end }}
+{{- end }}
+
+{{- /* What all pods have in common: no token, no rights, no address of anything else in their environment. */}}
+{{- define "moaa.pod" -}}
+serviceAccountName: {{ include "moaa.fullname" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ .Values.security.runAsUser | int64 }}
+  runAsGroup: {{ .Values.security.runAsUser | int64 }}
+  fsGroup: {{ .Values.security.runAsUser | int64 }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "moaa.container" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}

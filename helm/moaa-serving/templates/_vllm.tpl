@@ -1,0 +1,85 @@
+{{- /* How one engine is started; the same arguments as moaa/engines/server.py gives it. */}}
+{{- define "moaa.command" -}}
+{{- if eq .nodes.device "cuda" -}}
+command: [vllm, serve, {{ .path | quote }}]
+{{- else -}}
+# The `vllm` script of the CPU build asks for the metadata of a package that it does not hold, and fails.
+command: [python3, -m, vllm.entrypoints.openai.api_server, --model, {{ .path | quote }}]
+{{- end }}
+args:
+  - {{ printf "--served-model-name=%s" .servedName | quote }}
+  - --port=8000
+  - --disable-uvicorn-access-log
+  - {{ printf "--dtype=%s" .dtype | quote }}
+  - --max-num-seqs={{ int64 .maxNumSeqs }}
+  {{- if .revision }}
+  - {{ printf "--revision=%s" .revision | quote }}
+  - {{ printf "--tokenizer-revision=%s" .revision | quote }}
+  {{- end }}
+  {{- if .maxModelLen }}
+  - --max-model-len={{ int64 .maxModelLen }}
+  {{- end }}
+  {{- if .quantization }}
+  - {{ printf "--quantization=%s" .quantization | quote }}
+  {{- end }}
+  {{- if eq .nodes.device "cuda" }}
+  - --tensor-parallel-size={{ int64 .tensorParallelSize }}
+  {{- else }}
+  - --enforce-eager
+  # A seeded request whose prompt is split over steps would kill the CPU engine.
+  - --no-enable-chunked-prefill
+  {{- end }}
+  {{- range .extraArgs }}
+  - {{ . | quote }}
+  {{- end }}
+{{- end }}
+
+{{- define "moaa.env" -}}
+{{- $env := dict "HOME" "/tmp" "VLLM_NO_USAGE_STATS" "1" "HF_HUB_DISABLE_TELEMETRY" "1" }}
+{{- if eq .model.kind "hub" }}
+{{- $_ := set $env "HF_HOME" "/models/hub" }}
+{{- else }}
+{{- $_ := set $env "HF_HUB_OFFLINE" "1" }}
+{{- end }}
+{{- if eq .model.nodes.device "cpu" }}
+{{- $_ := set $env "VLLM_CPU_KVCACHE_SPACE" (toString .model.kvCacheGib) }}
+{{- /* A pod's limit is time, not cores: bound to the node's first cores, as vLLM does it, all engines would share these. */}}
+{{- $_ := set $env "VLLM_CPU_OMP_THREADS_BIND" "nobind" }}
+{{- $_ := set $env "OMP_NUM_THREADS" (ceil .model.nodes.cpus | toString) }}
+{{- end }}
+{{- $_ := mergeOverwrite $env .model.env -}}
+env:
+  {{- range $name, $value := $env }}
+  - {name: {{ $name }}, value: {{ $value | quote }}}
+  {{- end }}
+  {{- if and (eq .model.kind "hub") (not (hasKey $env "HF_TOKEN")) }}
+  - name: HF_TOKEN
+    valueFrom:
+      secretKeyRef: {name: {{ .root.Values.hub.secretName }}, key: HF_TOKEN, optional: true}
+  {{- end }}
+{{- end }}
+
+{{- /* GiB as a quantity. */}}
+{{- define "moaa.gib" -}}
+{{- $mib := mulf . 1024 | ceil | int64 }}
+{{- if mod $mib 1024 }}{{ $mib }}Mi{{ else }}{{ div $mib 1024 }}Gi{{ end }}
+{{- end }}
+
+{{- /* Cores as a quantity. */}}
+{{- define "moaa.cores" -}}
+{{- $milli := mulf . 1000 | ceil | int64 }}
+{{- if mod $milli 1000 }}{{ $milli }}m{{ else }}{{ div $milli 1000 }}{{ end }}
+{{- end }}
+
+{{- /* What a container asks for: the pool's share for each GPU, and the GPUs themselves where .accelerator. */}}
+{{- define "moaa.resources" -}}
+{{- $m := .model }}
+{{- $shares := max 1 $m.gpus }}
+{{- $own := dict "cpu" (include "moaa.cores" (mulf $m.nodes.cpus $shares)) "memory" (include "moaa.gib" (mulf $m.nodes.memoryGib $shares)) }}
+{{- $resources := mergeOverwrite (dict "requests" (deepCopy $own) "limits" (deepCopy $own)) (deepCopy $m.resources) }}
+{{- if and .accelerator $m.gpus }}
+{{- $_ := set $resources.limits $m.nodes.accelerator (int64 $m.gpus) }}
+{{- $_ := set $resources.requests $m.nodes.accelerator (int64 $m.gpus) }}
+{{- end }}
+{{- toYaml $resources }}
+{{- end }}

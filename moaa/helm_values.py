@@ -1,0 +1,188 @@
+"""Values of the Helm charts for a recipe, and what a cluster's ensemble differs in from it: recipe and charts cannot drift.
+
+moaa recipe helm-values recipe.yaml | helm upgrade --install ensemble helm/moaa-serving -f -
+differences(recipe, cluster.list(DEPLOYMENTS, names.MODEL))     # preflight: [] when what is served is what is asked for
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from moaa.errors import RecipeError
+from moaa.kubernetes import names
+from moaa.recipe.schema import Model, Pool, Recipe
+
+SPEC: Final = "moaa.dev/spec"
+"""Annotation of a serving Deployment: JSON of what it serves and how (`spec`)."""
+
+CPU_POOL: Final = Pool(gpus=0, cpus=2, memory_gib=8, shm_gib=2)
+"""For models that name no pool: any node's cores, as the compiled pipeline takes for them."""
+
+_BILLIONS = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])", re.IGNORECASE)
+_LOCAL = re.compile(r"^[./~]|\.gguf$")
+
+
+def serving(recipe: Recipe) -> dict[str, Any]:
+    """Values of moaa-serving: the models that the recipe's mixtures, judges and target need and that nobody else serves."""
+    models = served(recipe)
+    by_dns = {name: dns for dns, name in names.by_dns(models).items()}
+    images = recipe.runtime.cluster.images
+    chosen = {key: image for key, image in (("serve", images.serve), ("core", images.core)) if image}
+    return {
+        **({"images": chosen} if chosen else {}),
+        **_secrets(recipe),
+        "models": [_model(by_dns[name], name, model, recipe) for name, model in models.items()],
+        "pools": {name: _nodes(pool) | _size(pool) for name, pool in _pools(recipe, models.values()).items()},
+    }
+
+
+def platform(recipe: Recipe) -> dict[str, Any]:
+    """Values of moaa-platform: where the recipe trains."""
+    cluster, launcher = recipe.runtime.cluster, recipe.runtime.launcher
+    images = {key: image for key, image in (("core", cluster.images.core), ("train", cluster.images.train)) if image}
+    pool = {launcher.pool: recipe.pools[launcher.pool]} if launcher.pool else {"default": CPU_POOL}
+    return {
+        **({"images": images} if images else {}),
+        **_secrets(recipe),
+        "env": {"secretName": cluster.env_secret},
+        "serviceAccounts": {"pipeline": cluster.service_account},
+        "pools": {_named(name): _nodes(each) | {"shmGib": _number(each.shm_gib)} for name, each in pool.items()},
+        "trainer": {"enabled": launcher.kind == "trainer"},
+    }
+
+
+def served(recipe: Recipe) -> dict[str, Model]:
+    """The models that have to be served on the cluster, in the recipe's order."""
+    needed = {recipe.target} | recipe.generate.mixture.models | recipe.label.judge.models | recipe.evaluation_judge.models
+    return {name: model for name, model in recipe.models.items() if name in needed and not model.endpoint}
+
+
+def spec(name: str, model: Model) -> dict[str, Any]:
+    """What decides a model's answers and its size on the cluster, as the chart writes it into the annotation SPEC."""
+    return {
+        "source": model.source,
+        "revision": model.revision or "",
+        "served_name": name,
+        "dtype": model.dtype,
+        "max_model_len": model.max_model_len or 0,
+        "quantization": model.quantization or "",
+        "tensor_parallel": model.tensor_parallel,
+        "engine_args": list(model.engine_args),
+    }
+
+
+def differences(recipe: Recipe, deployments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One sentence for each model that is missing or differs, with what in; empty when the cluster serves the recipe.
+
+    `deployments`: Kubernetes' own JSON of the Deployments labelled moaa.dev/model in the namespace.
+    """
+    models = served(recipe)
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for deployment in deployments:
+        found.setdefault(deployment["metadata"].get("labels", {}).get(names.MODEL, ""), []).append(deployment)
+    lines: list[str] = []
+    for dns, name in names.by_dns(models).items():
+        there = found.get(dns, [])
+        if not there:
+            lines.append(f"model '{name}': no Deployment is labelled {names.MODEL}={dns}")
+        elif len(there) > 1:
+            which = ", ".join(each["metadata"]["name"] for each in there)
+            lines.append(f"model '{name}': {len(there)} Deployments are labelled {names.MODEL}={dns} ({which}); one must be")
+        else:
+            lines += _differs(name, spec(name, models[name]), there[0]["metadata"])
+    return lines
+
+
+def _differs(name: str, wanted: dict[str, Any], metadata: Mapping[str, Any]) -> list[str]:
+    where = f"model '{name}' (Deployment {metadata['name']})"
+    text = (metadata.get("annotations") or {}).get(SPEC)
+    try:
+        served_spec = json.loads(text or "")
+        differing = {key: served_spec.get(key) for key in wanted if served_spec.get(key) != wanted[key]}
+    except (ValueError, AttributeError):
+        return [f"{where}: its annotation {SPEC} does not say what it serves; moaa-serving writes it"]
+    if not differing:
+        return []
+    parts = [f"{key} is {_say(value)}, the recipe says {_say(wanted[key])}" for key, value in differing.items()]
+    return [f"{where}: {'; '.join(parts)}"]
+
+
+def _say(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if value not in ("", 0, None, []) else "not given"
+
+
+def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
+    if _LOCAL.search(model.source) and not model.source.startswith(("s3://", "package:")):
+        raise RecipeError(
+            f"models.{name}.source is '{model.source}', a path of this machine, which a cluster cannot read. "
+            "Upload it to S3 and name its s3:// address, or name a hub id."
+        )
+    values: dict[str, Any] = {"name": dns, "source": model.source}
+    optional = {
+        "revision": model.revision,
+        "servedName": name if name != dns else None,
+        "pool": _named(model.pool) if model.pool else None,
+        "tensorParallelSize": model.tensor_parallel if model.tensor_parallel != 1 else None,
+        "dtype": model.dtype if model.dtype != "bfloat16" else None,
+        "maxModelLen": model.max_model_len,
+        "quantization": model.quantization,
+        "extraArgs": list(model.engine_args) or None,
+        "leasedReplicas": model.replicas if model.replicas != 1 else None,
+        "sizeGib": size_gib(model),
+    }
+    values |= {key: value for key, value in optional.items() if value is not None}
+    engines = recipe.runtime.engines
+    values["maxNumSeqs"] = engines.max_num_seqs
+    if not (recipe.pools[model.pool] if model.pool else CPU_POOL).gpus:
+        values["kvCacheGib"] = _number(engines.kv_cache_gib)
+    return values
+
+
+def size_gib(model: Model) -> int | None:
+    """GiB of the weights, guessed from the parameters in the model's name (`8B`, `8x22B`); None where it names none.
+
+    Only the time that a start may take follows from it, so the largest number in the name is enough, at two bytes each.
+    """
+    sizes = [
+        float(number) * int(experts or 1) * (1e9 if unit in "bB" else 1e6)
+        for experts, number, unit in _BILLIONS.findall(model.source)
+    ]
+    return max(1, math.ceil(max(sizes) * 2 / 2**30)) if sizes else None
+
+
+def _secrets(recipe: Recipe) -> dict[str, Any]:
+    cluster = recipe.runtime.cluster
+    pull = {"imagePullSecrets": list(cluster.image_pull_secrets)} if cluster.image_pull_secrets else {}
+    return {**pull, "s3": {"secretName": cluster.s3_secret}}
+
+
+def _pools(recipe: Recipe, models: Iterable[Model]) -> dict[str, Pool]:
+    used = dict.fromkeys(model.pool for model in models)
+    return {_named(name) if name else "default": recipe.pools[name] if name else CPU_POOL for name in used}
+
+
+def _named(pool: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", pool):
+        raise RecipeError(
+            f"the pool '{pool}' cannot be part of a Kubernetes name: at most 40 small letters, digits and '-'. Rename it."
+        )
+    return pool
+
+
+def _nodes(pool: Pool) -> dict[str, Any]:
+    tolerations = [{"key": pool.toleration, "operator": "Exists"}] if pool.toleration else []
+    given = {"nodeSelector": dict(pool.node_selector), "tolerations": tolerations}
+    return {key: value for key, value in given.items() if value}
+
+
+def _size(pool: Pool) -> dict[str, Any]:
+    device = {"device": "cuda", "accelerator": pool.accelerator} if pool.gpus else {"device": "cpu"}
+    return {**device, "cpus": _number(pool.cpus), "memoryGib": _number(pool.memory_gib), "shmGib": _number(pool.shm_gib)}
+
+
+def _number(value: float) -> float:
+    return int(value) if value == int(value) else value
