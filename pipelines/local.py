@@ -20,7 +20,7 @@ from moaa.errors import MoaaError
 from moaa.recipe.load import Loaded
 from moaa.stage import records
 from moaa.store import Store
-from pipelines.align import build
+from pipelines.align import STAGES, build
 
 HOME = Path(".moaa")
 """Logs, reports and the local store, below the working directory."""
@@ -82,31 +82,24 @@ def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
 
 
 class _Log(io.TextIOBase):
-    """Writes all to the log, and what the stages themselves say to the terminal: Kubeflow's own lines stay in the log.
+    """Writes all to the log; to the terminal only what the stages say (lines that begin with a stage's name), not Kubeflow.
 
     Where the terminal is one (MOAA_TTY), the stages draw on it themselves, so nothing is echoed.
     """
 
-    KUBEFLOW = re.compile(r"(\x1b\[\d+m)?(\d\d:\d\d:\d\d\.\d{3} - |-{20,}|\[KFP Executor)|.*(Looking for|Loading KFP) component")
-    INPUT = "Received executor_input:"
-    """After it come the task's parameters as JSON, up to a line that is a closing brace alone."""
+    SAID = re.compile(rf"({'|'.join(STAGES)})(  |: (?!\w+\( name=)| failed: | was )")
 
     def __init__(self, log: Any, terminal: Any) -> None:
-        self._log, self._terminal, self._line, self._in_input = log, terminal, "", False
+        self._log, self._terminal, self._line = log, terminal, ""
 
     def write(self, text: str) -> int:
         self._log.write(text)
         self._log.flush()
         *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            self._show(line.removeprefix("    "))
+        for line in map(str.lstrip, lines):  # Kubeflow indents what a task prints, by the depth of its DAG
+            if self.SAID.match(line) and "MOAA_TTY" not in os.environ:
+                print(line, file=self._terminal, flush=True)
         return len(text)
-
-    def _show(self, line: str) -> None:
-        if self._in_input or self.INPUT in line:
-            self._in_input = line.rstrip() != "}"
-        elif line.strip() and not self.KUBEFLOW.match(line) and "MOAA_TTY" not in os.environ:
-            print(line, file=self._terminal, flush=True)
 
 
 @contextlib.contextmanager
