@@ -135,7 +135,7 @@ def test_a_killed_stage_leaves_no_engine(tmp_path: Path, smol_folder: Path) -> N
         stage.kill()
         stage.wait()
     deadline = time.monotonic() + 10
-    while group(pgid) and time.monotonic() < deadline:
+    while (group(pgid) or group(guard_pid)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert group(pgid) == []
     assert group(guard_pid) == []
