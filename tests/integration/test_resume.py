@@ -1,0 +1,133 @@
+"""A stage that is killed while it asks goes on where it was: by the engine's own count, no finished answer is asked again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from moaa.artifacts import Artifact, Output
+from moaa.journal import Journal
+from moaa.recipe.load import load
+from tests.conftest import S3
+from tests.support.real_engine import RealEngine
+
+pytestmark = pytest.mark.real
+FLUSH_S = 2.0
+PROMPTS = 8
+
+
+@pytest.fixture
+def recipe(engine: RealEngine, s3: S3, tmp_path: Path) -> Path:
+    """The demo's recipe on the shared engine: few prompts, short answers, few in flight, so that there is a middle to kill in."""
+    data = yaml.safe_load(Path("pipelines/recipes/demo.yaml").read_text())
+    data["store"]["root"] = s3.root
+    data["models"]["smollm2"] |= engine.as_model()
+    data["runtime"]["calls"] = {"in_flight": 4, "window": 4}
+    for name in ("sft", "preference", "evaluation"):
+        data["prompts"][name][0]["limit"] = PROMPTS
+    mixture, judge = data["generate"]["mixture"], data["label"]["judge"]
+    for member in (*mixture["proposers"], mixture["aggregator"], *judge["proposers"], judge["aggregator"]):
+        member["sampling"]["max_tokens"] = 32
+    data["sample"]["sampling"] |= {"max_tokens": 48, "n": 3}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+class Stages:
+    """Runs stages in processes of their own; their manifests and logs lie in `folder`."""
+
+    def __init__(self, recipe: Path, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+
+    def start(self, name: str, *inputs: str) -> subprocess.Popen[bytes]:
+        paths = [f"{given}={self.folder / source}" for given, _, source in (each.partition("=") for each in inputs)]
+        arguments = [name, str(self.recipe), "test", str(self.folder / name), *paths]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", "tests.support.run_stage", *arguments], stdout=log, stderr=log)
+
+    def run(self, name: str, *inputs: str) -> dict[str, Any]:
+        code = self.start(name, *inputs).wait(300)
+        assert code == 0, (self.folder / f"{name}.log").read_text()[-3000:]
+        return json.loads((self.folder / name).read_text())
+
+
+def replies_on_s3(s3: S3, uri: str) -> int:
+    """Rows and answers that an attempt left behind, as the next one finds them."""
+    journal = Journal(s3.store, f"{uri}/journal")
+    journal.open()
+    return len(journal._replies) + sum(1 for _ in journal.finished)
+
+
+def kill_in_the_middle(stages: Stages, s3: S3, name: str, *inputs: str) -> str:
+    """SIGKILL once something is journaled; gives the address that the stage was writing to."""
+    process = stages.start(name, *inputs)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it was done before it could be killed:\n" + (stages.folder / f"{name}.log").read_text()
+        segments = [uri for uri, _ in s3.store.list(f"{s3.root}/{name}") if "/journal/" in uri]
+        if segments:
+            time.sleep(FLUSH_S)
+            process.kill()
+            process.wait()
+            return segments[0].split("/journal/")[0]
+        time.sleep(0.1)
+    raise AssertionError("nothing was journaled within two minutes")
+
+
+@pytest.mark.parametrize("name", ["generate", "sample", "label"])
+def test_killed_and_run_again(name: str, recipe: Path, engine: RealEngine, s3: S3, tmp_path: Path) -> None:
+    stages = Stages(recipe, tmp_path)
+    stages.run("prompts")
+    with Output(s3.store, f"{s3.root}/sft/none") as nothing:
+        model = nothing.commit(kind="model", stage="sft", name="none", fingerprint="none")
+    (tmp_path / "sft").write_text(model.to_text())
+    inputs = {"generate": ["prompts"], "sample": ["prompts", "sft"], "label": ["samples=sample"]}[name]
+    inputs = [each if "=" in each else f"{each}={each}" for each in inputs]
+    if name == "label":
+        stages.run("sample", "prompts=prompts", "sft=sft")
+    if name == "sample":  # so that one request takes long enough to be killed in
+        text = yaml.safe_load(recipe.read_text())
+        text["runtime"]["calls"] = {"in_flight": 1, "window": 1}
+        recipe.write_text(yaml.safe_dump(text))
+
+    uri = kill_in_the_middle(stages, s3, name, *inputs)
+    found = replies_on_s3(s3, uri)
+    assert found, "the kill came before the first answer was journaled"
+    time.sleep(2)  # the engine drops what nobody waits for any more
+    before = engine.requests()
+    manifest = stages.run(name, *inputs)
+    asked = engine.requests() - before
+
+    use = manifest["ledger"]["models"]["smollm2"]
+    assert use["calls"] == asked, "the ledger counts what the engine counted"
+    rows = list(Artifact.open(s3.store, uri).rows())
+    assert len({row["id"] for row in rows}) == len(rows), "nothing is doubled"
+    assert len(rows) + manifest["rows"].get("rejected", 0) + manifest["ledger"]["rows"].get("unclear", 0) == PROMPTS
+
+    every = calls_in_all(name, load(recipe).recipe, rows, s3, uri)
+    done_before = every - asked
+    assert 0 < asked < every, f"{asked} of {every} calls were asked by the second attempt"
+    assert done_before >= found - len(rows), "what was journaled is not asked again"
+    assert not [each for each, _ in s3.store.list(f"{uri}/journal")], "the journal goes once the result is committed"
+
+    again = engine.requests()
+    stages.run(name, *inputs)
+    assert engine.requests() == again, "a finished stage asks nothing"
+
+
+def calls_in_all(name: str, recipe: Any, rows: list[dict[str, Any]], s3: S3, uri: str) -> int:
+    """Calls that the stage needs when nothing is lost, from its result."""
+    if name == "sample":
+        return PROMPTS
+    if name == "generate":
+        return sum(len(row["turns"]) for row in rows) * (len(recipe.generate.mixture.proposers) + 1)
+    judgements = list(Artifact.open(s3.store, uri).rows("judgements"))
+    return len(judgements) * (1 + 2 * (len(recipe.label.judge.proposers) + 1))
