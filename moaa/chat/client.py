@@ -122,7 +122,7 @@ class Client:
     async def answers(self, endpoint: Endpoint, model: str, timeout_s: float) -> None:
         """Returns when this endpoint, in a pool or not yet, has given a real one-token answer; EngineError after that."""
         call = Call(model, ({"role": "user", "content": "Hello"},), Sampling(temperature=0, max_tokens=1))
-        said = "nothing"
+        said, shown = "nothing", (self._addresses.get(endpoint) or self._address(endpoint, model))[2]
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -134,7 +134,7 @@ class Client:
                     await asyncio.sleep(PROBE_EVERY_S)
         except TimeoutError:
             raise EngineError(
-                f"model '{model}': {endpoint.url} gave no answer to a one-token request in {timeout_s:.0f} s. It said: {said}"
+                f"model '{model}': {shown} gave no answer to a one-token request in {timeout_s:.0f} s. It said: {said}"
             ) from None
 
     async def _attempt(self, endpoint: Endpoint, call: Call) -> Reply:
@@ -151,10 +151,10 @@ class Client:
             raise Fault("time-out", f"no answer within {time.perf_counter() - start:.0f} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Fault("connection", shorten(str(error) or type(error).__name__)) from None
+        if endpoint.key:
+            answer = answer.replace(endpoint.key.strip().encode(), b"***")  # some servers repeat it in their errors
         if response.status == 200:
             return parse_reply(call, answer, time.perf_counter() - start)
-        if endpoint.key:
-            answer = answer.replace(endpoint.key.encode(), b"***")
         after_s = _retry_after(response.headers.get("Retry-After"))
         if after_s > self._calls.timeout_s:
             raise EngineError(
@@ -168,10 +168,11 @@ class Client:
         try:
             url = URL(endpoint.url.rstrip("/") + "/chat/completions")
             if url.scheme not in ("http", "https") or not url.host:
-                raise ValueError("it does not start with http:// or https:// and a host")
+                raise ValueError("it must start with http:// or https:// and a host")
         except ValueError as error:
             raise EngineError(f"model '{model}': `endpoint.url` is '{endpoint.url}', which is no address: {error}") from None
-        headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+        # Keys that come from files end in a newline, which no header may hold.
+        headers = {"Authorization": f"Bearer {endpoint.key.strip()}"} if endpoint.key else {}
         self._addresses[endpoint] = found = url, headers, str(url.with_user(None).with_query(None))
         return found
 

@@ -132,15 +132,18 @@ async def test_half_an_emoji_becomes_text_that_can_be_stored(server: EngineServe
 async def test_the_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
     with EngineServer("m", key=KEY) as server:
-        async with client_of(server.url, key=KEY) as client:
+        async with client_of(server.url, key=KEY + "\n") as client:
             assert (await client.send(call())).text
+            server.fail(text(f"garbled {KEY}"), times=3)
+            with pytest.raises(CallFailed) as garbled:
+                await client.send(call())
             server.key = "another"  # this server repeats the wrong key in its error
             with pytest.raises(EngineError) as failed:
                 await client.send(call())
             server.fail(text(f"your key {KEY} is busy", 500), times=3)
             with pytest.raises(CallFailed) as busy:
                 await client.send(call())
-    for seen in (str(failed.value), str(busy.value), caplog.text, repr(client.pool("m").endpoints)):
+    for seen in (str(garbled.value), str(failed.value), str(busy.value), caplog.text, repr(client.pool("m").endpoints)):
         assert KEY not in seen
     assert "***" in str(failed.value)
 
