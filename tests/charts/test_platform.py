@@ -1,0 +1,187 @@
+"""moaa-platform: rights, runtimes, launcher settings, quota, reaper and the recurring run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from moaa.kubernetes import names
+from tests.charts.render import EXAMPLES, PLATFORM, needs_helm, objects, of, parsed, refusal, text
+
+pytestmark = needs_helm
+
+
+def rights(role: dict[str, Any]) -> set[str]:
+    """A Role as lines `verb resource.group [name]`."""
+    return {
+        f"{verb} {resource}{'.' + group if group else ''}{' ' + name if name else ''}"
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def crossed(verbs: str, *resources: str) -> set[str]:
+    return {f"{verb} {resource}" for verb in verbs.split() for resource in resources}
+
+
+PIPELINE = (
+    crossed("get list watch patch", "deployments.apps")
+    | crossed("get patch", "deployments/scale.apps")
+    | crossed("get list watch", "endpointslices.discovery.k8s.io", "pods", "pods/log", "events")
+    | crossed("create get list watch patch delete", "trainjobs.trainer.kubeflow.org", "jobs.batch")
+)
+KUBEFLOW = crossed("create patch", "workflowtaskresults.argoproj.io") | {"get configmaps kfp-launcher", "get secrets moaa-s3"}
+
+
+def test_the_pipelines_rights_are_these_and_no_others() -> None:
+    assert rights(of("Role", objects(PLATFORM), "moaa-pipeline")) == PIPELINE | KUBEFLOW
+    without = objects(PLATFORM, {"kubeflow": {"enabled": False}})
+    assert rights(of("Role", without, "moaa-pipeline")) == PIPELINE
+
+
+def test_named_deployments_are_all_that_the_pipeline_may_change() -> None:
+    found = rights(of("Role", objects(PLATFORM, {"pipeline": {"deployments": ["ensemble-a"]}}), "moaa-pipeline"))
+    assert {right for right in found if right.startswith("patch deployments")} == {
+        "patch deployments.apps ensemble-a", "patch deployments/scale.apps ensemble-a",
+    }  # fmt: skip
+    assert crossed("get list watch", "deployments.apps") <= found
+
+
+def test_the_reapers_rights_are_these_and_no_others() -> None:
+    assert rights(of("Role", objects(PLATFORM), "moaa-reaper")) == (
+        crossed("get list patch", "deployments.apps")
+        | crossed("get patch", "deployments/scale.apps")
+        | crossed("get list patch delete", "trainjobs.trainer.kubeflow.org", "jobs.batch")
+    )
+
+
+def test_accounts_are_bound_to_their_own_roles_and_trainings_have_none() -> None:
+    found = objects(PLATFORM, {"pipeline": {"alsoBind": [{"name": "pipeline-runner", "namespace": "kubeflow"}]}})
+    accounts = {
+        each["metadata"]["name"]: each["automountServiceAccountToken"] for each in found if each["kind"] == "ServiceAccount"
+    }
+    assert accounts == {"moaa-pipeline": True, "moaa-train": False, "moaa-reaper": False}
+    bindings = {
+        each["roleRef"]["name"]: {(subject["namespace"], subject["name"]) for subject in each["subjects"]}
+        for each in found
+        if each["kind"] == "RoleBinding"
+    }
+    assert bindings == {
+        "moaa-pipeline": {("moaa", "moaa-pipeline"), ("kubeflow", "pipeline-runner")},
+        "moaa-reaper": {("moaa", "moaa-reaper")},
+    }
+    assert not [each for each in found if each["kind"].startswith("ClusterRole")]
+
+
+def test_one_runtime_a_pool_under_the_name_that_the_launcher_looks_for() -> None:
+    pools = {
+        "a100": {"nodeSelector": {"gpu": "a100"}, "tolerations": [{"key": "gpu", "operator": "Exists"}], "shmGib": 32},
+        "cpu": None,
+    }
+    found = [each for each in objects(PLATFORM, {"pools": pools}) if each["kind"] == "TrainingRuntime"]
+    by_name = {each["metadata"]["name"]: each["spec"] for each in found}
+    assert by_name.keys() == {names.runtime("a100"), names.runtime("cpu")}
+    assert of("TrainingRuntime", objects(PLATFORM))["metadata"]["name"] == names.runtime()
+    spec = by_name["moaa-train-a100"]
+    assert spec["mlPolicy"] == {"numNodes": 1, "torch": {}}
+    (job,) = spec["template"]["spec"]["replicatedJobs"]
+    assert (job["name"], job["template"]["metadata"]["labels"]) == (
+        "node",
+        {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"},
+    )
+    assert job["template"]["spec"]["backoffLimit"] == 0
+    pod = job["template"]["spec"]["template"]["spec"]
+    assert (pod["restartPolicy"], pod["serviceAccountName"], pod["automountServiceAccountToken"]) == (
+        "Never",
+        "moaa-train",
+        False,
+    )
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"gpu": "a100"}, [{"key": "gpu", "operator": "Exists"}])
+    (container,) = pod["containers"]
+    assert (container["name"], container["image"]) == ("node", "moaa/train:0.1.0")
+    assert container["envFrom"] == [{"secretRef": {"name": "moaa-s3"}}, {"secretRef": {"name": "moaa-env", "optional": True}}]
+    assert "resources" not in container, "GPUs are what the TrainJob asks for"
+    volumes = {each["name"]: each["emptyDir"] for each in pod["volumes"]}
+    assert volumes["shm"] == {"medium": "Memory", "sizeLimit": "32Gi"}
+
+
+def test_without_trainer_there_are_no_runtimes() -> None:
+    assert "TrainingRuntime" not in {each["kind"] for each in objects(PLATFORM, {"trainer": {"enabled": False}})}
+
+
+def test_the_launchers_settings_are_what_kubeflow_reads() -> None:
+    assert not [each for each in objects(PLATFORM) if each["kind"] == "ConfigMap"]
+    given = {"enabled": True, "pipelineRoot": "s3://b/p", "endpoint": "weed:8333", "disableSSL": True, "secretName": "keys"}
+    found = objects(PLATFORM, {"kubeflow": {"launcher": given}})
+    data = of("ConfigMap", found, "kfp-launcher")["data"]
+    assert data["defaultPipelineRoot"] == "s3://b/p"
+    default = yaml.safe_load(data["providers"])["s3"]["default"]
+    secret = {"secretName": "keys", "accessKeyKey": "AWS_ACCESS_KEY_ID", "secretKeyKey": "AWS_SECRET_ACCESS_KEY"}
+    assert default == {
+        "endpoint": "weed:8333", "region": "us-east-1", "disableSSL": True, "forcePathStyle": True,
+        "credentials": {"fromEnv": False, "secretRef": secret},
+    }  # fmt: skip
+    assert "get secrets keys" in rights(of("Role", found, "moaa-pipeline"))
+
+
+def test_a_quota_never_comes_without_default_limits() -> None:
+    for example in (each for each in EXAMPLES if each.parents[1] == PLATFORM):
+        kinds = [each["kind"] for each in parsed(text(PLATFORM, example))]
+        assert kinds.count("ResourceQuota") == kinds.count("LimitRange")
+    (limits,) = of("LimitRange", objects(PLATFORM, {"quota": {"enabled": True}}))["spec"]["limits"]
+    assert limits["default"].keys() == limits["defaultRequest"].keys() == {"cpu", "memory"}
+    assert "defaultLimits" in refusal(PLATFORM, {"quota": {"enabled": True, "defaultLimits": {"cpu": None}}})
+
+
+def test_the_reaper_runs_every_minute_and_never_twice() -> None:
+    cron = of("CronJob", objects(PLATFORM))["spec"]
+    assert (cron["schedule"], cron["concurrencyPolicy"]) == ("* * * * *", "Forbid")
+    pod = cron["jobTemplate"]["spec"]["template"]["spec"]
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("moaa-reaper", True)
+    (container,) = pod["containers"]
+    assert container["command"] == ["python3", "-m", "moaa.reaper"]
+    assert {"name": "MOAA_NAMESPACE", "value": "moaa"} in container["env"]
+    without = {(each["kind"], each["metadata"]["name"]) for each in objects(PLATFORM, {"reaper": {"enabled": False}})}
+    assert not {("CronJob", "ex-reaper"), ("Role", "moaa-reaper"), ("RoleBinding", "moaa-reaper")} & without
+
+
+@pytest.mark.parametrize(
+    ("host", "command"),
+    [
+        ("http://ml-pipeline:8888", ["submit", "/recipe/recipe.yaml", "--host", "http://ml-pipeline:8888"]),
+        ("", ["run", "/recipe/recipe.yaml", "--in-cluster"]),
+    ],
+)
+def test_a_recurring_run(host: str, command: list[str]) -> None:
+    recipe = "name: monthly\nstore: {root: 's3://b'}\n"
+    found = objects(PLATFORM, {"recurring": {"enabled": True, "recipe": recipe, "host": host, "schedule": "0 3 * * 1"}})
+    assert of("ConfigMap", found)["data"]["recipe.yaml"].strip() == recipe.strip()
+    cron = of("CronJob", found, "ex-recurring")["spec"]
+    assert cron["schedule"] == "0 3 * * 1"
+    pod = cron["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"] == ["python3", "-m", "pipelines", *command]
+    assert {"name": "recipe", "configMap": {"name": "ex-recurring"}} in pod["volumes"]
+    assert pod["serviceAccountName"] == "moaa-pipeline"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"images": {"train": "moaa/train:latest"}}, "/images/train"),
+        ({"pools": {"A100": {}}}, "A100"),
+        ({"pools": {"a100": {"gpus": 8}}}, "gpus"),
+        ({"reaper": {"schedule": "often"}}, "/reaper/schedule"),
+        ({"pipeline": {"alsoBind": [{"name": "x"}]}}, "namespace"),
+        ({"kubeflow": {"launcher": {"endpoint": "http://weed:8333"}}}, "/kubeflow/launcher/endpoint"),
+        ({"recurring": {"enabled": True}}, "--set-file recurring.recipe"),
+        ({"nosuch": 1}, "nosuch"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_place(values: dict[str, Any], said: str) -> None:
+    assert said in refusal(PLATFORM, values)

