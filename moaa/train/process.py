@@ -33,15 +33,13 @@ def start(job: Job, launcher: Launcher, progress: Progress) -> None:
     if missing:
         raise TrainError(f"Training needs {' and '.join(missing)}, not installed here: pip install 'moaa[train]'.")
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
-    log = folder / "log.txt"
-    scratch = folder / "tmp"
-    scratch.mkdir()
-    job_file = folder / "job.json"
-    job_file.write_text(job.model_dump_json())
-    command = torchrun(launcher.ranks, job.kind, str(job_file))
-    try:
-        with _cores(job, launcher.ranks, progress) as mine:
+    with _cores(job, launcher.ranks, progress) as mine:
+        folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
+        log, scratch, job_file = folder / "log.txt", folder / "tmp", folder / "job.json"
+        status = 0
+        try:
+            scratch.mkdir()
+            job_file.write_text(job.model_dump_json())
             environment = {
                 **os.environ,
                 "TMPDIR": str(scratch),
@@ -53,16 +51,11 @@ def start(job: Job, launcher: Launcher, progress: Progress) -> None:
                 "OMP_NUM_THREADS": str(max(1, len(mine or cores.available()) // launcher.ranks)),
             }
             listener = Listener(progress)
-            status = _follow(command, environment, listener, log)
-        if status:
-            raise listener.failure(status, str(log))
-    except TrainError:
-        shutil.rmtree(scratch, ignore_errors=True)  # the log stays: the error names it
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+            status = _follow(torchrun(launcher.ranks, job.kind, str(job_file)), environment, listener, log)
+            if status:
+                raise listener.failure(status, str(log))
+        finally:
+            shutil.rmtree(scratch if status else folder, ignore_errors=True)  # the log of a failure stays: the error names it
 
 
 def _sweep() -> None:
