@@ -1,0 +1,61 @@
+"""In a pod it stands in for `vllm.entrypoints.openai.api_server`: /health at once, answers only after FAKE_START_S seconds.
+
+Standard library only: it is mounted from a ConfigMap into a bare Python image.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--port", type=int)
+parser.add_argument("--model")
+parser.add_argument("--served-model-name")
+asked, rest = parser.parse_known_args()
+began = time.monotonic()
+running = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            return self.answer(200, {})
+        if self.path == "/metrics":
+            return self.answer(200, f"vllm:num_requests_running {running}\nvllm:num_requests_waiting 0\n")
+        return self.answer(200, {"data": [{"id": asked.served_model_name}], "arguments": rest, "model": asked.model})
+
+    def do_POST(self) -> None:
+        global running
+        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if time.monotonic() - began < float(os.environ.get("FAKE_START_S", "0")):
+            return self.answer(503, {"error": "loading"})
+        if question["model"] != asked.served_model_name:
+            return self.answer(404, {"error": "no such model"})
+        running += 1
+        time.sleep(float(question.get("sleep_s", 0)))
+        running -= 1
+        message = {"role": "assistant", "content": "Hello"}
+        choices = [{"index": 0, "message": message, "finish_reason": "length"}]
+        return self.answer(200, {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+
+    def answer(self, status: int, body: object) -> None:
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+server = ThreadingHTTPServer(("0.0.0.0", asked.port), Handler)
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+print("serving", asked.served_model_name, flush=True)
+server.serve_forever()
+sys.exit(0)

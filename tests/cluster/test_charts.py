@@ -1,0 +1,162 @@
+"""The charts on a real cluster, in a namespace that enforces Pod Security "restricted": installed, tested, upgraded, uninstalled.
+
+vLLM is a small server from a ConfigMap; probes, drains, leases, rights and policies are the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.charts.render import EXAMPLES, PLATFORM, SERVING, golden, parsed
+from tests.cluster.charts import ALWAYS, IMAGE, LEASED, START_S, client, fake_engine, install, names, pods, ready, serving
+from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
+
+pytestmark = needs_cluster
+
+
+@pytest.fixture(scope="module")
+def ns() -> Iterator[Namespace]:
+    with namespace("charts-restricted", pod_security_kubernetes_io__enforce="restricted") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def before(ns: Namespace) -> set[str]:
+    """What the namespace holds before a chart was there."""
+    return names(ns)
+
+
+@pytest.fixture(scope="module")
+def platform(ns: Namespace, before: set[str]) -> str:
+    install(ns, "platform", PLATFORM, {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"schedule": "0 0 1 1 *"}})
+    return "platform"
+
+
+@pytest.fixture(scope="module")
+def engines(ns: Namespace, before: set[str]) -> str:
+    fake_engine(ns)
+    install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
+    return "ens"
+
+
+def lease(ns: Namespace, model: str, replicas: int, leases: dict[str, float]) -> None:
+    """As engines do it: the lease and the replicas in one write, under a manager that is not helm."""
+    patch = {"metadata": {"annotations": {"moaa.dev/leases": json.dumps(leases)}}, "spec": {"replicas": replicas}}
+    ns.kubectl("patch", "deployment", f"ens-{model}", "--type=merge", "--field-manager=moaa", "-p", json.dumps(patch))
+
+
+def replicas(ns: Namespace, model: str) -> int:
+    return ns.get("deployment", f"ens-{model}")["spec"]["replicas"]
+
+
+def test_both_install_in_a_restricted_namespace(ns: Namespace, platform: str, engines: str) -> None:
+    """`--wait` has seen the pod that is always on; what a policy refused would stand in the events."""
+    assert len(pods(ns, "always")) == 1
+    assert (replicas(ns, "always"), replicas(ns, "leased")) == (1, 0)
+    refused = [each["message"] for each in ns.items("events") if "violates PodSecurity" in each.get("message", "")]
+    assert not refused
+
+
+def test_the_cluster_takes_every_object_of_every_example(ns: Namespace) -> None:
+    """Kubernetes' own check, on the server; kinds whose definitions this cluster lacks are checked by tests/charts alone."""
+    known = run("kubectl", "api-resources", "-o", "name")
+    for example in EXAMPLES:
+        found = parsed(golden(example).read_text())
+        there = [each for each in found if f"{each['kind'].lower()}s" in known or each["kind"] == "NetworkPolicy"]
+        assert {each["kind"] for each in found} - {each["kind"] for each in there} <= {"ServiceMonitor", "ScaledObject"}
+        for each in there:
+            each["metadata"].pop("namespace", None)
+            for subject in each.get("subjects", []):
+                subject["namespace"] = ns.name
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": there})
+        done = tried("kubectl", "-n", ns.name, "apply", "--dry-run=server", "--validate=strict", "-f", "-", given=text)
+        assert not done.returncode, f"{example}: {done.stderr}"
+        assert "would violate PodSecurity" not in done.stderr, f"{example}: {done.stderr}"
+
+
+def test_helm_test_passes_and_says_what_it_saw(ns: Namespace, platform: str, engines: str) -> None:
+    said = ns.helm("test", "ens", "--timeout", "90s")
+    assert "ok    Always-1B: answered, 1 token" in said
+    assert "ok    leased: leased, its address is" in said
+    said = ns.helm("test", "platform", "--timeout", "90s")
+    assert "FAIL" not in said
+    assert "ok    create trainjobs trainer.kubeflow.org: yes" in said
+    assert "ok    create pods/exec: no" in said
+    assert not [name for name in names(ns) if name.endswith("-test")], "a test leaves nothing"
+
+
+def test_a_pod_is_ready_only_after_a_real_answer(ns: Namespace, engines: str) -> None:
+    lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
+    (uid,) = until(lambda: [uid for uid, pod in pods(ns, "leased").items() if pod["status"]["phase"] == "Running"], "the pod")
+    pod = until(lambda: [each for each in pods(ns, "leased").values() if ready(each)], "its being ready")[0]
+    assert pod["metadata"]["uid"] == uid
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    began = seconds(pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"])
+    became = next(seconds(each["lastTransitionTime"]) for each in pod["status"]["conditions"] if each["type"] == "Ready")
+    assert became - began >= START_S - 1, "/health was there from the start"
+
+
+def seconds(time_: str) -> float:
+    return time.mktime(time.strptime(time_, "%Y-%m-%dT%H:%M:%SZ"))
+
+
+def test_an_upgrade_keeps_what_is_leased_and_restarts_only_what_it_changes(ns: Namespace, engines: str, tmp_path: Path) -> None:
+    lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
+    until(lambda: any(map(ready, pods(ns, "leased").values())), "the leased pod")
+    always, leased = set(pods(ns, "always")), set(pods(ns, "leased"))
+
+    install(ns, "ens", SERVING, serving(ALWAYS, LEASED, {"name": "third"}))
+    assert (set(pods(ns, "always")), set(pods(ns, "leased"))) == (always, leased)
+    assert (replicas(ns, "leased"), replicas(ns, "third")) == (1, 0)
+    assert "run/generate/1" in ns.get("deployment", "ens-leased")["metadata"]["annotations"]["moaa.dev/leases"]
+
+    newer = tmp_path / "moaa-serving"
+    shutil.copytree(SERVING, newer)
+    chart = (newer / "Chart.yaml").read_text()
+    (newer / "Chart.yaml").write_text(chart.replace("ersion: 0.1.0", "ersion: 0.2.0"))
+    install(ns, "ens", newer, serving(ALWAYS, LEASED))
+    assert (set(pods(ns, "always")), set(pods(ns, "leased"))) == (always, leased)
+    assert not tried("kubectl", "-n", ns.name, "get", "deployment", "ens-third").stdout
+
+    install(ns, "ens", SERVING, serving(ALWAYS | {"maxModelLen": 512}, LEASED))
+    until(lambda: (found := pods(ns, "always")) and not always & set(found) and all(map(ready, found.values())), "the new one")
+    assert set(pods(ns, "leased")) == leased
+
+
+def test_what_was_given_back_goes_down_with_the_next_upgrade(ns: Namespace, engines: str) -> None:
+    lease(ns, "leased", 1, {})
+    install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
+    assert replicas(ns, "leased") == 0
+
+
+def test_requests_in_flight_end_before_their_pod_does(ns: Namespace, engines: str) -> None:
+    install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
+    (pod,) = until(lambda: [each for each in pods(ns, "always").values() if ready(each)], "the pod")
+    script = (
+        "import json,urllib.request as u;q={'model':'Always-1B','messages':[],'sleep_s':8};"
+        f"print(u.urlopen(u.Request('http://{pod['status']['podIP']}:8000/v1/chat/completions',json.dumps(q).encode())).status)"
+    )
+    client(ns, "patient", {"moaa.dev/client": "true"})
+    said: list[str] = []
+    asking = threading.Thread(target=lambda: said.append(ns.kubectl("exec", "patient", "--", "python3", "-c", script)))
+    asking.start()
+    time.sleep(2)
+    ns.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+    asking.join(60)
+    assert said == ["200\n"]
+
+
+def test_uninstalling_leaves_nothing(ns: Namespace, before: set[str], platform: str, engines: str) -> None:
+    lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
+    for release in ("ens", "platform"):
+        ns.helm("uninstall", release, "--wait", "--timeout", "120s")
+    ns.kubectl("delete", "configmap", "fake", "--ignore-not-found")
+    ns.kubectl("delete", "pod", "patient", "--ignore-not-found")
+    until(lambda: names(ns) == before, "an empty namespace", 60)

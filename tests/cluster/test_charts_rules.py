@@ -1,0 +1,161 @@
+"""What the charts allow and forbid on a real cluster: rights, network policies, placement; and a training from the runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.charts.render import PLATFORM, SERVING
+from tests.cluster.charts import ALWAYS, FAKE, IMAGE, client, fake_engine, install, pods, ready, serving
+from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
+
+pytestmark = needs_cluster
+
+
+@pytest.fixture(scope="module")
+def ns() -> Iterator[Namespace]:
+    with namespace("charts-rules", pod_security_kubernetes_io__enforce="restricted") as made:
+        fake_engine(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def platform(ns: Namespace) -> None:
+    values = {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"schedule": "0 0 1 1 *"}}
+    install(ns, "platform", PLATFORM, values)
+
+
+def reaches(ns: Namespace, pod: str, address: str, port: int = 8000) -> bool:
+    script = f"import socket; socket.create_connection(('{address}', {port}), 4)"
+    return tried("kubectl", "-n", ns.name, "exec", pod, "--", "python3", "-c", script).returncode == 0
+
+
+def test_policies_let_clients_in_and_weights_come_and_nothing_else(ns: Namespace) -> None:
+    with namespace("charts-other") as other:
+        for each in (ns, other):
+            client(each, "friend", {"moaa.dev/client": "true"})
+            client(each, "stranger", {"app": "x"})
+        policy = {
+            "clientNamespaces": [other.name],
+            "s3": {"cidrs": [], "namespaces": [other.name], "ports": [9000]},
+            "hub": {"cidrs": [], "namespaces": []},
+        }
+        install(ns, "ens", SERVING, serving(ALWAYS))
+        (engine,) = until(lambda: [each for each in pods(ns, "always").values() if ready(each)], "the pod")
+        address, name = engine["status"]["podIP"], engine["metadata"]["name"]
+        assert reaches(ns, "friend", address)
+        assert not reaches(ns, "stranger", address)
+        assert not reaches(other, "friend", address), "its namespace is not named yet"
+
+        install(ns, "ens", SERVING, serving(ALWAYS, networkPolicy=policy))
+        until(lambda: reaches(other, "friend", address), "the way in from the other namespace", 30)
+        assert not reaches(other, "stranger", address)
+
+        client(other, "store", {"app": "s3"})
+        listen = "import http.server as h; h.ThreadingHTTPServer(('', PORT), h.SimpleHTTPRequestHandler).serve_forever()"
+        for port in ("9000", "9001"):
+            background = f'nohup python3 -c "{listen.replace("PORT", port)}" >/tmp/log 2>&1 &'
+            other.kubectl("exec", "store", "--", "sh", "-c", background)
+        there = other.get("pod", "store")["status"]["podIP"]
+        until(lambda: reaches(other, "friend", there, 9000) and reaches(other, "friend", there, 9001), "the store")
+        labels = {"app.kubernetes.io/name": "moaa-serving", "app.kubernetes.io/instance": "ens", "moaa.dev/model": "x"}
+        client(ns, "fetcher", labels | {"moaa.dev/weights": "s3"})
+        assert reaches(ns, "fetcher", there, 9000), "where weights come from"
+        assert not reaches(ns, "fetcher", there, 9001), "another port"
+        assert not reaches(ns, name, there, 9000), "an engine whose weights come from elsewhere"
+        resolve = "import socket; print(socket.gethostbyname('ens-always'))"
+        assert ns.kubectl("exec", name, "--", "python3", "-c", resolve), "names are resolved everywhere"
+        for pod in ("friend", "stranger", "fetcher"):
+            ns.kubectl("delete", "pod", pod, "--ignore-not-found", "--wait=false")
+
+
+MAY = [
+    "get deployments.apps", "list deployments.apps", "watch deployments.apps", "patch deployments.apps",
+    "get deployments.apps/scale", "patch deployments.apps/scale", "list endpointslices.discovery.k8s.io",
+    "create trainjobs.trainer.kubeflow.org", "watch trainjobs.trainer.kubeflow.org", "patch trainjobs.trainer.kubeflow.org",
+    "delete trainjobs.trainer.kubeflow.org", "create jobs.batch", "delete jobs.batch", "get pods", "list pods", "watch pods",
+    "get pods/log", "list events", "create workflowtaskresults.argoproj.io", "get configmaps/kfp-launcher", "get secrets/moaa-s3",
+]  # fmt: skip
+MUST_NOT = [
+    "create deployments.apps", "update deployments.apps", "delete deployments.apps", "create pods", "delete pods",
+    "create pods/exec", "get secrets", "list secrets", "create secrets", "get configmaps", "create configmaps",
+    "create services", "create roles.rbac.authorization.k8s.io", "create rolebindings.rbac.authorization.k8s.io",
+    "create serviceaccounts/token", "create trainingruntimes.trainer.kubeflow.org", "update trainjobs.trainer.kubeflow.org",
+    "delete trainingruntimes.trainer.kubeflow.org", "delete persistentvolumeclaims", "create cronjobs.batch", "list nodes",
+    "get namespaces", "impersonate serviceaccounts",
+]  # fmt: skip
+
+
+def allowed(ns: Namespace, account: str, right: str) -> bool:
+    verb, what = right.split(" ")
+    kind, _, rest = what.partition("/")
+    named = [what] if rest in ("kfp-launcher", "moaa-s3", "") else [kind, f"--subresource={rest}"]
+    who = f"system:serviceaccount:{ns.name}:{account}"
+    return tried("kubectl", "-n", ns.name, "auth", "can-i", verb, *named, f"--as={who}").stdout.startswith("yes")
+
+
+def test_rights_both_ways(ns: Namespace, platform: None) -> None:
+    assert [right for right in MAY if not allowed(ns, "moaa-pipeline", right)] == []
+    assert [right for right in MUST_NOT if allowed(ns, "moaa-pipeline", right)] == []
+    assert [right for right in MAY + MUST_NOT if allowed(ns, "moaa-train", right)] == []
+    reaper = {right for right in MAY + MUST_NOT if allowed(ns, "moaa-reaper", right)}
+    assert reaper == {
+        "get deployments.apps", "list deployments.apps", "patch deployments.apps", "get deployments.apps/scale",
+        "patch deployments.apps/scale", "patch trainjobs.trainer.kubeflow.org", "delete trainjobs.trainer.kubeflow.org",
+        "delete jobs.batch",
+    }  # fmt: skip
+
+
+def test_rights_end_at_the_namespace(ns: Namespace, platform: None) -> None:
+    who = f"--as=system:serviceaccount:{ns.name}:moaa-pipeline"
+    for right in ("list pods", "patch deployments.apps", "create trainjobs.trainer.kubeflow.org"):
+        assert tried("kubectl", "-n", "default", "auth", "can-i", *right.split(" "), who).stdout.startswith("no")
+
+
+def test_a_training_runs_from_the_charts_runtime(ns: Namespace, platform: None) -> None:
+    """Two restricted pods with S3's variables, a /tmp and a /dev/shm to write to, and torchrun's environment."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "moaa-s3"}, "stringData": {"AWS_ACCESS_KEY_ID": "key"}}
+    script = (
+        "import os; open('/tmp/a','w').write('x'); open('/dev/shm/a','w').write('x');"
+        "print(os.environ['PET_NNODES'], os.environ['PET_NODE_RANK'], os.environ['AWS_ACCESS_KEY_ID'], os.getuid())"
+    )
+    spec = {
+        "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "moaa-train-default"},
+        "trainer": {"numNodes": 2, "numProcPerNode": 1, "command": ["python3", "-c", script]},
+    }
+    ns.apply(
+        [secret, {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {"name": "t"}, "spec": spec}]
+    )
+    ns.kubectl("wait", "trainjob/t", "--for=condition=Complete", "--timeout=90s")
+    found = ns.items("pods", "jobset.sigs.k8s.io/jobset-name=t")
+    logs = sorted(ns.kubectl("logs", each["metadata"]["name"]) for each in found)
+    assert logs == ["2 0 key 1000\n", "2 1 key 1000\n"]
+    assert all("token" not in json.dumps(each["spec"]["volumes"]) for each in found)
+    ns.kubectl("delete", "trainjob/t", "secret/moaa-s3")
+
+
+@pytest.mark.skipif(
+    os.environ.get("MOAA_TEST_GPUS") != "1", reason="MOAA_TEST_GPUS=1 says that the node has 8 GPUs, pretended ones too"
+)
+def test_engines_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
+    """With pretended GPUs (8 of them on a node labelled pool=a100): 2 + 4 find their place, 16 wait and say why."""
+    node = run("kubectl", "get", "nodes", "-o", "name").split()[0]
+    run("kubectl", "label", node, "charts-pool=a100", "--overwrite")
+    pools = {"a100": {"device": "cuda", "nodeSelector": {"charts-pool": "a100"}, "cpus": 0.01, "memoryGib": 0.05}}
+    fake = {key: value for key, value in FAKE.items() if key != "resources"}
+    models = [{"name": f"tp{size}", "tensorParallelSize": size, "replicas": 1, "pool": "a100"} for size in (2, 4, 16)]
+    values = serving(*models, pools=pools, modelDefaults=fake)
+    try:
+        ns.helm("upgrade", "--install", "gpus", str(SERVING), "--values", "-", given=yaml.safe_dump(values))
+        scheduled = "jsonpath={.items[0].spec.nodeName}"
+        for size in (2, 4):
+            until(lambda s=size: ns.kubectl("get", "pods", "-l", f"moaa.dev/model=tp{s}", "-o", scheduled), f"tp{size}'s node")
+        assert not ns.kubectl("get", "pods", "-l", "moaa.dev/model=tp16", "-o", scheduled)
+        until(lambda: "Insufficient nvidia.com/gpu" in ns.kubectl("get", "events"), "the reason")
+    finally:
+        ns.helm("uninstall", "gpus", "--wait")
+        run("kubectl", "label", node, "charts-pool-")
