@@ -14,7 +14,7 @@ from moaa import models as sources
 from moaa.chat.client import Client
 from moaa.chat.pool import Endpoint
 from moaa.engines import cores
-from moaa.engines.devices import hardware, shares
+from moaa.engines.devices import dtype_on, hardware, shares
 from moaa.engines.server import Server, Spec
 from moaa.engines.together import together
 from moaa.errors import EngineError
@@ -68,6 +68,9 @@ class ProcessFleet:
             folders = await together(self._local(self._models[name]) for name in names)
             await self._take_cores()
             self._progress.note(f"starting {', '.join(names)}")
+            for name in names:
+                if (dtype := self._models[name].dtype) != (served := dtype_on(self._kind, dtype)):
+                    self._ledger.events[f"served in {served}: the CPU has no {dtype}"] += 1
             for name, folder in zip(names, folders, strict=True):
                 self._up[name] = [_Replica(spec) for spec in self._specs(name, folder)]
             await together(self._start_and_keep(replica) for name in names for replica in self._up[name])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from moaa.engines import guard
+from moaa.engines.devices import dtype_on
 from moaa.errors import EngineError
 from moaa.recipe.schema import Engines, Model
 
@@ -39,7 +40,7 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
     """Arguments and environment (on top of ours) of the server."""
     model, local = spec.model, Path(spec.source).is_dir()
     args = ["--served-model-name", spec.name, "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
-    args += ["--dtype", model.dtype, "--max-num-seqs", str(spec.engines.max_num_seqs)]
+    args += ["--dtype", dtype_on(spec.kind, model.dtype), "--max-num-seqs", str(spec.engines.max_num_seqs)]
     if model.revision:
         args += ["--revision", model.revision, "--tokenizer-revision", model.revision]
     if model.max_model_len:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from moaa.engines import devices
@@ -62,3 +65,19 @@ def test_without_a_vllm_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(EngineError, match=r"pip install 'moaa\[serve\]'"):
         devices.hardware()
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "dtype", "computed"),
+    [
+        ("cpu", "fma avx avx2", "bfloat16", "float32"),
+        ("cpu", "avx2 avx512f avx512_bf16", "bfloat16", "bfloat16"),
+        ("cpu", "avx2 amx_bf16", "bfloat16", "bfloat16"),
+        ("cpu", "fma avx avx2", "float16", "float16"),
+        ("cuda", "fma avx avx2", "bfloat16", "bfloat16"),
+    ],
+)
+def test_bfloat16_is_computed_only_where_the_cpu_can(kind: Any, flags: str, dtype: str, computed: str, tmp_path: Path) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\nflags\t\t: fpu {flags}\n")
+    assert dtype_on(kind, dtype, info) == computed
