@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-
 from pathlib import Path
 from typing import Any
 
@@ -80,4 +79,4 @@ def test_without_a_vllm_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_bfloat16_is_computed_only_where_the_cpu_can(kind: Any, flags: str, dtype: str, computed: str, tmp_path: Path) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\nflags\t\t: fpu {flags}\n")
-    assert dtype_on(kind, dtype, info) == computed
+    assert devices.dtype_on(kind, dtype, info) == computed
