@@ -1,4 +1,4 @@
-"""Compile the pipeline or run it: `python -m pipelines --help`."""
+"""Compile the pipeline, submit it to Kubeflow, or run it: `python -m pipelines --help`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,29 @@ def compile(
 
 
 @app.command()
+def submit(
+    recipe: RecipeFile,
+    host: Annotated[str, typer.Option(help="Kubeflow Pipelines: its UI's address, or its API's", metavar="URL")],
+    experiment: Annotated[str, typer.Option(help="Kubeflow's experiment; made where it is not there")] = "moaa",
+    namespace: Annotated[str | None, typer.Option(help="Your profile's, where Kubeflow has many users")] = None,
+    until: Annotated[str, typer.Option(help="Stop after this stage")] = "evaluate",
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run; exit status 0 only if it SUCCEEDED")] = False,
+    sets: Sets = [],  # noqa: B006
+) -> None:
+    """Start a run on Kubeflow.
+
+    The resolved recipe goes to S3 under its digest, the pipeline compiled from it to Kubeflow. KFP_TOKEN: a bearer token;
+    KFP_CA: the file of the host's certificate authority.
+
+    Example:  python -m pipelines submit pipelines/recipes/paper-llama.yaml --host http://localhost:8080 --wait
+    """
+    from moaa.recipe.load import load
+    from pipelines.submit import submit as start
+
+    start(load(recipe, sets), host, _stage(until), experiment, namespace, wait)
+
+
+@app.command()
 def run(
     recipe: RecipeFile,
     local: Annotated[bool, typer.Option("--local", help="On this machine, by Kubeflow's local runner")] = False,
@@ -46,14 +69,19 @@ def run(
     Example:  python -m pipelines run pipelines/recipes/demo.yaml --local --until sft --set sft.epochs=1
     """
     from moaa.recipe.load import load
-    from pipelines.align import STAGES
     from pipelines.local import run as run_local
 
     if not local:
         raise typer.BadParameter("say where to run: --local is the one place there is")
-    if until not in STAGES:
-        raise typer.BadParameter(f"'{until}' is not a stage; the stages are {', '.join(STAGES)}", param_hint="--until")
-    run_local(load(recipe, sets), until)
+    run_local(load(recipe, sets), _stage(until))
+
+
+def _stage(name: str) -> str:
+    from pipelines.align import STAGES
+
+    if name not in STAGES:
+        raise typer.BadParameter(f"'{name}' is not a stage; the stages are {', '.join(STAGES)}", param_hint="--until")
+    return name
 
 
 def main() -> None:

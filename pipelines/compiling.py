@@ -83,7 +83,7 @@ def put(stage: str, task: PipelineTask, place: tasks.Place) -> PipelineTask:
         kubernetes.add_node_selector(task, key, value)
     if place.toleration:
         kubernetes.add_toleration(task, place.toleration, "Exists")
-    for label, text in {names.PART_OF: names.OURS, names.STAGE: stage}.items():
+    for label, text in {names.PART_OF: names.OURS, names.STAGE: stage, names.CLIENT: "true"}.items():
         kubernetes.add_pod_label(task, label, text)
     return task
 

@@ -1,0 +1,45 @@
+"""What a run's records say: what changed since the last look, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moaa.errors import MoaaError
+
+Record = Mapping[str, Any]
+
+
+class RunFailed(MoaaError):
+    """The run did not succeed; the message is the failed stage's own."""
+
+
+def changes(before: Mapping[str, str], records: Sequence[Record]) -> tuple[dict[str, str], list[str]]:
+    """The stages' states now, and a line for each that is not as it was `before`."""
+    now = {record["stage"]: record["status"] for record in records}
+    lines = [f"{r['stage']:<10} {_said(r)}" for r in records if before.get(r["stage"]) != r["status"]]
+    return now, lines
+
+
+def _said(record: Record) -> str:
+    if record["status"] in ("running", "reused"):
+        return record["status"]
+    counts = "  ".join(f"{count:,} {what}" for what, count in (record.get("ledger") or {}).get("rows", {}).items() if count)
+    return f"{record['status']:<8} {_duration(record['seconds'])}   {counts}".rstrip()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def failure(records: Sequence[Record]) -> str:
+    """The failed stage's own error, its traceback before it where it was a bug; empty where every stage ended well."""
+    broken = [record for record in records if record["status"] not in ("done", "reused")]
+    if not broken:
+        return ""
+    failed = next((record for record in broken if record["status"] == "failed"), broken[-1])
+    error = failed["error"] or {"message": "it ended without a word: its pod was killed, or is gone"}
+    text = f"{failed['stage']} failed: {error['message']}"
+    return f"{error['traceback']}\n{text}" if "traceback" in error else text

@@ -1,0 +1,197 @@
+"""A run on Kubeflow: the recipe to S3 under its digest, the compiled pipeline to Kubeflow, its course to the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from moaa.errors import ClusterError, MoaaError, StoreError
+from moaa.kubernetes import names, pods
+from moaa.recipe.load import Loaded
+from moaa.stage import records
+from moaa.store import Store
+from pipelines.compiling import write
+from pipelines.outcome import RunFailed, changes, failure
+
+EXPERIMENT = "moaa"
+POLL_S = 5.0
+PATIENCE_S = 600.0
+"""So long may Kubeflow not answer while a run is followed: it is upgraded now and then, and the run goes on."""
+ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
+RUN_LABEL = "pipeline/runid"
+"""Kubeflow's own label on the pods of a run."""
+
+
+class SubmitError(MoaaError):
+    """Kubeflow cannot be reached, or does not take the run."""
+
+
+def submit(
+    loaded: Loaded, host: str, until: str, experiment: str = EXPERIMENT, namespace: str | None = None, wait: bool = False
+) -> str:
+    """Start a run; gives its id. With `wait`, follow it to its end.
+
+    Raises SubmitError where Kubeflow refuses, RunFailed with the failed stage's own error where the run does not succeed.
+    """
+    store = Store.of(loaded.recipe.store)
+    address = upload(loaded, store)
+    cluster = loaded.recipe.runtime.cluster
+    client = connect(host, namespace)
+    with tempfile.TemporaryDirectory() as folder, _refusals(host):
+        package = Path(folder) / "align.yaml"
+        write(loaded, address, package, until)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints links to the experiment and the run
+            run_id = client.create_run_from_pipeline_package(
+                str(package), arguments={"recipe": address}, experiment_name=experiment, namespace=namespace,
+                run_name=f"{loaded.recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}", service_account=cluster.service_account,
+            ).run_id  # fmt: skip
+    print(f"run     {run_id}\nrecipe  {address}\nwatch   {host.rstrip('/')}/#/runs/details/{run_id}", flush=True)
+    print(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)", flush=True)
+    if wait:
+        try:
+            follow(client, host, run_id, store, waiting(run_id, namespace or cluster.namespace or "kubeflow"))
+        except KeyboardInterrupt:
+            print(f"\nthe run goes on without us: {host.rstrip('/')}/#/runs/details/{run_id}", flush=True)
+            raise SystemExit(130) from None
+    return run_id
+
+
+def upload(loaded: Loaded, store: Store) -> str:
+    """The address of the resolved recipe on S3, under its digest: the same recipe is the same object."""
+    data = loaded.text.encode()
+    address = f"{store.root}/recipes/{hashlib.sha256(data).hexdigest()}.yaml"
+    store.put_new(address, data)
+    return address
+
+
+def connect(host: str, namespace: str | None) -> Any:
+    """Kubeflow's client. KFP_TOKEN, a bearer token, is sent where it is set; KFP_CA is the file of the host's authority."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from kfp import Client
+
+        class Quick(Client):
+            def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+                """Asked once: the original prints five tracebacks in 25 s for a wrong token."""
+                return self._healthz_api.healthz_service_get_healthz()
+
+        with _refusals(host):
+            client = Quick(
+                host=host, namespace=namespace or "kubeflow", existing_token=os.environ.get("KFP_TOKEN"),
+                ssl_ca_cert=os.environ.get("KFP_CA"),
+            )  # fmt: skip
+            if not client.get_user_namespace() and client.get_kfp_healthz().multi_user:
+                raise SubmitError(f"Kubeflow at {host} has many users: name the namespace of your profile by --namespace.")
+    return client
+
+
+def follow(client: Any, host: str, run_id: str, store: Store, waits: Callable[[], dict[str, str]]) -> None:
+    """Print what changes until the run is over. Raises RunFailed unless it SUCCEEDED."""
+    states: dict[str, str] = {}
+    waited: dict[str, str] = {}
+    unanswered_since: float | None = None
+    while True:
+        try:
+            with _refusals(host):
+                state = client.get_run(run_id).state
+            states, lines = changes(states, records(store, run_id))
+            unanswered_since = None
+        except (SubmitError, StoreError) as error:
+            unanswered_since = unanswered_since or time.monotonic()
+            if time.monotonic() - unanswered_since > PATIENCE_S:
+                raise SubmitError(f"{error}\nThe run goes on without us: {host.rstrip('/')}/#/runs/details/{run_id}") from None
+            time.sleep(POLL_S)
+            continue
+        now = waits() if state not in ENDED else {}
+        lines += [f"{who:<10} waits: {why}" for who, why in now.items() if waited.get(who) != why]
+        waited = now
+        for line in lines:
+            print(line, flush=True)
+        if state in ENDED:
+            break
+        time.sleep(POLL_S)
+    _conclude(state, run_id, store)
+
+
+def _conclude(state: str, run_id: str, store: Store) -> None:
+    print(f"\nKubeflow: {state}   report: {store.root}/runs/{run_id}/report.html", flush=True)
+    if state == "SUCCEEDED":
+        return
+    unrecorded = (
+        f"the run is {state}, but no stage recorded an error: a task's pod did not start or was ended from outside (image, "
+        f"secret, quota, time-out, terminated). Look at it: kubectl describe pod -l {RUN_LABEL}={run_id}"
+    )
+    raise RunFailed(failure(records(store, run_id)) or unrecorded)
+
+
+def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
+    """What gives, by stage, what its pod waits for. It says once why it cannot, where there is no right to look."""
+    from moaa.kubernetes.api import Cluster
+    from moaa.kubernetes.kinds import PODS
+
+    try:
+        cluster: Cluster | None = Cluster.connect(namespace)
+    except ClusterError as error:
+        print(f"(what a pod waits for is not shown: {error})", flush=True)
+        cluster = None
+
+    def look() -> dict[str, str]:
+        nonlocal cluster
+        if cluster is None:
+            return {}
+        try:
+            found = cluster.list(PODS, f"{RUN_LABEL}={run_id}", fields="status.phase=Pending")
+            return dict(_waits(cluster, found))
+        except ClusterError as error:
+            print(f"(what a pod waits for is not shown: {error})", flush=True)
+            cluster = None
+            return {}
+
+    return look
+
+
+def _waits(cluster: Any, found: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for pod in found:
+        name, labels = pod["metadata"]["name"], pod["metadata"].get("labels") or {}
+        events = pods.told(cluster.events(name), most=1)
+        yield labels.get(names.STAGE, name), pods.waits_for(pod, time.time(), events[-1] if events else "")
+
+
+@contextlib.contextmanager
+def _refusals(host: str) -> Iterator[None]:
+    """What Kubeflow's client raises, as one readable error."""
+    from kfp_server_api import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ApiException as error:
+        raise SubmitError(f"Kubeflow at {host} refuses (HTTP {error.status}): {_message(error)}{_hint(error.status)}") from None
+    except HTTPError as error:
+        raise SubmitError(
+            f"Kubeflow at {host} does not answer: {error}. Correct --host, or reach it by "
+            "`kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80` and --host http://localhost:8080."
+        ) from None
+
+
+def _message(error: Any) -> str:
+    import json
+
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.body or error.reason)[:500]
+
+
+def _hint(status: int) -> str:
+    if status in (401, 403):
+        return " Put a token that Kubeflow accepts into KFP_TOKEN; in multi-user Kubeflow name your profile by --namespace."
+    return ""

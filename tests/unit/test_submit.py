@@ -1,0 +1,221 @@
+"""A submission against a server that speaks the few endpoints of Kubeflow Pipelines it uses; no real backend."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa.recipe.load import Loaded, load
+from moaa.stage import read_recipe
+from pipelines import submit as module
+from pipelines.outcome import RunFailed
+from pipelines.submit import SubmitError, submit
+from tests.support.kfp_server import KfpServer
+from tests.support.memory_store import MemoryStore
+
+
+@pytest.fixture
+def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
+    monkeypatch.setattr(module, "POLL_S", 0.01)
+    for name in ("KFP_TOKEN", "KFP_CA"):
+        monkeypatch.delenv(name, raising=False)
+    with KfpServer() as server:
+        yield server
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    made = MemoryStore("s3://moaa/demo")
+    monkeypatch.setattr(module.Store, "of", lambda config: made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No kubeconfig, and none of Kubeflow's own settings of whoever runs this."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
+
+
+def demo(*sets: str) -> Loaded:
+    return load(Path("pipelines/recipes/demo.yaml"), sets)
+
+
+def record(store: MemoryStore, run_id: str, stage: str, status: str, **more: Any) -> None:
+    found = {
+        "run_id": run_id, "stage": stage, "status": status, "started": f"2026-01-01T00:00:{len(store.objects):02}",
+        "ended": None, "seconds": 75.0, "manifest": None, "error": None, "ledger": {"rows": {"in": 24, "kept": 23}}, **more,
+    }  # fmt: skip
+    store.objects[f"{store.root}/runs/{run_id}/{stage}.json"] = json.dumps(found).encode()
+
+
+def test_the_recipe_travels_by_its_address(kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = demo("dpo.beta=0.25", "generate.mixture.proposers[0].system=Say 😀 and $(HOME) and {{workflow.name}}.")
+    run_id = submit(loaded, kfp.url, "evaluate")
+    (run,) = kfp.runs
+    address = run["runtime_config"]["parameters"]["recipe"]
+    assert address == f"s3://moaa/demo/recipes/{hashlib.sha256(store.objects[address]).hexdigest()}.yaml"
+    assert load(store.objects[address].decode()).recipe == loaded.recipe
+    assert "😀" not in json.dumps(run, ensure_ascii=False)
+    assert run["service_account"] == "moaa-pipeline"
+    assert run["run_id"] == run_id
+    assert kfp.experiments[0]["display_name"] == "moaa"
+    out = capsys.readouterr().out
+    assert f"{kfp.url}/#/runs/details/{run_id}" in out
+    assert f"s3://moaa/demo/runs/{run_id}/report.html" in out
+
+
+def test_a_stage_reads_the_recipe_at_the_address(kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit(demo(), kfp.url, "evaluate")
+    monkeypatch.setattr("moaa.stage.Store", lambda root: store)
+    assert load(read_recipe(kfp.runs[0]["runtime_config"]["parameters"]["recipe"])).recipe == demo().recipe
+
+
+def test_the_same_recipe_is_uploaded_once(kfp: KfpServer, store: MemoryStore) -> None:
+    for _ in range(2):
+        submit(demo(), kfp.url, "evaluate")
+    assert len([uri for uri in store.objects if "/recipes/" in uri]) == 1
+    assert len(kfp.experiments) == 1
+
+
+def test_what_is_sent_is_compiled_from_this_recipe(kfp: KfpServer, store: MemoryStore) -> None:
+    submit(demo("runtime.cluster.images.core=registry.example/core:7"), kfp.url, "sft")
+    spec = kfp.runs[0]["pipeline_spec"]["pipeline_spec"]
+    executors = spec["deploymentSpec"]["executors"]
+    assert executors["exec-prompts"]["container"]["image"] == "registry.example/core:7"
+    assert set(executors) == {"exec-preflight", "exec-prompts", "exec-generate", "exec-sft", "exec-report"}
+    settings = kfp.runs[0]["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert settings["exec-sft"]["securityContext"] == {"runAsNonRoot": True}
+
+
+def later(kfp: KfpServer, action: Callable[[str], None], looks: int) -> None:
+    """Do something to the run once it has been looked at so often."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 20
+        while kfp.looks < looks and time.monotonic() < deadline:
+            time.sleep(0.005)
+        action(kfp.runs[0]["run_id"])
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_waiting_prints_each_change_once(kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.states = ["PENDING"] * 5 + ["RUNNING"] * 40 + ["SUCCEEDED"]
+    later(kfp, lambda run: record(store, run, "prompts", "reused"), 3)
+    later(kfp, lambda run: record(store, run, "generate", "running"), 10)
+    later(kfp, lambda run: record(store, run, "generate", "done"), 30)
+    submit(demo(), kfp.url, "evaluate", wait=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(("prompts", "generate"))] == [
+        "prompts    reused",
+        "generate   running",
+        "generate   done     1 min   24 in  23 kept",
+    ]
+    assert any(line.startswith("Kubeflow: SUCCEEDED") for line in lines)
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
+def test_only_success_is_success(kfp: KfpServer, store: MemoryStore, state: str) -> None:
+    kfp.states = ["RUNNING", state]
+    with pytest.raises(RunFailed, match=f"the run is {state}, but no stage recorded an error"):
+        submit(demo(), kfp.url, "evaluate", wait=True)
+
+
+def test_the_failed_stages_own_error_comes_last(kfp: KfpServer, store: MemoryStore) -> None:
+    kfp.states = ["RUNNING"] * 20 + ["FAILED"]
+    error = {"type": "TrainError", "message": "OOMKilled: rank 1 of sft\nlast line of its log"}
+    later(kfp, lambda run: record(store, run, "prompts", "done"), 2)
+    later(kfp, lambda run: record(store, run, "sft", "failed", error=error), 5)
+    with pytest.raises(RunFailed) as caught:
+        submit(demo(), kfp.url, "evaluate", wait=True)
+    assert str(caught.value) == "sft failed: OOMKilled: rank 1 of sft\nlast line of its log"
+
+
+def test_a_bug_shows_its_traceback(kfp: KfpServer, store: MemoryStore) -> None:
+    kfp.states = ["RUNNING"] * 10 + ["FAILED"]
+    error = {"type": "KeyError", "message": "'x'", "traceback": "Traceback (most recent call last):\n  …\nKeyError: 'x'"}
+    later(kfp, lambda run: record(store, run, "label", "failed", error=error), 2)
+    with pytest.raises(RunFailed, match=r"^Traceback[\s\S]*label failed: 'x'$"):
+        submit(demo(), kfp.url, "evaluate", wait=True)
+
+
+def test_a_killed_stage_is_named(kfp: KfpServer, store: MemoryStore) -> None:
+    kfp.states = ["RUNNING"] * 10 + ["FAILED"]
+    later(kfp, lambda run: record(store, run, "dpo", "running"), 2)
+    with pytest.raises(RunFailed, match="dpo failed: it ended without a word"):
+        submit(demo(), kfp.url, "evaluate", wait=True)
+
+
+def test_a_backend_that_is_restarted_is_waited_for(kfp: KfpServer, store: MemoryStore) -> None:
+    kfp.states = ["RUNNING"] * 3 + ["SUCCEEDED"]
+    later(kfp, lambda run: setattr(kfp, "failing", 5), 2)
+    submit(demo(), kfp.url, "evaluate", wait=True)
+    assert kfp.failing == 0
+
+
+def test_a_backend_that_is_gone_is_not_waited_for_without_end(
+    kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    later(kfp, lambda run: setattr(kfp, "failing", 10**6), 2)
+    kfp.states = ["RUNNING"]
+    with pytest.raises(SubmitError, match="The run goes on without us: http"):
+        submit(demo(), kfp.url, "evaluate", wait=True)
+
+
+def test_what_pods_wait_for_is_said_once_and_again_when_it_changes(
+    kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kfp.states = ["RUNNING"] * 6 + ["SUCCEEDED"]
+    said = iter([{"sample": "0/6 nodes have GPUs"}] * 3 + [{"sample": "image is pulled"}] * 2 + [{}])
+    run_id = submit(demo(), kfp.url, "evaluate")
+    module.follow(module.connect(kfp.url, None), kfp.url, run_id, store, lambda: next(said))  # type: ignore[arg-type]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "waits" in line]
+    assert lines == ["sample     waits: 0/6 nodes have GPUs", "sample     waits: image is pulled"]
+
+
+def test_an_interrupted_wait_leaves_the_run(
+    kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "follow", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        submit(demo(), kfp.url, "evaluate", wait=True)
+    assert caught.value.code == 130
+    assert f"goes on without us: {kfp.url}/#/runs/details/" in capsys.readouterr().out
+
+
+def test_without_a_kubeconfig_that_is_said(kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
+    submit(demo(), kfp.url, "evaluate", wait=True)
+    assert capsys.readouterr().out.count("what a pod waits for is not shown") == 1
+
+
+def test_a_refusal_is_readable(kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    kfp.token = "secret-token"
+    with pytest.raises(SubmitError, match=r"HTTP 401\): Request header error.*KFP_TOKEN"):
+        submit(demo(), kfp.url, "evaluate")
+    monkeypatch.setenv("KFP_TOKEN", "secret-token")
+    assert submit(demo(), kfp.url, "evaluate")
+
+
+def test_many_users_need_a_namespace(kfp: KfpServer, store: MemoryStore) -> None:
+    kfp.multi_user = True
+    with pytest.raises(SubmitError, match="--namespace"):
+        submit(demo(), kfp.url, "evaluate")
+    submit(demo(), kfp.url, "evaluate", namespace="alice")
+    assert kfp.experiments[0]["namespace"] == "alice"
+
+
+def test_a_wrong_host_is_readable(store: MemoryStore) -> None:
+    with pytest.raises(SubmitError, match=r"Kubeflow at http://127\.0\.0\.1:9 does not answer.*port-forward"):
+        submit(demo(), "http://127.0.0.1:9", "evaluate")
