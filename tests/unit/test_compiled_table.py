@@ -74,15 +74,15 @@ report     moaa-s3: id key url? region?  pull: registry                      yes
 
 ENDPOINTS = """
 task       environment                                                                     labels
-preflight  HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa stage=preflight
-prompts    HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa stage=prompts
-generate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa stage=generate
-sft        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa stage=sft
-sample     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa stage=sample
-label      HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa stage=label
-dpo        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa stage=dpo
-evaluate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa stage=evaluate
-report     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa                              part-of=moaa stage=report
+preflight  HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=preflight
+prompts    HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa client=true stage=prompts
+generate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=generate
+sft        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa client=true stage=sft
+sample     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=sample
+label      HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=label
+dpo        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa client=true stage=dpo
+evaluate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=evaluate
+report     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa                              part-of=moaa client=true stage=report
 """
 
 Task = dict[str, Any]
