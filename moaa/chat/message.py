@@ -47,7 +47,7 @@ class Call:
             separators=(",", ":"),
             sort_keys=True,
         )
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]  # data sets do hold half pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
     model, local = spec.model, Path(spec.source).is_dir()
     args = ["--served-model-name", spec.name, "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
     args += ["--dtype", dtype_on(spec.kind, model.dtype), "--max-num-seqs", str(spec.engines.max_num_seqs)]
+    args += ["--generation-config", "vllm"]  # else a model's own file (top_k, penalties) adds to the recipe's sampling
     if model.revision:
         args += ["--revision", model.revision, "--tokenizer-revision", model.revision]
     if model.max_model_len:

@@ -25,6 +25,7 @@ def test_on_cpu(tmp_path: Path) -> None:
     assert args[:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tmp_path)]
     assert "--no-enable-chunked-prefill" in args  # a seeded request kills the CPU engine without it
     assert "--enforce-eager" in args
+    assert value(args, "--generation-config") == "vllm"
     assert value(args, "--kv-cache-memory-bytes") == str(1536 << 20)
     assert value(args, "--max-model-len") == "4096"
     assert (value(args, "--host"), value(args, "--port"), value(args, "--served-model-name")) == ("127.0.0.1", "8123", "smol")

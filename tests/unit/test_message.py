@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from moaa.chat.message import Message, without_system
+from moaa.chat.message import Call, Message, without_system
+from moaa.recipe import Sampling
 
 
 def test_the_system_text_goes_before_the_first_user_message() -> None:
@@ -24,3 +25,8 @@ def test_the_system_text_goes_before_the_first_user_message() -> None:
 def test_without_a_system_message_nothing_changes() -> None:
     messages = [Message(role="user", content="Why?")]
     assert without_system(messages) == messages
+
+
+def test_half_a_surrogate_pair_has_a_key_too() -> None:
+    call = Call("m", (Message(role="user", content="\ud83d"),), Sampling())
+    assert len(call.key) == 32

@@ -11,6 +11,7 @@ args:
   - --port=8000
   - --disable-uvicorn-access-log
   - {{ printf "--dtype=%s" .dtype | quote }}
+  - "--generation-config=vllm" # else a model's own file (top_k, penalties) adds to the recipe's sampling
   - --max-num-seqs={{ int64 .maxNumSeqs }}
   {{- if .revision }}
   - {{ printf "--revision=%s" .revision | quote }}
