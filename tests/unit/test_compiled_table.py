@@ -83,7 +83,7 @@ label      HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN
 dpo        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa client=true stage=dpo
 evaluate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=evaluate
 report     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa                              part-of=moaa client=true stage=report
-"""
+"""  # noqa: E501
 
 Task = dict[str, Any]
 
