@@ -36,7 +36,8 @@ args:
 {{- end }}
 
 {{- define "moaa.env" -}}
-{{- $env := dict "HOME" "/tmp" "VLLM_NO_USAGE_STATS" "1" "HF_HUB_DISABLE_TELEMETRY" "1" }}
+{{- /* USER: torch asks for the user's name, and a number that the image does not know has none. */}}
+{{- $env := dict "HOME" "/tmp" "USER" "moaa" "VLLM_NO_USAGE_STATS" "1" "HF_HUB_DISABLE_TELEMETRY" "1" }}
 {{- if eq .model.kind "hub" }}
 {{- $_ := set $env "HF_HOME" "/models/hub" }}
 {{- else }}
