@@ -2,8 +2,9 @@
 
     place(recipe, "sample")     # everything about that task's pod, as plain data
 
-Where the recipe's engines are processes, a stage that asks serves its models in its own pod, on GPUs of their pool; where
-they are the cluster's or somebody's endpoints, the pod only asks. Trainings likewise.
+Where the recipe's engines are processes, a stage that asks serves its models in its own pod, on GPUs of their pool. Where
+they are the cluster's, it only asks, but for what the run itself has trained: no Deployment knows those weights, so sample
+and evaluate serve them, with the model they were trained from. Trainings are processes of the pod, or the cluster's.
 """
 
 from __future__ import annotations
@@ -85,8 +86,7 @@ def place(recipe: Recipe, stage: str) -> Place:
     """The pod of one stage. Raises RecipeError for models that cannot be served in one pod."""
     row = TASKS[stage]
     runtime, cluster = recipe.runtime, recipe.runtime.cluster
-    asks_here = row.does == "asks" and runtime.engines.kind == "process" and _served(recipe, stage)
-    trains_here = row.does == "trains" and runtime.launcher.kind == "process"
+    served = _served(recipe, stage) if row.does == "asks" else []
     environment = {"HOME": "/tmp", "MOAA_CACHE": "/tmp/moaa"}
     if cluster.namespace:
         environment["MOAA_NAMESPACE"] = cluster.namespace
@@ -94,11 +94,10 @@ def place(recipe: Recipe, stage: str) -> Place:
         "timeout_s": round(row.hours * 3600), "cached": row.cached, "secrets": tuple(_secrets(recipe, stage, row)),
         "environment": environment, "image_pull_secrets": cluster.image_pull_secrets,
     }  # fmt: skip
-    if asks_here:
-        pool = _pool(recipe, stage, _served(recipe, stage))
-        gpus = _gpus(recipe, stage, pool)
-        return _heavy(images.of(recipe, "serve"), recipe, pool, gpus, common)
-    if trains_here:
+    if served:
+        pool = _pool(stage, served)
+        return _heavy(images.of(recipe, "serve"), recipe, pool, _gpus(recipe, stage, served, pool), common)
+    if row.does == "trains" and runtime.launcher.kind == "process":
         return _heavy(images.of(recipe, "train"), recipe, runtime.launcher.pool, _ranks(recipe, stage), common)
     return Place(image=images.of(recipe, "core"), cpu=("1", "4"), memory=("2Gi", "8Gi"), tmp_gib=CORE_TMP_GIB, **common)  # type: ignore[arg-type]
 
@@ -106,7 +105,7 @@ def place(recipe: Recipe, stage: str) -> Place:
 def _heavy(image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, object]) -> Place:
     """A pod that serves or trains itself, by its pool's numbers; without a pool, on any node's CPUs."""
     if name is None:
-        return Place(image=image, cpu=("2", "8"), memory=("8Gi", "32Gi"), tmp_gib=HEAVY_TMP_GIB, shm_gib=2, **common)  # type: ignore[arg-type]
+        return Place(image=image, cpu=("1", "8"), memory=("6Gi", "32Gi"), tmp_gib=HEAVY_TMP_GIB, shm_gib=2, **common)  # type: ignore[arg-type]
     pool = recipe.pools[name]
     cpu, memory = f"{pool.cpus * max(1, gpus):g}", f"{pool.memory_gib * max(1, gpus):g}Gi"
     return Place(
@@ -117,7 +116,9 @@ def _heavy(image: str, recipe: Recipe, name: str | None, gpus: int, common: dict
 
 
 def _served(recipe: Recipe, stage: str) -> list[Model]:
-    """What a stage's own pod would serve: its models without an endpoint, and the trained ones, which have none."""
+    """What a stage's own pod serves: models without an endpoint; of the cluster's only the trained ones and their base."""
+    if recipe.runtime.engines.kind == "endpoint":
+        return []
     target = recipe.models[recipe.target]
     by_stage: dict[str, tuple[Collection[str], int]] = {
         "generate": (recipe.generate.mixture.models, 0),
@@ -126,10 +127,12 @@ def _served(recipe: Recipe, stage: str) -> list[Model]:
         "evaluate": (recipe.evaluation_judge.models | {recipe.target}, 2),
     }
     names, trained = by_stage[stage]
+    if recipe.runtime.engines.kind == "kubernetes":
+        names = {recipe.target} if trained > 1 else ()
     return [recipe.models[name] for name in sorted(names) if not recipe.models[name].endpoint] + [target] * trained
 
 
-def _pool(recipe: Recipe, stage: str, models: Collection[Model]) -> str | None:
+def _pool(stage: str, models: Collection[Model]) -> str | None:
     pools = sorted({model.pool for model in models if model.pool})
     if len(pools) > 1:
         raise RecipeError(
@@ -139,11 +142,11 @@ def _pool(recipe: Recipe, stage: str, models: Collection[Model]) -> str | None:
     return pools[0] if pools else None
 
 
-def _gpus(recipe: Recipe, stage: str, pool: str | None) -> int:
+def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | None) -> int:
     """As many as all models of the stage take together, at most what a node has: the rest takes turns."""
     if pool is None or not recipe.pools[pool].gpus:
         return 0
-    models, there = _served(recipe, stage), recipe.pools[pool].gpus
+    there = recipe.pools[pool].gpus
     largest = max(model.tensor_parallel for model in models)
     if largest > there:
         raise RecipeError(

@@ -30,18 +30,18 @@ evaluate   serve  64   512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVI
 report     core   1-4  2Gi-8Gi      -                 -                                             -
 """
 
-# Engines and trainings are the cluster's: no task of the pipeline holds a GPU.
+# Engines and trainings are the cluster's: only who asks what the run itself has trained holds GPUs.
 CLUSTER = """
-task       image  cpu  memory   accelerators  selector  tolerates
-preflight  core   1-4  2Gi-8Gi  -             -         -
-prompts    core   1-4  2Gi-8Gi  -             -         -
-generate   core   1-4  2Gi-8Gi  -             -         -
-sft        core   1-4  2Gi-8Gi  -             -         -
-sample     core   1-4  2Gi-8Gi  -             -         -
-label      core   1-4  2Gi-8Gi  -             -         -
-dpo        core   1-4  2Gi-8Gi  -             -         -
-evaluate   core   1-4  2Gi-8Gi  -             -         -
-report     core   1-4  2Gi-8Gi  -             -         -
+task       image  cpu  memory   accelerators      selector                                      tolerates
+preflight  core   1-4  2Gi-8Gi  -                 -                                             -
+prompts    core   1-4  2Gi-8Gi  -                 -                                             -
+generate   core   1-4  2Gi-8Gi  -                 -                                             -
+sft        core   1-4  2Gi-8Gi  -                 -                                             -
+sample     serve  8    64Gi     nvidia.com/gpu 1  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+label      core   1-4  2Gi-8Gi  -                 -                                             -
+dpo        core   1-4  2Gi-8Gi  -                 -                                             -
+evaluate   serve  24   192Gi    nvidia.com/gpu 3  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+report     core   1-4  2Gi-8Gi  -                 -                                             -
 """
 
 # A lost pod is replaced twice. `until`: Kubeflow's deadline for all attempts together, so above each one's own.

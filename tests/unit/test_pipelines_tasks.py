@@ -66,11 +66,25 @@ def test_who_only_asks_endpoints_needs_no_engine_beside_it() -> None:
     assert at("evaluate", *judges, target).gpus == 2
 
 
-@pytest.mark.parametrize("stage", ["generate", "sample", "label", "evaluate"])
-def test_engines_of_the_cluster_leave_the_pod_light(stage: str) -> None:
-    asked = at(stage, "runtime.engines.kind=kubernetes")
+KUBERNETES = "runtime.engines.kind=kubernetes"
+
+
+@pytest.mark.parametrize("stage", ["generate", "label"])
+@pytest.mark.parametrize("kind", ["kubernetes", "endpoint"])
+def test_engines_elsewhere_leave_the_pod_light(stage: str, kind: str) -> None:
+    asked = at(stage, f"runtime.engines.kind={kind}")
     assert (asked.image, asked.gpus, asked.shm_gib) == (images.CORE, 0, 0)
-    assert at("sft", "runtime.engines.kind=kubernetes").gpus == 8  # the training still is a process
+    assert at("sft", f"runtime.engines.kind={kind}").gpus == 8  # the training still is a process
+
+
+def test_what_the_run_has_trained_is_served_by_who_asks_it() -> None:
+    assert (at("sample", KUBERNETES).image, at("sample", KUBERNETES).gpus) == (images.SERVE, 1)
+    evaluate = at("evaluate", KUBERNETES, "pools.a100.gpus=16")
+    assert (evaluate.image, evaluate.gpus) == (images.SERVE, 3)  # base, SFT and DPO model; the judges are the cluster's
+    based = at("evaluate", KUBERNETES, "models.llama-3-1-8b.endpoint.url=http://x/v1")
+    assert based.gpus == 2
+    two_pools = at("sample", KUBERNETES, "pools.b.gpus=4", "models.gemma-2-27b.pool=b")
+    assert two_pools.pool == "a100"
 
 
 @pytest.mark.parametrize("kind", ["trainer", "job"])

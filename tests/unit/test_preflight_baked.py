@@ -58,3 +58,5 @@ def test_how_the_clusters_engines_are_served_decides_about_no_pod() -> None:
     baked = json.dumps(bake(load(PAPER, [kubernetes]).recipe))
     other = load(PAPER, [kubernetes, "models.qwen2-72b.tensor_parallel=8"]).recipe
     assert all(finding.ok for finding in agreement(other, baked))
+    target = load(PAPER, [kubernetes, "models.llama-3-1-8b.tensor_parallel=2"]).recipe
+    assert [finding.ok for finding in agreement(target, baked)] == [False]  # sample and evaluate serve what was trained

@@ -16,6 +16,8 @@ def bake(recipe: Recipe) -> dict[str, Any]:
     """Each field of the recipe that decides about a pod, by its path."""
     runtime = recipe.runtime
     engines, launcher = runtime.engines.kind, runtime.launcher
+    # Of the cluster's engines only the target's size decides about a pod: that of the stages that serve what was trained.
+    in_pods = {"process": set(recipe.models), "kubernetes": {recipe.target}, "endpoint": set()}[engines]
     found: dict[str, Any] = {
         "pools": {name: pool.model_dump(mode="json", exclude={"gpu_hour_usd"}) for name, pool in recipe.pools.items()},
         "runtime": {
@@ -27,7 +29,7 @@ def bake(recipe: Recipe) -> dict[str, Any]:
         "store": recipe.store.model_dump(mode="json", include={"access_key_env", "secret_key_env"}),
         "models": {
             name: {"endpoint": {"key_env": model.endpoint.key_env} if model.endpoint else None}
-            | (model.model_dump(include={"tensor_parallel", "replicas", "pool"}) if engines == "process" else {})
+            | (model.model_dump(include={"tensor_parallel", "replicas", "pool"}) if name in in_pods else {})
             for name, model in recipe.models.items()
         },
     }
