@@ -59,6 +59,8 @@ class KubernetesFleet:
         """Look at the namespace, and keep looking. Raises ClusterError where it cannot be reached or a right is missing."""
         await together(asyncio.to_thread(mirror.start) for mirror in self._mirrors)
         self._tasks = [asyncio.create_task(each) for each in (self._tend(), self._renew(), self._read_events())]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     @property
     def absent(self) -> set[str]:
@@ -141,7 +143,7 @@ class KubernetesFleet:
             return leases.patch(found, leases.release(found["metadata"].get("annotations") or {}, self._holder, now), now)
 
         if leased.taking is not None:
-            await asyncio.wait({leased.taking})
+            await asyncio.gather(leased.taking, return_exceptions=True)
         known = self._deployments.objects.get(leased.deployment)
         release = partial(self._cluster.update, DEPLOYMENTS, leased.deployment, change, known=known)
         try:
@@ -174,8 +176,10 @@ class KubernetesFleet:
 
     async def _tend(self) -> None:
         while True:
+            # Not `wait_for`: it can take a cancellation for a result.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_EVERY_S)
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._changed.wait()
             self._changed.clear()
             error = next((mirror.error for mirror in self._mirrors if mirror.error), None)
             for leased in list(self._up.values()):
@@ -218,6 +222,7 @@ class KubernetesFleet:
         leased.endpoints[url] = endpoint
         leased.arrived()
         self._client.pool(leased.model).add(endpoint)
+        self._note()
 
     def _withdraw(self, leased: Leased, gone: Collection[str]) -> None:
         for url in gone:
@@ -235,6 +240,12 @@ class KubernetesFleet:
             self._ledger.events["engines given up"] += 1
             leased.fail(error)
             self._client.pool(leased.model).fail(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A bug of ours ends the calls that wait, rather than letting them wait for ever."""
+        if not task.cancelled() and (bug := task.exception()):
+            for leased in self._up.values():
+                self._give_up(leased, EngineError(f"model '{leased.model}' is not looked after any more: {bug!r}"))
 
     # What is shown meanwhile.
 

@@ -116,7 +116,7 @@ def diagnosis(cluster: Cluster, leased: Leased, state: str, found: Objects) -> s
     pod = max(_current(found), key=lambda each: (bool(pods.waits_for(each, 0.0)), pods.restarts(each)), default=None)
     text = f"Deployment {leased.deployment} in namespace '{cluster.namespace}': {state}."
     died = pods.death(pod) if pod else ""
-    if died and died not in state:
+    if died and died.rpartition("' ")[2] not in state:
         text += f" Before that, {died}."
     text += "".join(f" {what}" for sign, what in _REMEDIES.items() if sign in f"{state} {died}")
     try:

@@ -75,6 +75,8 @@ class Mirror:
         stream = self._cluster.watch(self._kind, self._labels, self._version)
         self._stream = stream
         try:
+            if self._stopped.is_set():  # before there was a stream to end
+                return
             for line in lines(stream):
                 if self._stopped.is_set():
                     return

@@ -27,12 +27,11 @@ def waits_for(pod: Object, now: float, event: str = "") -> str:
     if scheduled.get("status") != "True":
         text = scheduled.get("message") or ""
         return f"{UNSCHEDULABLE}: {text}" if text else "waits for the scheduler"
-    for init, container in _statuses(pod):
-        if said := _container(container, init, now):
-            return f"{said}: {event}" if said == CREATING and event else said
     if conditions.get("Ready", {}).get("status") == "True":
         return ""
-    return CREATING if not status.get("containerStatuses") else "is not ready yet"
+    said = next(filter(None, (_container(container, init, now) for init, container in _statuses(pod))), "")
+    said = said or ("is not ready yet" if status.get("containerStatuses") else CREATING)
+    return f"{said}: {event}" if said == CREATING and event else said
 
 
 def death(pod: Object) -> str:

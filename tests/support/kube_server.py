@@ -1,0 +1,248 @@
+"""A small server that speaks the Kubernetes API: objects in memory, watches, optimistic concurrency; it fails as it is told to.
+
+with KubeServer() as kube:
+    kube.put(DEPLOYMENTS, deployment("moaa-a", model="a"))
+    cluster = kube.cluster()
+    kube.fail(503, times=2)                      # the next two requests
+    kube.forget_history()                        # watches go on from versions that are too old: 410
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import json
+import re
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
+
+from aiohttp import web
+
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import Kind
+
+Object = dict[str, Any]
+NAMESPACE = "team"
+_PATH = re.compile(r"/api(?:s/[^/]+)?/v[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<log>/log)?)?$")
+
+
+class KubeServer:
+    """One namespace, `team`, while in context."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], Object] = {}
+        self.logs: dict[tuple[str, str, bool], str] = {}
+        """By pod, container, and whether it is the container's that ran before."""
+        self.requests: list[tuple[str, str, Object | None]] = []
+        """(method, plural or plural/name, body)."""
+        self.unknown: set[str] = set()
+        """Kinds (plural) that this cluster does not know."""
+        self.page = 500
+        self.after_patch: Callable[[Object], None] = lambda found: None
+        self._history: list[tuple[int, str, str, Object]] = []
+        self._version, self._oldest = 100, 0
+        self._faults: deque[tuple[Callable[[str, str], bool], int, str, dict[str, str]]] = deque()
+        self._cut = 0
+        self._lock = threading.RLock()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    def cluster(self, *, inside: bool = True) -> Cluster:
+        from kubernetes import client
+
+        settings = client.Configuration(host=f"http://127.0.0.1:{self._port}")
+        settings.retries = False
+        return Cluster(client.ApiClient(settings), NAMESPACE, inside=inside)
+
+    def put(self, kind: Kind, found: Object) -> Object:
+        """Add or replace, as the cluster's own controllers do."""
+        with self._lock:
+            return self._write(kind.plural, copy.deepcopy(found))
+
+    def remove(self, kind: Kind, name: str) -> None:
+        with self._lock:
+            self._drop(kind.plural, name)
+
+    def find(self, kind: Kind, name: str) -> Object:
+        with self._lock:
+            return copy.deepcopy(self.objects[kind.plural, name])
+
+    def fail(
+        self, status: int, message: str = "as told", *, times: int = 1, headers: dict[str, str] | None = None,
+        when: Callable[[str, str], bool] = lambda method, what: True,
+    ) -> None:  # fmt: skip
+        """The next requests that `when(method, "plural/name")` picks; status 0 breaks the connection."""
+        self._faults.extend([(when, status, message, headers or {})] * times)
+
+    def cut_watches(self) -> None:
+        """Every open watch ends in the middle of a line."""
+        self._cut += 1
+
+    def forget_history(self) -> None:
+        """Open watches end, and cannot go on from where they were."""
+        with self._lock:
+            self._version += 1
+            self._oldest = self._version
+        self._cut += 1
+
+    def count(self, method: str, what: str = "") -> int:
+        return sum(made == method and named.startswith(what) for made, named, _ in self.requests)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._started.wait(10), "the test server did not start"
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1).start()
+        self._port = runner.addresses[0][1]
+        self._started.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        path = _PATH.match(request.path)
+        assert path, request.path
+        body = await request.json() if request.can_read_body else None
+        plural, name = path["plural"], path["name"]
+        what = f"{plural}/{name}" if name else plural
+        self.requests.append((request.method, what, body))
+        for fault in self._faults:
+            picked, status, message, headers = fault
+            if picked(request.method, what):
+                self._faults.remove(fault)
+                if not status:
+                    assert request.transport
+                    request.transport.abort()
+                return _status(status or 500, message, headers)
+        if plural in self.unknown or path["ns"] != NAMESPACE:
+            return _status(404, "the server could not find the requested resource")
+        if request.query.get("watch"):
+            return await self._watch(request, plural)
+        with self._lock:
+            if path["log"]:
+                query = request.query
+                text = self.logs.get((name, query["container"], query.get("previous") == "true"))
+                return web.Response(text=text) if text is not None else _status(400, "container is waiting to start")
+            if name is None:
+                return self._list(request, plural) if request.method == "GET" else self._create(plural, body or {})
+            if (plural, name) not in self.objects:
+                return _status(404, f'{plural} "{name}" not found')
+            return self._change(request.method, plural, name, body)
+
+    def _list(self, request: web.Request, plural: str) -> web.StreamResponse:
+        start = int(request.query.get("continue") or 0)
+        if start and start < self._oldest:
+            return _status(410, "The provided continue parameter is too old")
+        matching = [each for (kind, _), each in sorted(self.objects.items()) if kind == plural and _selects(request, each)]
+        at = start % 1000
+        page, rest = matching[at : at + self.page], matching[at + self.page :]
+        more = str(self._version * 1000 + at + self.page) if rest else ""
+        return web.json_response({"items": page, "metadata": {"resourceVersion": str(self._version), "continue": more}})
+
+    def _create(self, plural: str, body: Object) -> web.StreamResponse:
+        if (plural, body["metadata"]["name"]) in self.objects:
+            return _status(409, "already exists", reason="AlreadyExists")
+        return web.json_response(self._write(plural, body), status=201)
+
+    def _change(self, method: str, plural: str, name: str, body: Object | None) -> web.StreamResponse:
+        found = self.objects[plural, name]
+        if method == "GET":
+            return web.json_response(found)
+        wanted = (body or {}).get("preconditions", {}) if method == "DELETE" else (body or {}).get("metadata", {})
+        seen = wanted.get("resourceVersion")
+        if seen is not None and seen != found["metadata"]["resourceVersion"]:
+            return _status(409, "the object has been modified", reason="Conflict")
+        if method == "DELETE":
+            self._drop(plural, name)
+            return web.json_response({"status": "Success"})
+        patched = copy.deepcopy(found)
+        _merge(patched, {**(body or {}), "metadata": {k: v for k, v in wanted.items() if k != "resourceVersion"}})
+        if patched != found:
+            patched = self._write(plural, patched)
+            self.after_patch(copy.deepcopy(patched))
+        return web.json_response(patched)
+
+    def _write(self, plural: str, found: Object) -> Object:
+        self._version += 1
+        found["metadata"]["resourceVersion"] = str(self._version)
+        there = self.objects.get((plural, found["metadata"]["name"]))
+        found["metadata"]["uid"] = there["metadata"]["uid"] if there else f"uid-{self._version}"
+        kind = "MODIFIED" if there else "ADDED"
+        self.objects[plural, found["metadata"]["name"]] = found
+        self._history.append((self._version, kind, plural, copy.deepcopy(found)))
+        return copy.deepcopy(found)
+
+    def _drop(self, plural: str, name: str) -> None:
+        self._version += 1
+        gone = self.objects.pop((plural, name))
+        gone["metadata"]["resourceVersion"] = str(self._version)
+        self._history.append((self._version, "DELETED", plural, gone))
+
+    async def _watch(self, request: web.Request, plural: str) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):  # who watched is gone
+            await self._tell(request, plural, response)
+        return response
+
+    async def _tell(self, request: web.Request, plural: str, response: web.StreamResponse) -> None:
+        since, cut = int(request.query["resourceVersion"]), self._cut
+        if since < self._oldest:
+            expired = {"kind": "Status", "code": 410, "message": "too old resource version"}
+            await response.write(json.dumps({"type": "ERROR", "object": expired}).encode() + b"\n")
+            return
+        while cut == self._cut and not self._stop.is_set():
+            with self._lock:
+                news = [each for each in self._history if each[0] > since and each[2] == plural]
+            for version, kind, _, found in news:
+                since = version
+                if _selects(request, found):
+                    await response.write(json.dumps({"type": kind, "object": found}).encode() + b"\n")
+            await asyncio.sleep(0.005)
+        if cut != self._cut:
+            await response.write(b'{"type": "MODI')
+
+
+def _selects(request: web.Request, found: Object) -> bool:
+    labels = found["metadata"].get("labels") or {}
+    for term in re.findall(r"[^,(]+(?:\([^)]*\))?", request.query.get("labelSelector", "")):
+        if among := re.fullmatch(r"(\S+) in \((.*)\)", term):
+            if labels.get(among[1]) not in among[2].split(","):
+                return False
+        elif "=" in term:
+            key, value = term.split("=")
+            if labels.get(key) != value:
+                return False
+        elif term not in labels:
+            return False
+    fields = request.query.get("fieldSelector", "")
+    return not fields or found["involvedObject"]["name"] == fields.removeprefix("involvedObject.name=")
+
+
+def _merge(into: Object, patch: Object) -> None:
+    for key, value in patch.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
+
+
+def _status(code: int, message: str, headers: dict[str, str] | None = None, *, reason: str = "") -> web.StreamResponse:
+    body = {"kind": "Status", "status": "Failure", "code": code, "message": message, "reason": reason}
+    return web.json_response(body, status=code, headers=headers)

@@ -1,0 +1,359 @@
+"""Leased Deployments: up, shared, lost, given back; on an API server of ours, with engines of ours as pods."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from moaa.chat.client import Client
+from moaa.chat.message import Call
+from moaa.engines import kubernetes as engines
+from moaa.engines.kubernetes import KubernetesFleet
+from moaa.errors import ClusterError, EngineError
+from moaa.kubernetes import leases, mirror, names
+from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
+from moaa.ledger import Ledger
+from moaa.progress import Progress
+from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
+from tests.support.fake_ensemble import Ensemble, crashed, deployment, pod, ready, unschedulable
+from tests.support.kube_server import KubeServer
+
+pytestmark = pytest.mark.timeout(60)
+GPUS = "0/6 nodes are available: 6 Insufficient nvidia.com/gpu. preemption: 0/6 nodes are available."
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "RETRY_S", 0.02)
+    monkeypatch.setattr(engines, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(engines, "EVENTS_EVERY_S", 0.05)
+    monkeypatch.setattr(engines, "RELEASE_PATIENCE_S", 0.5)
+    monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.2)
+
+
+@pytest.fixture
+def kube() -> Iterator[KubeServer]:
+    with KubeServer() as server:
+        yield server
+
+
+class Bench:
+    def __init__(self, client: Client, fleet: KubernetesFleet, ledger: Ledger, progress: Progress) -> None:
+        self.client, self.fleet, self.ledger, self.progress = client, fleet, ledger, progress
+
+    async def ask(self, model: str, text: str = "Hello") -> str:
+        return (await self.client.send(Call(model, ({"role": "user", "content": text},), Sampling(max_tokens=8)))).text
+
+    @property
+    def note(self) -> str:
+        return self.progress.view().note
+
+
+@asynccontextmanager
+async def fleet(kube: KubeServer, *models: str, **how: Any) -> AsyncIterator[Bench]:
+    ledger, progress = Ledger(), Progress.silent()
+    runtime = Runtime(engines=Engines(kind="kubernetes", **how), calls=Calls(timeout_s=5))
+    async with Client(runtime.calls, ledger) as client:
+        made = {name: Model(source="org/name") for name in models}
+        fleet = KubernetesFleet(made, runtime, client, kube.cluster(), ledger, progress)
+        try:
+            await fleet.open()
+            yield Bench(client, fleet, ledger, progress)
+        finally:
+            await fleet.close()
+
+
+async def until(true: Callable[[], bool], what: Callable[[], object] = lambda: "") -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline, what()
+        await asyncio.sleep(0.005)
+
+
+async def test_up_answers_and_down_scales_down(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(names.RUN_ENV, "run-1")
+    monkeypatch.setenv(names.STAGE_ENV, "generate")
+    with Ensemble(kube, "Big.Model", "b", "idle") as ensemble:
+        async with fleet(kube, "Big.Model", "b", "idle") as bench:
+            assert bench.fleet.capacity is None
+            assert bench.fleet.absent == set()
+            begun = time.time()
+            await bench.fleet.up(["Big.Model", "b"])
+            assert await asyncio.gather(bench.ask("Big.Model"), bench.ask("b"))
+            ((holder, end),) = json.loads(ensemble.leases("b")).items()
+            assert re.fullmatch("run-1/generate/[0-9a-f]{8}", holder)
+            assert begun + 120 <= end <= time.time() + 120
+            assert (ensemble.replicas("b"), ensemble.replicas("idle")) == (1, 0)
+            assert bench.note == ""
+            await bench.fleet.down(["b"])
+            assert (ensemble.replicas("b"), ensemble.replicas("Big.Model")) == (0, 1)
+            assert bench.client.pool("b").endpoints == []
+            await bench.fleet.up(["b"])  # again, as by turns
+            await bench.ask("b")
+        assert (ensemble.replicas("b"), ensemble.replicas("Big.Model")) == (0, 0)
+        assert ensemble.leases("b") == "{}"
+        assert bench.ledger.events == {}
+        assert bench.ledger.seconds["engines"] > 0
+
+
+async def test_so_many_replicas_as_the_chart_says(kube: KubeServer) -> None:
+    with Ensemble(kube, "a", **{"replicas": "3", "idle-replicas": "1"}) as ensemble:
+        async with fleet(kube, "a") as bench:
+            await bench.fleet.up(["a"])
+            await until(lambda: len(bench.client.pool("a").endpoints) == 3)
+            await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(30)))
+            assert all(server.count > 1 for server in ensemble.servers.values())
+        assert ensemble.replicas("a") == 1
+
+
+async def test_two_runs_share_and_the_second_to_leave_scales_down(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        async with fleet(kube, "a") as one:
+            async with fleet(kube, "a") as other:
+                await asyncio.gather(one.fleet.up(["a"]), other.fleet.up(["a"]))
+                assert len(json.loads(ensemble.leases("a"))) == 2
+                assert len(ensemble.pods("a")) == 1
+                await one.fleet.down(["a"])
+                assert len(json.loads(ensemble.leases("a"))) == 1
+                assert ensemble.replicas("a") == 1
+                await other.ask("a")
+            assert ensemble.replicas("a") == 0
+
+
+async def test_what_a_crashed_run_left_is_cleaned_and_what_lives_is_kept(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        now = time.time()
+        left = {"crashed/x/1": now - 1, "other/y/2": now + 60}
+        kube.put(DEPLOYMENTS, deployment("moaa-a", "a", replicas=1, annotations={names.LEASES: json.dumps(left)}))
+        ensemble.start("a")
+        async with fleet(kube, "a") as bench:
+            await bench.fleet.up(["a"])
+            assert json.loads(ensemble.leases("a")).keys() > {"other/y/2"}
+            assert "crashed/x/1" not in ensemble.leases("a")
+        assert list(json.loads(ensemble.leases("a"))) == ["other/y/2"]
+        assert ensemble.replicas("a") == 1
+
+
+async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        async with fleet(kube, "a") as bench:
+            await bench.fleet.up(["a"])
+            first = max(json.loads(ensemble.leases("a")).values())
+            await until(lambda: max(json.loads(ensemble.leases("a")).values()) > first)
+            ensemble.scale_by_hand("a", 0)
+            await until(lambda: not bench.client.pool("a").endpoints)
+            await bench.ask("a")
+            assert ensemble.replicas("a") == 1
+            assert bench.ledger.events["engine pods lost"] == 1
+        assert ensemble.replicas("a") == 0
+
+
+async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer) -> None:
+    """A terminated pod has a fifth of a second."""
+    with Ensemble(kube, "a", "b") as ensemble:
+        async with fleet(kube, "a", "b") as bench:
+            await bench.fleet.up(["a", "b"])
+            await asyncio.sleep(0.05)  # the mirrors have seen what we wrote
+            kube.requests.clear()
+            await bench.fleet.down(["a", "b"])
+            assert sorted(each[:2] for each in kube.requests) == [
+                ("PATCH", "deployments/moaa-a"),
+                ("PATCH", "deployments/moaa-b"),
+            ]
+        assert ensemble.replicas("a") == ensemble.replicas("b") == 0
+
+
+async def test_leaving_while_it_is_being_leased_leaves_no_lease(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        kube.fail(503, times=2, when=lambda method, what: method == "PATCH")  # so that it takes a while
+        async with fleet(kube, "a") as bench:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(bench.fleet.up(["a"]), 0.05)
+        assert ensemble.leases("a") == "{}"
+        assert ensemble.replicas("a") == 0
+
+
+async def test_an_api_server_that_is_away_costs_nothing_but_a_line(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        async with fleet(kube, "a") as bench:
+            await bench.fleet.up(["a"])
+            kube.fail(503, "rolling upgrade", times=10_000)
+            kube.cut_watches()
+            await until(lambda: bench.ledger.events["lease renewals missed"] > 0)
+            assert "the lease of a could not be renewed" in bench.note
+            await bench.ask("a")
+        assert bench.ledger.events["leases left to run out"] == 1
+        assert "lease of a was not given back and runs out in 120 s" in bench.note
+        assert ensemble.replicas("a") == 1  # until the lease runs out, and the reaper comes
+
+
+async def test_no_deployment(kube: KubeServer) -> None:
+    async with fleet(kube, "Qwen2.5") as bench:
+        assert bench.fleet.absent == {"Qwen2.5"}
+        with pytest.raises(EngineError, match=r"in namespace 'team' serves 'Qwen2.5' \(label moaa.dev/model=qwen2-5\)") as caught:
+            await bench.fleet.up(["Qwen2.5"])
+    assert "moaa recipe helm-values RECIPE.yaml > values.yaml\n  helm upgrade --install moaa-serving" in str(caught.value)
+    assert "--namespace team --values values.yaml" in str(caught.value)
+
+
+async def test_two_deployments_for_one_model(kube: KubeServer) -> None:
+    kube.put(DEPLOYMENTS, deployment("one-a", "a"))
+    kube.put(DEPLOYMENTS, deployment("two-a", "a"))
+    async with fleet(kube, "a") as bench:
+        with pytest.raises(EngineError, match=r"'a' is served by 2 Deployments in namespace 'team' \(one-a, two-a\)"):
+            await bench.fleet.up(["a"])
+
+
+async def test_no_rights(kube: KubeServer) -> None:
+    kube.fail(
+        403, 'endpointslices.discovery.k8s.io is forbidden: User "system:serviceaccount:team:default" cannot list resource "x"',
+        when=lambda method, what: what == "endpointslices",
+    )  # fmt: skip
+    with pytest.raises(ClusterError, match=r"'system:serviceaccount:team:default' may not list endpointslices.discovery.k8s.io"):
+        async with fleet(kube, "a"):
+            raise AssertionError
+
+
+async def test_what_it_waits_for_is_said(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        ensemble.status = unschedulable(GPUS)
+        async with fleet(kube, "a") as bench:
+            up = asyncio.create_task(bench.fleet.up(["a"]))
+            await until(lambda: bench.note == f"waiting for a: cannot be scheduled: {GPUS}", lambda: bench.note)
+            (name,) = ensemble.pods("a")
+            creating = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}
+            event = {"metadata": {"name": "e"}, "involvedObject": {"name": name}, "reason": "Pulling"}
+            kube.put(EVENTS, event | {"message": 'Pulling image "vllm:1"'})
+            kube.put(PODS, pod(name, "a", creating))
+            await until(
+                lambda: bench.note == 'waiting for a: its containers are created: Pulling image "vllm:1"', lambda: bench.note
+            )
+            kube.remove(PODS, name)
+            ensemble.start("a")
+            await up
+            assert bench.note == ""
+
+
+async def test_the_budget_ends_with_the_pods_own_reason(kube: KubeServer) -> None:
+    with Ensemble(kube, "a", "b") as ensemble:
+        ensemble.status = unschedulable(GPUS)
+        async with fleet(kube, "a", "b", start_timeout_s=0.5) as bench:
+            begun = time.monotonic()
+            with pytest.raises(EngineError) as caught:
+                await bench.fleet.up(["a", "b"])
+            assert time.monotonic() - begun < 5
+            text = str(caught.value)
+            assert re.match(r"model '[ab]' had no pod that answers for 0 s \(runtime.engines.start_timeout_s\)\. ", text)
+            assert re.search(rf"Deployment moaa-[ab] in namespace 'team': cannot be scheduled: {GPUS}", text)
+            assert "Free the pool, or set runtime.engines.schedule to 'by-turns'" in text
+            assert ensemble.replicas("a") == ensemble.replicas("b") == 0  # given back before the error is raised
+
+
+async def test_a_crash_loop_is_bounded_and_shows_its_log(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        ensemble.status = crashed(restarts=0)
+        async with fleet(kube, "a", max_restarts=2) as bench:
+            up = asyncio.create_task(bench.fleet.up(["a"]))
+            await until(lambda: bool(ensemble.pods("a")))
+            (name,) = ensemble.pods("a")
+            kube.logs[name, "vllm", True] = "\x1b[31mRuntimeError: made of cheese\x1b[0m\n" + "frame\n" * 30
+            kube.put(
+                EVENTS, {"metadata": {"name": "e"}, "involvedObject": {"name": name}, "reason": "BackOff", "message": "back-off"}
+            )
+            for restarts in (1, 2):
+                kube.put(PODS, pod(name, "a", crashed(restarts)) | {})
+                await asyncio.sleep(0.2)
+                assert not up.done()
+            kube.put(PODS, pod(name, "a", crashed(3, exit_code=137, reason="OOMKilled")))
+            with pytest.raises(EngineError) as caught:
+                await up
+        text = str(caught.value)
+        assert "model 'a' was started again 3 times (runtime.engines.max_restarts: 2)" in text
+        assert "container 'vllm' CrashLoopBackOff: the last was ended: OOMKilled. Raise the model's memory" in text
+        assert f"the end of the log of {name} (vllm):\n    RuntimeError: made of cheese\n    …\n    frame\n" in text
+        assert f"events of {name}:\n    BackOff: back-off" in text
+        assert bench.ledger.events["engine restarts"] == 3
+
+
+async def test_restarts_of_before_do_not_count(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        kube.put(DEPLOYMENTS, deployment("moaa-a", "a", replicas=1))
+        name = ensemble.start("a", restarts=7)
+        async with fleet(kube, "a", max_restarts=1) as bench:
+            await bench.fleet.up(["a"])
+            kube.put(PODS, {**kube.find(PODS, name), "status": ready(8)})
+            await until(lambda: bench.ledger.events["engine restarts"] == 1)
+            await asyncio.sleep(0.2)
+            await bench.ask("a")
+
+
+async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
+    with Ensemble(kube, "a", replicas="2") as ensemble:
+        async with fleet(kube, "a") as bench:
+            await bench.fleet.up(["a"])
+            await until(lambda: len(bench.client.pool("a").endpoints) == 2)
+            calls = [asyncio.create_task(bench.ask("a", f"question {n}")) for n in range(50)]
+            await asyncio.sleep(0.01)
+            first, second = ensemble.pods("a")
+            await asyncio.to_thread(ensemble.kill, first, abruptly=True)  # its calls go to the other
+            await asyncio.sleep(0.02)
+            await asyncio.to_thread(ensemble.kill, second, abruptly=True)  # and those wait for the next pod
+            await until(lambda: bench.note.startswith("waiting for a: no pod yet"), lambda: bench.note)
+            await asyncio.to_thread(ensemble.start, "a")
+            assert len(set(await asyncio.gather(*calls))) == 50
+            assert bench.ledger.events["engine pods lost"] == 2
+            assert bench.note == ""
+
+
+async def test_pods_that_stay_away_fail_the_calls_that_wait(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        async with fleet(kube, "a", start_timeout_s=0.5) as bench:
+            await bench.fleet.up(["a"])
+            await asyncio.sleep(0.6)  # the budget counts from the loss, not from the start
+            ensemble.kill(ensemble.pods("a")[0])
+            begun = time.monotonic()
+            with pytest.raises(EngineError, match=r"had no pod that answers for 0 s.*: no pod yet"):
+                await bench.ask("a")
+            assert time.monotonic() - begun > 0.4
+
+
+async def test_a_deployment_that_is_deleted_is_an_error(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        async with fleet(kube, "a") as bench:
+            await bench.fleet.up(["a"])
+            kube.remove(DEPLOYMENTS, "moaa-a")
+            ensemble.kill(ensemble.pods("a")[0])
+            with pytest.raises(EngineError, match=r"lease of model 'a' could not be renewed: there is no Deployment 'moaa-a'"):
+                await bench.ask("a")
+
+
+async def test_a_server_that_knows_the_model_by_another_name(kube: KubeServer) -> None:
+    kube.put(DEPLOYMENTS, deployment("moaa-a", "A"))
+    with Ensemble(kube, "a") as ensemble:  # serves 'a', asked is 'A'
+        async with fleet(kube, "A") as bench:
+            with pytest.raises(EngineError, match=r"Deployment moaa-a is ready, but .*The model `A` does not exist"):
+                await bench.fleet.up(["A"])
+        assert ensemble.replicas("a") == 0
+
+
+async def test_by_turns_one_is_up(kube: KubeServer) -> None:
+    async with fleet(kube, "a", "b", schedule="by-turns") as bench:
+        assert bench.fleet.capacity == 1
+    async with fleet(kube, "a", "b", schedule="together") as bench:
+        assert bench.fleet.capacity is None
+
+
+async def test_watches_that_break_are_opened_again(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        async with fleet(kube, "a") as bench:
+            await bench.fleet.up(["a"])
+            kube.forget_history()
+            ensemble.start("a")
+            await until(lambda: len(bench.client.pool("a").endpoints) == 2)
