@@ -63,6 +63,8 @@ def _all(work: Iterable[Callable[[], str]]) -> Iterator[str]:
         try:
             if said := each():
                 yield said
+        except NotFound:  # somebody else was faster
+            pass
         except MoaaError as error:  # the others are ended nevertheless
             failures.append(str(error))
     if failures:
