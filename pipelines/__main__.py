@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moaa.errors import MoaaError
+
+if TYPE_CHECKING:
+    from moaa.recipe.load import Loaded
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, e.g. pipelines/recipes/demo.yaml")]
@@ -59,21 +63,56 @@ def submit(
 
 @app.command()
 def run(
-    recipe: RecipeFile,
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe; not with --follow and --stop")] = None,
     local: Annotated[bool, typer.Option("--local", help="On this machine, by Kubeflow's local runner")] = False,
+    in_cluster: Annotated[bool, typer.Option("--in-cluster", help="In one Job on a cluster; no Kubeflow is needed")] = False,
+    follow: Annotated[str | None, typer.Option(help="Print the log of a run that --in-cluster started", metavar="RUN")] = None,
+    stop: Annotated[str | None, typer.Option(help="End a run that --in-cluster started", metavar="RUN")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Of the Job; default: the recipe's, else the context's")] = None,
     until: Annotated[str, typer.Option(help="Stop after this stage")] = "evaluate",
+    run_id: Annotated[str | None, typer.Option(help="What the run is called; made up unless given")] = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Run the alignment pipeline; finished stages of earlier runs are reused.
 
     Example:  python -m pipelines run pipelines/recipes/demo.yaml --local --until sft --set sft.epochs=1
+
+    Example:  python -m pipelines run recipe.yaml --in-cluster
     """
     from moaa.recipe.load import load
-    from pipelines.local import run as run_local
 
-    if not local:
-        raise typer.BadParameter("say where to run: --local is the one place there is")
-    run_local(load(recipe, sets), _stage(until))
+    if sum(map(bool, (local, in_cluster, follow, stop))) != 1:
+        raise typer.BadParameter("say one of: --local, --in-cluster, --follow RUN, --stop RUN")
+    if (recipe is None) == (local or in_cluster):
+        raise typer.BadParameter("--local and --in-cluster want a RECIPE; --follow and --stop want the run's name alone")
+    if recipe and local:
+        _run_here(load(recipe, sets), _stage(until), run_id)
+        return
+    from pipelines import incluster
+
+    if recipe:
+        incluster.start(load(recipe, sets), _stage(until), namespace)
+    elif follow:
+        incluster.follow(follow, incluster.connect(namespace=namespace))
+    elif stop:
+        incluster.stop(stop, incluster.connect(namespace=namespace))
+
+
+def _run_here(loaded: Loaded, until: str, run_id: str | None) -> None:
+    """On this machine, or in the pod that --in-cluster made: there, what a terminated run holds is given back first."""
+    from pipelines import local
+
+    run_id = run_id or local.new_id(loaded.recipe.name)
+    try:
+        local.run(loaded, until, run_id)
+    except KeyboardInterrupt:
+        if os.getpid() == 1:
+            from moaa.stages.report import give_back
+            from pipelines.incluster import end_children
+
+            end_children()
+            give_back(loaded.recipe, run_id)
+        raise
 
 
 def _stage(name: str) -> str:

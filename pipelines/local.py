@@ -30,9 +30,14 @@ class RunFailed(MoaaError):
     """A stage failed; the message is its own."""
 
 
-def run(loaded: Loaded, until: str) -> Path:
+def new_id(name: str) -> str:
+    """Identity of a run of the recipe `name`: lower case, at most 61 characters, so that a Job can be called so."""
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     """Run the pipeline up to `until`; gives the report's path. Raises RunFailed with the failed stage's own error."""
-    run_id = f"{loaded.recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    run_id = run_id or new_id(loaded.recipe.name)
     folder = HOME / "runs" / run_id
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(loaded.text)

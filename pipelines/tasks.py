@@ -9,8 +9,8 @@ and evaluate serve them, with the model they were trained from. Trainings are pr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from components import images
@@ -100,6 +100,19 @@ def place(recipe: Recipe, stage: str) -> Place:
     if row.does == "trains" and runtime.launcher.kind == "process":
         return _heavy(images.of(recipe, "train"), recipe, runtime.launcher.pool, _ranks(recipe, stage), common)
     return Place(image=images.of(recipe, "core"), cpu=("1", "4"), memory=("2Gi", "8Gi"), tmp_gib=CORE_TMP_GIB, **common)  # type: ignore[arg-type]
+
+
+def runner(recipe: Recipe, stages: Sequence[str]) -> Place:
+    """One pod for all of these stages, one after the other: what each of them needs. Raises RecipeError where none can be."""
+    places = {stage: place(recipe, stage) for stage in stages}
+    if training := [stage for stage, each in places.items() if each.image == images.of(recipe, "train")]:
+        raise RecipeError(
+            f"{', '.join(training)}: runtime.launcher.kind is 'process', so the runner's pod would have to train itself. "
+            "Set it to 'trainer' (Kubeflow Trainer) or 'job' (Indexed Job)."
+        )
+    most = max(places.values(), key=lambda each: (each.image != images.of(recipe, "core"), each.gpus))
+    secrets = tuple(secret for each in places.values() for secret in each.secrets)
+    return replace(most, timeout_s=ALL_ATTEMPTS_S, secrets=secrets)
 
 
 def _heavy(image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, object]) -> Place:

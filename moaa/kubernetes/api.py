@@ -157,10 +157,15 @@ class Cluster:
         except ClusterError:  # it has not started, or the one before is gone
             return ""
 
-    def follow_log(self, pod: str, container: str, query: Mapping[str, Any] | None = None) -> Any:
-        """An open stream of a container's log for `lines`, with further query parameters of the API (`sinceTime`)."""
+    def follow_log(
+        self, pod: str, container: str, query: Mapping[str, Any] | None = None, *, silence_s: float | None = None
+    ) -> Any:
+        """An open stream of a container's log for `lines`, with further query parameters of the API (`sinceTime`).
+
+        `lines` raises Unreachable when nothing came for `silence_s`.
+        """
         asked = {"container": container, "follow": "true", **(query or {})}
-        return self._open("get", "GET", PODS, f"{pod}/log", query=asked, timeout_s=(TIMEOUT_S[0], None))
+        return self._open("get", "GET", PODS, f"{pod}/log", query=asked, timeout_s=(TIMEOUT_S[0], silence_s))
 
     def watch(self, kind: Kind, labels: str, since: str, *, timeout_s: int = 240) -> Any:
         """An open stream of what changes after a resourceVersion, for `lines`; it ends after `timeout_s`."""

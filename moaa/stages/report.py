@@ -1,20 +1,27 @@
-"""One HTML file about a run, whole or broken, made from the run's records alone."""
+"""The end of a run, whole or broken: what it holds on the cluster is given back, and its records become one HTML file."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moaa import report as view
 from moaa.errors import MoaaError
 from moaa.recipe.load import load
+from moaa.recipe.schema import Recipe
 from moaa.stage import read_recipe, records, say
 from moaa.store import Store
 
+if TYPE_CHECKING:
+    from moaa.kubernetes.api import Cluster
+
 
 def main(recipe: str, run_id: str, output: str = "") -> None:
-    """Write `<root>/runs/<run id>/report.html` on S3, and at `output`."""
+    """Give back what the run holds; write `<root>/runs/<run id>/report.html` on S3, and at `output`."""
     try:
-        store = Store.of(load(read_recipe(recipe)).recipe.store)
+        loaded = load(read_recipe(recipe)).recipe
+        give_back(loaded, run_id)
+        store = Store.of(loaded.store)
         html = view.build(records(store, run_id), store)
         store.put(f"{store.root}/runs/{run_id}/report.html", html.encode())
     except MoaaError as error:
@@ -22,3 +29,22 @@ def main(recipe: str, run_id: str, output: str = "") -> None:
         raise SystemExit(1) from None
     if output:
         Path(output).write_text(html)
+
+
+def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> None:
+    """The run's leases on engines are released, its unfinished trainings deleted. What fails is said, never raised.
+
+    Nothing depends on it: leases run out by themselves, and the reaper ends what nobody holds.
+    """
+    runtime = recipe.runtime
+    if runtime.engines.kind != "kubernetes" and runtime.launcher.kind == "process":
+        return
+    from moaa.kubernetes.api import Cluster
+    from moaa.kubernetes.leases import LEASE_S
+    from moaa.reaper import end_run
+
+    try:
+        for line in end_run(cluster or Cluster.connect(runtime.cluster.namespace), run_id):
+            say(line)
+    except MoaaError as error:
+        say(f"what the run holds on the cluster could not be given back; its leases run out within {LEASE_S:.0f} s. {error}")

@@ -1,0 +1,233 @@
+"""A run without Kubeflow: one Job on the cluster runs the pipeline, and what it says comes to the terminal.
+
+start     create the Job and follow it
+follow    print its log until it is over; an interrupted follower leaves it running
+stop      end it, and give back what it holds
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from moaa.errors import ClusterError, MoaaError
+from moaa.kubernetes import pods
+from moaa.kubernetes.refusal import Forbidden, NotFound, Unreachable
+from moaa.recipe.load import Loaded, load
+from moaa.stage import records
+from moaa.stages.report import give_back
+from moaa.store import Store
+from pipelines import runner_job
+from pipelines.local import HOME, new_id
+from pipelines.outcome import RunFailed, failure
+
+if TYPE_CHECKING:
+    from moaa.kubernetes.api import Cluster
+
+POLL_S = 2.0
+PATIENCE_S = 600.0
+"""So long may the cluster not answer while a run is followed; the run goes on."""
+SILENCE_S = 60.0
+"""A log that says nothing for longer is opened again: the connection may be dead without a sign."""
+LAST_LINES = 5
+CHILDREN_S = 20.0
+
+
+def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
+    """Run the recipe in a Job. Raises RunFailed with the failed stage's own error, ClusterError where it cannot be made."""
+    from moaa.kubernetes.kinds import JOBS
+
+    run_id = new_id(loaded.recipe.name)
+    job = runner_job.job(loaded, run_id, until)
+    cluster = connect(loaded, namespace)
+    cluster.create(JOBS, job)
+    print(f"run     {run_id}   (Job in namespace {cluster.namespace})", flush=True)
+    print(f"report  {loaded.recipe.store.root.rstrip('/')}/runs/{run_id}/report.html   (when the run is over)", flush=True)
+    follow(run_id, cluster)
+
+
+def connect(loaded: Loaded | None = None, namespace: str | None = None) -> Cluster:
+    from moaa.kubernetes.api import Cluster
+
+    return Cluster.connect(namespace or (loaded.recipe.runtime.cluster.namespace if loaded else None))
+
+
+def follow(run_id: str, cluster: Cluster) -> None:
+    """Print the run's log, from its beginning, until it is over. Raises RunFailed unless it succeeded."""
+    found = _job(run_id, cluster)
+    loaded = load(f"{runner_job.recipe_of(found)}\n")
+    try:
+        last = _Log(cluster, run_id).follow()
+    except KeyboardInterrupt:
+        options = f" --namespace {cluster.namespace}"
+        print(
+            f"\nleft running. follow: python -m pipelines run --follow {run_id}{options}\n"
+            f"              stop:   python -m pipelines run --stop {run_id}{options}",
+            flush=True,
+        )
+        raise SystemExit(130) from None
+    _conclude(loaded, run_id, cluster, last)
+
+
+def stop(run_id: str, cluster: Cluster) -> None:
+    """End the run; what it holds is given back. Finished stages and answers stay: the same recipe goes on from there."""
+    from moaa.kubernetes.kinds import JOBS, PODS
+
+    recipe = load(f"{runner_job.recipe_of(_job(run_id, cluster))}\n").recipe
+    cluster.delete(JOBS, run_id)
+    deadline = time.monotonic() + runner_job.GRACE_S + 30
+    while cluster.list(PODS, f"job-name={run_id}") and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    give_back(recipe, run_id, cluster)
+    print(f"stopped {run_id}; the same recipe goes on where it was", flush=True)
+
+
+def end_children() -> None:
+    """Where this process is a container's first: tell the stages to end, and wait. They would be killed with it otherwise."""
+    if os.getpid() != 1:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGTERM)  # everyone in the container but us
+    deadline = time.monotonic() + CHILDREN_S
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.1)
+
+
+class _Log:
+    """The log of a run's pods, one after the other, on standard output."""
+
+    def __init__(self, cluster: Cluster, run_id: str) -> None:
+        self._cluster, self._run_id = cluster, run_id
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._waited = ""
+        self._pod = ""
+        self._since = ""
+        self._answered = time.monotonic()
+
+    def follow(self) -> str:
+        """Returns when the Job is over: the last lines of its log."""
+        while True:
+            try:
+                job = _job(self._run_id, self._cluster)
+                self._look()
+                self._answered = time.monotonic()
+            except Unreachable as error:
+                if time.monotonic() - self._answered > PATIENCE_S:
+                    raise ClusterError(f"{error}\nThe run goes on without us.") from None
+            else:
+                if _ended(job):
+                    return "\n".join(self._last)
+            time.sleep(POLL_S)
+
+    def _look(self) -> None:
+        """Print what there is of the newest pod's log, to its end; or what it waits for."""
+        from moaa.kubernetes.kinds import PODS
+
+        found = self._cluster.list(PODS, f"job-name={self._run_id}")
+        if not found:
+            events = pods.told(self._cluster.events(self._run_id), most=1)
+            self._wait(f"no pod yet{': ' + events[-1] if events else ''}")
+            return
+        pod = max(found, key=lambda each: each["metadata"]["creationTimestamp"])
+        name = pod["metadata"]["name"]
+        if name != self._pod:
+            if self._pod:
+                print(f"(pod {self._pod} is gone: {_why(found, self._pod)}; {name} goes on)", flush=True)
+            self._pod, self._since = name, ""
+        if _started(pod):
+            with contextlib.suppress(NotFound):  # deleted between two looks
+                self._print(name)
+        else:
+            events = pods.told(self._cluster.events(name), most=1)
+            self._wait(f"pod {name}: {pods.waits_for(pod, time.time(), events[-1] if events else '')}")
+
+    def _wait(self, why: str) -> None:
+        if why != self._waited:
+            print(f"waits: {why}", flush=True)
+            self._waited = why
+
+    def _print(self, pod: str) -> None:
+        from moaa.kubernetes.api import lines
+
+        query = {"timestamps": "true", **({"sinceTime": self._since} if self._since else {})}
+        stream = self._cluster.follow_log(pod, runner_job.CONTAINER, query, silence_s=SILENCE_S)
+        try:
+            seen = self._since  # sinceTime is whole seconds for some servers: what was printed comes again
+            for line in lines(stream):
+                stamp, _, text = line.decode(errors="replace").partition(" ")
+                self._answered = time.monotonic()
+                if stamp <= seen:
+                    continue
+                self._since = stamp
+                print(text, flush=True)
+                if text.strip():
+                    self._last.append(text)
+        finally:
+            stream.close()
+
+
+def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
+    """The report comes here, if the store can be reached from here; a failed run's own error is the last that is said."""
+    store, page = Store.of(loaded.recipe.store), HOME / "runs" / run_id / "report.html"
+    address = f"{store.root}/runs/{run_id}/report.html"
+    said = ""
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        store.download(address, page)
+        print(f"report: {address}, copied to {page}", flush=True)
+        said = failure(records(store, run_id))
+    except MoaaError as error:
+        print(f"report: {address}   (not copied here: {error})", flush=True)
+    job = _job(run_id, cluster)
+    condition = _ended(job)
+    if condition["type"] == "Complete":
+        return
+    why = [condition.get("message") or condition.get("reason", ""), _death(run_id, cluster), last]
+    raise RunFailed(said or "\n".join(filter(None, why)) or f"the run {run_id} failed")
+
+
+def _job(run_id: str, cluster: Cluster) -> dict[str, Any]:
+    from moaa.kubernetes.kinds import JOBS
+
+    try:
+        found = cluster.get(JOBS, run_id)
+    except NotFound:
+        raise RunFailed(
+            f"there is no run '{run_id}' in namespace '{cluster.namespace}': it was stopped, or is called otherwise. "
+            f"kubectl get jobs -n {cluster.namespace} -l {runner_job.COMPONENT}={runner_job.CONTAINER} lists the runs."
+        ) from None
+    if runner_job.RECIPE not in (found["spec"]["template"]["metadata"].get("annotations") or {}):
+        raise RunFailed(f"the Job '{run_id}' is not a run of ours: it carries no recipe. Name one that `--in-cluster` started.")
+    return found
+
+
+def _ended(job: dict[str, Any]) -> dict[str, Any]:
+    """The condition that the Job ended with; empty while it has not."""
+    conditions = job.get("status", {}).get("conditions") or []
+    return next((each for each in conditions if each["type"] in ("Complete", "Failed") and each["status"] == "True"), {})
+
+
+def _started(pod: dict[str, Any]) -> bool:
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    return any(state in (each.get("state") or {}) for each in statuses for state in ("running", "terminated"))
+
+
+def _why(found: list[dict[str, Any]], name: str) -> str:
+    return next((pods.death(each) for each in found if each["metadata"]["name"] == name), "") or "deleted"
+
+
+def _death(run_id: str, cluster: Cluster) -> str:
+    from moaa.kubernetes.kinds import PODS
+
+    try:
+        found = cluster.list(PODS, f"job-name={run_id}")
+    except (Forbidden, Unreachable):
+        return ""
+    newest = max(found, key=lambda each: each["metadata"]["creationTimestamp"], default=None)
+    return pods.death(newest) if newest else ""

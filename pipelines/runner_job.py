@@ -1,0 +1,122 @@
+"""The Job that runs a whole pipeline in one pod of the cluster, as plain data: what `run --in-cluster` creates.
+
+The recipe travels as an annotation of the pod, which the kubelet writes into a file: one object, made with the one right to
+create Jobs. A pod that is lost, evicted or killed is replaced, and goes on where the last one was; a run that failed is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from moaa.kubernetes import names
+from moaa.recipe.load import Loaded
+from pipelines import tasks
+from pipelines.align import STAGES
+
+CONTAINER: Final = "runner"
+COMPONENT: Final = "app.kubernetes.io/component"
+RECIPE: Final = "moaa.dev/recipe"
+FOLDER, RECIPE_FOLDER = "/work", "/etc/moaa"
+REPLACED: Final = 5
+"""Pods that may be lost before the run is given up."""
+KEPT_S: Final = 7 * 24 * 3600
+"""A finished Job goes after so long, with its pod and log."""
+GRACE_S: Final = 60
+FAILED, MISUSED = 1, 2
+"""Exit statuses of a run that failed, or could not begin: another pod would do no better."""
+
+
+def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
+    """The Job of a run, called like the run. Raises RecipeError for a recipe that no single pod can run."""
+    recipe = loaded.recipe
+    place = tasks.runner(recipe, [*STAGES[: STAGES.index(until) + 1], "report"])
+    labels = {**names.work_labels(run_id, CONTAINER), names.CLIENT: "true", COMPONENT: CONTAINER}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": run_id, "labels": labels},
+        "spec": {
+            "backoffLimit": REPLACED,
+            "activeDeadlineSeconds": place.timeout_s,
+            "ttlSecondsAfterFinished": KEPT_S,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": [
+                {"action": "FailJob",
+                 "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [FAILED, MISUSED]}},
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            ]},
+            "template": {
+                "metadata": {"labels": labels, "annotations": {RECIPE: loaded.text}},
+                "spec": _pod(loaded, place, run_id, until),
+            },
+        },
+    }  # fmt: skip
+
+
+def recipe_of(job: dict[str, Any]) -> str:
+    """The recipe's text in a runner Job."""
+    return job["spec"]["template"]["metadata"]["annotations"][RECIPE]
+
+
+def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[str, Any]:
+    cluster = loaded.recipe.runtime.cluster
+    volumes: list[dict[str, Any]] = [
+        {"name": "recipe", "downwardAPI": {"items": [
+            {"path": "recipe.yaml", "fieldRef": {"fieldPath": f"metadata.annotations['{RECIPE}']"}}]}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": f"{place.tmp_gib}Gi"}},
+        {"name": "work", "emptyDir": {"sizeLimit": f"{tasks.CORE_TMP_GIB}Gi"}},
+    ]  # fmt: skip
+    if place.shm_gib:
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{place.shm_gib:g}Gi"}})
+    paths = {"recipe": RECIPE_FOLDER, "tmp": "/tmp", "work": FOLDER, "shm": "/dev/shm"}
+    command = ["python3", "-m", "pipelines", "run", f"{RECIPE_FOLDER}/recipe.yaml", "--local", "--until", until]
+    command += ["--run-id", run_id]
+    container = {
+        "name": CONTAINER,
+        "image": place.image,
+        "command": command,
+        "workingDir": FOLDER,
+        "env": _environment(place),
+        "resources": _resources(place),
+        "securityContext": {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": each["name"], "mountPath": paths[each["name"]]} for each in volumes],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }  # fmt: skip
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "serviceAccountName": cluster.service_account,
+        "terminationGracePeriodSeconds": GRACE_S,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "imagePullSecrets": [{"name": name} for name in place.image_pull_secrets],
+        "nodeSelector": place.node_selector,
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if place.toleration:
+        pod["tolerations"] = [{"key": place.toleration, "operator": "Exists"}]
+    return pod
+
+
+def _environment(place: tasks.Place) -> list[dict[str, Any]]:
+    plain = {**place.environment, "PYTHONUNBUFFERED": "1"}
+    secret = {
+        variable: {"secretKeyRef": {"name": each.name, "key": key, "optional": each.optional}}
+        for each in place.secrets
+        for key, variable in each.variables.items()
+    }
+    return [
+        *({"name": name, "value": value} for name, value in plain.items()),
+        *({"name": name, "valueFrom": source} for name, source in secret.items()),
+    ]
+
+
+def _resources(place: tasks.Place) -> dict[str, dict[str, str]]:
+    found = {
+        "requests": {"cpu": place.cpu[0], "memory": place.memory[0]},
+        "limits": {"cpu": place.cpu[1], "memory": place.memory[1]},
+    }
+    if place.gpus:
+        found["limits"][place.accelerator] = str(place.gpus)
+    return found

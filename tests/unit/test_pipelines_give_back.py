@@ -1,0 +1,75 @@
+"""The exit task gives back what a run holds on the cluster, makes the report, and depends on nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moaa.errors import ClusterError
+from moaa.kubernetes import api, names
+from moaa.kubernetes.kinds import DEPLOYMENTS
+from moaa.recipe.load import load
+from moaa.stages import report
+from tests.support.kube_server import KubeServer
+from tests.support.memory_store import MemoryStore
+
+RUN = "run-1"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    made = MemoryStore("s3://moaa/demo")
+    monkeypatch.setattr(report.Store, "of", lambda config: made)
+    return made
+
+
+@pytest.fixture
+def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
+    with KubeServer() as server:
+        monkeypatch.setattr(api.Cluster, "connect", lambda *_: server.cluster())
+        yield server
+
+
+def recipe(*sets: str) -> str:
+    return load(Path("pipelines/recipes/demo.yaml"), sets).text
+
+
+def leased(kube: KubeServer, *holders: str) -> None:
+    leases = json.dumps(dict.fromkeys(holders, time.time() + 100))
+    labels = {names.PART_OF: names.OURS, names.MODEL: "smollm2"}
+    metadata = {"name": "moaa-smollm2", "labels": labels, "annotations": {names.LEASES: leases}}
+    kube.put(DEPLOYMENTS, {"metadata": metadata, "spec": {"replicas": 1}})
+
+
+@pytest.mark.parametrize("kinds", [["runtime.engines.kind=kubernetes"], ["runtime.launcher.kind=job"]])
+def test_leases_are_released_and_the_report_is_made(
+    kube: KubeServer, store: MemoryStore, tmp_path: Path, kinds: list[str]
+) -> None:
+    leased(kube, f"{RUN}/generate/ab")
+    report.main(recipe(*kinds), RUN, output=str(tmp_path / "page.html"))
+    assert kube.find(DEPLOYMENTS, "moaa-smollm2")["spec"]["replicas"] == 0
+    assert store.objects[f"s3://moaa/demo/runs/{RUN}/report.html"] == (tmp_path / "page.html").read_bytes()
+
+
+def test_a_run_that_needs_no_cluster_asks_none(kube: KubeServer, store: MemoryStore, tmp_path: Path) -> None:
+    report.main(recipe(), RUN, output=str(tmp_path / "page.html"))
+    assert not kube.requests
+    assert (tmp_path / "page.html").exists()
+
+
+def test_without_a_cluster_the_report_is_made_nevertheless(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ClusterError("the account may not list deployments.apps")
+
+    monkeypatch.setattr(api.Cluster, "connect", refuse)
+    report.main(recipe("runtime.engines.kind=kubernetes"), RUN, output=str(tmp_path / "page.html"))
+    assert (tmp_path / "page.html").exists()
+    said = capsys.readouterr().err
+    assert "its leases run out within 120 s" in said
+    assert "may not list deployments.apps" in said

@@ -1,0 +1,264 @@
+"""Starting, following and stopping a run on the cluster, against a small server that speaks the Kubernetes API."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa.errors import ClusterError, StoreError
+from moaa.kubernetes import names
+from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
+from moaa.recipe.load import Loaded, load
+from pipelines import incluster
+from pipelines.outcome import RunFailed
+from tests.support.kube_server import KubeServer
+from tests.support.memory_store import MemoryStore
+
+pytestmark = pytest.mark.timeout(60)
+Say = Callable[[], str]
+
+
+@pytest.fixture
+def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
+    monkeypatch.setattr(incluster, "POLL_S", 0.01)
+    with KubeServer() as server:
+        monkeypatch.setattr(incluster, "connect", lambda *_, **__: server.cluster())
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryStore:
+    made = MemoryStore("s3://moaa/demo")
+    monkeypatch.setattr(incluster.Store, "of", lambda config: made)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Say:
+    text = ""
+
+    def read() -> str:
+        nonlocal text
+        text += capsys.readouterr().out
+        return text
+
+    return read
+
+
+RECIPES = Path("pipelines/recipes").absolute()
+
+
+def demo(*sets: str) -> Loaded:
+    kinds = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
+    return load(RECIPES / "demo.yaml", [*kinds, *sets])
+
+
+def until(look: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.005)
+    raise AssertionError("it did not come")
+
+
+def name_of(kube: KubeServer) -> str:
+    return until(lambda: [name for kind, name in list(kube.objects) if kind == "jobs"])[0]
+
+
+def background(kube: KubeServer, *steps: Callable[[str], None]) -> None:
+    """Do these one after the other once the Job is there."""
+
+    def act() -> None:
+        run_id = name_of(kube)
+        for step in steps:
+            step(run_id)
+
+    threading.Thread(target=act, daemon=True).start()
+
+
+def put_pod(kube: KubeServer, run_id: str, number: int, **status: Any) -> None:
+    metadata = {"name": f"{run_id}-{number}", "labels": {"job-name": run_id}, "creationTimestamp": f"2026-01-01T00:0{number}:00Z"}
+    kube.put(PODS, {"metadata": metadata, "spec": {}, "status": status})
+
+
+def pending(kube: KubeServer, why: str) -> Callable[[str], None]:
+    condition = {"type": "PodScheduled", "status": "False", "message": why}
+    return lambda run_id: put_pod(kube, run_id, 1, phase="Pending", conditions=[condition])
+
+
+def running(kube: KubeServer, *lines: str, number: int = 1) -> Callable[[str], None]:
+    def act(run_id: str) -> None:
+        text = "".join(f"2026-01-01T0{number}:00:0{i}.5Z {line}\n" for i, line in enumerate(lines))
+        kube.logs[f"{run_id}-{number}", "runner", False] = text
+        put_pod(kube, run_id, number, phase="Running", containerStatuses=[{"name": "runner", "state": {"running": {}}}])
+
+    return act
+
+
+def ended(kube: KubeServer, kind: str = "Complete", message: str = "") -> Callable[[str], None]:
+    def act(run_id: str) -> None:
+        job = kube.find(JOBS, run_id)
+        kube.put(JOBS, {**job, "status": {"conditions": [{"type": kind, "status": "True", "message": message}]}})
+
+    return act
+
+
+def after(look: Callable[[], bool]) -> Callable[[str], None]:
+    return lambda run_id: until(look)
+
+
+def test_a_run_from_its_start_to_its_report(kube: KubeServer, store: MemoryStore, said: Say) -> None:
+    def report(run_id: str) -> None:
+        store.put(f"{store.root}/runs/{run_id}/report.html", b"<html>")
+
+    background(
+        kube, pending(kube, "0/6 nodes are available"), after(lambda: "0/6 nodes" in said()),
+        running(kube, "prompts: 24 rows", "generate: 3/24"), after(lambda: "3/24" in said()),
+        running(kube, "prompts: 24 rows", "generate: 3/24", "generate: 24/24"), report, ended(kube),
+    )  # fmt: skip
+    incluster.start(demo(), "evaluate")
+    run_id = name_of(kube)
+    lines = said().splitlines()
+    assert lines[0] == f"run     {run_id}   (Job in namespace team)"
+    assert [line for line in lines if line.startswith("waits")][-1].endswith("cannot be scheduled: 0/6 nodes are available")
+    assert [line for line in lines if line.startswith(("prompts", "generate"))] == [
+        "prompts: 24 rows", "generate: 3/24", "generate: 24/24",
+    ]  # fmt: skip
+    page = Path(".moaa/runs") / run_id / "report.html"
+    assert lines[-1] == f"report: s3://moaa/demo/runs/{run_id}/report.html, copied to {page}"
+    assert page.read_text() == "<html>"
+
+
+def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
+    def lost(run_id: str) -> None:
+        killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+        put_pod(kube, run_id, 1, phase="Failed", containerStatuses=[{"name": "runner", "state": killed}])
+
+    background(
+        kube, running(kube, "label: 10/90"), after(lambda: "10/90" in said()), lost,
+        running(kube, "label: 90/90", number=2), after(lambda: "90/90" in said()), ended(kube),
+    )  # fmt: skip
+    incluster.start(demo(), "evaluate")
+    text = said()
+    assert text.count("label: 10/90") == text.count("label: 90/90") == 1
+    assert "-1 is gone: container 'runner' was ended: OOMKilled" in text
+
+
+def test_the_failed_stages_own_error_comes_last(kube: KubeServer, store: MemoryStore) -> None:
+    def record(run_id: str) -> None:
+        error = {"type": "TrainError", "message": "OOMKilled: rank 1"}
+        found = {"stage": "sft", "status": "failed", "started": "2026", "error": error}
+        store.put(f"{store.root}/runs/{run_id}/report.html", b"")
+        store.put(f"{store.root}/runs/{run_id}/sft.json", json.dumps(found).encode())
+
+    background(kube, running(kube, "sft: starting"), record, ended(kube, "Failed", "exit code 1 matches rule 0"))
+    with pytest.raises(RunFailed, match=r"^sft failed: OOMKilled: rank 1$"):
+        incluster.start(demo(), "evaluate")
+
+
+def test_a_store_that_only_the_cluster_reaches(
+    kube: KubeServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, said: Say
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise StoreError("cannot connect to http://minio.internal:9000.")
+
+    monkeypatch.setattr(store, "download", unreachable)
+    steps = running(kube, "a", "b", "c", "d", "e", "sft failed: no disk"), after(lambda: "no disk" in said())
+    background(kube, *steps, ended(kube, "Failed", "exit code 1 matches rule 0"))
+    with pytest.raises(RunFailed) as caught:
+        incluster.start(demo(), "evaluate")
+    assert str(caught.value).splitlines() == ["exit code 1 matches rule 0", "b", "c", "d", "e", "sft failed: no disk"]
+    assert "not copied here: cannot connect to http://minio.internal:9000" in said()
+
+
+def test_no_pod_at_all_is_explained(kube: KubeServer, said: Say) -> None:
+    def event(run_id: str) -> None:
+        message = 'pods "x" is forbidden: error looking up service account team/moaa-pipeline: not found'
+        about = {"involvedObject": {"name": run_id}, "reason": "FailedCreate", "message": message}
+        kube.put(EVENTS, {"metadata": {"name": "e"}, **about})
+
+    background(kube, event, after(lambda: "moaa-pipeline: not found" in said()), ended(kube, "Failed", "deadline"))
+    with pytest.raises(RunFailed, match=r"^deadline"):
+        incluster.start(demo(), "evaluate")
+
+
+def test_an_api_server_that_is_restarted_is_waited_for(kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(run_id: str) -> None:
+        kube.fail(0, times=4)
+
+    background(kube, running(kube, "one"), after(lambda: "one" in said()), broken, running(kube, "one", "two"),
+               after(lambda: "two" in said()), ended(kube))  # fmt: skip
+    incluster.start(demo(), "evaluate")
+    assert said().count("one\n") == 1
+
+
+def test_an_interrupted_follower_leaves_the_run(kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(incluster._Log, "follow", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        incluster.start(demo(), "evaluate")
+    assert caught.value.code == 130
+    run_id = name_of(kube)
+    assert kube.find(JOBS, run_id)
+    assert f"python -m pipelines run --follow {run_id} --namespace team" in said()
+    assert f"python -m pipelines run --stop {run_id} --namespace team" in said()
+    assert kube.count("DELETE") == 0
+
+
+def test_a_run_that_is_over_is_followed_from_its_beginning(kube: KubeServer, said: Say) -> None:
+    background(kube, running(kube, "a"), ended(kube))
+    incluster.start(demo(), "evaluate")
+    before = said().count("a\n")
+    incluster.follow(name_of(kube), kube.cluster())
+    assert said().count("a\n") == 2 * before
+
+
+def test_stopping_gives_back_what_the_run_holds(kube: KubeServer, said: Say, capsys: pytest.CaptureFixture[str]) -> None:
+    background(kube, running(kube, "a"), ended(kube))
+    incluster.start(demo(), "evaluate")
+    run_id = name_of(kube)
+    later = time.time() + 100
+    mine, other = f"{run_id}/generate/ab", "other/label/cd"
+
+    def engine(name: str, *holders: str) -> None:
+        annotations = {names.LEASES: json.dumps(dict.fromkeys(holders, later))}
+        labels = {names.PART_OF: names.OURS, names.MODEL: name}
+        kube.put(DEPLOYMENTS, {"metadata": {"name": name, "labels": labels, "annotations": annotations}, "spec": {"replicas": 1}})
+
+    engine("a", mine)
+    engine("b", mine, other)
+    labels = names.work_labels(run_id, "sft")
+    leased = {names.LEASES: json.dumps({f"{run_id}/sft/ef": later})}
+    kube.put(TRAIN_JOBS, {"metadata": {"name": "moaa-sft-1", "labels": labels, "annotations": leased}, "spec": {}})
+    kube.remove(PODS, f"{run_id}-1")
+    incluster.stop(run_id, kube.cluster())
+    assert ("jobs", run_id) not in kube.objects
+    assert ("trainjobs", "moaa-sft-1") not in kube.objects
+    assert kube.find(DEPLOYMENTS, "a")["spec"]["replicas"] == 0
+    assert kube.find(DEPLOYMENTS, "b")["spec"]["replicas"] == 1
+    assert f"stopped {run_id}" in said()
+
+
+def test_what_is_no_run_is_said(kube: KubeServer) -> None:
+    with pytest.raises(RunFailed, match="there is no run 'nosuch' in namespace 'team'"):
+        incluster.follow("nosuch", kube.cluster())
+    kube.put(JOBS, {"metadata": {"name": "other"}, "spec": {"template": {"metadata": {}}}})
+    with pytest.raises(RunFailed, match="not a run of ours"):
+        incluster.stop("other", kube.cluster())
+    assert kube.count("DELETE") == 0
+
+
+def test_a_missing_right_is_said(kube: KubeServer) -> None:
+    kube.fail(403, 'jobs.batch is forbidden: User "alice" cannot create resource "jobs" in API group "batch"')
+    with pytest.raises(ClusterError, match=r"'alice' may not create jobs\.batch"):
+        incluster.start(demo(), "evaluate")
