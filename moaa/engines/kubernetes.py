@@ -30,6 +30,7 @@ LOOK_EVERY_S = 1.0
 """For what only time changes: budgets and the seconds in notes. Changes on the cluster are acted on at once."""
 EVENTS_EVERY_S = 3.0
 RELEASE_PATIENCE_S = 5.0
+OUTSIDE = " (from outside a cluster its pods are rarely reached: run inside it)"
 
 
 class KubernetesFleet:
@@ -216,7 +217,7 @@ class KubernetesFleet:
         except EngineError as error:
             self._ledger.events["engine pods that did not answer"] += 1
             if not leased.endpoints:
-                where = "" if self._cluster.inside else " From outside a cluster its pods are rarely reached: run inside it."
+                where = "" if self._cluster.inside else OUTSIDE
                 self._give_up(leased, EngineError(f"Deployment {leased.deployment} is ready, but {error}{where}"))
             return
         leased.endpoints[url] = endpoint
@@ -259,7 +260,9 @@ class KubernetesFleet:
         deployment = self._deployments.objects.get(leased.deployment)
         if deployment is None:
             return f"Deployment {leased.deployment} was deleted"
-        return waiting(deployment, self._of(leased.model, self._pods), self._events, asking=bool(leased.probes))
+        where = "" if self._cluster.inside else OUTSIDE
+        asking = f" at {', '.join(sorted(leased.probes))}{where}" if leased.probes else ""
+        return waiting(deployment, self._of(leased.model, self._pods), self._events, asking=asking)
 
     async def _read_events(self) -> None:
         """Why a pod's containers take long to be created (image, volumes) only its events tell."""

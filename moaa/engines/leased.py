@@ -99,15 +99,15 @@ def addresses(slices: Iterable[Object]) -> set[str]:
     return found
 
 
-def waiting(deployment: Object, found: Objects, events: Mapping[str, str], *, asking: bool) -> str:
-    """What a model without an endpoint waits for, in words."""
+def waiting(deployment: Object, found: Objects, events: Mapping[str, str], *, asking: str) -> str:
+    """What a model without an endpoint waits for, in words; `asking`: how its first answer is asked for, if it is."""
     now = time.time()
     states = [pods.waits_for(pod, now, events.get(pod["metadata"]["name"], "")) for pod in _current(found)]
     states = [state for state in states if state]
     if states:
         return pods.summary(states)
     if asking or _current(found):
-        return "ready; its first answer"
+        return f"ready; its first answer{asking}"
     return pods.without_pods(deployment)
 
 

@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         if question["model"] != asked.served_model_name:
             return self.answer(404, {"error": "no such model"})
         running += 1
-        time.sleep(float(question.get("sleep_s", 0)))
+        time.sleep(float(question.get("sleep_s", os.environ.get("FAKE_ANSWER_S", "0"))))
         running -= 1
         message = {"role": "assistant", "content": "Hello"}
         choices = [{"index": 0, "message": message, "finish_reason": "length"}]

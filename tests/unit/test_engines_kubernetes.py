@@ -6,24 +6,17 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from moaa.chat.client import Client
-from moaa.chat.message import Call
 from moaa.engines import kubernetes as engines
-from moaa.engines.kubernetes import KubernetesFleet
 from moaa.errors import ClusterError, EngineError
 from moaa.kubernetes import leases, mirror, names
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
-from moaa.ledger import Ledger
-from moaa.progress import Progress
-from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
 from tests.support.fake_ensemble import Ensemble, crashed, deployment, pod, ready, unschedulable
 from tests.support.kube_server import KubeServer
+from tests.support.leasing import fleet, until
 
 pytestmark = pytest.mark.timeout(60)
 GPUS = "0/6 nodes are available: 6 Insufficient nvidia.com/gpu. preemption: 0/6 nodes are available."
@@ -44,44 +37,11 @@ def kube() -> Iterator[KubeServer]:
         yield server
 
 
-class Bench:
-    def __init__(self, client: Client, fleet: KubernetesFleet, ledger: Ledger, progress: Progress) -> None:
-        self.client, self.fleet, self.ledger, self.progress = client, fleet, ledger, progress
-
-    async def ask(self, model: str, text: str = "Hello") -> str:
-        return (await self.client.send(Call(model, ({"role": "user", "content": text},), Sampling(max_tokens=8)))).text
-
-    @property
-    def note(self) -> str:
-        return self.progress.view().note
-
-
-@asynccontextmanager
-async def fleet(kube: KubeServer, *models: str, **how: Any) -> AsyncIterator[Bench]:
-    ledger, progress = Ledger(), Progress.silent()
-    runtime = Runtime(engines=Engines(kind="kubernetes", **how), calls=Calls(timeout_s=5))
-    async with Client(runtime.calls, ledger) as client:
-        made = {name: Model(source="org/name") for name in models}
-        fleet = KubernetesFleet(made, runtime, client, kube.cluster(), ledger, progress)
-        try:
-            await fleet.open()
-            yield Bench(client, fleet, ledger, progress)
-        finally:
-            await fleet.close()
-
-
-async def until(true: Callable[[], bool], what: Callable[[], object] = lambda: "") -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline, what()
-        await asyncio.sleep(0.005)
-
-
 async def test_up_answers_and_down_scales_down(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(names.RUN_ENV, "run-1")
     monkeypatch.setenv(names.STAGE_ENV, "generate")
     with Ensemble(kube, "Big.Model", "b", "idle") as ensemble:
-        async with fleet(kube, "Big.Model", "b", "idle") as bench:
+        async with fleet(kube.cluster(), "Big.Model", "b", "idle") as bench:
             assert bench.fleet.capacity is None
             assert bench.fleet.absent == set()
             begun = time.time()
@@ -105,7 +65,7 @@ async def test_up_answers_and_down_scales_down(kube: KubeServer, monkeypatch: py
 
 async def test_so_many_replicas_as_the_chart_says(kube: KubeServer) -> None:
     with Ensemble(kube, "a", **{"replicas": "3", "idle-replicas": "1"}) as ensemble:
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
             await until(lambda: len(bench.client.pool("a").endpoints) == 3)
             await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(30)))
@@ -115,8 +75,8 @@ async def test_so_many_replicas_as_the_chart_says(kube: KubeServer) -> None:
 
 async def test_two_runs_share_and_the_second_to_leave_scales_down(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
-        async with fleet(kube, "a") as one:
-            async with fleet(kube, "a") as other:
+        async with fleet(kube.cluster(), "a") as one:
+            async with fleet(kube.cluster(), "a") as other:
                 await asyncio.gather(one.fleet.up(["a"]), other.fleet.up(["a"]))
                 assert len(json.loads(ensemble.leases("a"))) == 2
                 assert len(ensemble.pods("a")) == 1
@@ -133,7 +93,7 @@ async def test_what_a_crashed_run_left_is_cleaned_and_what_lives_is_kept(kube: K
         left = {"crashed/x/1": now - 1, "other/y/2": now + 60}
         kube.put(DEPLOYMENTS, deployment("moaa-a", "a", replicas=1, annotations={names.LEASES: json.dumps(left)}))
         ensemble.start("a")
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
             assert json.loads(ensemble.leases("a")).keys() > {"other/y/2"}
             assert "crashed/x/1" not in ensemble.leases("a")
@@ -143,7 +103,7 @@ async def test_what_a_crashed_run_left_is_cleaned_and_what_lives_is_kept(kube: K
 
 async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
             first = max(json.loads(ensemble.leases("a")).values())
             await until(lambda: max(json.loads(ensemble.leases("a")).values()) > first)
@@ -158,7 +118,7 @@ async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back
 async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer) -> None:
     """A terminated pod has a fifth of a second."""
     with Ensemble(kube, "a", "b") as ensemble:
-        async with fleet(kube, "a", "b") as bench:
+        async with fleet(kube.cluster(), "a", "b") as bench:
             await bench.fleet.up(["a", "b"])
             await asyncio.sleep(0.05)  # the mirrors have seen what we wrote
             kube.requests.clear()
@@ -173,7 +133,7 @@ async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer) 
 async def test_leaving_while_it_is_being_leased_leaves_no_lease(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
         kube.fail(503, times=2, when=lambda method, what: method == "PATCH")  # so that it takes a while
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(bench.fleet.up(["a"]), 0.05)
         assert ensemble.leases("a") == "{}"
@@ -182,7 +142,7 @@ async def test_leaving_while_it_is_being_leased_leaves_no_lease(kube: KubeServer
 
 async def test_an_api_server_that_is_away_costs_nothing_but_a_line(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
             kube.fail(503, "rolling upgrade", times=10_000)
             kube.cut_watches()
@@ -195,7 +155,7 @@ async def test_an_api_server_that_is_away_costs_nothing_but_a_line(kube: KubeSer
 
 
 async def test_no_deployment(kube: KubeServer) -> None:
-    async with fleet(kube, "Qwen2.5") as bench:
+    async with fleet(kube.cluster(), "Qwen2.5") as bench:
         assert bench.fleet.absent == {"Qwen2.5"}
         with pytest.raises(EngineError, match=r"in namespace 'team' serves 'Qwen2.5' \(label moaa.dev/model=qwen2-5\)") as caught:
             await bench.fleet.up(["Qwen2.5"])
@@ -206,7 +166,7 @@ async def test_no_deployment(kube: KubeServer) -> None:
 async def test_two_deployments_for_one_model(kube: KubeServer) -> None:
     kube.put(DEPLOYMENTS, deployment("one-a", "a"))
     kube.put(DEPLOYMENTS, deployment("two-a", "a"))
-    async with fleet(kube, "a") as bench:
+    async with fleet(kube.cluster(), "a") as bench:
         with pytest.raises(EngineError, match=r"'a' is served by 2 Deployments in namespace 'team' \(one-a, two-a\)"):
             await bench.fleet.up(["a"])
 
@@ -217,14 +177,14 @@ async def test_no_rights(kube: KubeServer) -> None:
         when=lambda method, what: what == "endpointslices",
     )  # fmt: skip
     with pytest.raises(ClusterError, match=r"'system:serviceaccount:team:default' may not list endpointslices.discovery.k8s.io"):
-        async with fleet(kube, "a"):
+        async with fleet(kube.cluster(), "a"):
             raise AssertionError
 
 
 async def test_what_it_waits_for_is_said(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
         ensemble.status = unschedulable(GPUS)
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             up = asyncio.create_task(bench.fleet.up(["a"]))
             await until(lambda: bench.note == f"waiting for a: cannot be scheduled: {GPUS}", lambda: bench.note)
             (name,) = ensemble.pods("a")
@@ -244,7 +204,7 @@ async def test_what_it_waits_for_is_said(kube: KubeServer) -> None:
 async def test_the_budget_ends_with_the_pods_own_reason(kube: KubeServer) -> None:
     with Ensemble(kube, "a", "b") as ensemble:
         ensemble.status = unschedulable(GPUS)
-        async with fleet(kube, "a", "b", start_timeout_s=0.5) as bench:
+        async with fleet(kube.cluster(), "a", "b", start_timeout_s=0.5) as bench:
             begun = time.monotonic()
             with pytest.raises(EngineError) as caught:
                 await bench.fleet.up(["a", "b"])
@@ -259,7 +219,7 @@ async def test_the_budget_ends_with_the_pods_own_reason(kube: KubeServer) -> Non
 async def test_a_crash_loop_is_bounded_and_shows_its_log(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
         ensemble.status = crashed(restarts=0)
-        async with fleet(kube, "a", max_restarts=2) as bench:
+        async with fleet(kube.cluster(), "a", max_restarts=2) as bench:
             up = asyncio.create_task(bench.fleet.up(["a"]))
             await until(lambda: bool(ensemble.pods("a")))
             (name,) = ensemble.pods("a")
@@ -286,7 +246,7 @@ async def test_restarts_of_before_do_not_count(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
         kube.put(DEPLOYMENTS, deployment("moaa-a", "a", replicas=1))
         name = ensemble.start("a", restarts=7)
-        async with fleet(kube, "a", max_restarts=1) as bench:
+        async with fleet(kube.cluster(), "a", max_restarts=1) as bench:
             await bench.fleet.up(["a"])
             kube.put(PODS, {**kube.find(PODS, name), "status": ready(8)})
             await until(lambda: bench.ledger.events["engine restarts"] == 1)
@@ -296,7 +256,7 @@ async def test_restarts_of_before_do_not_count(kube: KubeServer) -> None:
 
 async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
     with Ensemble(kube, "a", replicas="2") as ensemble:
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
             await until(lambda: len(bench.client.pool("a").endpoints) == 2)
             calls = [asyncio.create_task(bench.ask("a", f"question {n}")) for n in range(50)]
@@ -314,7 +274,7 @@ async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
 
 async def test_pods_that_stay_away_fail_the_calls_that_wait(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
-        async with fleet(kube, "a", start_timeout_s=0.5) as bench:
+        async with fleet(kube.cluster(), "a", start_timeout_s=0.5) as bench:
             await bench.fleet.up(["a"])
             await asyncio.sleep(0.6)  # the budget counts from the loss, not from the start
             ensemble.kill(ensemble.pods("a")[0])
@@ -326,7 +286,7 @@ async def test_pods_that_stay_away_fail_the_calls_that_wait(kube: KubeServer) ->
 
 async def test_a_deployment_that_is_deleted_is_an_error(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
             kube.remove(DEPLOYMENTS, "moaa-a")
             ensemble.kill(ensemble.pods("a")[0])
@@ -337,22 +297,22 @@ async def test_a_deployment_that_is_deleted_is_an_error(kube: KubeServer) -> Non
 async def test_a_server_that_knows_the_model_by_another_name(kube: KubeServer) -> None:
     kube.put(DEPLOYMENTS, deployment("moaa-a", "A"))
     with Ensemble(kube, "a") as ensemble:  # serves 'a', asked is 'A'
-        async with fleet(kube, "A") as bench:
+        async with fleet(kube.cluster(), "A") as bench:
             with pytest.raises(EngineError, match=r"Deployment moaa-a is ready, but .*The model `A` does not exist"):
                 await bench.fleet.up(["A"])
         assert ensemble.replicas("a") == 0
 
 
 async def test_by_turns_one_is_up(kube: KubeServer) -> None:
-    async with fleet(kube, "a", "b", schedule="by-turns") as bench:
+    async with fleet(kube.cluster(), "a", "b", schedule="by-turns") as bench:
         assert bench.fleet.capacity == 1
-    async with fleet(kube, "a", "b", schedule="together") as bench:
+    async with fleet(kube.cluster(), "a", "b", schedule="together") as bench:
         assert bench.fleet.capacity is None
 
 
 async def test_watches_that_break_are_opened_again(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
-        async with fleet(kube, "a") as bench:
+        async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
             kube.forget_history()
             ensemble.start("a")

@@ -107,12 +107,12 @@ def test_a_deployment_without_pods() -> None:
 def test_a_model_in_one_line() -> None:
     up = deployment("moaa-a", "a", replicas=3)
     three = [pod("x", **unschedulable("full")), pod("y", **unschedulable("full")), pod("z", phase="Pending")]
-    assert waiting(up, three, {}, asking=False) == "2 pods: cannot be scheduled: full; waits for the scheduler"
+    assert waiting(up, three, {}, asking="") == "2 pods: cannot be scheduled: full; waits for the scheduler"
     leaving = pod("w", deleted=True, **ready())
-    assert waiting(up, [leaving, three[2]], {}, asking=False) == "waits for the scheduler"
-    assert waiting(up, [leaving], {}, asking=False) == "is being deleted"
-    assert waiting(up, [pod(**ready())], {}, asking=True) == "ready; its first answer"
-    assert waiting(up, [], {}, asking=False) == "no pod yet"
+    assert waiting(up, [leaving, three[2]], {}, asking="") == "waits for the scheduler"
+    assert waiting(up, [leaving], {}, asking="") == "is being deleted"
+    assert waiting(up, [pod(**ready())], {}, asking=" at http://10.0.0.1") == "ready; its first answer at http://10.0.0.1"
+    assert waiting(up, [], {}, asking="") == "no pod yet"
 
 
 def test_events_once_and_the_newest_last() -> None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 HEAVY = (
-    "aiohttp", "boto3", "botocore", "jinja2", "kfp", "numpy", "openai", "pyarrow", "pydantic", "rich", "torch", "transformers",
-    "uvloop", "vllm", "yaml", "zstandard",
+    "aiohttp", "boto3", "botocore", "jinja2", "kfp", "kubernetes", "numpy", "openai", "pyarrow", "pydantic", "rich", "torch",
+    "transformers", "uvloop", "vllm", "yaml", "zstandard",
 )  # fmt: skip
 
 

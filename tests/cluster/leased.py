@@ -1,0 +1,99 @@
+"""Small engines as Deployments that can be leased, and accounts to lease them by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from moaa.kubernetes import names
+from moaa.kubernetes.api import Cluster
+from tests.cluster.tools import Namespace, run
+
+IMAGE = "python:3.11-slim"
+SERVER = ["python3", "/fake/server.py", "--port", "8000"]
+
+
+def scripts(ns: Namespace) -> None:
+    """The ConfigMap with the engine's program."""
+    text = Path(__file__).with_name("fake_vllm.py").read_text()
+    ns.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "fake"}, "data": {"server.py": text}})
+
+
+def engine(
+    ns: Namespace, model: str, *, replicas: int = 1, image: str = IMAGE, command: list[str] | None = None, answer_s: float = 0,
+    resources: dict[str, Any] | None = None, init: list[str] | None = None,
+) -> str:  # fmt: skip
+    """A Deployment at 0 replicas and its Service, as the chart makes them: its name."""
+    name, labels = f"moaa-{names.dns(model)}", {names.PART_OF: names.OURS, names.MODEL: names.dns(model)}
+    mounts = [{"name": "fake", "mountPath": "/fake"}]
+    container = {
+        "name": "vllm", "image": image, "command": command or [*SERVER, "--served-model-name", model, "--model", "x"],
+        "imagePullPolicy": "IfNotPresent", "resources": resources or {"requests": {"cpu": "5m"}}, "volumeMounts": mounts,
+        "env": [{"name": "FAKE_ANSWER_S", "value": str(answer_s)}, {"name": "PYTHONUNBUFFERED", "value": "1"}],
+        "ports": [{"name": "http", "containerPort": 8000}],
+        "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1},
+    }  # fmt: skip
+    pod: dict[str, Any] = {
+        "containers": [container], "terminationGracePeriodSeconds": 5, "automountServiceAccountToken": False,
+        "volumes": [{"name": "fake", "configMap": {"name": "fake"}}],
+    }  # fmt: skip
+    if init:
+        pod["initContainers"] = [{"name": "fetch", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": init}]
+    deployment = {
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "labels": labels, "annotations": {names.REPLICAS: str(replicas)}},
+        "spec": {
+            "replicas": 0, "selector": {"matchLabels": {names.MODEL: names.dns(model)}},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }  # fmt: skip
+    ports = [{"name": "http", "port": 8000, "targetPort": "http"}]
+    service = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": labels},
+        "spec": {"selector": {names.MODEL: names.dns(model)}, "ports": ports},
+    }  # fmt: skip
+    ns.apply([deployment, service])
+    return name
+
+
+def replicas(ns: Namespace, model: str) -> int:
+    return ns.get("deployment", f"moaa-{names.dns(model)}")["spec"]["replicas"]
+
+
+def leases(ns: Namespace, model: str) -> dict[str, float]:
+    found = ns.get("deployment", f"moaa-{names.dns(model)}")["metadata"]["annotations"]
+    return json.loads(found.get(names.LEASES, "{}"))
+
+
+def pods(ns: Namespace, model: str) -> list[str]:
+    """Names of the model's pods that are not on their way out."""
+    found = ns.items("pods", f"{names.MODEL}={names.dns(model)}")
+    return [each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]]
+
+
+def kubeconfig_of(ns: Namespace, account: str, folder: Path) -> Path:
+    """A KUBECONFIG that logs in as this service account, with nobody else's rights."""
+    config = json.loads(run("kubectl", "config", "view", "--raw", "--minify", "-o", "json"))
+    token = ns.kubectl("create", "token", account, "--duration=1h").strip()
+    config["users"] = [{"name": "account", "user": {"token": token}}]
+    config["contexts"] = [
+        {"name": "c", "context": {"cluster": config["clusters"][0]["name"], "user": "account", "namespace": ns.name}}
+    ]
+    file = folder / f"{account}.json"
+    file.write_text(json.dumps(config | {"current-context": "c"}))
+    return file
+
+
+@contextmanager
+def connected(kubeconfig: Path | str, namespace: str) -> Iterator[Cluster]:
+    """The cluster by this KUBECONFIG. (The client reads the variable once, when it is imported.)"""
+    from kubernetes.config import kube_config
+
+    before, kube_config.KUBE_CONFIG_DEFAULT_LOCATION = kube_config.KUBE_CONFIG_DEFAULT_LOCATION, str(kubeconfig)
+    try:
+        yield Cluster.connect(namespace)
+    finally:
+        kube_config.KUBE_CONFIG_DEFAULT_LOCATION = before

@@ -1,0 +1,259 @@
+"""Engines leased on a real cluster: shared, lost, never coming up; asked through their pods' own addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moaa.errors import ClusterError, EngineError
+from moaa.kubernetes import leases as arithmetic
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import Kind
+from moaa.recipe.schema import Calls
+from tests.charts.render import PLATFORM, SERVING
+from tests.cluster.charts import fake_engine, install, serving
+from tests.cluster.leased import connected, engine, kubeconfig_of, leases, pods, replicas, scripts
+from tests.cluster.tools import Namespace, namespace, needs_cluster, run, until
+from tests.support.leasing import fleet
+from tests.support.leasing import until as soon
+
+pytestmark = [needs_cluster, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def ns() -> Iterator[Namespace]:
+    with namespace("engines-leases") as made:
+        scripts(made)
+        values = {"images": {"core": "python:3.11-slim", "train": "python:3.11-slim"}, "reaper": {"enabled": False}}
+        install(made, "platform", PLATFORM, values)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """As the account that the platform chart makes for pipelines: its rights must do."""
+    with connected(kubeconfig_of(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")), ns.name) as found:
+        yield found
+
+
+async def at(function: object, *arguments: object) -> None:
+    await asyncio.to_thread(function, *arguments)  # type: ignore[arg-type]
+
+
+async def test_a_lease_scales_up_answers_and_scales_down(ns: Namespace, cluster: Cluster) -> None:
+    engine(ns, "Two.Of", replicas=2)
+    async with fleet(cluster, "Two.Of") as bench:
+        assert replicas(ns, "Two.Of") == 0
+        begun = time.monotonic()
+        await bench.fleet.up(["Two.Of"])
+        print(f"up and answering after {time.monotonic() - begun:.1f} s")
+        assert await bench.ask("Two.Of") == "Hello"
+        assert replicas(ns, "Two.Of") == 2
+        await soon(lambda: len(bench.client.pool("Two.Of").endpoints) == 2, timeout_s=30)
+        (end,) = leases(ns, "Two.Of").values()
+        assert 60 < end - time.time() <= 120
+    assert replicas(ns, "Two.Of") == 0
+    assert leases(ns, "Two.Of") == {}
+    until(lambda: not pods(ns, "Two.Of"), "the end of the pods", 30)
+    assert bench.ledger.events == {}
+
+
+async def test_the_chart_s_own_deployments(ns: Namespace, cluster: Cluster) -> None:
+    """Found by label, leased, probed and drained as the chart defines them; the served name is the recipe's."""
+    fake_engine(ns)
+    values = serving({"name": "big-1b", "servedName": "Big-1B", "leasedReplicas": 1}, networkPolicy={"enabled": False})
+    install(ns, "ens", SERVING, values)
+    try:
+        async with fleet(cluster, "Big-1B") as bench:
+            await bench.fleet.up(["Big-1B"])
+            assert await bench.ask("Big-1B") == "Hello"
+            assert ns.get("deployment", "ens-big-1b")["spec"]["replicas"] == 1
+        assert ns.get("deployment", "ens-big-1b")["spec"]["replicas"] == 0
+    finally:
+        ns.helm("uninstall", "ens", "--wait")
+
+
+async def test_two_fleets_share_and_the_second_to_leave_scales_down(ns: Namespace, cluster: Cluster) -> None:
+    engine(ns, "shared")
+    async with fleet(cluster, "shared") as other:
+        async with fleet(cluster, "shared") as one:
+            await asyncio.gather(one.fleet.up(["shared"]), other.fleet.up(["shared"]))
+            assert len(leases(ns, "shared")) == 2
+            assert len(pods(ns, "shared")) == 1
+            await one.ask("shared")
+        assert (replicas(ns, "shared"), len(leases(ns, "shared"))) == (1, 1)
+        await other.ask("shared")
+    assert (replicas(ns, "shared"), leases(ns, "shared")) == (0, {})
+
+
+@pytest.mark.parametrize("gone", ["drained", "killed"])
+async def test_a_pod_that_goes_under_calls_loses_none(ns: Namespace, cluster: Cluster, gone: str) -> None:
+    """Of two, one: its calls go to the other. Then both at once: the calls wait for the next pod."""
+    engine(ns, gone, replicas=2, answer_s=0.3)
+    force = ["--grace-period=0", "--force"] if gone == "killed" else []
+    async with fleet(cluster, gone, calls=Calls(timeout_s=60, in_flight=4)) as bench:
+        await bench.fleet.up([gone])
+        await soon(lambda: len(bench.client.pool(gone).endpoints) == 2, timeout_s=30)
+        calls = [asyncio.create_task(bench.ask(gone, f"question {n}")) for n in range(50)]
+        await asyncio.sleep(0.5)
+        await at(ns.kubectl, "delete", "pod", pods(ns, gone)[0], "--wait=false", *force)
+        await asyncio.sleep(1)
+        await at(ns.kubectl, "delete", "pod", *pods(ns, gone), "--wait=false", *force)
+        assert await asyncio.gather(*calls) == ["Hello"] * 50
+        assert bench.ledger.events["engine pods lost"] >= 2
+        assert bench.ledger.model(gone).failed == 0
+
+
+async def test_an_unschedulable_pod_s_event_is_shown(ns: Namespace, cluster: Cluster) -> None:
+    engine(ns, "wide", resources={"limits": {"nvidia.com/gpu": "1000"}})
+    async with fleet(cluster, "wide", start_timeout_s=6) as bench:
+        up = asyncio.create_task(bench.fleet.up(["wide"]))
+        await soon(lambda: "cannot be scheduled" in bench.note, lambda: bench.note)
+        assert re.match(r"waiting for wide: cannot be scheduled: 0/\d+ nodes are available: .*nvidia.com/gpu", bench.note)
+        with pytest.raises(EngineError) as caught:
+            await up
+        assert re.search(
+            r"had no pod that answers for 6 s.* nvidia.com/gpu.*Free the pool.*\n  events of moaa-wide", str(caught.value)
+        )
+        assert "\n    FailedScheduling: 0/" in str(caught.value)
+    assert replicas(ns, "wide") == 0
+
+
+async def test_a_bad_image_is_named(ns: Namespace, cluster: Cluster) -> None:
+    engine(ns, "typo", image="registry.invalid/moaa/absent:1")
+    async with fleet(cluster, "typo", start_timeout_s=15) as bench:
+        with pytest.raises(EngineError) as caught:
+            await bench.fleet.up(["typo"])
+    assert re.search(r"container 'vllm' (ErrImagePull|ImagePullBackOff): .*registry.invalid/moaa/absent:1", str(caught.value))
+    assert "Correct the image in the chart's values" in str(caught.value)
+
+
+async def test_a_crash_loop_ends_with_its_last_lines(ns: Namespace, cluster: Cluster) -> None:
+    engine(ns, "cheese", command=["python3", "-c", "raise RuntimeError('the weights are made of cheese')"])
+    async with fleet(cluster, "cheese", max_restarts=1, start_timeout_s=120) as bench:
+        with pytest.raises(EngineError) as caught:
+            await bench.fleet.up(["cheese"])
+    text = str(caught.value)
+    assert "model 'cheese' was started again 2 times (runtime.engines.max_restarts: 1)" in text
+    assert "CrashLoopBackOff: the last ended with exit status 1" in text or "'vllm' ended with exit status 1" in text
+    assert "(vllm):\n" in text
+    assert "RuntimeError: the weights are made of cheese" in text
+    assert "BackOff: Back-off restarting failed container" in text
+    assert replicas(ns, "cheese") == 0
+
+
+async def test_fetching_weights_is_shown(ns: Namespace, cluster: Cluster) -> None:
+    engine(ns, "fetched", init=["python3", "-c", "import time; time.sleep(4)"])
+    async with fleet(cluster, "fetched") as bench:
+        up = asyncio.create_task(bench.fleet.up(["fetched"]))
+        await soon(lambda: "init container 'fetch' runs, for" in bench.note, lambda: bench.note, timeout_s=30)
+        await up
+
+
+async def test_what_a_quota_refuses_is_shown(ns: Namespace, cluster: Cluster) -> None:
+    engine(ns, "refused", resources={"limits": {"memory": "2Ti"}})
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "small"},
+        "spec": {"hard": {"limits.memory": "1Ti"}},
+    }
+    ns.apply(quota)
+    try:
+        async with fleet(cluster, "refused", start_timeout_s=5) as bench:
+            with pytest.raises(EngineError, match=r"no pod can be created: .*exceeded quota: small.*Ask for less"):
+                await bench.fleet.up(["refused"])
+    finally:
+        ns.kubectl("delete", "resourcequota", "small")
+
+
+async def test_a_missing_deployment_says_how_to_install_it(ns: Namespace, cluster: Cluster) -> None:
+    async with fleet(cluster, "nowhere") as bench:
+        with pytest.raises(EngineError, match=rf"helm upgrade --install moaa-serving helm/moaa-serving --namespace {ns.name}"):
+            await bench.fleet.up(["nowhere"])
+
+
+async def test_an_account_without_rights_gets_a_readable_error(ns: Namespace, tmp_path: Path) -> None:
+    ns.kubectl("create", "serviceaccount", "nobody")
+    with connected(kubeconfig_of(ns, "nobody", tmp_path), ns.name) as poor, pytest.raises(ClusterError) as caught:
+        async with fleet(poor, "shared"):
+            raise AssertionError
+    account = f"system:serviceaccount:{ns.name}:nobody"
+    assert re.match(rf"the account '{account}' may not list \S+ in namespace '{ns.name}': its Role lacks", str(caught.value))
+
+
+async def test_a_token_that_is_no_good(ns: Namespace, tmp_path: Path) -> None:
+    file = kubeconfig_of(ns, "default", tmp_path)
+    file.write_text(re.sub(r'"token": "[^"]*"', '"token": "forged"', file.read_text()))
+    with connected(file, ns.name) as poor, pytest.raises(ClusterError, match="does not accept this login"):
+        poor.list(Kind("v1", "pods", "Pod"))
+
+
+async def test_watches_that_the_server_ends_are_opened_again(
+    ns: Namespace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[str] = []
+    watch = Cluster.watch
+
+    def short(self: Cluster, kind: Kind, labels: str, since: str) -> object:
+        watched.append(kind.plural)
+        return watch(self, kind, labels, since, timeout_s=1)
+
+    monkeypatch.setattr(Cluster, "watch", short)
+    engine(ns, "watched")
+    async with fleet(cluster, "watched") as bench:
+        await asyncio.sleep(3)
+        await bench.fleet.up(["watched"])
+        await at(ns.kubectl, "delete", "pod", *pods(ns, "watched"), "--grace-period=0", "--force")
+        await soon(lambda: bench.ledger.events["engine pods lost"] == 1, timeout_s=30)
+        await bench.ask("watched")
+    assert watched.count("pods") >= 3
+
+
+def test_sigterm_gives_the_lease_back_at_once(ns: Namespace, cluster: Cluster, tmp_path: Path) -> None:
+    """Kubeflow's launcher lets the process live for 0.2 to 1 s after it."""
+    engine(ns, "ended")
+    file = kubeconfig_of(ns, "moaa-pipeline", tmp_path)
+    with holding("ended", ns, file) as child:
+        assert replicas(ns, "ended") == 1
+        begun = time.monotonic()
+        child.terminate()
+        while leases_now(cluster, "ended"):
+            assert time.monotonic() - begun < 5
+        took = time.monotonic() - begun
+        print(f"the lease was given back {took * 1000:.0f} ms after SIGTERM")
+        assert took < 1
+        child.wait(10)
+    assert replicas(ns, "ended") == 0
+
+
+def leases_now(cluster: Cluster, model: str) -> dict[str, float]:
+    from moaa.kubernetes.kinds import DEPLOYMENTS
+
+    return arithmetic.read(cluster.get(DEPLOYMENTS, f"moaa-{model}")["metadata"]["annotations"])
+
+
+def holding(model: str, ns: Namespace, kubeconfig: Path, lease_s: float = 120) -> subprocess.Popen[str]:
+    """A process that has leased the model, and holds it until it is ended."""
+    code = Path(__file__).with_name("holder.py")
+    command = [sys.executable, str(code), model, ns.name, str(lease_s)]
+    environment = os.environ | {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(Path(__file__).parents[2])}
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "up\n"
+    return child
+
+
+def test_the_namespace_is_left_as_it_was(ns: Namespace) -> None:
+    """No test leaves an engine up."""
+    for each in ns.items("deployments", "app.kubernetes.io/part-of=moaa"):
+        assert each["spec"]["replicas"] == 0, each["metadata"]["name"]
+    assert run("kubectl", "get", "deployments", "-n", ns.name, "-o", "name")

@@ -1,0 +1,51 @@
+"""A client and a leased fleet on some cluster, with their ledger and notes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from moaa.chat.client import Client
+from moaa.chat.message import Call
+from moaa.engines.kubernetes import KubernetesFleet
+from moaa.kubernetes.api import Cluster
+from moaa.ledger import Ledger
+from moaa.progress import Progress
+from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
+
+
+class Bench:
+    def __init__(self, client: Client, fleet: KubernetesFleet, ledger: Ledger, progress: Progress) -> None:
+        self.client, self.fleet, self.ledger, self.progress = client, fleet, ledger, progress
+
+    async def ask(self, model: str, text: str = "Hello") -> str:
+        return (await self.client.send(Call(model, ({"role": "user", "content": text},), Sampling(max_tokens=8)))).text
+
+    @property
+    def note(self) -> str:
+        return self.progress.view().note
+
+
+@asynccontextmanager
+async def fleet(cluster: Cluster, *models: str, calls: Calls = Calls(timeout_s=5), **how: Any) -> AsyncIterator[Bench]:
+    """`how`: fields of runtime.engines."""
+    ledger, progress = Ledger(), Progress.silent()
+    runtime = Runtime(engines=Engines(kind="kubernetes", **how), calls=calls)
+    async with Client(runtime.calls, ledger) as client:
+        made = {name: Model(source="org/name") for name in models}
+        leased = KubernetesFleet(made, runtime, client, cluster, ledger, progress)
+        try:
+            await leased.open()
+            yield Bench(client, leased, ledger, progress)
+        finally:
+            await leased.close()
+
+
+async def until(true: Callable[[], bool], what: Callable[[], object] = lambda: "", timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, what()
+        await asyncio.sleep(0.005)
