@@ -33,6 +33,7 @@ def prompts(part: PromptsPart, work: Work) -> None:
             work.progress.note(f"reading {source.source} for {name}")
             for raw in sources.rows(source, work.store):
                 work.ledger.rows["in"] += 1
+                work.progress.advance()
                 found.setdefault(name, []).append(selection.read(raw, source))
     chosen = selection.build(found, part.prompts)
     for name, rows in chosen.kept.items():

@@ -20,7 +20,7 @@ from tests.support.real_engine import RealEngine
 
 pytestmark = pytest.mark.real
 FLUSH_S = 2.0
-PROMPTS = 8
+PROMPTS = 5
 
 
 @pytest.fixture
@@ -30,8 +30,9 @@ def recipe(engine: RealEngine, s3: S3, tmp_path: Path) -> Path:
     data["store"]["root"] = s3.root
     data["models"]["smollm2"] |= engine.as_model()
     data["runtime"]["calls"] = {"in_flight": 4, "window": 4}
-    for name in ("sft", "preference", "evaluation"):
+    for name in ("sft", "preference"):
         data["prompts"][name][0]["limit"] = PROMPTS
+    data["prompts"]["evaluation"][0]["limit"] = 1
     mixture, judge = data["generate"]["mixture"], data["label"]["judge"]
     for member in (*mixture["proposers"], mixture["aggregator"], *judge["proposers"], judge["aggregator"]):
         member["sampling"]["max_tokens"] = 32
