@@ -93,6 +93,8 @@ class EngineServer:
         self.models = models
         self.key = key
         self.delay_s = delay_s
+        self.refuse: Callable[[Body], bool] = lambda body: False
+        """Requests of which this is true get 400, again and again."""
         self.requests: list[Body] = []
         self.at_once = 0
         """The most requests that were in flight at the same time."""
@@ -165,6 +167,8 @@ class EngineServer:
                     if answered is not None:
                         return answered
                     break
+            if self.refuse(body):
+                return _error(400, "refused, as told")
             if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
                 return _error(401, f"Incorrect API key: {request.headers.get('Authorization')}")
             if body["model"] not in self.models:
