@@ -2,42 +2,39 @@
 
     place(recipe, "sample")     # everything about that task's pod, as plain data
 
-Where the recipe's engines are processes, a stage that asks serves its models in its own pod, on GPUs of their pool. Where
-they are the cluster's, it only asks, but for what the run itself has trained: no Deployment knows those weights, so sample
-and evaluate serve them, with the model they were trained from. Trainings are processes of the pod, or the cluster's.
+Which of them serve or train themselves, and on how many GPUs, `moaa.placement` knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from components import images
+from moaa import placement
 from moaa.errors import RecipeError
-from moaa.recipe.schema import Model, Recipe
+from moaa.recipe.schema import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One stage in the table. `hours`: after which its pod is ended. `keys`: it needs the endpoints' keys."""
 
-    does: Literal["looks", "asks", "trains"]
     hours: float
     cached: bool = True
     keys: bool = False
 
 
 TASKS: Mapping[str, Row] = {
-    "preflight": Row("looks", 0.5, cached=False, keys=True),
-    "prompts": Row("looks", 12),
-    "generate": Row("asks", 144, keys=True),
-    "sft": Row("trains", 144),
-    "sample": Row("asks", 48, keys=True),
-    "label": Row("asks", 144, keys=True),
-    "dpo": Row("trains", 144),
-    "evaluate": Row("asks", 48, keys=True),
-    "report": Row("looks", 1, cached=False),
+    "preflight": Row(0.5, cached=False, keys=True),
+    "prompts": Row(12),
+    "generate": Row(144, keys=True),
+    "sft": Row(144),
+    "sample": Row(48, keys=True),
+    "label": Row(144, keys=True),
+    "dpo": Row(144),
+    "evaluate": Row(48, keys=True),
+    "report": Row(1, cached=False),
 }
 RETRIES = 2
 """For pods that are lost. What else can heal, a stage heals itself; running it again after a failure is safe, and quick."""
@@ -84,9 +81,7 @@ class Place:
 
 def place(recipe: Recipe, stage: str) -> Place:
     """The pod of one stage. Raises RecipeError for models that cannot be served in one pod."""
-    row = TASKS[stage]
-    runtime, cluster = recipe.runtime, recipe.runtime.cluster
-    served = _served(recipe, stage) if row.does == "asks" else []
+    row, cluster = TASKS[stage], recipe.runtime.cluster
     environment = {"HOME": "/tmp", "MOAA_CACHE": "/tmp/moaa"}
     if cluster.namespace:
         environment["MOAA_NAMESPACE"] = cluster.namespace
@@ -94,12 +89,10 @@ def place(recipe: Recipe, stage: str) -> Place:
         "timeout_s": round(row.hours * 3600), "cached": row.cached, "secrets": tuple(_secrets(recipe, stage, row)),
         "environment": environment, "image_pull_secrets": cluster.image_pull_secrets,
     }  # fmt: skip
-    if served:
-        pool = _pool(stage, served)
-        return _heavy(images.of(recipe, "serve"), recipe, pool, _gpus(recipe, stage, served, pool), common)
-    if row.does == "trains" and runtime.launcher.kind == "process":
-        return _heavy(images.of(recipe, "train"), recipe, runtime.launcher.pool, _ranks(recipe, stage), common)
-    return Place(image=images.of(recipe, "core"), cpu=("1", "4"), memory=("2Gi", "8Gi"), tmp_gib=CORE_TMP_GIB, **common)  # type: ignore[arg-type]
+    own = placement.work(recipe, stage)
+    if own.does == "nothing heavy":
+        return Place(image=images.of(recipe, "core"), cpu=("1", "4"), memory=("2Gi", "8Gi"), tmp_gib=CORE_TMP_GIB, **common)  # type: ignore[arg-type]
+    return _heavy(images.of(recipe, "serve" if own.does == "serves" else "train"), recipe, own.pool, own.gpus, common)
 
 
 def runner(recipe: Recipe, stages: Sequence[str]) -> Place:
@@ -126,60 +119,6 @@ def _heavy(image: str, recipe: Recipe, name: str | None, gpus: int, common: dict
         node_selector=pool.node_selector, toleration=pool.toleration, accelerator=pool.accelerator, gpus=gpus,
         shm_gib=pool.shm_gib, **common,  # type: ignore[arg-type]
     )  # fmt: skip
-
-
-def _served(recipe: Recipe, stage: str) -> list[Model]:
-    """What a stage's own pod serves: models without an endpoint; of the cluster's only the trained ones and their base."""
-    if recipe.runtime.engines.kind == "endpoint":
-        return []
-    target = recipe.models[recipe.target]
-    by_stage: dict[str, tuple[Collection[str], int]] = {
-        "generate": (recipe.generate.mixture.models, 0),
-        "sample": ((), 1),
-        "label": (recipe.label.judge.models, 0),
-        "evaluate": (recipe.evaluation_judge.models | {recipe.target}, 2),
-    }
-    names, trained = by_stage[stage]
-    if recipe.runtime.engines.kind == "kubernetes":
-        names = {recipe.target} if trained > 1 else ()
-    return [recipe.models[name] for name in sorted(names) if not recipe.models[name].endpoint] + [target] * trained
-
-
-def _pool(stage: str, models: Collection[Model]) -> str | None:
-    pools = sorted({model.pool for model in models if model.pool})
-    if len(pools) > 1:
-        raise RecipeError(
-            f"{stage}: with runtime.engines.kind 'process' its models are served in one pod, but they name the pools "
-            f"{', '.join(pools)}. Give them one pool, or set runtime.engines.kind to 'kubernetes'."
-        )
-    return pools[0] if pools else None
-
-
-def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | None) -> int:
-    """As many as all models of the stage take together, at most what a node has: the rest takes turns."""
-    if pool is None or not recipe.pools[pool].gpus:
-        return 0
-    there = recipe.pools[pool].gpus
-    largest = max(model.tensor_parallel for model in models)
-    if largest > there:
-        raise RecipeError(
-            f"{stage}: a model's tensor_parallel is {largest}, but a node of pool '{pool}' has {there} GPUs. "
-            f"Lower it, or correct pools.{pool}.gpus."
-        )
-    return min(there, sum(model.tensor_parallel * model.replicas for model in models))
-
-
-def _ranks(recipe: Recipe, stage: str) -> int:
-    """GPUs of a training in the task's own pod."""
-    launcher = recipe.runtime.launcher
-    if launcher.pool is None or launcher.device == "cpu" or not recipe.pools[launcher.pool].gpus:
-        return 0
-    if launcher.ranks > recipe.pools[launcher.pool].gpus:
-        raise RecipeError(
-            f"{stage}: runtime.launcher.ranks is {launcher.ranks}, but a node of pool '{launcher.pool}' has "
-            f"{recipe.pools[launcher.pool].gpus} GPUs. Lower it, or train on several nodes: runtime.launcher.kind 'trainer'."
-        )
-    return launcher.ranks
 
 
 def _secrets(recipe: Recipe, stage: str, row: Row) -> list[Secret]:

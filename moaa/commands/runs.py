@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,8 @@ def preflight(file: Path, sets: list[str]) -> None:
     from moaa.stages import preflight as stage
 
     recipe = load(file, sets).recipe
-    found = stage.findings(recipe, Store.of(recipe.store))
-    for finding in found:
-        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.check}: {finding.detail}")
+    found = stage.findings(recipe, Store.of(recipe.store), elsewhere="KUBERNETES_SERVICE_HOST" not in os.environ)
+    stage.show(found)
     stage.refuse(found)
 
 

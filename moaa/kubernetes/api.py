@@ -142,6 +142,10 @@ class Cluster:
         with contextlib.suppress(NotFound):
             self._request("delete", "DELETE", kind, name, body=options, patience_s=patience_s)
 
+    def date(self) -> str:
+        """The API server's clock, as the Date header of an answer."""
+        return str(self._open("get", "GET", _Version("", "version", "version")).headers.get("Date") or "")
+
     def events(self, name: str) -> Objects:
         """What happened to the object of this name, oldest first."""
         found = self.list(EVENTS, fields=f"involvedObject.name={name}")
@@ -233,6 +237,13 @@ class Cluster:
             f"Kubernetes at {self.host} could not be asked to {verb} {kind.right} in namespace '{self.namespace}': {said}",
             float(after) if after.isdecimal() else 0.0,
         )
+
+
+class _Version(Kind):
+    """What every server tells everybody."""
+
+    def path(self, namespace: str, name: str = "") -> str:
+        return "/version"
 
 
 class _Again(Unreachable):

