@@ -19,7 +19,7 @@ from moaa.stages.preflight import baked as compiled
 from moaa.stages.preflight import here
 from moaa.stages.preflight.cluster import findings as cluster_findings
 from moaa.stages.preflight.cluster import wanted
-from moaa.stages.preflight.finding import Finding, PreflightFailed, refuse
+from moaa.stages.preflight.finding import Finding, PreflightFailed, refuse, unseen
 from moaa.stages.preflight.shown import show
 from moaa.store import Store
 
@@ -48,9 +48,11 @@ def _on_cluster(recipe: Recipe, store: Store, *, kubeflow: bool) -> Iterator[Fin
     try:
         cluster = Cluster.connect(recipe.runtime.cluster.namespace)
     except ClusterError as error:
-        yield Finding(
-            "cluster", False, str(error), "set KUBECONFIG; for a run on this machine set the recipe's kinds to 'process'"
-        )
+        if wanted(recipe):
+            fix = "set KUBECONFIG; for a run on this machine set the recipe's kinds to 'process'"
+            yield Finding("cluster", False, str(error), fix)
+        else:
+            yield unseen("cluster", str(error))
         return
     yield from cluster_findings(recipe, store, cluster, kubeflow=kubeflow)
 

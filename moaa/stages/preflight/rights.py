@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, SLICES, TRAIN_JOBS, Kind
 from moaa.kubernetes.refusal import Forbidden
@@ -36,7 +37,9 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
     who = "this pod's account" if cluster.inside else f"the account '{account}'"
     for kind, verbs in needed(recipe, trainings):
         try:
-            missing = [verb for verb in verbs if not _allowed(cluster, account, kind, verb)]
+            missing = [
+                verb for verb in verbs if not (_allowed(cluster, account, kind, verb) or _each(cluster, account, kind, verb))
+            ]
         except Forbidden:
             yield unseen("rights", f"what {who} may do cannot be asked from here; the run's own preflight asks")
             return
@@ -47,11 +50,19 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
             yield Finding("rights", True, f"{who} may {', '.join(verbs)} {what}")
 
 
-def _allowed(cluster: Cluster, account: str, kind: Kind, verb: str) -> bool:
+def _each(cluster: Cluster, account: str, kind: Kind, verb: str) -> bool:
+    """Whether it may patch each of the ensemble's Deployments by name: the platform chart can limit the right to these."""
+    if (kind, verb) != (DEPLOYMENTS, "patch"):
+        return False
+    found = [each["metadata"]["name"] for each in cluster.list(DEPLOYMENTS, names.MODEL)]
+    return bool(found) and all(_allowed(cluster, account, kind, verb, name) for name in found)
+
+
+def _allowed(cluster: Cluster, account: str, kind: Kind, verb: str, name: str = "") -> bool:
     resource, _, sub = kind.plural.partition("/")
     asked: dict[str, Any] = {"resourceAttributes": {
         "namespace": cluster.namespace, "verb": verb, "group": kind.version.rpartition("/")[0], "resource": resource,
-        "subresource": sub,
+        "subresource": sub, "name": name,
     }}  # fmt: skip
     review: Kind = MY_REVIEWS
     metadata: dict[str, str] = {}
