@@ -79,7 +79,7 @@ def test_a_failed_stage_leaves_no_result() -> None:
         ("sft.epochs=1", {"sft"}),
         ("sample.sampling.n=3", {"sample"}),
         ("label.min_margin=0.5", {"label"}),
-        ("evaluate.sampling.max_tokens=64", {"evaluate"}),
+        ("evaluate.sampling.max_tokens=48", {"evaluate"}),
         ("generate.mixture.layers=3", {"generate"}),
         ("generate.mixture.instruction=Answer better.", {"generate"}),
         ("models.smollm2.max_model_len=2048", {"generate", "sft", "sample", "label", "evaluate"}),
