@@ -6,6 +6,7 @@ FakeCluster(inside=True).put(SECRETS, {...}); .forbid(NODES); .unknown(TRAIN_JOB
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from email.utils import formatdate
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ class FakeCluster:
         self._objects: dict[str, dict[str, Object]] = {}
         self._forbidden: set[str] = set()
         self._unknown: set[str] = set()
-        self._denied: set[tuple[str, str]] = set()
+        self._denied: dict[tuple[str, str], Collection[str]] = {}
 
     def put(self, kind: Kind, *found: Object) -> Self:
         self._objects.setdefault(kind.plural, {}).update({each["metadata"]["name"]: each for each in found})
@@ -41,8 +42,9 @@ class FakeCluster:
         self._unknown |= {kind.plural for kind in kinds}
         return self
 
-    def deny(self, verb: str, resource: str) -> Self:
-        self._denied.add((verb, resource))
+    def deny(self, verb: str, resource: str, *, but: Collection[str] = ()) -> Self:
+        """No right to this, but for the objects named in `but`."""
+        self._denied[verb, resource] = but
         return self
 
     def date(self) -> str:
@@ -64,7 +66,8 @@ class FakeCluster:
         self.reviews.append(body)
         asked = body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
-        return {"status": {"allowed": (asked["verb"], resource) not in self._denied}}
+        right = (asked["verb"], resource)
+        return {"status": {"allowed": right not in self._denied or asked["name"] in self._denied[right]}}
 
     def _refuse(self, kind: Kind) -> None:
         if kind.plural in self._unknown:

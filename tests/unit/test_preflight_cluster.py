@@ -195,6 +195,15 @@ def test_who_may_not_ask_is_told_so() -> None:
     assert (found.check, found.word) == ("rights", "?")
 
 
+def test_the_right_to_patch_may_be_limited_to_the_ensembles_deployments() -> None:
+    """The platform chart does so where its value pipeline.deployments names them."""
+    ensemble = [f"moaa-{names.dns(model)}" for model in helm_values.served(recipe())]
+    found = look(healthy().deny("patch", "deployments", but=ensemble))
+    assert [each for each in found if each.word != "ok"] == []
+    (bad,) = [each for each in look(healthy().deny("patch", "deployments", but=ensemble[1:])) if each.word != "ok"]
+    assert "may not patch deployments.apps" in bad.detail
+
+
 def test_engines_alone_need_no_rights_on_trainings() -> None:
     there = healthy()
     look(there, "runtime.launcher.kind=process")
