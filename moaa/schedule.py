@@ -29,14 +29,16 @@ def next_up(waiting: Mapping[str, int], in_flight: Mapping[str, int], up: frozen
     """The models that should be up now, given the calls that wait for models that are not and those in flight at those that are.
 
     A free place goes to the model with most waiting. An idle model's place goes to it too, once it has as much to do as
-    the busiest model that stays: so that a few calls early do not cost a start each.
+    the busiest model that stays: so that a few calls early do not cost a start each. Of idle models the last of `waiting`
+    goes first: a stage names the models that it will need again before the others.
     """
     wanted = sorted((model for model, n in waiting.items() if n and model not in up), key=lambda model: (-waiting[model], model))
     busy = frozenset(model for model in up if in_flight.get(model))
     free = capacity - len(up)
     enough = max((in_flight[model] for model in busy), default=0)
     chosen = wanted[:free] + [model for model in wanted[free:capacity - len(busy)] if waiting[model] >= enough]  # fmt: skip
-    leaving = sorted(up - busy)[: max(0, len(chosen) - free)]
+    idle = [model for model in reversed(list(waiting)) if model in up - busy]
+    leaving = idle[: max(0, len(chosen) - free)]
     return up - frozenset(leaving) | frozenset(chosen)
 
 
@@ -111,7 +113,7 @@ class Schedule:
     async def _take_turns(self, fleet: Fleet, capacity: int) -> None:
         up: frozenset[str] = frozenset()
         while True:
-            waiting = {model: len(self._waiting[model]) for model in self._started}
+            waiting = {model: len(calls) for model, calls in self._waiting.items() if model in self._started}
             turn = next_up(waiting, self._in_flight, up, capacity)
             if turn == up:
                 await self._settled(look_again=any(waiting.values()))

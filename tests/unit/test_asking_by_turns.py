@@ -121,10 +121,17 @@ def up(*names: str) -> frozenset[str]:
         pytest.param({"c": 0}, {"a": 0}, up("a"), 1, up("a"), id="nobody waits: nothing is stopped"),
         pytest.param({"c": 9}, {"a": 0, "b": 4}, up("a", "b"), 2, up("b", "c"), id="only the idle one goes"),
         pytest.param({"c": 3}, {"a": 0, "b": 4}, up("a", "b"), 2, up("a", "b"), id="too little to be worth a start yet"),
-        pytest.param({"c": 3}, {"a": 0, "b": 0}, up("a", "b"), 2, up("b", "c"), id="any little is worth it when all are idle"),
+        pytest.param(
+            {"c": 3},
+            {"a": 0, "b": 0},
+            up("a", "b"),
+            2,
+            up("a", "c"),
+            id="any little is worth it; the last goes",
+        ),
         pytest.param({"c": 1}, {"a": 7}, up("a"), 2, up("a", "c"), id="a free place costs nobody anything"),
         pytest.param({"c": 9, "d": 8}, {"a": 0, "b": 2}, up("a", "b"), 3, up("b", "c", "d"), id="free place and idle place"),
     ],
 )
 def test_who_is_up_next(waiting, in_flight, now, capacity, then):
-    assert next_up(waiting, in_flight, now, capacity) == then
+    assert next_up(dict.fromkeys(sorted(now), 0) | waiting, in_flight, now, capacity) == then
