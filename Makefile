@@ -22,7 +22,6 @@ help:
 setup: .cache/setup-done
 .cache/setup-done: requirements/cpu.lock pyproject.toml
 	@echo "setting up: Python packages into .venv, the demo's model and prompts into .cache"
-	@command -v g++ >/dev/null || { echo "g++ is needed (DeepSpeed builds an operator): apt-get install g++ python3-dev" >&2; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; with another one: make PYTHON=python3 (3.11 or later)" >&2; exit 1; }
 	test -x $(UV) || { $(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install -q uv==0.13.9; }
 	test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) .venv

@@ -138,9 +138,6 @@ def _training(recipe: Recipe, store: Store) -> Iterator[Finding]:
         yield Finding(
             "training", present, f"{package} is {'installed' if present else 'not installed'}", "pip install 'moaa[train]'"
         )
-    compiler = shutil.which("g++")
-    what = f"g++ is {'there' if compiler else 'missing'}: DeepSpeed builds its operators on the first run"
-    yield Finding("training", bool(compiler), what, "apt-get install g++ python3-dev")
 
 
 def _disk(recipe: Recipe, store: Store) -> Iterator[Finding]:
