@@ -126,7 +126,7 @@ def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, 
     assert progress.view().gauges["loss"] == pytest.approx(curve[-1]["loss"])
 
     model, tokenizer = model_of(s3, asked, result, tmp_path)
-    assert changed(model, small) > 0.5
+    assert changed(model, small) > 0.1
     assert tokenizer.chat_template == Path(small, "chat_template.jinja").read_text()
     names = {file["name"] for file in result["files"]}
     assert names >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
