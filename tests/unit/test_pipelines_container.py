@@ -14,7 +14,7 @@ import os, subprocess, sys, time
 from pipelines import incluster
 folder = sys.argv[1]
 # As the local runner starts stages: through a shell, in a process of its own.
-child = f"trap 'sleep 0.5; touch {folder}/told; exit 0' TERM; touch {folder}/up; while :; do sleep 0.05; done"
+child = f"trap 'sleep {sys.argv[3]}; touch {folder}/told; exit 0' TERM; touch {folder}/up; while :; do sleep 0.05; done"
 subprocess.Popen(["sh", "-c", child])
 while not os.path.exists(f"{folder}/up"):
     time.sleep(0.01)
@@ -25,21 +25,21 @@ incluster.end_children()
 UNSHARE = ["unshare", "--fork", "--pid", "--mount-proc"]
 
 
-def first_process(folder: Path, patience_s: float) -> float:
+def first_process(folder: Path, patience_s: float, needs_s: float) -> float:
     if subprocess.run([*UNSHARE, "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make a PID namespace (root)")
     begun = time.monotonic()
-    subprocess.run([*UNSHARE, sys.executable, "-c", SCRIPT, str(folder), str(patience_s)], check=True, timeout=60)
+    subprocess.run([*UNSHARE, sys.executable, "-c", SCRIPT, str(folder), str(patience_s), str(needs_s)], check=True, timeout=60)
     return time.monotonic() - begun
 
 
 def test_its_children_are_told_and_waited_for(tmp_path: Path) -> None:
-    first_process(tmp_path, 20)
+    first_process(tmp_path, 20, needs_s=0.5)
     assert (tmp_path / "told").exists()
 
 
 def test_not_for_ever(tmp_path: Path) -> None:
-    assert first_process(tmp_path, 0.1) < 20
+    assert first_process(tmp_path, 0.1, needs_s=30) < 25
     assert not (tmp_path / "told").exists()
 
 
