@@ -33,6 +33,7 @@ KINDS = {
     TRAINER: ("TrainingRuntime",),
 }
 LEASED = {"moaa.dev/leases": json.dumps({"run/generate/1": 1.0})}
+IDLE = "moaa.dev/idle-replicas"
 
 
 class Api:
@@ -144,18 +145,21 @@ class Case:
 HPA = {"replicas": 2, "autoscaling": {"kind": "hpa", "maxReplicas": 6}}
 CASES = [
     Case("installed for the first time", None, 0),
-    Case("idle", (0, {}), 0),
-    Case("leased and up", (1, LEASED), 1),
-    Case("leased and up threefold", (3, LEASED), 3),
-    Case("given back", (1, {"moaa.dev/leases": "{}"}), 0),
-    Case("scaled by hand", (1, {}), 0),
-    Case("always on, more wanted", (1, {}), 3, {"replicas": 3}),
-    Case("always on, fewer wanted", (3, {}), 1, {"replicas": 1}),
-    Case("always on, more are up for a lease", (3, LEASED), 3, {"replicas": 1}),
-    Case("leased, and always on from now", (1, LEASED), 2, {"replicas": 2}),
+    Case("idle", (0, {IDLE: "0"}), 0),
+    Case("leased and up", (1, {IDLE: "0", **LEASED}), 1),
+    Case("leased and up threefold", (3, {IDLE: "0", **LEASED}), 3),
+    Case("given back and not yet down: the reaper's work", (1, {IDLE: "0", "moaa.dev/leases": "{}"}), 1),
+    Case("always on", (2, {IDLE: "2"}), 2, {"replicas": 2}),
+    Case("always on, and scaled down by hand", (0, {IDLE: "2"}), 2, {"replicas": 2}),
+    Case("always on, more wanted", (1, {IDLE: "1"}), 3, {"replicas": 3}),
+    Case("always on, fewer wanted", (3, {IDLE: "3"}), 1, {"replicas": 1}),
+    Case("always on, fewer wanted, and leased", (3, {IDLE: "3", **LEASED}), 3, {"replicas": 1}),
+    Case("always on, only leased from now", (2, {IDLE: "2"}), 0),
+    Case("leased, and always on from now", (1, {IDLE: "0", **LEASED}), 2, {"replicas": 2}),
     Case("autoscaled for the first time", None, 2, HPA),
-    Case("autoscaled", (5, {}), 5, HPA),
-    Case("autoscaled below the new least", (1, {}), 2, HPA),
+    Case("autoscaled", (5, {IDLE: "6"}), 5, HPA),
+    Case("autoscaled below the new least", (1, {IDLE: "6"}), 2, HPA),
+    Case("another chart's annotations", (3, {}), 1, {"replicas": 1}),
 ]
 
 

@@ -130,10 +130,16 @@ def test_an_upgrade_keeps_what_is_leased_and_restarts_only_what_it_changes(ns: N
     assert set(pods(ns, "leased")) == leased
 
 
-def test_what_was_given_back_goes_down_with_the_next_upgrade(ns: Namespace, engines: str) -> None:
-    lease(ns, "leased", 1, {})
+def test_leases_own_the_replicas_until_the_values_ask_for_others(ns: Namespace, engines: str) -> None:
+    lease(ns, "always", 2, {"run/label/1": time.time() + 600})
+    lease(ns, "always", 1, {})
     install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
-    assert replicas(ns, "leased") == 0
+    assert replicas(ns, "always") == 1
+    helm_4 = run("helm", "version", "--short").startswith("v4")  # applies on the server, and says whose the number is
+    install(ns, "ens", SERVING, serving(ALWAYS | {"replicas": 2}, LEASED), *(("--force-conflicts",) if helm_4 else ()))
+    assert replicas(ns, "always") == 2
+    install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
+    assert replicas(ns, "always") == 1
 
 
 def test_requests_in_flight_end_before_their_pod_does(ns: Namespace, engines: str) -> None:

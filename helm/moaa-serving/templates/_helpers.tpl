@@ -69,16 +69,17 @@ moaa.dev/model: {{ .model.name }}
 {{- end }}
 
 {{- /*
-Replicas of a model's Deployment. Leases and autoscalers change the number while the release stays as it is: where one of
-them does, an upgrade keeps what is there. Else, and where the cluster cannot be asked (`helm template`), it is `replicas`.
+Replicas of a model's Deployment. Leases, the reaper and autoscalers change the number while the release stays as it is, so
+an upgrade keeps what is there (and fills up to `replicas`), unless nobody has a lease and the values ask for another number
+than before. Where the cluster cannot be asked (`helm template`), and at first, it is `replicas`.
 */}}
 {{- define "moaa.replicas" -}}
 {{- $there := lookup "apps/v1" "Deployment" .root.Release.Namespace .model.fullname }}
 {{- if $there }}
-{{- $now := $there.spec.replicas | int }}
 {{- $annotations := $there.metadata.annotations | default dict }}
 {{- $leased := ne (index $annotations "moaa.dev/leases" | default "{}") "{}" }}
-{{- if or $leased (ne .model.autoscaling.kind "none") }}{{ max $now .model.replicas }}{{ else }}{{ .model.replicas }}{{ end }}
+{{- $unchanged := eq (index $annotations "moaa.dev/idle-replicas" | default "") (toString .model.mostIdle) }}
+{{- if or $leased $unchanged }}{{ max $there.spec.replicas .model.replicas }}{{ else }}{{ .model.replicas }}{{ end }}
 {{- else }}
 {{- .model.replicas }}
 {{- end }}
