@@ -96,7 +96,7 @@ async def test_killed_in_the_middle_of_20_calls_all_are_answered() -> None:
             os.kill(_named(pgid, "EngineCore"), signal.SIGKILL)
             replies = await asyncio.gather(*asked)
             assert all(reply.text for reply in replies)
-            assert ledger.events == {"engine restarts": 1}
+            assert ledger.events["engine restarts"] == 1
             assert ledger.model("smol").calls == 20
             assert group(pgid) == []
             pgid = _group_of(fleet)
