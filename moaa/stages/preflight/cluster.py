@@ -22,8 +22,8 @@ from moaa.store import Store
 T = TypeVar("T")
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 PULL = "kubernetes.io/dockerconfigjson"
-SERVING = "moaa recipe helm-values RECIPE | helm upgrade --install ensemble helm/moaa-serving -f -"
-PLATFORM = "moaa recipe helm-values RECIPE --chart platform | helm upgrade --install platform helm/moaa-platform -f -"
+SERVING = "moaa recipe helm-values RECIPE | helm upgrade --install ensemble helm/moaa-serving -n {} -f -"
+PLATFORM = "moaa recipe helm-values RECIPE --chart platform | helm upgrade --install platform helm/moaa-platform -n {} -f -"
 
 
 def wanted(recipe: Recipe) -> bool:
@@ -61,7 +61,9 @@ def _trainings(recipe: Recipe, cluster: Cluster) -> tuple[Kind, list[Finding]]:
     if not knows(cluster, TRAIN_JOBS):
         return JOBS, [Finding("training", True, "Kubeflow Trainer is not installed: trainings run as Indexed Jobs")]
     name = names.runtime(launcher.pool)
-    found = _look("training", f"TrainingRuntime '{name}'", lambda: cluster.get(RUNTIMES, name), PLATFORM)
+    found = _look(
+        "training", f"TrainingRuntime '{name}'", lambda: cluster.get(RUNTIMES, name), PLATFORM.format(cluster.namespace)
+    )
     if not isinstance(found, Finding):
         found = Finding("training", True, f"trainings run as TrainJobs of TrainingRuntime '{name}'")
     return TRAIN_JOBS, [found]
@@ -74,7 +76,7 @@ def _ensemble(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
         return
     differ = helm_values.differences(recipe, deployments)
     for sentence in differ:
-        yield Finding("ensemble", False, sentence, SERVING)
+        yield Finding("ensemble", False, sentence, SERVING.format(cluster.namespace))
     if not differ:
         models = ", ".join(helm_values.served(recipe)) or "none is needed"
         yield Finding("ensemble", True, f"the Deployments are the recipe's ({models})")
@@ -84,7 +86,7 @@ def _account(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
     name = recipe.runtime.cluster.service_account
     if cluster.inside:  # it is the one that looks
         return
-    found = _look("account", f"ServiceAccount '{name}'", lambda: cluster.get(ACCOUNTS, name), PLATFORM)
+    found = _look("account", f"ServiceAccount '{name}'", lambda: cluster.get(ACCOUNTS, name), PLATFORM.format(cluster.namespace))
     yield found if isinstance(found, Finding) else Finding("account", True, f"ServiceAccount '{name}' is there")
 
 
