@@ -229,8 +229,13 @@ def _selects(request: web.Request, found: Object) -> bool:
                 return False
         elif term not in labels:
             return False
-    fields = request.query.get("fieldSelector", "")
-    return not fields or found["involvedObject"]["name"] == fields.removeprefix("involvedObject.name=")
+    return all(_field(found, *term.split("=")) for term in filter(None, request.query.get("fieldSelector", "").split(",")))
+
+
+def _field(found: Object, path: str, value: str) -> bool:
+    for key in path.split("."):
+        found = found[key]
+    return bool(found == value)
 
 
 def _merge(into: Object, patch: Object) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from moaa.kubernetes.kinds import PODS
 from moaa.recipe.load import Loaded, load
 from moaa.stage import read_recipe
 from pipelines import submit as module
 from pipelines.outcome import RunFailed
 from pipelines.submit import SubmitError, submit
 from tests.support.kfp_server import KfpServer
+from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
 
 
@@ -181,6 +183,34 @@ def test_what_pods_wait_for_is_said_once_and_again_when_it_changes(
     module.follow(module.connect(kfp.url, None), kfp.url, run_id, store, lambda: next(said))  # type: ignore[arg-type]
     lines = [line for line in capsys.readouterr().out.splitlines() if "waits" in line]
     assert lines == ["sample     waits: 0/6 nodes have GPUs", "sample     waits: image is pulled"]
+
+
+def pod(name: str, phase: str, run_id: str, **labels: str) -> dict[str, Any]:
+    condition = {"type": "PodScheduled", "status": "False", "message": "0/6 nodes are available: 6 Insufficient nvidia.com/gpu."}
+    metadata = {"name": name, "labels": {"pipeline/runid": run_id, **labels}}
+    return {"metadata": metadata, "spec": {}, "status": {"phase": phase, "conditions": [condition]}}
+
+
+def test_what_pods_wait_for_is_read_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    with KubeServer() as kube:
+        monkeypatch.setattr("moaa.kubernetes.api.Cluster.connect", lambda namespace: kube.cluster())
+        kube.put(PODS, pod("sample-1", "Pending", "r1", **{"moaa.dev/stage": "sample"}))
+        kube.put(PODS, pod("driver-1", "Pending", "r1"))
+        kube.put(PODS, pod("label-1", "Running", "r1", **{"moaa.dev/stage": "label"}))
+        kube.put(PODS, pod("other", "Pending", "r2", **{"moaa.dev/stage": "dpo"}))
+        look = module.waiting("r1", "kubeflow")
+        why = "cannot be scheduled: 0/6 nodes are available: 6 Insufficient nvidia.com/gpu."
+        assert look() == {"sample": why, "driver-1": why}
+
+
+def test_a_missing_right_to_look_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with KubeServer() as kube:
+        monkeypatch.setattr("moaa.kubernetes.api.Cluster.connect", lambda namespace: kube.cluster())
+        kube.fail(403, 'pods is forbidden: User "alice" cannot list resource "pods" in API group ""')
+        look = module.waiting("r1", "kubeflow")
+        assert (look(), look()) == ({}, {})
+        assert capsys.readouterr().out.count("'alice' may not list pods") == 1
+        assert kube.count("GET") == 1
 
 
 def test_an_interrupted_wait_leaves_the_run(
