@@ -12,21 +12,20 @@ import os
 import signal
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moaa.errors import ClusterError, MoaaError
 from moaa.kubernetes import pods
+from moaa.kubernetes.api import Cluster, lines
+from moaa.kubernetes.kinds import JOBS, PODS
 from moaa.kubernetes.refusal import Forbidden, NotFound, Unreachable
 from moaa.recipe.load import Loaded, load
 from moaa.stage import records
 from moaa.stages.report import give_back
-from moaa.store import Store
+from moaa.store import Missing, Store
 from pipelines import runner_job
 from pipelines.local import HOME, new_id
 from pipelines.outcome import RunFailed, failure
-
-if TYPE_CHECKING:
-    from moaa.kubernetes.api import Cluster
 
 POLL_S = 2.0
 PATIENCE_S = 600.0
@@ -39,8 +38,6 @@ CHILDREN_S = 20.0
 
 def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
     """Run the recipe in a Job. Raises RunFailed with the failed stage's own error, ClusterError where it cannot be made."""
-    from moaa.kubernetes.kinds import JOBS
-
     run_id = new_id(loaded.recipe.name)
     job = runner_job.job(loaded, run_id, until)
     cluster = connect(loaded, namespace)
@@ -51,8 +48,6 @@ def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
 
 
 def connect(loaded: Loaded | None = None, namespace: str | None = None) -> Cluster:
-    from moaa.kubernetes.api import Cluster
-
     return Cluster.connect(namespace or (loaded.recipe.runtime.cluster.namespace if loaded else None))
 
 
@@ -75,8 +70,6 @@ def follow(run_id: str, cluster: Cluster) -> None:
 
 def stop(run_id: str, cluster: Cluster) -> None:
     """End the run; what it holds is given back. Finished stages and answers stay: the same recipe goes on from there."""
-    from moaa.kubernetes.kinds import JOBS, PODS
-
     recipe = load(f"{runner_job.recipe_of(_job(run_id, cluster))}\n").recipe
     cluster.delete(JOBS, run_id)
     deadline = time.monotonic() + runner_job.GRACE_S + 30
@@ -127,8 +120,6 @@ class _Log:
 
     def _look(self) -> None:
         """Print what there is of the newest pod's log, to its end; or what it waits for."""
-        from moaa.kubernetes.kinds import PODS
-
         found = self._cluster.list(PODS, f"job-name={self._run_id}")
         if not found:
             events = pods.told(self._cluster.events(self._run_id), most=1)
@@ -153,8 +144,6 @@ class _Log:
             self._waited = why
 
     def _print(self, pod: str) -> None:
-        from moaa.kubernetes.api import lines
-
         query = {"timestamps": "true", **({"sinceTime": self._since} if self._since else {})}
         stream = self._cluster.follow_log(pod, runner_job.CONTAINER, query, silence_s=SILENCE_S)
         try:
@@ -176,14 +165,17 @@ def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
     """The report comes here, if the store can be reached from here; a failed run's own error is the last that is said."""
     store, page = Store.of(loaded.recipe.store), HOME / "runs" / run_id / "report.html"
     address = f"{store.root}/runs/{run_id}/report.html"
-    said = ""
+    said, reached = "", True
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         store.download(address, page)
         print(f"report: {address}, copied to {page}", flush=True)
-        said = failure(records(store, run_id))
     except MoaaError as error:
+        reached = isinstance(error, Missing)
         print(f"report: {address}   (not copied here: {error})", flush=True)
+    if reached:
+        with contextlib.suppress(MoaaError):
+            said = failure(records(store, run_id))
     job = _job(run_id, cluster)
     condition = _ended(job)
     if condition["type"] == "Complete":
@@ -193,8 +185,6 @@ def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
 
 
 def _job(run_id: str, cluster: Cluster) -> dict[str, Any]:
-    from moaa.kubernetes.kinds import JOBS
-
     try:
         found = cluster.get(JOBS, run_id)
     except NotFound:
@@ -223,8 +213,6 @@ def _why(found: list[dict[str, Any]], name: str) -> str:
 
 
 def _death(run_id: str, cluster: Cluster) -> str:
-    from moaa.kubernetes.kinds import PODS
-
     try:
         found = cluster.list(PODS, f"job-name={run_id}")
     except (Forbidden, Unreachable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import tempfile
 import time
@@ -15,6 +16,8 @@ from typing import Any
 
 from moaa.errors import ClusterError, MoaaError, StoreError
 from moaa.kubernetes import names, pods
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import PODS
 from moaa.recipe.load import Loaded
 from moaa.stage import records
 from moaa.store import Store
@@ -134,9 +137,6 @@ def _conclude(state: str, run_id: str, store: Store) -> None:
 
 def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
     """What gives, by stage, what its pod waits for. It says once why it cannot, where there is no right to look."""
-    from moaa.kubernetes.api import Cluster
-    from moaa.kubernetes.kinds import PODS
-
     try:
         cluster: Cluster | None = Cluster.connect(namespace)
     except ClusterError as error:
@@ -183,8 +183,6 @@ def _refusals(host: str) -> Iterator[None]:
 
 
 def _message(error: Any) -> str:
-    import json
-
     try:
         return str(json.loads(error.body)["message"])
     except (ValueError, KeyError, TypeError):

@@ -152,11 +152,13 @@ def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
     assert "-1 is gone: container 'runner' was ended: OOMKilled" in text
 
 
-def test_the_failed_stages_own_error_comes_last(kube: KubeServer, store: MemoryStore) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["report", "no report"])
+def test_the_failed_stages_own_error_comes_last(kube: KubeServer, store: MemoryStore, whole: bool) -> None:
     def record(run_id: str) -> None:
         error = {"type": "TrainError", "message": "OOMKilled: rank 1"}
         found = {"stage": "sft", "status": "failed", "started": "2026", "error": error}
-        store.put(f"{store.root}/runs/{run_id}/report.html", b"")
+        if whole:
+            store.put(f"{store.root}/runs/{run_id}/report.html", b"")
         store.put(f"{store.root}/runs/{run_id}/sft.json", json.dumps(found).encode())
 
     background(kube, running(kube, "sft: starting"), record, ended(kube, "Failed", "exit code 1 matches rule 0"))
