@@ -77,6 +77,7 @@ class Bench:
         *,
         fleet: FakeFleet | None = None,
         models=MODELS,
+        kind="process",
         schedule="auto",
         served=(),
         no_system_role=(),
@@ -88,7 +89,7 @@ class Bench:
             m: Model(source=m, endpoint={"url": self.server.url} if m in served else None, system_role=m not in no_system_role)
             for m in models
         }
-        runtime = Runtime(engines=Engines(schedule=schedule), calls=Calls(**{"retries": 2, **calls}))
+        runtime = Runtime(engines=Engines(kind=kind, schedule=schedule), calls=Calls(**{"retries": 2, **calls}))
         self.journal = Journal(self.store, "s3://memory/root/journal", flush_s=60)
         self.journal.open()
         try:

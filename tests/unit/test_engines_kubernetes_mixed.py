@@ -6,6 +6,8 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
 from moaa.store import Store
+from tests.support.asking import MODELS, Bench, mixture
 from tests.support.fake_ensemble import Ensemble
 from tests.support.kube_server import KubeServer
 
@@ -129,3 +132,24 @@ def test_the_smaller_capacity_counts() -> None:
 
     assert Mixed({"a": Bounded(None), "b": Bounded(2), "c": Bounded(1)}).capacity == 1  # type: ignore[dict-item]
     assert Mixed({"a": Bounded(None)}).capacity is None  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("schedule", ["together", "by-turns"])
+def test_a_stage_s_calls_over_leased_models(kube: KubeServer, schedule: str) -> None:
+    """The whole way of a call: by turns one Deployment is up at a time, and the rows are the same."""
+    bench = Bench(None)  # type: ignore[arg-type]
+    most = 0
+    with Ensemble(kube, *MODELS) as ensemble:
+        scaled = kube.after_patch
+
+        def count(found: dict[str, Any]) -> None:
+            nonlocal most
+            most = max(most, sum(ensemble.replicas(model) for model in MODELS))
+            scaled(found)
+
+        kube.after_patch = count
+        fleet = SimpleNamespace(start=engines.start)
+        rows = bench.run(range(20), mixture, fleet=fleet, kind="kubernetes", schedule=schedule)  # type: ignore[arg-type]
+        assert len({row["row"]["said"] for row in rows.values()}) == 20
+        assert most == (3 if schedule == "together" else 1)
+        assert [ensemble.replicas(model) for model in MODELS] == [0, 0, 0]
