@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+WAIT_S = 7200
+"""Longest that ranks wait for one: a leader that downloads a model and tokenises the data."""
+
 CORES = "MOAA_TRAIN_CORES"
 """Environment variable: the cores that a node's ranks share out among them, separated by commas."""
 

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from moaa.train import data, deepspeed
 from moaa.train.checkpoints import Checkpoints, Listed, upload
 from moaa.train.job import Job
 from moaa.train.lines import PROGRESS, say
-from moaa.train.ranks import Ranks
+from moaa.train.ranks import WAIT_S, Ranks
 from moaa.train.tokens import Template
 
 
@@ -88,6 +89,8 @@ def prepare_libraries(device: str) -> tuple[str, str]:
         # This op serves tensor-parallel inference only; ZeRO's collectives never call it. Without it no machine needs a C++
         # compiler and Python.h, nor 20-40 s to build it at the first run.
         ds.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # On CPUs transformers starts torch's process group alone, too late for ZeRO-3, which shards a model while it loads.
+        ds.init_distributed("gloo", timeout=timedelta(seconds=WAIT_S))
     return device, precision
 
 

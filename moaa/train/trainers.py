@@ -17,6 +17,7 @@ from moaa.train.checkpoints import Checkpoints
 from moaa.train.deepspeed import Batch, config
 from moaa.train.job import Job
 from moaa.train.lines import PROGRESS, say
+from moaa.train.ranks import WAIT_S
 
 
 class _Ours:
@@ -82,7 +83,7 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         "bf16": precision == "bfloat16",
         "use_cpu": device == "cpu",
         "deepspeed": config(numbers, size, device, precision),
-        "ddp_timeout": 7200,  # the others wait while a leader downloads a model and tokenises the data
+        "ddp_timeout": WAIT_S,
         "model_init_kwargs": {"dtype": precision} | ({"revision": job.revision} if job.revision else {}),
         "max_length": numbers.max_length,  # nothing is longer: `data` left it out
         "logging_steps": 1,
