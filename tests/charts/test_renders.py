@@ -12,7 +12,7 @@ import pytest
 from moaa import helm_values
 from moaa.recipe.load import load
 from tests.charts import render
-from tests.charts.render import CHARTS, EXAMPLES, SERVING, golden, helm, needs_helm, parsed, pods, text
+from tests.charts.render import CHARTS, EXAMPLES, FOR, SERVING, golden, helm, needs_helm, parsed, pods, text
 from tests.charts.schemas import problems
 
 pytestmark = needs_helm
@@ -31,7 +31,7 @@ def test_there_is_no_golden_render_without_an_example() -> None:
 
 @by_example
 def test_lint_has_nothing_to_say(example: Path) -> None:
-    done = helm("lint", "--strict", example.parents[1], "--values", example)
+    done = helm("lint", "--strict", *FOR, example.parents[1], "--values", example)
     assert not done.returncode, done.stdout
     assert not [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
 
@@ -39,7 +39,7 @@ def test_lint_has_nothing_to_say(example: Path) -> None:
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
 def test_the_defaults_alone_render_and_lint(chart: Path) -> None:
     assert render.objects(chart)
-    assert not helm("lint", "--strict", chart).returncode
+    assert not helm("lint", "--strict", *FOR, chart).returncode
 
 
 @by_example
