@@ -7,12 +7,12 @@ and evaluate serve them, with the model they were trained from. Trainings are pr
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from moaa.errors import RecipeError
-from moaa.recipe.schema import Model, Recipe
+from moaa.recipe.schema import Launcher, Model, Pool, Recipe
 
 ASKING, TRAINING = ("generate", "sample", "label", "evaluate"), ("sft", "dpo")
 
@@ -29,7 +29,8 @@ class Work:
 def work(recipe: Recipe, stage: str) -> Work:
     """What the pod of this stage does itself. Raises RecipeError for what no single pod can do."""
     if stage in TRAINING and recipe.runtime.launcher.kind == "process":
-        return Work("trains", recipe.runtime.launcher.pool, _ranks(recipe, stage))
+        launcher = recipe.runtime.launcher
+        return Work("trains", launcher.pool, training_gpus(launcher, recipe.pools, stage))
     models = served(recipe, stage) if stage in ASKING else []
     if not models:
         return Work("nothing heavy")
@@ -85,14 +86,20 @@ def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | Non
     return min(there, sum(model.tensor_parallel * model.replicas for model in models))
 
 
-def _ranks(recipe: Recipe, stage: str) -> int:
-    """GPUs of a training in the task's own pod."""
-    launcher = recipe.runtime.launcher
-    if launcher.pool is None or launcher.device == "cpu" or not recipe.pools[launcher.pool].gpus:
+def training_gpus(launcher: Launcher, pools: Mapping[str, Pool], stage: str) -> int:
+    """GPUs of one node that a training takes. Raises RecipeError where a node of its pool has fewer."""
+    if launcher.pool is None or launcher.device == "cpu" or not pools[launcher.pool].gpus:
         return 0
-    if launcher.ranks > recipe.pools[launcher.pool].gpus:
+    if launcher.ranks > pools[launcher.pool].gpus:
         raise RecipeError(
             f"{stage}: runtime.launcher.ranks is {launcher.ranks}, but a node of pool '{launcher.pool}' has "
-            f"{recipe.pools[launcher.pool].gpus} GPUs. Lower it, or train on several nodes: runtime.launcher.kind 'trainer'."
+            f"{pools[launcher.pool].gpus} GPUs. Lower it, or train on several nodes: runtime.launcher.nodes, with kind 'trainer'."
         )
     return launcher.ranks
+
+
+def asks(pool: Pool, gpus: int) -> dict[str, str]:
+    """What a pod with so many of a node's GPUs asks for, as Kubernetes writes it: its requests, and its limits too."""
+    share = max(1, gpus)
+    asked = {"cpu": f"{pool.cpus * share:g}", "memory": f"{pool.memory_gib * share:g}Gi"}
+    return asked | {pool.accelerator: str(gpus)} if gpus else asked

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 
 from moaa.errors import MoaaError
-from moaa.kubernetes import leases, names
+from moaa.kubernetes import leases, names, pods
 from moaa.kubernetes.api import Cluster, Object
 from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS, Kind
 from moaa.kubernetes.refusal import Conflict, NotFound
@@ -53,7 +53,7 @@ def end_run(cluster: Cluster, run_id: str) -> Iterator[str]:
     for kind in (TRAIN_JOBS, JOBS):
         with suppress(NotFound):  # Trainer is not installed
             found = cluster.list(kind, f"{OURS},{names.RUN}={names.label(run_id)}")
-            work += [partial(_delete, cluster, kind, each, give_back, False) for each in found if not _finished(each)]
+            work += [partial(_delete, cluster, kind, each, give_back, False) for each in found if not pods.ended(each)]
     yield from _all(work)
 
 
@@ -110,11 +110,6 @@ def _delete(cluster: Cluster, kind: Kind, found: Object, change: Change, dry_run
         gone = ", ".join(sorted(leases.read(annotations))) or "nobody"
         return _line(f"{kind.name} {name}", f"deleted: no live lease (last: {gone})", dry_run)
     return f"{kind.name} {name} changes too fast to be deleted now"
-
-
-def _finished(job: Object) -> bool:
-    conditions = job.get("status", {}).get("conditions") or []
-    return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
 
 
 def _annotations(found: Object) -> dict[str, str]:

@@ -28,11 +28,11 @@ LOOK_AGAIN_S = 1.0
 def next_up(waiting: Mapping[str, int], in_flight: Mapping[str, int], up: frozenset[str], capacity: int) -> frozenset[str]:
     """The models that should be up now, given the calls that wait for models that are not and those in flight at those that are.
 
-    A free place goes to the model with most waiting. An idle model's place goes to it too, once it has as much to do as
-    the busiest model that stays: so that a few calls early do not cost a start each. Of idle models the last of `waiting`
-    goes first: a stage names the models that it will need again before the others.
+    A free place goes to the model with most waiting; of equals, to the last of `waiting`, and of idle models the last of
+    `waiting` leaves first: a stage names the models that it will need again before the others. An idle model's place is given
+    away once that with most waiting has as much to do as the busiest model that stays: a few calls early are not worth a start.
     """
-    wanted = sorted((model for model, n in waiting.items() if n and model not in up), key=lambda model: (-waiting[model], model))
+    wanted = sorted((model for model in reversed(list(waiting)) if waiting[model] and model not in up), key=lambda m: -waiting[m])
     busy = frozenset(model for model in up if in_flight.get(model))
     free = capacity - len(up)
     enough = max((in_flight[model] for model in busy), default=0)

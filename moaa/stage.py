@@ -29,7 +29,7 @@ from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, end_with_runner
 from moaa.progress import Progress
 from moaa.recipe.load import load
-from moaa.recipe.schema import Model, Part, Recipe, Runtime
+from moaa.recipe.schema import Model, Part, Pool, Recipe, Runtime
 from moaa.recipe.schema import Store as StoreConfig
 from moaa.store import Store
 
@@ -46,6 +46,7 @@ class Work:
     store: Store
     runtime: Runtime
     models: dict[str, Model]
+    pools: dict[str, Pool]
     where: StoreConfig
     """The store as the recipe names it, for a training that opens it itself."""
     ledger: Ledger
@@ -70,7 +71,7 @@ class Work:
 
         rows = list(rows)
         self.ledger.rows["in"] += len(rows)
-        serving = dict(models) if isinstance(models, Mapping) else {name: self.models[name] for name in models}
+        serving = dict(models) if isinstance(models, Mapping) else {name: self.models[name] for name in sorted(models)}
         journal = Journal(self.store, f"{self.out.uri}/journal")
         journal.open()
         with timed(self.ledger, "asking"):
@@ -157,7 +158,9 @@ class Stage(Generic[P]):
             return found.manifest, True, found.manifest.ledger
         ledger = Ledger()
         with Progress(self.name, self.unit) as progress, Output(store, uri) as out:
-            work = Work(inputs, out, store, recipe.runtime, dict(recipe.models), recipe.store, ledger, progress)
+            work = Work(
+                inputs, out, store, recipe.runtime, dict(recipe.models), dict(recipe.pools), recipe.store, ledger, progress
+            )
             try:
                 self.compute(part, work)
             except BaseException as error:

@@ -16,8 +16,9 @@ from typing import Any
 
 from moaa.errors import ClusterError, MoaaError
 from moaa.kubernetes import pods
-from moaa.kubernetes.api import Cluster, lines
+from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import JOBS, PODS
+from moaa.kubernetes.logs import Log
 from moaa.kubernetes.refusal import Forbidden, NotFound, Unreachable
 from moaa.recipe.load import Loaded, load
 from moaa.stage import records
@@ -30,8 +31,6 @@ from pipelines.outcome import RunFailed, failure
 POLL_S = 2.0
 PATIENCE_S = 600.0
 """So long may the cluster not answer while a run is followed; the run goes on."""
-SILENCE_S = 60.0
-"""A log that says nothing for longer is opened again: the connection may be dead without a sign."""
 LAST_LINES = 5
 CHILDREN_S = 20.0
 
@@ -56,7 +55,7 @@ def follow(run_id: str, cluster: Cluster) -> None:
     found = _job(run_id, cluster)
     loaded = load(f"{runner_job.recipe_of(found)}\n")
     try:
-        last = _Log(cluster, run_id).follow()
+        last = _Logs(cluster, run_id).follow()
     except KeyboardInterrupt:
         options = f" --namespace {cluster.namespace}"
         print(
@@ -92,15 +91,15 @@ def end_children() -> None:
                 time.sleep(0.1)
 
 
-class _Log:
-    """The log of a run's pods, one after the other, on standard output."""
+class _Logs:
+    """The logs of a run's pods, one after the other, on standard output."""
 
     def __init__(self, cluster: Cluster, run_id: str) -> None:
         self._cluster, self._run_id = cluster, run_id
         self._last: deque[str] = deque(maxlen=LAST_LINES)
         self._waited = ""
         self._pod = ""
-        self._since = ""
+        self._log: Log | None = None
         self._answered = time.monotonic()
 
     def follow(self) -> str:
@@ -114,7 +113,7 @@ class _Log:
                 if time.monotonic() - self._answered > PATIENCE_S:
                     raise ClusterError(f"{error}\nThe run goes on without us.") from None
             else:
-                if _ended(job):
+                if pods.ended(job):
                     return "\n".join(self._last)
             time.sleep(POLL_S)
 
@@ -130,10 +129,11 @@ class _Log:
         if name != self._pod:
             if self._pod:
                 print(f"(pod {self._pod} is gone: {_why(found, self._pod)}; {name} goes on)", flush=True)
-            self._pod, self._since = name, ""
-        if _started(pod):
+            self._pod = name
+            self._log = Log(self._cluster, name, runner_job.CONTAINER)
+        if self._log and pods.started(pod):
             with contextlib.suppress(NotFound):  # deleted between two looks
-                self._print(name)
+                self._print(self._log)
         else:
             events = pods.told(self._cluster.events(name), most=1)
             self._wait(f"pod {name}: {pods.waits_for(pod, time.time(), events[-1] if events else '')}")
@@ -143,22 +143,12 @@ class _Log:
             print(f"waits: {why}", flush=True)
             self._waited = why
 
-    def _print(self, pod: str) -> None:
-        query = {"timestamps": "true", **({"sinceTime": self._since} if self._since else {})}
-        stream = self._cluster.follow_log(pod, runner_job.CONTAINER, query, silence_s=SILENCE_S)
-        try:
-            seen = self._since  # sinceTime is whole seconds for some servers: what was printed comes again
-            for line in lines(stream):
-                stamp, _, text = line.decode(errors="replace").partition(" ")
-                self._answered = time.monotonic()
-                if stamp <= seen:
-                    continue
-                self._since = stamp
-                print(text, flush=True)
-                if text.strip():
-                    self._last.append(text)
-        finally:
-            stream.close()
+    def _print(self, log: Log) -> None:
+        for text in log.read():
+            self._answered = time.monotonic()
+            print(text, flush=True)
+            if text.strip():
+                self._last.append(text)
 
 
 def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
@@ -177,7 +167,7 @@ def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
         with contextlib.suppress(MoaaError):
             said = failure(records(store, run_id))
     job = _job(run_id, cluster)
-    condition = _ended(job)
+    condition = pods.ended(job)
     if condition["type"] == "Complete":
         return
     why = [condition.get("message") or condition.get("reason", ""), _death(run_id, cluster), last]
@@ -195,17 +185,6 @@ def _job(run_id: str, cluster: Cluster) -> dict[str, Any]:
     if runner_job.RECIPE not in (found["spec"]["template"]["metadata"].get("annotations") or {}):
         raise RunFailed(f"the Job '{run_id}' is not a run of ours: it carries no recipe. Name one that `--in-cluster` started.")
     return found
-
-
-def _ended(job: dict[str, Any]) -> dict[str, Any]:
-    """The condition that the Job ended with; empty while it has not."""
-    conditions = job.get("status", {}).get("conditions") or []
-    return next((each for each in conditions if each["type"] in ("Complete", "Failed") and each["status"] == "True"), {})
-
-
-def _started(pod: dict[str, Any]) -> bool:
-    statuses = pod.get("status", {}).get("containerStatuses") or []
-    return any(state in (each.get("state") or {}) for each in statuses for state in ("running", "terminated"))
 
 
 def _why(found: list[dict[str, Any]], name: str) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from components import images
-from moaa import placement
+from moaa import images, placement
 from moaa.errors import RecipeError
 from moaa.recipe.schema import Recipe
 
@@ -85,39 +85,41 @@ def place(recipe: Recipe, stage: str) -> Place:
     environment = {"HOME": "/tmp", "MOAA_CACHE": "/tmp/moaa"}
     if cluster.namespace:
         environment["MOAA_NAMESPACE"] = cluster.namespace
-    common = {
+    common: dict[str, Any] = {
         "timeout_s": round(row.hours * 3600), "cached": row.cached, "secrets": tuple(_secrets(recipe, stage, row)),
         "environment": environment, "image_pull_secrets": cluster.image_pull_secrets,
     }  # fmt: skip
     own = placement.work(recipe, stage)
     if own.does == "nothing heavy":
-        return Place(image=images.of(recipe, "core"), cpu=("1", "4"), memory=("2Gi", "8Gi"), tmp_gib=CORE_TMP_GIB, **common)  # type: ignore[arg-type]
-    return _heavy(images.of(recipe, "serve" if own.does == "serves" else "train"), recipe, own.pool, own.gpus, common)
+        return Place(
+            image=images.of(recipe.runtime, "core"), cpu=("500m", "4"), memory=("1Gi", "8Gi"), tmp_gib=CORE_TMP_GIB, **common
+        )
+    return _heavy(images.of(recipe.runtime, "serve" if own.does == "serves" else "train"), recipe, own.pool, own.gpus, common)
 
 
 def runner(recipe: Recipe, stages: Sequence[str]) -> Place:
     """One pod for all of these stages, one after the other: what each of them needs. Raises RecipeError where none can be."""
     places = {stage: place(recipe, stage) for stage in stages}
-    if training := [stage for stage, each in places.items() if each.image == images.of(recipe, "train")]:
+    if training := [stage for stage, each in places.items() if each.image == images.of(recipe.runtime, "train")]:
         raise RecipeError(
             f"{', '.join(training)}: runtime.launcher.kind is 'process', so the runner's pod would have to train itself. "
             "Set it to 'trainer' (Kubeflow Trainer) or 'job' (Indexed Job)."
         )
-    most = max(places.values(), key=lambda each: (each.image != images.of(recipe, "core"), each.gpus))
+    most = max(places.values(), key=lambda each: (each.image != images.of(recipe.runtime, "core"), each.gpus))
     secrets = tuple(secret for each in places.values() for secret in each.secrets)
     return replace(most, timeout_s=ALL_ATTEMPTS_S, secrets=secrets)
 
 
-def _heavy(image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, object]) -> Place:
+def _heavy(image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]) -> Place:
     """A pod that serves or trains itself, by its pool's numbers; without a pool, on any node's CPUs."""
     if name is None:
-        return Place(image=image, cpu=("1", "8"), memory=("6Gi", "32Gi"), tmp_gib=HEAVY_TMP_GIB, shm_gib=2, **common)  # type: ignore[arg-type]
+        return Place(image=image, cpu=("1", "8"), memory=("6Gi", "32Gi"), tmp_gib=HEAVY_TMP_GIB, shm_gib=2, **common)
     pool = recipe.pools[name]
-    cpu, memory = f"{pool.cpus * max(1, gpus):g}", f"{pool.memory_gib * max(1, gpus):g}Gi"
+    asked = placement.asks(pool, gpus)
     return Place(
-        image=image, cpu=(cpu, cpu), memory=(memory, memory), tmp_gib=HEAVY_TMP_GIB, pool=name,
+        image=image, cpu=(asked["cpu"],) * 2, memory=(asked["memory"],) * 2, tmp_gib=HEAVY_TMP_GIB, pool=name,
         node_selector=pool.node_selector, toleration=pool.toleration, accelerator=pool.accelerator, gpus=gpus,
-        shm_gib=pool.shm_gib, **common,  # type: ignore[arg-type]
+        shm_gib=pool.shm_gib, **common,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Model, Output
 
-from components import images
+from moaa import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)

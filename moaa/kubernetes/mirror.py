@@ -19,15 +19,19 @@ RETRY_S = 1.0
 class Mirror:
     """All objects of a kind with these labels, by name.
 
-    `changed` is called from the thread whenever `objects` or `error` has changed. A watch that ends, breaks or is too old
+    `changed` is called from the thread whenever `objects` or `error` has changed, and `deleted` before that with what an
+    object last was when the API server tells that it is gone. A watch that ends, breaks or is too old
     (410) is opened again, after a fresh list where needed: nothing is missed for good.
     """
 
-    def __init__(self, cluster: Cluster, kind: Kind, labels: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, kind: Kind, labels: str, changed: Callable[[], None],
+        deleted: Callable[[Object], None] = lambda last: None,
+    ) -> None:  # fmt: skip
         self.objects: dict[str, Object] = {}
         self.error: ClusterError | None = None
         """A right is missing, or the like: the copy is not kept any more."""
-        self._cluster, self._kind, self._labels, self._changed = cluster, kind, labels, changed
+        self._cluster, self._kind, self._labels, self._changed, self._deleted = cluster, kind, labels, changed, deleted
         self._stopped = threading.Event()
         self._version = ""
         self._stream: Any = None
@@ -97,5 +101,7 @@ class Mirror:
 
     def _take(self, what: str, seen: Object) -> None:
         others = {name: each for name, each in self.objects.items() if name != seen["metadata"]["name"]}
+        if what == "DELETED":
+            self._deleted(seen)
         self.objects = others if what == "DELETED" else {**others, seen["metadata"]["name"]: seen}
         self._changed()

@@ -21,6 +21,10 @@ OURS: Final = "moaa"
 MODEL: Final = "moaa.dev/model"
 RUN: Final = "moaa.dev/run"
 STAGE: Final = "moaa.dev/stage"
+TRAINING: Final = "moaa.dev/training"
+"""Label of a TrainJob or Job that trains, and of a Job's pods: its own name."""
+SPEC: Final = "moaa.dev/spec"
+"""Annotation of a TrainJob or Job that trains: digest of what was asked for, so that a corrected one is told from it."""
 CLIENT: Final = "moaa.dev/client"
 """Label of pods that may ask models, `"true"`: the serving chart's network policy lets in no others."""
 LEASES: Final = "moaa.dev/leases"
@@ -82,6 +86,6 @@ def runtime(pool: str | None = None) -> str:
     return f"moaa-train-{pool or 'default'}"
 
 
-def train_job(stage: str, fingerprint: str) -> str:
+def training(stage: str, fingerprint: str) -> str:
     """Name of the TrainJob (or Job) of a stage: the same for the same result, so that a retried launcher finds it."""
     return f"moaa-{stage}-{fingerprint[:12]}"

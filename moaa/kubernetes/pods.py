@@ -1,4 +1,4 @@
-"""What a pod waits for or died of, in words: read from its status and its events, without I/O."""
+"""What a pod waits for or died of, and how a job ended, in words: read from status and events, without I/O."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ def restarts(pod: Object) -> int:
     """How often a container of this pod was started again, or the whole pod given up (evicted)."""
     again = sum(container.get("restartCount", 0) for _, container in _statuses(pod))
     return again + (pod.get("status", {}).get("phase") == "Failed")
+
+
+def started(pod: Object) -> bool:
+    """Whether there is a log to read: a container runs or ran."""
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    return any(state in (each.get("state") or {}) for each in statuses for state in ("running", "terminated"))
+
+
+def ended(job: Object) -> Object:
+    """The condition that a Job or TrainJob ended with (`Complete` or `Failed`); empty while it has not."""
+    conditions = job.get("status", {}).get("conditions") or []
+    return next((each for each in conditions if each["type"] in ("Complete", "Failed") and each["status"] == "True"), {})
 
 
 def culprit(pod: Object) -> str | None:

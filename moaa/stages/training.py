@@ -18,7 +18,7 @@ def train(work: Work, kind: str, numbers: Training, *, base: str, revision: str 
         store=work.where, device=launcher.device, checkpoint_minutes=launcher.checkpoint_minutes,
     )  # fmt: skip
     with timed(work.ledger, "training"):
-        result = launch.run(job, launcher, work.store, work.ledger, work.progress)
+        result = launch.run(job, work.runtime, work.pools, work.store, work.ledger, work.progress)
     work.out.adopt([File(**file) for file in result["files"]])
     work.facts.update(result["facts"])
     work.ledger.rows.update(

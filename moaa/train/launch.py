@@ -1,42 +1,39 @@
 """Start a training wherever the recipe says, follow it to its end, and return its result.
 
-A launcher is a function `(job, numbers, progress)` that returns when `result.json` should be there, and raises what the
-training failed of. `process` starts the ranks on this machine; others are found in `LAUNCHERS` by the recipe's name for them.
+A launcher returns when `result.json` should be there, and raises what the training failed of: `process` starts the ranks on
+this machine, `cluster` as a TrainJob or an Indexed Job on Kubernetes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from moaa.errors import RecipeError, TrainError
+from moaa.errors import TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.schema import Launcher
+from moaa.recipe.schema import Pool, Runtime
 from moaa.store import Missing, Store
-from moaa.train import process
+from moaa.train import cluster, process
 from moaa.train.job import Job
 
-Start = Callable[[Job, Launcher, Progress], None]
+Start = Callable[[Job, Runtime, Mapping[str, Pool], Ledger, Progress], None]
 
-LAUNCHERS: dict[str, Start] = {"process": process.start}
+LAUNCHERS: dict[str, Start] = {"process": process.start, "trainer": cluster.start, "job": cluster.start}
 
 
-def run(job: Job, launcher: Launcher, store: Store, ledger: Ledger, progress: Progress) -> dict[str, Any]:
+def run(
+    job: Job, runtime: Runtime, pools: Mapping[str, Pool], store: Store, ledger: Ledger, progress: Progress
+) -> dict[str, Any]:
     """The content of `result.json`: `files` under `job.output`, and `facts`. What is trained already is not trained again.
 
     Raises TrainError with a rank's own words where the training failed.
     """
-    start = LAUNCHERS.get(launcher.kind)
-    if start is None:
-        raise RecipeError(
-            f"runtime.launcher.kind is '{launcher.kind}', but trainings can be started as: {', '.join(LAUNCHERS)}. Choose one."
-        )
     result = _result(job, store)
     if result is None:
         store.put(f"{job.output}/job.json", job.model_dump_json(indent=1).encode())
-        start(job, launcher, progress)
+        LAUNCHERS[runtime.launcher.kind](job, runtime, pools, ledger, progress)
         result = _result(job, store)
         if result is None:
             raise TrainError(f"The training ended without an error, but left no {job.result}. Run it again.")

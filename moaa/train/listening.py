@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 from collections import deque
@@ -25,7 +26,7 @@ _PASSED_ON: dict[str, type[MoaaError]] = {
 }
 """Errors of a rank that are complete in themselves."""
 
-_MEMORY = "Lower micro_batch or max_length, raise zero_stage, turn gradient_checkpointing on, or give it more memory."
+MEMORY = "Lower micro_batch or max_length, raise zero_stage, turn gradient_checkpointing on, or give it more memory."
 
 
 class Listener:
@@ -35,7 +36,8 @@ class Listener:
         self._progress = progress
         self._tail: deque[str] = deque(maxlen=tail)
         self._summary: deque[str] = deque(maxlen=200)
-        self._errors: list[dict[str, Any]] = []
+        self.errors: list[dict[str, Any]] = []
+        """What ranks said they failed of: `{rank, time, type, message}`."""
         self._over = False
         self._step: int | None = None
         self._tokens = 0
@@ -51,7 +53,7 @@ class Listener:
         elif found[0] == PROGRESS:
             self._show(found[1])
         else:
-            self._errors.append(found[1])
+            self.errors.append(found[1])
 
     def _show(self, said: dict[str, Any]) -> None:
         if "note" in said:
@@ -73,22 +75,31 @@ class Listener:
             if name in said:
                 self._progress.gauge(name, said[name])
 
+    @property
+    def said_first(self) -> float:
+        """When the first rank said what it failed of; infinity where none did."""
+        return min((error["time"] for error in self.errors), default=math.inf)
+
+    @property
+    def tail(self) -> str:
+        """The end of the log, indented."""
+        return _indented(self._tail)
+
     def failure(self, exit_status: int | None, log: str) -> MoaaError:
         """The error that ended the training: a rank's own words first, then the end of the log."""
         killed = [(int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))]
         killed = [(rank, number) for rank, number in killed if number != signal.SIGTERM]
         where = f"\n  The whole log: {log}"
-        tail = _indented(self._tail)
         if killed:
             rank, number = killed[0]
-            hint = f", most likely for want of memory.\n  {_MEMORY}" if number == signal.SIGKILL else "."
-            return TrainError(f"Rank {rank} was ended by {signal.Signals(number).name}{hint}\n{tail}{where}")
-        if not self._errors:
-            return TrainError(f"The training ended with status {exit_status} before any rank said why.\n{tail}{where}")
-        first = min(self._errors, key=lambda error: error["time"])
+            hint = f", most likely for want of memory.\n  {MEMORY}" if number == signal.SIGKILL else "."
+            return TrainError(f"Rank {rank} was ended by {signal.Signals(number).name}{hint}\n{self.tail}{where}")
+        if not self.errors:
+            return TrainError(f"The training ended with status {exit_status} before any rank said why.\n{self.tail}{where}")
+        first = min(self.errors, key=lambda error: error["time"])
         if first["type"] in _PASSED_ON:
             return _PASSED_ON[first["type"]](first["message"])
-        hint = f"\n  {_MEMORY}" if "out of memory" in first["message"].lower() else ""
+        hint = f"\n  {MEMORY}" if "out of memory" in first["message"].lower() else ""
         lines = _indented(first.get("traceback", self._tail))
         return TrainError(f"Rank {first['rank']} failed: {first['type']}: {first['message']}{hint}\n{lines}{where}")
 

@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from moaa.engines import cores, guard
 from moaa.errors import TrainError
+from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.schema import Launcher
+from moaa.recipe.schema import Pool, Runtime
 from moaa.train.job import Job
 from moaa.train.listening import Listener
 from moaa.train.ranks import CORES
@@ -23,8 +25,9 @@ GRACE_S = 8
 _FOLDER = "moaa-train-"
 
 
-def start(job: Job, launcher: Launcher, progress: Progress) -> None:
+def start(job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger, progress: Progress) -> None:
     """Train with `launcher.ranks` ranks here. Raises what the training failed of."""
+    launcher = runtime.launcher
     if launcher.nodes != 1:
         raise TrainError(
             f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this machine alone. Set nodes to 1."

@@ -18,7 +18,7 @@ from moaa.ledger import Ledger
 from moaa.models import local
 from moaa.progress import Progress
 from moaa.recipe import schema
-from moaa.recipe.schema import Launcher
+from moaa.recipe.schema import Launcher, Runtime
 from moaa.train import launch
 from moaa.train.job import Job
 from tests.support import training as support
@@ -75,7 +75,7 @@ def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:
 
 def train(s3, job, progress=None) -> tuple[dict, Ledger]:
     ledger = Ledger()
-    return launch.run(job, Launcher(ranks=2), s3.store, ledger, progress or Progress.silent()), ledger
+    return launch.run(job, Runtime(launcher=Launcher(ranks=2)), {}, s3.store, ledger, progress or Progress.silent()), ledger
 
 
 def model_of(s3, job, result, folder):

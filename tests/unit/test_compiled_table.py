@@ -18,30 +18,30 @@ ORDER = ("preflight", "prompts", "generate", "sft", "sample", "label", "dpo", "e
 
 # Engines and trainings are processes: who asks, serves its models on GPUs of its own; who trains, trains in its own pod.
 PROCESSES = """
-task       image  cpu  memory       accelerators      selector                                      tolerates
-preflight  core   1-4  2Gi-8Gi      -                 -                                             -
-prompts    core   1-4  2Gi-8Gi      -                 -                                             -
-generate   serve  64   512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
-sft        train  64   512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
-sample     serve  8    64Gi         nvidia.com/gpu 1  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
-label      serve  64   512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
-dpo        train  64   512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
-evaluate   serve  64   512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
-report     core   1-4  2Gi-8Gi      -                 -                                             -
+task       image  cpu     memory       accelerators      selector                                      tolerates
+preflight  core   500m-4  1Gi-8Gi      -                 -                                             -
+prompts    core   500m-4  1Gi-8Gi      -                 -                                             -
+generate   serve  64      512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+sft        train  64      512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+sample     serve  8       64Gi         nvidia.com/gpu 1  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+label      serve  64      512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+dpo        train  64      512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+evaluate   serve  64      512Gi        nvidia.com/gpu 8  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+report     core   500m-4  1Gi-8Gi      -                 -                                             -
 """
 
 # Engines and trainings are the cluster's: only who asks what the run itself has trained holds GPUs.
 CLUSTER = """
-task       image  cpu  memory   accelerators      selector                                      tolerates
-preflight  core   1-4  2Gi-8Gi  -                 -                                             -
-prompts    core   1-4  2Gi-8Gi  -                 -                                             -
-generate   core   1-4  2Gi-8Gi  -                 -                                             -
-sft        core   1-4  2Gi-8Gi  -                 -                                             -
-sample     serve  8    64Gi     nvidia.com/gpu 1  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
-label      core   1-4  2Gi-8Gi  -                 -                                             -
-dpo        core   1-4  2Gi-8Gi  -                 -                                             -
-evaluate   serve  24   192Gi    nvidia.com/gpu 3  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
-report     core   1-4  2Gi-8Gi  -                 -                                             -
+task       image  cpu     memory   accelerators      selector                                      tolerates
+preflight  core   500m-4  1Gi-8Gi  -                 -                                             -
+prompts    core   500m-4  1Gi-8Gi  -                 -                                             -
+generate   core   500m-4  1Gi-8Gi  -                 -                                             -
+sft        core   500m-4  1Gi-8Gi  -                 -                                             -
+sample     serve  8       64Gi     nvidia.com/gpu 1  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+label      core   500m-4  1Gi-8Gi  -                 -                                             -
+dpo        core   500m-4  1Gi-8Gi  -                 -                                             -
+evaluate   serve  24      192Gi    nvidia.com/gpu 3  nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB  nvidia.com/gpu Exists
+report     core   500m-4  1Gi-8Gi  -                 -                                             -
 """
 
 # A lost pod is replaced twice. `until`: Kubeflow's deadline for all attempts together, so above each one's own.

@@ -107,5 +107,5 @@ def test_labels_and_names_of_work() -> None:
         "app.kubernetes.io/part-of": "moaa", "moaa.dev/run": "demo-run-1", "moaa.dev/stage": "sft",
     }  # fmt: skip
     assert len(names.label("x" * 100)) == 63
-    assert names.train_job("sft", "0123456789abcdef") == "moaa-sft-0123456789ab"
+    assert names.training("sft", "0123456789abcdef") == "moaa-sft-0123456789ab"
     assert (names.runtime(), names.runtime("a100")) == ("moaa-train-default", "moaa-train-a100")

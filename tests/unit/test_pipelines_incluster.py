@@ -206,7 +206,7 @@ def test_an_interrupted_follower_leaves_the_run(kube: KubeServer, said: Say, mon
     def interrupt(self: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(incluster._Log, "follow", interrupt)
+    monkeypatch.setattr(incluster._Logs, "follow", interrupt)
     with pytest.raises(SystemExit) as caught:
         incluster.start(demo(), "evaluate")
     assert caught.value.code == 130

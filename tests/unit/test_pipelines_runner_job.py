@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components import images
+from moaa import images
 from moaa.errors import RecipeError
 from moaa.recipe.load import load
 from pipelines import runner_job

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components import images
+from moaa import images
 from moaa.errors import RecipeError
 from moaa.recipe.load import load
 from pipelines.align import STAGES

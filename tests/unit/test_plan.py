@@ -133,8 +133,8 @@ def test_self_moa_pays_the_prompt_once_and_every_answer() -> None:
         for n in (1, 3)
     )
     assert three.calls == one.calls
-    assert three.completion_tokens - one.completion_tokens == 2 * 80 * 20
-    assert (three.prompt_tokens - one.prompt_tokens) / 20 == 2 * (80 + 4)  # the aggregator reads two more proposals
+    assert three.completion_tokens - one.completion_tokens == 2 * 80 * 16
+    assert (three.prompt_tokens - one.prompt_tokens) / 16 == 2 * (80 + 4)  # the aggregator reads two more proposals
 
 
 def test_training_steps_and_their_limit() -> None:
@@ -166,7 +166,7 @@ def test_unknown_sizes_are_said_and_can_be_stated() -> None:
     unsaid = load(DEMO, ["prompts.sft[0].limit=null"]).recipe
     assert calls(unsaid, "generate") == 0
     assert any(s.startswith("missing: how many prompts") and "plan.prompts.sft" in s for s in plan.assumptions(unsaid))
-    stated = load(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=10"]).recipe
+    stated = load(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=8"]).recipe
     assert calls(stated, "generate") == calls(load(DEMO).recipe, "generate")
 
 

@@ -118,7 +118,7 @@ def test_too_many_rejected_rows_fail_with_the_table_of_reasons() -> None:
     journal.record_row("9", {"rejected": {"reason": "too few", "detail": ""}})
     rows = [{"id": str(i)} for i in range(10)]
     runtime = recipe("runtime.max_rejected_share=0.1").runtime
-    work = Work({}, None, store, runtime, {}, None, Ledger(), None)
+    work = Work({}, None, store, runtime, {}, {}, None, Ledger(), None)
     work._refuse_if_too_many(rows, journal, expected=["too few"])
     said = r"2 of 10 rows were rejected \(20.0%\); the limit is 10.0%[\s\S]*1  timeout   e.g. after 600 s"
     with pytest.raises(TooManyRejected, match=said):

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from moaa.errors import RecipeError, TrainError
+from moaa.errors import TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.schema import Launcher, Sft, Store
+from moaa.recipe.schema import Launcher, Runtime, Sft, Store
 from moaa.train import launch, process
 from moaa.train.job import Job
 from tests.support.memory_store import MemoryStore
@@ -41,7 +41,7 @@ def started(monkeypatch, store):
     """Jobs that a launcher in place of the real one was given; it leaves RESULT."""
     jobs = []
 
-    def launcher(job, numbers, progress):
+    def launcher(job, runtime, pools, ledger, progress):
         jobs.append(job)
         store.put(job.result, json.dumps(RESULT).encode())
 
@@ -49,8 +49,12 @@ def started(monkeypatch, store):
     return jobs
 
 
+def runtime(**launcher) -> Runtime:
+    return Runtime(launcher=Launcher(**({"ranks": 2} | launcher)))
+
+
 def run(store, ledger=None, **launcher):
-    return launch.run(JOB, Launcher(**({"ranks": 2} | launcher)), store, ledger or Ledger(), Progress.silent())
+    return launch.run(JOB, runtime(**launcher), {}, store, ledger or Ledger(), Progress.silent())
 
 
 def test_the_result_is_returned_and_a_second_run_trains_nothing(started, store):
@@ -79,11 +83,6 @@ def test_a_training_that_leaves_no_result_is_an_error(monkeypatch, store):
         run(store)
 
 
-def test_an_unknown_launcher_is_an_error_that_names_those_there_are(store):
-    with pytest.raises(RecipeError, match=r"runtime\.launcher\.kind is 'job'.*process"):
-        run(store, kind="job")
-
-
 # On this machine, with a small script in the place of torchrun.
 
 
@@ -99,7 +98,7 @@ def script(monkeypatch, tmp_path):
 
 
 def start(progress=None, **launcher):
-    process.start(JOB, Launcher(**({"ranks": 2} | launcher)), progress or Progress.silent())
+    process.start(JOB, runtime(**launcher), {}, Ledger(), progress or Progress.silent())
 
 
 def test_a_training_that_ends_well_leaves_nothing_on_the_disk(script, tmp_path):
@@ -143,14 +142,14 @@ def test_ranks_get_cores_of_their_own(script, monkeypatch, tmp_path):
     out = tmp_path.parent / f"{tmp_path.name}.env"
     script(f"import os; open({str(out)!r}, 'w').write(os.environ['MOAA_TRAIN_CORES'] + ' ' + os.environ['OMP_NUM_THREADS'])")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {4, 5, 6, 7, 8})
-    process.start(JOB.model_copy(update={"device": "cpu"}), Launcher(ranks=2), Progress.silent())
+    process.start(JOB.model_copy(update={"device": "cpu"}), runtime(), {}, Ledger(), Progress.silent())
     assert out.read_text() == "4,5,6,7 2"
 
 
 def test_more_ranks_than_cores_is_an_error(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
     with pytest.raises(TrainError, match=r"runtime\.launcher\.ranks is 8, but this machine has 2 cores.*Set it to 2"):
-        process.start(JOB.model_copy(update={"device": "cpu"}), Launcher(ranks=8), Progress.silent())
+        process.start(JOB.model_copy(update={"device": "cpu"}), runtime(ranks=8), {}, Ledger(), Progress.silent())
 
 
 def test_several_nodes_are_no_business_of_one_machine():
@@ -173,13 +172,15 @@ FAMILY = (
 PARENT = (
     "import sys\n"
     "from moaa.progress import Progress\n"
-    "from moaa.recipe.schema import Launcher\n"
+    "from moaa.ledger import Ledger\n"
+    "from moaa.recipe.schema import Launcher, Runtime\n"
     "from moaa.train import process\n"
     "from moaa.train.job import Job\n"
     "from moaa.lifeline import end_with_runner\n"
     "end_with_runner()\n"
     f"process.torchrun = lambda *_: [sys.executable, '-c', {FAMILY!r}, sys.argv[1]]\n"
-    f"process.start(Job.model_validate_json({JOB.model_dump_json()!r}), Launcher(ranks=2), Progress.silent())\n"
+    f"job, runtime = Job.model_validate_json({JOB.model_dump_json()!r}), Runtime(launcher=Launcher(ranks=2))\n"
+    "process.start(job, runtime, {}, Ledger(), Progress.silent())\n"
 )
 
 

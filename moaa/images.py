@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from moaa import __version__
-from moaa.recipe.schema import Recipe
+from moaa.recipe.schema import Runtime
 
 Image = Literal["core", "serve", "train"]
 
@@ -15,6 +15,6 @@ TRAIN = f"moaa/train:{__version__}"
 _OURS: dict[Image, str] = {"core": CORE, "serve": SERVE, "train": TRAIN}
 
 
-def of(recipe: Recipe, image: Image) -> str:
-    """The image's reference for this recipe."""
-    return getattr(recipe.runtime.cluster.images, image) or _OURS[image]
+def of(runtime: Runtime, image: Image) -> str:
+    """The image's reference for a recipe's runtime."""
+    return getattr(runtime.cluster.images, image) or _OURS[image]

@@ -1,0 +1,128 @@
+"""Why a training on a cluster ended: read from its pods and from what its ranks said, without I/O."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from moaa.errors import MoaaError, TrainError
+from moaa.kubernetes import pods
+from moaa.train.listening import MEMORY, Listener
+
+Object = Mapping[str, Any]
+
+_LOST: Final = {
+    "Evicted", "Preempting", "Preempted", "NodeLost", "NodeShutdown", "NodeAffinity", "Shutdown", "Terminated",
+    "UnexpectedAdmissionError",
+}  # fmt: skip
+"""Reasons of a pod's end that say nothing about the training in it."""
+_SIGNALS: Final = (137, 143)
+"""Exit statuses of a container that somebody ended: SIGKILL without an OOM, SIGTERM."""
+_PEERS: Final = re.compile(r"[Cc]onnection|closed by peer|[Gg]loo|NCCL|ProcessGroup|broken pipe|[Tt]imed? ?out", re.ASCII)
+"""What a rank says when another one is gone."""
+_STUCK: Final = {
+    "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError",
+    "CreateContainerError", "RunContainerError",
+}  # fmt: skip
+_SLACK_S: Final = 1.5
+"""Kubernetes tells whole seconds."""
+
+
+class Lost(TrainError):
+    """A pod was taken away: another one goes on from the newest checkpoint."""
+
+
+def error(name: str, seen: Sequence[Object], gone: set[str], heard: Mapping[str, Listener], said: str, logs: str) -> MoaaError:
+    """The error of a training that failed; `Lost` where one of its pods was taken away, and that is the whole reason.
+
+    `seen`: its pods as they were last seen. `gone`: uids of those that vanished before they ended. `heard`: the logs, by uid.
+    `said`: the failed object's own condition. `logs`: the command that prints a pod's log, up to its name.
+    """
+    order = sorted(seen, key=lambda pod: (_failed_at(pod), pod["metadata"]["name"]))
+    if killed := [pod for pod in order if "OOMKilled" in pods.death(pod)]:
+        return TrainError(f"{name} failed.\n{_told(heard, killed[0])}{_words(killed[0])}\n  {MEMORY}")
+    talking = min((each for each in heard.values()), key=lambda each: each.said_first, default=None)
+    own_words = talking is not None and any(_own(each) for each in talking.errors)
+    lost = [pod for pod in order if _lost(pod, order[0])] + [pod for pod in order if pod["metadata"]["uid"] in gone]
+    if lost and not own_words:
+        why = pods.death(lost[0]) or "it was deleted"
+        return Lost(f"{name} lost pod {lost[0]['metadata']['name']}: {why}.")
+    failed = [pod for pod in order if pods.death(pod)]
+    uid = next((uid for uid, each in heard.items() if each is talking), "") if own_words else ""
+    pod = next((pod for pod in seen if pod["metadata"]["uid"] == uid), failed[0] if failed else None)
+    if pod is None:
+        return TrainError(f"{name} failed: {said}.")
+    listener = heard.get(pod["metadata"]["uid"])
+    if listener is None:
+        return TrainError(f"{name} failed: {said}.\n{_words(pod)}")
+    found = listener.failure(None, f"{logs}{pod['metadata']['name']}")
+    return type(found)(f"{found}\n{_words(pod)}")
+
+
+def stuck(pod: Object) -> str:
+    """Why a container of this pod cannot start, where waiting hardly helps; empty otherwise."""
+    for container in pod.get("status", {}).get("containerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _STUCK:
+            return pods.waits_for(pod, 0.0)
+    return ""
+
+
+def over(pod: Object) -> bool:
+    """Whether the pod has ended, one way or the other."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _own(said: Mapping[str, Any]) -> bool:
+    """Whether a rank failed of something of its own, and not of another rank's end."""
+    return not (said["type"] in ("RuntimeError", "ConnectionError", "DistBackendError", "DistNetworkError", "DistStoreError",
+                                 "ConnectionResetError", "BrokenPipeError", "Terminated", "SignalException")
+                and _PEERS.search(f"{said['type']} {said['message']}"))  # fmt: skip
+
+
+def _lost(pod: Object, first: Object) -> bool:
+    """Whether it was taken away, and not just cleaned up after `first`, the pod that ended first."""
+    status = pod.get("status", {})
+    if any(each["type"] == "DisruptionTarget" and each["status"] == "True" for each in status.get("conditions") or []):
+        return True
+    if status.get("reason") in _LOST:
+        return True
+    deleted = _deleted_at(pod)
+    if deleted is not None:
+        return deleted <= _failed_at(first) + _SLACK_S
+    return any(
+        ((each.get("state") or {}).get("terminated") or {}).get("exitCode") in _SIGNALS
+        for each in status.get("containerStatuses") or []
+    )
+
+
+def _failed_at(pod: Object) -> float:
+    """When the first of its containers failed; infinity where none did."""
+    ends = [
+        _time(ended.get("finishedAt"))
+        for each in pod.get("status", {}).get("containerStatuses") or []
+        if (ended := (each.get("state") or {}).get("terminated")) and ended.get("exitCode")
+    ]
+    return min(ends, default=math.inf)
+
+
+def _deleted_at(pod: Object) -> float | None:
+    """When somebody asked for its deletion."""
+    at = pod["metadata"].get("deletionTimestamp")
+    return _time(at) - (pod["metadata"].get("deletionGracePeriodSeconds") or 0) if at else None
+
+
+def _time(text: str | None) -> float:
+    return datetime.fromisoformat(text).timestamp() if text else math.inf
+
+
+def _told(heard: Mapping[str, Listener], pod: Object) -> str:
+    listener = heard.get(pod["metadata"]["uid"])
+    return f"{listener.tail}\n" if listener and listener.tail else ""
+
+
+def _words(pod: Object) -> str:
+    return f"  Pod {pod['metadata']['name']}: {pods.death(pod) or 'ended without an error'}."

@@ -1,0 +1,305 @@
+"""The launcher on a cluster, against a small server in the place of Kubernetes that plays Trainer too."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from moaa.errors import TrainError
+from moaa.kubernetes import leases, names
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS
+from moaa.ledger import Ledger
+from moaa.lifeline import Terminated
+from moaa.progress import Progress
+from moaa.recipe.schema import Launcher, Runtime, Sft, Store
+from moaa.train import cluster as launching
+from moaa.train import objects
+from moaa.train.job import Job
+from tests.support.kube_server import KubeServer
+
+JOB = Job(
+    kind="sft",
+    numbers=Sft(),
+    base="b",
+    data="s3://b/r/data",
+    output="s3://b/r/sft/0123456789abcdef",
+    store=Store(root="s3://b/r"),
+)
+NAME = "moaa-sft-0123456789ab"
+POD = f"{NAME}-node-0-0-x7"
+COMPLETE = {"conditions": [{"type": "Complete", "status": "True", "message": "done"}]}
+FAILED = {"conditions": [{"type": "Failed", "status": "True", "message": "jobset failed"}]}
+
+
+@pytest.fixture
+def kube(monkeypatch):
+    with KubeServer() as server:
+        monkeypatch.setattr(launching, "LOOK_EVERY_S", 0.02)
+        monkeypatch.setattr(launching, "SETTLE_S", 2.0)
+        monkeypatch.setattr(Cluster, "connect", lambda namespace=None: server.cluster())
+        yield server
+
+
+class Launch:
+    """The launcher in a thread of its own, as a stage would run it."""
+
+    def __init__(self, **launcher) -> None:
+        self.ledger, self.progress = Ledger(), Progress.silent()
+        self.error: BaseException | None = None
+        self._runtime = Runtime(launcher=Launcher(**{"kind": "trainer", "ranks": 1, **launcher}))
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            launching.start(JOB, self._runtime, {}, self.ledger, self.progress)
+        except BaseException as error:
+            self.error = error
+
+    def end(self) -> BaseException | None:
+        self._thread.join(10)
+        assert not self._thread.is_alive(), self.progress.view().note
+        return self.error
+
+
+def until(true: Callable[[], object], what: str = "") -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def pod(uid="u1", *, name=POD, index="0", kind="jobset.sigs.k8s.io/jobset-name", state=None, phase="Running", **metadata):
+    return {
+        "metadata": {"name": name, "labels": {kind: NAME, "batch.kubernetes.io/job-completion-index": index}, **metadata},
+        "spec": {"containers": [{"name": "node"}]},
+        "status": {
+            "phase": phase, "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "containerStatuses": [{"name": "node", "state": state or {"running": {}}}],
+        },
+    }  # fmt: skip
+
+
+def ended(code=1, reason="Error", at="2026-01-01T00:00:10Z"):
+    return {"terminated": {"exitCode": code, "reason": reason, "finishedAt": at}}
+
+
+def log(*lines):
+    return "".join(f"2026-01-01T00:00:{n:02d}Z {line}\n" for n, line in enumerate(lines))
+
+
+def there(kube, kind=TRAIN_JOBS):
+    return (kind.plural, NAME) in kube.objects
+
+
+def set_status(kube, status, kind=TRAIN_JOBS):
+    kube.put(kind, {**kube.find(kind, NAME), "status": status})
+
+
+def lease(kube, kind=TRAIN_JOBS):
+    return leases.read(kube.find(kind, NAME)["metadata"].get("annotations") or {})
+
+
+def test_it_is_created_with_a_lease_followed_and_gone_when_it_is_complete(kube):
+    launch = Launch()
+    until(lambda: there(kube))
+    assert len(lease(kube)) == 1
+    kube.logs[POD, "node", False] = log("loading", 'moaa-progress {"step": 3, "steps": 9, "loss": 0.5}')
+    kube.put(PODS, pod())
+    until(lambda: launch.progress.view().done == 3, "no progress")
+    kube.put(PODS, pod(state=ended(0, "Completed"), phase="Succeeded"))
+    set_status(kube, COMPLETE)
+    assert launch.end() is None
+    assert not there(kube)
+    assert not launch.ledger.events
+
+
+def test_it_says_what_its_pods_wait_for(kube):
+    launch = Launch()
+    until(lambda: "no pod yet" in launch.progress.view().note)
+    waiting = pod()
+    unscheduled = {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+    }
+    waiting["status"] = {"phase": "Pending", "conditions": [unscheduled]}
+    kube.put(PODS, waiting)
+    until(lambda: "Insufficient nvidia.com/gpu" in launch.progress.view().note)
+    set_status(kube, COMPLETE)
+    launch.end()
+
+
+def test_a_launcher_that_comes_back_goes_on_with_what_is_at_work(kube):
+    body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
+    body["metadata"]["annotations"] |= leases.add({}, "earlier/sft/1", time.time(), 60)
+    kube.put(TRAIN_JOBS, body)
+    launch = Launch()
+    until(lambda: len(lease(kube)) == 2)
+    set_status(kube, COMPLETE)
+    assert launch.end() is None
+    assert launch.ledger.events["trainings found at work"] == 1
+    assert list(lease(kube)) == ["earlier/sft/1"], "the other launcher has yet to see it complete"
+
+
+@pytest.mark.parametrize("left", [FAILED, COMPLETE], ids=["failed", "complete without a result"])
+def test_what_an_earlier_attempt_left_makes_room(kube, left):
+    kube.put(TRAIN_JOBS, {"metadata": {"name": NAME, "labels": {names.TRAINING: NAME}}, "spec": {}, "status": left})
+    old = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
+    launch = Launch()
+    until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] != old)
+    set_status(kube, COMPLETE)
+    assert launch.end() is None
+
+
+def test_a_training_that_was_asked_for_otherwise_and_that_nobody_waits_for_is_replaced(kube):
+    body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=7)), {}, "earlier")
+    kube.put(TRAIN_JOBS, body)
+    launch = Launch()
+    until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["spec"]["trainer"]["numProcPerNode"] == 1)
+    set_status(kube, COMPLETE)
+    assert launch.end() is None
+
+
+def test_a_failure_ends_with_the_pods_own_reason_and_stays_to_be_looked_at(kube):
+    launch = Launch()
+    until(lambda: there(kube))
+    kube.logs[POD, "node", False] = log("step 1", "allocating")
+    kube.put(PODS, pod(state=ended(5, "OOMKilled"), phase="Failed"))
+    set_status(kube, FAILED)
+    error = launch.end()
+    assert type(error) is TrainError
+    assert any("OOMKilled" in line for line in str(error).splitlines()[-2:])
+    assert "allocating" in str(error)
+    assert there(kube)
+    assert names.LEASES not in kube.find(TRAIN_JOBS, NAME)["metadata"]["annotations"], "the reaper would delete it"
+
+
+def test_the_pods_of_a_failed_training_may_vanish_and_their_words_stay(kube):
+    launch = Launch()
+    until(lambda: there(kube))
+    kube.logs[POD, "node", False] = log('moaa-error {"rank": 0, "time": 1, "type": "TrainError", "message": "the loss is NaN"}')
+    kube.put(PODS, pod())
+    until(lambda: kube.count("GET", f"pods/{POD}"), "the log was not read")
+    kube.put(PODS, pod(state=ended(1), phase="Failed"))
+    kube.remove(PODS, POD)
+    set_status(kube, FAILED)
+    error = launch.end()
+    assert str(error).startswith("the loss is NaN")
+    assert "exit status 1" in str(error).splitlines()[-1]
+
+
+def test_a_lost_pod_begins_it_again(kube):
+    launch = Launch()
+    until(lambda: there(kube))
+    first = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
+    kube.put(PODS, pod())
+    until(lambda: kube.count("GET", f"pods/{POD}"), "the log was not read")
+    kube.put(PODS, pod(deletionTimestamp="2026-01-01T00:00:10Z"))
+    kube.remove(PODS, POD)
+    set_status(kube, FAILED)
+    until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] != first)
+    set_status(kube, COMPLETE)
+    assert launch.end() is None
+    assert launch.ledger.events["trainings begun again after a pod was lost"] == 1
+
+
+def test_pods_that_are_lost_again_and_again_are_an_error(kube):
+    launch = Launch()
+    for n in range(launching.LOST_PODS + 1):
+        until(lambda: there(kube) and not kube.find(TRAIN_JOBS, NAME).get("status"))
+        kube.put(PODS, pod(name=f"p{n}", state=ended(137), phase="Failed"))
+        set_status(kube, FAILED)
+    error = launch.end()
+    assert type(error) is TrainError
+    assert "happened 4 times" in str(error)
+
+
+def test_a_training_that_the_reaper_ended_is_an_error_that_says_so(kube):
+    launch = Launch()
+    until(lambda: there(kube) and kube.count("GET", "pods"))
+    kube.remove(TRAIN_JOBS, NAME)
+    assert "was deleted while it trained" in str(launch.end())
+
+
+def test_a_stage_that_is_told_to_end_takes_its_training_with_it(kube, monkeypatch):
+    monkeypatch.setattr(launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated()))
+    launch = Launch()
+    assert isinstance(launch.end(), Terminated)
+    assert not there(kube)
+    assert kube.requests[-1][:2] == ("DELETE", f"trainjobs/{NAME}")
+
+
+def test_but_not_from_another_launcher_that_waits_for_it(kube, monkeypatch):
+    body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
+    body["metadata"]["annotations"] |= leases.add({}, "other/sft/1", time.time(), 60)
+    kube.put(TRAIN_JOBS, body)
+    monkeypatch.setattr(launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated()))
+    assert isinstance(Launch().end(), Terminated)
+    assert list(lease(kube)) == ["other/sft/1"]
+
+
+def test_the_lease_is_renewed_whatever_the_api_server_does(kube, monkeypatch):
+    monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.05)
+    launch = Launch()
+    until(lambda: there(kube))
+    first = next(iter(lease(kube).values()))
+    kube.fail(503, times=3)
+    until(lambda: next(iter(lease(kube).values())) > first + 0.2, "the lease was not renewed")
+    set_status(kube, COMPLETE)
+    assert launch.end() is None
+
+
+def test_a_watch_that_breaks_misses_nothing(kube):
+    launch = Launch()
+    until(lambda: there(kube) and kube.count("GET", "pods"))
+    kube.forget_history()
+    kube.logs[POD, "node", False] = log('moaa-progress {"step": 2, "steps": 9}')
+    kube.put(PODS, pod())
+    until(lambda: launch.progress.view().done == 2)
+    kube.cut_watches()
+    set_status(kube, COMPLETE)
+    assert launch.end() is None
+
+
+def test_without_trainer_an_indexed_job_and_its_service_do_the_same(kube):
+    kube.unknown.add("trainjobs")
+    launch = Launch(nodes=2)
+    until(lambda: there(kube, JOBS) and ("services", NAME) in kube.objects)
+    assert kube.find(SERVICES, NAME)["metadata"]["ownerReferences"][0]["uid"] == kube.find(JOBS, NAME)["metadata"]["uid"]
+    kube.logs[POD, "node", False] = log('moaa-progress {"step": 4, "steps": 9}')
+    kube.put(PODS, pod(kind="batch.kubernetes.io/job-name"))
+    until(lambda: launch.progress.view().done == 4)
+    set_status(kube, COMPLETE, JOBS)
+    assert launch.end() is None
+    assert launch.ledger.events == {"trained as an Indexed Job: Kubeflow Trainer is not installed": 1}
+
+
+def test_an_image_that_cannot_be_pulled_is_given_up_with_its_reason(kube, monkeypatch):
+    monkeypatch.setattr(launching, "STUCK_S", 0.1)
+    launch = Launch()
+    until(lambda: there(kube))
+    kube.put(
+        PODS, pod(state={"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x:1"'}}, phase="Pending")
+    )
+    error = launch.end()
+    assert "cannot start" in str(error)
+    assert 'ImagePullBackOff: Back-off pulling image "x:1"' in str(error)
+
+
+def test_a_rank_that_failed_says_its_words_once(kube):
+    """A log that is read again after its end brings no line twice."""
+    launch = Launch()
+    until(lambda: there(kube))
+    kube.logs[POD, "node", False] = log("x", 'moaa-progress {"step": 1, "steps": 9}')
+    kube.put(PODS, pod())
+    until(lambda: kube.count("GET", f"pods/{POD}") > 3, "the log was not read again")
+    kube.logs[POD, "node", False] = log("x", 'moaa-progress {"step": 1, "steps": 9}', 'moaa-progress {"step": 2, "steps": 9}')
+    until(lambda: launch.progress.view().done == 2)
+    kube.put(PODS, pod(state=ended(0), phase="Succeeded"))
+    set_status(kube, COMPLETE)
+    assert launch.end() is None

@@ -1,0 +1,115 @@
+"""A training as Kubernetes objects: who gets which fields, and that the same is asked for by the same name."""
+
+from __future__ import annotations
+
+import pytest
+
+from moaa import images
+from moaa.errors import RecipeError
+from moaa.kubernetes import names
+from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, Store
+from moaa.train import objects
+from moaa.train.job import Job
+
+JOB = Job(
+    kind="sft",
+    numbers=Sft(),
+    base="b",
+    data="s3://b/r/data",
+    output="s3://b/r/sft/0123456789abcdef",
+    store=Store(root="s3://b/r"),
+)
+NAME = "moaa-sft-0123456789ab"
+POOLS = {"gpu": Pool(gpus=8, cpus=12, memory_gib=100, node_selector={"kind": "h100"}, toleration="gpu-only", shm_gib=32)}
+COMMON = {"runtimeRef", "trainer", "labels", "annotations"}
+"""Fields of a TrainJob's spec that Trainer 2.0 and 2.3 both know."""
+TRAINER = {"image", "command", "args", "env", "numNodes", "numProcPerNode", "resourcesPerNode"}
+
+
+def runtime(images: Images = Images(), **launcher) -> Runtime:
+    return Runtime(launcher=Launcher(**{"kind": "trainer", "ranks": 4, "nodes": 2, **launcher}), cluster=Cluster(images=images))
+
+
+def environment(container) -> dict:
+    return {each["name"]: each.get("value") for each in container["env"]}
+
+
+def test_a_train_job_uses_what_all_versions_of_trainer_know_and_the_runtime_of_its_pool():
+    made = objects.train_job(JOB, runtime(pool="gpu"), POOLS, "run-1")
+    assert made["metadata"]["name"] == NAME
+    assert made["metadata"]["labels"] == {
+        names.PART_OF: "moaa", names.RUN: "run-1", names.STAGE: "sft", names.TRAINING: NAME,
+    }  # fmt: skip
+    assert set(made["spec"]) <= COMMON
+    assert set(made["spec"]["trainer"]) <= TRAINER
+    assert made["spec"]["runtimeRef"] == {
+        "apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "moaa-train-gpu",
+    }  # fmt: skip
+    trainer = made["spec"]["trainer"]
+    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 4)
+    asked = {"cpu": "48", "memory": "400Gi", "nvidia.com/gpu": "4"}
+    assert trainer["resourcesPerNode"] == {"requests": asked, "limits": asked}
+    assert trainer["command"][-3:] == ["sft", "--job", f"{JOB.output}/job.json"]
+    assert environment(trainer)["OMP_NUM_THREADS"] == "12"
+    assert "image" not in trainer, "the runtime's stands, unless the recipe names one"
+    named = objects.train_job(JOB, runtime(Images(train="r/train:7"), pool="gpu"), POOLS, "run-1")
+    assert named["spec"]["trainer"]["image"] == "r/train:7"
+
+
+def test_without_a_pool_a_rank_has_one_core_of_any_node():
+    made = objects.train_job(JOB, runtime(ranks=1), POOLS, "r")["spec"]["trainer"]
+    assert made["resourcesPerNode"]["limits"] == {"cpu": "1", "memory": "8Gi"}
+    assert environment(made)["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize("make", [objects.train_job, objects.indexed_job])
+def test_the_digest_tells_what_is_asked_for_whoever_asks(make):
+    def digest(run, **launcher):
+        return make(JOB, runtime(**launcher), POOLS, run)["metadata"]["annotations"][names.SPEC]
+
+    assert digest("run-1") == digest("run-2")
+    assert digest("run-1") != digest("run-1", ranks=2)
+
+
+def test_more_ranks_than_a_node_has_gpus_are_refused():
+    with pytest.raises(RecipeError, match=r"sft: runtime\.launcher\.ranks is 16, but a node of pool 'gpu' has 8"):
+        objects.train_job(JOB, runtime(pool="gpu", ranks=16), POOLS, "r")
+
+
+def test_the_store_that_a_recipe_names_is_the_pods_too():
+    job = JOB.model_copy(update={"store": Store(root="s3://b/r", endpoint_url="http://minio:9000", region="eu")})
+    found = environment(objects.train_job(job, runtime(), POOLS, "r")["spec"]["trainer"])
+    assert (found["AWS_ENDPOINT_URL_S3"], found["AWS_REGION"]) == ("http://minio:9000", "eu")
+    assert not any("KEY" in name for name in found)
+
+
+def test_an_indexed_job_says_itself_what_trainer_would():
+    made = objects.indexed_job(JOB, runtime(pool="gpu"), POOLS, "run-1")
+    spec, pod = made["spec"], made["spec"]["template"]["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["backoffLimit"]) == ("Indexed", 2, 2, 0)
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"kind": "h100"}, [{"key": "gpu-only", "operator": "Exists"}])
+    container = pod["containers"][0]
+    found = environment(container)
+    assert found["PET_MASTER_ADDR"] == f"{NAME}-0.{NAME}"
+    assert (found["PET_NNODES"], found["PET_NPROC_PER_NODE"], found["PET_MASTER_PORT"]) == ("2", "4", "29500")
+    assert container["env"][-1]["name"] == "PET_NODE_RANK"
+    assert container["image"] == images.TRAIN
+    assert container["envFrom"][0] == {"secretRef": {"name": "moaa-s3"}}
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["volumes"][1]["emptyDir"] == {"medium": "Memory", "sizeLimit": "32Gi"}
+
+
+def test_its_service_finds_the_pods_before_they_are_ready_and_goes_with_the_job():
+    made = objects.indexed_job(JOB, runtime(), POOLS, "run-1")
+    made["metadata"]["uid"] = "u-1"
+    found = objects.service(made)
+    assert found["metadata"]["name"] == made["spec"]["template"]["spec"]["subdomain"] == NAME
+    assert found["spec"]["clusterIP"] == "None"
+    assert found["spec"]["publishNotReadyAddresses"]
+    assert found["spec"]["selector"].items() <= made["spec"]["template"]["metadata"]["labels"].items()
+    assert found["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+
+
+def test_one_node_is_its_own_master():
+    pod = objects.indexed_job(JOB, runtime(nodes=1), POOLS, "r")["spec"]["template"]["spec"]
+    assert environment(pod["containers"][0])["PET_MASTER_ADDR"] == "127.0.0.1"
