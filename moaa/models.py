@@ -106,7 +106,10 @@ def _download_prefix(uri: str, store: Store, folder: Path) -> None:
 
 
 def _converted(gguf: Path) -> Path:
-    """The folder that `gguf` was converted to, now or earlier. Converting 135M parameters takes about 30 s."""
+    """The folder that `gguf` was converted to: beside it (an image's), or in the cache. 135M parameters take about 30 s."""
+    beside = gguf.with_suffix("")
+    if (beside / "config.json").is_file():
+        return beside
     with gguf.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
     folder = cache() / "models" / f"{gguf.stem}-{digest}"

@@ -113,7 +113,7 @@ def runner(recipe: Recipe, stages: Sequence[str]) -> Place:
 def _heavy(image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]) -> Place:
     """A pod that serves or trains itself, by its pool's numbers; without a pool, on any node's CPUs."""
     if name is None:
-        return Place(image=image, cpu=("1", "8"), memory=("6Gi", "32Gi"), tmp_gib=HEAVY_TMP_GIB, shm_gib=2, **common)
+        return Place(image=image, cpu=("500m", "8"), memory=("4Gi", "32Gi"), tmp_gib=HEAVY_TMP_GIB, shm_gib=2, **common)
     pool = recipe.pools[name]
     asked = placement.asks(pool, gpus)
     return Place(

@@ -56,7 +56,8 @@ async def serving(
                 ) from None
             leaving.push_async_callback(mine.close)
         fleets: dict[str, Fleet | None] = {name: mine if name in own else leased for name in models}
-        yield Mixed({name: fleet for name, fleet in fleets.items() if fleet})
+        turns = runtime.engines.schedule == "by-turns"
+        yield Mixed({name: fleet for name, fleet in fleets.items() if fleet}, at_most=1 if turns else None)
 
 
 def made_here(models: Mapping[str, Model]) -> set[str]:
@@ -72,9 +73,10 @@ def trained_from(tuned: Collection[str]) -> set[str]:
 class Mixed:
     """Several fleets as one: each model is started and stopped by its own."""
 
-    def __init__(self, fleets: Mapping[str, Fleet]) -> None:
+    def __init__(self, fleets: Mapping[str, Fleet], at_most: int | None = None) -> None:
+        """`at_most` models up at once, whatever each fleet could hold: they may be neighbours on one node."""
         self._fleets = dict(fleets)
-        bounds = [fleet.capacity for fleet in self._fleets.values() if fleet.capacity is not None]
+        bounds = [bound for bound in (at_most, *(fleet.capacity for fleet in self._fleets.values())) if bound is not None]
         self.capacity = min(bounds) if bounds else None
 
     async def up(self, models: Collection[str]) -> None:

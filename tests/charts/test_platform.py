@@ -42,6 +42,8 @@ def test_the_pipelines_rights_are_these_and_no_others() -> None:
     assert rights(of("Role", objects(PLATFORM), "moaa-pipeline")) == PIPELINE | KUBEFLOW
     without = objects(PLATFORM, {"kubeflow": {"enabled": False}})
     assert rights(of("Role", without, "moaa-pipeline")) == PIPELINE
+    jobs = objects(PLATFORM, {"kubeflow": {"enabled": False}, "trainer": {"enabled": False}})
+    assert rights(of("Role", jobs, "moaa-pipeline")) == PIPELINE | {"create services"}
 
 
 def test_named_deployments_are_all_that_the_pipeline_may_change() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moaa.engines.devices import dtype_on
 from moaa.engines.server import Spec, command
 from moaa.recipe.schema import Engines, Model
 from tests.charts.render import SERVING, needs_helm, objects, of
@@ -79,7 +83,7 @@ def test_models_have_the_defaults_but_for_what_they_give() -> None:
 
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])
-def test_an_engine_is_started_as_on_one_machine(kind: Any) -> None:
+def test_an_engine_is_started_as_on_one_machine(kind: Any, tmp_path: Path) -> None:
     """Chart and `moaa.engines.server` must not drift apart: the same program and arguments, but for addresses and memory."""
     given = Model(source="a/b", revision="c1", dtype="float16", max_model_len=512, quantization="fp8", engine_args=("--x=1",))
     theirs, _ = command(Spec("served", "a/b", given, Engines(max_num_seqs=7), kind, ("0",)), 8000)
@@ -97,11 +101,29 @@ def test_an_engine_is_started_as_on_one_machine(kind: Any) -> None:
         },
         pools={"default": {"device": kind}},
     )
-    ours = [*container["command"], *container["args"]]
+    ours = started(container, tmp_path)
     own_to_a_machine = {"--host", "--kv-cache-memory-bytes"}
     assert options(ours) == {name: value for name, value in options(theirs).items() if name not in own_to_a_machine}
-    program = {"cuda": ["serve", "a/b"], "cpu": ["-m", "vllm.entrypoints.openai.api_server", "--model", "a/b"]}[kind]
+    program = {"cuda": ["serve", "a/b"], "cpu": ["-m", "vllm.entrypoints.openai.api_server"]}[kind]
     assert ours[1 : 1 + len(program)] == theirs[1 : 1 + len(program)] == program
+
+
+def started(container: dict[str, Any], folder: Path) -> list[str]:
+    """The program that is started in the end, and its arguments: a shell is run, with a Python that only says its own."""
+    given = [*container["command"], *container["args"]]
+    if given[0] != "sh":
+        return given
+    (folder / "python3").write_text('#!/bin/sh\nprintf "%s\\n" python3 "$@"\n')
+    (folder / "python3").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    said = subprocess.run(given, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    return said[said.index("python3") :]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_engine_on_cores_computes_in_what_they_can(dtype: str, tmp_path: Path) -> None:
+    container = vllm(S3 | {"dtype": dtype}, pools=CPU)
+    assert options(started(container, tmp_path))["--dtype"] == dtype_on("cpu", dtype)
 
 
 def options(arguments: list[str]) -> dict[str, str]:
@@ -115,7 +137,6 @@ def options(arguments: list[str]) -> dict[str, str]:
 
 def test_an_engine_on_cores_has_its_share_of_them() -> None:
     container = vllm(S3 | {"kvCacheGib": 1.5}, pools=CPU)
-    assert container["command"][:3] == ["python3", "-m", "vllm.entrypoints.openai.api_server"]
     assert {"--enforce-eager", "--no-enable-chunked-prefill"} <= set(container["args"])
     found = env(container)
     assert (found["VLLM_CPU_KVCACHE_SPACE"], found["OMP_NUM_THREADS"], found["HOME"]) == ("1.5", "2", "/tmp")

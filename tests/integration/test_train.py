@@ -48,16 +48,7 @@ SAME = {"id": "same", "messages": said("Why?"), "chosen": "Because.", "rejected"
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """SmolLM2 cut down to its first four layers: as real, and four times as fast."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("small")
-    whole = local(support.SMOLLM2, None)
-    AutoTokenizer.from_pretrained(whole).save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(whole, dtype=torch.bfloat16, num_hidden_layers=4)
-    model.save_pretrained(folder)
-    return str(folder)
+    return support.cut_down(tmp_path_factory.mktemp("small"))
 
 
 def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:

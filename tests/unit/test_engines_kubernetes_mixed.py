@@ -132,6 +132,7 @@ def test_the_smaller_capacity_counts() -> None:
 
     assert Mixed({"a": Bounded(None), "b": Bounded(2), "c": Bounded(1)}).capacity == 1  # type: ignore[dict-item]
     assert Mixed({"a": Bounded(None)}).capacity is None  # type: ignore[dict-item]
+    assert Mixed({"a": Bounded(None), "b": Bounded(2)}, at_most=1).capacity == 1  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("schedule", ["together", "by-turns"])

@@ -151,6 +151,14 @@ def test_a_gguf_is_converted_once(
     assert capfd.readouterr().err.count("converting small.Q4.gguf to") == 1
 
 
+def test_an_image_brings_its_model_converted(gguf: str, store: MemoryStore, tmp_path: Path, cache: Path) -> None:
+    beside = tmp_path / "packages" / "pkg" / "small.Q4"
+    beside.mkdir()
+    (beside / "config.json").write_text("{}")
+    assert Path(models.local(gguf, store)) == beside
+    assert not (cache / "models").exists()
+
+
 def test_other_content_is_another_model(gguf: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     _converter(monkeypatch, "cp $1 $2/config.json")
     first = models.local(gguf, store)

@@ -4,13 +4,28 @@
 command: [vllm, serve, {{ .path | quote }}]
 {{- else -}}
 # The `vllm` script of the CPU build asks for the metadata of a package that it does not hold, and fails.
-command: [python3, -m, vllm.entrypoints.openai.api_server, --model, {{ .path | quote }}]
+command:
+  - sh
+  - -c
+  - |
+    dtype=$1
+    shift
+    if [ "$dtype" = bfloat16 ] && ! grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then
+      echo "this CPU has no instructions for bfloat16, which would be several times slower: served in float32"
+      dtype=float32
+    fi
+    exec python3 -m vllm.entrypoints.openai.api_server --dtype="$dtype" "$@"
+  - sh
+  - {{ .dtype | quote }}
+  - {{ printf "--model=%s" .path | quote }}
 {{- end }}
 args:
   - {{ printf "--served-model-name=%s" .servedName | quote }}
   - --port=8000
   - --disable-uvicorn-access-log
+  {{- if eq .nodes.device "cuda" }}
   - {{ printf "--dtype=%s" .dtype | quote }}
+  {{- end }}
   - "--generation-config=vllm" # else a model's own file (top_k, penalties) adds to the recipe's sampling
   - --max-num-seqs={{ int64 .maxNumSeqs }}
   {{- if .revision }}

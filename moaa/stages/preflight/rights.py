@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, SLICES, TRAIN_JOBS, Kind
+from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, SERVICES, SLICES, TRAIN_JOBS, Kind
 from moaa.kubernetes.refusal import Forbidden
 from moaa.recipe.schema import Recipe
 from moaa.stages.preflight.finding import Finding, unseen
@@ -28,6 +28,8 @@ def needed(recipe: Recipe, trainings: Kind | None) -> list[tuple[Kind, tuple[str
         found += _ENGINES
     if trainings in (TRAIN_JOBS, JOBS):
         found.append((trainings, _TRAININGS))
+    if trainings is JOBS and recipe.runtime.launcher.nodes > 1:
+        found.append((SERVICES, ("create",)))
     return [*found, *_FOLLOWING] if found else []
 
 

@@ -1,0 +1,26 @@
+"""A stage's launcher as a process of its own: `python -m tests.cluster.launcher JOB RUNTIME POOLS`, each as JSON."""
+
+import json
+import os
+import sys
+
+from moaa.kubernetes import names
+from moaa.ledger import Ledger
+from moaa.lifeline import Terminated, end_with_runner
+from moaa.progress import Progress
+from moaa.recipe.schema import Pool, Runtime
+from moaa.train import cluster
+from moaa.train.job import Job
+
+end_with_runner()
+os.environ.update({names.RUN_ENV: "run", names.STAGE_ENV: "sft"})
+job, runtime, pools = sys.argv[1:]
+with Progress("sft", "steps") as progress:
+    ledger = Ledger()
+    try:
+        cluster.start(
+            Job.model_validate_json(job), Runtime.model_validate_json(runtime),
+            {name: Pool.model_validate(pool) for name, pool in json.loads(pools).items()}, ledger, progress,
+        )  # fmt: skip
+    except Terminated:
+        sys.exit(143)

@@ -1,0 +1,245 @@
+"""Real trainings on a real cluster: two pods of the train image under torchrun and DeepSpeed, as TrainJobs and Indexed Jobs.
+
+They need the image `moaa/train:VERSION-cpu` on the nodes (VARIANT=cpu make images), and Kubeflow Trainer for all but one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa import __version__
+from moaa.artifacts import Output
+from moaa.errors import MoaaError, TrainError
+from moaa.kubernetes import names
+from moaa.kubernetes.api import Cluster
+from moaa.ledger import Ledger
+from moaa.progress import Progress
+from moaa.recipe import schema
+from moaa.recipe.schema import Launcher, Pool, Runtime
+from moaa.train import cluster as launching
+from moaa.train import launch, objects
+from moaa.train.job import Job
+from tests.charts.render import PLATFORM
+from tests.cluster.charts import install
+from tests.cluster.leased import connected, kubeconfig_of
+from tests.cluster.s3 import S3, s3
+from tests.cluster.tools import Namespace, namespace, needs_cluster, until
+from tests.support.training import cut_down, said
+
+pytestmark = [needs_cluster, pytest.mark.timeout(420)]
+ROOT = Path(__file__).parents[2]
+IMAGE = f"moaa/train:{__version__}-cpu"
+VALUES = {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"enabled": False}, "kubeflow": {"enabled": False}}
+NUMBERS = {"learning_rate": 1e-3, "epochs": 2, "global_batch": 2, "max_length": 256, "zero_stage": 2, "packing": False}
+ROWS = [{"id": str(n), "messages": said(f"What comes after {n}?", f"After {n} comes {n + 1}.")} for n in range(12)]
+POOLS = {"tight": Pool(gpus=0, cpus=0.5, memory_gib=0.4, shm_gib=0.1)}
+"""A pool whose pods have too little memory to load torch."""
+
+
+@pytest.fixture(scope="module")
+def ns() -> Iterator[Namespace]:
+    with namespace("train-jobs", **{"pod-security.kubernetes.io/enforce": "restricted"}) as made:
+        pools = {"default": {"shmGib": 0.5, "tmpGib": 20}, "tight": {"shmGib": 0.1, "tmpGib": 1}}
+        values = {
+            "images": {"core": IMAGE, "train": IMAGE},
+            "reaper": {"enabled": False},
+            "kubeflow": {"enabled": False},
+            "pools": pools,
+        }
+        install(made, "platform", PLATFORM, values)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def store(ns: Namespace) -> Iterator[S3]:
+    with s3(ns) as made:
+        made.secret(ns)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kubeconfig_of(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube"))
+
+
+@pytest.fixture(scope="module")
+def cluster(ns: Namespace, kubeconfig: Path) -> Iterator[Cluster]:
+    """As the account that the platform chart makes for pipelines: its rights must do."""
+    with connected(kubeconfig, ns.name) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def base(store: S3, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small real model on S3."""
+    folder, uri = Path(cut_down(tmp_path_factory.mktemp("small"))), f"{store.store.root}/base"
+    for path in folder.rglob("*"):
+        store.store.upload(path, f"{uri}/{path.name}")
+    return uri
+
+
+@pytest.fixture(scope="module")
+def data(store: S3) -> str:
+    uri = f"{store.store.root}/data"
+    with Output(store.store, uri) as out:
+        for row in ROWS:
+            out.write(row)
+        out.commit(kind="test", stage="test", name="test", fingerprint="f")
+    return uri
+
+
+@pytest.fixture
+def job(store: S3, base: str, data: str, request: pytest.FixtureRequest) -> Job:
+    """A training of its own for each test; its name on the cluster follows from the end of `output`."""
+    digest = f"{abs(hash((request.node.name, time.time()))):016x}"[:16]
+    return Job(
+        kind="sft", numbers=schema.Sft(**NUMBERS), base=base, data=data, output=f"{store.store.root}/sft/{digest}",
+        store=schema.Store(root=store.store.root), device="cpu", checkpoint_steps=2,
+    )  # fmt: skip
+
+
+def runtime(ns: Namespace, **launcher: Any) -> Runtime:
+    wanted = {"kind": "trainer", "ranks": 1, "nodes": 2, "device": "cpu", **launcher}
+    return Runtime(launcher=Launcher(**wanted), cluster=schema.Cluster(namespace=ns.name, images=schema.Images(train=IMAGE)))
+
+
+def train(job: Job, runtime: Runtime, store: S3, ledger: Ledger | None = None) -> dict[str, Any]:
+    with Progress("sft", "steps") as progress:
+        return launch.run(job, runtime, POOLS, store.store, ledger or Ledger(), progress)["facts"]
+
+
+def started(job: Job, runtime: Runtime, store: S3, kubeconfig: Path) -> subprocess.Popen[str]:
+    """The launcher in a process of its own."""
+    store.store.put(f"{job.output}/job.json", job.model_dump_json().encode())
+    pools = json.dumps({name: pool.model_dump(mode="json") for name, pool in POOLS.items()})
+    command = [sys.executable, "-m", "tests.cluster.launcher", job.model_dump_json(), runtime.model_dump_json(), pools]
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT), "MOAA_PROGRESS_S": "1"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def there(ns: Namespace, kind: str, job: Job) -> bool:
+    return bool(ns.kubectl("get", kind, objects.name_of(job), "-o", "name", "--ignore-not-found").strip())
+
+
+def pods(ns: Namespace, job: Job) -> list[dict[str, Any]]:
+    return ns.items("pods", f"jobset.sigs.k8s.io/jobset-name={objects.name_of(job)}")
+
+
+def checkpointed(job: Job, store: S3) -> Callable[[], bool]:
+    return lambda: any(uri.endswith("/manifest.json") for uri, _ in store.store.list(f"{job.output}/checkpoints"))
+
+
+def failure(job: Job, runtime: Runtime, store: S3) -> MoaaError:
+    with pytest.raises(MoaaError) as found:
+        train(job, runtime, store)
+    print(found.value)
+    return found.value
+
+
+def test_two_pods_train_as_one_and_the_train_job_is_gone(ns: Namespace, cluster: Cluster, store: S3, job: Job) -> None:
+    ledger = Ledger()
+    facts = train(job, runtime(ns), store, ledger)
+    assert (facts["world_size"], facts["rows"], facts["resumed_from_step"]) == (2, len(ROWS), None)
+    assert facts["curve"][-1]["loss"] < facts["curve"][0]["loss"]
+    assert not there(ns, "trainjob", job)
+    assert not any(event.startswith("trainings") for event in ledger.events)
+
+
+def test_a_pod_that_is_killed_costs_the_steps_since_the_last_checkpoint(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job, kubeconfig: Path
+) -> None:
+    launcher = started(job, runtime(ns), store, kubeconfig)
+    until(checkpointed(job, store), "a checkpoint", 180)
+    victim = next(pod for pod in pods(ns, job) if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1")
+    ns.kubectl("delete", "pod", victim["metadata"]["name"], "--force", "--grace-period=0")
+    _, said = launcher.communicate(timeout=240)
+    print(said)
+    assert launcher.returncode == 0
+    assert "lost pod" in said
+    facts = json.loads(store.store.get(job.result))["facts"]
+    assert facts["resumed_from_step"] >= 2
+
+
+def test_a_launcher_that_was_killed_finds_its_training_at_work(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job, kubeconfig: Path
+) -> None:
+    launcher = started(job, runtime(ns), store, kubeconfig)
+    until(lambda: pods(ns, job), "a pod", 60)
+    before = {pod["metadata"]["uid"] for pod in pods(ns, job)}
+    launcher.kill()
+    launcher.communicate()
+    ledger = Ledger()
+    facts = train(job, runtime(ns), store, ledger)
+    assert ledger.events["trainings found at work"] == 1
+    assert facts["resumed_from_step"] is None
+    assert before
+    assert not there(ns, "trainjob", job)
+
+
+def test_a_launcher_that_is_told_to_end_takes_its_training_with_it(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job, kubeconfig: Path
+) -> None:
+    launcher = started(job, runtime(ns), store, kubeconfig)
+    until(lambda: pods(ns, job), "a pod", 60)
+    launcher.send_signal(signal.SIGTERM)
+    launcher.communicate(timeout=30)
+    assert launcher.returncode == 143
+    until(lambda: not there(ns, "trainjob", job), "the end of the TrainJob", 30)
+    until(lambda: not pods(ns, job), "the end of its pods", 60)
+
+
+def test_a_training_that_fails_says_why_and_stays_to_be_looked_at(ns: Namespace, cluster: Cluster, store: S3, job: Job) -> None:
+    wrong = job.model_copy(update={"data": f"{store.store.root}/nothing-here"})
+    error = failure(wrong, runtime(ns), store)
+    assert "nothing-here" in str(error)
+    assert any("ended with exit status 1" in line for line in str(error).splitlines()[-5:])
+    left = ns.get("trainjob", objects.name_of(job))
+    assert names.LEASES not in (left["metadata"].get("annotations") or {})
+    train(job, runtime(ns), store)  # what failed makes room
+    assert not there(ns, "trainjob", job)
+
+
+def test_out_of_memory_is_said_in_the_last_five_lines(ns: Namespace, cluster: Cluster, store: S3, job: Job) -> None:
+    error = failure(job, runtime(ns, pool="tight", nodes=1), store)
+    assert type(error) is TrainError
+    assert any("OOMKilled" in line for line in str(error).splitlines()[-5:])
+
+
+def test_an_image_that_is_not_there_is_an_error_that_names_it(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "STUCK_S", 3.0)
+    wanted = runtime(ns)
+    wanted = wanted.model_copy(
+        update={"cluster": wanted.cluster.model_copy(update={"images": schema.Images(train="moaa/no-such-image:1")})}
+    )
+    error = failure(job, wanted, store)
+    assert "no-such-image" in str(error)
+    assert "ImagePull" in str(error)
+
+
+def test_a_runtime_that_is_not_there_is_an_error_that_says_who_makes_it(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job
+) -> None:
+    ns.kubectl("delete", "trainingruntime", "moaa-train-tight")
+    error = failure(job, runtime(ns, pool="tight", nodes=1), store)
+    assert "moaa-train-tight" in str(error)
+    assert "platform chart" in str(error)
+
+
+def test_an_indexed_job_does_the_same_without_trainer(ns: Namespace, cluster: Cluster, store: S3, job: Job) -> None:
+    install(ns, "platform", PLATFORM, {**VALUES, "trainer": {"enabled": False}})
+    facts = train(job, runtime(ns, kind="job"), store)
+    assert (facts["world_size"], facts["rows"]) == (2, len(ROWS))
+    assert not there(ns, "job", job)
+    until(lambda: not there(ns, "service", job), "the end of its Service", 30)
