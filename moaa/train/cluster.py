@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from moaa.errors import ClusterError, EngineError, TrainError
+from moaa.errors import ClusterError, TrainError
 from moaa.kubernetes import leases, names, pods
 from moaa.kubernetes.api import Cluster, Object
 from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS, Kind
@@ -28,7 +28,7 @@ from moaa.progress import Progress
 from moaa.recipe.schema import Pool, Runtime
 from moaa.train import ends, objects
 from moaa.train.job import Job
-from moaa.train.listening import Listener
+from moaa.train.listening import Listener, Shown
 
 LOST_PODS: Final = 3
 """So often a training begins again because a pod was taken away."""
@@ -49,9 +49,10 @@ def start(job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger,
         ledger.events["trained as an Indexed Job: Kubeflow Trainer is not installed"] += 1
     make = objects.train_job if kind is TRAIN_JOBS else objects.indexed_job
     body = make(job, runtime, pools, os.environ.get(names.RUN_ENV, "by-hand"))
+    shown = Shown()
     for lost in range(LOST_PODS + 1):
         try:
-            with Training(cluster, kind, body, ledger, progress) as training:
+            with Training(cluster, kind, body, ledger, progress, shown) as training:
                 training.follow()
             return
         except ends.Lost as error:
@@ -64,14 +65,17 @@ def start(job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger,
 class Training:
     """One TrainJob or Job while we wait for it. Leaving it early ends it, unless another launcher waits for it too."""
 
-    def __init__(self, cluster: Cluster, kind: Kind, body: Object, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self, cluster: Cluster, kind: Kind, body: Object, ledger: Ledger, progress: Progress, shown: Shown
+    ) -> None:  # fmt: skip
         self._cluster, self._kind, self._body = cluster, kind, body
-        self._ledger, self._progress = ledger, progress
+        self._ledger, self._progress, self._shown = ledger, progress, shown
         self._name: str = body["metadata"]["name"]
         self._holder = names.holder()
         self._changed = threading.Event()
         self._left = threading.Event()
         self._failure: ClusterError | None = None
+        self._failed = False
         self._seen: dict[str, Object] = {}
         """Pods by uid, as they were last seen: those of a failed training can vanish."""
         self._last: dict[str, Object] = {}
@@ -84,7 +88,7 @@ class Training:
         self._of_ours = f"{label}={self._name}"
         self._objects = Mirror(cluster, kind, f"{names.TRAINING}={self._name}", self._changed.set)
         self._pods = Mirror(cluster, PODS, self._of_ours, self._changed.set, deleted=self._deleted)
-        self._event, self._events_read = "", 0.0
+        self._about, self._event, self._events_read = "", "", 0.0
 
     def __enter__(self) -> Self:
         try:
@@ -101,8 +105,8 @@ class Training:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        # Where it failed by itself it stays to be looked at; pods that were lost make room for the next ones.
-        self._leave(cancel=error is None or isinstance(error, ends.Lost) or not isinstance(error, TrainError | EngineError))
+        # One that failed by itself stays to be looked at.
+        self._leave(cancel=not self._failed)
 
     def follow(self) -> None:
         """Returns when it is complete. Raises the reason for which it failed: a TrainError, or what a rank said."""
@@ -125,7 +129,9 @@ class Training:
         if condition["type"] == "Failed":
             said = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
             logs = f"kubectl -n {self._cluster.namespace} logs "
-            raise ends.error(self._what, list(self._seen.values()), self._gone, self._heard, said, logs)
+            error = ends.error(self._what, list(self._seen.values()), self._gone, self._heard, said, logs)
+            self._failed = not isinstance(error, ends.Lost)
+            raise error
 
     @property
     def _what(self) -> str:
@@ -134,34 +140,43 @@ class Training:
     # The object.
 
     def _begin(self) -> Object:
-        """A new one, or the one that an earlier launcher left at work, with a lease of ours on it."""
-        annotations = self._body["metadata"]["annotations"]
+        """The one that an earlier launcher left at work, with a lease of ours on it; or a new one, in nobody's place."""
         while True:
-            leased = {**annotations, **leases.add({}, self._holder, time.time())}
-            try:
-                return self._cluster.create(
-                    self._kind, {**self._body, "metadata": {**self._body["metadata"], "annotations": leased}}
-                )
-            except Conflict:
-                pass
-            except ClusterError as error:
-                if "untime" not in str(error):
-                    raise
-                raise ClusterError(
-                    f"{error}\n  The platform chart makes the TrainingRuntimes, one for each pool: "
-                    "moaa recipe helm-values RECIPE --chart platform"
-                ) from None
-            with contextlib.suppress(NotFound, Conflict):
-                found = self._cluster.get(self._kind, self._name)
-                if found["metadata"].get("deletionTimestamp"):
-                    self._progress.note(f"waits for the last {self._kind.name} {self._name} to be gone")
-                    time.sleep(LOOK_EVERY_S)
-                elif pods.ended(found) or self._outdated(found):
-                    self._cluster.delete(self._kind, self._name, seen=found)
+            with contextlib.suppress(Conflict):  # another launcher was faster
+                try:
+                    found = self._cluster.get(self._kind, self._name)
+                except NotFound:
+                    # Before its JobSet and pods are gone too, a new one would take the old one's failure for its own.
+                    if not self._cluster.list(PODS, self._of_ours):
+                        return self._create()
                 else:
-                    self._ledger.events["trainings found at work"] += 1
-                    self._progress.note(f"goes on with {self._what}, which is at work")
-                    return self._cluster.update(self._kind, self._name, self._leased, known=found)
+                    if found["metadata"].get("deletionTimestamp"):
+                        pass
+                    elif pods.ended(found) or self._outdated(found):
+                        self._cluster.delete(self._kind, self._name, seen=found)
+                    else:
+                        with contextlib.suppress(NotFound):
+                            self._cluster.update(self._kind, self._name, self._leased, known=found)
+                            self._ledger.events["trainings found at work"] += 1
+                            self._progress.note(f"goes on with {self._what}, which is at work")
+                            return found
+                self._progress.note(f"waits for the last {self._kind.name} {self._name} and its pods to be gone")
+                time.sleep(LOOK_EVERY_S)
+
+    def _create(self) -> Object:
+        metadata = self._body["metadata"]
+        annotations = {**metadata["annotations"], **leases.add({}, self._holder, time.time())}
+        try:
+            return self._cluster.create(self._kind, {**self._body, "metadata": {**metadata, "annotations": annotations}})
+        except Conflict:
+            raise
+        except ClusterError as error:
+            if "untime" not in str(error):
+                raise
+            raise ClusterError(
+                f"{error}\n  The platform chart makes the TrainingRuntimes, one for each pool: "
+                "moaa recipe helm-values RECIPE --chart platform"
+            ) from None
 
     def _outdated(self, found: Object) -> bool:
         """Whether something else was asked for (another image, fewer ranks), and nobody waits for that any more."""
@@ -220,7 +235,7 @@ class Training:
         self._gone |= {uid for uid, pod in self._seen.items() if uid not in here and not ends.over(pod)}
         for uid, pod in list(self._seen.items()):
             if uid not in self._heard and pods.started(pod):
-                self._heard[uid] = Listener(self._progress)
+                self._heard[uid] = Listener(self._progress, shown=self._shown)
                 teller = threading.Thread(target=self._tell, args=(uid, self._heard[uid]), name="log of a rank", daemon=True)
                 teller.start()
                 self._tellers.append(teller)
@@ -233,6 +248,8 @@ class Training:
 
     def _say_what_is_missing(self, waiting: list[Object]) -> None:
         about = waiting[0]["metadata"]["name"] if waiting else self._name
+        if about != self._about:
+            self._about, self._event, self._events_read = about, "", 0.0
         if time.monotonic() - self._events_read > EVENTS_EVERY_S:
             self._events_read = time.monotonic()
             with contextlib.suppress(ClusterError):
@@ -247,8 +264,13 @@ class Training:
                     raise TrainError(f"{self._what} cannot start: pod {pod['metadata']['name']}: {why}. {self._event}")
 
     def _events_of(self, name: str) -> list[Object]:
-        """Of a pod; of the objects between the training and its pods, where there is none (quota, Pod Security)."""
-        return self._cluster.events(name) or self._cluster.events(f"{name}-{objects.CONTAINER}-0")
+        """Of a pod; of the objects between the training and its pods, where there is none (quota, Pod Security).
+
+        Those of an earlier training of this name are not told.
+        """
+        born = self._objects.objects.get(self._name, {}).get("metadata", {}).get("creationTimestamp", "")
+        found = self._cluster.events(name) + (self._cluster.events(f"{name}-{objects.CONTAINER}-0") if name == self._name else [])
+        return [event for event in found if (event.get("lastTimestamp") or event.get("eventTime") or "") >= born]
 
     def _tell(self, uid: str, listener: Listener) -> None:
         """A pod's log, line by line, to its end."""

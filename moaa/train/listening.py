@@ -7,6 +7,7 @@ import re
 import signal
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from moaa.errors import ArtifactError, EngineError, MoaaError, RecipeError, StoreError, TrainError
@@ -29,18 +30,27 @@ _PASSED_ON: dict[str, type[MoaaError]] = {
 MEMORY = "Lower micro_batch or max_length, raise zero_stage, turn gradient_checkpointing on, or give it more memory."
 
 
+@dataclass
+class Shown:
+    """How far the progress is that was shown: a training that begins again from a checkpoint steps back."""
+
+    step: int = 0
+    tokens: int = 0
+
+
 class Listener:
     """Give it the output line by line; where the training failed, `failure` says why."""
 
-    def __init__(self, progress: Progress, tail: int = 15) -> None:
+    def __init__(self, progress: Progress, tail: int = 15, shown: Shown | None = None) -> None:
+        """`shown`: by the listeners of earlier attempts at the same training."""
         self._progress = progress
+        self._shown = shown or Shown()
         self._tail: deque[str] = deque(maxlen=tail)
         self._summary: deque[str] = deque(maxlen=200)
         self.errors: list[dict[str, Any]] = []
         """What ranks said they failed of: `{rank, time, type, message}`."""
         self._over = False
-        self._step: int | None = None
-        self._tokens = 0
+        self._begun = False
 
     def line(self, text: str) -> None:
         text = text.rstrip()
@@ -59,18 +69,16 @@ class Listener:
         if "note" in said:
             self._progress.note(said["note"])
             return
-        step = said["step"]
-        if self._step is None or said.get("begin"):
+        step, again = said["step"], said.get("begin") or not self._begun
+        if again:
             self._progress.note("")
             self._progress.total(said["steps"])
-            self._progress.advance(step, journaled=True)
-        else:
-            self._progress.advance(step - self._step)
-        self._step = step
+        self._progress.advance(step - self._shown.step, journaled=bool(again))
+        self._begun, self._shown.step = True, step
         tokens = int(said.get("num_tokens", 0))
-        if tokens > self._tokens:
-            self._progress.tokens("training", tokens - self._tokens)
-        self._tokens = tokens
+        if tokens > self._shown.tokens:
+            self._progress.tokens("training", tokens - self._shown.tokens)
+        self._shown.tokens = tokens
         for name in ("loss", "rewards/margins", "rewards/accuracies", "learning_rate"):
             if name in said:
                 self._progress.gauge(name, said[name])

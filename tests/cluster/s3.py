@@ -42,9 +42,10 @@ class S3:
 def s3(ns: Namespace) -> Iterator[S3]:
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
     ns.apply([_pod(keys), _service()])
-    ns.kubectl("wait", "pod/s3", "--for=condition=Ready", "--timeout=120s")
+    ns.kubectl("wait", "pod/s3", "--for=jsonpath={.status.phase}=Running", "--timeout=120s")
     ns.kubectl("cp", local_s3.weed(), "s3:/weed/part", timeout_s=120)
     ns.kubectl("exec", "s3", "--", "sh", "-c", "chmod +x /weed/part && mv /weed/part /weed/weed")
+    ns.kubectl("wait", "pod/s3", "--for=condition=Ready", "--timeout=60s")  # a refused connection would end the port-forward
     command = ["kubectl", "-n", ns.name, "port-forward", "pod/s3", ":8333"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as forward:
         try:
@@ -73,8 +74,11 @@ def _pod(keys: dict[str, str]) -> dict[str, Any]:
     container = {
         "name": "s3", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", START],
         "env": [{"name": name, "value": value} for name, value in {**keys, "HOME": "/data"}.items()],
-        "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
+        "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "readinessProbe": {
+            "httpGet": {"path": "/status", "port": 8333}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 30,
+        },
         "volumeMounts": [{"name": name, "mountPath": path} for name, path in mounts.items()],
     }  # fmt: skip
     spec = {

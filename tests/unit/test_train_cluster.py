@@ -60,6 +60,10 @@ class Launch:
         except BaseException as error:
             self.error = error
 
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
     def end(self) -> BaseException | None:
         self._thread.join(10)
         assert not self._thread.is_alive(), self.progress.view().note
@@ -190,6 +194,7 @@ def test_the_pods_of_a_failed_training_may_vanish_and_their_words_stay(kube):
     set_status(kube, FAILED)
     error = launch.end()
     assert str(error).startswith("the loss is NaN")
+    assert there(kube)
     assert "exit status 1" in str(error).splitlines()[-1]
 
 
@@ -214,6 +219,8 @@ def test_pods_that_are_lost_again_and_again_are_an_error(kube):
         until(lambda: there(kube) and not kube.find(TRAIN_JOBS, NAME).get("status"))
         kube.put(PODS, pod(name=f"p{n}", state=ended(137), phase="Failed"))
         set_status(kube, FAILED)
+        until(lambda: not there(kube) or not launch.running, "the failed TrainJob was not deleted")
+        kube.remove(PODS, f"p{n}")
     error = launch.end()
     assert type(error) is TrainError
     assert "happened 4 times" in str(error)
@@ -289,6 +296,7 @@ def test_an_image_that_cannot_be_pulled_is_given_up_with_its_reason(kube, monkey
     error = launch.end()
     assert "cannot start" in str(error)
     assert 'ImagePullBackOff: Back-off pulling image "x:1"' in str(error)
+    assert not there(kube), "its pods would wait for ever"
 
 
 def test_a_rank_that_failed_says_its_words_once(kube):
