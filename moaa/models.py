@@ -136,6 +136,8 @@ def _convert_in_child(gguf: Path, folder: Path) -> None:
                 f"pip install 'moaa[train]'. The last lines were:\n{tail}"
             )
         unfinished.chmod(0o755)
+        for file in unfinished.iterdir():
+            file.chmod(0o644)  # whoever shares the cache, or runs the image that this is made for, reads it too
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

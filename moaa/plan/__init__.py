@@ -4,6 +4,7 @@ lines        one `Line` a stage and model: calls, tokens, steps, dollars, GPU-ho
 as_rows      the same as plain data, for the run's record and the report
 comparison   the plan beside the paper's own figures
 assumptions  what the figures rest on, and what is missing for more of them
+sizing       GPUs that each stage holds at once, and for how long: models together, or by turns
 disk         room for weights, checkpoints and texts
 table        all of it for a terminal
 
@@ -13,6 +14,7 @@ rest on the assumptions in `recipe.plan`; hours and dollars on the rates and pri
 
 from moaa.plan.lines import Line, as_rows, lines
 from moaa.plan.sentences import assumptions, comparison, disk
+from moaa.plan.sizing import Size, sizing
 from moaa.plan.terminal import table
 
-__all__ = ["Line", "as_rows", "assumptions", "comparison", "disk", "lines", "table"]
+__all__ = ["Line", "Size", "as_rows", "assumptions", "comparison", "disk", "lines", "sizing", "table"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from moaa.plan.lines import Line, lines, total
 from moaa.plan.sentences import assumptions, comparison, disk
+from moaa.plan.sizing import Size, most, sizing
 from moaa.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def table(recipe: Recipe) -> RenderableType:
             grid.add_row("" if first else stage, Text(line.model), *_cells(line, priced))
     parts: list[RenderableType] = [Text(f"Plan of {recipe.name}", style="bold"), Text(), grid]
     parts.append(Text(NOTE, style="dim"))
+    if sizes := sizing(recipe):
+        parts += [Text(), Text("GPUs held at once", style="bold"), Padding(_sizes(sizes), (0, 0, 0, 2))]
     for title, sentences in (
         ("Beside the paper", comparison(recipe)),
         ("Disk", disk(recipe)),
@@ -44,6 +47,19 @@ def table(recipe: Recipe) -> RenderableType:
     ):
         parts += [Text(), Text(title, style="bold"), *(Padding(f, (0, 0, 0, 2)) for f in map(Text, sentences))]
     return Group(*parts)
+
+
+def _sizes(sizes: list[Size]) -> RenderableType:
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=True)
+    grid.add_column("stage", "at most", no_wrap=True)
+    together, turns = most(sizes)
+    for title, footer in (("together", f"{together}"), ("hours", ""), ("by turns", f"{turns}"), ("hours", "")):
+        grid.add_column(title, footer, justify="right", no_wrap=True)
+    for size in sizes:
+        grid.add_row(size.stage, f"{size.gpus}", _amount(size.hours), f"{size.gpus_by_turns}", _amount(size.hours_by_turns))
+    return grid
 
 
 def _sums(planned: list[Line], priced: bool) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from moaa import __version__, helm_values
+from moaa import helm_values
 from moaa.recipe.load import Loaded, load
 from moaa.stage import records
 from tests.charts.render import PLATFORM, SERVING
@@ -27,14 +27,9 @@ from tests.cluster.tools import Namespace, namespace, needs_cluster, until
 
 pytestmark = [needs_cluster, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "pipelines/recipes/demo.yaml"
+DEMO = ROOT / "pipelines/recipes/demo-cluster.yaml"
 NAME = "moaa-demo"
-SETS = [
-    "runtime.engines={kind: kubernetes, schedule: by-turns, start_timeout_s: 600, kv_cache_gib: 1}",
-    "runtime.launcher={kind: trainer, ranks: 1, nodes: 2, device: cpu}",
-    f"runtime.cluster.namespace={NAME}",
-    f"runtime.cluster.images={{serve: 'moaa/serve:{__version__}-cpu', train: 'moaa/train:{__version__}-cpu'}}",
-]
+SETS = [f"runtime.cluster.namespace={NAME}"]
 SMALL = {"requests": {"cpu": "500m", "memory": "3Gi"}, "limits": {"cpu": "2", "memory": "8Gi"}}
 STAGES = ["preflight", "prompts", "generate", "sft", "sample", "label", "dpo", "evaluate"]
 

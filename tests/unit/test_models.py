@@ -137,7 +137,7 @@ def _converter(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
 def test_a_gguf_is_converted_once(
     gguf: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], cache: Path
 ) -> None:
-    ran = _converter(monkeypatch, "sleep 0.2; echo '{}' > $2/config.json")
+    ran = _converter(monkeypatch, "umask 077; sleep 0.2; echo '{}' > $2/config.json")
     threads = [threading.Thread(target=models.local, args=(gguf, store)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -148,6 +148,7 @@ def test_a_gguf_is_converted_once(
     assert ran[0][:3] == [sys.executable, "-m", "moaa.models"]
     assert folder.parent == cache / "models"
     assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert (folder / "config.json").stat().st_mode & 0o777 == 0o644, "others read it too"
     assert capfd.readouterr().err.count("converting small.Q4.gguf to") == 1
 
 

@@ -197,3 +197,21 @@ def test_the_table_holds_every_line_and_the_assumptions() -> None:
     assert counts["llama-3-1-8b+sft"] == 2
     for expected in ("937,175", "$366 for 61k prompts", "540,000", "256 a user turn", "GPU-h", "510 steps", "926.0 GB"):
         assert expected in text, expected
+
+
+def test_sizes_together_and_by_turns() -> None:
+    sizes = {size.stage: size for size in plan.sizing(load(PAPER).recipe)}
+    generate = sizes["generate"]
+    assert (generate.gpus, generate.gpus_by_turns) == (8 + 4 + 2 + 4 + 4, 8)
+    assert generate.hours < generate.hours_by_turns
+    asked = [line for line in plan.lines(load(PAPER).recipe) if line.stage == "generate"]
+    tensor_parallel = {"wizardlm-2-8x22b": 8, "gemma-2-27b": 2}
+    by_hand = [line.gpu_hours / tensor_parallel.get(line.model, 4) for line in asked if line.gpu_hours]
+    assert generate.hours == pytest.approx(max(by_hand))
+    assert generate.hours_by_turns == pytest.approx(sum(by_hand))
+    assert (sizes["sft"].gpus, sizes["sft"].gpus_by_turns) == (8, 8)
+    assert sizes["sft"].hours == pytest.approx(sizes["sft"].hours_by_turns)
+
+
+def test_without_gpus_there_is_no_size() -> None:
+    assert plan.sizing(load(DEMO).recipe) == []
