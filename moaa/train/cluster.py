@@ -75,7 +75,8 @@ class Training:
         self._changed = threading.Event()
         self._left = threading.Event()
         self._failure: ClusterError | None = None
-        self._failed = False
+        self._held = self._failed = False
+        """Whether it may carry our lease; whether it failed by itself."""
         self._seen: dict[str, Object] = {}
         """Pods by uid, as they were last seen: those of a failed training can vanish."""
         self._last: dict[str, Object] = {}
@@ -156,6 +157,7 @@ class Training:
                         self._cluster.delete(self._kind, self._name, seen=found)
                     else:
                         with contextlib.suppress(NotFound):
+                            self._held = True
                             self._cluster.update(self._kind, self._name, self._leased, known=found)
                             self._ledger.events["trainings found at work"] += 1
                             self._progress.note(f"goes on with {self._what}, which is at work")
@@ -166,12 +168,12 @@ class Training:
     def _create(self) -> Object:
         metadata = self._body["metadata"]
         annotations = {**metadata["annotations"], **leases.add({}, self._holder, time.time())}
+        self._held = True
         try:
             return self._cluster.create(self._kind, {**self._body, "metadata": {**metadata, "annotations": annotations}})
-        except Conflict:
-            raise
         except ClusterError as error:
-            if "untime" not in str(error):
+            self._held = False
+            if isinstance(error, Conflict) or "untime" not in str(error):
                 raise
             raise ClusterError(
                 f"{error}\n  The platform chart makes the TrainingRuntimes, one for each pool: "
@@ -208,9 +210,11 @@ class Training:
         self._left.set()
         self._objects.stop()
         self._pods.stop()
+        if not self._held:
+            return
         with contextlib.suppress(ClusterError):
-            known = self._objects.objects.get(self._name)
-            if cancel and (known is None or not self._others(known)):
+            known = self._objects.objects.get(self._name) or self._cluster.get(self._kind, self._name, patience_s=0)
+            if cancel and not self._others(known):
                 self._cluster.delete(self._kind, self._name, patience_s=0)
             else:
                 self._cluster.update(self._kind, self._name, self._released, known=known, patience_s=5)

@@ -311,3 +311,18 @@ def test_a_rank_that_failed_says_its_words_once(kube):
     kube.put(PODS, pod(state=ended(0), phase="Succeeded"))
     set_status(kube, COMPLETE)
     assert launch.end() is None
+
+
+def test_a_stage_that_is_told_to_end_before_it_has_a_training_touches_nobodys(kube, monkeypatch):
+    def told(seconds):
+        raise Terminated
+
+    body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
+    body["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:10Z"}
+    kube.put(TRAIN_JOBS, body)
+    monkeypatch.setattr(launching.time, "sleep", told)
+    launch = Launch()
+    launch._thread.join(10)
+    assert isinstance(launch.error, Terminated)
+    assert not kube.count("DELETE")
+    assert not kube.count("PATCH")
