@@ -61,6 +61,8 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
         args += ["--kv-cache-memory-bytes", str(int(spec.engines.kv_cache_gib * 2**30))]
         env["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(spec.devices)
         env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
+        # The first request for log-probabilities would compile a function, for which a machine needs a C++ compiler.
+        env["TORCHDYNAMO_DISABLE"] = "1"
         openmp = Path(sys.prefix, "lib", "libiomp5.so")
         if openmp.exists():  # 2 to 10 % faster, and only wanted in this process
             env["LD_PRELOAD"] = " ".join(filter(None, [str(openmp), os.environ.get("LD_PRELOAD")]))

@@ -63,6 +63,8 @@ args:
 {{- /* A pod's limit is time, not cores: bound to the node's first cores, as vLLM does it, all engines would share these. */}}
 {{- $_ := set $env "VLLM_CPU_OMP_THREADS_BIND" "nobind" }}
 {{- $_ := set $env "OMP_NUM_THREADS" (ceil .model.nodes.cpus | toString) }}
+{{- /* Log-probabilities are counted by a function that torch would compile with a C++ compiler, and the image has none. */}}
+{{- $_ := set $env "TORCHDYNAMO_DISABLE" "1" }}
 {{- end }}
 {{- $_ := mergeOverwrite $env .model.env -}}
 env:
