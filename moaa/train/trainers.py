@@ -56,6 +56,25 @@ class Dpo(_Ours, DPOTrainer):
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
 
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """The data set with the reference's log-probabilities, which every rank gathers.
+
+        TRL hands them on through a file on rank 0's disk, which the ranks of other nodes do not see.
+        """
+        from datasets import Dataset, Features, Value, concatenate_datasets
+        from torch.utils.data import DataLoader
+        from trl.models import prepare_deepspeed
+
+        batches = self.accelerator.prepare(DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator))
+        self._precompute_engine = prepare_deepspeed(self.model, self.accelerator)
+        found: dict[str, list[float]] = {"ref_chosen_logps": [], "ref_rejected_logps": []}
+        for batch in batches:
+            chosen, rejected = self.accelerator.gather_for_metrics(self.compute_ref_log_probs(self._precompute_engine, batch))
+            found["ref_chosen_logps"] += chosen.tolist()
+            found["ref_rejected_logps"] += rejected.tolist()
+        columns = Dataset.from_dict(found, features=Features(dict.fromkeys(found, Value("float32"))))
+        return concatenate_datasets([dataset, columns], axis=1)
+
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
         if self.accelerator.is_main_process:
             total = len(self.train_dataset)  # type: ignore[arg-type]

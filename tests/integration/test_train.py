@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from moaa.models import local
 from moaa.progress import Progress
 from moaa.recipe import schema
 from moaa.recipe.schema import Launcher, Runtime
-from moaa.train import launch
+from moaa.train import launch, process
 from moaa.train.job import Job
 from tests.support import training as support
 from tests.support.training import said
@@ -188,6 +189,18 @@ def test_dpo_moves_the_model_towards_the_chosen_answers(s3, tmp_path):
     assert curve[-1]["loss"] < math.log(2)
     model, _ = model_of(s3, asked, result, tmp_path)
     assert changed(model, local(support.SMOLLM2, None)) > 0.01
+
+
+def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):
+    """As on a cluster, with a rank on each: what one node's leader wrote the other's cannot read."""
+    run = "python -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --master-addr 127.0.0.1 --master-port 29511"
+    nodes = [f"TMPDIR={tmp_path} {run} --node-rank 0", f"mkdir {tmp_path}/b; TMPDIR={tmp_path}/b {run} --node-rank 1"]
+    lines = [f"export PATH={Path(sys.executable).parent}:$PATH", *(f"{node} -m moaa.train dpo --job $1 &" for node in nodes)]
+    script = "\n".join([*lines, "wait %1 && wait %2"])
+    monkeypatch.setattr(process, "torchrun", lambda ranks, kind, job: ["bash", "-c", script, "bash", job])
+    result, _ = train(s3, job(s3, "dpo", PAIRS, small, name="nodes", numbers={"epochs": 1, "beta": 0.1}))
+    assert result["facts"]["world_size"] == 2
+    assert result["facts"]["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-3), "the policy begins as the reference"
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_one_clear_error(s3, small):
