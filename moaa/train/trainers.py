@@ -66,7 +66,8 @@ class Dpo(_Ours, DPOTrainer):
         from trl.models import prepare_deepspeed
 
         batches = self.accelerator.prepare(DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator))
-        self._precompute_engine = prepare_deepspeed(self.model, self.accelerator)
+        model: Any = self.model
+        self._precompute_engine = prepare_deepspeed(model, self.accelerator)
         found: dict[str, list[float]] = {"ref_chosen_logps": [], "ref_rejected_logps": []}
         for batch in batches:
             chosen, rejected = self.accelerator.gather_for_metrics(self.compute_ref_log_probs(self._precompute_engine, batch))

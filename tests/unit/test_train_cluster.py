@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -320,9 +321,8 @@ def test_a_stage_that_is_told_to_end_before_it_has_a_training_touches_nobodys(ku
     body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
     body["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:10Z"}
     kube.put(TRAIN_JOBS, body)
-    monkeypatch.setattr(launching.time, "sleep", told)
-    launch = Launch()
-    launch._thread.join(10)
-    assert isinstance(launch.error, Terminated)
+    clock = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=told)
+    monkeypatch.setattr(launching, "time", clock)
+    assert isinstance(Launch().end(), Terminated)
     assert not kube.count("DELETE")
     assert not kube.count("PATCH")
