@@ -122,6 +122,7 @@ def test_a_signal_stops_soon_and_keeps_what_was_answered(bench: Bench, signum: s
 
     bench.server.fail(slow(3600), model="b", times=100)
     before = signal.signal(signal.SIGTERM, tell)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started without one
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signum))
     timer.start()
     started = time.monotonic()
@@ -132,6 +133,7 @@ def test_a_signal_stops_soon_and_keeps_what_was_answered(bench: Bench, signum: s
     finally:
         timer.cancel()
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
     assert time.monotonic() - started < 3
     assert bench.fleet.left == 1
     assert bench.fleet.journaled_at_exit > 0
