@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from moaa.artifacts import Artifact, Output
-from moaa.journal import Journal
 from moaa.recipe.load import load
 from tests.conftest import S3
 from tests.support.real_engine import RealEngine
+from tests.support.resuming import calls_in_all, journaled, under_way
 
 pytestmark = pytest.mark.real
 FLUSH_S = 2.0
@@ -62,25 +62,17 @@ class Stages:
         return json.loads((self.folder / name).read_text())
 
 
-def replies_on_s3(s3: S3, uri: str) -> int:
-    """Rows and answers that an attempt left behind, as the next one finds them."""
-    journal = Journal(s3.store, f"{uri}/journal")
-    journal.open()
-    return len(journal._replies) + sum(1 for _ in journal.finished)
-
-
 def kill_in_the_middle(stages: Stages, s3: S3, name: str, *inputs: str) -> str:
     """SIGKILL once something is journaled; gives the address that the stage was writing to."""
     process = stages.start(name, *inputs)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, "it was done before it could be killed:\n" + (stages.folder / f"{name}.log").read_text()
-        segments = [uri for uri, _ in s3.store.list(f"{s3.root}/{name}") if "/journal/" in uri]
-        if segments:
+        if uri := under_way(s3.store, name):
             time.sleep(FLUSH_S)
             process.kill()
             process.wait()
-            return segments[0].split("/journal/")[0]
+            return uri
         time.sleep(0.1)
     raise AssertionError("nothing was journaled within two minutes")
 
@@ -102,7 +94,7 @@ def test_killed_and_run_again(name: str, recipe: Path, engine: RealEngine, s3: S
         recipe.write_text(yaml.safe_dump(text))
 
     uri = kill_in_the_middle(stages, s3, name, *inputs)
-    found = replies_on_s3(s3, uri)
+    found = journaled(s3.store, uri)
     assert found, "the kill came before the first answer was journaled"
     time.sleep(2)  # the engine drops what nobody waits for any more
     before = engine.requests()
@@ -111,11 +103,12 @@ def test_killed_and_run_again(name: str, recipe: Path, engine: RealEngine, s3: S
 
     use = manifest["ledger"]["models"]["smollm2"]
     assert use["calls"] == asked, "the ledger counts what the engine counted"
-    rows = list(Artifact.open(s3.store, uri).rows())
+    artifact = Artifact.open(s3.store, uri)
+    rows = list(artifact.rows())
     assert len({row["id"] for row in rows}) == len(rows), "nothing is doubled"
     assert len(rows) + manifest["rows"].get("rejected", 0) + manifest["ledger"]["rows"].get("unclear", 0) == PROMPTS
 
-    every = calls_in_all(name, load(recipe).recipe, rows, s3, uri)
+    every = calls_in_all(name, load(recipe).recipe, artifact)
     done_before = every - asked
     assert 0 < asked < every, f"{asked} of {every} calls were asked by the second attempt"
     assert done_before >= found - len(rows), "what was journaled is not asked again"
@@ -124,13 +117,3 @@ def test_killed_and_run_again(name: str, recipe: Path, engine: RealEngine, s3: S
     again = engine.requests()
     stages.run(name, *inputs)
     assert engine.requests() == again, "a finished stage asks nothing"
-
-
-def calls_in_all(name: str, recipe: Any, rows: list[dict[str, Any]], s3: S3, uri: str) -> int:
-    """Calls that the stage needs when nothing is lost, from its result."""
-    if name == "sample":
-        return PROMPTS
-    if name == "generate":
-        return sum(len(row["turns"]) for row in rows) * (len(recipe.generate.mixture.proposers) + 1)
-    judgements = list(Artifact.open(s3.store, uri).rows("judgements"))
-    return len(judgements) * (1 + 2 * (len(recipe.label.judge.proposers) + 1))

@@ -1,0 +1,68 @@
+"""The demo on a cluster without Kubeflow, as a user does it: both charts, an S3, then `run --in-cluster`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from moaa import helm_values
+from moaa.recipe.load import Loaded, load
+from moaa.stage import records
+from moaa.store import Store
+from tests.charts.render import PLATFORM, SERVING
+from tests.cluster.charts import install
+from tests.cluster.s3 import S3, s3
+from tests.cluster.tools import Namespace, namespace
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "pipelines/recipes/demo-cluster.yaml"
+SMALL = {"requests": {"cpu": "500m", "memory": "3Gi"}, "limits": {"cpu": "2", "memory": "8Gi"}}
+
+
+class Demo:
+    """The demo's recipe with these settings in a namespace of its own, which enforces Pod Security "restricted"."""
+
+    def __init__(self, ns: Namespace, s3: S3, sets: Sequence[str]) -> None:
+        self.ns, self.s3, self.sets = ns, s3, sets
+        self.loaded: Loaded = load(RECIPE, sets)
+        self.store = Store(self.loaded.recipe.store.root, environ=s3.outside)
+
+    def start(self, folder: Path, *more: str, output: IO[str]) -> subprocess.Popen[str]:
+        """`python -m pipelines run … --in-cluster`."""
+        sets = [argument for each in self.sets for argument in ("--set", each)]
+        command = [sys.executable, "-m", "pipelines", "run", str(RECIPE), "--in-cluster", *sets, *more]
+        environment = {**os.environ, **self.s3.outside, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        environment["PYTHONWARNINGS"] = "ignore"
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+
+    def records(self, said: str) -> list[dict[str, Any]]:
+        """The stages of the run that said this."""
+        return records(self.store, run_id(said))
+
+
+@contextmanager
+def demo(name: str, *sets: str) -> Iterator[Demo]:
+    sets = (f"runtime.cluster.namespace={name}", *sets)
+    recipe = load(RECIPE, sets).recipe
+    with namespace(name, **{"pod-security.kubernetes.io/enforce": "restricted"}) as ns:
+        platform = helm_values.platform(recipe)
+        platform["pools"]["default"] |= {"shmGib": 1, "tmpGib": 20}
+        platform["kubeflow"] = {"enabled": False}
+        install(ns, "platform", PLATFORM, platform)
+        serving = helm_values.serving(recipe)
+        install(ns, "ensemble", SERVING, {**serving, "modelDefaults": {"resources": SMALL}})
+        with s3(ns) as made:
+            made.secret(ns)
+            yield Demo(ns, made, sets)
+
+
+def run_id(said: str) -> str:
+    found = re.search(r"^run +(\S+)", said, re.MULTILINE)
+    assert found, f"no run was begun:\n{said}"
+    return found[1]
