@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 
 import pytest
 import yaml
 
+from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, Store
+from moaa.train import objects
+from moaa.train.job import Job
 from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import ALWAYS, FAKE, IMAGE, client, fake_engine, install, pods, ready, serving
+from tests.cluster.gpus import pretended
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
 
 pytestmark = needs_cluster
@@ -148,24 +151,65 @@ def test_a_training_runs_from_the_charts_runtime(ns: Namespace, platform: None) 
     ns.kubectl("delete", "trainjob/t", "secret/moaa-s3")
 
 
-@pytest.mark.skipif(
-    os.environ.get("MOAA_TEST_GPUS") != "1", reason="MOAA_TEST_GPUS=1 says that the node has 8 GPUs, pretended ones too"
-)
+ACCELERATOR, LABEL = "moaa.test/charts-gpu", "moaa.test/charts-pool"
+NO_ROOM = f"Insufficient {ACCELERATOR}"
+
+
+def place(ns: Namespace, labels: str) -> list[str]:
+    """The nodes of these pods, of each that has one."""
+    return [each["spec"]["nodeName"] for each in ns.items("pods", labels) if "nodeName" in each["spec"]]
+
+
 def test_engines_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
-    """With pretended GPUs (8 of them on a node labelled pool=a100): 2 + 4 find their place, 16 wait and say why."""
-    node = run("kubectl", "get", "nodes", "-o", "name").split()[0]
-    run("kubectl", "label", node, "charts-pool=a100", "--overwrite")
-    pools = {"a100": {"device": "cuda", "nodeSelector": {"charts-pool": "a100"}, "cpus": 0.01, "memoryGib": 0.05}}
+    """Of eight GPUs on a node with the pool's label, engines of two and four find theirs; one of sixteen waits and says why."""
+    pool = {"device": "cuda", "accelerator": ACCELERATOR, "nodeSelector": {LABEL: "here"}, "cpus": 0.01, "memoryGib": 0.05}
     fake = {key: value for key, value in FAKE.items() if key != "resources"}
     models = [{"name": f"tp{size}", "tensorParallelSize": size, "replicas": 1, "pool": "a100"} for size in (2, 4, 16)]
-    values = serving(*models, pools=pools, modelDefaults=fake)
-    try:
-        ns.helm("upgrade", "--install", "gpus", str(SERVING), "--values", "-", given=yaml.safe_dump(values))
-        scheduled = "jsonpath={.items[0].spec.nodeName}"
-        for size in (2, 4):
-            until(lambda s=size: ns.kubectl("get", "pods", "-l", f"moaa.dev/model=tp{s}", "-o", scheduled), f"tp{size}'s node")
-        assert not ns.kubectl("get", "pods", "-l", "moaa.dev/model=tp16", "-o", scheduled)
-        until(lambda: "Insufficient nvidia.com/gpu" in ns.kubectl("get", "events"), "the reason")
-    finally:
-        ns.helm("uninstall", "gpus", "--wait")
-        run("kubectl", "label", node, "charts-pool-")
+    values = serving(*models, pools={"a100": pool}, modelDefaults=fake)
+    with pretended(ACCELERATOR, LABEL, 8) as node:
+        try:
+            ns.helm("upgrade", "--install", "gpus", str(SERVING), "--values", "-", given=yaml.safe_dump(values))
+            for size in (2, 4):
+                assert until(lambda s=size: place(ns, f"moaa.dev/model=tp{s}"), f"tp{size}'s node") == [node]
+            until(lambda: NO_ROOM in ns.kubectl("get", "events"), "the reason")
+            assert not place(ns, "moaa.dev/model=tp16")
+        finally:
+            ns.helm("uninstall", "gpus", "--wait")
+
+
+def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
+    """A TrainJob of two nodes with four ranks each takes all eight; a second one waits for its GPUs and says so."""
+    pool = Pool(node_selector={LABEL: "here"}, accelerator=ACCELERATOR, gpus=4, cpus=0.01, memory_gib=0.02, shm_gib=0.01)
+    launcher = Launcher(kind="trainer", ranks=4, nodes=2, pool="a100")
+    runtime = Runtime(launcher=launcher, cluster=Cluster(namespace=ns.name, images=Images(train=IMAGE)))
+    values = {
+        "images": {"core": IMAGE, "train": IMAGE}, "reaper": {"enabled": False},
+        "pools": {"a100": {"nodeSelector": dict(pool.node_selector), "shmGib": pool.shm_gib, "tmpGib": 1}},
+    }  # fmt: skip
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "moaa-s3"}, "stringData": {"AWS_ACCESS_KEY_ID": "key"}}
+
+    def training(digest: str) -> str:
+        """One that waits where it was placed: its name."""
+        where = Store(root="s3://x")
+        job = Job(kind="sft", numbers=Sft(), base="b", data="d", output=f"s3://x/sft/{digest}", store=where, device="cuda")
+        made = objects.train_job(job, runtime, {"a100": pool}, "run")
+        made["spec"]["trainer"]["command"] = ["sleep", "300"]
+        ns.apply(made)
+        return made["metadata"]["name"]
+
+    ns.apply(secret)
+    install(ns, "platform", PLATFORM, values)
+    with pretended(ACCELERATOR, LABEL, 8) as node:
+        try:
+            first = f"jobset.sigs.k8s.io/jobset-name={training('1' * 24)}"
+            until(lambda: place(ns, first) == [node] * 2, "its nodes")
+            limits = [each["spec"]["containers"][0]["resources"]["limits"][ACCELERATOR] for each in ns.items("pods", first)]
+            assert limits == ["4", "4"]
+            second = f"jobset.sigs.k8s.io/jobset-name={training('2' * 24)}"
+            until(lambda: len(ns.items("pods", second)) == 2, "the pods of the second")
+            until(lambda: NO_ROOM in ns.kubectl("get", "events", "--field-selector=involvedObject.kind=Pod"), "the reason")
+            assert not place(ns, second)
+        finally:
+            ns.kubectl("delete", "trainjobs", "--all", "--wait")
+            ns.kubectl("delete", "secret/moaa-s3")
+            until(lambda: not ns.items("pods", "moaa.dev/training"), "the end of their pods")

@@ -20,6 +20,7 @@ from moaa.stages.preflight import cluster as checks
 from moaa.stages.preflight.finding import Finding
 from tests.charts.render import PLATFORM
 from tests.cluster.charts import install
+from tests.cluster.gpus import pretended
 from tests.cluster.leased import connected, kubeconfig_of
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run
 from tests.conftest import S3
@@ -65,20 +66,8 @@ SECRETS = {
 
 @pytest.fixture(scope="module")
 def gpus() -> Iterator[str]:
-    """A node that pretends to have four GPUs of a kind that nobody else asks for, under a label of ours."""
-    node = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
-    path = f"/status/capacity/{ACCELERATOR.replace('/', '~1')}"
-
-    def patch(operation: dict[str, str]) -> None:
-        run("kubectl", "patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps([operation]))
-
-    run("kubectl", "label", "node", node, f"{LABEL}=here", "--overwrite")
-    patch({"op": "add", "path": path, "value": "4"})
-    try:
+    with pretended(ACCELERATOR, LABEL, 4) as node:
         yield node
-    finally:
-        patch({"op": "remove", "path": path})
-        run("kubectl", "label", "node", node, f"{LABEL}-")
 
 
 @pytest.fixture(scope="module")
