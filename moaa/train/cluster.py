@@ -277,22 +277,23 @@ class Training:
         return [event for event in found if (event.get("lastTimestamp") or event.get("eventTime") or "") >= born]
 
     def _tell(self, uid: str, listener: Listener) -> None:
-        """A pod's log, line by line, to its end."""
+        """A pod's log, line by line, to its end or ours."""
         pod = self._seen[uid]
         container = pod["spec"]["containers"][0]["name"]
         log = Log(self._cluster, pod["metadata"]["name"], container)
         while True:
+            reached = True
             try:
                 for line in log.read():
                     listener.line(line)
-            except Unreachable:  # it comes back, or the end of the training ends us
-                time.sleep(LOOK_EVERY_S)
-                continue
+            except Unreachable:  # it comes back
+                reached = False
             except ClusterError:  # there is no log, or no more
                 pass
-            if uid in self._gone or ends.over(self._seen[uid]):
+            if reached and (uid in self._gone or ends.over(self._seen[uid])):
                 return
-            time.sleep(LOOK_EVERY_S)
+            if self._left.wait(LOOK_EVERY_S):
+                return
 
     def _settle(self) -> None:
         """Wait until the pods are seen to have ended and their logs are read."""

@@ -242,6 +242,17 @@ def test_a_stage_that_is_told_to_end_takes_its_training_with_it(kube, monkeypatc
     assert kube.requests[-1][:2] == ("DELETE", f"trainjobs/{NAME}")
 
 
+def test_nobody_reads_logs_for_a_launcher_that_has_left(kube):
+    launch = Launch()
+    until(lambda: there(kube))
+    kube.logs[POD, "node", False] = log('moaa-progress {"step": 1, "steps": 9}')
+    kube.put(PODS, pod())
+    until(lambda: launch.progress.view().done == 1)
+    kube.remove(TRAIN_JOBS, NAME)
+    assert "was deleted" in str(launch.end())
+    until(lambda: not [each for each in threading.enumerate() if each.name == "log of a rank"], "the log is still read")
+
+
 def test_but_not_from_another_launcher_that_waits_for_it(kube, monkeypatch):
     body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
     body["metadata"]["annotations"] |= leases.add({}, "other/sft/1", time.time(), 60)
