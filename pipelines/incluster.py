@@ -188,7 +188,7 @@ def _job(run_id: str, cluster: Cluster) -> dict[str, Any]:
 
 
 def _why(found: list[dict[str, Any]], name: str) -> str:
-    return next((pods.death(each) for each in found if each["metadata"]["name"] == name), "") or "deleted"
+    return next((pods.death(each, words=False) for each in found if each["metadata"]["name"] == name), "") or "deleted"
 
 
 def _death(run_id: str, cluster: Cluster) -> str:
@@ -197,4 +197,4 @@ def _death(run_id: str, cluster: Cluster) -> str:
     except (Forbidden, Unreachable):
         return ""
     newest = max(found, key=lambda each: each["metadata"]["creationTimestamp"], default=None)
-    return pods.death(newest) if newest else ""
+    return pods.death(newest, words=False) if newest else ""  # its log was printed

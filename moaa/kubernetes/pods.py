@@ -34,8 +34,11 @@ def waits_for(pod: Object, now: float, event: str = "") -> str:
     return f"{said}: {event}" if said == CREATING and event else said
 
 
-def death(pod: Object) -> str:
-    """What a container of the pod, or the pod itself, ended of most recently; empty where nothing failed."""
+def death(pod: Object, *, words: bool = True) -> str:
+    """What a container of the pod, or the pod itself, ended of most recently; empty where nothing failed.
+
+    `words`: with its last words, which may be the end of its log.
+    """
     status = pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):
         return f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
@@ -44,7 +47,7 @@ def death(pod: Object) -> str:
         for when in ("state", "lastState"):
             ended = (container.get(when) or {}).get("terminated")
             if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):
-                ends.append((ended.get("finishedAt") or "", f"container '{container['name']}' {_ended(ended)}"))
+                ends.append((ended.get("finishedAt") or "", f"container '{container['name']}' {_ended(ended, words)}"))
     return max(ends)[1] if ends else ""
 
 
@@ -127,9 +130,9 @@ def _container(container: Object, init: bool, now: float) -> str:
     return f"{label} {'runs' if init else 'is loading'}, {_age(state.get('running', {}).get('startedAt'), now)}"
 
 
-def _ended(ended: Object) -> str:
+def _ended(ended: Object, words: bool = True) -> str:
     reason = ended.get("reason") or "Error"
-    said = " ".join((ended.get("message") or "").split())
+    said = " ".join((ended.get("message") or "").split()) if words else ""
     text = f"ended with exit status {ended.get('exitCode')}" if reason == "Error" else f"was ended: {reason}"
     return f"{text} ({said[:300]})" if said else text
 

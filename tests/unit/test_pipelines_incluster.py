@@ -139,7 +139,7 @@ def test_a_run_from_its_start_to_its_report(kube: KubeServer, store: MemoryStore
 
 def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
     def lost(run_id: str) -> None:
-        killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+        killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "label: 10/90"}}  # the end of its log
         put_pod(kube, run_id, 1, phase="Failed", containerStatuses=[{"name": "runner", "state": killed}])
 
     background(
