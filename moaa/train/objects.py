@@ -47,11 +47,9 @@ def train_job(job: Job, runtime: Runtime, pools: Mapping[str, Pool], run_id: str
     if runtime.cluster.images.train:
         trainer["image"] = runtime.cluster.images.train
     reference = {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": names.runtime(launcher.pool)}
-    labels = _labels(job, run_id)
-    spec = {"runtimeRef": reference, "labels": labels, "trainer": trainer}
-    return {
-        "apiVersion": TRAIN_JOBS.version, "kind": TRAIN_JOBS.name, "metadata": _metadata(job, labels, spec), "spec": spec,
-    }  # fmt: skip
+    spec = {"runtimeRef": reference, "trainer": trainer}
+    metadata = _metadata(job, _labels(job, run_id), spec)
+    return {"apiVersion": TRAIN_JOBS.version, "kind": TRAIN_JOBS.name, "metadata": metadata, "spec": spec}
 
 
 def indexed_job(job: Job, runtime: Runtime, pools: Mapping[str, Pool], run_id: str) -> Object:
@@ -162,7 +160,7 @@ def _labels(job: Job, run_id: str) -> dict[str, str]:
 
 def _metadata(job: Job, labels: dict[str, str], spec: Object) -> Object:
     """Without the run's own labels in it, the digest is the same for whoever wants the same."""
-    wanted = json.dumps({**spec, "labels": None, "template": _unlabelled(spec.get("template"))}, sort_keys=True)
+    wanted = json.dumps({**spec, "template": _unlabelled(spec.get("template"))}, sort_keys=True)
     digest = hashlib.sha256(wanted.encode()).hexdigest()[:16]
     return {"name": name_of(job), "labels": labels, "annotations": {names.SPEC: digest}}
 

@@ -21,7 +21,7 @@ JOB = Job(
 )
 NAME = "moaa-sft-0123456789ab"
 POOLS = {"gpu": Pool(gpus=8, cpus=12, memory_gib=100, node_selector={"kind": "h100"}, toleration="gpu-only", shm_gib=32)}
-COMMON = {"runtimeRef", "trainer", "labels", "annotations"}
+COMMON = {"runtimeRef", "trainer"}
 """Fields of a TrainJob's spec that Trainer 2.0 and 2.3 both know."""
 TRAINER = {"image", "command", "args", "env", "numNodes", "numProcPerNode", "resourcesPerNode"}
 
