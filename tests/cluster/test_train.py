@@ -20,7 +20,7 @@ import pytest
 from moaa import __version__
 from moaa.artifacts import Output
 from moaa.errors import MoaaError, TrainError
-from moaa.kubernetes import names
+from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -182,8 +182,9 @@ def test_a_launcher_that_was_killed_finds_its_training_at_work(
     facts = train(job, runtime(ns), store, ledger)
     assert ledger.events["trainings found at work"] == 1
     assert facts["resumed_from_step"] is None
-    assert before
-    assert not there(ns, "trainjob", job)
+    assert before <= {pod["metadata"]["uid"] for pod in pods(ns, job)}
+    left = ns.get("trainjob", objects.name_of(job))["metadata"]["annotations"]
+    assert len(leases.read(left)) == 1, "the killed launcher's lease is left, and with it the reaper ends the TrainJob"
 
 
 def test_a_launcher_that_is_told_to_end_takes_its_training_with_it(
