@@ -13,15 +13,16 @@ from tests.cluster.tools import run
 def pretended(accelerator: str, label: str, count: int) -> Iterator[str]:
     """A node with `count` of an accelerator that nobody else asks for, under the label `label: here`."""
     node = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
-    path = f"/status/capacity/{accelerator.replace('/', '~1')}"
+    paths = [f"/status/{which}/{accelerator.replace('/', '~1')}" for which in ("capacity", "allocatable")]
 
     def patch(operation: dict[str, str]) -> None:
-        run("kubectl", "patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps([operation]))
+        operations = json.dumps([{**operation, "path": path} for path in paths])
+        run("kubectl", "patch", "node", node, "--subresource=status", "--type=json", "-p", operations)
 
     run("kubectl", "label", "node", node, f"{label}=here", "--overwrite")
-    patch({"op": "add", "path": path, "value": f"{count}"})
+    patch({"op": "add", "value": f"{count}"})
     try:
         yield node
     finally:
-        patch({"op": "remove", "path": path})
+        patch({"op": "remove"})
         run("kubectl", "label", "node", node, f"{label}-")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import secrets
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,18 +46,39 @@ def s3(ns: Namespace) -> Iterator[S3]:
     ns.kubectl("wait", "pod/s3", "--for=jsonpath={.status.phase}=Running", "--timeout=120s")
     ns.kubectl("cp", local_s3.weed(), "s3:/weed/part", timeout_s=120)
     ns.kubectl("exec", "s3", "--", "sh", "-c", "chmod +x /weed/part && mv /weed/part /weed/weed")
-    ns.kubectl("wait", "pod/s3", "--for=condition=Ready", "--timeout=60s")  # a refused connection would end the port-forward
-    command = ["kubectl", "-n", ns.name, "port-forward", "pod/s3", ":8333"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as forward:
-        try:
-            assert forward.stdout
-            port = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
-            assert port, "kubectl port-forward said no port"
-            made = S3(ns, keys, int(port[1]))
-            until(lambda: _answers(made.store), "an answer of S3", 60)
-            yield made
-        finally:
-            forward.terminate()
+    ns.kubectl("wait", "pod/s3", "--for=condition=Ready", "--timeout=60s")
+    with _forwarded(ns, "pod/s3", 8333) as port:
+        made = S3(ns, keys, port)
+        until(lambda: _answers(made.store), "an answer of S3", 60)
+        yield made
+
+
+@contextmanager
+def _forwarded(ns: Namespace, target: str, port: int) -> Iterator[int]:
+    """A local port that leads there, for as long as it is wanted: kubectl's own forward ends with the first broken connection."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        local = free.getsockname()[1]
+    command = ["kubectl", "-n", ns.name, "port-forward", target, f"{local}:{port}"]
+    over = threading.Event()
+    running: list[subprocess.Popen[bytes]] = []
+
+    def keep() -> None:
+        while not over.is_set():
+            running[:] = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
+            running[0].wait()
+            over.wait(0.5)
+
+    keeper = threading.Thread(target=keep, daemon=True)
+    keeper.start()
+    try:
+        yield local
+    finally:
+        over.set()
+        while keeper.is_alive():
+            for each in running:
+                each.terminate()
+            keeper.join(0.5)
 
 
 def _answers(store: Store) -> bool:
