@@ -95,8 +95,8 @@ def _pod(keys: dict[str, str]) -> dict[str, Any]:
     mounts = {"weed": "/weed", "data": "/data"}
     container = {
         "name": "s3", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", START],
-        "env": [{"name": name, "value": value} for name, value in {**keys, "HOME": "/data"}.items()],
-        "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
+        "env": [{"name": name, "value": value} for name, value in {**keys, "HOME": "/data", "GOMEMLIMIT": "2GiB"}.items()],
+        "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "5Gi"}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "readinessProbe": {
             "httpGet": {"path": "/status", "port": 8333}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 30,
