@@ -21,7 +21,10 @@ from pipelines.align import STAGES, build
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
-EXPANDED = re.compile(r"\{\{\s*(=|\$|workflow\.|inputs|pod\.|retries|tasks|outputs)[^}]*\}\}|\$\([A-Za-z_][\w.-]*\)|\$\$")
+EXPANDED = re.compile(
+    r"\{\{\s*(=|\$|workflow\.|inputs|pod\.|retries|tasks|outputs)[^}]*\}\}|\$\([A-Za-z_][\w.-]*\)|\$\$"
+    r"|\[\[(RunUUID|Index|ScheduledTime|CurrentTime)\b"
+)
 """What Argo, Kubeflow or the kubelet would replace in a parameter's text: it would not arrive as written."""
 
 

@@ -89,7 +89,17 @@ def test_until_ends_with_its_stage(until: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a: '{{=1+1}}'", "a: $(HOME)", "a: $$5", "a: '{{workflow.name}}'", "a: '{{$.inputs.x}}'", "a: 😀"]
+    "text",
+    [
+        "a: '{{=1+1}}'",
+        "a: $(HOME)",
+        "a: $$5",
+        "a: '{{workflow.name}}'",
+        "a: '{{$.inputs.x}}'",
+        "a: '[[CurrentTime.2006]]'",
+        "a: '[[RunUUID]]'",
+        "a: 😀",
+    ],
 )
 def test_text_that_the_backend_would_change_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="Kubeflow"):
