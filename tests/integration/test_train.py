@@ -195,12 +195,18 @@ def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):
     """As on a cluster, with a rank on each: what one node's leader wrote the other's cannot read."""
     run = "python -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --master-addr 127.0.0.1 --master-port 29511"
     nodes = [f"TMPDIR={tmp_path} {run} --node-rank 0", f"mkdir {tmp_path}/b; TMPDIR={tmp_path}/b {run} --node-rank 1"]
-    lines = [f"export PATH={Path(sys.executable).parent}:$PATH", *(f"{node} -m moaa.train dpo --job $1 &" for node in nodes)]
-    script = "\n".join([*lines, "wait %1 && wait %2"])
+    lines = [
+        f"export PATH={Path(sys.executable).parent}:$PATH",
+        *(f"{node} -m moaa.train dpo --job $1 & nodes+=($!)" for node in nodes),
+    ]
+    script = "\n".join([*lines, "wait ${nodes[0]} && wait ${nodes[1]}"])
     monkeypatch.setattr(process, "torchrun", lambda ranks, kind, job: ["bash", "-c", script, "bash", job])
     result, _ = train(s3, job(s3, "dpo", PAIRS, small, name="nodes", numbers={"epochs": 1, "beta": 0.1}))
     assert result["facts"]["world_size"] == 2
-    assert result["facts"]["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-3), "the policy begins as the reference"
+    first = result["facts"]["curve"][0]
+    rounding = 0.05 if result["facts"]["precision"] == "bfloat16" else 1e-3  # half a nat of a sum, at this beta
+    assert first["loss"] == pytest.approx(math.log(2), abs=rounding), "the policy begins as the reference"
+    assert abs(first["rewards/chosen"]) + abs(first["rewards/rejected"]) < rounding, "another row's are nats away"
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_one_clear_error(s3, small):
