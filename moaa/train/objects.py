@@ -48,19 +48,20 @@ def train_job(job: Job, runtime: Runtime, pools: Mapping[str, Pool], run_id: str
         trainer["image"] = runtime.cluster.images.train
     reference = {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": names.runtime(launcher.pool)}
     spec = {"runtimeRef": reference, "trainer": trainer}
-    metadata = _metadata(job, _labels(job, run_id), spec)
+    metadata = _metadata(job, _labels(job, run_id), wanted=spec)
     return {"apiVersion": TRAIN_JOBS.version, "kind": TRAIN_JOBS.name, "metadata": metadata, "spec": spec}
 
 
 def indexed_job(job: Job, runtime: Runtime, pools: Mapping[str, Pool], run_id: str) -> Object:
     """The Job that does the same without Trainer. Of several nodes it needs `service` too. Raises as `train_job`."""
-    launcher, labels = runtime.launcher, _labels(job, run_id)
+    launcher, labels, pod = runtime.launcher, _labels(job, run_id), _pod(job, runtime, pools)
     spec: Object = {
         "completionMode": "Indexed", "completions": launcher.nodes, "parallelism": launcher.nodes,
         "backoffLimit": 0, "ttlSecondsAfterFinished": KEPT_S,
-        "template": {"metadata": {"labels": labels}, "spec": _pod(job, runtime, pools)},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
     }  # fmt: skip
-    return {"apiVersion": JOBS.version, "kind": JOBS.name, "metadata": _metadata(job, labels, spec), "spec": spec}
+    metadata = _metadata(job, labels, wanted={**spec, "template": pod})
+    return {"apiVersion": JOBS.version, "kind": JOBS.name, "metadata": metadata, "spec": spec}
 
 
 def service(owner: Object) -> Object:
@@ -158,15 +159,10 @@ def _labels(job: Job, run_id: str) -> dict[str, str]:
     return {**names.work_labels(run_id, job.kind), names.TRAINING: name_of(job)}
 
 
-def _metadata(job: Job, labels: dict[str, str], spec: Object) -> Object:
-    """Without the run's own labels in it, the digest is the same for whoever wants the same."""
-    wanted = json.dumps({**spec, "template": _unlabelled(spec.get("template"))}, sort_keys=True)
-    digest = hashlib.sha256(wanted.encode()).hexdigest()[:16]
+def _metadata(job: Job, labels: dict[str, str], wanted: Object) -> Object:
+    """`wanted`: the spec without the run's own labels, so that its digest is the same for whoever wants the same."""
+    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     return {"name": name_of(job), "labels": labels, "annotations": {names.SPEC: digest}}
-
-
-def _unlabelled(template: Object | None) -> Object | None:
-    return template and template["spec"]
 
 
 def _plain(environment: Mapping[str, str]) -> list[dict[str, str]]:

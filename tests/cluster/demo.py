@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from moaa import helm_values
-from moaa.recipe.load import Loaded, load
+from moaa.recipe.load import load
+from moaa.recipe.schema import Recipe
 from moaa.stage import records
 from moaa.store import Store
 from tests.charts.render import PLATFORM, SERVING
@@ -28,10 +29,9 @@ SMALL = {"requests": {"cpu": "500m", "memory": "3Gi"}, "limits": {"cpu": "2", "m
 class Demo:
     """The demo's recipe with these settings in a namespace of its own, which enforces Pod Security "restricted"."""
 
-    def __init__(self, ns: Namespace, s3: S3, sets: Sequence[str]) -> None:
-        self.ns, self.s3, self.sets = ns, s3, sets
-        self.loaded: Loaded = load(RECIPE, sets)
-        self.store = Store(self.loaded.recipe.store.root, environ=s3.outside)
+    def __init__(self, ns: Namespace, s3: S3, sets: Sequence[str], recipe: Recipe) -> None:
+        self.ns, self.s3, self.sets, self.recipe = ns, s3, sets, recipe
+        self.store = Store(recipe.store.root, environ=s3.outside)
 
     def start(self, folder: Path, *more: str, output: IO[str]) -> subprocess.Popen[str]:
         """`python -m pipelines run … --in-cluster`."""
@@ -59,7 +59,7 @@ def demo(name: str, *sets: str) -> Iterator[Demo]:
         install(ns, "ensemble", SERVING, {**serving, "modelDefaults": {"resources": SMALL}})
         with s3(ns) as made:
             made.secret(ns)
-            yield Demo(ns, made, sets)
+            yield Demo(ns, made, sets, recipe)
 
 
 def run_id(said: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from moaa import local_s3
 from moaa.store import Store
 from tests.cluster.tools import Namespace, until
+from tests.support.clients import free_port
 
 IMAGE = "python:3.11-slim"
 BUCKET = "moaa"
@@ -56,9 +56,7 @@ def s3(ns: Namespace) -> Iterator[S3]:
 @contextmanager
 def _forwarded(ns: Namespace, target: str, port: int) -> Iterator[int]:
     """A local port that leads there, for as long as it is wanted: kubectl's own forward ends with the first broken connection."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        local = free.getsockname()[1]
+    local = free_port()
     command = ["kubectl", "-n", ns.name, "port-forward", target, f"{local}:{port}"]
     over = threading.Event()
     running: list[subprocess.Popen[bytes]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from tests.cluster.gpus import pretended
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
 
 pytestmark = needs_cluster
+SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "moaa-s3"}, "stringData": {"AWS_ACCESS_KEY_ID": "key"}}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,6 @@ def test_rights_end_at_the_namespace(ns: Namespace, platform: None) -> None:
 
 def test_a_training_runs_from_the_charts_runtime(ns: Namespace, platform: None) -> None:
     """Two restricted pods with S3's variables, a /tmp and a /dev/shm to write to, and torchrun's environment."""
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "moaa-s3"}, "stringData": {"AWS_ACCESS_KEY_ID": "key"}}
     script = (
         "import os; open('/tmp/a','w').write('x'); open('/dev/shm/a','w').write('x');"
         "print(os.environ['PET_NNODES'], os.environ['PET_NODE_RANK'], os.environ['AWS_ACCESS_KEY_ID'], os.getuid())"
@@ -141,7 +142,7 @@ def test_a_training_runs_from_the_charts_runtime(ns: Namespace, platform: None) 
         "trainer": {"numNodes": 2, "numProcPerNode": 1, "command": ["python3", "-c", script]},
     }
     ns.apply(
-        [secret, {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {"name": "t"}, "spec": spec}]
+        [SECRET, {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {"name": "t"}, "spec": spec}]
     )
     ns.kubectl("wait", "trainjob/t", "--for=condition=Complete", "--timeout=90s")
     found = ns.items("pods", "jobset.sigs.k8s.io/jobset-name=t")
@@ -186,7 +187,6 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
         "images": {"core": IMAGE, "train": IMAGE}, "reaper": {"enabled": False},
         "pools": {"a100": {"nodeSelector": dict(pool.node_selector), "shmGib": pool.shm_gib, "tmpGib": 1}},
     }  # fmt: skip
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "moaa-s3"}, "stringData": {"AWS_ACCESS_KEY_ID": "key"}}
 
     def training(digest: str) -> str:
         """One that waits where it was placed: its name."""
@@ -197,7 +197,7 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
         ns.apply(made)
         return made["metadata"]["name"]
 
-    ns.apply(secret)
+    ns.apply(SECRET)
     install(ns, "platform", PLATFORM, values)
     with pretended(ACCELERATOR, LABEL, 8) as node:
         try:
@@ -205,9 +205,12 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
             until(lambda: place(ns, first) == [node] * 2, "its nodes")
             limits = [each["spec"]["containers"][0]["resources"]["limits"][ACCELERATOR] for each in ns.items("pods", first)]
             assert limits == ["4", "4"]
-            second = f"jobset.sigs.k8s.io/jobset-name={training('2' * 24)}"
+            name = training("2" * 24)
+            second = f"jobset.sigs.k8s.io/jobset-name={name}"
             until(lambda: len(ns.items("pods", second)) == 2, "the pods of the second")
-            until(lambda: NO_ROOM in ns.kubectl("get", "events", "--field-selector=involvedObject.kind=Pod"), "the reason")
+            said = "jsonpath={range .items[*]}{.involvedObject.name}{' '}{.message}{'\\n'}{end}"
+            told = re.compile(rf"^{name}-node-\S+ .*{re.escape(NO_ROOM)}", re.MULTILINE)
+            until(lambda: told.search(ns.kubectl("get", "events", "-o", said)), "the reason")
             assert not place(ns, second)
         finally:
             ns.kubectl("delete", "trainjobs", "--all", "--wait")

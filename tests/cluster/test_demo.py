@@ -30,7 +30,11 @@ def run(made: Demo, folder: Path) -> tuple[int, str, float]:
     """Exit status, output, seconds."""
     begun = time.monotonic()
     with (folder / "output.txt").open("w+") as output:
-        status = made.start(folder, output=output).wait(2300)
+        process = made.start(folder, output=output)
+        try:
+            status = process.wait(2300)
+        finally:
+            process.kill()
         output.seek(0)
         said = output.read()
     print(said)

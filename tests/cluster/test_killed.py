@@ -141,7 +141,7 @@ def nothing_twice(begun: Run, stage: str, found: int) -> None:
     record = begun.record(stage)
     artifact = Artifact.open(begun.made.store, record["manifest"]["uri"])
     rows = [row["id"] for row in artifact.rows()]
-    asked, every = record["ledger"]["models"]["smollm2"]["calls"], calls_in_all(stage, begun.made.loaded.recipe, artifact)
+    asked, every = record["ledger"]["models"]["smollm2"]["calls"], calls_in_all(stage, begun.made.recipe, artifact)
     print(f"{stage}: {found} rows and answers were journaled, {asked} of {every} calls were asked after the kill")
     assert found
     assert len(set(rows)) == len(rows)

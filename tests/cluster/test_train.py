@@ -182,6 +182,7 @@ def test_a_launcher_that_was_killed_finds_its_training_at_work(
     facts = train(job, runtime(ns), store, ledger)
     assert ledger.events["trainings found at work"] == 1
     assert facts["resumed_from_step"] is None
+    assert before
     assert before <= {pod["metadata"]["uid"] for pod in pods(ns, job)}
     left = ns.get("trainjob", objects.name_of(job))["metadata"]["annotations"]
     assert len(leases.read(left)) == 1, "the killed launcher's lease is left, and with it the reaper ends the TrainJob"

@@ -204,7 +204,7 @@ def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):
     result, _ = train(s3, job(s3, "dpo", PAIRS, small, name="nodes", numbers={"epochs": 1, "beta": 0.1}))
     assert result["facts"]["world_size"] == 2
     first = result["facts"]["curve"][0]
-    rounding = 0.05 if result["facts"]["precision"] == "bfloat16" else 1e-3  # half a nat of a sum, at this beta
+    rounding = 0.02 if result["facts"]["precision"] == "bfloat16" else 1e-3  # a fifth of a nat, at this beta
     assert first["loss"] == pytest.approx(math.log(2), abs=rounding), "the policy begins as the reference"
     assert abs(first["rewards/chosen"]) + abs(first["rewards/rejected"]) < rounding, "another row's are nats away"
 
