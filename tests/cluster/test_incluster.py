@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -80,10 +80,20 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def lines_to(words: str, process: subprocess.Popen[str]) -> str:
+    """What it says, up to the first line that holds these words."""
+    assert process.stdout
+    said = ""
+    for line in process.stdout:
+        said += line
+        if words in line:
+            return said
+    pytest.fail(f"it ended without {words!r}:\n{said}")
+
+
 def line_with(words: str, process: subprocess.Popen[str]) -> str:
     """The first line of its output that holds these words; the process is interrupted then."""
-    assert process.stdout
-    found = next(line for line in process.stdout if words in line)
+    found = lines_to(words, process).splitlines()[-1]
     process.send_signal(signal.SIGINT)
     return found
 
@@ -135,28 +145,18 @@ def test_a_failed_run_fails_the_command_at_once(ns: Namespace, tmp_path: Path) -
     assert len(pods(ns, "fails-1")) == 1, "a run that failed is not tried again"
 
 
-def _until_again(words: str, output: IO[str]) -> Iterator[str]:
-    """The lines up to the second that holds these words."""
-    seen = 0
-    for line in output:
-        yield line
-        seen += words in line
-        if seen == 2:
-            return
-
-
 def test_a_lost_pod_is_replaced_and_followed(ns: Namespace, tmp_path: Path) -> None:
     ns.apply(job("endless", ns, "lost-1"))
     following = follow("lost-1", ns, tmp_path)
     try:
-        (first,) = until(lambda: pods(ns, "lost-1", running=True), "the pod")
+        lines_to("working", following)  # a pod that it never saw is not missed
+        (first,) = pods(ns, "lost-1")
         ns.kubectl("delete", "pod", first["metadata"]["name"], "--grace-period=1")
         (second,) = until(
             lambda: [each for each in pods(ns, "lost-1", running=True) if each["metadata"]["uid"] != first["metadata"]["uid"]],
             "its successor",
         )
-        assert following.stdout
-        said = "".join(_until_again("working", following.stdout))
+        said = lines_to("working", following)
         status, _, err = ended(pipelines("run", "--stop", "lost-1", "--namespace", ns.name, folder=tmp_path))
         assert status == 0, err
         status, _, err = ended(following)
