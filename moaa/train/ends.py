@@ -27,8 +27,8 @@ _STUCK: Final = {
     "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError",
     "CreateContainerError", "RunContainerError",
 }  # fmt: skip
-_SLACK_S: Final = 1.5
-"""Kubernetes tells whole seconds."""
+_SECOND: Final = 1.0
+"""Kubernetes tells no smaller part of time."""
 
 
 class Lost(TrainError):
@@ -46,11 +46,17 @@ def error(name: str, seen: Sequence[Object], gone: set[str], heard: Mapping[str,
         return TrainError(f"{name} failed.\n{_told(heard, killed[0])}{_words(killed[0])}\n  {MEMORY}")
     talking = min((each for each in heard.values()), key=lambda each: each.said_first, default=None)
     own_words = talking is not None and any(_own(each) for each in talking.errors)
-    lost = [pod for pod in order if _lost(pod, order[0])] + [pod for pod in order if pod["metadata"]["uid"] in gone]
-    if lost and not own_words:
+    if "DeadlineExceeded" in said and not own_words:
+        return TrainError(f"{name} did not end before its deadline.\n{_told(heard, order[0]) if order else ''}  {said}")
+    # Whoever is deleted after a failure is cleaned up. In its very second, only a rank that misses another one tells which was first.
+    failed_at = min((_failed_at(pod) for pod in order if not _ended_by_others(pod)), default=math.inf)
+    missed = talking is not None and bool(talking.errors)
+    lost = [pod for pod in order if _lost(pod, failed_at - (0 if missed else _SECOND), gone)]
+    failed = [pod for pod in order if _killed(heard, pod)]
+    if lost and not own_words and not failed:
         why = pods.death(lost[0]) or "it was deleted"
         return Lost(f"{name} lost pod {lost[0]['metadata']['name']}: {why}.")
-    failed = [pod for pod in order if pods.death(pod)]
+    failed += [pod for pod in order if pods.death(pod)]
     uid = next((uid for uid, each in heard.items() if each is talking), "") if own_words else ""
     pod = next((pod for pod in seen if pod["metadata"]["uid"] == uid), failed[0] if failed else None)
     if pod is None:
@@ -83,8 +89,8 @@ def _own(said: Mapping[str, Any]) -> bool:
                 and _PEERS.search(f"{said['type']} {said['message']}"))  # fmt: skip
 
 
-def _lost(pod: Object, first: Object) -> bool:
-    """Whether it was taken away, and not just cleaned up after `first`, the pod that ended first."""
+def _lost(pod: Object, until: float, gone: set[str]) -> bool:
+    """Whether it was taken away: deleted not later than `until`, or by the node or the scheduler at any time."""
     status = pod.get("status", {})
     if any(each["type"] == "DisruptionTarget" and each["status"] == "True" for each in status.get("conditions") or []):
         return True
@@ -92,11 +98,21 @@ def _lost(pod: Object, first: Object) -> bool:
         return True
     deleted = _deleted_at(pod)
     if deleted is not None:
-        return deleted <= _failed_at(first) + _SLACK_S
+        return deleted <= until
+    return pod["metadata"]["uid"] in gone or _ended_by_others(pod)
+
+
+def _ended_by_others(pod: Object) -> bool:
     return any(
         ((each.get("state") or {}).get("terminated") or {}).get("exitCode") in _SIGNALS
-        for each in status.get("containerStatuses") or []
+        for each in pod.get("status", {}).get("containerStatuses") or []
     )
+
+
+def _killed(heard: Mapping[str, Listener], pod: Object) -> bool:
+    """Whether torchrun says that a signal ended a rank (SIGSEGV, an abort), in a pod that nobody deleted."""
+    listener = heard.get(pod["metadata"]["uid"])
+    return listener is not None and bool(listener.killed) and _deleted_at(pod) is None
 
 
 def _failed_at(pod: Object) -> float:

@@ -89,17 +89,21 @@ class Listener:
         return min((error["time"] for error in self.errors), default=math.inf)
 
     @property
+    def killed(self) -> list[tuple[int, int]]:
+        """Ranks that a signal ended, other than torchrun's own SIGTERM, each with the signal's number."""
+        found = [(int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))]
+        return [(rank, number) for rank, number in found if number != signal.SIGTERM]
+
+    @property
     def tail(self) -> str:
         """The end of the log, indented."""
         return _indented(self._tail)
 
     def failure(self, exit_status: int | None, log: str) -> MoaaError:
         """The error that ended the training: a rank's own words first, then the end of the log."""
-        killed = [(int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))]
-        killed = [(rank, number) for rank, number in killed if number != signal.SIGTERM]
         where = f"\n  The whole log: {log}"
-        if killed:
-            rank, number = killed[0]
+        if self.killed:
+            rank, number = self.killed[0]
             hint = f", most likely for want of memory.\n  {MEMORY}" if number == signal.SIGKILL else "."
             return TrainError(f"Rank {rank} was ended by {signal.Signals(number).name}{hint}\n{self.tail}{where}")
         if not self.errors:

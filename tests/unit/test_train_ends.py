@@ -40,11 +40,9 @@ def says(kind, message, at=1.0):
     return "moaa-error " + json.dumps({"rank": 0, "time": at, "type": kind, "message": message})
 
 
-def error(*seen, gone=(), **logs):
+def error(*seen, gone=(), said="Failed: jobset failed", **logs):
     listeners = {f"u-{name}": listener for name, listener in logs.items()}
-    return ends.error(
-        "TrainJob t", list(seen), {f"u-{name}" for name in gone}, listeners, "Failed: jobset failed", "kubectl logs "
-    )
+    return ends.error("TrainJob t", list(seen), {f"u-{name}" for name in gone}, listeners, said, "kubectl logs ")
 
 
 def test_out_of_memory_is_the_reason_even_where_the_exit_status_is_the_parents_and_others_complain_first():
@@ -107,6 +105,52 @@ def test_pods_that_are_cleaned_up_after_a_failure_are_not_lost():
     found = error(pod("a", exit_code=1, at=T0), pod("b", exit_code=143, deleted=T5, at=T5), a=heard("bang"))
     assert not isinstance(found, ends.Lost)
     assert "Pod a: container 'node' ended with exit status 1" in str(found)
+
+
+SEGFAULT = (
+    "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:",
+    "Root Cause (first observed failure):",
+    "[0]:",
+    "  rank      : 0 (local_rank: 0)",
+    "  exitcode  : -11 (pid: 42)",
+)
+
+
+@pytest.mark.parametrize("deleted", [T0, T1, T5])
+@pytest.mark.parametrize(("code", "lines"), [(1, SEGFAULT), (127, ["exec: python3: not found"]), (1, [])])
+def test_a_crash_without_a_word_of_a_rank_is_told_however_soon_the_others_are_cleaned_up(code, lines, deleted):
+    found = error(pod("a", exit_code=code), pod("b", exit_code=143, deleted=deleted, at=T5), a=heard(*lines))
+    assert not isinstance(found, ends.Lost)
+    assert f"Pod a: container 'node' ended with exit status {code}" in str(found)
+
+
+def test_a_segmentation_fault_is_the_reason_though_its_peers_miss_it_first():
+    found = error(
+        pod("a", exit_code=1, deleted=T0), pod("b", exit_code=1),
+        a=heard(says("RuntimeError", "gloo: Connection reset by peer")), b=heard(*SEGFAULT),
+    )  # fmt: skip
+    assert not isinstance(found, ends.Lost)
+    assert "SIGSEGV" in str(found)
+
+
+def test_what_the_library_says_of_itself_is_told_where_the_others_were_deleted_a_second_later():
+    found = error(
+        pod("a", exit_code=1), pod("b", exit_code=143, deleted=T1, at=T5),
+        a=heard(says("DistBackendError", "NCCL error: unhandled system error")),
+    )  # fmt: skip
+    assert not isinstance(found, ends.Lost)
+    assert "unhandled system error" in str(found)
+
+
+def test_a_pod_that_ended_of_its_deletion_before_the_others_failed_is_lost_though_nobody_says_a_word():
+    assert isinstance(error(pod("a", exit_code=143, deleted=T0), pod("b", exit_code=1, at=T1)), ends.Lost)
+    assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=T1), pod("b", exit_code=1, at=T1)), ends.Lost)
+
+
+def test_a_deadline_is_the_reason_and_not_the_deletion_of_its_pods():
+    found = error(pod("a", exit_code=143, deleted=T0), said="DeadlineExceeded: Job was active longer than specified deadline")
+    assert not isinstance(found, ends.Lost)
+    assert str(found).splitlines()[-1] == "  DeadlineExceeded: Job was active longer than specified deadline"
 
 
 def test_a_failing_training_is_not_begun_again_because_its_pods_are_deleted_in_the_same_second():
