@@ -21,7 +21,7 @@ from moaa.kubernetes import leases, names, pods
 from moaa.kubernetes.api import Cluster, Object
 from moaa.kubernetes.kinds import DEPLOYMENTS, PODS, SLICES
 from moaa.kubernetes.mirror import Mirror
-from moaa.kubernetes.refusal import NotFound, Unreachable
+from moaa.kubernetes.refusal import Conflict, NotFound, Unreachable
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Model, Runtime
@@ -71,7 +71,7 @@ class KubernetesFleet:
     async def up(self, models: Collection[str]) -> None:
         """Lease what is not up yet, side by side; returns when a pod of each has really answered. Further pods join later.
 
-        Raises EngineError when one does not within `start_timeout_s`, or its pods ended too often: with the pod's own reason.
+        Raises EngineError when one does not within `start_timeout_s` or what its Deployment allows, or its pods ended too often: with the pod's own reason.
         """
         wanted = [name for name in dict.fromkeys(models) if name in self._names.values() and name not in self._up]
         if not wanted:
@@ -163,7 +163,7 @@ class KubernetesFleet:
     async def _renew_one(self, leased: Leased) -> None:
         try:
             await asyncio.to_thread(self._lease, leased, leases.RENEW_EVERY_S)
-        except Unreachable as error:
+        except (Unreachable, Conflict) as error:
             self._ledger.events["lease renewals missed"] += 1
             self._progress.note(f"the lease of {leased.model} could not be renewed: {error}")
         except MoaaError as error:
@@ -203,17 +203,24 @@ class KubernetesFleet:
             return
         if leased.restarts > self._engines.max_restarts:
             again = f"was started again {leased.restarts} times (runtime.engines.max_restarts: {self._engines.max_restarts})"
-        elif time.monotonic() - leased.without_since > self._engines.start_timeout_s:
-            again = f"had no pod that answers for {self._engines.start_timeout_s:.0f} s (runtime.engines.start_timeout_s)"
+        elif time.monotonic() - leased.without_since > (budget := self._budget(leased))[0]:
+            again = f"had no pod that answers for {budget[0]:.0f} s ({budget[1]})"
         else:
             return
         leased.ending = asyncio.create_task(self._end(leased, again))
+
+    def _budget(self, leased: Leased) -> tuple[float, str]:
+        """Seconds to a first answer, and who says so."""
+        if self._engines.start_timeout_s is not None:
+            return self._engines.start_timeout_s, "runtime.engines.start_timeout_s"
+        allowed = self._deployments.objects.get(leased.deployment, {}).get("spec", {}).get("progressDeadlineSeconds", 600)
+        return float(allowed), f"progressDeadlineSeconds of its Deployment; runtime.engines.start_timeout_s rules where it is given"
 
     async def _admit(self, leased: Leased, url: str) -> None:
         """Into the pool once it has really answered."""
         endpoint = Endpoint(url=url, model=leased.model)
         try:
-            await self._client.answers(endpoint, leased.model, self._engines.start_timeout_s)
+            await self._client.answers(endpoint, leased.model, self._budget(leased)[0])
         except EngineError as error:
             self._ledger.events["engine pods that did not answer"] += 1
             if not leased.endpoints:

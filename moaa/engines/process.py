@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from moaa import models as sources
 from moaa.chat.client import Client
@@ -22,6 +23,9 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Model, Runtime
 from moaa.store import Store
+
+START_TIMEOUT_S: Final = 900.0
+"""For a first answer, unless `runtime.engines.start_timeout_s` says otherwise."""
 
 
 @dataclass(slots=True, eq=False)
@@ -127,7 +131,7 @@ class ProcessFleet:
 
     async def _start(self, replica: _Replica) -> None:
         """A new server of this replica, in the pool once it has answered."""
-        spec, timeout_s = replica.spec, replica.spec.engines.start_timeout_s
+        spec, timeout_s = replica.spec, replica.spec.engines.start_timeout_s or START_TIMEOUT_S
         self._attempts += 1
         server = replica.server = await Server.launch(spec, self._logs / f"{_as_file(spec.name)}.{self._attempts}.log")
         try:

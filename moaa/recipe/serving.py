@@ -82,7 +82,9 @@ class Engines(Part):
     """process: vLLM as a child process; endpoint: servers that are up. A model with its own `endpoint` is always one."""
     schedule: Literal["auto", "together", "by-turns"] = "auto"
     """together: all models up at once; by-turns: as many as fit, swapped; auto: together if they fit."""
-    start_timeout_s: float = Field(900, gt=0)
+    start_timeout_s: float | None = Field(None, gt=0)
+    """How long a model may take to its first answer. Unless given: 900 as a process, whose weights are there by then; on
+    Kubernetes what its Deployment allows (`progressDeadlineSeconds`, which the chart computes from the model's size)."""
     max_restarts: int = Field(3, ge=0)
     kv_cache_gib: float = Field(2.0, gt=0)
     """KV cache of one engine on a CPU."""

@@ -206,18 +206,26 @@ class Training:
                 return
 
     def _leave(self, *, cancel: bool) -> None:
-        """One request: a stage that is told to end has a fifth of a second. What it leaves undone, the reaper does."""
+        """One request, or three where it was changed: a stage that is told to end has a fifth of a second. What it leaves undone, the reaper does."""
         self._left.set()
         self._objects.stop()
         self._pods.stop()
         if not self._held:
             return
         with contextlib.suppress(ClusterError):
-            known = self._objects.objects.get(self._name) or self._cluster.get(self._kind, self._name, patience_s=0)
-            if cancel and not self._others(known):
-                self._cluster.delete(self._kind, self._name, patience_s=0)
-            else:
-                self._cluster.update(self._kind, self._name, self._released, known=known, patience_s=5)
+            try:
+                self._part(self._objects.objects.get(self._name) or self._object(), cancel)
+            except Conflict:  # changed since; perhaps another launcher waits for it now
+                self._part(self._object(), cancel)
+
+    def _part(self, found: Object, cancel: bool) -> None:
+        if cancel and not self._others(found):
+            self._cluster.delete(self._kind, self._name, seen=found, patience_s=0)
+        else:
+            self._cluster.update(self._kind, self._name, self._released, known=found, patience_s=5)
+
+    def _object(self) -> Object:
+        return self._cluster.get(self._kind, self._name, patience_s=0)
 
     def _others(self, found: Object) -> set[str]:
         """Who else waits for it."""

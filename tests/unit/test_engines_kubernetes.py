@@ -216,6 +216,16 @@ async def test_the_budget_ends_with_the_pods_own_reason(kube: KubeServer) -> Non
             assert ensemble.replicas("a") == ensemble.replicas("b") == 0  # given back before the error is raised
 
 
+async def test_without_a_budget_in_the_recipe_the_deployments_own_holds(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        ensemble.status = unschedulable(GPUS)
+        found = kube.find(DEPLOYMENTS, "moaa-a")
+        kube.put(DEPLOYMENTS, {**found, "spec": {**found["spec"], "progressDeadlineSeconds": 1}})
+        async with fleet(kube.cluster(), "a") as bench:
+            with pytest.raises(EngineError, match=r"had no pod that answers for 1 s \(progressDeadlineSeconds of its Deployment"):
+                await bench.fleet.up(["a"])
+
+
 async def test_a_crash_loop_is_bounded_and_shows_its_log(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
         ensemble.status = crashed(restarts=0)

@@ -262,6 +262,22 @@ def test_but_not_from_another_launcher_that_waits_for_it(kube, monkeypatch):
     assert list(lease(kube)) == ["other/sft/1"]
 
 
+def test_nor_from_one_that_found_it_a_moment_ago(kube, monkeypatch):
+    """What we saw of it last is older than the other's lease."""
+
+    def told(self, now):
+        found = kube.find(TRAIN_JOBS, NAME)
+        stale = dict(self._objects.objects)
+        annotations = leases.add(found["metadata"]["annotations"], "other/sft/1", time.time(), 60)
+        kube.put(TRAIN_JOBS, {**found, "metadata": {**found["metadata"], "annotations": annotations}})
+        self._objects.objects = stale
+        raise Terminated
+
+    monkeypatch.setattr(launching.Training, "_look", told)
+    assert isinstance(Launch().end(), Terminated)
+    assert list(lease(kube)) == ["other/sft/1"]
+
+
 def test_the_lease_is_renewed_whatever_the_api_server_does(kube, monkeypatch):
     monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.05)
     launch = Launch()
