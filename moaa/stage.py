@@ -134,10 +134,12 @@ class Stage(Generic[P]):
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def main(
-        self, recipe: str, run_id: str, inputs: Mapping[str, str] | None = None, output: str = "", summary: str = ""
-    ) -> None:
+        self, recipe: str, run_id: str, inputs: Mapping[str, str] | None = None, output: str = "", summary: str = "",
+        metric: Callable[[str, float], None] = lambda name, value: None,
+    ) -> None:  # fmt: skip
         """Run as a component: read the manifests at `inputs`, leave this stage's at `output`, a Markdown at `summary`.
 
+        `metric` takes the result's figures (`moaa.report.figures`), new or reused.
         Ends the process with status 1 and one readable message when the stage fails; the same stands in the run record.
         """
         with recorded(self.name, recipe, run_id, summary) as (loaded, store, record):
@@ -146,6 +148,10 @@ class Stage(Generic[P]):
             record.update(status="reused" if reused else "done", manifest=manifest.model_dump(mode="json"), ledger=ledger)
             if output:
                 Path(output).write_text(manifest.to_text())
+            from moaa.report.figures import figures
+
+            for figure, value in figures(manifest.facts).items():
+                metric(figure, value)
 
     def run(self, recipe: Recipe, store: Store, inputs: dict[str, Artifact]) -> tuple[Any, bool, dict[str, Any]]:
         """The manifest, whether it was there already, and the ledger."""

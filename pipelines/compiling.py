@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
+from moaa.recipe import read
 from moaa.recipe.load import Loaded, load
 from moaa.recipe.schema import Recipe
 from moaa.stages.preflight.baked import bake
@@ -26,6 +25,8 @@ EXPANDED = re.compile(
     r"|\[\[(RunUUID|Index|ScheduledTime|CurrentTime)\b"
 )
 """What Argo, Kubeflow or the kubelet would replace in a parameter's text: it would not arrive as written."""
+_WIDE = re.compile(r"[^\x00-\uffff]")
+"""Beyond the Basic Multilingual Plane, where Kubeflow's database ends."""
 
 
 def compile_recipe(recipe: Path, target: Path, sets: Sequence[str] = (), until: str = STAGES[-1]) -> None:
@@ -34,9 +35,7 @@ def compile_recipe(recipe: Path, target: Path, sets: Sequence[str] = (), until: 
     Raises RecipeError for text that the backend would change on the way, and for pods that no node could hold.
     """
     loaded = load(recipe, sets)
-    refuse_expanded(loaded.text, recipe)
-    # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second line would leave the comment.
-    write(loaded, json.dumps(yaml.safe_load(loaded.text), ensure_ascii=False), target, until)
+    write(loaded, default_of(loaded), target, until)
 
 
 def write(loaded: Loaded, default: str, target: Path, until: str = STAGES[-1]) -> None:
@@ -45,9 +44,27 @@ def write(loaded: Loaded, default: str, target: Path, until: str = STAGES[-1]) -
 
     target.parent.mkdir(parents=True, exist_ok=True)
     baked = json.dumps(bake(loaded.recipe), ensure_ascii=False, sort_keys=True)
-    refuse_expanded(baked, loaded.recipe.name)  # travels as text even where the recipe itself is an address
+    # It travels as text even where the recipe itself is an address.
+    refuse_expanded(baked, f"{loaded.recipe.name}: what its pods are to be")
     pipeline = build(default, until, settle=settling(loaded.recipe), baked=baked)
     compiler.Compiler().compile(pipeline, str(target))
+
+
+def default_of(loaded: Loaded) -> str:
+    """The resolved recipe as a parameter's default. Raises RecipeError for text that would not arrive as it is written."""
+    given = read.read(loaded.text, loaded.recipe.name, [])
+    for path, each in read.places(given):
+        if isinstance(each.value, str):
+            refuse_expanded(_json(each.value), f"{loaded.recipe.name}: {read.dotted(path)}")
+    # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second line would leave the comment.
+    text = _json(read.plain(given))
+    refuse_expanded(text, loaded.recipe.name)
+    return text
+
+
+def _json(value: object) -> str:
+    """JSON, but for characters that Kubeflow's database refuses: they are escaped as YAML knows it."""
+    return _WIDE.sub(lambda found: f"\\U{ord(found[0]):08X}", json.dumps(value, ensure_ascii=False))
 
 
 def settling(recipe: Recipe) -> Callable[[str, PipelineTask], PipelineTask]:
@@ -91,16 +108,10 @@ def put(stage: str, task: PipelineTask, place: tasks.Place) -> PipelineTask:
     return task
 
 
-def refuse_expanded(text: str, recipe: object) -> None:
-    """Raise RecipeError for text of `recipe` (its file) that would not arrive as it is written."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if found := EXPANDED.search(line):
-            raise RecipeError(
-                f"{recipe}: the resolved recipe holds {found.group()!r} (its line {number}), which Kubeflow would replace. "
-                "Write it in another way, or submit the run by `python -m pipelines submit`: it passes the recipe's address."
-            )
-        if wide := next((c for c in line if ord(c) > 0xFFFF), None):
-            raise RecipeError(
-                f"{recipe}: the resolved recipe holds {wide!r} (its line {number}), which Kubeflow's database refuses. "
-                "Take it out, or submit the run by `python -m pipelines submit`: it passes the recipe's address."
-            )
+def refuse_expanded(text: str, where: str) -> None:
+    """Raise RecipeError for text that would not arrive as it is written; `where`: whose it is."""
+    if found := EXPANDED.search(text) or _WIDE.search(text):
+        raise RecipeError(
+            f"{where}: {found.group()!r} would be replaced or refused by Kubeflow. "
+            "Write it in another way, or submit the run by `python -m pipelines submit`: it passes the recipe's address."
+        )

@@ -25,6 +25,8 @@ from pipelines.compiling import write
 from pipelines.outcome import RunFailed, changes, failure
 
 EXPERIMENT = "moaa"
+STANDALONE = "kubeflow"
+"""Where a run's pods are unless a profile is named: with Kubeflow itself, wherever the recipe has its engines."""
 POLL_S = 5.0
 PATIENCE_S = 600.0
 """So long may Kubeflow not answer while a run is followed: it is upgraded now and then, and the run goes on."""
@@ -60,7 +62,7 @@ def submit(
     print(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)", flush=True)
     if wait:
         try:
-            follow(client, host, run_id, store, waiting(run_id, namespace or cluster.namespace or "kubeflow"))
+            follow(client, host, run_id, store, waiting(run_id, namespace or STANDALONE))
         except KeyboardInterrupt:
             print(f"\nthe run goes on without us: {host.rstrip('/')}/#/runs/details/{run_id}", flush=True)
             raise SystemExit(130) from None
@@ -88,7 +90,7 @@ def connect(host: str, namespace: str | None) -> Any:
 
         with _refusals(host):
             client = Quick(
-                host=host, namespace=namespace or "kubeflow", existing_token=os.environ.get("KFP_TOKEN"),
+                host=host, namespace=namespace or STANDALONE, existing_token=os.environ.get("KFP_TOKEN"),
                 ssl_ca_cert=os.environ.get("KFP_CA"),
             )  # fmt: skip
             if not client.get_user_namespace() and client.get_kfp_healthz().multi_user:

@@ -106,7 +106,9 @@ def runner(recipe: Recipe, stages: Sequence[str]) -> Place:
             "Set it to 'trainer' (Kubeflow Trainer) or 'job' (Indexed Job)."
         )
     most = max(places.values(), key=lambda each: (each.image != images.of(recipe.runtime, "core"), each.gpus))
-    secrets = tuple(secret for each in places.values() for secret in each.secrets)
+    # As for preflight, which is one of them: a key that is missing is a finding, and not a pod that never starts.
+    own = recipe.runtime.cluster.env_secret
+    secrets = tuple(replace(s, optional=s.optional or s.name == own) for each in places.values() for s in each.secrets)
     return replace(most, timeout_s=ALL_ATTEMPTS_S, secrets=secrets)
 
 
@@ -137,7 +139,8 @@ def _secrets(recipe: Recipe, stage: str, row: Row) -> list[Secret]:
     if row.keys:
         names |= key_names(recipe)
     if names:
-        found.append(Secret(cluster.env_secret, {name: name for name in sorted(names)}))
+        # Without it, preflight's pod starts all the same: it says what is missing.
+        found.append(Secret(cluster.env_secret, {name: name for name in sorted(names)}, optional=stage == "preflight"))
     return found
 
 

@@ -1,5 +1,5 @@
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Markdown, Model, Output
+from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
 from moaa import images
 
@@ -11,6 +11,7 @@ def dpo(
     preferences: Input[Dataset],
     sft: Input[Model],
     model: Output[Model],
+    metrics: Output[Metrics],
     summary: Output[Markdown],
 ):
     """Train the SFT model on the preferences with DPO; the SFT model is the reference (TRL under DeepSpeed).
@@ -21,9 +22,10 @@ def dpo(
         preferences: Manifest of the pairs.
         sft: Manifest of the SFT model.
         model: Manifest of the tuned model.
+        metrics: Last loss, reward accuracy and margin.
         summary: Counts of the stage.
     """
     from moaa.stages import dpo
 
     inputs = {"preferences": preferences.path, "sft": sft.path}
-    dpo.main(recipe, run_id, inputs=inputs, output=model.path, summary=summary.path)
+    dpo.main(recipe, run_id, inputs=inputs, output=model.path, summary=summary.path, metric=metrics.log_metric)

@@ -1,5 +1,5 @@
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Markdown, Model, Output
+from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
 from moaa import images
 
@@ -12,6 +12,7 @@ def evaluate(
     sft: Input[Model],
     dpo: Input[Model],
     scores: Output[Dataset],
+    metrics: Output[Metrics],
     summary: Output[Markdown],
 ):
     """Judge the tuned models against the base on held-out prompts: win rates with intervals, lengths.
@@ -23,9 +24,10 @@ def evaluate(
         sft: Manifest of the SFT model.
         dpo: Manifest of the DPO model.
         scores: Manifest of the answers, judgements and win rates.
+        metrics: Win rates with their intervals.
         summary: Counts of the stage.
     """
     from moaa.stages import evaluate
 
     inputs = {"prompts": prompts.path, "sft": sft.path, "dpo": dpo.path}
-    evaluate.main(recipe, run_id, inputs=inputs, output=scores.path, summary=summary.path)
+    evaluate.main(recipe, run_id, inputs=inputs, output=scores.path, summary=summary.path, metric=metrics.log_metric)

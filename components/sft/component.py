@@ -1,11 +1,13 @@
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Markdown, Model, Output
+from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
 from moaa import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
-def sft(recipe: str, run_id: str, data: Input[Dataset], model: Output[Model], summary: Output[Markdown]):
+def sft(
+    recipe: str, run_id: str, data: Input[Dataset], model: Output[Model], metrics: Output[Metrics], summary: Output[Markdown]
+):
     """Fine-tune the target on the mixture's answers (TRL under DeepSpeed).
 
     Args:
@@ -13,8 +15,9 @@ def sft(recipe: str, run_id: str, data: Input[Dataset], model: Output[Model], su
         run_id: Names the run's records on S3.
         data: Manifest of the SFT conversations.
         model: Manifest of the tuned model.
+        metrics: Last loss, steps, tokens.
         summary: Counts of the stage.
     """
     from moaa.stages import sft
 
-    sft.main(recipe, run_id, inputs={"data": data.path}, output=model.path, summary=summary.path)
+    sft.main(recipe, run_id, inputs={"data": data.path}, output=model.path, summary=summary.path, metric=metrics.log_metric)

@@ -71,7 +71,8 @@ class KubernetesFleet:
     async def up(self, models: Collection[str]) -> None:
         """Lease what is not up yet, side by side; returns when a pod of each has really answered. Further pods join later.
 
-        Raises EngineError when one does not within `start_timeout_s` or what its Deployment allows, or its pods ended too often: with the pod's own reason.
+        Raises EngineError when one does not within `start_timeout_s` or what its Deployment allows, or its pods ended too often:
+        with the pod's own reason.
         """
         wanted = [name for name in dict.fromkeys(models) if name in self._names.values() and name not in self._up]
         if not wanted:
@@ -214,7 +215,7 @@ class KubernetesFleet:
         if self._engines.start_timeout_s is not None:
             return self._engines.start_timeout_s, "runtime.engines.start_timeout_s"
         allowed = self._deployments.objects.get(leased.deployment, {}).get("spec", {}).get("progressDeadlineSeconds", 600)
-        return float(allowed), f"progressDeadlineSeconds of its Deployment; runtime.engines.start_timeout_s rules where it is given"
+        return float(allowed), "progressDeadlineSeconds of its Deployment; runtime.engines.start_timeout_s would rule"
 
     async def _admit(self, leased: Leased, url: str) -> None:
         """Into the pool once it has really answered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moaa.artifacts import Artifact, File
-from moaa.recipe.schema import Training
+from moaa.recipe.schema import Store, Training
 from moaa.stage import Work, timed
 from moaa.train.job import Job
 
@@ -15,7 +15,7 @@ def train(work: Work, kind: str, numbers: Training, *, base: str, revision: str 
     launcher = work.runtime.launcher
     job = Job(
         kind=kind, numbers=numbers, base=base, revision=revision, data=data.uri, output=work.out.uri,
-        store=work.where, device=launcher.device, checkpoint_minutes=launcher.checkpoint_minutes,
+        store=_where(work), device=launcher.device, checkpoint_minutes=launcher.checkpoint_minutes,
     )  # fmt: skip
     with timed(work.ledger, "training"):
         result = launch.run(job, work.runtime, work.pools, work.store, work.ledger, work.progress)
@@ -25,3 +25,9 @@ def train(work: Work, kind: str, numbers: Training, *, base: str, revision: str 
         {"in": result["facts"]["rows"] + sum(result["facts"]["dropped"].values()), "kept": result["facts"]["rows"]}
     )
     work.ledger.rejected.update(result["facts"]["dropped"])
+
+
+def _where(work: Work) -> Store:
+    """The store as the training's processes find it: a cluster's pods have the Secret's keys, under their usual names."""
+    own = {"access_key_env", "secret_key_env"} if work.runtime.launcher.kind != "process" else set()
+    return Store(**work.where.model_dump(exclude=own))

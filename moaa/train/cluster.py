@@ -206,7 +206,10 @@ class Training:
                 return
 
     def _leave(self, *, cancel: bool) -> None:
-        """One request, or three where it was changed: a stage that is told to end has a fifth of a second. What it leaves undone, the reaper does."""
+        """One request, or three where it was changed: a stage that is told to end has a fifth of a second.
+
+        What it leaves undone, the reaper does.
+        """
         self._left.set()
         self._objects.stop()
         self._pods.stop()

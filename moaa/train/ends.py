@@ -48,7 +48,7 @@ def error(name: str, seen: Sequence[Object], gone: set[str], heard: Mapping[str,
     own_words = talking is not None and any(_own(each) for each in talking.errors)
     if "DeadlineExceeded" in said and not own_words:
         return TrainError(f"{name} did not end before its deadline.\n{_told(heard, order[0]) if order else ''}  {said}")
-    # Whoever is deleted after a failure is cleaned up. In its very second, only a rank that misses another one tells which was first.
+    # Whoever is deleted after a failure is cleaned up; in its very second, only a rank that misses another tells who was first.
     failed_at = min((_failed_at(pod) for pod in order if not _ended_by_others(pod)), default=math.inf)
     missed = talking is not None and bool(talking.errors)
     lost = [pod for pod in order if _lost(pod, failed_at - (0 if missed else _SECOND), gone)]

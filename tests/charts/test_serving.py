@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from tests.charts.render import SERVING, needs_helm, objects, of
 
 pytestmark = needs_helm
 HUB = {"name": "qwen", "source": "Qwen/Qwen2-72B-Instruct"}
+FOLDER = f"/models/own-{hashlib.sha256(b's3://moaa/dpo/1f0c').hexdigest()[:8]}"
 S3 = {"name": "own", "source": "s3://moaa/dpo/1f0c"}
 CPU = {"default": {"device": "cpu", "cpus": 1.5, "memoryGib": 5}}
 
@@ -165,11 +167,11 @@ def test_a_pod_is_ready_after_a_real_answer_and_drained_before_it_goes() -> None
 def test_weights_from_s3_are_fetched_and_verified_before_vllm_starts_and_only_there_are_keys() -> None:
     made = pod(S3)
     (fetch,) = made["initContainers"]
-    assert fetch["command"][-3:] == ["fetch", "s3://moaa/dpo/1f0c", "/models/own"]
+    assert fetch["command"][-3:] == ["fetch", "s3://moaa/dpo/1f0c", FOLDER]
     assert (fetch["image"], fetch["envFrom"]) == ("moaa/core:0.1.0", [{"secretRef": {"name": "moaa-s3"}}])
     assert "nvidia.com/gpu" not in fetch["resources"]["limits"]
     container = made["containers"][0]
-    assert container["command"] == ["vllm", "serve", "/models/own"]
+    assert container["command"] == ["vllm", "serve", FOLDER]
     assert "envFrom" not in container
     assert not [name for name in env(container) if name.startswith("AWS") or name == "HF_TOKEN"]
     assert env(container)["HF_HUB_OFFLINE"] == "1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from moaa.stages.preflight.baked import bake
 from pipelines.align import STAGES, build
 from pipelines.compiling import compile_recipe, refuse_expanded
 
+DEMO = Path("pipelines/recipes/demo.yaml")
 RECIPES = sorted(Path("pipelines/recipes").glob("*.yaml"))
 
 
@@ -103,9 +105,27 @@ def test_until_ends_with_its_stage(until: str, tmp_path: Path) -> None:
 )
 def test_text_that_the_backend_would_change_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="Kubeflow"):
-        refuse_expanded(text, Path("x.yaml"))
+        refuse_expanded(text, "x.yaml")
+
+
+@pytest.mark.parametrize("padding", range(90, 121, 5))
+def test_it_is_refused_wherever_a_line_of_the_resolved_recipe_ends(padding: int, tmp_path: Path) -> None:
+    """YAML folds long text, and JSON joins it again."""
+    system = f"{'x' * padding} {{{{ workflow.name }}}} and so on"
+    with pytest.raises(RecipeError, match=r"generate\.mixture\.proposers\[0\]\.system: .*workflow\.name"):
+        compile_recipe(DEMO, tmp_path / "x.yaml", [f"generate.mixture.proposers[0].system={json.dumps(system)}"])
+
+
+@pytest.mark.parametrize("text", ["Say 😀 and é", "no", "12:30", "a\nb: 'c' \"d\" \\U0001F600", "{{ bos_token }}"])
+def test_a_default_arrives_as_it_was_written(text: str, tmp_path: Path) -> None:
+    target = tmp_path / "x.yaml"
+    compile_recipe(DEMO, target, [f"generate.mixture.proposers[0].system={json.dumps(text, ensure_ascii=False)}"])
+    written = target.read_text(encoding="utf-8")
+    assert not re.search("[^\x00-\uffff]", written)
+    default = next(yaml.safe_load_all(written))["root"]["inputDefinitions"]["parameters"]["recipe"]["defaultValue"]
+    assert load(f"{default}\n").recipe.generate.mixture.proposers[0].system == text
 
 
 @pytest.mark.parametrize("text", ["a: '{{ bos_token }}'", "a: '{{ m[\"role\"] }}'", "a: it costs $5", "a: $query"])
 def test_text_that_arrives_as_written_is_taken(text: str) -> None:
-    refuse_expanded(text, Path("x.yaml"))
+    refuse_expanded(text, "x.yaml")

@@ -93,6 +93,11 @@ def test_trainings_of_the_cluster_leave_the_pod_light(kind: str) -> None:
     assert (tuned.image, tuned.gpus) == (images.CORE, 0)
 
 
+def test_preflight_starts_without_the_secret_whose_absence_it_reports() -> None:
+    assert [secret.optional for secret in at("preflight").secrets if secret.name == "moaa-env"] == [True]
+    assert [secret.optional for secret in at("generate").secrets if secret.name == "moaa-env"] == [False]
+
+
 def test_images_of_the_recipe() -> None:
     sets = ["runtime.cluster.images={serve: registry.example/moaa/serve:1}"]
     assert at("sample", *sets).image == "registry.example/moaa/serve:1"

@@ -43,7 +43,11 @@ def test_what_decides_about_no_pod_may_differ(change: str) -> None:
         ("runtime.secret_envs=[]", 'compiled with ["HF_TOKEN"], this run\'s recipe has []'),
         ("runtime.launcher.kind=trainer", "runtime.launcher.kind"),
         ("store.access_key_env=OTHER", "store.access_key_env"),
-        ("models.qwen2-72b.tensor_parallel=8", "models.qwen2-72b.tensor_parallel"),
+        ("models.llama-3-1-8b.tensor_parallel=2", "stages.sample.gpus"),
+        ("target=gemma-2-27b", "stages.sample.gpus: the pipeline was compiled with 1, this run's recipe has 2"),
+        ("label.judge={proposers: [{model: gemma-2-27b}], aggregator: {model: gemma-2-27b}}", "stages.label.gpus"),
+        ("models.llama-3-1-8b.pool=null", "stages.sample.pool"),
+        ("models.gemma-2-27b.tensor_parallel=16", "tensor_parallel is 16, but a node of pool 'a100' has 8 GPUs"),
         ("models.qwen2-72b.endpoint={url: http://x/v1, key_env: K}", 'this run\'s recipe has "K"'),
     ],
 )
@@ -59,4 +63,5 @@ def test_how_the_clusters_engines_are_served_decides_about_no_pod() -> None:
     other = load(PAPER, [kubernetes, "models.qwen2-72b.tensor_parallel=8"]).recipe
     assert all(finding.ok for finding in agreement(other, baked))
     target = load(PAPER, [kubernetes, "models.llama-3-1-8b.tensor_parallel=2"]).recipe
-    assert [finding.ok for finding in agreement(target, baked)] == [False]  # sample and evaluate serve what was trained
+    differ = [finding.detail.split(":")[0] for finding in agreement(target, baked) if not finding.ok]
+    assert differ == ["stages.evaluate.gpus", "stages.sample.gpus"]  # they serve what was trained

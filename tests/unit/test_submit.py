@@ -231,6 +231,16 @@ def test_without_a_kubeconfig_that_is_said(kfp: KfpServer, store: MemoryStore, c
     assert capsys.readouterr().out.count("what a pod waits for is not shown") == 1
 
 
+@pytest.mark.parametrize(("named", "watched"), [(None, "kubeflow"), ("alice", "alice")])
+def test_pods_are_watched_where_kubeflow_has_them_wherever_the_engines_are(
+    kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, named: str | None, watched: str
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(module, "waiting", lambda run_id, namespace: looked.append(namespace) or dict)
+    submit(demo("runtime.cluster.namespace=moaa"), kfp.url, "evaluate", namespace=named, wait=True)
+    assert looked == [watched]
+
+
 def test_a_refusal_is_readable(kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     kfp.token = "secret-token"
     with pytest.raises(SubmitError, match=r"HTTP 401\): Request header error.*KFP_TOKEN"):

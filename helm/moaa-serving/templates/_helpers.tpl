@@ -46,7 +46,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- fail (printf "models: '%s' has revision '%s', but only hub models have revisions. Remove it." .name $m.revision) }}
   {{- end }}
   {{- $_ := set $m "kind" $kind }}
-  {{- $_ := set $m "path" (ternary .source (printf "/models/%s" .name) (eq $kind "hub")) }}
+  {{- /* Each source has its own folder: files of an earlier one, on a volume that stays, are never among them. */}}
+  {{- $_ := set $m "path" (ternary .source (printf "/models/%s-%s" .name (sha256sum .source | trunc 8)) (eq $kind "hub")) }}
   {{- $_ := set $m "startSeconds" (ceil (addf $.Values.startup.baseSeconds (mulf $m.sizeGib $.Values.startup.secondsPerGib)) | int) }}
   {{- if and (ne $m.autoscaling.kind "none") (lt (int $m.replicas) 1) }}
     {{- fail (printf "models: '%s' has autoscaling, but replicas 0: a leased model is scaled by its leases. Set replicas to 1 or more, or autoscaling.kind to none." .name) }}

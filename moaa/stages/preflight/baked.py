@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
+from moaa import placement
+from moaa.errors import RecipeError
 from moaa.recipe.schema import Recipe
 from moaa.stages.preflight.finding import Finding
 
@@ -15,25 +18,30 @@ FIX = "compile the pipeline from this recipe, or start the run by `python -m pip
 def bake(recipe: Recipe) -> dict[str, Any]:
     """Each field of the recipe that decides about a pod, by its path."""
     runtime = recipe.runtime
-    engines, launcher = runtime.engines.kind, runtime.launcher
-    # Of the cluster's engines only the target's size decides about a pod: that of the stages that serve what was trained.
-    in_pods = {"process": set(recipe.models), "kubernetes": {recipe.target}, "endpoint": set()}[engines]
     found: dict[str, Any] = {
         "pools": {name: pool.model_dump(mode="json", exclude={"gpu_hour_usd"}) for name, pool in recipe.pools.items()},
         "runtime": {
             "cluster": runtime.cluster.model_dump(mode="json"),
-            "engines": {"kind": engines},
-            "launcher": launcher.model_dump(mode="json", include={"kind", "ranks", "device", "pool"}),
+            "engines": {"kind": runtime.engines.kind},
+            "launcher": runtime.launcher.model_dump(mode="json", include={"kind", "ranks", "device", "pool"}),
             "secret_envs": sorted(runtime.secret_envs),
         },
         "store": recipe.store.model_dump(mode="json", include={"access_key_env", "secret_key_env"}),
         "models": {
             name: {"endpoint": {"key_env": model.endpoint.key_env} if model.endpoint else None}
-            | (model.model_dump(include={"tensor_parallel", "replicas", "pool"}) if name in in_pods else {})
             for name, model in recipe.models.items()
         },
+        "stages": {stage: _work(recipe, stage) for stage in (*placement.ASKING, *placement.TRAINING)},
     }
     return dict(_flat(found))
+
+
+def _work(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """What the stage's own pod does: which models it asks decides about that as well."""
+    try:
+        return asdict(placement.work(recipe, stage))
+    except RecipeError as error:
+        return {"does": str(error)}
 
 
 def agreement(recipe: Recipe, baked: str) -> Iterator[Finding]:

@@ -1,0 +1,43 @@
+"""The few numbers of a stage that Kubeflow's UI compares between runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from moaa.recipe.schema import Part
+from moaa.report.figures import figures
+from moaa.stage import Work, stage
+from tests.support.memory_store import MemoryStore
+
+DEMO = Path("pipelines/recipes/demo.yaml")
+RATE = {"model": "sft", "against": "base", "rate": 0.5, "low": 0.25, "high": 0.75, "n": 8}
+
+
+def test_a_training_says_where_it_ended() -> None:
+    curve = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 0.5, "rewards/margins": 0.1, "rewards/accuracies": 1.0}]
+    assert figures({"curve": curve, "steps": 2, "tokens": 90}) == {
+        "loss": 0.5, "rewards/margins": 0.1, "rewards/accuracies": 1.0, "steps": 2.0, "tokens": 90.0,
+    }  # fmt: skip
+    assert figures({"curve": [{"loss": math.nan}], "steps": 2, "tokens": None}) == {"steps": 2.0}
+
+
+def test_an_evaluation_says_its_win_rates_with_their_intervals_dpo_first() -> None:
+    found = figures({"win_rates": [RATE, {**RATE, "model": "dpo", "rate": 0.625}]})
+    assert next(iter(found.items())) == ("win rate of dpo against base", 0.625)
+    assert found["win rate of sft against base, high"] == 0.75
+    assert found["prompts judged"] == 8
+
+
+def test_a_component_gets_them_whether_the_result_is_new_or_was_there(monkeypatch) -> None:
+    store = MemoryStore("s3://moaa/demo")
+    monkeypatch.setattr("moaa.stage.Store.of", lambda config: store)
+
+    @stage("scored", kind="numbers", part=lambda recipe: Part())
+    def scored(part: Part, work: Work) -> None:
+        work.facts.update(win_rates=[RATE])
+
+    for _ in range(2):
+        told: dict[str, float] = {}
+        scored.main(DEMO.read_text(), "r1", metric=told.__setitem__)
+        assert told["win rate of sft against base"] == 0.5
