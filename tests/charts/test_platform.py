@@ -33,8 +33,10 @@ PIPELINE = (
     crossed("get list watch patch", "deployments.apps")
     | crossed("get patch", "deployments/scale.apps")
     | crossed("get list watch", "endpointslices.discovery.k8s.io", "pods", "pods/log", "events")
-    | crossed("create get list watch patch delete", "trainjobs.trainer.kubeflow.org", "jobs.batch")
+    | crossed("create get list watch patch delete", "trainjobs.trainer.kubeflow.org")
+    | {"list jobs.batch"}
 )
+JOBS = crossed("create get list watch patch delete", "jobs.batch") | {"create services"}
 KUBEFLOW = crossed("create patch", "workflowtaskresults.argoproj.io") | {"get configmaps kfp-launcher", "get secrets moaa-s3"}
 
 
@@ -43,7 +45,12 @@ def test_the_pipelines_rights_are_these_and_no_others() -> None:
     without = objects(PLATFORM, {"kubeflow": {"enabled": False}})
     assert rights(of("Role", without, "moaa-pipeline")) == PIPELINE
     jobs = objects(PLATFORM, {"kubeflow": {"enabled": False}, "trainer": {"enabled": False}})
-    assert rights(of("Role", jobs, "moaa-pipeline")) == PIPELINE | {"create services"}
+    assert rights(of("Role", jobs, "moaa-pipeline")) == PIPELINE | JOBS
+    recurring = {"enabled": True, "recipe": "name: x"}
+    runner = objects(PLATFORM, {"kubeflow": {"enabled": False}, "recurring": recurring})
+    assert rights(of("Role", runner, "moaa-pipeline")) == PIPELINE | crossed("create get", "jobs.batch")
+    submitted = objects(PLATFORM, {"kubeflow": {"enabled": False}, "recurring": {**recurring, "host": "http://kfp"}})
+    assert rights(of("Role", submitted, "moaa-pipeline")) == PIPELINE
 
 
 def test_named_deployments_are_all_that_the_pipeline_may_change() -> None:

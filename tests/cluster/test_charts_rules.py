@@ -82,13 +82,14 @@ MAY = [
     "get deployments.apps", "list deployments.apps", "watch deployments.apps", "patch deployments.apps",
     "get deployments.apps/scale", "patch deployments.apps/scale", "list endpointslices.discovery.k8s.io",
     "create trainjobs.trainer.kubeflow.org", "watch trainjobs.trainer.kubeflow.org", "patch trainjobs.trainer.kubeflow.org",
-    "delete trainjobs.trainer.kubeflow.org", "create jobs.batch", "delete jobs.batch", "get pods", "list pods", "watch pods",
+    "delete trainjobs.trainer.kubeflow.org", "list jobs.batch", "get pods", "list pods", "watch pods",
     "get pods/log", "list events", "get configmaps/kfp-launcher", "get secrets/moaa-s3",
 ]  # fmt: skip
 MUST_NOT = [
     "create deployments.apps", "update deployments.apps", "delete deployments.apps", "create pods", "delete pods",
     "create pods/exec", "get secrets", "list secrets", "create secrets", "get configmaps", "create configmaps",
-    "create services", "create roles.rbac.authorization.k8s.io", "create rolebindings.rbac.authorization.k8s.io",
+    "create services", "create jobs.batch", "delete jobs.batch",
+    "create roles.rbac.authorization.k8s.io", "create rolebindings.rbac.authorization.k8s.io",
     "create serviceaccounts/token", "create trainingruntimes.trainer.kubeflow.org", "update trainjobs.trainer.kubeflow.org",
     "delete trainingruntimes.trainer.kubeflow.org", "delete persistentvolumeclaims", "create cronjobs.batch", "list nodes",
     "get namespaces", "impersonate serviceaccounts",

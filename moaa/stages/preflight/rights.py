@@ -47,7 +47,8 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
             return
         what = f"{kind.right} in namespace '{cluster.namespace}'"
         if missing:
-            yield Finding("rights", False, f"{who} may not {', '.join(missing)} {what}", FIX)
+            jobs = " For Indexed Jobs it needs trainer.enabled=false." if kind in (JOBS, SERVICES) else ""
+            yield Finding("rights", False, f"{who} may not {', '.join(missing)} {what}", f"{FIX}.{jobs}" if jobs else FIX)
         else:
             yield Finding("rights", True, f"{who} may {', '.join(verbs)} {what}")
 
