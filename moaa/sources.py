@@ -17,10 +17,10 @@ from moaa.store import Store
 READABLE = (".jsonl", ".json", ".parquet")
 
 
-def rows(source: Source, store: Store) -> Iterator[dict[str, Any]]:
-    """The raw rows of `source`, after shuffle, offset and limit.
+def rows(source: Source, store: Store) -> Iterator[Any]:
+    """The raw rows of `source`, after shuffle, offset and limit: objects, where the file holds what it should.
 
-    Raises RecipeError when there is no such file, or it is of no readable kind.
+    Raises RecipeError when there is no such file, or it is of no readable kind, or malformed.
     """
     if source.shuffle_seed is None:
         found = _all(source, store)
@@ -62,7 +62,7 @@ def local_path(source: Source) -> Path | None:
     return path
 
 
-def _all(source: Source, store: Store) -> Iterator[dict[str, Any]]:
+def _all(source: Source, store: Store) -> Iterator[Any]:
     if source.source.startswith("hub:"):
         yield from _hub(source)
     elif source.source.startswith("s3://"):
@@ -79,31 +79,53 @@ def _all(source: Source, store: Store) -> Iterator[dict[str, Any]]:
         yield from _file(local)
 
 
-def _file(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    elif path.suffix == ".json":
-        yield from json.loads(path.read_text())
-    elif path.suffix == ".jsonl":
-        with path.open() as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    try:
-                        yield json.loads(line)
-                    except ValueError as error:
-                        raise RecipeError(
-                            f"{path.name}:{number}: not JSON ({error}). One JSON object a line is expected."
-                        ) from None
-    else:
+def _file(path: Path) -> Iterator[Any]:
+    readers = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl}
+    if path.suffix not in readers:
         raise RecipeError(
             f"prompt source '{path}': {path.suffix or 'no suffix'} is not readable; use one of {', '.join(READABLE)}"
         )
+    yield from readers[path.suffix](path)
 
 
-def _hub(source: Source) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says OSError of damaged pages
+        raise RecipeError(f"{path.name}: not a whole Parquet file ({error}). Write or copy it again.") from None
+
+
+def _json(path: Path) -> Iterator[Any]:
+    data = path.read_bytes()
+    try:
+        found = json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else data.count(b"\n", 0, error.start) + 1
+        raise RecipeError(
+            f"{path.name}:{line}: not JSON ({error}). One list of objects is expected; call a file with an object a line .jsonl."
+        ) from None
+    if not isinstance(found, list):
+        kind = "an object" if isinstance(found, dict) else "no list"
+        raise RecipeError(f"{path.name}:1: the file holds {kind}. One list of objects is expected, [{{…}}, {{…}}].")
+    yield from found
+
+
+def _jsonl(path: Path) -> Iterator[Any]:
+    with path.open("rb") as stream:  # json tells the encoding, and a wrong byte then has its line
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise RecipeError(f"{path.name}:{number}: not JSON ({error}). One JSON object a line is expected.") from None
+                yield row
+
+
+def _hub(source: Source) -> Iterator[Any]:
     name = source.source.removeprefix("hub:")
     try:
         from datasets import load_dataset

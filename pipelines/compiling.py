@@ -14,6 +14,7 @@ from moaa.recipe import read
 from moaa.recipe.load import Loaded, load
 from moaa.recipe.schema import Recipe
 from moaa.stages.preflight.baked import bake
+from moaa.stages.preflight.here import STAGES_ENV
 from pipelines import tasks
 from pipelines.align import STAGES, build
 
@@ -46,7 +47,7 @@ def write(loaded: Loaded, default: str, target: Path, until: str = STAGES[-1]) -
     baked = json.dumps(bake(loaded.recipe), ensure_ascii=False, sort_keys=True)
     # It travels as text even where the recipe itself is an address.
     refuse_expanded(baked, f"{loaded.recipe.name}: what its pods are to be")
-    pipeline = build(default, until, settle=settling(loaded.recipe), baked=baked)
+    pipeline = build(default, until, settle=settling(loaded.recipe, until), baked=baked)
     compiler.Compiler().compile(pipeline, str(target))
 
 
@@ -67,10 +68,12 @@ def _json(value: object) -> str:
     return _WIDE.sub(lambda found: f"\\U{ord(found[0]):08X}", json.dumps(value, ensure_ascii=False))
 
 
-def settling(recipe: Recipe) -> Callable[[str, PipelineTask], PipelineTask]:
-    """What gives each task of the pipeline its place."""
+def settling(recipe: Recipe, until: str = STAGES[-1]) -> Callable[[str, PipelineTask], PipelineTask]:
+    """What gives each task of the pipeline its place; preflight is told how far the run goes."""
 
     def settle(stage: str, task: PipelineTask) -> PipelineTask:
+        if stage == "preflight" and until != STAGES[-1]:
+            task.set_env_variable(STAGES_ENV, ",".join(STAGES[: STAGES.index(until) + 1]))
         return put(stage, task, tasks.place(recipe, stage))
 
     return settle

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from moaa import report
 from moaa.errors import MoaaError
 from moaa.recipe.load import Loaded
 from moaa.stage import records
+from moaa.stages.preflight.here import STAGES_ENV
 from moaa.store import Store
 from pipelines.align import STAGES, build
 
@@ -36,12 +37,16 @@ def new_id(name: str) -> str:
 
 
 def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
-    """Run the pipeline up to `until`; gives the report's path. Raises RunFailed with the failed stage's own error."""
+    """Run the pipeline up to `until`; gives the report's path. Raises RunFailed with the failed stage's own error.
+
+    A run that was here before goes on under its id, as the in-cluster runner's does in another pod: what is finished is
+    reused, and each stage that runs again overwrites its record.
+    """
     run_id = run_id or new_id(loaded.recipe.name)
-    folder = HOME / "runs" / run_id
-    folder.mkdir(parents=True)
+    folder, stages = HOME / "runs" / run_id, STAGES[: STAGES.index(until) + 1]
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(loaded.text)
-    with store_environment() as where, _environment():
+    with store_environment() as where, _environment(stages):
         print(f"run {run_id}   store {loaded.recipe.store.root} at {where}   log {folder / 'log.txt'}", flush=True)
         failure = _execute(loaded.text, until, run_id, folder)
         store = Store.of(loaded.recipe.store)
@@ -49,7 +54,8 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
         page = folder / "report.html"
         page.write_text(report.build(found, store))
     print(f"\n{report.summary(found)}\n\nreport: {page}", flush=True)
-    broken = [record for record in found if record["status"] not in ("done", "reused")]
+    mine = [record for record in found if record["stage"] in stages]  # an earlier attempt may have gone further
+    broken = [record for record in mine if record["status"] not in ("done", "reused")]
     if broken:
         error = broken[-1]["error"] or {"message": "it ended without a word (killed?)"}
         if "traceback" in error:
@@ -78,7 +84,7 @@ def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
 
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="kfp")
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "outputs"), raise_on_error=True)
-    with (folder / "log.txt").open("w") as log, contextlib.redirect_stdout(_Log(log, sys.stdout)):
+    with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(_Log(log, sys.stdout)):
         try:
             build(recipe, until, run_id)()
         except RuntimeError as error:
@@ -108,10 +114,10 @@ class _Log(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """What the tasks inherit: whose end is theirs, where the packages are, which terminal to draw on."""
+def _environment(stages: Sequence[str]) -> Iterator[None]:
+    """What the tasks inherit: whose end is theirs, where the packages are, how far the run goes, which terminal to draw on."""
     path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
-    environment = {"MOAA_RUNNER": str(os.getpid()), "PYTHONPATH": path}
+    environment = {"MOAA_RUNNER": str(os.getpid()), "PYTHONPATH": path, STAGES_ENV: ",".join(stages)}
     if sys.stderr.isatty() and sys.stdout.isatty():
         environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())
     previous = signal.signal(signal.SIGTERM, _interrupt)

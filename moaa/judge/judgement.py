@@ -23,7 +23,7 @@ class Order:
     p: float
     """Probability that the answer shown first is better."""
     soft: bool
-    """False where the engine gave no log-probabilities, so that `p` is 0 or 1."""
+    """False where the engine gave no log-probabilities of the verdict's letter, so that `p` is 0 or 1."""
     text: str
     """What the aggregator wrote."""
 

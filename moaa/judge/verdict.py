@@ -48,23 +48,27 @@ def parsed(choice: Choice) -> Verdict:
 def soft(choice: Choice) -> Verdict:
     """The verdict of a text that is a single letter, weighed by the log-probabilities of the token that holds it.
 
-    Where the engine gave none, the letter alone counts. Engines that know no grammar may also end in `[[A]]`, `[[B]]`.
+    Where the engine gave none, the letter alone counts. Engines that know no grammar may also explain themselves and end in
+    `[[A]]` or `[[B]]`. An explanation names both answers: the last token that is a letter counts, and where the other letter
+    is likelier there, that token is not the verdict's, and the letter alone counts.
     """
     bare = _BARE.match(choice.text)
     letter = bare[1] if bare else parsed(choice).letter
-    p = first_better(choice)
-    return Verdict(letter, float(letter == "A"), soft=False) if p is None else Verdict(letter, p, soft=True)
+    found = first_better(choice)
+    weighed = found[:1] if bare else [p for p in found[-1:] if (p if letter == "A" else 1 - p) >= 0.5]
+    return Verdict(letter, weighed[0], soft=True) if weighed else Verdict(letter, float(letter == "A"), soft=False)
 
 
-def first_better(choice: Choice) -> float | None:
-    """pA / (pA + pB) at the first token that is exactly A or B; None where there are no log-probabilities of one.
+def first_better(choice: Choice) -> list[float]:
+    """pA / (pA + pB) at each token that is exactly A or B, in order; none where there are no log-probabilities.
 
     `[[A]]` is tokenized in more than one way, so the token is looked for, not counted off. The likeliest token stands
     for the chosen one: the candidates of a position do not say which was taken.
     """
+    found: list[float] = []
     for candidates in choice.tokens or ():
         if candidates and max(candidates, key=candidates.__getitem__).strip() in CHOICES:
             # masked tokens read -9999: exp() makes them 0
             p_a, p_b = (sum(math.exp(lp) for token, lp in candidates.items() if token.strip() == letter) for letter in CHOICES)
-            return p_a / (p_a + p_b)
-    return None
+            found.append(p_a / (p_a + p_b))
+    return found

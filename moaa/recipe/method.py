@@ -73,13 +73,17 @@ class Mixture(Part):
         return frozenset(m.model for m in (*self.proposers, self.aggregator))
 
 
-_JUDGE = Sampling(temperature=0, max_tokens=512)
+class JudgeSampling(Sampling):
+    """How a judge is sampled: `Sampling` with defaults of its own."""
+
+    temperature: float = Field(0.0, ge=0, le=2)
+    max_tokens: int = Field(512, ge=1)
 
 
 class JudgeMember(Member):
     """A judge: a `Member` that is sampled at temperature 0."""
 
-    sampling: Sampling = _JUDGE
+    sampling: JudgeSampling = JudgeSampling()
 
 
 class Judge(Part):
@@ -88,7 +92,8 @@ class Judge(Part):
     proposers: tuple[JudgeMember, ...] = Field(min_length=1)
     aggregator: JudgeMember
     verdict: Literal["soft", "parsed"] = "soft"
-    """soft: the verdict token's log-probabilities under a grammar; parsed: text that must end in [[A]] or [[B]]."""
+    """soft: the verdict token's log-probabilities under a grammar; parsed: text that must end in [[A]] or [[B]], and criteria
+    as text too: no grammar is asked for, for servers that know none."""
     criteria: Literal["per-pair", "per-order", "all"] = "per-pair"
     """per-pair: picked once, used for both orders; per-order: picked for each; all: no filtering, all eight (ablation)."""
     min_proposers: int | None = Field(None, ge=1)
@@ -188,10 +193,18 @@ class Dpo(Training):
     beta: float = Field(0.01, gt=0)
 
 
-class Sample(Part):
-    """Answers of the SFT model itself, n a prompt (paper: 5 at temperature 0.8)."""
+class SampleSampling(Sampling):
+    """How the SFT model is sampled for preferences: `Sampling` with defaults of its own (paper: 5 at temperature 0.8)."""
 
-    sampling: Sampling = Sampling(temperature=0.8, top_p=0.95, max_tokens=2048, n=5)
+    temperature: float = Field(0.8, ge=0, le=2)
+    top_p: float = Field(0.95, gt=0, le=1)
+    n: int = Field(5, ge=1, le=64)
+
+
+class Sample(Part):
+    """Answers of the SFT model itself, n a prompt."""
+
+    sampling: SampleSampling = SampleSampling()
 
 
 class Label(Part):
@@ -203,9 +216,15 @@ class Label(Part):
     Scale: soft wins, from 0 to n-1."""
 
 
+class EvaluateSampling(Sampling):
+    """How the models that are compared are sampled: `Sampling` with a default of its own."""
+
+    temperature: float = Field(0.0, ge=0, le=2)
+
+
 class Evaluate(Part):
     """Pairwise win rates against the base model on held-out prompts, both orders."""
 
     judge: Judge | None = None
     """`label.judge` unless given."""
-    sampling: Sampling = Sampling(temperature=0.0, max_tokens=2048)
+    sampling: EvaluateSampling = EvaluateSampling()

@@ -4,6 +4,8 @@ finished stages are found again. (Of a model, `identity` says what does decide i
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,6 +14,16 @@ from moaa.recipe.part import Part
 
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+
+ANSWER_ARGS = frozenset({
+    "--config", "--model", "--revision", "--dtype", "--quantization", "-q", "--max-model-len", "--load-format", "--lora-modules",
+    "--tokenizer", "--tokenizer-mode", "--tokenizer-revision", "--chat-template", "--chat-template-content-format",
+    "--default-chat-template-kwargs", "--reasoning-parser", "--hf-config-path", "--hf-overrides", "--rope-scaling",
+    "--rope-theta", "--kv-cache-dtype", "--generation-config", "--override-generation-config", "--logits-processors",
+    "--logprobs-mode",
+})  # fmt: skip
+"""vLLM's arguments that change what a model answers; all others change how fast, or how much at a time."""
+_ARG = re.compile(r"--?[A-Za-z]")
 
 
 class Endpoint(Part):
@@ -59,10 +71,32 @@ class Model(Part):
     rate: Rate | None = None
 
     def identity(self) -> dict[str, object]:
-        """What decides the model's answers: this, and not how it is served, enters fingerprints."""
-        return self.model_dump(
+        """What decides the model's answers: this, and not how it is served, enters fingerprints.
+
+        The name that a server knows it by (`endpoint.model`) and the arguments among `engine_args` that change answers
+        (`ANSWER_ARGS`) are in it where they are given. Of a file that an argument names, the name is, not what it holds.
+        """
+        found: dict[str, object] = self.model_dump(
             mode="json", include={"source", "revision", "dtype", "max_model_len", "quantization", "system_role"}
         )
+        if self.endpoint and self.endpoint.model:
+            found["endpoint_model"] = self.endpoint.model
+        if args := _answer_args(self.engine_args):
+            found["engine_args"] = args
+        return found
+
+
+def _answer_args(given: Sequence[str]) -> list[list[str]]:
+    """Those of `ANSWER_ARGS` that are given, each with its values: `--x=v` and `--x v` are the same, as they are to vLLM."""
+    found: list[list[str]] = []
+    for text in given:
+        if _ARG.match(text):
+            name, equals, value = text.partition("=")
+            name, dot, key = name.partition(".")  # --hf-overrides.KEY gives one of its keys
+            found.append([name.replace("_", "-") + dot + key, *([value] if equals else [])])
+        elif found:
+            found[-1].append(text)
+    return [arg for arg in found if arg[0].partition(".")[0] in ANSWER_ARGS]
 
 
 class Store(Part):

@@ -8,7 +8,6 @@ from typing import Any
 from moaa import evaluate as statistics
 from moaa import judge
 from moaa.chat.message import Ask, Message
-from moaa.errors import RowRejected
 from moaa.recipe.schema import Judge, Part, Recipe, Sampling
 from moaa.stage import Row, Work, stage
 from moaa.stages.judging import report, with_instructions
@@ -44,9 +43,7 @@ def evaluate(part: EvaluatePart, work: Work) -> None:
         messages: list[Message] = [{"role": "system", "content": row["system"]}] if row["system"] else []
         messages.append({"role": "user", "content": row["turns"][0]})
         replies = await asyncio.gather(*(ask(model, messages, part.sampling) for model in contestants.values()))
-        answers = dict(zip(contestants, replies, strict=True))
-        if not answers["base"].text.strip():
-            raise RowRejected("the base model's answer is empty")
+        answers = dict(zip(contestants, replies, strict=True))  # an empty one is judged like any other, whoever gave it
 
         async def against_base(name: str) -> Row:
             a, b = answers[name].text, answers["base"].text

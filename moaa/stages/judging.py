@@ -28,4 +28,4 @@ def report(tally: Tally, judge: Judge, work: Work) -> None:
     work.facts.update(tally.facts())
     work.ledger.events.update({f"left out: {name} ({reason})": times for (name, reason), times in tally.left_out.items()})
     if judge.verdict == "soft" and tally.hard:
-        work.ledger.events["verdicts without log-probabilities"] += tally.hard
+        work.ledger.events["verdicts by the letter alone, without log-probabilities"] += tally.hard

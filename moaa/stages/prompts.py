@@ -1,9 +1,17 @@
-"""The three sets of prompts: read from their sources, deduplicated, kept away from the evaluation prompts; all counted."""
+"""The three sets of prompts: read from their sources, deduplicated, kept away from the evaluation prompts; all counted.
+
+A set that is empty, or that could not be read, ends the stage: a decontamination against nothing removes nothing, and an
+evaluation of nothing looks like one.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from moaa import prompts as selection
 from moaa import sources
+from moaa.errors import RecipeError, TooManyRejected
 from moaa.recipe.schema import Part, Prompts, Recipe, Source
 from moaa.stage import Work, stage
 
@@ -27,23 +35,53 @@ def every_source(prompts: Prompts) -> list[Source]:
 
 @stage("prompts", kind="prompts", part=part_of, unit="prompts")
 def prompts(part: PromptsPart, work: Work) -> None:
-    found: dict[str, list[selection.PromptRow]] = {}
+    found: dict[str, list[selection.PromptRow]] = {name: [] for name in SETS}
     for name in SETS:
         for source in getattr(part.prompts, name):
             work.progress.note(f"reading {source.source} for {name}")
             for raw in sources.rows(source, work.store):
                 work.ledger.rows["in"] += 1
                 work.progress.advance()
-                found.setdefault(name, []).append(selection.read(raw, source))
+                found[name].append(selection.read(raw, source))
     chosen = selection.build(found, part.prompts)
+    work.ledger.rejected.update(gone.reason for gone in chosen.rejected)
+    for name, rows in found.items():
+        refuse_unless_usable(name, getattr(part.prompts, name), len(rows), chosen, work.runtime.max_rejected_share)
     for name, rows in chosen.kept.items():
         work.ledger.rows[name] += len(rows)
         work.ledger.rows["kept"] += len(rows)
         for row in rows:
             work.out.write(row.to_json(), table=name)
     for gone in chosen.rejected:
-        work.ledger.rejected[gone.reason] += 1
         work.out.write(gone.to_json(), table="rejected")
+
+
+def refuse_unless_usable(name: str, given: Sequence[Source], rows: int, chosen: selection.Selection, most: float) -> None:
+    """Raise, with the table of reasons, where nothing of the set is left or more than `most` of its `rows` is unreadable.
+
+    Repeated and contaminated prompts are as they should be: they never count as unreadable.
+    """
+    lost = [gone for gone in chosen.rejected if gone.set == name]
+    unreadable = sum(gone.reason == "unreadable" for gone in lost)
+    named = ", ".join(f"{each.source}{f' (field {each.field!r})' if each.field else ''}" for each in given)
+    if not chosen.kept[name]:
+        raise RecipeError(
+            f"no prompt is left for prompts.{name} of the {rows} rows of {named}.{_reasons(lost)}\n"
+            "  Correct `field` (a column that the rows have), `offset` and `limit` of its sources, or name other ones."
+        )
+    if unreadable > most * rows:
+        raise TooManyRejected(
+            f"{unreadable} of {rows} rows of prompts.{name} are unreadable ({unreadable / rows:.1%}); the limit is {most:.1%} "
+            f"(runtime.max_rejected_share). They are from {named}.{_reasons(lost)}\n"
+            "  Correct `field` (a column that the rows have), or the rows."
+        )
+
+
+def _reasons(lost: Sequence[selection.Rejected]) -> str:
+    """A line for each source and reason, with the first row's detail."""
+    counts = Counter((gone.row.source, gone.reason) for gone in lost)
+    details = {(gone.row.source, gone.reason): gone.detail[:200] for gone in reversed(lost)}
+    return "".join(f"\n  {n:>6}  {source}: {reason}   e.g. {details[source, reason]}" for (source, reason), n in counts.items())
 
 
 main = prompts.main

@@ -1,6 +1,6 @@
 """What the journal costs: the time of the caller who records, and the time of an attempt that starts again.
 
-    python tests/bench/journal.py [--replies 50000] [--rows 10000]
+    python -m tests.bench.journal [--replies 50000] [--rows 10000]
 
 Replies of about 500 tokens are recorded from an asyncio loop: at a steady rate, beside a task that wakes every millisecond
 (how late it wakes is what the journal does to the calls in flight; the same loop without a journal is measured too), then
@@ -15,12 +15,9 @@ import asyncio
 import gc
 import random
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from moaa import local_s3
 from moaa.chat.message import Choice, Reply

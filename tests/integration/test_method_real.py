@@ -11,13 +11,13 @@ from moaa.chat.client import Client
 from moaa.chat.message import Ask, Call
 from moaa.chat.pool import Endpoint
 from moaa.ledger import Ledger
-from moaa.recipe import Judge, JudgeMember, Member, Mixture, Sampling
+from moaa.recipe import Judge, JudgeMember, JudgeSampling, Member, Mixture
 from moaa.recipe.schema import Calls
 from tests.support.real_engine import RealEngine
 
 pytestmark = pytest.mark.real
 
-SHORT = Sampling(temperature=0, max_tokens=32)
+SHORT = JudgeSampling(max_tokens=32)
 JUDGE = Judge(
     proposers=tuple(
         JudgeMember(model="smol", name=name, system=f"You are {name}.", sampling=SHORT) for name in ("strict", "kind", "brief")

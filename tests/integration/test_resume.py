@@ -94,7 +94,8 @@ def test_killed_and_run_again(name: str, recipe: Path, engine: RealEngine, s3: S
         recipe.write_text(yaml.safe_dump(text))
 
     uri = kill_in_the_middle(stages, s3, name, *inputs)
-    found = journaled(s3.store, uri)
+    read = load(recipe).recipe
+    found = journaled(s3.store, uri, name, read)
     assert found, "the kill came before the first answer was journaled"
     time.sleep(2)  # the engine drops what nobody waits for any more
     before = engine.requests()
@@ -108,10 +109,9 @@ def test_killed_and_run_again(name: str, recipe: Path, engine: RealEngine, s3: S
     assert len({row["id"] for row in rows}) == len(rows), "nothing is doubled"
     assert len(rows) + manifest["rows"].get("rejected", 0) + manifest["ledger"]["rows"].get("unclear", 0) == PROMPTS
 
-    every = calls_in_all(name, load(recipe).recipe, artifact)
-    done_before = every - asked
+    every = calls_in_all(name, read, artifact)
     assert 0 < asked < every, f"{asked} of {every} calls were asked by the second attempt"
-    assert done_before >= found - len(rows), "what was journaled is not asked again"
+    assert asked <= every - found, f"of {every} calls {found} were journaled, and yet {asked} were asked by the second attempt"
     assert not [each for each, _ in s3.store.list(f"{uri}/journal")], "the journal goes once the result is committed"
 
     again = engine.requests()

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from moaa import mixture as method
 from moaa.chat import client as chat
 from moaa.errors import EngineError, RowRejected
+from moaa.recipe import Member, Mixture, Sampling
 from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow, status
 
@@ -47,6 +49,25 @@ def test_the_same_call_is_sent_once(bench: Bench):
     assert len({record["row"]["said"] for record in rows.values()}) == 1
     assert bench.server.count == 1
     assert bench.ledger.events["shared calls"] == 4
+
+
+def test_three_equal_proposers_are_three_calls_and_once_asked_are_not_asked_again(bench: Bench):
+    same = Sampling(temperature=0.7, max_tokens=8)
+    proposers = tuple(Member(model="b", name=name, sampling=same) for name in ("one", "two", "three"))
+    chosen = Mixture(proposers=proposers, aggregator=Member(model="a", sampling=same))
+
+    async def work(item, ask):
+        return (await method.converse(chosen, None, [f"question {item}"], ask)).to_json()
+
+    async def breaks(item, ask):
+        await work(item, ask)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        bench.run([1], breaks)
+    assert bench.server.counts == {"a": 1, "b": 3}
+    bench.run([1], work)
+    assert bench.server.counts == {"a": 1, "b": 3}
 
 
 def test_who_shares_a_call_takes_it_over_when_the_first_is_cancelled(bench: Bench):

@@ -50,7 +50,7 @@ def test_a_model_that_does_not_fit_at_all() -> None:
         devices.shares({"small": 1, "big": 8}, 4)
 
 
-def test_visible_gpus_are_those_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def testvisible_gpus_are_those_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_installed", lambda name: name == "vllm")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert devices.hardware() == devices.Hardware("cuda", ("2", "5"))

@@ -11,7 +11,8 @@ from moaa import templates
 from moaa.chat.message import Choice, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
 from moaa.judge import CRITERIA, TRIPLES, Judgement, Tally, check_instructions, compare, summary, tie, tournament
-from moaa.recipe import Judge, JudgeMember, Sampling
+from moaa.judge.criteria import REPLY_FORM
+from moaa.recipe import Judge, JudgeMember, JudgeSampling
 from tests.support.scripted import Ask, last, system
 
 THREE = tuple(JudgeMember(model=f"j{i}") for i in range(1, 4))
@@ -36,7 +37,9 @@ def shown(call) -> tuple[str, str]:
 
 
 def step(call) -> str:
-    return "assess" if call.model != "chair" else {TRIPLES: "criteria", ("A", "B"): "verdict"}[call.choices]
+    if call.model != "chair":
+        return "assess"
+    return "criteria" if last(call).endswith(REPLY_FORM) else "verdict"
 
 
 def judging(p_first=lambda first, second: 0.5):
@@ -85,23 +88,25 @@ async def test_what_each_step_is_shown():
     for call in ask.calls:
         by_step.setdefault(step(call), []).append(call)
     (picking,) = by_step["criteria"]
+    assert picking.choices == TRIPLES
     assert all(name in last(picking) for name in CRITERIA)
     assert shown(picking) == ("first text", "second text")
     for call in by_step["assess"]:
         assert "Accuracy" in last(call)
         assert "Depth" not in last(call)
         assert "[[A]]" not in last(call)
-        assert call.sampling == Sampling(temperature=0, max_tokens=512)
+        assert (call.sampling.temperature, call.sampling.max_tokens) == (0, 512)
         assert call.choices is None
     for call in by_step["verdict"]:
         for number in (1, 2, 3):
             assert last(call).count(f"{number}. assessment by j{number}") == 1
         assert call.logprobs
+        assert call.choices == ("A", "B")
     assert [len(by_step[name]) for name in ("criteria", "assess", "verdict")] == [1, 6, 2]
 
 
 async def test_few_tokens_for_the_aggregator_do_not_cut_the_criteria():
-    chair = JudgeMember(model="chair", sampling=Sampling(temperature=0, max_tokens=8))
+    chair = JudgeMember(model="chair", sampling=JudgeSampling(max_tokens=8))
     await compare(JUDGE.model_copy(update={"aggregator": chair}), QUERY, "x", "y", ask := Ask(judging()))
     assert {(step(call), call.sampling.max_tokens) for call in ask.of("chair")} == {("criteria", 64), ("verdict", 8)}
 
@@ -192,18 +197,33 @@ async def test_a_missing_engine_is_no_property_of_the_row():
     assert len(asyncio.all_tasks()) == 1  # nothing is left running
 
 
-async def test_parsed_verdicts_are_asked_for_without_a_grammar():
+@pytest.mark.parametrize("mode", ["per-pair", "per-order", "all"])
+async def test_parsed_verdicts_are_asked_for_without_a_grammar_and_criteria_too(mode):
     def answer(call):
-        if call.model == "chair" and call.choices is None:
+        if step(call) == "verdict":
             return "B is longer, but wrong.\n\n[[A]]" if shown(call)[0] == "right" else "Answer B is right.\n**[[B]]**\n"
         return judging()(call)
 
-    judge = JUDGE.model_copy(update={"verdict": "parsed"})
+    judge = JUDGE.model_copy(update={"verdict": "parsed", "criteria": mode})
     judgement = await compare(judge, QUERY, "right", "wrong", ask := Ask(answer))
     assert (judgement.p, judgement.p_ab, judgement.p_ba) == (1.0, 1.0, 1.0)
     assert not judgement.disagree
     assert not any(order.soft for order in judgement.orders)
-    assert all("[[A]]" in last(call) for call in ask.of("chair") if call.choices is None)
+    assert all("[[A]]" in last(call) for call in ask.of("chair") if step(call) == "verdict")
+    assert not any(call.choices or call.logprobs for call in ask.calls), "a server that knows no grammar refuses these"
+
+
+async def test_without_a_grammar_criteria_are_read_strictly():
+    judge = JUDGE.model_copy(update={"verdict": "parsed"})
+    with pytest.raises(RowRejected, match="criteria unparseable"):
+        await compare(judge, QUERY, "x", "y", Ask(lambda call: "Accuracy, Depth and maybe Clarity"))
+
+
+async def test_equal_assessors_make_calls_of_their_own():
+    twins = tuple(JudgeMember(model="j1", name=name) for name in ("one", "two"))
+    ask = Ask(judging())
+    await compare(JUDGE.model_copy(update={"proposers": twins}), QUERY, "x", "y", ask)
+    assert len({call.key for call in ask.of("j1")}) == len(ask.of("j1")) == 4
 
 
 async def test_judgements_survive_json():

@@ -36,6 +36,31 @@ def test_a_soft_verdict_is_read_at_the_first_token_that_is_exactly_a_letter():
     assert found.p == pytest.approx(0.6 / 0.8)
 
 
+def explained(*tokens: str, last: dict[str, float]) -> Choice:
+    """A reply of an engine that knows no grammar: its verdict in brackets after an explanation; `last` is the letter's token."""
+    before = [{"The": -9.0, token: -0.01} for token in tokens]
+    text = "".join(tokens) + max(last, key=last.__getitem__) + "]]"
+    return Choice(text, tokens=(*before, last, {"]]": -0.01}))
+
+
+def test_an_explained_verdict_is_weighed_at_the_last_letter_not_at_the_first():
+    found = verdict.soft(explained("Answer", " A", " is", " wrong", ".\n", "[[", last={"B": math.log(0.9), "A": math.log(0.1)}))
+    assert found.letter == "B"
+    assert found.soft
+    assert found.p == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("last", [{"[[B": -0.01, "[[A": -5.0}, {"B]]": -0.01}])
+def test_a_verdict_without_a_token_of_its_own_is_hard_where_the_explanation_ends_in_the_other_letter(last: dict[str, float]):
+    before = ({"A": -0.02, "B": -4.0}, {" is worse.\n": -0.01})
+    assert verdict.soft(Choice("A is worse.\n[[B]]", tokens=(*before, last))) == ("B", 0.0, False)
+
+
+def test_an_explained_verdict_that_was_sampled_against_the_odds_is_hard():
+    tokens = ({"A": -0.1, "B": -2.4}, {"]]": -0.01})
+    assert verdict.soft(Choice("Well.\n[[B]]", tokens=tokens)) == ("B", 0.0, False)
+
+
 def test_masked_tokens_weigh_nothing():
     assert verdict.soft(Choice("B", tokens=({"A": -9999.0, "B": 0.0},))).p == 0.0
     assert verdict.soft(Choice("A", tokens=({"A": 0.0, "x": -9999.0},))).p == 1.0

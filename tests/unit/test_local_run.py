@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
-from pipelines.local import _Log
+from moaa.recipe.load import load
+from moaa.stage import recorded
+from pipelines import local
+from pipelines.local import RunFailed, _Log
+from tests.support.memory_store import MemoryStore
+
+DEMO = Path("pipelines/recipes/demo.yaml").absolute()
 
 KUBEFLOW = """23:48:25.919 - INFO - Executing task 'preflight'
         [KFP Executor 2026-11-24 23:48:26,000 INFO]: Got executor_input:
@@ -35,3 +44,53 @@ def test_only_what_stages_say_is_shown(chunk: int) -> None:
         "prompts: reused s3://moaa/demo/prompts/1",
         "sft failed: loss is NaN at step 3",
     ]
+
+
+class Stages:
+    """Takes the place of Kubeflow: each stage leaves its record, and fails if it is told to."""
+
+    def __init__(self) -> None:
+        self.failing: set[str] = set()
+        self.told: list[str] = []
+
+    def __call__(self, recipe: str, until: str, run_id: str, folder: Path) -> str:
+        self.told.append(os.environ.get("MOAA_STAGES", ""))
+        for name in local.STAGES[: local.STAGES.index(until) + 1]:
+            if name in self.failing:
+                with pytest.raises(SystemExit), recorded(name, recipe, run_id):
+                    raise RunFailed(f"{name} was told to")
+                return f"{name} failed"
+            with recorded(name, recipe, run_id) as (_, _, record):
+                record["status"] = "done"
+        with (folder / "log.txt").open("a") as log:
+            log.write("one attempt\n")
+        return ""
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stages:
+    kubeflow, store = Stages(), MemoryStore("s3://moaa/demo")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("moaa.store.Store.of", lambda config: store)
+    monkeypatch.setattr(local, "store_environment", lambda: nullcontext("memory"))
+    monkeypatch.setattr(local, "_execute", kubeflow)
+    return kubeflow
+
+
+def test_a_run_goes_on_under_its_id(stages: Stages) -> None:
+    """In a pod that takes the place of a lost one, or here: the records are overwritten, the page is made anew."""
+    stages.failing = {"sample"}
+    with pytest.raises(RunFailed, match="sample failed: sample was told to"):
+        local.run(load(DEMO), "evaluate", "again")
+    stages.failing = set()
+    page = local.run(load(DEMO), "evaluate", "again")
+    assert page == Path(".moaa/runs/again/report.html")
+    assert "was told to" not in page.read_text()
+
+
+def test_what_an_earlier_attempt_of_the_run_failed_of_does_not_fail_a_shorter_one(stages: Stages) -> None:
+    stages.failing = {"sample"}
+    with pytest.raises(RunFailed):
+        local.run(load(DEMO), "evaluate", "again")
+    local.run(load(DEMO), "sft", "again")
+    assert stages.told == [",".join(local.STAGES), "preflight,prompts,generate,sft"], "preflight is told how far the run goes"

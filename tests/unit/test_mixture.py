@@ -83,6 +83,18 @@ async def test_self_moa_takes_n_proposals_from_one_call():
     assert system(ask.of("agg")[0]).endswith("1. x\n\n2. y\n\n3. z\n\n4. w")
 
 
+async def test_proposers_that_differ_in_name_only_make_calls_of_their_own():
+    same = Sampling(temperature=0.7, seed=1)
+    members = tuple(Member(model="m", name=name, sampling=same) for name in ("x", "y", "z"))
+    others = (Member(model="m", name="poet", system="You are a poet.", sampling=same), Member(model="m", name="cold"))
+    await respond(mixture(*members, *others, layers=3), Q, ask := Ask(named))
+    assert len({call.key for call in ask.of("m")}) == len(ask.of("m")) == 2 * 5
+    assert [type(call.sampling) is Sampling for call in ask.of("m")[:5]] == [True, False, False, True, True]
+    again = Ask(named)
+    await respond(mixture(*members, *others, layers=3), Q, again)
+    assert [call.key for call in again.calls] == [call.key for call in ask.calls], "a resumed conversation finds its calls"
+
+
 async def test_a_server_that_ignores_n_is_noticed():
     member = Member(model="m", sampling=Sampling(n=3))
     result = await respond(mixture(member, min_proposers=1), Q, Ask(lambda call: "only one"))

@@ -85,6 +85,17 @@ def test_preflight_knows_what_was_compiled() -> None:
     assert json.loads(baked)["pools.a100.gpus"] == 8
 
 
+def test_preflight_is_told_how_far_the_run_goes(tmp_path: Path) -> None:
+    def told(until: str) -> list[dict[str, str]]:
+        compile_recipe(DEMO, tmp_path / "x.yaml", until=until)
+        pipeline = next(yaml.safe_load_all((tmp_path / "x.yaml").read_text(encoding="utf-8")))
+        container = pipeline["deploymentSpec"]["executors"]["exec-preflight"]["container"]
+        return [each for each in container["env"] if each["name"] == "MOAA_STAGES"]
+
+    assert told("generate") == [{"name": "MOAA_STAGES", "value": "preflight,prompts,generate"}]
+    assert told("evaluate") == []
+
+
 @pytest.mark.parametrize("until", STAGES)
 def test_until_ends_with_its_stage(until: str, tmp_path: Path) -> None:
     assert set(tasks(spec(tmp_path, until))) == set(STAGES[: STAGES.index(until) + 1])

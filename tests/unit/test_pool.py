@@ -1,14 +1,25 @@
-"""The pool gives the place with the least in flight, keeps the order of those who wait, and never loses a place."""
+"""The pool gives the place with the least in flight, keeps the order of those who wait, and never loses a place.
+
+On both loops: asyncio's, which the other tests use, and uvloop's, on which stages run.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from types import SimpleNamespace
 
 import pytest
+import uvloop
 
 from moaa.chat import pool as module
 from moaa.chat.pool import Endpoint, Pool
 from moaa.errors import EngineError
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    return request.param()
 
 
 def endpoints(pool: Pool, *names: str) -> list[Endpoint]:
@@ -113,7 +124,19 @@ async def test_an_endpoint_that_failed_rests_even_when_the_others_are_full(monke
     assert [await pool.acquire(), await pool.acquire()] == [b, b]
     third = asyncio.create_task(pool.acquire())
     assert await waits(third)
-    assert await third is a, "nobody was woken when the rest was over"
+    assert await asyncio.wait_for(third, 2) is a, "nobody was woken when the rest was over"
+
+
+async def test_a_timer_that_fires_early_wakes_those_who_wait_all_the_same(monkeypatch: pytest.MonkeyPatch):
+    """uvloop's timers count whole milliseconds: here a clock that is behind makes any loop's too early."""
+    monkeypatch.setattr(module, "REST_S", 0.05)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.9 * time.monotonic()))
+    pool = Pool("m", 2)
+    (a,) = endpoints(pool, "a")
+    pool.failed(a, "")
+    waiting = asyncio.create_task(pool.acquire())
+    assert await waits(waiting)
+    assert await asyncio.wait_for(waiting, 2) is a
 
 
 async def test_after_its_rest_an_endpoint_gets_one_request_until_it_answers(monkeypatch: pytest.MonkeyPatch):

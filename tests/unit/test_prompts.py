@@ -72,6 +72,9 @@ def test_the_sources_field_and_its_limit_of_turns_are_followed():
         ({"messages": [{"role": "user", "content": None}]}, None, "a message of column messages has no text"),
         ({"prompt": "half \ud83d"}, None, "not valid Unicode"),
         ({"prompt": "x", "system": 3}, None, "column system holds no text"),
+        ("a text", None, 'the row is no object, but "a text"'),
+        (["a", "list"], "prompt", 'the row is no object, but ["a", "list"]'),
+        (None, None, "the row is no object, but null"),
     ],
 )
 def test_what_cannot_be_read_is_rejected_with_its_problem(row, field, problem):
@@ -87,6 +90,25 @@ def test_ids_are_those_of_the_normalized_turns():
     assert len({prompt("a", "b").id, prompt("a b").id, prompt("b", "a").id, prompt("a").id}) == 4
     assert len(prompt("x").id) == 16
     assert set(prompt("x").to_json()) == {"id", "source", "system", "turns"}
+
+
+def test_the_same_question_under_two_system_messages_is_two_prompts():
+    question = "Why is the sky blue, and why is it red in the evening when the sun goes down behind the hills?"
+    rows = [prompt(question), prompt(question, system="Be brief."), prompt(question, system="You are a pirate.")]
+    repeated = [prompt(question.upper(), system="be  brief."), prompt(f"{question} Say!", system="Be brief.")]
+    selection = build({"sft": [*rows, *repeated]}, CONFIG)
+    assert selection.kept["sft"] == rows
+    assert [(gone.row, gone.reason) for gone in selection.rejected] == [
+        (repeated[0], "duplicate"),
+        (repeated[1], "near duplicate"),
+    ]
+    guarded = build({"sft": rows[1:], "evaluation": rows[:1]}, CONFIG)
+    assert fates(guarded, "sft") == {"shares a run of words with an evaluation prompt": 2}, "whatever the system message"
+
+
+def test_ids_without_a_system_message_are_those_of_earlier_runs():
+    assert prompt("Why is it?").id == "42b6af5dff9faa45"
+    assert prompt("Why is it?", "And now?").id == "2c99fcfbab98484a"
 
 
 def test_empty_and_too_long_prompts_are_rejected_with_their_size():

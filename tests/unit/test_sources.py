@@ -1,0 +1,75 @@
+"""Rows of a prompt source, and what a malformed file says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from moaa import sources
+from moaa.errors import RecipeError
+from moaa.recipe.schema import Source
+from tests.support.memory_store import MemoryStore
+
+ROWS = [{"prompt": "Why?"}, {"prompt": "How, in Köln?"}]
+
+
+def read(path: Path, **more: int) -> list[object]:
+    return list(sources.rows(Source(source=str(path), **more), MemoryStore()))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
+def test_rows_of_each_kind(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"prompts.{kind}"
+    match kind:
+        case "jsonl":
+            path.write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS))
+        case "json":
+            path.write_text(json.dumps(ROWS))
+        case "parquet":
+            pq.write_table(pa.Table.from_pylist(ROWS), path)
+    assert read(path) == ROWS
+    assert read(path, offset=1, limit=1) == ROWS[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", b'{"prompt": "x"}\n\n{"prompt": "y', "a.jsonl:3: not JSON"),
+        ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "\xff"}\n', "a.jsonl:2: not JSON"),
+        ("a.json", b'[{"prompt": "x"},\n{"prompt": ', "a.json:2: not JSON"),
+        ("a.json", b'[{"prompt": "x"},\n\n{"prompt": "\xff"}]', "a.json:3: not JSON"),
+        ("a.json", b'{"prompt": "x"}\n{"prompt": "y"}\n', "call a file with an object a line .jsonl"),
+        ("a.json", b'{"data": [{"prompt": "x"}]}', "a.json:1: the file holds an object"),
+        ("a.json", b"7", "a.json:1: the file holds no list"),
+        ("a.json", b"", "a.json:1: not JSON"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet: not a whole Parquet file"),
+        ("a.parquet", b"", "a.parquet: not a whole Parquet file"),
+        ("a.csv", b"prompt\nx\n", ".csv is not readable"),
+    ],
+)
+def test_a_malformed_file_is_the_users_to_mend(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        read(tmp_path / name)
+    assert words in str(caught.value)
+
+
+def test_a_parquet_file_with_a_damaged_page(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist([{"prompt": f"What is {n}?"} for n in range(1000)]), path)
+    data = bytearray(path.read_bytes())
+    data[20:2000] = b"\xff" * 1980
+    path.write_bytes(data)
+    with pytest.raises(RecipeError, match=r"a\.parquet: not a whole Parquet file"):
+        read(path)
+
+
+def test_rows_that_are_no_objects_are_rows(tmp_path: Path) -> None:
+    """Whoever reads the prompts counts them as unreadable."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('"a text"\n["a"]\n7\nnull\n')
+    assert read(path) == ["a text", ["a"], 7, None]

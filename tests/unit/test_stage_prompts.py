@@ -1,0 +1,105 @@
+"""The prompts stage: what is committed, and what ends it before anything is paid for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa.artifacts import Artifact
+from moaa.errors import MoaaError, RecipeError, TooManyRejected
+from moaa.recipe.load import load
+from moaa.stages.prompts import prompts
+from tests.support.memory_store import MemoryStore
+
+DEMO = Path("pipelines/recipes/demo.yaml")
+GOOD = [
+    {"prompt": f"{topic}: what is it?"} for topic in ("Whales", "Rust", "Kant", "Jazz", "Tides", "Mars", "Yeast", "Chess", "Ice")
+]
+
+
+class Run:
+    """The stage on files of the test's own, one for each set; a set that is not written has good rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store, self.sources = folder, MemoryStore(), {}
+        self.give("evaluation", GOOD[:3])
+        self.give("preference", GOOD[3:6])
+        self.give("sft", GOOD[6:])
+
+    def give(self, name: str, rows: Sequence[Any], **source: Any) -> None:
+        path = self.folder / f"{name}.jsonl"
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        self.sources[name] = {"source": str(path), **source}
+
+    def run(self, share: float = 0.02) -> tuple[Artifact, dict[str, Any]]:
+        sets = [f"prompts.{name}=[{json.dumps(source)}]" for name, source in self.sources.items()]
+        recipe = load(DEMO, [*sets, f"runtime.max_rejected_share={share}"]).recipe
+        manifest, _, ledger = prompts.run(recipe, self.store, {})
+        return Artifact(self.store, manifest), ledger
+
+    def refused(self, kind: type[MoaaError], share: float = 0.02) -> MoaaError:
+        with pytest.raises(kind) as caught:
+            self.run(share)
+        assert not [uri for uri in self.store.objects if uri.endswith("manifest.json")]
+        return caught.value
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_three_sets_are_committed_with_their_counts(stage: Run) -> None:
+    found, ledger = stage.run()
+    assert {name: [row["turns"] for row in found.rows(name)] for name in ("evaluation", "sft")} == {
+        "evaluation": [[row["prompt"]] for row in GOOD[:3]],
+        "sft": [[row["prompt"]] for row in GOOD[6:]],
+    }
+    assert ledger["rows"] == {"in": 9, "evaluation": 3, "preference": 3, "sft": 3, "kept": 9}
+    assert ledger["rejected"] == {}
+
+
+@pytest.mark.parametrize("name", ["evaluation", "preference", "sft"])
+def test_a_misspelt_field_names_set_source_field_and_the_fields_that_there_are(stage: Run, name: str) -> None:
+    stage.give(name, [{"prompt": "Why?", "id": 1}, {"prompt": "How?", "id": 2}], field="promt")
+    for share in (0.02, 1):
+        said = str(stage.refused(RecipeError, share))
+        assert f"no prompt is left for prompts.{name} of the 2 rows of " in said
+        assert f"{name}.jsonl (field 'promt')" in said
+        assert "unreadable   e.g. no column promt among prompt, id" in said
+
+
+def test_a_set_without_rows_is_refused(stage: Run) -> None:
+    stage.give("evaluation", GOOD[:3], offset=3)
+    assert "prompts.evaluation of the 0 rows of" in str(stage.refused(RecipeError))
+
+
+def test_a_set_that_decontamination_empties_is_refused_with_that_reason(stage: Run) -> None:
+    stage.give("sft", GOOD[:3])
+    said = str(stage.refused(RecipeError, share=1))
+    assert "no prompt is left for prompts.sft of the 3 rows" in said
+    assert "near an evaluation prompt" in said
+
+
+def test_too_many_unreadable_rows_of_one_set_are_refused(stage: Run) -> None:
+    stage.give("evaluation", [*GOOD[:3], "a text", ["a list"]])
+    error = stage.refused(TooManyRejected, share=0.39)  # of all eleven rows they would be 18 %
+    assert "2 of 5 rows of prompts.evaluation are unreadable (40.0%); the limit is 39.0% (runtime.max_rejected_share)" in str(
+        error
+    )
+    assert 'evaluation.jsonl: unreadable   e.g. the row is no object, but "a text"' in str(error)
+    assert error.ledger["rejected"] == {"unreadable": 2}  # type: ignore[attr-defined]
+    found, ledger = stage.run(share=0.4)
+    assert ledger["rejected"] == {"unreadable": 2}
+    assert [row["reason"] for row in found.rows("rejected")] == ["unreadable"] * 2
+
+
+def test_repeated_empty_and_contaminated_prompts_are_not_unreadable(stage: Run) -> None:
+    stage.give("sft", [*GOOD[6:], *GOOD[6:], *GOOD[:3], {"prompt": " "}])
+    _, ledger = stage.run(share=0)
+    assert ledger["rejected"] == {"duplicate": 3, "near an evaluation prompt": 3, "empty": 1}
+    assert ledger["rows"]["sft"] == 3
