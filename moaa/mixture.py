@@ -150,7 +150,10 @@ def _told_apart(members: Sequence[Member]) -> Iterator[Member]:
     for member in members:
         asks = (member.model, member.system or "", member.sampling.model_dump_json())
         if before := seen[asks]:
-            again = Redraw(**member.sampling.model_dump(), sample=before)
+            sampling = member.sampling.model_dump()
+            if sampling["seed"] is not None:
+                sampling["seed"] += before  # a server repeats itself under the same one
+            again = Redraw(**sampling, sample=before)
             member = member.model_copy(update={"sampling": again})
         seen[asks] += 1
         yield member

@@ -28,6 +28,8 @@ EXPANDED = re.compile(
 """What Argo, Kubeflow or the kubelet would replace in a parameter's text: it would not arrive as written."""
 _WIDE = re.compile(r"[^\x00-\uffff]")
 """Beyond the Basic Multilingual Plane, where Kubeflow's database ends."""
+_ESCAPED = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|[^\x00-\uffff]")
+"""These, and what YAML takes for the end of a line or does not take at all."""
 
 
 def compile_recipe(recipe: Path, target: Path, sets: Sequence[str] = (), until: str = STAGES[-1]) -> None:
@@ -64,8 +66,8 @@ def default_of(loaded: Loaded) -> str:
 
 
 def _json(value: object) -> str:
-    """JSON, but for characters that Kubeflow's database refuses: they are escaped as YAML knows it."""
-    return _WIDE.sub(lambda found: f"\\U{ord(found[0]):08X}", json.dumps(value, ensure_ascii=False))
+    """JSON on one line, whose characters arrive as they are: the others are escaped as YAML knows it."""
+    return _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08X}", json.dumps(value, ensure_ascii=False))
 
 
 def settling(recipe: Recipe, until: str = STAGES[-1]) -> Callable[[str, PipelineTask], PipelineTask]:

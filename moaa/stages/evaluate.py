@@ -29,7 +29,7 @@ def part_of(recipe: Recipe) -> EvaluatePart:
     )  # fmt: skip
 
 
-@stage("evaluate", kind="scores", part=part_of, unit="prompts")
+@stage("evaluate", kind="scores", schema=2, part=part_of, unit="prompts")
 def evaluate(part: EvaluatePart, work: Work) -> None:
     target = work.models[part.target]
     served = {name: work.models[name] for name in part.models}

@@ -24,7 +24,7 @@ def part_of(recipe: Recipe) -> GeneratePart:
     )
 
 
-@stage("generate", kind="sft-data", part=part_of, unit="conversations")
+@stage("generate", kind="sft-data", schema=2, part=part_of, unit="conversations")
 def generate(part: GeneratePart, work: Work) -> None:
     async def answer(row: Row, ask: Ask) -> Row:
         conversation = await mixture.converse(part.mixture, row["system"], row["turns"], ask)

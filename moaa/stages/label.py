@@ -22,7 +22,7 @@ def part_of(recipe: Recipe) -> LabelPart:
     return LabelPart(judge=with_instructions(chosen), min_margin=recipe.label.min_margin, models=recipe.identities(chosen.models))
 
 
-@stage("label", kind="preferences", part=part_of, unit="prompts")
+@stage("label", kind="preferences", schema=2, part=part_of, unit="prompts")
 def label(part: LabelPart, work: Work) -> None:
     async def compare_all(row: Row, ask: Ask) -> Row:
         answers = [sample["text"] for sample in row["samples"]]

@@ -33,7 +33,7 @@ def every_source(prompts: Prompts) -> list[Source]:
     return [source for name in SETS for source in getattr(prompts, name)]
 
 
-@stage("prompts", kind="prompts", part=part_of, unit="prompts")
+@stage("prompts", kind="prompts", schema=2, part=part_of, unit="prompts")
 def prompts(part: PromptsPart, work: Work) -> None:
     found: dict[str, list[selection.PromptRow]] = {name: [] for name in SETS}
     for name in SETS:

@@ -12,10 +12,11 @@ from moaa.stages.training import train
 class SftPart(Part):
     sft: Sft
     model: dict[str, Any]
+    """The weights that it begins with, however they are served."""
 
 
 def part_of(recipe: Recipe) -> SftPart:
-    return SftPart(sft=recipe.sft, model=recipe.models[recipe.target].identity())
+    return SftPart(sft=recipe.sft, model=recipe.models[recipe.target].model_dump(include={"source", "revision"}))
 
 
 @stage("sft", kind="model", part=part_of, unit="steps")

@@ -27,8 +27,6 @@ _STUCK: Final = {
     "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError",
     "CreateContainerError", "RunContainerError",
 }  # fmt: skip
-_SECOND: Final = 1.0
-"""Kubernetes tells no smaller part of time."""
 
 
 class Lost(TrainError):
@@ -48,12 +46,10 @@ def error(name: str, seen: Sequence[Object], gone: set[str], heard: Mapping[str,
     own_words = talking is not None and any(_own(each) for each in talking.errors)
     if "DeadlineExceeded" in said and not own_words:
         return TrainError(f"{name} did not end before its deadline.\n{_told(heard, order[0]) if order else ''}  {said}")
-    # Whoever is deleted after a failure is cleaned up; in its very second, only a rank that misses another tells who was first.
-    failed_at = min((_failed_at(pod) for pod in order if not _ended_by_others(pod)), default=math.inf)
-    missed = talking is not None and bool(talking.errors)
-    lost = [pod for pod in order if _lost(pod, failed_at - (0 if missed else _SECOND), gone)]
-    failed = [pod for pod in order if _killed(heard, pod)]
-    if lost and not own_words and not failed:
+    failed = [pod for pod in order if _crashed(heard, pod)]
+    missed = talking is not None and bool(talking.errors) and not failed
+    lost = [pod for pod in order if _lost(pod, order, gone, tie=missed)]
+    if lost and not own_words:
         why = pods.death(lost[0]) or "it was deleted"
         return Lost(f"{name} lost pod {lost[0]['metadata']['name']}: {why}.")
     failed += [pod for pod in order if pods.death(pod)]
@@ -89,17 +85,24 @@ def _own(said: Mapping[str, Any]) -> bool:
                 and _PEERS.search(f"{said['type']} {said['message']}"))  # fmt: skip
 
 
-def _lost(pod: Object, until: float, gone: set[str]) -> bool:
-    """Whether it was taken away: deleted not later than `until`, or by the node or the scheduler at any time."""
+def _lost(pod: Object, order: Sequence[Object], gone: set[str], *, tie: bool) -> bool:
+    """Whether it was taken away, and not just cleaned up after another one failed.
+
+    `tie`: what to think of a deletion in the very second of that failure.
+    """
     status = pod.get("status", {})
     if any(each["type"] == "DisruptionTarget" and each["status"] == "True" for each in status.get("conditions") or []):
         return True
     if status.get("reason") in _LOST:
         return True
     deleted = _deleted_at(pod)
-    if deleted is not None:
-        return deleted <= until
-    return pod["metadata"]["uid"] in gone or _ended_by_others(pod)
+    if deleted is None:
+        return pod["metadata"]["uid"] in gone or _ended_by_others(pod)
+    if _failed_at(pod) < deleted:
+        return False
+    # Its own failure after that is of the SIGTERM.
+    failed = min((_failed_at(other) for other in order if other is not pod and not _ended_by_others(other)), default=math.inf)
+    return deleted < failed or (tie and deleted == failed)
 
 
 def _ended_by_others(pod: Object) -> bool:
@@ -109,8 +112,8 @@ def _ended_by_others(pod: Object) -> bool:
     )
 
 
-def _killed(heard: Mapping[str, Listener], pod: Object) -> bool:
-    """Whether torchrun says that a signal ended a rank (SIGSEGV, an abort), in a pod that nobody deleted."""
+def _crashed(heard: Mapping[str, Listener], pod: Object) -> bool:
+    """Whether torchrun says that a signal ended a rank (SIGSEGV, NCCL's abort), in a pod that nobody deleted."""
     listener = heard.get(pod["metadata"]["uid"])
     return listener is not None and bool(listener.killed) and _deleted_at(pod) is None
 

@@ -147,6 +147,30 @@ def test_a_pod_that_ended_of_its_deletion_before_the_others_failed_is_lost_thoug
     assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=T1), pod("b", exit_code=1, at=T1)), ends.Lost)
 
 
+@pytest.mark.parametrize(
+    "taken",
+    [pod("a", exit_code=137, disrupted=True), pod("a", exit_code=143, deleted=T0), pod("a", exit_code=1, deleted=T0)],
+    ids=["drained", "deleted", "deleted, exit 1 of torchrun"],
+)
+def test_a_node_that_is_lost_is_the_reason_though_its_peers_are_aborted_for_it(taken):
+    """NCCL's watchdog ends them by SIGABRT."""
+    aborted = [line.replace("-11", "-6") for line in SEGFAULT]
+    assert isinstance(error(taken, pod("b", exit_code=1, at=T5), b=heard(*aborted)), ends.Lost)
+
+
+@pytest.mark.parametrize("at", [T0, T1])
+def test_torchrun_ends_with_1_when_its_pod_is_deleted(at):
+    signalled = heard("torch.distributed.elastic.multiprocessing.api.SignalException: Process 1 got signal: 15")
+    assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=at), a=signalled), ends.Lost)
+    assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=at), pod("b", exit_code=1, deleted=T1, at=T1)), ends.Lost)
+
+
+def test_a_pod_that_is_cleaned_up_after_its_own_crash_is_not_lost():
+    found = error(pod("a", exit_code=1, deleted=T1), pod("b", exit_code=1, deleted=T1, at=T5), a=heard("bang"))
+    assert not isinstance(found, ends.Lost)
+    assert "Pod a: container 'node' ended with exit status 1" in str(found)
+
+
 def test_a_deadline_is_the_reason_and_not_the_deletion_of_its_pods():
     found = error(pod("a", exit_code=143, deleted=T0), said="DeadlineExceeded: Job was active longer than specified deadline")
     assert not isinstance(found, ends.Lost)
