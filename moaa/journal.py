@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,16 @@ class Journal:
     was recorded stays in memory, and every flush tries again.
     """
 
-    def __init__(self, store: Store, uri: str, *, flush_s: float = 2.0, flush_bytes: int = 8 << 20) -> None:
+    def __init__(
+        self,
+        store: Store,
+        uri: str,
+        *,
+        flush_s: float = 2.0,
+        flush_bytes: int = 8 << 20,
+        flushed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`flushed` is called whenever what was recorded is on S3, from any thread, never twice at once."""
         self._rows: dict[str, Any] = {}
         self.finished: Mapping[str, dict[str, Any]] = _Finished(self._rows)
         """Record of each finished conversation, of this attempt and of those before."""
@@ -35,6 +44,7 @@ class Journal:
         self._uri = uri.rstrip("/")
         self._flush_s = flush_s
         self._flush_bytes = flush_bytes
+        self._flushed = flushed
         self._replies: dict[str, Reply | bytes] = {}
         self._keys_of: dict[str, list[str]] = {}
         """Calls of unfinished conversations."""
@@ -47,6 +57,11 @@ class Journal:
         self._failure: Exception | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
+
+    @property
+    def left_behind(self) -> int:
+        """Segments that could not be deleted when they were no longer needed: nothing is lost by it."""
+        return self._segments.left_behind
 
     def open(self) -> None:
         """Read what earlier attempts left. Raises ArtifactError that names a segment which is torn or garbled."""
@@ -113,6 +128,7 @@ class Journal:
                     self._failure = error
                 raise
             self._failure = None
+            self._flushed()
 
     def close(self) -> None:
         """Flush, and end the thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,18 +34,29 @@ class Ledger:
     events: Counter[str] = field(default_factory=Counter)
     """Everything else worth counting: engine restarts, fallbacks, left-out proposers (`left_out:NAME:REASON`)."""
     models: dict[str, ModelUse] = field(default_factory=dict)
+    """By this attempt alone; `in_all` adds the earlier ones."""
+    attempts: int = 1
+    """Attempts that used a model, this one included."""
+    earlier: dict[str, ModelUse] = field(default_factory=dict)
+    """By the attempts before this one, which ended before the result was whole: it holds their answers too."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by step of the stage (`engines`, `asking`, `writing`)."""
 
     def model(self, name: str) -> ModelUse:
         return self.models.setdefault(name, ModelUse())
 
+    def in_all(self) -> dict[str, ModelUse]:
+        """What the result took of each model, over all attempts at it."""
+        return summed([self.earlier, self.models])
+
     def to_json(self) -> dict[str, Any]:
         return {
             "rows": dict(self.rows),
             "rejected": dict(self.rejected),
             "events": dict(self.events),
-            "models": {name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(self.models.items())},
+            "models": _uses_to_json(self.models),
+            "attempts": self.attempts,
+            "earlier": _uses_to_json(self.earlier),
             "seconds": {step: round(value, 3) for step, value in self.seconds.items()},
         }
 
@@ -55,5 +67,21 @@ class Ledger:
             rejected=Counter(data.get("rejected", {})),
             events=Counter(data.get("events", {})),
             models={name: ModelUse(**use) for name, use in data.get("models", {}).items()},
+            attempts=data.get("attempts", 1),
+            earlier={name: ModelUse(**use) for name, use in data.get("earlier", {}).items()},
             seconds=dict(data.get("seconds", {})),
         )
+
+
+def summed(uses: Iterable[Mapping[str, ModelUse]]) -> dict[str, ModelUse]:
+    """The use of each model, added up."""
+    total: dict[str, ModelUse] = {}
+    for each in uses:
+        for name, use in each.items():
+            before = total.get(name, ModelUse())
+            total[name] = ModelUse(*(getattr(before, f) + getattr(use, f) for f in ModelUse.__slots__))
+    return total
+
+
+def _uses_to_json(uses: Mapping[str, ModelUse]) -> dict[str, Any]:
+    return {name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(uses.items())}

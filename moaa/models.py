@@ -1,6 +1,6 @@
 """From a model's `source` in the recipe to something that vLLM and transformers can load.
 
-    local("Qwen/Qwen2-72B-Instruct", store)            the hub id itself
+    local("Qwen/Qwen2-72B-Instruct", store)            the hub id itself (hub.py fetches it)
     local("./my-model", store)                         the folder
     local("s3://bucket/sft/3f…", store)                downloaded to the cache, digests verified where a manifest is there
     local("package:PKG/model.Q4_1.gguf", store)        found in an installed package, converted once to a folder in the cache
@@ -32,7 +32,7 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def local(source: str, store: Store, revision: str | None = None) -> str:
     """A hub id or the path of a folder.
 
-    `revision` only applies to hub ids, which the engine resolves itself; with anything else it is a mistake.
+    `revision` only applies to hub ids, which hub.py and transformers resolve; with anything else it is a mistake.
     Raises RecipeError where there is no such model, EngineError where it cannot be converted.
     """
     path = Path(source).expanduser()

@@ -12,12 +12,12 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from moaa.artifacts import read_ahead, to_json
-from moaa.errors import ArtifactError
+from moaa.errors import ArtifactError, StoreError
 from moaa.store import Missing, Store
 
 Kind = Literal["rows", "replies"]
@@ -60,6 +60,8 @@ class Segments:
     def __init__(self, store: Store, uri: str, large: int) -> None:
         self.finished: set[str] = set()
         """Conversations whose rows are on S3."""
+        self.left_behind = 0
+        """Segments that nobody needs, but that could not be deleted. They go with the journal; until then they do no harm."""
         self._store = store
         self._uri = uri
         self._large = large
@@ -83,7 +85,7 @@ class Segments:
         self.finished.update(finished)
         for uri, conversations in unfinished.items():
             self._needed_by(_Segment(uri, b"", conversations))
-        self._store.delete(*(self._seen["replies"] - unfinished.keys()))
+        self._tidy(self._seen["replies"] - unfinished.keys())
 
     def write(self, kind: Kind, entries: Iterable[Entry]) -> None:
         """Put the entries on S3, a segment for each `large` bytes begun."""
@@ -111,7 +113,7 @@ class Segments:
                     done.add(segment)
         if done:
             self._small["replies"] = [segment for segment in self._small["replies"] if segment not in done]
-            self._store.delete(*(segment.uri for segment in done))
+            self._tidy({segment.uri for segment in done})
 
     def _put(self, kind: Kind, data: bytes, conversations: set[str]) -> None:
         uri = f"{self._uri}/{kind}/{time.time_ns() // 1_000_000:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
@@ -132,7 +134,13 @@ class Segments:
         self._put(kind, b"".join(segment.data for segment in small), unfinished)
         for conversation in unfinished:
             self._replies_of[conversation].difference_update(small)
-        self._store.delete(*(segment.uri for segment in small))
+        self._tidy({segment.uri for segment in small})
+
+    def _tidy(self, uris: Set[str]) -> None:
+        try:
+            self._store.delete(*uris)
+        except StoreError:
+            self.left_behind += len(uris)
 
     def _needed_by(self, segment: _Segment) -> None:
         for conversation in segment.unfinished:

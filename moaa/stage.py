@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import sys
 import time
 import traceback
@@ -22,7 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from moaa.artifacts import Artifact, Output, Parent
 from moaa.chat.message import Ask
-from moaa.errors import ArtifactError, MoaaError, TooManyRejected
+from moaa.errors import ArtifactError, MoaaError, StoreError, TooManyRejected
 from moaa.journal import Journal
 from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
@@ -32,6 +33,7 @@ from moaa.recipe.load import load
 from moaa.recipe.schema import Model, Part, Pool, Recipe, Runtime
 from moaa.recipe.schema import Store as StoreConfig
 from moaa.store import Store
+from moaa.usage import Usage
 
 P = TypeVar("P", bound=Part)
 Row = dict[str, Any]
@@ -52,6 +54,8 @@ class Work:
     ledger: Ledger
     progress: Progress
     facts: dict[str, Any] = field(default_factory=dict)
+    attempt: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Names what this attempt leaves beside the journal."""
 
     def ask_each(
         self,
@@ -72,7 +76,9 @@ class Work:
         rows = list(rows)
         self.ledger.rows["in"] += len(rows)
         serving = dict(models) if isinstance(models, Mapping) else {name: self.models[name] for name in sorted(models)}
-        journal = Journal(self.store, f"{self.out.uri}/journal")
+        usage = Usage(self.store, f"{self.out.uri}/journal", self.attempt, self.ledger)
+        usage.read()
+        journal = Journal(self.store, f"{self.out.uri}/journal", flushed=usage.keep)
         journal.open()
         with timed(self.ledger, "asking"):
             try:
@@ -82,6 +88,8 @@ class Work:
                 )  # fmt: skip
             finally:
                 journal.close()
+                if journal.left_behind:
+                    self.ledger.events["journal segments that could not be deleted"] += journal.left_behind
         self._refuse_if_too_many(rows, journal, expected)
         for row in rows:
             record = journal.finished[row["id"]]
@@ -177,7 +185,10 @@ class Stage(Generic[P]):
                 parents=tuple(_parent(name, artifact) for name, artifact in sorted(inputs.items())),
                 part=part.model_dump(mode="json"), ledger=ledger.to_json(), facts=work.facts,
             )  # fmt: skip
-        store.delete_prefix(f"{uri}/journal/")
+        try:
+            store.delete_prefix(f"{uri}/journal/")
+        except StoreError as error:  # the result stands
+            say(f"{self.name}: {uri}/journal is no longer needed, but could not be deleted: {error}")
         return manifest, False, manifest.ledger
 
 
@@ -227,6 +238,21 @@ def recorded(name: str, recipe: str, run_id: str, summary: str = "") -> Iterator
         "manifest": None, "error": None, "ledger": {},
     }  # fmt: skip
     store = None
+
+    def end() -> StoreError | None:
+        """Leave the summary, then the record; gives what kept the record from the store."""
+        record.update(ended=_utc(time.time()), seconds=round(time.time() - started, 3))
+        if summary and record["status"] != "running":
+            from moaa.report import stage_markdown
+
+            Path(summary).write_text(stage_markdown(record))
+        try:
+            if store is not None:
+                store.put(uri, json.dumps(record, ensure_ascii=False).encode())
+        except StoreError as error:
+            return error
+        return None
+
     try:
         loaded = load(read_recipe(recipe)).recipe
         store = Store.of(loaded.store)
@@ -235,6 +261,9 @@ def recorded(name: str, recipe: str, run_id: str, summary: str = "") -> Iterator
         yield loaded, store, record
     except BaseException as error:
         record.update(status="failed", error=_error(error), ledger=getattr(error, "ledger", {}))
+        unwritten = end()
+        if unwritten and str(unwritten) != str(error):
+            say(f"{name}: its record could not be written: {unwritten}")
         if isinstance(error, MoaaError):
             say(f"{name} failed: {error}")
         elif isinstance(error, Terminated | KeyboardInterrupt):
@@ -242,14 +271,9 @@ def recorded(name: str, recipe: str, run_id: str, summary: str = "") -> Iterator
         else:
             raise
         raise SystemExit(1) from None
-    finally:
-        record.update(ended=_utc(time.time()), seconds=round(time.time() - started, 3))
-        if store is not None:
-            store.put(uri, json.dumps(record, ensure_ascii=False).encode())
-        if summary and record["status"] != "running":
-            from moaa.report import stage_markdown
-
-            Path(summary).write_text(stage_markdown(record))
+    if unwritten := end():
+        say(f"{name} was done, but its record could not be written: {unwritten}\n  Run again: what was made is kept.")
+        raise SystemExit(1)
 
 
 def _error(error: BaseException) -> dict[str, Any]:

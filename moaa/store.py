@@ -1,24 +1,23 @@
-"""S3 as the rest of moaa sees it: whole objects, conditional writes, listings, file transfers. Alone imports boto3.
+"""S3 as the rest of moaa sees it: whole objects, conditional writes, listings, file transfers.
 
 Addresses are always full `s3://bucket/key` URIs. A `Store` is cheap to make (boto3 is loaded on first use) and may be used
-from several threads at once.
+from several threads at once. Nothing but this and store_*.py knows boto3.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from moaa.errors import StoreError
-from moaa.store_errors import CONDITIONAL, Place, can_heal, refused, unanswered
+from moaa.store_client import connect, transfers
+from moaa.store_errors import CONDITIONAL, Patience, Place, can_heal, refused, unanswered, undeleted
 
 if TYPE_CHECKING:
     from moaa.recipe import schema
@@ -27,13 +26,9 @@ T = TypeVar("T")
 Progress = Callable[[int], None]
 """Called with the bytes transferred since the last call; from several threads."""
 
-_USUAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-_PART = 16 << 20
-_TRANSFERS = 8
 PATIENCE_S = 60.0
 """A store that has answered before gets so long to come back (restart, network). One that never has is more likely a wrong
 address: that is said after boto3's own retries, within seconds."""
-_PAUSE_S = 0.5
 
 
 class Missing(StoreError):
@@ -60,7 +55,9 @@ class Store:
         access_key_env: str = "AWS_ACCESS_KEY_ID",
         secret_key_env: str = "AWS_SECRET_ACCESS_KEY",
         environ: Mapping[str, str] = os.environ,
+        reached: bool = False,
     ) -> None:
+        """`reached`: this address is known to be right (a process beside this one has had answers): be patient at once."""
         split(root)
         self.root = root.rstrip("/")
         self._environ = env = environ
@@ -72,10 +69,10 @@ class Store:
         )
         self._lock = threading.Lock()
         self._client: Any = None
-        self._reached = False
+        self._reached = reached
 
     @classmethod
-    def of(cls, config: schema.Store) -> Self:
+    def of(cls, config: schema.Store, *, reached: bool = False) -> Self:
         """The store of a recipe."""
         return cls(
             config.root,
@@ -83,6 +80,7 @@ class Store:
             region=config.region,
             access_key_env=config.access_key_env,
             secret_key_env=config.secret_key_env,
+            reached=reached,
         )
 
     @property
@@ -141,7 +139,7 @@ class Store:
         """Write a file, in parallel parts when it is large. The object appears whole or not at all."""
         bucket, key = split(uri)
         try:
-            self._do(uri, methodcaller("upload_file", str(path), bucket, key, Callback=progress, Config=_transfers()))
+            self._do(uri, methodcaller("upload_file", str(path), bucket, key, Callback=progress, Config=transfers()))
         except OSError as error:
             raise StoreError(f"Cannot read {path} while uploading it to {uri}: {error}.") from error
 
@@ -151,7 +149,7 @@ class Store:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._do(uri, methodcaller("download_file", bucket, key, str(part), Callback=progress, Config=_transfers()))
+            self._do(uri, methodcaller("download_file", bucket, key, str(part), Callback=progress, Config=transfers()))
             part.replace(path)
         except OSError as error:
             raise StoreError(f"Cannot write {path} while downloading {uri}: {error}. Free space or choose another.") from error
@@ -167,17 +165,15 @@ class Store:
             by_bucket.setdefault(bucket, []).append(key)
         for bucket, keys in by_bucket.items():
             for start in range(0, len(keys), 1000):
-                batch = {"Objects": [{"Key": key} for key in keys[start : start + 1000]], "Quiet": True}
-                answer = self._do(f"s3://{bucket}/{keys[start]}", methodcaller("delete_objects", Bucket=bucket, Delete=batch))
-                for failed in answer.get("Errors", ()):
-                    why = refused(failed.get("Code", ""), failed.get("Message", ""), bucket, self._place)
-                    raise StoreError(f"s3://{bucket}/{failed.get('Key')} cannot be deleted: {why}")
+                self._delete(bucket, keys[start : start + 1000])
 
     def delete_prefix(self, prefix_uri: str) -> None:
-        """Delete every object below this folder. A whole bucket is refused."""
+        """Delete every object below this folder, and the parts of uploads that were killed. A whole bucket is refused."""
         if not split(prefix_uri)[1].strip("/"):
             raise StoreError(f"{prefix_uri} is a whole bucket: refusing to delete it. Name a prefix below it.")
         self.delete(*(uri for uri, _ in self.list(prefix_uri)))
+        with suppress(StoreError):  # not every store knows the call, nor do all keys have the right
+            self._abort_uploads(prefix_uri)
 
     def check(self) -> None:
         """Write, write conditionally, read, list and delete below the root. Raises StoreError that says what to do."""
@@ -196,6 +192,30 @@ class Store:
             self.delete(uri)
 
     # -- below: how boto3 is called
+
+    def _delete(self, bucket: str, keys: Sequence[str]) -> None:
+        left = keys
+
+        def delete(s3: Any) -> None:
+            nonlocal left
+            batch = {"Objects": [{"Key": key} for key in left], "Quiet": True}
+            if errors := s3.delete_objects(Bucket=bucket, Delete=batch).get("Errors"):
+                left = [error["Key"] for error in errors]
+                raise undeleted(errors)
+
+        self._do(f"s3://{bucket}/{keys[0]}", delete)
+
+    def _abort_uploads(self, prefix_uri: str) -> None:
+        """No listing shows the parts of an upload that was neither completed nor aborted, but they are kept, and billed."""
+        bucket, prefix = _folder(prefix_uri)
+
+        def unfinished(s3: Any) -> list[dict[str, str]]:
+            pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+            return [upload for page in pages for upload in page.get("Uploads", ()) if upload["Key"].startswith(prefix)]
+
+        for upload in self._do(prefix_uri, unfinished):
+            which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+            self._do(prefix_uri, methodcaller("abort_multipart_upload", Bucket=bucket, **which))
 
     def _put_conditionally(self, uri: str, data: bytes, **condition: str) -> bool:
         from botocore.exceptions import ClientError
@@ -227,7 +247,7 @@ class Store:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
-        pause, deadline = _PAUSE_S, time.monotonic() + PATIENCE_S
+        patience = Patience(PATIENCE_S)
         while True:
             try:
                 result = action(self._s3())
@@ -235,11 +255,9 @@ class Store:
                 # boto3's file transfers wrap what went wrong; botocore refuses a malformed endpoint with a ValueError.
                 cause = getattr(error, "last_exception", error.__context__) if isinstance(error, Boto3Error) else error
                 cause = cause or error
-                if not can_heal(cause, self._reached) or time.monotonic() > deadline:
+                if not (can_heal(cause, self._reached) and patience.pause()):
                     self._reached |= hasattr(cause, "response")
                     raise self._explained(uri, cause) from error
-                time.sleep(pause * random.uniform(0.5, 1))
-                pause = min(2 * pause, 8)
             else:
                 self._reached = True
                 return result
@@ -247,40 +265,8 @@ class Store:
     def _s3(self) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = self._connect()
+                self._client = connect(self._place, self._environ)
             return self._client
-
-    def _connect(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        config = Config(
-            retries={"total_max_attempts": 3, "mode": "standard"},
-            connect_timeout=3,
-            read_timeout=60,
-            max_pool_connections=32,
-            tcp_keepalive=True,
-            # Stores other than AWS: virtual hosts are rare, and not all know the newer trailing checksums.
-            s3={"addressing_style": "path" if self._place.endpoint_url else "auto"},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        # A session of our own: boto3's default session is not safe to make clients from in threads.
-        session = boto3.session.Session(**self._keys())
-        return session.client("s3", endpoint_url=self._place.endpoint_url, region_name=self._place.region, config=config)
-
-    def _keys(self) -> dict[str, str]:
-        """Keys from the variables that the recipe names; with the usual names boto3 looks itself (roles, profiles too)."""
-        names = (self._place.access_key_env, self._place.secret_key_env)
-        if names == _USUAL_KEYS and self._environ is os.environ:
-            return {}
-        unset = [name for name in names if not self._environ.get(name)]
-        if unset:
-            raise StoreError(
-                f"The store's keys should stand in {names[0]} and {names[1]}, but {' and '.join(unset)} is not set. "
-                "Set it, or correct store.access_key_env and store.secret_key_env in the recipe."
-            )
-        return {"aws_access_key_id": self._environ[names[0]], "aws_secret_access_key": self._environ[names[1]]}
 
     def _explained(self, uri: str, error: BaseException) -> StoreError:
         response = getattr(error, "response", None)
@@ -290,16 +276,11 @@ class Store:
         # A HEAD has no body to name the code in; any other bare 404 comes from something that is no S3.
         if code == "NoSuchKey" or (code in ("404", "NotFound") and getattr(error, "operation_name", "") == "HeadObject"):
             return Missing(f"{uri} does not exist in {self._place}.")
-        return StoreError(f"{uri}: {refused(code, response['Error'].get('Message', ''), split(uri)[0], self._place)}")
+        bucket, key = split(uri)
+        why = refused(code, response["Error"].get("Message", ""), bucket, self._place)
+        return StoreError(f"s3://{bucket}/{response['Error'].get('Key', key)}: {why}")  # the one of many that was refused
 
 
 def _folder(uri: str) -> tuple[str, str]:
     bucket, key = split(uri)
     return bucket, f"{key.rstrip('/')}/" if key.strip("/") else ""
-
-
-def _transfers() -> Any:
-    from boto3.s3.transfer import TransferConfig
-
-    sizes = {"multipart_threshold": _PART, "multipart_chunksize": _PART, "max_concurrency": _TRANSFERS}
-    return TransferConfig(**sizes, preferred_transfer_client="classic")

@@ -1,10 +1,26 @@
-"""What a person can do about an error of S3: from boto3's exceptions to sentences."""
+"""What an error of S3 means: whether asking again may help, for how long, and what a person can do about it."""
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 _ADDRESS = "store.endpoint_url in the recipe or AWS_ENDPOINT_URL_S3"
+_PASSING = frozenset(
+    (
+        "BandwidthLimitExceeded", "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestLimitExceeded",
+        "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException",
+    )
+)  # fmt: skip
+"""Codes for what passes, whatever their HTTP status: 400 and 409 are among them. Only an S3 says them."""
+_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
+_RENEWALS = 3
 CONDITIONAL = "Use an S3 with conditional writes (AWS, MinIO, Ceph, SeaweedFS 4)."
 
 
@@ -23,16 +39,56 @@ class Place:
 
 def can_heal(error: BaseException, reached: bool) -> bool:
     """Whether asking again may help. `reached`: the store has answered before, so it may come back."""
-    from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError
+    from botocore import exceptions as boto
 
-    if isinstance(error, IncompleteReadError | ResponseStreamingError):  # an answer that broke off
+    if isinstance(error, boto.IncompleteReadError | boto.ResponseStreamingError):  # an answer that broke off
         return True
     response = getattr(error, "response", None)
     if response is None:
-        return reached and isinstance(error, ConnectionError | HTTPClientError)
-    if response["Error"].get("Code") == "ConditionalRequestConflict":  # neither won nor lost: another write is under way
+        return reached and isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.CredentialRetrievalError)
+    if response["Error"].get("Code") in _PASSING:
         return True
     return reached and response["ResponseMetadata"].get("HTTPStatusCode") in (429, 500, 502, 503, 504)
+
+
+class Patience:
+    """How long one call is tried again: `patience_s` from its first failure on.
+
+    A failure after longer work (a large file was nearly through) counts as a first one again, but not for ever.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._renewals = _RENEWALS
+        self._pause_s = _PAUSE_S
+        self._begun = time.monotonic()
+        self._failing_since: float | None = None
+
+    def pause(self) -> bool:
+        """After a failure: waits and gives True where the call should be tried again; False when it has been enough."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._begun > self._patience_s and self._renewals:
+            self._failing_since, self._pause_s = now, _PAUSE_S
+            self._renewals -= 1
+        if now - self._failing_since >= self._patience_s:
+            return False
+        time.sleep(self._pause_s * random.uniform(0.5, 1))
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._begun = time.monotonic()
+        return True
+
+
+def undeleted(errors: Sequence[Mapping[str, Any]]) -> ClientError:
+    """What DeleteObjects says of single keys in its answer 200, as an error: of a key that cannot heal, if there is one."""
+    from botocore.exceptions import ClientError
+
+    response: Any = {"ResponseMetadata": {"HTTPStatusCode": 200}}
+    return min(
+        (ClientError({**response, "Error": dict(error)}, "DeleteObjects") for error in errors),
+        key=lambda error: can_heal(error, reached=True),
+    )
 
 
 def unanswered(error: BaseException, place: Place) -> str:

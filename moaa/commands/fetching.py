@@ -6,12 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-from moaa.errors import RecipeError
 from moaa.store import Missing, Store
 
 
 def fetch(source: str, directory: Path, revision: str | None) -> None:
-    from moaa import models
+    from moaa import hub, models
 
     directory.mkdir(parents=True, exist_ok=True)
     if source.startswith("s3://"):
@@ -30,24 +29,10 @@ def fetch(source: str, directory: Path, revision: str | None) -> None:
         store = Store("s3://none")  # nothing is read from it: the source is no s3:// address
     found = models.local(source, store, revision)
     if not Path(found).is_dir():
-        _from_hub(found, revision, directory)
+        hub.download(found, revision, directory)
     else:
         _copy(Path(found), directory)
     print(f"{directory}: files of {source}")
-
-
-def _from_hub(name: str, revision: str | None, directory: Path) -> None:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise RecipeError(f"'{name}' is a hub id, which needs the package huggingface-hub: pip install 'moaa[hub]'") from None
-    try:
-        snapshot_download(name, revision=revision, local_dir=directory)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise RecipeError(
-            f"'{name}' cannot be fetched from the hub: {error}. Check the name, HF_TOKEN (gated models) and HF_HUB_OFFLINE."
-        ) from error
 
 
 def _copy(folder: Path, directory: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import re
 import shutil
 import tempfile
 import time
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from moaa import hub
 from moaa import models as sources
 from moaa.chat.client import Client
 from moaa.chat.pool import Endpoint
@@ -26,6 +29,9 @@ from moaa.store import Store
 
 START_TIMEOUT_S: Final = 900.0
 """For a first answer, unless `runtime.engines.start_timeout_s` says otherwise."""
+
+_MORE_OF_THE_HUB: Final = re.compile(r"/|trust.remote.code")
+"""Engine arguments that name another model or adapter (or a path), or let code in that may lie in another repository."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +75,7 @@ class ProcessFleet:
             return
         begun = time.perf_counter()
         try:
-            folders = await together(self._local(self._models[name]) for name in names)
+            folders = await together(asyncio.to_thread(self._local, self._models[name]) for name in names)
             await self._take_cores()
             self._progress.note(f"starting {', '.join(names)}")
             for name in names:
@@ -104,8 +110,16 @@ class ProcessFleet:
         if not self._failed:
             shutil.rmtree(self._logs, ignore_errors=True)
 
-    async def _local(self, model: Model) -> str:
-        return await asyncio.to_thread(sources.local, model.source, self._store, model.revision)
+    def _local(self, model: Model) -> str:
+        """What the model's servers load: a folder, whole before their time to start runs."""
+        found = sources.local(model.source, self._store, model.revision)
+        if Path(found).is_dir() or importlib.util.find_spec("huggingface_hub") is None:
+            return found
+        self._progress.note(f"fetching {found}")
+        weights = () if any(arg.startswith("--load-format") for arg in model.engine_args) else hub.PICKLED
+        folder = hub.download(found, model.revision, weights=weights)
+        # A server that loads a folder is kept off the hub. One that needs more from there finds these files in the cache.
+        return found if any(_MORE_OF_THE_HUB.search(arg) for arg in model.engine_args) else str(folder)
 
     def _specs(self, name: str, folder: str) -> list[Spec]:
         """The servers of a model: one on all cores of its share, or one for each `tensor_parallel` GPUs of it."""
@@ -114,6 +128,8 @@ class ProcessFleet:
             raise EngineError(f"'{name}' cannot be started beside {', '.join(self._up)}: only {self.capacity} fit at once.")
         mine, self._free = self._free[:share], self._free[share:]
         each = model.tensor_parallel if self._kind == "cuda" else share
+        if Path(folder).is_dir():
+            model = model.model_copy(update={"revision": None})  # the folder is of that revision
         return [
             Spec(name, folder, model, self._runtime.engines, self._kind, tuple(mine[at : at + each]))
             for at in range(0, share, each)

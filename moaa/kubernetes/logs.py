@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
 
 from moaa.kubernetes.api import Cluster, lines
+
+OVERLAP_S: Final = 2.0
+"""So far back is read again: lines of standard output and of standard error can be stamped in another order than they come."""
 
 
 class Log:
@@ -13,18 +19,34 @@ class Log:
     def __init__(self, cluster: Cluster, pod: str, container: str, *, silence_s: float = 60.0) -> None:
         """`silence_s`: a connection that says nothing for longer may be dead without a sign."""
         self._cluster, self._pod, self._container, self._silence_s = cluster, pod, container, silence_s
-        self._since = ""
+        self._newest = 0.0
+        self._recent: deque[tuple[float, str]] = deque()
+        self._seen: set[str] = set()
+        """The recent lines, with their stamps."""
 
     def read(self) -> Iterator[str]:
         """The lines that were not read yet, until the log or the connection ends. Raises NotFound, Unreachable."""
-        query = {"timestamps": "true", **({"sinceTime": self._since} if self._since else {})}
+        query, read_to = {"timestamps": "true"}, self._newest - OVERLAP_S
+        if read_to > 0:
+            query["sinceTime"] = datetime.fromtimestamp(read_to, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         stream = self._cluster.follow_log(self._pod, self._container, query, silence_s=self._silence_s)
         try:
-            seen = self._since  # sinceTime is whole seconds for some servers: what was read comes again
-            for line in lines(stream):
-                stamp, _, text = line.decode(errors="replace").partition(" ")
-                if stamp > seen:
-                    self._since = stamp
+            for each in lines(stream):
+                line = each.decode(errors="replace")
+                stamp, _, text = line.partition(" ")
+                try:
+                    at = datetime.fromisoformat(stamp).timestamp()
+                except ValueError:  # the kubelet's own words
+                    at, text = self._newest, line
+                if at >= read_to and line not in self._seen:
+                    self._keep(at, line)
                     yield text
         finally:
             stream.close()
+
+    def _keep(self, at: float, line: str) -> None:
+        self._newest = max(self._newest, at)
+        self._recent.append((at, line))
+        self._seen.add(line)
+        while self._recent[0][0] < self._newest - OVERLAP_S:
+            self._seen.discard(self._recent.popleft()[1])

@@ -97,11 +97,11 @@ def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
 
 def totals(run: Run) -> dict[str, Any]:
     """Tokens and calls of the whole run, and their cost where the recipe states prices."""
-    uses = [use for stage in run.present for use in stage.ledger.models.values()]
+    uses = [use for stage in run.present for use in stage.uses.values()]
     costs = [cost for reused in (False, True) if (cost := view.cost_usd(run, reused=reused)) is not None]
     return {
         "calls": sum(use.calls for use in uses),
-        "reused_calls": sum(use.calls for s in run.present if s.status == "reused" for use in s.ledger.models.values()),
+        "reused_calls": sum(use.calls for s in run.present if s.status == "reused" for use in s.uses.values()),
         "prompt_tokens": sum(use.prompt_tokens for use in uses),
         "completion_tokens": sum(use.completion_tokens for use in uses),
         "cost": sum(costs) if costs else None,

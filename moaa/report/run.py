@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from moaa.ledger import Ledger
+from moaa.ledger import Ledger, ModelUse
 from moaa.report.words import NBSP, count, percent, seconds
 
 PURPOSE = {
@@ -58,6 +58,11 @@ class StageView:
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger.from_json(self.record.get("ledger") or {})
+
+    @property
+    def uses(self) -> dict[str, ModelUse]:
+        """What the stage used of each model, over all attempts at its result."""
+        return self.ledger.in_all()
 
     @property
     def rows_in(self) -> int:
@@ -214,10 +219,11 @@ def calls(run: Run) -> list[dict[str, Any]]:
             "model": model,
             "use": use,
             "latency": use.seconds / use.calls if use.calls else None,
+            "attempts": stage.ledger.attempts,
             "reused": stage.status == "reused",
         }
         for stage in run.present
-        for model, use in sorted(stage.ledger.models.items())
+        for model, use in sorted(stage.uses.items())
     ]
 
 
@@ -233,7 +239,8 @@ def plan(run: Run) -> list[dict[str, Any]]:
     for each in calls(run):
         use = each["use"]
         truth[each["stage"], each["model"]] = {
-            "calls": use.calls + use.journal,
+            # An answer from the journal is that of a call: of an earlier attempt, which is counted then, or of this one.
+            "calls": use.calls + (use.journal if each["attempts"] == 1 else 0),
             "prompt_tokens": use.prompt_tokens,
             "completion_tokens": use.completion_tokens,
         }

@@ -49,7 +49,7 @@ def _stage_line(stage: StageView) -> str:
 def _tokens(run: Run) -> list[str]:
     lines = []
     for label, reused in (("tokens", False), ("reused", True)):
-        uses = [use for s in run.present if (s.status == "reused") == reused for use in s.ledger.models.values()]
+        uses = [use for s in run.present if (s.status == "reused") == reused for use in s.uses.values()]
         if uses:
             cost = cost_usd(run, reused=reused)
             text = f"{count(sum(u.prompt_tokens for u in uses))} in, {count(sum(u.completion_tokens for u in uses))} out"
@@ -72,12 +72,15 @@ def stage_markdown(record: Mapping[str, Any]) -> str:
     rows = [*ledger.rows.items(), *((f"rejected: {reason}", n) for reason, n in ledger.rejected.most_common())]
     if rows:
         parts.append(_table(["rows", ""], [[name, count(n)] for name, n in rows]))
-    if ledger.models:
+    if stage.uses:
         head = ["model", "calls", "journal", "retries", "failed", "truncated", "tokens in", "tokens out"]
         parts.append(_table(head, [
             [name, *map(count, (u.calls, u.journal, u.retries, u.failed, u.truncated, u.prompt_tokens, u.completion_tokens))]
-            for name, u in sorted(ledger.models.items())
+            for name, u in sorted(stage.uses.items())
         ]))  # fmt: skip
+    if ledger.attempts > 1:
+        asked = sum(use.calls for use in ledger.models.values())
+        parts.append(f"Calls and tokens of all {ledger.attempts} attempts; the last one asked {count(asked)} calls.")
     if ledger.events:
         parts.append(_table(["event", ""], [[name, count(n)] for name, n in ledger.events.most_common()]))
     for rate in by_model(facts.get("win_rates") or []):

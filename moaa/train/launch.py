@@ -55,6 +55,6 @@ def _events(facts: dict[str, Any]) -> dict[str, int]:
         "system messages merged into the first user turn": facts["merged_system"],
         "trainings resumed from a checkpoint": facts["resumed_from_step"] is not None,
         "checkpoints given up": facts["checkpoints_failed"],
-        "checkpoints of other ranks or precision, not used": facts["checkpoint_unusable"],
+        "checkpoints not used: damaged, or of other ranks or precision": facts["checkpoint_unusable"],
         "trained in float32: the CPU has no bfloat16": facts["precision"] == "float32",
     }

@@ -33,7 +33,7 @@ def train(job: Job, ranks: Ranks) -> None:
     from moaa.train import trainers
 
     arguments = trainers.arguments(job, size, device, precision)
-    store = Store.of(job.store)
+    store = Store.of(job.store, reached=not ranks.leader)
     scratch = Path(ranks.on_leaders(lambda: tempfile.mkdtemp(prefix="moaa-train-")))
     try:
         note(ranks, "reading model and data")
@@ -46,7 +46,7 @@ def train(job: Job, ranks: Ranks) -> None:
         trainer = trainers.trainer(job, arguments, model, data.read(prepared.path), checkpoints)
         found = checkpoints.restore()
         note(ranks, "first step")
-        trainer.train(resume_from_checkpoint=found["path"] if found and "path" in found else None)
+        trainer.train(resume_from_checkpoint=found["path"] if found else None)
         checkpoints.finish()
         note(ranks, "saving the model")
         trainer.save_model(str(scratch / "model"))
@@ -61,8 +61,8 @@ def train(job: Job, ranks: Ranks) -> None:
             **shape,
             "device": device,
             "checkpoints_failed": checkpoints.failed,
-            "resumed_from_step": found["step"] if found and "path" in found else None,
-            "checkpoint_unusable": bool(found and "path" not in found),
+            "resumed_from_step": found["step"] if found else None,
+            "checkpoint_unusable": checkpoints.unusable,
         }
         ranks.on_first(lambda: publish(job, store, model, scratch / "model", facts))
         ranks.on_first(checkpoints.delete)

@@ -104,7 +104,6 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         "use_cpu": device == "cpu",
         "deepspeed": config(numbers, size, device, precision),
         "ddp_timeout": WAIT_S,
-        "model_init_kwargs": {"dtype": precision} | ({"revision": job.revision} if job.revision else {}),
         "max_length": numbers.max_length,  # nothing is longer: `data` left it out
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # would replace a NaN by the average of the losses before it
@@ -117,12 +116,29 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
     return SFTConfig(**common, packing=numbers.packing, dataset_kwargs={"skip_prepare_dataset": True})  # type: ignore[union-attr]
 
 
+def loading(model: str, revision: str | None, precision: str) -> dict[str, Any]:
+    """How `model` is loaded: `from_pretrained`'s arguments.
+
+    Where attention scores are capped (Gemma 2) only the eager attention caps them, as engines do: the default, sdpa, would
+    train another function than the one that answers. It is slower, and keeps packed conversations apart like the default.
+    """
+    from transformers import AutoConfig
+
+    of_base: dict[str, Any] = {"revision": revision} if revision else {}
+    config = AutoConfig.from_pretrained(model, **of_base).get_text_config()
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return {"dtype": precision, **of_base, **({"attn_implementation": "eager"} if capped else {})}
+
+
 def trainer(job: Job, arguments: SFTConfig | DPOConfig, model: str, dataset: Any, checkpoints: Checkpoints) -> Sft | Dpo:
-    """The trainer with its model loaded; for DPO the reference's log-probabilities are computed here."""
+    """The trainer with its model loaded; for DPO the reference's log-probabilities are computed here, by the same model."""
     from transformers import AutoTokenizer
 
     kind: Any = Dpo if job.kind == "dpo" else Sft
     of_base = {"revision": job.revision} if job.revision else {}
+    arguments.model_init_kwargs = loading(model, job.revision, str(checkpoints.shape["precision"]))
+    if checkpoints.ranks.first and "attn_implementation" in arguments.model_init_kwargs:
+        say(PROGRESS, note="eager attention: it alone caps the attention scores, as this model wants them")
     tokenizer = AutoTokenizer.from_pretrained(model, **of_base)  # TRL adds a padding token to this one
     steps = Steps(job, checkpoints)
     return kind(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, callbacks=[steps])
@@ -137,6 +153,8 @@ class Steps(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             say(PROGRESS, step=state.global_step, steps=state.max_steps, begin=True)
+        # DeepSpeed leaves an empty tensor of a weight that is spread over the ranks, and its size beside it.
+        self.checkpoints.expect(sum(getattr(weight, "ds_numel", weight.numel()) for weight in kwargs["model"].parameters()))
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: Mapping[str, float] | None = None, **kwargs: Any

@@ -112,7 +112,7 @@ def test_rights_both_ways(ns: Namespace, platform: None) -> None:
     assert reaper == {
         "get deployments.apps", "list deployments.apps", "patch deployments.apps", "get deployments.apps/scale",
         "patch deployments.apps/scale", "patch trainjobs.trainer.kubeflow.org", "delete trainjobs.trainer.kubeflow.org",
-        "delete jobs.batch",
+        "list jobs.batch", "delete jobs.batch",
     }  # fmt: skip
 
 

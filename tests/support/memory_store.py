@@ -12,13 +12,14 @@ from moaa.store import Missing, split
 
 
 class MemoryStore:
-    """Objects in a dict. `fail_puts` counts down: so many of the next writes raise StoreError. `log` names every request."""
+    """Objects in a dict. `fail_puts` counts down: so many of the next writes raise StoreError, and
+    `fail_deletes` deletions. `log` names every request."""
 
     def __init__(self, root: str = "s3://memory/root") -> None:
         self.root = root.rstrip("/")
         self.endpoint_url: str | None = None
         self.objects: dict[str, bytes] = {}
-        self.fail_puts = 0
+        self.fail_puts = self.fail_deletes = 0
         self.log: list[tuple[str, str]] = []
         self._lock = threading.RLock()
 
@@ -79,6 +80,9 @@ class MemoryStore:
 
     def delete(self, *uris: str) -> None:
         with self._lock:
+            if uris and self.fail_deletes > 0:
+                self.fail_deletes -= 1
+                raise StoreError(f"{uris[0]}: memory was told to fail.")
             for uri in uris:
                 self._note("delete", uri)
                 self.objects.pop(uri, None)

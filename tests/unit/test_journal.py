@@ -189,6 +189,42 @@ def test_a_failing_store_is_told_to_who_records_and_nothing_is_lost(store: Memor
     assert (again.reply("k1"), again.reply("k3"), again.finished["c2"]) == (reply("x"), reply("y"), {"row": 2})
 
 
+def test_a_segment_that_cannot_be_deleted_is_counted_and_costs_nothing_else(store: MemoryStore, attempt: Any) -> None:
+    journal = attempt()
+    for n in range(JOINED):  # the last one joins them
+        journal.record_reply("open", f"k{n}", reply("x"))
+        if n == JOINED - 1:
+            store.fail_deletes = 1
+        journal.flush()
+    assert journal.left_behind == JOINED
+    store.fail_deletes = 1
+    journal.record_row("open", {"row": 1})
+    journal.flush()
+    journal.record_row("c", {"row": 2})
+    assert journal.left_behind == JOINED + 1
+    assert sum("/replies/" in uri for uri in store.objects) == JOINED + 1
+    journal.flush()
+    store.fail_deletes = 1
+    again = attempt()  # has nothing to read in them, and would delete them
+    assert again.left_behind == JOINED + 1
+    assert dict(again.finished) == {"open": {"row": 1}, "c": {"row": 2}}
+    assert again.reply("k0") is None
+    attempt()
+    assert not [uri for uri in store.objects if "/replies/" in uri]
+
+
+def test_who_wants_to_know_is_told_of_each_flush_once_it_is_on_s3(store: MemoryStore, attempt: Any) -> None:
+    told = []
+    journal = attempt(flushed=lambda: told.append(len(store.objects)))
+    journal.record_row("c", {"row": 1})
+    journal.flush()
+    store.fail_puts = 1
+    journal.record_row("d", {"row": 2})
+    with pytest.raises(StoreError):
+        journal.flush()
+    assert told == [1]
+
+
 def test_many_threads_may_record(attempt: Any) -> None:
     journal = attempt(flush_s=0.01)
 

@@ -127,10 +127,16 @@ def test_it_is_refused_wherever_a_line_of_the_resolved_recipe_ends(padding: int,
         compile_recipe(DEMO, tmp_path / "x.yaml", [f"generate.mixture.proposers[0].system={json.dumps(system)}"])
 
 
-@pytest.mark.parametrize("text", ["Say 😀 and é", "a\u2028b\u2029c\x85d\x7fe\x9ff\uffffg", "no", "12:30", "a\nb: 'c' \"d\" \\U0001F600", "{{ bos_token }}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Say 😀 and é", "a\u2028b\u2029c\x85d\x7fe\x9ff\uffffg", "no", "12:30", "a\nb: 'c' \"d\" \\U0001F600", "{{ bos_token }}",
+    ],
+)  # fmt: skip
 def test_a_default_arrives_as_it_was_written(text: str, tmp_path: Path) -> None:
     target = tmp_path / "x.yaml"
-    compile_recipe(DEMO, target, [f"generate.mixture.proposers[0].system={json.dumps(text, ensure_ascii=max(text) <= chr(0xFFFF))}"])
+    value = json.dumps(text, ensure_ascii=max(text) <= chr(0xFFFF))
+    compile_recipe(DEMO, target, [f"generate.mixture.proposers[0].system={value}"])
     written = target.read_text(encoding="utf-8")
     assert not re.search("[^\x00-\uffff]", written)
     default = next(yaml.safe_load_all(written))["root"]["inputDefinitions"]["parameters"]["recipe"]["defaultValue"]

@@ -216,3 +216,57 @@ def test_the_engine_error_is_the_one_that_sample_would_end_with(look, monkeypatc
     with pytest.raises(EngineError) as caught:
         devices.hardware()
     assert wrong(look(), "engine") == [str(caught.value)]
+
+
+# disks: where trainings write and models are kept
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
+    """GiB free by the name of a folder, all of them disks of their own; every other place has plenty."""
+    gib: dict[str, int] = {}
+    monkeypatch.setattr(here.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setenv("MOAA_CACHE", str(tmp_path / "cache" / "not" / "made" / "yet"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("tmp", "cache", "hub"):
+        (tmp_path / name).mkdir()
+
+    class Usage:
+        def __init__(self, folder: Path) -> None:
+            self.free = gib.get(Path(folder).name, 1000) << 30
+
+    monkeypatch.setattr(here.shutil, "disk_usage", Usage)
+    monkeypatch.setattr(here, "_disk_of", lambda folder: folder.name)
+    return gib
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "source", "right"),
+    [
+        ("tmp", 4, "some/model", False),
+        ("cache", 4, "some/model", False),
+        ("hub", 4, "some/model", False),
+        ("hub", 5, "some/model-8B", True),
+        ("tmp", 14, "some/model-8B", False),
+        ("tmp", 15, "some/model-8B", True),
+        ("cache", 14, "some/model-8B", False),
+    ],
+)
+def test_room_on_each_disk(look, free: dict[str, int], name: str, gib: int, source: str, right: bool) -> None:
+    free[name] = gib
+    found = look(f"models.smollm2.source={source}")
+    assert [f"{gib} GiB free for" in detail for detail in wrong(found, "disk")] == ([] if right else [True])
+
+
+def test_room_where_others_serve_and_train(look, free: dict[str, int]) -> None:
+    free |= {"cache": 1, "hub": 1, "tmp": 6}
+    assert wrong(look("models.smollm2.source=some/model-8B", alone=False), "disk") == []
+    free |= {"cache": 6, "hub": 6}
+    assert wrong(look("models.smollm2.source=some/model-8B", "runtime.launcher.kind=job"), "disk") == []
+
+
+def test_checkpoints_that_will_not_fit_are_announced(look, free: dict[str, int]) -> None:
+    free["tmp"] = 100
+    (said,) = (finding for finding in look("models.smollm2.source=some/model-8B") if "/tmp)" in finding.detail)
+    assert said.ok
+    assert "checkpoints of some 105 GiB may not fit" in said.detail

@@ -167,6 +167,60 @@ def test_a_user_error_ends_the_process_with_its_message_and_stands_in_the_record
     assert found["error"] == {"type": "MoaaError", "message": "the judge is not served"}
 
 
+def test_a_store_that_is_gone_costs_the_record_alone_and_the_stages_own_error_comes_last(
+    store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def loses_its_store() -> None:
+        store.fail_puts = 1
+        raise MoaaError("the judge is not served")
+
+    with pytest.raises(SystemExit) as ended, recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")):
+        loses_its_store()
+    assert ended.value.code == 1
+    record, own = capsys.readouterr().err.splitlines()
+    assert record.startswith("label: its record could not be written: s3://moaa/demo/runs/r/label.json: memory was told")
+    assert own == "label failed: the judge is not served"
+    assert "the judge is not served" in (tmp_path / "summary").read_text()
+
+
+def test_a_store_that_cannot_be_reached_at_all_is_said_once(
+    store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.fail_puts = 2
+    with pytest.raises(SystemExit), recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")):
+        raise AssertionError("it does not begin")
+    assert capsys.readouterr().err.splitlines() == ["label failed: s3://moaa/demo/runs/r/label.json: memory was told to fail."]
+    assert "memory was told to fail" in (tmp_path / "summary").read_text()
+
+
+def test_a_stage_that_was_done_but_could_not_be_recorded_fails_readably(
+    store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ends_without_its_store(record: dict) -> None:
+        record["status"] = "done"
+        store.fail_puts = 1
+
+    with pytest.raises(SystemExit) as ended, recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")) as (*_, record):
+        ends_without_its_store(record)
+    assert ended.value.code == 1
+    assert "label was done, but its record could not be written: s3://" in capsys.readouterr().err
+    assert "label: done" in (tmp_path / "summary").read_text()
+
+
+def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    memory = MemoryStore()
+
+    @stage("count", kind="numbers", part=lambda recipe: NumberPart(beta=1))
+    def leaves_a_journal(part: NumberPart, work: Work) -> None:
+        memory.put(f"{work.out.uri}/journal/rows/1", b"")
+        memory.fail_deletes = 1
+
+    manifest, reused, _ = leaves_a_journal.run(recipe(), memory, {})
+    assert not reused
+    assert Artifact.open(memory, manifest.uri).manifest == manifest
+    assert "journal is no longer needed, but could not be deleted" in capsys.readouterr().err
+
+
 def test_a_bug_keeps_its_traceback_in_the_record(store: MemoryStore) -> None:
     with pytest.raises(ZeroDivisionError), recorded("label", DEMO.read_text(), "run-3"):
         _ = 1 / 0

@@ -2,84 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 
 import pytest
 
 from moaa.errors import StoreError
 from moaa.store import Missing, Store, split
 from moaa.store_errors import Place, refused
-
-KEYS = {"AWS_ACCESS_KEY_ID": "key-id", "AWS_SECRET_ACCESS_KEY": "very-secret"}
-Script = Callable[["Handler", bytes], None]
-
-
-@dataclass
-class BadS3:
-    """Answers each request by the next step of its script."""
-
-    script: list[Script] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-    url: str = ""
-
-    def store(self) -> Store:
-        return Store("s3://bucket/root", environ={**KEYS, "AWS_ENDPOINT_URL_S3": self.url})
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    bad: BadS3
-
-    def answer(self, status: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.bad.requests.append(self.command)
-        self.bad.script.pop(0)(self, body)
-
-    do_GET = do_PUT = do_HEAD = do_POST = _handle
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+from tests.support.bad_s3 import KEYS, BadS3, Script, breaks_off, error, hangs_up, ok, serve
 
 
 @pytest.fixture
 def bad() -> Iterator[BadS3]:
-    bad = BadS3()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"bad": bad}))
-    bad.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield bad
-    server.shutdown()
-    server.server_close()
-
-
-def ok(body: bytes = b"") -> Script:
-    return lambda handler, _: handler.answer(200, body, ETag='"e"')
-
-
-def error(status: int, code: str) -> Script:
-    body = f"<Error><Code>{code}</Code><Message>said {code}</Message></Error>".encode()
-    return lambda handler, _: handler.answer(status, body)
-
-
-def hangs_up(handler: Handler, _: bytes) -> None:
-    handler.close_connection = True
-
-
-def breaks_off(handler: Handler, _: bytes) -> None:
-    handler.answer(200, b"half", length=8, ETag='"e"')
-    handler.close_connection = True
+    with serve() as bad:
+        yield bad
 
 
 def test_a_conflict_of_conditional_writes_is_neither_won_nor_lost(bad: BadS3) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints on the store: complete or not there, only the newest, and resumed by those who can. Two ranks are two threads."""
+"""Checkpoints on the store: complete or not there, the newest of each run, resumed by those who can. Ranks are threads."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from moaa.errors import ArtifactError
 from moaa.train.checkpoints import Checkpoints
-from moaa.train.ranks import Elsewhere, Ranks
+from moaa.train.ranks import Ranks
 from tests.support.memory_store import MemoryStore
 
 OUTPUT = "s3://memory/root/sft/3f"
@@ -79,8 +79,9 @@ def test_a_checkpoint_is_complete_when_its_manifest_is_there_and_older_ones_are_
     store = MemoryStore()
     both = two(steps_until(5, tmp_path), store, tmp_path)
     assert both == [([2, 4], 0)] * 2
-    assert {uri.removeprefix(PREFIX).split("/")[1] for uri, _ in store.list(PREFIX)} == {"checkpoint-4"}
-    manifest = json.loads(store.get(f"{PREFIX}/checkpoint-4/manifest.json"))
+    ((attempt, name),) = {tuple(uri.removeprefix(PREFIX).split("/")[1:3]) for uri, _ in store.list(PREFIX)}
+    assert (len(attempt), name) == (8, "checkpoint-4"), "both ranks wrote below one attempt"
+    manifest = json.loads(store.get(f"{PREFIX}/{attempt}/checkpoint-4/manifest.json"))
     assert (manifest["step"], manifest["shape"]) == (4, SHAPE)
     names = [file["name"] for file in manifest["files"]]
     assert names == ["global_step4/rank_0.pt", "global_step4/rank_1.pt", "trainer_state.json"]
@@ -91,7 +92,7 @@ def test_the_manifest_is_written_last(tmp_path):
     store = MemoryStore()
     two(steps_until(3, tmp_path), store, tmp_path)
     puts = [uri for request, uri in store.log if request == "put"]
-    assert puts[-1] == f"{PREFIX}/checkpoint-2/manifest.json"
+    assert puts[-1].endswith("/checkpoint-2/manifest.json")
     assert len(puts) == 4
 
 
@@ -105,7 +106,7 @@ def test_a_checkpoint_still_on_its_way_is_no_checkpoint(tmp_path):
 def test_the_newest_complete_one_is_restored_on_both_ranks_with_its_seconds(tmp_path):
     store = MemoryStore()
     two(steps_until(5, tmp_path / "a"), store, tmp_path / "a")
-    store.put(f"{PREFIX}/checkpoint-6/trainer_state.json", b"torn")
+    store.put(f"{PREFIX}/another/checkpoint-6/trainer_state.json", b"torn")
 
     def restore(checkpoints):
         found = checkpoints.restore()
@@ -117,31 +118,143 @@ def test_the_newest_complete_one_is_restored_on_both_ranks_with_its_seconds(tmp_
 
 
 @pytest.mark.parametrize("other", [{"world_size": 4}, {"precision": "float32"}, {"zero_stage": 3}])
-def test_a_checkpoint_of_another_shape_is_reported_and_not_loaded(other, tmp_path):
+def test_a_checkpoint_of_another_shape_is_counted_and_not_loaded(other, tmp_path):
     store = MemoryStore()
     two(steps_until(3, tmp_path), store, tmp_path)
-    found, _ = two(Checkpoints.restore, store, tmp_path / "b", shape=SHAPE | other)
-    assert found["shape"] == SHAPE
-    assert "path" not in found
+    assert two(restored, store, tmp_path / "b", shape=SHAPE | other) == [(None, 1)] * 2
     assert not (tmp_path / "b").exists()
 
 
-def test_a_changed_file_is_an_error_that_names_it(tmp_path):
+def restored(checkpoints):
+    """The step that training would begin from, and how many checkpoints were of no use."""
+    found = checkpoints.restore()
+    return found and found["step"], checkpoints.unusable
+
+
+def saved(checkpoints, step, content):
+    """One rank's checkpoint of `step`, uploaded but not committed yet: that is done at the next `due`."""
+    assert checkpoints.due(step)
+    write(checkpoints.folder, step, content)
+    checkpoints.saved(step)
+    checkpoints.finish()
+
+
+def alone(store, folder, **options):
+    folder.mkdir(exist_ok=True)
+    return Checkpoints(store, OUTPUT, Ranks(0, 1, 0, 1), folder, SHAPE, **{"minutes": 60, "steps": 2, **options})
+
+
+def manifest_of(store, step):
+    (uri,) = (uri for uri, _ in store.list(PREFIX) if uri.endswith(f"/checkpoint-{step}/manifest.json"))
+    return uri
+
+
+@pytest.mark.parametrize("harm", ["changed", "missing"])
+def test_a_damaged_checkpoint_is_counted_and_the_next_newest_is_taken(harm, tmp_path):
     store = MemoryStore()
-    two(steps_until(3, tmp_path), store, tmp_path)
-    changed = f"{PREFIX}/checkpoint-2/trainer_state.json"
-    store.put(changed, b"something else")
+    older, newer = alone(store, tmp_path / "a"), alone(store, tmp_path / "b")
+    saved(older, 2, b"older")
+    older.due(3)
+    saved(newer, 4, b"newer")
+    newer.due(5)
+    damaged = manifest_of(store, 4).replace("manifest.json", "trainer_state.json")
+    if harm == "changed":
+        store.put(damaged, b"something else")
+    else:
+        store.delete(damaged)
+    assert two(restored, store, tmp_path / "c") == [(2, 1)] * 2
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["checkpoint-2"]
+    store.delete(manifest_of(store, 2))
+    assert two(restored, store, tmp_path / "d") == [(None, 1)] * 2
+    assert not list((tmp_path / "d").iterdir()), "training begins anew, with the whole disk"
 
-    def restore(checkpoints):
-        try:
-            return checkpoints.restore()
-        except (ArtifactError, Elsewhere) as error:
-            return error
 
-    leader, other = two(restore, store, tmp_path / "b")
-    assert isinstance(leader, ArtifactError)
-    assert changed in str(leader)
-    assert isinstance(other, Elsewhere), "one rank speaks, the others end quietly"
+def test_two_runs_at_the_same_training_leave_each_other_alone(tmp_path):
+    """Two runs with the same fingerprint on two machines; each would be resumed from the newest of both."""
+    store = MemoryStore()
+    a, b = alone(store, tmp_path / "a"), alone(store, tmp_path / "b")
+    saved(a, 4, b"a")
+    saved(b, 2, b"b")
+    b.due(3)  # commits, while a's upload is through and its manifest is not there yet
+    a.due(5)
+    assert two(restored, store, tmp_path / "c") == [(4, 0)] * 2
+    saved(b, 4, b"another b")  # and is killed
+    assert alone(store, tmp_path / "d").restore()["step"] == 4
+    assert (tmp_path / "d/checkpoint-4/trainer_state.json").read_bytes() == b"atrainer_state.json"
+
+
+def test_what_was_resumed_from_goes_when_there_is_a_newer_one(tmp_path):
+    store = MemoryStore()
+    first, other = alone(store, tmp_path / "a"), alone(store, tmp_path / "b")
+    saved(first, 4, b"a")
+    first.due(5)
+    saved(other, 2, b"b")
+    other.due(3)
+    resumed = alone(store, tmp_path / "c")
+    assert resumed.restore()["step"] == 4
+    saved(resumed, 6, b"c")
+    assert manifest_of(store, 4), "until then it is the one to resume from"
+    resumed.due(7)
+    assert {uri.removeprefix(PREFIX).split("/")[2] for uri, _ in store.list(PREFIX)} == {"checkpoint-2", "checkpoint-6"}, (
+        "and the other run's stays"
+    )
+
+
+def test_what_was_restored_leaves_the_disk_once_it_is_loaded(tmp_path):
+    store = MemoryStore()
+    two(steps_until(5, tmp_path / "a"), store, tmp_path / "a")
+    there = []
+
+    def resume(checkpoints):
+        folder = Path(checkpoints.restore()["path"])
+        there.append(folder.exists())
+        checkpoints.due(5)  # after the first step
+        checkpoints.ranks.wait()
+        there.append(folder.exists())
+
+    two(resume, store, tmp_path / "b")
+    assert sorted(there) == [False, False, True, True]
+
+
+@dataclass
+class Disk:
+    free: int = 10**12
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    disk = Disk()
+    monkeypatch.setattr("moaa.train.checkpoints.shutil.disk_usage", lambda folder: disk)
+    return disk
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_given_up(tmp_path, disk, capsys):
+    checkpoints = alone(MemoryStore(), tmp_path)
+    saved(checkpoints, 2, b"state")
+    disk.free = checkpoints.size - 1
+    assert not checkpoints.due(4)
+    assert "no checkpoint at step 4" in capsys.readouterr().err
+    assert not checkpoints.due(5), "it is tried again at the next interval"
+    assert checkpoints.failed == 1
+    disk.free = checkpoints.size
+    assert checkpoints.due(6)
+
+
+def test_the_first_is_measured_by_the_models_size_and_one_after_a_resume_by_the_last(tmp_path, disk):
+    store = MemoryStore()
+    checkpoints = alone(store, tmp_path)
+    checkpoints.expect(1000)
+    disk.free = 13_999
+    assert not checkpoints.due(2)
+    assert checkpoints.failed == 1
+    disk.free = 14_000
+    saved(checkpoints, 4, b"state")
+    checkpoints.due(5)
+    resumed = alone(store, tmp_path / "b")
+    resumed.restore()
+    resumed.expect(1000)
+    disk.free = 13_999
+    assert resumed.due(6)
 
 
 def test_a_failed_upload_gives_up_this_checkpoint_and_keeps_the_one_before(tmp_path):
@@ -162,7 +275,7 @@ def test_a_failed_upload_gives_up_this_checkpoint_and_keeps_the_one_before(tmp_p
             checkpoints.finish()
             if step == 5:
                 complete = [uri for uri, _ in store.list(PREFIX) if uri.endswith("manifest.json")]
-                assert complete == [f"{PREFIX}/checkpoint-2/manifest.json"]
+                assert [uri.split("/")[-2] for uri in complete] == ["checkpoint-2"]
         return saved, checkpoints.failed
 
     assert two(train, store, tmp_path) == [([2, 4, 6], 1)] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -41,7 +42,7 @@ def findings(recipe: Recipe, store: Store, *, alone: bool, outside: bool = False
             yield from look(recipe, store)
         return
     mine = (_engines, _folders, _training) if alone else ()
-    for look in (_store, _secrets, _prompts, _models, _endpoints, _served_by_nobody, *mine, _disk):
+    for look in (_store, _secrets, _prompts, _models, _endpoints, _served_by_nobody, *mine, partial(_disk, alone=alone)):
         yield from look(recipe, store)
 
 
@@ -87,7 +88,9 @@ def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
     needed |= dict.fromkeys(recipe.runtime.secret_envs, "runtime.secret_envs")
     for variable, where in sorted(needed.items()):
         present = bool(os.environ.get(variable))
-        yield Finding("secret", present, f"{variable} ({where}) is {'set' if present else 'not set'}", f"export {variable}=…")
+        secret = f"put {variable} into the Secret '{recipe.runtime.cluster.env_secret}' of the namespace that this pod is in"
+        fix = secret if "KUBERNETES_SERVICE_HOST" in os.environ else f"export {variable}=…"
+        yield Finding("secret", present, f"{variable} ({where}) is {'set' if present else 'not set'}", fix)
 
 
 def _prompts(recipe: Recipe, store: Store) -> Iterator[Finding]:
@@ -241,6 +244,32 @@ def _for_ranks(device: str) -> tuple[int, str]:
     return len(cores.available()), "cores"
 
 
-def _disk(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    free = shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / 2**30
-    yield Finding("disk", free >= MIN_FREE_GIB, f"{free:.0f} GiB free for models and logs", f"free at least {MIN_FREE_GIB} GiB")
+def _disk(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
+    """Room where this machine writes logs and trainings, and where it keeps models: one finding a disk."""
+    from moaa import hub, models
+    from moaa.helm_values import size_gib
+    from moaa.train.checkpoints import BYTES_PER_PARAMETER
+
+    launcher, target = recipe.runtime.launcher, recipe.models[recipe.target]
+    trains = alone and launcher.kind == "process" and _runs("sft", "dpo")
+    weights = (size_gib(target) or 0) if trains else 0
+    places = {"trainings and logs": (Path(tempfile.gettempdir()), weights)}
+    if alone:
+        places["models of S3"] = (models.cache(), weights)  # what is trained comes back, to be trained on and served
+        places["models of the hub"] = (hub.cache(), 0)
+    disks: dict[Any, dict[str, tuple[Path, int]]] = {}
+    for what, (folder, gib) in places.items():
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        disks.setdefault(_disk_of(there), {})[what] = (there, gib)
+    for on_it in disks.values():
+        free = shutil.disk_usage(next(iter(on_it.values()))[0]).free / 2**30
+        needed = max(MIN_FREE_GIB, sum(gib for _, gib in on_it.values()))
+        detail = f"{free:.0f} GiB free for " + ", ".join(f"{what} ({folder})" for what, (folder, _) in on_it.items())
+        checkpoint = weights * BYTES_PER_PARAMETER // 2  # weights take 2 bytes a parameter
+        if "trainings and logs" in on_it and free < needed + checkpoint:
+            detail += f"; checkpoints of some {checkpoint} GiB may not fit: the training goes on without them"
+        yield Finding("disk", free >= needed, detail, f"free at least {needed} GiB, or set TMPDIR, MOAA_CACHE or HF_HOME")
+
+
+def _disk_of(folder: Path) -> Any:
+    return folder.stat().st_dev

@@ -1,0 +1,81 @@
+"""A small server of ours that speaks S3 badly: each request is answered by the next step of its script."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from moaa.store import Store
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key-id", "AWS_SECRET_ACCESS_KEY": "very-secret"}
+Script = Callable[["Handler", bytes], None]
+
+
+@dataclass
+class BadS3:
+    """Answers each request by the next step of its script."""
+
+    script: list[Script] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def store(self) -> Store:
+        return Store("s3://bucket/root", environ={**KEYS, "AWS_ENDPOINT_URL_S3": self.url})
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    bad: BadS3
+
+    def answer(self, status: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.bad.requests.append(self.command)
+        self.bad.script.pop(0)(self, body)
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _handle
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serve() -> Iterator[BadS3]:
+    """A server with an empty script, as long as the context is open."""
+    bad = BadS3()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"bad": bad}))
+    bad.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield bad
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ok(body: bytes = b"") -> Script:
+    return lambda handler, _: handler.answer(200, body, ETag='"e"')
+
+
+def error(status: int, code: str) -> Script:
+    body = f"<Error><Code>{code}</Code><Message>said {code}</Message></Error>".encode()
+    return lambda handler, _: handler.answer(status, body)
+
+
+def hangs_up(handler: Handler, _: bytes) -> None:
+    handler.close_connection = True
+
+
+def breaks_off(handler: Handler, _: bytes) -> None:
+    handler.answer(200, b"half", length=8, ETag='"e"')
+    handler.close_connection = True
