@@ -54,9 +54,9 @@ class Ledger:
             "rows": dict(self.rows),
             "rejected": dict(self.rejected),
             "events": dict(self.events),
-            "models": _uses_to_json(self.models),
+            "models": uses_to_json(self.models),
             "attempts": self.attempts,
-            "earlier": _uses_to_json(self.earlier),
+            "earlier": uses_to_json(self.earlier),
             "seconds": {step: round(value, 3) for step, value in self.seconds.items()},
         }
 
@@ -83,5 +83,6 @@ def summed(uses: Iterable[Mapping[str, ModelUse]]) -> dict[str, ModelUse]:
     return total
 
 
-def _uses_to_json(uses: Mapping[str, ModelUse]) -> dict[str, Any]:
+def uses_to_json(uses: Mapping[str, ModelUse]) -> dict[str, Any]:
+    """As plain data. May be called while another thread counts."""
     return {name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(uses.items())}

@@ -9,7 +9,7 @@ import json
 from contextlib import suppress
 
 from moaa.errors import StoreError
-from moaa.ledger import Ledger, ModelUse, summed
+from moaa.ledger import Ledger, ModelUse, summed, uses_to_json
 from moaa.store import Missing, Store
 
 
@@ -34,7 +34,7 @@ class Usage:
 
     def keep(self) -> None:
         """Write what was used until now. The journal does this after each of its flushes."""
-        text = json.dumps(self._ledger.to_json()["models"])
+        text = json.dumps(uses_to_json(self._ledger.models))  # the rest of it changes meanwhile
         if text != self._kept:
             with suppress(StoreError):  # the next flush tries again; that the store is gone the journal itself will tell
                 self._store.put(self._own, text.encode())
