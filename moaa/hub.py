@@ -29,7 +29,8 @@ def cache() -> Path:
 def download(name: str, revision: str | None, folder: Path | None = None, *, weights: Sequence[str] = PICKLED) -> Path:
     """The folder with the model's files: `folder`, else the hub's own cache (HF_HOME). What is there is not fetched again.
 
-    Offline (HF_HUB_OFFLINE, or no connection) it is what the cache holds. `weights`: left out unless there are no others.
+    Offline (HF_HUB_OFFLINE, or no connection) it is what the cache holds. `weights`: left out unless there are no others; what
+    is asked for in a `folder` of its own comes whole.
     Raises RecipeError where the model cannot be fetched.
     """
     try:
@@ -42,6 +43,8 @@ def download(name: str, revision: str | None, folder: Path | None = None, *, wei
         disable_progress_bars()  # a stage shows its own
     wanted: dict[str, Any] = {"revision": revision} | ({"local_dir": folder} if folder else {})
     try:
+        if folder:
+            return Path(snapshot_download(name, **wanted))
         found = Path(snapshot_download(name, ignore_patterns=[*NOT_SERVED, *weights], **wanted))
         if weights and not any(found.glob("*.safetensors")):
             found = Path(snapshot_download(name, ignore_patterns=list(NOT_SERVED), **wanted))

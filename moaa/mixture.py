@@ -152,7 +152,7 @@ def _told_apart(members: Sequence[Member]) -> Iterator[Member]:
         if before := seen[asks]:
             sampling = member.sampling.model_dump()
             if sampling["seed"] is not None:
-                sampling["seed"] += before  # a server repeats itself under the same one
+                sampling["seed"] += before << 16  # a server repeats itself under the same one; nobody counts up in such steps
             again = Redraw(**sampling, sample=before)
             member = member.model_copy(update={"sampling": again})
         seen[asks] += 1

@@ -240,18 +240,22 @@ def recorded(name: str, recipe: str, run_id: str, summary: str = "") -> Iterator
     store = None
 
     def end() -> StoreError | None:
-        """Leave the summary, then the record; gives what kept the record from the store."""
+        """Leave the record and the summary; gives what kept the record from the store."""
         record.update(ended=_utc(time.time()), seconds=round(time.time() - started, 3))
-        if summary and record["status"] != "running":
-            from moaa.report import stage_markdown
-
-            Path(summary).write_text(stage_markdown(record))
+        unwritten = None
         try:
             if store is not None:
                 store.put(uri, json.dumps(record, ensure_ascii=False).encode())
         except StoreError as error:
-            return error
-        return None
+            unwritten = error
+        if summary and record["status"] != "running":
+            from moaa.report import stage_markdown
+
+            try:
+                Path(summary).write_text(stage_markdown(record))
+            except OSError as error:
+                say(f"{name}: its summary could not be written: {error}")
+        return unwritten
 
     try:
         loaded = load(read_recipe(recipe)).recipe

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from moaa.errors import StoreError
 from moaa.store_client import connect, transfers
-from moaa.store_errors import CONDITIONAL, Patience, Place, can_heal, refused, unanswered, undeleted
+from moaa.store_errors import CONDITIONAL, OF_FILES, Patience, Place, can_heal, refused, unanswered, undeleted
 
 if TYPE_CHECKING:
     from moaa.recipe import schema
@@ -139,7 +139,7 @@ class Store:
         """Write a file, in parallel parts when it is large. The object appears whole or not at all."""
         bucket, key = split(uri)
         try:
-            self._do(uri, methodcaller("upload_file", str(path), bucket, key, Callback=progress, Config=transfers()))
+            self._do(uri, methodcaller("upload_file", str(path), bucket, key, Callback=progress, Config=transfers()), OF_FILES)
         except OSError as error:
             raise StoreError(f"Cannot read {path} while uploading it to {uri}: {error}.") from error
 
@@ -149,7 +149,8 @@ class Store:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._do(uri, methodcaller("download_file", bucket, key, str(part), Callback=progress, Config=transfers()))
+            fetch = methodcaller("download_file", bucket, key, str(part), Callback=progress, Config=transfers())
+            self._do(uri, fetch, OF_FILES)
             part.replace(path)
         except OSError as error:
             raise StoreError(f"Cannot write {path} while downloading {uri}: {error}. Free space or choose another.") from error
@@ -215,7 +216,8 @@ class Store:
 
         for upload in self._do(prefix_uri, unfinished):
             which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-            self._do(prefix_uri, methodcaller("abort_multipart_upload", Bucket=bucket, **which))
+            with suppress(StoreError):  # it was completed or aborted meanwhile
+                self._do(prefix_uri, methodcaller("abort_multipart_upload", Bucket=bucket, **which))
 
     def _put_conditionally(self, uri: str, data: bytes, **condition: str) -> bool:
         from botocore.exceptions import ClientError
@@ -242,12 +244,12 @@ class Store:
 
         return self._do(uri, put)
 
-    def _do(self, uri: str, action: Callable[[Any], T]) -> T:
+    def _do(self, uri: str, action: Callable[[Any], T], renewals: int = 0) -> T:
         """Run one action on the boto3 client; what goes wrong for longer becomes a StoreError that says what to do."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
-        patience = Patience(PATIENCE_S)
+        patience = Patience(PATIENCE_S, renewals)
         while True:
             try:
                 result = action(self._s3())

@@ -20,7 +20,8 @@ _PASSING = frozenset(
 )  # fmt: skip
 """Codes for what passes, whatever their HTTP status: 400 and 409 are among them. Only an S3 says them."""
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-_RENEWALS = 3
+OF_FILES = 3
+"""So often the patience with a file's transfer is renewed."""
 CONDITIONAL = "Use an S3 with conditional writes (AWS, MinIO, Ceph, SeaweedFS 4)."
 
 
@@ -54,12 +55,12 @@ def can_heal(error: BaseException, reached: bool) -> bool:
 class Patience:
     """How long one call is tried again: `patience_s` from its first failure on.
 
-    A failure after longer work (a large file was nearly through) counts as a first one again, but not for ever.
+    A failure after longer work counts as a first one again, `renewals` times: of a large file that was nearly through.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, renewals: int = 0) -> None:
         self._patience_s = patience_s
-        self._renewals = _RENEWALS
+        self._renewals = renewals
         self._pause_s = _PAUSE_S
         self._begun = time.monotonic()
         self._failing_since: float | None = None

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from moaa.chat.pool import Endpoint
 from moaa.engines import cores
 from moaa.engines.devices import dtype_on, hardware, shares
 from moaa.engines.server import Server, Spec
-from moaa.engines.together import together
+from moaa.engines.together import detached, together
 from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -75,7 +76,7 @@ class ProcessFleet:
             return
         begun = time.perf_counter()
         try:
-            folders = await together(asyncio.to_thread(self._local, self._models[name]) for name in names)
+            folders = await together(detached(partial(self._local, self._models[name])) for name in names)
             await self._take_cores()
             self._progress.note(f"starting {', '.join(names)}")
             for name in names:

@@ -158,9 +158,12 @@ class Checkpoints:
         """The newest complete checkpoint that can be loaded, downloaded to every node: its manifest with its `path`.
 
         One of another shape, and one with a file that is gone or was changed, is counted in `unusable`, and the next newest
-        is tried; None where none is left.
+        is tried; None where none is left. Another attempt at work may meanwhile replace them: a newer one is tried then.
         """
-        for found in self.ranks.on_first(self._complete):
+        tried: list[str] = []
+        while left := self.ranks.on_first(lambda: [each for each in self._complete() if each["uri"] not in tried]):
+            found = left[0]
+            tried.append(found["uri"])
             path = self.ranks.on_leaders(partial(self._downloaded, found)) if found["shape"] == self.shape else None
             everywhere = all(self.ranks.gather(path is not None))
             if path is not None and everywhere:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Hub:
         self.cache, self.calls = cache, []  # type: Path, list[tuple[str, dict[str, Any]]]
         self.repositories = {"org/twice": TWICE, "org/old": OLD}
 
-    def __call__(self, name: str, *, ignore_patterns: list[str], **options: Any) -> str:
+    def __call__(self, name: str, *, ignore_patterns: Sequence[str] = (), **options: Any) -> str:
         self.calls.append((name, options))
         if name not in self.repositories:
             raise FileNotFoundError(f"{name} is neither on the hub nor in the cache")
@@ -60,8 +61,13 @@ def test_only_what_an_engine_loads_is_fetched(there: Hub) -> None:
 
 
 def test_other_weights_where_there_are_none_in_safetensors(there: Hub, tmp_path: Path) -> None:
-    assert names(hub.download("org/old", None, tmp_path / "mine")) == {"config.json", "pytorch_model.bin"}
+    assert names(hub.download("org/old", None)) == {"config.json", "pytorch_model.bin"}
     assert names(hub.download("org/twice", None, weights=())) == TWICE - {"original/consolidated.00.pth"}
+
+
+def test_what_is_asked_for_in_a_folder_comes_whole(there: Hub, tmp_path: Path) -> None:
+    """`moaa fetch` of a repository may be for its GGUF file."""
+    assert names(hub.download("org/twice", None, tmp_path / "mine")) == TWICE
 
 
 def test_what_cannot_be_fetched_says_what_to_look_at(there: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

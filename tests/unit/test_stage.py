@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -205,6 +206,20 @@ def test_a_stage_that_was_done_but_could_not_be_recorded_fails_readably(
     assert ended.value.code == 1
     assert "label was done, but its record could not be written: s3://" in capsys.readouterr().err
     assert "label: done" in (tmp_path / "summary").read_text()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_summary_that_cannot_be_written_costs_neither_the_record_nor_the_error(
+    store: MemoryStore, capsys: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    with contextlib.suppress(SystemExit), recorded("label", DEMO.read_text(), "r", "/dev/full") as (*_, record):
+        record["status"] = "done"
+        if fails:
+            raise MoaaError("the judge is not served")
+    assert records(store, "r")[0]["status"] == ("failed" if fails else "done")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("label: its summary could not be written: ")
+    assert said[1:] == (["label failed: the judge is not served"] if fails else [])
 
 
 def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from botocore.exceptions import CredentialRetrievalError
 
 from moaa.errors import StoreError
 from moaa.store import Store
-from moaa.store_errors import Patience, can_heal
+from moaa.store_errors import OF_FILES, Patience, can_heal
 from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok, serve
 
 
@@ -83,7 +83,7 @@ def test_patience_is_counted_from_the_first_failure_after_long_work_and_ends(
         clock.now += s
 
     monkeypatch.setattr("moaa.store_errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
-    patience = Patience(60)
+    patience = Patience(60, OF_FILES)
     for tried, work_s in enumerate(works_s, start=1):
         clock.now += work_s
         if not patience.pause():
@@ -91,6 +91,16 @@ def test_patience_is_counted_from_the_first_failure_after_long_work_and_ends(
             assert ends_s[0] <= clock.now <= ends_s[1]
             return
     assert ends_s == (0, 0), "it did not end"
+
+
+def test_a_small_call_that_hangs_is_not_tried_for_a_quarter_of_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3's own three attempts at a store that does not answer take three minutes."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("moaa.store_errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None))
+    patience = Patience(60)
+    for tries in (True, False):
+        clock.now += 183
+        assert patience.pause() is tries
 
 
 def test_a_store_that_others_have_reached_is_given_time_from_the_first_call_on(bad: BadS3) -> None:

@@ -200,6 +200,24 @@ def test_what_was_resumed_from_goes_when_there_is_a_newer_one(tmp_path):
     )
 
 
+def test_a_checkpoint_that_another_attempt_replaces_meanwhile_is_no_reason_to_begin_anew(tmp_path):
+    store = MemoryStore()
+    at_work = alone(store, tmp_path / "a")
+    saved(at_work, 2, b"older")
+    at_work.due(3)
+    resuming = alone(store, tmp_path / "b")
+    download = resuming._downloaded
+
+    def while_the_other_goes_on(manifest):
+        if manifest["step"] == 2:
+            saved(at_work, 4, b"newer")
+            at_work.due(5)
+        return download(manifest)
+
+    resuming._downloaded = while_the_other_goes_on
+    assert resuming.restore()["step"] == 4
+
+
 def test_what_was_restored_leaves_the_disk_once_it_is_loaded(tmp_path):
     store = MemoryStore()
     two(steps_until(5, tmp_path / "a"), store, tmp_path / "a")
