@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from moaa.errors import RecipeError
 
@@ -39,15 +39,13 @@ def download(name: str, revision: str | None, folder: Path | None = None, *, wei
         from huggingface_hub.utils import disable_progress_bars
     except ImportError:
         raise RecipeError(f"'{name}' is a hub id, which needs the package huggingface-hub: pip install 'moaa[hub]'") from None
-    if folder is None:
-        disable_progress_bars()  # a stage shows its own
-    wanted: dict[str, Any] = {"revision": revision} | ({"local_dir": folder} if folder else {})
     try:
         if folder:
-            return Path(snapshot_download(name, **wanted))
-        found = Path(snapshot_download(name, ignore_patterns=[*NOT_SERVED, *weights], **wanted))
+            return Path(snapshot_download(name, revision=revision, local_dir=folder))
+        disable_progress_bars()  # a stage shows its own
+        found = Path(snapshot_download(name, revision=revision, ignore_patterns=[*NOT_SERVED, *weights]))
         if weights and not any(found.glob("*.safetensors")):
-            found = Path(snapshot_download(name, ignore_patterns=list(NOT_SERVED), **wanted))
+            found = Path(snapshot_download(name, revision=revision, ignore_patterns=list(NOT_SERVED)))
     except (HTTPError, OSError, ValueError) as error:
         raise RecipeError(
             f"'{name}' cannot be fetched from the hub: {error}. Check the name, the revision, HF_TOKEN (gated models), "

@@ -66,9 +66,9 @@ class Ledger:
             rows=Counter(data.get("rows", {})),
             rejected=Counter(data.get("rejected", {})),
             events=Counter(data.get("events", {})),
-            models={name: ModelUse(**use) for name, use in data.get("models", {}).items()},
+            models=uses_from_json(data.get("models", {})),
             attempts=data.get("attempts", 1),
-            earlier={name: ModelUse(**use) for name, use in data.get("earlier", {}).items()},
+            earlier=uses_from_json(data.get("earlier", {})),
             seconds=dict(data.get("seconds", {})),
         )
 
@@ -86,3 +86,7 @@ def summed(uses: Iterable[Mapping[str, ModelUse]]) -> dict[str, ModelUse]:
 def uses_to_json(uses: Mapping[str, ModelUse]) -> dict[str, Any]:
     """As plain data. May be called while another thread counts."""
     return {name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(uses.items())}
+
+
+def uses_from_json(data: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelUse]:
+    return {name: ModelUse(**use) for name, use in data.items()}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from moaa import templates
 from moaa.chat.message import Ask, Message, Redraw
 from moaa.errors import CallError, RowRejected
-from moaa.recipe import Member, Mixture
+from moaa.recipe import Member, Mixture, Sampling
 
 T = TypeVar("T")
 
@@ -146,9 +146,9 @@ async def propose(
 
 def _told_apart(members: Sequence[Member]) -> Iterator[Member]:
     """The members; those that repeat an earlier one (model, persona and sampling) with a sampling that says so."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+    seen: Counter[tuple[str, str, Sampling]] = Counter()
     for member in members:
-        asks = (member.model, member.system or "", member.sampling.model_dump_json())
+        asks = (member.model, member.system or "", member.sampling)
         if before := seen[asks]:
             sampling = member.sampling.model_dump()
             if sampling["seed"] is not None:

@@ -9,7 +9,7 @@ import json
 from contextlib import suppress
 
 from moaa.errors import StoreError
-from moaa.ledger import Ledger, ModelUse, summed, uses_to_json
+from moaa.ledger import Ledger, summed, uses_from_json, uses_to_json
 from moaa.store import Missing, Store
 
 
@@ -28,7 +28,7 @@ class Usage:
         for uri, _ in self._store.list(self._folder):
             if uri != self._own:
                 with suppress(Missing):  # another attempt has just committed, and its result is the one that stands
-                    found.append({name: ModelUse(**use) for name, use in json.loads(self._store.get(uri)).items()})
+                    found.append(uses_from_json(json.loads(self._store.get(uri))))
         self._ledger.earlier = summed(found)
         self._ledger.attempts = 1 + len(found)
 

@@ -19,6 +19,11 @@ from components.sft.component import sft
 STAGES = ("preflight", "prompts", "generate", "sft", "sample", "label", "dpo", "evaluate")
 
 
+def up_to(until: str) -> tuple[str, ...]:
+    """The stages of a run that ends with this one."""
+    return STAGES[: STAGES.index(until) + 1]
+
+
 def build(
     recipe: str,
     until: str = STAGES[-1],

@@ -16,7 +16,7 @@ from moaa.recipe.schema import Recipe
 from moaa.stages.preflight.baked import bake
 from moaa.stages.preflight.here import STAGES_ENV
 from pipelines import tasks
-from pipelines.align import STAGES, build
+from pipelines.align import STAGES, build, up_to
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -75,7 +75,7 @@ def settling(recipe: Recipe, until: str = STAGES[-1]) -> Callable[[str, Pipeline
 
     def settle(stage: str, task: PipelineTask) -> PipelineTask:
         if stage == "preflight" and until != STAGES[-1]:
-            task.set_env_variable(STAGES_ENV, ",".join(STAGES[: STAGES.index(until) + 1]))
+            task.set_env_variable(STAGES_ENV, ",".join(up_to(until)))
         return put(stage, task, tasks.place(recipe, stage))
 
     return settle

@@ -21,7 +21,7 @@ from moaa.recipe.load import Loaded
 from moaa.stage import records
 from moaa.stages.preflight.here import STAGES_ENV
 from moaa.store import Store
-from pipelines.align import STAGES, build
+from pipelines.align import STAGES, build, up_to
 
 HOME = Path(".moaa")
 """Logs, reports and the local store, below the working directory."""
@@ -43,7 +43,7 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     reused, and each stage that runs again overwrites its record.
     """
     run_id = run_id or new_id(loaded.recipe.name)
-    folder, stages = HOME / "runs" / run_id, STAGES[: STAGES.index(until) + 1]
+    folder, stages = HOME / "runs" / run_id, up_to(until)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(loaded.text)
     with store_environment() as where, _environment(stages):

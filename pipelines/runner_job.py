@@ -11,7 +11,7 @@ from typing import Any, Final
 from moaa.kubernetes import names
 from moaa.recipe.load import Loaded
 from pipelines import tasks
-from pipelines.align import STAGES
+from pipelines.align import up_to
 
 CONTAINER: Final = "runner"
 COMPONENT: Final = "app.kubernetes.io/component"
@@ -29,7 +29,7 @@ FAILED, MISUSED = 1, 2
 def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
     """The Job of a run, called like the run. Raises RecipeError for a recipe that no single pod can run."""
     recipe = loaded.recipe
-    place = tasks.runner(recipe, [*STAGES[: STAGES.index(until) + 1], "report"])
+    place = tasks.runner(recipe, [*up_to(until), "report"])
     labels = {**names.work_labels(run_id, CONTAINER), names.CLIENT: "true", COMPONENT: CONTAINER}
     return {
         "apiVersion": "batch/v1",

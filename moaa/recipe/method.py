@@ -5,20 +5,25 @@ Defaults are the paper's where it states them.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from moaa.recipe.part import Part
 
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+MaxTokens = Annotated[int, Field(ge=1)]
+Answers = Annotated[int, Field(ge=1, le=64)]
+
 
 class Sampling(Part):
     """How a model is sampled. Defaults: the MoA reference code's."""
 
-    temperature: float = Field(0.7, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(2048, ge=1)
-    n: int = Field(1, ge=1, le=64)
+    temperature: Temperature = 0.7
+    top_p: TopP = 1.0
+    max_tokens: MaxTokens = 2048
+    n: Answers = 1
     seed: int | None = None
     stop: tuple[str, ...] = ()
 
@@ -76,8 +81,8 @@ class Mixture(Part):
 class JudgeSampling(Sampling):
     """How a judge is sampled: `Sampling` with defaults of its own."""
 
-    temperature: float = Field(0.0, ge=0, le=2)
-    max_tokens: int = Field(512, ge=1)
+    temperature: Temperature = 0.0
+    max_tokens: MaxTokens = 512
 
 
 class JudgeMember(Member):
@@ -196,9 +201,9 @@ class Dpo(Training):
 class SampleSampling(Sampling):
     """How the SFT model is sampled for preferences: `Sampling` with defaults of its own (paper: 5 at temperature 0.8)."""
 
-    temperature: float = Field(0.8, ge=0, le=2)
-    top_p: float = Field(0.95, gt=0, le=1)
-    n: int = Field(5, ge=1, le=64)
+    temperature: Temperature = 0.8
+    top_p: TopP = 0.95
+    n: Answers = 5
 
 
 class Sample(Part):
@@ -219,7 +224,7 @@ class Label(Part):
 class EvaluateSampling(Sampling):
     """How the models that are compared are sampled: `Sampling` with a default of its own."""
 
-    temperature: float = Field(0.0, ge=0, le=2)
+    temperature: Temperature = 0.0
 
 
 class Evaluate(Part):

@@ -144,6 +144,12 @@ def alone(store, folder, **options):
     return Checkpoints(store, OUTPUT, Ranks(0, 1, 0, 1), folder, SHAPE, **{"minutes": 60, "steps": 2, **options})
 
 
+def committed(checkpoints, step, content):
+    """As `saved`; with its manifest, which is written at the next step."""
+    saved(checkpoints, step, content)
+    checkpoints.due(step + 1)
+
+
 def manifest_of(store, step):
     (uri,) = (uri for uri, _ in store.list(PREFIX) if uri.endswith(f"/checkpoint-{step}/manifest.json"))
     return uri
@@ -153,10 +159,8 @@ def manifest_of(store, step):
 def test_a_damaged_checkpoint_is_counted_and_the_next_newest_is_taken(harm, tmp_path):
     store = MemoryStore()
     older, newer = alone(store, tmp_path / "a"), alone(store, tmp_path / "b")
-    saved(older, 2, b"older")
-    older.due(3)
-    saved(newer, 4, b"newer")
-    newer.due(5)
+    committed(older, 2, b"older")
+    committed(newer, 4, b"newer")
     damaged = manifest_of(store, 4).replace("manifest.json", "trainer_state.json")
     if harm == "changed":
         store.put(damaged, b"something else")
@@ -186,10 +190,8 @@ def test_two_runs_at_the_same_training_leave_each_other_alone(tmp_path):
 def test_what_was_resumed_from_goes_when_there_is_a_newer_one(tmp_path):
     store = MemoryStore()
     first, other = alone(store, tmp_path / "a"), alone(store, tmp_path / "b")
-    saved(first, 4, b"a")
-    first.due(5)
-    saved(other, 2, b"b")
-    other.due(3)
+    committed(first, 4, b"a")
+    committed(other, 2, b"b")
     resumed = alone(store, tmp_path / "c")
     assert resumed.restore()["step"] == 4
     saved(resumed, 6, b"c")
@@ -203,15 +205,13 @@ def test_what_was_resumed_from_goes_when_there_is_a_newer_one(tmp_path):
 def test_a_checkpoint_that_another_attempt_replaces_meanwhile_is_no_reason_to_begin_anew(tmp_path):
     store = MemoryStore()
     at_work = alone(store, tmp_path / "a")
-    saved(at_work, 2, b"older")
-    at_work.due(3)
+    committed(at_work, 2, b"older")
     resuming = alone(store, tmp_path / "b")
     download = resuming._downloaded
 
     def while_the_other_goes_on(manifest):
         if manifest["step"] == 2:
-            saved(at_work, 4, b"newer")
-            at_work.due(5)
+            committed(at_work, 4, b"newer")
         return download(manifest)
 
     resuming._downloaded = while_the_other_goes_on
@@ -266,8 +266,7 @@ def test_the_first_is_measured_by_the_models_size_and_one_after_a_resume_by_the_
     assert not checkpoints.due(2)
     assert checkpoints.failed == 1
     disk.free = 14_000
-    saved(checkpoints, 4, b"state")
-    checkpoints.due(5)
+    committed(checkpoints, 4, b"state")
     resumed = alone(store, tmp_path / "b")
     resumed.restore()
     resumed.expect(1000)

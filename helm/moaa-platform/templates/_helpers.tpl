@@ -55,3 +55,14 @@ volumeMounts:
 {{- define "moaa.launcherSecret" -}}
 {{ .Values.kubeflow.launcher.secretName | default .Values.s3.secretName }}
 {{- end }}
+
+{{- /* What the pipeline may do with Jobs. */}}
+{{- define "moaa.jobVerbs" -}}
+{{- if not .Values.trainer.enabled -}}
+[create, get, list, watch, patch, delete]
+{{- else if and .Values.recurring.enabled (not .Values.recurring.host) -}}
+[create, get, list]  # the runner Job of the recurring run
+{{- else -}}
+[list]  # a run that ends looks for trainings of either kind
+{{- end }}
+{{- end }}
