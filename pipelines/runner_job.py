@@ -22,6 +22,8 @@ REPLACED: Final = 5
 KEPT_S: Final = 7 * 24 * 3600
 """A finished Job goes after so long, with its pod and log."""
 GRACE_S: Final = 60
+ONE_STREAM: Final = ("sh", "-c", 'exec "$0" "$@" 2>&1')
+"""A container's two streams are collected apart, in no certain order: in one, the failed stage's error stays the last line."""
 FAILED, MISUSED = 1, 2
 """Exit statuses of a run that failed, or could not begin: another pod would do no better."""
 
@@ -69,8 +71,8 @@ def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[st
     if place.shm_gib:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{place.shm_gib:g}Gi"}})
     paths = {"recipe": RECIPE_FOLDER, "tmp": "/tmp", "work": FOLDER, "shm": "/dev/shm"}
-    command = ["python3", "-m", "pipelines", "run", f"{RECIPE_FOLDER}/recipe.yaml", "--local", "--until", until]
-    command += ["--run-id", run_id]
+    command = [*ONE_STREAM, "python3", "-m", "pipelines", "run", f"{RECIPE_FOLDER}/recipe.yaml", "--local"]
+    command += ["--until", until, "--run-id", run_id]
     container = {
         "name": CONTAINER,
         "image": place.image,

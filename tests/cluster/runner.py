@@ -30,6 +30,7 @@ try:
 except OSError:
     print("read-only", flush=True)
 if name == "fails":
+    print(*(f"generate  {number}/2000" for number in range(2000)), sep="\n", flush=True)  # much, just before the other stream
     print("generate failed: 3 of 24 rows were rejected", file=sys.stderr, flush=True)
     sys.exit(1)
 if name == "endless":
