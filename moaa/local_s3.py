@@ -148,7 +148,9 @@ def _wait_until_gone(directory: Path, users: IO[str], keeper: subprocess.Popen[b
     deadline = time.monotonic() + STOP_S + 5
     while _running(directory) and time.monotonic() < deadline:
         if not _try_lock(users):
-            return
+            time.sleep(0.1)  # it may be the keeper's own look, which is over at once
+            if not _try_lock(users):
+                return
         fcntl.flock(users, fcntl.LOCK_UN)
         time.sleep(0.1)
     if keeper:

@@ -135,7 +135,7 @@ class KubernetesFleet:
                 return None
             now = time.time()
             annotations = found["metadata"].get("annotations") or {}
-            return leases.patch(found, leases.add(annotations, self._holder, now, leases.LEASE_S), now)
+            return leases.patch(found, leases.add(annotations, self._holder, now), now)
 
         self._cluster.update(DEPLOYMENTS, leased.deployment, change, patience_s=patience_s)
 

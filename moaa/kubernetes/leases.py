@@ -40,9 +40,9 @@ def live(annotations: Mapping[str, str], now: float) -> dict[str, float]:
     return {holder: end for holder, end in read(annotations).items() if end > now}
 
 
-def add(annotations: Mapping[str, str], holder: str, now: float, lasts_s: float = LEASE_S) -> dict[str, str]:
-    """The annotation with a lease of this holder that lasts `lasts_s` from now, whether it had one before or not."""
-    return _written(live(annotations, now) | {holder: round(now + lasts_s, 3)})
+def add(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:
+    """The annotation with a lease of this holder that lasts LEASE_S from now, whether it had one before or not."""
+    return _written(live(annotations, now) | {holder: round(now + LEASE_S, 3)})
 
 
 def release(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:

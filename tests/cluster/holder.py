@@ -1,4 +1,4 @@
-"""Leases a model and holds it until it is ended: holder.py MODEL NAMESPACE LEASE_S. Says `up` when it has."""
+"""Leases a model and holds it until it is ended: holder.py MODEL NAMESPACE. Says `up` when it has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import sys
 
 from moaa import asking
-from moaa.kubernetes import leases
 from moaa.kubernetes.api import Cluster
 from tests.support.leasing import fleet
 
@@ -19,6 +18,4 @@ async def hold(model: str, namespace: str) -> None:
 
 
 if __name__ == "__main__":
-    leases.LEASE_S = float(sys.argv[3])  # type: ignore[misc]
-    leases.RENEW_EVERY_S = leases.LEASE_S / 4  # type: ignore[misc]
     asking.run(hold(sys.argv[1], sys.argv[2]))

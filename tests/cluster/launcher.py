@@ -1,10 +1,12 @@
-"""A stage's launcher as a process of its own: `python -m tests.cluster.launcher JOB RUNTIME POOLS`, each as JSON."""
+"""A stage's launcher as a process of its own: `python -m tests.cluster.launcher JOB RUNTIME POOLS`, each as JSON.
+
+Its lease lasts longer than any test."""
 
 import json
 import os
 import sys
 
-from moaa.kubernetes import names
+from moaa.kubernetes import leases, names
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, end_with_runner
 from moaa.progress import Progress
@@ -12,6 +14,7 @@ from moaa.recipe.schema import Pool, Runtime
 from moaa.train import cluster
 from moaa.train.job import Job
 
+leases.LEASE_S = 900.0  # type: ignore[misc]
 end_with_runner()
 os.environ.update({names.RUN_ENV: "run", names.STAGE_ENV: "sft"})
 job, runtime, pools = sys.argv[1:]

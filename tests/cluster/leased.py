@@ -34,7 +34,7 @@ def engine(
         "imagePullPolicy": "IfNotPresent", "resources": resources or {"requests": {"cpu": "5m"}}, "volumeMounts": mounts,
         "env": [{"name": "FAKE_ANSWER_S", "value": str(answer_s)}, {"name": "PYTHONUNBUFFERED", "value": "1"}],
         "ports": [{"name": "http", "containerPort": 8000}],
-        "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1, "timeoutSeconds": 10},
     }  # fmt: skip
     pod: dict[str, Any] = {
         "containers": [container], "terminationGracePeriodSeconds": 5, "automountServiceAccountToken": False,

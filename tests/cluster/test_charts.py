@@ -6,6 +6,7 @@ vLLM is a small server from a ConfigMap; probes, drains, leases, rights and poli
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -162,7 +163,10 @@ def test_requests_in_flight_end_before_their_pod_does(ns: Namespace, engines: st
     said: list[str] = []
     asking = threading.Thread(target=lambda: said.append(ns.kubectl("exec", "patient", "--", "python3", "-c", script)))
     asking.start()
-    time.sleep(2)
+    metrics = "import urllib.request as u;print(u.urlopen('http://localhost:8000/metrics').read().decode())"
+    running = re.compile(r"^vllm:num_requests_running\S* 1(\.0)?$", re.MULTILINE)
+    look = ("exec", pod["metadata"]["name"], "--", "python3", "-c", metrics)
+    until(lambda: running.search(ns.kubectl(*look)), "the request in the engine")
     ns.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
     asking.join(60)
     assert said == ["200\n"]

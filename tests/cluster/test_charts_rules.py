@@ -216,4 +216,4 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
         finally:
             ns.kubectl("delete", "trainjobs", "--all", "--wait")
             ns.kubectl("delete", "secret/moaa-s3")
-            until(lambda: not ns.items("pods", "jobset.sigs.k8s.io/jobset-name"), "the end of their pods")
+            until(lambda: not ns.items("pods", "jobset.sigs.k8s.io/jobset-name"), "the end of their pods", 180)

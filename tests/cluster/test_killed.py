@@ -26,10 +26,10 @@ from tests.support.resuming import calls_in_all, journaled, under_way
 
 pytestmark = [needs_cluster, pytest.mark.timeout(1800)]
 SETS = [
-    "prompts.preference[0].limit=2", "sample.sampling.n=3", "dpo.epochs=80", "runtime.launcher.checkpoint_minutes=0.3",
-    "runtime.calls={in_flight: 4, window: 4, timeout_s: 300}",
+    "prompts.preference[0].limit=2", "sample.sampling.n=3", "sft.epochs=8", "dpo.epochs=80",
+    "runtime.launcher.checkpoint_minutes=0.3", "runtime.calls={in_flight: 4, window: 4, timeout_s: 300}",
 ]  # fmt: skip
-"""Of dpo so many steps that a checkpoint, 2 GB, is on S3 long before the last."""
+"""Of sft so many steps that a new pod finds it at work, of dpo that a checkpoint, 2 GB, is on S3 long before the last."""
 FLUSH_S = 2.0
 REAPED_S = LEASE_S + 120
 """The reaper looks once a minute."""

@@ -26,6 +26,7 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
 from moaa.store import Store
+from tests.support.clients import until
 from tests.support.engine_server import EngineServer
 from tests.support.processes import child_of, group
 
@@ -141,7 +142,7 @@ async def test_engines_wait_for_cores_and_say_so(weights: str) -> None:
         training = cores.attempt(1, "training dpo")
         assert training is not None
         up = asyncio.create_task(bench.fleet.up(["a"]))
-        await asyncio.sleep(0.2)
+        await until(lambda: bench.progress.view().note)
         assert bench.progress.view().note.startswith("engines of a waits for 2 cores, held by training dpo")
         assert not up.done()
         training.release()
@@ -155,7 +156,7 @@ async def test_dead_at_start_is_an_error_at_once_with_its_cause(weights: str) ->
         start = time.monotonic()
         with pytest.raises(EngineError) as caught:
             await bench.fleet.up(["a", "b"])
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 60, "not after the whole budget"
         text = str(caught.value)
         assert "the engine of model 'a' ended while starting (exit status 1)" in text
         assert "  RuntimeError: the weights are made of cheese\n" in text  # far above the last lines, and without its colour
@@ -187,7 +188,7 @@ async def test_calls_wait_while_a_killed_engine_is_started_again(weights: str) -
 
 
 async def test_restarts_are_bounded_and_then_calls_fail(weights: str) -> None:
-    async with serving({"a": pretending(weights, "die-after=0.4")}, max_restarts=2) as bench:
+    async with serving({"a": pretending(weights, "die-after=0.2")}, max_restarts=2) as bench:
         await bench.fleet.up(["a"])
         with pytest.raises(EngineError, match=r"model 'a' died[\s\S]*started again 2 times \(runtime.engines.max_restarts\)"):
             await ask_for_ever(bench)
@@ -218,7 +219,7 @@ async def test_a_stubborn_engine_is_killed_after_its_grace(weights: str, monkeyp
 async def test_cancelled_while_starting_leaves_nothing(weights: str) -> None:
     async with serving({"a": pretending(weights, "never-ready")}) as bench:
         up = asyncio.create_task(bench.fleet.up(["a"]))
-        await asyncio.sleep(1)
+        await until(lambda: "a" in bench.fleet._up and bench.fleet._up["a"][0].server)
         started = bench.fleet._up["a"][0].server
         assert started is not None
         up.cancel()
@@ -252,6 +253,7 @@ async def test_replicas_on_gpus_and_the_loss_of_one(four_gpus: str) -> None:
         os.kill(first, signal.SIGKILL)
         answers = await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(20)))
         assert len(set(answers)) == 20
+        await until(lambda: bench.ledger.events["engines given up"])
         assert bench.ledger.events == {"engines given up": 1}
         os.kill(second, signal.SIGKILL)
         with pytest.raises(EngineError, match="model 'a' died"):

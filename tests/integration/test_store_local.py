@@ -89,7 +89,7 @@ def test_who_comes_second_shares_the_server_and_keeps_it_when_the_first_is_kille
         first.wait()
         time.sleep(1)
         Store("s3://moaa", environ=mine).check()
-    wait_until(lambda: processes(tmp_path) == [], 2)
+    wait_until(lambda: processes(tmp_path) == [], 30)
 
 
 def test_a_server_whose_users_were_all_killed_stops(tmp_path: Path) -> None:

@@ -101,20 +101,20 @@ def losses():
 
 
 def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, tmp_path, losses):
-    asked = job(s3, "sft", [*ROWS, LONG], small, numbers={"max_steps": 6})
+    asked = job(s3, "sft", [*ROWS, LONG], small, numbers={"max_steps": 12})
     progress = Progress.silent("sft", "steps")
     result, _ = train(s3, asked, progress)
     facts = result["facts"]
 
     curve = facts["curve"]
-    assert [point["step"] for point in curve] == list(range(1, 7))
+    assert [point["step"] for point in curve] == list(range(1, 13))
     assert all(math.isfinite(point["loss"]) for point in curve)
     assert curve[-1]["loss"] < curve[0]["loss"] * 0.8
     losses.update({point["step"]: point["loss"] for point in curve})
 
     assert (facts["rows"], facts["dropped"], facts["world_size"]) == (24, {"too_long": 1}, 2)
     assert facts["sequences"] < 24, "conversations are packed"
-    assert (progress.view().done, progress.view().total) == (6, 6)
+    assert (progress.view().done, progress.view().total) == (12, 12)
     assert progress.view().gauges["loss"] == pytest.approx(curve[-1]["loss"])
 
     model, tokenizer = model_of(s3, asked, result, tmp_path)
@@ -133,7 +133,7 @@ def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, 
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(s3, small, losses):
-    asked = job(s3, "sft", [*ROWS, LONG], small, numbers={"max_steps": 6}, checkpoint_steps=2)
+    asked = job(s3, "sft", [*ROWS, LONG], small, numbers={"max_steps": 12}, checkpoint_steps=2)
     failure = []
 
     def first_attempt():
@@ -153,7 +153,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(s3, 
 
     result, ledger = train(s3, asked)
     facts = result["facts"]
-    assert facts["resumed_from_step"] in (2, 4)
+    assert facts["resumed_from_step"] in range(2, 12, 2)
     assert ledger.events["trainings resumed from a checkpoint"] == 1
     assert {point["step"]: point["loss"] for point in facts["curve"]} == losses
     assert not list(s3.store.list(f"{asked.output}/checkpoints"))

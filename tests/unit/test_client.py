@@ -193,7 +193,7 @@ async def test_ready_says_what_the_server_said(server: EngineServer):
     server.fail(status(503, "still loading weights"), times=10_000)
     async with client_of(server.url) as client:
         with pytest.raises(EngineError, match="still loading weights"):
-            await client.ready("m", 0.3)
+            await client.ready("m", 2)
 
 
 async def test_ready_does_not_wait_for_a_wrong_key():

@@ -76,10 +76,10 @@ async def test_what_does_not_heal_in_time_fails_the_call(server: EngineServer, n
 
 async def test_a_server_that_hangs_is_given_up_after_the_timeout(server: EngineServer):
     server.fail(slow(3600))
-    async with client_of(server.url, timeout_s=0.3) as client:
+    async with client_of(server.url, timeout_s=2) as client:
         start = time.monotonic()
         assert (await client.send(call())).text
-        assert 0.3 <= time.monotonic() - start < 2
+        assert 2 <= time.monotonic() - start < 20
     assert use(client).retries == 1
 
 

@@ -48,12 +48,13 @@ def test_who_waits_says_for_whom_and_goes_on() -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    time.sleep(0.1)
+    while not notes:
+        time.sleep(0.01)
     assert not got.is_set()
     assert notes[0].startswith("engines of smol waits for 2 cores, held by training sft (process ")
     assert notes[0].count("training sft") == 1
     first.release()
-    assert got.wait(2)
+    assert got.wait(20)
     thread.join()
     assert notes[-1] == ""
 

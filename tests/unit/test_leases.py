@@ -27,8 +27,8 @@ def test_live_are_those_that_have_not_run_out() -> None:
 def test_a_lease_is_added_and_renewed_and_dead_ones_are_cleaned() -> None:
     first = leases.add({}, A, NOW)
     assert leases.read(first) == {A: NOW + 120}
-    both = leases.add(first, B, NOW + 10, lasts_s=5)
-    assert leases.read(both) == {A: NOW + 120, B: NOW + 15}
+    both = leases.add(first, B, NOW - 100)
+    assert leases.read(both) == {A: NOW + 120, B: NOW + 20}
     renewed = leases.add(both, A, NOW + 30)
     assert leases.read(renewed) == {A: NOW + 150}  # B's ran out meanwhile
 

@@ -38,15 +38,18 @@ def test_importing_the_library_is_light() -> None:
 
 
 def test_help_takes_at_most_200_ms_more_than_python_itself() -> None:
-    """Processor time, the best of several tries: other work on the machine makes the clock tell nothing."""
+    """Processor time, the best of several tries: other work on the machine makes the clock tell nothing.
+
+    Where Python itself needs longer than 20 ms, ten times as long.
+    """
     script = str(Path(sys.executable).with_name("moaa"))
     bare = [sys.executable, "-c", "pass"]
-    found = []
     for _ in range(6):
-        found.append(_processor_s([script, "--help"]) - _processor_s(bare))
-        if min(found) <= 0.2:
+        python_s = _processor_s(bare)
+        more_s = _processor_s([script, "--help"]) - python_s
+        if more_s <= max(0.2, 10 * python_s):
             return
-    raise AssertionError(f"moaa --help takes {min(found) * 1000:.0f} ms of processor time more than `python -c pass`")
+    raise AssertionError(f"moaa --help takes {more_s * 1000:.0f} ms of processor time more than `python -c pass`")
 
 
 def _processor_s(command: list[str]) -> float:

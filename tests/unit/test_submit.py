@@ -98,23 +98,34 @@ def test_what_is_sent_is_compiled_from_this_recipe(kfp: KfpServer, store: Memory
     assert settings["exec-sft"]["securityContext"] == {"runAsNonRoot": True}
 
 
-def later(kfp: KfpServer, action: Callable[[str], None], looks: int) -> None:
-    """Do something to the run once it has been looked at so often."""
+def story(kfp: KfpServer, *steps: Callable[[str], object], end: str = "") -> None:
+    """Do these to the run, one after the other, each when it was looked at twice since the last one; then it ends so."""
+    kfp.states = ["RUNNING"]
 
-    def wait() -> None:
-        deadline = time.monotonic() + 20
-        while kfp.looks < looks and time.monotonic() < deadline:
-            time.sleep(0.005)
-        action(kfp.runs[0]["run_id"])
+    def tell() -> None:
+        for step in steps:
+            wait_until(lambda looks=kfp.looks: kfp.looks >= looks + 2)
+            step(kfp.runs[0]["run_id"])
+        if end:
+            wait_until(lambda looks=kfp.looks: kfp.looks >= looks + 2)
+            kfp.states = [end]
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=tell, daemon=True).start()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    while not true():
+        time.sleep(0.005)
 
 
 def test_waiting_prints_each_change_once(kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
-    kfp.states = ["PENDING"] * 5 + ["RUNNING"] * 40 + ["SUCCEEDED"]
-    later(kfp, lambda run: record(store, run, "prompts", "reused"), 3)
-    later(kfp, lambda run: record(store, run, "generate", "running"), 10)
-    later(kfp, lambda run: record(store, run, "generate", "done"), 30)
+    story(
+        kfp,
+        lambda run: record(store, run, "prompts", "reused"),
+        lambda run: record(store, run, "generate", "running"),
+        lambda run: record(store, run, "generate", "done"),
+        end="SUCCEEDED",
+    )
     submit(demo(), kfp.url, "evaluate", wait=True)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith(("prompts", "generate"))] == [
@@ -133,33 +144,33 @@ def test_only_success_is_success(kfp: KfpServer, store: MemoryStore, state: str)
 
 
 def test_the_failed_stages_own_error_comes_last(kfp: KfpServer, store: MemoryStore) -> None:
-    kfp.states = ["RUNNING"] * 20 + ["FAILED"]
     error = {"type": "TrainError", "message": "OOMKilled: rank 1 of sft\nlast line of its log"}
-    later(kfp, lambda run: record(store, run, "prompts", "done"), 2)
-    later(kfp, lambda run: record(store, run, "sft", "failed", error=error), 5)
+    story(
+        kfp,
+        lambda run: record(store, run, "prompts", "done"),
+        lambda run: record(store, run, "sft", "failed", error=error),
+        end="FAILED",
+    )
     with pytest.raises(RunFailed) as caught:
         submit(demo(), kfp.url, "evaluate", wait=True)
     assert str(caught.value) == "sft failed: OOMKilled: rank 1 of sft\nlast line of its log"
 
 
 def test_a_bug_shows_its_traceback(kfp: KfpServer, store: MemoryStore) -> None:
-    kfp.states = ["RUNNING"] * 10 + ["FAILED"]
     error = {"type": "KeyError", "message": "'x'", "traceback": "Traceback (most recent call last):\n  …\nKeyError: 'x'"}
-    later(kfp, lambda run: record(store, run, "label", "failed", error=error), 2)
+    story(kfp, lambda run: record(store, run, "label", "failed", error=error), end="FAILED")
     with pytest.raises(RunFailed, match=r"^Traceback[\s\S]*label failed: 'x'$"):
         submit(demo(), kfp.url, "evaluate", wait=True)
 
 
 def test_a_killed_stage_is_named(kfp: KfpServer, store: MemoryStore) -> None:
-    kfp.states = ["RUNNING"] * 10 + ["FAILED"]
-    later(kfp, lambda run: record(store, run, "dpo", "running"), 2)
+    story(kfp, lambda run: record(store, run, "dpo", "running"), end="FAILED")
     with pytest.raises(RunFailed, match="dpo failed: it ended without a word"):
         submit(demo(), kfp.url, "evaluate", wait=True)
 
 
 def test_a_backend_that_is_restarted_is_waited_for(kfp: KfpServer, store: MemoryStore) -> None:
-    kfp.states = ["RUNNING"] * 3 + ["SUCCEEDED"]
-    later(kfp, lambda run: setattr(kfp, "failing", 5), 2)
+    story(kfp, lambda run: setattr(kfp, "failing", 5), end="SUCCEEDED")
     submit(demo(), kfp.url, "evaluate", wait=True)
     assert kfp.failing == 0
 
@@ -168,8 +179,7 @@ def test_a_backend_that_is_gone_is_not_waited_for_without_end(
     kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.1)
-    later(kfp, lambda run: setattr(kfp, "failing", 10**6), 2)
-    kfp.states = ["RUNNING"]
+    story(kfp, lambda run: setattr(kfp, "failing", 10**6))
     with pytest.raises(SubmitError, match="The run goes on without us: http"):
         submit(demo(), kfp.url, "evaluate", wait=True)
 

@@ -141,7 +141,7 @@ def test_it_says_what_its_pods_wait_for(kube):
 
 def test_a_launcher_that_comes_back_goes_on_with_what_is_at_work(kube):
     body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
-    body["metadata"]["annotations"] |= leases.add({}, "earlier/sft/1", time.time(), 60)
+    body["metadata"]["annotations"] |= leases.add({}, "earlier/sft/1", time.time())
     kube.put(TRAIN_JOBS, body)
     launch = Launch()
     until(lambda: len(lease(kube)) == 2)
@@ -255,7 +255,7 @@ def test_nobody_reads_logs_for_a_launcher_that_has_left(kube):
 
 def test_but_not_from_another_launcher_that_waits_for_it(kube, monkeypatch):
     body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
-    body["metadata"]["annotations"] |= leases.add({}, "other/sft/1", time.time(), 60)
+    body["metadata"]["annotations"] |= leases.add({}, "other/sft/1", time.time())
     kube.put(TRAIN_JOBS, body)
     monkeypatch.setattr(launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated()))
     assert isinstance(Launch().end(), Terminated)
@@ -268,7 +268,7 @@ def test_nor_from_one_that_found_it_a_moment_ago(kube, monkeypatch):
     def told(self, now):
         found = kube.find(TRAIN_JOBS, NAME)
         stale = dict(self._objects.objects)
-        annotations = leases.add(found["metadata"]["annotations"], "other/sft/1", time.time(), 60)
+        annotations = leases.add(found["metadata"]["annotations"], "other/sft/1", time.time())
         kube.put(TRAIN_JOBS, {**found, "metadata": {**found["metadata"], "annotations": annotations}})
         self._objects.objects = stale
         raise Terminated

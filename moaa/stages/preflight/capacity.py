@@ -144,7 +144,7 @@ def quota_findings(
     """One finding for each quota: what is left of it beside the largest step; and whether Kubeflow's own containers pass."""
     for quota in quotas:
         name, status = quota["metadata"]["name"], quota.get("status") or {}
-        hard, used = status.get("hard") or quota["spec"].get("hard") or {}, status.get("used") or {}
+        hard, used = quota["spec"].get("hard") or {}, status.get("used") or {}
         short = []
         for resource, most in hard.items():
             plain = re.sub(r"^(requests|limits)\.", "", resource)

@@ -4,7 +4,7 @@ Like vLLM it has a process of its own below it, and ends at SIGTERM. `--pretend`
     die-at-start      prints an error, then more lines than an error message shows, and exits with 1
     never-ready       never listens
     stubborn          neither it nor its child ends at SIGTERM
-    die-after=S       dies (SIGKILL) S seconds after it began to listen, its child does not
+    die-after=S       dies (SIGKILL) S seconds after its first request, its child does not
     die-later=FILE    serves, and leaves FILE; where FILE is, as die-at-start
 """
 
@@ -15,8 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-
-from tests.support.engine_server import EngineServer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--served-model-name")
@@ -40,14 +38,18 @@ if options.pretend.startswith("die-later="):
     if os.path.exists(mark):  # noqa: PTH110
         die()
     open(mark, "w").close()  # noqa: PTH123
+from tests.support.engine_server import EngineServer  # noqa: E402  # its imports take a while, and who dies at once needs none
+
 stubborn = options.pretend == "stubborn"
 if stubborn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 subprocess.Popen(["sh", "-c", f"{'trap : TERM;' if stubborn else ''} while :; do sleep 600; done"])
 if options.pretend == "never-ready":
     time.sleep(600)
-with EngineServer(options.served_model_name, port=options.port):
+with EngineServer(options.served_model_name, port=options.port) as server:
     if options.pretend.startswith("die-after="):
+        while not server.requests:
+            time.sleep(0.01)
         time.sleep(float(options.pretend.removeprefix("die-after=")))
         os.kill(os.getpid(), signal.SIGKILL)
     threading.Event().wait()
