@@ -24,8 +24,12 @@ def changes(before: Mapping[str, str], records: Sequence[Record]) -> tuple[dict[
 def _said(record: Record) -> str:
     if record["status"] in ("running", "reused"):
         return record["status"]
+    ended = f"{record['status']:<8} {_duration(record['seconds'])}"
+    if record["error"]:
+        first, _, _ = record["error"]["message"].partition("\n")
+        return f"{ended}   {first}"
     counts = "  ".join(f"{count:,} {what}" for what, count in (record.get("ledger") or {}).get("rows", {}).items() if count)
-    return f"{record['status']:<8} {_duration(record['seconds'])}   {counts}".rstrip()
+    return f"{ended}   {counts}".rstrip()
 
 
 def _duration(seconds: float) -> str:

@@ -7,10 +7,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ EXPERIMENT = "moaa"
 STANDALONE = "kubeflow"
 """Where a run's pods are unless a profile is named: with Kubeflow itself, wherever the recipe has its engines."""
 POLL_S = 5.0
+USUAL_S = 15.0
+"""Every pod is pending for a moment; Kubeflow has two for each task."""
 PATIENCE_S = 600.0
 """So long may Kubeflow not answer while a run is followed: it is upgraded now and then, and the run goes on."""
 ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
@@ -116,7 +120,7 @@ def follow(client: Any, host: str, run_id: str, store: Store, waits: Callable[[]
             time.sleep(POLL_S)
             continue
         now = waits() if state not in ENDED else {}
-        lines += [f"{who:<10} waits: {why}" for who, why in now.items() if waited.get(who) != why]
+        lines += [f"{who:<10} waits: {why}" for who, why in now.items() if _lasting(why) != _lasting(waited.get(who, ""))]
         waited = now
         for line in lines:
             print(line, flush=True)
@@ -160,8 +164,15 @@ def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
     return look
 
 
+def _lasting(why: str) -> str:
+    """Without the seconds that go by."""
+    return re.sub(r", for \d+ s", "", why)
+
+
 def _waits(cluster: Any, found: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for pod in found:
+        if time.time() - datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).timestamp() < USUAL_S:
+            continue
         name, labels = pod["metadata"]["name"], pod["metadata"].get("labels") or {}
         events = pods.told(cluster.events(name), most=1)
         yield labels.get(names.STAGE, name), pods.waits_for(pod, time.time(), events[-1] if events else "")

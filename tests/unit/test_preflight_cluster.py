@@ -97,7 +97,7 @@ def other_length(there: FakeCluster) -> None:
 
 
 def small_quota(there: FakeCluster) -> None:
-    there.put(QUOTAS, named("team", spec={}, status={"hard": {"requests.nvidia.com/gpu": "4"}}))
+    there.put(QUOTAS, named("team", spec={"hard": {"requests.nvidia.com/gpu": "4"}}))
 
 
 def two_nodes(there: FakeCluster) -> None:
@@ -141,7 +141,7 @@ def test_one_thing_is_wrong(change: Change, check: str, detail: str, fix: str) -
 
 
 def test_a_quota_that_kubeflows_containers_do_not_pass() -> None:
-    there = healthy().put(QUOTAS, named("team", spec={}, status={"hard": {"limits.cpu": "9999"}}))
+    there = healthy().put(QUOTAS, named("team", spec={"hard": {"limits.cpu": "9999"}}))
     (bad,) = [each for each in look(there, kubeflow=True) if each.word != "ok"]
     assert "no LimitRange" in bad.detail
     there.put(LIMIT_RANGES, named("defaults", spec={"limits": [{"type": "Container", "default": {"cpu": "1"}}]}))
@@ -202,6 +202,14 @@ def test_the_right_to_patch_may_be_limited_to_the_ensembles_deployments() -> Non
     assert [each for each in found if each.word != "ok"] == []
     (bad,) = [each for each in look(healthy().deny("patch", "deployments", but=ensemble[1:])) if each.word != "ok"]
     assert "may not patch deployments.apps" in bad.detail
+
+
+def test_an_account_without_any_right_fails_by_each() -> None:
+    there = healthy(inside=True).forbid(DEPLOYMENTS)
+    for verb in ("get", "list", "watch", "patch"):
+        there.deny(verb, "deployments")
+    (bad,) = [each for each in look(there) if not each.ok]
+    assert bad.detail.startswith("this pod's account may not get, list, watch, patch deployments.apps")
 
 
 def test_engines_alone_need_no_rights_on_trainings() -> None:

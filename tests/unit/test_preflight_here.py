@@ -147,6 +147,16 @@ def test_a_target_with_an_endpoint_is_trained_from_its_source(look, endpoint: st
     assert wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model") == []
 
 
+def test_a_package_that_other_images_must_hold(look) -> None:
+    """Preflight's own task runs in the core image, which serves and trains nothing."""
+    (found,) = [each for each in look("models.smollm2.source=package:none/such.gguf", alone=False) if each.check == "model"]
+    assert (found.word, found.detail) == (
+        "?", "smollm2: package:none/such.gguf is not in this image; those that serve and train must hold it"
+    )  # fmt: skip
+    (detail,) = wrong(look("models.smollm2.source=package:none/such.gguf"), "model")
+    assert "package:none/such.gguf was not found" in detail
+
+
 def test_models_that_are_there(look, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").touch()

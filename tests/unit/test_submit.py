@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,24 @@ def test_the_failed_stages_own_error_comes_last(kfp: KfpServer, store: MemorySto
     assert str(caught.value) == "sft failed: OOMKilled: rank 1 of sft\nlast line of its log"
 
 
+def test_a_stage_whose_pod_was_taken_away_says_so_and_goes_on(
+    kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kubeflow starts another pod; what the first one recorded is not the end."""
+    stopped = {"type": "Terminated", "message": "the stage was stopped before it was done"}
+    story(
+        kfp,
+        lambda run: record(store, run, "generate", "failed", error=stopped),
+        lambda run: record(store, run, "generate", "running"),
+        lambda run: record(store, run, "generate", "done"),
+        end="SUCCEEDED",
+    )
+    submit(demo(), kfp.url, "evaluate", wait=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("generate")]
+    assert lines[0] == "generate   failed   1 min   the stage was stopped before it was done"
+    assert lines[1] == "generate   running"
+
+
 def test_a_bug_shows_its_traceback(kfp: KfpServer, store: MemoryStore) -> None:
     error = {"type": "KeyError", "message": "'x'", "traceback": "Traceback (most recent call last):\n  …\nKeyError: 'x'"}
     story(kfp, lambda run: record(store, run, "label", "failed", error=error), end="FAILED")
@@ -188,16 +207,17 @@ def test_what_pods_wait_for_is_said_once_and_again_when_it_changes(
     kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kfp.states = ["RUNNING"] * 6 + ["SUCCEEDED"]
-    said = iter([{"sample": "0/6 nodes have GPUs"}] * 3 + [{"sample": "image is pulled"}] * 2 + [{}])
+    pulled = [{"sample": f"image is pulled, for {seconds} s"} for seconds in (1, 6)]
+    said = iter([{"sample": "0/6 nodes have GPUs"}] * 3 + pulled + [{}])
     run_id = submit(demo(), kfp.url, "evaluate")
     module.follow(module.connect(kfp.url, None), kfp.url, run_id, store, lambda: next(said))  # type: ignore[arg-type]
     lines = [line for line in capsys.readouterr().out.splitlines() if "waits" in line]
-    assert lines == ["sample     waits: 0/6 nodes have GPUs", "sample     waits: image is pulled"]
+    assert lines == ["sample     waits: 0/6 nodes have GPUs", "sample     waits: image is pulled, for 1 s"]
 
 
 def pod(name: str, phase: str, run_id: str, **labels: str) -> dict[str, Any]:
     condition = {"type": "PodScheduled", "status": "False", "message": "0/6 nodes are available: 6 Insufficient nvidia.com/gpu."}
-    metadata = {"name": name, "labels": {"pipeline/runid": run_id, **labels}}
+    metadata = {"name": name, "labels": {"pipeline/runid": run_id, **labels}, "creationTimestamp": "2026-01-01T00:00:00Z"}
     return {"metadata": metadata, "spec": {}, "status": {"phase": phase, "conditions": [condition]}}
 
 
@@ -208,6 +228,9 @@ def test_what_pods_wait_for_is_read_from_the_cluster(monkeypatch: pytest.MonkeyP
         kube.put(PODS, pod("driver-1", "Pending", "r1"))
         kube.put(PODS, pod("label-1", "Running", "r1", **{"moaa.dev/stage": "label"}))
         kube.put(PODS, pod("other", "Pending", "r2", **{"moaa.dev/stage": "dpo"}))
+        young = pod("prompts-1", "Pending", "r1")
+        young["metadata"]["creationTimestamp"] = datetime.now(UTC).isoformat()
+        kube.put(PODS, young)
         look = module.waiting("r1", "kubeflow")
         why = "cannot be scheduled: 0/6 nodes are available: 6 Insufficient nvidia.com/gpu."
         assert look() == {"sample": why, "driver-1": why}

@@ -42,7 +42,8 @@ def findings(recipe: Recipe, store: Store, *, alone: bool, outside: bool = False
             yield from look(recipe, store)
         return
     mine = (_engines, _folders, _training) if alone else ()
-    for look in (_store, _secrets, _prompts, _models, _endpoints, _served_by_nobody, *mine, partial(_disk, alone=alone)):
+    models = partial(_models, alone=alone)
+    for look in (_store, _secrets, _prompts, models, _endpoints, _served_by_nobody, *mine, partial(_disk, alone=alone)):
         yield from look(recipe, store)
 
 
@@ -117,15 +118,18 @@ def _first_prompt(name: str, source: Source, store: Store) -> None:
     raise RecipeError(f"{where}: no prompt in its first {len(problems)} rows: {problems[0]}")
 
 
-def _models(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _models(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
     from moaa import models
 
     for name, model in recipe.models.items():
         if model.source.startswith("package:"):
-            yield attempt(
+            looked = attempt(
                 "model", partial(models.package_file, model.source.removeprefix("package:")),
                 f"{name}: {model.source} is installed", "make setup installs the demo's packages into .cache/pkgs",
             )  # fmt: skip
+            if not alone and not looked.ok:
+                looked = unseen("model", f"{name}: {model.source} is not in this image; those that serve and train must hold it")
+            yield looked
         elif model.source.startswith("s3://"):
             found = any(True for _ in store.list(model.source))
             yield Finding("model", found, f"{name}: {model.source} {'is there' if found else 'holds nothing'}",

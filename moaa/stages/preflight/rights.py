@@ -57,7 +57,10 @@ def _each(cluster: Cluster, account: str, kind: Kind, verb: str) -> bool:
     """Whether it may patch each of the ensemble's Deployments by name: the platform chart can limit the right to these."""
     if (kind, verb) != (DEPLOYMENTS, "patch"):
         return False
-    found = [each["metadata"]["name"] for each in cluster.list(DEPLOYMENTS, names.MODEL)]
+    try:
+        found = [each["metadata"]["name"] for each in cluster.list(DEPLOYMENTS, names.MODEL)]
+    except Forbidden:  # who may not list them; that right is a finding of its own
+        return False
     return bool(found) and all(_allowed(cluster, account, kind, verb, name) for name in found)
 
 
