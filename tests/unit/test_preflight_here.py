@@ -149,11 +149,12 @@ def test_a_target_with_an_endpoint_is_trained_from_its_source(look, endpoint: st
 
 def test_a_package_that_other_images_must_hold(look) -> None:
     """Preflight's own task runs in the core image, which serves and trains nothing."""
-    (found,) = [each for each in look("models.smollm2.source=package:none/such.gguf", alone=False) if each.check == "model"]
-    assert (found.word, found.detail) == (
-        "?", "smollm2: package:none/such.gguf is not in this image; those that serve and train must hold it"
-    )  # fmt: skip
-    (detail,) = wrong(look("models.smollm2.source=package:none/such.gguf"), "model")
+    absent = "models.smollm2.source=package:none/such.gguf"
+    said = "smollm2: package:none/such.gguf is not in this image; those that serve and train must hold it"
+    runner = ("runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer")
+    for seen in (look(absent, alone=False), look(absent, *runner)):
+        assert [(each.word, each.detail) for each in seen if each.check == "model"] == [("?", said)]
+    (detail,) = wrong(look(absent), "model")
     assert "package:none/such.gguf was not found" in detail
 
 

@@ -118,16 +118,25 @@ def _first_prompt(name: str, source: Source, store: Store) -> None:
     raise RecipeError(f"{where}: no prompt in its first {len(problems)} rows: {problems[0]}")
 
 
+def _loaded_here(recipe: Recipe) -> set[str]:
+    """The models that engines or trainings load on the machine of the stages."""
+    loaded = _without_endpoint(recipe) if recipe.runtime.engines.kind == "process" else set()
+    if recipe.runtime.launcher.kind == "process" and _runs("sft"):
+        loaded |= {recipe.target}  # trained from, wherever it is served
+    return loaded
+
+
 def _models(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
     from moaa import models
 
+    mine = _loaded_here(recipe) if alone else set()
     for name, model in recipe.models.items():
         if model.source.startswith("package:"):
             looked = attempt(
                 "model", partial(models.package_file, model.source.removeprefix("package:")),
                 f"{name}: {model.source} is installed", "make setup installs the demo's packages into .cache/pkgs",
             )  # fmt: skip
-            if not alone and not looked.ok:
+            if name not in mine and not looked.ok:
                 looked = unseen("model", f"{name}: {model.source} is not in this image; those that serve and train must hold it")
             yield looked
         elif model.source.startswith("s3://"):
@@ -171,10 +180,7 @@ def _devices_for(recipe: Recipe, names: set[str]) -> None:
 
 def _folders(recipe: Recipe, store: Store) -> Iterator[Finding]:
     """Models that engines or trainings load from this machine's disk."""
-    loaded = _without_endpoint(recipe) if recipe.runtime.engines.kind == "process" else set()
-    if recipe.runtime.launcher.kind == "process" and _runs("sft"):
-        loaded |= {recipe.target}  # trained from, wherever it is served
-    for name in sorted(loaded):
+    for name in sorted(_loaded_here(recipe)):
         model = recipe.models[name]
         if model.source.startswith(("s3://", "package:")):
             continue
