@@ -117,7 +117,7 @@ def test_a_node_must_hold_the_whole_pod(small: dict[str, Any], word: str) -> Non
 
 def quota(**hard: str) -> dict[str, Any]:
     named = {key.replace("__", "/").replace("_", "."): value for key, value in hard.items()}
-    return {"metadata": {"name": "team"}, "spec": {}, "status": {"hard": named, "used": {}}}
+    return {"metadata": {"name": "team"}, "spec": {"hard": named}, "status": {"hard": {}, "used": {}}}
 
 
 def quotas(recipe: Recipe, found: dict[str, Any], *, defaults: bool = False, kubeflow: bool = False) -> Any:
@@ -127,11 +127,11 @@ def quotas(recipe: Recipe, found: dict[str, Any], *, defaults: bool = False, kub
 
 def test_what_a_quota_leaves() -> None:
     there = quota(requests_nvidia_com__gpu="24")
-    there["status"]["hard"] = {"requests.nvidia.com/gpu": "24", "requests.memory": "1Ti"}
+    there["spec"]["hard"] = {"requests.nvidia.com/gpu": "24", "requests.memory": "1Ti"}
     found = quotas(paper(), there)
     assert not found.ok
     assert "requests.memory: 1,024 GiB left, generate needs" in found.detail
-    there["status"]["hard"] = {"requests.nvidia.com/gpu": "24"}
+    there["spec"]["hard"] = {"requests.nvidia.com/gpu": "24"}
     assert quotas(paper(), there).ok
     there["status"]["used"] = {"requests.nvidia.com/gpu": "3"}
     found = quotas(paper(), there)
