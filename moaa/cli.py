@@ -56,16 +56,22 @@ def show(
     file: RecipeFile,
     sets: Sets = [],  # noqa: B006
     given: Annotated[bool, typer.Option("--given", help="Only what is given: no defaults")] = False,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="One whole recipe: `extends` merged, files inlined")] = False,
 ) -> None:
     """Show every value and where it comes from.
 
     That is a file's line (its own, or of a recipe that it extends), --set, or the default.
 
     Example:  moaa recipe show pipelines/recipes/paper-gemma.yaml --given --set dpo.epochs=3
+
+    Example:  kfp run create -e moaa -r mine -f pipelines/compiled/mine.yaml recipe="$(moaa recipe show mine.yaml --yaml)"
     """
     from moaa.commands import recipes
 
-    recipes.show(file, sets, given)
+    if as_yaml:
+        recipes.resolved(file, sets)
+    else:
+        recipes.show(file, sets, given)
 
 
 @recipe.command()

@@ -66,7 +66,8 @@ def submit(
     print(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)", flush=True)
     if wait:
         try:
-            follow(client, host, run_id, store, waiting(run_id, namespace or STANDALONE))
+            pods_in = namespace or STANDALONE
+            follow(client, host, run_id, store, waiting(run_id, pods_in), pods_in)
         except KeyboardInterrupt:
             print(f"\nthe run goes on without us: {host.rstrip('/')}/#/runs/details/{run_id}", flush=True)
             raise SystemExit(130) from None
@@ -102,7 +103,9 @@ def connect(host: str, namespace: str | None) -> Any:
     return client
 
 
-def follow(client: Any, host: str, run_id: str, store: Store, waits: Callable[[], dict[str, str]]) -> None:
+def follow(
+    client: Any, host: str, run_id: str, store: Store, waits: Callable[[], dict[str, str]], namespace: str = STANDALONE
+) -> None:
     """Print what changes until the run is over. Raises RunFailed unless it SUCCEEDED."""
     states: dict[str, str] = {}
     waited: dict[str, str] = {}
@@ -127,16 +130,20 @@ def follow(client: Any, host: str, run_id: str, store: Store, waits: Callable[[]
         if state in ENDED:
             break
         time.sleep(POLL_S)
-    _conclude(state, run_id, store)
+    _conclude(state, run_id, store, namespace)
 
 
-def _conclude(state: str, run_id: str, store: Store) -> None:
-    print(f"\nKubeflow: {state}   report: {store.root}/runs/{run_id}/report.html", flush=True)
+def _conclude(state: str, run_id: str, store: Store, namespace: str) -> None:
+    page = f"{store.root}/runs/{run_id}/report.html"
+    there = True
+    with contextlib.suppress(StoreError):  # the run has ended as it has
+        there = store.exists(page)
+    print(f"\nKubeflow: {state}   {f'report: {page}' if there else 'there is no report'}", flush=True)
     if state == "SUCCEEDED":
         return
     unrecorded = (
         f"the run is {state}, but no stage recorded an error: a task's pod did not start or was ended from outside (image, "
-        f"secret, quota, time-out, terminated). Look at it: kubectl describe pod -l {RUN_LABEL}={run_id}"
+        f"secret, quota, time-out, terminated). Look at it: kubectl describe pod -n {namespace} -l {RUN_LABEL}={run_id}"
     )
     raise RunFailed(failure(records(store, run_id)) or unrecorded)
 

@@ -37,6 +37,10 @@ def show(file: Path, sets: list[str], given: bool) -> None:
     Console().print(table)
 
 
+def resolved(file: Path, sets: list[str]) -> None:
+    print(load(file, sets).text, end="")
+
+
 def plan(file: Path, sets: list[str]) -> None:
     from rich.console import Console
 

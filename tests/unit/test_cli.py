@@ -11,6 +11,7 @@ import pytest
 from moaa import cli
 from moaa.commands import runs
 from moaa.commands.asking import printable
+from moaa.recipe.load import load
 from tests.support.engine_server import EngineServer, context_length, slow, text
 
 DEMO = "pipelines/recipes/demo.yaml"
@@ -35,6 +36,15 @@ def commands(app: object = cli.app, prefix: tuple[str, ...] = ()) -> list[tuple[
     for group in app.registered_groups:
         found += commands(group.typer_instance, (*prefix, group.name))
     return found
+
+
+def test_a_resolved_recipe_stands_alone(tmp_path: Path) -> None:
+    """As a parameter of a pipeline it cannot extend a file."""
+    (tmp_path / "mine.yaml").write_text(f"extends: {Path(DEMO).absolute()}\nname: mine\n")
+    done = moaa("recipe", "show", str(tmp_path / "mine.yaml"), "--yaml", "--set", "dpo.beta=0.5")
+    assert done.returncode == 0, done.stderr
+    recipe = load(done.stdout).recipe
+    assert (recipe.name, recipe.dpo.beta, recipe.target) == ("mine", 0.5, load(DEMO).recipe.target)
 
 
 def test_there_are_the_commands_that_the_documentation_names() -> None:

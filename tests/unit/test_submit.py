@@ -138,10 +138,11 @@ def test_waiting_prints_each_change_once(kfp: KfpServer, store: MemoryStore, cap
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
-def test_only_success_is_success(kfp: KfpServer, store: MemoryStore, state: str) -> None:
+def test_only_success_is_success(kfp: KfpServer, store: MemoryStore, state: str, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.states = ["RUNNING", state]
-    with pytest.raises(RunFailed, match=f"the run is {state}, but no stage recorded an error"):
+    with pytest.raises(RunFailed, match=rf"the run is {state}, but no stage recorded an error.*describe pod -n kubeflow -l "):
         submit(demo(), kfp.url, "evaluate", wait=True)
+    assert f"Kubeflow: {state}   there is no report" in capsys.readouterr().out
 
 
 def test_the_failed_stages_own_error_comes_last(kfp: KfpServer, store: MemoryStore) -> None:
