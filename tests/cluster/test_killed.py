@@ -26,7 +26,7 @@ from tests.support.resuming import calls_in_all, journaled, under_way
 
 pytestmark = [needs_cluster, pytest.mark.timeout(1800)]
 SETS = [
-    "prompts.preference[0].limit=2", "sample.sampling.n=3", "sft.epochs=8", "dpo.epochs=80",
+    "prompts.preference[0].limit=2", "sample.sampling.n=3", "sft.epochs=4", "dpo.epochs=80",
     "runtime.launcher.checkpoint_minutes=0.3", "runtime.calls={in_flight: 4, window: 4, timeout_s: 300}",
 ]  # fmt: skip
 """Of sft so many steps that a new pod finds it at work, of dpo that a checkpoint, 2 GB, is on S3 long before the last."""
@@ -131,7 +131,7 @@ def begun(made: Demo, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
 
 def in_the_middle(begun: Run, stage: str) -> str:
     """The artifact that the stage writes, once it has journaled something."""
-    uri = begun.while_it_lives(lambda: under_way(begun.made.store, stage), f"a first answer of {stage}")
+    uri = begun.while_it_lives(lambda: under_way(begun.made.store, stage), f"a first answer of {stage}", 900)
     time.sleep(FLUSH_S)
     return uri
 
