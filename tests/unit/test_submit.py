@@ -104,19 +104,13 @@ def story(kfp: KfpServer, *steps: Callable[[str], object], end: str = "") -> Non
     kfp.states = ["RUNNING"]
 
     def tell() -> None:
-        for step in steps:
-            wait_until(lambda looks=kfp.looks: kfp.looks >= looks + 2)
+        for step in (*steps, lambda run: setattr(kfp, "states", [end or "RUNNING"])):
+            looks, deadline = kfp.looks, time.monotonic() + 20
+            while kfp.looks < looks + 2 and time.monotonic() < deadline:
+                time.sleep(0.005)
             step(kfp.runs[0]["run_id"])
-        if end:
-            wait_until(lambda looks=kfp.looks: kfp.looks >= looks + 2)
-            kfp.states = [end]
 
     threading.Thread(target=tell, daemon=True).start()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    while not true():
-        time.sleep(0.005)
 
 
 def test_waiting_prints_each_change_once(kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
