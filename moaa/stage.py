@@ -25,6 +25,7 @@ from moaa.artifacts import Artifact, Output, Parent
 from moaa.chat.message import Ask
 from moaa.errors import ArtifactError, MoaaError, StoreError, TooManyRejected
 from moaa.journal import Journal
+from moaa.journal.usage import Usage
 from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, end_with_runner
@@ -33,7 +34,6 @@ from moaa.recipe.load import load
 from moaa.recipe.schema import Model, Part, Pool, Recipe, Runtime
 from moaa.recipe.schema import Store as StoreConfig
 from moaa.store import Store
-from moaa.usage import Usage
 
 P = TypeVar("P", bound=Part)
 Row = dict[str, Any]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
+from moaa.placement.compiled import bake
+from moaa.preflight.machine import STAGES_ENV
 from moaa.recipe import read
 from moaa.recipe.load import Loaded, load
 from moaa.recipe.schema import Recipe
-from moaa.stages.preflight.baked import bake
-from moaa.stages.preflight.here import STAGES_ENV
 from pipelines import tasks
 from pipelines.align import STAGES, build, up_to
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from moaa import report
 from moaa.errors import MoaaError
+from moaa.preflight.machine import STAGES_ENV
 from moaa.recipe.load import Loaded
 from moaa.stage import records
-from moaa.stages.preflight.here import STAGES_ENV
 from moaa.store import Store
 from pipelines.align import STAGES, build, up_to
 
@@ -72,7 +72,7 @@ def store_environment() -> Iterator[str]:
     if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ACCESS_KEY_ID"):
         yield os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
         return
-    from moaa import local_s3
+    from moaa.store import local as local_s3
 
     with local_s3.serve(HOME / "s3") as environment, _set(environment):
         yield f"{environment['AWS_ENDPOINT_URL_S3']} (local SeaweedFS, {HOME / 's3'}; no S3 is named in the environment)"

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moaa import images, placement
 from moaa.errors import RecipeError
+from moaa.placement import images
+from moaa.placement import pods as placement
 from moaa.recipe.schema import Recipe
 
 

@@ -25,7 +25,7 @@ class S3:
 @pytest.fixture(scope="session")
 def s3_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables of a SeaweedFS that runs as long as the tests do."""
-    from moaa import local_s3
+    from moaa.store import local as local_s3
 
     with local_s3.serve(tmp_path_factory.mktemp("s3")) as environment:
         yield environment

@@ -1,7 +1,7 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
-from moaa import images
+from moaa.placement import images
 
 
 @dsl.component(base_image=images.SERVE, install_kfp_package=False)

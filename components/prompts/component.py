@@ -1,7 +1,7 @@
 from kfp import dsl
 from kfp.dsl import Dataset, Markdown, Output
 
-from moaa import images
+from moaa.placement import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)

@@ -10,7 +10,8 @@ from moaa.store import Missing, Store
 
 
 def fetch(source: str, directory: Path, revision: str | None) -> None:
-    from moaa import hub, models
+    from moaa.weights import hub
+    from moaa.weights import local as models
 
     directory.mkdir(parents=True, exist_ok=True)
     if source.startswith("s3://"):

@@ -52,7 +52,7 @@ def plan(file: Path, sets: list[str]) -> None:
 
 
 def helm_values(file: Path, sets: list[str], chart: str) -> None:
-    from moaa import helm_values as charts
+    from moaa.placement import helm_values as charts
     from moaa.recipe.read import dump
 
     made = {"serving": charts.serving, "platform": charts.platform}[chart](load(file, sets).recipe)

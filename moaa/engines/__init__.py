@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from moaa.chat.client import Client
+from moaa.engines.concurrency import together
 from moaa.engines.endpoint import endpoint
-from moaa.engines.together import together
 from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -76,7 +76,7 @@ async def start(
             "Give models.NAME.endpoint.url, or set runtime.engines.kind to 'process' to start vLLM here."
         )
     else:
-        from moaa.engines.mixed import serving
+        from moaa.engines.composite import serving
 
         async with serving(others, runtime, client, store, ledger, progress) as leased:
             yield leased

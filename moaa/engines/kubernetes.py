@@ -14,8 +14,8 @@ from functools import partial
 
 from moaa.chat.client import Client
 from moaa.chat.pool import Endpoint
-from moaa.engines.leased import Leased, addresses, diagnosis, waiting
-from moaa.engines.together import together
+from moaa.engines.concurrency import together
+from moaa.engines.deployment import Leased, addresses, diagnosis, waiting
 from moaa.errors import ClusterError, EngineError, MoaaError
 from moaa.kubernetes import leases, names, pods
 from moaa.kubernetes.api import Cluster, Object

@@ -14,19 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from moaa import hub
-from moaa import models as sources
 from moaa.chat.client import Client
 from moaa.chat.pool import Endpoint
 from moaa.engines import cores
+from moaa.engines.concurrency import detached, together
 from moaa.engines.devices import dtype_on, hardware, shares
 from moaa.engines.server import Server, Spec
-from moaa.engines.together import detached, together
 from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Model, Runtime
 from moaa.store import Store
+from moaa.weights import hub
+from moaa.weights import local as sources
 
 START_TIMEOUT_S: Final = 900.0
 """For a first answer, unless `runtime.engines.start_timeout_s` says otherwise."""

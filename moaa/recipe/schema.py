@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from moaa.recipe.document import Part, Problems
 from moaa.recipe.method import (
     Dpo,
     Evaluate,
@@ -26,7 +27,6 @@ from moaa.recipe.method import (
     Source,
     Training,
 )
-from moaa.recipe.part import Part, Problems
 from moaa.recipe.serving import (
     Calls,
     Cluster,

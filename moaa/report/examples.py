@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from moaa.report.run import Run, StageView
+from moaa.report.view import Run, StageView
 
 Row = dict[str, Any]
 Read = Callable[[Mapping[str, Any], str], Iterator[Row]]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from moaa.report.run import by_model
+from moaa.report.view import by_model
 
 _LAST = ("loss", "rewards/accuracies", "rewards/margins")
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from markupsafe import Markup
 
-from moaa.report import charts
-from moaa.report import run as view
+from moaa.report import charts, view
 from moaa.report.examples import Read, gather
-from moaa.report.run import Run
+from moaa.report.view import Run
 from moaa.report.words import count, number, percent, seconds
 
 if TYPE_CHECKING:

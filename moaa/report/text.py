@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moaa.report.run import Run, StageView, by_model, cost_usd, judged
+from moaa.report.view import Run, StageView, by_model, cost_usd, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
 
 _MOST_LINES = 25

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moaa.screen import duration
+from moaa.progress.screen import duration
 
 NBSP = "\N{NO-BREAK SPACE}"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from moaa import evaluate as statistics
-from moaa import judge
+from moaa import judge, statistics
 from moaa.chat.message import Ask, Message
 from moaa.recipe.schema import Judge, Part, Recipe, Sampling
 from moaa.stage import Row, Work, stage

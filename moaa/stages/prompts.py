@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from moaa import prompts as selection
-from moaa import sources
 from moaa.errors import RecipeError, TooManyRejected
+from moaa.prompts import selection, sources
+from moaa.prompts.sources import SETS, every_source
 from moaa.recipe.schema import Part, Prompts, Recipe, Source
 from moaa.stage import Work, stage
-
-SETS = ("evaluation", "preference", "sft")
 
 
 class PromptsPart(Part):
@@ -27,10 +25,6 @@ class PromptsPart(Part):
 def part_of(recipe: Recipe) -> PromptsPart:
     content = {s.source: digest for s in every_source(recipe.prompts) if (digest := sources.digest(s))}
     return PromptsPart(prompts=recipe.prompts, content=content)
-
-
-def every_source(prompts: Prompts) -> list[Source]:
-    return [source for name in SETS for source in getattr(prompts, name)]
 
 
 @stage("prompts", kind="prompts", schema=2, part=part_of, unit="prompts")

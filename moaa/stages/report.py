@@ -41,7 +41,7 @@ def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> No
         return
     from moaa.kubernetes.api import Cluster
     from moaa.kubernetes.leases import LEASE_S
-    from moaa.reaper import end_run
+    from moaa.kubernetes.reaper import end_run
 
     try:
         for line in end_run(cluster or Cluster.connect(runtime.cluster.namespace), run_id):

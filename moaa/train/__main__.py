@@ -10,7 +10,7 @@ import time
 
 from moaa.errors import MoaaError
 from moaa.train.job import Job
-from moaa.train.lines import say_error
+from moaa.train.protocol import say_error
 from moaa.train.ranks import CORES, Elsewhere, Ranks
 
 

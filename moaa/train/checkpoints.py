@@ -24,9 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moaa.artifacts import sha256_of
 from moaa.errors import StoreError
 from moaa.store import Missing, Store
+from moaa.store.bytes import sha256_of
 from moaa.train.ranks import Ranks
 
 Listed = dict[str, Any]

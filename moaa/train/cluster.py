@@ -18,17 +18,17 @@ from typing import Final, Self
 from moaa.errors import ClusterError, TrainError
 from moaa.kubernetes import leases, names, pods
 from moaa.kubernetes.api import Cluster, Object
+from moaa.kubernetes.discovery import knows
 from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS, Kind
 from moaa.kubernetes.logs import Log
 from moaa.kubernetes.mirror import Mirror
-from moaa.kubernetes.offered import knows
 from moaa.kubernetes.refusal import Conflict, NotFound, Unreachable
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Pool, Runtime
-from moaa.train import ends, objects
+from moaa.train import failure, objects
 from moaa.train.job import Job
-from moaa.train.listening import Listener, Shown
+from moaa.train.log_reader import Listener, Shown
 
 LOST_PODS: Final = 3
 """So often a training begins again because a pod was taken away."""
@@ -55,7 +55,7 @@ def start(job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger,
             with Training(cluster, kind, body, ledger, progress, shown) as training:
                 training.follow()
             return
-        except ends.Lost as error:
+        except failure.Lost as error:
             if lost == LOST_PODS:
                 raise TrainError(f"{error}\n  That happened {lost + 1} times: given up. Run again to go on from there.") from None
             ledger.events["trainings begun again after a pod was lost"] += 1
@@ -130,8 +130,8 @@ class Training:
         if condition["type"] == "Failed":
             said = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
             logs = f"kubectl -n {self._cluster.namespace} logs "
-            error = ends.error(self._what, list(self._seen.values()), self._gone, self._heard, said, logs)
-            self._failed = not isinstance(error, ends.Lost)
+            error = failure.error(self._what, list(self._seen.values()), self._gone, self._heard, said, logs)
+            self._failed = not isinstance(error, failure.Lost)
             raise error
 
     @property
@@ -247,14 +247,14 @@ class Training:
         """Take in the pods, listen to those that began, say what is waited for. Raises TrainError for one that never starts."""
         here = {pod["metadata"]["uid"]: pod for pod in now}
         self._seen |= here | self._last
-        self._gone |= {uid for uid, pod in self._seen.items() if uid not in here and not ends.over(pod)}
+        self._gone |= {uid for uid, pod in self._seen.items() if uid not in here and not failure.over(pod)}
         for uid, pod in list(self._seen.items()):
             if uid not in self._heard and pods.started(pod):
                 self._heard[uid] = Listener(self._progress, shown=self._shown)
                 teller = threading.Thread(target=self._tell, args=(uid, self._heard[uid]), name="log of a rank", daemon=True)
                 teller.start()
                 self._tellers.append(teller)
-        waiting = [pod for pod in now if not ends.over(pod) and not pods.started(pod)]
+        waiting = [pod for pod in now if not failure.over(pod) and not pods.started(pod)]
         if waiting or not now:
             self._say_what_is_missing(waiting)
 
@@ -273,7 +273,7 @@ class Training:
         note = pods.summary(filter(None, states)) or f"no pod yet{': ' + self._event if self._event else ''}"
         self._progress.note(f"{self._name}: {note}")
         for pod in waiting:
-            if why := ends.stuck(pod):
+            if why := failure.stuck(pod):
                 since = self._stuck_since.setdefault(pod["metadata"]["uid"], time.monotonic())
                 if time.monotonic() - since > STUCK_S:
                     raise TrainError(f"{self._what} cannot start: pod {pod['metadata']['name']}: {why}. {self._event}")
@@ -301,7 +301,7 @@ class Training:
                 reached = False
             except ClusterError:  # there is no log, or no more
                 pass
-            if reached and (uid in self._gone or ends.over(self._seen[uid])):
+            if reached and (uid in self._gone or failure.over(self._seen[uid])):
                 return
             if self._left.wait(LOOK_EVERY_S):
                 return
@@ -311,7 +311,7 @@ class Training:
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
             self._look(self._cluster.list(PODS, self._of_ours))  # the watch may lag behind that of the training
-            open_pods = [uid for uid, pod in self._seen.items() if uid not in self._gone and not ends.over(pod)]
+            open_pods = [uid for uid, pod in self._seen.items() if uid not in self._gone and not failure.over(pod)]
             if not open_pods and not any(teller.is_alive() for teller in self._tellers):
                 return
             time.sleep(min(LOOK_EVERY_S, 0.5))

@@ -17,7 +17,7 @@ class Job(Part):
     kind: Literal["sft", "dpo"]
     numbers: Sft | Dpo
     base: str
-    """The model that training starts from: anything `moaa.models.local` knows. For DPO it is the reference too."""
+    """The model that training starts from: anything `moaa.weights.local.local` knows. For DPO it is the reference too."""
     revision: str | None = None
     data: str
     """s3:// prefix of the artifact with the rows: sft-data for SFT, preferences for DPO."""

@@ -12,9 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from moaa import images, placement
 from moaa.kubernetes import names
 from moaa.kubernetes.kinds import JOBS, SERVICES, TRAIN_JOBS
+from moaa.placement import images
+from moaa.placement import pods as placement
 from moaa.recipe.schema import Pool, Runtime
 from moaa.train.job import Job
 

@@ -18,7 +18,7 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Pool, Runtime
 from moaa.train.job import Job
-from moaa.train.listening import Listener
+from moaa.train.log_reader import Listener
 from moaa.train.ranks import CORES
 
 GRACE_S = 8

@@ -15,14 +15,14 @@ from typing import Any
 
 from moaa.artifacts import Artifact
 from moaa.errors import TrainError
-from moaa.models import local
 from moaa.store import Store
 from moaa.train import data, deepspeed
 from moaa.train.checkpoints import Checkpoints, Listed, upload
 from moaa.train.job import Job
-from moaa.train.lines import PROGRESS, say
+from moaa.train.protocol import PROGRESS, say
 from moaa.train.ranks import WAIT_S, Ranks
 from moaa.train.tokens import Template
+from moaa.weights.local import local
 
 
 def train(job: Job, ranks: Ranks) -> None:

@@ -16,7 +16,7 @@ from moaa.errors import TrainError
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.deepspeed import Batch, config
 from moaa.train.job import Job
-from moaa.train.lines import PROGRESS, say
+from moaa.train.protocol import PROGRESS, say
 from moaa.train.ranks import WAIT_S
 
 

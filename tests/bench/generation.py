@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moaa import local_s3, mixture, models
+from moaa import mixture
 from moaa.asking import ask_all
 from moaa.chat.message import Ask
 from moaa.engines import cores
@@ -31,6 +31,8 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Member, Mixture, Model, Runtime, Sampling
 from moaa.store import Store
+from moaa.store import local as local_s3
+from moaa.weights import local as models
 from tests.bench.client import _commit, _cpu
 from tests.support.real_engine import RealEngine, real_engine
 

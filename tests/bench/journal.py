@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from moaa import local_s3
 from moaa.chat.message import Choice, Reply
 from moaa.journal import Journal
 from moaa.store import Store
+from moaa.store import local as local_s3
 
 WORDS = [line.strip() for line in (Path(__file__).parents[2] / "moaa" / "recipe" / "schema.py").read_text().split() if line]
 CALLS = 5

@@ -153,7 +153,7 @@ def test_the_reaper_runs_every_minute_and_never_twice() -> None:
     pod = cron["jobTemplate"]["spec"]["template"]["spec"]
     assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("moaa-reaper", True)
     (container,) = pod["containers"]
-    assert container["command"] == ["python3", "-m", "moaa.reaper"]
+    assert container["command"] == ["python3", "-m", "moaa.kubernetes.reaper"]
     assert {"name": "MOAA_NAMESPACE", "value": "moaa"} in container["env"]
     without = {(each["kind"], each["metadata"]["name"]) for each in objects(PLATFORM, {"reaper": {"enabled": False}})}
     assert not {("CronJob", "ex-reaper"), ("Role", "moaa-reaper"), ("RoleBinding", "moaa-reaper")} & without

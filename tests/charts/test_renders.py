@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from moaa import helm_values
+from moaa.placement import helm_values
 from moaa.recipe.load import load
 from tests.charts import render
 from tests.charts.render import CHARTS, EXAMPLES, FOR, SERVING, golden, helm, needs_helm, parsed, pods, text

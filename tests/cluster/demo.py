@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from moaa import helm_values
+from moaa.placement import helm_values
 from moaa.recipe.load import load
 from moaa.recipe.schema import Recipe
 from moaa.stage import records

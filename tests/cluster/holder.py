@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from moaa import asking
+from moaa.asking import run as asking
 from moaa.kubernetes.api import Cluster
 from tests.support.leasing import fleet
 

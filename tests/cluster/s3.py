@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from moaa import local_s3
 from moaa.store import Store
+from moaa.store import local as local_s3
 from tests.cluster.tools import Namespace, until
 from tests.support.clients import free_port
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from moaa import helm_values
 from moaa.kubernetes import names
+from moaa.placement import helm_values
+from moaa.preflight import cluster as checks
+from moaa.preflight.finding import Finding
 from moaa.recipe import Recipe
 from moaa.recipe.load import load
-from moaa.stages.preflight import cluster as checks
-from moaa.stages.preflight.finding import Finding
 from tests.charts.render import PLATFORM
 from tests.cluster.charts import install
 from tests.cluster.gpus import pretended

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from moaa import reaper
-from moaa.kubernetes import names
+from moaa.kubernetes import names, reaper
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.leases import LEASE_S
 from tests.charts.render import PLATFORM
@@ -38,7 +37,7 @@ def ns() -> Iterator[Namespace]:
 def reap(ns: Namespace, folder: Path, *options: str, account: str = "moaa-reaper") -> subprocess.CompletedProcess[str]:
     """As the platform chart's CronJob does it, with that account's rights and no others."""
     environment = os.environ | {"KUBECONFIG": str(kubeconfig_of(ns, account, folder))}
-    command = [sys.executable, "-m", "moaa.reaper", "--namespace", ns.name, *options]
+    command = [sys.executable, "-m", "moaa.kubernetes.reaper", "--namespace", ns.name, *options]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 

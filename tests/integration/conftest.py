@@ -13,8 +13,8 @@ from tests.support.real_engine import SMOL, RealEngine, real_engine
 @pytest.fixture(scope="session")
 def smol_folder() -> Path:
     """The folder with the small model's weights, converted on first use (30 s) and cached."""
-    from moaa.models import local
     from moaa.store import Store
+    from moaa.weights.local import local
 
     return Path(local(SMOL, Store("s3://unused")))
 

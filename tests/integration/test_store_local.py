@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from moaa import local_s3
 from moaa.errors import StoreError
 from moaa.store import Store
+from moaa.store import local as local_s3
 
 pytestmark = pytest.mark.real
 
 USER = """
 import sys, json
 from pathlib import Path
-from moaa import local_s3
+from moaa.store import local as local_s3
 with local_s3.serve(Path(sys.argv[1])) as environment:
     print(json.dumps(environment), flush=True)
     sys.stdin.readline()

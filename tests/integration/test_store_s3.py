@@ -15,8 +15,8 @@ import pytest
 
 from moaa.artifacts import Artifact, Output
 from moaa.errors import ArtifactError, StoreError
-from moaa.local_s3 import _Ports
 from moaa.store import Missing, Store
+from moaa.store.local import _Ports
 from tests.conftest import S3
 
 pytestmark = pytest.mark.real

@@ -16,12 +16,12 @@ import pytest
 from moaa.artifacts import Artifact, File, Output
 from moaa.errors import TrainError
 from moaa.ledger import Ledger
-from moaa.models import local
 from moaa.progress import Progress
 from moaa.recipe import schema
 from moaa.recipe.schema import Launcher, Runtime
 from moaa.train import launch, process
 from moaa.train.job import Job
+from moaa.weights.local import local
 from tests.support import training as support
 from tests.support.training import said
 

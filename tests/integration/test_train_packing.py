@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from moaa.models import local
 from moaa.train import data
 from moaa.train.tokens import IGNORED, Template
+from moaa.weights.local import local
 from tests.support import training as support
 from tests.support.training import said
 

@@ -7,8 +7,8 @@ import copy
 import pytest
 
 from moaa.errors import RowRejected, TrainError
-from moaa.models import local
 from moaa.train.tokens import IGNORED, Template
+from moaa.weights.local import local
 from tests.support import training as support
 from tests.support.training import said
 

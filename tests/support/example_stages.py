@@ -6,8 +6,7 @@ import math
 import random
 from typing import TYPE_CHECKING, Any
 
-from moaa import evaluate as statistics
-from moaa import judge
+from moaa import judge, statistics
 from moaa.judge.judgement import merged
 from moaa.mixture import Proposal
 from tests.support.example_texts import CRITERIA, PERSONAS, REVIEWERS, TOPICS

@@ -46,7 +46,6 @@ def real_engine(*engine_args: str) -> Iterator[RealEngine]:
 
     It holds no cores machine-wide: between its answers it is idle and in nobody's way. So do not ask it while you train.
     """
-    from moaa import models
     from moaa.chat.client import Client
     from moaa.chat.pool import Endpoint
     from moaa.engines import cores
@@ -54,6 +53,7 @@ def real_engine(*engine_args: str) -> Iterator[RealEngine]:
     from moaa.ledger import Ledger
     from moaa.recipe.schema import Calls, Engines, Model
     from moaa.store import Store
+    from moaa.weights import local as models
 
     name, folder = "smol", models.local(SMOL, Store("s3://unused"))
     model = Model(source=SMOL, max_model_len=4096, engine_args=engine_args)

@@ -70,8 +70,8 @@ def cut_down(folder: Path, layers: int = 4) -> str:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from moaa.models import local
     from moaa.store import Store
+    from moaa.weights.local import local
 
     whole = local(SMOLLM2, Store("s3://unused"))
     AutoTokenizer.from_pretrained(whole).save_pretrained(folder)

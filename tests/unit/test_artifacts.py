@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from moaa import artifacts
 from moaa.artifacts import Artifact, File, Manifest, Output, Parent
+from moaa.artifacts import artifact as artifacts
 from moaa.errors import ArtifactError, StoreError
 from moaa.store import Missing
 from tests.support.memory_store import MemoryStore

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from moaa import schedule as schedules
+from moaa.asking import schedule as schedules
+from moaa.asking.schedule import Schedule, next_up
 from moaa.errors import EngineError
 from moaa.progress import Progress
 from moaa.recipe.schema import Engines, Model
-from moaa.schedule import Schedule, next_up
 from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow
 

@@ -15,7 +15,7 @@ from moaa import engines
 from moaa.chat.client import Client
 from moaa.chat.message import Call
 from moaa.engines import cores, devices
-from moaa.engines.mixed import Mixed, made_here, trained_from
+from moaa.engines.composite import Mixed, made_here, trained_from
 from moaa.errors import EngineError
 from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
@@ -39,7 +39,7 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(cores, "available", lambda: [0, 1])
     monkeypatch.setattr("moaa.engines.process.hardware", lambda: devices.Hardware("cpu", ("0", "1")))
-    monkeypatch.setattr("moaa.models.local", lambda source, store, revision=None: str(tmp_path))
+    monkeypatch.setattr("moaa.weights.local.local", lambda source, store, revision=None: str(tmp_path))
     with KubeServer() as server:
         monkeypatch.setattr(Cluster, "connect", lambda namespace=None: server.cluster())
         yield server

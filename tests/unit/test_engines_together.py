@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from moaa.engines.together import detached, together
+from moaa.engines.concurrency import detached, together
 
 
 async def test_what_blocks_gives_its_result_or_its_error() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from moaa.evaluate import bootstrap, lengths, wilson, win_rates
+from moaa.statistics import bootstrap, lengths, wilson, win_rates
 
 
 @pytest.mark.parametrize(

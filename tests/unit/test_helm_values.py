@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from moaa import helm_values
 from moaa.errors import EngineError, RecipeError
 from moaa.kubernetes import names
+from moaa.placement import helm_values
 from moaa.recipe.load import load
 from moaa.recipe.schema import Model, Recipe
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from moaa import hub
 from moaa.chat.client import Client
 from moaa.engines import cores, devices
 from moaa.engines.process import ProcessFleet
@@ -19,6 +18,7 @@ from moaa.errors import EngineError, RecipeError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Model, Runtime
+from moaa.weights import hub
 from tests.support.memory_store import MemoryStore
 
 TWICE = {"config.json", "tokenizer.model", "model-1.safetensors", "pytorch_model-1.bin", "original/consolidated.00.pth"}

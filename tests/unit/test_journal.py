@@ -13,7 +13,7 @@ import pytest
 from moaa.chat.message import Choice, Reply
 from moaa.errors import ArtifactError, StoreError
 from moaa.journal import Journal
-from moaa.segments import JOINED
+from moaa.journal.segments import JOINED
 from tests.support.memory_store import MemoryStore
 
 URI = "s3://memory/root/generate/f00d/journal"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moaa.engines.leased import addresses, waiting
+from moaa.engines.deployment import addresses, waiting
 from moaa.kubernetes import pods
 from tests.support.fake_ensemble import crashed, deployment, ready, unschedulable
 

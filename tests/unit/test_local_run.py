@@ -71,7 +71,7 @@ class Stages:
 def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stages:
     kubeflow, store = Stages(), MemoryStore("s3://moaa/demo")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("moaa.store.Store.of", lambda config: store)
+    monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: store)
     monkeypatch.setattr(local, "store_environment", lambda: nullcontext("memory"))
     monkeypatch.setattr(local, "_execute", kubeflow)
     return kubeflow

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from moaa import models
 from moaa.errors import ArtifactError, EngineError, RecipeError
+from moaa.weights import local as models
 from tests.support.memory_store import MemoryStore
 
 
@@ -145,7 +145,7 @@ def test_a_gguf_is_converted_once(
         thread.join()
     folder = Path(models.local(gguf, store))
     assert len(ran) == 1
-    assert ran[0][:3] == [sys.executable, "-m", "moaa.models"]
+    assert ran[0][:3] == [sys.executable, "-m", "moaa.weights.local"]
     assert folder.parent == cache / "models"
     assert [path.name for path in folder.iterdir()] == ["config.json"]
     assert (folder / "config.json").stat().st_mode & 0o777 == 0o644, "others read it too"

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from moaa.errors import RecipeError
+from moaa.placement.compiled import bake
 from moaa.recipe.load import load
-from moaa.stages.preflight.baked import bake
 from pipelines.align import STAGES, build
 from pipelines.compiling import compile_recipe, refuse_expanded
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from moaa import images
 from moaa.errors import RecipeError
+from moaa.placement import images
 from moaa.recipe.load import load
 from pipelines import runner_job
 

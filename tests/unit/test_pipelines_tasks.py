@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from moaa import images
 from moaa.errors import RecipeError
+from moaa.placement import images
 from moaa.recipe.load import load
 from pipelines.align import STAGES
 from pipelines.tasks import TASKS, Place, place

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from moaa.placement.compiled import bake
+from moaa.preflight.finding import Finding
 from moaa.recipe.load import load
-from moaa.stages.preflight.baked import agreement, bake
-from moaa.stages.preflight.finding import Finding
+from moaa.stages.preflight import agreement
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 

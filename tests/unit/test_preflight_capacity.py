@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from moaa.preflight import capacity
 from moaa.recipe import Recipe
 from moaa.recipe.load import load
-from moaa.stages.preflight import capacity
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]

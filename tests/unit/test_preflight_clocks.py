@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moaa.errors import StoreError
-from moaa.stages.preflight import clocks
+from moaa.preflight import clocks
 from tests.support.kfp_server import KfpServer
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from moaa import helm_values
 from moaa.kubernetes import names
 from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS
+from moaa.placement import helm_values
+from moaa.preflight import clocks, cluster
+from moaa.preflight.finding import Finding
+from moaa.preflight.kinds import ACCOUNTS, LIMIT_RANGES, MY_REVIEWS, NODES, QUOTAS, REVIEWS, RUNTIMES, SECRETS
 from moaa.recipe import Recipe
 from moaa.recipe.load import load
-from moaa.stages.preflight import clocks, cluster
-from moaa.stages.preflight.finding import Finding
-from moaa.stages.preflight.kinds import ACCOUNTS, LIMIT_RANGES, MY_REVIEWS, NODES, QUOTAS, REVIEWS, RUNTIMES, SECRETS
 from tests.support.fake_cluster import FakeCluster
 from tests.support.memory_store import MemoryStore
 

@@ -11,9 +11,9 @@ import pytest
 from moaa.engines import cores, devices
 from moaa.engines.devices import Hardware
 from moaa.errors import EngineError
+from moaa.preflight import machine as here
+from moaa.preflight.finding import Finding
 from moaa.recipe.load import load
-from moaa.stages.preflight import here
-from moaa.stages.preflight.finding import Finding
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 

@@ -14,10 +14,9 @@ import time
 
 import pytest
 
-from moaa import progress as p
-from moaa import screen
-from moaa.progress import Progress
-from moaa.screen import View
+from moaa.progress import Progress, screen
+from moaa.progress import progress as p
+from moaa.progress.screen import View
 
 
 class Clock:

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from moaa.overlap import NearDuplicates, SharedRuns, Vocabulary, normalized, shingles
-from moaa.prompts import PromptRow, build, read
+from moaa.prompts.overlap import NearDuplicates, SharedRuns, Vocabulary, normalized, shingles
+from moaa.prompts.selection import PromptRow, build, read
 from moaa.recipe.schema import Prompts, Source
 
 SOURCE = Source(source="hub:some/data", name="some")

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from moaa import reaper
 from moaa.errors import MoaaError
-from moaa.kubernetes import names
+from moaa.kubernetes import names, reaper
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS, Kind
 from tests.support.fake_ensemble import deployment

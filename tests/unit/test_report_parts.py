@@ -9,7 +9,7 @@ import pytest
 
 from moaa import report
 from moaa.report import charts
-from moaa.report.run import Run, judged, plan
+from moaa.report.view import Run, judged, plan
 from tests.support import example_run
 
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moaa import sources
 from moaa.errors import RecipeError
+from moaa.prompts import sources
 from moaa.recipe.schema import Source
 from tests.support.memory_store import MemoryStore
 

@@ -9,7 +9,7 @@ import pytest
 
 from moaa.errors import StoreError
 from moaa.store import Missing, Store, split
-from moaa.store_errors import Place, refused
+from moaa.store.errors import Place, refused
 from tests.support.bad_s3 import KEYS, BadS3, Script, breaks_off, error, hangs_up, ok, serve
 
 
@@ -67,7 +67,7 @@ def test_a_store_that_has_answered_is_given_time_to_come_back(bad: BadS3, troubl
 
 
 def test_but_not_for_ever(bad: BadS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moaa.store.PATIENCE_S", 0.0)
+    monkeypatch.setattr("moaa.store.s3.PATIENCE_S", 0.0)
     store = bad.store()
     bad.script = [ok(), *[hangs_up] * 10]
     store.get("s3://bucket/a")

@@ -13,7 +13,7 @@ from botocore.exceptions import CredentialRetrievalError
 
 from moaa.errors import StoreError
 from moaa.store import Store
-from moaa.store_errors import OF_FILES, Patience, can_heal
+from moaa.store.errors import OF_FILES, Patience, can_heal
 from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok, serve
 
 
@@ -53,7 +53,7 @@ def test_keys_that_could_not_be_renewed_are_asked_for_again_once_there_were_some
 def test_a_transfer_that_worked_for_longer_than_the_patience_is_tried_again(
     bad: BadS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("moaa.store.PATIENCE_S", 0.5)
+    monkeypatch.setattr("moaa.store.s3.PATIENCE_S", 0.5)
 
     def late(handler: Handler, body: bytes) -> None:
         time.sleep(0.6)
@@ -82,7 +82,7 @@ def test_patience_is_counted_from_the_first_failure_after_long_work_and_ends(
     def sleep(s: float) -> None:
         clock.now += s
 
-    monkeypatch.setattr("moaa.store_errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+    monkeypatch.setattr("moaa.store.errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
     patience = Patience(60, OF_FILES)
     for tried, work_s in enumerate(works_s, start=1):
         clock.now += work_s
@@ -96,7 +96,7 @@ def test_patience_is_counted_from_the_first_failure_after_long_work_and_ends(
 def test_a_small_call_that_hangs_is_not_tried_for_a_quarter_of_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     """boto3's own three attempts at a store that does not answer take three minutes."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("moaa.store_errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None))
+    monkeypatch.setattr("moaa.store.errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None))
     patience = Patience(60)
     for tries in (True, False):
         clock.now += 183

@@ -8,8 +8,8 @@ import pytest
 
 from moaa.errors import StoreError, TrainError
 from moaa.progress import Progress
-from moaa.train import ends
-from moaa.train.listening import Listener
+from moaa.train import failure as ends
+from moaa.train.log_reader import Listener
 
 T0 = "2026-01-01T00:00:10Z"
 T1 = "2026-01-01T00:00:11Z"

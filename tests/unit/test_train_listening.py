@@ -9,8 +9,8 @@ import pytest
 from moaa.errors import MoaaError, StoreError, TrainError
 from moaa.progress import Progress
 from moaa.store import Missing
-from moaa.train.lines import ERROR, PROGRESS, parse, say_error
-from moaa.train.listening import Listener
+from moaa.train.log_reader import Listener
+from moaa.train.protocol import ERROR, PROGRESS, parse, say_error
 
 
 def progress_line(**fields):

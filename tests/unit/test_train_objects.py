@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from moaa import images
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
+from moaa.placement import images
 from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, Store
 from moaa.train import objects
 from moaa.train.job import Job

@@ -14,12 +14,12 @@ import yaml
 from moaa import report
 from moaa.artifacts import Artifact
 from moaa.chat.message import Ask
+from moaa.journal.usage import Usage
 from moaa.ledger import Ledger, ModelUse
 from moaa.recipe.schema import Part, Sampling
 from moaa.report.page import totals
-from moaa.report.run import Run, cost_usd, plan
+from moaa.report.view import Run, cost_usd, plan
 from moaa.stage import Row, Work, records, stage
-from moaa.usage import Usage
 from tests.support.engine_server import EngineServer, slow, status
 from tests.support.memory_store import MemoryStore
 

@@ -1,0 +1,212 @@
+"""How a journal lies on S3: segments of entries, written once, joined when small, deleted when no longer needed.
+
+    rows/TIME-ATTEMPT-N.jsonl.zst      ["conversation", "row", {"row": …}, {"rejected": {"reason", "detail"}}, or null: forgotten]
+    replies/TIME-ATTEMPT-N.jsonl.zst   ["conversation", "key of the call", {the reply}]
+
+A segment is one or more zstd frames (with checksum) of JSON lines: `zstdcat` reads it, and joining is concatenation.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from moaa.errors import ArtifactError, StoreError
+from moaa.store import Missing, Store
+from moaa.store.bytes import read_ahead, to_json
+
+Kind = Literal["rows", "replies"]
+
+JOINED = 32
+"""So many small segments become one: an attempt of ten hours leaves hundreds of objects to read, not ten thousands."""
+READERS = 8
+_JSON = json.JSONDecoder()
+
+
+class Entry(NamedTuple):
+    """One line: the conversation, `row` or the key of the call, and the JSON text of the record or the reply."""
+
+    conversation: str
+    key: str
+    text: bytes
+
+
+class Found(NamedTuple):
+    """An entry of an earlier attempt, its text `shrunk` (empty for null), and the segment it lies in."""
+
+    segment: str
+    conversation: str
+    key: str
+    text: bytes
+
+
+@dataclass(eq=False, slots=True)
+class _Segment:
+    uri: str
+    data: bytes
+    """Kept for joining; empty where the segment is large enough to stay."""
+    unfinished: set[str]
+    """Conversations of its replies whose rows are not on S3 yet."""
+
+
+class Segments:
+    """The segments of one attempt, and what it has taken over from earlier ones. Not for several threads at once."""
+
+    def __init__(self, store: Store, uri: str, large: int) -> None:
+        self.finished: set[str] = set()
+        """Conversations whose rows are on S3."""
+        self.left_behind = 0
+        """Segments that nobody needs, but that could not be deleted. They go with the journal; until then they do no harm."""
+        self._store = store
+        self._uri = uri
+        self._large = large
+        self._attempt = secrets.token_hex(4)
+        self._written = 0
+        self._seen: dict[Kind, set[str]] = {"rows": set(), "replies": set()}
+        self._small: dict[Kind, list[_Segment]] = {"rows": [], "replies": []}
+        self._replies_of: dict[str, set[_Segment]] = {}
+
+    def read(self, kind: Kind, leave_out: Collection[str] = ()) -> Iterator[Found]:
+        """The entries of earlier attempts, in the order they were written, but for those of some conversations."""
+        seen = self._seen[kind]
+        while uris := [uri for uri, _ in self._store.list(f"{self._uri}/{kind}") if uri not in seen]:
+            # Listed again until nothing is new: another attempt may join segments while they are being read.
+            seen.update(uris)
+            for found in read_ahead(lambda uri: self._found(uri, leave_out), uris, READERS):
+                yield from found
+
+    def adopt(self, unfinished: Mapping[str, set[str]], finished: Iterable[str]) -> None:
+        """Take over what was read: reply segments with the conversations that still need them; the others are deleted."""
+        self.finished.update(finished)
+        for uri, conversations in unfinished.items():
+            self._needed_by(_Segment(uri, b"", conversations))
+        self._tidy(self._seen["replies"] - unfinished.keys())
+
+    def write(self, kind: Kind, entries: Iterable[Entry]) -> None:
+        """Put the entries on S3, a segment for each `large` bytes begun."""
+        lines: list[bytes] = []
+        conversations: set[str] = set()
+        size = 0
+        for conversation, key, text in entries:
+            lines.append(b"[%b,%b,%b]\n" % (to_json(conversation), to_json(key), text))
+            conversations.add(conversation)
+            size += len(lines[-1])
+            if size >= self._large:
+                self._put(kind, _packed(lines), conversations)
+                lines, conversations, size = [], set(), 0
+        if lines:
+            self._put(kind, _packed(lines), conversations)
+
+    def finish(self, conversations: set[str]) -> None:
+        """The rows of these are on S3: delete the reply segments that nobody needs any more."""
+        self.finished |= conversations
+        done: set[_Segment] = set()
+        for conversation in conversations:
+            for segment in self._replies_of.pop(conversation, ()):
+                segment.unfinished.discard(conversation)
+                if not segment.unfinished:
+                    done.add(segment)
+        if done:
+            self._small["replies"] = [segment for segment in self._small["replies"] if segment not in done]
+            self._tidy({segment.uri for segment in done})
+
+    def _put(self, kind: Kind, data: bytes, conversations: set[str]) -> None:
+        uri = f"{self._uri}/{kind}/{time.time_ns() // 1_000_000:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
+        self._written += 1
+        self._store.put(uri, data)
+        small = len(data) < self._large // 8
+        segment = _Segment(uri, data if small else b"", conversations if kind == "replies" else set())
+        self._needed_by(segment)
+        if small:
+            self._small[kind].append(segment)
+            self._join_if_many(kind, self._small[kind])
+
+    def _join_if_many(self, kind: Kind, small: list[_Segment]) -> None:
+        if len(small) < JOINED and sum(len(segment.data) for segment in small) < self._large // 4:
+            return
+        unfinished = set().union(*(segment.unfinished for segment in small))
+        self._small[kind] = []
+        self._put(kind, b"".join(segment.data for segment in small), unfinished)
+        for conversation in unfinished:
+            self._replies_of[conversation].difference_update(small)
+        self._tidy({segment.uri for segment in small})
+
+    def _tidy(self, uris: Set[str]) -> None:
+        try:
+            self._store.delete(*uris)
+        except StoreError:
+            self.left_behind += len(uris)
+
+    def _needed_by(self, segment: _Segment) -> None:
+        for conversation in segment.unfinished:
+            self._replies_of.setdefault(conversation, set()).add(segment)
+
+    def _found(self, uri: str, leave_out: Collection[str]) -> list[Found]:
+        try:
+            data = self._store.get(uri)
+        except Missing:  # deleted since it was listed: joined, or needed no more
+            return []
+        found = []
+        try:
+            for line in _unpacked(data).decode().removesuffix("\n").split("\n"):
+                conversation, end = _JSON.raw_decode(line, 1)
+                if conversation not in leave_out:
+                    key, end = _JSON.raw_decode(line, end + 1)
+                    text = line[end + 1 : -1].encode()
+                    found.append(Found(uri, conversation, key, shrunk(text) if text != b"null" else b""))
+        except ValueError as error:
+            raise ArtifactError(
+                f"{uri} is torn or garbled ({error}). Delete it: what it held is asked again; or restore it from a backup."
+            ) from error
+        return found
+
+
+def shrunk(text: bytes) -> bytes:
+    """A text as it is kept in memory: there may be a million of them."""
+    return _zstd().compress.compress(text)
+
+
+def expanded(data: bytes) -> bytes:
+    """The text that was shrunk."""
+    return _zstd().decompress.decompress(data)
+
+
+_local = threading.local()
+
+
+def _zstd() -> threading.local:
+    """This thread's contexts: they cannot be shared, and cost more to make than a text costs to compress."""
+    import zstandard
+
+    if not hasattr(_local, "compress"):
+        _local.compress = zstandard.ZstdCompressor(level=1)
+        _local.decompress = zstandard.ZstdDecompressor()
+    return _local
+
+
+def _packed(lines: list[bytes]) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"".join(lines))
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The content of all frames. Raises ValueError where one is torn or its checksum is wrong."""
+    import zstandard
+
+    texts = []
+    while True:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        try:
+            texts.append(frame.decompress(data))
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from error
+        if not frame.eof:
+            raise ValueError("it ends in the middle")
+        if not (data := frame.unused_data):
+            return b"".join(texts)

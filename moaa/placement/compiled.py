@@ -1,0 +1,63 @@
+"""What a compiled pipeline took from its recipe: its pods are as that recipe said, whatever recipe a run is given later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from moaa.errors import RecipeError
+from moaa.placement import pods as placement
+from moaa.recipe.schema import Recipe
+
+
+def bake(recipe: Recipe) -> dict[str, Any]:
+    """Each field of the recipe that decides about a pod, by its path."""
+    runtime = recipe.runtime
+    found: dict[str, Any] = {
+        "pools": {name: pool.model_dump(mode="json", exclude={"gpu_hour_usd"}) for name, pool in recipe.pools.items()},
+        "runtime": {
+            "cluster": runtime.cluster.model_dump(mode="json"),
+            "engines": {"kind": runtime.engines.kind},
+            "launcher": runtime.launcher.model_dump(mode="json", include={"kind", "ranks", "device", "pool"}),
+            "secret_envs": sorted(runtime.secret_envs),
+        },
+        "store": recipe.store.model_dump(mode="json", include={"access_key_env", "secret_key_env"}),
+        "models": {
+            name: {"endpoint": {"key_env": model.endpoint.key_env} if model.endpoint else None}
+            for name, model in recipe.models.items()
+        },
+        "stages": {stage: _work(recipe, stage) for stage in (*placement.ASKING, *placement.TRAINING)},
+    }
+    return dict(_flat(found))
+
+
+def _work(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """What the stage's own pod does: which models it asks decides about that as well."""
+    try:
+        return asdict(placement.work(recipe, stage))
+    except RecipeError as error:
+        return {"does": str(error)}
+
+
+def differences(recipe: Recipe, compiled_from: str) -> list[str]:
+    """Each field on which the compiled pods and those that this recipe wants differ, in words."""
+    compiled, wanted = json.loads(compiled_from), bake(recipe)
+    return [
+        f"{path}: the pipeline was compiled with {_text(compiled, path)}, this run's recipe has {_text(wanted, path)}"
+        for path in sorted(compiled.keys() | wanted.keys())
+        if compiled.get(path) != wanted.get(path)
+    ]
+
+
+def _text(fields: dict[str, Any], path: str) -> str:
+    return json.dumps(fields[path], ensure_ascii=False) if path in fields else "none"
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if not (isinstance(value, dict) and value):
+        yield path, value
+        return
+    for key, child in value.items():
+        yield from _flat(child, f"{path}.{key}" if path else key)

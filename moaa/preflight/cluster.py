@@ -1,0 +1,154 @@
+"""What a run needs of the cluster: its objects, rights, room and clocks. What this account may not see is said, not guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+from moaa.errors import ClusterError, RecipeError
+from moaa.kubernetes import names
+from moaa.kubernetes.api import Cluster, Object
+from moaa.kubernetes.discovery import knows
+from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS, Kind
+from moaa.kubernetes.refusal import Forbidden, NotFound
+from moaa.placement import helm_values
+from moaa.preflight import capacity, clocks, rights
+from moaa.preflight.finding import Finding, unseen
+from moaa.preflight.kinds import ACCOUNTS, LIMIT_RANGES, NODES, QUOTAS, RUNTIMES, SECRETS
+from moaa.recipe.schema import Recipe
+from moaa.store import Store
+
+T = TypeVar("T")
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+PULL = "kubernetes.io/dockerconfigjson"
+SERVING = "moaa recipe helm-values RECIPE | helm upgrade --install ensemble helm/moaa-serving -n {} -f -"
+PLATFORM = "moaa recipe helm-values RECIPE --chart platform | helm upgrade --install platform helm/moaa-platform -n {} -f -"
+
+
+def wanted(recipe: Recipe) -> bool:
+    """Whether the run leases engines or starts trainings on a cluster."""
+    return recipe.runtime.engines.kind == "kubernetes" or recipe.runtime.launcher.kind != "process"
+
+
+def findings(recipe: Recipe, store: Store, cluster: Cluster, *, kubeflow: bool) -> Iterator[Finding]:
+    """All findings; one alone where the cluster cannot be reached. `kubeflow`: this is a task of a compiled pipeline."""
+    try:
+        cluster.date()
+    except ClusterError as error:
+        yield Finding("cluster", False, str(error), "correct KUBECONFIG and its context, or reach the cluster's network")
+        return
+    yield Finding("cluster", True, f"{cluster.host} answers; namespace '{cluster.namespace}'")
+    trainings = None
+    if recipe.runtime.launcher.kind != "process":
+        trainings, found = _trainings(recipe, cluster)
+        yield from found
+    if recipe.runtime.engines.kind == "kubernetes":
+        yield from _ensemble(recipe, cluster)
+    yield from _account(recipe, cluster)
+    yield from _secrets(recipe, cluster)
+    yield from rights.findings(recipe, cluster, trainings)
+    yield from _room(recipe, cluster, kubeflow)
+    s3 = {"S3": partial(clocks.of_url, store.endpoint_url or "https://s3.amazonaws.com")}
+    yield from clocks.findings({"Kubernetes": lambda: clocks.of_date(cluster.date()), **s3})
+
+
+def _trainings(recipe: Recipe, cluster: Cluster) -> tuple[Kind, list[Finding]]:
+    """What trainings will be here, and the findings about it."""
+    launcher = recipe.runtime.launcher
+    if launcher.kind == "job":
+        return JOBS, [Finding("training", True, "trainings run as Indexed Jobs (runtime.launcher.kind)")]
+    if not knows(cluster, TRAIN_JOBS):
+        return JOBS, [Finding("training", True, "Kubeflow Trainer is not installed: trainings run as Indexed Jobs")]
+    name = names.runtime(launcher.pool)
+    found = _look(
+        "training", f"TrainingRuntime '{name}'", lambda: cluster.get(RUNTIMES, name), PLATFORM.format(cluster.namespace)
+    )
+    if not isinstance(found, Finding):
+        found = Finding("training", True, f"trainings run as TrainJobs of TrainingRuntime '{name}'")
+    return TRAIN_JOBS, [found]
+
+
+def _ensemble(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
+    deployments = _look("ensemble", "Deployments", lambda: cluster.list(DEPLOYMENTS, names.MODEL), rights.FIX)
+    if isinstance(deployments, Finding):
+        yield deployments
+        return
+    differ = helm_values.differences(recipe, deployments)
+    for sentence in differ:
+        yield Finding("ensemble", False, sentence, SERVING.format(cluster.namespace))
+    if not differ:
+        models = ", ".join(helm_values.served(recipe)) or "none is needed"
+        yield Finding("ensemble", True, f"the Deployments are the recipe's ({models})")
+
+
+def _account(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
+    name = recipe.runtime.cluster.service_account
+    if cluster.inside:  # it is the one that looks
+        return
+    found = _look("account", f"ServiceAccount '{name}'", lambda: cluster.get(ACCOUNTS, name), PLATFORM.format(cluster.namespace))
+    yield found if isinstance(found, Finding) else Finding("account", True, f"ServiceAccount '{name}' is there")
+
+
+def _secrets(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
+    """The Secrets that pods name, and their keys; values are never looked at."""
+    place = recipe.runtime.cluster
+    variables = set(recipe.runtime.secret_envs)
+    variables |= {m.endpoint.key_env for m in recipe.models.values() if m.endpoint and m.endpoint.key_env}
+    for name, keys in ((place.s3_secret, S3_KEYS), (place.env_secret, tuple(sorted(variables)))):
+        if keys:
+            literals = " ".join(f"--from-literal={key}=…" for key in keys)
+            fix = f"kubectl -n {cluster.namespace} create secret generic {name} {literals}"
+            yield _secret(cluster, name, fix, partial(_lacking, keys))
+    for name in place.image_pull_secrets:
+        fix = f"kubectl -n {cluster.namespace} create secret docker-registry {name} --docker-server=…"
+        yield _secret(cluster, name, fix, _no_registry)
+
+
+def _secret(cluster: Cluster, name: str, fix: str, wrong: Callable[[Object], str]) -> Finding:
+    found = _look("secret", f"Secret '{name}'", lambda: cluster.get(SECRETS, name), fix)
+    if isinstance(found, Finding):
+        return found
+    problem = wrong(found)
+    return Finding("secret", not problem, f"Secret '{name}' {problem or 'is there with its keys'}", fix)
+
+
+def _lacking(keys: tuple[str, ...], secret: Object) -> str:
+    missing = [key for key in keys if not (secret.get("data") or {}).get(key)]
+    return f"lacks {', '.join(missing)}" if missing else ""
+
+
+def _no_registry(secret: Object) -> str:
+    return "" if secret.get("type") == PULL else f"is of type {secret.get('type')}, not {PULL}"
+
+
+def _room(recipe: Recipe, cluster: Cluster, kubeflow: bool) -> Iterator[Finding]:
+    try:
+        steps = capacity.steps(recipe)
+    except RecipeError as error:
+        yield Finding("pool", False, str(error), "correct the recipe")
+        return
+    if steps:
+        nodes = _look("pool", "the nodes", lambda: cluster.list(NODES), "")
+        if isinstance(nodes, Finding):
+            yield nodes
+        else:
+            yield from capacity.pool_findings(recipe, steps, nodes)
+    quotas = _look("quota", "quotas", lambda: (cluster.list(QUOTAS), cluster.list(LIMIT_RANGES)), "")
+    if isinstance(quotas, Finding):
+        yield quotas
+        return
+    has_defaults = any(limit.get("default") for each in quotas[1] for limit in each["spec"]["limits"])
+    yield from capacity.quota_findings(steps, quotas[0], has_defaults, kubeflow=kubeflow)
+
+
+def _look(check: str, what: str, read: Callable[[], T], fix: str) -> T | Finding:
+    """What is read; or the finding that it is not there, or may not be seen by this account."""
+    try:
+        return read()
+    except NotFound as error:
+        return Finding(check, False, str(error), fix)
+    except Forbidden:
+        return unseen(check, f"{what}: this account may not look. Run `moaa preflight RECIPE` from where you may")
+    except ClusterError as error:
+        return Finding(check, False, str(error), fix or "look again when the cluster answers")

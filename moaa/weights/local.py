@@ -1,0 +1,168 @@
+"""From a model's `source` in the recipe to something that vLLM and transformers can load.
+
+    local("Qwen/Qwen2-72B-Instruct", store)            the hub id itself (hub.py fetches it)
+    local("./my-model", store)                         the folder
+    local("s3://bucket/sft/3f…", store)                downloaded to the cache, digests verified where a manifest is there
+    local("package:PKG/model.Q4_1.gguf", store)        found in an installed package, converted once to a folder in the cache
+
+What a source names is taken as immutable: new weights need a new address (fingerprints go by the address too).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moaa.artifacts import Artifact
+from moaa.errors import EngineError, RecipeError
+from moaa.store import Missing, Store
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def local(source: str, store: Store, revision: str | None = None) -> str:
+    """A hub id or the path of a folder.
+
+    `revision` only applies to hub ids, which hub.py and transformers resolve; with anything else it is a mistake.
+    Raises RecipeError where there is no such model, EngineError where it cannot be converted.
+    """
+    path = Path(source).expanduser()
+    if not source.startswith(("s3://", "package:")) and not path.exists() and _HUB_ID.fullmatch(source) and source[0] != ".":
+        return source
+    if revision is not None:
+        raise RecipeError(f"model source '{source}' has revision '{revision}', but only hub models have revisions. Remove it.")
+    if source.startswith("s3://"):
+        return str(_from_s3(source.rstrip("/"), store))
+    if source.startswith("package:"):
+        path = package_file(source.removeprefix("package:"))
+    if path.suffix == ".gguf" and path.is_file():
+        return str(_converted(path))
+    if not (path / "config.json").is_file():
+        raise RecipeError(
+            f"model source '{source}': there is no config.json in {path.absolute()}. "
+            "Give a folder written by save_pretrained, a hub id, an s3:// address or package:PATH.gguf."
+        )
+    return str(path.absolute())
+
+
+def package_file(path: str) -> Path:
+    """The file or folder at `path` inside an installed package.
+
+    Looked for below the folders of MOAA_PACKAGES (separated like PATH; default `.cache/pkgs`), then on sys.path.
+    Raises RecipeError with all places.
+    """
+    roots = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
+    places = [Path(root) for root in (*roots, *sys.path) if root]
+    for place in places:
+        if (place / path).exists():
+            return (place / path).absolute()
+    raise RecipeError(
+        f"package:{path} was not found in any of: {', '.join(map(str, places))}. "
+        "Install the package that ships it, or name its folder in MOAA_PACKAGES."
+    )
+
+
+def cache() -> Path:
+    """The folder where downloaded and converted models are kept: MOAA_CACHE, else ~/.cache/moaa."""
+    return Path(os.environ.get("MOAA_CACHE") or Path.home() / ".cache" / "moaa").absolute()
+
+
+def _from_s3(uri: str, store: Store) -> Path:
+    name = uri.rsplit("/", 1)[1]
+    identity = hashlib.sha256(f"{store.endpoint_url} {uri}".encode()).hexdigest()[:12]
+    folder = cache() / "s3" / f"{name}-{identity}"
+    with _locked(folder):
+        try:
+            return Artifact.open(store, uri).download(folder)
+        except Missing:
+            _download_prefix(uri, store, folder)
+    return folder
+
+
+def _download_prefix(uri: str, store: Store, folder: Path) -> None:
+    """Every object below `uri`. What is there in full size is not fetched again: the store's download is atomic."""
+    found = dict(store.list(uri + "/"))
+    if f"{uri}/config.json" not in found:
+        raise RecipeError(
+            f"model source '{uri}': there is neither manifest.json nor config.json below it. "
+            "Give the s3:// address of a folder written by save_pretrained, or of a model artifact."
+        )
+    for each, size in found.items():
+        path = folder / each.removeprefix(uri + "/")
+        if not path.is_relative_to(folder) or ".." in path.parts:
+            raise RecipeError(f"model source '{uri}' holds an object whose name leaves the folder: {each}. Remove it.")
+        if not (path.is_file() and path.stat().st_size == size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            store.download(each, path)
+
+
+def _converted(gguf: Path) -> Path:
+    """The folder that `gguf` was converted to: beside it (an image's), or in the cache. 135M parameters take about 30 s."""
+    beside = gguf.with_suffix("")
+    if (beside / "config.json").is_file():
+        return beside
+    with gguf.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+    folder = cache() / "models" / f"{gguf.stem}-{digest}"
+    with _locked(folder):
+        if not folder.is_dir():
+            print(f"moaa: converting {gguf.name} to {folder} (once)", file=sys.stderr, flush=True)
+            _convert_in_child(gguf, folder)
+    return folder
+
+
+def _convert_in_child(gguf: Path, folder: Path) -> None:
+    """In a process of its own: the caller never loads torch. The folder appears whole or not at all."""
+    unfinished = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "moaa.weights.local", str(gguf), str(unfinished)],
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        )  # fmt: skip
+        if done.returncode:
+            tail = "\n".join(done.stdout.strip().splitlines()[-20:])
+            raise EngineError(
+                f"{gguf} could not be converted (exit {done.returncode}). It needs torch, transformers and gguf: "
+                f"pip install 'moaa[train]'. The last lines were:\n{tail}"
+            )
+        unfinished.chmod(0o755)
+        for file in unfinished.iterdir():
+            file.chmod(0o644)  # whoever shares the cache, or runs the image that this is made for, reads it too
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the weights in bfloat16 and the tokenizer of a GGUF file as transformers' own files."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where, name = str(gguf.parent), gguf.name
+    AutoTokenizer.from_pretrained(where, gguf_file=name).save_pretrained(folder)
+    quantized = GgufConfig(gguf_file=name, dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.bfloat16, quantization_config=quantized)
+    model.save_pretrained(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time fills `folder`; the others wait and find it filled."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]))
