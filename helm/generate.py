@@ -1,11 +1,13 @@
-"""values.schema.json and README.md of each chart, made from its commented values.yaml (and README.in.md).
+"""values.schema.json and README.md of each chart, made from its commented values.yaml (and
+README.in.md).
 
     python helm/generate.py              write them
     python helm/generate.py --check      say what is not up to date, and end with 1
 
-In values.yaml, above a field: `# -- text` describes it; `# @schema {…}` adds to what its default says about its type, in
-JSON Schema's words and these: `$ref: NAME` one of DEFINITIONS; `itemsLike: FIELD` a list whose items have the fields of
-FIELD, and `extra` ones; `valuesLike: FIELD` a mapping by `keys` of such.
+In values.yaml, above a field: `# -- text` describes it; `# @schema {…}` adds to what its default
+says about its type, in JSON Schema's words and these: `$ref: NAME` one of DEFINITIONS; `itemsLike:
+FIELD` a list whose items have the fields of FIELD, and `extra` ones; `valuesLike: FIELD` a mapping
+by `keys` of such.
 """
 
 from __future__ import annotations
@@ -50,7 +52,14 @@ DEFINITIONS: dict[str, dict[str, Any]] = {
     "duration": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"},
     "cron": {"type": "string", "pattern": r"^(@[a-z]+|\S+( \S+){4})$"},
 }
-_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+_TYPES = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,9 @@ def fields(text: str) -> tuple[Field, ...]:
     return tuple(_fields(yaml.compose(text), yaml.safe_load(text), lines, ""))
 
 
-def _fields(node: yaml.Node | None, values: dict[str, Any], lines: list[str], path: str) -> Iterator[Field]:
+def _fields(
+    node: yaml.Node | None, values: dict[str, Any], lines: list[str], path: str
+) -> Iterator[Field]:
     assert isinstance(node, yaml.MappingNode)
     for key, value in node.value:
         text, given = _comments(lines, key.start_mark.line)
@@ -111,8 +122,17 @@ def schema(text: str, title: str) -> dict[str, Any]:
     made = _object(top, {each.name: each for each in top})
     made["properties"]["global"] = {"type": "object"}
     used = json.dumps(made)
-    kept = {name: each for name, each in DEFINITIONS.items() if f"#/definitions/{name}" in used or name == "quantity"}
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": title, **made, "definitions": kept}
+    kept = {
+        name: each
+        for name, each in DEFINITIONS.items()
+        if f"#/definitions/{name}" in used or name == "quantity"
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": title,
+        **made,
+        "definitions": kept,
+    }
 
 
 def _object(parts: tuple[Field, ...], top: dict[str, Field]) -> dict[str, Any]:
@@ -130,13 +150,23 @@ def _property(part: Field, top: dict[str, Field]) -> dict[str, Any]:
         return described | _object(part.children, top) | given
     if "itemsLike" in given:
         item = _object(top[given.pop("itemsLike")].children, top)
-        item["properties"] = {name: _resolved(each) for name, each in given.pop("extra").items()} | item["properties"]
-        return described | {"type": "array", "items": item | {"required": given.pop("required")}} | given
+        item["properties"] = {
+            name: _resolved(each) for name, each in given.pop("extra").items()
+        } | item["properties"]
+        return (
+            described
+            | {"type": "array", "items": item | {"required": given.pop("required")}}
+            | given
+        )
     if "valuesLike" in given:
         # `name:` with nothing after it is null, and means: all of it as the defaults say.
         each = _object(top[given.pop("valuesLike")].children, top) | {"type": ["object", "null"]}
         names = _resolved({"$ref": given.pop("keys")})
-        return described | {"type": "object", "propertyNames": names, "additionalProperties": each} | given
+        return (
+            described
+            | {"type": "object", "propertyNames": names, "additionalProperties": each}
+            | given
+        )
     if "$ref" in given:
         return described | DEFINITIONS[given.pop("$ref")] | _resolved(given)
     return described | {"type": _TYPES[type(part.default)]} | _resolved(given)
@@ -145,7 +175,10 @@ def _property(part: Field, top: dict[str, Field]) -> dict[str, Any]:
 def _resolved(given: Any) -> Any:
     """`$ref: NAME` as JSON Schema writes it, wherever it stands."""
     if isinstance(given, dict):
-        return {key: f"#/definitions/{value}" if key == "$ref" else _resolved(value) for key, value in given.items()}
+        return {
+            key: f"#/definitions/{value}" if key == "$ref" else _resolved(value)
+            for key, value in given.items()
+        }
     return given
 
 
@@ -169,7 +202,11 @@ def _row(path: str, part: Field) -> str:
     words = part.text
     if allowed := part.given.get("enum"):
         words += f" One of {', '.join(f'`{each}`' for each in allowed)}."
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (f"`{path}`", f"`{default}`", words)) + " |"
+    return (
+        "| "
+        + " | ".join(cell.replace("|", "\\|") for cell in (f"`{path}`", f"`{default}`", words))
+        + " |"
+    )
 
 
 def generated(chart: Path) -> dict[Path, str]:

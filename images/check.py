@@ -1,6 +1,8 @@
-"""Ends an image's build where it cannot import what it holds: each installed library, then each module of ours.
+"""Ends an image's build where it cannot import what it holds: each installed library, then each
+module of ours.
 
-Of ours it passes over what needs a library that the image does not have on purpose (torch in the core image).
+Of ours it passes over what needs a library that the image does not have on purpose (torch in the
+core image).
 """
 
 import importlib
@@ -12,7 +14,9 @@ LAZILY = ["pyarrow.compute", "pyarrow.dataset", "pyarrow.parquet"]
 """What libraries and ours load when they are used."""
 OURS = ["moaa", "components", "pipelines"]
 
-installed = sorted(name for name in packages_distributions() if name.isidentifier() and not name.startswith("_"))
+installed = sorted(
+    name for name in packages_distributions() if name.isidentifier() and not name.startswith("_")
+)
 for name in [*installed, *LAZILY]:
     importlib.import_module(name)
 passed_over = []
@@ -27,4 +31,9 @@ for name in OURS:
             if str(error.name).partition(".")[0] in [*installed, *OURS]:
                 raise
             passed_over.append(f"{found.name} ({error.name})")
-print(f"imported {len(installed)} libraries and all of ours", *passed_over, sep="\n  but ", file=sys.stderr)
+print(
+    f"imported {len(installed)} libraries and all of ours",
+    *passed_over,
+    sep="\n  but ",
+    file=sys.stderr,
+)

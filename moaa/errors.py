@@ -17,7 +17,8 @@ Anything else that is raised is a bug, and keeps its traceback.
 
 
 class MoaaError(Exception):
-    """Base of all errors that a user can act on. The message is complete: no traceback is needed to understand it."""
+    """Base of all errors that a user can act on. The message is complete: no traceback is needed to
+    understand it."""
 
 
 class RecipeError(MoaaError):
@@ -33,7 +34,8 @@ class ArtifactError(MoaaError):
 
 
 class ClusterError(MoaaError):
-    """Kubernetes cannot be reached, or refuses what was asked; where a right is missing, the message names it."""
+    """Kubernetes cannot be reached, or refuses what was asked; where a right is missing, the
+    message names it."""
 
 
 class EngineError(MoaaError):
@@ -41,7 +43,8 @@ class EngineError(MoaaError):
 
 
 class CallError(MoaaError):
-    """One call to a model failed for good. `reason` is a short stable word for counting; the message holds the detail."""
+    """One call to a model failed for good. `reason` is a short stable word for counting; the
+    message holds the detail."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -50,7 +53,8 @@ class CallError(MoaaError):
 
 
 class CallRejected(CallError):
-    """The request itself is refused (HTTP 400: context length, bad parameter): asking again changes nothing."""
+    """The request itself is refused (HTTP 400: context length, bad parameter): asking again changes
+    nothing."""
 
 
 class CallFailed(CallError):
@@ -67,7 +71,8 @@ class RowRejected(MoaaError):
 
 
 class TooManyRejected(MoaaError):
-    """More rows were rejected than `limits.max_rejected_share` allows; the message holds the table of reasons."""
+    """More rows were rejected than `limits.max_rejected_share` allows; the message holds the table
+    of reasons."""
 
 
 class TrainError(MoaaError):

@@ -10,7 +10,8 @@ from typing import Any
 
 @dataclass(slots=True)
 class ModelUse:
-    """Calls and tokens of one model within a stage. `journal` calls were answered by the journal, not the engine."""
+    """Calls and tokens of one model within a stage. `journal` calls were answered by the journal,
+    not the engine."""
 
     calls: int = 0
     journal: int = 0
@@ -25,20 +26,23 @@ class ModelUse:
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts of one stage. Nothing is dropped, retried, merged or cut without a line here (shown in the report)."""
+    """Counts of one stage. Nothing is dropped, retried, merged or cut without a line here (shown in
+    the report)."""
 
     rows: Counter[str] = field(default_factory=Counter)
     """Rows by fate: `in`, `kept`, and what the stage itself names (`merged`, `duplicate`)."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Rejected rows by reason."""
     events: Counter[str] = field(default_factory=Counter)
-    """Everything else worth counting: engine restarts, fallbacks, left-out proposers (`left_out:NAME:REASON`)."""
+    """Everything else worth counting: engine restarts, fallbacks, left-out proposers
+    (`left_out:NAME:REASON`)."""
     models: dict[str, ModelUse] = field(default_factory=dict)
     """By this attempt alone; `in_all` adds the earlier ones."""
     attempts: int = 1
     """Attempts that used a model, this one included."""
     earlier: dict[str, ModelUse] = field(default_factory=dict)
-    """By the attempts before this one, which ended before the result was whole: it holds their answers too."""
+    """By the attempts before this one, which ended before the result was whole: it holds their
+    answers too."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by step of the stage (`engines`, `asking`, `writing`)."""
 
@@ -79,13 +83,17 @@ def summed(uses: Iterable[Mapping[str, ModelUse]]) -> dict[str, ModelUse]:
     for each in uses:
         for name, use in each.items():
             before = total.get(name, ModelUse())
-            total[name] = ModelUse(*(getattr(before, f) + getattr(use, f) for f in ModelUse.__slots__))
+            total[name] = ModelUse(
+                *(getattr(before, f) + getattr(use, f) for f in ModelUse.__slots__)
+            )
     return total
 
 
 def uses_to_json(uses: Mapping[str, ModelUse]) -> dict[str, Any]:
     """As plain data. May be called while another thread counts."""
-    return {name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(uses.items())}
+    return {
+        name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(uses.items())
+    }
 
 
 def uses_from_json(data: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelUse]:

@@ -17,9 +17,11 @@ def _terminate(signum: int, frame: object) -> None:
 
 
 def end_with_runner() -> None:
-    """Make SIGTERM an exception, so that engines stop and leases are released; and watch the process MOAA_RUNNER names.
+    """Make SIGTERM an exception, so that engines stop and leases are released; and watch the
+    process MOAA_RUNNER names.
 
-    The local runner starts a stage through a shell, so a killed runner would leave the stage working for nobody.
+    The local runner starts a stage through a shell, so a killed runner would leave the stage
+    working for nobody.
     """
     if threading.current_thread() is not threading.main_thread():
         return

@@ -1,4 +1,5 @@
-"""Mixture of agents: proposers answer, an aggregator writes one better answer from theirs (paper, Eq. 1-3)."""
+"""Mixture of agents: proposers answer, an aggregator writes one better answer from theirs (paper,
+Eq. 1-3)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One answer of one proposer. `finish_reason` is `length` where max_tokens cut it: it is kept, and known to be cut."""
+    """One answer of one proposer. `finish_reason` is `length` where max_tokens cut it: it is kept,
+    and known to be cut."""
 
     name: str
     model: str
@@ -49,12 +51,17 @@ class LeftOut:
         return {"name": self.name, "layer": self.layer, "reason": self.reason}
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.reason}: {self.detail})" if self.detail else f"{self.name} ({self.reason})"
+        return (
+            f"{self.name} ({self.reason}: {self.detail})"
+            if self.detail
+            else f"{self.name} ({self.reason})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the aggregator wrote, and all that led to it: the proposals of each layer and those left out."""
+    """What the aggregator wrote, and all that led to it: the proposals of each layer and those left
+    out."""
 
     text: str
     finish_reason: str
@@ -77,7 +84,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A whole conversation: the messages (system message if any, then user and assistant in turn), and each turn's answer."""
+    """A whole conversation: the messages (system message if any, then user and assistant in turn),
+    and each turn's answer."""
 
     messages: tuple[Message, ...]
     turns: tuple[Answer, ...]
@@ -87,9 +95,11 @@ class Conversation:
 
 
 async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Answer:
-    """The mixture's answer to the last user turn, and the proposals that led to it (paper, Eq. 1-2).
+    """The mixture's answer to the last user turn, and the proposals that led to it (paper, Eq.
+    1-2).
 
-    Raises `RowRejected` when a layer has fewer proposals than the mixture's quorum, or when the aggregator fails.
+    Raises `RowRejected` when a layer has fewer proposals than the mixture's quorum, or when the
+    aggregator fails.
     """
     layers: list[tuple[Proposal, ...]] = []
     left_out: list[LeftOut] = []
@@ -100,8 +110,12 @@ async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Ans
         left_out += missing
         if len(proposals) < mixture.quorum:
             needed = f"layer {layer}: {len(proposals)} of {mixture.proposals} proposals, {mixture.quorum} needed"
-            raise RowRejected("too few proposals", f"{needed}; left out: {', '.join(map(str, missing))}")
-        seen = with_references(history, proposals, mixture.instruction or templates.text("aggregate"))
+            raise RowRejected(
+                "too few proposals", f"{needed}; left out: {', '.join(map(str, missing))}"
+            )
+        seen = with_references(
+            history, proposals, mixture.instruction or templates.text("aggregate")
+        )
 
     aggregator = mixture.aggregator
     try:
@@ -113,8 +127,11 @@ async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Ans
     return Answer(text, reply.choices[0].finish_reason, tuple(layers), tuple(left_out))
 
 
-async def converse(mixture: Mixture, system: str | None, user_turns: Sequence[str], ask: Ask) -> Conversation:
-    """Every user turn answered in order; the mixture's own answers become the history (paper, Eq. 3)."""
+async def converse(
+    mixture: Mixture, system: str | None, user_turns: Sequence[str], ask: Ask
+) -> Conversation:
+    """Every user turn answered in order; the mixture's own answers become the history (paper, Eq.
+    3)."""
     history: list[Message] = [Message(role="system", content=system)] if system else []
     turns: list[Answer] = []
     for number, question in enumerate(user_turns, 1):
@@ -122,7 +139,9 @@ async def converse(mixture: Mixture, system: str | None, user_turns: Sequence[st
         try:
             answer = await respond(mixture, history, ask)
         except RowRejected as error:
-            raise RowRejected(error.reason, f"turn {number} of {len(user_turns)}: {error.detail}") from error
+            raise RowRejected(
+                error.reason, f"turn {number} of {len(user_turns)}: {error.detail}"
+            ) from error
         history.append(Message(role="assistant", content=answer.text))
         turns.append(answer)
     return Conversation(tuple(history), tuple(turns))
@@ -131,12 +150,16 @@ async def converse(mixture: Mixture, system: str | None, user_turns: Sequence[st
 async def propose(
     members: Sequence[Member], messages: Sequence[Message], ask: Ask, layer: int = 0
 ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
-    """All members' answers to the same messages, asked at the same time, in the members' order; and those left out.
+    """All members' answers to the same messages, asked at the same time, in the members' order; and
+    those left out.
 
-    A member with `sampling.n` > 1 gives n proposals from one call (Self-MoA), named `label#1` to `label#n`. Members that
-    differ in nothing but their names (Self-MoA too) give one each, from calls of their own.
+    A member with `sampling.n` > 1 gives n proposals from one call (Self-MoA), named `label#1` to
+    `label#n`. Members that differ in nothing but their names (Self-MoA too) give one each, from
+    calls of their own.
     """
-    answered = await concurrently(_proposals_of(member, messages, ask, layer) for member in _told_apart(members))
+    answered = await concurrently(
+        _proposals_of(member, messages, ask, layer) for member in _told_apart(members)
+    )
     everything = [proposal for proposals in answered for proposal in proposals]
     return (
         tuple(p for p in everything if isinstance(p, Proposal)),
@@ -145,21 +168,26 @@ async def propose(
 
 
 def _told_apart(members: Sequence[Member]) -> Iterator[Member]:
-    """The members; those that repeat an earlier one (model, persona and sampling) with a sampling that says so."""
+    """The members; those that repeat an earlier one (model, persona and sampling) with a sampling
+    that says so."""
     seen: Counter[tuple[str, str, Sampling]] = Counter()
     for member in members:
         asks = (member.model, member.system or "", member.sampling)
         if before := seen[asks]:
             sampling = member.sampling.model_dump()
             if sampling["seed"] is not None:
-                sampling["seed"] += before << 16  # a server repeats itself under the same one; nobody counts up in such steps
+                sampling["seed"] += (
+                    before << 16
+                )  # a server repeats itself under the same one; nobody counts up in such steps
             again = Redraw(**sampling, sample=before)
             member = member.model_copy(update={"sampling": again})
         seen[asks] += 1
         yield member
 
 
-async def _proposals_of(member: Member, messages: Sequence[Message], ask: Ask, layer: int) -> list[Proposal | LeftOut]:
+async def _proposals_of(
+    member: Member, messages: Sequence[Message], ask: Ask, layer: int
+) -> list[Proposal | LeftOut]:
     n = member.sampling.n
     names = [member.label] if n == 1 else [f"{member.label}#{number}" for number in range(1, n + 1)]
     try:
@@ -176,10 +204,14 @@ async def _proposals_of(member: Member, messages: Sequence[Message], ask: Ask, l
     return found + [LeftOut(name, layer, "not returned") for name in names[len(found) :]]
 
 
-def with_references(history: Sequence[Message], proposals: Sequence[Proposal], instruction: str) -> list[Message]:
-    """The conversation with the instruction and the numbered proposals at the end of its system message.
+def with_references(
+    history: Sequence[Message], proposals: Sequence[Proposal], instruction: str
+) -> list[Message]:
+    """The conversation with the instruction and the numbered proposals at the end of its system
+    message.
 
-    A copy: the history stays as it is. Proposals are joined, never formatted: whatever they hold is shown as it is.
+    A copy: the history stays as it is. Proposals are joined, never formatted: whatever they hold is
+    shown as it is.
     """
     return _with_system(history, after="\n\n".join([instruction, numbered(proposals)]))
 
@@ -194,16 +226,22 @@ def numbered(proposals: Sequence[Proposal]) -> str:
     return "\n\n".join(f"{number}. {proposal.text}" for number, proposal in enumerate(proposals, 1))
 
 
-def _with_system(messages: Sequence[Message], *, before: str | None = None, after: str | None = None) -> list[Message]:
+def _with_system(
+    messages: Sequence[Message], *, before: str | None = None, after: str | None = None
+) -> list[Message]:
     if not before and not after:
         return list(messages)
     has_own = bool(messages) and messages[0]["role"] == "system"
     own, rest = (messages[0]["content"], messages[1:]) if has_own else (None, messages)
-    return [Message(role="system", content="\n\n".join(part for part in (before, own, after) if part)), *rest]
+    return [
+        Message(role="system", content="\n\n".join(part for part in (before, own, after) if part)),
+        *rest,
+    ]
 
 
 async def concurrently(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order. The first error cancels what is still running and is raised as it is, not in a group."""
+    """All results, in order. The first error cancels what is still running and is raised as it is,
+    not in a group."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in work]

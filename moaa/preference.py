@@ -1,4 +1,5 @@
-"""From judged pairs to a preference: answers ranked, the best chosen, the worst rejected (paper, stage 2)."""
+"""From judged pairs to a preference: answers ranked, the best chosen, the worst rejected (paper,
+stage 2)."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ from moaa.errors import RowRejected
 from moaa.judge.judgement import Judgement
 
 PRIOR = 0.1
-"""Games that each answer draws, as it were, against one of strength 1: keeps the strength of an unbeaten answer finite."""
+"""Games that each answer draws, as it were, against one of strength 1: keeps the strength of an
+unbeaten answer finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Answers (indices) from best to worst, with the soft wins and the Bradley-Terry strength of each index."""
+    """Answers (indices) from best to worst, with the soft wins and the Bradley-Terry strength of
+    each index."""
 
     order: tuple[int, ...]
     wins: tuple[float, ...]
@@ -35,8 +38,8 @@ class Pair:
 def rank(n: int, judgements: Iterable[Judgement]) -> Ranking:
     """`n` answers by their soft wins; ties by Bradley-Terry strength, then by the lower index.
 
-    Among pairs that were all judged equally often, equal wins mean equal strengths: these decide only where some
-    pairs were not judged.
+    Among pairs that were all judged equally often, equal wins mean equal strengths: these decide
+    only where some pairs were not judged.
     """
     judged = list(judgements)
     wins = [0.0] * n
@@ -57,19 +60,25 @@ def pair(ranking: Ranking, min_margin: float = 0.0) -> Pair | None:
 
 
 def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The different ones of `answers` (text, finish reason) in order of appearance: `{text, count, finish_reason}`.
+    """The different ones of `answers` (text, finish reason) in order of appearance: `{text, count,
+    finish_reason}`.
 
-    Answers that differ only in outer white space are one; empty ones are left out (the counts then sum to fewer).
-    Raises `RowRejected` where fewer than two remain: there is nothing to prefer.
+    Answers that differ only in outer white space are one; empty ones are left out (the counts then
+    sum to fewer). Raises `RowRejected` where fewer than two remain: there is nothing to prefer.
     """
     found: dict[str, dict[str, Any]] = {}
     for text, finish_reason in answers:
         if not (text := text.strip()):
             continue
-        found.setdefault(text, {"text": text, "count": 0, "finish_reason": finish_reason})["count"] += 1
+        found.setdefault(text, {"text": text, "count": 0, "finish_reason": finish_reason})[
+            "count"
+        ] += 1
     if len(found) < 2:
         empty = len(answers) - sum(each["count"] for each in found.values())
-        raise RowRejected("fewer than two distinct answers", f"{len(answers)} answers: {len(found)} distinct, {empty} empty")
+        raise RowRejected(
+            "fewer than two distinct answers",
+            f"{len(answers)} answers: {len(found)} distinct, {empty} empty",
+        )
     return list(found.values())
 
 

@@ -1,8 +1,10 @@
-"""The frame every stage stands in: fingerprint -> reuse, or compute -> ledger -> manifest; and a record for the report.
+"""The frame every stage stands in: fingerprint -> reuse, or compute -> ledger -> manifest; and a
+record for the report.
 
-A stage is a function `(part, work) -> None` under `@stage(...)`. `part` is what it needs of the recipe: that, its schema
-version and the fingerprints of its inputs are all that its own fingerprint is made of. `work` is where it works: inputs,
-output, journal, ledger, progress, and the runtime settings that never change a result.
+A stage is a function `(part, work) -> None` under `@stage(...)`. `part` is what it needs of the
+recipe: that, its schema version and the fingerprints of its inputs are all that its own fingerprint
+is made of. `work` is where it works: inputs, output, journal, ledger, progress, and the runtime
+settings that never change a result.
 """
 
 from __future__ import annotations
@@ -65,17 +67,22 @@ class Work:
         models: Collection[str] | Mapping[str, Model],
         expected: Collection[str] = (),
     ) -> Iterator[tuple[Row, Row]]:
-        """Each row with what `work` made of it, in the order of `rows`; the rejected ones go to the table `rejected`.
+        """Each row with what `work` made of it, in the order of `rows`; the rejected ones go to the
+        table `rejected`.
 
-        Finished rows and answers are journaled: run again after a crash, nothing that was answered is asked again.
-        Raises TooManyRejected, with the table of reasons, when more than `runtime.max_rejected_share` were rejected
-        for reasons other than the `expected` ones.
+        Finished rows and answers are journaled: run again after a crash, nothing that was answered
+        is asked again. Raises TooManyRejected, with the table of reasons, when more than
+        `runtime.max_rejected_share` were rejected for reasons other than the `expected` ones.
         """
         from moaa.asking import ask_all
 
         rows = list(rows)
         self.ledger.rows["in"] += len(rows)
-        serving = dict(models) if isinstance(models, Mapping) else {name: self.models[name] for name in sorted(models)}
+        serving = (
+            dict(models)
+            if isinstance(models, Mapping)
+            else {name: self.models[name] for name in sorted(models)}
+        )
         usage = Usage(self.store, f"{self.out.uri}/journal", self.attempt, self.ledger)
         usage.read()
         journal = Journal(self.store, f"{self.out.uri}/journal", flushed=usage.keep)
@@ -83,13 +90,22 @@ class Work:
         with timed(self.ledger, "asking"):
             try:
                 ask_all(
-                    rows, work, key=lambda row: row["id"], models=serving, runtime=self.runtime, store=self.store,
-                    journal=journal, ledger=self.ledger, progress=self.progress,
-                )  # fmt: skip
+                    rows,
+                    work,
+                    key=lambda row: row["id"],
+                    models=serving,
+                    runtime=self.runtime,
+                    store=self.store,
+                    journal=journal,
+                    ledger=self.ledger,
+                    progress=self.progress,
+                )
             finally:
                 journal.close()
                 if journal.left_behind:
-                    self.ledger.events["journal segments that could not be deleted"] += journal.left_behind
+                    self.ledger.events["journal segments that could not be deleted"] += (
+                        journal.left_behind
+                    )
         self._refuse_if_too_many(rows, journal, expected)
         for row in rows:
             record = journal.finished[row["id"]]
@@ -101,7 +117,9 @@ class Work:
                 self.ledger.rows["kept"] += 1
                 yield row, record["row"]
 
-    def _refuse_if_too_many(self, rows: list[Row], journal: Journal, expected: Collection[str]) -> None:
+    def _refuse_if_too_many(
+        self, rows: list[Row], journal: Journal, expected: Collection[str]
+    ) -> None:
         reasons: dict[str, list[str]] = {}
         failed: list[str] = []
         for row in rows:
@@ -113,10 +131,16 @@ class Work:
         share = self.runtime.max_rejected_share
         if count > share * len(rows):
             journal.forget(failed)  # so that they are tried again once the cause is mended
-            self.ledger.rejected.update({reason: len(details) for reason, details in reasons.items()})
-            table = "\n".join(f"  {len(details):>6}  {reason}   e.g. {details[0][:200]}" for reason, details in reasons.items())
+            self.ledger.rejected.update(
+                {reason: len(details) for reason, details in reasons.items()}
+            )
+            table = "\n".join(
+                f"  {len(details):>6}  {reason}   e.g. {details[0][:200]}"
+                for reason, details in reasons.items()
+            )
             raise TooManyRejected(
-                f"{count} of {len(rows)} rows were rejected ({count / len(rows):.1%}); the limit is {share:.1%} "
+                f"{count} of {len(rows)} rows were rejected ({count / len(rows):.1%}); the limit "
+                f"is {share:.1%} "
                 f"(runtime.max_rejected_share).\n{table}\n"
                 "  Mend the cause and run again: rows that were answered are not asked again."
             )
@@ -134,26 +158,44 @@ class Stage(Generic[P]):
     compute: Callable[[P, Work], None]
 
     def fingerprint(self, part: P, inputs: Mapping[str, Artifact]) -> str:
-        """Identity of the result: sha256 of the stage, its schema version, its part of the recipe and its inputs."""
+        """Identity of the result: sha256 of the stage, its schema version, its part of the recipe
+        and its inputs."""
         text = json.dumps(
-            [self.name, self.schema, part.model_dump(mode="json"), sorted((k, a.fingerprint) for k, a in inputs.items())],
-            sort_keys=True, ensure_ascii=False,
-        )  # fmt: skip
+            [
+                self.name,
+                self.schema,
+                part.model_dump(mode="json"),
+                sorted((k, a.fingerprint) for k, a in inputs.items()),
+            ],
+            sort_keys=True,
+            ensure_ascii=False,
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def main(
-        self, recipe: str, run_id: str, inputs: Mapping[str, str] | None = None, output: str = "", summary: str = "",
+        self,
+        recipe: str,
+        run_id: str,
+        inputs: Mapping[str, str] | None = None,
+        output: str = "",
+        summary: str = "",
         metric: Callable[[str, float], None] = lambda name, value: None,
-    ) -> None:  # fmt: skip
-        """Run as a component: read the manifests at `inputs`, leave this stage's at `output`, a Markdown at `summary`.
+    ) -> None:
+        """Run as a component: read the manifests at `inputs`, leave this stage's at `output`, a
+        Markdown at `summary`.
 
-        `metric` takes the result's figures (`moaa.report.figures`), new or reused.
-        Ends the process with status 1 and one readable message when the stage fails; the same stands in the run record.
+        `metric` takes the result's figures (`moaa.report.figures`), new or reused. Ends the process
+        with status 1 and one readable message when the stage fails; the same stands in the run
+        record.
         """
         with recorded(self.name, recipe, run_id, summary) as (loaded, store, record):
             artifacts = {name: _input(store, name, path) for name, path in (inputs or {}).items()}
             manifest, reused, ledger = self.run(loaded, store, artifacts)
-            record.update(status="reused" if reused else "done", manifest=manifest.model_dump(mode="json"), ledger=ledger)
+            record.update(
+                status="reused" if reused else "done",
+                manifest=manifest.model_dump(mode="json"),
+                ledger=ledger,
+            )
             if output:
                 Path(output).write_text(manifest.to_text())
             from moaa.report.figures import figures
@@ -161,7 +203,9 @@ class Stage(Generic[P]):
             for figure, value in figures(manifest.facts).items():
                 metric(figure, value)
 
-    def run(self, recipe: Recipe, store: Store, inputs: dict[str, Artifact]) -> tuple[Any, bool, dict[str, Any]]:
+    def run(
+        self, recipe: Recipe, store: Store, inputs: dict[str, Artifact]
+    ) -> tuple[Any, bool, dict[str, Any]]:
         """The manifest, whether it was there already, and the ledger."""
         part = self.part_of(recipe)
         fingerprint = self.fingerprint(part, inputs)
@@ -173,7 +217,15 @@ class Stage(Generic[P]):
         ledger = Ledger()
         with Progress(self.name, self.unit) as progress, Output(store, uri) as out:
             work = Work(
-                inputs, out, store, recipe.runtime, dict(recipe.models), dict(recipe.pools), recipe.store, ledger, progress
+                inputs,
+                out,
+                store,
+                recipe.runtime,
+                dict(recipe.models),
+                dict(recipe.pools),
+                recipe.store,
+                ledger,
+                progress,
             )
             try:
                 self.compute(part, work)
@@ -181,19 +233,29 @@ class Stage(Generic[P]):
                 error.ledger = ledger.to_json()  # type: ignore[attr-defined]  # so that the record of a failure has the counts
                 raise
             manifest = out.commit(
-                kind=self.kind, stage=self.name, name=recipe.name, fingerprint=fingerprint,
+                kind=self.kind,
+                stage=self.name,
+                name=recipe.name,
+                fingerprint=fingerprint,
                 parents=tuple(_parent(name, artifact) for name, artifact in sorted(inputs.items())),
-                part=part.model_dump(mode="json"), ledger=ledger.to_json(), facts=work.facts,
-            )  # fmt: skip
+                part=part.model_dump(mode="json"),
+                ledger=ledger.to_json(),
+                facts=work.facts,
+            )
         try:
             store.delete_prefix(f"{uri}/journal/")
         except StoreError as error:  # the result stands
-            say(f"{self.name}: {uri}/journal is no longer needed, but could not be deleted: {error}")
+            say(
+                f"{self.name}: {uri}/journal is no longer needed, but could not be deleted: {error}"
+            )
         return manifest, False, manifest.ledger
 
 
-def stage(name: str, *, kind: str, part: Callable[[Recipe], P], unit: str = "rows", schema: int = 1):
-    """Make a stage of a function `(part, work)`. Raise `schema` whenever the same inputs give another result."""
+def stage(
+    name: str, *, kind: str, part: Callable[[Recipe], P], unit: str = "rows", schema: int = 1
+):
+    """Make a stage of a function `(part, work)`. Raise `schema` whenever the same inputs give
+    another result."""
 
     def wrap(compute: Callable[[P, Work], None]) -> Stage[P]:
         return Stage(name, kind, schema, unit, part, compute)
@@ -202,7 +264,9 @@ def stage(name: str, *, kind: str, part: Callable[[Recipe], P], unit: str = "row
 
 
 def _parent(name: str, artifact: Artifact) -> Parent:
-    return Parent(name=name, kind=artifact.manifest.kind, uri=artifact.uri, fingerprint=artifact.fingerprint)
+    return Parent(
+        name=name, kind=artifact.manifest.kind, uri=artifact.uri, fingerprint=artifact.fingerprint
+    )
 
 
 def _input(store: Store, name: str, path: str) -> Artifact:
@@ -210,33 +274,50 @@ def _input(store: Store, name: str, path: str) -> Artifact:
         text = Path(path).read_text()
     except FileNotFoundError:
         raise ArtifactError(
-            f"input '{name}': there is no manifest at {path}. A cached Kubeflow task whose object was deleted looks like this: "
+            f"input '{name}': there is no manifest at {path}. A cached Kubeflow task whose object "
+            "was deleted looks like this: "
             "run again with caching off."
         ) from None
     return Artifact.open(store, text)
 
 
 def read_recipe(text: str) -> str:
-    """The recipe's YAML, where `text` may be its s3:// address (`…/<sha256>.yaml`, checked against its digest)."""
+    """The recipe's YAML, where `text` may be its s3:// address (`…/<sha256>.yaml`, checked against
+    its digest)."""
     if not text.startswith("s3://"):
         return f"{text}\n"  # text, even when it is one line of JSON
     data = Store(text.rsplit("/", 1)[0]).get(text)
     digest = text.rsplit("/", 1)[1].removesuffix(".yaml")
     if hashlib.sha256(data).hexdigest() != digest:
-        raise ArtifactError(f"the recipe at {text} does not have the digest in its name: it was changed. Submit the run again.")
+        raise ArtifactError(
+            f"the recipe at {text} does not have the digest in its name: it was changed. Submit "
+            "the run again."
+        )
     return data.decode()
 
 
 @contextmanager
-def recorded(name: str, recipe: str, run_id: str, summary: str = "") -> Iterator[tuple[Recipe, Store, dict[str, Any]]]:
-    """Keep `<root>/runs/<run id>/<stage>.json` true while a stage runs, and end the process readably when it fails."""
+def recorded(
+    name: str, recipe: str, run_id: str, summary: str = ""
+) -> Iterator[tuple[Recipe, Store, dict[str, Any]]]:
+    """Keep `<root>/runs/<run id>/<stage>.json` true while a stage runs, and end the process
+    readably when it fails."""
     end_with_runner()
-    os.environ.update({RUN_ENV: run_id, STAGE_ENV: name})  # who holds the leases of engines and trainings
+    os.environ.update(
+        {RUN_ENV: run_id, STAGE_ENV: name}
+    )  # who holds the leases of engines and trainings
     started = time.time()
     record: dict[str, Any] = {
-        "run_id": run_id, "stage": name, "status": "running", "started": _utc(started), "ended": None, "seconds": 0.0,
-        "manifest": None, "error": None, "ledger": {},
-    }  # fmt: skip
+        "run_id": run_id,
+        "stage": name,
+        "status": "running",
+        "started": _utc(started),
+        "ended": None,
+        "seconds": 0.0,
+        "manifest": None,
+        "error": None,
+        "ledger": {},
+    }
     store = None
 
     def end() -> StoreError | None:
@@ -276,7 +357,10 @@ def recorded(name: str, recipe: str, run_id: str, summary: str = "") -> Iterator
             raise
         raise SystemExit(1) from None
     if unwritten := end():
-        say(f"{name} was done, but its record could not be written: {unwritten}\n  Run again: what was made is kept.")
+        say(
+            f"{name} was done, but its record could not be written: {unwritten}\n  Run again: "
+            "what was made is kept."
+        )
         raise SystemExit(1)
 
 
@@ -291,7 +375,11 @@ def _error(error: BaseException) -> dict[str, Any]:
 
 def records(store: Store, run_id: str) -> list[dict[str, Any]]:
     """The records of a run, in the order the stages started."""
-    found = [json.loads(store.get(uri)) for uri, _ in store.list(f"{store.root}/runs/{run_id}/") if uri.endswith(".json")]
+    found = [
+        json.loads(store.get(uri))
+        for uri, _ in store.list(f"{store.root}/runs/{run_id}/")
+        if uri.endswith(".json")
+    ]
     return sorted(found, key=lambda record: record["started"])
 
 

@@ -1,4 +1,5 @@
-"""The alignment pipeline: prompts -> generate -> sft -> sample -> label -> dpo -> evaluate, and a report whatever happens."""
+"""The alignment pipeline: prompts -> generate -> sft -> sample -> label -> dpo -> evaluate, and a
+report whatever happens."""
 
 from collections.abc import Callable
 
@@ -31,14 +32,18 @@ def build(
     settle: Callable[[str, PipelineTask], PipelineTask] = lambda stage, task: task,
     baked: str = "",
 ) -> BaseComponent:
-    """The pipeline up to and with stage `until`; its one parameter is the recipe, `recipe` unless another is given.
+    """The pipeline up to and with stage `until`; its one parameter is the recipe, `recipe` unless
+    another is given.
 
-    `run_id` names the run's records on S3: the Kubeflow run's own id unless given. `settle` gives each task its place on a
-    cluster, as far as the recipe that was compiled decides it; `baked` is what that was, for preflight to compare.
+    `run_id` names the run's records on S3: the Kubeflow run's own id unless given. `settle` gives
+    each task its place on a cluster, as far as the recipe that was compiled decides it; `baked` is
+    what that was, for preflight to compare.
     """
 
     @dsl.pipeline(
-        name="moaa-align", description="Mixture of Agents Alignment: SFT on a mixture's answers, DPO on its judgements."
+        name="moaa-align",
+        description="Mixture of Agents Alignment: SFT on a mixture's answers, DPO on its "
+        "judgements.",
     )
     def align(recipe: str = recipe) -> None:
         with dsl.ExitHandler(settle("report", report(recipe=recipe, run_id=run_id)), name="run"):
@@ -47,7 +52,13 @@ def build(
     return align
 
 
-def _stages(recipe: str, run_id: str, baked: str, last: int, settle: Callable[[str, PipelineTask], PipelineTask]) -> None:
+def _stages(
+    recipe: str,
+    run_id: str,
+    baked: str,
+    last: int,
+    settle: Callable[[str, PipelineTask], PipelineTask],
+) -> None:
     """Tasks in the order of STAGES, up to and with number `last`."""
     common = {"recipe": recipe, "run_id": run_id}
 
@@ -63,14 +74,23 @@ def _stages(recipe: str, run_id: str, baked: str, last: int, settle: Callable[[s
     tuned = settle("sft", sft(**common, data=written.outputs["data"]))
     if last < 4:
         return
-    sampled = settle("sample", sample(**common, prompts=asked.outputs["prompts"], model=tuned.outputs["model"]))
+    sampled = settle(
+        "sample", sample(**common, prompts=asked.outputs["prompts"], model=tuned.outputs["model"])
+    )
     if last < 5:
         return
     labelled = settle("label", label(**common, samples=sampled.outputs["samples"]))
     if last < 6:
         return
-    aligned = settle("dpo", dpo(**common, preferences=labelled.outputs["preferences"], sft=tuned.outputs["model"]))
+    aligned = settle(
+        "dpo",
+        dpo(**common, preferences=labelled.outputs["preferences"], sft=tuned.outputs["model"]),
+    )
     if last < 7:
         return
-    scored = {"prompts": asked.outputs["prompts"], "sft": tuned.outputs["model"], "dpo": aligned.outputs["model"]}
+    scored = {
+        "prompts": asked.outputs["prompts"],
+        "sft": tuned.outputs["model"],
+        "dpo": aligned.outputs["model"],
+    }
     settle("evaluate", evaluate(**common, **scored))

@@ -1,4 +1,5 @@
-"""The pipeline as the YAML that Kubeflow takes: every task in its place (`pipelines.tasks`), the recipe its one parameter."""
+"""The pipeline as the YAML that Kubeflow takes: every task in its place (`pipelines.tasks`), the
+recipe its one parameter."""
 
 from __future__ import annotations
 
@@ -25,24 +26,29 @@ EXPANDED = re.compile(
     r"\{\{\s*(=|\$|workflow\.|inputs|pod\.|retries|tasks|outputs)[^}]*\}\}|\$\([A-Za-z_][\w.-]*\)|\$\$"
     r"|\[\[(RunUUID|Index|ScheduledTime|CurrentTime)\b"
 )
-"""What Argo, Kubeflow or the kubelet would replace in a parameter's text: it would not arrive as written."""
+"""What Argo, Kubeflow or the kubelet would replace in a parameter's text: it would not arrive as
+written."""
 _WIDE = re.compile(r"[^\x00-\uffff]")
 """Beyond the Basic Multilingual Plane, where Kubeflow's database ends."""
 _ESCAPED = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|[^\x00-\uffff]")
 """These, and what YAML takes for the end of a line or does not take at all."""
 
 
-def compile_recipe(recipe: Path, target: Path, sets: Sequence[str] = (), until: str = STAGES[-1]) -> None:
+def compile_recipe(
+    recipe: Path, target: Path, sets: Sequence[str] = (), until: str = STAGES[-1]
+) -> None:
     """Write the pipeline with the resolved recipe as its default to `target`.
 
-    Raises RecipeError for text that the backend would change on the way, and for pods that no node could hold.
+    Raises RecipeError for text that the backend would change on the way, and for pods that no node
+    could hold.
     """
     loaded = load(recipe, sets)
     write(loaded, default_of(loaded), target, until)
 
 
 def write(loaded: Loaded, default: str, target: Path, until: str = STAGES[-1]) -> None:
-    """Write the pipeline of a recipe; `default` is its parameter's value where none is given: the text, or its address."""
+    """Write the pipeline of a recipe; `default` is its parameter's value where none is given: the
+    text, or its address."""
     from kfp import compiler
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,23 +60,30 @@ def write(loaded: Loaded, default: str, target: Path, until: str = STAGES[-1]) -
 
 
 def default_of(loaded: Loaded) -> str:
-    """The resolved recipe as a parameter's default. Raises RecipeError for text that would not arrive as it is written."""
+    """The resolved recipe as a parameter's default. Raises RecipeError for text that would not
+    arrive as it is written."""
     given = read.read(loaded.text, loaded.recipe.name, [])
     for path, each in read.places(given):
         if isinstance(each.value, str):
             refuse_expanded(_json(each.value), f"{loaded.recipe.name}: {read.dotted(path)}")
-    # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second line would leave the comment.
+    # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second
+    # line would leave the comment.
     text = _json(read.plain(given))
     refuse_expanded(text, loaded.recipe.name)
     return text
 
 
 def _json(value: object) -> str:
-    """JSON on one line, whose characters arrive as they are: the others are escaped as YAML knows it."""
-    return _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08X}", json.dumps(value, ensure_ascii=False))
+    """JSON on one line, whose characters arrive as they are: the others are escaped as YAML knows
+    it."""
+    return _ESCAPED.sub(
+        lambda found: f"\\U{ord(found[0]):08X}", json.dumps(value, ensure_ascii=False)
+    )
 
 
-def settling(recipe: Recipe, until: str = STAGES[-1]) -> Callable[[str, PipelineTask], PipelineTask]:
+def settling(
+    recipe: Recipe, until: str = STAGES[-1]
+) -> Callable[[str, PipelineTask], PipelineTask]:
     """What gives each task of the pipeline its place; preflight is told how far the run goes."""
 
     def settle(stage: str, task: PipelineTask) -> PipelineTask:
@@ -91,7 +104,9 @@ def put(stage: str, task: PipelineTask, place: tasks.Place) -> PipelineTask:
     task.set_memory_request(place.memory[0]).set_memory_limit(place.memory[1])
     if place.gpus:
         task.set_accelerator_type(place.accelerator).set_accelerator_limit(place.gpus)
-    task.set_retry(tasks.RETRIES, f"{tasks.BACKOFF_S}s", tasks.BACKOFF_FACTOR, f"{tasks.ALL_ATTEMPTS_S}s")
+    task.set_retry(
+        tasks.RETRIES, f"{tasks.BACKOFF_S}s", tasks.BACKOFF_FACTOR, f"{tasks.ALL_ATTEMPTS_S}s"
+    )
     for name, value in place.environment.items():
         task.set_env_variable(name, value)
 
@@ -99,7 +114,9 @@ def put(stage: str, task: PipelineTask, place: tasks.Place) -> PipelineTask:
     kubernetes.set_security_context(task, run_as_non_root=True)
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=f"{place.tmp_gib}Gi")
     if place.shm_gib:
-        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=f"{place.shm_gib:g}Gi")
+        kubernetes.empty_dir_mount(
+            task, "shm", "/dev/shm", medium="Memory", size_limit=f"{place.shm_gib:g}Gi"
+        )
     for secret in place.secrets:
         kubernetes.use_secret_as_env(task, secret.name, secret.variables, optional=secret.optional)
     if place.image_pull_secrets:
@@ -108,7 +125,11 @@ def put(stage: str, task: PipelineTask, place: tasks.Place) -> PipelineTask:
         kubernetes.add_node_selector(task, key, value)
     if place.toleration:
         kubernetes.add_toleration(task, place.toleration, "Exists")
-    for label, text in {names.PART_OF: names.OURS, names.STAGE: stage, names.CLIENT: "true"}.items():
+    for label, text in {
+        names.PART_OF: names.OURS,
+        names.STAGE: stage,
+        names.CLIENT: "true",
+    }.items():
         kubernetes.add_pod_label(task, label, text)
     return task
 
@@ -118,5 +139,6 @@ def refuse_expanded(text: str, where: str) -> None:
     if found := EXPANDED.search(text) or _WIDE.search(text):
         raise RecipeError(
             f"{where}: {found.group()!r} would be replaced or refused by Kubeflow. "
-            "Write it in another way, or submit the run by `python -m pipelines submit`: it passes the recipe's address."
+            "Write it in another way, or submit the run by `python -m pipelines submit`: it "
+            "passes the recipe's address."
         )

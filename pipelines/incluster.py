@@ -1,4 +1,5 @@
-"""A run without Kubeflow: one Job on the cluster runs the pipeline, and what it says comes to the terminal.
+"""A run without Kubeflow: one Job on the cluster runs the pipeline, and what it says comes to the
+terminal.
 
 start     create the Job and follow it
 follow    print its log until it is over; an interrupted follower leaves it running
@@ -36,22 +37,30 @@ CHILDREN_S = 20.0
 
 
 def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
-    """Run the recipe in a Job. Raises RunFailed with the failed stage's own error, ClusterError where it cannot be made."""
+    """Run the recipe in a Job. Raises RunFailed with the failed stage's own error, ClusterError
+    where it cannot be made."""
     run_id = new_id(loaded.recipe.name)
     job = runner_job.job(loaded, run_id, until)
     cluster = connect(loaded, namespace)
     cluster.create(JOBS, job)
     print(f"run     {run_id}   (Job in namespace {cluster.namespace})", flush=True)
-    print(f"report  {loaded.recipe.store.root.rstrip('/')}/runs/{run_id}/report.html   (when the run is over)", flush=True)
+    print(
+        f"report  {loaded.recipe.store.root.rstrip('/')}/runs/{run_id}/report.html   (when the "
+        "run is over)",
+        flush=True,
+    )
     follow(run_id, cluster)
 
 
 def connect(loaded: Loaded | None = None, namespace: str | None = None) -> Cluster:
-    return Cluster.connect(namespace or (loaded.recipe.runtime.cluster.namespace if loaded else None))
+    return Cluster.connect(
+        namespace or (loaded.recipe.runtime.cluster.namespace if loaded else None)
+    )
 
 
 def follow(run_id: str, cluster: Cluster) -> None:
-    """Print the run's log, from its beginning, until it is over. Raises RunFailed unless it succeeded."""
+    """Print the run's log, from its beginning, until it is over. Raises RunFailed unless it
+    succeeded."""
     found = _job(run_id, cluster)
     loaded = load(f"{runner_job.recipe_of(found)}\n")
     try:
@@ -68,7 +77,8 @@ def follow(run_id: str, cluster: Cluster) -> None:
 
 
 def stop(run_id: str, cluster: Cluster) -> None:
-    """End the run; what it holds is given back. Finished stages and answers stay: the same recipe goes on from there."""
+    """End the run; what it holds is given back. Finished stages and answers stay: the same recipe
+    goes on from there."""
     recipe = load(f"{runner_job.recipe_of(_job(run_id, cluster))}\n").recipe
     cluster.delete(JOBS, run_id)
     deadline = time.monotonic() + runner_job.GRACE_S + 30
@@ -79,7 +89,8 @@ def stop(run_id: str, cluster: Cluster) -> None:
 
 
 def end_children() -> None:
-    """Where this process is a container's first: tell the stages to end, and wait. They would be killed with it otherwise."""
+    """Where this process is a container's first: tell the stages to end, and wait. They would be
+    killed with it otherwise."""
     if os.getpid() != 1:
         return
     with contextlib.suppress(ProcessLookupError):
@@ -128,7 +139,10 @@ class _Logs:
         name = pod["metadata"]["name"]
         if name != self._pod:
             if self._pod:
-                print(f"(pod {self._pod} is gone: {_why(found, self._pod)}; {name} goes on)", flush=True)
+                print(
+                    f"(pod {self._pod} is gone: {_why(found, self._pod)}; {name} goes on)",
+                    flush=True,
+                )
             self._pod = name
             self._log = Log(self._cluster, name, runner_job.CONTAINER)
         if self._log and pods.started(pod):
@@ -136,7 +150,9 @@ class _Logs:
                 self._print(self._log)
         else:
             events = pods.told(self._cluster.events(name), most=1)
-            self._wait(f"pod {name}: {pods.waits_for(pod, time.time(), events[-1] if events else '')}")
+            self._wait(
+                f"pod {name}: {pods.waits_for(pod, time.time(), events[-1] if events else '')}"
+            )
 
     def _wait(self, why: str) -> None:
         if why != self._waited:
@@ -152,7 +168,8 @@ class _Logs:
 
 
 def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
-    """The report comes here, if the store can be reached from here; a failed run's own error is the last that is said."""
+    """The report comes here, if the store can be reached from here; a failed run's own error is the
+    last that is said."""
     store, page = Store.of(loaded.recipe.store), HOME / "runs" / run_id / "report.html"
     address = f"{store.root}/runs/{run_id}/report.html"
     said, reached = "", True
@@ -179,16 +196,27 @@ def _job(run_id: str, cluster: Cluster) -> dict[str, Any]:
         found = cluster.get(JOBS, run_id)
     except NotFound:
         raise RunFailed(
-            f"there is no run '{run_id}' in namespace '{cluster.namespace}': it was stopped, or is called otherwise. "
-            f"kubectl get jobs -n {cluster.namespace} -l {runner_job.COMPONENT}={runner_job.CONTAINER} lists the runs."
+            f"there is no run '{run_id}' in namespace '{cluster.namespace}': it was stopped, or "
+            "is called otherwise. "
+            f"kubectl get jobs -n {cluster.namespace} -l "
+            f"{runner_job.COMPONENT}={runner_job.CONTAINER} lists the runs."
         ) from None
     if runner_job.RECIPE not in (found["spec"]["template"]["metadata"].get("annotations") or {}):
-        raise RunFailed(f"the Job '{run_id}' is not a run of ours: it carries no recipe. Name one that `--in-cluster` started.")
+        raise RunFailed(
+            f"the Job '{run_id}' is not a run of ours: it carries no recipe. Name one that "
+            "`--in-cluster` started."
+        )
     return found
 
 
 def _why(found: list[dict[str, Any]], name: str) -> str:
-    return next((pods.death(each, words=False) for each in found if each["metadata"]["name"] == name), "") or "deleted"
+    return (
+        next(
+            (pods.death(each, words=False) for each in found if each["metadata"]["name"] == name),
+            "",
+        )
+        or "deleted"
+    )
 
 
 def _death(run_id: str, cluster: Cluster) -> str:

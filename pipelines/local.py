@@ -1,4 +1,5 @@
-"""A pipeline run on this machine: Kubeflow's own local runner executes the same DAG, each task a process of its own."""
+"""A pipeline run on this machine: Kubeflow's own local runner executes the same DAG, each task a
+process of its own."""
 
 from __future__ import annotations
 
@@ -32,29 +33,37 @@ class RunFailed(MoaaError):
 
 
 def new_id(name: str) -> str:
-    """Identity of a run of the recipe `name`: lower case, at most 61 characters, so that a Job can be called so."""
+    """Identity of a run of the recipe `name`: lower case, at most 61 characters, so that a Job can
+    be called so."""
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
-    """Run the pipeline up to `until`; gives the report's path. Raises RunFailed with the failed stage's own error.
+    """Run the pipeline up to `until`; gives the report's path. Raises RunFailed with the failed
+    stage's own error.
 
-    A run that was here before goes on under its id, as the in-cluster runner's does in another pod: what is finished is
-    reused, and each stage that runs again overwrites its record.
+    A run that was here before goes on under its id, as the in-cluster runner's does in another pod:
+    what is finished is reused, and each stage that runs again overwrites its record.
     """
     run_id = run_id or new_id(loaded.recipe.name)
     folder, stages = HOME / "runs" / run_id, up_to(until)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(loaded.text)
     with store_environment() as where, _environment(stages):
-        print(f"run {run_id}   store {loaded.recipe.store.root} at {where}   log {folder / 'log.txt'}", flush=True)
+        print(
+            f"run {run_id}   store {loaded.recipe.store.root} at {where}   log "
+            f"{folder / 'log.txt'}",
+            flush=True,
+        )
         failure = _execute(loaded.text, until, run_id, folder)
         store = Store.of(loaded.recipe.store)
         found = records(store, run_id)
         page = folder / "report.html"
         page.write_text(report.build(found, store))
     print(f"\n{report.summary(found)}\n\nreport: {page}", flush=True)
-    mine = [record for record in found if record["stage"] in stages]  # an earlier attempt may have gone further
+    mine = [
+        record for record in found if record["stage"] in stages
+    ]  # an earlier attempt may have gone further
     broken = [record for record in mine if record["status"] not in ("done", "reused")]
     if broken:
         error = broken[-1]["error"] or {"message": "it ended without a word (killed?)"}
@@ -62,14 +71,21 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
             print(f"\n{error['traceback']}", file=sys.stderr)
         raise RunFailed(f"{broken[-1]['stage']} failed: {error['message']}")
     if failure:
-        raise RunFailed(f"{failure}\nLast lines of {folder / 'log.txt'}:\n{_tail(folder / 'log.txt')}")
+        raise RunFailed(
+            f"{failure}\nLast lines of {folder / 'log.txt'}:\n{_tail(folder / 'log.txt')}"
+        )
     return page
 
 
 @contextlib.contextmanager
 def store_environment() -> Iterator[str]:
-    """The S3 that the environment names; a SeaweedFS below `.moaa/s3`, started for this run, where it names none."""
-    if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ACCESS_KEY_ID"):
+    """The S3 that the environment names; a SeaweedFS below `.moaa/s3`, started for this run, where
+    it names none."""
+    if (
+        os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or os.environ.get("AWS_ACCESS_KEY_ID")
+    ):
         yield os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
         return
     from moaa.store import local as local_s3
@@ -79,11 +95,16 @@ def store_environment() -> Iterator[str]:
 
 
 def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
-    """Let Kubeflow run the DAG; its message where a task failed, else nothing. All output goes to the log."""
+    """Let Kubeflow run the DAG; its message where a task failed, else nothing. All output goes to
+    the log."""
     from kfp import local
 
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="kfp")
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "outputs"), raise_on_error=True)
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder / "outputs"),
+        raise_on_error=True,
+    )
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(_Log(log, sys.stdout)):
         try:
             build(recipe, until, run_id)()
@@ -93,7 +114,8 @@ def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
 
 
 class _Log(io.TextIOBase):
-    """Writes all to the log; to the terminal only what the stages say (lines that begin with a stage's name), not Kubeflow.
+    """Writes all to the log; to the terminal only what the stages say (lines that begin with a
+    stage's name), not Kubeflow.
 
     Where the terminal is one (MOAA_TTY), the stages draw on it themselves, so nothing is echoed.
     """
@@ -107,7 +129,9 @@ class _Log(io.TextIOBase):
         self._log.write(text)
         self._log.flush()
         *lines, self._line = (self._line + text).split("\n")
-        for line in map(str.lstrip, lines):  # Kubeflow indents what a task prints, by the depth of its DAG
+        for line in map(
+            str.lstrip, lines
+        ):  # Kubeflow indents what a task prints, by the depth of its DAG
             if self.SAID.match(line) and "MOAA_TTY" not in os.environ:
                 print(line, file=self._terminal, flush=True)
         return len(text)
@@ -115,9 +139,14 @@ class _Log(io.TextIOBase):
 
 @contextlib.contextmanager
 def _environment(stages: Sequence[str]) -> Iterator[None]:
-    """What the tasks inherit: whose end is theirs, where the packages are, how far the run goes, which terminal to draw on."""
+    """What the tasks inherit: whose end is theirs, where the packages are, how far the run goes,
+    which terminal to draw on."""
     path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
-    environment = {"MOAA_RUNNER": str(os.getpid()), "PYTHONPATH": path, STAGES_ENV: ",".join(stages)}
+    environment = {
+        "MOAA_RUNNER": str(os.getpid()),
+        "PYTHONPATH": path,
+        STAGES_ENV: ",".join(stages),
+    }
     if sys.stderr.isatty() and sys.stdout.isatty():
         environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())
     previous = signal.signal(signal.SIGTERM, _interrupt)

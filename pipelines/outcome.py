@@ -14,10 +14,14 @@ class RunFailed(MoaaError):
     """The run did not succeed; the message is the failed stage's own."""
 
 
-def changes(before: Mapping[str, str], records: Sequence[Record]) -> tuple[dict[str, str], list[str]]:
+def changes(
+    before: Mapping[str, str], records: Sequence[Record]
+) -> tuple[dict[str, str], list[str]]:
     """The stages' states now, and a line for each that is not as it was `before`."""
     now = {record["stage"]: record["status"] for record in records}
-    lines = [f"{r['stage']:<10} {_said(r)}" for r in records if before.get(r["stage"]) != r["status"]]
+    lines = [
+        f"{r['stage']:<10} {_said(r)}" for r in records if before.get(r["stage"]) != r["status"]
+    ]
     return now, lines
 
 
@@ -28,7 +32,11 @@ def _said(record: Record) -> str:
     if record["error"]:
         first, _, _ = record["error"]["message"].partition("\n")
         return f"{ended}   {first}"
-    counts = "  ".join(f"{count:,} {what}" for what, count in (record.get("ledger") or {}).get("rows", {}).items() if count)
+    counts = "  ".join(
+        f"{count:,} {what}"
+        for what, count in (record.get("ledger") or {}).get("rows", {}).items()
+        if count
+    )
     return f"{ended}   {counts}".rstrip()
 
 
@@ -39,11 +47,14 @@ def _duration(seconds: float) -> str:
 
 
 def failure(records: Sequence[Record]) -> str:
-    """The failed stage's own error, its traceback before it where it was a bug; empty where every stage ended well."""
+    """The failed stage's own error, its traceback before it where it was a bug; empty where every
+    stage ended well."""
     broken = [record for record in records if record["status"] not in ("done", "reused")]
     if not broken:
         return ""
     failed = next((record for record in broken if record["status"] == "failed"), broken[-1])
-    error = failed["error"] or {"message": "it ended without a word: its pod was killed, or is gone"}
+    error = failed["error"] or {
+        "message": "it ended without a word: its pod was killed, or is gone"
+    }
     text = f"{failed['stage']} failed: {error['message']}"
     return f"{error['traceback']}\n{text}" if "traceback" in error else text

@@ -1,7 +1,9 @@
-"""The Job that runs a whole pipeline in one pod of the cluster, as plain data: what `run --in-cluster` creates.
+"""The Job that runs a whole pipeline in one pod of the cluster, as plain data: what `run
+--in-cluster` creates.
 
-The recipe travels as an annotation of the pod, which the kubelet writes into a file: one object, made with the one right to
-create Jobs. A pod that is lost, evicted or killed is replaced, and goes on where the last one was; a run that failed is not.
+The recipe travels as an annotation of the pod, which the kubelet writes into a file: one object,
+made with the one right to create Jobs. A pod that is lost, evicted or killed is replaced, and goes
+on where the last one was; a run that failed is not.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ KEPT_S: Final = 7 * 24 * 3600
 """A finished Job goes after so long, with its pod and log."""
 GRACE_S: Final = 60
 ONE_STREAM: Final = ("sh", "-c", 'exec "$0" "$@" 2>&1')
-"""A container's two streams are collected apart, in no certain order: in one, the failed stage's error stays the last line."""
+"""A container's two streams are collected apart, in no certain order: in one, the failed stage's
+error stays the last line."""
 FAILED, MISUSED = 1, 2
 """Exit statuses of a run that failed, or could not begin: another pod would do no better."""
 
 
 def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
-    """The Job of a run, called like the run. Raises RecipeError for a recipe that no single pod can run."""
+    """The Job of a run, called like the run. Raises RecipeError for a recipe that no single pod can
+    run."""
     recipe = loaded.recipe
     place = tasks.runner(recipe, [*up_to(until), "report"])
     labels = {**names.work_labels(run_id, CONTAINER), names.CLIENT: "true", COMPONENT: CONTAINER}
@@ -42,17 +46,28 @@ def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
             "activeDeadlineSeconds": place.timeout_s,
             "ttlSecondsAfterFinished": KEPT_S,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {"rules": [
-                {"action": "FailJob",
-                 "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [FAILED, MISUSED]}},
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            ]},
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": CONTAINER,
+                            "operator": "In",
+                            "values": [FAILED, MISUSED],
+                        },
+                    },
+                    {
+                        "action": "Ignore",
+                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                    },
+                ]
+            },
             "template": {
                 "metadata": {"labels": labels, "annotations": {RECIPE: loaded.text}},
                 "spec": _pod(loaded, place, run_id, until),
             },
         },
-    }  # fmt: skip
+    }
 
 
 def recipe_of(job: dict[str, Any]) -> str:
@@ -63,15 +78,34 @@ def recipe_of(job: dict[str, Any]) -> str:
 def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[str, Any]:
     cluster = loaded.recipe.runtime.cluster
     volumes: list[dict[str, Any]] = [
-        {"name": "recipe", "downwardAPI": {"items": [
-            {"path": "recipe.yaml", "fieldRef": {"fieldPath": f"metadata.annotations['{RECIPE}']"}}]}},
+        {
+            "name": "recipe",
+            "downwardAPI": {
+                "items": [
+                    {
+                        "path": "recipe.yaml",
+                        "fieldRef": {"fieldPath": f"metadata.annotations['{RECIPE}']"},
+                    }
+                ]
+            },
+        },
         {"name": "tmp", "emptyDir": {"sizeLimit": f"{place.tmp_gib}Gi"}},
         {"name": "work", "emptyDir": {"sizeLimit": f"{tasks.CORE_TMP_GIB}Gi"}},
-    ]  # fmt: skip
+    ]
     if place.shm_gib:
-        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{place.shm_gib:g}Gi"}})
+        volumes.append(
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{place.shm_gib:g}Gi"}}
+        )
     paths = {"recipe": RECIPE_FOLDER, "tmp": "/tmp", "work": FOLDER, "shm": "/dev/shm"}
-    command = [*ONE_STREAM, "python3", "-m", "pipelines", "run", f"{RECIPE_FOLDER}/recipe.yaml", "--local"]
+    command = [
+        *ONE_STREAM,
+        "python3",
+        "-m",
+        "pipelines",
+        "run",
+        f"{RECIPE_FOLDER}/recipe.yaml",
+        "--local",
+    ]
     command += ["--until", until, "--run-id", run_id]
     container = {
         "name": CONTAINER,
@@ -81,11 +115,15 @@ def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[st
         "env": _environment(place),
         "resources": _resources(place),
         "securityContext": {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": each["name"], "mountPath": paths[each["name"]]} for each in volumes],
+        "volumeMounts": [
+            {"name": each["name"], "mountPath": paths[each["name"]]} for each in volumes
+        ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
-    }  # fmt: skip
+    }
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "serviceAccountName": cluster.service_account,

@@ -1,4 +1,5 @@
-"""A run on Kubeflow: the recipe to S3 under its digest, the compiled pipeline to Kubeflow, its course to the terminal."""
+"""A run on Kubeflow: the recipe to S3 under its digest, the compiled pipeline to Kubeflow, its
+course to the terminal."""
 
 from __future__ import annotations
 
@@ -28,12 +29,14 @@ from pipelines.outcome import RunFailed, changes, failure
 
 EXPERIMENT = "moaa"
 STANDALONE = "kubeflow"
-"""Where a run's pods are unless a profile is named: with Kubeflow itself, wherever the recipe has its engines."""
+"""Where a run's pods are unless a profile is named: with Kubeflow itself, wherever the recipe has
+its engines."""
 POLL_S = 5.0
 USUAL_S = 15.0
 """Every pod is pending for a moment; Kubeflow has two for each task."""
 PATIENCE_S = 600.0
-"""So long may Kubeflow not answer while a run is followed: it is upgraded now and then, and the run goes on."""
+"""So long may Kubeflow not answer while a run is followed: it is upgraded now and then, and the run
+goes on."""
 ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
 RUN_LABEL = "pipeline/runid"
 """Kubeflow's own label on the pods of a run."""
@@ -44,11 +47,17 @@ class SubmitError(MoaaError):
 
 
 def submit(
-    loaded: Loaded, host: str, until: str, experiment: str = EXPERIMENT, namespace: str | None = None, wait: bool = False
+    loaded: Loaded,
+    host: str,
+    until: str,
+    experiment: str = EXPERIMENT,
+    namespace: str | None = None,
+    wait: bool = False,
 ) -> str:
     """Start a run; gives its id. With `wait`, follow it to its end.
 
-    Raises SubmitError where Kubeflow refuses, RunFailed with the failed stage's own error where the run does not succeed.
+    Raises SubmitError where Kubeflow refuses, RunFailed with the failed stage's own error where the
+    run does not succeed.
     """
     store = Store.of(loaded.recipe.store)
     address = upload(loaded, store)
@@ -57,25 +66,38 @@ def submit(
     with tempfile.TemporaryDirectory() as folder, _refusals(host):
         package = Path(folder) / "align.yaml"
         write(loaded, address, package, until)
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints links to the experiment and the run
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # it prints links to the experiment and the run
             run_id = client.create_run_from_pipeline_package(
-                str(package), arguments={"recipe": address}, experiment_name=experiment, namespace=namespace,
-                run_name=f"{loaded.recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}", service_account=cluster.service_account,
-            ).run_id  # fmt: skip
-    print(f"run     {run_id}\nrecipe  {address}\nwatch   {host.rstrip('/')}/#/runs/details/{run_id}", flush=True)
+                str(package),
+                arguments={"recipe": address},
+                experiment_name=experiment,
+                namespace=namespace,
+                run_name=f"{loaded.recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+                service_account=cluster.service_account,
+            ).run_id
+    print(
+        f"run     {run_id}\nrecipe  {address}\nwatch   {host.rstrip('/')}/#/runs/details/{run_id}",
+        flush=True,
+    )
     print(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)", flush=True)
     if wait:
         try:
             pods_in = namespace or STANDALONE
             follow(client, host, run_id, store, waiting(run_id, pods_in), pods_in)
         except KeyboardInterrupt:
-            print(f"\nthe run goes on without us: {host.rstrip('/')}/#/runs/details/{run_id}", flush=True)
+            print(
+                f"\nthe run goes on without us: {host.rstrip('/')}/#/runs/details/{run_id}",
+                flush=True,
+            )
             raise SystemExit(130) from None
     return run_id
 
 
 def upload(loaded: Loaded, store: Store) -> str:
-    """The address of the resolved recipe on S3, under its digest: the same recipe is the same object."""
+    """The address of the resolved recipe on S3, under its digest: the same recipe is the same
+    object."""
     data = loaded.text.encode()
     address = f"{store.root}/recipes/{hashlib.sha256(data).hexdigest()}.yaml"
     store.put_new(address, data)
@@ -83,7 +105,8 @@ def upload(loaded: Loaded, store: Store) -> str:
 
 
 def connect(host: str, namespace: str | None) -> Any:
-    """Kubeflow's client. KFP_TOKEN, a bearer token, is sent where it is set; KFP_CA is the file of the host's authority."""
+    """Kubeflow's client. KFP_TOKEN, a bearer token, is sent where it is set; KFP_CA is the file of
+    the host's authority."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kfp import Client
@@ -95,16 +118,26 @@ def connect(host: str, namespace: str | None) -> Any:
 
         with _refusals(host):
             client = Quick(
-                host=host, namespace=namespace or STANDALONE, existing_token=os.environ.get("KFP_TOKEN"),
+                host=host,
+                namespace=namespace or STANDALONE,
+                existing_token=os.environ.get("KFP_TOKEN"),
                 ssl_ca_cert=os.environ.get("KFP_CA"),
-            )  # fmt: skip
+            )
             if not client.get_user_namespace() and client.get_kfp_healthz().multi_user:
-                raise SubmitError(f"Kubeflow at {host} has many users: name the namespace of your profile by --namespace.")
+                raise SubmitError(
+                    f"Kubeflow at {host} has many users: name the namespace of your profile by "
+                    "--namespace."
+                )
     return client
 
 
 def follow(
-    client: Any, host: str, run_id: str, store: Store, waits: Callable[[], dict[str, str]], namespace: str = STANDALONE
+    client: Any,
+    host: str,
+    run_id: str,
+    store: Store,
+    waits: Callable[[], dict[str, str]],
+    namespace: str = STANDALONE,
 ) -> None:
     """Print what changes until the run is over. Raises RunFailed unless it SUCCEEDED."""
     states: dict[str, str] = {}
@@ -119,11 +152,18 @@ def follow(
         except (SubmitError, StoreError) as error:
             unanswered_since = unanswered_since or time.monotonic()
             if time.monotonic() - unanswered_since > PATIENCE_S:
-                raise SubmitError(f"{error}\nThe run goes on without us: {host.rstrip('/')}/#/runs/details/{run_id}") from None
+                raise SubmitError(
+                    f"{error}\nThe run goes on without us: "
+                    f"{host.rstrip('/')}/#/runs/details/{run_id}"
+                ) from None
             time.sleep(POLL_S)
             continue
         now = waits() if state not in ENDED else {}
-        lines += [f"{who:<10} waits: {why}" for who, why in now.items() if _lasting(why) != _lasting(waited.get(who, ""))]
+        lines += [
+            f"{who:<10} waits: {why}"
+            for who, why in now.items()
+            if _lasting(why) != _lasting(waited.get(who, ""))
+        ]
         waited = now
         for line in lines:
             print(line, flush=True)
@@ -138,18 +178,23 @@ def _conclude(state: str, run_id: str, store: Store, namespace: str) -> None:
     there = True
     with contextlib.suppress(StoreError):  # the run has ended as it has
         there = store.exists(page)
-    print(f"\nKubeflow: {state}   {f'report: {page}' if there else 'there is no report'}", flush=True)
+    print(
+        f"\nKubeflow: {state}   {f'report: {page}' if there else 'there is no report'}", flush=True
+    )
     if state == "SUCCEEDED":
         return
     unrecorded = (
-        f"the run is {state}, but no stage recorded an error: a task's pod did not start or was ended from outside (image, "
-        f"secret, quota, time-out, terminated). Look at it: kubectl describe pod -n {namespace} -l {RUN_LABEL}={run_id}"
+        f"the run is {state}, but no stage recorded an error: a task's pod did not start or was "
+        "ended from outside (image, "
+        f"secret, quota, time-out, terminated). Look at it: kubectl describe pod -n {namespace} "
+        f"-l {RUN_LABEL}={run_id}"
     )
     raise RunFailed(failure(records(store, run_id)) or unrecorded)
 
 
 def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
-    """What gives, by stage, what its pod waits for. It says once why it cannot, where there is no right to look."""
+    """What gives, by stage, what its pod waits for. It says once why it cannot, where there is no
+    right to look."""
     try:
         cluster: Cluster | None = Cluster.connect(namespace)
     except ClusterError as error:
@@ -178,11 +223,17 @@ def _lasting(why: str) -> str:
 
 def _waits(cluster: Any, found: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for pod in found:
-        if time.time() - datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).timestamp() < USUAL_S:
+        if (
+            time.time() - datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).timestamp()
+            < USUAL_S
+        ):
             continue
         name, labels = pod["metadata"]["name"], pod["metadata"].get("labels") or {}
         events = pods.told(cluster.events(name), most=1)
-        yield labels.get(names.STAGE, name), pods.waits_for(pod, time.time(), events[-1] if events else "")
+        yield (
+            labels.get(names.STAGE, name),
+            pods.waits_for(pod, time.time(), events[-1] if events else ""),
+        )
 
 
 @contextlib.contextmanager
@@ -194,11 +245,15 @@ def _refusals(host: str) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise SubmitError(f"Kubeflow at {host} refuses (HTTP {error.status}): {_message(error)}{_hint(error.status)}") from None
+        raise SubmitError(
+            f"Kubeflow at {host} refuses (HTTP {error.status}): "
+            f"{_message(error)}{_hint(error.status)}"
+        ) from None
     except HTTPError as error:
         raise SubmitError(
             f"Kubeflow at {host} does not answer: {error}. Correct --host, or reach it by "
-            "`kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80` and --host http://localhost:8080."
+            "`kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80` and --host "
+            "http://localhost:8080."
         ) from None
 
 

@@ -1,4 +1,5 @@
-"""What each task's pod is on a cluster, by one table: image, resources, pool, retries, timeout, caching, secrets, volumes.
+"""What each task's pod is on a cluster, by one table: image, resources, pool, retries, timeout,
+caching, secrets, volumes.
 
     place(recipe, "sample")     # everything about that task's pod, as plain data
 
@@ -19,7 +20,8 @@ from moaa.recipe.schema import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stage in the table. `hours`: after which its pod is ended. `keys`: it needs the endpoints' keys."""
+    """One stage in the table. `hours`: after which its pod is ended. `keys`: it needs the
+    endpoints' keys."""
 
     hours: float
     cached: bool = True
@@ -38,9 +40,11 @@ TASKS: Mapping[str, Row] = {
     "report": Row(1, cached=False),
 }
 RETRIES = 2
-"""For pods that are lost. What else can heal, a stage heals itself; running it again after a failure is safe, and quick."""
+"""For pods that are lost. What else can heal, a stage heals itself; running it again after a
+failure is safe, and quick."""
 ALL_ATTEMPTS_S = 7 * 24 * 3600
-"""Kubeflow's `backoff_max_duration` is a deadline for all attempts together, and this is its largest value."""
+"""Kubeflow's `backoff_max_duration` is a deadline for all attempts together, and this is its
+largest value."""
 BACKOFF_S, BACKOFF_FACTOR = 30, 2  # a factor that is not whole breaks the retry
 
 CORE_TMP_GIB, HEAVY_TMP_GIB = 20, 2000
@@ -61,7 +65,8 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A task's pod. Requests and limits as Kubernetes writes them; no accelerator where `gpus` is 0."""
+    """A task's pod. Requests and limits as Kubernetes writes them; no accelerator where `gpus` is
+    0."""
 
     image: str
     cpu: tuple[str, str]
@@ -87,64 +92,120 @@ def place(recipe: Recipe, stage: str) -> Place:
     if cluster.namespace:
         environment["MOAA_NAMESPACE"] = cluster.namespace
     common: dict[str, Any] = {
-        "timeout_s": round(row.hours * 3600), "cached": row.cached, "secrets": tuple(_secrets(recipe, stage, row)),
-        "environment": environment, "image_pull_secrets": cluster.image_pull_secrets,
-    }  # fmt: skip
+        "timeout_s": round(row.hours * 3600),
+        "cached": row.cached,
+        "secrets": tuple(_secrets(recipe, stage, row)),
+        "environment": environment,
+        "image_pull_secrets": cluster.image_pull_secrets,
+    }
     own = placement.work(recipe, stage)
     if own.does == "nothing heavy":
         return Place(
-            image=images.of(recipe.runtime, "core"), cpu=("500m", "4"), memory=("1Gi", "8Gi"), tmp_gib=CORE_TMP_GIB, **common
+            image=images.of(recipe.runtime, "core"),
+            cpu=("500m", "4"),
+            memory=("1Gi", "8Gi"),
+            tmp_gib=CORE_TMP_GIB,
+            **common,
         )
-    return _heavy(images.of(recipe.runtime, "serve" if own.does == "serves" else "train"), recipe, own.pool, own.gpus, common)
+    return _heavy(
+        images.of(recipe.runtime, "serve" if own.does == "serves" else "train"),
+        recipe,
+        own.pool,
+        own.gpus,
+        common,
+    )
 
 
 def runner(recipe: Recipe, stages: Sequence[str]) -> Place:
-    """One pod for all of these stages, one after the other: what each of them needs. Raises RecipeError where none can be."""
+    """One pod for all of these stages, one after the other: what each of them needs. Raises
+    RecipeError where none can be."""
     places = {stage: place(recipe, stage) for stage in stages}
-    if training := [stage for stage, each in places.items() if each.image == images.of(recipe.runtime, "train")]:
+    if training := [
+        stage for stage, each in places.items() if each.image == images.of(recipe.runtime, "train")
+    ]:
         raise RecipeError(
-            f"{', '.join(training)}: runtime.launcher.kind is 'process', so the runner's pod would have to train itself. "
+            f"{', '.join(training)}: runtime.launcher.kind is 'process', so the runner's pod "
+            "would have to train itself. "
             "Set it to 'trainer' (Kubeflow Trainer) or 'job' (Indexed Job)."
         )
-    most = max(places.values(), key=lambda each: (each.image != images.of(recipe.runtime, "core"), each.gpus))
-    # As for preflight, which is one of them: a key that is missing is a finding, and not a pod that never starts.
+    most = max(
+        places.values(),
+        key=lambda each: (each.image != images.of(recipe.runtime, "core"), each.gpus),
+    )
+    # As for preflight, which is one of them: a key that is missing is a finding, and not a pod that
+    # never starts.
     own = recipe.runtime.cluster.env_secret
-    secrets = tuple(replace(s, optional=s.optional or s.name == own) for each in places.values() for s in each.secrets)
+    secrets = tuple(
+        replace(s, optional=s.optional or s.name == own)
+        for each in places.values()
+        for s in each.secrets
+    )
     return replace(most, timeout_s=ALL_ATTEMPTS_S, secrets=secrets)
 
 
-def _heavy(image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]) -> Place:
-    """A pod that serves or trains itself, by its pool's numbers; without a pool, on any node's CPUs."""
+def _heavy(
+    image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]
+) -> Place:
+    """A pod that serves or trains itself, by its pool's numbers; without a pool, on any node's
+    CPUs."""
     if name is None:
-        return Place(image=image, cpu=("500m", "8"), memory=("4Gi", "32Gi"), tmp_gib=HEAVY_TMP_GIB, shm_gib=2, **common)
+        return Place(
+            image=image,
+            cpu=("500m", "8"),
+            memory=("4Gi", "32Gi"),
+            tmp_gib=HEAVY_TMP_GIB,
+            shm_gib=2,
+            **common,
+        )
     pool = recipe.pools[name]
     asked = placement.asks(pool, gpus)
     return Place(
-        image=image, cpu=(asked["cpu"],) * 2, memory=(asked["memory"],) * 2, tmp_gib=HEAVY_TMP_GIB, pool=name,
-        node_selector=pool.node_selector, toleration=pool.toleration, accelerator=pool.accelerator, gpus=gpus,
-        shm_gib=pool.shm_gib, **common,
-    )  # fmt: skip
+        image=image,
+        cpu=(asked["cpu"],) * 2,
+        memory=(asked["memory"],) * 2,
+        tmp_gib=HEAVY_TMP_GIB,
+        pool=name,
+        node_selector=pool.node_selector,
+        toleration=pool.toleration,
+        accelerator=pool.accelerator,
+        gpus=gpus,
+        shm_gib=pool.shm_gib,
+        **common,
+    )
 
 
 def _secrets(recipe: Recipe, stage: str, row: Row) -> list[Secret]:
-    """S3 for all; the further variables for all but the report; the endpoints' keys for those who ask."""
+    """S3 for all; the further variables for all but the report; the endpoints' keys for those who
+    ask."""
     cluster, store = recipe.runtime.cluster, recipe.store
     found = [
         Secret(cluster.s3_secret, {key: key for key in S3_KEYS}),
         Secret(cluster.s3_secret, {key: key for key in S3_OPTIONAL}, optional=True),
     ]
     named = dict(zip(S3_KEYS, (store.access_key_env, store.secret_key_env), strict=True))
-    if own := {key: name for key, name in named.items() if name != key}:  # besides the usual names: a recipe is read by those
+    if own := {
+        key: name for key, name in named.items() if name != key
+    }:  # besides the usual names: a recipe is read by those
         found.insert(1, Secret(cluster.s3_secret, own))
     names = set(recipe.runtime.secret_envs) if stage != "report" else set()
     if row.keys:
         names |= key_names(recipe)
     if names:
         # Without it, preflight's pod starts all the same: it says what is missing.
-        found.append(Secret(cluster.env_secret, {name: name for name in sorted(names)}, optional=stage == "preflight"))
+        found.append(
+            Secret(
+                cluster.env_secret,
+                {name: name for name in sorted(names)},
+                optional=stage == "preflight",
+            )
+        )
     return found
 
 
 def key_names(recipe: Recipe) -> set[str]:
     """The variables that hold the endpoints' API keys."""
-    return {model.endpoint.key_env for model in recipe.models.values() if model.endpoint and model.endpoint.key_env}
+    return {
+        model.endpoint.key_env
+        for model in recipe.models.values()
+        if model.endpoint and model.endpoint.key_env
+    }

@@ -32,13 +32,17 @@ def s3_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 
 
 @pytest.fixture
-def s3(s3_environment: dict[str, str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3:
-    """A store below a fresh prefix; the process's environment names it too, so that recipes and child processes find it."""
+def s3(
+    s3_environment: dict[str, str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> S3:
+    """A store below a fresh prefix; the process's environment names it too, so that recipes and
+    child processes find it."""
     from moaa.store import Store
 
     for name, value in s3_environment.items():
         monkeypatch.setenv(name, value)
-    # The same test may run several times in a session (parameters, repeats): the node's name alone is not unique enough.
+    # The same test may run several times in a session (parameters, repeats): the node's name alone
+    # is not unique enough.
     count = request.config.stash.get(_COUNT, 0) + 1
     request.config.stash[_COUNT] = count
     root = f"s3://moaa/{re.sub(r'[^a-zA-Z0-9]+', '-', request.node.name)}-{count}"

@@ -14,7 +14,8 @@ def dpo(
     metrics: Output[Metrics],
     summary: Output[Markdown],
 ):
-    """Train the SFT model on the preferences with DPO; the SFT model is the reference (TRL under DeepSpeed).
+    """Train the SFT model on the preferences with DPO; the SFT model is the reference (TRL under
+    DeepSpeed).
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
@@ -28,4 +29,11 @@ def dpo(
     from moaa.stages import dpo
 
     inputs = {"preferences": preferences.path, "sft": sft.path}
-    dpo.main(recipe, run_id, inputs=inputs, output=model.path, summary=summary.path, metric=metrics.log_metric)
+    dpo.main(
+        recipe,
+        run_id,
+        inputs=inputs,
+        output=model.path,
+        summary=summary.path,
+        metric=metrics.log_metric,
+    )

@@ -15,7 +15,8 @@ def evaluate(
     metrics: Output[Metrics],
     summary: Output[Markdown],
 ):
-    """Judge the tuned models against the base on held-out prompts: win rates with intervals, lengths.
+    """Judge the tuned models against the base on held-out prompts: win rates with intervals,
+    lengths.
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
@@ -30,4 +31,11 @@ def evaluate(
     from moaa.stages import evaluate
 
     inputs = {"prompts": prompts.path, "sft": sft.path, "dpo": dpo.path}
-    evaluate.main(recipe, run_id, inputs=inputs, output=scores.path, summary=summary.path, metric=metrics.log_metric)
+    evaluate.main(
+        recipe,
+        run_id,
+        inputs=inputs,
+        output=scores.path,
+        summary=summary.path,
+        metric=metrics.log_metric,
+    )

@@ -5,8 +5,15 @@ from moaa.placement import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
-def generate(recipe: str, run_id: str, prompts: Input[Dataset], data: Output[Dataset], summary: Output[Markdown]):
-    """Let a mixture of agents answer every prompt: proposers answer, an aggregator synthesizes, turn by turn.
+def generate(
+    recipe: str,
+    run_id: str,
+    prompts: Input[Dataset],
+    data: Output[Dataset],
+    summary: Output[Markdown],
+):
+    """Let a mixture of agents answer every prompt: proposers answer, an aggregator synthesizes,
+    turn by turn.
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
@@ -17,4 +24,6 @@ def generate(recipe: str, run_id: str, prompts: Input[Dataset], data: Output[Dat
     """
     from moaa.stages import generate
 
-    generate.main(recipe, run_id, inputs={"prompts": prompts.path}, output=data.path, summary=summary.path)
+    generate.main(
+        recipe, run_id, inputs={"prompts": prompts.path}, output=data.path, summary=summary.path
+    )

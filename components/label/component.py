@@ -5,7 +5,13 @@ from moaa.placement import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
-def label(recipe: str, run_id: str, samples: Input[Dataset], preferences: Output[Dataset], summary: Output[Markdown]):
+def label(
+    recipe: str,
+    run_id: str,
+    samples: Input[Dataset],
+    preferences: Output[Dataset],
+    summary: Output[Markdown],
+):
     """Let a mixture of judges compare all pairs of answers in both orders; keep best against worst.
 
     Args:
@@ -17,4 +23,10 @@ def label(recipe: str, run_id: str, samples: Input[Dataset], preferences: Output
     """
     from moaa.stages import label
 
-    label.main(recipe, run_id, inputs={"samples": samples.path}, output=preferences.path, summary=summary.path)
+    label.main(
+        recipe,
+        run_id,
+        inputs={"samples": samples.path},
+        output=preferences.path,
+        summary=summary.path,
+    )

@@ -6,7 +6,8 @@ from moaa.placement import images
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
 def preflight(recipe: str, run_id: str, summary: Output[Markdown], baked: str = ""):
-    """Look at everything the run needs (store, secrets, prompts, engines, trainers); fail with each finding and its fix.
+    """Look at everything the run needs (store, secrets, prompts, engines, trainers); fail with each
+    finding and its fix.
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.

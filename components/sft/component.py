@@ -6,7 +6,12 @@ from moaa.placement import images
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
 def sft(
-    recipe: str, run_id: str, data: Input[Dataset], model: Output[Model], metrics: Output[Metrics], summary: Output[Markdown]
+    recipe: str,
+    run_id: str,
+    data: Input[Dataset],
+    model: Output[Model],
+    metrics: Output[Metrics],
+    summary: Output[Markdown],
 ):
     """Fine-tune the target on the mixture's answers (TRL under DeepSpeed).
 
@@ -20,4 +25,11 @@ def sft(
     """
     from moaa.stages import sft
 
-    sft.main(recipe, run_id, inputs={"data": data.path}, output=model.path, summary=summary.path, metric=metrics.log_metric)
+    sft.main(
+        recipe,
+        run_id,
+        inputs={"data": data.path},
+        output=model.path,
+        summary=summary.path,
+        metric=metrics.log_metric,
+    )

@@ -1,10 +1,12 @@
-"""What travels between stages: a manifest that names the data's files on S3 with their digests, written last.
+"""What travels between stages: a manifest that names the data's files on S3 with their digests,
+written last.
 
 Layout below an artifact's prefix:
     manifest.json                    the commit; a prefix without it is unfinished and never read as a result
     TABLE/00000-DIGEST.parquet       rows, two columns: `id`, and `row`, the row as JSON text (any shape, exact, searchable)
     ATTEMPT/NAME                     files such as a model's weights, apart for every attempt to write the artifact
-Names never collide with different content, so an attempt that lost the commit cannot damage the one that won.
+Names never collide with different content, so an attempt that lost the commit cannot damage the one
+that won.
 """
 
 from __future__ import annotations
@@ -41,14 +43,19 @@ class Artifact:
 
     @classmethod
     def open(cls, store: Store, uri_or_text: str) -> Self:
-        """The artifact below an s3:// prefix, or the one whose manifest this text is. Raises `Missing` where none is."""
+        """The artifact below an s3:// prefix, or the one whose manifest this text is. Raises
+        `Missing` where none is."""
         if uri_or_text.lstrip().startswith("{"):
             return cls(store, Manifest.from_text(uri_or_text, "The input"))
         uri = uri_or_text.strip().rstrip("/")
         try:
-            return cls(store, Manifest.from_text(store.get(f"{uri}/manifest.json"), f"{uri}/manifest.json"))
+            return cls(
+                store, Manifest.from_text(store.get(f"{uri}/manifest.json"), f"{uri}/manifest.json")
+            )
         except Missing as error:
-            raise Missing(f"{uri} has no manifest.json: it is unfinished, or was never made. Run its stage.") from error
+            raise Missing(
+                f"{uri} has no manifest.json: it is unfinished, or was never made. Run its stage."
+            ) from error
 
     @property
     def fingerprint(self) -> str:
@@ -58,22 +65,31 @@ class Artifact:
     def uri(self) -> str:
         return self.manifest.uri
 
-    def rows(self, table: str = "data", columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The rows of a table in the order they were written; only these top-level fields where `columns` is given.
+    def rows(
+        self, table: str = "data", columns: Collection[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of a table in the order they were written; only these top-level fields where
+        `columns` is given.
 
-        One shard is read ahead. Each shard's digest is verified before its first row is given: `ArtifactError` names the
-        file that is missing, torn or changed. A table without rows has no shards, and gives none.
+        One shard is read ahead. Each shard's digest is verified before its first row is given:
+        `ArtifactError` names the file that is missing, torn or changed. A table without rows has no
+        shards, and gives none.
         """
         shards = [file for file in self.manifest.files if file.table == table]
         for texts in read_ahead(self._texts, shards):
             for text in texts:
                 row = json.loads(text)
-                yield row if columns is None else {name: row[name] for name in columns if name in row}
+                yield (
+                    row if columns is None else {name: row[name] for name in columns if name in row}
+                )
 
     def download(self, directory: Path, *, progress: Callable[[int], None] | None = None) -> Path:
-        """All files below this directory, digests verified. Files that are there and right are not fetched again."""
+        """All files below this directory, digests verified. Files that are there and right are not
+        fetched again."""
         with ThreadPoolExecutor(4, "moaa-download") as pool:
-            for _ in pool.map(lambda file: self._fetch(file, directory / file.name, progress), self.manifest.files):
+            for _ in pool.map(
+                lambda file: self._fetch(file, directory / file.name, progress), self.manifest.files
+            ):
                 pass
         return directory
 
@@ -106,7 +122,8 @@ class Artifact:
 
 
 class Output:
-    """An artifact that is being written below `uri`. A context manager: leaving it without `commit` leaves no result.
+    """An artifact that is being written below `uri`. A context manager: leaving it without `commit`
+    leaves no result.
 
     Rows may be written from one thread at a time.
     """
@@ -138,7 +155,8 @@ class Output:
         self._pending.append(self._uploads.submit(self._upload, path, name))
 
     def adopt(self, files: Sequence[File]) -> None:
-        """Take files into the artifact that somebody else (a training) has already written below `uri`."""
+        """Take files into the artifact that somebody else (a training) has already written below
+        `uri`."""
         found = dict(self.store.list(self.uri))
         for file in files:
             size = found.get(f"{self.uri}/{file.path}")
@@ -161,7 +179,8 @@ class Output:
         ledger: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """Finish all uploads, then write the manifest, unless another attempt already has: then the winner's is returned."""
+        """Finish all uploads, then write the manifest, unless another attempt already has: then the
+        winner's is returned."""
         for table, buffer in self._tables.items():
             self._cut(table, buffer)
         self._settle(0)
@@ -184,7 +203,9 @@ class Output:
             return manifest
         winner = Artifact.open(self.store, self.uri).manifest
         kept = {file.path for file in winner.files}
-        self.store.delete(*(f"{self.uri}/{file.path}" for file in self._files if file.path not in kept))
+        self.store.delete(
+            *(f"{self.uri}/{file.path}" for file in self._files if file.path not in kept)
+        )
         return winner
 
     def _cut(self, table: str, buffer: _Table) -> None:
@@ -194,7 +215,8 @@ class Output:
             self._pending.append(self._uploads.submit(self._write_shard, table, number, ids, texts))
 
     def _settle(self, leave: int) -> None:
-        """Take in finished uploads, oldest first, so that the manifest's order is the order of writing."""
+        """Take in finished uploads, oldest first, so that the manifest's order is the order of
+        writing."""
         while len(self._pending) > leave:
             self._files.append(self._pending.pop(0).result())
 
@@ -203,16 +225,34 @@ class Output:
         import pyarrow.parquet as parquet
 
         sink = io.BytesIO()
-        columns = pyarrow.table({"id": pyarrow.array(ids, pyarrow.string()), "row": pyarrow.array(texts, pyarrow.large_string())})
-        parquet.write_table(columns, sink, compression="zstd", use_dictionary=False, write_statistics=False)
+        columns = pyarrow.table(
+            {
+                "id": pyarrow.array(ids, pyarrow.string()),
+                "row": pyarrow.array(texts, pyarrow.large_string()),
+            }
+        )
+        parquet.write_table(
+            columns, sink, compression="zstd", use_dictionary=False, write_statistics=False
+        )
         data = sink.getvalue()
         digest = hashlib.sha256(data).hexdigest()
-        file = File(name=f"{table}/{number:05d}-{digest[:12]}.parquet", table=table, rows=len(ids), size=len(data), sha256=digest)
+        file = File(
+            name=f"{table}/{number:05d}-{digest[:12]}.parquet",
+            table=table,
+            rows=len(ids),
+            size=len(data),
+            sha256=digest,
+        )
         self.store.put(f"{self.uri}/{file.path}", data)
         return file
 
     def _upload(self, path: Path, name: str) -> File:
-        file = File(name=name, size=path.stat().st_size, sha256=sha256_of(path), key=f"{self._attempt}/{name}")
+        file = File(
+            name=name,
+            size=path.stat().st_size,
+            sha256=sha256_of(path),
+            key=f"{self._attempt}/{name}",
+        )
         self.store.upload(path, f"{self.uri}/{file.path}")
         return file
 
@@ -243,7 +283,9 @@ def _verify(where: str, file: File, size: int, digest: str) -> None:
     if size != file.size:
         raise ArtifactError(_broken(where, f"has {size} bytes, its manifest says {file.size}"))
     if digest != file.sha256:
-        raise ArtifactError(_broken(where, f"has the digest {digest[:12]}…, its manifest says {file.sha256[:12]}…"))
+        raise ArtifactError(
+            _broken(where, f"has the digest {digest[:12]}…, its manifest says {file.sha256[:12]}…")
+        )
 
 
 def _broken(where: str, what: str) -> str:

@@ -32,9 +32,15 @@ class File(Part):
     @field_validator("name", "key")
     @classmethod
     def _stays_below(cls, value: str | None) -> str | None:
-        """A manifest may come from anywhere: no name may lead out of the folder it is downloaded to."""
+        """A manifest may come from anywhere: no name may lead out of the folder it is downloaded
+        to."""
         path = PurePosixPath(value or "x")
-        if path.is_absolute() or ".." in path.parts or str(path) != (value or "x") or "\\" in str(value):
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or str(path) != (value or "x")
+            or "\\" in str(value)
+        ):
             raise ValueError(f"{value!r} is not a plain relative path")
         return value
 
@@ -56,7 +62,9 @@ class Parent(Part):
     def of(cls, name: str, artifact: Artifact) -> Self:
         """The artifact as a parent, under the name of the input it was."""
         manifest = artifact.manifest
-        return cls(name=name, kind=manifest.kind, uri=manifest.uri, fingerprint=manifest.fingerprint)
+        return cls(
+            name=name, kind=manifest.kind, uri=manifest.uri, fingerprint=manifest.fingerprint
+        )
 
 
 class Manifest(Part):
@@ -83,12 +91,15 @@ class Manifest(Part):
 
     @classmethod
     def from_text(cls, text: str | bytes, where: str) -> Self:
-        """The manifest in this JSON text. `where` it was found is named in the ArtifactError if it is none."""
+        """The manifest in this JSON text. `where` it was found is named in the ArtifactError if it
+        is none."""
         try:
             data = json.loads(text)
             version = data.get("schema_version")
         except (ValueError, AttributeError) as error:
-            raise ArtifactError(f"{where} is not a manifest: {error}. Run the stage that makes it again.") from error
+            raise ArtifactError(
+                f"{where} is not a manifest: {error}. Run the stage that makes it again."
+            ) from error
         if version != SCHEMA_VERSION:
             raise ArtifactError(
                 f"{where} has schema version {version}, this moaa reads {SCHEMA_VERSION}. "
@@ -97,8 +108,12 @@ class Manifest(Part):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-            raise ArtifactError(f"{where} is not a manifest: {wrong}. Run the stage that makes it again.") from error
+            wrong = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]
+            )
+            raise ArtifactError(
+                f"{where} is not a manifest: {wrong}. Run the stage that makes it again."
+            ) from error
 
     def to_text(self) -> str:
         """The JSON text: content of `manifest.json`, and of the pipeline's artifacts."""

@@ -1,10 +1,12 @@
-"""Asking models for many conversations at once: the journal first, then the engines; stopped at any moment, and gone on with.
+"""Asking models for many conversations at once: the journal first, then the engines; stopped at any
+moment, and gone on with.
 
     ask_all(rows, work, key=lambda row: row["id"], models=models, runtime=runtime, store=store,
             journal=journal, ledger=ledger, progress=progress)
 
-`work(item, ask)` is a coroutine of the method (`mixture.converse`, `judge.tournament`); each runs at its own pace, so a slow
-proposer of one conversation holds up that conversation alone. What they made is in `journal.finished` afterwards.
+`work(item, ask)` is a coroutine of the method (`mixture.converse`, `judge.tournament`); each runs
+at its own pace, so a slow proposer of one conversation holds up that conversation alone. What they
+made is in `journal.finished` afterwards.
 """
 
 from __future__ import annotations
@@ -50,11 +52,13 @@ def ask_all(
     progress: Progress,
     start: Start | None = None,
 ) -> None:
-    """Leaves a record in `journal.finished` for every item: {"row": …}, or {"rejected": {"reason", "detail"}}.
+    """Leaves a record in `journal.finished` for every item: {"row": …}, or {"rejected": {"reason",
+    "detail"}}.
 
-    What the journal knows is not asked again; engines start at the first call that it does not know. A row or a call that
-    failed for good (RowRejected, CallError) rejects its item. Anything else, EngineError first of all, ends everything, as
-    SIGTERM and Ctrl-C do; the journal is flushed before the engines stop. `start` makes the fleet; `engines.start` unless given.
+    What the journal knows is not asked again; engines start at the first call that it does not
+    know. A row or a call that failed for good (RowRejected, CallError) rejects its item. Anything
+    else, EngineError first of all, ends everything, as SIGTERM and Ctrl-C do; the journal is
+    flushed before the engines stop. `start` makes the fleet; `engines.start` unless given.
     """
     items = list(items)
     finished = [item for item in items if key(item) in journal.finished]
@@ -107,9 +111,14 @@ async def _ask_all(
     workers: list[asyncio.Task[None]] = []
     try:
         async with Client(runtime.calls, ledger) as client, asyncio.TaskGroup() as beside:
-            schedule = Schedule(models, runtime.engines, fleet, progress, by_turns=lambda: widen(BY_TURNS_WINDOW))
+            schedule = Schedule(
+                models, runtime.engines, fleet, progress, by_turns=lambda: widen(BY_TURNS_WINDOW)
+            )
             asker = Asker(models, journal, client, schedule, ledger)
-            helpers = [beside.create_task(schedule.serve()), beside.create_task(_show(client, ledger, progress))]
+            helpers = [
+                beside.create_task(schedule.serve()),
+                beside.create_task(_show(client, ledger, progress)),
+            ]
             try:
                 async with asyncio.TaskGroup() as conversations:
                     widen(runtime.calls.window)
@@ -122,10 +131,20 @@ async def _ask_all(
 
 
 class Asker:
-    """`ask` of each conversation: journal, then the model's turn, then the client. The same call is never in flight twice."""
+    """`ask` of each conversation: journal, then the model's turn, then the client. The same call is
+    never in flight twice."""
 
-    def __init__(self, models: Mapping[str, Model], journal: Journal, client: Client, schedule: Schedule, ledger: Ledger) -> None:
-        self._no_system_role = frozenset(name for name, model in models.items() if not model.system_role)
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        journal: Journal,
+        client: Client,
+        schedule: Schedule,
+        ledger: Ledger,
+    ) -> None:
+        self._no_system_role = frozenset(
+            name for name, model in models.items() if not model.system_role
+        )
         self._journal = journal
         self._client = client
         self._schedule = schedule
@@ -144,7 +163,9 @@ class Asker:
         ) -> Reply:
             if model in self._no_system_role:
                 messages = without_system(messages)
-            call = Call(model, tuple(messages), sampling, tuple(choices) if choices else None, logprobs)
+            call = Call(
+                model, tuple(messages), sampling, tuple(choices) if choices else None, logprobs
+            )
             known = self._journal.reply(call.key)
             if known is not None:
                 self._ledger.model(model).journal += 1
@@ -187,7 +208,8 @@ class Asker:
 
 
 async def _show(client: Client, ledger: Ledger, progress: Progress) -> None:
-    """Feeds the view from the counters there are, twice a second: nothing is added to the path of a call."""
+    """Feeds the view from the counters there are, twice a second: nothing is added to the path of a
+    call."""
     shown: dict[str, int] = {}
 
     def show() -> None:
@@ -215,7 +237,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run on uvloop. SIGTERM, like Ctrl-C, cancels `main` first and does what it would have done when all is put away."""
+    """asyncio.run on uvloop. SIGTERM, like Ctrl-C, cancels `main` first and does what it would have
+    done when all is put away."""
     import uvloop
 
     if threading.current_thread() is not threading.main_thread():

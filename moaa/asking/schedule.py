@@ -1,8 +1,10 @@
-"""When a model is up, and which calls wait for it: all models together, or by turns where not all of them fit.
+"""When a model is up, and which calls wait for it: all models together, or by turns where not all
+of them fit.
 
-Together: every model is started at the first call that the journal cannot answer; calls go to their pool at once and wait
-there until the first endpoint is up. By turns: calls wait per model; a model that has nothing left to do makes room for the
-one with most waiting. So an ensemble of any size runs on one machine, at the price of some starts.
+Together: every model is started at the first call that the journal cannot answer; calls go to their
+pool at once and wait there until the first endpoint is up. By turns: calls wait per model; a model
+that has nothing left to do makes room for the one with most waiting. So an ensemble of any size
+runs on one machine, at the price of some starts.
 """
 
 from __future__ import annotations
@@ -20,30 +22,41 @@ if TYPE_CHECKING:
     from moaa.engines import Fleet
 
 SETTLE_S = 0.02
-"""A turn ends only after so long without a new call: conversations that were just answered ask on first."""
+"""A turn ends only after so long without a new call: conversations that were just answered ask on
+first."""
 MAX_SETTLE = 50
 LOOK_AGAIN_S = 1.0
 
 
-def next_up(waiting: Mapping[str, int], in_flight: Mapping[str, int], up: frozenset[str], capacity: int) -> frozenset[str]:
-    """The models that should be up now, given the calls that wait for models that are not and those in flight at those that are.
+def next_up(
+    waiting: Mapping[str, int], in_flight: Mapping[str, int], up: frozenset[str], capacity: int
+) -> frozenset[str]:
+    """The models that should be up now, given the calls that wait for models that are not and those
+    in flight at those that are.
 
-    A free place goes to the model with most waiting; of equals, to the last of `waiting`, and of idle models the last of
-    `waiting` leaves first: a stage names the models that it will need again before the others. An idle model's place is given
-    away once that with most waiting has as much to do as the busiest model that stays: a few calls early are not worth a start.
+    A free place goes to the model with most waiting; of equals, to the last of `waiting`, and of
+    idle models the last of `waiting` leaves first: a stage names the models that it will need again
+    before the others. An idle model's place is given away once that with most waiting has as much
+    to do as the busiest model that stays: a few calls early are not worth a start.
     """
-    wanted = sorted((model for model in reversed(list(waiting)) if waiting[model] and model not in up), key=lambda m: -waiting[m])
+    wanted = sorted(
+        (model for model in reversed(list(waiting)) if waiting[model] and model not in up),
+        key=lambda m: -waiting[m],
+    )
     busy = frozenset(model for model in up if in_flight.get(model))
     free = capacity - len(up)
     enough = max((in_flight[model] for model in busy), default=0)
-    chosen = wanted[:free] + [model for model in wanted[free:capacity - len(busy)] if waiting[model] >= enough]  # fmt: skip
+    chosen = wanted[:free] + [
+        model for model in wanted[free : capacity - len(busy)] if waiting[model] >= enough
+    ]
     idle = [model for model in reversed(list(waiting)) if model in up - busy]
     leaving = idle[: max(0, len(chosen) - free)]
     return up - frozenset(leaving) | frozenset(chosen)
 
 
 class Schedule:
-    """Lets calls through when their model is there. `serve` runs the engines beside the conversations."""
+    """Lets calls through when their model is there. `serve` runs the engines beside the
+    conversations."""
 
     def __init__(
         self,
@@ -53,8 +66,11 @@ class Schedule:
         progress: Progress,
         by_turns: Callable[[], None],
     ) -> None:
-        """`by_turns` is called once, when it turns out that models must take turns: then all conversations should ask."""
-        self._served = frozenset(name for name, model in models.items() if model.endpoint or engines.kind == "endpoint")
+        """`by_turns` is called once, when it turns out that models must take turns: then all
+        conversations should ask."""
+        self._served = frozenset(
+            name for name, model in models.items() if model.endpoint or engines.kind == "endpoint"
+        )
         self._started = frozenset(models) - self._served
         self._engines = engines
         self._start = start
@@ -72,7 +88,9 @@ class Schedule:
             self._in_flight[model] += 1
             return
         if model not in self._waiting:
-            raise EngineError(f"'{model}' is asked, but only {', '.join(self._waiting)} are served here")
+            raise EngineError(
+                f"'{model}' is asked, but only {', '.join(self._waiting)} are served here"
+            )
         waiter = asyncio.get_running_loop().create_future()
         self._waiting[model][waiter] = None
         self._missed.set()
@@ -99,8 +117,10 @@ class Schedule:
             fits = capacity is None or capacity >= needed
             if self._engines.schedule == "together" and not fits:
                 raise EngineError(
-                    f"runtime.engines.schedule is 'together', but only {capacity} of {needed} models "
-                    f"({', '.join(sorted(self._started))}) can be up at once here. Set it to 'by-turns' or 'auto'."
+                    f"runtime.engines.schedule is 'together', but only {capacity} of {needed} "
+                    "models "
+                    f"({', '.join(sorted(self._started))}) can be up at once here. Set it to "
+                    "'by-turns' or 'auto'."
                 )
             self._let_through(self._served)
             if fits and self._engines.schedule != "by-turns":
@@ -113,14 +133,21 @@ class Schedule:
     async def _take_turns(self, fleet: Fleet, capacity: int) -> None:
         up: frozenset[str] = frozenset()
         while True:
-            waiting = {model: len(calls) for model, calls in self._waiting.items() if model in self._started}
+            waiting = {
+                model: len(calls)
+                for model, calls in self._waiting.items()
+                if model in self._started
+            }
             turn = next_up(waiting, self._in_flight, up, capacity)
             if turn == up:
                 await self._settled(look_again=any(waiting.values()))
                 continue
             arriving, leaving = turn - up, up - turn
             self._open -= leaving
-            self._progress.note("by turns: " + ", ".join(f"{m} next ({waiting[m]} calls wait)" for m in sorted(arriving)))
+            self._progress.note(
+                "by turns: "
+                + ", ".join(f"{m} next ({waiting[m]} calls wait)" for m in sorted(arriving))
+            )
             if leaving:
                 await fleet.down(leaving)
             await fleet.up(arriving)
@@ -129,7 +156,8 @@ class Schedule:
             self._let_through(arriving)
 
     async def _settled(self, look_again: bool) -> None:
-        """Returns some time after a change, or after a while: those who wait may be worth a start by then."""
+        """Returns some time after a change, or after a while: those who wait may be worth a start
+        by then."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_AGAIN_S if look_again else None):
                 await self._changed.wait()

@@ -1,11 +1,13 @@
-"""The chat client: one `Call` in, one `Reply` out, over the endpoints of its model; retried where that can heal.
+"""The chat client: one `Call` in, one `Reply` out, over the endpoints of its model; retried where
+that can heal.
 
     async with Client(runtime.calls, ledger) as client:
         client.pool("smol").add(Endpoint("http://127.0.0.1:8000/v1", "smol"))
         reply = await client.send(Call("smol", ({"role": "user", "content": "Hello"},), Sampling()))
 
-What heals: time-outs, broken connections, 408, 409, 425, 429 (its Retry-After is honoured), 5xx, answers that are empty or
-garbled. What does not: 400, 413, 422 (`CallRejected`: this call) and every other status (`EngineError`: this model).
+What heals: time-outs, broken connections, 408, 409, 425, 429 (its Retry-After is honoured), 5xx,
+answers that are empty or garbled. What does not: 400, 413, 422 (`CallRejected`: this call) and
+every other status (`EngineError`: this model).
 """
 
 from __future__ import annotations
@@ -31,13 +33,15 @@ BACKOFF_S = 0.5
 """Before the k-th retry: a random time up to this times 2^k (full jitter), at most `MAX_BACKOFF_S`."""
 MAX_BACKOFF_S = 30.0
 MAX_LOST = 8
-"""An attempt that ended with its server, gone from the pool, is no fault of the call; but a call that kills servers ends too."""
+"""An attempt that ended with its server, gone from the pool, is no fault of the call; but a call
+that kills servers ends too."""
 NOTICE_S = 1.0
 """How long the last attempt gives the engines to notice that its server is gone."""
 PROBE_EVERY_S = 0.25
 CONNECT_TIMEOUT_S = 30.0
 KEEP_ALIVE_S = 4.0
-"""Idle connections are dropped before vLLM does so (5 s): a request on a connection that is being closed is lost."""
+"""Idle connections are dropped before vLLM does so (5 s): a request on a connection that is being
+closed is lost."""
 
 
 class Client:
@@ -58,22 +62,34 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),  # the pools bound what is in flight
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=KEEP_ALIVE_S
+            ),  # the pools bound what is in flight
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
-                total=self._calls.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, self._calls.timeout_s)
+                total=self._calls.timeout_s,
+                sock_connect=min(CONNECT_TIMEOUT_S, self._calls.timeout_s),
             ),
-            skip_auto_headers=("Accept", "Accept-Encoding"),  # compressing an answer costs more than sending it
+            skip_auto_headers=(
+                "Accept",
+                "Accept-Encoding",
+            ),  # compressing an answer costs more than sending it
             headers={"User-Agent": "moaa", "Content-Type": "application/json"},
         )
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         assert self._session is not None
         await self._session.close()
 
     async def send(self, call: Call) -> Reply:
-        """The answer to a call. Raises CallRejected, CallFailed (out of retries), or EngineError (the model is not served)."""
+        """The answer to a call. Raises CallRejected, CallFailed (out of retries), or EngineError
+        (the model is not served)."""
         pool, use = self.pool(call.model), self._ledger.model(call.model)
         faults = lost = 0
         while True:
@@ -83,8 +99,15 @@ class Client:
                 reply = await self._attempt(endpoint, call)
             except Fault as fault:
                 last = fault
-                wait_s = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(faults + lost, 16)))
-                pool.failed(endpoint, fault.detail, after_s=fault.after_s, reached=fault.reason != "connection")
+                wait_s = random.uniform(
+                    0, min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(faults + lost, 16))
+                )
+                pool.failed(
+                    endpoint,
+                    fault.detail,
+                    after_s=fault.after_s,
+                    reached=fault.reason != "connection",
+                )
             except Exception:
                 use.failed += 1
                 pool.answered(endpoint)
@@ -107,11 +130,14 @@ class Client:
                 lost += 1
             if faults > self._calls.retries or lost > MAX_LOST:
                 use.failed += 1
-                raise CallFailed(last.reason, f"{last.detail} (model '{call.model}', {faults + lost} attempts)")
+                raise CallFailed(
+                    last.reason, f"{last.detail} (model '{call.model}', {faults + lost} attempts)"
+                )
             use.retries += 1
 
     async def ready(self, model: str, timeout_s: float) -> None:
-        """Returns when every endpoint of the model's pool has given a real one-token answer; EngineError after `timeout_s`."""
+        """Returns when every endpoint of the model's pool has given a real one-token answer;
+        EngineError after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         endpoints = list(self.pool(model).endpoints)
         if not endpoints:
@@ -120,9 +146,15 @@ class Client:
             await self.answers(endpoint, model, max(deadline - time.monotonic(), 0.0))
 
     async def answers(self, endpoint: Endpoint, model: str, timeout_s: float) -> None:
-        """Returns when this endpoint, in a pool or not yet, has given a real one-token answer; EngineError after that."""
-        call = Call(model, ({"role": "user", "content": "Hello"},), Sampling(temperature=0, max_tokens=1))
-        said, shown = "nothing", (self._addresses.get(endpoint) or self._address(endpoint, model))[2]
+        """Returns when this endpoint, in a pool or not yet, has given a real one-token answer;
+        EngineError after that."""
+        call = Call(
+            model, ({"role": "user", "content": "Hello"},), Sampling(temperature=0, max_tokens=1)
+        )
+        said, shown = (
+            "nothing",
+            (self._addresses.get(endpoint) or self._address(endpoint, model))[2],
+        )
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -134,7 +166,8 @@ class Client:
                     await asyncio.sleep(PROBE_EVERY_S)
         except TimeoutError:
             raise EngineError(
-                f"model '{model}': {shown} gave no answer to a one-token request in {timeout_s:.0f} s. It said: {said}"
+                f"model '{model}': {shown} gave no answer to a one-token request in "
+                f"{timeout_s:.0f} s. It said: {said}"
             ) from None
 
     async def _attempt(self, endpoint: Endpoint, call: Call) -> Reply:
@@ -143,34 +176,47 @@ class Client:
         body = request_body(call, endpoint.model)
         start = time.perf_counter()
         try:
-            response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+            response = await self._session.post(
+                url, data=body, headers=headers, allow_redirects=False
+            )
             answer = await response.read()
         except aiohttp.ConnectionTimeoutError:
-            raise Fault("connection", f"no connection within {time.perf_counter() - start:.0f} s") from None
+            raise Fault(
+                "connection", f"no connection within {time.perf_counter() - start:.0f} s"
+            ) from None
         except TimeoutError:
-            raise Fault("time-out", f"no answer within {time.perf_counter() - start:.0f} s") from None
+            raise Fault(
+                "time-out", f"no answer within {time.perf_counter() - start:.0f} s"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Fault("connection", shorten(str(error) or type(error).__name__)) from None
         if endpoint.key:
-            answer = answer.replace(endpoint.key.strip().encode(), b"***")  # some servers repeat it in their errors
+            answer = answer.replace(
+                endpoint.key.strip().encode(), b"***"
+            )  # some servers repeat it in their errors
         if response.status == 200:
             return parse_reply(call, answer, time.perf_counter() - start)
         after_s = _retry_after(response.headers.get("Retry-After"))
         if after_s > self._calls.timeout_s:
             raise EngineError(
-                f"model '{call.model}': {shown} answered HTTP {response.status}, to wait for {after_s:.0f} s: more "
-                f"than runtime.calls.timeout_s = {self._calls.timeout_s:.0f}. Run again then: what was answered is kept."
+                f"model '{call.model}': {shown} answered HTTP {response.status}, to wait for "
+                f"{after_s:.0f} s: more "
+                f"than runtime.calls.timeout_s = {self._calls.timeout_s:.0f}. Run again then: "
+                "what was answered is kept."
             )
         raise refusal(response.status, answer, after_s, call.model, shown)
 
     def _address(self, endpoint: Endpoint, model: str) -> tuple[URL, dict[str, str], str]:
-        """Where to post, with which headers, and how that is shown: without user, password and query, where secrets may stand."""
+        """Where to post, with which headers, and how that is shown: without user, password and
+        query, where secrets may stand."""
         try:
             url = URL(endpoint.url.rstrip("/") + "/chat/completions")
             if url.scheme not in ("http", "https") or not url.host:
                 raise ValueError("it must start with http:// or https:// and a host")
         except ValueError as error:
-            raise EngineError(f"model '{model}': `endpoint.url` is '{endpoint.url}', which is no address: {error}") from None
+            raise EngineError(
+                f"model '{model}': `endpoint.url` is '{endpoint.url}', which is no address: {error}"
+            ) from None
         # Keys that come from files end in a newline, which no header may hold.
         headers = {"Authorization": f"Bearer {endpoint.key.strip()}"} if endpoint.key else {}
         self._addresses[endpoint] = found = url, headers, str(url.with_user(None).with_query(None))

@@ -1,4 +1,5 @@
-"""What is said to a model and what comes back: the plain data that the method, the journal and the client share."""
+"""What is said to a model and what comes back: the plain data that the method, the journal and the
+client share."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Message(TypedDict):
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:
-    """The messages with the system message's text before the first user message, for models that know no system role."""
+    """The messages with the system message's text before the first user message, for models that
+    know no system role."""
     if not messages or messages[0]["role"] != "system":
         return list(messages)
     system, first, *rest = messages
@@ -30,7 +32,8 @@ def without_system(messages: Sequence[Message]) -> list[Message]:
 
 
 class Redraw(Sampling):
-    """The sampling of a proposer that repeats an earlier one in all but its name: equal calls would share one answer."""
+    """The sampling of a proposer that repeats an earlier one in all but its name: equal calls would
+    share one answer."""
 
     sample: int = Field(ge=1, exclude=True)
     """Equal proposers before it, so from 1. It enters the key of the call; a server is not told."""
@@ -38,7 +41,8 @@ class Redraw(Sampling):
 
 @dataclass(frozen=True)
 class Call:
-    """One question to one model. `choices`: the only texts the model may answer with (decoded under a grammar)."""
+    """One question to one model. `choices`: the only texts the model may answer with (decoded under
+    a grammar)."""
 
     model: str
     messages: tuple[Message, ...]
@@ -49,12 +53,21 @@ class Call:
 
     @cached_property
     def key(self) -> str:
-        """Identity of the call in the journal: sha256 (first 32 hex digits) of all that decides its answer."""
-        parts: list[Any] = [self.model, self.messages, self.sampling.model_dump(mode="json"), self.choices, self.logprobs]
+        """Identity of the call in the journal: sha256 (first 32 hex digits) of all that decides its
+        answer."""
+        parts: list[Any] = [
+            self.model,
+            self.messages,
+            self.sampling.model_dump(mode="json"),
+            self.choices,
+            self.logprobs,
+        ]
         if isinstance(self.sampling, Redraw):
             parts.append(self.sampling.sample)
         text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]  # data sets do hold half pairs
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[
+            :32
+        ]  # data sets do hold half pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +77,14 @@ class Choice:
     text: str
     finish_reason: str = "stop"
     tokens: tuple[dict[str, float], ...] | None = None
-    """Where asked for: for each position the log-probabilities of the likeliest tokens (masked tokens: -9999)."""
+    """Where asked for: for each position the log-probabilities of the likeliest tokens (masked
+    tokens: -9999)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a `Call`: `sampling.n` choices, the tokens they took, and the seconds from sending to the end."""
+    """The answer to a `Call`: `sampling.n` choices, the tokens they took, and the seconds from
+    sending to the end."""
 
     choices: tuple[Choice, ...]
     prompt_tokens: int = 0
@@ -82,7 +97,10 @@ class Reply:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "c": [[c.text, c.finish_reason, *([list(c.tokens)] if c.tokens is not None else [])] for c in self.choices],
+            "c": [
+                [c.text, c.finish_reason, *([list(c.tokens)] if c.tokens is not None else [])]
+                for c in self.choices
+            ],
             "p": self.prompt_tokens,
             "o": self.completion_tokens,
             "s": round(self.seconds, 3),
@@ -95,9 +113,11 @@ class Reply:
 
 
 class Ask(Protocol):
-    """How the method talks to models. Who answers (journal, engine, a test of ten lines) is not its business.
+    """How the method talks to models. Who answers (journal, engine, a test of ten lines) is not its
+    business.
 
-    Raises `CallError` when this call failed for good, `EngineError` when the model is not there at all.
+    Raises `CallError` when this call failed for good, `EngineError` when the model is not there at
+    all.
     """
 
     async def __call__(

@@ -1,4 +1,5 @@
-"""The OpenAI chat protocol: a `Call` as a request body, a response body as a `Reply`, a refusal as an error. No I/O."""
+"""The OpenAI chat protocol: a `Call` as a request body, a response body as a `Reply`, a refusal as
+an error. No I/O."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Fault(Exception):
 
 
 def request_body(call: Call, model: str) -> bytes:
-    """The JSON of a request. All of `Sampling` is said, so that a server's own defaults never stand in for it."""
+    """The JSON of a request. All of `Sampling` is said, so that a server's own defaults never stand
+    in for it."""
     sampling = call.sampling
     body: dict[str, Any] = {
         "model": model,
@@ -51,26 +53,42 @@ def request_body(call: Call, model: str) -> bytes:
 
 
 def parse_reply(call: Call, body: bytes, seconds: float) -> Reply:
-    """What a server answered with status 200. Raises `Fault` where it is no answer, `CallRejected` where `n` was ignored."""
+    """What a server answered with status 200. Raises `Fault` where it is no answer, `CallRejected`
+    where `n` was ignored."""
     try:
         data = json.loads(body)
         choices = tuple([_choice(choice) for choice in data["choices"]])
         usage = data.get("usage") or {}
-        prompt_tokens, completion_tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        prompt_tokens, completion_tokens = (
+            usage.get("prompt_tokens") or 0,
+            usage.get("completion_tokens") or 0,
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         shown = shorten(body.decode(errors="replace"))
-        raise Fault("garbled answer", f"the server answered 200 with {shown!r}" if shown else "an empty body") from None
+        raise Fault(
+            "garbled answer",
+            f"the server answered 200 with {shown!r}" if shown else "an empty body",
+        ) from None
     if not choices:
         raise Fault("garbled answer", "the server answered 200 without any choice")
     if len(choices) < call.sampling.n:
-        raise CallRejected("too few answers", f"asked for n={call.sampling.n}, got {len(choices)}: this server ignores `n`")
+        raise CallRejected(
+            "too few answers",
+            f"asked for n={call.sampling.n}, got {len(choices)}: this server ignores `n`",
+        )
     return Reply(choices, prompt_tokens, completion_tokens, seconds)
 
 
 def _choice(choice: dict[str, Any]) -> Choice:
     logprobs = choice.get("logprobs")
-    tokens = tuple([_position(position) for position in logprobs["content"]]) if logprobs and logprobs.get("content") else None
-    return Choice(_text(choice["message"]["content"] or ""), choice.get("finish_reason") or "stop", tokens)
+    tokens = (
+        tuple([_position(position) for position in logprobs["content"]])
+        if logprobs and logprobs.get("content")
+        else None
+    )
+    return Choice(
+        _text(choice["message"]["content"] or ""), choice.get("finish_reason") or "stop", tokens
+    )
 
 
 def _position(position: dict[str, Any]) -> dict[str, float]:
@@ -84,7 +102,8 @@ def _position(position: dict[str, Any]) -> dict[str, float]:
 
 
 def _text(text: str) -> str:
-    """Half a surrogate pair (an answer cut inside an emoji) is no text that any file could hold: it becomes U+FFFD."""
+    """Half a surrogate pair (an answer cut inside an emoji) is no text that any file could hold: it
+    becomes U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -92,27 +111,40 @@ def _text(text: str) -> str:
     return text
 
 
-def refusal(status: int, body: bytes, after_s: float, model: str, url: str) -> Fault | CallError | EngineError:
-    """What a status other than 200 means: worth another attempt, a rejected call, or a model that is not served."""
+def refusal(
+    status: int, body: bytes, after_s: float, model: str, url: str
+) -> Fault | CallError | EngineError:
+    """What a status other than 200 means: worth another attempt, a rejected call, or a model that
+    is not served."""
     message, code = _error_of(body)
     shown = shorten(message)
     if status in REFUSED:
-        long = code in ("context_length_exceeded", "input_tokens", "max_tokens", "input_text") or "context length" in message
-        return CallRejected("context length" if long else "bad request", shown or f"HTTP {status} without a word")
+        long = (
+            code in ("context_length_exceeded", "input_tokens", "max_tokens", "input_text")
+            or "context length" in message
+        )
+        return CallRejected(
+            "context length" if long else "bad request", shown or f"HTTP {status} without a word"
+        )
     if code == "insufficient_quota":
         return EngineError(f"model '{model}': {url} says that its quota is used up: {shown}")
     if status in HEALABLE or status >= 500:
         return Fault(f"HTTP {status}", shown, after_s)
     remedy = {
-        401: "The key is missing or wrong: set the environment variable that `endpoint.key_env` names.",
+        401: "The key is missing or wrong: set the environment variable that `endpoint.key_env` "
+        "names.",
         403: "The key may not use this model: use another one, or have it admitted.",
-        404: "It does not know this model or address: compare `endpoint.model` and `endpoint.url` with its /models.",
+        404: "It does not know this model or address: compare `endpoint.model` and `endpoint.url` "
+        "with its /models.",
     }.get(status, "This is no OpenAI-compatible address: check `endpoint.url`.")
-    return EngineError(f"model '{model}': {url} answered HTTP {status}{f' ({shown})' if shown else ''}. {remedy}")
+    return EngineError(
+        f"model '{model}': {url} answered HTTP {status}{f' ({shown})' if shown else ''}. {remedy}"
+    )
 
 
 def _error_of(body: bytes) -> tuple[str, str]:
-    """Message and code (or refused parameter) of an error body: OpenAI's and vLLM's shapes, else the body as it is."""
+    """Message and code (or refused parameter) of an error body: OpenAI's and vLLM's shapes, else
+    the body as it is."""
     text = body.decode(errors="replace")
     try:
         data = json.loads(text)
@@ -120,9 +152,9 @@ def _error_of(body: bytes) -> tuple[str, str]:
         if isinstance(error, str):
             return error, ""
         code = error.get("code")
-        return str(error.get("message") or error.get("detail") or text), code if isinstance(code, str) else str(
-            error.get("param") or ""
-        )
+        return str(error.get("message") or error.get("detail") or text), code if isinstance(
+            code, str
+        ) else str(error.get("param") or "")
     except (ValueError, AttributeError):
         return text, ""
 

@@ -25,29 +25,41 @@ if TYPE_CHECKING:
     from moaa.journal import Journal
 
 
-def ask(file: Path, question: str, system: str | None, endpoints: Sequence[str], sets: Sequence[str]) -> None:
+def ask(
+    file: Path, question: str, system: str | None, endpoints: Sequence[str], sets: Sequence[str]
+) -> None:
     from rich.console import Console
     from rich.live import Live
 
     if not question.strip():
-        raise RecipeError("The question is empty. Give it in quotes, or - to read it from standard input.")
+        raise RecipeError(
+            "The question is empty. Give it in quotes, or - to read it from standard input."
+        )
     recipe = load(file, [*_endpoint_sets(file, endpoints, sets), *sets]).recipe
     console = Console(highlight=False)
-    # On a terminal one line below the answers moves; elsewhere the progress of starting engines goes to stderr, line by line.
+    # On a terminal one line below the answers moves; elsewhere the progress of starting engines
+    # goes to stderr, line by line.
     progress = Progress.silent() if console.is_terminal else Progress("ask", "questions")
     watch = Watch(recipe.generate.mixture, console, progress)
     messages = [Message(role="system", content=system)] if system else []
     messages.append(Message(role="user", content=question))
     with progress:
         if console.is_terminal:
-            with Live(console=console, get_renderable=watch.waiting_line, refresh_per_second=8, transient=True):
+            with Live(
+                console=console,
+                get_renderable=watch.waiting_line,
+                refresh_per_second=8,
+                transient=True,
+            ):
                 respond(recipe, messages, watch, progress)
         else:
             respond(recipe, messages, watch, progress)
     watch.show_totals()
 
 
-def respond(recipe: Recipe, messages: Sequence[Message], watch: Watch, progress: Progress) -> dict[str, Any]:
+def respond(
+    recipe: Recipe, messages: Sequence[Message], watch: Watch, progress: Progress
+) -> dict[str, Any]:
     """The mixture's answer as `Answer.to_json` gives it. Raises RowRejected where there is none."""
     chosen = recipe.generate.mixture
     kept = Unkept()
@@ -56,9 +68,16 @@ def respond(recipe: Recipe, messages: Sequence[Message], watch: Watch, progress:
         return (await mixture.respond(chosen, messages, watch.over(ask))).to_json()
 
     ask_all(
-        ["question"], work, key=str, models={name: recipe.models[name] for name in sorted(chosen.models)},
-        runtime=recipe.runtime, store=Store.of(recipe.store), journal=cast("Journal", kept), ledger=Ledger(), progress=progress,
-    )  # fmt: skip
+        ["question"],
+        work,
+        key=str,
+        models={name: recipe.models[name] for name in sorted(chosen.models)},
+        runtime=recipe.runtime,
+        store=Store.of(recipe.store),
+        journal=cast("Journal", kept),
+        ledger=Ledger(),
+        progress=progress,
+    )
     record = kept.finished["question"]
     if rejected := record.get("rejected"):
         raise RowRejected(rejected["reason"], rejected["detail"])
@@ -85,7 +104,8 @@ class Unkept:
 
 
 class Watch:
-    """Shows each answer when it comes. Calls are known by their order: every layer's proposers, then the aggregator."""
+    """Shows each answer when it comes. Calls are known by their order: every layer's proposers,
+    then the aggregator."""
 
     def __init__(self, mixture: Mixture, console: Console, progress: Progress) -> None:
         several = mixture.layers > 2
@@ -135,9 +155,14 @@ class Watch:
 
         self._spinner = self._spinner or Spinner("dots")
         now = time.monotonic()
-        names = [f"{self._names[call]} {now - since:.0f} s" for call, since in sorted(self._waiting.items())]
+        names = [
+            f"{self._names[call]} {now - since:.0f} s"
+            for call, since in sorted(self._waiting.items())
+        ]
         note = self._progress.view().note
-        self._spinner.text = Text(printable(note or "  ".join(names)), style="dim", no_wrap=True, overflow="ellipsis")
+        self._spinner.text = Text(
+            printable(note or "  ".join(names)), style="dim", no_wrap=True, overflow="ellipsis"
+        )
         return self._spinner
 
     def show_totals(self) -> None:
@@ -156,19 +181,22 @@ class Watch:
             which = f" #{number}" if len(reply.choices) > 1 else ""
             self._title(name + which, figures + cut, "bold green" if last else "bold cyan")
             self._console.print(
-                Text(printable(choice.text.strip()), style="" if last else "dim"), soft_wrap=not self._console.is_terminal
+                Text(printable(choice.text.strip()), style="" if last else "dim"),
+                soft_wrap=not self._console.is_terminal,
             )
 
     def _title(self, name: str, figures: str, style: str) -> None:
         from rich.text import Text
 
         self._console.print(
-            Text.assemble("\n", (name, style), ("  " + printable(figures), "dim")), soft_wrap=not self._console.is_terminal
+            Text.assemble("\n", (name, style), ("  " + printable(figures), "dim")),
+            soft_wrap=not self._console.is_terminal,
         )
 
 
 def printable(text: str) -> str:
-    """Text without control characters: a model's answer must not move the cursor or rename the window."""
+    """Text without control characters: a model's answer must not move the cursor or rename the
+    window."""
     return re.sub(r"[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", text)
 
 
@@ -176,17 +204,26 @@ def _endpoint_sets(file: Path, endpoints: Sequence[str], given: Sequence[str]) -
     """`--set` for each `[MODEL=]URL`; a bare URL stands for every model of the mixture."""
     if not endpoints:
         return []
-    # What is given about endpoints (a key, a name there) may be incomplete without the addresses that come here.
-    recipe = load(file, [setting for setting in given if ".endpoint" not in setting.split("=")[0]]).recipe
+    # What is given about endpoints (a key, a name there) may be incomplete without the addresses
+    # that come here.
+    recipe = load(
+        file, [setting for setting in given if ".endpoint" not in setting.split("=")[0]]
+    ).recipe
     sets: list[str] = []
     for given in sorted(endpoints, key=lambda text: bool(re.match(r"[^=/:]+=", text))):
         named = re.match(r"([^=/:]+)=(.*)", given)
         models = [named[1]] if named else sorted(recipe.generate.mixture.models)
         url = named[2] if named else given
         if not re.match(r"https?://", url):
-            raise RecipeError(f"--endpoint {given}: give a server's address, like http://127.0.0.1:8000/v1 or MODEL=http://….")
+            raise RecipeError(
+                f"--endpoint {given}: give a server's address, like http://127.0.0.1:8000/v1 or "
+                "MODEL=http://…."
+            )
         for name in models:
             if name not in recipe.models:
-                raise RecipeError(f"--endpoint {given}: '{name}' is not one of `models` ({', '.join(recipe.models)}).")
+                raise RecipeError(
+                    f"--endpoint {given}: '{name}' is not one of `models` "
+                    f"({', '.join(recipe.models)})."
+                )
             sets.append(f'models."{name}".endpoint.url="{url}"')
     return sets

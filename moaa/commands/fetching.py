@@ -24,7 +24,10 @@ def fetch(source: str, directory: Path, revision: str | None) -> None:
             pass
         else:
             artifact.download(directory)
-            print(f"{directory}: {len(artifact.manifest.files)} files of {artifact.uri}, digests verified")
+            print(
+                f"{directory}: {len(artifact.manifest.files)} files of {artifact.uri}, digests "
+                "verified"
+            )
             return
     else:
         store = Store("s3://none")  # nothing is read from it: the source is no s3:// address

@@ -12,7 +12,8 @@ from moaa.recipe.load import load
 def check(file: Path, sets: list[str]) -> None:
     recipe = load(file, sets).recipe
     print(
-        f"{file}: right. {recipe.name} aligns {recipe.target}; {len(recipe.models)} model(s); results below {recipe.store.root}"
+        f"{file}: right. {recipe.name} aligns {recipe.target}; {len(recipe.models)} model(s); "
+        f"results below {recipe.store.root}"
     )
 
 
@@ -33,7 +34,9 @@ def show(file: Path, sets: list[str], given: bool) -> None:
     table.add_column("from", overflow="fold", ratio=3)
     for path, value, where in texts:
         style = "dim" if where == "default" else ""
-        table.add_row(Text(path, style=style), Text(_one_line(value), style=style), Text(where, style=style))
+        table.add_row(
+            Text(path, style=style), Text(_one_line(value), style=style), Text(where, style=style)
+        )
     Console().print(table)
 
 
@@ -56,9 +59,14 @@ def helm_values(file: Path, sets: list[str], chart: str) -> None:
     from moaa.recipe.read import dump
 
     made = {"serving": charts.serving, "platform": charts.platform}[chart](load(file, sets).recipe)
-    print(f"# Values of moaa-{chart} for {file}, by `moaa recipe helm-values`. What they do not name has the chart's default.")
+    print(
+        f"# Values of moaa-{chart} for {file}, by `moaa recipe helm-values`. What they do not "
+        "name has the chart's default."
+    )
     if chart == "serving" and any("sizeGib" in model for model in made["models"]):
-        print("# sizeGib, from which the time for a start follows, is guessed from each model's name.")
+        print(
+            "# sizeGib, from which the time for a start follows, is guessed from each model's name."
+        )
     print(dump(made), end="")
 
 

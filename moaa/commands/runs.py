@@ -16,7 +16,9 @@ def preflight(file: Path, sets: list[str]) -> None:
     from moaa.stages import preflight as stage
 
     recipe = load(file, sets).recipe
-    found = stage.findings(recipe, Store.of(recipe.store), elsewhere="KUBERNETES_SERVICE_HOST" not in os.environ)
+    found = stage.findings(
+        recipe, Store.of(recipe.store), elsewhere="KUBERNETES_SERVICE_HOST" not in os.environ
+    )
     stage.show(found)
     if bad := sum(not finding.ok for finding in found):
         raise stage.PreflightFailed(f"{bad} of {len(found)} checks failed")
@@ -29,7 +31,10 @@ def report(run_id: str, root: str, output: Path) -> None:
     store = Store(root)
     found = records(store, run_id)
     if not found:
-        raise StoreError(f"{root}/runs/{run_id} has no records. `moaa runs --root {root}` lists the runs that there are.")
+        raise StoreError(
+            f"{root}/runs/{run_id} has no records. `moaa runs --root {root}` lists the runs that "
+            "there are."
+        )
     output.write_text(view.build(found, store), encoding="utf-8")
     print(output)
 
@@ -44,7 +49,11 @@ def list_runs(root: str, last: int) -> None:
     store = Store(root)
     runs = f"{store.root}/runs/"
     ids = {uri.removeprefix(runs).split("/")[0] for uri, _ in store.list(runs)}
-    found = sorted(((records(store, run_id), run_id) for run_id in ids), key=lambda run: _started(run[0]), reverse=True)
+    found = sorted(
+        ((records(store, run_id), run_id) for run_id in ids),
+        key=lambda run: _started(run[0]),
+        reverse=True,
+    )
     if not found:
         print(f"no runs below {runs}")
         return
@@ -54,12 +63,19 @@ def list_runs(root: str, last: int) -> None:
     for stages, run_id in found[:last]:
         minutes = sum(record["seconds"] for record in stages) / 60
         words = ", ".join(f"{record['stage']} {record['status']}" for record in stages)
-        table.add_row(Text(run_id), _started(stages)[:19].replace("T", " "), state(stages), f"{minutes:.1f}", Text(words))
+        table.add_row(
+            Text(run_id),
+            _started(stages)[:19].replace("T", " "),
+            state(stages),
+            f"{minutes:.1f}",
+            Text(words),
+        )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def state(records: list[dict[str, Any]]) -> str:
-    """One word for a run: failed if a stage did, else running if one is (or was killed while it was), else done."""
+    """One word for a run: failed if a stage did, else running if one is (or was killed while it
+    was), else done."""
     statuses = {record["status"] for record in records}
     return next((word for word in ("failed", "running") if word in statuses), "done")
 

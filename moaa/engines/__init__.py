@@ -1,4 +1,5 @@
-"""Who answers: servers that are up already, vLLM started on this machine, or Deployments leased for as long as a stage works.
+"""Who answers: servers that are up already, vLLM started on this machine, or Deployments leased for
+as long as a stage works.
 
 async with engines.start(models, runtime, client, store, ledger, progress) as fleet:
     await fleet.up(["gemma", "llama"])      # their endpoints are in client.pool(…), each has really answered
@@ -26,13 +27,15 @@ ENDPOINT_TIMEOUT_S = 60.0
 
 
 class Fleet(Protocol):
-    """The models of a stage that have to be started. Those with an `endpoint` are always up and never count."""
+    """The models of a stage that have to be started. Those with an `endpoint` are always up and
+    never count."""
 
     capacity: int | None
     """How many of these models can be up at once; None: all of them."""
 
     async def up(self, models: Collection[str]) -> None:
-        """Start what is not up yet, side by side; returns when each has really answered. Raises EngineError."""
+        """Start what is not up yet, side by side; returns when each has really answered. Raises
+        EngineError."""
 
     async def down(self, models: Collection[str]) -> None:
         """Stop these: they get no more calls, and are gone within 10 s."""
@@ -52,14 +55,22 @@ class NothingToStart:
 
 @asynccontextmanager
 async def start(
-    models: Mapping[str, Model], runtime: Runtime, client: Client, store: Store, ledger: Ledger, progress: Progress
+    models: Mapping[str, Model],
+    runtime: Runtime,
+    client: Client,
+    store: Store,
+    ledger: Ledger,
+    progress: Progress,
 ) -> AsyncIterator[Fleet]:
-    """The fleet of `models`, none of it up yet; leaving the context stops all of it. Endpoints are checked on entering."""
+    """The fleet of `models`, none of it up yet; leaving the context stops all of it. Endpoints are
+    checked on entering."""
     served = {name: endpoint(name, model) for name, model in models.items() if model.endpoint}
     others = {name: model for name, model in models.items() if not model.endpoint}
     for name, address in served.items():
         client.pool(name).add(address)
-    await together(client.answers(address, name, ENDPOINT_TIMEOUT_S) for name, address in served.items())
+    await together(
+        client.answers(address, name, ENDPOINT_TIMEOUT_S) for name, address in served.items()
+    )
     if not others:
         yield NothingToStart()
     elif runtime.engines.kind == "process":
@@ -73,7 +84,8 @@ async def start(
     elif runtime.engines.kind == "endpoint":
         raise EngineError(
             f"runtime.engines.kind is 'endpoint', but {_named(others)} no `endpoint`. "
-            "Give models.NAME.endpoint.url, or set runtime.engines.kind to 'process' to start vLLM here."
+            "Give models.NAME.endpoint.url, or set runtime.engines.kind to 'process' to start "
+            "vLLM here."
         )
     else:
         from moaa.engines.composite import serving

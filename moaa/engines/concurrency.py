@@ -12,7 +12,8 @@ T = TypeVar("T")
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order. At the first error the others are cancelled and waited for, and that error is raised as it is."""
+    """All results, in order. At the first error the others are cancelled and waited for, and that
+    error is raised as it is."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return await asyncio.gather(*tasks)
@@ -23,7 +24,8 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def detached(work: Callable[[], T]) -> T:
-    """The result of blocking work in a thread that nobody waits for once this is cancelled: it ends with the process."""
+    """The result of blocking work in a thread that nobody waits for once this is cancelled: it ends
+    with the process."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 

@@ -1,7 +1,9 @@
-"""CPU cores, shared out machine-wide: who works on a core holds its lock, in whatever process of moaa it is.
+"""CPU cores, shared out machine-wide: who works on a core holds its lock, in whatever process of
+moaa it is.
 
-Two engines (or an engine and a training) bound to the same core spin against each other and lose two thirds of their
-speed, so a core has one holder. A lock dies with its holder: nothing needs cleaning up after a crash.
+Two engines (or an engine and a training) bound to the same core spin against each other and lose
+two thirds of their speed, so a core has one holder. A lock dies with its holder: nothing needs
+cleaning up after a crash.
 
     with reserve(2, "training sft", progress.note) as cores:     # waits; [0, 1]
         ...
@@ -42,12 +44,17 @@ class Reservation:
 
 
 def attempt(n: int, what: str) -> Reservation | None:
-    """n cores at once, or None while fewer are free: whoever waits holds none, so nobody waits in a circle.
+    """n cores at once, or None while fewer are free: whoever waits holds none, so nobody waits in a
+    circle.
 
-    `what` is shown to those who wait. Raises EngineError when this process may not run on so many cores.
+    `what` is shown to those who wait. Raises EngineError when this process may not run on so many
+    cores.
     """
     if n > len(available()):
-        raise EngineError(f"{what} needs {n} cores, but this process may run on {len(available())}. Ask for fewer.")
+        raise EngineError(
+            f"{what} needs {n} cores, but this process may run on {len(available())}. Ask for "
+            "fewer."
+        )
     locks: dict[int, int] = {}
     for core in available():
         if len(locks) == n:
@@ -70,7 +77,8 @@ def attempt(n: int, what: str) -> Reservation | None:
 
 @contextmanager
 def reserve(n: int, what: str, note: Callable[[str], None] | None = None) -> Iterator[list[int]]:
-    """n cores for as long as the context lasts; waits for them, and tells `note` for whom (`Progress.note`)."""
+    """n cores for as long as the context lasts; waits for them, and tells `note` for whom
+    (`Progress.note`)."""
     while (held := attempt(n, what)) is None:
         if note:
             note(waiting(n, what))

@@ -15,7 +15,8 @@ from moaa.kubernetes.api import Cluster, Object, Objects
 
 LOG_LINES = 400
 _REMEDIES = {
-    pods.UNSCHEDULABLE: "Free the pool, or set runtime.engines.schedule to 'by-turns' to run the ensemble one model at a time.",
+    pods.UNSCHEDULABLE: "Free the pool, or set runtime.engines.schedule to 'by-turns' to run the "
+    "ensemble one model at a time.",
     "ImagePull": "Correct the image in the chart's values, or its pull secret.",
     "InvalidImageName": "Correct the image in the chart's values.",
     "ErrImageNeverPull": "Load the image on the nodes, or let the chart's pull policy fetch it.",
@@ -90,7 +91,9 @@ def addresses(slices: Iterable[Object]) -> set[str]:
     found = set()
     for each in slices:
         ports = each.get("ports") or []
-        port = next((p for p in ports if p.get("name") == "http"), ports[0] if ports else {}).get("port", names.PORT)
+        port = next((p for p in ports if p.get("name") == "http"), ports[0] if ports else {}).get(
+            "port", names.PORT
+        )
         for endpoint in each.get("endpoints") or []:
             if (endpoint.get("conditions") or {}).get("ready") is not False:
                 for address in endpoint["addresses"][:1]:
@@ -100,9 +103,12 @@ def addresses(slices: Iterable[Object]) -> set[str]:
 
 
 def waiting(deployment: Object, found: Objects, events: Mapping[str, str], *, asking: str) -> str:
-    """What a model without an endpoint waits for, in words; `asking`: how its first answer is asked for, if it is."""
+    """What a model without an endpoint waits for, in words; `asking`: how its first answer is asked
+    for, if it is."""
     now = time.time()
-    states = [pods.waits_for(pod, now, events.get(pod["metadata"]["name"], "")) for pod in _current(found)]
+    states = [
+        pods.waits_for(pod, now, events.get(pod["metadata"]["name"], "")) for pod in _current(found)
+    ]
     states = [state for state in states if state]
     if states:
         return pods.summary(states)
@@ -112,8 +118,13 @@ def waiting(deployment: Object, found: Objects, events: Mapping[str, str], *, as
 
 
 def diagnosis(cluster: Cluster, leased: Leased, state: str, found: Objects) -> str:
-    """Why it does not answer: the state of its pods, what to do, the last lines of the log, the events. Blocks."""
-    pod = max(_current(found), key=lambda each: (bool(pods.waits_for(each, 0.0)), pods.restarts(each)), default=None)
+    """Why it does not answer: the state of its pods, what to do, the last lines of the log, the
+    events. Blocks."""
+    pod = max(
+        _current(found),
+        key=lambda each: (bool(pods.waits_for(each, 0.0)), pods.restarts(each)),
+        default=None,
+    )
     text = f"Deployment {leased.deployment} in namespace '{cluster.namespace}': {state}."
     died = pods.death(pod) if pod else ""
     if died and died.rpartition("' ")[2] not in state:
@@ -137,7 +148,12 @@ def _log(cluster: Cluster, pod: Object) -> str:
     text = cluster.log(name, container, lines=LOG_LINES, previous=pods.restarts(pod) > 0)
     text = text or cluster.log(name, container, lines=LOG_LINES)
     lines = tail(COLOUR.sub("", text).rstrip().splitlines())
-    return f"\n  the end of the log of {name} ({container}):" + "".join(f"\n    {line}" for line in lines) if lines else ""
+    return (
+        f"\n  the end of the log of {name} ({container}):"
+        + "".join(f"\n    {line}" for line in lines)
+        if lines
+        else ""
+    )
 
 
 def _current(found: Objects) -> Objects:

@@ -30,27 +30,34 @@ def hardware() -> Hardware:
         return Hardware("cpu", tuple(map(str, cores.available())))
     wanted = "serve" if gpus else "serve-cpu"
     raise EngineError(
-        f"no engine can be started: {len(gpus)} GPUs are visible and vLLM for {'CUDA' if gpus else 'CPUs'} is not installed. "
+        f"no engine can be started: {len(gpus)} GPUs are visible and vLLM for "
+        f"{'CUDA' if gpus else 'CPUs'} is not installed. "
         f"pip install 'moaa[{wanted}]', or give the models an `endpoint`."
     )
 
 
-def dtype_on(kind: Literal["cuda", "cpu"], dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The precision to compute in: `dtype`, but float32 for bfloat16 on a CPU that has no instructions for it.
+def dtype_on(
+    kind: Literal["cuda", "cpu"], dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")
+) -> str:
+    """The precision to compute in: `dtype`, but float32 for bfloat16 on a CPU that has no
+    instructions for it.
 
-    There bfloat16 is computed one conversion at a time: a matrix product took 4.5 times as long (AVX2, torch 2.13).
+    There bfloat16 is computed one conversion at a time: a matrix product took 4.5 times as long
+    (AVX2, torch 2.13).
     """
     if kind == "cuda" or dtype != "bfloat16":
         return dtype
-    flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
+    flags = next(
+        (line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), []
+    )
     return dtype if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
 def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
     """How many of the models can be up at once, and how many devices each then gets.
 
-    `needs`: the fewest devices a model runs on. Any that many models fit together, whichever they are; a share is a
-    multiple of the need. Raises EngineError for a model that does not fit at all.
+    `needs`: the fewest devices a model runs on. Any that many models fit together, whichever they
+    are; a share is a multiple of the need. Raises EngineError for a model that does not fit at all.
     """
     capacity, taken = 0, 0
     for name, need in sorted(needs.items(), key=lambda item: -item[1]):
@@ -65,7 +72,9 @@ def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
     if capacity < len(needs):
         each = total // capacity
         even = max(needs.values()) <= each
-        return capacity, {name: each // need * need if even else need for name, need in needs.items()}
+        return capacity, {
+            name: each // need * need if even else need for name, need in needs.items()
+        }
     share, spare = dict(needs), total - taken
     while needs and spare >= min(needs.values()):
         for name, need in needs.items():

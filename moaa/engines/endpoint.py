@@ -10,14 +10,17 @@ from moaa.recipe.schema import Model
 
 
 def endpoint(name: str, model: Model) -> Endpoint:
-    """The address of a model with `endpoint`, and its key. Raises EngineError when the key's variable is not set."""
+    """The address of a model with `endpoint`, and its key. Raises EngineError when the key's
+    variable is not set."""
     assert model.endpoint is not None
     served, key = model.endpoint, None
     if served.key_env:
         key = os.environ.get(served.key_env)
         if not key:
             raise EngineError(
-                f"model '{name}' takes its API key from the environment variable {served.key_env}, which is not set. "
-                f"Set {served.key_env}, or remove models.{name}.endpoint.key_env if the server wants no key."
+                f"model '{name}' takes its API key from the environment variable "
+                f"{served.key_env}, which is not set. "
+                f"Set {served.key_env}, or remove models.{name}.endpoint.key_env if the server "
+                "wants no key."
             )
     return Endpoint(url=served.url.rstrip("/"), model=served.model or name, key=key)

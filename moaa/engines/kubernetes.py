@@ -1,7 +1,8 @@
 """Models served by Deployments of the moaa-serving chart: leased, scaled up, watched, given back.
 
-A lease is an annotation of the Deployment (`moaa.kubernetes.leases`), renewed while it is needed: whoever leaves last scales
-down, and what a crashed run left behind runs out by itself. Calls go to the pods' own addresses, which EndpointSlices tell.
+A lease is an annotation of the Deployment (`moaa.kubernetes.leases`), renewed while it is needed:
+whoever leaves last scales down, and what a crashed run left behind runs out by itself. Calls go to
+the pods' own addresses, which EndpointSlices tell.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from moaa.progress import Progress
 from moaa.recipe.schema import Model, Runtime
 
 LOOK_EVERY_S = 1.0
-"""For what only time changes: budgets and the seconds in notes. Changes on the cluster are acted on at once."""
+"""For what only time changes: budgets and the seconds in notes. Changes on the cluster are acted on
+at once."""
 EVENTS_EVERY_S = 3.0
 RELEASE_PATIENCE_S = 5.0
 OUTSIDE = " (from outside a cluster its pods are rarely reached: run inside it)"
@@ -37,7 +39,13 @@ class KubernetesFleet:
     """Leased Deployments. The cluster schedules, so that all may be up at once; by turns, one is."""
 
     def __init__(
-        self, models: Mapping[str, Model], runtime: Runtime, client: Client, cluster: Cluster, ledger: Ledger, progress: Progress
+        self,
+        models: Mapping[str, Model],
+        runtime: Runtime,
+        client: Client,
+        cluster: Cluster,
+        ledger: Ledger,
+        progress: Progress,
     ) -> None:
         self.capacity = 1 if runtime.engines.schedule == "by-turns" and len(models) > 1 else None
         self._names = names.by_dns(models)
@@ -57,9 +65,12 @@ class KubernetesFleet:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Look at the namespace, and keep looking. Raises ClusterError where it cannot be reached or a right is missing."""
+        """Look at the namespace, and keep looking. Raises ClusterError where it cannot be reached
+        or a right is missing."""
         await together(asyncio.to_thread(mirror.start) for mirror in self._mirrors)
-        self._tasks = [asyncio.create_task(each) for each in (self._tend(), self._renew(), self._read_events())]
+        self._tasks = [
+            asyncio.create_task(each) for each in (self._tend(), self._renew(), self._read_events())
+        ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -69,12 +80,17 @@ class KubernetesFleet:
         return {model for dns, model in self._names.items() if not self._found(dns)}
 
     async def up(self, models: Collection[str]) -> None:
-        """Lease what is not up yet, side by side; returns when a pod of each has really answered. Further pods join later.
+        """Lease what is not up yet, side by side; returns when a pod of each has really answered.
+        Further pods join later.
 
-        Raises EngineError when one does not within `start_timeout_s` or what its Deployment allows, or its pods ended too often:
-        with the pod's own reason.
+        Raises EngineError when one does not within `start_timeout_s` or what its Deployment allows,
+        or its pods ended too often: with the pod's own reason.
         """
-        wanted = [name for name in dict.fromkeys(models) if name in self._names.values() and name not in self._up]
+        wanted = [
+            name
+            for name in dict.fromkeys(models)
+            if name in self._names.values() and name not in self._up
+        ]
         if not wanted:
             return
         begun = time.perf_counter()
@@ -87,10 +103,13 @@ class KubernetesFleet:
             await self.down(wanted)
             raise
         finally:
-            self._ledger.seconds["engines"] = self._ledger.seconds.get("engines", 0.0) + time.perf_counter() - begun
+            self._ledger.seconds["engines"] = (
+                self._ledger.seconds.get("engines", 0.0) + time.perf_counter() - begun
+            )
 
     async def down(self, models: Collection[str]) -> None:
-        """Give these back: they get no more calls, and are scaled down at once where nobody else holds a lease."""
+        """Give these back: they get no more calls, and are scaled down at once where nobody else
+        holds a lease."""
         given = [self._up.pop(name) for name in models if name in self._up]
         for leased in given:
             leased.close()
@@ -115,8 +134,10 @@ class KubernetesFleet:
             raise EngineError(remedy([model], self._cluster.namespace))
         if len(found) > 1:
             raise EngineError(
-                f"model '{model}' is served by {len(found)} Deployments in namespace '{self._cluster.namespace}' "
-                f"({', '.join(found)}): which one is meant? Keep one, or give each release its own namespace."
+                f"model '{model}' is served by {len(found)} Deployments in namespace "
+                f"'{self._cluster.namespace}' "
+                f"({', '.join(found)}): which one is meant? Keep one, or give each release its "
+                "own namespace."
             )
         leased = Leased(model, found[0])
         leased.seen(self._of(model, self._pods), before=True)
@@ -124,7 +145,9 @@ class KubernetesFleet:
 
     async def _take(self, leased: Leased) -> None:
         # Not to be left half done: who gives it back waits for it.
-        leased.taking = asyncio.ensure_future(asyncio.to_thread(self._lease, leased, leases.RENEW_EVERY_S))
+        leased.taking = asyncio.ensure_future(
+            asyncio.to_thread(self._lease, leased, leases.RENEW_EVERY_S)
+        )
         await asyncio.shield(leased.taking)
 
     def _lease(self, leased: Leased, patience_s: float) -> None:
@@ -142,7 +165,11 @@ class KubernetesFleet:
     async def _release(self, leased: Leased) -> None:
         def change(found: Object) -> Object:
             now = time.time()
-            return leases.patch(found, leases.release(found["metadata"].get("annotations") or {}, self._holder, now), now)
+            return leases.patch(
+                found,
+                leases.release(found["metadata"].get("annotations") or {}, self._holder, now),
+                now,
+            )
 
         if leased.taking is not None:
             await asyncio.gather(leased.taking, return_exceptions=True)
@@ -154,7 +181,10 @@ class KubernetesFleet:
             pass
         except MoaaError as error:
             self._ledger.events["leases left to run out"] += 1
-            self._progress.note(f"the lease of {leased.model} was not given back and runs out in {leases.LEASE_S:.0f} s: {error}")
+            self._progress.note(
+                f"the lease of {leased.model} was not given back and runs out in "
+                f"{leases.LEASE_S:.0f} s: {error}"
+            )
 
     async def _renew(self) -> None:
         while True:
@@ -168,7 +198,10 @@ class KubernetesFleet:
             self._ledger.events["lease renewals missed"] += 1
             self._progress.note(f"the lease of {leased.model} could not be renewed: {error}")
         except MoaaError as error:
-            self._give_up(leased, EngineError(f"the lease of model '{leased.model}' could not be renewed: {error}"))
+            self._give_up(
+                leased,
+                EngineError(f"the lease of model '{leased.model}' could not be renewed: {error}"),
+            )
 
     # Pods and their addresses.
 
@@ -186,7 +219,10 @@ class KubernetesFleet:
             error = next((mirror.error for mirror in self._mirrors if mirror.error), None)
             for leased in list(self._up.values()):
                 if error is not None:
-                    self._give_up(leased, EngineError(f"model '{leased.model}' cannot be watched any more: {error}"))
+                    self._give_up(
+                        leased,
+                        EngineError(f"model '{leased.model}' cannot be watched any more: {error}"),
+                    )
                 self._look(leased)
             self._note()
 
@@ -214,8 +250,14 @@ class KubernetesFleet:
         """Seconds to a first answer, and who says so."""
         if self._engines.start_timeout_s is not None:
             return self._engines.start_timeout_s, "runtime.engines.start_timeout_s"
-        allowed = self._deployments.objects.get(leased.deployment, {}).get("spec", {}).get("progressDeadlineSeconds", 600)
-        return float(allowed), "progressDeadlineSeconds of its Deployment; runtime.engines.start_timeout_s would rule"
+        allowed = (
+            self._deployments.objects.get(leased.deployment, {})
+            .get("spec", {})
+            .get("progressDeadlineSeconds", 600)
+        )
+        return float(
+            allowed
+        ), "progressDeadlineSeconds of its Deployment; runtime.engines.start_timeout_s would rule"
 
     async def _admit(self, leased: Leased, url: str) -> None:
         """Into the pool once it has really answered."""
@@ -226,7 +268,10 @@ class KubernetesFleet:
             self._ledger.events["engine pods that did not answer"] += 1
             if not leased.endpoints:
                 where = "" if self._cluster.inside else OUTSIDE
-                self._give_up(leased, EngineError(f"Deployment {leased.deployment} is ready, but {error}{where}"))
+                self._give_up(
+                    leased,
+                    EngineError(f"Deployment {leased.deployment} is ready, but {error}{where}"),
+                )
             return
         leased.endpoints[url] = endpoint
         leased.arrived()
@@ -241,7 +286,13 @@ class KubernetesFleet:
                 self._ledger.events["engine pods lost"] += 1
 
     async def _end(self, leased: Leased, what: str) -> None:
-        text = await asyncio.to_thread(diagnosis, self._cluster, leased, self._state(leased), self._of(leased.model, self._pods))
+        text = await asyncio.to_thread(
+            diagnosis,
+            self._cluster,
+            leased,
+            self._state(leased),
+            self._of(leased.model, self._pods),
+        )
         self._give_up(leased, EngineError(f"model '{leased.model}' {what}. {text}"))
 
     def _give_up(self, leased: Leased, error: EngineError) -> None:
@@ -254,14 +305,23 @@ class KubernetesFleet:
         """A bug of ours ends the calls that wait, rather than letting them wait for ever."""
         if not task.cancelled() and (bug := task.exception()):
             for leased in self._up.values():
-                self._give_up(leased, EngineError(f"model '{leased.model}' is not looked after any more: {bug!r}"))
+                self._give_up(
+                    leased,
+                    EngineError(f"model '{leased.model}' is not looked after any more: {bug!r}"),
+                )
 
     # What is shown meanwhile.
 
     def _note(self) -> None:
-        idle = [leased for leased in self._up.values() if not leased.endpoints and not leased.failure]
+        idle = [
+            leased for leased in self._up.values() if not leased.endpoints and not leased.failure
+        ]
         if idle or self._noted:
-            self._progress.note("waiting for " + "; ".join(f"{one.model}: {self._state(one)}" for one in idle) if idle else "")
+            self._progress.note(
+                "waiting for " + "; ".join(f"{one.model}: {self._state(one)}" for one in idle)
+                if idle
+                else ""
+            )
         self._noted = bool(idle)
 
     def _state(self, leased: Leased) -> str:
@@ -282,15 +342,23 @@ class KubernetesFleet:
                     if pods.waits_for(pod, time.time()) == pods.CREATING:
                         with suppress(ClusterError):
                             found = await asyncio.to_thread(self._cluster.events, name)
-                            self._events[name] = " ".join(found[-1].get("message", "").split()) if found else ""
+                            self._events[name] = (
+                                " ".join(found[-1].get("message", "").split()) if found else ""
+                            )
 
     def _of(self, model: str, mirror: Mirror) -> list[Object]:
         dns = names.dns(model)
-        return [each for each in mirror.objects.values() if each["metadata"].get("labels", {}).get(names.MODEL) == dns]
+        return [
+            each
+            for each in mirror.objects.values()
+            if each["metadata"].get("labels", {}).get(names.MODEL) == dns
+        ]
 
     def _found(self, dns: str) -> list[str]:
         return [
-            name for name, each in self._deployments.objects.items() if each["metadata"].get("labels", {}).get(names.MODEL) == dns
+            name
+            for name, each in self._deployments.objects.items()
+            if each["metadata"].get("labels", {}).get(names.MODEL) == dns
         ]
 
 
@@ -299,7 +367,9 @@ def remedy(models: Collection[str], namespace: str) -> str:
     named = ", ".join(f"'{model}'" for model in models)
     labels = ", ".join(f"{names.MODEL}={names.dns(model)}" for model in models)
     return (
-        f"no Deployment in namespace '{namespace}' serves {named} (label {labels}). Install the recipe's ensemble:\n"
+        f"no Deployment in namespace '{namespace}' serves {named} (label {labels}). Install the "
+        "recipe's ensemble:\n"
         "  moaa recipe helm-values RECIPE.yaml > values.yaml\n"
-        f"  helm upgrade --install moaa-serving helm/moaa-serving --namespace {namespace} --values values.yaml"
+        f"  helm upgrade --install moaa-serving helm/moaa-serving --namespace {namespace} "
+        "--values values.yaml"
     )

@@ -1,4 +1,5 @@
-"""Models served by vLLM on this machine: started side by side, kept up, stopped, each on devices of its own."""
+"""Models served by vLLM on this machine: started side by side, kept up, stopped, each on devices of
+its own."""
 
 from __future__ import annotations
 
@@ -32,12 +33,14 @@ START_TIMEOUT_S: Final = 900.0
 """For a first answer, unless `runtime.engines.start_timeout_s` says otherwise."""
 
 _MORE_OF_THE_HUB: Final = re.compile(r"/|trust.remote.code")
-"""Engine arguments that name another model or adapter (or a path), or let code in that may lie in another repository."""
+"""Engine arguments that name another model or adapter (or a path), or let code in that may lie in
+another repository."""
 
 
 @dataclass(slots=True, eq=False)
 class _Replica:
-    """One server of a model that is kept up: where it is now, and the task that starts it again when it dies."""
+    """One server of a model that is kept up: where it is now, and the task that starts it again
+    when it dies."""
 
     spec: Spec
     server: Server | None = None
@@ -49,14 +52,29 @@ class ProcessFleet:
     """vLLM servers as child processes. At most `capacity` models up at once (None: all of them)."""
 
     def __init__(
-        self, models: Mapping[str, Model], runtime: Runtime, client: Client, store: Store, ledger: Ledger, progress: Progress
+        self,
+        models: Mapping[str, Model],
+        runtime: Runtime,
+        client: Client,
+        store: Store,
+        ledger: Ledger,
+        progress: Progress,
     ) -> None:
         self._models = dict(models)
-        self._runtime, self._client, self._store, self._ledger, self._progress = runtime, client, store, ledger, progress
+        self._runtime, self._client, self._store, self._ledger, self._progress = (
+            runtime,
+            client,
+            store,
+            ledger,
+            progress,
+        )
         found = hardware()
         self._kind = found.kind
         # On CPUs one engine takes any number of cores: tensor parallelism only matters on GPUs.
-        needs = {name: model.tensor_parallel if found.kind == "cuda" else 1 for name, model in self._models.items()}
+        needs = {
+            name: model.tensor_parallel if found.kind == "cuda" else 1
+            for name, model in self._models.items()
+        }
         capacity, self._shares = shares(needs, len(found.ids))
         self.capacity = capacity if capacity < len(self._models) else None
         self._free = list(found.ids)
@@ -67,16 +85,22 @@ class ProcessFleet:
         self._failed = False
 
     async def up(self, models: Collection[str]) -> None:
-        """Start what is not up yet, side by side; returns when each has really answered. All of these are up then, or none.
+        """Start what is not up yet, side by side; returns when each has really answered. All of
+        these are up then, or none.
 
-        Raises EngineError when one ends or does not answer, at once, with the last lines of its log.
+        Raises EngineError when one ends or does not answer, at once, with the last lines of its
+        log.
         """
-        names = [name for name in dict.fromkeys(models) if name in self._models and name not in self._up]
+        names = [
+            name for name in dict.fromkeys(models) if name in self._models and name not in self._up
+        ]
         if not names:
             return
         begun = time.perf_counter()
         try:
-            folders = await together(detached(partial(self._local, self._models[name])) for name in names)
+            folders = await together(
+                detached(partial(self._local, self._models[name])) for name in names
+            )
             await self._take_cores()
             self._progress.note(f"starting {', '.join(names)}")
             for name in names:
@@ -84,12 +108,16 @@ class ProcessFleet:
                     self._ledger.events[f"served in {served}: the CPU has no {dtype}"] += 1
             for name, folder in zip(names, folders, strict=True):
                 self._up[name] = [_Replica(spec) for spec in self._specs(name, folder)]
-            await together(self._start_and_keep(replica) for name in names for replica in self._up[name])
+            await together(
+                self._start_and_keep(replica) for name in names for replica in self._up[name]
+            )
         except BaseException:
             await self.down(names)
             raise
         finally:
-            self._ledger.seconds["engines"] = self._ledger.seconds.get("engines", 0.0) + time.perf_counter() - begun
+            self._ledger.seconds["engines"] = (
+                self._ledger.seconds.get("engines", 0.0) + time.perf_counter() - begun
+            )
             self._progress.note("")
 
     async def down(self, models: Collection[str]) -> None:
@@ -117,22 +145,33 @@ class ProcessFleet:
         if Path(found).is_dir() or importlib.util.find_spec("huggingface_hub") is None:
             return found
         self._progress.note(f"fetching {found}")
-        weights = () if any(arg.startswith("--load-format") for arg in model.engine_args) else hub.PICKLED
+        weights = (
+            () if any(arg.startswith("--load-format") for arg in model.engine_args) else hub.PICKLED
+        )
         folder = hub.download(found, model.revision, weights=weights)
-        # A server that loads a folder is kept off the hub. One that needs more from there finds these files in the cache.
-        return found if any(_MORE_OF_THE_HUB.search(arg) for arg in model.engine_args) else str(folder)
+        # A server that loads a folder is kept off the hub. One that needs more from there finds
+        # these files in the cache.
+        return (
+            found if any(_MORE_OF_THE_HUB.search(arg) for arg in model.engine_args) else str(folder)
+        )
 
     def _specs(self, name: str, folder: str) -> list[Spec]:
-        """The servers of a model: one on all cores of its share, or one for each `tensor_parallel` GPUs of it."""
+        """The servers of a model: one on all cores of its share, or one for each `tensor_parallel`
+        GPUs of it."""
         model, share = self._models[name], self._shares[name]
         if share > len(self._free):
-            raise EngineError(f"'{name}' cannot be started beside {', '.join(self._up)}: only {self.capacity} fit at once.")
+            raise EngineError(
+                f"'{name}' cannot be started beside {', '.join(self._up)}: only {self.capacity} "
+                "fit at once."
+            )
         mine, self._free = self._free[:share], self._free[share:]
         each = model.tensor_parallel if self._kind == "cuda" else share
         if Path(folder).is_dir():
             model = model.model_copy(update={"revision": None})  # the folder is of that revision
         return [
-            Spec(name, folder, model, self._runtime.engines, self._kind, tuple(mine[at : at + each]))
+            Spec(
+                name, folder, model, self._runtime.engines, self._kind, tuple(mine[at : at + each])
+            )
             for at in range(0, share, each)
         ]
 
@@ -150,7 +189,9 @@ class ProcessFleet:
         """A new server of this replica, in the pool once it has answered."""
         spec, timeout_s = replica.spec, replica.spec.engines.start_timeout_s or START_TIMEOUT_S
         self._attempts += 1
-        server = replica.server = await Server.launch(spec, self._logs / f"{_as_file(spec.name)}.{self._attempts}.log")
+        server = replica.server = await Server.launch(
+            spec, self._logs / f"{_as_file(spec.name)}.{self._attempts}.log"
+        )
         try:
             endpoint = Endpoint(url=server.url, model=spec.name)
             await server.ready(self._client.answers(endpoint, spec.name, timeout_s))
@@ -163,10 +204,13 @@ class ProcessFleet:
 
     async def _start_and_keep(self, replica: _Replica) -> None:
         await self._start(replica)
-        replica.keeper = asyncio.create_task(self._keep_up(replica), name=f"keeper of {replica.spec.name}")
+        replica.keeper = asyncio.create_task(
+            self._keep_up(replica), name=f"keeper of {replica.spec.name}"
+        )
 
     async def _keep_up(self, replica: _Replica) -> None:
-        """Start the server again whenever it dies, `max_restarts` times; then its calls fail, if no other replica is left."""
+        """Start the server again whenever it dies, `max_restarts` times; then its calls fail, if no
+        other replica is left."""
         name, pool = replica.spec.name, self._client.pool(replica.spec.name)
         most, restarts, error = self._runtime.engines.max_restarts, 0, None
         try:
@@ -180,7 +224,9 @@ class ProcessFleet:
                     break
                 restarts += 1
                 self._ledger.events["engine restarts"] += 1
-                self._progress.note(f"the engine of {name} died; starting it again ({restarts} of {most})")
+                self._progress.note(
+                    f"the engine of {name} died; starting it again ({restarts} of {most})"
+                )
                 try:
                     await self._start(replica)
                 except EngineError as failure:
@@ -189,11 +235,21 @@ class ProcessFleet:
                     error = None
                     self._progress.note("")
         except Exception as bug:
-            pool.fail(EngineError(f"the engine of model '{name}' died and could not be started again: {bug!r}"))
+            pool.fail(
+                EngineError(
+                    f"the engine of model '{name}' died and could not be started again: {bug!r}"
+                )
+            )
             raise
         self._ledger.events["engines given up"] += 1
-        if all(other is replica or (other.keeper and other.keeper.done()) for other in self._up[name]):
-            pool.fail(EngineError(f"{error}\n  It was started again {most} times (runtime.engines.max_restarts)."))
+        if all(
+            other is replica or (other.keeper and other.keeper.done()) for other in self._up[name]
+        ):
+            pool.fail(
+                EngineError(
+                    f"{error}\n  It was started again {most} times (runtime.engines.max_restarts)."
+                )
+            )
 
     def _withdraw(self, replica: _Replica) -> None:
         if replica.endpoint:

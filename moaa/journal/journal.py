@@ -1,8 +1,10 @@
-"""What a stage must not ask or compute twice: the replies of unfinished conversations, and the rows of finished ones.
+"""What a stage must not ask or compute twice: the replies of unfinished conversations, and the rows
+of finished ones.
 
-A thread writes what was recorded every `flush_s` seconds or `flush_bytes`: a killed process loses no more than that. Replies
-are deleted once the rows of their conversations are on S3, so that a new attempt has little to read. segments.py says how
-they lie there. Attempts never share a segment: two at the same time may do work twice, but lose or double nothing.
+A thread writes what was recorded every `flush_s` seconds or `flush_bytes`: a killed process loses
+no more than that. Replies are deleted once the rows of their conversations are on S3, so that a new
+attempt has little to read. segments.py says how they lie there. Attempts never share a segment: two
+at the same time may do work twice, but lose or double nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from moaa.store.bytes import to_json
 
 
 class Journal:
-    """The memory of one stage's attempts at one result. Recording never waits for the store, and is safe from any thread.
+    """The memory of one stage's attempts at one result. Recording never waits for the store, and is
+    safe from any thread.
 
-    When the store fails for longer than its own retries, the next `record_…`, `flush` or `close` raises its StoreError; what
-    was recorded stays in memory, and every flush tries again.
+    When the store fails for longer than its own retries, the next `record_…`, `flush` or `close`
+    raises its StoreError; what was recorded stays in memory, and every flush tries again.
     """
 
     def __init__(
@@ -36,7 +39,8 @@ class Journal:
         flush_bytes: int = 8 << 20,
         flushed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`flushed` is called whenever what was recorded is on S3, from any thread, never twice at once."""
+        """`flushed` is called whenever what was recorded is on S3, from any thread, never twice at
+        once."""
         self._rows: dict[str, Any] = {}
         self.finished: Mapping[str, dict[str, Any]] = _Finished(self._rows)
         """Record of each finished conversation, of this attempt and of those before."""
@@ -60,24 +64,30 @@ class Journal:
 
     @property
     def left_behind(self) -> int:
-        """Segments that could not be deleted when they were no longer needed: nothing is lost by it."""
+        """Segments that could not be deleted when they were no longer needed: nothing is lost by
+        it."""
         return self._segments.left_behind
 
     def open(self) -> None:
-        """Read what earlier attempts left. Raises ArtifactError that names a segment which is torn or garbled."""
+        """Read what earlier attempts left. Raises ArtifactError that names a segment which is torn
+        or garbled."""
         for _, conversation, _, record in self._segments.read("rows"):
             if record:
                 self._rows[conversation] = record
             else:
                 self._rows.pop(conversation, None)
         unfinished: dict[str, set[str]] = {}
-        for segment, conversation, key, reply in self._segments.read("replies", leave_out=self._rows):
+        for segment, conversation, key, reply in self._segments.read(
+            "replies", leave_out=self._rows
+        ):
             unfinished.setdefault(segment, set()).add(conversation)
             if key not in self._replies:
                 self._replies[key] = reply
                 self._keys_of.setdefault(conversation, []).append(key)
         self._segments.adopt(unfinished, self._rows)
-        self._thread = threading.Thread(target=self._keep_flushing, name="moaa-journal", daemon=True)
+        self._thread = threading.Thread(
+            target=self._keep_flushing, name="moaa-journal", daemon=True
+        )
         self._thread.start()
 
     def reply(self, key: str) -> Reply | None:
@@ -94,10 +104,13 @@ class Journal:
             self._replies[key] = reply
             self._keys_of.setdefault(conversation, []).append(key)
             self._pending.replies.append((conversation, key, reply))
-            self._count(sum(len(choice.text) + 800 * len(choice.tokens or ()) for choice in reply.choices))
+            self._count(
+                sum(len(choice.text) + 800 * len(choice.tokens or ()) for choice in reply.choices)
+            )
 
     def record_row(self, conversation: str, record: dict[str, Any]) -> None:
-        """Keep what became of a conversation, {"row": …} or {"rejected": …}, instead of its replies. It must not change after."""
+        """Keep what became of a conversation, {"row": …} or {"rejected": …}, instead of its
+        replies. It must not change after."""
         with self._changed:
             self._raise_failure()
             self._rows[conversation] = record
@@ -107,7 +120,8 @@ class Journal:
             self._count(10_000)
 
     def forget(self, conversations: Iterable[str]) -> None:
-        """Let these be worked on again by a later attempt, though they are finished (rejected, and the cause is mended)."""
+        """Let these be worked on again by a later attempt, though they are finished (rejected, and
+        the cause is mended)."""
         with self._changed:
             for conversation in conversations:
                 if self._rows.pop(conversation, None) is not None:
@@ -161,7 +175,9 @@ class Journal:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._pending.bytes)
-                self._changed.wait_for(lambda: self._closed or self._pending.bytes >= self._flush_bytes, self._flush_s)
+                self._changed.wait_for(
+                    lambda: self._closed or self._pending.bytes >= self._flush_bytes, self._flush_s
+                )
                 if self._closed:
                     return
             try:
@@ -170,7 +186,8 @@ class Journal:
                 time.sleep(self._flush_s)
 
     def _write(self, batch: _Batch) -> None:
-        # One record at a time is serialised and shrunk, which lets go of the interpreter: the caller's loop runs in between.
+        # One record at a time is serialised and shrunk, which lets go of the interpreter: the
+        # caller's loop runs in between.
         small: list[bytes] = []
 
         def rows() -> Iterator[Entry]:
@@ -187,16 +204,22 @@ class Journal:
 
         if batch.rows:
             # Rows first: then the replies behind them need not be written at all.
-            self._segments.finished.difference_update(conversation for conversation, record in batch.rows if record is None)
+            self._segments.finished.difference_update(
+                conversation for conversation, record in batch.rows if record is None
+            )
             self._segments.write("rows", rows())
-            self._segments.finish({conversation for conversation, record in batch.rows if record is not None})
+            self._segments.finish(
+                {conversation for conversation, record in batch.rows if record is not None}
+            )
             for (conversation, record), text in zip(batch.rows, small, strict=True):
                 with self._changed:
                     if record is not None and self._rows.get(conversation) is record:
                         self._rows[conversation] = text
             batch.rows.clear()
             small.clear()
-        batch.replies = [reply for reply in batch.replies if reply[0] not in self._segments.finished]
+        batch.replies = [
+            reply for reply in batch.replies if reply[0] not in self._segments.finished
+        ]
         if batch.replies:
             self._segments.write("replies", replies())
             for (_, key, reply), text in zip(batch.replies, small, strict=True):
@@ -214,7 +237,9 @@ class _Batch:
     bytes: int = 0
 
     def then(self, later: _Batch) -> _Batch:
-        return _Batch(self.rows + later.rows, self.replies + later.replies, self.bytes + later.bytes)
+        return _Batch(
+            self.rows + later.rows, self.replies + later.replies, self.bytes + later.bytes
+        )
 
 
 class _Finished(Mapping[str, dict[str, Any]]):

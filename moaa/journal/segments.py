@@ -1,9 +1,11 @@
-"""How a journal lies on S3: segments of entries, written once, joined when small, deleted when no longer needed.
+"""How a journal lies on S3: segments of entries, written once, joined when small, deleted when no
+longer needed.
 
     rows/TIME-ATTEMPT-N.jsonl.zst      ["conversation", "row", {"row": …}, {"rejected": {"reason", "detail"}}, or null: forgotten]
     replies/TIME-ATTEMPT-N.jsonl.zst   ["conversation", "key of the call", {the reply}]
 
-A segment is one or more zstd frames (with checksum) of JSON lines: `zstdcat` reads it, and joining is concatenation.
+A segment is one or more zstd frames (with checksum) of JSON lines: `zstdcat` reads it, and joining
+is concatenation.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ from moaa.store.bytes import read_ahead, to_json
 Kind = Literal["rows", "replies"]
 
 JOINED = 32
-"""So many small segments become one: an attempt of ten hours leaves hundreds of objects to read, not ten thousands."""
+"""So many small segments become one: an attempt of ten hours leaves hundreds of objects to read,
+not ten thousands."""
 READERS = 8
 _JSON = json.JSONDecoder()
 
 
 class Entry(NamedTuple):
-    """One line: the conversation, `row` or the key of the call, and the JSON text of the record or the reply."""
+    """One line: the conversation, `row` or the key of the call, and the JSON text of the record or
+    the reply."""
 
     conversation: str
     key: str
@@ -37,7 +41,8 @@ class Entry(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An entry of an earlier attempt, its text `shrunk` (empty for null), and the segment it lies in."""
+    """An entry of an earlier attempt, its text `shrunk` (empty for null), and the segment it lies
+    in."""
 
     segment: str
     conversation: str
@@ -55,13 +60,15 @@ class _Segment:
 
 
 class Segments:
-    """The segments of one attempt, and what it has taken over from earlier ones. Not for several threads at once."""
+    """The segments of one attempt, and what it has taken over from earlier ones. Not for several
+    threads at once."""
 
     def __init__(self, store: Store, uri: str, large: int) -> None:
         self.finished: set[str] = set()
         """Conversations whose rows are on S3."""
         self.left_behind = 0
-        """Segments that nobody needs, but that could not be deleted. They go with the journal; until then they do no harm."""
+        """Segments that nobody needs, but that could not be deleted. They go with the journal;
+        until then they do no harm."""
         self._store = store
         self._uri = uri
         self._large = large
@@ -72,16 +79,21 @@ class Segments:
         self._replies_of: dict[str, set[_Segment]] = {}
 
     def read(self, kind: Kind, leave_out: Collection[str] = ()) -> Iterator[Found]:
-        """The entries of earlier attempts, in the order they were written, but for those of some conversations."""
+        """The entries of earlier attempts, in the order they were written, but for those of some
+        conversations."""
         seen = self._seen[kind]
-        while uris := [uri for uri, _ in self._store.list(f"{self._uri}/{kind}") if uri not in seen]:
-            # Listed again until nothing is new: another attempt may join segments while they are being read.
+        while uris := [
+            uri for uri, _ in self._store.list(f"{self._uri}/{kind}") if uri not in seen
+        ]:
+            # Listed again until nothing is new: another attempt may join segments while they are
+            # being read.
             seen.update(uris)
             for found in read_ahead(lambda uri: self._found(uri, leave_out), uris, READERS):
                 yield from found
 
     def adopt(self, unfinished: Mapping[str, set[str]], finished: Iterable[str]) -> None:
-        """Take over what was read: reply segments with the conversations that still need them; the others are deleted."""
+        """Take over what was read: reply segments with the conversations that still need them; the
+        others are deleted."""
         self.finished.update(finished)
         for uri, conversations in unfinished.items():
             self._needed_by(_Segment(uri, b"", conversations))
@@ -112,7 +124,9 @@ class Segments:
                 if not segment.unfinished:
                     done.add(segment)
         if done:
-            self._small["replies"] = [segment for segment in self._small["replies"] if segment not in done]
+            self._small["replies"] = [
+                segment for segment in self._small["replies"] if segment not in done
+            ]
             self._tidy({segment.uri for segment in done})
 
     def _put(self, kind: Kind, data: bytes, conversations: set[str]) -> None:
@@ -120,7 +134,9 @@ class Segments:
         self._written += 1
         self._store.put(uri, data)
         small = len(data) < self._large // 8
-        segment = _Segment(uri, data if small else b"", conversations if kind == "replies" else set())
+        segment = _Segment(
+            uri, data if small else b"", conversations if kind == "replies" else set()
+        )
         self._needed_by(segment)
         if small:
             self._small[kind].append(segment)
@@ -158,10 +174,13 @@ class Segments:
                 if conversation not in leave_out:
                     key, end = _JSON.raw_decode(line, end + 1)
                     text = line[end + 1 : -1].encode()
-                    found.append(Found(uri, conversation, key, shrunk(text) if text != b"null" else b""))
+                    found.append(
+                        Found(uri, conversation, key, shrunk(text) if text != b"null" else b"")
+                    )
         except ValueError as error:
             raise ArtifactError(
-                f"{uri} is torn or garbled ({error}). Delete it: what it held is asked again; or restore it from a backup."
+                f"{uri} is torn or garbled ({error}). Delete it: what it held is asked again; or "
+                "restore it from a backup."
             ) from error
         return found
 
@@ -180,7 +199,8 @@ _local = threading.local()
 
 
 def _zstd() -> threading.local:
-    """This thread's contexts: they cannot be shared, and cost more to make than a text costs to compress."""
+    """This thread's contexts: they cannot be shared, and cost more to make than a text costs to
+    compress."""
     import zstandard
 
     if not hasattr(_local, "compress"):

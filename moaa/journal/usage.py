@@ -1,4 +1,5 @@
-"""What each attempt at a stage used of its models, kept beside its journal: the ledger of a result holds all that it took.
+"""What each attempt at a stage used of its models, kept beside its journal: the ledger of a result
+holds all that it took.
 
 <journal>/usage/ATTEMPT.json       {"model": {"calls": 12, "prompt_tokens": 3400, …}}
 """
@@ -27,7 +28,9 @@ class Usage:
         found = []
         for uri, _ in self._store.list(self._folder):
             if uri != self._own:
-                with suppress(Missing):  # another attempt has just committed, and its result is the one that stands
+                with suppress(
+                    Missing
+                ):  # another attempt has just committed, and its result is the one that stands
                     found.append(uses_from_json(json.loads(self._store.get(uri))))
         self._ledger.earlier = summed(found)
         self._ledger.attempts = 1 + len(found)
@@ -36,6 +39,8 @@ class Usage:
         """Write what was used until now. The journal does this after each of its flushes."""
         text = json.dumps(uses_to_json(self._ledger.models))  # the rest of it changes meanwhile
         if text != self._kept:
-            with suppress(StoreError):  # the next flush tries again; that the store is gone the journal itself will tell
+            with suppress(
+                StoreError
+            ):  # the next flush tries again; that the store is gone the journal itself will tell
                 self._store.put(self._own, text.encode())
                 self._kept = text

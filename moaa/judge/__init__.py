@@ -11,4 +11,15 @@ from moaa.judge.criteria import CRITERIA, TRIPLES
 from moaa.judge.judgement import Judgement, Order, tie
 from moaa.judge.summary import Tally, summary
 
-__all__ = ["CRITERIA", "TRIPLES", "Judgement", "Order", "Tally", "check_instructions", "compare", "summary", "tie", "tournament"]
+__all__ = [
+    "CRITERIA",
+    "TRIPLES",
+    "Judgement",
+    "Order",
+    "Tally",
+    "check_instructions",
+    "compare",
+    "summary",
+    "tie",
+    "tournament",
+]

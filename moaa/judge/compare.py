@@ -1,4 +1,5 @@
-"""Judging pairs of answers: criteria, assessments, verdict, in both orders (paper, mixture of agents as a judge)."""
+"""Judging pairs of answers: criteria, assessments, verdict, in both orders (paper, mixture of
+agents as a judge)."""
 
 from __future__ import annotations
 
@@ -27,12 +28,19 @@ class Shown(NamedTuple):
 
 
 async def compare(
-    judge: Judge, query: Sequence[Message], a: str, b: str, ask: Ask, *, indices: tuple[int, int] = (0, 1)
+    judge: Judge,
+    query: Sequence[Message],
+    a: str,
+    b: str,
+    ask: Ask,
+    *,
+    indices: tuple[int, int] = (0, 1),
 ) -> Judgement:
     """How much better answer `a` is than `b`, judged in both orders (9 calls with three proposers).
 
-    `query` is the conversation that both answer, ending with the user. `indices` name the answers in the result.
-    Raises `RowRejected` when a step fails for good, or when what the aggregator wrote cannot be read.
+    `query` is the conversation that both answer, ending with the user. `indices` name the answers
+    in the result. Raises `RowRejected` when a step fails for good, or when what the aggregator
+    wrote cannot be read.
     """
     question = rendered(query)
     picked: tuple[str, ...] | None = None
@@ -45,36 +53,66 @@ async def compare(
         names = picked or await pick_criteria(judge, shown, ask)
         assessments, left_out = await assess(judge, shown, names, ask)
         decision, text = await decide(judge, shown, names, assessments, ask)
-        return Order(first, second, names, assessments, left_out, decision.letter, decision.p, decision.soft, text)
+        return Order(
+            first,
+            second,
+            names,
+            assessments,
+            left_out,
+            decision.letter,
+            decision.p,
+            decision.soft,
+            text,
+        )
 
     i, j = indices
-    ab, ba = await concurrently([in_order(i, j, Shown(question, a, b)), in_order(j, i, Shown(question, b, a))])
+    ab, ba = await concurrently(
+        [in_order(i, j, Shown(question, a, b)), in_order(j, i, Shown(question, b, a))]
+    )
     return merged(ab, ba)
 
 
-async def tournament(judge: Judge, query: Sequence[Message], answers: Sequence[str], ask: Ask) -> list[Judgement]:
-    """All pairs of the answers judged at the same time: (0, 1), (0, 2), … (90 calls for 5 answers and 3 proposers)."""
+async def tournament(
+    judge: Judge, query: Sequence[Message], answers: Sequence[str], ask: Ask
+) -> list[Judgement]:
+    """All pairs of the answers judged at the same time: (0, 1), (0, 2), … (90 calls for 5 answers
+    and 3 proposers)."""
     pairs = combinations(range(len(answers)), 2)
-    return await concurrently(compare(judge, query, answers[i], answers[j], ask, indices=(i, j)) for i, j in pairs)
+    return await concurrently(
+        compare(judge, query, answers[i], answers[j], ask, indices=(i, j)) for i, j in pairs
+    )
 
 
 async def pick_criteria(judge: Judge, shown: Shown, ask: Ask) -> tuple[str, ...]:
     """Step 1: the aggregator's three of the eight criteria."""
-    prompt = _prompt(judge, "criteria", shown, criteria=criteria.described(tuple(criteria.CRITERIA)))
+    prompt = _prompt(
+        judge, "criteria", shown, criteria=criteria.described(tuple(criteria.CRITERIA))
+    )
     sampling = judge.aggregator.sampling
     room = sampling.model_copy(update={"max_tokens": max(sampling.max_tokens, CRITERIA_TOKENS)})
-    triples = criteria.TRIPLES if judge.verdict == "soft" else None  # a server that knows no grammar refuses the request
-    choice = await _ask_aggregator(judge, "criteria", prompt + criteria.REPLY_FORM, room, ask, choices=triples)
+    triples = (
+        criteria.TRIPLES if judge.verdict == "soft" else None
+    )  # a server that knows no grammar refuses the request
+    choice = await _ask_aggregator(
+        judge, "criteria", prompt + criteria.REPLY_FORM, room, ask, choices=triples
+    )
     return criteria.parse(choice.text)
 
 
-async def assess(judge: Judge, shown: Shown, names: Sequence[str], ask: Ask) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
-    """Step 2: every proposer's assessment of both answers on these criteria, and the proposers that gave none."""
+async def assess(
+    judge: Judge, shown: Shown, names: Sequence[str], ask: Ask
+) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
+    """Step 2: every proposer's assessment of both answers on these criteria, and the proposers that
+    gave none."""
     prompt = _prompt(judge, "assess", shown, criteria=criteria.described(names))
-    assessments, left_out = await propose(judge.proposers, [Message(role="user", content=prompt)], ask)
+    assessments, left_out = await propose(
+        judge.proposers, [Message(role="user", content=prompt)], ask
+    )
     if len(assessments) < judge.quorum:
         needed = f"{len(assessments)} assessments, {judge.quorum} needed"
-        raise RowRejected("too few assessments", f"{needed}; left out: {', '.join(map(str, left_out))}")
+        raise RowRejected(
+            "too few assessments", f"{needed}; left out: {', '.join(map(str, left_out))}"
+        )
     return assessments, left_out
 
 
@@ -82,18 +120,27 @@ async def decide(
     judge: Judge, shown: Shown, names: Sequence[str], assessments: Sequence[Proposal], ask: Ask
 ) -> tuple[verdict.Verdict, str]:
     """Step 3: the aggregator's verdict on the assessments, and what it wrote."""
-    prompt = _prompt(judge, "verdict", shown, criteria=criteria.described(names), assessments=numbered(assessments))
+    prompt = _prompt(
+        judge,
+        "verdict",
+        shown,
+        criteria=criteria.described(names),
+        assessments=numbered(assessments),
+    )
     prompt += verdict.REPLY_FORM[judge.verdict]
     sampling = judge.aggregator.sampling
     if judge.verdict == "parsed":
         choice = await _ask_aggregator(judge, "verdict", prompt, sampling, ask)
         return verdict.parsed(choice), choice.text
-    choice = await _ask_aggregator(judge, "verdict", prompt, sampling, ask, choices=verdict.CHOICES, logprobs=True)
+    choice = await _ask_aggregator(
+        judge, "verdict", prompt, sampling, ask, choices=verdict.CHOICES, logprobs=True
+    )
     return verdict.soft(choice), choice.text
 
 
 def check_instructions(judge: Judge) -> None:
-    """Raises `RecipeError` when one of the judge's templates cannot be filled: better now than after the engines started."""
+    """Raises `RecipeError` when one of the judge's templates cannot be filled: better now than
+    after the engines started."""
     shown = Shown("", "", "")
     _prompt(judge, "criteria", shown, criteria="")
     _prompt(judge, "assess", shown, criteria="")
@@ -101,7 +148,8 @@ def check_instructions(judge: Judge) -> None:
 
 
 def rendered(query: Sequence[Message]) -> str:
-    """The conversation as text for a judge: a lone user message as it is, else each message under its role."""
+    """The conversation as text for a judge: a lone user message as it is, else each message under
+    its role."""
     if len(query) == 1:
         return query[0]["content"]
     return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in query)
@@ -109,7 +157,14 @@ def rendered(query: Sequence[Message]) -> str:
 
 def _prompt(judge: Judge, step: str, shown: Shown, **more: str) -> str:
     field = f"{step}_instruction"
-    return templates.fill(f"judge.{field}", getattr(judge, field) or templates.text(step), {**shown._asdict(), **more}) + "\n\n"
+    return (
+        templates.fill(
+            f"judge.{field}",
+            getattr(judge, field) or templates.text(step),
+            {**shown._asdict(), **more},
+        )
+        + "\n\n"
+    )
 
 
 async def _ask_aggregator(
@@ -124,7 +179,9 @@ async def _ask_aggregator(
 ) -> Choice:
     messages = as_member(judge.aggregator, [Message(role="user", content=prompt)])
     try:
-        reply = await ask(judge.aggregator.model, messages, sampling, choices=choices, logprobs=logprobs)
+        reply = await ask(
+            judge.aggregator.model, messages, sampling, choices=choices, logprobs=logprobs
+        )
     except CallError as error:
         raise RowRejected(f"{step}: {error.reason}", error.detail) from error
     return reply.choices[0]

@@ -1,4 +1,5 @@
-"""Step 1 of a judgement: the three of eight criteria that matter for this query and these two answers (paper)."""
+"""Step 1 of a judgement: the three of eight criteria that matter for this query and these two
+answers (paper)."""
 
 from __future__ import annotations
 
@@ -8,14 +9,17 @@ from itertools import combinations
 from moaa.errors import RowRejected
 
 CRITERIA = {
-    "Instruction adherence": "does what the query asks, within every constraint it states (format, length, language, tone)",
+    "Instruction adherence": "does what the query asks, within every constraint it states "
+    "(format, length, language, tone)",
     "Relevance": "stays with the question and leaves out what does not help to answer it",
     "Accuracy": "facts, reasoning, calculations and code are correct, and nothing is made up",
     "Depth": "covers the matter completely and in as much detail as the query calls for",
     "Clarity": "is well structured, precise and easy to follow",
     "Helpfulness": "serves what the user is trying to achieve and can be acted upon",
-    "Safety": "avoids harmful, dangerous, unfair or deceptive content, and declines only what should be declined",
-    "Robustness": "copes with ambiguity, wrong premises and special cases, and says where it is uncertain",
+    "Safety": "avoids harmful, dangerous, unfair or deceptive content, and declines only what "
+    "should be declined",
+    "Robustness": "copes with ambiguity, wrong premises and special cases, and says where it is "
+    "uncertain",
 }
 
 TRIPLES: tuple[str, ...] = tuple(", ".join(triple) for triple in combinations(CRITERIA, 3))
@@ -30,13 +34,17 @@ _BY_NAME = {name.casefold(): name for name in CRITERIA}
 def parse(text: str) -> tuple[str, ...]:
     """The three criteria named in the last line of `text`, in the order of `CRITERIA`.
 
-    Strict, for engines that decode without the grammar: three different names and nothing else, or `RowRejected`.
+    Strict, for engines that decode without the grammar: three different names and nothing else, or
+    `RowRejected`.
     """
     lines = text.strip().splitlines() or [""]
     names = [part.strip(" \t*_`.\"'").casefold() for part in lines[-1].split(",")]
     picked = {_BY_NAME[name] for name in names if name in _BY_NAME}
     if len(names) != 3 or len(picked) != 3:
-        raise RowRejected("criteria unparseable", f"expected three of the eight criteria, got {lines[-1][-200:]!r}")
+        raise RowRejected(
+            "criteria unparseable",
+            f"expected three of the eight criteria, got {lines[-1][-200:]!r}",
+        )
     return tuple(name for name in CRITERIA if name in picked)
 
 

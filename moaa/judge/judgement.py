@@ -23,7 +23,8 @@ class Order:
     p: float
     """Probability that the answer shown first is better."""
     soft: bool
-    """False where the engine gave no log-probabilities of the verdict's letter, so that `p` is 0 or 1."""
+    """False where the engine gave no log-probabilities of the verdict's letter, so that `p` is 0 or
+    1."""
     text: str
     """What the aggregator wrote."""
 
@@ -33,7 +34,8 @@ class Order:
             "second": self.second,
             "criteria": list(self.criteria),
             "assessments": [
-                {"name": a.name, "model": a.model, "text": a.text, "finish_reason": a.finish_reason} for a in self.assessments
+                {"name": a.name, "model": a.model, "text": a.text, "finish_reason": a.finish_reason}
+                for a in self.assessments
             ],
             "left_out": [missing.to_json() for missing in self.left_out],
             "verdict": self.verdict,
@@ -48,8 +50,14 @@ class Order:
             first=data["first"],
             second=data["second"],
             criteria=tuple(data["criteria"]),
-            assessments=tuple(Proposal(a["name"], a["model"], 0, a["text"], a["finish_reason"]) for a in data["assessments"]),
-            left_out=tuple(LeftOut(missing["name"], missing["layer"], missing["reason"]) for missing in data["left_out"]),
+            assessments=tuple(
+                Proposal(a["name"], a["model"], 0, a["text"], a["finish_reason"])
+                for a in data["assessments"]
+            ),
+            left_out=tuple(
+                LeftOut(missing["name"], missing["layer"], missing["reason"])
+                for missing in data["left_out"]
+            ),
             verdict=data["verdict"],
             p=data["p"],
             soft=data["soft"],
@@ -59,7 +67,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Answers `a` and `b` (indices) judged in both orders. All probabilities say that *a* is better."""
+    """Answers `a` and `b` (indices) judged in both orders. All probabilities say that *a* is
+    better."""
 
     a: int
     b: int
@@ -73,7 +82,8 @@ class Judgement:
 
     @property
     def criteria(self) -> tuple[str, ...]:
-        """The criteria used in any order: three, unless they were picked per order or all were used."""
+        """The criteria used in any order: three, unless they were picked per order or all were
+        used."""
         return tuple(dict.fromkeys(name for order in self.orders for name in order.criteria))
 
     @property

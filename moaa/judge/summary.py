@@ -1,4 +1,5 @@
-"""What many judgements say about the judge itself: the criteria it uses, and how far position sways it."""
+"""What many judgements say about the judge itself: the criteria it uses, and how far position sways
+it."""
 
 from __future__ import annotations
 

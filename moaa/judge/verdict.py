@@ -15,7 +15,8 @@ CHOICES = ("A", "B")
 REPLY_FORM = {
     "soft": "Reply with the letter of the better answer, A or B, and nothing else.",
     "parsed": (
-        "Explain your decision in a few sentences. Then end your reply with your verdict alone on the last line: "
+        "Explain your decision in a few sentences. Then end your reply with your verdict alone on "
+        "the last line: "
         "[[A]] if Answer A is better, [[B]] if Answer B is better."
     ),
 }
@@ -36,39 +37,56 @@ class Verdict(NamedTuple):
 
 
 def parsed(choice: Choice) -> Verdict:
-    """The verdict of a text that ends in `[[A]]` or `[[B]]`. Strict: anything else is a `RowRejected`."""
+    """The verdict of a text that ends in `[[A]]` or `[[B]]`. Strict: anything else is a
+    `RowRejected`."""
     last_line = choice.text.strip().rpartition("\n")[2]
     letters = set(_BRACKETED.findall(last_line))
     if len(letters) != 1 or not _ENDS.search(last_line):
-        raise RowRejected("verdict unparseable", f"expected [[A]] or [[B]] at the end, got {choice.text.strip()[-200:]!r}")
+        raise RowRejected(
+            "verdict unparseable",
+            f"expected [[A]] or [[B]] at the end, got {choice.text.strip()[-200:]!r}",
+        )
     (letter,) = letters
     return Verdict(letter, float(letter == "A"), soft=False)
 
 
 def soft(choice: Choice) -> Verdict:
-    """The verdict of a text that is a single letter, weighed by the log-probabilities of the token that holds it.
+    """The verdict of a text that is a single letter, weighed by the log-probabilities of the token
+    that holds it.
 
-    Where the engine gave none, the letter alone counts. Engines that know no grammar may also explain themselves and end in
-    `[[A]]` or `[[B]]`. An explanation names both answers: the last token that is a letter counts, and where the other letter
-    is likelier there, that token is not the verdict's, and the letter alone counts.
+    Where the engine gave none, the letter alone counts. Engines that know no grammar may also
+    explain themselves and end in `[[A]]` or `[[B]]`. An explanation names both answers: the last
+    token that is a letter counts, and where the other letter is likelier there, that token is not
+    the verdict's, and the letter alone counts.
     """
     bare = _BARE.match(choice.text)
     letter = bare[1] if bare else parsed(choice).letter
     found = first_better(choice)
-    weighed = found[:1] if bare else [p for p in found[-1:] if (p if letter == "A" else 1 - p) >= 0.5]
-    return Verdict(letter, weighed[0], soft=True) if weighed else Verdict(letter, float(letter == "A"), soft=False)
+    weighed = (
+        found[:1] if bare else [p for p in found[-1:] if (p if letter == "A" else 1 - p) >= 0.5]
+    )
+    return (
+        Verdict(letter, weighed[0], soft=True)
+        if weighed
+        else Verdict(letter, float(letter == "A"), soft=False)
+    )
 
 
 def first_better(choice: Choice) -> list[float]:
-    """pA / (pA + pB) at each token that is exactly A or B, in order; none where there are no log-probabilities.
+    """pA / (pA + pB) at each token that is exactly A or B, in order; none where there are no
+    log-probabilities.
 
-    `[[A]]` is tokenized in more than one way, so the token is looked for, not counted off. The likeliest token stands
-    for the chosen one: the candidates of a position do not say which was taken.
+    `[[A]]` is tokenized in more than one way, so the token is looked for, not counted off. The
+    likeliest token stands for the chosen one: the candidates of a position do not say which was
+    taken.
     """
     found: list[float] = []
     for candidates in choice.tokens or ():
         if candidates and max(candidates, key=candidates.__getitem__).strip() in CHOICES:
             # masked tokens read -9999: exp() makes them 0
-            p_a, p_b = (sum(math.exp(lp) for token, lp in candidates.items() if token.strip() == letter) for letter in CHOICES)
+            p_a, p_b = (
+                sum(math.exp(lp) for token, lp in candidates.items() if token.strip() == letter)
+                for letter in CHOICES
+            )
             found.append(p_a / (p_a + p_b))
     return found

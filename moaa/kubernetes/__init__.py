@@ -1,4 +1,5 @@
-"""What moaa does on Kubernetes, by plain REST: names, leases, and the one module that talks to the API server.
+"""What moaa does on Kubernetes, by plain REST: names, leases, and the one module that talks to the
+API server.
 
 names     labels, annotations and names that the charts, the launcher and the reaper share (pure)
 leases    who uses an engine or a training, until when (pure)

@@ -4,9 +4,10 @@
     for pod in cluster.list(PODS, f"{names.MODEL}=smol"): ...
     cluster.update(DEPLOYMENTS, "moaa-smol", change)               # read, change, write over what was read
 
-Objects are the API's own JSON as dicts, so that one module serves Deployments and TrainJobs alike. All calls block: from a
-coroutine they go through `asyncio.to_thread`. Tried again for `patience_s`: broken connections, 429, 5xx. What is refused
-is an error of `refusal`: NotFound, Conflict, Forbidden (who lacks which right).
+Objects are the API's own JSON as dicts, so that one module serves Deployments and TrainJobs alike.
+All calls block: from a coroutine they go through `asyncio.to_thread`. Tried again for `patience_s`:
+broken connections, 429, 5xx. What is refused is an error of `refusal`: NotFound, Conflict,
+Forbidden (who lacks which right).
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from typing import Any, Final, Self
 
 from moaa.errors import ClusterError
 from moaa.kubernetes.kinds import EVENTS, PODS, Kind
-from moaa.kubernetes.refusal import Conflict, Forbidden, Gone, NotFound, Unreachable, refusal, status_of
+from moaa.kubernetes.refusal import (
+    Conflict,
+    Forbidden,
+    Gone,
+    NotFound,
+    Unreachable,
+    refusal,
+    status_of,
+)
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -42,23 +51,32 @@ class Cluster:
     """One namespace of a cluster, as the account of this process sees it. Thread-safe."""
 
     def __init__(self, client: Any, namespace: str, *, inside: bool = False) -> None:
-        """`client`: a kubernetes.client.ApiClient. `inside`: this process is a pod there, so it reaches pod addresses."""
+        """`client`: a kubernetes.client.ApiClient. `inside`: this process is a pod there, so it
+        reaches pod addresses."""
         self.namespace, self.inside = namespace, inside
         self.host: str = client.configuration.host
         self._client = client
 
     @classmethod
     def connect(cls, namespace: str | None = None) -> Self:
-        """The cluster that KUBECONFIG names, or the one this pod runs in, or that of ~/.kube/config.
+        """The cluster that KUBECONFIG names, or the one this pod runs in, or that of
+        ~/.kube/config.
 
-        The namespace: as given, else MOAA_NAMESPACE, else the service account's, else the context's. Raises ClusterError.
+        The namespace: as given, else MOAA_NAMESPACE, else the service account's, else the
+        context's. Raises ClusterError.
         """
         try:
             from kubernetes import client, config
         except ImportError:
-            raise ClusterError("the Kubernetes client is not installed: pip install 'moaa[kubernetes]'") from None
+            raise ClusterError(
+                "the Kubernetes client is not installed: pip install 'moaa[kubernetes]'"
+            ) from None
         settings = client.Configuration()
-        inside = not os.environ.get("KUBECONFIG") and "KUBERNETES_SERVICE_HOST" in os.environ and (ACCOUNT / "token").exists()
+        inside = (
+            not os.environ.get("KUBECONFIG")
+            and "KUBERNETES_SERVICE_HOST" in os.environ
+            and (ACCOUNT / "token").exists()
+        )
         try:
             if inside:
                 config.load_incluster_config(settings)
@@ -68,11 +86,16 @@ class Cluster:
                 own = config.list_kube_config_contexts()[1]["context"].get("namespace")
         except (config.ConfigException, OSError) as error:
             raise ClusterError(
-                f"no Kubernetes cluster is configured: {error} Set KUBECONFIG (or ~/.kube/config) and its current context, "
+                f"no Kubernetes cluster is configured: {error} Set KUBECONFIG (or ~/.kube/config) "
+                "and its current context, "
                 "or run in a pod whose service account's token is mounted."
             ) from None
         settings.retries = False  # they are ours, so that they are bounded in time
-        return cls(client.ApiClient(settings), namespace or os.environ.get("MOAA_NAMESPACE") or own or "default", inside=inside)
+        return cls(
+            client.ApiClient(settings),
+            namespace or os.environ.get("MOAA_NAMESPACE") or own or "default",
+            inside=inside,
+        )
 
     def get(self, kind: Kind, name: str, *, patience_s: float = PATIENCE_S) -> Object:
         return json.loads(self._request("get", "GET", kind, name, patience_s=patience_s))
@@ -99,9 +122,14 @@ class Cluster:
         """The object as created. Raises Conflict when one of this name is there."""
         return json.loads(self._request("create", "POST", kind, body=body))
 
-    def patch(self, kind: Kind, name: str, body: Object, *, patience_s: float = PATIENCE_S) -> Object:
-        """The object after a JSON merge patch; with `metadata.resourceVersion` in it, Conflict where that is not the newest."""
-        return json.loads(self._request("patch", "PATCH", kind, name, body=body, patience_s=patience_s))
+    def patch(
+        self, kind: Kind, name: str, body: Object, *, patience_s: float = PATIENCE_S
+    ) -> Object:
+        """The object after a JSON merge patch; with `metadata.resourceVersion` in it, Conflict
+        where that is not the newest."""
+        return json.loads(
+            self._request("patch", "PATCH", kind, name, body=body, patience_s=patience_s)
+        )
 
     def update(
         self,
@@ -112,71 +140,99 @@ class Cluster:
         known: Object | None = None,
         patience_s: float = PATIENCE_S,
     ) -> Object:
-        """The object after `change`, which gives a merge patch for what it is shown, or None: nothing to do.
+        """The object after `change`, which gives a merge patch for what it is shown, or None:
+        nothing to do.
 
-        Written only over what was read; read and changed again where someone was faster. `known`: a copy that may be the
-        newest, which saves the first read.
+        Written only over what was read; read and changed again where someone was faster. `known`: a
+        copy that may be the newest, which saves the first read.
         """
         for _ in range(UPDATE_TRIES):
             found = known or self.get(kind, name, patience_s=patience_s)
             known = None
             if (wanted := change(found)) is None:
                 return found
-            wanted["metadata"] = {**wanted.get("metadata", {}), "resourceVersion": found["metadata"]["resourceVersion"]}
+            wanted["metadata"] = {
+                **wanted.get("metadata", {}),
+                "resourceVersion": found["metadata"]["resourceVersion"],
+            }
             try:
                 return self.patch(kind, name, wanted, patience_s=patience_s)
             except Conflict:
                 time.sleep(random.uniform(0, 0.05))
         raise Conflict(
-            f"{kind.name} '{name}' in namespace '{self.namespace}' was changed by others {UPDATE_TRIES} times in a row."
+            f"{kind.name} '{name}' in namespace '{self.namespace}' was changed by others "
+            f"{UPDATE_TRIES} times in a row."
         )
 
-    def delete(self, kind: Kind, name: str, *, seen: Object | None = None, patience_s: float = PATIENCE_S) -> None:
+    def delete(
+        self, kind: Kind, name: str, *, seen: Object | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         """The object goes, and what belongs to it; one that is gone already is no error.
 
         With `seen`, it goes only if it is still exactly that: Conflict otherwise.
         """
         options: Object = {"propagationPolicy": "Background"}  # a Job's pods would stay otherwise
         if seen is not None:
-            options["preconditions"] = {key: seen["metadata"][key] for key in ("uid", "resourceVersion")}
+            options["preconditions"] = {
+                key: seen["metadata"][key] for key in ("uid", "resourceVersion")
+            }
         with contextlib.suppress(NotFound):
             self._request("delete", "DELETE", kind, name, body=options, patience_s=patience_s)
 
     def date(self) -> str:
         """The API server's clock, as the Date header of an answer."""
-        return str(self._open("get", "GET", _Version("", "version", "version")).headers.get("Date") or "")
+        return str(
+            self._open("get", "GET", _Version("", "version", "version")).headers.get("Date") or ""
+        )
 
     def events(self, name: str) -> Objects:
         """What happened to the object of this name, oldest first."""
         found = self.list(EVENTS, fields=f"involvedObject.name={name}")
-        return sorted(found, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return sorted(
+            found, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or ""
+        )
 
     def log(self, pod: str, container: str, *, lines: int, previous: bool = False) -> str:
-        """The last lines of a container's log; `previous`: of the one that ran before it. Empty where there is none."""
+        """The last lines of a container's log; `previous`: of the one that ran before it. Empty
+        where there is none."""
         query = {"container": container, "tailLines": lines, "previous": str(previous).lower()}
         try:
-            return self._request("get", "GET", PODS, f"{pod}/log", query=query, patience_s=5).decode(errors="replace")
+            return self._request(
+                "get", "GET", PODS, f"{pod}/log", query=query, patience_s=5
+            ).decode(errors="replace")
         except (Forbidden, Unreachable):
             raise
         except ClusterError:  # it has not started, or the one before is gone
             return ""
 
     def follow_log(
-        self, pod: str, container: str, query: Mapping[str, Any] | None = None, *, silence_s: float | None = None
+        self,
+        pod: str,
+        container: str,
+        query: Mapping[str, Any] | None = None,
+        *,
+        silence_s: float | None = None,
     ) -> Any:
-        """An open stream of a container's log for `lines`, with further query parameters of the API (`sinceTime`).
+        """An open stream of a container's log for `lines`, with further query parameters of the API
+        (`sinceTime`).
 
         `lines` raises Unreachable when nothing came for `silence_s`.
         """
         asked = {"container": container, "follow": "true", **(query or {})}
-        return self._open("get", "GET", PODS, f"{pod}/log", query=asked, timeout_s=(TIMEOUT_S[0], silence_s))
+        return self._open(
+            "get", "GET", PODS, f"{pod}/log", query=asked, timeout_s=(TIMEOUT_S[0], silence_s)
+        )
 
     def watch(self, kind: Kind, labels: str, since: str, *, timeout_s: int = 240) -> Any:
-        """An open stream of what changes after a resourceVersion, for `lines`; it ends after `timeout_s`."""
+        """An open stream of what changes after a resourceVersion, for `lines`; it ends after
+        `timeout_s`."""
         query = {
-            "watch": "true", "labelSelector": labels, "resourceVersion": since, "allowWatchBookmarks": "true",
+            "watch": "true",
+            "labelSelector": labels,
+            "resourceVersion": since,
+            "allowWatchBookmarks": "true",
             "timeoutSeconds": timeout_s,
-        }  # fmt: skip
+        }
         return self._open("watch", "GET", kind, query=query, timeout_s=(TIMEOUT_S[0], SILENCE_S))
 
     def _request(self, *what: Any, patience_s: float = PATIENCE_S, **how: Any) -> bytes:
@@ -210,31 +266,49 @@ class Cluster:
         body: Object | None = None,
         timeout_s: tuple[float, float | None] = TIMEOUT_S,
     ) -> Any:
-        """The answer, its body unread. Raises Unreachable (`_Again`) for what may heal, and what `refusal` says for the rest."""
+        """The answer, its body unread. Raises Unreachable (`_Again`) for what may heal, and what
+        `refusal` says for the rest."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
         try:
             return self._client.call_api(
-                kind.path(self.namespace, name), method,
+                kind.path(self.namespace, name),
+                method,
                 query_params=[(key, value) for key, value in (query or {}).items() if value != ""],
-                header_params={"Content-Type": content, "Accept": "application/json, */*"}, body=body,
-                auth_settings=["BearerToken"], _return_http_data_only=True, _preload_content=False, _request_timeout=timeout_s,
-            )  # fmt: skip
+                header_params={"Content-Type": content, "Accept": "application/json, */*"},
+                body=body,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=timeout_s,
+            )
         except ApiException as error:
             message, reason = status_of(error.body or error.reason)
-            # A quota that someone else changed at the same moment is a 409 too, and heals; `AlreadyExists` does not.
+            # A quota that someone else changed at the same moment is a 409 too, and heals;
+            # `AlreadyExists` does not.
             racing = error.status == 409 and method == "POST" and reason != "AlreadyExists"
             # Status 0 is a TLS failure: a server that is going down, unless it is the certificate.
-            heals = error.status == 429 or error.status >= 500 or racing or (not error.status and "CERTIFICATE" not in message)
+            heals = (
+                error.status == 429
+                or error.status >= 500
+                or racing
+                or (not error.status and "CERTIFICATE" not in message)
+            )
             if not heals:
-                raise refusal(error.status, message, verb, kind, name, self.namespace, self.host) from None
-            said, after = f"HTTP {error.status}: {message}", (error.headers or {}).get("Retry-After", "")
+                raise refusal(
+                    error.status, message, verb, kind, name, self.namespace, self.host
+                ) from None
+            said, after = (
+                f"HTTP {error.status}: {message}",
+                (error.headers or {}).get("Retry-After", ""),
+            )
         except (HTTPError, OSError) as broken:
             said, after = str(broken) or type(broken).__name__, ""
         raise _Again(
-            f"Kubernetes at {self.host} could not be asked to {verb} {kind.right} in namespace '{self.namespace}': {said}",
+            f"Kubernetes at {self.host} could not be asked to {verb} {kind.right} in namespace "
+            f"'{self.namespace}': {said}",
             float(after) if after.isdecimal() else 0.0,
         )
 

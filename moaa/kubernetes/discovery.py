@@ -8,7 +8,8 @@ from moaa.kubernetes.refusal import Forbidden, NotFound
 
 
 def knows(cluster: Cluster, kind: Kind) -> bool:
-    """Whether the cluster has this kind of object (is Kubeflow Trainer installed?), whatever this account may do with it."""
+    """Whether the cluster has this kind of object (is Kubeflow Trainer installed?), whatever this
+    account may do with it."""
     try:
         cluster.list(kind, "moaa.dev/none")  # of no interest but for the refusal
     except NotFound:

@@ -20,7 +20,9 @@ class Kind:
 
     def path(self, namespace: str, name: str = "") -> str:
         base = "/apis" if "/" in self.version else "/api"
-        return f"{base}/{self.version}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+        return f"{base}/{self.version}/namespaces/{namespace}/{self.plural}" + (
+            f"/{name}" if name else ""
+        )
 
 
 DEPLOYMENTS: Final = Kind("apps/v1", "deployments", "Deployment")

@@ -1,11 +1,13 @@
-"""Who uses an engine or a training, and until when: arithmetic on the annotation `moaa.dev/leases`, without I/O.
+"""Who uses an engine or a training, and until when: arithmetic on the annotation `moaa.dev/leases`,
+without I/O.
 
     patch = leases.add(annotations, holder, time.time())         # new or renewed, {annotation: value} for a patch
     patch = leases.release(annotations, holder, time.time())
     if not leases.live(annotations, time.time()): ...             # nobody uses it
 
-Each change drops the leases that have run out: a crashed run's are cleaned by whoever comes next. The value is what one
-reader saw, so it must be written under the resourceVersion it was read with (`api.Cluster.update` does).
+Each change drops the leases that have run out: a crashed run's are cleaned by whoever comes next.
+The value is what one reader saw, so it must be written under the resourceVersion it was read with
+(`api.Cluster.update` does).
 """
 
 from __future__ import annotations
@@ -23,14 +25,16 @@ RENEW_EVERY_S: Final = 30.0
 
 
 def read(annotations: Mapping[str, str]) -> dict[str, float]:
-    """All leases, {holder: unix seconds at which it ends}. Raises MoaaError where the annotation is not one of ours."""
+    """All leases, {holder: unix seconds at which it ends}. Raises MoaaError where the annotation is
+    not one of ours."""
     text = annotations.get(LEASES) or "{}"
     try:
         found = json.loads(text)
         return {str(holder): float(end) for holder, end in found.items()}
     except (ValueError, AttributeError, TypeError):
         raise MoaaError(
-            f"the annotation {LEASES} holds '{text[:200]}', not JSON {{holder: unix seconds}}: something else wrote it. "
+            f"the annotation {LEASES} holds '{text[:200]}', not JSON {{holder: unix seconds}}: "
+            "something else wrote it. "
             f"Remove it (kubectl annotate KIND NAME {LEASES}-) when no run uses the object."
         ) from None
 
@@ -41,13 +45,16 @@ def live(annotations: Mapping[str, str], now: float) -> dict[str, float]:
 
 
 def add(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:
-    """The annotation with a lease of this holder that lasts LEASE_S from now, whether it had one before or not."""
+    """The annotation with a lease of this holder that lasts LEASE_S from now, whether it had one
+    before or not."""
     return _written(live(annotations, now) | {holder: round(now + LEASE_S, 3)})
 
 
 def release(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:
     """The annotation without this holder's lease. It stays, as `{}`, when nobody's is left."""
-    return _written({other: end for other, end in live(annotations, now).items() if other != holder})
+    return _written(
+        {other: end for other, end in live(annotations, now).items() if other != holder}
+    )
 
 
 def expire(annotations: Mapping[str, str], now: float) -> dict[str, str]:
@@ -58,7 +65,9 @@ def expire(annotations: Mapping[str, str], now: float) -> dict[str, str]:
 def release_run(annotations: Mapping[str, str], run_id: str, now: float) -> dict[str, str]:
     """The annotation without the leases of any stage of this run."""
     mine = of_run(annotations, run_id)
-    return _written({other: end for other, end in live(annotations, now).items() if other not in mine})
+    return _written(
+        {other: end for other, end in live(annotations, now).items() if other not in mine}
+    )
 
 
 def of_run(annotations: Mapping[str, str], run_id: str) -> set[str]:
@@ -67,11 +76,15 @@ def of_run(annotations: Mapping[str, str], run_id: str) -> set[str]:
 
 
 def patch(deployment: Mapping[str, Any], change: Mapping[str, str], now: float) -> dict[str, Any]:
-    """The merge patch that writes a changed annotation (`add`, `release`) to a serving Deployment, and scales it to fit."""
+    """The merge patch that writes a changed annotation (`add`, `release`) to a serving Deployment,
+    and scales it to fit."""
     annotations = {**(deployment["metadata"].get("annotations") or {}), **change}
     replicas = deployment["spec"].get("replicas", 1)
     wanted = scaled(annotations, replicas, now)
-    return {"metadata": {"annotations": dict(change)}, **({"spec": {"replicas": wanted}} if wanted != replicas else {})}
+    return {
+        "metadata": {"annotations": dict(change)},
+        **({"spec": {"replicas": wanted}} if wanted != replicas else {}),
+    }
 
 
 def scaled(annotations: Mapping[str, str], replicas: int, now: float) -> int:
@@ -87,7 +100,10 @@ def count(annotations: Mapping[str, str], name: str, missing: int) -> int:
     if text is None:
         return missing
     if not text.isdecimal():
-        raise MoaaError(f"the annotation {name} is '{text}', not a number of replicas. Correct it in the chart's values.")
+        raise MoaaError(
+            f"the annotation {name} is '{text}', not a number of replicas. Correct it in the "
+            "chart's values."
+        )
     return int(text)
 
 

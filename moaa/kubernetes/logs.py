@@ -10,26 +10,37 @@ from typing import Final
 from moaa.kubernetes.api import Cluster, lines
 
 OVERLAP_S: Final = 2.0
-"""So far back is read again: lines of standard output and of standard error can be stamped in another order than they come."""
+"""So far back is read again: lines of standard output and of standard error can be stamped in
+another order than they come."""
 
 
 class Log:
     """The log of one container, each line once, however often it is read again."""
 
-    def __init__(self, cluster: Cluster, pod: str, container: str, *, silence_s: float = 60.0) -> None:
+    def __init__(
+        self, cluster: Cluster, pod: str, container: str, *, silence_s: float = 60.0
+    ) -> None:
         """`silence_s`: a connection that says nothing for longer may be dead without a sign."""
-        self._cluster, self._pod, self._container, self._silence_s = cluster, pod, container, silence_s
+        self._cluster, self._pod, self._container, self._silence_s = (
+            cluster,
+            pod,
+            container,
+            silence_s,
+        )
         self._newest = 0.0
         self._recent: deque[tuple[float, str]] = deque()
         self._seen: set[str] = set()
         """The recent lines, with their stamps."""
 
     def read(self) -> Iterator[str]:
-        """The lines that were not read yet, until the log or the connection ends. Raises NotFound, Unreachable."""
+        """The lines that were not read yet, until the log or the connection ends. Raises NotFound,
+        Unreachable."""
         query, read_to = {"timestamps": "true"}, self._newest - OVERLAP_S
         if read_to > 0:
             query["sinceTime"] = datetime.fromtimestamp(read_to, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        stream = self._cluster.follow_log(self._pod, self._container, query, silence_s=self._silence_s)
+        stream = self._cluster.follow_log(
+            self._pod, self._container, query, silence_s=self._silence_s
+        )
         try:
             for each in lines(stream):
                 line = each.decode(errors="replace")

@@ -19,19 +19,30 @@ RETRY_S = 1.0
 class Mirror:
     """All objects of a kind with these labels, by name.
 
-    `changed` is called from the thread whenever `objects` or `error` has changed, and `deleted` before that with what an
-    object last was when the API server tells that it is gone. A watch that ends, breaks or is too old
-    (410) is opened again, after a fresh list where needed: nothing is missed for good.
+    `changed` is called from the thread whenever `objects` or `error` has changed, and `deleted`
+    before that with what an object last was when the API server tells that it is gone. A watch that
+    ends, breaks or is too old (410) is opened again, after a fresh list where needed: nothing is
+    missed for good.
     """
 
     def __init__(
-        self, cluster: Cluster, kind: Kind, labels: str, changed: Callable[[], None],
+        self,
+        cluster: Cluster,
+        kind: Kind,
+        labels: str,
+        changed: Callable[[], None],
         deleted: Callable[[Object], None] = lambda last: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.objects: dict[str, Object] = {}
         self.error: ClusterError | None = None
         """A right is missing, or the like: the copy is not kept any more."""
-        self._cluster, self._kind, self._labels, self._changed, self._deleted = cluster, kind, labels, changed, deleted
+        self._cluster, self._kind, self._labels, self._changed, self._deleted = (
+            cluster,
+            kind,
+            labels,
+            changed,
+            deleted,
+        )
         self._stopped = threading.Event()
         self._version = ""
         self._stream: Any = None
@@ -39,7 +50,9 @@ class Mirror:
     def start(self) -> None:
         """Returns when the first list is there. Raises ClusterError."""
         self._list()
-        threading.Thread(target=self._follow, name=f"mirror of {self._kind.plural}", daemon=True).start()
+        threading.Thread(
+            target=self._follow, name=f"mirror of {self._kind.plural}", daemon=True
+        ).start()
 
     def stop(self) -> None:
         """No more changes; the thread ends at once, or with its connection."""
@@ -87,7 +100,9 @@ class Mirror:
                 try:
                     event = json.loads(line)
                 except ValueError:
-                    raise Unreachable(f"the watch of {self._kind.plural} was cut in the middle of a line") from None
+                    raise Unreachable(
+                        f"the watch of {self._kind.plural} was cut in the middle of a line"
+                    ) from None
                 seen = event["object"]
                 if event["type"] == "ERROR":
                     kind = Gone if seen.get("code") == 410 else Unreachable
@@ -100,7 +115,9 @@ class Mirror:
             stream.close()
 
     def _take(self, what: str, seen: Object) -> None:
-        others = {name: each for name, each in self.objects.items() if name != seen["metadata"]["name"]}
+        others = {
+            name: each for name, each in self.objects.items() if name != seen["metadata"]["name"]
+        }
         if what == "DELETED":
             self._deleted(seen)
         self.objects = others if what == "DELETED" else {**others, seen["metadata"]["name"]: seen}

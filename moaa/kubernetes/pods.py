@@ -1,4 +1,5 @@
-"""What a pod waits for or died of, and how a job ended, in words: read from status and events, without I/O."""
+"""What a pod waits for or died of, and how a job ended, in words: read from status and events,
+without I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ UNSCHEDULABLE = "cannot be scheduled"
 def waits_for(pod: Object, now: float, event: str = "") -> str:
     """What keeps the pod from being ready, in words; empty when it is ready.
 
-    `event`: its newest event's message, shown while the containers are created (image pull, volumes).
+    `event`: its newest event's message, shown while the containers are created (image pull,
+    volumes).
     """
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp"):
@@ -29,13 +31,16 @@ def waits_for(pod: Object, now: float, event: str = "") -> str:
         return f"{UNSCHEDULABLE}: {text}" if text else "waits for the scheduler"
     if conditions.get("Ready", {}).get("status") == "True":
         return ""
-    said = next(filter(None, (_container(container, init, now) for init, container in _statuses(pod))), "")
+    said = next(
+        filter(None, (_container(container, init, now) for init, container in _statuses(pod))), ""
+    )
     said = said or ("is not ready yet" if status.get("containerStatuses") else CREATING)
     return f"{said}: {event}" if said == CREATING and event else said
 
 
 def death(pod: Object, *, words: bool = True) -> str:
-    """What a container of the pod, or the pod itself, ended of most recently; empty where nothing failed.
+    """What a container of the pod, or the pod itself, ended of most recently; empty where nothing
+    failed.
 
     `words`: with its last words, which may be the end of its log.
     """
@@ -47,7 +52,12 @@ def death(pod: Object, *, words: bool = True) -> str:
         for when in ("state", "lastState"):
             ended = (container.get(when) or {}).get("terminated")
             if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):
-                ends.append((ended.get("finishedAt") or "", f"container '{container['name']}' {_ended(ended, words)}"))
+                ends.append(
+                    (
+                        ended.get("finishedAt") or "",
+                        f"container '{container['name']}' {_ended(ended, words)}",
+                    )
+                )
     return max(ends)[1] if ends else ""
 
 
@@ -60,27 +70,43 @@ def restarts(pod: Object) -> int:
 def started(pod: Object) -> bool:
     """Whether there is a log to read: a container runs or ran."""
     statuses = pod.get("status", {}).get("containerStatuses") or []
-    return any(state in (each.get("state") or {}) for each in statuses for state in ("running", "terminated"))
+    return any(
+        state in (each.get("state") or {})
+        for each in statuses
+        for state in ("running", "terminated")
+    )
 
 
 def ended(job: Object) -> Object:
-    """The condition that a Job or TrainJob ended with (`Complete` or `Failed`); empty while it has not."""
+    """The condition that a Job or TrainJob ended with (`Complete` or `Failed`); empty while it has
+    not."""
     conditions = job.get("status", {}).get("conditions") or []
-    return next((each for each in conditions if each["type"] in ("Complete", "Failed") and each["status"] == "True"), {})
+    return next(
+        (
+            each
+            for each in conditions
+            if each["type"] in ("Complete", "Failed") and each["status"] == "True"
+        ),
+        {},
+    )
 
 
 def culprit(pod: Object) -> str | None:
-    """The container whose log should say why the pod is not ready: the first that is not; None while none has started."""
+    """The container whose log should say why the pod is not ready: the first that is not; None
+    while none has started."""
     for _, container in _statuses(pod):
         ended = (container.get("state") or {}).get("terminated") or {}
         if not container.get("ready") and not (ended and ended.get("exitCode") == 0):
-            started = container.get("restartCount", 0) or "waiting" not in (container.get("state") or {})
+            started = container.get("restartCount", 0) or "waiting" not in (
+                container.get("state") or {}
+            )
             return container["name"] if started else None
     return None
 
 
 def without_pods(deployment: Object) -> str:
-    """Why a Deployment has no pod, in words: quota, Pod Security, a missing service account, or not yet."""
+    """Why a Deployment has no pod, in words: quota, Pod Security, a missing service account, or not
+    yet."""
     for condition in deployment.get("status", {}).get("conditions") or []:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return f"no pod can be created: {condition.get('message', '')}"
@@ -99,7 +125,10 @@ def summary(states: Iterable[str]) -> str:
 
 def told(events: Sequence[Object], most: int = 5) -> list[str]:
     """The newest events as lines, the oldest first; repeated ones once."""
-    lines = [f"{event.get('reason', '')}: {' '.join((event.get('message') or '').split())}" for event in events]
+    lines = [
+        f"{event.get('reason', '')}: {' '.join((event.get('message') or '').split())}"
+        for event in events
+    ]
     return list(dict.fromkeys(reversed(lines)))[:most][::-1]
 
 
@@ -133,7 +162,11 @@ def _container(container: Object, init: bool, now: float) -> str:
 def _ended(ended: Object, words: bool = True) -> str:
     reason = ended.get("reason") or "Error"
     said = " ".join((ended.get("message") or "").split()) if words else ""
-    text = f"ended with exit status {ended.get('exitCode')}" if reason == "Error" else f"was ended: {reason}"
+    text = (
+        f"ended with exit status {ended.get('exitCode')}"
+        if reason == "Error"
+        else f"was ended: {reason}"
+    )
     return f"{text} ({said[:300]})" if said else text
 
 

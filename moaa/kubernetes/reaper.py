@@ -1,10 +1,11 @@
-"""Ends what no live lease holds: engines are scaled down, trainings deleted. The platform chart runs it every few minutes.
+"""Ends what no live lease holds: engines are scaled down, trainings deleted. The platform chart
+runs it every few minutes.
 
     python -m moaa.kubernetes.reaper --namespace NAMESPACE [--dry-run]
 
-Only objects with our labels are looked at: Deployments that serve a model (`moaa.dev/model`), and TrainJobs and Jobs that were
-ever leased (`moaa.dev/leases`). A lease that is taken in the same moment wins. The exit status is 1 when something could not
-be ended.
+Only objects with our labels are looked at: Deployments that serve a model (`moaa.dev/model`), and
+TrainJobs and Jobs that were ever leased (`moaa.dev/leases`). A lease that is taken in the same
+moment wins. The exit status is 1 when something could not be ended.
 """
 
 from __future__ import annotations
@@ -29,31 +30,42 @@ Change = Callable[[Mapping[str, str], float], dict[str, str]]
 
 
 def reap(cluster: Cluster, *, dry_run: bool = False) -> Iterator[str]:
-    """What was ended (or would be), a line each. Raises MoaaError at the end when something could not be."""
+    """What was ended (or would be), a line each. Raises MoaaError at the end when something could
+    not be."""
     engines = cluster.list(DEPLOYMENTS, f"{OURS},{names.MODEL}")
     work = [partial(_scale_down, cluster, each, leases.expire, dry_run) for each in engines]
     for kind in (TRAIN_JOBS, JOBS):
         try:
-            work += [partial(_delete, cluster, kind, each, leases.expire, dry_run) for each in cluster.list(kind, OURS)]
+            work += [
+                partial(_delete, cluster, kind, each, leases.expire, dry_run)
+                for each in cluster.list(kind, OURS)
+            ]
         except NotFound:
             yield f"no {kind.plural} here: {kind.right} is not installed"
     yield from _all(work)
 
 
 def end_run(cluster: Cluster, run_id: str) -> Iterator[str]:
-    """Gives back what a run holds: its leases on engines, and its trainings that are not finished. A line for each."""
+    """Gives back what a run holds: its leases on engines, and its trainings that are not finished.
+    A line for each."""
 
     def give_back(annotations: Mapping[str, str], now: float) -> dict[str, str]:
         return leases.release_run(annotations, run_id, now)
 
     engines = cluster.list(DEPLOYMENTS, f"{OURS},{names.MODEL}")
     work = [
-        partial(_scale_down, cluster, each, give_back, False) for each in engines if leases.of_run(_annotations(each), run_id)
+        partial(_scale_down, cluster, each, give_back, False)
+        for each in engines
+        if leases.of_run(_annotations(each), run_id)
     ]
     for kind in (TRAIN_JOBS, JOBS):
         with suppress(NotFound):  # Trainer is not installed
             found = cluster.list(kind, f"{OURS},{names.RUN}={names.label(run_id)}")
-            work += [partial(_delete, cluster, kind, each, give_back, False) for each in found if not pods.ended(each)]
+            work += [
+                partial(_delete, cluster, kind, each, give_back, False)
+                for each in found
+                if not pods.ended(each)
+            ]
     yield from _all(work)
 
 
@@ -75,17 +87,24 @@ def _scale_down(cluster: Cluster, found: Object, change: Change, dry_run: bool) 
     said = ""
 
     def decide(deployment: Object) -> Object | None:
-        """Decided again when somebody leases the engine between our reading and our writing: what was said last holds."""
+        """Decided again when somebody leases the engine between our reading and our writing: what
+        was said last holds."""
         nonlocal said
         now, annotations = time.time(), _annotations(deployment)
         patch = leases.patch(deployment, change(annotations, now), now)
-        gone = sorted(leases.read(annotations).keys() - leases.read(patch["metadata"]["annotations"]).keys())
+        gone = sorted(
+            leases.read(annotations).keys() - leases.read(patch["metadata"]["annotations"]).keys()
+        )
         replicas = patch.get("spec", {}).get("replicas")
         if replicas is None and not gone:
             said = ""
             return None
         now_has = deployment["spec"]["replicas"]
-        said = f"kept at {now_has}" if replicas is None else f"scaled from {now_has} to {replicas}: no live lease"
+        said = (
+            f"kept at {now_has}"
+            if replicas is None
+            else f"scaled from {now_has} to {replicas}: no live lease"
+        )
         said += f" (given back: {', '.join(gone)})" if gone else ""
         return None if dry_run else patch
 
@@ -121,8 +140,12 @@ def _line(what: str, said: str, dry_run: bool) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m moaa.kubernetes.reaper", description="Ends what no live lease holds.")
-    parser.add_argument("--namespace", help="default: MOAA_NAMESPACE, else this pod's, else the context's")
+    parser = argparse.ArgumentParser(
+        prog="python -m moaa.kubernetes.reaper", description="Ends what no live lease holds."
+    )
+    parser.add_argument(
+        "--namespace", help="default: MOAA_NAMESPACE, else this pod's, else the context's"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be ended")
     asked = parser.parse_args(arguments)
     try:

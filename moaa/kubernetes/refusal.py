@@ -40,29 +40,38 @@ class Gone(ClusterError):
     pass
 
 
-def refusal(status: int, message: str, verb: str, kind: Kind, name: str, namespace: str, host: str) -> ClusterError:
-    """The error for an HTTP status that no retry heals; `message` is the API server's own. Status 0: TLS failed."""
+def refusal(
+    status: int, message: str, verb: str, kind: Kind, name: str, namespace: str, host: str
+) -> ClusterError:
+    """The error for an HTTP status that no retry heals; `message` is the API server's own. Status
+    0: TLS failed."""
     what = f"{kind.name} '{name.removesuffix('/log')}'" if name else kind.plural
     where = f"in namespace '{namespace}'"
     if status == 0:
         return ClusterError(
-            f"no trusted connection to Kubernetes at {host}: {message} Check certificate-authority in KUBECONFIG."
+            f"no trusted connection to Kubernetes at {host}: {message} Check "
+            "certificate-authority in KUBECONFIG."
         )
     if status == 401:
         return Forbidden(
-            f"Kubernetes at {host} does not accept this login (HTTP 401, to {verb} {what}). Log in again: the token has run "
+            f"Kubernetes at {host} does not accept this login (HTTP 401, to {verb} {what}). Log "
+            "in again: the token has run "
             "out, or KUBECONFIG is another cluster's."
         )
     if status == 403 and (rbac := _RBAC.search(message)):
         right = rbac["resource"] if "/" in rbac["resource"] else kind.right
         return Forbidden(
-            f"the account '{rbac['user']}' may not {verb} {right} {where}: its Role lacks this right. Run under the service "
+            f"the account '{rbac['user']}' may not {verb} {right} {where}: its Role lacks this "
+            "right. Run under the service "
             "account that the moaa-platform chart makes, or have it added to that Role."
         )
     if status == 404:
         if name:
             return NotFound(f"there is no {what} {where}.")
-        return NotFound(f"the cluster does not know {kind.right} ({kind.version}), or has no namespace '{namespace}'.")
+        return NotFound(
+            f"the cluster does not know {kind.right} ({kind.version}), or has no namespace "
+            f"'{namespace}'."
+        )
     if status == 409:
         return Conflict(f"{what} {where}: {message}")
     if status == 410:

@@ -1,4 +1,5 @@
-"""What a compiled pipeline took from its recipe: its pods are as that recipe said, whatever recipe a run is given later."""
+"""What a compiled pipeline took from its recipe: its pods are as that recipe said, whatever recipe
+a run is given later."""
 
 from __future__ import annotations
 
@@ -16,11 +17,16 @@ def bake(recipe: Recipe) -> dict[str, Any]:
     """Each field of the recipe that decides about a pod, by its path."""
     runtime = recipe.runtime
     found: dict[str, Any] = {
-        "pools": {name: pool.model_dump(mode="json", exclude={"gpu_hour_usd"}) for name, pool in recipe.pools.items()},
+        "pools": {
+            name: pool.model_dump(mode="json", exclude={"gpu_hour_usd"})
+            for name, pool in recipe.pools.items()
+        },
         "runtime": {
             "cluster": runtime.cluster.model_dump(mode="json"),
             "engines": {"kind": runtime.engines.kind},
-            "launcher": runtime.launcher.model_dump(mode="json", include={"kind", "ranks", "device", "pool"}),
+            "launcher": runtime.launcher.model_dump(
+                mode="json", include={"kind", "ranks", "device", "pool"}
+            ),
             "secret_envs": sorted(runtime.secret_envs),
         },
         "store": recipe.store.model_dump(mode="json", include={"access_key_env", "secret_key_env"}),
@@ -28,7 +34,9 @@ def bake(recipe: Recipe) -> dict[str, Any]:
             name: {"endpoint": {"key_env": model.endpoint.key_env} if model.endpoint else None}
             for name, model in recipe.models.items()
         },
-        "stages": {stage: _work(recipe, stage) for stage in (*placement.ASKING, *placement.TRAINING)},
+        "stages": {
+            stage: _work(recipe, stage) for stage in (*placement.ASKING, *placement.TRAINING)
+        },
     }
     return dict(_flat(found))
 
@@ -45,7 +53,8 @@ def differences(recipe: Recipe, compiled_from: str) -> list[str]:
     """Each field on which the compiled pods and those that this recipe wants differ, in words."""
     compiled, wanted = json.loads(compiled_from), bake(recipe)
     return [
-        f"{path}: the pipeline was compiled with {_text(compiled, path)}, this run's recipe has {_text(wanted, path)}"
+        f"{path}: the pipeline was compiled with {_text(compiled, path)}, this run's recipe has "
+        f"{_text(wanted, path)}"
         for path in sorted(compiled.keys() | wanted.keys())
         if compiled.get(path) != wanted.get(path)
     ]

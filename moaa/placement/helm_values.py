@@ -1,7 +1,9 @@
-"""Values of the Helm charts for a recipe, and what a cluster's ensemble differs in from it: recipe and charts cannot drift.
+"""Values of the Helm charts for a recipe, and what a cluster's ensemble differs in from it: recipe
+and charts cannot drift.
 
 moaa recipe helm-values recipe.yaml | helm upgrade --install ensemble helm/moaa-serving -f -
-differences(recipe, cluster.list(DEPLOYMENTS, names.MODEL))     # preflight: [] when what is served is what is asked for
+differences(recipe, cluster.list(DEPLOYMENTS, names.MODEL))     # preflight: [] when what is served
+is what is asked for
 """
 
 from __future__ import annotations
@@ -22,47 +24,72 @@ SPEC: Final = "moaa.dev/spec"
 CPU_POOL: Final = Pool(gpus=0, cpus=2, memory_gib=8, shm_gib=2)
 """For models that name no pool: any node's cores, as the compiled pipeline takes for them."""
 
-_BILLIONS = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])", re.IGNORECASE)
+_BILLIONS = re.compile(
+    r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])", re.IGNORECASE
+)
 _LOCAL = re.compile(r"^[./~]|\.gguf$")
 
 
 def serving(recipe: Recipe) -> dict[str, Any]:
-    """Values of moaa-serving: the models that the recipe's mixtures, judges and target need and that nobody else serves."""
+    """Values of moaa-serving: the models that the recipe's mixtures, judges and target need and
+    that nobody else serves."""
     models = served(recipe)
     by_dns = {name: dns for dns, name in names.by_dns(models).items()}
     images = recipe.runtime.cluster.images
-    chosen = {key: image for key, image in (("serve", images.serve), ("core", images.core)) if image}
+    chosen = {
+        key: image for key, image in (("serve", images.serve), ("core", images.core)) if image
+    }
     return {
         **({"images": chosen} if chosen else {}),
         **_secrets(recipe),
         "models": [_model(by_dns[name], name, model, recipe) for name, model in models.items()],
-        "pools": {name: _nodes(pool) | _size(pool) for name, pool in _pools(recipe, models.values()).items()},
+        "pools": {
+            name: _nodes(pool) | _size(pool)
+            for name, pool in _pools(recipe, models.values()).items()
+        },
     }
 
 
 def platform(recipe: Recipe) -> dict[str, Any]:
     """Values of moaa-platform: where the recipe trains."""
     cluster, launcher = recipe.runtime.cluster, recipe.runtime.launcher
-    images = {key: image for key, image in (("core", cluster.images.core), ("train", cluster.images.train)) if image}
+    images = {
+        key: image
+        for key, image in (("core", cluster.images.core), ("train", cluster.images.train))
+        if image
+    }
     pool = {launcher.pool: recipe.pools[launcher.pool]} if launcher.pool else {"default": CPU_POOL}
     return {
         **({"images": images} if images else {}),
         **_secrets(recipe),
         "env": {"secretName": cluster.env_secret},
         "serviceAccounts": {"pipeline": cluster.service_account},
-        "pools": {_named(name): _nodes(each) | {"shmGib": _number(each.shm_gib)} for name, each in pool.items()},
+        "pools": {
+            _named(name): _nodes(each) | {"shmGib": _number(each.shm_gib)}
+            for name, each in pool.items()
+        },
         "trainer": {"enabled": launcher.kind == "trainer"},
     }
 
 
 def served(recipe: Recipe) -> dict[str, Model]:
     """The models that have to be served on the cluster, in the recipe's order."""
-    needed = {recipe.target} | recipe.generate.mixture.models | recipe.label.judge.models | recipe.evaluation_judge.models
-    return {name: model for name, model in recipe.models.items() if name in needed and not model.endpoint}
+    needed = (
+        {recipe.target}
+        | recipe.generate.mixture.models
+        | recipe.label.judge.models
+        | recipe.evaluation_judge.models
+    )
+    return {
+        name: model
+        for name, model in recipe.models.items()
+        if name in needed and not model.endpoint
+    }
 
 
 def spec(name: str, model: Model) -> dict[str, Any]:
-    """What decides a model's answers and its size on the cluster, as the chart writes it into the annotation SPEC."""
+    """What decides a model's answers and its size on the cluster, as the chart writes it into the
+    annotation SPEC."""
     return {
         "source": model.source,
         "revision": model.revision or "",
@@ -76,14 +103,17 @@ def spec(name: str, model: Model) -> dict[str, Any]:
 
 
 def differences(recipe: Recipe, deployments: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One sentence for each model that is missing or differs, with what in; empty when the cluster serves the recipe.
+    """One sentence for each model that is missing or differs, with what in; empty when the cluster
+    serves the recipe.
 
     `deployments`: Kubernetes' own JSON of the Deployments labelled moaa.dev/model in the namespace.
     """
     models = served(recipe)
     found: dict[str, list[Mapping[str, Any]]] = {}
     for deployment in deployments:
-        found.setdefault(deployment["metadata"].get("labels", {}).get(names.MODEL, ""), []).append(deployment)
+        found.setdefault(deployment["metadata"].get("labels", {}).get(names.MODEL, ""), []).append(
+            deployment
+        )
     lines: list[str] = []
     for dns, name in names.by_dns(models).items():
         there = found.get(dns, [])
@@ -91,7 +121,10 @@ def differences(recipe: Recipe, deployments: Iterable[Mapping[str, Any]]) -> lis
             lines.append(f"model '{name}': no Deployment is labelled {names.MODEL}={dns}")
         elif len(there) > 1:
             which = ", ".join(each["metadata"]["name"] for each in there)
-            lines.append(f"model '{name}': {len(there)} Deployments are labelled {names.MODEL}={dns} ({which}); one must be")
+            lines.append(
+                f"model '{name}': {len(there)} Deployments are labelled {names.MODEL}={dns} "
+                f"({which}); one must be"
+            )
         else:
             lines += _differs(name, spec(name, models[name]), there[0]["metadata"])
     return lines
@@ -102,12 +135,19 @@ def _differs(name: str, wanted: dict[str, Any], metadata: Mapping[str, Any]) -> 
     text = (metadata.get("annotations") or {}).get(SPEC)
     try:
         served_spec = json.loads(text or "")
-        differing = {key: served_spec.get(key) for key in wanted if served_spec.get(key) != wanted[key]}
+        differing = {
+            key: served_spec.get(key) for key in wanted if served_spec.get(key) != wanted[key]
+        }
     except (ValueError, AttributeError):
-        return [f"{where}: its annotation {SPEC} does not say what it serves; moaa-serving writes it"]
+        return [
+            f"{where}: its annotation {SPEC} does not say what it serves; moaa-serving writes it"
+        ]
     if not differing:
         return []
-    parts = [f"{key} is {_say(value)}, the recipe says {_say(wanted[key])}" for key, value in differing.items()]
+    parts = [
+        f"{key} is {_say(value)}, the recipe says {_say(wanted[key])}"
+        for key, value in differing.items()
+    ]
     return [f"{where}: {'; '.join(parts)}"]
 
 
@@ -118,7 +158,8 @@ def _say(value: Any) -> str:
 def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
     if _LOCAL.search(model.source) and not model.source.startswith(("s3://", "package:")):
         raise RecipeError(
-            f"models.{name}.source is '{model.source}', a path of this machine, which a cluster cannot read. "
+            f"models.{name}.source is '{model.source}', a path of this machine, which a cluster "
+            "cannot read. "
             "Upload it to S3 and name its s3:// address, or name a hub id."
         )
     values: dict[str, Any] = {"name": dns, "source": model.source}
@@ -143,9 +184,11 @@ def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
 
 
 def size_gib(model: Model) -> int | None:
-    """GiB of the weights, guessed from the parameters in the model's name (`8B`, `8x22B`); None where it names none.
+    """GiB of the weights, guessed from the parameters in the model's name (`8B`, `8x22B`); None
+    where it names none.
 
-    Only the time that a start may take follows from it, so the largest number in the name is enough, at two bytes each.
+    Only the time that a start may take follows from it, so the largest number in the name is
+    enough, at two bytes each.
     """
     sizes = [
         float(number) * int(experts or 1) * (1e9 if unit in "bB" else 1e6)
@@ -156,19 +199,25 @@ def size_gib(model: Model) -> int | None:
 
 def _secrets(recipe: Recipe) -> dict[str, Any]:
     cluster = recipe.runtime.cluster
-    pull = {"imagePullSecrets": list(cluster.image_pull_secrets)} if cluster.image_pull_secrets else {}
+    pull = (
+        {"imagePullSecrets": list(cluster.image_pull_secrets)} if cluster.image_pull_secrets else {}
+    )
     return {**pull, "s3": {"secretName": cluster.s3_secret}}
 
 
 def _pools(recipe: Recipe, models: Iterable[Model]) -> dict[str, Pool]:
     used = dict.fromkeys(model.pool for model in models)
-    return {_named(name) if name else "default": recipe.pools[name] if name else CPU_POOL for name in used}
+    return {
+        _named(name) if name else "default": recipe.pools[name] if name else CPU_POOL
+        for name in used
+    }
 
 
 def _named(pool: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", pool):
         raise RecipeError(
-            f"the pool '{pool}' cannot be part of a Kubernetes name: at most 40 small letters, digits and '-'. Rename it."
+            f"the pool '{pool}' cannot be part of a Kubernetes name: at most 40 small letters, "
+            "digits and '-'. Rename it."
         )
     return pool
 
@@ -181,7 +230,12 @@ def _nodes(pool: Pool) -> dict[str, Any]:
 
 def _size(pool: Pool) -> dict[str, Any]:
     device = {"device": "cuda", "accelerator": pool.accelerator} if pool.gpus else {"device": "cpu"}
-    return {**device, "cpus": _number(pool.cpus), "memoryGib": _number(pool.memory_gib), "shmGib": _number(pool.shm_gib)}
+    return {
+        **device,
+        "cpus": _number(pool.cpus),
+        "memoryGib": _number(pool.memory_gib),
+        "shmGib": _number(pool.shm_gib),
+    }
 
 
 def _number(value: float) -> float:

@@ -1,4 +1,5 @@
-"""The images the components run in: those of this version, or those that the recipe names (`runtime.cluster.images`)."""
+"""The images the components run in: those of this version, or those that the recipe names
+(`runtime.cluster.images`)."""
 
 from __future__ import annotations
 

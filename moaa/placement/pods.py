@@ -1,8 +1,10 @@
-"""Which stages serve or train in their own pod, and on how many GPUs: the pipeline asks for it, preflight looks for it.
+"""Which stages serve or train in their own pod, and on how many GPUs: the pipeline asks for it,
+preflight looks for it.
 
-Where the recipe's engines are processes, a stage that asks serves its models in its own pod, on GPUs of their pool. Where
-they are the cluster's, it only asks, but for what the run itself has trained: no Deployment knows those weights, so sample
-and evaluate serve them, with the model they were trained from. Trainings are processes of the pod, or the cluster's.
+Where the recipe's engines are processes, a stage that asks serves its models in its own pod, on
+GPUs of their pool. Where they are the cluster's, it only asks, but for what the run itself has
+trained: no Deployment knows those weights, so sample and evaluate serve them, with the model they
+were trained from. Trainings are processes of the pod, or the cluster's.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ def ensemble(recipe: Recipe, stage: str) -> frozenset[str]:
 
 
 def served(recipe: Recipe, stage: str) -> list[Model]:
-    """What a stage's own pod serves: models without an endpoint; of the cluster's only the trained ones and their base."""
+    """What a stage's own pod serves: models without an endpoint; of the cluster's only the trained
+    ones and their base."""
     if recipe.runtime.engines.kind == "endpoint":
         return []
     trained = {"sample": 1, "evaluate": 2}.get(stage, 0)
@@ -66,40 +69,47 @@ def _pool(stage: str, models: Collection[Model]) -> str | None:
     pools = sorted({model.pool for model in models if model.pool})
     if len(pools) > 1:
         raise RecipeError(
-            f"{stage}: with runtime.engines.kind 'process' its models are served in one pod, but they name the pools "
+            f"{stage}: with runtime.engines.kind 'process' its models are served in one pod, but "
+            "they name the pools "
             f"{', '.join(pools)}. Give them one pool, or set runtime.engines.kind to 'kubernetes'."
         )
     return pools[0] if pools else None
 
 
 def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | None) -> int:
-    """As many as all models of the stage take together, at most what a node has: the rest takes turns."""
+    """As many as all models of the stage take together, at most what a node has: the rest takes
+    turns."""
     if pool is None or not recipe.pools[pool].gpus:
         return 0
     there = recipe.pools[pool].gpus
     largest = max(model.tensor_parallel for model in models)
     if largest > there:
         raise RecipeError(
-            f"{stage}: a model's tensor_parallel is {largest}, but a node of pool '{pool}' has {there} GPUs. "
+            f"{stage}: a model's tensor_parallel is {largest}, but a node of pool '{pool}' has "
+            f"{there} GPUs. "
             f"Lower it, or correct pools.{pool}.gpus."
         )
     return min(there, sum(model.tensor_parallel * model.replicas for model in models))
 
 
 def training_gpus(launcher: Launcher, pools: Mapping[str, Pool], stage: str) -> int:
-    """GPUs of one node that a training takes. Raises RecipeError where a node of its pool has fewer."""
+    """GPUs of one node that a training takes. Raises RecipeError where a node of its pool has
+    fewer."""
     if launcher.pool is None or launcher.device == "cpu" or not pools[launcher.pool].gpus:
         return 0
     if launcher.ranks > pools[launcher.pool].gpus:
         raise RecipeError(
-            f"{stage}: runtime.launcher.ranks is {launcher.ranks}, but a node of pool '{launcher.pool}' has "
-            f"{pools[launcher.pool].gpus} GPUs. Lower it, or train on several nodes: runtime.launcher.nodes, with kind 'trainer'."
+            f"{stage}: runtime.launcher.ranks is {launcher.ranks}, but a node of pool "
+            f"'{launcher.pool}' has "
+            f"{pools[launcher.pool].gpus} GPUs. Lower it, or train on several nodes: "
+            "runtime.launcher.nodes, with kind 'trainer'."
         )
     return launcher.ranks
 
 
 def asks(pool: Pool, gpus: int) -> dict[str, str]:
-    """What a pod with so many of a node's GPUs asks for, as Kubernetes writes it: its requests, and its limits too."""
+    """What a pod with so many of a node's GPUs asks for, as Kubernetes writes it: its requests, and
+    its limits too."""
     share = max(1, gpus)
     asked = {"cpu": f"{pool.cpus * share:g}", "memory": f"{pool.memory_gib * share:g}Gi"}
     return asked | {pool.accelerator: str(gpus)} if gpus else asked

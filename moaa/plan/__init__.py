@@ -1,4 +1,5 @@
-"""What a run will ask, train, take and cost: counted from the recipe alone, before anything is paid for.
+"""What a run will ask, train, take and cost: counted from the recipe alone, before anything is paid
+for.
 
 lines        one `Line` a stage and model: calls, tokens, steps, dollars, GPU-hours
 as_rows      the same as plain data, for the run's record and the report
@@ -8,8 +9,9 @@ sizing       GPUs that each stage holds at once, and for how long: models togeth
 disk         room for weights, checkpoints and texts
 table        all of it for a terminal
 
-Calls follow from the method and are exact where nothing fails and no answers are the same (both only lower them). Tokens
-rest on the assumptions in `recipe.plan`; hours and dollars on the rates and prices that the recipe states.
+Calls follow from the method and are exact where nothing fails and no answers are the same (both
+only lower them). Tokens rest on the assumptions in `recipe.plan`; hours and dollars on the rates
+and prices that the recipe states.
 """
 
 from moaa.plan.lines import Line, as_rows, lines
@@ -17,4 +19,14 @@ from moaa.plan.sentences import assumptions, comparison, disk
 from moaa.plan.sizing import Size, sizing
 from moaa.plan.terminal import table
 
-__all__ = ["Line", "Size", "as_rows", "assumptions", "comparison", "disk", "lines", "sizing", "table"]
+__all__ = [
+    "Line",
+    "Size",
+    "as_rows",
+    "assumptions",
+    "comparison",
+    "disk",
+    "lines",
+    "sizing",
+    "table",
+]

@@ -22,7 +22,8 @@ SetName = Literal["sft", "preference", "evaluation"]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Calls of one role to one model; fractions where a conversation has a fraction of a turn on average."""
+    """Calls of one role to one model; fractions where a conversation has a fraction of a turn on
+    average."""
 
     role: str
     model: str
@@ -32,7 +33,8 @@ class Asked:
 
 
 def sizes(recipe: Recipe, name: SetName) -> Iterator[tuple[Source, int, float]]:
-    """Source, prompts and user turns of each source of a set. Sources without a limit share `plan.prompts`."""
+    """Source, prompts and user turns of each source of a set. Sources without a limit share
+    `plan.prompts`."""
     sources: tuple[Source, ...] = getattr(recipe.prompts, name)
     unsaid = sum(source.limit is None for source in sources)
     for source in sources:
@@ -50,7 +52,13 @@ def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Ask
     injected = _injected(recipe, mixture)
     for layer in range(mixture.layers - 1):
         for member in mixture.proposers:
-            yield _asked("proposer", member, calls, seen + (injected if layer else 0), answer_tokens(recipe, member))
+            yield _asked(
+                "proposer",
+                member,
+                calls,
+                seen + (injected if layer else 0),
+                answer_tokens(recipe, member),
+            )
     yield _asked("aggregator", mixture.aggregator, calls, seen + injected, answer)
 
 
@@ -60,27 +68,46 @@ def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[Asked]:
     turn, answer = recipe.plan.prompt_tokens, sampled_tokens(recipe)
     earlier = prompts * (turns - 1)
     if earlier:
-        yield Asked("earlier turn", name, earlier, earlier * _history(recipe, turns - 1, answer), earlier * answer)
+        yield Asked(
+            "earlier turn",
+            name,
+            earlier,
+            earlier * _history(recipe, turns - 1, answer),
+            earlier * answer,
+        )
     seen = turn + (turns - 1) * (turn + answer)
     yield Asked("sample", name, prompts, prompts * seen, prompts * answer * chosen.n)
 
 
 def judging(recipe: Recipe, judge: Judge, pairs: float, answer: float) -> Iterator[Asked]:
-    """The judge on so many pairs of answers, both orders (paper: 90 calls for the 10 pairs of 5 answers)."""
+    """The judge on so many pairs of answers, both orders (paper: 90 calls for the 10 pairs of 5
+    answers)."""
     every, three = tuple(criteria.CRITERIA), tuple(criteria.CRITERIA)[:3]
     shown = recipe.plan.prompt_tokens + 2 * answer
     picks = {"per-pair": pairs, "per-order": 2 * pairs, "all": 0}[judge.criteria]
     if picks:
-        prompt = _instruction(judge.criteria_instruction, "criteria") + tokens_of(criteria.described(every))
+        prompt = _instruction(judge.criteria_instruction, "criteria") + tokens_of(
+            criteria.described(every)
+        )
         yield _asked("criteria", judge.aggregator, picks, prompt + shown, CRITERIA_REPLY_TOKENS)
     shown += tokens_of(criteria.described(every if judge.criteria == "all" else three))
     assessments = 0
     for member in judge.proposers:
         completion = min(recipe.plan.assessment_tokens, member.sampling.max_tokens)
         assessments += member.sampling.n * (completion + NUMBER_TOKENS)
-        yield _asked("assessment", member, 2 * pairs, _instruction(judge.assess_instruction, "assess") + shown, completion)
+        yield _asked(
+            "assessment",
+            member,
+            2 * pairs,
+            _instruction(judge.assess_instruction, "assess") + shown,
+            completion,
+        )
     soft = judge.verdict == "soft"
-    verdict = VERDICT_TOKENS if soft else min(recipe.plan.assessment_tokens, judge.aggregator.sampling.max_tokens)
+    verdict = (
+        VERDICT_TOKENS
+        if soft
+        else min(recipe.plan.assessment_tokens, judge.aggregator.sampling.max_tokens)
+    )
     decided = _instruction(judge.verdict_instruction, "verdict") + shown + assessments
     yield _asked("verdict", judge.aggregator, 2 * pairs, decided, verdict)
 
@@ -88,7 +115,9 @@ def judging(recipe: Recipe, judge: Judge, pairs: float, answer: float) -> Iterat
 def labelling(recipe: Recipe, prompts: int) -> Iterator[Asked]:
     """Every pair of a prompt's n answers judged."""
     n = recipe.sample.sampling.n
-    yield from judging(recipe, recipe.label.judge, prompts * n * (n - 1) / 2, sampled_tokens(recipe))
+    yield from judging(
+        recipe, recipe.label.judge, prompts * n * (n - 1) / 2, sampled_tokens(recipe)
+    )
 
 
 def evaluation(recipe: Recipe, prompts: int) -> Iterator[Asked]:
@@ -118,14 +147,17 @@ def _asked(role: str, member: Member, calls: float, prompt: float, completion: f
 
 
 def _history(recipe: Recipe, turns: float, answer: float) -> float:
-    """What the mean turn of a conversation sees: its question, and the turns before it with their answers."""
+    """What the mean turn of a conversation sees: its question, and the turns before it with their
+    answers."""
     turn = recipe.plan.prompt_tokens
     return turn + (turns - 1) / 2 * (turn + answer)
 
 
 def _injected(recipe: Recipe, mixture: Mixture) -> float:
     """The Aggregate-and-Synthesize instruction and one layer's numbered proposals."""
-    proposals = sum(m.sampling.n * (answer_tokens(recipe, m) + NUMBER_TOKENS) for m in mixture.proposers)
+    proposals = sum(
+        m.sampling.n * (answer_tokens(recipe, m) + NUMBER_TOKENS) for m in mixture.proposers
+    )
     return _instruction(mixture.instruction, "aggregate") + proposals
 
 

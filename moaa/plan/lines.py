@@ -1,4 +1,5 @@
-"""The plan's lines: what each stage asks of each model, or trains, with dollars and GPU-hours where the recipe allows them."""
+"""The plan's lines: what each stage asks of each model, or trains, with dollars and GPU-hours where
+the recipe allows them."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ from moaa.recipe.schema import Recipe, Training
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`cost_usd`: tokens at the model's price; `gpu_hours`: tokens at its rate; `gpu_usd`: those hours at their pool's price.
+    """`cost_usd`: tokens at the model's price; `gpu_hours`: tokens at its rate; `gpu_usd`: those
+    hours at their pool's price.
 
-    The three are None where the recipe states no price or no rate, or the model is served by an endpoint (no GPU of ours).
+    The three are None where the recipe states no price or no rate, or the model is served by an
+    endpoint (no GPU of ours).
     """
 
     stage: str
@@ -34,10 +37,26 @@ class Line:
 def lines(recipe: Recipe) -> list[Line]:
     """The whole plan, in the order of the pipeline."""
     asked = {
-        "generate": [a for _, prompts, turns in sizes(recipe, "sft") for a in calls.generation(recipe, prompts, turns)],
-        "sample": [a for _, prompts, turns in sizes(recipe, "preference") for a in calls.sampling(recipe, prompts, turns)],
-        "label": [a for _, prompts, _ in sizes(recipe, "preference") for a in calls.labelling(recipe, prompts)],
-        "evaluate": [a for _, prompts, _ in sizes(recipe, "evaluation") for a in calls.evaluation(recipe, prompts)],
+        "generate": [
+            a
+            for _, prompts, turns in sizes(recipe, "sft")
+            for a in calls.generation(recipe, prompts, turns)
+        ],
+        "sample": [
+            a
+            for _, prompts, turns in sizes(recipe, "preference")
+            for a in calls.sampling(recipe, prompts, turns)
+        ],
+        "label": [
+            a
+            for _, prompts, _ in sizes(recipe, "preference")
+            for a in calls.labelling(recipe, prompts)
+        ],
+        "evaluate": [
+            a
+            for _, prompts, _ in sizes(recipe, "evaluation")
+            for a in calls.evaluation(recipe, prompts)
+        ],
     }
     return [
         *answering(recipe, "generate", asked["generate"]),
@@ -50,7 +69,8 @@ def lines(recipe: Recipe) -> list[Line]:
 
 
 def as_rows(recipe: Recipe) -> list[dict[str, Any]]:
-    """The plan as plain data, one dict a stage and model; models are named as the stages' ledgers name them."""
+    """The plan as plain data, one dict a stage and model; models are named as the stages' ledgers
+    name them."""
     return [asdict(line) for line in lines(recipe)]
 
 
@@ -60,13 +80,22 @@ def answering(recipe: Recipe, stage: str, asked: Iterable[Asked]) -> Iterator[Li
     for each in asked:
         models.setdefault(each.model, []).append(each)
     for name, roles in models.items():
-        prompt, completion = sum(a.prompt_tokens for a in roles), sum(a.completion_tokens for a in roles)
+        prompt, completion = (
+            sum(a.prompt_tokens for a in roles),
+            sum(a.completion_tokens for a in roles),
+        )
         hours = _gpu_hours(recipe, name, prompt, completion)
         model = recipe.models[name.split("+")[0]]
         yield Line(
-            stage, name, round(sum(a.calls for a in roles)), round(prompt), round(completion),
-            cost_usd=cost(recipe, name, prompt, completion), gpu_hours=hours, gpu_usd=_gpu_usd(recipe, model.pool, hours),
-        )  # fmt: skip
+            stage,
+            name,
+            round(sum(a.calls for a in roles)),
+            round(prompt),
+            round(completion),
+            cost_usd=cost(recipe, name, prompt, completion),
+            gpu_hours=hours,
+            gpu_usd=_gpu_usd(recipe, model.pool, hours),
+        )
 
 
 def cost(recipe: Recipe, name: str, prompt: float, completion: float) -> float | None:
@@ -86,7 +115,11 @@ def _gpu_hours(recipe: Recipe, name: str, prompt: float, completion: float) -> f
     model = recipe.models[base]
     if model.rate is None or (model.endpoint and not trained):
         return None
-    return (prompt / model.rate.prompt + completion / model.rate.completion) * model.tensor_parallel / 3600
+    return (
+        (prompt / model.rate.prompt + completion / model.rate.completion)
+        * model.tensor_parallel
+        / 3600
+    )
 
 
 def _gpu_usd(recipe: Recipe, pool: str | None, hours: float | None) -> float | None:
@@ -100,7 +133,9 @@ def _sft(recipe: Recipe) -> Line:
     answer = calls.answer_tokens(recipe, recipe.generate.mixture.aggregator)
     sets = list(sizes(recipe, "sft"))
     conversations = sum(prompts for _, prompts, _ in sets)
-    tokens = sum(prompts * turns * (recipe.plan.prompt_tokens + answer) for _, prompts, turns in sets)
+    tokens = sum(
+        prompts * turns * (recipe.plan.prompt_tokens + answer) for _, prompts, turns in sets
+    )
     packed = math.ceil(tokens / recipe.sft.max_length) if recipe.sft.packing else conversations
     return _training(recipe, "sft", recipe.sft, packed, tokens)
 
@@ -108,11 +143,14 @@ def _sft(recipe: Recipe) -> Line:
 def _dpo(recipe: Recipe) -> Line:
     pairs = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
     tokens = pairs * 2 * (recipe.plan.prompt_tokens + calls.sampled_tokens(recipe))
-    # The reference's log-probabilities are computed once: a forward pass, about a third of a training step's work.
+    # The reference's log-probabilities are computed once: a forward pass, about a third of a
+    # training step's work.
     return _training(recipe, "dpo", recipe.dpo, pairs, tokens, once=tokens / 3)
 
 
-def _training(recipe: Recipe, stage: str, numbers: Training, rows: int, epoch_tokens: float, once: float = 0) -> Line:
+def _training(
+    recipe: Recipe, stage: str, numbers: Training, rows: int, epoch_tokens: float, once: float = 0
+) -> Line:
     steps = math.ceil(math.ceil(rows / numbers.global_batch) * numbers.epochs)
     share = 1.0
     if numbers.max_steps is not None and steps > numbers.max_steps:
@@ -121,5 +159,10 @@ def _training(recipe: Recipe, stage: str, numbers: Training, rows: int, epoch_to
     hours = (tokens + once) / recipe.plan.train_tokens_per_gpu_s / 3600
     pool = recipe.runtime.launcher.pool
     return Line(
-        stage, recipe.target, train_tokens=round(tokens), steps=steps, gpu_hours=hours, gpu_usd=_gpu_usd(recipe, pool, hours)
+        stage,
+        recipe.target,
+        train_tokens=round(tokens),
+        steps=steps,
+        gpu_hours=hours,
+        gpu_usd=_gpu_usd(recipe, pool, hours),
     )

@@ -11,7 +11,9 @@ from moaa.recipe.schema import Recipe
 
 SETS: tuple[SetName, ...] = ("sft", "preference", "evaluation")
 
-PAPER_GENERATION = "paper: $366 for 61k prompts, $0.0060 each, 63% of it the aggregator's; GPT-4o would be $429"
+PAPER_GENERATION = (
+    "paper: $366 for 61k prompts, $0.0060 each, 63% of it the aggregator's; GPT-4o would be $429"
+)
 PAPER_JUDGE = "paper: 540,000 calls for 6,000 prompts, 90 each"
 """method.md, sections 1.2 and 2: the figures of the paper's own run."""
 
@@ -32,12 +34,16 @@ def comparison(recipe: Recipe) -> list[str]:
     judged = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
     if judged:
         asked = sum(line.calls for line in lines(recipe) if line.stage == "label")
-        said += [f"label: {asked:,} calls for {judged:,} prompts, {asked / judged:g} each", PAPER_JUDGE]
+        said += [
+            f"label: {asked:,} calls for {judged:,} prompts, {asked / judged:g} each",
+            PAPER_JUDGE,
+        ]
     return said
 
 
 def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | None:
-    """What one source's conversations cost, and the aggregator's share; None where a price is missing."""
+    """What one source's conversations cost, and the aggregator's share; None where a price is
+    missing."""
     dollars: dict[str, float] = {}
     for asked in calls.generation(recipe, prompts, turns):
         usd = cost(recipe, asked.model, asked.prompt_tokens, asked.completion_tokens)
@@ -49,7 +55,8 @@ def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | 
         return None
     turned = f"{turns:g} turn{'s' if turns != 1 else ''}"
     return (
-        f"generate, {name}: ${whole:,.0f} for {prompts:,} conversations of {turned}, ${whole / prompts:.4f} each, "
+        f"generate, {name}: ${whole:,.0f} for {prompts:,} conversations of {turned}, "
+        f"${whole / prompts:.4f} each, "
         f"{dollars['aggregator'] / whole:.0%} of it the aggregator's"
     )
 
@@ -59,16 +66,20 @@ def assumptions(recipe: Recipe) -> list[str]:
     assumed = recipe.plan
     turns = "".join(f", {name}: {value:g}" for name, value in assumed.turns.items())
     said = [
-        f"tokens: {assumed.prompt_tokens} a user turn, {assumed.answer_tokens} an answer, {assumed.assessment_tokens} an "
-        f"assessment, each at most its max_tokens; instructions at {CHARACTERS_PER_TOKEN} characters a token",
+        f"tokens: {assumed.prompt_tokens} a user turn, {assumed.answer_tokens} an answer, "
+        f"{assumed.assessment_tokens} an "
+        f"assessment, each at most its max_tokens; instructions at {CHARACTERS_PER_TOKEN} "
+        "characters a token",
         f"turns of a conversation: {assumed.turns_per_prompt:g}{turns}",
-        f"training: {assumed.train_tokens_per_gpu_s:,g} tokens a second and GPU; a GPU-hour at ${assumed.gpu_hour_usd:g} unless "
+        f"training: {assumed.train_tokens_per_gpu_s:,g} tokens a second and GPU; a GPU-hour at "
+        f"${assumed.gpu_hour_usd:g} unless "
         "its pool says otherwise",
         "no prompt is dropped, no two answers are the same, no call fails, no prefix is cached",
     ]
     for name in SETS:
         said += [
-            f"missing: how many prompts {source.source} holds (counted as 0): state its limit, or plan.prompts.{name}"
+            f"missing: how many prompts {source.source} holds (counted as 0): state its limit, or "
+            f"plan.prompts.{name}"
             for source, prompts, _ in sizes(recipe, name)
             if not prompts
         ]
@@ -86,18 +97,30 @@ def disk(recipe: Recipe) -> list[str]:
     known = {name: parameters(recipe.models[name].source) for name in used}
     unknown = [name for name, count in known.items() if count is None]
     weights = (total(known.values()) or 0) * BYTES_PER_PARAMETER
-    said = [f"models to fetch: {_size(weights)}" + (f", without {', '.join(unknown)} (size unknown)" if unknown else "")]
+    said = [
+        f"models to fetch: {_size(weights)}"
+        + (f", without {', '.join(unknown)} (size unknown)" if unknown else "")
+    ]
     if count := known[recipe.target]:
-        trained, checkpoint = 2 * count * BYTES_PER_PARAMETER, count * CHECKPOINT_BYTES_PER_PARAMETER
-        said.append(f"store: {_size(trained)} for the SFT and the DPO model, {_size(checkpoint)} for each checkpoint kept")
+        trained, checkpoint = (
+            2 * count * BYTES_PER_PARAMETER,
+            count * CHECKPOINT_BYTES_PER_PARAMETER,
+        )
+        said.append(
+            f"store: {_size(trained)} for the SFT and the DPO model, {_size(checkpoint)} for each "
+            "checkpoint kept"
+        )
     text = sum(line.completion_tokens for line in lines(recipe)) * CHARACTERS_PER_TOKEN
     said.append(f"store: {_size(text)} of generated text before compression")
     return said
 
 
 def parameters(source: str) -> float | None:
-    """Parameters as the model's name tells them: `Llama-3.1-8B` 8e9, `8x22B` 176e9 (an upper bound: experts share layers)."""
-    found = re.findall(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z0-9])", source)
+    """Parameters as the model's name tells them: `Llama-3.1-8B` 8e9, `8x22B` 176e9 (an upper bound:
+    experts share layers)."""
+    found = re.findall(
+        r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z0-9])", source
+    )
     if not found:
         return None
     experts, number, unit = found[-1]

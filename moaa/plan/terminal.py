@@ -20,7 +20,8 @@ NOTE = (
 
 
 def table(recipe: Recipe) -> RenderableType:
-    """All of the plan as a rich renderable: lines by stage, sums, the paper's figures, disk, assumptions."""
+    """All of the plan as a rich renderable: lines by stage, sums, the paper's figures, disk,
+    assumptions."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.table import Table
@@ -28,7 +29,9 @@ def table(recipe: Recipe) -> RenderableType:
 
     planned = lines(recipe)
     priced = any(line.cost_usd is not None for line in planned)
-    grid = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=True)
+    grid = Table(
+        box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=True
+    )
     grid.add_column("stage", "all", style="bold", no_wrap=True)
     grid.add_column("model", no_wrap=True)
     for title, footer in _sums(planned, priced):
@@ -39,26 +42,47 @@ def table(recipe: Recipe) -> RenderableType:
     parts: list[RenderableType] = [Text(f"Plan of {recipe.name}", style="bold"), Text(), grid]
     parts.append(Text(NOTE, style="dim"))
     if sizes := sizing(recipe):
-        parts += [Text(), Text("GPUs held at once", style="bold"), Padding(_sizes(sizes), (0, 0, 0, 2))]
+        parts += [
+            Text(),
+            Text("GPUs held at once", style="bold"),
+            Padding(_sizes(sizes), (0, 0, 0, 2)),
+        ]
     for title, sentences in (
         ("Beside the paper", comparison(recipe)),
         ("Disk", disk(recipe)),
         ("Assumptions", assumptions(recipe)),
     ):
-        parts += [Text(), Text(title, style="bold"), *(Padding(f, (0, 0, 0, 2)) for f in map(Text, sentences))]
+        parts += [
+            Text(),
+            Text(title, style="bold"),
+            *(Padding(f, (0, 0, 0, 2)) for f in map(Text, sentences)),
+        ]
     return Group(*parts)
 
 
 def _sizes(sizes: list[Size]) -> RenderableType:
     from rich.table import Table
 
-    grid = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=True)
+    grid = Table(
+        box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=True
+    )
     grid.add_column("stage", "at most", no_wrap=True)
     together, turns = most(sizes)
-    for title, footer in (("together", f"{together}"), ("hours", ""), ("by turns", f"{turns}"), ("hours", "")):
+    for title, footer in (
+        ("together", f"{together}"),
+        ("hours", ""),
+        ("by turns", f"{turns}"),
+        ("hours", ""),
+    ):
         grid.add_column(title, footer, justify="right", no_wrap=True)
     for size in sizes:
-        grid.add_row(size.stage, f"{size.gpus}", _amount(size.hours), f"{size.gpus_by_turns}", _amount(size.hours_by_turns))
+        grid.add_row(
+            size.stage,
+            f"{size.gpus}",
+            _amount(size.hours),
+            f"{size.gpus_by_turns}",
+            _amount(size.hours_by_turns),
+        )
     return grid
 
 
@@ -70,7 +94,11 @@ def _sums(planned: list[Line], priced: bool) -> list[tuple[str, str]]:
         ("GPU-h", _amount(total(line.gpu_hours for line in planned))),
         ("GPU $", _amount(total(line.gpu_usd for line in planned))),
     ]
-    return [*columns, ("API $", _amount(total(line.cost_usd for line in planned)))] if priced else columns
+    return (
+        [*columns, ("API $", _amount(total(line.cost_usd for line in planned)))]
+        if priced
+        else columns
+    )
 
 
 def _cells(line: Line, priced: bool) -> list[str]:

@@ -1,4 +1,5 @@
-"""Whether the nodes can hold the largest step of a run: arithmetic on Kubernetes' own numbers, without I/O."""
+"""Whether the nodes can hold the largest step of a run: arithmetic on Kubernetes' own numbers,
+without I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from moaa.recipe.schema import Model, Pool, Recipe
 
 Size = dict[str, float]
 """What a pod asks for, or a node has: {resource: amount}, cpu in cores, memory in bytes."""
-_UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {f"{unit}i": 2.0 ** (10 * n) for n, unit in enumerate("KMGT", 1)}
+_UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
+    f"{unit}i": 2.0 ** (10 * n) for n, unit in enumerate("KMGT", 1)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class Step:
 
 
 def steps(recipe: Recipe) -> list[Step]:
-    """What a run holds at once in each pool, stage by stage: leased engines, trainings, and the stages' own pods."""
+    """What a run holds at once in each pool, stage by stage: leased engines, trainings, and the
+    stages' own pods."""
     launcher = recipe.runtime.launcher
     found: list[Step] = []
     for stage in (*placement.ASKING, *placement.TRAINING):
@@ -39,7 +43,9 @@ def steps(recipe: Recipe) -> list[Step]:
             held.setdefault(own.pool, []).append(_pod(recipe.pools[own.pool], own.gpus))
         for model in _leased(recipe, stage):
             pool = recipe.pools[str(model.pool)]
-            held.setdefault(str(model.pool), []).extend([_pod(pool, model.tensor_parallel)] * model.replicas)
+            held.setdefault(str(model.pool), []).extend(
+                [_pod(pool, model.tensor_parallel)] * model.replicas
+            )
         if stage in placement.TRAINING and launcher.kind != "process" and launcher.pool:
             pool = recipe.pools[launcher.pool]
             ranks = launcher.ranks if pool.gpus and launcher.device != "cpu" else 0
@@ -68,7 +74,9 @@ def _pod(pool: Pool, gpus: int) -> Size:
     return {**size, pool.accelerator: float(gpus)} if pool.gpus and gpus else size
 
 
-def pool_findings(recipe: Recipe, held: Sequence[Step], nodes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def pool_findings(
+    recipe: Recipe, held: Sequence[Step], nodes: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
     """One finding a pool: the largest step that its nodes cannot hold, or that they can hold all."""
     for name, pool in recipe.pools.items():
         mine = [step for step in held if step.pool == name]
@@ -93,21 +101,33 @@ def pool_findings(recipe: Recipe, held: Sequence[Step], nodes: Sequence[Mapping[
 
 
 def _needs(step: Step, accelerator: str) -> str:
-    """`22 nvidia.com/gpu in pods of 8, 4, 4, 4, 2; the largest asks for 8 nvidia.com/gpu, 64 cores, 512 GiB`."""
+    """`22 nvidia.com/gpu in pods of 8, 4, 4, 4, 2; the largest asks for 8 nvidia.com/gpu, 64 cores,
+    512 GiB`."""
     largest = max(step.pods, key=lambda pod: (pod.get(accelerator, 0), pod["cpu"]))
     asks = f"{largest['cpu']:g} cores, {largest['memory'] / 2**30:,.0f} GiB"
     if not step.total(accelerator):
         return f"{len(step.pods)} pods; the largest asks for {asks}"
-    parts = ", ".join(f"{pod.get(accelerator, 0):g}" for pod in sorted(step.pods, key=lambda pod: -pod.get(accelerator, 0)))
-    total, most = f"{step.total(accelerator):g} {accelerator}", f"{largest[accelerator]:g} {accelerator}"
+    parts = ", ".join(
+        f"{pod.get(accelerator, 0):g}"
+        for pod in sorted(step.pods, key=lambda pod: -pod.get(accelerator, 0))
+    )
+    total, most = (
+        f"{step.total(accelerator):g} {accelerator}",
+        f"{largest[accelerator]:g} {accelerator}",
+    )
     return f"{total} in pods of {parts}; the largest asks for {most}, {asks}"
 
 
 def _fix(recipe: Recipe, name: str, pool: Pool, step: Step, usable: Sequence[object]) -> str:
     if not usable:
         return f"correct pools.{name}.node_selector and toleration, or add such nodes"
-    by_turns = step.name in ("generate", "label", "evaluate") and recipe.runtime.engines.schedule != "by-turns"
-    turns = ", or set runtime.engines.schedule to 'by-turns'" if by_turns and len(step.pods) > 1 else ""
+    by_turns = (
+        step.name in ("generate", "label", "evaluate")
+        and recipe.runtime.engines.schedule != "by-turns"
+    )
+    turns = (
+        ", or set runtime.engines.schedule to 'by-turns'" if by_turns and len(step.pods) > 1 else ""
+    )
     return f"add nodes, or correct pools.{name} (gpus, cpus, memory_gib){turns}"
 
 
@@ -115,17 +135,29 @@ def takes(node: Mapping[str, Any], pool: Pool) -> bool:
     """Whether pods of the pool may run on the node: its labels, its taints, and not cordoned."""
     labels = node["metadata"].get("labels") or {}
     spec = node.get("spec") or {}
-    taints = [taint for taint in spec.get("taints") or [] if taint["effect"] in ("NoSchedule", "NoExecute")]
+    taints = [
+        taint
+        for taint in spec.get("taints") or []
+        if taint["effect"] in ("NoSchedule", "NoExecute")
+    ]
     selected = all(labels.get(key) == value for key, value in pool.node_selector.items())
-    return selected and not spec.get("unschedulable") and all(taint["key"] == pool.toleration for taint in taints)
+    return (
+        selected
+        and not spec.get("unschedulable")
+        and all(taint["key"] == pool.toleration for taint in taints)
+    )
 
 
 def allocatable(node: Mapping[str, Any]) -> Size:
-    return {resource: quantity(text) for resource, text in (node.get("status") or {}).get("allocatable", {}).items()}
+    return {
+        resource: quantity(text)
+        for resource, text in (node.get("status") or {}).get("allocatable", {}).items()
+    }
 
 
 def fits(pods: Iterable[Size], nodes: Iterable[Size]) -> bool:
-    """Whether the pods find room on the empty nodes, the largest first each on the first that has it."""
+    """Whether the pods find room on the empty nodes, the largest first each on the first that has
+    it."""
     free = [dict(node) for node in nodes]
     for pod in sorted(pods, key=lambda size: sorted(size.values(), reverse=True), reverse=True):
         for node in free:
@@ -141,7 +173,8 @@ def fits(pods: Iterable[Size], nodes: Iterable[Size]) -> bool:
 def quota_findings(
     held: Sequence[Step], quotas: Sequence[Mapping[str, Any]], has_defaults: bool, *, kubeflow: bool
 ) -> Iterator[Finding]:
-    """One finding for each quota: what is left of it beside the largest step; and whether Kubeflow's own containers pass."""
+    """One finding for each quota: what is left of it beside the largest step; and whether
+    Kubeflow's own containers pass."""
     for quota in quotas:
         name, status = quota["metadata"]["name"], quota.get("status") or {}
         hard, used = quota["spec"].get("hard") or {}, status.get("used") or {}
@@ -151,18 +184,31 @@ def quota_findings(
             left = quantity(most) - quantity(used.get(resource, "0"))
             step = max(held, key=lambda each: each.total(plain), default=None)
             if step and step.total(plain) > left:
-                short.append(f"{resource}: {_amount(left, plain)} left, {step.name} needs {_amount(step.total(plain), plain)}")
+                short.append(
+                    f"{resource}: {_amount(left, plain)} left, {step.name} needs "
+                    f"{_amount(step.total(plain), plain)}"
+                )
         if short:
             yield Finding(
-                "quota", False, f"ResourceQuota '{name}': {'; '.join(short)}", "have it raised, or ask for less (pools)"
+                "quota",
+                False,
+                f"ResourceQuota '{name}': {'; '.join(short)}",
+                "have it raised, or ask for less (pools)",
             )
-        elif kubeflow and not has_defaults and any(re.fullmatch(r"(requests\.|limits\.)?(cpu|memory)", each) for each in hard):
+        elif (
+            kubeflow
+            and not has_defaults
+            and any(re.fullmatch(r"(requests\.|limits\.)?(cpu|memory)", each) for each in hard)
+        ):
             yield Finding(
-                "quota", False,
-                f"ResourceQuota '{name}' limits CPU or memory, and no LimitRange gives defaults: Kubeflow's own containers, "
+                "quota",
+                False,
+                f"ResourceQuota '{name}' limits CPU or memory, and no LimitRange gives defaults: "
+                "Kubeflow's own containers, "
                 "which name no limits, are refused",
-                "add a LimitRange with default limits (the moaa-platform chart's `quota` makes both)",
-            )  # fmt: skip
+                "add a LimitRange with default limits (the moaa-platform chart's `quota` makes "
+                "both)",
+            )
         else:
             yield Finding("quota", True, f"ResourceQuota '{name}' leaves room for the largest step")
 

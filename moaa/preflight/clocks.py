@@ -1,4 +1,5 @@
-"""Whether the clocks agree: leases run out by them, and S3 refuses requests of a machine that is far off."""
+"""Whether the clocks agree: leases run out by them, and S3 refuses requests of a machine that is
+far off."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ MOST_S = 30.0
 """A quarter of a lease: a reaper whose clock is ahead by more could end what is in use."""
 
 
-def findings(clocks: Mapping[str, Callable[[], float | None]], now: Callable[[], float] = time.time) -> Iterator[Finding]:
+def findings(
+    clocks: Mapping[str, Callable[[], float | None]], now: Callable[[], float] = time.time
+) -> Iterator[Finding]:
     """How far each clock (unix seconds, None: cannot be read) is from this machine's."""
     for name, read in clocks.items():
         before = now()
@@ -26,7 +29,8 @@ def findings(clocks: Mapping[str, Callable[[], float | None]], now: Callable[[],
         if there is None:
             yield unseen("clock", f"{name} tells no time")
             continue
-        # A Date header names the second that has begun: half a second is the least that can be seen.
+        # A Date header names the second that has begun: half a second is the least that can be
+        # seen.
         apart = there + 0.5 - (before + now()) / 2
         ok = abs(apart) <= MOST_S
         word = (
@@ -34,7 +38,9 @@ def findings(clocks: Mapping[str, Callable[[], float | None]], now: Callable[[],
             if abs(apart) <= 2
             else f"is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this one"
         )
-        yield Finding("clock", ok, f"the clock of {name} {word}", "let both follow a time server (NTP)")
+        yield Finding(
+            "clock", ok, f"the clock of {name} {word}", "let both follow a time server (NTP)"
+        )
 
 
 def of_url(url: str) -> float | None:

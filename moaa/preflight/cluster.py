@@ -1,4 +1,5 @@
-"""What a run needs of the cluster: its objects, rights, room and clocks. What this account may not see is said, not guessed."""
+"""What a run needs of the cluster: its objects, rights, room and clocks. What this account may not
+see is said, not guessed."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from moaa.store import Store
 T = TypeVar("T")
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 PULL = "kubernetes.io/dockerconfigjson"
-SERVING = "moaa recipe helm-values RECIPE | helm upgrade --install ensemble helm/moaa-serving -n {} -f -"
+SERVING = (
+    "moaa recipe helm-values RECIPE | helm upgrade --install ensemble helm/moaa-serving -n {} -f -"
+)
 PLATFORM = "moaa recipe helm-values RECIPE --chart platform | helm upgrade --install platform helm/moaa-platform -n {} -f -"
 
 
@@ -31,12 +34,20 @@ def wanted(recipe: Recipe) -> bool:
     return recipe.runtime.engines.kind == "kubernetes" or recipe.runtime.launcher.kind != "process"
 
 
-def findings(recipe: Recipe, store: Store, cluster: Cluster, *, kubeflow: bool) -> Iterator[Finding]:
-    """All findings; one alone where the cluster cannot be reached. `kubeflow`: this is a task of a compiled pipeline."""
+def findings(
+    recipe: Recipe, store: Store, cluster: Cluster, *, kubeflow: bool
+) -> Iterator[Finding]:
+    """All findings; one alone where the cluster cannot be reached. `kubeflow`: this is a task of a
+    compiled pipeline."""
     try:
         cluster.date()
     except ClusterError as error:
-        yield Finding("cluster", False, str(error), "correct KUBECONFIG and its context, or reach the cluster's network")
+        yield Finding(
+            "cluster",
+            False,
+            str(error),
+            "correct KUBECONFIG and its context, or reach the cluster's network",
+        )
         return
     yield Finding("cluster", True, f"{cluster.host} answers; namespace '{cluster.namespace}'")
     trainings = None
@@ -57,12 +68,21 @@ def _trainings(recipe: Recipe, cluster: Cluster) -> tuple[Kind, list[Finding]]:
     """What trainings will be here, and the findings about it."""
     launcher = recipe.runtime.launcher
     if launcher.kind == "job":
-        return JOBS, [Finding("training", True, "trainings run as Indexed Jobs (runtime.launcher.kind)")]
+        return JOBS, [
+            Finding("training", True, "trainings run as Indexed Jobs (runtime.launcher.kind)")
+        ]
     if not knows(cluster, TRAIN_JOBS):
-        return JOBS, [Finding("training", True, "Kubeflow Trainer is not installed: trainings run as Indexed Jobs")]
+        return JOBS, [
+            Finding(
+                "training", True, "Kubeflow Trainer is not installed: trainings run as Indexed Jobs"
+            )
+        ]
     name = names.runtime(launcher.pool)
     found = _look(
-        "training", f"TrainingRuntime '{name}'", lambda: cluster.get(RUNTIMES, name), PLATFORM.format(cluster.namespace)
+        "training",
+        f"TrainingRuntime '{name}'",
+        lambda: cluster.get(RUNTIMES, name),
+        PLATFORM.format(cluster.namespace),
     )
     if not isinstance(found, Finding):
         found = Finding("training", True, f"trainings run as TrainJobs of TrainingRuntime '{name}'")
@@ -70,7 +90,9 @@ def _trainings(recipe: Recipe, cluster: Cluster) -> tuple[Kind, list[Finding]]:
 
 
 def _ensemble(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
-    deployments = _look("ensemble", "Deployments", lambda: cluster.list(DEPLOYMENTS, names.MODEL), rights.FIX)
+    deployments = _look(
+        "ensemble", "Deployments", lambda: cluster.list(DEPLOYMENTS, names.MODEL), rights.FIX
+    )
     if isinstance(deployments, Finding):
         yield deployments
         return
@@ -86,22 +108,35 @@ def _account(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
     name = recipe.runtime.cluster.service_account
     if cluster.inside:  # it is the one that looks
         return
-    found = _look("account", f"ServiceAccount '{name}'", lambda: cluster.get(ACCOUNTS, name), PLATFORM.format(cluster.namespace))
-    yield found if isinstance(found, Finding) else Finding("account", True, f"ServiceAccount '{name}' is there")
+    found = _look(
+        "account",
+        f"ServiceAccount '{name}'",
+        lambda: cluster.get(ACCOUNTS, name),
+        PLATFORM.format(cluster.namespace),
+    )
+    yield (
+        found
+        if isinstance(found, Finding)
+        else Finding("account", True, f"ServiceAccount '{name}' is there")
+    )
 
 
 def _secrets(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
     """The Secrets that pods name, and their keys; values are never looked at."""
     place = recipe.runtime.cluster
     variables = set(recipe.runtime.secret_envs)
-    variables |= {m.endpoint.key_env for m in recipe.models.values() if m.endpoint and m.endpoint.key_env}
+    variables |= {
+        m.endpoint.key_env for m in recipe.models.values() if m.endpoint and m.endpoint.key_env
+    }
     for name, keys in ((place.s3_secret, S3_KEYS), (place.env_secret, tuple(sorted(variables)))):
         if keys:
             literals = " ".join(f"--from-literal={key}=…" for key in keys)
             fix = f"kubectl -n {cluster.namespace} create secret generic {name} {literals}"
             yield _secret(cluster, name, fix, partial(_lacking, keys))
     for name in place.image_pull_secrets:
-        fix = f"kubectl -n {cluster.namespace} create secret docker-registry {name} --docker-server=…"
+        fix = (
+            f"kubectl -n {cluster.namespace} create secret docker-registry {name} --docker-server=…"
+        )
         yield _secret(cluster, name, fix, _no_registry)
 
 
@@ -110,7 +145,9 @@ def _secret(cluster: Cluster, name: str, fix: str, wrong: Callable[[Object], str
     if isinstance(found, Finding):
         return found
     problem = wrong(found)
-    return Finding("secret", not problem, f"Secret '{name}' {problem or 'is there with its keys'}", fix)
+    return Finding(
+        "secret", not problem, f"Secret '{name}' {problem or 'is there with its keys'}", fix
+    )
 
 
 def _lacking(keys: tuple[str, ...], secret: Object) -> str:
@@ -134,11 +171,15 @@ def _room(recipe: Recipe, cluster: Cluster, kubeflow: bool) -> Iterator[Finding]
             yield nodes
         else:
             yield from capacity.pool_findings(recipe, steps, nodes)
-    quotas = _look("quota", "quotas", lambda: (cluster.list(QUOTAS), cluster.list(LIMIT_RANGES)), "")
+    quotas = _look(
+        "quota", "quotas", lambda: (cluster.list(QUOTAS), cluster.list(LIMIT_RANGES)), ""
+    )
     if isinstance(quotas, Finding):
         yield quotas
         return
-    has_defaults = any(limit.get("default") for each in quotas[1] for limit in each["spec"]["limits"])
+    has_defaults = any(
+        limit.get("default") for each in quotas[1] for limit in each["spec"]["limits"]
+    )
     yield from capacity.quota_findings(steps, quotas[0], has_defaults, kubeflow=kubeflow)
 
 
@@ -149,6 +190,9 @@ def _look(check: str, what: str, read: Callable[[], T], fix: str) -> T | Finding
     except NotFound as error:
         return Finding(check, False, str(error), fix)
     except Forbidden:
-        return unseen(check, f"{what}: this account may not look. Run `moaa preflight RECIPE` from where you may")
+        return unseen(
+            check,
+            f"{what}: this account may not look. Run `moaa preflight RECIPE` from where you may",
+        )
     except ClusterError as error:
         return Finding(check, False, str(error), fix or "look again when the cluster answers")

@@ -17,7 +17,8 @@ class PreflightFailed(MoaaError):
 class Finding:
     """One thing that was looked at. `fix` says what to do where it is not ok.
 
-    `looked` is false for what could not be looked at from here: no reason to refuse, and not hidden either.
+    `looked` is false for what could not be looked at from here: no reason to refuse, and not hidden
+    either.
     """
 
     check: str

@@ -23,5 +23,9 @@ ACCOUNTS: Final = Kind("v1", "serviceaccounts", "ServiceAccount")
 QUOTAS: Final = Kind("v1", "resourcequotas", "ResourceQuota")
 LIMIT_RANGES: Final = Kind("v1", "limitranges", "LimitRange")
 RUNTIMES: Final = Kind("trainer.kubeflow.org/v1alpha1", "trainingruntimes", "TrainingRuntime")
-MY_REVIEWS: Final = Wide("authorization.k8s.io/v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")
-REVIEWS: Final = Kind("authorization.k8s.io/v1", "localsubjectaccessreviews", "LocalSubjectAccessReview")
+MY_REVIEWS: Final = Wide(
+    "authorization.k8s.io/v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"
+)
+REVIEWS: Final = Kind(
+    "authorization.k8s.io/v1", "localsubjectaccessreviews", "LocalSubjectAccessReview"
+)

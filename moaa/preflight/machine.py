@@ -1,4 +1,5 @@
-"""What a run needs of where it works: the store, secrets, prompts, models, and, where this is it, engines and trainers."""
+"""What a run needs of where it works: the store, secrets, prompts, models, and, where this is it,
+engines and trainers."""
 
 from __future__ import annotations
 
@@ -22,20 +23,25 @@ from moaa.store import Store
 
 MIN_FREE_GIB = 5
 FIRST_ROWS = 20
-"""Rows of a source in which one prompt must be found: a single row may be unreadable, a misspelt field makes all of them so."""
+"""Rows of a source in which one prompt must be found: a single row may be unreadable, a misspelt
+field makes all of them so."""
 STAGES_ENV: Final = "MOAA_STAGES"
-"""The stages of this run, separated by commas, where the runner says how far it goes; unless it does, it goes to the end."""
+"""The stages of this run, separated by commas, where the runner says how far it goes; unless it
+does, it goes to the end."""
 SERVE_FIX = (
-    "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]'. An endpoint spares it for every model but what the run trains: "
+    "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]'. An endpoint spares it for every model "
+    "but what the run trains: "
     "sample and evaluate serve that here"
 )
 
 
-def findings(recipe: Recipe, store: Store, *, alone: bool, outside: bool = False) -> Iterator[Finding]:
+def findings(
+    recipe: Recipe, store: Store, *, alone: bool, outside: bool = False
+) -> Iterator[Finding]:
     """All findings of this machine.
 
-    `alone`: engines and trainings that are processes would be started here. `outside`: the stages run in pods, not here:
-    what is a matter of their own is left to their own preflight.
+    `alone`: engines and trainings that are processes would be started here. `outside`: the stages
+    run in pods, not here: what is a matter of their own is left to their own preflight.
     """
     if outside:
         for look in (_store, _readable_by_pods, _served_by_nobody):
@@ -43,7 +49,16 @@ def findings(recipe: Recipe, store: Store, *, alone: bool, outside: bool = False
         return
     mine = (_engines, _folders, _training) if alone else ()
     models = partial(_models, alone=alone)
-    for look in (_store, _secrets, _prompts, models, _endpoints, _served_by_nobody, *mine, partial(_disk, alone=alone)):
+    for look in (
+        _store,
+        _secrets,
+        _prompts,
+        models,
+        _endpoints,
+        _served_by_nobody,
+        *mine,
+        partial(_disk, alone=alone),
+    ):
         yield from look(recipe, store)
 
 
@@ -55,22 +70,37 @@ def _runs(*stages: str) -> bool:
 
 def _without_endpoint(recipe: Recipe) -> set[str]:
     """The models that the run's stages ask, and that have to be started for it."""
-    asked = {name for stage in placement.ASKING if _runs(stage) for name in placement.ensemble(recipe, stage)}
+    asked = {
+        name
+        for stage in placement.ASKING
+        if _runs(stage)
+        for name in placement.ensemble(recipe, stage)
+    }
     return {name for name in asked if not recipe.models[name].endpoint}
 
 
 def _readable_by_pods(recipe: Recipe, store: Store) -> Iterator[Finding]:
     """Prompts and models by their addresses: what only this machine has, no pod can read."""
     named = {f"prompts: {source.source}": source.source for source in every_source(recipe.prompts)}
-    named |= {f"models.{name}: {model.source}": model.source for name, model in recipe.models.items() if not model.endpoint}
+    named |= {
+        f"models.{name}: {model.source}": model.source
+        for name, model in recipe.models.items()
+        if not model.endpoint
+    }
     for what, source in named.items():
         if source.startswith("s3://"):
             found = any(True for _ in store.list(source)) or store.exists(source)
             yield Finding(
-                "address", found, f"{what} {'is there' if found else 'holds nothing'}", "upload it, or correct the address"
+                "address",
+                found,
+                f"{what} {'is there' if found else 'holds nothing'}",
+                "upload it, or correct the address",
             )
         elif source.startswith("package:"):
-            yield unseen("address", f"{what}: whether the images hold this package shows in the run's own preflight")
+            yield unseen(
+                "address",
+                f"{what}: whether the images hold this package shows in the run's own preflight",
+            )
         elif source.startswith((".", "/", "~")) or Path(source).exists():
             fix = "upload it to S3 and name its s3:// address, or name a hub id"
             yield Finding("address", False, f"{what} is a path of this machine: no pod has it", fix)
@@ -78,34 +108,46 @@ def _readable_by_pods(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
 def _store(recipe: Recipe, store: Store) -> Iterator[Finding]:
     yield attempt(
-        "store", store.check, f"{store.root}: write, conditional write, read and delete work",
-        "check store.root, store.endpoint_url (or AWS_ENDPOINT_URL_S3) and the two keys' environment variables",
-    )  # fmt: skip
+        "store",
+        store.check,
+        f"{store.root}: write, conditional write, read and delete work",
+        "check store.root, store.endpoint_url (or AWS_ENDPOINT_URL_S3) and the two keys' "
+        "environment variables",
+    )
 
 
 def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    needed = {model.endpoint.key_env: f"models.{name}.endpoint.key_env" for name, model in recipe.models.items()
-              if model.endpoint and model.endpoint.key_env}  # fmt: skip
+    needed = {
+        model.endpoint.key_env: f"models.{name}.endpoint.key_env"
+        for name, model in recipe.models.items()
+        if model.endpoint and model.endpoint.key_env
+    }
     needed |= dict.fromkeys(recipe.runtime.secret_envs, "runtime.secret_envs")
     for variable, where in sorted(needed.items()):
         present = bool(os.environ.get(variable))
         secret = f"put {variable} into the Secret '{recipe.runtime.cluster.env_secret}' of the namespace that this pod is in"
         fix = secret if "KUBERNETES_SERVICE_HOST" in os.environ else f"export {variable}=…"
-        yield Finding("secret", present, f"{variable} ({where}) is {'set' if present else 'not set'}", fix)
+        yield Finding(
+            "secret", present, f"{variable} ({where}) is {'set' if present else 'not set'}", fix
+        )
 
 
 def _prompts(recipe: Recipe, store: Store) -> Iterator[Finding]:
     for name in SETS:
         for source in getattr(recipe.prompts, name):
             yield attempt(
-                "prompts", partial(_first_prompt, name, source, store), f"{source.source} can be read",
-                "give a source that this machine can read (a path, s3://…, hub:NAME, package:PATH); as its `field` a column "
+                "prompts",
+                partial(_first_prompt, name, source, store),
+                f"{source.source} can be read",
+                "give a source that this machine can read (a path, s3://…, hub:NAME, "
+                "package:PATH); as its `field` a column "
                 "that its rows have",
-            )  # fmt: skip
+            )
 
 
 def _first_prompt(name: str, source: Source, store: Store) -> None:
-    """One of the source's first rows holds a prompt, read as the stage will read it. Raises RecipeError where none does."""
+    """One of the source's first rows holds a prompt, read as the stage will read it. Raises
+    RecipeError where none does."""
     where = f"prompts.{name}: source '{source.source}'"
     problems = []
     for raw in islice(sources.rows(source, store), FIRST_ROWS):
@@ -133,26 +175,40 @@ def _models(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
     for name, model in recipe.models.items():
         if model.source.startswith("package:"):
             looked = attempt(
-                "model", partial(models.package_file, model.source.removeprefix("package:")),
-                f"{name}: {model.source} is installed", "make setup installs the demo's packages into .cache/pkgs",
-            )  # fmt: skip
+                "model",
+                partial(models.package_file, model.source.removeprefix("package:")),
+                f"{name}: {model.source} is installed",
+                "make setup installs the demo's packages into .cache/pkgs",
+            )
             if name not in mine and not looked.ok:
-                looked = unseen("model", f"{name}: {model.source} is not in this image; those that serve and train must hold it")
+                looked = unseen(
+                    "model",
+                    f"{name}: {model.source} is not in this image; those that serve and train "
+                    "must hold it",
+                )
             yield looked
         elif model.source.startswith("s3://"):
             found = any(True for _ in store.list(model.source))
-            yield Finding("model", found, f"{name}: {model.source} {'is there' if found else 'holds nothing'}",
-                          "upload the model below this address, or correct models.*.source")  # fmt: skip
+            yield Finding(
+                "model",
+                found,
+                f"{name}: {model.source} {'is there' if found else 'holds nothing'}",
+                "upload the model below this address, or correct models.*.source",
+            )
 
 
 def _served_by_nobody(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    """Engines of kind 'endpoint' start nothing, wherever the stages run; but what the run trains has no endpoint yet."""
+    """Engines of kind 'endpoint' start nothing, wherever the stages run; but what the run trains
+    has no endpoint yet."""
     if recipe.runtime.engines.kind != "endpoint":
         return
     fix = "set runtime.engines.kind to 'process' (or 'kubernetes'): models with an `endpoint` of their own stay there"
     if missing := sorted(_without_endpoint(recipe)):
         yield Finding(
-            "engine", False, f"runtime.engines.kind is 'endpoint', but {', '.join(missing)}: no `endpoint` is given", fix
+            "engine",
+            False,
+            f"runtime.engines.kind is 'endpoint', but {', '.join(missing)}: no `endpoint` is given",
+            fix,
         )
     if _runs("sample", "evaluate"):
         detail = "runtime.engines.kind is 'endpoint', but sample and evaluate have to serve what the run trains"
@@ -162,7 +218,10 @@ def _served_by_nobody(recipe: Recipe, store: Store) -> Iterator[Finding]:
 def _engines(recipe: Recipe, store: Store) -> Iterator[Finding]:
     kind = recipe.runtime.engines.kind
     if kind == "kubernetes" and importlib.util.find_spec("vllm") is None:
-        yield unseen("engine", "vllm is not installed here: sample and evaluate could not serve what the run trains")
+        yield unseen(
+            "engine",
+            "vllm is not installed here: sample and evaluate could not serve what the run trains",
+        )
     needed = _without_endpoint(recipe) | ({recipe.target} if _runs("sample", "evaluate") else set())
     if kind == "process" and needed:
         detail = f"vllm is installed; to serve here: {', '.join(sorted(needed))}"
@@ -170,12 +229,15 @@ def _engines(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
 
 def _devices_for(recipe: Recipe, names: set[str]) -> None:
-    """Raises EngineError where no vLLM runs on this machine, or a model wants more GPUs than there are."""
+    """Raises EngineError where no vLLM runs on this machine, or a model wants more GPUs than there
+    are."""
     from moaa.engines import devices
 
     found = devices.hardware()
     if found.kind == "cuda":
-        devices.shares({name: recipe.models[name].tensor_parallel for name in names}, len(found.ids))
+        devices.shares(
+            {name: recipe.models[name].tensor_parallel for name in names}, len(found.ids)
+        )
 
 
 def _folders(recipe: Recipe, store: Store) -> Iterator[Finding]:
@@ -185,9 +247,14 @@ def _folders(recipe: Recipe, store: Store) -> Iterator[Finding]:
         if model.source.startswith(("s3://", "package:")):
             continue
         found = attempt(
-            "model", partial(_loadable, model, store), f"{name}: {model.source} is there", f"correct models.{name}.source"
+            "model",
+            partial(_loadable, model, store),
+            f"{name}: {model.source} is there",
+            f"correct models.{name}.source",
         )
-        if not found.ok or Path(model.source).expanduser().exists():  # of a hub id nothing was looked at
+        if (
+            not found.ok or Path(model.source).expanduser().exists()
+        ):  # of a hub id nothing was looked at
             yield found
 
 
@@ -202,7 +269,9 @@ def _loadable(model: Model, store: Store) -> None:
 
 
 def _endpoints(recipe: Recipe, store: Store) -> Iterator[Finding]:
-    remote: dict[str, Any] = {name: model for name, model in recipe.models.items() if model.endpoint}
+    remote: dict[str, Any] = {
+        name: model for name, model in recipe.models.items() if model.endpoint
+    }
     if not remote:
         return
     import asyncio
@@ -221,9 +290,11 @@ def _endpoints(recipe: Recipe, store: Store) -> Iterator[Finding]:
 
     for name, model in remote.items():
         yield attempt(
-            "endpoint", partial(check, name), f"{name}: {model.endpoint.url} answers",
+            "endpoint",
+            partial(check, name),
+            f"{name}: {model.endpoint.url} answers",
             "start the server, or correct models.*.endpoint",
-        )  # fmt: skip
+        )
 
 
 def _training(recipe: Recipe, store: Store) -> Iterator[Finding]:
@@ -233,19 +304,32 @@ def _training(recipe: Recipe, store: Store) -> Iterator[Finding]:
     for package in ("torch", "trl", "deepspeed"):
         present = importlib.util.find_spec(package) is not None
         yield Finding(
-            "training", present, f"{package} is {'installed' if present else 'not installed'}", "pip install 'moaa[train]'"
+            "training",
+            present,
+            f"{package} is {'installed' if present else 'not installed'}",
+            "pip install 'moaa[train]'",
         )
     if launcher.nodes != 1:
         detail = f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this machine alone"
-        yield Finding("training", False, detail, "set nodes to 1, or runtime.launcher.kind to 'trainer' or 'job'")
+        yield Finding(
+            "training",
+            False,
+            detail,
+            "set nodes to 1, or runtime.launcher.kind to 'trainer' or 'job'",
+        )
     there, what = _for_ranks(launcher.device)
     detail = f"runtime.launcher.ranks is {launcher.ranks}; this machine has {there} {what}"
-    fix = f"set ranks to {there} or less" if there else "set runtime.launcher.device to cpu, or run where GPUs are"
+    fix = (
+        f"set ranks to {there} or less"
+        if there
+        else "set runtime.launcher.device to cpu, or run where GPUs are"
+    )
     yield Finding("training", launcher.ranks <= there, detail, fix)
 
 
 def _for_ranks(device: str) -> tuple[int, str]:
-    """How many ranks of a training this machine has room for, and of what: a GPU each, or a core each."""
+    """How many ranks of a training this machine has room for, and of what: a GPU each, or a core
+    each."""
     from moaa.engines import cores, devices
 
     gpus = len(devices.visible_gpus())
@@ -255,7 +339,8 @@ def _for_ranks(device: str) -> tuple[int, str]:
 
 
 def _disk(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
-    """Room where this machine writes logs and trainings, and where it keeps models: one finding a disk."""
+    """Room where this machine writes logs and trainings, and where it keeps models: one finding a
+    disk."""
     from moaa.placement.helm_values import size_gib
     from moaa.train.checkpoints import BYTES_PER_PARAMETER
     from moaa.weights import hub
@@ -266,7 +351,10 @@ def _disk(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
     weights = (size_gib(target) or 0) if trains else 0
     places = {"trainings and logs": (Path(tempfile.gettempdir()), weights)}
     if alone:
-        places["models of S3"] = (models.cache(), weights)  # what is trained comes back, to be trained on and served
+        places["models of S3"] = (
+            models.cache(),
+            weights,
+        )  # what is trained comes back, to be trained on and served
         places["models of the hub"] = (hub.cache(), 0)
     disks: dict[Any, dict[str, tuple[Path, int]]] = {}
     for what, (folder, gib) in places.items():
@@ -275,11 +363,18 @@ def _disk(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
     for on_it in disks.values():
         free = shutil.disk_usage(next(iter(on_it.values()))[0]).free / 2**30
         needed = max(MIN_FREE_GIB, sum(gib for _, gib in on_it.values()))
-        detail = f"{free:.0f} GiB free for " + ", ".join(f"{what} ({folder})" for what, (folder, _) in on_it.items())
+        detail = f"{free:.0f} GiB free for " + ", ".join(
+            f"{what} ({folder})" for what, (folder, _) in on_it.items()
+        )
         checkpoint = weights * BYTES_PER_PARAMETER // 2  # weights take 2 bytes a parameter
         if "trainings and logs" in on_it and free < needed + checkpoint:
             detail += f"; checkpoints of some {checkpoint} GiB may not fit: the training goes on without them"
-        yield Finding("disk", free >= needed, detail, f"free at least {needed} GiB, or set TMPDIR, MOAA_CACHE or HF_HOME")
+        yield Finding(
+            "disk",
+            free >= needed,
+            detail,
+            f"free at least {needed} GiB, or set TMPDIR, MOAA_CACHE or HF_HOME",
+        )
 
 
 def _disk_of(folder: Path) -> Any:

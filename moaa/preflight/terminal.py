@@ -28,5 +28,10 @@ def show(found: Sequence[Finding]) -> None:
     table.add_column("fix", overflow="fold", ratio=4)
     for each in found:
         fix = each.fix if not each.ok else ""
-        table.add_row(Text(each.word, style=_STYLES[each.word]), Text(each.check), Text(each.detail), Text(fix))
+        table.add_row(
+            Text(each.word, style=_STYLES[each.word]),
+            Text(each.check),
+            Text(each.detail),
+            Text(fix),
+        )
     Console().print(table)

@@ -1,4 +1,5 @@
-"""What a person sees while a stage works: a live view on a terminal, a plain line every few seconds in a log.
+"""What a person sees while a stage works: a live view on a terminal, a plain line every few seconds
+in a log.
 
     with Progress("generate", "conversations") as progress:
         progress.total(24)
@@ -26,7 +27,8 @@ WINDOW_UNITS = 10
 
 
 class Progress:
-    """Counters of one stage, shown while they change. A context manager; without `with` it only counts."""
+    """Counters of one stage, shown while they change. A context manager; without `with` it only
+    counts."""
 
     def __init__(self, stage: str, unit: str = "rows") -> None:
         self._lock = threading.Lock()
@@ -58,7 +60,8 @@ class Progress:
         self._total = n
 
     def advance(self, k: int = 1, *, journaled: bool = False) -> None:
-        """k more are done. `journaled`: an earlier attempt did them, so they say nothing about the rate."""
+        """k more are done. `journaled`: an earlier attempt did them, so they say nothing about the
+        rate."""
         with self._lock:
             self._done += k
             self._journaled += k if journaled else 0
@@ -70,7 +73,8 @@ class Progress:
             self._rejected += k
 
     def note(self, text: str) -> None:
-        """What is waited for or done right now; empty takes it away. A log shows it at once, unless only its numbers changed."""
+        """What is waited for or done right now; empty takes it away. A log shows it at once, unless
+        only its numbers changed."""
         text = " ".join(text.split())
         changed = _without_numbers(text) != _without_numbers(self._note)
         self._note = text
@@ -93,7 +97,8 @@ class Progress:
             self._gauges[name] = value
 
     def _begin(self) -> None:
-        """The rate counts from the first answer: seconds spent on starting engines are no part of it."""
+        """The rate counts from the first answer: seconds spent on starting engines are no part of
+        it."""
         if not self._active:
             self._active = True
             self._sample()
@@ -115,11 +120,23 @@ class Progress:
             if self._active and (span := now - self._samples[0][0]) >= 1.0:
                 _, then, tokens_then = self._samples[0]
                 rate = (fresh - then) / span if fresh else None
-                token_rate = {m: (n - tokens_then.get(m, 0)) / span for m, n in self._tokens.items()}
+                token_rate = {
+                    m: (n - tokens_then.get(m, 0)) / span for m, n in self._tokens.items()
+                }
             return View(
-                self._stage, self._unit, self._done, self._total, self._rejected, rate, now - self._started, self._note,
-                dict(self._flight), dict(self._tokens), token_rate, dict(self._gauges),
-            )  # fmt: skip
+                self._stage,
+                self._unit,
+                self._done,
+                self._total,
+                self._rejected,
+                rate,
+                now - self._started,
+                self._note,
+                dict(self._flight),
+                dict(self._tokens),
+                token_rate,
+                dict(self._gauges),
+            )
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
@@ -129,7 +146,12 @@ class Progress:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._thread is None or self._screen is None:
             return
         self._stop.set()
@@ -144,8 +166,13 @@ class Progress:
 
 
 def _slide(samples: deque[tuple[float, int, dict[str, int]]], now: float, done: int) -> None:
-    """Drops what is older than the window; the rest is thinned where a slow stage makes the window long."""
-    while len(samples) > 2 and now - samples[1][0] >= WINDOW_S and done - samples[1][1] >= WINDOW_UNITS:
+    """Drops what is older than the window; the rest is thinned where a slow stage makes the window
+    long."""
+    while (
+        len(samples) > 2
+        and now - samples[1][0] >= WINDOW_S
+        and done - samples[1][1] >= WINDOW_UNITS
+    ):
         samples.popleft()
     if len(samples) > 600:
         first, *others = samples

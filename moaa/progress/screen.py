@@ -1,4 +1,5 @@
-"""How a stage's progress looks: a live view on a terminal, plain lines elsewhere, and the pure functions that word them."""
+"""How a stage's progress looks: a live view on a terminal, plain lines elsewhere, and the pure
+functions that word them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _QUIET_S = 60.0
-"""A log gets a line at least this often, even if nothing moved: a stall must not look like a dead process."""
+"""A log gets a line at least this often, even if nothing moved: a stall must not look like a dead
+process."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,19 @@ class View:
 
     @property
     def count(self) -> str:
-        return f"{self.done:,}/{self.total:,} {self.unit}" if self.total is not None else f"{self.done:,} {self.unit}"
+        return (
+            f"{self.done:,}/{self.total:,} {self.unit}"
+            if self.total is not None
+            else f"{self.done:,} {self.unit}"
+        )
 
 
 # The two ways of showing.
 
 
 def screen() -> Log | Terminal:
-    """The terminal, where there is one: stderr, or the device named by MOAA_TTY (a runner in between pipes our output)."""
+    """The terminal, where there is one: stderr, or the device named by MOAA_TTY (a runner in
+    between pipes our output)."""
     device = os.environ.get("MOAA_TTY")
     stream: IO[str] | None = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
     if stream is None and device:
@@ -93,7 +100,8 @@ class Log:
 
 
 class Terminal:
-    """A few lines that are drawn again four times a second, and one line that stays when the stage ends."""
+    """A few lines that are drawn again four times a second, and one line that stays when the stage
+    ends."""
 
     every_s = 0.25
 
@@ -103,13 +111,23 @@ class Terminal:
 
         self._stream = stream
         self._ours = stream is not sys.stderr
-        self._console: Console = Console(file=stream, force_terminal=True, highlight=False, markup=False)
-        redirect = not self._ours  # what others print goes above the view, where it goes to this terminal at all
+        self._console: Console = Console(
+            file=stream, force_terminal=True, highlight=False, markup=False
+        )
+        redirect = (
+            not self._ours
+        )  # what others print goes above the view, where it goes to this terminal at all
         self._live = Live(
-            console=self._console, auto_refresh=False, transient=True, redirect_stdout=redirect, redirect_stderr=redirect
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=redirect,
+            redirect_stderr=redirect,
         )
         self._live.start()
-        self._console.show_cursor(True)  # a stage that is killed must not leave a terminal without a cursor
+        self._console.show_cursor(
+            True
+        )  # a stage that is killed must not leave a terminal without a cursor
 
     def show(self, view: View) -> None:
         self._live.update(panel(view), refresh=True)
@@ -119,7 +137,9 @@ class Terminal:
 
     def end(self, view: View, *, failed: bool) -> None:
         self._live.stop()
-        self._console.print(last_line(view, failed=failed), style="red" if failed else None, soft_wrap=True)
+        self._console.print(
+            last_line(view, failed=failed), style="red" if failed else None, soft_wrap=True
+        )
         if self._ours:
             self._stream.close()
 
@@ -128,7 +148,8 @@ class Terminal:
 
 
 def line(view: View) -> str:
-    """One line of a log: `generate  12/24 conversations  1.4/s  ETA 9 s  in flight: smol 18  rejected 0`."""
+    """One line of a log: `generate  12/24 conversations  1.4/s  ETA 9 s  in flight: smol 18
+    rejected 0`."""
     parts = [view.stage]
     if view.done or view.rate is not None or view.flight or not view.note:
         parts.append(view.count)
@@ -148,7 +169,10 @@ def line(view: View) -> str:
 
 def last_line(view: View, *, failed: bool) -> str:
     """What stays when the stage ends: how much, in which time, how many tokens."""
-    parts = [view.stage, f"{'stopped at' if failed else 'done:'} {view.count} in {duration(view.elapsed)}"]
+    parts = [
+        view.stage,
+        f"{'stopped at' if failed else 'done:'} {view.count} in {duration(view.elapsed)}",
+    ]
     parts += [f"{model} {n:,} tokens" for model, n in sorted(view.tokens.items())]
     parts += [f"{name} {value:.4g}" for name, value in view.gauges.items()]
     if view.rejected:
@@ -168,11 +192,20 @@ def panel(view: View) -> RenderableType:
         return Padding(item, (0, 0, 0, 2))
 
     head = Table.grid(padding=(0, 2))
-    bar = ProgressBar(total=view.total, completed=view.done, width=28, pulse=view.total is None, animation_time=view.elapsed)
+    bar = ProgressBar(
+        total=view.total,
+        completed=view.done,
+        width=28,
+        pulse=view.total is None,
+        animation_time=view.elapsed,
+    )
     head.add_row(Text(view.stage, style="bold"), bar, Text(view.count, no_wrap=True))
     pace = [per_time(view.rate)] if view.rate is not None else []
     pace += [f"ETA {duration(view.eta)}"] if view.eta is not None else []
-    rows: list[RenderableType] = [head, indented(Text("  ".join([*pace, f"elapsed {duration(view.elapsed)}"]), style="cyan"))]
+    rows: list[RenderableType] = [
+        head,
+        indented(Text("  ".join([*pace, f"elapsed {duration(view.elapsed)}"]), style="cyan")),
+    ]
     if view.rejected:
         rows.append(indented(Text(f"rejected {view.rejected}", style="yellow")))
     models = Table.grid(padding=(0, 2))
@@ -186,7 +219,9 @@ def panel(view: View) -> RenderableType:
     if models.row_count:
         rows.append(indented(models))
     if view.gauges:
-        rows.append(indented(Text("  ".join(f"{name} {value:.4g}" for name, value in view.gauges.items()))))
+        rows.append(
+            indented(Text("  ".join(f"{name} {value:.4g}" for name, value in view.gauges.items())))
+        )
     if view.note:
         rows.append(indented(Text(view.note, style="dim", overflow="ellipsis", no_wrap=True)))
     return Group(*rows)
@@ -206,7 +241,9 @@ def duration(seconds: float) -> str:
 
 def per_time(rate: float) -> str:
     """A rate in the unit that reads best: `1.4/s`, `12/min`, `3.0/h`."""
-    factor, unit = next(((f, u) for f, u in ((1, "s"), (60, "min")) if rate * f >= 0.95), (3600, "h"))
+    factor, unit = next(
+        ((f, u) for f, u in ((1, "s"), (60, "min")) if rate * f >= 0.95), (3600, "h")
+    )
     value = rate * factor
     return f"{value:,.0f}/{unit}" if value >= 10 else f"{value:.1f}/{unit}"
 

@@ -1,1 +1,2 @@
-"""The prompts of a run: read from their sources, deduplicated, kept away from the evaluation prompts."""
+"""The prompts of a run: read from their sources, deduplicated, kept away from the evaluation
+prompts."""

@@ -1,7 +1,8 @@
 """Which texts repeat one another: exact set similarity of word 5-grams, and shared runs of words.
 
-Near duplicates are found by prefix filtering (Chaudhuri et al. 2006), without error: of two sets with a Jaccard
-similarity of at least t, the rarest (1 - t) of the one and of the other share an element, so only these are indexed.
+Near duplicates are found by prefix filtering (Chaudhuri et al. 2006), without error: of two sets
+with a Jaccard similarity of at least t, the rarest (1 - t) of the one and of the other share an
+element, so only these are indexed.
 """
 
 from __future__ import annotations
@@ -40,13 +41,17 @@ class Vocabulary:
         self._numbers: dict[str, int] = {}
 
     def words(self, text: str) -> Words:
-        """The words of the normalized text, without punctuation; kana and Chinese characters are a word each.
+        """The words of the normalized text, without punctuation; kana and Chinese characters are a
+        word each.
 
         A text without any word is one word itself, so that it can still be told from others.
         """
         flat = normalized(text)
         numbers = self._numbers
-        return np.array([numbers.setdefault(word, len(numbers)) for word in _WORD.findall(flat) or [flat]], np.uint32)
+        return np.array(
+            [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(flat) or [flat]],
+            np.uint32,
+        )
 
     def text(self, words: Words) -> str:
         by_number = list(self._numbers)
@@ -59,7 +64,8 @@ def shingles(words: Words) -> Hashes:
 
 
 class NearDuplicates:
-    """An index over sets of shingles that finds sets with a Jaccard similarity of at least `threshold`."""
+    """An index over sets of shingles that finds sets with a Jaccard similarity of at least
+    `threshold`."""
 
     def __init__(self, sets: Sequence[Hashes], threshold: float) -> None:
         self._threshold = threshold
@@ -72,10 +78,15 @@ class NearDuplicates:
             self._holders.setdefault(shingle, []).append(index)
 
     def match(self, index: int) -> int | None:
-        """The first (by index) of the added sets that is similar to the set with this index; None where none is."""
+        """The first (by index) of the added sets that is similar to the set with this index; None
+        where none is."""
         mine = self._sets[index]
-        candidates = {other for shingle in self._prefix(index) for other in self._holders.get(shingle, ())}
-        return next((other for other in sorted(candidates) if self._similar(mine, self._sets[other])), None)
+        candidates = {
+            other for shingle in self._prefix(index) for other in self._holders.get(shingle, ())
+        }
+        return next(
+            (other for other in sorted(candidates) if self._similar(mine, self._sets[other])), None
+        )
 
     def _prefix(self, index: int) -> list[int]:
         mine = self._sets[index]
@@ -90,7 +101,8 @@ class NearDuplicates:
 
 
 class SharedRuns:
-    """Finds a run of `n` words that a text shares with one of `texts`, given as pairs of an owner's name and words."""
+    """Finds a run of `n` words that a text shares with one of `texts`, given as pairs of an owner's
+    name and words."""
 
     def __init__(self, texts: Iterable[tuple[str, Words]], n: int) -> None:
         self._n = n
@@ -120,7 +132,8 @@ def _among(known: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.
 
 
 def _ranked(sets: Sequence[Hashes]) -> tuple[list[npt.NDArray[np.int64]], int]:
-    """Each set's elements as ranks, rarest first; and the rank below which an element is in one set only."""
+    """Each set's elements as ranks, rarest first; and the rank below which an element is in one set
+    only."""
     if not sets:
         return [], 0
     _, which, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)

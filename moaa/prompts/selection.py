@@ -1,4 +1,5 @@
-"""Prompts: read from rows of any common shape, deduplicated, and kept away from the evaluation prompts. No I/O.
+"""Prompts: read from rows of any common shape, deduplicated, and kept away from the evaluation
+prompts. No I/O.
 
 read     one row of a data set -> `PromptRow`
 build    the three sets -> what is kept of each, and what is rejected with its reason
@@ -15,20 +16,42 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moaa.errors import RowRejected
-from moaa.prompts.overlap import SHINGLE, Hashes, NearDuplicates, SharedRuns, Vocabulary, Words, normalized, shingles
+from moaa.prompts.overlap import (
+    SHINGLE,
+    Hashes,
+    NearDuplicates,
+    SharedRuns,
+    Vocabulary,
+    Words,
+    normalized,
+    shingles,
+)
 from moaa.recipe.schema import Prompts, Source
 
-FIELDS = ("messages", "turns", "conversations", "conversation", "prompt", "instruction", "question", "query", "text")
-"""Columns looked for, in this order, where the source names none: a whole conversation before its first prompt."""
+FIELDS = (
+    "messages",
+    "turns",
+    "conversations",
+    "conversation",
+    "prompt",
+    "instruction",
+    "question",
+    "query",
+    "text",
+)
+"""Columns looked for, in this order, where the source names none: a whole conversation before its
+first prompt."""
 
 _USER = {"user", "human"}
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """The user's side of a conversation. `id`: first 16 hex digits of the sha256 of the normalized turns.
+    """The user's side of a conversation. `id`: first 16 hex digits of the sha256 of the normalized
+    turns.
 
-    A system message is part of it, where there is one: the same question under another persona is another prompt.
+    A system message is part of it, where there is one: the same question under another persona is
+    another prompt.
     """
 
     id: str
@@ -39,7 +62,12 @@ class PromptRow:
     """Why no prompt could be read from the row; then there are no turns."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.id, "source": self.source, "system": self.system, "turns": list(self.turns)}
+        return {
+            "id": self.id,
+            "source": self.source,
+            "system": self.system,
+            "turns": list(self.turns),
+        }
 
     @property
     def text(self) -> str:
@@ -76,10 +104,11 @@ class Selection:
 
 
 def read(row: object, source: Source) -> PromptRow:
-    """The prompt of one row: text, list of turns, or list of messages, in `source.field` or the first of `FIELDS`.
+    """The prompt of one row: text, list of turns, or list of messages, in `source.field` or the
+    first of `FIELDS`.
 
-    Only user turns are kept (the mixture answers anew), and of these the first `source.turns`. A row in which no prompt
-    is found comes back with its `problem`: `build` rejects it.
+    Only user turns are kept (the mixture answers anew), and of these the first `source.turns`. A
+    row in which no prompt is found comes back with its `problem`: `build` rejects it.
     """
     name = source.name or source.source
     try:
@@ -89,15 +118,18 @@ def read(row: object, source: Source) -> PromptRow:
         return PromptRow(_digest([text]), name, None, (), problem=error.detail)
     turns = turns[: source.turns]
     said = [normalized(turn) for turn in turns]
-    return PromptRow(_digest([normalized(system), said] if system else said), name, system, tuple(turns))
+    return PromptRow(
+        _digest([normalized(system), said] if system else said), name, system, tuple(turns)
+    )
 
 
 def build(sets: Mapping[str, Iterable[PromptRow]], config: Prompts) -> Selection:
     """The sets without what is empty, too long, repeated, or too near to the evaluation prompts.
 
-    Repetition is looked for within a set: SFT and preference prompts may be the same (the paper uses UltraFeedback's for
-    both). From both is removed what shares a run of `decontaminate_ngram` words with an evaluation prompt, or is a
-    near duplicate of it or of one of its turns. Of equal prompts the first is kept.
+    Repetition is looked for within a set: SFT and preference prompts may be the same (the paper
+    uses UltraFeedback's for both). From both is removed what shares a run of `decontaminate_ngram`
+    words with an evaluation prompt, or is a near duplicate of it or of one of its turns. Of equal
+    prompts the first is kept.
     """
     kept: dict[str, list[PromptRow]] = {}
     rejected: list[Rejected] = []
@@ -117,24 +149,29 @@ class _Text(NamedTuple):
 
 
 class _Texts:
-    """What prompts are compared by, without their system messages. Equal ids have equal texts: each is made once for all sets."""
+    """What prompts are compared by, without their system messages. Equal ids have equal texts: each
+    is made once for all sets."""
 
     def __init__(self) -> None:
         self.vocabulary = Vocabulary()
         self._known: dict[str, list[_Text]] = {}
 
     def of(self, row: PromptRow) -> list[_Text]:
-        """The whole prompt, then each of several turns that says something of its own ("Go on." does not)."""
+        """The whole prompt, then each of several turns that says something of its own ("Go on."
+        does not)."""
         if row.id not in self._known:
             turns = [self.vocabulary.words(turn) for turn in row.turns]
             own = [turn for turn in turns if len(turn) >= SHINGLE] if len(turns) > 1 else []
-            self._known[row.id] = [_Text(words, shingles(words)) for words in (np.concatenate(turns), *own)]
+            self._known[row.id] = [
+                _Text(words, shingles(words)) for words in (np.concatenate(turns), *own)
+            ]
         return self._known[row.id]
 
 
 @dataclass(frozen=True, slots=True)
 class _Sieve:
-    """The steps that a set goes through: each returns the rows it keeps, and says of the others why not."""
+    """The steps that a set goes through: each returns the rows it keeps, and says of the others why
+    not."""
 
     set: str
     config: Prompts
@@ -148,18 +185,30 @@ class _Sieve:
             if row.problem:
                 self._reject(row, "unreadable", row.problem)
             elif not row.turns or not all(row.turns):
-                self._reject(row, "empty", "a user turn without text" if row.turns else "no user turn")
+                self._reject(
+                    row, "empty", "a user turn without text" if row.turns else "no user turn"
+                )
             elif size > self.config.max_characters:
-                self._reject(row, "too long", f"{size:,} characters; max_characters is {self.config.max_characters:,}")
+                self._reject(
+                    row,
+                    "too long",
+                    f"{size:,} characters; max_characters is {self.config.max_characters:,}",
+                )
             else:
                 kept.append(row)
         return kept
 
     def uncontaminated(self, rows: list[PromptRow], evaluation: list[PromptRow]) -> list[PromptRow]:
         guarded = [(row.id, text) for row in evaluation for text in self.texts.of(row)]
-        candidates = [(place, text) for place, row in enumerate(rows) for text in self.texts.of(row)]
-        runs = SharedRuns(((owner, text.words) for owner, text in guarded), self.config.decontaminate_ngram)
-        near = NearDuplicates([text.shingles for _, text in (*guarded, *candidates)], self.config.near_duplicate)
+        candidates = [
+            (place, text) for place, row in enumerate(rows) for text in self.texts.of(row)
+        ]
+        runs = SharedRuns(
+            ((owner, text.words) for owner, text in guarded), self.config.decontaminate_ngram
+        )
+        near = NearDuplicates(
+            [text.shingles for _, text in (*guarded, *candidates)], self.config.near_duplicate
+        )
         for index in range(len(guarded)):
             near.add(index)
 
@@ -169,7 +218,10 @@ class _Sieve:
                 continue
             if shared := runs.find(text.words):
                 run = self.texts.vocabulary.text(shared[1])
-                found[place] = ("shares a run of words with an evaluation prompt", f"with {shared[0]}: {run}")
+                found[place] = (
+                    "shares a run of words with an evaluation prompt",
+                    f"with {shared[0]}: {run}",
+                )
             elif (match := near.match(index)) is not None:
                 found[place] = ("near an evaluation prompt", f"like {guarded[match][0]}")
         for place, why in found.items():
@@ -191,7 +243,9 @@ class _Sieve:
         kept: list[PromptRow] = []
         for index, row in enumerate(rows):
             if (match := near.match(index)) is not None:
-                self._reject(row, "near duplicate", f"of {rows[match].id} from {rows[match].source}")
+                self._reject(
+                    row, "near duplicate", f"of {rows[match].id} from {rows[match].source}"
+                )
             else:
                 near.add(index)
                 kept.append(row)
@@ -207,19 +261,25 @@ def _digest(texts: list[Any]) -> str:
 
 
 def _mark(system: str | None) -> np.uint64:
-    """Tells shingles under different system messages apart: prompts that share no shingle are no near duplicates."""
+    """Tells shingles under different system messages apart: prompts that share no shingle are no
+    near duplicates."""
     return np.uint64(int(_digest([normalized(system)]), 16) if system else 0)
 
 
 def _conversation(row: object, field: str | None) -> tuple[str | None, list[str]]:
     """System message and user turns of a row; RowRejected with the reason in its detail."""
     if not isinstance(row, Mapping):
-        raise RowRejected("unreadable", f"the row is no object, but {json.dumps(row, default=str)[:80]}")
+        raise RowRejected(
+            "unreadable", f"the row is no object, but {json.dumps(row, default=str)[:80]}"
+        )
     if field is None:
         present = [name for name in FIELDS if row.get(name) is not None]
         field = next((name for name in present if row[name]), present[0] if present else None)
     if field is None or field not in row:
-        raise RowRejected("unreadable", f"no column {field or 'with a prompt'} among {', '.join(map(str, row)) or 'none'}")
+        raise RowRejected(
+            "unreadable",
+            f"no column {field or 'with a prompt'} among {', '.join(map(str, row)) or 'none'}",
+        )
     value = row[field]
     system = row.get("system") or row.get("system_prompt")
     if isinstance(value, str):
@@ -232,7 +292,9 @@ def _conversation(row: object, field: str | None) -> tuple[str | None, list[str]
         system = next((content for role, content in said[:1] if role == "system"), system)
         turns = [content for role, content in said if role in _USER]
     else:
-        raise RowRejected("unreadable", f"column {field} holds neither a text nor turns nor messages")
+        raise RowRejected(
+            "unreadable", f"column {field} holds neither a text nor turns nor messages"
+        )
     for text in turns:
         _check_text(field, text)
     if system is not None:
@@ -254,5 +316,9 @@ def _check_text(field: str, text: object) -> None:
         raise RowRejected("unreadable", f"column {field} holds no text")
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair: neither Parquet nor HTTP can carry it
-        raise RowRejected("unreadable", f"column {field} is not valid Unicode: {error.reason}") from None
+    except (
+        UnicodeEncodeError
+    ) as error:  # half of a surrogate pair: neither Parquet nor HTTP can carry it
+        raise RowRejected(
+            "unreadable", f"column {field} is not valid Unicode: {error.reason}"
+        ) from None

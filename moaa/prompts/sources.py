@@ -25,7 +25,8 @@ def every_source(prompts: Prompts) -> list[Source]:
 
 
 def rows(source: Source, store: Store) -> Iterator[Any]:
-    """The raw rows of `source`, after shuffle, offset and limit: objects, where the file holds what it should.
+    """The raw rows of `source`, after shuffle, offset and limit: objects, where the file holds what
+    it should.
 
     Raises RecipeError when there is no such file, or it is of no readable kind, or malformed.
     """
@@ -44,7 +45,8 @@ def rows(source: Source, store: Store) -> Iterator[Any]:
 
 
 def digest(source: Source) -> str | None:
-    """sha256 of a local file's content, so that a changed file is another input; None for hub and S3 (taken as immutable)."""
+    """sha256 of a local file's content, so that a changed file is another input; None for hub and
+    S3 (taken as immutable)."""
     path = local_path(source)
     if path is None:
         return None
@@ -53,7 +55,8 @@ def digest(source: Source) -> str | None:
 
 
 def local_path(source: Source) -> Path | None:
-    """The file on this machine, or None for a hub or S3 source. Raises RecipeError when it is not there."""
+    """The file on this machine, or None for a hub or S3 source. Raises RecipeError when it is not
+    there."""
     if source.source.startswith(("hub:", "s3://")):
         return None
     if source.source.startswith("package:"):
@@ -64,7 +67,8 @@ def local_path(source: Source) -> Path | None:
     if not path.is_file():
         raise RecipeError(
             f"prompt source '{source.source}': no such file (looked at {path.absolute()}). "
-            "Give a path that exists, hub:NAME for a data set of the Hugging Face hub, s3://… or package:PATH."
+            "Give a path that exists, hub:NAME for a data set of the Hugging Face hub, s3://… or "
+            "package:PATH."
         )
     return path
 
@@ -74,7 +78,11 @@ def _all(source: Source, store: Store) -> Iterator[Any]:
         yield from _hub(source)
     elif source.source.startswith("s3://"):
         with tempfile.TemporaryDirectory() as folder:
-            uris = [source.source] if source.source.endswith(READABLE) else [uri for uri, _ in store.list(source.source)]
+            uris = (
+                [source.source]
+                if source.source.endswith(READABLE)
+                else [uri for uri, _ in store.list(source.source)]
+            )
             for uri in sorted(uri for uri in uris if uri.endswith(READABLE)):
                 path = Path(folder) / uri.rsplit("/", 1)[1]
                 store.download(uri, path)
@@ -90,7 +98,8 @@ def _file(path: Path) -> Iterator[Any]:
     readers = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl}
     if path.suffix not in readers:
         raise RecipeError(
-            f"prompt source '{path}': {path.suffix or 'no suffix'} is not readable; use one of {', '.join(READABLE)}"
+            f"prompt source '{path}': {path.suffix or 'no suffix'} is not readable; use one of "
+            f"{', '.join(READABLE)}"
         )
     yield from readers[path.suffix](path)
 
@@ -102,8 +111,14 @@ def _parquet(path: Path) -> Iterator[Any]:
     try:
         for batch in pq.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says OSError of damaged pages
-        raise RecipeError(f"{path.name}: not a whole Parquet file ({error}). Write or copy it again.") from None
+    except (
+        pa.ArrowException,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:  # Arrow says OSError of damaged pages
+        raise RecipeError(
+            f"{path.name}: not a whole Parquet file ({error}). Write or copy it again."
+        ) from None
 
 
 def _json(path: Path) -> Iterator[Any]:
@@ -111,13 +126,21 @@ def _json(path: Path) -> Iterator[Any]:
     try:
         found = json.loads(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        line = error.lineno if isinstance(error, json.JSONDecodeError) else data.count(b"\n", 0, error.start) + 1
+        line = (
+            error.lineno
+            if isinstance(error, json.JSONDecodeError)
+            else data.count(b"\n", 0, error.start) + 1
+        )
         raise RecipeError(
-            f"{path.name}:{line}: not JSON ({error}). One list of objects is expected; call a file with an object a line .jsonl."
+            f"{path.name}:{line}: not JSON ({error}). One list of objects is expected; call a "
+            "file with an object a line .jsonl."
         ) from None
     if not isinstance(found, list):
         kind = "an object" if isinstance(found, dict) else "no list"
-        raise RecipeError(f"{path.name}:1: the file holds {kind}. One list of objects is expected, [{{…}}, {{…}}].")
+        raise RecipeError(
+            f"{path.name}:1: the file holds {kind}. One list of objects is expected, [{{…}}, "
+            f"{{…}}]."
+        )
     yield from found
 
 
@@ -128,7 +151,10 @@ def _jsonl(path: Path) -> Iterator[Any]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise RecipeError(f"{path.name}:{number}: not JSON ({error}). One JSON object a line is expected.") from None
+                    raise RecipeError(
+                        f"{path.name}:{number}: not JSON ({error}). One JSON object a line is "
+                        "expected."
+                    ) from None
                 yield row
 
 
@@ -137,11 +163,14 @@ def _hub(source: Source) -> Iterator[Any]:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise RecipeError(f"prompt source '{source.source}' needs the package `datasets`: pip install 'moaa[hub]'") from None
+        raise RecipeError(
+            f"prompt source '{source.source}' needs the package `datasets`: pip install 'moaa[hub]'"
+        ) from None
     try:
         yield from load_dataset(name, split=source.split, streaming=True)
     except (OSError, ValueError) as error:
         raise RecipeError(
-            f"prompt source '{source.source}' (split '{source.split}') cannot be read from the hub: {error}. "
+            f"prompt source '{source.source}' (split '{source.split}') cannot be read from the "
+            f"hub: {error}. "
             "Check name, split and HF_TOKEN, or give an s3:// copy."
         ) from None

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Problems(ValueError):
-    """What is wrong between fields: (address below the part, sentence) for each, so that all are shown, each at its line."""
+    """What is wrong between fields: (address below the part, sentence) for each, so that all are
+    shown, each at its line."""
 
     def __init__(self, found: list[tuple[tuple[str | int, ...], str]]) -> None:
         super().__init__("; ".join(text for _, text in found))
@@ -16,4 +17,6 @@ class Problems(ValueError):
 class Part(BaseModel):
     """Base of all recipe fields: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )

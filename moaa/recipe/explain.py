@@ -23,7 +23,10 @@ def explain(error: ValidationError, where: dict[Path, str]) -> list[str]:
         if isinstance(problem, Problems):
             lines += [f"{_place(path + inner, where)}: {text}" for inner, text in problem.found]
         else:
-            lines.append(f"{_place(path, where)}: {_sentence(item['type'], path, item['msg'], item['input'])}")
+            lines.append(
+                f"{_place(path, where)}: "
+                f"{_sentence(item['type'], path, item['msg'], item['input'])}"
+            )
     return lines
 
 
@@ -43,10 +46,14 @@ def _sentence(kind: str, path: Path, message: str, given: Any) -> str:
         return f"{name} is missing."
     if kind == "value_error":
         return f"{name}: {message.removeprefix('Value error, ')}."
-    allowed = message.replace("Input should be", "It must be", 1).replace("an object", "a mapping of fields")
+    allowed = message.replace("Input should be", "It must be", 1).replace(
+        "an object", "a mapping of fields"
+    )
     allowed = allowed.replace("a valid dictionary or instance of", "a mapping of fields:")
     allowed = re.sub(r"String should match pattern '(.*)'", r"It must match \1", allowed)
-    allowed = re.sub(r"Tuple should have at least (\d+) item.*", r"It must have at least \1", allowed)
+    allowed = re.sub(
+        r"Tuple should have at least (\d+) item.*", r"It must have at least \1", allowed
+    )
     legal = re.findall(r"'([^']+)'", message) if kind == "literal_error" else []
     near = difflib.get_close_matches(str(given), legal, 1)
     hint = f" Did you mean '{near[0]}'?" if near else ""

@@ -1,4 +1,5 @@
-"""What the recipe's fields are: their owners, neighbours and descriptions, read from the schema itself."""
+"""What the recipe's fields are: their owners, neighbours and descriptions, read from the schema
+itself."""
 
 from __future__ import annotations
 
@@ -20,12 +21,16 @@ from moaa.recipe import method, schema, serving
 from moaa.recipe.read import Path, dump
 from moaa.recipe.schema import Part, Recipe
 
-START, END = "<!-- fields: written by `python -m moaa.recipe.fields docs/recipe.md` -->", "<!-- end of fields -->"
+START, END = (
+    "<!-- fields: written by `python -m moaa.recipe.fields docs/recipe.md` -->",
+    "<!-- end of fields -->",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of the schema. `path` holds `*` for a name that the user gives and `[]` for a place in a list."""
+    """One field of the schema. `path` holds `*` for a name that the user gives and `[]` for a place
+    in a list."""
 
     path: str
     owner: type[Part]
@@ -33,7 +38,8 @@ class Field:
 
 
 def part_of(annotation: Any) -> tuple[type[Part] | None, Literal["", "*", "[]"]]:
-    """The `Part` inside an annotation, and whether it stands in a mapping (*), in a list ([]) or by itself."""
+    """The `Part` inside an annotation, and whether it stands in a mapping (*), in a list ([]) or by
+    itself."""
     origin = get_origin(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return annotation, ""
@@ -61,7 +67,8 @@ def walk(owner: type[Part] = Recipe, prefix: str = "") -> Iterator[Field]:
 
 
 def owner_of(path: Path) -> type[Part] | None:
-    """The part that an address leads into: `("label", "judge")` -> `Judge`. None if it leads to no part."""
+    """The part that an address leads into: `("label", "judge")` -> `Judge`. None if it leads to no
+    part."""
     owner: type[Part] | None = Recipe
     steps = iter(path)
     for step in steps:
@@ -79,11 +86,14 @@ def called(owner: type[Part]) -> str:
 
 
 def advice(key: str, owner: type[Part]) -> str:
-    """What the user may have meant by an unknown key: the nearest field, the place where it is one, or all fields."""
+    """What the user may have meant by an unknown key: the nearest field, the place where it is one,
+    or all fields."""
     near = difflib.get_close_matches(key, owner.model_fields, 1, 0.6)
     if near:
         return f"Did you mean '{near[0]}'?"
-    elsewhere = list(dict.fromkeys(field.path for field in walk() if field.path.rsplit(".", 1)[-1] == key))
+    elsewhere = list(
+        dict.fromkeys(field.path for field in walk() if field.path.rsplit(".", 1)[-1] == key)
+    )
     if elsewhere:
         return f"It is one elsewhere: {', '.join(elsewhere[:3])}. Fields here: {', '.join(owner.model_fields)}."
     return f"Fields here: {', '.join(owner.model_fields)}."
@@ -109,7 +119,10 @@ def table() -> str:
                 "| field | type | default | |",
                 "|---|---|---|---|",
             ]
-            lines += [_row(name, info, _note(notes, field.owner, name)) for name, info in field.owner.model_fields.items()]
+            lines += [
+                _row(name, info, _note(notes, field.owner, name))
+                for name, info in field.owner.model_fields.items()
+            ]
     return "\n".join(lines).strip() + "\n"
 
 
@@ -152,7 +165,9 @@ def _default(info: FieldInfo) -> str:
         return "**required**"
     default = info.default
     if isinstance(default, Part):
-        given = default.model_dump(mode="json", exclude_defaults=False, include=default.model_fields_set)
+        given = default.model_dump(
+            mode="json", exclude_defaults=False, include=default.model_fields_set
+        )
         return f"`{dump(given, flow=True)}`" if given else ""
     return "" if default in (None, "", (), {}) else f"`{dump(default, flow=True)}`"
 
@@ -165,17 +180,28 @@ def _note(notes: dict[tuple[str, str], str], owner: type[Part], name: str) -> st
 def _notes() -> dict[tuple[str, str], str]:
     """The texts below the fields in the schema's source: (class, field) -> text."""
     notes: dict[tuple[str, str], str] = {}
-    bodies = [node for module in (method, serving, schema) for node in ast.parse(inspect.getsource(module)).body]
+    bodies = [
+        node
+        for module in (method, serving, schema)
+        for node in ast.parse(inspect.getsource(module)).body
+    ]
     for node in bodies:
         if isinstance(node, ast.ClassDef):
             for field, text in pairwise(node.body):
-                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                if (
+                    isinstance(field, ast.AnnAssign)
+                    and isinstance(field.target, ast.Name)
+                    and isinstance(text, ast.Expr)
+                ):
                     notes[node.name, field.target.id] = str(ast.literal_eval(text.value))
     return notes
 
 
 if __name__ == "__main__":
-    # python -m moaa.recipe.fields docs/recipe.md: write the tables anew between the page's two marks.
+    # python -m moaa.recipe.fields docs/recipe.md: write the tables anew between the page's two
+    # marks.
     page = FilePath(sys.argv[1])
     before, _, after = page.read_text(encoding="utf-8").partition(START)
-    page.write_text(before + START + "\n" + table() + END + after.partition(END)[2], encoding="utf-8")
+    page.write_text(
+        before + START + "\n" + table() + END + after.partition(END)[2], encoding="utf-8"
+    )

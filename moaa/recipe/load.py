@@ -1,4 +1,5 @@
-"""A recipe from its file: read, extended, overridden, inlined, checked; every error at once, each with its place."""
+"""A recipe from its file: read, extended, overridden, inlined, checked; every error at once, each
+with its place."""
 
 from __future__ import annotations
 
@@ -13,13 +14,31 @@ from pydantic import ValidationError
 
 from moaa.errors import RecipeError
 from moaa.recipe.explain import explain
-from moaa.recipe.read import Given, Path, dotted, dump, merge, parse_path, places, plain, read, value_of
+from moaa.recipe.read import (
+    Given,
+    Path,
+    dotted,
+    dump,
+    merge,
+    parse_path,
+    places,
+    plain,
+    read,
+    value_of,
+)
 from moaa.recipe.schema import Recipe
 
 MAX_BYTES = 64 * 1024
-"""A Kubeflow parameter of 140 KB fails with a misleading error; a task that takes it holds about seven copies."""
+"""A Kubeflow parameter of 140 KB fails with a misleading error; a task that takes it holds about
+seven copies."""
 
-_TEXT_FIELDS = {"instruction", "criteria_instruction", "assess_instruction", "verdict_instruction", "system"}
+_TEXT_FIELDS = {
+    "instruction",
+    "criteria_instruction",
+    "assess_instruction",
+    "verdict_instruction",
+    "system",
+}
 _ENV_FIELDS = {"key_env", "access_key_env", "secret_key_env", "secret_envs"}
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
 _SECRET = re.compile(
@@ -34,27 +53,37 @@ class Loaded:
 
     recipe: Recipe
     text: str
-    """YAML of all that was given: `extends` merged, `--set` applied, files inlined. `load(text).recipe == recipe`."""
+    """YAML of all that was given: `extends` merged, `--set` applied, files inlined.
+    `load(text).recipe == recipe`."""
     origins: dict[str, str]
     """`dpo.beta` -> `demo.yaml:40` or `--set dpo.beta`. A field that is not in it has its default."""
 
     def rows(self) -> list[tuple[str, Any, str]]:
-        """Every value of the recipe: its path, the value, where it comes from (`default` if it was not given)."""
+        """Every value of the recipe: its path, the value, where it comes from (`default` if it was
+        not given)."""
         data = self.recipe.model_dump(mode="json")
-        return [(dotted(path), value, self.origins.get(dotted(path), "default")) for path, value in _leaves(data)]
+        return [
+            (dotted(path), value, self.origins.get(dotted(path), "default"))
+            for path, value in _leaves(data)
+        ]
 
 
 def load(path_or_text: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
-    """The recipe of a file, or of a text (anything with a line break in it), with `sets` (`path=value`) applied.
+    """The recipe of a file, or of a text (anything with a line break in it), with `sets`
+    (`path=value`) applied.
 
-    Raises `RecipeError` with all that is wrong, one line each: file:line, the field, what was given, what is allowed.
+    Raises `RecipeError` with all that is wrong, one line each: file:line, the field, what was
+    given, what is allowed.
     """
     errors: list[str] = []
     if isinstance(path_or_text, str) and "\n" in path_or_text:
         given = _text(path_or_text, "recipe", errors)
         base = None
         if "extends" in given.value:
-            errors.append(f"{given.value['extends'].where}: `extends` needs a file to be relative to; give the recipe as a file.")
+            errors.append(
+                f"{given.value['extends'].where}: `extends` needs a file to be relative to; give "
+                "the recipe as a file."
+            )
     else:
         given = _file(FilePath(path_or_text), (), errors)
         base = FilePath(path_or_text).parent
@@ -71,7 +100,8 @@ def load(path_or_text: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
     text = dump(plain(given))
     if len(text.encode()) > MAX_BYTES:
         errors.append(
-            f"{given.where.rsplit(':', 1)[0]}: the resolved recipe is {len(text.encode()):,} bytes; {MAX_BYTES:,} is the most "
+            f"{given.where.rsplit(':', 1)[0]}: the resolved recipe is {len(text.encode()):,} "
+            f"bytes; {MAX_BYTES:,} is the most "
             f"that a pipeline parameter may hold safely. Shorten its instruction texts."
         )
     if errors:
@@ -81,24 +111,35 @@ def load(path_or_text: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
 
 def _text(text: str, name: str, errors: list[str]) -> Given:
     if len(text.encode()) > MAX_BYTES:
-        raise RecipeError(f"{name}: {len(text.encode()):,} bytes are too many for a recipe; {MAX_BYTES:,} is the most.")
+        raise RecipeError(
+            f"{name}: {len(text.encode()):,} bytes are too many for a recipe; {MAX_BYTES:,} is "
+            "the most."
+        )
     return read(text, name, errors)
 
 
 def _file(path: FilePath, above: tuple[FilePath, ...], errors: list[str]) -> Given:
     """The tree of a file, laid on the trees of the files it extends."""
     if path.resolve() in above:
-        raise RecipeError(f"{path}: the recipes extend each other in a circle: {' -> '.join(p.name for p in (*above, path))}.")
+        raise RecipeError(
+            f"{path}: the recipes extend each other in a circle: "
+            f"{' -> '.join(p.name for p in (*above, path))}."
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise RecipeError(f"{path}: the recipe cannot be read: {getattr(e, 'strerror', None) or e}. Check the path.") from e
+        raise RecipeError(
+            f"{path}: the recipe cannot be read: {getattr(e, 'strerror', None) or e}. Check the "
+            "path."
+        ) from e
     given = _text(text, str(path), errors)
     parent = given.value.pop("extends", None)
     if parent is None:
         return given
     if not isinstance(parent.value, str):
-        errors.append(f"{parent.where}: extends must be the path of one recipe, relative to this one.")
+        errors.append(
+            f"{parent.where}: extends must be the path of one recipe, relative to this one."
+        )
         return given
     try:
         return merge(_file(path.parent / parent.value, (*above, path.resolve()), errors), given)
@@ -107,11 +148,15 @@ def _file(path: FilePath, above: tuple[FilePath, ...], errors: list[str]) -> Giv
 
 
 def _set(given: Given, setting: str, errors: list[str]) -> None:
-    """Apply one `path=value`; missing parts on the way are made, so that the schema can say what is wrong with them."""
+    """Apply one `path=value`; missing parts on the way are made, so that the schema can say what is
+    wrong with them."""
     name, equals, text = setting.partition("=")
     path = parse_path(name.strip())
     if not equals or path is None:
-        errors.append(f"--set {name}: give it as path=value, like dpo.beta=0.1 or generate.mixture.proposers[0].system=….")
+        errors.append(
+            f"--set {name}: give it as path=value, like dpo.beta=0.1 or "
+            "generate.mixture.proposers[0].system=…."
+        )
         return
     where = f"--set {name.strip()}"
     value = value_of(text, where, errors)
@@ -122,7 +167,8 @@ def _set(given: Given, setting: str, errors: list[str]) -> None:
             index = step if isinstance(step, int) else int(step) if step.isdecimal() else -1
             if not 0 <= index < len(node.value):
                 errors.append(
-                    f"{where}: {dotted(path[:depth])} is a list of {len(node.value)}; name one of them by its index, "
+                    f"{where}: {dotted(path[:depth])} is a list of {len(node.value)}; name one of "
+                    "them by its index, "
                     f"{dotted(path[:depth])}[0] to [{len(node.value) - 1}]. '{step}' is none."
                 )
                 return
@@ -132,7 +178,9 @@ def _set(given: Given, setting: str, errors: list[str]) -> None:
                 node = node.value[index]
             continue
         if isinstance(step, int) or not (isinstance(node.value, dict) or node.value is None):
-            errors.append(f"{where}: {dotted(path[:depth]) or 'the recipe'} has no '{dotted((step,))}' in it.")
+            errors.append(
+                f"{where}: {dotted(path[:depth]) or 'the recipe'} has no '{dotted((step,))}' in it."
+            )
             return
         if node.value is None:
             node.value = {}
@@ -143,14 +191,21 @@ def _set(given: Given, setting: str, errors: list[str]) -> None:
 
 
 def _inline(given: Given, base: FilePath | None, errors: list[str]) -> None:
-    """Replace `file:PATH` in instruction texts by the file's text, relative to the recipe that names it."""
+    """Replace `file:PATH` in instruction texts by the file's text, relative to the recipe that
+    names it."""
     for path, item in places(given):
-        if not (path and path[-1] in _TEXT_FIELDS and isinstance(item.value, str) and item.value.startswith("file:")):
+        if not (
+            path
+            and path[-1] in _TEXT_FIELDS
+            and isinstance(item.value, str)
+            and item.value.startswith("file:")
+        ):
             continue
         name = item.value.removeprefix("file:").strip()
         if base is None:
             errors.append(
-                f"{item.where}: {dotted(path)} is 'file:{name}', but a recipe given as text has no folder. Write the text itself."
+                f"{item.where}: {dotted(path)} is 'file:{name}', but a recipe given as text has "
+                "no folder. Write the text itself."
             )
             continue
         named_in = item.where.rsplit(":", 1)[0]
@@ -158,34 +213,54 @@ def _inline(given: Given, base: FilePath | None, errors: list[str]) -> None:
         try:
             text = (folder / name).read_text(encoding="utf-8").strip("\n")
         except (OSError, UnicodeDecodeError) as e:
-            errors.append(f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {getattr(e, 'strerror', None) or e}.")
+            errors.append(
+                f"{item.where}: {dotted(path)}: {folder / name} cannot be read: "
+                f"{getattr(e, 'strerror', None) or e}."
+            )
             continue
         if text.startswith("file:"):
-            errors.append(f"{item.where}: {dotted(path)}: {folder / name} begins with 'file:' itself; it must hold the text.")
+            errors.append(
+                f"{item.where}: {dotted(path)}: {folder / name} begins with 'file:' itself; it "
+                "must hold the text."
+            )
         item.value = text
 
 
 def _refuse_secrets(given: Given, errors: list[str]) -> None:
-    """Keys stand in environment variables; what looks like one is refused, and never repeated in the message."""
+    """Keys stand in environment variables; what looks like one is refused, and never repeated in
+    the message."""
     for path, item in places(given):
         if isinstance(item.value, str) and (found := _SECRET.search(item.value)):
-            kind = f"begins like a secret ('{found[1]}…')" if found[1] else "holds a password or a private key"
+            kind = (
+                f"begins like a secret ('{found[1]}…')"
+                if found[1]
+                else "holds a password or a private key"
+            )
             errors.append(
-                f"{item.where}: {dotted(path)} {kind}. A recipe holds none: put it into an environment variable and give "
+                f"{item.where}: {dotted(path)} {kind}. A recipe holds none: put it into an "
+                "environment variable and give "
                 f"that variable's name (key_env)."
             )
             item.value = "REDACTED"
         names = [step for step in path if step in _ENV_FIELDS]
         if names and isinstance(item.value, str) and not _ENV_NAME.fullmatch(item.value):
             errors.append(
-                f"{item.where}: {dotted(path)} must be the name of an environment variable, like OPENAI_API_KEY; what is given "
-                f"is not one (not shown here: it may be the secret itself). Capitals, digits and _ only."
+                f"{item.where}: {dotted(path)} must be the name of an environment variable, like "
+                "OPENAI_API_KEY; what is given "
+                "is not one (not shown here: it may be the secret itself). Capitals, digits and "
+                "_ only."
             )
             item.value = "REDACTED"
 
 
 def _leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    children = (
+        data.items()
+        if isinstance(data, dict)
+        else enumerate(data)
+        if isinstance(data, list)
+        else ()
+    )
     if not children or not data:
         yield path, data
     for step, child in children:

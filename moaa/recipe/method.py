@@ -1,4 +1,5 @@
-"""The recipe's fields that decide *what* is computed: they enter the fingerprints of the stages that they are given to.
+"""The recipe's fields that decide *what* is computed: they enter the fingerprints of the stages
+that they are given to.
 
 Defaults are the paper's where it states them.
 """
@@ -29,11 +30,13 @@ class Sampling(Part):
 
 
 class Member(Part):
-    """A proposer or an aggregator: a model, an optional persona, a sampling. `sampling.n` > 1 gives n proposals (Self-MoA)."""
+    """A proposer or an aggregator: a model, an optional persona, a sampling. `sampling.n` > 1 gives
+    n proposals (Self-MoA)."""
 
     model: str
     name: str = ""
-    """Shown in reports and prompts of errors; the model's name unless given. Unique within a mixture."""
+    """Shown in reports and prompts of errors; the model's name unless given. Unique within a
+    mixture."""
     system: str | None = None
     """The persona: put before the conversation's own system message."""
     sampling: Sampling = Sampling()
@@ -44,7 +47,8 @@ class Member(Part):
 
 
 class Mixture(Part):
-    """Proposers and an aggregator. `layers` counts the aggregator's: 2 = one layer of proposers, then the aggregator (paper)."""
+    """Proposers and an aggregator. `layers` counts the aggregator's: 2 = one layer of proposers,
+    then the aggregator (paper)."""
 
     proposers: tuple[Member, ...] = Field(min_length=1)
     aggregator: Member
@@ -52,16 +56,22 @@ class Mixture(Part):
     min_proposers: int | None = Field(None, ge=1)
     """Fewer proposals than this reject the conversation. Default: all but one (at least one)."""
     instruction: str | None = None
-    """The Aggregate-and-Synthesize instruction; the built-in text unless given. In a recipe: text, or `file:PATH`."""
+    """The Aggregate-and-Synthesize instruction; the built-in text unless given. In a recipe: text,
+    or `file:PATH`."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         labels = [member.label for member in self.proposers]
         double = sorted({label for label in labels if labels.count(label) > 1})
         if double:
-            raise ValueError(f"proposers {double} have the same name; give each its own `name`, or one of them `sampling.n`")
+            raise ValueError(
+                f"proposers {double} have the same name; give each its own `name`, or one of them "
+                "`sampling.n`"
+            )
         if self.min_proposers is not None and self.min_proposers > self.proposals:
-            raise ValueError(f"min_proposers is {self.min_proposers}, but a layer has {self.proposals} proposals")
+            raise ValueError(
+                f"min_proposers is {self.min_proposers}, but a layer has {self.proposals} proposals"
+            )
         return self
 
     @property
@@ -92,15 +102,18 @@ class JudgeMember(Member):
 
 
 class Judge(Part):
-    """The mixture that judges: proposers assess on three criteria, the aggregator decides (paper, MoA as judge)."""
+    """The mixture that judges: proposers assess on three criteria, the aggregator decides (paper,
+    MoA as judge)."""
 
     proposers: tuple[JudgeMember, ...] = Field(min_length=1)
     aggregator: JudgeMember
     verdict: Literal["soft", "parsed"] = "soft"
-    """soft: the verdict token's log-probabilities under a grammar; parsed: text that must end in [[A]] or [[B]], and criteria
-    as text too: no grammar is asked for, for servers that know none."""
+    """soft: the verdict token's log-probabilities under a grammar; parsed: text that must end in
+    [[A]] or [[B]], and criteria as text too: no grammar is asked for, for servers that know none.
+    """
     criteria: Literal["per-pair", "per-order", "all"] = "per-pair"
-    """per-pair: picked once, used for both orders; per-order: picked for each; all: no filtering, all eight (ablation)."""
+    """per-pair: picked once, used for both orders; per-order: picked for each; all: no filtering,
+    all eight (ablation)."""
     min_proposers: int | None = Field(None, ge=1)
     criteria_instruction: str | None = None
     assess_instruction: str | None = None
@@ -113,12 +126,19 @@ class Judge(Part):
         if double:
             raise ValueError(f"proposers {double} have the same name; give each its own `name`")
         if self.min_proposers is not None and self.min_proposers > len(self.proposers):
-            raise ValueError(f"min_proposers is {self.min_proposers}, but there are {len(self.proposers)} proposers")
+            raise ValueError(
+                f"min_proposers is {self.min_proposers}, but there are {len(self.proposers)} "
+                "proposers"
+            )
         return self
 
     @property
     def quorum(self) -> int:
-        return self.min_proposers if self.min_proposers is not None else max(1, len(self.proposers) - 1)
+        return (
+            self.min_proposers
+            if self.min_proposers is not None
+            else max(1, len(self.proposers) - 1)
+        )
 
     @property
     def models(self) -> frozenset[str]:
@@ -126,13 +146,15 @@ class Judge(Part):
 
 
 class Source(Part):
-    """Where prompts come from: `hub:NAME`, an s3:// address, a local JSONL/JSON/Parquet file, or `package:PATH`."""
+    """Where prompts come from: `hub:NAME`, an s3:// address, a local JSONL/JSON/Parquet file, or
+    `package:PATH`."""
 
     source: str
     name: str = ""
     split: str = "train"
     field: str | None = None
-    """Column with the prompt (text), the turns (list of texts) or the messages (list of role and content); found if not given."""
+    """Column with the prompt (text), the turns (list of texts) or the messages (list of role and
+    content); found if not given."""
     offset: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
     shuffle_seed: int | None = None
@@ -142,13 +164,15 @@ class Source(Part):
 
 
 class Prompts(Part):
-    """Three sets of prompts. What is near to an evaluation prompt is removed from the other two, which may share prompts."""
+    """Three sets of prompts. What is near to an evaluation prompt is removed from the other two,
+    which may share prompts."""
 
     sft: tuple[Source, ...] = Field(min_length=1)
     preference: tuple[Source, ...] = Field(min_length=1)
     evaluation: tuple[Source, ...] = Field(min_length=1)
     near_duplicate: float = Field(0.9, gt=0, le=1)
-    """Jaccard similarity of word 5-grams from which two prompts count as the same; 1 removes exact duplicates only."""
+    """Jaccard similarity of word 5-grams from which two prompts count as the same; 1 removes exact
+    duplicates only."""
     decontaminate_ngram: int = Field(13, ge=3)
     """A prompt that shares a run of so many words with an evaluation prompt is removed."""
     max_characters: int = Field(60_000, ge=1)
@@ -167,9 +191,11 @@ class Training(Part):
     learning_rate: float = Field(gt=0)
     epochs: float = Field(gt=0)
     global_batch: int = Field(128, ge=1)
-    """Rows (SFT without packing), packed sequences (SFT with packing) or pairs (DPO) per optimizer step, over all ranks."""
+    """Rows (SFT without packing), packed sequences (SFT with packing) or pairs (DPO) per optimizer
+    step, over all ranks."""
     micro_batch: int = Field(1, ge=1)
-    """Per rank and forward pass; gradient accumulation follows from it, the ranks and `global_batch`."""
+    """Per rank and forward pass; gradient accumulation follows from it, the ranks and
+    `global_batch`."""
     max_length: int = Field(4096, ge=16)
     scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -182,7 +208,8 @@ class Training(Part):
 
 
 class Sft(Training):
-    """Supervised fine-tuning on the mixture's answers; loss on assistant tokens only. Defaults: the paper's for Llama-3.1-8B."""
+    """Supervised fine-tuning on the mixture's answers; loss on assistant tokens only. Defaults: the
+    paper's for Llama-3.1-8B."""
 
     learning_rate: float = Field(8e-6, gt=0)
     epochs: float = Field(6, gt=0)
@@ -191,7 +218,8 @@ class Sft(Training):
 
 
 class Dpo(Training):
-    """DPO on the labelled pairs, with the SFT model as the reference. Defaults: the paper's for Llama-3.1-8B."""
+    """DPO on the labelled pairs, with the SFT model as the reference. Defaults: the paper's for
+    Llama-3.1-8B."""
 
     learning_rate: float = Field(8e-7, gt=0)
     epochs: float = Field(5, gt=0)
@@ -199,7 +227,8 @@ class Dpo(Training):
 
 
 class SampleSampling(Sampling):
-    """How the SFT model is sampled for preferences: `Sampling` with defaults of its own (paper: 5 at temperature 0.8)."""
+    """How the SFT model is sampled for preferences: `Sampling` with defaults of its own (paper: 5
+    at temperature 0.8)."""
 
     temperature: Temperature = 0.8
     top_p: TopP = 0.95
@@ -213,12 +242,13 @@ class Sample(Part):
 
 
 class Label(Part):
-    """Preference pairs: all answers of a prompt compared by a mixture of judges, the best against the worst (paper, stage 2)."""
+    """Preference pairs: all answers of a prompt compared by a mixture of judges, the best against
+    the worst (paper, stage 2)."""
 
     judge: Judge
     min_margin: float = Field(0.0, ge=0)
-    """Prompts whose best and worst answer are closer than this are dropped (0 keeps all, as the paper).
-    Scale: soft wins, from 0 to n-1."""
+    """Prompts whose best and worst answer are closer than this are dropped (0 keeps all, as the
+    paper). Scale: soft wins, from 0 to n-1."""
 
 
 class EvaluateSampling(Sampling):

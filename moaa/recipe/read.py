@@ -29,7 +29,8 @@ _SCALARS: dict[str, tuple[str, str]] = {
 
 @dataclass(slots=True)
 class Given:
-    """A value and where it was given (`demo.yaml:14`, `--set dpo.beta`). Containers hold `Given` in turn."""
+    """A value and where it was given (`demo.yaml:14`, `--set dpo.beta`). Containers hold `Given` in
+    turn."""
 
     value: Any
     where: str
@@ -48,12 +49,16 @@ class _Dumper(yaml.SafeDumper):
 
 for _tag, (_pattern, _first) in _SCALARS.items():
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(_tag, re.compile(_pattern), [c.replace("\0", "") for c in _first])
+        _class.add_implicit_resolver(
+            _tag, re.compile(_pattern), [c.replace("\0", "") for c in _first]
+        )
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
     # These end a line for a YAML reader, and come back as spaces unless they are escaped.
-    style = '"' if re.search("[\r\x85\u2028\u2029\ufeff]", value) else "|" if "\n" in value else None
+    style = (
+        '"' if re.search("[\r\x85\u2028\u2029\ufeff]", value) else "|" if "\n" in value else None
+    )
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
@@ -61,7 +66,8 @@ _Dumper.add_representer(str, _text)
 
 
 def read(text: str, name: str, errors: list[str]) -> Given:
-    """The tree of a YAML text. `name` is the file's name in places and errors; what is wrong is added to `errors`."""
+    """The tree of a YAML text. `name` is the file's name in places and errors; what is wrong is
+    added to `errors`."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as e:
@@ -70,7 +76,10 @@ def read(text: str, name: str, errors: list[str]) -> Given:
         errors.append(f"{name}{line}: this is not YAML: {getattr(e, 'problem', None) or e}.")
         return Given({}, name)
     if not isinstance(node, yaml.MappingNode):
-        errors.append(f"{name}: a recipe is a mapping of fields (`name: …`, `models: …`), but this is not one.")
+        errors.append(
+            f"{name}: a recipe is a mapping of fields (`name: …`, `models: …`), but this is not "
+            "one."
+        )
         return Given({}, name)
     return _Reader(name, errors).given(node, node.start_mark.line)
 
@@ -86,7 +95,10 @@ class _Reader:
         self.values += 1
         if self.values > MAX_VALUES:
             if self.values == MAX_VALUES + 1:
-                self.errors.append(f"{where}: more than {MAX_VALUES} values; aliases (*name) multiply. Write fewer of them.")
+                self.errors.append(
+                    f"{where}: more than {MAX_VALUES} values; aliases (*name) multiply. Write "
+                    "fewer of them."
+                )
             return Given(None, where)
         if isinstance(node, yaml.MappingNode):
             return Given(self._mapping(node), where)
@@ -100,11 +112,14 @@ class _Reader:
         for key, child in node.value:
             line = key.start_mark.line
             if not isinstance(key, yaml.ScalarNode):
-                self.errors.append(f"{self.name}:{line + 1}: a key must be plain text, not a list or a mapping.")
+                self.errors.append(
+                    f"{self.name}:{line + 1}: a key must be plain text, not a list or a mapping."
+                )
             elif key.value in lines:
                 first = lines[key.value] + 1
                 self.errors.append(
-                    f"{self.name}:{line + 1}: '{key.value}' stands here a second time (first in line {first}). Remove one."
+                    f"{self.name}:{line + 1}: '{key.value}' stands here a second time (first in "
+                    f"line {first}). Remove one."
                 )
             else:
                 lines[key.value] = line
@@ -123,7 +138,10 @@ class _Reader:
             case "int" if len(text) < 40:
                 return int(text)
             case "int":
-                self.errors.append(f"{where}: a number of {len(text)} digits is too long. Put quotes around it if it is text.")
+                self.errors.append(
+                    f"{where}: a number of {len(text)} digits is too long. Put quotes around it "
+                    "if it is text."
+                )
                 return None
             case "float":
                 return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
@@ -145,7 +163,13 @@ def value_of(text: str, where: str, errors: list[str]) -> Given:
 
 def _move(given: Given, where: str) -> None:
     given.where = where
-    children = given.value.values() if isinstance(given.value, dict) else given.value if isinstance(given.value, list) else ()
+    children = (
+        given.value.values()
+        if isinstance(given.value, dict)
+        else given.value
+        if isinstance(given.value, list)
+        else ()
+    )
     for child in children:
         _move(child, where)
 
@@ -154,7 +178,10 @@ def merge(base: Given, over: Given) -> Given:
     """`over` laid on `base`: mappings field by field, everything else (lists too) replaced."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
-    fields = {**base.value, **{k: merge(base.value[k], v) if k in base.value else v for k, v in over.value.items()}}
+    fields = {
+        **base.value,
+        **{k: merge(base.value[k], v) if k in base.value else v for k, v in over.value.items()},
+    }
     return Given(fields, over.where)
 
 
@@ -182,7 +209,11 @@ def dump(data: Any, *, flow: bool = False) -> str:
     """YAML text that `read` turns into the same data; `flow`: on one line, for people."""
     if flow:
         return (
-            str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10_000))
+            str(
+                yaml.dump(
+                    data, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10_000
+                )
+            )
             .removesuffix("\n...\n")
             .strip()
         )
@@ -194,7 +225,8 @@ def dump(data: Any, *, flow: bool = False) -> str:
 
 
 def dotted(path: Path) -> str:
-    """`label.judge.proposers[0].model`, as `--set` takes it. Keys with dots in them stand in quotes."""
+    """`label.judge.proposers[0].model`, as `--set` takes it. Keys with dots in them stand in
+    quotes."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -208,7 +240,8 @@ _STEP = re.compile(r'"([^"]*)"|\[(\d+)\]|([^.\[\]"]+)')
 
 
 def parse_path(text: str) -> Path | None:
-    """The address that `dotted` writes; a list's index may also be written `proposers.0`. None if it is not one."""
+    """The address that `dotted` writes; a list's index may also be written `proposers.0`. None if
+    it is not one."""
     steps: list[str | int] = []
     position = 0
     while position < len(text):

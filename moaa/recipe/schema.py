@@ -1,4 +1,5 @@
-"""The recipe as a whole; its parts are in `method` (what is computed) and `serving` (where, how fast, at what price)."""
+"""The recipe as a whole; its parts are in `method` (what is computed) and `serving` (where, how
+fast, at what price)."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ __all__ = [
 
 
 class Recipe(Part):
-    """A whole alignment run: who proposes, who aggregates, who judges, what is trained and with which numbers."""
+    """A whole alignment run: who proposes, who aggregates, who judges, what is trained and with
+    which numbers."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]
     store: Store
@@ -102,7 +104,12 @@ class Recipe(Part):
     def _parts_fit(self) -> Self:
         found = [*self._unknown_models(), *self._unknown_pools(), *self._uneven_batches()]
         if self.sample.sampling.n < 2:
-            found.append((("sample", "sampling", "n"), "sample.sampling.n must be at least 2: a preference needs two answers."))
+            found.append(
+                (
+                    ("sample", "sampling", "n"),
+                    "sample.sampling.n must be at least 2: a preference needs two answers.",
+                )
+            )
         if found:
             raise Problems(found)
         return self
@@ -116,18 +123,27 @@ class Recipe(Part):
         if self.evaluate.judge:
             mixtures.append((("evaluate", "judge"), self.evaluate.judge))
         for where, mixture in mixtures:
-            named += [((*where, "proposers", i, "model"), member.model) for i, member in enumerate(mixture.proposers)]
+            named += [
+                ((*where, "proposers", i, "model"), member.model)
+                for i, member in enumerate(mixture.proposers)
+            ]
             named.append(((*where, "aggregator", "model"), mixture.aggregator.model))
         for path, name in named:
             if name not in self.models:
                 yield path, f"'{name}' is not one of `models` ({', '.join(self.models)})."
 
     def _unknown_pools(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        named: list[tuple[tuple[str, ...], str | None]] = [(("models", name, "pool"), m.pool) for name, m in self.models.items()]
+        named: list[tuple[tuple[str, ...], str | None]] = [
+            (("models", name, "pool"), m.pool) for name, m in self.models.items()
+        ]
         named.append((("runtime", "launcher", "pool"), self.runtime.launcher.pool))
         for path, name in named:
             if name and name not in self.pools:
-                yield path, f"the pool '{name}' is not one of `pools` ({', '.join(self.pools) or 'there are none'})."
+                yield (
+                    path,
+                    f"the pool '{name}' is not one of `pools` "
+                    f"({', '.join(self.pools) or 'there are none'}).",
+                )
 
     def _uneven_batches(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         world = self.runtime.launcher.ranks * self.runtime.launcher.nodes
@@ -135,7 +151,10 @@ class Recipe(Part):
             at_once = training.micro_batch * world
             if training.global_batch % at_once:
                 text = f"it must be a multiple of micro_batch x ranks x nodes = {at_once}."
-                yield (stage, "global_batch"), f"{stage}.global_batch is {training.global_batch}; {text}"
+                yield (
+                    (stage, "global_batch"),
+                    f"{stage}.global_batch is {training.global_batch}; {text}",
+                )
 
     @property
     def evaluation_judge(self) -> Judge:

@@ -1,4 +1,5 @@
-"""What people see of a run: one HTML page, a text for the terminal, a Markdown page a stage. Made from run records alone.
+"""What people see of a run: one HTML page, a text for the terminal, a Markdown page a stage. Made
+from run records alone.
 
 build           the page, with examples read from the run's artifacts
 page            the same with another reader of rows
@@ -22,7 +23,8 @@ __all__ = ["build", "page", "stage_markdown", "summary"]
 
 
 def build(records: Sequence[Mapping[str, Any]], store: Store) -> str:
-    """One self-contained HTML page about a run, whole or broken. What cannot be read is said on the page, never raised."""
+    """One self-contained HTML page about a run, whole or broken. What cannot be read is said on the
+    page, never raised."""
 
     def read(manifest: Mapping[str, Any], table: str) -> Iterator[dict[str, Any]]:
         from moaa.artifacts import Artifact

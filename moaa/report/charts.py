@@ -1,7 +1,7 @@
 """Charts as HTML with inline SVG. Pure functions of numbers.
 
-The drawing is stretched to its place (`preserveAspectRatio="none"`, strokes that do not scale); the labels are HTML
-beside it, so that text keeps its size on a phone and on paper.
+The drawing is stretched to its place (`preserveAspectRatio="none"`, strokes that do not scale); the
+labels are HTML beside it, so that text keeps its size on a phone and on paper.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ Points = Sequence[tuple[float, float]]
 
 
 def line(
-    points: Points, *, unit: str = "step", low: float | None = None, high: float | None = None, mark: float | None = None
+    points: Points,
+    *,
+    unit: str = "step",
+    low: float | None = None,
+    high: float | None = None,
+    mark: float | None = None,
 ) -> Markup:
-    """A curve over steps. `low` and `high` widen the y axis to at least these; `mark` draws a dashed level (chance, zero).
+    """A curve over steps. `low` and `high` widen the y axis to at least these; `mark` draws a
+    dashed level (chance, zero).
 
     Values that are not finite are left out.
     """
@@ -33,7 +39,9 @@ def line(
 
     def at(x: float, y: float) -> tuple[float, float]:
         left, right = xs[0], xs[-1]
-        return 100 * (x - left) / (right - left) if right > left else 50.0, 100 * (top - y) / (top - bottom)
+        return 100 * (x - left) / (right - left) if right > left else 50.0, 100 * (top - y) / (
+            top - bottom
+        )
 
     parts = [_level("grid", at(0, tick)[1]) for tick in ticks]
     if mark is not None:
@@ -44,20 +52,36 @@ def line(
         for x, y in points:
             px, py = at(x, y)
             title = f"{unit} {number(x)}: {number(y)}"
-            parts.append(Markup('<path class="dot" d="M{:.2f} {:.2f}h0"><title>{}</title></path>').format(px, py, title))
-    labels = Markup().join(Markup('<span style="top:{:.2f}%">{}</span>').format(at(0, tick)[1], number(tick)) for tick in ticks)
+            parts.append(
+                Markup('<path class="dot" d="M{:.2f} {:.2f}h0"><title>{}</title></path>').format(
+                    px, py, title
+                )
+            )
+    labels = Markup().join(
+        Markup('<span style="top:{:.2f}%">{}</span>').format(at(0, tick)[1], number(tick))
+        for tick in ticks
+    )
     svg = _svg(
-        Markup().join(parts), f"curve from {number(ys[0])} to {number(ys[-1])} over {unit}s {number(xs[0])} to {number(xs[-1])}"
+        Markup().join(parts),
+        f"curve from {number(ys[0])} to {number(ys[-1])} over {unit}s {number(xs[0])} to "
+        f"{number(xs[-1])}",
     )
     return Markup(
-        '<div class="plot"><div class="ys">{}</div>{}<div class="xs"><span>{}</span><span>{}</span><span>{}</span></div></div>'
+        '<div class="plot"><div class="ys">{}</div>{}<div '
+        'class="xs"><span>{}</span><span>{}</span><span>{}</span></div></div>'
     ).format(labels, svg, number(xs[0]), unit, number(xs[-1]))
 
 
 def histogram(
-    edges: Sequence[float], counts: Sequence[int], *, highest: int, mark: float | None = None, what: str = "answers"
+    edges: Sequence[float],
+    counts: Sequence[int],
+    *,
+    highest: int,
+    mark: float | None = None,
+    what: str = "answers",
 ) -> Markup:
-    """Bars between successive edges, `highest` the full height (to compare several); `mark` a line at a value (the mean)."""
+    """Bars between successive edges, `highest` the full height (to compare several); `mark` a line
+    at a value (the mean)."""
     span = edges[-1] - edges[0]
     parts = [_level("grid", 100)]
     for left, right, n in zip(edges, edges[1:], counts, strict=False):
@@ -66,18 +90,24 @@ def histogram(
             x, width = 100 * (left - edges[0]) / span, 100 * (right - left) / span
             title = f"{number(left)} to {number(right)}: {n} {what}"
             parts.append(
-                Markup('<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"><title>{}</title></rect>').format(
-                    x + width * 0.06, 100 - height, width * 0.88, height, title
-                )
+                Markup(
+                    '<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" '
+                    'height="{:.2f}"><title>{}</title></rect>'
+                ).format(x + width * 0.06, 100 - height, width * 0.88, height, title)
             )
     if mark is not None:
         x = 100 * (mark - edges[0]) / span
-        parts.append(Markup('<path class="mean" d="M{:.2f} 0V100"><title>mean {}</title></path>').format(x, number(mark)))
+        parts.append(
+            Markup('<path class="mean" d="M{:.2f} 0V100"><title>mean {}</title></path>').format(
+                x, number(mark)
+            )
+        )
     return _svg(Markup().join(parts), f"histogram of {sum(counts)} {what}", "hist")
 
 
 def segments(parts: Sequence[tuple[float, str, str]], total: float | None = None) -> Markup:
-    """One bar of (value, css class, title) pieces, side by side; the rest up to `total` stays empty."""
+    """One bar of (value, css class, title) pieces, side by side; the rest up to `total` stays
+    empty."""
     whole = total if total else sum(value for value, _, _ in parts)
     drawn, left = [], 0.0
     for value, css, title in parts:
@@ -90,18 +120,23 @@ def segments(parts: Sequence[tuple[float, str, str]], total: float | None = None
 
 
 def interval(value: float, low: float, high: float, *, mark: float = 0.5) -> Markup:
-    """A share with its interval on an axis from 0 to 1, beside a dashed line at `mark`: one row of a forest plot."""
+    """A share with its interval on an axis from 0 to 1, beside a dashed line at `mark`: one row of
+    a forest plot."""
     side = "above" if low > mark else "below" if high < mark else "even"
     drawn = Markup(
         '<path class="grid" d="M0 50H100"/><path class="mark" d="M{m:.2f} 0V100"/>'
-        '<path class="whisker" d="M{l:.2f} 50H{h:.2f}"/><path class="whisker" d="M{l:.2f} 30V70M{h:.2f} 30V70"/>'
+        '<path class="whisker" d="M{l:.2f} 50H{h:.2f}"/><path class="whisker" d="M{l:.2f} '
+        '30V70M{h:.2f} 30V70"/>'
         '<path class="point" d="M{v:.2f} 50h0"/>'
     ).format(m=100 * mark, l=100 * low, h=100 * high, v=100 * value)
-    return _svg(drawn, f"{percent(value)}, interval {percent(low)} to {percent(high)}", f"interval {side}")
+    return _svg(
+        drawn, f"{percent(value)}, interval {percent(low)} to {percent(high)}", f"interval {side}"
+    )
 
 
 def matrix(n: int, p: dict[tuple[int, int], float]) -> Markup:
-    """A table of p(row better than column), shaded; `p` has one entry a pair, the other direction follows."""
+    """A table of p(row better than column), shaded; `p` has one entry a pair, the other direction
+    follows."""
     head = Markup().join(Markup('<th scope="col">{}</th>').format(j + 1) for j in range(n))
     rows = []
     for i in range(n):
@@ -109,17 +144,24 @@ def matrix(n: int, p: dict[tuple[int, int], float]) -> Markup:
         for j in range(n):
             value = p.get((i, j), 1 - p[j, i] if (j, i) in p else None)
             cell = '<td style="--p:{:.0f}%">{:.2f}</td>'
-            cells.append(Markup(cell).format(100 * value, value) if value is not None else Markup("<td></td>"))
-        rows.append(Markup('<tr><th scope="row">{}</th>{}</tr>').format(i + 1, Markup().join(cells)))
-    return Markup('<table class="matrix"><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table>').format(
-        head, Markup().join(rows)
-    )
+            cells.append(
+                Markup(cell).format(100 * value, value)
+                if value is not None
+                else Markup("<td></td>")
+            )
+        rows.append(
+            Markup('<tr><th scope="row">{}</th>{}</tr>').format(i + 1, Markup().join(cells))
+        )
+    return Markup(
+        '<table class="matrix"><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table>'
+    ).format(head, Markup().join(rows))
 
 
 def _svg(content: Markup, label: str, css: str = "") -> Markup:
-    return Markup('<svg class="{}" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>').format(
-        css, label, content
-    )
+    return Markup(
+        '<svg class="{}" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" '
+        'aria-label="{}">{}</svg>'
+    ).format(css, label, content)
 
 
 def _level(css: str, y: float) -> Markup:

@@ -1,8 +1,10 @@
-"""Real rows of a run's artifacts for the browser of examples: few of each kind, long texts cut and said to be."""
+"""Real rows of a run's artifacts for the browser of examples: few of each kind, long texts cut and
+said to be."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from moaa.report.view import Run, StageView
@@ -13,7 +15,8 @@ Read = Callable[[Mapping[str, Any], str], Iterator[Row]]
 
 MOST = 10
 BUDGET = 150_000
-"""Examples of one kind end at so many rows or characters, whichever is first: the report stays below 1 MB."""
+"""Examples of one kind end at so many rows or characters, whichever is first: the report stays
+below 1 MB."""
 TEXT = 3_000
 """Longer texts are cut in the report."""
 MOST_REJECTED = 5
@@ -22,28 +25,38 @@ MOST_REJECTED = 5
 
 def gather(run: Run, read: Read) -> tuple[dict[str, list[Row]], list[str]]:
     """Examples by kind, and for each table that could not be read a sentence that says so."""
-    found: dict[str, list[Row]] = {"conversations": [], "pairs": [], "evaluations": [], "rejected": []}
+    found: dict[str, list[Row]] = {
+        "conversations": [],
+        "pairs": [],
+        "evaluations": [],
+        "rejected": [],
+    }
     problems: list[str] = []
 
-    def attempt(stage: StageView, kind: str, make: Callable[[Mapping[str, Any], Read], Iterable[Row]]) -> None:
+    def attempt(
+        stage: StageView, kind: str, make: Callable[[Mapping[str, Any], Read], Iterable[Row]]
+    ) -> None:
         if not stage.manifest:
             return
         try:
             found[kind] += make(stage.manifest, read)
         except Exception as error:  # a report of a broken run must not break on what is broken
-            problems.append(f"{kind} of {stage.name} could not be read: {type(error).__name__}: {error}")
+            problems.append(
+                f"{kind} of {stage.name} could not be read: {type(error).__name__}: {error}"
+            )
 
     attempt(run.stage("generate"), "conversations", conversations)
     attempt(run.stage("label"), "pairs", pairs)
     attempt(run.stage("evaluate"), "evaluations", evaluations)
     for stage in run.present:
         if (stage.manifest.get("rows") or {}).get("rejected"):
-            attempt(stage, "rejected", lambda manifest, read, stage=stage: rejected(stage.name, manifest, read))  # type: ignore[misc]
+            attempt(stage, "rejected", partial(rejected, stage.name))
     return found, problems
 
 
 def conversations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
-    """Conversations of SFT data: each user turn with its proposals, those left out, and the synthesis."""
+    """Conversations of SFT data: each user turn with its proposals, those left out, and the
+    synthesis."""
     return _few(_conversation(row) for row in read(manifest, "data"))
 
 
@@ -52,7 +65,9 @@ def _conversation(row: Row) -> Row:
     turns = [
         {
             "user": _cut(question),
-            "proposals": [{**proposal, "text": _cut(proposal["text"])} for proposal in turn["proposals"]],
+            "proposals": [
+                {**proposal, "text": _cut(proposal["text"])} for proposal in turn["proposals"]
+            ],
             "left_out": turn["left_out"],
             "answer": _cut(turn["answer"]),
             "finish_reason": turn["finish_reason"],
@@ -69,8 +84,12 @@ def _conversation(row: Row) -> Row:
 
 
 def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
-    """Preference pairs, each with the wins of all answers and the judgement of the chosen against the rejected answer."""
-    chosen = _few({**row, "title": _title(_questions(row)), "query": _query(row["messages"])} for row in read(manifest, "data"))
+    """Preference pairs, each with the wins of all answers and the judgement of the chosen against
+    the rejected answer."""
+    chosen = _few(
+        {**row, "title": _title(_questions(row)), "query": _query(row["messages"])}
+        for row in read(manifest, "data")
+    )
     judged: dict[str, list[Row]] = {row["id"]: [] for row in chosen}
     expected = sum(len(row["wins"]) * (len(row["wins"]) - 1) // 2 for row in chosen)
     for judgement in read(manifest, "judgements"):
@@ -82,7 +101,9 @@ def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
     for row in chosen:
         ends = {row["chosen_index"], row["rejected_index"]}
         row["p"] = {(j["a"], j["b"]): j["p"] for j in judged[row["id"]]}
-        row["judgement"] = next((_judgement(j) for j in judged[row["id"]] if {j["a"], j["b"]} == ends), None)
+        row["judgement"] = next(
+            (_judgement(j) for j in judged[row["id"]] if {j["a"], j["b"]} == ends), None
+        )
         row["chosen"], row["rejected"] = _cut(row["chosen"]), _cut(row["rejected"])
     return chosen
 
@@ -101,7 +122,9 @@ def evaluations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
                 "answers": [],
                 "judgements": [],
             }
-        by_prompt[answer["id"]]["answers"].append({**answer, "messages": None, "text": _cut(answer["text"])})
+        by_prompt[answer["id"]]["answers"].append(
+            {**answer, "messages": None, "text": _cut(answer["text"])}
+        )
     seen = set()
     for judgement in read(manifest, "judgements"):
         seen.add(judgement["id"])
@@ -156,15 +179,21 @@ def _size(value: Any) -> int:
 
 
 def _cut(text: str, most: int = TEXT) -> str:
-    return text if len(text) <= most else f"{text[:most]} […and {len(text) - most:,} more characters]"
+    return (
+        text if len(text) <= most else f"{text[:most]} […and {len(text) - most:,} more characters]"
+    )
 
 
 def _questions(row: Row) -> list[str]:
-    return row.get("turns") or [message["content"] for message in row.get("messages") or [] if message["role"] == "user"]
+    return row.get("turns") or [
+        message["content"] for message in row.get("messages") or [] if message["role"] == "user"
+    ]
 
 
 def _system(messages: list[Row]) -> str:
-    return _cut("\n".join(message["content"] for message in messages if message["role"] == "system"), 1_000)
+    return _cut(
+        "\n".join(message["content"] for message in messages if message["role"] == "system"), 1_000
+    )
 
 
 def _query(messages: list[Row]) -> list[Row]:

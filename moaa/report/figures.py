@@ -12,11 +12,24 @@ _LAST = ("loss", "rewards/accuracies", "rewards/margins")
 
 
 def figures(facts: Mapping[str, Any]) -> dict[str, float]:
-    """A training's last numbers, its steps and tokens; win rates with their 95 % intervals. Empty for other stages."""
+    """A training's last numbers, its steps and tokens; win rates with their 95 % intervals. Empty
+    for other stages."""
     found: dict[str, Any] = {}
     if curve := facts.get("curve"):
-        found |= {name: curve[-1].get(name) for name in _LAST} | {"steps": facts.get("steps"), "tokens": facts.get("tokens")}
+        found |= {name: curve[-1].get(name) for name in _LAST} | {
+            "steps": facts.get("steps"),
+            "tokens": facts.get("tokens"),
+        }
     for rate in by_model(facts.get("win_rates") or []):
         name = f"win rate of {rate['model']} against {rate['against']}"
-        found |= {name: rate["rate"], f"{name}, low": rate["low"], f"{name}, high": rate["high"], "prompts judged": rate["n"]}
-    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+        found |= {
+            name: rate["rate"],
+            f"{name}, low": rate["low"],
+            f"{name}, high": rate["high"],
+            "prompts judged": rate["n"],
+        }
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if value is not None and math.isfinite(value)
+    }

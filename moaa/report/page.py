@@ -1,4 +1,5 @@
-"""The page: everything that is shown, put together section by section and rendered by the templates beside this file."""
+"""The page: everything that is shown, put together section by section and rendered by the templates
+beside this file."""
 
 from __future__ import annotations
 
@@ -37,15 +38,20 @@ _MARKS = {
 
 
 def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
-    """The whole page. `read(manifest, table)` gives rows of artifacts; what it or a section cannot give is said on the page."""
+    """The whole page. `read(manifest, table)` gives rows of artifacts; what it or a section cannot
+    give is said on the page."""
     run = Run.of(records)
     problems: list[str] = []
 
     def guarded(name: str, make: Callable[..., T], *given: Any) -> T | None:
         try:
             return make(*given)
-        except Exception as error:  # the report of a broken run must be made whatever its records hold
-            problems.append(f"The section '{name}' could not be made: {type(error).__name__}: {error}")
+        except (
+            Exception
+        ) as error:  # the report of a broken run must be made whatever its records hold
+            problems.append(
+                f"The section '{name}' could not be made: {type(error).__name__}: {error}"
+            )
             return None
 
     examples, unread = guarded("examples", gather, run, read) or ({}, [])
@@ -72,9 +78,17 @@ def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
         ("pipeline", "Pipeline", guarded("pipeline", parts.pipeline)),
         ("rows", "Rows", shown["funnel"] and guarded("rows", parts.rows)),
         ("training", "Training", shown["curves"] and guarded("training", parts.training)),
-        ("evaluation", "Evaluation", (run.win_rates or shown["lengths"]) and guarded("evaluation", parts.evaluation)),
+        (
+            "evaluation",
+            "Evaluation",
+            (run.win_rates or shown["lengths"]) and guarded("evaluation", parts.evaluation),
+        ),
         ("judges", "Judges", shown["judges"] and guarded("judges", parts.judging)),
-        ("calls", "Calls and tokens", (shown["calls"] or shown["plan"]) and guarded("calls", parts.calls_and_tokens)),
+        (
+            "calls",
+            "Calls and tokens",
+            (shown["calls"] or shown["plan"]) and guarded("calls", parts.calls_and_tokens),
+        ),
         ("examples", "Examples", guarded("examples", browser) if any(examples.values()) else None),
         ("artifacts", "Artifacts", shown["settings"] and guarded("artifacts", parts.artifacts)),
     ]
@@ -97,10 +111,14 @@ def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
 def totals(run: Run) -> dict[str, Any]:
     """Tokens and calls of the whole run, and their cost where the recipe states prices."""
     uses = [use for stage in run.present for use in stage.uses.values()]
-    costs = [cost for reused in (False, True) if (cost := view.cost_usd(run, reused=reused)) is not None]
+    costs = [
+        cost for reused in (False, True) if (cost := view.cost_usd(run, reused=reused)) is not None
+    ]
     return {
         "calls": sum(use.calls for use in uses),
-        "reused_calls": sum(use.calls for s in run.present if s.status == "reused" for use in s.uses.values()),
+        "reused_calls": sum(
+            use.calls for s in run.present if s.status == "reused" for use in s.uses.values()
+        ),
         "prompt_tokens": sum(use.prompt_tokens for use in uses),
         "completion_tokens": sum(use.completion_tokens for use in uses),
         "cost": sum(costs) if costs else None,
@@ -117,21 +135,32 @@ def curves(run: Run) -> list[dict[str, Any]]:
         if points:
             chart = charts.line(points, **options)
             ends = f"{number(points[0][1])} → {number(points[-1][1])}"
-            found.append({"title": title, "chart": chart, "ends": ends, "mark": _MARKS.get(title, "")})
+            found.append(
+                {"title": title, "chart": chart, "ends": ends, "mark": _MARKS.get(title, "")}
+            )
     return found
 
 
 def lengths(run: Run) -> list[dict[str, Any]]:
     """Answer lengths of each model under the same axis."""
     facts = run.stage("evaluate").facts.get("lengths") or {}
-    highest = max((max(each["histogram"]["counts"], default=0) for each in facts.values()), default=0)
+    highest = max(
+        (max(each["histogram"]["counts"], default=0) for each in facts.values()), default=0
+    )
     order = ("base", "sft", "dpo")
     models = sorted(facts, key=lambda model: order.index(model) if model in order else len(order))
     found = []
     for model in models:
         histogram = facts[model]["histogram"]
-        chart = charts.histogram(histogram["edges"], histogram["counts"], highest=highest, mark=facts[model]["mean_tokens"])
-        found.append({**facts[model], "model": model, "longest": histogram["edges"][-1], "chart": chart})
+        chart = charts.histogram(
+            histogram["edges"],
+            histogram["counts"],
+            highest=highest,
+            mark=facts[model]["mean_tokens"],
+        )
+        found.append(
+            {**facts[model], "model": model, "longest": histogram["edges"][-1], "chart": chart}
+        )
     return found
 
 
@@ -155,7 +184,11 @@ def judges(run: Run) -> list[dict[str, Any]]:
 
 
 def events(run: Run) -> list[tuple[str, str, int]]:
-    return [(stage.name, event, n) for stage in run.present for event, n in stage.ledger.events.most_common()]
+    return [
+        (stage.name, event, n)
+        for stage in run.present
+        for event, n in stage.ledger.events.most_common()
+    ]
 
 
 def settings(run: Run) -> list[dict[str, Any]]:
@@ -178,7 +211,11 @@ def settings(run: Run) -> list[dict[str, Any]]:
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader
 
-    environment = Environment(autoescape=True, loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(count=count, percent=percent, seconds=seconds, number=number)
-    environment.globals.update(interval=charts.interval, segments=charts.segments, matrix=charts.matrix, judged=view.judged)
+    environment.globals.update(
+        interval=charts.interval, segments=charts.segments, matrix=charts.matrix, judged=view.judged
+    )
     return environment

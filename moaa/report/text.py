@@ -14,7 +14,8 @@ _ERROR_LINES = 6
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> str:
-    """At most 25 lines: the verdict, the stages with seconds and rows, win rates, tokens and their cost."""
+    """At most 25 lines: the verdict, the stages with seconds and rows, win rates, tokens and their
+    cost."""
     run = Run.of(records)
     lines = [f"{run.name}: {run.status} in {seconds(run.wall_s)}", run.verdict, ""]
     shown = [stage for stage in run.stages if stage.record or stage.name != "preflight"]
@@ -49,7 +50,9 @@ def _stage_line(stage: StageView) -> str:
 def _tokens(run: Run) -> list[str]:
     lines = []
     for label, reused in (("tokens", False), ("reused", True)):
-        uses = [use for s in run.present if (s.status == "reused") == reused for use in s.uses.values()]
+        uses = [
+            use for s in run.present if (s.status == "reused") == reused for use in s.uses.values()
+        ]
         if uses:
             cost = cost_usd(run, reused=reused)
             text = f"{count(sum(u.prompt_tokens for u in uses))} in, {count(sum(u.completion_tokens for u in uses))} out"
@@ -69,25 +72,62 @@ def stage_markdown(record: Mapping[str, Any]) -> str:
     if stage.headline:
         parts.append(_plain(stage.headline))
     ledger, facts = stage.ledger, stage.facts
-    rows = [*ledger.rows.items(), *((f"rejected: {reason}", n) for reason, n in ledger.rejected.most_common())]
+    rows = [
+        *ledger.rows.items(),
+        *((f"rejected: {reason}", n) for reason, n in ledger.rejected.most_common()),
+    ]
     if rows:
         parts.append(_table(["rows", ""], [[name, count(n)] for name, n in rows]))
     if stage.uses:
-        head = ["model", "calls", "journal", "retries", "failed", "truncated", "tokens in", "tokens out"]
-        parts.append(_table(head, [
-            [name, *map(count, (u.calls, u.journal, u.retries, u.failed, u.truncated, u.prompt_tokens, u.completion_tokens))]
-            for name, u in sorted(stage.uses.items())
-        ]))  # fmt: skip
+        head = [
+            "model",
+            "calls",
+            "journal",
+            "retries",
+            "failed",
+            "truncated",
+            "tokens in",
+            "tokens out",
+        ]
+        parts.append(
+            _table(
+                head,
+                [
+                    [
+                        name,
+                        *map(
+                            count,
+                            (
+                                u.calls,
+                                u.journal,
+                                u.retries,
+                                u.failed,
+                                u.truncated,
+                                u.prompt_tokens,
+                                u.completion_tokens,
+                            ),
+                        ),
+                    ]
+                    for name, u in sorted(stage.uses.items())
+                ],
+            )
+        )
     if ledger.attempts > 1:
         asked = sum(use.calls for use in ledger.models.values())
-        parts.append(f"Calls and tokens of all {ledger.attempts} attempts; the last one asked {count(asked)} calls.")
+        parts.append(
+            f"Calls and tokens of all {ledger.attempts} attempts; the last one asked "
+            f"{count(asked)} calls."
+        )
     if ledger.events:
-        parts.append(_table(["event", ""], [[name, count(n)] for name, n in ledger.events.most_common()]))
+        parts.append(
+            _table(["event", ""], [[name, count(n)] for name, n in ledger.events.most_common()])
+        )
     for rate in by_model(facts.get("win_rates") or []):
         parts.append(f"- {_plain(judged(rate))}")
     if facts.get("steps"):
         parts.append(
-            f"- {count(facts['steps'])} steps, {count(facts.get('tokens'))} tokens, {number(facts.get('world_size'))} ranks"
+            f"- {count(facts['steps'])} steps, {count(facts.get('tokens'))} tokens, "
+            f"{number(facts.get('world_size'))} ranks"
         )
     if stage.manifest:
         parts.append(f"`{stage.manifest['uri'].replace('`', '')}`")
@@ -95,10 +135,18 @@ def stage_markdown(record: Mapping[str, Any]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([_plain(cell) for cell in row] for row in rows)]
+    lines = [
+        head,
+        ["---", *["---:"] * (len(head) - 1)],
+        *([_plain(cell) for cell in row] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no cell or line of its own."""
-    return re.sub(r"([\\`*_{}\[\]<>|#!~])", r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
+    return (
+        re.sub(r"([\\`*_{}\[\]<>|#!~])", r"\\\1", " ".join(text.split()))
+        .replace("\\<", "&lt;")
+        .replace("\\>", "&gt;")
+    )

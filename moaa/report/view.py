@@ -1,4 +1,5 @@
-"""A run as the report sees it: stages in the pipeline's order, whether their records are there or not. Pure."""
+"""A run as the report sees it: stages in the pipeline's order, whether their records are there or
+not. Pure."""
 
 from __future__ import annotations
 
@@ -91,14 +92,20 @@ class StageView:
             case "generate":
                 return f"{count(rows['kept'])} conversations"
             case "sft" | "dpo" if facts.get("curve"):
-                losses = [point["loss"] for point in facts["curve"] if point.get("loss") is not None]
+                losses = [
+                    point["loss"] for point in facts["curve"] if point.get("loss") is not None
+                ]
                 return f"loss {losses[0]:.3g} → {losses[-1]:.3g}" if losses else ""
             case "sample":
                 return f"{count(rows['kept'])} prompts"
             case "label":
                 return f"{count(rows['pairs'])} pairs"
             case "evaluate" if facts.get("win_rates"):
-                best = facts["win_rates"][-1] if len(facts["win_rates"]) == 1 else by_model(facts["win_rates"])[0]
+                best = (
+                    facts["win_rates"][-1]
+                    if len(facts["win_rates"]) == 1
+                    else by_model(facts["win_rates"])[0]
+                )
                 return f"{best['model']} wins {percent(best['rate'])}"
         return ""
 
@@ -106,7 +113,9 @@ class StageView:
 def by_model(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Win rates, the last training first: dpo, then sft, then whatever else was compared."""
     order = ("dpo", "sft")
-    return sorted(rates, key=lambda rate: order.index(rate["model"]) if rate["model"] in order else len(order))
+    return sorted(
+        rates, key=lambda rate: order.index(rate["model"]) if rate["model"] in order else len(order)
+    )
 
 
 @dataclass(frozen=True)
@@ -131,11 +140,15 @@ class Run:
     @property
     def name(self) -> str:
         """The recipe's name, where any stage got as far as a manifest."""
-        return next((stage.manifest["name"] for stage in self.stages if stage.manifest.get("name")), "run")
+        return next(
+            (stage.manifest["name"] for stage in self.stages if stage.manifest.get("name")), "run"
+        )
 
     @property
     def id(self) -> str:
-        return next((stage.record["run_id"] for stage in self.stages if stage.record.get("run_id")), "")
+        return next(
+            (stage.record["run_id"] for stage in self.stages if stage.record.get("run_id")), ""
+        )
 
     @property
     def broken(self) -> tuple[StageView, ...]:
@@ -144,7 +157,8 @@ class Run:
 
     @property
     def status(self) -> str:
-        """failed, unfinished (a stage was killed or still runs), partial (stages are missing), reused (nothing to do), done."""
+        """failed, unfinished (a stage was killed or still runs), partial (stages are missing),
+        reused (nothing to do), done."""
         if any(stage.status == "failed" for stage in self.stages):
             return "failed"
         if self.broken:
@@ -156,7 +170,14 @@ class Run:
 
     @property
     def started(self) -> datetime | None:
-        return min((_time(stage.record["started"]) for stage in self.present if stage.record.get("started")), default=None)
+        return min(
+            (
+                _time(stage.record["started"])
+                for stage in self.present
+                if stage.record.get("started")
+            ),
+            default=None,
+        )
 
     @property
     def wall_s(self) -> float:
@@ -177,7 +198,11 @@ class Run:
             return f"{self.broken[0].name} did not finish: it was killed, or is still at work."
         if not self.win_rates:
             last = self.present[-1].name if self.present else None
-            return f"The run went as far as {last}; nothing was evaluated." if last else "No stage has left a record."
+            return (
+                f"The run went as far as {last}; nothing was evaluated."
+                if last
+                else "No stage has left a record."
+            )
         return judged(self.win_rates[0])
 
 
@@ -195,7 +220,8 @@ def judged(rate: Mapping[str, Any]) -> str:
 
 
 def funnel(run: Run) -> list[dict[str, Any]]:
-    """For each stage that took rows in: in, kept, rejected by reason (most frequent first), and what else it counted."""
+    """For each stage that took rows in: in, kept, rejected by reason (most frequent first), and
+    what else it counted."""
     return [
         {
             "stage": stage.name,
@@ -231,15 +257,20 @@ _COUNTS = ("calls", "prompt_tokens", "completion_tokens", "steps", "train_tokens
 
 
 def plan(run: Run) -> list[dict[str, Any]]:
-    """The plan beside the truth, by stage and model; empty where preflight left no plan. None: not planned, or not run."""
-    planned = {(each["stage"], each["model"]): each for each in run.stage("preflight").facts.get("plan") or []}
+    """The plan beside the truth, by stage and model; empty where preflight left no plan. None: not
+    planned, or not run."""
+    planned = {
+        (each["stage"], each["model"]): each
+        for each in run.stage("preflight").facts.get("plan") or []
+    }
     if not planned:
         return []
     truth: dict[tuple[str, str], dict[str, int]] = {}
     for each in calls(run):
         use = each["use"]
         truth[each["stage"], each["model"]] = {
-            # An answer from the journal is that of a call: of an earlier attempt, which is counted then, or of this one.
+            # An answer from the journal is that of a call: of an earlier attempt, which is counted
+            # then, or of this one.
             "calls": use.calls + (use.journal if each["attempts"] == 1 else 0),
             "prompt_tokens": use.prompt_tokens,
             "completion_tokens": use.completion_tokens,
@@ -255,7 +286,11 @@ def plan(run: Run) -> list[dict[str, Any]]:
             "stage": stage,
             "model": model,
             "counts": {
-                name: (planned.get((stage, model), {}).get(name), truth.get((stage, model), {}).get(name)) for name in _COUNTS
+                name: (
+                    planned.get((stage, model), {}).get(name),
+                    truth.get((stage, model), {}).get(name),
+                )
+                for name in _COUNTS
             },
         }
         for stage, model in keys
@@ -263,7 +298,8 @@ def plan(run: Run) -> list[dict[str, Any]]:
 
 
 def cost_usd(run: Run, *, reused: bool) -> float | None:
-    """Dollars for the tokens of this run's own stages, or of the reused ones, at the recipe's prices; None without prices."""
+    """Dollars for the tokens of this run's own stages, or of the reused ones, at the recipe's
+    prices; None without prices."""
     prices = run.stage("preflight").facts.get("prices") or {}
     priced = [each for each in calls(run) if each["model"] in prices and each["reused"] == reused]
     if not priced:

@@ -1,4 +1,5 @@
-"""Numbers as people read them. No unit stands alone on a line: the spaces within are no-break spaces."""
+"""Numbers as people read them. No unit stands alone on a line: the spaces within are no-break
+spaces."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def seconds(s: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three or four significant digits, without an exponent where one can do without: `1.284`, `0.0312`, `8e-07`."""
+    """Three or four significant digits, without an exponent where one can do without: `1.284`,
+    `0.0312`, `8e-07`."""
     if value is None:
         return "–"
     return f"{value:.4g}"

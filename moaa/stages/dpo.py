@@ -1,4 +1,5 @@
-"""Direct preference optimization on best against worst; the reference is the SFT model (paper, stage 2)."""
+"""Direct preference optimization on best against worst; the reference is the SFT model (paper,
+stage 2)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ class DpoPart(Part):
 
 @stage("dpo", kind="model", part=lambda recipe: DpoPart(dpo=recipe.dpo), unit="steps")
 def dpo(part: DpoPart, work: Work) -> None:
-    train(work, "dpo", part.dpo, base=work.inputs["sft"].uri, revision=None, data=work.inputs["preferences"])
+    train(
+        work,
+        "dpo",
+        part.dpo,
+        base=work.inputs["sft"].uri,
+        revision=None,
+        data=work.inputs["preferences"],
+    )
 
 
 main = dpo.main

@@ -1,4 +1,5 @@
-"""SFT data written by the mixture (paper, stage 1): one row a conversation, its proposals beside it."""
+"""SFT data written by the mixture (paper, stage 1): one row a conversation, its proposals beside
+it."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def generate(part: GeneratePart, work: Work) -> None:
     for prompt, conversation in work.ask_each(prompts, answer, models=part.models.keys()):
         for turn in conversation["turns"]:
             work.ledger.rows["turns"] += 1
-            work.ledger.events.update(f"left out: {gone['name']} ({gone['reason']})" for gone in turn["left_out"])
+            work.ledger.events.update(
+                f"left out: {gone['name']} ({gone['reason']})" for gone in turn["left_out"]
+            )
         work.out.write({"id": prompt["id"], "source": prompt["source"], **conversation})
 
 

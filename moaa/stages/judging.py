@@ -9,7 +9,8 @@ from moaa.stage import Work
 
 
 def with_instructions(judge: Judge) -> Judge:
-    """The judge with its instructions as text, so that a changed built-in text changes the stage's fingerprint.
+    """The judge with its instructions as text, so that a changed built-in text changes the stage's
+    fingerprint.
 
     Raises RecipeError where one of them cannot be filled.
     """
@@ -24,8 +25,11 @@ def with_instructions(judge: Judge) -> Judge:
 
 
 def report(tally: Tally, judge: Judge, work: Work) -> None:
-    """What the judgements say about the judge, among the stage's facts; what was missing of them, in its ledger."""
+    """What the judgements say about the judge, among the stage's facts; what was missing of them,
+    in its ledger."""
     work.facts.update(tally.facts())
-    work.ledger.events.update({f"left out: {name} ({reason})": times for (name, reason), times in tally.left_out.items()})
+    work.ledger.events.update(
+        {f"left out: {name} ({reason})": times for (name, reason), times in tally.left_out.items()}
+    )
     if judge.verdict == "soft" and tally.hard:
         work.ledger.events["verdicts by the letter alone, without log-probabilities"] += tally.hard

@@ -1,4 +1,5 @@
-"""Preference pairs by the mixture of judges (paper, stage 2): all pairs, both orders, best against worst."""
+"""Preference pairs by the mixture of judges (paper, stage 2): all pairs, both orders, best against
+worst."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ class LabelPart(Part):
 
 def part_of(recipe: Recipe) -> LabelPart:
     chosen = recipe.label.judge
-    return LabelPart(judge=with_instructions(chosen), min_margin=recipe.label.min_margin, models=recipe.identities(chosen.models))
+    return LabelPart(
+        judge=with_instructions(chosen),
+        min_margin=recipe.label.min_margin,
+        models=recipe.identities(chosen.models),
+    )
 
 
 @stage("label", kind="preferences", schema=2, part=part_of, unit="prompts")
@@ -30,7 +35,9 @@ def label(part: LabelPart, work: Work) -> None:
         return {"judgements": [judgement.to_json() for judgement in judgements]}
 
     tally = judge.Tally()
-    for row, result in work.ask_each(work.inputs["samples"].rows(), compare_all, models=part.models.keys()):
+    for row, result in work.ask_each(
+        work.inputs["samples"].rows(), compare_all, models=part.models.keys()
+    ):
         judgements = [judge.Judgement.from_json(each) for each in result["judgements"]]
         for judgement in judgements:
             tally.add(judgement)
@@ -42,11 +49,19 @@ def label(part: LabelPart, work: Work) -> None:
             work.ledger.rows["unclear"] += 1
             continue
         work.ledger.rows["pairs"] += 1
-        work.out.write({
-            "id": row["id"], "source": row["source"], "messages": row["messages"],
-            "chosen": row["samples"][pair.chosen]["text"], "rejected": row["samples"][pair.rejected]["text"],
-            "chosen_index": pair.chosen, "rejected_index": pair.rejected, "margin": pair.margin, "wins": ranking.wins,
-        })  # fmt: skip
+        work.out.write(
+            {
+                "id": row["id"],
+                "source": row["source"],
+                "messages": row["messages"],
+                "chosen": row["samples"][pair.chosen]["text"],
+                "rejected": row["samples"][pair.rejected]["text"],
+                "chosen_index": pair.chosen,
+                "rejected_index": pair.rejected,
+                "margin": pair.margin,
+                "wins": ranking.wins,
+            }
+        )
     report(tally, part.judge, work)
 
 

@@ -1,7 +1,8 @@
-"""The three sets of prompts: read from their sources, deduplicated, kept away from the evaluation prompts; all counted.
+"""The three sets of prompts: read from their sources, deduplicated, kept away from the evaluation
+prompts; all counted.
 
-A set that is empty, or that could not be read, ends the stage: a decontamination against nothing removes nothing, and an
-evaluation of nothing looks like one.
+A set that is empty, or that could not be read, ends the stage: a decontamination against nothing
+removes nothing, and an evaluation of nothing looks like one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class PromptsPart(Part):
 
 
 def part_of(recipe: Recipe) -> PromptsPart:
-    content = {s.source: digest for s in every_source(recipe.prompts) if (digest := sources.digest(s))}
+    content = {
+        s.source: digest for s in every_source(recipe.prompts) if (digest := sources.digest(s))
+    }
     return PromptsPart(prompts=recipe.prompts, content=content)
 
 
@@ -40,7 +43,9 @@ def prompts(part: PromptsPart, work: Work) -> None:
     chosen = selection.build(found, part.prompts)
     work.ledger.rejected.update(gone.reason for gone in chosen.rejected)
     for name, rows in found.items():
-        refuse_unless_usable(name, getattr(part.prompts, name), len(rows), chosen, work.runtime.max_rejected_share)
+        refuse_unless_usable(
+            name, getattr(part.prompts, name), len(rows), chosen, work.runtime.max_rejected_share
+        )
     for name, rows in chosen.kept.items():
         work.ledger.rows[name] += len(rows)
         work.ledger.rows["kept"] += len(rows)
@@ -50,22 +55,29 @@ def prompts(part: PromptsPart, work: Work) -> None:
         work.out.write(gone.to_json(), table="rejected")
 
 
-def refuse_unless_usable(name: str, given: Sequence[Source], rows: int, chosen: selection.Selection, most: float) -> None:
-    """Raise, with the table of reasons, where nothing of the set is left or more than `most` of its `rows` is unreadable.
+def refuse_unless_usable(
+    name: str, given: Sequence[Source], rows: int, chosen: selection.Selection, most: float
+) -> None:
+    """Raise, with the table of reasons, where nothing of the set is left or more than `most` of its
+    `rows` is unreadable.
 
     Repeated and contaminated prompts are as they should be: they never count as unreadable.
     """
     lost = [gone for gone in chosen.rejected if gone.set == name]
     unreadable = sum(gone.reason == "unreadable" for gone in lost)
-    named = ", ".join(f"{each.source}{f' (field {each.field!r})' if each.field else ''}" for each in given)
+    named = ", ".join(
+        f"{each.source}{f' (field {each.field!r})' if each.field else ''}" for each in given
+    )
     if not chosen.kept[name]:
         raise RecipeError(
             f"no prompt is left for prompts.{name} of the {rows} rows of {named}.{_reasons(lost)}\n"
-            "  Correct `field` (a column that the rows have), `offset` and `limit` of its sources, or name other ones."
+            "  Correct `field` (a column that the rows have), `offset` and `limit` of its "
+            "sources, or name other ones."
         )
     if unreadable > most * rows:
         raise TooManyRejected(
-            f"{unreadable} of {rows} rows of prompts.{name} are unreadable ({unreadable / rows:.1%}); the limit is {most:.1%} "
+            f"{unreadable} of {rows} rows of prompts.{name} are unreadable "
+            f"({unreadable / rows:.1%}); the limit is {most:.1%} "
             f"(runtime.max_rejected_share). They are from {named}.{_reasons(lost)}\n"
             "  Correct `field` (a column that the rows have), or the rows."
         )
@@ -75,7 +87,10 @@ def _reasons(lost: Sequence[selection.Rejected]) -> str:
     """A line for each source and reason, with the first row's detail."""
     counts = Counter((gone.row.source, gone.reason) for gone in lost)
     details = {(gone.row.source, gone.reason): gone.detail[:200] for gone in reversed(lost)}
-    return "".join(f"\n  {n:>6}  {source}: {reason}   e.g. {details[source, reason]}" for (source, reason), n in counts.items())
+    return "".join(
+        f"\n  {n:>6}  {source}: {reason}   e.g. {details[source, reason]}"
+        for (source, reason), n in counts.items()
+    )
 
 
 main = prompts.main

@@ -1,4 +1,5 @@
-"""The end of a run, whole or broken: what it holds on the cluster is given back, and its records become one HTML file."""
+"""The end of a run, whole or broken: what it holds on the cluster is given back, and its records
+become one HTML file."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def main(recipe: str, run_id: str, output: str = "") -> None:
-    """Give back what the run holds; write `<root>/runs/<run id>/report.html` on S3, and at `output`."""
+    """Give back what the run holds; write `<root>/runs/<run id>/report.html` on S3, and at
+    `output`."""
     try:
         loaded = load(read_recipe(recipe)).recipe
         give_back(loaded, run_id)
@@ -32,7 +34,8 @@ def main(recipe: str, run_id: str, output: str = "") -> None:
 
 
 def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> None:
-    """The run's leases on engines are released, its unfinished trainings deleted. What fails is said, never raised.
+    """The run's leases on engines are released, its unfinished trainings deleted. What fails is
+    said, never raised.
 
     Nothing depends on it: leases run out by themselves, and the reaper ends what nobody holds.
     """
@@ -47,4 +50,7 @@ def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> No
         for line in end_run(cluster or Cluster.connect(runtime.cluster.namespace), run_id):
             say(line)
     except MoaaError as error:
-        say(f"what the run holds on the cluster could not be given back; its leases run out within {LEASE_S:.0f} s. {error}")
+        say(
+            "what the run holds on the cluster could not be given back; its leases run out "
+            f"within {LEASE_S:.0f} s. {error}"
+        )

@@ -1,4 +1,5 @@
-"""Answers of the tuned model itself (paper, stage 2: five a prompt at temperature 0.8); identical ones are merged."""
+"""Answers of the tuned model itself (paper, stage 2: five a prompt at temperature 0.8); identical
+ones are merged."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ class SamplePart(Part):
 
 
 def part_of(recipe: Recipe) -> SamplePart:
-    return SamplePart(sampling=recipe.sample.sampling, target=recipe.target, model=recipe.models[recipe.target].identity())
+    return SamplePart(
+        sampling=recipe.sample.sampling,
+        target=recipe.target,
+        model=recipe.models[recipe.target].identity(),
+    )
 
 
 @stage("sample", kind="samples", part=part_of, unit="prompts")
@@ -29,17 +34,25 @@ def sample(part: SamplePart, work: Work) -> None:
     once = part.sampling.model_copy(update={"n": 1})
 
     async def answer(row: Row, ask: Ask) -> Row:
-        history: list[Message] = [{"role": "system", "content": row["system"]}] if row["system"] else []
-        for question in row["turns"][:-1]:  # earlier turns are the model's own too, one answer each (Eq 3)
+        history: list[Message] = (
+            [{"role": "system", "content": row["system"]}] if row["system"] else []
+        )
+        for question in row["turns"][
+            :-1
+        ]:  # earlier turns are the model's own too, one answer each (Eq 3)
             history.append({"role": "user", "content": question})
             history.append({"role": "assistant", "content": (await ask(name, history, once)).text})
         history.append({"role": "user", "content": row["turns"][-1]})
         reply = await ask(name, history, part.sampling)
-        distinct = preference.distinct([(choice.text, choice.finish_reason) for choice in reply.choices])
+        distinct = preference.distinct(
+            [(choice.text, choice.finish_reason) for choice in reply.choices]
+        )
         return {"messages": history, "samples": distinct}
 
     prompts = work.inputs["prompts"].rows("preference")
-    for prompt, answered in work.ask_each(prompts, answer, models={name: model}, expected=[TOO_FEW]):
+    for prompt, answered in work.ask_each(
+        prompts, answer, models={name: model}, expected=[TOO_FEW]
+    ):
         work.ledger.rows["merged answers"] += sum(s["count"] - 1 for s in answered["samples"])
         work.out.write({"id": prompt["id"], "source": prompt["source"], **answered})
 

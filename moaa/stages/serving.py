@@ -7,6 +7,7 @@ from moaa.recipe.schema import Model
 
 
 def tuned(target: Model, name: str, artifact: Artifact) -> tuple[str, Model]:
-    """Name and serving of the target with the weights of `artifact` (its stage is in the name: `llama+sft`)."""
+    """Name and serving of the target with the weights of `artifact` (its stage is in the name:
+    `llama+sft`)."""
     served = target.model_copy(update={"source": artifact.uri, "revision": None, "endpoint": None})
     return f"{name}+{artifact.manifest.stage}", served

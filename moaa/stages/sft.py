@@ -16,12 +16,22 @@ class SftPart(Part):
 
 
 def part_of(recipe: Recipe) -> SftPart:
-    return SftPart(sft=recipe.sft, model=recipe.models[recipe.target].model_dump(include={"source", "revision"}))
+    return SftPart(
+        sft=recipe.sft,
+        model=recipe.models[recipe.target].model_dump(include={"source", "revision"}),
+    )
 
 
 @stage("sft", kind="model", part=part_of, unit="steps")
 def sft(part: SftPart, work: Work) -> None:
-    train(work, "sft", part.sft, base=part.model["source"], revision=part.model["revision"], data=work.inputs["data"])
+    train(
+        work,
+        "sft",
+        part.sft,
+        base=part.model["source"],
+        revision=part.model["revision"],
+        data=work.inputs["data"],
+    )
 
 
 main = sft.main

@@ -11,10 +11,12 @@ BINS = 20
 
 
 def lengths(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each model of `answers` (rows with `model`, `text`, `tokens`, `finish_reason`): how long, and how they spread.
+    """For each model of `answers` (rows with `model`, `text`, `tokens`, `finish_reason`): how long,
+    and how they spread.
 
-    `mean_tokens`, `median_tokens`, `mean_characters`, `truncated` (share cut by max_tokens), `answers`, and `histogram`:
-    `counts` of answers between successive `edges` (tokens), the same edges for all models.
+    `mean_tokens`, `median_tokens`, `mean_characters`, `truncated` (share cut by max_tokens),
+    `answers`, and `histogram`: `counts` of answers between successive `edges` (tokens), the same
+    edges for all models.
     """
     tokens: dict[str, list[int]] = {}
     characters: dict[str, list[int]] = {}
@@ -35,7 +37,10 @@ def lengths(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             "median_tokens": float(np.median(each)),
             "mean_characters": float(np.mean(characters[model])),
             "truncated": truncated[model] / len(each),
-            "histogram": {"edges": edges.tolist(), "counts": np.histogram(each, bins=edges)[0].tolist()},
+            "histogram": {
+                "edges": edges.tolist(),
+                "counts": np.histogram(each, bins=edges)[0].tolist(),
+            },
         }
         for model, each in tokens.items()
     }

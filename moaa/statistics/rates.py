@@ -13,7 +13,8 @@ Z = 1.959964
 
 
 def wilson(wins: float, n: int, z: float = Z) -> tuple[float, float]:
-    """The Wilson score interval of a share (ties count half a win); (0, 1) where nothing was judged."""
+    """The Wilson score interval of a share (ties count half a win); (0, 1) where nothing was
+    judged."""
     if n == 0:
         return 0.0, 1.0
     share = wins / n
@@ -22,7 +23,9 @@ def wilson(wins: float, n: int, z: float = Z) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def bootstrap(values: Sequence[float], *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bootstrap(
+    values: Sequence[float], *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """The 95 % percentile interval of the mean of `values`; the same for the same values and seed."""
     data = np.asarray(values, dtype=float)
     draw = np.random.default_rng(seed)
@@ -32,10 +35,12 @@ def bootstrap(values: Sequence[float], *, resamples: int = 2000, seed: int = 0) 
 
 
 def win_rates(judgements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each pair of models in `judgements` (rows with `model_a`, `model_b`, and `p` that a's answer is better).
+    """One row for each pair of models in `judgements` (rows with `model_a`, `model_b`, and `p` that
+    a's answer is better).
 
-    A prompt is won where p > 0.5 and tied where p = 0.5. `rate` counts a tie as half a win, within the Wilson interval
-    `low` to `high`; `soft` is the mean of p, within the bootstrap interval `soft_low` to `soft_high`.
+    A prompt is won where p > 0.5 and tied where p = 0.5. `rate` counts a tie as half a win, within
+    the Wilson interval `low` to `high`; `soft` is the mean of p, within the bootstrap interval
+    `soft_low` to `soft_high`.
     """
     found: dict[tuple[str, str], list[float]] = {}
     for row in judgements:

@@ -15,7 +15,8 @@ R = TypeVar("R")
 
 
 def to_json(value: Any) -> bytes:
-    """Compact JSON that survives UTF-8: half a surrogate pair, which models do write, is kept by escaping it."""
+    """Compact JSON that survives UTF-8: half a surrogate pair, which models do write, is kept by
+    escaping it."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:

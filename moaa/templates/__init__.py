@@ -1,4 +1,5 @@
-"""The instructions given to models, as text files beside this module; a recipe may replace each of them.
+"""The instructions given to models, as text files beside this module; a recipe may replace each of
+them.
 
 aggregate.txt   how the aggregator writes one answer from several (no placeholders: the answers follow it)
 criteria.txt    which three criteria fit this query and these two answers
@@ -22,9 +23,11 @@ def text(name: str) -> str:
 
 
 def fill(field: str, template: str, values: dict[str, str]) -> str:
-    """`template` with each `$placeholder` replaced by its value, once: values are never read as templates.
+    """`template` with each `$placeholder` replaced by its value, once: values are never read as
+    templates.
 
-    `field` is the recipe's name of the template. Raises `RecipeError` unless it uses exactly the placeholders given.
+    `field` is the recipe's name of the template. Raises `RecipeError` unless it uses exactly the
+    placeholders given.
     """
     _check(field, template, tuple(values))
     return Template(template).substitute(values)
@@ -35,11 +38,18 @@ def _check(field: str, template: str, names: tuple[str, ...]) -> None:
     parsed = Template(template)
     legal = ", ".join(f"${name}" for name in names)
     if not parsed.is_valid():
-        raise RecipeError(f"{field} has a '$' that starts no placeholder. Write '$$' for a dollar sign; placeholders: {legal}.")
+        raise RecipeError(
+            f"{field} has a '$' that starts no placeholder. Write '$$' for a dollar sign; "
+            f"placeholders: {legal}."
+        )
     used = parsed.get_identifiers()
     if unknown := [name for name in used if name not in names]:
         raise RecipeError(
-            f"{field} uses ${unknown[0]}, which it is not given. Write '$$' for a dollar sign; placeholders: {legal}."
+            f"{field} uses ${unknown[0]}, which it is not given. Write '$$' for a dollar sign; "
+            f"placeholders: {legal}."
         )
     if unused := [name for name in names if name not in used]:
-        raise RecipeError(f"{field} does not use ${unused[0]}: the model would not see it. It needs all of {legal}.")
+        raise RecipeError(
+            f"{field} does not use ${unused[0]}: the model would not see it. It needs all of "
+            f"{legal}."
+        )

@@ -15,9 +15,13 @@ from moaa.train.ranks import CORES, Elsewhere, Ranks
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="torchrun -m moaa.train", description="Train a model by SFT or DPO.")
+    parser = argparse.ArgumentParser(
+        prog="torchrun -m moaa.train", description="Train a model by SFT or DPO."
+    )
     parser.add_argument("kind", choices=("sft", "dpo"))
-    parser.add_argument("--job", required=True, metavar="URI_OR_FILE", help="the training job, as JSON")
+    parser.add_argument(
+        "--job", required=True, metavar="URI_OR_FILE", help="the training job, as JSON"
+    )
     given = parser.parse_args()
     ranks = Ranks.of_environment()
     end_with_parent()
@@ -30,7 +34,9 @@ def main() -> int:
 
         train(job, ranks)
     except Elsewhere:
-        time.sleep(5)  # torchrun ends all ranks when the first one ends: let the one that failed speak
+        time.sleep(
+            5
+        )  # torchrun ends all ranks when the first one ends: let the one that failed speak
         return 1
     except MoaaError as error:
         say_error(ranks.rank, error)
@@ -54,7 +60,8 @@ def end_with_parent() -> None:
 
 
 def bind(ranks: Ranks) -> None:
-    """Keep this rank on its own share of the node's cores, so that no two ranks spin on the same one."""
+    """Keep this rank on its own share of the node's cores, so that no two ranks spin on the same
+    one."""
     cores = [int(core) for core in os.environ.get(CORES, "").split(",") if core]
     share = len(cores) // ranks.local_world
     if share:

@@ -1,8 +1,9 @@
-"""A training on Kubernetes: created or found again, leased, followed from its first line, ended with its true reason.
+"""A training on Kubernetes: created or found again, leased, followed from its first line, ended
+with its true reason.
 
-The name follows from the fingerprint, so that a launcher that was killed finds what it started. It carries a lease like an
-engine's: the launcher renews it, and the reaper ends a training that nobody waits for. What trained until then is not lost:
-the next one goes on from the newest checkpoint.
+The name follows from the fingerprint, so that a launcher that was killed finds what it started. It
+carries a lease like an engine's: the launcher renews it, and the reaper ends a training that nobody
+waits for. What trained until then is not lost: the next one goes on from the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -35,13 +36,17 @@ LOST_PODS: Final = 3
 LOOK_EVERY_S: Final = 1.0
 EVENTS_EVERY_S: Final = 5.0
 STUCK_S: Final = 300.0
-"""A container that could not be started for so long (image, Secret) is given up. Room on a node is waited for without end."""
+"""A container that could not be started for so long (image, Secret) is given up. Room on a node is
+waited for without end."""
 SETTLE_S: Final = 10.0
 """For logs and pod states that arrive after the end."""
 
 
-def start(job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger, progress: Progress) -> None:
-    """Train as a TrainJob; as an Indexed Job where the recipe says so or Trainer is not installed. Raises what it failed of."""
+def start(
+    job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger, progress: Progress
+) -> None:
+    """Train as a TrainJob; as an Indexed Job where the recipe says so or Trainer is not installed.
+    Raises what it failed of."""
     cluster = Cluster.connect(runtime.cluster.namespace)
     kind = TRAIN_JOBS if runtime.launcher.kind == "trainer" else JOBS
     if kind is TRAIN_JOBS and not knows(cluster, TRAIN_JOBS):
@@ -57,17 +62,27 @@ def start(job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger,
             return
         except failure.Lost as error:
             if lost == LOST_PODS:
-                raise TrainError(f"{error}\n  That happened {lost + 1} times: given up. Run again to go on from there.") from None
+                raise TrainError(
+                    f"{error}\n  That happened {lost + 1} times: given up. Run again to go on "
+                    "from there."
+                ) from None
             ledger.events["trainings begun again after a pod was lost"] += 1
             progress.note(f"{error} Begun again from the newest checkpoint")
 
 
 class Training:
-    """One TrainJob or Job while we wait for it. Leaving it early ends it, unless another launcher waits for it too."""
+    """One TrainJob or Job while we wait for it. Leaving it early ends it, unless another launcher
+    waits for it too."""
 
     def __init__(
-        self, cluster: Cluster, kind: Kind, body: Object, ledger: Ledger, progress: Progress, shown: Shown
-    ) -> None:  # fmt: skip
+        self,
+        cluster: Cluster,
+        kind: Kind,
+        body: Object,
+        ledger: Ledger,
+        progress: Progress,
+        shown: Shown,
+    ) -> None:
         self._cluster, self._kind, self._body = cluster, kind, body
         self._ledger, self._progress, self._shown = ledger, progress, shown
         self._name: str = body["metadata"]["name"]
@@ -85,7 +100,11 @@ class Training:
         self._stuck_since: dict[str, float] = {}
         self._heard: dict[str, Listener] = {}
         self._tellers: list[threading.Thread] = []
-        label = "jobset.sigs.k8s.io/jobset-name" if kind is TRAIN_JOBS else "batch.kubernetes.io/job-name"
+        label = (
+            "jobset.sigs.k8s.io/jobset-name"
+            if kind is TRAIN_JOBS
+            else "batch.kubernetes.io/job-name"
+        )
         self._of_ours = f"{label}={self._name}"
         self._objects = Mirror(cluster, kind, f"{names.TRAINING}={self._name}", self._changed.set)
         self._pods = Mirror(cluster, PODS, self._of_ours, self._changed.set, deleted=self._deleted)
@@ -105,12 +124,18 @@ class Training:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         # One that failed by itself stays to be looked at.
         self._leave(cancel=not self._failed)
 
     def follow(self) -> None:
-        """Returns when it is complete. Raises the reason for which it failed: a TrainError, or what a rank said."""
+        """Returns when it is complete. Raises the reason for which it failed: a TrainError, or what
+        a rank said."""
         condition: Object = {}
         while not condition:
             self._changed.wait(LOOK_EVERY_S)
@@ -122,7 +147,8 @@ class Training:
             found = self._objects.objects.get(self._name)
             if found is None or found["metadata"].get("deletionTimestamp"):
                 raise TrainError(
-                    f"{self._what} was deleted while it trained, by the reaper or by hand. Run again to go on from the newest "
+                    f"{self._what} was deleted while it trained, by the reaper or by hand. Run "
+                    "again to go on from the newest "
                     "checkpoint."
                 )
             condition = dict(pods.ended(found))
@@ -130,7 +156,9 @@ class Training:
         if condition["type"] == "Failed":
             said = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
             logs = f"kubectl -n {self._cluster.namespace} logs "
-            error = failure.error(self._what, list(self._seen.values()), self._gone, self._heard, said, logs)
+            error = failure.error(
+                self._what, list(self._seen.values()), self._gone, self._heard, said, logs
+            )
             self._failed = not isinstance(error, failure.Lost)
             raise error
 
@@ -141,13 +169,15 @@ class Training:
     # The object.
 
     def _begin(self) -> Object:
-        """The one that an earlier launcher left at work, with a lease of ours on it; or a new one, in nobody's place."""
+        """The one that an earlier launcher left at work, with a lease of ours on it; or a new one,
+        in nobody's place."""
         while True:
             with contextlib.suppress(Conflict):  # another launcher was faster
                 try:
                     found = self._cluster.get(self._kind, self._name)
                 except NotFound:
-                    # Before its JobSet and pods are gone too, a new one would take the old one's failure for its own.
+                    # Before its JobSet and pods are gone too, a new one would take the old one's
+                    # failure for its own.
                     if not self._cluster.list(PODS, self._of_ours):
                         return self._create()
                 else:
@@ -162,7 +192,9 @@ class Training:
                             self._ledger.events["trainings found at work"] += 1
                             self._progress.note(f"goes on with {self._what}, which is at work")
                             return found
-                self._progress.note(f"waits for the last {self._kind.name} {self._name} and its pods to be gone")
+                self._progress.note(
+                    f"waits for the last {self._kind.name} {self._name} and its pods to be gone"
+                )
                 time.sleep(LOOK_EVERY_S)
 
     def _create(self) -> Object:
@@ -170,7 +202,9 @@ class Training:
         annotations = {**metadata["annotations"], **leases.add({}, self._holder, time.time())}
         self._held = True
         try:
-            return self._cluster.create(self._kind, {**self._body, "metadata": {**metadata, "annotations": annotations}})
+            return self._cluster.create(
+                self._kind, {**self._body, "metadata": {**metadata, "annotations": annotations}}
+            )
         except ClusterError as error:
             self._held = False
             if isinstance(error, Conflict) or "untime" not in str(error):
@@ -181,11 +215,12 @@ class Training:
             ) from None
 
     def _outdated(self, found: Object) -> bool:
-        """Whether something else was asked for (another image, fewer ranks), and nobody waits for that any more."""
+        """Whether something else was asked for (another image, fewer ranks), and nobody waits for
+        that any more."""
         annotations = found["metadata"].get("annotations") or {}
-        return annotations.get(names.SPEC) != self._body["metadata"]["annotations"][names.SPEC] and not leases.live(
-            annotations, time.time()
-        )
+        return annotations.get(names.SPEC) != self._body["metadata"]["annotations"][
+            names.SPEC
+        ] and not leases.live(annotations, time.time())
 
     def _leased(self, found: Object) -> Object:
         annotations = found["metadata"].get("annotations") or {}
@@ -194,7 +229,9 @@ class Training:
     def _renew(self) -> None:
         while not self._left.wait(leases.RENEW_EVERY_S):
             try:
-                self._cluster.update(self._kind, self._name, self._leased, patience_s=leases.RENEW_EVERY_S)
+                self._cluster.update(
+                    self._kind, self._name, self._leased, patience_s=leases.RENEW_EVERY_S
+                )
             except NotFound:  # `follow` says so
                 pass
             except (Unreachable, Conflict) as error:
@@ -206,7 +243,8 @@ class Training:
                 return
 
     def _leave(self, *, cancel: bool) -> None:
-        """One request, or three where it was changed: a stage that is told to end has a fifth of a second.
+        """One request, or three where it was changed: a stage that is told to end has a fifth of a
+        second.
 
         What it leaves undone, the reaper does.
         """
@@ -232,10 +270,13 @@ class Training:
 
     def _others(self, found: Object) -> set[str]:
         """Who else waits for it."""
-        return leases.live(found["metadata"].get("annotations") or {}, time.time()).keys() - {self._holder}
+        return leases.live(found["metadata"].get("annotations") or {}, time.time()).keys() - {
+            self._holder
+        }
 
     def _released(self, found: Object) -> Object:
-        """Without leases it is nobody's: the reaper leaves it, and the next launcher replaces it when it has ended."""
+        """Without leases it is nobody's: the reaper leaves it, and the next launcher replaces it
+        when it has ended."""
         if not self._others(found):
             return {"metadata": {"annotations": {names.LEASES: None}}}
         annotations = found["metadata"].get("annotations") or {}
@@ -244,14 +285,22 @@ class Training:
     # Its pods.
 
     def _look(self, now: Sequence[Object]) -> None:
-        """Take in the pods, listen to those that began, say what is waited for. Raises TrainError for one that never starts."""
+        """Take in the pods, listen to those that began, say what is waited for. Raises TrainError
+        for one that never starts."""
         here = {pod["metadata"]["uid"]: pod for pod in now}
         self._seen |= here | self._last
-        self._gone |= {uid for uid, pod in self._seen.items() if uid not in here and not failure.over(pod)}
+        self._gone |= {
+            uid for uid, pod in self._seen.items() if uid not in here and not failure.over(pod)
+        }
         for uid, pod in list(self._seen.items()):
             if uid not in self._heard and pods.started(pod):
                 self._heard[uid] = Listener(self._progress, shown=self._shown)
-                teller = threading.Thread(target=self._tell, args=(uid, self._heard[uid]), name="log of a rank", daemon=True)
+                teller = threading.Thread(
+                    target=self._tell,
+                    args=(uid, self._heard[uid]),
+                    name="log of a rank",
+                    daemon=True,
+                )
                 teller.start()
                 self._tellers.append(teller)
         waiting = [pod for pod in now if not failure.over(pod) and not pods.started(pod)]
@@ -270,22 +319,39 @@ class Training:
             with contextlib.suppress(ClusterError):
                 self._event = next(iter(pods.told(self._events_of(about), most=1)), "")
         states = [pods.waits_for(pod, time.time(), self._event) for pod in waiting]
-        note = pods.summary(filter(None, states)) or f"no pod yet{': ' + self._event if self._event else ''}"
+        note = (
+            pods.summary(filter(None, states))
+            or f"no pod yet{': ' + self._event if self._event else ''}"
+        )
         self._progress.note(f"{self._name}: {note}")
         for pod in waiting:
             if why := failure.stuck(pod):
                 since = self._stuck_since.setdefault(pod["metadata"]["uid"], time.monotonic())
                 if time.monotonic() - since > STUCK_S:
-                    raise TrainError(f"{self._what} cannot start: pod {pod['metadata']['name']}: {why}. {self._event}")
+                    raise TrainError(
+                        f"{self._what} cannot start: pod {pod['metadata']['name']}: {why}. "
+                        f"{self._event}"
+                    )
 
     def _events_of(self, name: str) -> list[Object]:
-        """Of a pod; of the objects between the training and its pods, where there is none (quota, Pod Security).
+        """Of a pod; of the objects between the training and its pods, where there is none (quota,
+        Pod Security).
 
         Those of an earlier training of this name are not told.
         """
-        born = self._objects.objects.get(self._name, {}).get("metadata", {}).get("creationTimestamp", "")
-        found = self._cluster.events(name) + (self._cluster.events(f"{name}-{objects.CONTAINER}-0") if name == self._name else [])
-        return [event for event in found if (event.get("lastTimestamp") or event.get("eventTime") or "") >= born]
+        born = (
+            self._objects.objects.get(self._name, {})
+            .get("metadata", {})
+            .get("creationTimestamp", "")
+        )
+        found = self._cluster.events(name) + (
+            self._cluster.events(f"{name}-{objects.CONTAINER}-0") if name == self._name else []
+        )
+        return [
+            event
+            for event in found
+            if (event.get("lastTimestamp") or event.get("eventTime") or "") >= born
+        ]
 
     def _tell(self, uid: str, listener: Listener) -> None:
         """A pod's log, line by line, to its end or ours."""
@@ -310,8 +376,14 @@ class Training:
         """Wait until the pods are seen to have ended and their logs are read."""
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
-            self._look(self._cluster.list(PODS, self._of_ours))  # the watch may lag behind that of the training
-            open_pods = [uid for uid, pod in self._seen.items() if uid not in self._gone and not failure.over(pod)]
+            self._look(
+                self._cluster.list(PODS, self._of_ours)
+            )  # the watch may lag behind that of the training
+            open_pods = [
+                uid
+                for uid, pod in self._seen.items()
+                if uid not in self._gone and not failure.over(pod)
+            ]
             if not open_pods and not any(teller.is_alive() for teller in self._tellers):
                 return
             time.sleep(min(LOOK_EVERY_S, 0.5))

@@ -1,4 +1,5 @@
-"""Rows of an artifact as the token ids that the trainers take. Every row that is left out is counted by its reason."""
+"""Rows of an artifact as the token ids that the trainers take. Every row that is left out is
+counted by its reason."""
 
 from __future__ import annotations
 
@@ -17,14 +18,16 @@ Row = Mapping[str, Any]
 
 @dataclass
 class Prepared:
-    """A data set on this node's disk. `sequences` counts what a batch is made of: rows, packed sequences, or pairs."""
+    """A data set on this node's disk. `sequences` counts what a batch is made of: rows, packed
+    sequences, or pairs."""
 
     path: str = ""
     rows: int = 0
     sequences: int = 0
     tokens: int = 0
     merged_system: int = 0
-    """Rows whose system message went into the first user turn, because the template knows no system role."""
+    """Rows whose system message went into the first user turn, because the template knows no system
+    role."""
     dropped: Counter[str] = field(default_factory=Counter)
 
 
@@ -35,7 +38,8 @@ def sft_example(template: Template, row: Row) -> Example:
 
 
 def dpo_example(template: Template, row: Row) -> Example:
-    """{prompt_ids, chosen_ids, rejected_ids} of a preference (`messages`, and the texts `chosen` and `rejected`)."""
+    """{prompt_ids, chosen_ids, rejected_ids} of a preference (`messages`, and the texts `chosen`
+    and `rejected`)."""
     if row["chosen"] == row["rejected"]:
         raise RowRejected("identical", "chosen and rejected are the same text")
     prompt, (chosen, rejected) = template.answers(row["messages"], row["chosen"], row["rejected"])
@@ -50,11 +54,15 @@ EXAMPLE: dict[str, Callable[[Template, Row], Example]] = {"sft": sft_example, "d
 def length(example: Example) -> int:
     """Tokens that go through the model together: of the longer answer, with its prompt, for a pair."""
     if "prompt_ids" in example:
-        return len(example["prompt_ids"]) + max(len(example["chosen_ids"]), len(example["rejected_ids"]))
+        return len(example["prompt_ids"]) + max(
+            len(example["chosen_ids"]), len(example["rejected_ids"])
+        )
     return len(example["input_ids"])
 
 
-def examples(kind: str, rows: Iterable[Row], template: Template, limit: int, counts: Prepared) -> Iterator[Example]:
+def examples(
+    kind: str, rows: Iterable[Row], template: Template, limit: int, counts: Prepared
+) -> Iterator[Example]:
     """The rows that can be trained on, as token ids. `counts` says what happened to each."""
     make = EXAMPLE[kind]
     for row in rows:
@@ -67,22 +75,40 @@ def examples(kind: str, rows: Iterable[Row], template: Template, limit: int, cou
             continue
         counts.rows += 1
         counts.merged_system += template.merges(row["messages"])
-        counts.tokens += sum(map(len, example.values())) if kind == "dpo" else len(example["input_ids"])
+        counts.tokens += (
+            sum(map(len, example.values())) if kind == "dpo" else len(example["input_ids"])
+        )
         yield example
 
 
 def prepare(
-    kind: str, rows: Iterable[Row], template: Template, limit: int, folder: Path, *, packing: bool = False, source: str = ""
+    kind: str,
+    rows: Iterable[Row],
+    template: Template,
+    limit: int,
+    folder: Path,
+    *,
+    packing: bool = False,
+    source: str = "",
 ) -> Prepared:
-    """Write the data set below `folder`. Raises TrainError, with the table of reasons, where no row is left."""
+    """Write the data set below `folder`. Raises TrainError, with the table of reasons, where no row
+    is left."""
     counts = Prepared(path=str(folder / "data.arrow"))
     counts.sequences = _write(examples(kind, rows, template, limit, counts), Path(counts.path))
     if not counts.rows:
         reasons = "\n".join(f"  {n:>7} {reason}" for reason, n in counts.dropped.most_common())
         raise TrainError(
             f"No row of {source or 'the data'} can be trained on"
-            + (f": all {counts.dropped.total()} were left out.\n{reasons}" if reasons else ": it has no rows.")
-            + (f"\n{kind}.max_length is {limit}; raise it to keep longer rows." if counts.dropped["too_long"] else "")
+            + (
+                f": all {counts.dropped.total()} were left out.\n{reasons}"
+                if reasons
+                else ": it has no rows."
+            )
+            + (
+                f"\n{kind}.max_length is {limit}; raise it to keep longer rows."
+                if counts.dropped["too_long"]
+                else ""
+            )
         )
     if packing:
         _pack(counts, limit)
@@ -125,7 +151,8 @@ def _pack(counts: Prepared, limit: int) -> None:
 
 
 def read(path: str) -> Any:
-    """The data set at `path`, as every rank maps it. (One made in memory would differ from rank to rank.)"""
+    """The data set at `path`, as every rank maps it. (One made in memory would differ from rank to
+    rank.)"""
     from datasets import Dataset
 
     return Dataset.from_file(path)

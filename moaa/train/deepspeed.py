@@ -1,4 +1,5 @@
-"""The recipe's numbers as a DeepSpeed configuration. Pure arithmetic: nothing here imports DeepSpeed."""
+"""The recipe's numbers as a DeepSpeed configuration. Pure arithmetic: nothing here imports
+DeepSpeed."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from moaa.recipe.schema import Training
 
 @dataclass(frozen=True)
 class Batch:
-    """How a global batch is made: `ranks` x `micro` rows per forward pass, `accumulation` passes per step."""
+    """How a global batch is made: `ranks` x `micro` rows per forward pass, `accumulation` passes
+    per step."""
 
     ranks: int
     micro: int
@@ -29,29 +31,39 @@ def batch(kind: str, numbers: Training, ranks: int) -> Batch:
         below = numbers.global_batch // together * together
         near = f"{below} or {below + together}" if below else str(together)
         raise TrainError(
-            f"{kind}.global_batch is {numbers.global_batch}, but {ranks} ranks x {kind}.micro_batch {numbers.micro_batch} = "
-            f"{together} go through the model at once, and {numbers.global_batch} is no multiple of {together}. "
-            f"Set {kind}.global_batch to {near}, or change {kind}.micro_batch or runtime.launcher.ranks."
+            f"{kind}.global_batch is {numbers.global_batch}, but {ranks} ranks x "
+            f"{kind}.micro_batch {numbers.micro_batch} = "
+            f"{together} go through the model at once, and {numbers.global_batch} is no multiple "
+            f"of {together}. "
+            f"Set {kind}.global_batch to {near}, or change {kind}.micro_batch or "
+            "runtime.launcher.ranks."
         )
     return Batch(ranks, numbers.micro_batch, numbers.global_batch // together)
 
 
 def check_rows(kind: str, rows: int, what: str, size: Batch) -> None:
-    """Raises TrainError where `rows` do not fill one batch: such a training would be one odd step an epoch."""
+    """Raises TrainError where `rows` do not fill one batch: such a training would be one odd step
+    an epoch."""
     if rows >= size.total:
         return
     together = size.ranks * size.micro
     fitting = rows // together * together
-    remedy = f"Set {kind}.global_batch to {fitting} or less" if fitting else f"Lower {kind}.micro_batch or runtime.launcher.ranks"
+    remedy = (
+        f"Set {kind}.global_batch to {fitting} or less"
+        if fitting
+        else f"Lower {kind}.micro_batch or runtime.launcher.ranks"
+    )
     raise TrainError(
         f"There are {rows} {what}, fewer than {kind}.global_batch {size.total} "
-        f"({size.ranks} ranks x {size.micro} x {size.accumulation} accumulated): not one step would be whole. "
+        f"({size.ranks} ranks x {size.micro} x {size.accumulation} accumulated): not one step "
+        "would be whole. "
         f"{remedy}, or give it more data."
     )
 
 
 def config(numbers: Training, size: Batch, device: str, precision: str) -> dict[str, Any]:
-    """DeepSpeed's configuration. ZeRO keeps fp32 master weights, whatever the precision of the passes."""
+    """DeepSpeed's configuration. ZeRO keeps fp32 master weights, whatever the precision of the
+    passes."""
     zero: dict[str, Any] = {"stage": numbers.zero_stage}
     if device == "cuda" and numbers.zero_stage:
         zero |= {"overlap_comm": True, "contiguous_gradients": True}

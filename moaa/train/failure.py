@@ -15,37 +15,65 @@ from moaa.train.log_reader import MEMORY, Listener
 Object = Mapping[str, Any]
 
 _LOST: Final = {
-    "Evicted", "Preempting", "Preempted", "NodeLost", "NodeShutdown", "NodeAffinity", "Shutdown", "Terminated",
+    "Evicted",
+    "Preempting",
+    "Preempted",
+    "NodeLost",
+    "NodeShutdown",
+    "NodeAffinity",
+    "Shutdown",
+    "Terminated",
     "UnexpectedAdmissionError",
-}  # fmt: skip
+}
 """Reasons of a pod's end that say nothing about the training in it."""
 _SIGNALS: Final = (137, 143)
 """Exit statuses of a container that somebody ended: SIGKILL without an OOM, SIGTERM."""
-_PEERS: Final = re.compile(r"[Cc]onnection|closed by peer|[Gg]loo|NCCL|ProcessGroup|broken pipe|[Tt]imed? ?out", re.ASCII)
+_PEERS: Final = re.compile(
+    r"[Cc]onnection|closed by peer|[Gg]loo|NCCL|ProcessGroup|broken pipe|[Tt]imed? ?out", re.ASCII
+)
 """What a rank says when another one is gone."""
 _STUCK: Final = {
-    "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError",
-    "CreateContainerError", "RunContainerError",
-}  # fmt: skip
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+}
 
 
 class Lost(TrainError):
     """A pod was taken away: another one goes on from the newest checkpoint."""
 
 
-def error(name: str, seen: Sequence[Object], gone: set[str], heard: Mapping[str, Listener], said: str, logs: str) -> MoaaError:
-    """The error of a training that failed; `Lost` where one of its pods was taken away, and that is the whole reason.
+def error(
+    name: str,
+    seen: Sequence[Object],
+    gone: set[str],
+    heard: Mapping[str, Listener],
+    said: str,
+    logs: str,
+) -> MoaaError:
+    """The error of a training that failed; `Lost` where one of its pods was taken away, and that is
+    the whole reason.
 
-    `seen`: its pods as they were last seen. `gone`: uids of those that vanished before they ended. `heard`: the logs, by uid.
-    `said`: the failed object's own condition. `logs`: the command that prints a pod's log, up to its name.
+    `seen`: its pods as they were last seen. `gone`: uids of those that vanished before they ended.
+    `heard`: the logs, by uid. `said`: the failed object's own condition. `logs`: the command that
+    prints a pod's log, up to its name.
     """
     order = sorted(seen, key=lambda pod: (_failed_at(pod), pod["metadata"]["name"]))
     if killed := [pod for pod in order if "OOMKilled" in pods.death(pod)]:
-        return TrainError(f"{name} failed.\n{_told(heard, killed[0])}{_words(killed[0])}\n  {MEMORY}")
+        return TrainError(
+            f"{name} failed.\n{_told(heard, killed[0])}{_words(killed[0])}\n  {MEMORY}"
+        )
     talking = min((each for each in heard.values()), key=lambda each: each.said_first, default=None)
     own_words = talking is not None and any(_own(each) for each in talking.errors)
     if "DeadlineExceeded" in said and not own_words:
-        return TrainError(f"{name} did not end before its deadline.\n{_told(heard, order[0]) if order else ''}  {said}")
+        return TrainError(
+            f"{name} did not end before its deadline.\n{_told(heard, order[0]) if order else ''}  "
+            f"{said}"
+        )
     failed = [pod for pod in order if _crashed(heard, pod)]
     missed = talking is not None and bool(talking.errors) and not failed
     lost = [pod for pod in order if _lost(pod, order, gone, tie=missed)]
@@ -54,7 +82,9 @@ def error(name: str, seen: Sequence[Object], gone: set[str], heard: Mapping[str,
         return Lost(f"{name} lost pod {lost[0]['metadata']['name']}: {why}.")
     failed += [pod for pod in order if pods.death(pod)]
     uid = next((uid for uid, each in heard.items() if each is talking), "") if own_words else ""
-    pod = next((pod for pod in seen if pod["metadata"]["uid"] == uid), failed[0] if failed else None)
+    pod = next(
+        (pod for pod in seen if pod["metadata"]["uid"] == uid), failed[0] if failed else None
+    )
     if pod is None:
         return TrainError(f"{name} failed: {said}.")
     listener = heard.get(pod["metadata"]["uid"])
@@ -80,9 +110,21 @@ def over(pod: Object) -> bool:
 
 def _own(said: Mapping[str, Any]) -> bool:
     """Whether a rank failed of something of its own, and not of another rank's end."""
-    return not (said["type"] in ("RuntimeError", "ConnectionError", "DistBackendError", "DistNetworkError", "DistStoreError",
-                                 "ConnectionResetError", "BrokenPipeError", "Terminated", "SignalException")
-                and _PEERS.search(f"{said['type']} {said['message']}"))  # fmt: skip
+    return not (
+        said["type"]
+        in (
+            "RuntimeError",
+            "ConnectionError",
+            "DistBackendError",
+            "DistNetworkError",
+            "DistStoreError",
+            "ConnectionResetError",
+            "BrokenPipeError",
+            "Terminated",
+            "SignalException",
+        )
+        and _PEERS.search(f"{said['type']} {said['message']}")
+    )
 
 
 def _lost(pod: Object, order: Sequence[Object], gone: set[str], *, tie: bool) -> bool:
@@ -91,7 +133,10 @@ def _lost(pod: Object, order: Sequence[Object], gone: set[str], *, tie: bool) ->
     `tie`: what to think of a deletion in the very second of that failure.
     """
     status = pod.get("status", {})
-    if any(each["type"] == "DisruptionTarget" and each["status"] == "True" for each in status.get("conditions") or []):
+    if any(
+        each["type"] == "DisruptionTarget" and each["status"] == "True"
+        for each in status.get("conditions") or []
+    ):
         return True
     if status.get("reason") in _LOST:
         return True
@@ -101,7 +146,10 @@ def _lost(pod: Object, order: Sequence[Object], gone: set[str], *, tie: bool) ->
     if _failed_at(pod) < deleted:
         return False
     # Its own failure after that is of the SIGTERM.
-    failed = min((_failed_at(other) for other in order if other is not pod and not _ended_by_others(other)), default=math.inf)
+    failed = min(
+        (_failed_at(other) for other in order if other is not pod and not _ended_by_others(other)),
+        default=math.inf,
+    )
     return deleted < failed or (tie and deleted == failed)
 
 
@@ -113,7 +161,8 @@ def _ended_by_others(pod: Object) -> bool:
 
 
 def _crashed(heard: Mapping[str, Listener], pod: Object) -> bool:
-    """Whether torchrun says that a signal ended a rank (SIGSEGV, NCCL's abort), in a pod that nobody deleted."""
+    """Whether torchrun says that a signal ended a rank (SIGSEGV, NCCL's abort), in a pod that
+    nobody deleted."""
     listener = heard.get(pod["metadata"]["uid"])
     return listener is not None and bool(listener.killed) and _deleted_at(pod) is None
 

@@ -1,4 +1,5 @@
-"""What a training is told: everything but the secrets, which it takes from the environment like every other part."""
+"""What a training is told: everything but the secrets, which it takes from the environment like
+every other part."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from moaa.recipe.schema import Dpo, Part, Sft, Store
 
 
 class Job(Part):
-    """One training. `output` is the S3 prefix under which checkpoints, the model and `result.json` appear."""
+    """One training. `output` is the S3 prefix under which checkpoints, the model and `result.json`
+    appear."""
 
     kind: Literal["sft", "dpo"]
     numbers: Sft | Dpo
     base: str
-    """The model that training starts from: anything `moaa.weights.local.local` knows. For DPO it is the reference too."""
+    """The model that training starts from: anything `moaa.weights.local.local` knows. For DPO it is
+    the reference too."""
     revision: str | None = None
     data: str
     """s3:// prefix of the artifact with the rows: sft-data for SFT, preferences for DPO."""
@@ -31,7 +34,9 @@ class Job(Part):
     @model_validator(mode="after")
     def _numbers_fit_the_kind(self) -> Self:
         if isinstance(self.numbers, Dpo) != (self.kind == "dpo"):
-            raise ValueError(f"a {self.kind} job was given the numbers of {type(self.numbers).__name__}")
+            raise ValueError(
+                f"a {self.kind} job was given the numbers of {type(self.numbers).__name__}"
+            )
         return self
 
     @property
@@ -50,7 +55,10 @@ class Job(Part):
             try:
                 text = Path(where).read_text()
             except OSError as error:
-                raise TrainError(f"--job {where} cannot be read: {error.strerror}. Give a file or an s3:// address.") from None
+                raise TrainError(
+                    f"--job {where} cannot be read: {error.strerror}. Give a file or an s3:// "
+                    "address."
+                ) from None
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:

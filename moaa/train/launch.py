@@ -1,7 +1,7 @@
 """Start a training wherever the recipe says, follow it to its end, and return its result.
 
-A launcher returns when `result.json` should be there, and raises what the training failed of: `process` starts the ranks on
-this machine, `cluster` as a TrainJob or an Indexed Job on Kubernetes.
+A launcher returns when `result.json` should be there, and raises what the training failed of:
+`process` starts the ranks on this machine, `cluster` as a TrainJob or an Indexed Job on Kubernetes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,23 @@ from moaa.train.job import Job
 
 Start = Callable[[Job, Runtime, Mapping[str, Pool], Ledger, Progress], None]
 
-LAUNCHERS: dict[str, Start] = {"process": process.start, "trainer": cluster.start, "job": cluster.start}
+LAUNCHERS: dict[str, Start] = {
+    "process": process.start,
+    "trainer": cluster.start,
+    "job": cluster.start,
+}
 
 
 def run(
-    job: Job, runtime: Runtime, pools: Mapping[str, Pool], store: Store, ledger: Ledger, progress: Progress
+    job: Job,
+    runtime: Runtime,
+    pools: Mapping[str, Pool],
+    store: Store,
+    ledger: Ledger,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """The content of `result.json`: `files` under `job.output`, and `facts`. What is trained already is not trained again.
+    """The content of `result.json`: `files` under `job.output`, and `facts`. What is trained
+    already is not trained again.
 
     Raises TrainError with a rank's own words where the training failed.
     """
@@ -36,7 +46,9 @@ def run(
         LAUNCHERS[runtime.launcher.kind](job, runtime, pools, ledger, progress)
         result = _result(job, store)
         if result is None:
-            raise TrainError(f"The training ended without an error, but left no {job.result}. Run it again.")
+            raise TrainError(
+                f"The training ended without an error, but left no {job.result}. Run it again."
+            )
     store.delete_prefix(f"{job.output}/checkpoints")
     ledger.events.update({what: count for what, count in _events(result["facts"]).items() if count})
     return result
@@ -55,6 +67,8 @@ def _events(facts: dict[str, Any]) -> dict[str, int]:
         "system messages merged into the first user turn": facts["merged_system"],
         "trainings resumed from a checkpoint": facts["resumed_from_step"] is not None,
         "checkpoints given up": facts["checkpoints_failed"],
-        "checkpoints not used: damaged, or of other ranks or precision": facts["checkpoint_unusable"],
+        "checkpoints not used: damaged, or of other ranks or precision": facts[
+            "checkpoint_unusable"
+        ],
         "trained in float32: the CPU has no bfloat16": facts["precision"] == "float32",
     }

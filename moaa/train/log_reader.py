@@ -1,4 +1,5 @@
-"""The ranks' output as the launcher reads it: progress is shown, errors are kept, the end of the log explains a failure."""
+"""The ranks' output as the launcher reads it: progress is shown, errors are kept, the end of the
+log explains a failure."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _TORCHRUN = re.compile(r"torch.distributed.elastic.multiprocessing")
 _NOISE = re.compile(r"FutureWarning|^\s*warnings\.warn|it/s\]|s/it\]|^[=\-*]{5,}$")
 
 _PASSED_ON: dict[str, type[MoaaError]] = {
-    kind.__name__: kind for kind in (TrainError, StoreError, ArtifactError, RecipeError, EngineError)
+    kind.__name__: kind
+    for kind in (TrainError, StoreError, ArtifactError, RecipeError, EngineError)
 }
 """Errors of a rank that are complete in themselves."""
 
@@ -32,7 +34,8 @@ MEMORY = "Lower micro_batch or max_length, raise zero_stage, turn gradient_check
 
 @dataclass
 class Shown:
-    """How far the progress is that was shown: a training that begins again from a checkpoint steps back."""
+    """How far the progress is that was shown: a training that begins again from a checkpoint steps
+    back."""
 
     step: int = 0
     tokens: int = 0
@@ -90,8 +93,11 @@ class Listener:
 
     @property
     def killed(self) -> list[tuple[int, int]]:
-        """Ranks that a signal ended, other than torchrun's own SIGTERM, each with the signal's number."""
-        found = [(int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))]
+        """Ranks that a signal ended, other than torchrun's own SIGTERM, each with the signal's
+        number."""
+        found = [
+            (int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))
+        ]
         return [(rank, number) for rank, number in found if number != signal.SIGTERM]
 
     @property
@@ -104,16 +110,28 @@ class Listener:
         where = f"\n  The whole log: {log}"
         if self.killed:
             rank, number = self.killed[0]
-            hint = f", most likely for want of memory.\n  {MEMORY}" if number == signal.SIGKILL else "."
-            return TrainError(f"Rank {rank} was ended by {signal.Signals(number).name}{hint}\n{self.tail}{where}")
+            hint = (
+                f", most likely for want of memory.\n  {MEMORY}"
+                if number == signal.SIGKILL
+                else "."
+            )
+            return TrainError(
+                f"Rank {rank} was ended by {signal.Signals(number).name}{hint}\n{self.tail}{where}"
+            )
         if not self.errors:
-            return TrainError(f"The training ended with status {exit_status} before any rank said why.\n{self.tail}{where}")
+            return TrainError(
+                f"The training ended with status {exit_status} before any rank said "
+                f"why.\n{self.tail}{where}"
+            )
         first = min(self.errors, key=lambda error: error["time"])
         if first["type"] in _PASSED_ON:
             return _PASSED_ON[first["type"]](first["message"])
         hint = f"\n  {MEMORY}" if "out of memory" in first["message"].lower() else ""
         lines = _indented(first.get("traceback", self._tail))
-        return TrainError(f"Rank {first['rank']} failed: {first['type']}: {first['message']}{hint}\n{lines}{where}")
+        return TrainError(
+            f"Rank {first['rank']} failed: {first['type']}: "
+            f"{first['message']}{hint}\n{lines}{where}"
+        )
 
 
 def _indented(lines: Iterable[str]) -> str:

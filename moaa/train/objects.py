@@ -1,8 +1,10 @@
-"""A training on a cluster as plain data: a TrainJob of Kubeflow Trainer, or an Indexed Job with a headless Service.
+"""A training on a cluster as plain data: a TrainJob of Kubeflow Trainer, or an Indexed Job with a
+headless Service.
 
-Both run `torchrun -m moaa.train` in pods of the train image, one a node, and torchrun learns from PET_* variables who the
-others are: Trainer sets them, and here the Job does. A TrainJob uses only fields that Trainer 2.0 and all later ones know;
-where its pods are placed, and with which secrets, says the TrainingRuntime that the platform chart makes for each pool.
+Both run `torchrun -m moaa.train` in pods of the train image, one a node, and torchrun learns from
+PET_* variables who the others are: Trainer sets them, and here the Job does. A TrainJob uses only
+fields that Trainer 2.0 and all later ones know; where its pods are placed, and with which secrets,
+says the TrainingRuntime that the platform chart makes for each pool.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ def name_of(job: Job) -> str:
 
 
 def train_job(job: Job, runtime: Runtime, pools: Mapping[str, Pool], run_id: str) -> Object:
-    """The TrainJob. Raises RecipeError where no node of its pool has as many GPUs as a node has ranks."""
+    """The TrainJob. Raises RecipeError where no node of its pool has as many GPUs as a node has
+    ranks."""
     launcher = runtime.launcher
     trainer: Object = {
         "command": command(job),
@@ -47,20 +50,33 @@ def train_job(job: Job, runtime: Runtime, pools: Mapping[str, Pool], run_id: str
     }
     if runtime.cluster.images.train:
         trainer["image"] = runtime.cluster.images.train
-    reference = {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": names.runtime(launcher.pool)}
+    reference = {
+        "apiGroup": "trainer.kubeflow.org",
+        "kind": "TrainingRuntime",
+        "name": names.runtime(launcher.pool),
+    }
     spec = {"runtimeRef": reference, "trainer": trainer}
     metadata = _metadata(job, _labels(job, run_id), wanted=spec)
-    return {"apiVersion": TRAIN_JOBS.version, "kind": TRAIN_JOBS.name, "metadata": metadata, "spec": spec}
+    return {
+        "apiVersion": TRAIN_JOBS.version,
+        "kind": TRAIN_JOBS.name,
+        "metadata": metadata,
+        "spec": spec,
+    }
 
 
 def indexed_job(job: Job, runtime: Runtime, pools: Mapping[str, Pool], run_id: str) -> Object:
-    """The Job that does the same without Trainer. Of several nodes it needs `service` too. Raises as `train_job`."""
+    """The Job that does the same without Trainer. Of several nodes it needs `service` too. Raises
+    as `train_job`."""
     launcher, labels, pod = runtime.launcher, _labels(job, run_id), _pod(job, runtime, pools)
     spec: Object = {
-        "completionMode": "Indexed", "completions": launcher.nodes, "parallelism": launcher.nodes,
-        "backoffLimit": 0, "ttlSecondsAfterFinished": KEPT_S,
+        "completionMode": "Indexed",
+        "completions": launcher.nodes,
+        "parallelism": launcher.nodes,
+        "backoffLimit": 0,
+        "ttlSecondsAfterFinished": KEPT_S,
         "template": {"metadata": {"labels": labels}, "spec": pod},
-    }  # fmt: skip
+    }
     metadata = _metadata(job, labels, wanted={**spec, "template": pod})
     return {"apiVersion": JOBS.version, "kind": JOBS.name, "metadata": metadata, "spec": spec}
 
@@ -68,24 +84,41 @@ def indexed_job(job: Job, runtime: Runtime, pools: Mapping[str, Pool], run_id: s
 def service(owner: Object) -> Object:
     """The headless Service by which a Job's pods find each other; it goes with its Job."""
     name, labels = owner["metadata"]["name"], owner["spec"]["template"]["metadata"]["labels"]
-    reference = {"apiVersion": JOBS.version, "kind": JOBS.name, "name": name, "uid": owner["metadata"]["uid"]}
+    reference = {
+        "apiVersion": JOBS.version,
+        "kind": JOBS.name,
+        "name": name,
+        "uid": owner["metadata"]["uid"],
+    }
     return {
         "apiVersion": SERVICES.version,
         "kind": SERVICES.name,
         "metadata": {"name": name, "labels": labels, "ownerReferences": [reference]},
         "spec": {
-            "clusterIP": "None", "publishNotReadyAddresses": True, "selector": {names.TRAINING: name},
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {names.TRAINING: name},
             "ports": [{"name": "rendezvous", "port": PORT}],
         },
-    }  # fmt: skip
+    }
 
 
 def command(job: Job) -> list[str]:
-    return ["python3", "-m", "torch.distributed.run", "-m", "moaa.train", job.kind, "--job", f"{job.output}/job.json"]
+    return [
+        "python3",
+        "-m",
+        "torch.distributed.run",
+        "-m",
+        "moaa.train",
+        job.kind,
+        "--job",
+        f"{job.output}/job.json",
+    ]
 
 
 def resources(job: Job, runtime: Runtime, pools: Mapping[str, Pool]) -> dict[str, dict[str, str]]:
-    """What a node's pod asks for: its pool's numbers; without a pool, on any node, a core and some GiB for each rank."""
+    """What a node's pod asks for: its pool's numbers; without a pool, on any node, a core and some
+    GiB for each rank."""
     launcher = runtime.launcher
     if launcher.pool is None:
         ranks = launcher.ranks
@@ -118,11 +151,22 @@ def _environment(job: Job, runtime: Runtime, pools: Mapping[str, Pool]) -> dict[
 def _pod(job: Job, runtime: Runtime, pools: Mapping[str, Pool]) -> Object:
     launcher, cluster, name = runtime.launcher, runtime.cluster, name_of(job)
     pool = pools[launcher.pool] if launcher.pool else None
-    own = {"HOME": "/tmp", "USER": "moaa", "MOAA_CACHE": "/tmp/moaa"}  # torch asks for the name of its user, a mere number
-    own |= {"PET_NNODES": f"{launcher.nodes}", "PET_NPROC_PER_NODE": f"{launcher.ranks}", "PET_MASTER_PORT": f"{PORT}"}
+    own = {
+        "HOME": "/tmp",
+        "USER": "moaa",
+        "MOAA_CACHE": "/tmp/moaa",
+    }  # torch asks for the name of its user, a mere number
+    own |= {
+        "PET_NNODES": f"{launcher.nodes}",
+        "PET_NPROC_PER_NODE": f"{launcher.ranks}",
+        "PET_MASTER_PORT": f"{PORT}",
+    }
     own["PET_MASTER_ADDR"] = f"{name}-0.{name}" if launcher.nodes > 1 else "127.0.0.1"
     rank = {"name": "PET_NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": _INDEX}}}
-    secrets = [{"secretRef": {"name": cluster.s3_secret}}, {"secretRef": {"name": cluster.env_secret, "optional": True}}]
+    secrets = [
+        {"secretRef": {"name": cluster.s3_secret}},
+        {"secretRef": {"name": cluster.env_secret, "optional": True}},
+    ]
     shm = pool.shm_gib if pool else SHM_GIB
     container = {
         "name": CONTAINER,
@@ -132,10 +176,15 @@ def _pod(job: Job, runtime: Runtime, pools: Mapping[str, Pool]) -> Object:
         "envFrom": secrets,
         "resources": resources(job, runtime, pools),
         "securityContext": {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}],
-    }  # fmt: skip
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }
     found: Object = {
         "restartPolicy": "Never",
         "subdomain": name,
@@ -161,7 +210,8 @@ def _labels(job: Job, run_id: str) -> dict[str, str]:
 
 
 def _metadata(job: Job, labels: dict[str, str], wanted: Object) -> Object:
-    """`wanted`: the spec without the run's own labels, so that its digest is the same for whoever wants the same."""
+    """`wanted`: the spec without the run's own labels, so that its digest is the same for whoever
+    wants the same."""
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     return {"name": name_of(job), "labels": labels, "annotations": {names.SPEC: digest}}
 

@@ -1,4 +1,5 @@
-"""A training on this machine: torchrun as a child process, on cores of its own, gone when we are gone."""
+"""A training on this machine: torchrun as a child process, on cores of its own, gone when we are
+gone."""
 
 from __future__ import annotations
 
@@ -25,16 +26,24 @@ GRACE_S = 8
 _FOLDER = "moaa-train-"
 
 
-def start(job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger, progress: Progress) -> None:
+def start(
+    job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger, progress: Progress
+) -> None:
     """Train with `launcher.ranks` ranks here. Raises what the training failed of."""
     launcher = runtime.launcher
     if launcher.nodes != 1:
         raise TrainError(
-            f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this machine alone. Set nodes to 1."
+            f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this "
+            "machine alone. Set nodes to 1."
         )
-    missing = [name for name in ("torch", "trl", "deepspeed") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("torch", "trl", "deepspeed") if importlib.util.find_spec(name) is None
+    ]
     if missing:
-        raise TrainError(f"Training needs {' and '.join(missing)}, not installed here: pip install 'moaa[train]'.")
+        raise TrainError(
+            f"Training needs {' and '.join(missing)}, not installed here: pip install "
+            "'moaa[train]'."
+        )
     _sweep()
     with _cores(job, launcher.ranks, progress) as mine:
         folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
@@ -54,15 +63,20 @@ def start(job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger,
                 "OMP_NUM_THREADS": str(max(1, len(mine or cores.available()) // launcher.ranks)),
             }
             listener = Listener(progress)
-            status = _follow(torchrun(launcher.ranks, job.kind, str(job_file)), environment, listener, log)
+            status = _follow(
+                torchrun(launcher.ranks, job.kind, str(job_file)), environment, listener, log
+            )
             if status:
                 raise listener.failure(status, str(log))
         finally:
-            shutil.rmtree(scratch if status else folder, ignore_errors=True)  # the log of a failure stays: the error names it
+            shutil.rmtree(
+                scratch if status else folder, ignore_errors=True
+            )  # the log of a failure stays: the error names it
 
 
 def _sweep() -> None:
-    """Remove what launchers that were killed have left: their scratch may hold checkpoints of gigabytes. Logs stay."""
+    """Remove what launchers that were killed have left: their scratch may hold checkpoints of
+    gigabytes. Logs stay."""
     for scratch in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*/tmp"):
         pid = scratch.parent.name.removeprefix(_FOLDER).split("-")[0]
         if pid.isdecimal() and not Path("/proc", pid).exists():
@@ -71,17 +85,31 @@ def _sweep() -> None:
 
 def torchrun(ranks: int, kind: str, job: str) -> list[str]:
     """The command that trains on this machine."""
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    run = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(ranks),
+    ]
     return [*run, "-m", "moaa.train", kind, "--job", job]
 
 
 def _follow(command: list[str], environment: dict[str, str], listener: Listener, log: Path) -> int:
-    """Run to the end, under a guard that takes the whole family down with it. Returns the exit status."""
+    """Run to the end, under a guard that takes the whole family down with it. Returns the exit
+    status."""
     guarded = [sys.executable, "-S", guard.__file__, str(os.getpid()), str(GRACE_S), *command]
     child = subprocess.Popen(
-        guarded, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", start_new_session=True,
-    )  # fmt: skip
+        guarded,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
     assert child.stdout is not None
     try:
         with log.open("w") as kept:
@@ -104,7 +132,8 @@ def _cores(job: Job, ranks: int, progress: Progress) -> AbstractContextManager[l
     there = len(cores.available())
     if ranks > there:
         raise TrainError(
-            f"runtime.launcher.ranks is {ranks}, but this machine has {there} cores: ranks on the same core would wait for each "
+            f"runtime.launcher.ranks is {ranks}, but this machine has {there} cores: ranks on the "
+            "same core would wait for each "
             f"other all the time. Set it to {there} or less."
         )
     return cores.reserve(there // ranks * ranks, f"training {job.kind}", progress.note)

@@ -22,7 +22,8 @@ class Elsewhere(Exception):
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among the ranks. A node's first rank is its leader: it prepares the files that all on the node read."""
+    """This process among the ranks. A node's first rank is its leader: it prepares the files that
+    all on the node read."""
 
     rank: int
     world: int
@@ -33,7 +34,17 @@ class Ranks:
     def of_environment(cls) -> Ranks:
         """As torchrun sets it; a process without torchrun is the only rank."""
         env = os.environ
-        return cls(*(int(env.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))))
+        return cls(
+            *(
+                int(env.get(n, d))
+                for n, d in (
+                    ("RANK", 0),
+                    ("WORLD_SIZE", 1),
+                    ("LOCAL_RANK", 0),
+                    ("LOCAL_WORLD_SIZE", 1),
+                )
+            )
+        )
 
     @property
     def first(self) -> bool:
@@ -61,7 +72,8 @@ class Ranks:
         self.gather(None)
 
     def on_leaders(self, work: Callable[[], T]) -> T:
-        """What `work` returned on this node's leader, for all ranks of the node; a failure ends the training on all nodes."""
+        """What `work` returned on this node's leader, for all ranks of the node; a failure ends the
+        training on all nodes."""
         return self._on(self.leader, self.rank - self.local_rank, work)
 
     def on_first(self, work: Callable[[], T]) -> T:

@@ -15,6 +15,7 @@ from typing import Any
 
 from moaa.artifacts import Artifact
 from moaa.errors import TrainError
+from moaa.recipe.schema import Dpo
 from moaa.store import Store
 from moaa.train import data, deepspeed
 from moaa.train.checkpoints import Checkpoints, Listed, upload
@@ -26,7 +27,8 @@ from moaa.weights.local import local
 
 
 def train(job: Job, ranks: Ranks) -> None:
-    """Train, and leave the model and `result.json` (its files, and facts for the report) under `job.output`."""
+    """Train, and leave the model and `result.json` (its files, and facts for the report) under
+    `job.output`."""
     size = deepspeed.batch(job.kind, job.numbers, ranks.world)
     note(ranks, "loading torch, TRL and DeepSpeed")
     device, precision = prepare_libraries(job.device)
@@ -39,8 +41,14 @@ def train(job: Job, ranks: Ranks) -> None:
         note(ranks, "reading model and data")
         model, prepared = ranks.on_leaders(lambda: fetch(job, store, scratch))
         deepspeed.check_rows(job.kind, prepared.sequences, what(job), size)
-        shape = {"world_size": ranks.world, "zero_stage": job.numbers.zero_stage, "precision": precision}
-        checkpoints = Checkpoints(store, job.output, ranks, scratch, shape, job.checkpoint_minutes, job.checkpoint_steps)
+        shape = {
+            "world_size": ranks.world,
+            "zero_stage": job.numbers.zero_stage,
+            "precision": precision,
+        }
+        checkpoints = Checkpoints(
+            store, job.output, ranks, scratch, shape, job.checkpoint_minutes, job.checkpoint_steps
+        )
         note(ranks, "loading the model")
         arguments.output_dir = str(scratch)
         trainer = trainers.trainer(job, arguments, model, data.read(prepared.path), checkpoints)
@@ -72,13 +80,17 @@ def train(job: Job, ranks: Ranks) -> None:
 
 
 def prepare_libraries(device: str) -> tuple[str, str]:
-    """What is trained on (`cuda` or `cpu`, which DeepSpeed is told) and in which precision (`bfloat16` or `float32`)."""
+    """What is trained on (`cuda` or `cpu`, which DeepSpeed is told) and in which precision
+    (`bfloat16` or `float32`)."""
     import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
-        raise TrainError("runtime.launcher.device is cuda, but torch sees no GPU here. Set it to cpu, or run where GPUs are.")
+        raise TrainError(
+            "runtime.launcher.device is cuda, but torch sees no GPU here. Set it to cpu, or run "
+            "where GPUs are."
+        )
     precision = "bfloat16"
     if device == "cpu":
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -86,10 +98,11 @@ def prepare_libraries(device: str) -> tuple[str, str]:
         os.environ["DS_ACCELERATOR"] = "cpu"
         import deepspeed as ds
 
-        # This op serves tensor-parallel inference only; ZeRO's collectives never call it. Without it no machine needs a C++
-        # compiler and Python.h, nor 20-40 s to build it at the first run.
+        # This op serves tensor-parallel inference only; ZeRO's collectives never call it. Without
+        # it no machine needs a C++ compiler and Python.h, nor 20-40 s to build it at the first run.
         ds.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        # On CPUs transformers starts torch's process group alone, too late for ZeRO-3, which shards a model while it loads.
+        # On CPUs transformers starts torch's process group alone, too late for ZeRO-3, which shards
+        # a model while it loads.
         ds.init_distributed("gloo", timeout=timedelta(seconds=WAIT_S))
     return device, precision
 
@@ -106,12 +119,19 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared]:
     packing = job.kind == "sft" and job.numbers.packing  # type: ignore[union-attr]
     rows = Artifact.open(store, job.data).rows()
     return model, data.prepare(
-        job.kind, rows, Template.of(tokenizer, job.base), limit, scratch, packing=packing, source=job.data
-    )  # fmt: skip
+        job.kind,
+        rows,
+        Template.of(tokenizer, job.base),
+        limit,
+        scratch,
+        packing=packing,
+        source=job.data,
+    )
 
 
 def publish(job: Job, store: Store, base: str, folder: Path, facts: dict[str, Any]) -> None:
-    """Upload the model, then `result.json`. Where another attempt was first, its result stands and this one goes."""
+    """Upload the model, then `result.json`. Where another attempt was first, its result stands and
+    this one goes."""
     complete(folder, base, job.revision)
     attempt = f"model-{secrets.token_hex(4)}"
 
@@ -128,23 +148,32 @@ def publish(job: Job, store: Store, base: str, folder: Path, facts: dict[str, An
 
 
 def complete(folder: Path, base: str, revision: str | None) -> None:
-    """The saved weights get the base model's own tokenizer, chat template and generation settings, as engines expect them."""
+    """The saved weights get the base model's own tokenizer, chat template and generation settings,
+    as engines expect them."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     of_base: dict[str, Any] = {"revision": revision} if revision else {}
     AutoTokenizer.from_pretrained(base, **of_base).save_pretrained(folder)
-    with contextlib.suppress(OSError):  # a base model without one: what was written with the weights stays
+    with contextlib.suppress(
+        OSError
+    ):  # a base model without one: what was written with the weights stays
         GenerationConfig.from_pretrained(base, **of_base).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
-    use_cache = getattr(AutoConfig.from_pretrained(base, **of_base), "use_cache", True)  # the trainer turned it off
-    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16", "use_cache": use_cache}, indent=2))
+    use_cache = getattr(
+        AutoConfig.from_pretrained(base, **of_base), "use_cache", True
+    )  # the trainer turned it off
+    (folder / "config.json").write_text(
+        json.dumps({**config, "dtype": "bfloat16", "use_cache": use_cache}, indent=2)
+    )
 
 
 def what(job: Job) -> str:
     """What a batch of this training is made of, in words."""
-    if job.kind == "dpo":
+    if isinstance(job.numbers, Dpo):
         return "pairs"
-    return f"packed sequences of up to {job.numbers.max_length} tokens" if job.numbers.packing else "conversations"  # type: ignore[union-attr]
+    if job.numbers.packing:
+        return f"packed sequences of up to {job.numbers.max_length} tokens"
+    return "conversations"
 
 
 def note(ranks: Ranks, text: str) -> None:

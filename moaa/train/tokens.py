@@ -1,8 +1,10 @@
-"""Conversations as token ids by the model's own chat template, with the loss on the answers and their end-of-turn only.
+"""Conversations as token ids by the model's own chat template, with the loss on the answers and
+their end-of-turn only.
 
-Nothing is patched into the template and nothing is guessed from it: a conversation is rendered once as a whole and once
-up to each answer, and the second must be the beginning of the first. What lies between such a prompt and the next
-end-of-turn token is exactly what the model will write when it is served with this template; it is what is trained.
+Nothing is patched into the template and nothing is guessed from it: a conversation is rendered once
+as a whole and once up to each answer, and the second must be the beginning of the first. What lies
+between such a prompt and the next end-of-turn token is exactly what the model will write when it is
+served with this template; it is what is trained.
 """
 
 from __future__ import annotations
@@ -23,21 +25,27 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Template:
-    """A tokenizer's chat template and what was found out about it by rendering probes. Make it with `Template.of`."""
+    """A tokenizer's chat template and what was found out about it by rendering probes. Make it with
+    `Template.of`."""
 
     tokenizer: Any
     end_of_turn: int
     """The token that ends an assistant's turn."""
     ends_between: int
-    """End-of-turn tokens that a user's message brings along (1 in ChatML, 0 where only answers are ended)."""
+    """End-of-turn tokens that a user's message brings along (1 in ChatML, 0 where only answers are
+    ended)."""
     knows_system: bool
-    """False: the template refuses system messages or leaves them out, so they are merged into the first user turn."""
+    """False: the template refuses system messages or leaves them out, so they are merged into the
+    first user turn."""
 
     @classmethod
     def of(cls, tokenizer: Any, model: str) -> Template:
         """Raises TrainError where no answer's extent can be told from the template."""
         if not tokenizer.chat_template:
-            raise TrainError(f"The tokenizer of {model} has no chat template. Give the model one (chat_template.jinja).")
+            raise TrainError(
+                f"The tokenizer of {model} has no chat template. Give the model one "
+                "(chat_template.jinja)."
+            )
         end = _end_of_turn(tokenizer, model)
         question, answer = _said("user", "Why?"), _said("assistant", "Because.")
         once, twice = (_tokens(tokenizer, [question, answer] * n) for n in (1, 2))
@@ -63,7 +71,9 @@ class Template:
             labels[start:end] = ids[start:end]
         return ids, labels
 
-    def answers(self, messages: Sequence[Message], *texts: str) -> tuple[list[int], list[list[int]]]:
+    def answers(
+        self, messages: Sequence[Message], *texts: str
+    ) -> tuple[list[int], list[list[int]]]:
         """Token ids of the prompt, and of each answer to it up to its end-of-turn token."""
         found = []
         prompt: list[int] = []
@@ -78,42 +88,60 @@ class Template:
         """Position after the end-of-turn token of the answer that begins at `start`."""
         span = ids[start:until]
         if span.count(self.end_of_turn) != expected:
-            raise RowRejected("end_of_turn", f"{span.count(self.end_of_turn)} end-of-turn tokens where {expected} belong")
+            raise RowRejected(
+                "end_of_turn",
+                f"{span.count(self.end_of_turn)} end-of-turn tokens where {expected} belong",
+            )
         return start + span.index(self.end_of_turn) + 1
 
     def _checked(self, messages: Sequence[Message]) -> list[Message]:
         for message in messages:
             if found := self._control.search(message["content"]):
-                raise RowRejected("control_token_in_text", f"a {message['role']} message contains {found.group()!r}")
+                raise RowRejected(
+                    "control_token_in_text",
+                    f"a {message['role']} message contains {found.group()!r}",
+                )
             if message["role"] == "assistant" and not message["content"].strip():
                 raise RowRejected("empty_answer", "an assistant message is empty")
         return merged_system(messages) if self.merges(messages) else list(messages)
 
     def merges(self, messages: Sequence[Message]) -> bool:
-        """Whether these messages have a system message that must be merged into the first user turn."""
+        """Whether these messages have a system message that must be merged into the first user
+        turn."""
         return not self.knows_system and messages[0]["role"] == "system"
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
-        """The texts that become control tokens wherever they stand: in a message they would forge the end of a turn."""
-        special = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        """The texts that become control tokens wherever they stand: in a message they would forge
+        the end of a turn."""
+        special = {
+            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
+        }
         special |= {self.end_of_turn_text, *self.tokenizer.all_special_tokens}
-        return re.compile("|".join(re.escape(text) for text in sorted(special, key=len, reverse=True)))
+        return re.compile(
+            "|".join(re.escape(text) for text in sorted(special, key=len, reverse=True))
+        )
 
 
 def merged_system(messages: Sequence[Message]) -> list[Message]:
     """The same conversation with its system message put before the first user's text."""
     system, *others = messages
     if not others or others[0]["role"] != "user":
-        raise RowRejected("template_refuses", "the template knows no system message, and no user turn follows it")
+        raise RowRejected(
+            "template_refuses", "the template knows no system message, and no user turn follows it"
+        )
     return [_said("user", f"{system['content']}\n\n{others[0]['content']}"), *others[1:]]
 
 
-def _cut(tokenizer: Any, messages: list[Message], answers: list[int]) -> tuple[list[int], list[int]]:
-    """Token ids of the whole conversation, and where in them each answer begins: right after what the model is asked with.
+def _cut(
+    tokenizer: Any, messages: list[Message], answers: list[int]
+) -> tuple[list[int], list[int]]:
+    """Token ids of the whole conversation, and where in them each answer begins: right after what
+    the model is asked with.
 
-    Some tokenizers join the prompt's last characters with the answer's first, which no model that is asked with the prompt can
-    do. There the text is cut before each answer, and the ids are those of the pieces.
+    Some tokenizers join the prompt's last characters with the answer's first, which no model that
+    is asked with the prompt can do. There the text is cut before each answer, and the ids are those
+    of the pieces.
     """
     from jinja2 import TemplateError
 
@@ -127,11 +155,16 @@ def _cut(tokenizer: Any, messages: list[Message], answers: list[int]) -> tuple[l
         return ids, [len(beginning) for beginning in beginnings]
     if all(whole.startswith(prompt) for prompt in prompts):
         cuts = [0, *map(len, prompts), len(whole)]
-        pieces = tokenizer([whole[a:b] for a, b in pairwise(cuts)], add_special_tokens=False)["input_ids"]
+        pieces = tokenizer([whole[a:b] for a, b in pairwise(cuts)], add_special_tokens=False)[
+            "input_ids"
+        ]
         joined = [token for piece in pieces for token in piece]
         if tokenizer.decode(joined) == tokenizer.decode(ids):
             return joined, list(accumulate(len(piece) for piece in pieces[:-1]))
-    raise RowRejected("prompt_differs", "the template renders what comes before an answer differently once it is answered")
+    raise RowRejected(
+        "prompt_differs",
+        "the template renders what comes before an answer differently once it is answered",
+    )
 
 
 def _end_of_turn(tokenizer: Any, model: str) -> int:
@@ -141,20 +174,28 @@ def _end_of_turn(tokenizer: Any, model: str) -> int:
         ids, (start,) = _cut(tokenizer, [question, _said("assistant", text)], [1])
     except RowRejected as error:
         raise TrainError(
-            f"The loss cannot be put on the answers alone under the chat template of {model}: {error.detail}. "
+            f"The loss cannot be put on the answers alone under the chat template of {model}: "
+            f"{error.detail}. "
             "Use a template that only adds to what it rendered before."
         ) from None
     rest = ids[start:]
-    control = [i for i, token in enumerate(rest) if _is_control(tokenizer, token) and text in tokenizer.decode(rest[:i])]
+    control = [
+        i
+        for i, token in enumerate(rest)
+        if _is_control(tokenizer, token) and text in tokenizer.decode(rest[:i])
+    ]
     if not control or not tokenizer.decode(rest[: control[0]]).rstrip().endswith(text):
         raise TrainError(
-            f"The chat template of {model} ends an answer with {tokenizer.decode(rest)!r}, in which no control token follows the "
-            "answer's text: the model would never learn to stop. Use a template that ends turns with a special token."
+            f"The chat template of {model} ends an answer with {tokenizer.decode(rest)!r}, in "
+            "which no control token follows the "
+            "answer's text: the model would never learn to stop. Use a template that ends turns "
+            "with a special token."
         )
     end = rest[control[0]]
     if rest.count(end) > 1:
         raise TrainError(
-            f"The chat template of {model} ends an answer with {rest.count(end)} times {tokenizer.convert_ids_to_tokens(end)!r}: "
+            f"The chat template of {model} ends an answer with {rest.count(end)} times "
+            f"{tokenizer.convert_ids_to_tokens(end)!r}: "
             "one end-of-turn token belongs there. Remove the surplus from the template."
         )
     return end

@@ -1,4 +1,5 @@
-"""TRL's trainers, with what differs here: data comes as token ids, weights are saved once, and every step is watched."""
+"""TRL's trainers, with what differs here: data comes as token ids, weights are saved once, and
+every step is watched."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from moaa.errors import TrainError
+from moaa.recipe.schema import Dpo
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.deepspeed import Batch, config
 from moaa.train.job import Job
@@ -24,12 +26,16 @@ class _Ours:
     """Shared by both trainers; stands before TRL's class in their bases."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        # DeepSpeed's own state holds the weights of a checkpoint: a second copy would be 16 GB more to upload for an 8B model.
+        # DeepSpeed's own state holds the weights of a checkpoint: a second copy would be 16 GB more
+        # to upload for an 8B model.
         if not _internal_call:
             super().save_model(output_dir)  # type: ignore[misc]
 
-    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None) -> None:
-        """The weights are saved in bfloat16, in whatever precision they were trained: that is what engines serve."""
+    def _save(
+        self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None
+    ) -> None:
+        """The weights are saved in bfloat16, in whatever precision they were trained: that is what
+        engines serve."""
         import torch
 
         assert state_dict is not None
@@ -38,18 +44,21 @@ class _Ours:
         for weight in state_dict.values():
             half = weight.to(torch.bfloat16) if weight.is_floating_point() else weight
             cast.setdefault((weight.data_ptr(), weight.shape), half)
-        super()._save(output_dir, {name: cast[w.data_ptr(), w.shape] for name, w in state_dict.items()})  # type: ignore[misc]
+        saved = {name: cast[w.data_ptr(), w.shape] for name, w in state_dict.items()}
+        super()._save(output_dir, saved)  # type: ignore[misc]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: checkpoints are no publication, and TRL's card may ask the hub about the base model."""
+        """None: checkpoints are no publication, and TRL's card may ask the hub about the base
+        model."""
 
 
-class Sft(_Ours, SFTTrainer):
+class SftTrainer(_Ours, SFTTrainer):
     """SFT on {input_ids, labels}, and `seq_lengths` where packed."""
 
 
-class Dpo(_Ours, DPOTrainer):
-    """DPO on {prompt_ids, chosen_ids, rejected_ids}; says how far the reference's log-probabilities are."""
+class DpoTrainer(_Ours, DPOTrainer):
+    """DPO on {prompt_ids, chosen_ids, rejected_ids}; says how far the reference's log-probabilities
+    are."""
 
     _seen = 0
 
@@ -59,27 +68,36 @@ class Dpo(_Ours, DPOTrainer):
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """The data set with the reference's log-probabilities, which every rank gathers.
 
-        TRL hands them on through a file on rank 0's disk, which the ranks of other nodes do not see.
+        TRL hands them on through a file on rank 0's disk, which the ranks of other nodes do not
+        see.
         """
         from datasets import Dataset, Features, Value, concatenate_datasets
         from torch.utils.data import DataLoader
         from trl.models import prepare_deepspeed
 
-        batches = self.accelerator.prepare(DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator))
+        batches = self.accelerator.prepare(
+            DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator)
+        )
         model: Any = self.model
         self._precompute_engine = prepare_deepspeed(model, self.accelerator)
         found: dict[str, list[float]] = {"ref_chosen_logps": [], "ref_rejected_logps": []}
         for batch in batches:
-            chosen, rejected = self.accelerator.gather_for_metrics(self.compute_ref_log_probs(self._precompute_engine, batch))
+            chosen, rejected = self.accelerator.gather_for_metrics(
+                self.compute_ref_log_probs(self._precompute_engine, batch)
+            )
             found["ref_chosen_logps"] += chosen.tolist()
             found["ref_rejected_logps"] += rejected.tolist()
-        columns = Dataset.from_dict(found, features=Features(dict.fromkeys(found, Value("float32"))))
+        columns = Dataset.from_dict(
+            found, features=Features(dict.fromkeys(found, Value("float32")))
+        )
         return concatenate_datasets([dataset, columns], axis=1)
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
         if self.accelerator.is_main_process:
             total = len(self.train_dataset)  # type: ignore[arg-type]
-            pairs = min(self._seen * self.args.per_device_train_batch_size * self.args.world_size, total)
+            pairs = min(
+                self._seen * self.args.per_device_train_batch_size * self.args.world_size, total
+            )
             say(PROGRESS, note=f"reference log-probabilities: {pairs} of {total} pairs")
         self._seen += 1
         return super().compute_ref_log_probs(model, inputs)
@@ -111,16 +129,18 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         "disable_tqdm": True,
         "report_to": [],
     }
-    if job.kind == "dpo":
-        return DPOConfig(**common, beta=numbers.beta, precompute_ref_log_probs=True)  # type: ignore[union-attr]
-    return SFTConfig(**common, packing=numbers.packing, dataset_kwargs={"skip_prepare_dataset": True})  # type: ignore[union-attr]
+    if isinstance(numbers, Dpo):
+        return DPOConfig(**common, beta=numbers.beta, precompute_ref_log_probs=True)
+    prepared = {"skip_prepare_dataset": True}
+    return SFTConfig(**common, packing=numbers.packing, dataset_kwargs=prepared)
 
 
 def loading(model: str, revision: str | None, precision: str) -> dict[str, Any]:
     """How `model` is loaded: `from_pretrained`'s arguments.
 
-    Where attention scores are capped (Gemma 2) only the eager attention caps them, as engines do: the default, sdpa, would
-    train another function than the one that answers. It is slower, and keeps packed conversations apart like the default.
+    Where attention scores are capped (Gemma 2) only the eager attention caps them, as engines do:
+    the default, sdpa, would train another function than the one that answers. It is slower, and
+    keeps packed conversations apart like the default.
     """
     from transformers import AutoConfig
 
@@ -130,34 +150,62 @@ def loading(model: str, revision: str | None, precision: str) -> dict[str, Any]:
     return {"dtype": precision, **of_base, **({"attn_implementation": "eager"} if capped else {})}
 
 
-def trainer(job: Job, arguments: SFTConfig | DPOConfig, model: str, dataset: Any, checkpoints: Checkpoints) -> Sft | Dpo:
-    """The trainer with its model loaded; for DPO the reference's log-probabilities are computed here, by the same model."""
+def trainer(
+    job: Job, arguments: SFTConfig | DPOConfig, model: str, dataset: Any, checkpoints: Checkpoints
+) -> SftTrainer | DpoTrainer:
+    """The trainer with its model loaded; for DPO the reference's log-probabilities are computed
+    here, by the same model."""
     from transformers import AutoTokenizer
 
-    kind: Any = Dpo if job.kind == "dpo" else Sft
+    kind: Any = DpoTrainer if isinstance(job.numbers, Dpo) else SftTrainer
     of_base = {"revision": job.revision} if job.revision else {}
     arguments.model_init_kwargs = loading(model, job.revision, str(checkpoints.shape["precision"]))
     if checkpoints.ranks.first and "attn_implementation" in arguments.model_init_kwargs:
-        say(PROGRESS, note="eager attention: it alone caps the attention scores, as this model wants them")
-    tokenizer = AutoTokenizer.from_pretrained(model, **of_base)  # TRL adds a padding token to this one
+        say(
+            PROGRESS,
+            note="eager attention: it alone caps the attention scores, as this model wants them",
+        )
+    tokenizer = AutoTokenizer.from_pretrained(
+        model, **of_base
+    )  # TRL adds a padding token to this one
     steps = Steps(job, checkpoints)
-    return kind(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, callbacks=[steps])
+    return kind(
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        callbacks=[steps],
+    )
 
 
 class Steps(TrainerCallback):
-    """Prints each step for the launcher, stops at the first loss that is no number, and says when checkpoints are due."""
+    """Prints each step for the launcher, stops at the first loss that is no number, and says when
+    checkpoints are due."""
 
     def __init__(self, job: Job, checkpoints: Checkpoints) -> None:
         self.job, self.checkpoints = job, checkpoints
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if state.is_world_process_zero:
             say(PROGRESS, step=state.global_step, steps=state.max_steps, begin=True)
-        # DeepSpeed leaves an empty tensor of a weight that is spread over the ranks, and its size beside it.
-        self.checkpoints.expect(sum(getattr(weight, "ds_numel", weight.numel()) for weight in kwargs["model"].parameters()))
+        # DeepSpeed leaves an empty tensor of a weight that is spread over the ranks, and its size
+        # beside it.
+        self.checkpoints.expect(
+            sum(
+                getattr(weight, "ds_numel", weight.numel())
+                for weight in kwargs["model"].parameters()
+            )
+        )
 
     def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: Mapping[str, float] | None = None, **kwargs: Any
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
         if logs is None or "loss" not in logs:
             return
@@ -165,33 +213,45 @@ class Steps(TrainerCallback):
         if state.is_world_process_zero:
             say(PROGRESS, step=state.global_step, steps=state.max_steps, **curve_point(logs))
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.checkpoints.due(state.global_step) and state.global_step < state.max_steps:
             control.should_save = True
 
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.checkpoints.saved(state.global_step)
 
 
 def check_finite(job: Job, step: int, logs: Mapping[str, float]) -> None:
-    """Raises TrainError where loss or gradient is NaN or infinite: from here on every weight would be."""
+    """Raises TrainError where loss or gradient is NaN or infinite: from here on every weight would
+    be."""
     for name, what in (("loss", "loss"), ("grad_norm", "gradient norm")):
         if name in logs and not math.isfinite(logs[name]):
             rate = logs.get("learning_rate", job.numbers.learning_rate)
             raise TrainError(
                 f"The {what} is {logs[name]} at step {step} (learning rate {rate:.3g}). "
-                f"Lower {job.kind}.learning_rate (it is {job.numbers.learning_rate:g}) or raise {job.kind}.warmup; "
+                f"Lower {job.kind}.learning_rate (it is {job.numbers.learning_rate:g}) or raise "
+                f"{job.kind}.warmup; "
                 "if it happens at the first step, look for broken rows or a broken base model."
             )
 
 
 def curve_point(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of one step that are kept: all that the trainer logs, rounded to what can be read off a curve."""
-    return {name: float(f"{value:.6g}") for name, value in logs.items() if isinstance(value, int | float)}
+    """The numbers of one step that are kept: all that the trainer logs, rounded to what can be read
+    off a curve."""
+    return {
+        name: float(f"{value:.6g}")
+        for name, value in logs.items()
+        if isinstance(value, int | float)
+    }
 
 
-def curve(trainer: Sft | Dpo) -> dict[str, Any]:
-    """The training in numbers: the curve by step (all attempts), the steps, and the tokens that went through the model."""
+def curve(trainer: SftTrainer | DpoTrainer) -> dict[str, Any]:
+    """The training in numbers: the curve by step (all attempts), the steps, and the tokens that
+    went through the model."""
     points, tokens, before = [], 0.0, 0.0
     for entry in trainer.state.log_history:
         if "loss" in entry:

@@ -5,7 +5,8 @@
     local("s3://bucket/sft/3f…", store)                downloaded to the cache, digests verified where a manifest is there
     local("package:PKG/model.Q4_1.gguf", store)        found in an installed package, converted once to a folder in the cache
 
-What a source names is taken as immutable: new weights need a new address (fingerprints go by the address too).
+What a source names is taken as immutable: new weights need a new address (fingerprints go by the
+address too).
 """
 
 from __future__ import annotations
@@ -32,14 +33,23 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def local(source: str, store: Store, revision: str | None = None) -> str:
     """A hub id or the path of a folder.
 
-    `revision` only applies to hub ids, which hub.py and transformers resolve; with anything else it is a mistake.
-    Raises RecipeError where there is no such model, EngineError where it cannot be converted.
+    `revision` only applies to hub ids, which hub.py and transformers resolve; with anything else it
+    is a mistake. Raises RecipeError where there is no such model, EngineError where it cannot be
+    converted.
     """
     path = Path(source).expanduser()
-    if not source.startswith(("s3://", "package:")) and not path.exists() and _HUB_ID.fullmatch(source) and source[0] != ".":
+    if (
+        not source.startswith(("s3://", "package:"))
+        and not path.exists()
+        and _HUB_ID.fullmatch(source)
+        and source[0] != "."
+    ):
         return source
     if revision is not None:
-        raise RecipeError(f"model source '{source}' has revision '{revision}', but only hub models have revisions. Remove it.")
+        raise RecipeError(
+            f"model source '{source}' has revision '{revision}', but only hub models have "
+            "revisions. Remove it."
+        )
     if source.startswith("s3://"):
         return str(_from_s3(source.rstrip("/"), store))
     if source.startswith("package:"):
@@ -49,7 +59,8 @@ def local(source: str, store: Store, revision: str | None = None) -> str:
     if not (path / "config.json").is_file():
         raise RecipeError(
             f"model source '{source}': there is no config.json in {path.absolute()}. "
-            "Give a folder written by save_pretrained, a hub id, an s3:// address or package:PATH.gguf."
+            "Give a folder written by save_pretrained, a hub id, an s3:// address or "
+            "package:PATH.gguf."
         )
     return str(path.absolute())
 
@@ -57,8 +68,8 @@ def local(source: str, store: Store, revision: str | None = None) -> str:
 def package_file(path: str) -> Path:
     """The file or folder at `path` inside an installed package.
 
-    Looked for below the folders of MOAA_PACKAGES (separated like PATH; default `.cache/pkgs`), then on sys.path.
-    Raises RecipeError with all places.
+    Looked for below the folders of MOAA_PACKAGES (separated like PATH; default `.cache/pkgs`), then
+    on sys.path. Raises RecipeError with all places.
     """
     roots = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
     places = [Path(root) for root in (*roots, *sys.path) if root]
@@ -89,7 +100,8 @@ def _from_s3(uri: str, store: Store) -> Path:
 
 
 def _download_prefix(uri: str, store: Store, folder: Path) -> None:
-    """Every object below `uri`. What is there in full size is not fetched again: the store's download is atomic."""
+    """Every object below `uri`. What is there in full size is not fetched again: the store's
+    download is atomic."""
     found = dict(store.list(uri + "/"))
     if f"{uri}/config.json" not in found:
         raise RecipeError(
@@ -99,14 +111,18 @@ def _download_prefix(uri: str, store: Store, folder: Path) -> None:
     for each, size in found.items():
         path = folder / each.removeprefix(uri + "/")
         if not path.is_relative_to(folder) or ".." in path.parts:
-            raise RecipeError(f"model source '{uri}' holds an object whose name leaves the folder: {each}. Remove it.")
+            raise RecipeError(
+                f"model source '{uri}' holds an object whose name leaves the folder: {each}. "
+                "Remove it."
+            )
         if not (path.is_file() and path.stat().st_size == size):
             path.parent.mkdir(parents=True, exist_ok=True)
             store.download(each, path)
 
 
 def _converted(gguf: Path) -> Path:
-    """The folder that `gguf` was converted to: beside it (an image's), or in the cache. 135M parameters take about 30 s."""
+    """The folder that `gguf` was converted to: beside it (an image's), or in the cache. 135M
+    parameters take about 30 s."""
     beside = gguf.with_suffix("")
     if (beside / "config.json").is_file():
         return beside
@@ -121,23 +137,30 @@ def _converted(gguf: Path) -> Path:
 
 
 def _convert_in_child(gguf: Path, folder: Path) -> None:
-    """In a process of its own: the caller never loads torch. The folder appears whole or not at all."""
+    """In a process of its own: the caller never loads torch. The folder appears whole or not at
+    all."""
     unfinished = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         done = subprocess.run(
             [sys.executable, "-m", "moaa.weights.local", str(gguf), str(unfinished)],
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         if done.returncode:
             tail = "\n".join(done.stdout.strip().splitlines()[-20:])
             raise EngineError(
-                f"{gguf} could not be converted (exit {done.returncode}). It needs torch, transformers and gguf: "
+                f"{gguf} could not be converted (exit {done.returncode}). It needs torch, "
+                "transformers and gguf: "
                 f"pip install 'moaa[train]'. The last lines were:\n{tail}"
             )
         unfinished.chmod(0o755)
         for file in unfinished.iterdir():
-            file.chmod(0o644)  # whoever shares the cache, or runs the image that this is made for, reads it too
+            file.chmod(
+                0o644
+            )  # whoever shares the cache, or runs the image that this is made for, reads it too
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -151,7 +174,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     where, name = str(gguf.parent), gguf.name
     AutoTokenizer.from_pretrained(where, gguf_file=name).save_pretrained(folder)
     quantized = GgufConfig(gguf_file=name, dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.bfloat16, quantization_config=quantized)
+    model = AutoModelForCausalLM.from_pretrained(
+        where, gguf_file=name, dtype=torch.bfloat16, quantization_config=quantized
+    )
     model.save_pretrained(folder)
 
 

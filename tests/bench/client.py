@@ -1,9 +1,11 @@
-"""Calls a second and CPU time a call of the chat client, beside the `openai` client, against a server that takes no time.
+"""Calls a second and CPU time a call of the chat client, beside the `openai` client, against a
+server that takes no time.
 
     python -m tests.bench.client [--calls 20000] [--concurrency 64]
 
-The client has one core to itself, the server another. Every call has a prompt of its own (1.3 kB) and gets vLLM's answer of
-600 characters. CPU time is that of the client's process, all its threads: calls/s a core = 1 / it.
+The client has one core to itself, the server another. Every call has a prompt of its own (1.3 kB)
+and gets vLLM's answer of 600 characters. CPU time is that of the client's process, all its threads:
+calls/s a core = 1 / it.
 """
 
 from __future__ import annotations
@@ -35,16 +37,46 @@ from tests.support.memory_store import MemoryStore
 
 ANSWER = json.dumps(
     {
-        "id": "chatcmpl-9a", "object": "chat.completion", "created": 1700000000, "model": "m",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 120, "refusal": None, "annotations": None,
-                     "audio": None, "function_call": None, "tool_calls": [], "reasoning": None}, "logprobs": None,
-                     "finish_reason": "stop", "stop_reason": None, "token_ids": None}],
-        "service_tier": None, "system_fingerprint": None,
-        "usage": {"prompt_tokens": 300, "total_tokens": 420, "completion_tokens": 120, "prompt_tokens_details": None},
-        "prompt_logprobs": None, "prompt_token_ids": None, "kv_transfer_params": None,
+        "id": "chatcmpl-9a",
+        "object": "chat.completion",
+        "created": 1700000000,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": "word " * 120,
+                    "refusal": None,
+                    "annotations": None,
+                    "audio": None,
+                    "function_call": None,
+                    "tool_calls": [],
+                    "reasoning": None,
+                },
+                "logprobs": None,
+                "finish_reason": "stop",
+                "stop_reason": None,
+                "token_ids": None,
+            }
+        ],
+        "service_tier": None,
+        "system_fingerprint": None,
+        "usage": {
+            "prompt_tokens": 300,
+            "total_tokens": 420,
+            "completion_tokens": 120,
+            "prompt_tokens_details": None,
+        },
+        "prompt_logprobs": None,
+        "prompt_token_ids": None,
+        "kv_transfer_params": None,
     }
-).encode()  # fmt: skip
-RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
+).encode()
+RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(ANSWER),
+    ANSWER,
+)
 SAMPLING = Sampling(max_tokens=512)
 
 
@@ -78,7 +110,9 @@ def serve(core: int) -> None:
 
 def prompt(number: int) -> tuple[Message, ...]:
     system = Message(role="system", content="You answer questions. " * 40)
-    return system, Message(role="user", content=f"Question {number}: " + "what is known about it? " * 17)
+    return system, Message(
+        role="user", content=f"Question {number}: " + "what is known about it? " * 17
+    )
 
 
 async def at_once(calls: int, concurrency: int, call: Callable[[int], Awaitable[object]]) -> None:
@@ -95,7 +129,9 @@ def ours(url: str, calls: int, concurrency: int) -> None:
     async def main() -> None:
         async with Client(Calls(in_flight=concurrency), Ledger()) as client:
             client.pool("m").add(Endpoint(url, "m"))
-            await at_once(calls, concurrency, lambda number: client.send(Call("m", prompt(number), SAMPLING)))
+            await at_once(
+                calls, concurrency, lambda number: client.send(Call("m", prompt(number), SAMPLING))
+            )
 
     uvloop.run(main())
 
@@ -106,18 +142,23 @@ def openai(url: str, calls: int, concurrency: int) -> None:
     async def main() -> None:
         async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
             await at_once(
-                calls, concurrency,
+                calls,
+                concurrency,
                 lambda number: client.chat.completions.create(
-                    model="m", messages=list(prompt(number)), temperature=SAMPLING.temperature, top_p=SAMPLING.top_p,
+                    model="m",
+                    messages=list(prompt(number)),
+                    temperature=SAMPLING.temperature,
+                    top_p=SAMPLING.top_p,
                     max_tokens=SAMPLING.max_tokens,
                 ),
-            )  # fmt: skip
+            )
 
     uvloop.run(main())
 
 
 def asking(url: str, calls: int, concurrency: int) -> None:
-    """The whole path of a stage: keys, journal (to memory), schedule, client; one call a conversation."""
+    """The whole path of a stage: keys, journal (to memory), schedule, client; one call a
+    conversation."""
 
     async def work(number: int, ask) -> dict:
         return {"said": (await ask("m", prompt(number), SAMPLING)).text}
@@ -126,9 +167,11 @@ def asking(url: str, calls: int, concurrency: int) -> None:
 
 
 def asking_mixtures(url: str, calls: int, concurrency: int) -> None:
-    """The same with `mixture.respond`: three proposers and an aggregator, four calls a conversation."""
+    """The same with `mixture.respond`: three proposers and an aggregator, four calls a
+    conversation."""
     members = [
-        Member(model="m", name=name, system=f"Be {name}.", sampling=SAMPLING) for name in ("brief", "exact", "kind", "wise")
+        Member(model="m", name=name, system=f"Be {name}.", sampling=SAMPLING)
+        for name in ("brief", "exact", "kind", "wise")
     ]
     four = Mixture(proposers=tuple(members[:3]), aggregator=members[3])
 
@@ -154,14 +197,24 @@ def _ask_all(url: str, conversations: int, concurrency: int, work) -> None:
     journal = Journal(store, f"{store.root}/journal")
     journal.open()
     ask_all(
-        range(conversations), work, key=str, models={"m": Model(source="m")}, store=store, journal=journal, ledger=ledger,
-        runtime=Runtime(calls=Calls(in_flight=concurrency, window=concurrency)), progress=Progress.silent(), start=start,
-    )  # fmt: skip
+        range(conversations),
+        work,
+        key=str,
+        models={"m": Model(source="m")},
+        store=store,
+        journal=journal,
+        ledger=ledger,
+        runtime=Runtime(calls=Calls(in_flight=concurrency, window=concurrency)),
+        progress=Progress.silent(),
+        start=start,
+    )
     journal.close()
     assert len(journal.finished) == conversations
 
 
-def measure(name: str, path: Callable[[str, int, int], None], url: str, calls: int, concurrency: int) -> str:
+def measure(
+    name: str, path: Callable[[str, int, int], None], url: str, calls: int, concurrency: int
+) -> str:
     path(url, 400, concurrency)  # imports and first connections are not what is measured
     wall, cpu = time.perf_counter(), time.process_time()
     path(url, calls, concurrency)
@@ -179,14 +232,17 @@ def main() -> None:
         serve(given.serve)
     cores = sorted(os.sched_getaffinity(0))
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.client", "--serve", str(cores[-1])], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.bench.client", "--serve", str(cores[-1])],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert server.stdout is not None
         url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
         os.sched_setaffinity(0, {cores[0]})
         print(
-            f"{_cpu()}, {len(cores)} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, commit {_commit()}"
+            f"{_cpu()}, {len(cores)} cores, load {os.getloadavg()[0]:.1f}, Python "
+            f"{platform.python_version()}, commit {_commit()}"
         )
         print(f"{'path':<44}{'calls':>8}{'calls/s':>11}{'CPU us/call':>13}{'calls/s/core':>13}")
         for name, path, calls in (
@@ -203,11 +259,19 @@ def main() -> None:
 
 def _cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def _commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
+    return (
+        subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        ).stdout.strip()
+        or "unknown"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Output tokens/s of a mixture beside vLLM's own bench: the same engine, the same requests, as many in flight, in turns.
+"""Output tokens/s of a mixture beside vLLM's own bench: the same engine, the same requests, as many
+in flight, in turns.
 
     python -m tests.bench.generation [--conversations 64] [--rounds 2] [--in-flight 32]
 
-The mixture is the demo's (three personas and an aggregator on SmolLM2-135M), through everything of ours: schedule, client,
-journal on a local S3. What it asked is written down and asked again by `vllm.benchmarks.serve`, which knows all requests
-from the start, while ours come into being as answers arrive. All is greedy, so that both get the same answers; the prefix
-cache is off, so that nobody profits from the other's round. Aim: a ratio of at least 0.97.
+The mixture is the demo's (three personas and an aggregator on SmolLM2-135M), through everything of
+ours: schedule, client, journal on a local S3. What it asked is written down and asked again by
+`vllm.benchmarks.serve`, which knows all requests from the start, while ours come into being as
+answers arrive. All is greedy, so that both get the same answers; the prefix cache is off, so that
+nobody profits from the other's round. Aim: a ratio of at least 0.97.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ PERSONAS = {
     "creative": "You are a lively assistant. Answer with concrete, vivid examples.",
 }
 VLLM_BENCH = (
-    "from vllm.utils.argparse_utils import FlexibleArgumentParser; from vllm.benchmarks.serve import add_cli_args, main; "
+    "from vllm.utils.argparse_utils import FlexibleArgumentParser; from vllm.benchmarks.serve "
+    "import add_cli_args, main; "
     "p = FlexibleArgumentParser(); add_cli_args(p); main(p.parse_args())"
 )
 
@@ -60,11 +63,20 @@ class Result:
         return self.tokens / self.seconds
 
 
-def ours(engine: RealEngine, questions: list[str], in_flight: int, store: Store, asked: list[dict[str, Any]] | None) -> Result:
+def ours(
+    engine: RealEngine,
+    questions: list[str],
+    in_flight: int,
+    store: Store,
+    asked: list[dict[str, Any]] | None,
+) -> Result:
     """The mixture answers every question; each request goes into `asked`, in the order of asking."""
     greedy = Sampling(temperature=0, max_tokens=MAX_TOKENS)
     committee = Mixture(
-        proposers=tuple(Member(model="smol", name=name, system=text, sampling=greedy) for name, text in PERSONAS.items()),
+        proposers=tuple(
+            Member(model="smol", name=name, system=text, sampling=greedy)
+            for name, text in PERSONAS.items()
+        ),
         aggregator=Member(model="smol", sampling=greedy),
     )
     ledger, first, last = Ledger(), 0.0, 0.0
@@ -84,10 +96,16 @@ def ours(engine: RealEngine, questions: list[str], in_flight: int, store: Store,
         return (await mixture.converse(committee, None, [question], noted)).to_json()
 
     ask_all(
-        questions, work, key=str, models={"smol": Model.model_validate(engine.as_model())},
-        runtime=Runtime(calls=Calls(in_flight=in_flight)), store=store, journal=journal, ledger=ledger,
+        questions,
+        work,
+        key=str,
+        models={"smol": Model.model_validate(engine.as_model())},
+        runtime=Runtime(calls=Calls(in_flight=in_flight)),
+        store=store,
+        journal=journal,
+        ledger=ledger,
         progress=Progress.silent(),
-    )  # fmt: skip
+    )
     journal.close()
     use = ledger.model("smol")
     assert use.failed == use.retries == 0
@@ -99,15 +117,42 @@ def theirs(engine: RealEngine, requests: Path, in_flight: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [
-                sys.executable, "-c", VLLM_BENCH, "--backend", "openai-chat", "--endpoint", "/v1/chat/completions",
-                "--base-url", engine.url.removesuffix("/v1"), "--model", engine.model, "--skip-tokenizer-init",
-                "--dataset-name", "custom", "--dataset-path", str(requests), "--disable-shuffle", "--num-prompts", "-1",
-                "--temperature", "0", "--extra-body", json.dumps({"max_completion_tokens": MAX_TOKENS}),
-                "--max-concurrency", str(in_flight), "--save-result", "--result-dir", folder, "--result-filename", "result.json",
+                sys.executable,
+                "-c",
+                VLLM_BENCH,
+                "--backend",
+                "openai-chat",
+                "--endpoint",
+                "/v1/chat/completions",
+                "--base-url",
+                engine.url.removesuffix("/v1"),
+                "--model",
+                engine.model,
+                "--skip-tokenizer-init",
+                "--dataset-name",
+                "custom",
+                "--dataset-path",
+                str(requests),
+                "--disable-shuffle",
+                "--num-prompts",
+                "-1",
+                "--temperature",
+                "0",
+                "--extra-body",
+                json.dumps({"max_completion_tokens": MAX_TOKENS}),
+                "--max-concurrency",
+                str(in_flight),
+                "--save-result",
+                "--result-dir",
+                folder,
+                "--result-filename",
+                "result.json",
             ],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         if done.returncode:
             sys.exit(f"vLLM's bench failed:\n{done.stdout[-4000:]}")
         found = json.loads(Path(folder, "result.json").read_text())
@@ -119,7 +164,9 @@ def questions(n: int) -> list[str]:
     """MT-Bench's questions, both turns of each."""
     path = models.package_file("instructlab/eval/data/mt_bench/question.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    texts = [row["turns"][turn] for turn in (0, 1) for row in rows if row["category"] != "extraction"]
+    texts = [
+        row["turns"][turn] for turn in (0, 1) for row in rows if row["category"] != "extraction"
+    ]
     return texts[:n]
 
 
@@ -140,17 +187,36 @@ def main() -> None:
         store = Store("s3://moaa/bench")
         asked: list[dict[str, Any]] = []
         requests = Path(folder, "requests.jsonl")
-        ours(engine, questions(options.in_flight // 4), options.in_flight, store, None)  # warm-up: nobody's first answers count
+        ours(
+            engine, questions(options.in_flight // 4), options.in_flight, store, None
+        )  # warm-up: nobody's first answers count
         for number in range(1, options.rounds + 1):
-            results.append(ours(engine, questions(options.conversations), options.in_flight, store, None if asked else asked))
+            results.append(
+                ours(
+                    engine,
+                    questions(options.conversations),
+                    options.in_flight,
+                    store,
+                    None if asked else asked,
+                )
+            )
             requests.write_text("".join(json.dumps(request) + "\n" for request in asked))
             results.append(theirs(engine, requests, options.in_flight))
             for result in results[-2:]:
-                print(f"round {number}  {result.who:<10}  {result.requests} requests  {result.tokens} output tokens  "
-                      f"{result.seconds:.1f} s  {result.rate:.1f} tokens/s", flush=True)  # fmt: skip
-    a, b = (_rate([result for result in results if result.who == who]) for who in ("moaa", "vllm bench"))
+                print(
+                    f"round {number}  {result.who:<10}  {result.requests} requests  "
+                    f"{result.tokens} output tokens  "
+                    f"{result.seconds:.1f} s  {result.rate:.1f} tokens/s",
+                    flush=True,
+                )
+    a, b = (
+        _rate([result for result in results if result.who == who]) for who in ("moaa", "vllm bench")
+    )
     print(f"moaa {a:.1f} tokens/s, vllm bench {b:.1f}: ratio {a / b:.3f} (aim 0.97)")
-    print(f"{_cpu()}, {len(cores.available())} cores, load {os.getloadavg()[0]:.1f}, commit {_commit()}")
+    print(
+        f"{_cpu()}, {len(cores.available())} cores, load {os.getloadavg()[0]:.1f}, commit "
+        f"{_commit()}"
+    )
 
 
 def _rate(results: list[Result]) -> float:

@@ -1,11 +1,12 @@
-"""What the journal costs: the time of the caller who records, and the time of an attempt that starts again.
+"""What the journal costs: the time of the caller who records, and the time of an attempt that
+starts again.
 
     python -m tests.bench.journal [--replies 50000] [--rows 10000]
 
-Replies of about 500 tokens are recorded from an asyncio loop: at a steady rate, beside a task that wakes every millisecond
-(how late it wakes is what the journal does to the calls in flight; the same loop without a journal is measured too), then
-all the others as fast as it can. Then a second journal is opened on what the first left.
-The store is a SeaweedFS in a temporary folder.
+Replies of about 500 tokens are recorded from an asyncio loop: at a steady rate, beside a task that
+wakes every millisecond (how late it wakes is what the journal does to the calls in flight; the same
+loop without a journal is measured too), then all the others as fast as it can. Then a second
+journal is opened on what the first left. The store is a SeaweedFS in a temporary folder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from moaa.journal import Journal
 from moaa.store import Store
 from moaa.store import local as local_s3
 
-WORDS = [line.strip() for line in (Path(__file__).parents[2] / "moaa" / "recipe" / "schema.py").read_text().split() if line]
+WORDS = [
+    line.strip()
+    for line in (Path(__file__).parents[2] / "moaa" / "recipe" / "schema.py").read_text().split()
+    if line
+]
 CALLS = 5
 """Calls per conversation."""
 
@@ -33,8 +38,11 @@ def text(rng: random.Random, words: int) -> str:
     return " ".join(rng.choices(WORDS, k=words))
 
 
-async def record(journal: Journal | None, replies: list[Reply], rows: int, rate: float = 0, first: int = 0) -> list[float]:
-    """Record replies, and the rows of the conversations before `rows`; how late a task beside it woke, in sorted seconds."""
+async def record(
+    journal: Journal | None, replies: list[Reply], rows: int, rate: float = 0, first: int = 0
+) -> list[float]:
+    """Record replies, and the rows of the conversations before `rows`; how late a task beside it
+    woke, in sorted seconds."""
     late: list[float] = []
 
     async def watch() -> None:
@@ -48,13 +56,17 @@ async def record(journal: Journal | None, replies: list[Reply], rows: int, rate:
     for number, reply in enumerate(replies, first):
         conversation = number // CALLS
         if number % 10 == 0:
-            await asyncio.sleep(max(0, began + (number - first) / rate - time.perf_counter()) if rate else 0)
+            await asyncio.sleep(
+                max(0, began + (number - first) / rate - time.perf_counter()) if rate else 0
+            )
         if journal is None:
             continue
         journal.record_reply(f"{conversation:016x}", f"{number:032x}", reply)
         if number % CALLS == CALLS - 1 and conversation < rows:
             turns = [each.text for each in replies[number - first - CALLS + 1 : number - first + 1]]
-            journal.record_row(f"{conversation:016x}", {"row": {"id": f"{conversation:016x}", "turns": turns}})
+            journal.record_row(
+                f"{conversation:016x}", {"row": {"id": f"{conversation:016x}", "turns": turns}}
+            )
     watcher.cancel()
     return sorted(late)
 
@@ -64,10 +76,16 @@ def memory_mib() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--replies", type=int, default=50_000, help="of unfinished conversations")
-    parser.add_argument("--rows", type=int, default=10_000, help="finished conversations, of 5 replies each")
-    parser.add_argument("--rate", type=float, default=2_000, help="replies/s of the steady part, which lasts 5 s")
+    parser.add_argument(
+        "--rows", type=int, default=10_000, help="finished conversations, of 5 replies each"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=2_000, help="replies/s of the steady part, which lasts 5 s"
+    )
     options = parser.parse_args()
     rng = random.Random(7)
     count = options.replies + options.rows * CALLS
@@ -75,7 +93,9 @@ def main() -> None:
     characters = sum(len(reply.text) for reply in replies)
 
     gc.freeze()  # else the collector walks through all of them, again and again, which no stage's loop has to wait for
-    lines = [f"{count:,} replies of {characters // count:,} characters, {options.rows:,} rows of {CALLS}"]
+    lines = [
+        f"{count:,} replies of {characters // count:,} characters, {options.rows:,} rows of {CALLS}"
+    ]
     with tempfile.TemporaryDirectory() as folder, local_s3.serve(Path(folder)) as environment:
         store = Store("s3://moaa/bench", environ=environment)
         store.check()
@@ -116,12 +136,17 @@ def main() -> None:
         ]
         again.close()
         if (read, known) != (options.rows, options.replies):
-            raise SystemExit(f"expected {options.rows} rows and {options.replies} replies, found {read} and {known}")
+            raise SystemExit(
+                f"expected {options.rows} rows and {options.replies} replies, found {read} and "
+                f"{known}"
+            )
     print("\n".join(lines))
 
 
 def _ms(late: list[float]) -> str:
-    return " / ".join(f"{late[int(share * (len(late) - 1))] * 1e3:.1f}" for share in (0.5, 0.99, 1)).rjust(10)
+    return " / ".join(
+        f"{late[int(share * (len(late) - 1))] * 1e3:.1f}" for share in (0.5, 0.99, 1)
+    ).rjust(10)
 
 
 if __name__ == "__main__":

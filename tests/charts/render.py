@@ -30,18 +30,23 @@ needs_helm = pytest.mark.skipif(not shutil.which("helm"), reason=MISSING)
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["helm", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        ["helm", *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
 
 
 def text(chart: Path, values: Path) -> str:
     """All that `helm template` gives for a values file."""
     done = helm("template", "ex", chart, *FOR, "--namespace", "moaa", "--values", values)
     assert not done.returncode, done.stderr
-    return re.sub(r"\n+(?=---\n)", "\n", done.stdout).rstrip() + "\n"  # how many blank lines, each helm decides for itself
+    return (
+        re.sub(r"\n+(?=---\n)", "\n", done.stdout).rstrip() + "\n"
+    )  # how many blank lines, each helm decides for itself
 
 
 def objects(chart: Path, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The objects that a release `ex` in namespace `moaa` with these values is made of, tests included."""
+    """The objects that a release `ex` in namespace `moaa` with these values is made of, tests
+    included."""
     with _file(values or {}) as file:
         return parsed(text(chart, file))
 
@@ -60,7 +65,9 @@ def parsed(rendered: str) -> list[dict[str, Any]]:
 
 def of(kind: str, found: list[dict[str, Any]], name: str | None = None) -> dict[str, Any]:
     """The one object of this kind (and name)."""
-    fitting = [each for each in found if each["kind"] == kind and name in (None, each["metadata"]["name"])]
+    fitting = [
+        each for each in found if each["kind"] == kind and name in (None, each["metadata"]["name"])
+    ]
     assert len(fitting) == 1, f"{len(fitting)} objects are {kind} {name or ''}"
     return fitting[0]
 
@@ -73,7 +80,9 @@ def pods(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _templates(value: Any) -> Iterator[dict[str, Any]]:
-    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for child in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         if isinstance(child, dict) and "containers" in child.get("spec", {}):
             yield child["spec"]
         yield from _templates(child)

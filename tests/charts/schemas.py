@@ -1,9 +1,10 @@
-"""The API's own schemas of the kinds that the charts render, strict: a field that Kubernetes does not know is an error.
+"""The API's own schemas of the kinds that the charts render, strict: a field that Kubernetes does
+not know is an error.
 
     python tests/charts/schemas.py SWAGGER.json CRD.yaml…     # renew kubernetes.json, from the files named in its `sources`
 
-SWAGGER.json: api/openapi-spec/swagger.json of k8s.io/kubernetes. A kind that comes in several CRDs (Trainer's, of two
-versions) must be right by each of them.
+SWAGGER.json: api/openapi-spec/swagger.json of k8s.io/kubernetes. A kind that comes in several CRDs
+(Trainer's, of two versions) must be right by each of them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,22 @@ from jsonschema import Draft7Validator
 
 FILE = Path(__file__).with_name("kubernetes.json")
 KINDS = (
-    "v1 ConfigMap", "v1 LimitRange", "v1 PersistentVolumeClaim", "v1 Pod", "v1 ResourceQuota", "v1 Service", "v1 ServiceAccount",
-    "apps/v1 Deployment", "autoscaling/v2 HorizontalPodAutoscaler", "batch/v1 CronJob", "batch/v1 Job",
-    "networking.k8s.io/v1 NetworkPolicy", "policy/v1 PodDisruptionBudget", "rbac.authorization.k8s.io/v1 Role",
+    "v1 ConfigMap",
+    "v1 LimitRange",
+    "v1 PersistentVolumeClaim",
+    "v1 Pod",
+    "v1 ResourceQuota",
+    "v1 Service",
+    "v1 ServiceAccount",
+    "apps/v1 Deployment",
+    "autoscaling/v2 HorizontalPodAutoscaler",
+    "batch/v1 CronJob",
+    "batch/v1 Job",
+    "networking.k8s.io/v1 NetworkPolicy",
+    "policy/v1 PodDisruptionBudget",
+    "rbac.authorization.k8s.io/v1 Role",
     "rbac.authorization.k8s.io/v1 RoleBinding",
-)  # fmt: skip
+)
 _PRE = "io.k8s.apimachinery.pkg."
 _LOOSE = {
     f"{_PRE}util.intstr.IntOrString": {"type": ["integer", "string"]},
@@ -33,15 +45,21 @@ _JOB, _META = "io.k8s.api.batch.v1.JobSpec", f"{_PRE}apis.meta.v1.ObjectMeta"
 
 
 def problems(manifest: dict[str, Any]) -> list[str]:
-    """What Kubernetes would not accept of an object, each with its path; a kind that is not known here is one too."""
+    """What Kubernetes would not accept of an object, each with its path; a kind that is not known
+    here is one too."""
     known = json.loads(FILE.read_text())
     kind = f"{manifest.get('apiVersion')} {manifest.get('kind')}"
     if kind not in known["kinds"]:
         return [f"{kind} is not in {FILE.name}: python {Path(__file__).name}"]
     found: list[str] = []
     for definition in known["kinds"][kind]:
-        validator = Draft7Validator({"$ref": f"#/definitions/{definition}", "definitions": known["definitions"]})
-        found += [f"{error.json_path}: {error.message[:300]} ({definition})" for error in validator.iter_errors(manifest)]
+        validator = Draft7Validator(
+            {"$ref": f"#/definitions/{definition}", "definitions": known["definitions"]}
+        )
+        found += [
+            f"{error.json_path}: {error.message[:300]} ({definition})"
+            for error in validator.iter_errors(manifest)
+        ]
     return found
 
 
@@ -74,7 +92,9 @@ def _of_crd(crd: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     own["properties"]["metadata"] = {"$ref": f"#/definitions/{_META}"}
     kind = crd["spec"]["names"]["kind"]
     if kind == "TrainingRuntime":  # it repeats the whole Job, which is here already
-        job = own["properties"]["spec"]["properties"]["template"]["properties"]["spec"]["properties"]["replicatedJobs"]["items"]
+        job = own["properties"]["spec"]["properties"]["template"]["properties"]["spec"][
+            "properties"
+        ]["replicatedJobs"]["items"]
         job["properties"]["template"]["properties"] = {
             "metadata": {"$ref": f"#/definitions/{_META}"},
             "spec": {"$ref": f"#/definitions/{_JOB}"},
@@ -94,7 +114,13 @@ def _strict(schema: Any) -> Any:
     for key, value in schema.items():
         if key == "properties":
             made[key] = {name: _strict(each) for name, each in value.items()}
-        elif not key.startswith("x-") and key not in ("description", "default", "format", "nullable", "example"):
+        elif not key.startswith("x-") and key not in (
+            "description",
+            "default",
+            "format",
+            "nullable",
+            "example",
+        ):
             made[key] = _strict(value)
     if "properties" in made and not schema.get("x-kubernetes-preserve-unknown-fields"):
         made.setdefault("additionalProperties", False)
@@ -105,14 +131,19 @@ def _references(schema: Any) -> list[str]:
     if isinstance(schema, dict):
         own = [schema["$ref"].rsplit("/", 1)[1]] if isinstance(schema.get("$ref"), str) else []
         return own + [name for each in schema.values() for name in _references(each)]
-    return [name for each in schema for name in _references(each)] if isinstance(schema, list) else []
+    return (
+        [name for each in schema for name in _references(each)] if isinstance(schema, list) else []
+    )
 
 
 def main() -> None:
     files = [Path(argument) for argument in sys.argv[1:]]
     made = build(files[0], files[1:])
     sources = [file.as_posix().partition("/pkg/mod/")[2] or file.name for file in files]
-    lines = [f" {json.dumps(name)}: {json.dumps(each, separators=(',', ':'))}" for name, each in made["definitions"].items()]
+    lines = [
+        f" {json.dumps(name)}: {json.dumps(each, separators=(',', ':'))}"
+        for name, each in made["definitions"].items()
+    ]
     head = f'{{"sources": {json.dumps(sources)},\n"kinds": {json.dumps(made["kinds"])},\n"definitions": {{\n'
     FILE.write_text(head + ",\n".join(lines) + "\n}}\n")
     print(f"{FILE}: {len(made['definitions'])} definitions, {FILE.stat().st_size // 1024} KiB")

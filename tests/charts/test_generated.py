@@ -24,7 +24,8 @@ def test_schema_and_readme_are_those_of_the_values(chart: Path) -> None:
 
 @by_chart
 def test_every_object_of_the_schema_is_closed(chart: Path) -> None:
-    """An object names its fields and takes no others, or its keys are the user's; what is a pod's own is Kubernetes' affair."""
+    """An object names its fields and takes no others, or its keys are the user's; what is a pod's
+    own is Kubernetes' affair."""
     open_ones = []
 
     def look(path: str, schema: Any) -> None:
@@ -33,13 +34,20 @@ def test_every_object_of_the_schema_is_closed(chart: Path) -> None:
                 look(path, each)
         elif isinstance(schema, dict):
             kinds = schema.get("type", [])
-            if "object" in ([kinds] if isinstance(kinds, str) else kinds) and "additionalProperties" not in schema:
+            if (
+                "object" in ([kinds] if isinstance(kinds, str) else kinds)
+                and "additionalProperties" not in schema
+            ):
                 open_ones.append(path)
             for key, each in schema.items():
                 look(f"{path}/{key}", each)
 
     look("", json.loads((chart / "values.schema.json").read_text()))
-    ours = {path for path in open_ones if not path.endswith(("Volumes/items", "VolumeMounts/items", "tolerations/items"))}
+    ours = {
+        path
+        for path in open_ones
+        if not path.endswith(("Volumes/items", "VolumeMounts/items", "tolerations/items"))
+    }
     assert ours == {"/properties/global"}
 
 
@@ -60,7 +68,9 @@ def test_every_value_is_in_the_readme(chart: Path) -> None:
 
 @by_chart
 def test_chart_images_and_library_have_one_version(chart: Path) -> None:
-    meta, values = (yaml.safe_load((chart / name).read_text()) for name in ("Chart.yaml", "values.yaml"))
+    meta, values = (
+        yaml.safe_load((chart / name).read_text()) for name in ("Chart.yaml", "values.yaml")
+    )
     assert meta["version"] == meta["appVersion"] == __version__
     assert {image.partition(":")[2] for image in values["images"].values()} == {__version__}
 
@@ -74,7 +84,10 @@ def test_comments_become_the_schema() -> None:
     text = '# -- Some\n# text.\n# @schema {minimum: 1}\nn: 3\nm:\n  # -- Free.\n  # @schema {$ref: labels}\n  labels: {a: "b"}\n'
     made = generate.schema(text, "t")
     assert made["properties"]["n"] == {"description": "Some text.", "type": "integer", "minimum": 1}
-    assert made["properties"]["m"]["properties"]["labels"]["additionalProperties"] == {"type": "string"}
+    assert made["properties"]["m"]["properties"]["labels"]["additionalProperties"] == {
+        "type": "string"
+    }
     assert generate.readme(text, f"x\n{generate.MARK}\n") == (
-        'x\n| value | default | |\n|---|---|---|\n| `n` | `3` | Some text. |\n| `m.labels` | `{"a": "b"}` | Free. |\n'
+        "x\n| value | default | |\n|---|---|---|\n| `n` | `3` | Some text. |\n| `m.labels` | "
+        '`{"a": "b"}` | Free. |\n'
     )

@@ -1,4 +1,5 @@
-"""What the charts do differently when they see a cluster: replicas that leases and autoscalers have set, a missing Trainer.
+"""What the charts do differently when they see a cluster: replicas that leases and autoscalers have
+set, a missing Trainer.
 
 The cluster is a small server of ours that knows just what helm asks.
 """
@@ -52,7 +53,13 @@ class Api:
                     self.end_headers()
                     return
                 found = api.answer(path)
-                missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+                missing = {
+                    "kind": "Status",
+                    "apiVersion": "v1",
+                    "status": "Failure",
+                    "reason": "NotFound",
+                    "code": 404,
+                }
                 self.send_response(200 if found else 404)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
@@ -63,9 +70,18 @@ class Api:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        cluster = {"name": "a", "cluster": {"server": f"http://127.0.0.1:{self.server.server_port}"}}
+        cluster = {
+            "name": "a",
+            "cluster": {"server": f"http://127.0.0.1:{self.server.server_port}"},
+        }
         context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
-        config = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context], "current-context": "a"}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [cluster],
+            "contexts": [context],
+            "current-context": "a",
+        }
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(yaml.safe_dump(config | {"users": [{"name": "a", "user": {}}]}))
 
@@ -76,12 +92,23 @@ class Api:
             if path == f"/{'apis' if '/' in version else 'api'}/{version}":
                 names = [(kind, kind.lower()) for kind in kinds]
                 resources = [
-                    {"name": plural(low), "singularName": low, "namespaced": True, "kind": kind, "verbs": ["get"]}
+                    {
+                        "name": plural(low),
+                        "singularName": low,
+                        "namespaced": True,
+                        "kind": kind,
+                        "verbs": ["get"],
+                    }
                     for kind, low in names
                 ]
                 return {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
-        versions = [{"groupVersion": each, "version": each.split("/")[1]} for each in known if "/" in each]
-        groups = [{"name": v["groupVersion"].split("/")[0], "versions": [v], "preferredVersion": v} for v in versions]
+        versions = [
+            {"groupVersion": each, "version": each.split("/")[1]} for each in known if "/" in each
+        ]
+        groups = [
+            {"name": v["groupVersion"].split("/")[0], "versions": [v], "preferredVersion": v}
+            for v in versions
+        ]
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
         return {
             "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.3"},
@@ -89,7 +116,9 @@ class Api:
             "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups},
             "/openapi/v3": {"paths": {}},
             "/api/v1/namespaces/moaa/serviceaccounts/default": account,
-        }.get(path) or self.deployments.get(path.removeprefix("/apis/apps/v1/namespaces/moaa/deployments/"))
+        }.get(path) or self.deployments.get(
+            path.removeprefix("/apis/apps/v1/namespaces/moaa/deployments/")
+        )
 
     def has(self, name: str, replicas: int, annotations: dict[str, str]) -> None:
         own = {"meta.helm.sh/release-name": "ex", "meta.helm.sh/release-namespace": "moaa"}
@@ -102,10 +131,23 @@ class Api:
             "spec": {"replicas": replicas},
         }
 
-    def template(self, chart: Path, values: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
+    def template(
+        self, chart: Path, values: dict[str, Any], folder: Path
+    ) -> subprocess.CompletedProcess[str]:
         (folder / "values.yaml").write_text(yaml.safe_dump(values))
-        command = ["helm", "template", "ex", str(chart), *FOR, "--namespace", "moaa", "--dry-run=server"]
-        if helm("version", "--short").stdout.startswith("v3"):  # which else asks the cluster for objects, not for kinds
+        command = [
+            "helm",
+            "template",
+            "ex",
+            str(chart),
+            *FOR,
+            "--namespace",
+            "moaa",
+            "--dry-run=server",
+        ]
+        if helm("version", "--short").stdout.startswith(
+            "v3"
+        ):  # which else asks the cluster for objects, not for kinds
             command.append("--validate")
         command += ["--values", f"{folder}/values.yaml"]
         environment = os.environ | {"KUBECONFIG": str(self.kubeconfig)}
@@ -140,7 +182,11 @@ CASES = [
     Case("idle", (0, {IDLE: "0"}), 0),
     Case("leased and up", (1, {IDLE: "0", **LEASED}), 1),
     Case("leased and up threefold", (3, {IDLE: "0", **LEASED}), 3),
-    Case("given back and not yet down: the reaper's work", (1, {IDLE: "0", "moaa.dev/leases": "{}"}), 1),
+    Case(
+        "given back and not yet down: the reaper's work",
+        (1, {IDLE: "0", "moaa.dev/leases": "{}"}),
+        1,
+    ),
     Case("always on", (2, {IDLE: "2"}), 2, {"replicas": 2}),
     Case("always on, and scaled down by hand", (0, {IDLE: "2"}), 2, {"replicas": 2}),
     Case("always on, more wanted", (1, {IDLE: "1"}), 3, {"replicas": 3}),
@@ -156,10 +202,14 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_an_upgrade_keeps_what_leases_and_autoscalers_have_scaled(api: Api, tmp_path: Path, case: Case) -> None:
+def test_an_upgrade_keeps_what_leases_and_autoscalers_have_scaled(
+    api: Api, tmp_path: Path, case: Case
+) -> None:
     if case.there:
         api.has("ex-m", *case.there)
-    done = api.template(SERVING, {"models": [{"name": "m", "source": "a/b", **case.model}]}, tmp_path)
+    done = api.template(
+        SERVING, {"models": [{"name": "m", "source": "a/b", **case.model}]}, tmp_path
+    )
     assert not done.returncode, done.stderr
     assert of("Deployment", parsed(done.stdout))["spec"]["replicas"] == case.replicas
 

@@ -37,7 +37,10 @@ PIPELINE = (
     | {"list jobs.batch"}
 )
 JOBS = crossed("create get list watch patch delete", "jobs.batch") | {"create services"}
-KUBEFLOW = crossed("create patch", "workflowtaskresults.argoproj.io") | {"get configmaps kfp-launcher", "get secrets moaa-s3"}
+KUBEFLOW = crossed("create patch", "workflowtaskresults.argoproj.io") | {
+    "get configmaps kfp-launcher",
+    "get secrets moaa-s3",
+}
 
 
 def test_the_pipelines_rights_are_these_and_no_others() -> None:
@@ -48,16 +51,27 @@ def test_the_pipelines_rights_are_these_and_no_others() -> None:
     assert rights(of("Role", jobs, "moaa-pipeline")) == PIPELINE | JOBS
     recurring = {"enabled": True, "recipe": "name: x"}
     runner = objects(PLATFORM, {"kubeflow": {"enabled": False}, "recurring": recurring})
-    assert rights(of("Role", runner, "moaa-pipeline")) == PIPELINE | crossed("create get", "jobs.batch")
-    submitted = objects(PLATFORM, {"kubeflow": {"enabled": False}, "recurring": {**recurring, "host": "http://kfp"}})
+    assert rights(of("Role", runner, "moaa-pipeline")) == PIPELINE | crossed(
+        "create get", "jobs.batch"
+    )
+    submitted = objects(
+        PLATFORM, {"kubeflow": {"enabled": False}, "recurring": {**recurring, "host": "http://kfp"}}
+    )
     assert rights(of("Role", submitted, "moaa-pipeline")) == PIPELINE
 
 
 def test_named_deployments_are_all_that_the_pipeline_may_change() -> None:
-    found = rights(of("Role", objects(PLATFORM, {"pipeline": {"deployments": ["ensemble-a"]}}), "moaa-pipeline"))
+    found = rights(
+        of(
+            "Role",
+            objects(PLATFORM, {"pipeline": {"deployments": ["ensemble-a"]}}),
+            "moaa-pipeline",
+        )
+    )
     assert {right for right in found if right.startswith("patch deployments")} == {
-        "patch deployments.apps ensemble-a", "patch deployments/scale.apps ensemble-a",
-    }  # fmt: skip
+        "patch deployments.apps ensemble-a",
+        "patch deployments/scale.apps ensemble-a",
+    }
     assert crossed("get list watch", "deployments.apps") <= found
 
 
@@ -70,13 +84,19 @@ def test_the_reapers_rights_are_these_and_no_others() -> None:
 
 
 def test_accounts_are_bound_to_their_own_roles_and_trainings_have_none() -> None:
-    found = objects(PLATFORM, {"pipeline": {"alsoBind": [{"name": "pipeline-runner", "namespace": "kubeflow"}]}})
+    found = objects(
+        PLATFORM, {"pipeline": {"alsoBind": [{"name": "pipeline-runner", "namespace": "kubeflow"}]}}
+    )
     accounts = {
-        each["metadata"]["name"]: each["automountServiceAccountToken"] for each in found if each["kind"] == "ServiceAccount"
+        each["metadata"]["name"]: each["automountServiceAccountToken"]
+        for each in found
+        if each["kind"] == "ServiceAccount"
     }
     assert accounts == {"moaa-pipeline": True, "moaa-train": False, "moaa-reaper": False}
     bindings = {
-        each["roleRef"]["name"]: {(subject["namespace"], subject["name"]) for subject in each["subjects"]}
+        each["roleRef"]["name"]: {
+            (subject["namespace"], subject["name"]) for subject in each["subjects"]
+        }
         for each in found
         if each["kind"] == "RoleBinding"
     }
@@ -89,10 +109,16 @@ def test_accounts_are_bound_to_their_own_roles_and_trainings_have_none() -> None
 
 def test_one_runtime_a_pool_under_the_name_that_the_launcher_looks_for() -> None:
     pools = {
-        "a100": {"nodeSelector": {"gpu": "a100"}, "tolerations": [{"key": "gpu", "operator": "Exists"}], "shmGib": 32},
+        "a100": {
+            "nodeSelector": {"gpu": "a100"},
+            "tolerations": [{"key": "gpu", "operator": "Exists"}],
+            "shmGib": 32,
+        },
         "cpu": None,
     }
-    found = [each for each in objects(PLATFORM, {"pools": pools}) if each["kind"] == "TrainingRuntime"]
+    found = [
+        each for each in objects(PLATFORM, {"pools": pools}) if each["kind"] == "TrainingRuntime"
+    ]
     by_name = {each["metadata"]["name"]: each["spec"] for each in found}
     assert by_name.keys() == {names.runtime("a100"), names.runtime("cpu")}
     assert of("TrainingRuntime", objects(PLATFORM))["metadata"]["name"] == names.runtime()
@@ -105,36 +131,61 @@ def test_one_runtime_a_pool_under_the_name_that_the_launcher_looks_for() -> None
     )
     assert job["template"]["spec"]["backoffLimit"] == 0
     pod = job["template"]["spec"]["template"]["spec"]
-    assert (pod["restartPolicy"], pod["serviceAccountName"], pod["automountServiceAccountToken"]) == (
+    assert (
+        pod["restartPolicy"],
+        pod["serviceAccountName"],
+        pod["automountServiceAccountToken"],
+    ) == (
         "Never",
         "moaa-train",
         False,
     )
-    assert (pod["nodeSelector"], pod["tolerations"]) == ({"gpu": "a100"}, [{"key": "gpu", "operator": "Exists"}])
+    assert (pod["nodeSelector"], pod["tolerations"]) == (
+        {"gpu": "a100"},
+        [{"key": "gpu", "operator": "Exists"}],
+    )
     (container,) = pod["containers"]
     assert (container["name"], container["image"]) == ("node", "moaa/train:0.1.0")
-    assert container["envFrom"] == [{"secretRef": {"name": "moaa-s3"}}, {"secretRef": {"name": "moaa-env", "optional": True}}]
+    assert container["envFrom"] == [
+        {"secretRef": {"name": "moaa-s3"}},
+        {"secretRef": {"name": "moaa-env", "optional": True}},
+    ]
     assert "resources" not in container, "GPUs are what the TrainJob asks for"
     volumes = {each["name"]: each["emptyDir"] for each in pod["volumes"]}
     assert volumes["shm"] == {"medium": "Memory", "sizeLimit": "32Gi"}
 
 
 def test_without_trainer_there_are_no_runtimes() -> None:
-    assert "TrainingRuntime" not in {each["kind"] for each in objects(PLATFORM, {"trainer": {"enabled": False}})}
+    assert "TrainingRuntime" not in {
+        each["kind"] for each in objects(PLATFORM, {"trainer": {"enabled": False}})
+    }
 
 
 def test_the_launchers_settings_are_what_kubeflow_reads() -> None:
     assert not [each for each in objects(PLATFORM) if each["kind"] == "ConfigMap"]
-    given = {"enabled": True, "pipelineRoot": "s3://b/p", "endpoint": "weed:8333", "disableSSL": True, "secretName": "keys"}
+    given = {
+        "enabled": True,
+        "pipelineRoot": "s3://b/p",
+        "endpoint": "weed:8333",
+        "disableSSL": True,
+        "secretName": "keys",
+    }
     found = objects(PLATFORM, {"kubeflow": {"launcher": given}})
     data = of("ConfigMap", found, "kfp-launcher")["data"]
     assert data["defaultPipelineRoot"] == "s3://b/p"
     default = yaml.safe_load(data["providers"])["s3"]["default"]
-    secret = {"secretName": "keys", "accessKeyKey": "AWS_ACCESS_KEY_ID", "secretKeyKey": "AWS_SECRET_ACCESS_KEY"}
+    secret = {
+        "secretName": "keys",
+        "accessKeyKey": "AWS_ACCESS_KEY_ID",
+        "secretKeyKey": "AWS_SECRET_ACCESS_KEY",
+    }
     assert default == {
-        "endpoint": "weed:8333", "region": "us-east-1", "disableSSL": True, "forcePathStyle": True,
+        "endpoint": "weed:8333",
+        "region": "us-east-1",
+        "disableSSL": True,
+        "forcePathStyle": True,
         "credentials": {"fromEnv": False, "secretRef": secret},
-    }  # fmt: skip
+    }
     assert "get secrets keys" in rights(of("Role", found, "moaa-pipeline"))
 
 
@@ -144,7 +195,9 @@ def test_a_quota_never_comes_without_default_limits() -> None:
         assert kinds.count("ResourceQuota") == kinds.count("LimitRange")
     (limits,) = of("LimitRange", objects(PLATFORM, {"quota": {"enabled": True}}))["spec"]["limits"]
     assert limits["default"].keys() == limits["defaultRequest"].keys() == {"cpu", "memory"}
-    assert "defaultLimits" in refusal(PLATFORM, {"quota": {"enabled": True, "defaultLimits": {"cpu": None}}})
+    assert "defaultLimits" in refusal(
+        PLATFORM, {"quota": {"enabled": True, "defaultLimits": {"cpu": None}}}
+    )
 
 
 def test_the_reaper_runs_every_minute_and_never_twice() -> None:
@@ -155,20 +208,32 @@ def test_the_reaper_runs_every_minute_and_never_twice() -> None:
     (container,) = pod["containers"]
     assert container["command"] == ["python3", "-m", "moaa.kubernetes.reaper"]
     assert {"name": "MOAA_NAMESPACE", "value": "moaa"} in container["env"]
-    without = {(each["kind"], each["metadata"]["name"]) for each in objects(PLATFORM, {"reaper": {"enabled": False}})}
-    assert not {("CronJob", "ex-reaper"), ("Role", "moaa-reaper"), ("RoleBinding", "moaa-reaper")} & without
+    without = {
+        (each["kind"], each["metadata"]["name"])
+        for each in objects(PLATFORM, {"reaper": {"enabled": False}})
+    }
+    assert (
+        not {("CronJob", "ex-reaper"), ("Role", "moaa-reaper"), ("RoleBinding", "moaa-reaper")}
+        & without
+    )
 
 
 @pytest.mark.parametrize(
     ("host", "command"),
     [
-        ("http://ml-pipeline:8888", ["submit", "/recipe/recipe.yaml", "--host", "http://ml-pipeline:8888"]),
+        (
+            "http://ml-pipeline:8888",
+            ["submit", "/recipe/recipe.yaml", "--host", "http://ml-pipeline:8888"],
+        ),
         ("", ["run", "/recipe/recipe.yaml", "--in-cluster"]),
     ],
 )
 def test_a_recurring_run(host: str, command: list[str]) -> None:
     recipe = "name: monthly\nstore: {root: 's3://b'}\n"
-    found = objects(PLATFORM, {"recurring": {"enabled": True, "recipe": recipe, "host": host, "schedule": "0 3 * * 1"}})
+    found = objects(
+        PLATFORM,
+        {"recurring": {"enabled": True, "recipe": recipe, "host": host, "schedule": "0 3 * * 1"}},
+    )
     assert of("ConfigMap", found)["data"]["recipe.yaml"].strip() == recipe.strip()
     cron = of("CronJob", found, "ex-recurring")["spec"]
     assert cron["schedule"] == "0 3 * * 1"
@@ -187,7 +252,10 @@ def test_a_recurring_run(host: str, command: list[str]) -> None:
         ({"pools": {"a100": {"gpus": 8}}}, "gpus"),
         ({"reaper": {"schedule": "often"}}, "/reaper/schedule"),
         ({"pipeline": {"alsoBind": [{"name": "x"}]}}, "namespace"),
-        ({"kubeflow": {"launcher": {"endpoint": "http://weed:8333"}}}, "/kubeflow/launcher/endpoint"),
+        (
+            {"kubeflow": {"launcher": {"endpoint": "http://weed:8333"}}},
+            "/kubeflow/launcher/endpoint",
+        ),
         ({"recurring": {"enabled": True}}, "--set-file recurring.recipe"),
         ({"nosuch": 1}, "nosuch"),
     ],

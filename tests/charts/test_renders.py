@@ -1,4 +1,5 @@
-"""Every example renders to what was reviewed, and what is rendered would pass a cluster that is current and strict."""
+"""Every example renders to what was reviewed, and what is rendered would pass a cluster that is
+current and strict."""
 
 from __future__ import annotations
 
@@ -12,17 +13,32 @@ import pytest
 from moaa.placement import helm_values
 from moaa.recipe.load import load
 from tests.charts import render
-from tests.charts.render import CHARTS, EXAMPLES, FOR, SERVING, golden, helm, needs_helm, parsed, pods, text
+from tests.charts.render import (
+    CHARTS,
+    EXAMPLES,
+    FOR,
+    SERVING,
+    golden,
+    helm,
+    needs_helm,
+    parsed,
+    pods,
+    text,
+)
 from tests.charts.schemas import problems
 
 pytestmark = needs_helm
 RECIPES = sorted(Path("pipelines/recipes").glob("*.yaml"))
-by_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+by_example = pytest.mark.parametrize(
+    "example", EXAMPLES, ids=lambda path: f"{path.parents[1].name}-{path.stem}"
+)
 
 
 @by_example
 def test_render_is_the_golden_one(example: Path) -> None:
-    assert text(example.parents[1], example) == golden(example).read_text(), "look at it, then: python -m tests.charts.render"
+    assert text(example.parents[1], example) == golden(example).read_text(), (
+        "look at it, then: python -m tests.charts.render"
+    )
 
 
 def test_there_is_no_golden_render_without_an_example() -> None:
@@ -44,7 +60,10 @@ def test_the_defaults_alone_render_and_lint(chart: Path) -> None:
 
 @by_example
 def test_kubernetes_knows_every_field(example: Path) -> None:
-    found = {f"{m['kind']} {m['metadata']['name']}": problems(m) for m in parsed(golden(example).read_text())}
+    found = {
+        f"{m['kind']} {m['metadata']['name']}": problems(m)
+        for m in parsed(golden(example).read_text())
+    }
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
@@ -55,23 +74,36 @@ def test_objects_belong_to_the_release_and_have_unique_names(example: Path) -> N
     assert len(set(names)) == len(names)
     for manifest in found:
         labels = manifest["metadata"]["labels"]
-        assert (labels["app.kubernetes.io/instance"], labels["app.kubernetes.io/part-of"]) == ("ex", "moaa")
+        assert (labels["app.kubernetes.io/instance"], labels["app.kubernetes.io/part-of"]) == (
+            "ex",
+            "moaa",
+        )
 
 
 def test_the_schemas_find_what_is_wrong() -> None:
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "c"}]}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "c"}]},
+    }
     assert problems(pod) == []
     misspelt = {"name": "c", "securityContext": {"readOnlyRootFileSystem": True}}
     assert "readOnlyRootFileSystem" in problems(pod | {"spec": {"containers": [misspelt]}})[0]
     assert "'containers' is a required property" in problems(pod | {"spec": {}})[0]
-    assert "is not in kubernetes.json" in problems({"apiVersion": "extensions/v1beta1", "kind": "Deployment"})[0]
+    assert (
+        "is not in kubernetes.json"
+        in problems({"apiVersion": "extensions/v1beta1", "kind": "Deployment"})[0]
+    )
     runtime: dict[str, Any] = {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainingRuntime",
         "metadata": {"name": "a"},
     }
     assert problems(runtime | {"spec": {"mlPolicy": {"torch": {}}, "template": {"spec": {}}}}) == []
-    both = problems(runtime | {"spec": {"mlPolicy": {"torch": {"numProcPerNode": 2}}, "template": {"spec": {}}}})
+    both = problems(
+        runtime | {"spec": {"mlPolicy": {"torch": {"numProcPerNode": 2}}, "template": {"spec": {}}}}
+    )
     assert len(both) == 1, "known to Trainer 2.0 and not to 2.3"
     assert "numProcPerNode" in both[0]
     assert "2.3" in both[0]
@@ -97,12 +129,19 @@ def test_pods_are_restricted(example: Path) -> None:
                 assert own["capabilities"] == {"drop": ["ALL"]}
                 assert not container["image"].endswith(":latest")
                 assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
-                assert manifest["kind"] == "TrainingRuntime" or {"cpu", "memory"} <= container["resources"]["limits"].keys()
+                assert (
+                    manifest["kind"] == "TrainingRuntime"
+                    or {"cpu", "memory"} <= container["resources"]["limits"].keys()
+                )
 
 
 def test_the_ensemble_of_the_paper_is_what_its_recipe_says() -> None:
     recipe = "pipelines/recipes/paper-llama.yaml"
-    done = subprocess.run([sys.executable, "-m", "moaa.cli", "recipe", "helm-values", recipe], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "moaa.cli", "recipe", "helm-values", recipe],
+        capture_output=True,
+        text=True,
+    )
     assert (SERVING / "examples" / "leased.yaml").read_text() == done.stdout
 
 

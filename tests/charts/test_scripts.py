@@ -17,7 +17,8 @@ from tests.charts.render import SERVING
 
 
 class Engine:
-    """Answers chats with `tokens` tokens (or HTTP 503 while that is None) and says that `busy` requests are in flight."""
+    """Answers chats with `tokens` tokens (or HTTP 503 while that is None) and says that `busy`
+    requests are in flight."""
 
     def __init__(self) -> None:
         self.tokens: int | None = 1
@@ -27,7 +28,9 @@ class Engine:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                engine.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                engine.asked.append(
+                    json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                )
                 reply = {"usage": {"completion_tokens": engine.tokens}}
                 self.answer(503 if engine.tokens is None else 200, json.dumps(reply))
 
@@ -65,7 +68,9 @@ def engine() -> Iterator[Engine]:
 def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run as in a pod: by its text."""
     text = (SERVING / "files" / name).read_text()
-    return subprocess.run([sys.executable, "-c", text, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", text, *arguments], capture_output=True, text=True, timeout=60
+    )
 
 
 def test_ready_is_who_has_answered_one_token(engine: Engine) -> None:
@@ -75,7 +80,9 @@ def test_ready_is_who_has_answered_one_token(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("tokens", [None, 0])
-def test_an_engine_that_does_not_answer_is_not_ready_and_says_why(engine: Engine, tokens: int | None) -> None:
+def test_an_engine_that_does_not_answer_is_not_ready_and_says_why(
+    engine: Engine, tokens: int | None
+) -> None:
     engine.tokens = tokens
     done = script("ready.py", engine.port, "qwen", "5")
     assert done.returncode == 1

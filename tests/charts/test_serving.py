@@ -43,12 +43,18 @@ def env(container: dict[str, Any]) -> dict[str, Any]:
 def test_a_deployment_and_a_service_for_each_model_found_by_its_label() -> None:
     found = objects(SERVING, {"models": [HUB, S3]})
     for kind in ("Deployment", "Service", "PodDisruptionBudget"):
-        models = {m["metadata"]["labels"]["moaa.dev/model"]: m["metadata"]["name"] for m in found if m["kind"] == kind}
+        models = {
+            m["metadata"]["labels"]["moaa.dev/model"]: m["metadata"]["name"]
+            for m in found
+            if m["kind"] == kind
+        }
         assert models == {"qwen": "ex-qwen", "own": "ex-own"}
     own = of("Deployment", found, "ex-own")
     labels = own["spec"]["template"]["metadata"]["labels"]
     assert own["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    assert of("Service", found, "ex-own")["spec"]["selector"] == own["spec"]["selector"]["matchLabels"]
+    assert (
+        of("Service", found, "ex-own")["spec"]["selector"] == own["spec"]["selector"]["matchLabels"]
+    )
     assert labels["moaa.dev/model"] == "own"
 
 
@@ -57,28 +63,47 @@ def test_no_models_no_workloads() -> None:
 
 
 @pytest.mark.parametrize(("size", "share"), [(1, ("8", "64Gi")), (4, ("32", "256Gi"))])
-def test_gpus_and_their_share_of_a_node_follow_from_the_tensor_parallel_size(size: int, share: tuple[str, str]) -> None:
+def test_gpus_and_their_share_of_a_node_follow_from_the_tensor_parallel_size(
+    size: int, share: tuple[str, str]
+) -> None:
     container = vllm(HUB | {"tensorParallelSize": size})
-    assert container["resources"]["limits"] == {"nvidia.com/gpu": size, "cpu": share[0], "memory": share[1]}
+    assert container["resources"]["limits"] == {
+        "nvidia.com/gpu": size,
+        "cpu": share[0],
+        "memory": share[1],
+    }
     assert container["resources"]["requests"] == container["resources"]["limits"]
     assert f"--tensor-parallel-size={size}" in container["args"]
 
 
 def test_a_pool_places_its_models_and_sizes_their_shared_memory() -> None:
     tolerations = [{"key": "gpu", "operator": "Exists"}]
-    pools = {"big": {"nodeSelector": {"pool": "big"}, "tolerations": tolerations, "accelerator": "amd.com/gpu", "shmGib": 0.5}}
+    pools = {
+        "big": {
+            "nodeSelector": {"pool": "big"},
+            "tolerations": tolerations,
+            "accelerator": "amd.com/gpu",
+            "shmGib": 0.5,
+        }
+    }
     made = pod(HUB | {"pool": "big", "resources": {"limits": {"memory": "9Gi"}}}, pools=pools)
     assert (made["nodeSelector"], made["tolerations"]) == ({"pool": "big"}, tolerations)
     limits = made["containers"][0]["resources"]["limits"]
     assert limits == {"amd.com/gpu": 1, "cpu": "8", "memory": "9Gi"}
-    assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}} in made["volumes"]
+    assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}} in made[
+        "volumes"
+    ]
 
 
 def test_models_have_the_defaults_but_for_what_they_give() -> None:
-    values = {"modelDefaults": {"maxModelLen": 4096, "autoscaling": {"maxReplicas": 9}}, "models": [HUB, S3 | {"maxModelLen": 0}]}
+    values = {
+        "modelDefaults": {"maxModelLen": 4096, "autoscaling": {"maxReplicas": 9}},
+        "models": [HUB, S3 | {"maxModelLen": 0}],
+    }
     found = objects(SERVING, values)
     with_default, without = (
-        of("Deployment", found, name)["spec"]["template"]["spec"]["containers"][0] for name in ("ex-qwen", "ex-own")
+        of("Deployment", found, name)["spec"]["template"]["spec"]["containers"][0]
+        for name in ("ex-qwen", "ex-own")
     )
     assert "--max-model-len=4096" in with_default["args"]
     assert not [each for each in without["args"] if each.startswith("--max-model-len")]
@@ -86,8 +111,16 @@ def test_models_have_the_defaults_but_for_what_they_give() -> None:
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])
 def test_an_engine_is_started_as_on_one_machine(kind: Any, tmp_path: Path) -> None:
-    """Chart and `moaa.engines.server` must not drift apart: the same program and arguments, but for addresses and memory."""
-    given = Model(source="a/b", revision="c1", dtype="float16", max_model_len=512, quantization="fp8", engine_args=("--x=1",))
+    """Chart and `moaa.engines.server` must not drift apart: the same program and arguments, but for
+    addresses and memory."""
+    given = Model(
+        source="a/b",
+        revision="c1",
+        dtype="float16",
+        max_model_len=512,
+        quantization="fp8",
+        engine_args=("--x=1",),
+    )
     theirs, _ = command(Spec("served", "a/b", given, Engines(max_num_seqs=7), kind, ("0",)), 8000)
     container = vllm(
         {
@@ -105,20 +138,25 @@ def test_an_engine_is_started_as_on_one_machine(kind: Any, tmp_path: Path) -> No
     )
     ours = started(container, tmp_path)
     own_to_a_machine = {"--host", "--kv-cache-memory-bytes"}
-    assert options(ours) == {name: value for name, value in options(theirs).items() if name not in own_to_a_machine}
+    assert options(ours) == {
+        name: value for name, value in options(theirs).items() if name not in own_to_a_machine
+    }
     program = {"cuda": ["serve", "a/b"], "cpu": ["-m", "vllm.entrypoints.openai.api_server"]}[kind]
     assert ours[1 : 1 + len(program)] == theirs[1 : 1 + len(program)] == program
 
 
 def started(container: dict[str, Any], folder: Path) -> list[str]:
-    """The program that is started in the end, and its arguments: a shell is run, with a Python that only says its own."""
+    """The program that is started in the end, and its arguments: a shell is run, with a Python that
+    only says its own."""
     given = [*container["command"], *container["args"]]
     if given[0] != "sh":
         return given
     (folder / "python3").write_text('#!/bin/sh\nprintf "%s\\n" python3 "$@"\n')
     (folder / "python3").chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    said = subprocess.run(given, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    said = subprocess.run(
+        given, env=environment, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     return said[said.index("python3") :]
 
 
@@ -133,7 +171,9 @@ def options(arguments: list[str]) -> dict[str, str]:
     words = [word for argument in arguments for word in argument.split("=", 1)]
     following = [*words[1:], "--"]
     return {
-        word: "" if after.startswith("--") else after for word, after in zip(words, following, strict=True) if word[:2] == "--"
+        word: "" if after.startswith("--") else after
+        for word, after in zip(words, following, strict=True)
+        if word[:2] == "--"
     }
 
 
@@ -141,7 +181,11 @@ def test_an_engine_on_cores_has_its_share_of_them() -> None:
     container = vllm(S3 | {"kvCacheGib": 1.5}, pools=CPU)
     assert {"--enforce-eager", "--no-enable-chunked-prefill"} <= set(container["args"])
     found = env(container)
-    assert (found["VLLM_CPU_KVCACHE_SPACE"], found["OMP_NUM_THREADS"], found["HOME"]) == ("1.5", "2", "/tmp")
+    assert (found["VLLM_CPU_KVCACHE_SPACE"], found["OMP_NUM_THREADS"], found["HOME"]) == (
+        "1.5",
+        "2",
+        "/tmp",
+    )
     assert container["resources"]["limits"] == {"cpu": "1500m", "memory": "5Gi"}
 
 
@@ -159,16 +203,25 @@ def test_a_pod_is_ready_after_a_real_answer_and_drained_before_it_goes() -> None
     python, option, script, *arguments = container["startupProbe"]["exec"]["command"]
     assert (python, option, arguments) == ("python3", "-c", ["8000", "Qwen2-72B", "25"])
     assert script.strip() == (SERVING / "files" / "ready.py").read_text().strip()
-    assert container["readinessProbe"]["httpGet"] == container["livenessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
+    assert (
+        container["readinessProbe"]["httpGet"]
+        == container["livenessProbe"]["httpGet"]
+        == {"path": "/health", "port": "http"}
+    )
     assert container["lifecycle"]["preStop"]["exec"]["command"][3:] == ["8000", "90"]
     assert made["terminationGracePeriodSeconds"] > 90
 
 
-def test_weights_from_s3_are_fetched_and_verified_before_vllm_starts_and_only_there_are_keys() -> None:
+def test_weights_from_s3_are_fetched_and_verified_before_vllm_starts_and_only_there_are_keys() -> (
+    None
+):
     made = pod(S3)
     (fetch,) = made["initContainers"]
     assert fetch["command"][-3:] == ["fetch", "s3://moaa/dpo/1f0c", FOLDER]
-    assert (fetch["image"], fetch["envFrom"]) == ("moaa/core:0.1.0", [{"secretRef": {"name": "moaa-s3"}}])
+    assert (fetch["image"], fetch["envFrom"]) == (
+        "moaa/core:0.1.0",
+        [{"secretRef": {"name": "moaa-s3"}}],
+    )
     assert "nvidia.com/gpu" not in fetch["resources"]["limits"]
     container = made["containers"][0]
     assert container["command"] == ["vllm", "serve", FOLDER]
@@ -178,7 +231,9 @@ def test_weights_from_s3_are_fetched_and_verified_before_vllm_starts_and_only_th
 
 
 def test_weights_of_a_package_are_made_by_the_serving_image_without_keys() -> None:
-    (fetch,) = pod({"name": "tiny", "source": "package:tiny/model.gguf"}, pools=CPU)["initContainers"]
+    (fetch,) = pod({"name": "tiny", "source": "package:tiny/model.gguf"}, pools=CPU)[
+        "initContainers"
+    ]
     assert fetch["image"] == "moaa/serve:0.1.0"
     assert "envFrom" not in fetch
 
@@ -188,7 +243,9 @@ def test_weights_from_the_hub_are_vllms_own_affair() -> None:
     assert "initContainers" not in made
     found = env(made["containers"][0])
     assert found["HF_HOME"] == "/models/hub"
-    assert found["HF_TOKEN"] == {"secretKeyRef": {"name": "keys", "key": "HF_TOKEN", "optional": True}}
+    assert found["HF_TOKEN"] == {
+        "secretKeyRef": {"name": "keys", "key": "HF_TOKEN", "optional": True}
+    }
 
 
 @pytest.mark.parametrize(
@@ -199,9 +256,13 @@ def test_weights_from_the_hub_are_vllms_own_affair() -> None:
         ({"size": "1Ti"}, {"persistentVolumeClaim": {"claimName": "ex-weights"}}),
     ],
 )
-def test_weights_are_kept_where_the_values_say(weights: dict[str, str], volume: dict[str, Any]) -> None:
+def test_weights_are_kept_where_the_values_say(
+    weights: dict[str, str], volume: dict[str, Any]
+) -> None:
     found = objects(SERVING, {"models": [S3], "weights": weights})
-    assert {"name": "models", **volume} in of("Deployment", found)["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "models", **volume} in of("Deployment", found)["spec"]["template"]["spec"][
+        "volumes"
+    ]
     claims = [each for each in found if each["kind"] == "PersistentVolumeClaim"]
     assert [each["metadata"]["name"] for each in claims] == (
         ["ex-weights"] if "size" in weights and "claim" not in weights else []
@@ -222,7 +283,10 @@ def test_replicas_idle_and_leased(given: dict[str, Any], now: int, idle: str, le
     made = deployment(HUB | given)
     annotations = made["metadata"]["annotations"]
     assert made["spec"]["replicas"] == now
-    assert (annotations["moaa.dev/idle-replicas"], annotations["moaa.dev/replicas"]) == (idle, leased)
+    assert (annotations["moaa.dev/idle-replicas"], annotations["moaa.dev/replicas"]) == (
+        idle,
+        leased,
+    )
 
 
 @pytest.mark.parametrize(("surge", "unavailable"), [(0, 1), (1, 0)])
@@ -232,11 +296,19 @@ def test_an_update_takes_a_replica_down_first_or_a_spare_gpu(surge: int, unavail
 
 
 def test_the_annotation_says_what_is_served() -> None:
-    made = deployment(HUB | {"tensorParallelSize": 4, "extraArgs": ["--a='b'"], "maxModelLen": 1000000})
+    made = deployment(
+        HUB | {"tensorParallelSize": 4, "extraArgs": ["--a='b'"], "maxModelLen": 1000000}
+    )
     assert json.loads(made["metadata"]["annotations"]["moaa.dev/spec"]) == {
-        "source": "Qwen/Qwen2-72B-Instruct", "revision": "", "served_name": "qwen", "dtype": "bfloat16", "max_model_len": 1000000,
-        "quantization": "", "tensor_parallel": 4, "engine_args": ["--a='b'"],
-    }  # fmt: skip
+        "source": "Qwen/Qwen2-72B-Instruct",
+        "revision": "",
+        "served_name": "qwen",
+        "dtype": "bfloat16",
+        "max_model_len": 1000000,
+        "quantization": "",
+        "tensor_parallel": 4,
+        "engine_args": ["--a='b'"],
+    }
 
 
 def test_a_new_version_of_the_chart_alone_restarts_nothing() -> None:

@@ -35,9 +35,18 @@ CPU = {"default": {"device": "cpu"}}
         ),
         ({"models": [HUB | {"tensorParallelSize": 2}], "pools": CPU}, "has no GPUs"),
         ({"models": [S3 | {"revision": "main"}]}, "only hub models have revisions"),
-        ({"models": [HUB | {"autoscaling": {"kind": "hpa"}}]}, "a leased model is scaled by its leases"),
-        ({"models": [HUB | {"replicas": 5, "autoscaling": {"kind": "hpa"}}]}, "cannot be fewer than the least"),
-        ({"models": [HUB | {"name": "m" * 40}], "fullnameOverride": "a" * 40}, "more than 63 characters"),
+        (
+            {"models": [HUB | {"autoscaling": {"kind": "hpa"}}]},
+            "a leased model is scaled by its leases",
+        ),
+        (
+            {"models": [HUB | {"replicas": 5, "autoscaling": {"kind": "hpa"}}]},
+            "cannot be fewer than the least",
+        ),
+        (
+            {"models": [HUB | {"name": "m" * 40}], "fullnameOverride": "a" * 40},
+            "more than 63 characters",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_place(values: dict[str, Any], said: str) -> None:

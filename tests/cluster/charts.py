@@ -14,12 +14,23 @@ START_S = 6
 """Seconds for which the fake engine says /health and does not answer."""
 KINDS = "all,cm,secret,netpol,pdb,hpa,pvc,role,rolebinding,sa,quota,limitrange,trainingruntimes,cronjobs"
 FAKE = {
-    "extraVolumes": [{"name": "fake", "configMap": {"name": "fake", "items": [{"key": "server.py", "path": "vllm/entrypoints/openai/api_server.py"}]}}],  # noqa: E501
+    "extraVolumes": [
+        {
+            "name": "fake",
+            "configMap": {
+                "name": "fake",
+                "items": [{"key": "server.py", "path": "vllm/entrypoints/openai/api_server.py"}],
+            },
+        }
+    ],
     "extraVolumeMounts": [{"name": "fake", "mountPath": "/fake"}],
     "env": {"PYTHONPATH": "/fake", "FAKE_START_S": str(START_S)},
-    "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}},
+    "resources": {
+        "requests": {"cpu": "20m", "memory": "64Mi"},
+        "limits": {"cpu": "500m", "memory": "128Mi"},
+    },
     "sizeGib": 1,
-}  # fmt: skip
+}
 
 
 def serving(*models: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -40,11 +51,29 @@ ALWAYS, LEASED = {"name": "always", "replicas": 1, "servedName": "Always-1B"}, {
 def fake_engine(ns: Namespace) -> None:
     """The ConfigMap that the values of `serving` mount."""
     text = Path(__file__).with_name("fake_vllm.py").read_text()
-    ns.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "fake"}, "data": {"server.py": text}})
+    ns.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "fake"},
+            "data": {"server.py": text},
+        }
+    )
 
 
 def install(ns: Namespace, release: str, chart: Path, values: dict[str, Any], *more: str) -> str:
-    arguments = ("upgrade", "--install", release, str(chart), "--values", "-", "--wait", "--timeout", "120s", *more)
+    arguments = (
+        "upgrade",
+        "--install",
+        release,
+        str(chart),
+        "--values",
+        "-",
+        "--wait",
+        "--timeout",
+        "120s",
+        *more,
+    )
     return ns.helm(*arguments, given=yaml.safe_dump(values))
 
 
@@ -56,7 +85,11 @@ def names(ns: Namespace) -> set[str]:
 def pods(ns: Namespace, model: str) -> dict[str, dict[str, Any]]:
     """Pods of a model that are not on their way out, by uid."""
     found = ns.items("pods", f"moaa.dev/model={model}")
-    return {each["metadata"]["uid"]: each for each in found if "deletionTimestamp" not in each["metadata"]}
+    return {
+        each["metadata"]["uid"]: each
+        for each in found
+        if "deletionTimestamp" not in each["metadata"]
+    }
 
 
 def ready(pod: dict[str, Any]) -> bool:
@@ -67,10 +100,27 @@ def ready(pod: dict[str, Any]) -> bool:
 def client(ns: Namespace, name: str, labels: dict[str, str]) -> None:
     """A pod of ours that waits to be told what to do."""
     container = {
-        "name": "c", "image": IMAGE, "command": ["sleep", "600"],
+        "name": "c",
+        "image": IMAGE,
+        "command": ["sleep", "600"],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }  # fmt: skip
-    security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"containers": [container], "securityContext": security, "terminationGracePeriodSeconds": 0}
-    ns.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec})
+    }
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    spec = {
+        "containers": [container],
+        "securityContext": security,
+        "terminationGracePeriodSeconds": 0,
+    }
+    ns.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels},
+            "spec": spec,
+        }
+    )
     ns.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")

@@ -1,4 +1,5 @@
-"""Tests on a real Kubernetes: the one that KUBECONFIG names. Each file makes a namespace of its own and removes it."""
+"""Tests on a real Kubernetes: the one that KUBECONFIG names. Each file makes a namespace of its own
+and removes it."""
 
 from __future__ import annotations
 
@@ -16,4 +17,8 @@ def cluster_answers() -> None:
         pytest.skip("KUBECONFIG names no cluster")
     asked = tried("kubectl", "version", "--request-timeout", "10s", "-o", "json", timeout_s=30)
     if asked.returncode:
-        pytest.exit(f"the cluster that KUBECONFIG ({os.environ['KUBECONFIG']}) names does not answer: {asked.stderr.strip()}", 2)
+        pytest.exit(
+            f"the cluster that KUBECONFIG ({os.environ['KUBECONFIG']}) names does not answer: "
+            f"{asked.stderr.strip()}",
+            2,
+        )

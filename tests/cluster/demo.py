@@ -1,4 +1,5 @@
-"""The demo on a cluster without Kubeflow, as a user does it: both charts, an S3, then `run --in-cluster`."""
+"""The demo on a cluster without Kubeflow, as a user does it: both charts, an S3, then `run
+--in-cluster`."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ SMALL = {"requests": {"cpu": "500m", "memory": "3Gi"}, "limits": {"cpu": "2", "m
 
 
 class Demo:
-    """The demo's recipe with these settings in a namespace of its own, which enforces Pod Security "restricted"."""
+    """The demo's recipe with these settings in a namespace of its own, which enforces Pod Security
+    "restricted"."""
 
     def __init__(self, ns: Namespace, s3: S3, sets: Sequence[str], recipe: Recipe) -> None:
         self.ns, self.s3, self.sets, self.recipe = ns, s3, sets, recipe
@@ -36,10 +38,26 @@ class Demo:
     def start(self, folder: Path, *more: str, output: IO[str]) -> subprocess.Popen[str]:
         """`python -m pipelines run … --in-cluster`."""
         sets = [argument for each in self.sets for argument in ("--set", each)]
-        command = [sys.executable, "-m", "pipelines", "run", str(RECIPE), "--in-cluster", *sets, *more]
-        environment = {**os.environ, **self.s3.outside, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        command = [
+            sys.executable,
+            "-m",
+            "pipelines",
+            "run",
+            str(RECIPE),
+            "--in-cluster",
+            *sets,
+            *more,
+        ]
+        environment = {
+            **os.environ,
+            **self.s3.outside,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+        }
         environment["PYTHONWARNINGS"] = "ignore"
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True
+        )
 
     def records(self, said: str) -> list[dict[str, Any]]:
         """The stages of the run that said this."""

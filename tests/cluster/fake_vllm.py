@@ -1,4 +1,5 @@
-"""In a pod it stands in for `vllm.entrypoints.openai.api_server`: /health at once, answers only after FAKE_START_S seconds.
+"""In a pod it stands in for `vllm.entrypoints.openai.api_server`: /health at once, answers only
+after FAKE_START_S seconds.
 
 Standard library only: it is mounted from a ConfigMap into a bare Python image.
 """
@@ -26,8 +27,13 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             return self.answer(200, {})
         if self.path == "/metrics":
-            return self.answer(200, f"vllm:num_requests_running {running}\nvllm:num_requests_waiting 0\n")
-        return self.answer(200, {"data": [{"id": asked.served_model_name}], "arguments": rest, "model": asked.model})
+            return self.answer(
+                200, f"vllm:num_requests_running {running}\nvllm:num_requests_waiting 0\n"
+            )
+        return self.answer(
+            200,
+            {"data": [{"id": asked.served_model_name}], "arguments": rest, "model": asked.model},
+        )
 
     def do_POST(self) -> None:
         global running
@@ -41,7 +47,13 @@ class Handler(BaseHTTPRequestHandler):
         running -= 1
         message = {"role": "assistant", "content": "Hello"}
         choices = [{"index": 0, "message": message, "finish_reason": "length"}]
-        return self.answer(200, {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+        return self.answer(
+            200,
+            {
+                "choices": choices,
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            },
+        )
 
     def answer(self, status: int, body: object) -> None:
         data = (body if isinstance(body, str) else json.dumps(body)).encode()

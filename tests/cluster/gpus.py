@@ -11,13 +11,25 @@ from tests.cluster.tools import run
 
 @contextmanager
 def pretended(accelerator: str, label: str, count: int) -> Iterator[str]:
-    """A node with `count` of an accelerator that nobody else asks for, under the label `label: here`."""
+    """A node with `count` of an accelerator that nobody else asks for, under the label `label:
+    here`."""
     node = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
-    paths = [f"/status/{which}/{accelerator.replace('/', '~1')}" for which in ("capacity", "allocatable")]
+    paths = [
+        f"/status/{which}/{accelerator.replace('/', '~1')}" for which in ("capacity", "allocatable")
+    ]
 
     def patch(operation: dict[str, str]) -> None:
         operations = json.dumps([{**operation, "path": path} for path in paths])
-        run("kubectl", "patch", "node", node, "--subresource=status", "--type=json", "-p", operations)
+        run(
+            "kubectl",
+            "patch",
+            "node",
+            node,
+            "--subresource=status",
+            "--type=json",
+            "-p",
+            operations,
+        )
 
     run("kubectl", "label", "node", node, f"{label}=here", "--overwrite")
     patch({"op": "add", "value": f"{count}"})

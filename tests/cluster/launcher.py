@@ -1,4 +1,5 @@
-"""A stage's launcher as a process of its own: `python -m tests.cluster.launcher JOB RUNTIME POOLS`, each as JSON.
+"""A stage's launcher as a process of its own: `python -m tests.cluster.launcher JOB RUNTIME POOLS`,
+each as JSON.
 
 Its lease lasts longer than any test."""
 
@@ -22,8 +23,11 @@ with Progress("sft", "steps") as progress:
     ledger = Ledger()
     try:
         cluster.start(
-            Job.model_validate_json(job), Runtime.model_validate_json(runtime),
-            {name: Pool.model_validate(pool) for name, pool in json.loads(pools).items()}, ledger, progress,
-        )  # fmt: skip
+            Job.model_validate_json(job),
+            Runtime.model_validate_json(runtime),
+            {name: Pool.model_validate(pool) for name, pool in json.loads(pools).items()},
+            ledger,
+            progress,
+        )
     except Terminated:
         sys.exit(143)

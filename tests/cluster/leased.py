@@ -19,42 +19,82 @@ SERVER = ["python3", "/fake/server.py", "--port", "8000"]
 def scripts(ns: Namespace) -> None:
     """The ConfigMap with the engine's program."""
     text = Path(__file__).with_name("fake_vllm.py").read_text()
-    ns.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "fake"}, "data": {"server.py": text}})
+    ns.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "fake"},
+            "data": {"server.py": text},
+        }
+    )
 
 
 def engine(
-    ns: Namespace, model: str, *, replicas: int = 1, image: str = IMAGE, command: list[str] | None = None, answer_s: float = 0,
-    resources: dict[str, Any] | None = None, init: list[str] | None = None,
-) -> str:  # fmt: skip
+    ns: Namespace,
+    model: str,
+    *,
+    replicas: int = 1,
+    image: str = IMAGE,
+    command: list[str] | None = None,
+    answer_s: float = 0,
+    resources: dict[str, Any] | None = None,
+    init: list[str] | None = None,
+) -> str:
     """A Deployment at 0 replicas and its Service, as the chart makes them: its name."""
-    name, labels = f"moaa-{names.dns(model)}", {names.PART_OF: names.OURS, names.MODEL: names.dns(model)}
+    name, labels = (
+        f"moaa-{names.dns(model)}",
+        {names.PART_OF: names.OURS, names.MODEL: names.dns(model)},
+    )
     mounts = [{"name": "fake", "mountPath": "/fake"}]
     container = {
-        "name": "vllm", "image": image, "command": command or [*SERVER, "--served-model-name", model, "--model", "x"],
-        "imagePullPolicy": "IfNotPresent", "resources": resources or {"requests": {"cpu": "5m"}}, "volumeMounts": mounts,
-        "env": [{"name": "FAKE_ANSWER_S", "value": str(answer_s)}, {"name": "PYTHONUNBUFFERED", "value": "1"}],
+        "name": "vllm",
+        "image": image,
+        "command": command or [*SERVER, "--served-model-name", model, "--model", "x"],
+        "imagePullPolicy": "IfNotPresent",
+        "resources": resources or {"requests": {"cpu": "5m"}},
+        "volumeMounts": mounts,
+        "env": [
+            {"name": "FAKE_ANSWER_S", "value": str(answer_s)},
+            {"name": "PYTHONUNBUFFERED", "value": "1"},
+        ],
         "ports": [{"name": "http", "containerPort": 8000}],
-        "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1, "timeoutSeconds": 10},
-    }  # fmt: skip
+        "readinessProbe": {
+            "httpGet": {"path": "/health", "port": 8000},
+            "periodSeconds": 1,
+            "timeoutSeconds": 10,
+        },
+    }
     pod: dict[str, Any] = {
-        "containers": [container], "terminationGracePeriodSeconds": 5, "automountServiceAccountToken": False,
+        "containers": [container],
+        "terminationGracePeriodSeconds": 5,
+        "automountServiceAccountToken": False,
         "volumes": [{"name": "fake", "configMap": {"name": "fake"}}],
-    }  # fmt: skip
+    }
     if init:
-        pod["initContainers"] = [{"name": "fetch", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": init}]
+        pod["initContainers"] = [
+            {"name": "fetch", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": init}
+        ]
     deployment = {
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "labels": labels, "annotations": {names.REPLICAS: str(replicas)}},
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "annotations": {names.REPLICAS: str(replicas)},
+        },
         "spec": {
-            "replicas": 0, "selector": {"matchLabels": {names.MODEL: names.dns(model)}},
+            "replicas": 0,
+            "selector": {"matchLabels": {names.MODEL: names.dns(model)}},
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
-    }  # fmt: skip
+    }
     ports = [{"name": "http", "port": 8000, "targetPort": "http"}]
     service = {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": labels},
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": labels},
         "spec": {"selector": {names.MODEL: names.dns(model)}, "ports": ports},
-    }  # fmt: skip
+    }
     ns.apply([deployment, service])
     return name
 
@@ -71,7 +111,9 @@ def leases(ns: Namespace, model: str) -> dict[str, float]:
 def pods(ns: Namespace, model: str) -> list[str]:
     """Names of the model's pods that are not on their way out."""
     found = ns.items("pods", f"{names.MODEL}={names.dns(model)}")
-    return [each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]]
+    return [
+        each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]
+    ]
 
 
 def kubeconfig_of(ns: Namespace, account: str, folder: Path) -> Path:
@@ -80,7 +122,14 @@ def kubeconfig_of(ns: Namespace, account: str, folder: Path) -> Path:
     token = ns.kubectl("create", "token", account, "--duration=1h").strip()
     config["users"] = [{"name": "account", "user": {"token": token}}]
     config["contexts"] = [
-        {"name": "c", "context": {"cluster": config["clusters"][0]["name"], "user": "account", "namespace": ns.name}}
+        {
+            "name": "c",
+            "context": {
+                "cluster": config["clusters"][0]["name"],
+                "user": "account",
+                "namespace": ns.name,
+            },
+        }
     ]
     file = folder / f"{account}.json"
     file.write_text(json.dumps(config | {"current-context": "c"}))
@@ -92,7 +141,10 @@ def connected(kubeconfig: Path | str, namespace: str) -> Iterator[Cluster]:
     """The cluster by this KUBECONFIG. (The client reads the variable once, when it is imported.)"""
     from kubernetes.config import kube_config
 
-    before, kube_config.KUBE_CONFIG_DEFAULT_LOCATION = kube_config.KUBE_CONFIG_DEFAULT_LOCATION, str(kubeconfig)
+    before, kube_config.KUBE_CONFIG_DEFAULT_LOCATION = (
+        kube_config.KUBE_CONFIG_DEFAULT_LOCATION,
+        str(kubeconfig),
+    )
     try:
         yield Cluster.connect(namespace)
     finally:

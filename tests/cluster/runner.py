@@ -1,7 +1,8 @@
-"""A stand-in for `python -m pipelines run … --local` inside a runner's pod: no engine, no store, only what a run shows.
+"""A stand-in for `python -m pipelines run … --local` inside a runner's pod: no engine, no store,
+only what a run shows.
 
-What it does is in the recipe's name: `fails` ends with a stage's error, `endless` works until it is told to end. It prints
-what it was given.
+What it does is in the recipe's name: `fails` ends with a stage's error, `endless` works until it is
+told to end. It prints what it was given.
 """
 
 import hashlib
@@ -23,14 +24,22 @@ def told(signum: int, frame: object) -> None:
 signal.signal(signal.SIGTERM, told)
 print("recipe", hashlib.sha256(recipe.encode()).hexdigest(), flush=True)
 print("arguments", *sys.argv[3:], flush=True)
-print("user", os.getuid(), "secret", "set" if os.environ.get("AWS_SECRET_ACCESS_KEY") else "unset", flush=True)
+print(
+    "user",
+    os.getuid(),
+    "secret",
+    "set" if os.environ.get("AWS_SECRET_ACCESS_KEY") else "unset",
+    flush=True,
+)
 Path(".moaa").mkdir()
 try:
     Path("/usr/written").touch()
 except OSError:
     print("read-only", flush=True)
 if name == "fails":
-    print(*(f"generate  {number}/2000" for number in range(2000)), sep="\n", flush=True)  # much, just before the other stream
+    print(
+        *(f"generate  {number}/2000" for number in range(2000)), sep="\n", flush=True
+    )  # much, just before the other stream
     print("generate failed: 3 of 24 rows were rejected", file=sys.stderr, flush=True)
     sys.exit(1)
 if name == "endless":

@@ -1,4 +1,5 @@
-"""A real S3 inside the cluster: SeaweedFS in a pod of its own, reached from here through a port-forward."""
+"""A real S3 inside the cluster: SeaweedFS in a pod of its own, reached from here through a
+port-forward."""
 
 from __future__ import annotations
 
@@ -26,17 +27,24 @@ START = (
 
 
 class S3:
-    """The server: its address for pods (`inside`), what our own environment must hold to reach it (`outside`), a `store`."""
+    """The server: its address for pods (`inside`), what our own environment must hold to reach it
+    (`outside`), a `store`."""
 
     def __init__(self, ns: Namespace, keys: dict[str, str], port: int) -> None:
         self.inside = f"http://s3.{ns.name}.svc:8333"
-        self.outside = {**keys, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+        self.outside = {
+            **keys,
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
+            "AWS_REGION": "us-east-1",
+        }
         self.store = Store(f"s3://{BUCKET}/test", environ=self.outside)
 
     def secret(self, ns: Namespace, name: str = "moaa-s3") -> None:
         """The Secret by which the pods of a namespace reach it."""
         data = {**self.outside, "AWS_ENDPOINT_URL_S3": self.inside}
-        ns.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
+        ns.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+        )
 
 
 @contextmanager
@@ -55,7 +63,8 @@ def s3(ns: Namespace) -> Iterator[S3]:
 
 @contextmanager
 def _forwarded(ns: Namespace, target: str, port: int) -> Iterator[int]:
-    """A local port that leads there, for as long as it is wanted: kubectl's own forward ends with the first broken connection."""
+    """A local port that leads there, for as long as it is wanted: kubectl's own forward ends with
+    the first broken connection."""
     local = free_port()
     command = ["kubectl", "-n", ns.name, "port-forward", target, f"{local}:{port}"]
     over = threading.Event()
@@ -63,7 +72,9 @@ def _forwarded(ns: Namespace, target: str, port: int) -> Iterator[int]:
 
     def keep() -> None:
         while not over.is_set():
-            running[:] = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
+            running[:] = [
+                subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            ]
             running[0].wait()
             over.wait(0.5)
 
@@ -92,21 +103,43 @@ def _answers(store: Store) -> bool:
 def _pod(keys: dict[str, str]) -> dict[str, Any]:
     mounts = {"weed": "/weed", "data": "/data"}
     container = {
-        "name": "s3", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", START],
-        "env": [{"name": name, "value": value} for name, value in {**keys, "HOME": "/data", "GOMEMLIMIT": "2GiB"}.items()],
-        "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "5Gi"}},
+        "name": "s3",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", START],
+        "env": [
+            {"name": name, "value": value}
+            for name, value in {**keys, "HOME": "/data", "GOMEMLIMIT": "2GiB"}.items()
+        ],
+        "resources": {
+            "requests": {"cpu": "250m", "memory": "256Mi"},
+            "limits": {"cpu": "1", "memory": "5Gi"},
+        },
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "readinessProbe": {
-            "httpGet": {"path": "/status", "port": 8333}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 30,
+            "httpGet": {"path": "/status", "port": 8333},
+            "periodSeconds": 1,
+            "timeoutSeconds": 10,
+            "failureThreshold": 30,
         },
         "volumeMounts": [{"name": name, "mountPath": path} for name, path in mounts.items()],
-    }  # fmt: skip
+    }
     spec = {
-        "containers": [container], "volumes": [{"name": name, "emptyDir": {}} for name in mounts],
+        "containers": [container],
+        "volumes": [{"name": name, "emptyDir": {}} for name in mounts],
         "terminationGracePeriodSeconds": 1,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-    }  # fmt: skip
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "s3", "labels": {"app": "s3"}}, "spec": spec}
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "s3", "labels": {"app": "s3"}},
+        "spec": spec,
+    }
 
 
 def _service() -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""The charts on a real cluster, in a namespace that enforces Pod Security "restricted": installed, tested, upgraded, uninstalled.
+"""The charts on a real cluster, in a namespace that enforces Pod Security "restricted": installed,
+tested, upgraded, uninstalled.
 
-vLLM is a small server from a ConfigMap; probes, drains, leases, rights and policies are the real ones.
+vLLM is a small server from a ConfigMap; probes, drains, leases, rights and policies are the real
+ones.
 """
 
 from __future__ import annotations
@@ -16,7 +18,19 @@ from pathlib import Path
 import pytest
 
 from tests.charts.render import EXAMPLES, PLATFORM, SERVING, golden, parsed
-from tests.cluster.charts import ALWAYS, IMAGE, LEASED, START_S, client, fake_engine, install, names, pods, ready, serving
+from tests.cluster.charts import (
+    ALWAYS,
+    IMAGE,
+    LEASED,
+    START_S,
+    client,
+    fake_engine,
+    install,
+    names,
+    pods,
+    ready,
+    serving,
+)
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
 
 pytestmark = needs_cluster
@@ -36,7 +50,12 @@ def before(ns: Namespace) -> set[str]:
 
 @pytest.fixture(scope="module")
 def platform(ns: Namespace, before: set[str]) -> str:
-    install(ns, "platform", PLATFORM, {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"schedule": "0 0 1 1 *"}})
+    install(
+        ns,
+        "platform",
+        PLATFORM,
+        {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"schedule": "0 0 1 1 *"}},
+    )
     return "platform"
 
 
@@ -49,8 +68,19 @@ def engines(ns: Namespace, before: set[str]) -> str:
 
 def lease(ns: Namespace, model: str, replicas: int, leases: dict[str, float]) -> None:
     """As engines do it: the lease and the replicas in one write, under a manager that is not helm."""
-    patch = {"metadata": {"annotations": {"moaa.dev/leases": json.dumps(leases)}}, "spec": {"replicas": replicas}}
-    ns.kubectl("patch", "deployment", f"ens-{model}", "--type=merge", "--field-manager=moaa", "-p", json.dumps(patch))
+    patch = {
+        "metadata": {"annotations": {"moaa.dev/leases": json.dumps(leases)}},
+        "spec": {"replicas": replicas},
+    }
+    ns.kubectl(
+        "patch",
+        "deployment",
+        f"ens-{model}",
+        "--type=merge",
+        "--field-manager=moaa",
+        "-p",
+        json.dumps(patch),
+    )
 
 
 def replicas(ns: Namespace, model: str) -> int:
@@ -61,25 +91,49 @@ def test_both_install_in_a_restricted_namespace(ns: Namespace, platform: str, en
     """`--wait` has seen the pod that is always on; what a policy refused would stand in the events."""
     assert len(pods(ns, "always")) == 1
     assert (replicas(ns, "always"), replicas(ns, "leased")) == (1, 0)
-    refused = [each["message"] for each in ns.items("events") if "violates PodSecurity" in each.get("message", "")]
+    refused = [
+        each["message"]
+        for each in ns.items("events")
+        if "violates PodSecurity" in each.get("message", "")
+    ]
     assert not refused
 
 
 def test_the_cluster_takes_every_object_of_every_example(ns: Namespace) -> None:
-    """Kubernetes' own check, on the server; kinds whose definitions this cluster lacks are checked by tests/charts alone."""
+    """Kubernetes' own check, on the server; kinds whose definitions this cluster lacks are checked
+    by tests/charts alone."""
     known = run("kubectl", "api-resources", "-o", "name")
     for example in EXAMPLES:
         found = parsed(golden(example).read_text())
-        there = [each for each in found if f"{each['kind'].lower()}s" in known or each["kind"] == "NetworkPolicy"]
-        assert {each["kind"] for each in found} - {each["kind"] for each in there} <= {"ServiceMonitor", "ScaledObject"}
+        there = [
+            each
+            for each in found
+            if f"{each['kind'].lower()}s" in known or each["kind"] == "NetworkPolicy"
+        ]
+        assert {each["kind"] for each in found} - {each["kind"] for each in there} <= {
+            "ServiceMonitor",
+            "ScaledObject",
+        }
         for each in there:
             each["metadata"].pop("namespace", None)
             if each["kind"] == "Pod":
-                each["spec"].pop("serviceAccountName", None)  # nothing is made, so its account is not there either
+                each["spec"].pop(
+                    "serviceAccountName", None
+                )  # nothing is made, so its account is not there either
             for subject in each.get("subjects", []):
                 subject["namespace"] = ns.name
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": there})
-        done = tried("kubectl", "-n", ns.name, "apply", "--dry-run=server", "--validate=strict", "-f", "-", given=text)
+        done = tried(
+            "kubectl",
+            "-n",
+            ns.name,
+            "apply",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            "-",
+            given=text,
+        )
         assert not done.returncode, f"{example}: {done.stderr}"
         assert "would violate PodSecurity" not in done.stderr, f"{example}: {done.stderr}"
 
@@ -104,12 +158,23 @@ def test_helm_test_passes_and_says_what_it_saw(ns: Namespace, platform: str, eng
 
 def test_a_pod_is_ready_only_after_a_real_answer(ns: Namespace, engines: str) -> None:
     lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
-    (uid,) = until(lambda: [uid for uid, pod in pods(ns, "leased").items() if pod["status"]["phase"] == "Running"], "the pod")
-    pod = until(lambda: [each for each in pods(ns, "leased").values() if ready(each)], "its being ready")[0]
+    (uid,) = until(
+        lambda: [
+            uid for uid, pod in pods(ns, "leased").items() if pod["status"]["phase"] == "Running"
+        ],
+        "the pod",
+    )
+    pod = until(
+        lambda: [each for each in pods(ns, "leased").values() if ready(each)], "its being ready"
+    )[0]
     assert pod["metadata"]["uid"] == uid
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
     began = seconds(pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"])
-    became = next(seconds(each["lastTransitionTime"]) for each in pod["status"]["conditions"] if each["type"] == "Ready")
+    became = next(
+        seconds(each["lastTransitionTime"])
+        for each in pod["status"]["conditions"]
+        if each["type"] == "Ready"
+    )
     assert became - began >= START_S - 1, "/health was there from the start"
 
 
@@ -117,7 +182,9 @@ def seconds(time_: str) -> float:
     return time.mktime(time.strptime(time_, "%Y-%m-%dT%H:%M:%SZ"))
 
 
-def test_an_upgrade_keeps_what_is_leased_and_restarts_only_what_it_changes(ns: Namespace, engines: str, tmp_path: Path) -> None:
+def test_an_upgrade_keeps_what_is_leased_and_restarts_only_what_it_changes(
+    ns: Namespace, engines: str, tmp_path: Path
+) -> None:
     lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
     until(lambda: any(map(ready, pods(ns, "leased").values())), "the leased pod")
     always, leased = set(pods(ns, "always")), set(pods(ns, "leased"))
@@ -125,7 +192,10 @@ def test_an_upgrade_keeps_what_is_leased_and_restarts_only_what_it_changes(ns: N
     install(ns, "ens", SERVING, serving(ALWAYS, LEASED, {"name": "third"}))
     assert (set(pods(ns, "always")), set(pods(ns, "leased"))) == (always, leased)
     assert (replicas(ns, "leased"), replicas(ns, "third")) == (1, 0)
-    assert "run/generate/1" in ns.get("deployment", "ens-leased")["metadata"]["annotations"]["moaa.dev/leases"]
+    assert (
+        "run/generate/1"
+        in ns.get("deployment", "ens-leased")["metadata"]["annotations"]["moaa.dev/leases"]
+    )
 
     newer = tmp_path / "moaa-serving"
     shutil.copytree(SERVING, newer)
@@ -136,17 +206,34 @@ def test_an_upgrade_keeps_what_is_leased_and_restarts_only_what_it_changes(ns: N
     assert not tried("kubectl", "-n", ns.name, "get", "deployment", "ens-third").stdout
 
     install(ns, "ens", SERVING, serving(ALWAYS | {"maxModelLen": 512}, LEASED))
-    until(lambda: (found := pods(ns, "always")) and not always & set(found) and all(map(ready, found.values())), "the new one")
+    until(
+        lambda: (
+            (found := pods(ns, "always"))
+            and not always & set(found)
+            and all(map(ready, found.values()))
+        ),
+        "the new one",
+    )
     assert set(pods(ns, "leased")) == leased
 
 
-def test_leases_own_the_replicas_until_the_values_ask_for_others(ns: Namespace, engines: str) -> None:
+def test_leases_own_the_replicas_until_the_values_ask_for_others(
+    ns: Namespace, engines: str
+) -> None:
     lease(ns, "always", 2, {"run/label/1": time.time() + 600})
     lease(ns, "always", 1, {})
     install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
     assert replicas(ns, "always") == 1
-    helm_4 = run("helm", "version", "--short").startswith("v4")  # applies on the server, and says whose the number is
-    install(ns, "ens", SERVING, serving(ALWAYS | {"replicas": 2}, LEASED), *(("--force-conflicts",) if helm_4 else ()))
+    helm_4 = run("helm", "version", "--short").startswith(
+        "v4"
+    )  # applies on the server, and says whose the number is
+    install(
+        ns,
+        "ens",
+        SERVING,
+        serving(ALWAYS | {"replicas": 2}, LEASED),
+        *(("--force-conflicts",) if helm_4 else ()),
+    )
     assert replicas(ns, "always") == 2
     install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
     assert replicas(ns, "always") == 1
@@ -161,7 +248,9 @@ def test_requests_in_flight_end_before_their_pod_does(ns: Namespace, engines: st
     )
     client(ns, "patient", {"moaa.dev/client": "true"})
     said: list[str] = []
-    asking = threading.Thread(target=lambda: said.append(ns.kubectl("exec", "patient", "--", "python3", "-c", script)))
+    asking = threading.Thread(
+        target=lambda: said.append(ns.kubectl("exec", "patient", "--", "python3", "-c", script))
+    )
     asking.start()
     metrics = "import urllib.request as u;print(u.urlopen('http://localhost:8000/metrics').read().decode())"
     running = re.compile(r"^vllm:num_requests_running\S* 1(\.0)?$", re.MULTILINE)
@@ -172,7 +261,9 @@ def test_requests_in_flight_end_before_their_pod_does(ns: Namespace, engines: st
     assert said == ["200\n"]
 
 
-def test_uninstalling_leaves_nothing(ns: Namespace, before: set[str], platform: str, engines: str) -> None:
+def test_uninstalling_leaves_nothing(
+    ns: Namespace, before: set[str], platform: str, engines: str
+) -> None:
     lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
     for release in ("ens", "platform"):
         ns.helm("uninstall", release, "--wait", "--timeout", "120s")

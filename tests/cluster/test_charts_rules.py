@@ -1,4 +1,5 @@
-"""What the charts allow and forbid on a real cluster: rights, network policies, placement; and a training from the runtime."""
+"""What the charts allow and forbid on a real cluster: rights, network policies, placement; and a
+training from the runtime."""
 
 from __future__ import annotations
 
@@ -13,12 +14,27 @@ from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, St
 from moaa.train import objects
 from moaa.train.job import Job
 from tests.charts.render import PLATFORM, SERVING
-from tests.cluster.charts import ALWAYS, FAKE, IMAGE, client, fake_engine, install, pods, ready, serving
+from tests.cluster.charts import (
+    ALWAYS,
+    FAKE,
+    IMAGE,
+    client,
+    fake_engine,
+    install,
+    pods,
+    ready,
+    serving,
+)
 from tests.cluster.gpus import pretended
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
 
 pytestmark = needs_cluster
-SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "moaa-s3"}, "stringData": {"AWS_ACCESS_KEY_ID": "key"}}
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "moaa-s3"},
+    "stringData": {"AWS_ACCESS_KEY_ID": "key"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +52,9 @@ def platform(ns: Namespace) -> None:
 
 def reaches(ns: Namespace, pod: str, address: str, port: int = 8000) -> bool:
     script = f"import socket; socket.create_connection(('{address}', {port}), 4)"
-    return tried("kubectl", "-n", ns.name, "exec", pod, "--", "python3", "-c", script).returncode == 0
+    return (
+        tried("kubectl", "-n", ns.name, "exec", pod, "--", "python3", "-c", script).returncode == 0
+    )
 
 
 def test_policies_let_clients_in_and_weights_come_and_nothing_else(ns: Namespace) -> None:
@@ -50,7 +68,9 @@ def test_policies_let_clients_in_and_weights_come_and_nothing_else(ns: Namespace
             "hub": {"cidrs": [], "namespaces": []},
         }
         install(ns, "ens", SERVING, serving(ALWAYS))
-        (engine,) = until(lambda: [each for each in pods(ns, "always").values() if ready(each)], "the pod")
+        (engine,) = until(
+            lambda: [each for each in pods(ns, "always").values() if ready(each)], "the pod"
+        )
         address, name = engine["status"]["podIP"], engine["metadata"]["name"]
         assert reaches(ns, "friend", address)
         assert not reaches(ns, "stranger", address)
@@ -66,34 +86,75 @@ def test_policies_let_clients_in_and_weights_come_and_nothing_else(ns: Namespace
             background = f'nohup python3 -c "{listen.replace("PORT", port)}" >/tmp/log 2>&1 &'
             other.kubectl("exec", "store", "--", "sh", "-c", background)
         there = other.get("pod", "store")["status"]["podIP"]
-        until(lambda: reaches(other, "friend", there, 9000) and reaches(other, "friend", there, 9001), "the store")
-        labels = {"app.kubernetes.io/name": "moaa-serving", "app.kubernetes.io/instance": "ens", "moaa.dev/model": "x"}
+        until(
+            lambda: reaches(other, "friend", there, 9000) and reaches(other, "friend", there, 9001),
+            "the store",
+        )
+        labels = {
+            "app.kubernetes.io/name": "moaa-serving",
+            "app.kubernetes.io/instance": "ens",
+            "moaa.dev/model": "x",
+        }
         client(ns, "fetcher", labels | {"moaa.dev/weights": "s3"})
         assert reaches(ns, "fetcher", there, 9000), "where weights come from"
         assert not reaches(ns, "fetcher", there, 9001), "another port"
         assert not reaches(ns, name, there, 9000), "an engine whose weights come from elsewhere"
         resolve = "import socket; print(socket.gethostbyname('ens-always'))"
-        assert ns.kubectl("exec", name, "--", "python3", "-c", resolve), "names are resolved everywhere"
+        assert ns.kubectl("exec", name, "--", "python3", "-c", resolve), (
+            "names are resolved everywhere"
+        )
         for pod in ("friend", "stranger", "fetcher"):
             ns.kubectl("delete", "pod", pod, "--ignore-not-found", "--wait=false")
 
 
 MAY = [
-    "get deployments.apps", "list deployments.apps", "watch deployments.apps", "patch deployments.apps",
-    "get deployments.apps/scale", "patch deployments.apps/scale", "list endpointslices.discovery.k8s.io",
-    "create trainjobs.trainer.kubeflow.org", "watch trainjobs.trainer.kubeflow.org", "patch trainjobs.trainer.kubeflow.org",
-    "delete trainjobs.trainer.kubeflow.org", "list jobs.batch", "get pods", "list pods", "watch pods",
-    "get pods/log", "list events", "get configmaps/kfp-launcher", "get secrets/moaa-s3",
-]  # fmt: skip
+    "get deployments.apps",
+    "list deployments.apps",
+    "watch deployments.apps",
+    "patch deployments.apps",
+    "get deployments.apps/scale",
+    "patch deployments.apps/scale",
+    "list endpointslices.discovery.k8s.io",
+    "create trainjobs.trainer.kubeflow.org",
+    "watch trainjobs.trainer.kubeflow.org",
+    "patch trainjobs.trainer.kubeflow.org",
+    "delete trainjobs.trainer.kubeflow.org",
+    "list jobs.batch",
+    "get pods",
+    "list pods",
+    "watch pods",
+    "get pods/log",
+    "list events",
+    "get configmaps/kfp-launcher",
+    "get secrets/moaa-s3",
+]
 MUST_NOT = [
-    "create deployments.apps", "update deployments.apps", "delete deployments.apps", "create pods", "delete pods",
-    "create pods/exec", "get secrets", "list secrets", "create secrets", "get configmaps", "create configmaps",
-    "create services", "create jobs.batch", "delete jobs.batch",
-    "create roles.rbac.authorization.k8s.io", "create rolebindings.rbac.authorization.k8s.io",
-    "create serviceaccounts/token", "create trainingruntimes.trainer.kubeflow.org", "update trainjobs.trainer.kubeflow.org",
-    "delete trainingruntimes.trainer.kubeflow.org", "delete persistentvolumeclaims", "create cronjobs.batch", "list nodes",
-    "get namespaces", "impersonate serviceaccounts",
-]  # fmt: skip
+    "create deployments.apps",
+    "update deployments.apps",
+    "delete deployments.apps",
+    "create pods",
+    "delete pods",
+    "create pods/exec",
+    "get secrets",
+    "list secrets",
+    "create secrets",
+    "get configmaps",
+    "create configmaps",
+    "create services",
+    "create jobs.batch",
+    "delete jobs.batch",
+    "create roles.rbac.authorization.k8s.io",
+    "create rolebindings.rbac.authorization.k8s.io",
+    "create serviceaccounts/token",
+    "create trainingruntimes.trainer.kubeflow.org",
+    "update trainjobs.trainer.kubeflow.org",
+    "delete trainingruntimes.trainer.kubeflow.org",
+    "delete persistentvolumeclaims",
+    "create cronjobs.batch",
+    "list nodes",
+    "get namespaces",
+    "impersonate serviceaccounts",
+]
 
 
 def allowed(ns: Namespace, account: str, right: str) -> bool:
@@ -101,7 +162,9 @@ def allowed(ns: Namespace, account: str, right: str) -> bool:
     kind, _, rest = what.partition("/")
     named = [what] if rest in ("kfp-launcher", "moaa-s3", "") else [kind, f"--subresource={rest}"]
     who = f"system:serviceaccount:{ns.name}:{account}"
-    return tried("kubectl", "-n", ns.name, "auth", "can-i", verb, *named, f"--as={who}").stdout.startswith("yes")
+    return tried(
+        "kubectl", "-n", ns.name, "auth", "can-i", verb, *named, f"--as={who}"
+    ).stdout.startswith("yes")
 
 
 def test_rights_both_ways(ns: Namespace, platform: None) -> None:
@@ -110,40 +173,76 @@ def test_rights_both_ways(ns: Namespace, platform: None) -> None:
     assert [right for right in MAY + MUST_NOT if allowed(ns, "moaa-train", right)] == []
     reaper = {right for right in MAY + MUST_NOT if allowed(ns, "moaa-reaper", right)}
     assert reaper == {
-        "get deployments.apps", "list deployments.apps", "patch deployments.apps", "get deployments.apps/scale",
-        "patch deployments.apps/scale", "patch trainjobs.trainer.kubeflow.org", "delete trainjobs.trainer.kubeflow.org",
-        "list jobs.batch", "delete jobs.batch",
-    }  # fmt: skip
+        "get deployments.apps",
+        "list deployments.apps",
+        "patch deployments.apps",
+        "get deployments.apps/scale",
+        "patch deployments.apps/scale",
+        "patch trainjobs.trainer.kubeflow.org",
+        "delete trainjobs.trainer.kubeflow.org",
+        "list jobs.batch",
+        "delete jobs.batch",
+    }
 
 
 def test_kubeflows_own_containers_may_report_results(ns: Namespace, platform: None) -> None:
     """Asked by a review: `can-i` does not know a kind that this cluster lacks."""
-    attributes = {"namespace": ns.name, "verb": "create", "group": "argoproj.io", "resource": "workflowtaskresults"}
+    attributes = {
+        "namespace": ns.name,
+        "verb": "create",
+        "group": "argoproj.io",
+        "resource": "workflowtaskresults",
+    }
     for account, wanted in (("moaa-pipeline", True), ("moaa-train", False)):
-        spec = {"user": f"system:serviceaccount:{ns.name}:{account}", "resourceAttributes": attributes}
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-        answer = json.loads(run("kubectl", "create", "-f", "-", "-o", "json", given=json.dumps(review)))
+        spec = {
+            "user": f"system:serviceaccount:{ns.name}:{account}",
+            "resourceAttributes": attributes,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": spec,
+        }
+        answer = json.loads(
+            run("kubectl", "create", "-f", "-", "-o", "json", given=json.dumps(review))
+        )
         assert answer["status"]["allowed"] is wanted
 
 
 def test_rights_end_at_the_namespace(ns: Namespace, platform: None) -> None:
     who = f"--as=system:serviceaccount:{ns.name}:moaa-pipeline"
     for right in ("list pods", "patch deployments.apps", "create trainjobs.trainer.kubeflow.org"):
-        assert tried("kubectl", "-n", "default", "auth", "can-i", *right.split(" "), who).stdout.startswith("no")
+        assert tried(
+            "kubectl", "-n", "default", "auth", "can-i", *right.split(" "), who
+        ).stdout.startswith("no")
 
 
 def test_a_training_runs_from_the_charts_runtime(ns: Namespace, platform: None) -> None:
-    """Two restricted pods with S3's variables, a /tmp and a /dev/shm to write to, and torchrun's environment."""
+    """Two restricted pods with S3's variables, a /tmp and a /dev/shm to write to, and torchrun's
+    environment."""
     script = (
         "import os; open('/tmp/a','w').write('x'); open('/dev/shm/a','w').write('x');"
-        "print(os.environ['PET_NNODES'], os.environ['PET_NODE_RANK'], os.environ['AWS_ACCESS_KEY_ID'], os.getuid())"
+        "print(os.environ['PET_NNODES'], os.environ['PET_NODE_RANK'], "
+        "os.environ['AWS_ACCESS_KEY_ID'], os.getuid())"
     )
     spec = {
-        "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "moaa-train-default"},
+        "runtimeRef": {
+            "apiGroup": "trainer.kubeflow.org",
+            "kind": "TrainingRuntime",
+            "name": "moaa-train-default",
+        },
         "trainer": {"numNodes": 2, "numProcPerNode": 1, "command": ["python3", "-c", script]},
     }
     ns.apply(
-        [SECRET, {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {"name": "t"}, "spec": spec}]
+        [
+            SECRET,
+            {
+                "apiVersion": "trainer.kubeflow.org/v1alpha1",
+                "kind": "TrainJob",
+                "metadata": {"name": "t"},
+                "spec": spec,
+            },
+        ]
     )
     ns.kubectl("wait", "trainjob/t", "--for=condition=Complete", "--timeout=90s")
     found = ns.items("pods", "jobset.sigs.k8s.io/jobset-name=t")
@@ -159,20 +258,42 @@ NO_ROOM = f"Insufficient {ACCELERATOR}"
 
 def place(ns: Namespace, labels: str) -> list[str]:
     """The nodes of these pods, of each that has one."""
-    return [each["spec"]["nodeName"] for each in ns.items("pods", labels) if "nodeName" in each["spec"]]
+    return [
+        each["spec"]["nodeName"] for each in ns.items("pods", labels) if "nodeName" in each["spec"]
+    ]
 
 
 def test_engines_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
-    """Of eight GPUs on a node with the pool's label, engines of two and four find theirs; one of sixteen waits and says why."""
-    pool = {"device": "cuda", "accelerator": ACCELERATOR, "nodeSelector": {LABEL: "here"}, "cpus": 0.01, "memoryGib": 0.05}
+    """Of eight GPUs on a node with the pool's label, engines of two and four find theirs; one of
+    sixteen waits and says why."""
+    pool = {
+        "device": "cuda",
+        "accelerator": ACCELERATOR,
+        "nodeSelector": {LABEL: "here"},
+        "cpus": 0.01,
+        "memoryGib": 0.05,
+    }
     fake = {key: value for key, value in FAKE.items() if key != "resources"}
-    models = [{"name": f"tp{size}", "tensorParallelSize": size, "replicas": 1, "pool": "a100"} for size in (2, 4, 16)]
+    models = [
+        {"name": f"tp{size}", "tensorParallelSize": size, "replicas": 1, "pool": "a100"}
+        for size in (2, 4, 16)
+    ]
     values = serving(*models, pools={"a100": pool}, modelDefaults=fake)
     with pretended(ACCELERATOR, LABEL, 8) as node:
         try:
-            ns.helm("upgrade", "--install", "gpus", str(SERVING), "--values", "-", given=yaml.safe_dump(values))
+            ns.helm(
+                "upgrade",
+                "--install",
+                "gpus",
+                str(SERVING),
+                "--values",
+                "-",
+                given=yaml.safe_dump(values),
+            )
             for size in (2, 4):
-                assert until(lambda s=size: place(ns, f"moaa.dev/model=tp{s}"), f"tp{size}'s node") == [node]
+                assert until(
+                    lambda s=size: place(ns, f"moaa.dev/model=tp{s}"), f"tp{size}'s node"
+                ) == [node]
             until(lambda: NO_ROOM in ns.kubectl("get", "events"), "the reason")
             assert not place(ns, "moaa.dev/model=tp16")
         finally:
@@ -180,19 +301,40 @@ def test_engines_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
 
 
 def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
-    """A TrainJob of two nodes with four ranks each takes all eight; a second one waits for its GPUs and says so."""
-    pool = Pool(node_selector={LABEL: "here"}, accelerator=ACCELERATOR, gpus=4, cpus=0.01, memory_gib=0.02, shm_gib=0.01)
+    """A TrainJob of two nodes with four ranks each takes all eight; a second one waits for its GPUs
+    and says so."""
+    pool = Pool(
+        node_selector={LABEL: "here"},
+        accelerator=ACCELERATOR,
+        gpus=4,
+        cpus=0.01,
+        memory_gib=0.02,
+        shm_gib=0.01,
+    )
     launcher = Launcher(kind="trainer", ranks=4, nodes=2, pool="a100")
-    runtime = Runtime(launcher=launcher, cluster=Cluster(namespace=ns.name, images=Images(train=IMAGE)))
+    runtime = Runtime(
+        launcher=launcher, cluster=Cluster(namespace=ns.name, images=Images(train=IMAGE))
+    )
     values = {
-        "images": {"core": IMAGE, "train": IMAGE}, "reaper": {"enabled": False},
-        "pools": {"a100": {"nodeSelector": dict(pool.node_selector), "shmGib": pool.shm_gib, "tmpGib": 1}},
-    }  # fmt: skip
+        "images": {"core": IMAGE, "train": IMAGE},
+        "reaper": {"enabled": False},
+        "pools": {
+            "a100": {"nodeSelector": dict(pool.node_selector), "shmGib": pool.shm_gib, "tmpGib": 1}
+        },
+    }
 
     def training(digest: str) -> str:
         """One that waits where it was placed: its name."""
         where = Store(root="s3://x")
-        job = Job(kind="sft", numbers=Sft(), base="b", data="d", output=f"s3://x/sft/{digest}", store=where, device="cuda")
+        job = Job(
+            kind="sft",
+            numbers=Sft(),
+            base="b",
+            data="d",
+            output=f"s3://x/sft/{digest}",
+            store=where,
+            device="cuda",
+        )
         made = objects.train_job(job, runtime, {"a100": pool}, "run")
         made["spec"]["trainer"]["command"] = ["sleep", "300"]
         ns.apply(made)
@@ -204,7 +346,10 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
         try:
             first = f"jobset.sigs.k8s.io/jobset-name={training('1' * 24)}"
             until(lambda: place(ns, first) == [node] * 2, "its nodes")
-            limits = [each["spec"]["containers"][0]["resources"]["limits"][ACCELERATOR] for each in ns.items("pods", first)]
+            limits = [
+                each["spec"]["containers"][0]["resources"]["limits"][ACCELERATOR]
+                for each in ns.items("pods", first)
+            ]
             assert limits == ["4", "4"]
             name = training("2" * 24)
             second = f"jobset.sigs.k8s.io/jobset-name={name}"
@@ -216,4 +361,8 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
         finally:
             ns.kubectl("delete", "trainjobs", "--all", "--wait")
             ns.kubectl("delete", "secret/moaa-s3")
-            until(lambda: not ns.items("pods", "jobset.sigs.k8s.io/jobset-name"), "the end of their pods", 180)
+            until(
+                lambda: not ns.items("pods", "jobset.sigs.k8s.io/jobset-name"),
+                "the end of their pods",
+                180,
+            )

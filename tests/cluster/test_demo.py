@@ -1,7 +1,9 @@
-"""The whole demo recipe on a cluster without Kubeflow, as a user does it: both charts, then `run --in-cluster`.
+"""The whole demo recipe on a cluster without Kubeflow, as a user does it: both charts, then `run
+--in-cluster`.
 
-Real vLLM in leased Deployments, real TrainJobs of two pods, a real S3, in a namespace that enforces Pod Security
-"restricted". It needs the CPU images on the nodes (VARIANT=cpu make images), and half an hour at the most.
+Real vLLM in leased Deployments, real TrainJobs of two pods, a real S3, in a namespace that enforces
+Pod Security "restricted". It needs the CPU images on the nodes (VARIANT=cpu make images), and half
+an hour at the most.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def test_the_core_image_writes_the_data(made: Demo, tmp_path: Path) -> None:
     assert status == 0
     (pod,) = made.ns.items("pods", f"job-name={run_id(said)}")
     assert "/core:" in pod["spec"]["containers"][0]["image"]
-    states = {each["stage"]: each["status"] for each in made.records(said) if each["stage"] in STAGES}
+    states = {
+        each["stage"]: each["status"] for each in made.records(said) if each["stage"] in STAGES
+    }
     assert states == dict.fromkeys(STAGES[:3], "done")
 
 
@@ -61,7 +65,9 @@ def test_the_whole_demo_and_again_at_once(made: Demo, tmp_path: Path) -> None:
     assert "smollm2" in page
     assert made.ns.get("deployment", "ensemble-smollm2")["spec"]["replicas"] == 0
     assert not made.ns.items("trainjobs")
-    until(lambda: not made.ns.items("pods", "moaa.dev/model=smollm2"), "the end of the engines", 120)
+    until(
+        lambda: not made.ns.items("pods", "moaa.dev/model=smollm2"), "the end of the engines", 120
+    )
 
     again, said, seconds = run(made, tmp_path)
     print(f"again at once: {seconds:.0f} s")

@@ -1,4 +1,5 @@
-"""Engines leased on a real cluster: shared, lost, never coming up; asked through their pods' own addresses."""
+"""Engines leased on a real cluster: shared, lost, never coming up; asked through their pods' own
+addresses."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ pytestmark = [needs_cluster, pytest.mark.timeout(180)]
 def ns() -> Iterator[Namespace]:
     with namespace("engines-leases") as made:
         scripts(made)
-        values = {"images": {"core": "python:3.11-slim", "train": "python:3.11-slim"}, "reaper": {"enabled": False}}
+        values = {
+            "images": {"core": "python:3.11-slim", "train": "python:3.11-slim"},
+            "reaper": {"enabled": False},
+        }
         install(made, "platform", PLATFORM, values)
         yield made
 
@@ -40,7 +44,9 @@ def ns() -> Iterator[Namespace]:
 @pytest.fixture(scope="module")
 def cluster(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """As the account that the platform chart makes for pipelines: its rights must do."""
-    with connected(kubeconfig_of(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")), ns.name) as found:
+    with connected(
+        kubeconfig_of(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")), ns.name
+    ) as found:
         yield found
 
 
@@ -67,9 +73,13 @@ async def test_a_lease_scales_up_answers_and_scales_down(ns: Namespace, cluster:
 
 
 async def test_the_chart_s_own_deployments(ns: Namespace, cluster: Cluster) -> None:
-    """Found by label, leased, probed and drained as the chart defines them; the served name is the recipe's."""
+    """Found by label, leased, probed and drained as the chart defines them; the served name is the
+    recipe's."""
     fake_engine(ns)
-    values = serving({"name": "big-1b", "servedName": "Big-1B", "leasedReplicas": 1}, networkPolicy={"enabled": False})
+    values = serving(
+        {"name": "big-1b", "servedName": "Big-1B", "leasedReplicas": 1},
+        networkPolicy={"enabled": False},
+    )
     install(ns, "ens", SERVING, values)
     try:
         async with fleet(cluster, "Big-1B") as bench:
@@ -81,7 +91,9 @@ async def test_the_chart_s_own_deployments(ns: Namespace, cluster: Cluster) -> N
         ns.helm("uninstall", "ens", "--wait")
 
 
-async def test_two_fleets_share_and_the_second_to_leave_scales_down(ns: Namespace, cluster: Cluster) -> None:
+async def test_two_fleets_share_and_the_second_to_leave_scales_down(
+    ns: Namespace, cluster: Cluster
+) -> None:
     engine(ns, "shared")
     async with fleet(cluster, "shared") as other:
         async with fleet(cluster, "shared") as one:
@@ -95,7 +107,9 @@ async def test_two_fleets_share_and_the_second_to_leave_scales_down(ns: Namespac
 
 
 @pytest.mark.parametrize("gone", ["drained", "killed"])
-async def test_a_pod_that_goes_under_calls_loses_none(ns: Namespace, cluster: Cluster, gone: str) -> None:
+async def test_a_pod_that_goes_under_calls_loses_none(
+    ns: Namespace, cluster: Cluster, gone: str
+) -> None:
     """Of two, one: its calls go to the other. Then both at once: the calls wait for the next pod."""
     engine(ns, gone, replicas=2, answer_s=0.3)
     force = ["--grace-period=0", "--force"] if gone == "killed" else []
@@ -118,11 +132,16 @@ async def test_an_unschedulable_pod_s_event_is_shown(ns: Namespace, cluster: Clu
     async with fleet(cluster, "wide", start_timeout_s=15) as bench:
         up = asyncio.create_task(bench.fleet.up(["wide"]))
         await soon(lambda: "cannot be scheduled" in bench.note, lambda: bench.note, timeout_s=15)
-        assert re.match(r"waiting for wide: cannot be scheduled: 0/\d+ nodes are available: .*nvidia.com/gpu", bench.note)
+        assert re.match(
+            r"waiting for wide: cannot be scheduled: 0/\d+ nodes are available: .*nvidia.com/gpu",
+            bench.note,
+        )
         with pytest.raises(EngineError) as caught:
             await up
         assert re.search(
-            r"had no pod that answers for 15 s.* nvidia.com/gpu.*Free the pool.*\n  events of moaa-wide", str(caught.value)
+            r"had no pod that answers for 15 s.* nvidia.com/gpu.*Free the pool.*\n  events of "
+            r"moaa-wide",
+            str(caught.value),
         )
         assert "\n    FailedScheduling: 0/" in str(caught.value)
     assert replicas(ns, "wide") == 0
@@ -133,18 +152,28 @@ async def test_a_bad_image_is_named(ns: Namespace, cluster: Cluster) -> None:
     async with fleet(cluster, "typo", start_timeout_s=25) as bench:
         with pytest.raises(EngineError) as caught:
             await bench.fleet.up(["typo"])
-    assert re.search(r"container 'vllm' (ErrImagePull|ImagePullBackOff): .*registry.invalid/moaa/absent:1", str(caught.value))
+    assert re.search(
+        r"container 'vllm' (ErrImagePull|ImagePullBackOff): .*registry.invalid/moaa/absent:1",
+        str(caught.value),
+    )
     assert "Correct the image in the chart's values" in str(caught.value)
 
 
 async def test_a_crash_loop_ends_with_its_last_lines(ns: Namespace, cluster: Cluster) -> None:
-    engine(ns, "cheese", command=["python3", "-c", "raise RuntimeError('the weights are made of cheese')"])
+    engine(
+        ns,
+        "cheese",
+        command=["python3", "-c", "raise RuntimeError('the weights are made of cheese')"],
+    )
     async with fleet(cluster, "cheese", max_restarts=1, start_timeout_s=120) as bench:
         with pytest.raises(EngineError) as caught:
             await bench.fleet.up(["cheese"])
     text = str(caught.value)
     assert "model 'cheese' was started again 2 times (runtime.engines.max_restarts: 1)" in text
-    assert "CrashLoopBackOff: the last ended with exit status 1" in text or "'vllm' ended with exit status 1" in text
+    assert (
+        "CrashLoopBackOff: the last ended with exit status 1" in text
+        or "'vllm' ended with exit status 1" in text
+    )
     assert "(vllm):\n" in text
     assert "RuntimeError: the weights are made of cheese" in text
     assert "BackOff: Back-off restarting failed container" in text
@@ -155,7 +184,11 @@ async def test_fetching_weights_is_shown(ns: Namespace, cluster: Cluster) -> Non
     engine(ns, "fetched", init=["python3", "-c", "import time; time.sleep(8)"])
     async with fleet(cluster, "fetched") as bench:
         up = asyncio.create_task(bench.fleet.up(["fetched"]))
-        await soon(lambda: "init container 'fetch' runs, for" in bench.note, lambda: bench.note, timeout_s=60)
+        await soon(
+            lambda: "init container 'fetch' runs, for" in bench.note,
+            lambda: bench.note,
+            timeout_s=60,
+        )
         await up
 
 
@@ -168,10 +201,14 @@ async def test_what_a_quota_refuses_is_shown(ns: Namespace, cluster: Cluster) ->
         "spec": {"hard": {"limits.memory": "1Ti"}},
     }
     ns.apply(quota)
-    until(lambda: ns.get("resourcequota", "small").get("status", {}).get("hard"), "the quota's status")
+    until(
+        lambda: ns.get("resourcequota", "small").get("status", {}).get("hard"), "the quota's status"
+    )
     try:
         async with fleet(cluster, "refused", start_timeout_s=12) as bench:
-            with pytest.raises(EngineError, match=r"no pod can be created: .*exceeded quota: small.*Ask for less"):
+            with pytest.raises(
+                EngineError, match=r"no pod can be created: .*exceeded quota: small.*Ask for less"
+            ):
                 await bench.fleet.up(["refused"])
     finally:
         ns.kubectl("delete", "resourcequota", "small")
@@ -179,23 +216,37 @@ async def test_what_a_quota_refuses_is_shown(ns: Namespace, cluster: Cluster) ->
 
 async def test_a_missing_deployment_says_how_to_install_it(ns: Namespace, cluster: Cluster) -> None:
     async with fleet(cluster, "nowhere") as bench:
-        with pytest.raises(EngineError, match=rf"helm upgrade --install moaa-serving helm/moaa-serving --namespace {ns.name}"):
+        with pytest.raises(
+            EngineError,
+            match=rf"helm upgrade --install moaa-serving helm/moaa-serving --namespace {ns.name}",
+        ):
             await bench.fleet.up(["nowhere"])
 
 
-async def test_an_account_without_rights_gets_a_readable_error(ns: Namespace, tmp_path: Path) -> None:
+async def test_an_account_without_rights_gets_a_readable_error(
+    ns: Namespace, tmp_path: Path
+) -> None:
     ns.kubectl("create", "serviceaccount", "nobody")
-    with connected(kubeconfig_of(ns, "nobody", tmp_path), ns.name) as poor, pytest.raises(ClusterError) as caught:
+    with (
+        connected(kubeconfig_of(ns, "nobody", tmp_path), ns.name) as poor,
+        pytest.raises(ClusterError) as caught,
+    ):
         async with fleet(poor, "shared"):
             raise AssertionError
     account = f"system:serviceaccount:{ns.name}:nobody"
-    assert re.match(rf"the account '{account}' may not list \S+ in namespace '{ns.name}': its Role lacks", str(caught.value))
+    assert re.match(
+        rf"the account '{account}' may not list \S+ in namespace '{ns.name}': its Role lacks",
+        str(caught.value),
+    )
 
 
 async def test_a_token_that_is_no_good(ns: Namespace, tmp_path: Path) -> None:
     file = kubeconfig_of(ns, "default", tmp_path)
     file.write_text(re.sub(r'"token": "[^"]*"', '"token": "forged"', file.read_text()))
-    with connected(file, ns.name) as poor, pytest.raises(ClusterError, match="does not accept this login"):
+    with (
+        connected(file, ns.name) as poor,
+        pytest.raises(ClusterError, match="does not accept this login"),
+    ):
         poor.list(Kind("v1", "pods", "Pod"))
 
 
@@ -220,7 +271,9 @@ async def test_watches_that_the_server_ends_are_opened_again(
     assert watched.count("pods") >= 3
 
 
-def test_sigterm_gives_the_lease_back_at_once(ns: Namespace, cluster: Cluster, tmp_path: Path) -> None:
+def test_sigterm_gives_the_lease_back_at_once(
+    ns: Namespace, cluster: Cluster, tmp_path: Path
+) -> None:
     """Kubeflow's launcher lets the process live for 0.2 to 1 s after it."""
     engine(ns, "ended")
     file = kubeconfig_of(ns, "moaa-pipeline", tmp_path)
@@ -246,7 +299,10 @@ def holding(model: str, ns: Namespace, kubeconfig: Path) -> subprocess.Popen[str
     """A process that has leased the model, and holds it until it is ended."""
     code = Path(__file__).with_name("holder.py")
     command = [sys.executable, str(code), model, ns.name]
-    environment = os.environ | {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {
+        "KUBECONFIG": str(kubeconfig),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "up\n"

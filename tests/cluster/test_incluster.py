@@ -1,6 +1,8 @@
-"""A run in one Job of a real cluster: what its pod may do, how it is followed, left, stopped, and replaced.
+"""A run in one Job of a real cluster: what its pod may do, how it is followed, left, stopped, and
+replaced.
 
-The pod runs a stand-in for the pipeline (`runner.py`) in a namespace that enforces Pod Security "restricted".
+The pod runs a stand-in for the pipeline (`runner.py`) in a namespace that enforces Pod Security
+"restricted".
 """
 
 from __future__ import annotations
@@ -37,21 +39,40 @@ def ns() -> Iterator[Namespace]:
         text = Path(__file__).with_name("runner.py").read_text()
         keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}
         files = {"__init__.py": "", "__main__.py": text}
-        made.apply([
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stand-in"}, "data": files},
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "moaa-pipeline"}},
-            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "moaa-s3"}, "stringData": keys},
-        ])  # fmt: skip
+        made.apply(
+            [
+                {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "metadata": {"name": "stand-in"},
+                    "data": files,
+                },
+                {
+                    "apiVersion": "v1",
+                    "kind": "ServiceAccount",
+                    "metadata": {"name": "moaa-pipeline"},
+                },
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": "moaa-s3"},
+                    "stringData": keys,
+                },
+            ]
+        )
         yield made
 
 
 def recipe(name: str, ns: Namespace, *sets: str) -> Loaded:
     images = f"runtime.cluster.images={{core: '{IMAGE}', serve: '{IMAGE}'}}"
-    return load(DEMO, [*KINDS, images, f"name={name}", f"runtime.cluster.namespace={ns.name}", *sets])
+    return load(
+        DEMO, [*KINDS, images, f"name={name}", f"runtime.cluster.namespace={ns.name}", *sets]
+    )
 
 
 def job(name: str, ns: Namespace, run_id: str, *sets: str) -> dict[str, Any]:
-    """The Job of `run --in-cluster`, with the stand-in where the image has the pipeline, small enough for any machine."""
+    """The Job of `run --in-cluster`, with the stand-in where the image has the pipeline, small
+    enough for any machine."""
     made = REAL_JOB(recipe(name, ns, *sets), run_id, "generate")
     pod = made["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "stand-in", "configMap": {"name": "stand-in"}})
@@ -64,11 +85,23 @@ def job(name: str, ns: Namespace, run_id: str, *sets: str) -> dict[str, Any]:
 
 
 def pipelines(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
     for name in ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL_S3"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "pipelines", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def follow(run_id: str, ns: Namespace, folder: Path) -> subprocess.Popen[str]:
@@ -109,20 +142,38 @@ def test_the_pods_of_every_recipe_pass_restricted(ns: Namespace) -> None:
         loaded = load(path, KINDS)
         made = runner_job.job(loaded, f"{loaded.recipe.name}-20260101-000000-abcd", "evaluate")
         template = made["spec"]["template"]
-        pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": "as-a-pod"}}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            **template,
+            "metadata": {**template["metadata"], "name": "as-a-pod"},
+        }
         for each in (made, pod):
-            done = tried("kubectl", "-n", ns.name, "create", "--dry-run=server", "-f", "-", given=json.dumps(each))
+            done = tried(
+                "kubectl",
+                "-n",
+                ns.name,
+                "create",
+                "--dry-run=server",
+                "-f",
+                "-",
+                given=json.dumps(each),
+            )
             assert not done.returncode, done.stderr
             assert "Warning" not in done.stderr, done.stderr
 
 
-def test_a_run_is_started_followed_and_reported(ns: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_started_followed_and_reported(
+    ns: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the command's own functions, with the stand-in added to the Job that they create."""
     from pipelines import incluster
 
     sets = ["generate.mixture.proposers[0].system='Say 😀, $(HOME), {{workflow.name}}, \"$$\"'"]
     loaded = recipe("works", ns, *sets)
-    monkeypatch.setattr(incluster.runner_job, "job", lambda loaded, run_id, until: job("works", ns, run_id, *sets))
+    monkeypatch.setattr(
+        incluster.runner_job, "job", lambda loaded, run_id, until: job("works", ns, run_id, *sets)
+    )
     monkeypatch.chdir(tmp_path)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
@@ -133,8 +184,12 @@ def test_a_run_is_started_followed_and_reported(ns: Namespace, tmp_path: Path, m
     assert f"arguments --local --until generate --run-id {run_id}" in lines
     assert "user 1000 secret set" in lines
     assert "read-only" in lines
-    assert [line for line in lines if line.startswith("generate  ")] == [f"generate  {n}/3" for n in range(3)]
-    assert lines[-1].startswith(f"report: s3://moaa/demo/runs/{run_id}/report.html   (not copied here: ")
+    assert [line for line in lines if line.startswith("generate  ")] == [
+        f"generate  {n}/3" for n in range(3)
+    ]
+    assert lines[-1].startswith(
+        f"report: s3://moaa/demo/runs/{run_id}/report.html   (not copied here: "
+    )
 
 
 def test_a_failed_run_fails_the_command_at_once(ns: Namespace, tmp_path: Path) -> None:
@@ -153,11 +208,17 @@ def test_a_lost_pod_is_replaced_and_followed(ns: Namespace, tmp_path: Path) -> N
         (first,) = pods(ns, "lost-1")
         ns.kubectl("delete", "pod", first["metadata"]["name"], "--grace-period=1")
         (second,) = until(
-            lambda: [each for each in pods(ns, "lost-1", running=True) if each["metadata"]["uid"] != first["metadata"]["uid"]],
+            lambda: [
+                each
+                for each in pods(ns, "lost-1", running=True)
+                if each["metadata"]["uid"] != first["metadata"]["uid"]
+            ],
             "its successor",
         )
         said = lines_to("working", following)
-        status, _, err = ended(pipelines("run", "--stop", "lost-1", "--namespace", ns.name, folder=tmp_path))
+        status, _, err = ended(
+            pipelines("run", "--stop", "lost-1", "--namespace", ns.name, folder=tmp_path)
+        )
         assert status == 0, err
         status, _, err = ended(following)
     finally:
@@ -176,7 +237,9 @@ def test_ctrl_c_leaves_the_run_and_stop_ends_it(ns: Namespace, tmp_path: Path) -
     assert "python -m pipelines run --stop left-1 --namespace pipe-runner" in out
     (pod,) = pods(ns, "left-1")
     assert pod["status"]["phase"] == "Running"
-    status, out, err = ended(pipelines("run", "--stop", "left-1", "--namespace", ns.name, folder=tmp_path))
+    status, out, err = ended(
+        pipelines("run", "--stop", "left-1", "--namespace", ns.name, folder=tmp_path)
+    )
     assert status == 0, err
     assert "stopped left-1" in out
     assert not pods(ns, "left-1")
@@ -188,7 +251,9 @@ def test_what_a_run_waits_for_is_said(ns: Namespace, tmp_path: Path) -> None:
     waiting["spec"]["template"]["spec"]["nodeSelector"] = {"pool": "nosuch"}
     ns.apply(waiting)
     following = follow("waits-1", ns, tmp_path)
-    assert "didn't match Pod's node affinity/selector" in line_with("cannot be scheduled", following)
+    assert "didn't match Pod's node affinity/selector" in line_with(
+        "cannot be scheduled", following
+    )
     ended(following)
     ns.kubectl("delete", "job", "waits-1")
 

@@ -1,8 +1,9 @@
 """kill -9 of the runner's pod in the middle of each long stage of the demo on a cluster.
 
-A killed pod is replaced and goes on; a run that is gone altogether is submitted again. Either way no answer that was journaled
-is asked again, a training is found at work or goes on from its newest checkpoint, and engines whose leases ran out are scaled
-down. It needs the CPU images on the nodes (VARIANT=cpu make images), and a quarter of an hour.
+A killed pod is replaced and goes on; a run that is gone altogether is submitted again. Either way
+no answer that was journaled is asked again, a training is found at work or goes on from its newest
+checkpoint, and engines whose leases ran out are scaled down. It needs the CPU images on the nodes
+(VARIANT=cpu make images), and a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -26,10 +27,15 @@ from tests.support.resuming import calls_in_all, journaled, under_way
 
 pytestmark = [needs_cluster, pytest.mark.timeout(1800)]
 SETS = [
-    "prompts.preference[0].limit=2", "sample.sampling.n=3", "sft.epochs=4", "dpo.epochs=80",
-    "runtime.launcher.checkpoint_minutes=0.3", "runtime.calls={in_flight: 4, window: 4, timeout_s: 300}",
-]  # fmt: skip
-"""Of sft so many steps that a new pod finds it at work, of dpo that a checkpoint, 2 GB, is on S3 long before the last."""
+    "prompts.preference[0].limit=2",
+    "sample.sampling.n=3",
+    "sft.epochs=4",
+    "dpo.epochs=80",
+    "runtime.launcher.checkpoint_minutes=0.3",
+    "runtime.calls={in_flight: 4, window: 4, timeout_s: 300}",
+]
+"""Of sft so many steps that a new pod finds it at work, of dpo that a checkpoint, 2 GB, is on S3
+long before the last."""
 FLUSH_S = 2.0
 REAPED_S = LEASE_S + 120
 """The reaper looks once a minute."""
@@ -54,16 +60,28 @@ def made() -> Iterator[Demo]:
 
 @contextlib.contextmanager
 def killer() -> Iterator[None]:
-    """A pod that sees the node's processes: SIGKILL reaches a container's first process only from outside."""
+    """A pod that sees the node's processes: SIGKILL reaches a container's first process only from
+    outside."""
     container = {
-        "name": "k", "image": "python:3.11-slim", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "3600"],
+        "name": "k",
+        "image": "python:3.11-slim",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sleep", "3600"],
         "securityContext": {"privileged": True},
-    }  # fmt: skip
+    }
     spec = {"hostPID": True, "containers": [container], "terminationGracePeriodSeconds": 0}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "killer"}, "spec": spec}
     run("kubectl", "-n", "default", "apply", "-f", "-", given=json.dumps(pod))
     try:
-        run("kubectl", "-n", "default", "wait", "pod/killer", "--for=condition=Ready", "--timeout=60s")
+        run(
+            "kubectl",
+            "-n",
+            "default",
+            "wait",
+            "pod/killer",
+            "--for=condition=Ready",
+            "--timeout=60s",
+        )
         yield
     finally:
         run("kubectl", "-n", "default", "delete", "pod/killer")
@@ -71,7 +89,9 @@ def killer() -> Iterator[None]:
 
 def kill(*words: str) -> None:
     """SIGKILL to every process on the node whose command line has all these words."""
-    killed = run("kubectl", "-n", "default", "exec", "killer", "--", "python3", "-c", KILL, *words).split()
+    killed = run(
+        "kubectl", "-n", "default", "exec", "killer", "--", "python3", "-c", KILL, *words
+    ).split()
     assert killed, f"no process has {words}"
 
 
@@ -93,7 +113,9 @@ class Run:
 
     def while_it_lives(self, look: Any, what: str, timeout_s: float = 300) -> Any:
         def now() -> Any:
-            with contextlib.suppress(StoreError):  # a checkpoint is written, or the way there is broken
+            with contextlib.suppress(
+                StoreError
+            ):  # a checkpoint is written, or the way there is broken
                 return look() or self._lives()
 
         return until(now, what, timeout_s)
@@ -107,7 +129,8 @@ class Run:
         return status
 
     def lost(self, *more: str) -> None:
-        """The runner is killed, and its Job is gone as if it had never been; the processes with these words too."""
+        """The runner is killed, and its Job is gone as if it had never been; the processes with
+        these words too."""
         name = self.id
         self.made.ns.kubectl("delete", "job", name, "--cascade=orphan")
         kill("pipelines", name)
@@ -131,7 +154,9 @@ def begun(made: Demo, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
 
 def in_the_middle(begun: Run, stage: str) -> str:
     """The artifact that the stage writes, once it has journaled something."""
-    uri = begun.while_it_lives(lambda: under_way(begun.made.store, stage), f"a first answer of {stage}", 900)
+    uri = begun.while_it_lives(
+        lambda: under_way(begun.made.store, stage), f"a first answer of {stage}", 900
+    )
     time.sleep(FLUSH_S)
     return uri
 
@@ -141,7 +166,10 @@ def nothing_twice(begun: Run, stage: str, found: int) -> None:
     record = begun.record(stage)
     artifact = Artifact.open(begun.made.store, record["manifest"]["uri"])
     rows = [row["id"] for row in artifact.rows()]
-    asked, every = record["ledger"]["models"]["smollm2"]["calls"], calls_in_all(stage, begun.made.recipe, artifact)
+    asked, every = (
+        record["ledger"]["models"]["smollm2"]["calls"],
+        calls_in_all(stage, begun.made.recipe, artifact),
+    )
     print(f"{stage}: of {every} calls {found} were journaled, {asked} were asked after the kill")
     assert found
     assert len(set(rows)) == len(rows)
@@ -151,16 +179,25 @@ def nothing_twice(begun: Run, stage: str, found: int) -> None:
 
 def checkpoint(made: Demo, stage: str) -> int:
     """The step of the newest complete checkpoint; 0 where there is none."""
-    listed = (re.search(r"/checkpoint-(\d+)/manifest.json$", uri) for uri, _ in made.store.list(f"{made.store.root}/{stage}"))
+    listed = (
+        re.search(r"/checkpoint-(\d+)/manifest.json$", uri)
+        for uri, _ in made.store.list(f"{made.store.root}/{stage}")
+    )
     return max((int(each[1]) for each in listed if each), default=0)
 
 
-def test_in_generate_and_sft_the_pod_is_replaced_in_label_the_run_is_gone(begun: Run, made: Demo) -> None:
+def test_in_generate_and_sft_the_pod_is_replaced_in_label_the_run_is_gone(
+    begun: Run, made: Demo
+) -> None:
     generated = in_the_middle(begun, "generate")
-    found = journaled(made.store, generated, "generate", made.recipe)  # before the kill: what the next attempt adds is its own
+    found = journaled(
+        made.store, generated, "generate", made.recipe
+    )  # before the kill: what the next attempt adds is its own
     kill("pipelines", begun.id)
 
-    begun.while_it_lives(lambda: re.search(r"^sft +[1-9]\d*/", begun.said, re.MULTILINE), "a step of sft", 600)
+    begun.while_it_lives(
+        lambda: re.search(r"^sft +[1-9]\d*/", begun.said, re.MULTILINE), "a step of sft", 600
+    )
     assert "goes on)" in begun.said, "the follower says that a new pod goes on"
     nothing_twice(begun, "generate", found)
     kill("pipelines", begun.id)
@@ -173,16 +210,28 @@ def test_in_generate_and_sft_the_pod_is_replaced_in_label_the_run_is_gone(begun:
     assert journaled(made.store, labelled, "label", made.recipe)
     assert "there is no run" in begun.said
 
-    until(lambda: made.ns.get("deployment", "ensemble-smollm2")["spec"]["replicas"] == 0, "the reaper", REAPED_S)
-    until(lambda: not made.ns.items("pods", "moaa.dev/model=smollm2"), "the end of the engines", 120)
+    until(
+        lambda: made.ns.get("deployment", "ensemble-smollm2")["spec"]["replicas"] == 0,
+        "the reaper",
+        REAPED_S,
+    )
+    until(
+        lambda: not made.ns.items("pods", "moaa.dev/model=smollm2"), "the end of the engines", 120
+    )
 
 
-def test_submitted_again_label_goes_on_and_dpo_is_killed_with_its_ranks(begun: Run, made: Demo) -> None:
+def test_submitted_again_label_goes_on_and_dpo_is_killed_with_its_ranks(
+    begun: Run, made: Demo
+) -> None:
     labelled = under_way(made.store, "label")
     assert labelled
-    found = journaled(made.store, labelled, "label", made.recipe)  # this run has only begun, and asks after stages to come
+    found = journaled(
+        made.store, labelled, "label", made.recipe
+    )  # this run has only begun, and asks after stages to come
     begun.while_it_lives(lambda: checkpoint(made, "dpo"), "a checkpoint of dpo", 900)
-    assert [begun.record(stage)["status"] for stage in ("prompts", "generate", "sft", "sample")] == ["reused"] * 4
+    assert [
+        begun.record(stage)["status"] for stage in ("prompts", "generate", "sft", "sample")
+    ] == ["reused"] * 4
     nothing_twice(begun, "label", found)
     begun.lost("moaa.train")
 
@@ -194,4 +243,6 @@ def test_submitted_again_dpo_goes_on_from_its_checkpoint(begun: Run, made: Demo)
     assert begun.record("label")["status"] == "reused"
     assert begun.record("dpo")["manifest"]["facts"]["resumed_from_step"] >= step
     assert not made.ns.items("trainjobs")
-    until(lambda: not made.ns.items("pods", "moaa.dev/model=smollm2"), "the end of the engines", 120)
+    until(
+        lambda: not made.ns.items("pods", "moaa.dev/model=smollm2"), "the end of the engines", 120
+    )

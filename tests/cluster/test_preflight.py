@@ -1,4 +1,5 @@
-"""Preflight against a real cluster: all is well, then each finding provoked once by a real object that is wrong."""
+"""Preflight against a real cluster: all is well, then each finding provoked once by a real object
+that is wrong."""
 
 from __future__ import annotations
 
@@ -31,19 +32,30 @@ IMAGE = "python:3.11-slim"
 ACCELERATOR, LABEL = "moaa.test/pipe-gpu", "moaa.test/pipe-pool"
 POOL = f"accelerator: {ACCELERATOR}, gpus: 4, cpus: 0.1, memory_gib: 0.2, shm_gib: 0.1"
 SETS = [
-    "runtime.engines.kind=kubernetes", "runtime.launcher={kind: trainer, ranks: 2, device: cuda, pool: test}",
-    "runtime.cluster.image_pull_secrets=[registry]", "runtime.secret_envs=[HF_TOKEN]",
+    "runtime.engines.kind=kubernetes",
+    "runtime.launcher={kind: trainer, ranks: 2, device: cuda, pool: test}",
+    "runtime.cluster.image_pull_secrets=[registry]",
+    "runtime.secret_envs=[HF_TOKEN]",
     f"pools.test={{node_selector: {{{LABEL}: here}}, {POOL}}}",
-    "models.smollm2.pool=test", "models.smollm2.source=some/model",
-]  # fmt: skip
+    "models.smollm2.pool=test",
+    "models.smollm2.source=some/model",
+]
 
 
 def recipe(ns: Namespace, *sets: str) -> Recipe:
-    return load(ROOT / "pipelines/recipes/demo.yaml", [*SETS, f"runtime.cluster.namespace={ns.name}", *sets]).recipe
+    return load(
+        ROOT / "pipelines/recipes/demo.yaml", [*SETS, f"runtime.cluster.namespace={ns.name}", *sets]
+    ).recipe
 
 
 def secret(name: str, kind: str = "Opaque", **data: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": kind, "stringData": data}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": kind,
+        "stringData": data,
+    }
 
 
 def deployment(found: Recipe) -> dict[str, Any]:
@@ -51,10 +63,19 @@ def deployment(found: Recipe) -> dict[str, Any]:
     spec = json.dumps(helm_values.spec("smollm2", found.models["smollm2"]))
     pod = {"containers": [{"name": "vllm", "image": IMAGE}]}
     return {
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": "moaa-smollm2", "labels": labels, "annotations": {helm_values.SPEC: spec}},
-        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
-    }  # fmt: skip
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "moaa-smollm2",
+            "labels": labels,
+            "annotations": {helm_values.SPEC: spec},
+        },
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
 
 
 SECRETS = {
@@ -80,7 +101,9 @@ def ns(gpus: str) -> Iterator[Namespace]:
         yield made
 
 
-def look(ns: Namespace, s3: S3, *sets: str, kubeconfig: Path | str = "", kubeflow: bool = False) -> list[Finding]:
+def look(
+    ns: Namespace, s3: S3, *sets: str, kubeconfig: Path | str = "", kubeflow: bool = False
+) -> list[Finding]:
     with connected(kubeconfig or os.environ["KUBECONFIG"], ns.name) as cluster:
         return list(checks.findings(recipe(ns, *sets), s3.store, cluster, kubeflow=kubeflow))
 
@@ -95,16 +118,25 @@ def test_all_is_well(ns: Namespace, s3: S3) -> None:
     assert [each for each in found if each.word != "ok"] == []
     assert any(f"4 {ACCELERATOR}; the largest step fits" in each.detail for each in found)
     assert any(each.detail == "the clock of S3 agrees with this one" for each in found)
-    assert any("trainings run as TrainJobs of TrainingRuntime 'moaa-train-test'" in each.detail for each in found)
+    assert any(
+        "trainings run as TrainJobs of TrainingRuntime 'moaa-train-test'" in each.detail
+        for each in found
+    )
 
 
 def test_the_pipelines_own_account_sees_what_it_may(ns: Namespace, s3: S3, tmp_path: Path) -> None:
-    """In the run's preflight: its rights are checked in full, and what it may not look at fails nothing."""
+    """In the run's preflight: its rights are checked in full, and what it may not look at fails
+    nothing."""
     with connected(kubeconfig_of(ns, "moaa-pipeline", tmp_path), ns.name) as cluster:
         cluster.inside = True
         found = list(checks.findings(recipe(ns), s3.store, cluster, kubeflow=True))
     assert wrong(found) == []
-    assert {each.check for each in found if each.word == "?"} <= {"pool", "quota", "secret", "training"}
+    assert {each.check for each in found if each.word == "?"} <= {
+        "pool",
+        "quota",
+        "secret",
+        "training",
+    }
     assert len([each for each in found if each.check == "rights" and each.word == "ok"]) == 6
 
 
@@ -112,13 +144,17 @@ def test_the_pipelines_own_account_sees_what_it_may(ns: Namespace, s3: S3, tmp_p
 def test_a_missing_secret(ns: Namespace, s3: S3, name: str) -> None:
     ns.kubectl("delete", "secret", name)
     try:
-        assert wrong(look(ns, s3)) == [("secret", f"there is no Secret '{name}' in namespace 'pipe-preflight'.")]
+        assert wrong(look(ns, s3)) == [
+            ("secret", f"there is no Secret '{name}' in namespace 'pipe-preflight'.")
+        ]
     finally:
         ns.apply(SECRETS[name])
 
 
 def test_a_missing_key(ns: Namespace, s3: S3) -> None:
-    assert wrong(look(ns, s3, "runtime.secret_envs=[HF_TOKEN, OTHER]")) == [("secret", "Secret 'moaa-env' lacks OTHER")]
+    assert wrong(look(ns, s3, "runtime.secret_envs=[HF_TOKEN, OTHER]")) == [
+        ("secret", "Secret 'moaa-env' lacks OTHER")
+    ]
 
 
 def test_the_wrong_kind_of_pull_secret(ns: Namespace, s3: S3) -> None:
@@ -143,10 +179,15 @@ def test_a_deployment_that_serves_something_else(ns: Namespace, s3: S3) -> None:
 
 def test_a_missing_account_and_its_rights(ns: Namespace, s3: S3) -> None:
     found = wrong(look(ns, s3, "runtime.cluster.service_account=nobody"))
-    assert found[0] == ("account", "there is no ServiceAccount 'nobody' in namespace 'pipe-preflight'.")
+    assert found[0] == (
+        "account",
+        "there is no ServiceAccount 'nobody' in namespace 'pipe-preflight'.",
+    )
     assert {check for check, _ in found[1:]} == {"rights"}
     assert any("may not get, list, watch, patch deployments.apps" in detail for _, detail in found)
-    assert any("may not create, get, list, watch, patch, delete trainjobs" in detail for _, detail in found)
+    assert any(
+        "may not create, get, list, watch, patch, delete trainjobs" in detail for _, detail in found
+    )
 
 
 def test_one_missing_right(ns: Namespace, s3: S3) -> None:
@@ -156,12 +197,22 @@ def test_one_missing_right(ns: Namespace, s3: S3) -> None:
         if "trainjobs" in rule["resources"]:
             rule["verbs"].remove("create")
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "less"}}
-    ns.apply([
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "less"}},
-        {**role, "kind": "Role", "rules": rules},
-        {**role, "kind": "RoleBinding", "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "less"},
-         "subjects": [{"kind": "ServiceAccount", "name": "less", "namespace": ns.name}]},
-    ])  # fmt: skip
+    ns.apply(
+        [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "less"}},
+            {**role, "kind": "Role", "rules": rules},
+            {
+                **role,
+                "kind": "RoleBinding",
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "Role",
+                    "name": "less",
+                },
+                "subjects": [{"kind": "ServiceAccount", "name": "less", "namespace": ns.name}],
+            },
+        ]
+    )
     ((check, detail),) = wrong(look(ns, s3, "runtime.cluster.service_account=less"))
     assert check == "rights"
     assert "the account 'less' may not create trainjobs.trainer.kubeflow.org" in detail
@@ -170,14 +221,25 @@ def test_one_missing_right(ns: Namespace, s3: S3) -> None:
 def test_a_missing_training_runtime(ns: Namespace, s3: S3) -> None:
     other = f"pools.other={{node_selector: {{{LABEL}: here}}, {POOL}}}"
     found = wrong(look(ns, s3, other, "runtime.launcher.pool=other"))
-    assert found == [("training", "there is no TrainingRuntime 'moaa-train-other' in namespace 'pipe-preflight'.")]
+    assert found == [
+        (
+            "training",
+            "there is no TrainingRuntime 'moaa-train-other' in namespace 'pipe-preflight'.",
+        )
+    ]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("models.smollm2.replicas=5", f"evaluate needs 9 {ACCELERATOR} in pods of 4, 1, 1, 1, 1, 1"),
-        ("models.smollm2.tensor_parallel=8", "tensor_parallel is 8, but a node of pool 'test' has 4 GPUs"),
+        (
+            "models.smollm2.replicas=5",
+            f"evaluate needs 9 {ACCELERATOR} in pods of 4, 1, 1, 1, 1, 1",
+        ),
+        (
+            "models.smollm2.tensor_parallel=8",
+            "tensor_parallel is 8, but a node of pool 'test' has 4 GPUs",
+        ),
         (f"pools.test.node_selector={{{LABEL}: elsewhere}}", "0 of 1 nodes can be used"),
         ("pools.test.memory_gib=4000", "GiB"),
     ],
@@ -216,7 +278,14 @@ def test_the_command_says_by_its_exit_status(ns: Namespace, s3: S3) -> None:
 
     def preflight(*sets: str) -> subprocess.CompletedProcess[str]:
         options = [word for each in (*given, *sets) for word in ("--set", each)]
-        command = [sys.executable, "-m", "moaa.cli", "preflight", "pipelines/recipes/demo.yaml", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "moaa.cli",
+            "preflight",
+            "pipelines/recipes/demo.yaml",
+            *options,
+        ]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
     fine = preflight()

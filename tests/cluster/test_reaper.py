@@ -18,7 +18,16 @@ from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.leases import LEASE_S
 from tests.charts.render import PLATFORM
 from tests.cluster.charts import install
-from tests.cluster.leased import IMAGE, connected, engine, kubeconfig_of, leases, pods, replicas, scripts
+from tests.cluster.leased import (
+    IMAGE,
+    connected,
+    engine,
+    kubeconfig_of,
+    leases,
+    pods,
+    replicas,
+    scripts,
+)
 from tests.cluster.test_engines import holding
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
 
@@ -30,18 +39,29 @@ ROOT = Path(__file__).parents[2]
 def ns() -> Iterator[Namespace]:
     with namespace("engines-reaper") as made:
         scripts(made)
-        install(made, "platform", PLATFORM, {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"schedule": "0 0 1 1 *"}})
+        install(
+            made,
+            "platform",
+            PLATFORM,
+            {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"schedule": "0 0 1 1 *"}},
+        )
         yield made
 
 
-def reap(ns: Namespace, folder: Path, *options: str, account: str = "moaa-reaper") -> subprocess.CompletedProcess[str]:
+def reap(
+    ns: Namespace, folder: Path, *options: str, account: str = "moaa-reaper"
+) -> subprocess.CompletedProcess[str]:
     """As the platform chart's CronJob does it, with that account's rights and no others."""
     environment = os.environ | {"KUBECONFIG": str(kubeconfig_of(ns, account, folder))}
     command = [sys.executable, "-m", "moaa.kubernetes.reaper", "--namespace", ns.name, *options]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
 
 
-def test_a_killed_run_s_engine_is_scaled_down_when_its_lease_is_over(ns: Namespace, tmp_path: Path) -> None:
+def test_a_killed_run_s_engine_is_scaled_down_when_its_lease_is_over(
+    ns: Namespace, tmp_path: Path
+) -> None:
     engine(ns, "orphan")
     with holding("orphan", ns, kubeconfig_of(ns, "moaa-pipeline", tmp_path)) as child:
         child.kill()
@@ -64,19 +84,34 @@ def test_a_killed_run_s_engine_is_scaled_down_when_its_lease_is_over(ns: Namespa
 def work(kind: str, name: str, lease_ends: float | None) -> dict[str, Any]:
     """A Job or TrainJob that sleeps."""
     annotations = {} if lease_ends is None else {names.LEASES: f'{{"run-1/sft/x": {lease_ends}}}'}
-    metadata = {"name": name, "labels": names.work_labels("run-1", "sft"), "annotations": annotations}
+    metadata = {
+        "name": name,
+        "labels": names.work_labels("run-1", "sft"),
+        "annotations": annotations,
+    }
     command = ["sleep", "300"]
     if kind == "TrainJob":
         return {
-            "apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": kind, "metadata": metadata,
+            "apiVersion": "trainer.kubeflow.org/v1alpha1",
+            "kind": kind,
+            "metadata": metadata,
             "spec": {
-                "runtimeRef": {"name": names.runtime(), "kind": "TrainingRuntime", "apiGroup": "trainer.kubeflow.org"},
+                "runtimeRef": {
+                    "name": names.runtime(),
+                    "kind": "TrainingRuntime",
+                    "apiGroup": "trainer.kubeflow.org",
+                },
                 "trainer": {"image": IMAGE, "command": command, "numNodes": 1, "numProcPerNode": 1},
             },
-        }  # fmt: skip
+        }
     container = {"name": "c", "image": IMAGE, "command": command}
     pod = {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
-    return {"apiVersion": "batch/v1", "kind": kind, "metadata": metadata, "spec": {"template": {"spec": pod}}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": {"template": {"spec": pod}},
+    }
 
 
 def there(ns: Namespace, kind: str) -> set[str]:
@@ -84,15 +119,24 @@ def there(ns: Namespace, kind: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("kind", "plural"), [("Job", "jobs"), ("TrainJob", "trainjobs")])
-def test_trainings_go_with_their_pods(ns: Namespace, tmp_path: Path, kind: str, plural: str) -> None:
+def test_trainings_go_with_their_pods(
+    ns: Namespace, tmp_path: Path, kind: str, plural: str
+) -> None:
     now = time.time()
-    ns.apply([work(kind, "over", now - 1), work(kind, "live", now + 600), work(kind, "never", None)])
+    ns.apply(
+        [work(kind, "over", now - 1), work(kind, "live", now + 600), work(kind, "never", None)]
+    )
     until(lambda: len(ns.items("pods", "batch.kubernetes.io/job-name")) >= 3, "their pods")
     done = reap(ns, tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"{kind} over deleted: no live lease (last: run-1/sft/x)\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{kind} over deleted: no live lease (last: run-1/sft/x)\n",
+    )
     until(lambda: there(ns, plural) == {"live", "never"}, "its end", 30)
     with connected(os.environ["KUBECONFIG"], ns.name) as cluster:
-        assert list(reaper.end_run(cluster, "run-1")) == [f"{kind} live deleted: no live lease (last: run-1/sft/x)"]
+        assert list(reaper.end_run(cluster, "run-1")) == [
+            f"{kind} live deleted: no live lease (last: run-1/sft/x)"
+        ]
     until(lambda: there(ns, plural) == {"never"}, "the end of the run's training", 30)
     ns.kubectl("delete", plural, "never", "--wait")
     until(lambda: not ns.items("pods", "batch.kubernetes.io/job-name"), "the end of all pods", 180)
@@ -102,15 +146,24 @@ def test_a_reaper_without_rights_says_which(ns: Namespace, tmp_path: Path) -> No
     refused = reap(ns, tmp_path, account="default")
     assert refused.returncode == 1
     assert refused.stderr.startswith(
-        f"reaper: the account 'system:serviceaccount:{ns.name}:default' may not list deployments.apps"
+        f"reaper: the account 'system:serviceaccount:{ns.name}:default' may not list "
+        "deployments.apps"
     )
     assert "Traceback" not in refused.stderr
 
 
 def test_the_reaper_s_account_may_only_reap(ns: Namespace, tmp_path: Path) -> None:
     account = f"--as=system:serviceaccount:{ns.name}:moaa-reaper"
-    for verb, what in (("create", "deployments.apps"), ("delete", "deployments.apps"), ("delete", "pods"), ("get", "secrets")):
-        assert tried("kubectl", "auth", "can-i", verb, what, "-n", ns.name, account).stdout.strip() == "no", (verb, what)
+    for verb, what in (
+        ("create", "deployments.apps"),
+        ("delete", "deployments.apps"),
+        ("delete", "pods"),
+        ("get", "secrets"),
+    ):
+        assert (
+            tried("kubectl", "auth", "can-i", verb, what, "-n", ns.name, account).stdout.strip()
+            == "no"
+        ), (verb, what)
 
 
 def test_the_cluster_is_found_by_its_kubeconfig(ns: Namespace) -> None:

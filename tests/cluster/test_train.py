@@ -1,6 +1,8 @@
-"""Real trainings on a real cluster: two pods of the train image under torchrun and DeepSpeed, as TrainJobs and Indexed Jobs.
+"""Real trainings on a real cluster: two pods of the train image under torchrun and DeepSpeed, as
+TrainJobs and Indexed Jobs.
 
-They need the image `moaa/train:VERSION-cpu` on the nodes (VARIANT=cpu make images), and Kubeflow Trainer for all but one.
+They need the image `moaa/train:VERSION-cpu` on the nodes (VARIANT=cpu make images), and Kubeflow
+Trainer for all but one.
 """
 
 from __future__ import annotations
@@ -39,9 +41,23 @@ from tests.support.training import cut_down, said
 pytestmark = [needs_cluster, pytest.mark.timeout(420)]
 ROOT = Path(__file__).parents[2]
 IMAGE = f"moaa/train:{__version__}-cpu"
-VALUES = {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"enabled": False}, "kubeflow": {"enabled": False}}
-NUMBERS = {"learning_rate": 1e-3, "epochs": 2, "global_batch": 2, "max_length": 256, "zero_stage": 2, "packing": False}
-ROWS = [{"id": str(n), "messages": said(f"What comes after {n}?", f"After {n} comes {n + 1}.")} for n in range(12)]
+VALUES = {
+    "images": {"core": IMAGE, "train": IMAGE},
+    "reaper": {"enabled": False},
+    "kubeflow": {"enabled": False},
+}
+NUMBERS = {
+    "learning_rate": 1e-3,
+    "epochs": 2,
+    "global_batch": 2,
+    "max_length": 256,
+    "zero_stage": 2,
+    "packing": False,
+}
+ROWS = [
+    {"id": str(n), "messages": said(f"What comes after {n}?", f"After {n} comes {n + 1}.")}
+    for n in range(12)
+]
 POOLS = {"tight": Pool(gpus=0, cpus=0.5, memory_gib=0.4, shm_gib=0.1)}
 """A pool whose pods have too little memory to load torch."""
 
@@ -100,17 +116,27 @@ def data(store: S3) -> str:
 
 @pytest.fixture
 def job(store: S3, base: str, data: str, request: pytest.FixtureRequest) -> Job:
-    """A training of its own for each test; its name on the cluster follows from the end of `output`."""
+    """A training of its own for each test; its name on the cluster follows from the end of
+    `output`."""
     digest = f"{abs(hash((request.node.name, time.time()))):016x}"[:16]
     return Job(
-        kind="sft", numbers=schema.Sft(**NUMBERS), base=base, data=data, output=f"{store.store.root}/sft/{digest}",
-        store=schema.Store(root=store.store.root), device="cpu", checkpoint_steps=2,
-    )  # fmt: skip
+        kind="sft",
+        numbers=schema.Sft(**NUMBERS),
+        base=base,
+        data=data,
+        output=f"{store.store.root}/sft/{digest}",
+        store=schema.Store(root=store.store.root),
+        device="cpu",
+        checkpoint_steps=2,
+    )
 
 
 def runtime(ns: Namespace, **launcher: Any) -> Runtime:
     wanted = {"kind": "trainer", "ranks": 1, "nodes": 2, "device": "cpu", **launcher}
-    return Runtime(launcher=Launcher(**wanted), cluster=schema.Cluster(namespace=ns.name, images=schema.Images(train=IMAGE)))
+    return Runtime(
+        launcher=Launcher(**wanted),
+        cluster=schema.Cluster(namespace=ns.name, images=schema.Images(train=IMAGE)),
+    )
 
 
 def train(job: Job, runtime: Runtime, store: S3, ledger: Ledger | None = None) -> dict[str, Any]:
@@ -122,13 +148,27 @@ def started(job: Job, runtime: Runtime, store: S3, kubeconfig: Path) -> subproce
     """The launcher in a process of its own."""
     store.store.put(f"{job.output}/job.json", job.model_dump_json().encode())
     pools = json.dumps({name: pool.model_dump(mode="json") for name, pool in POOLS.items()})
-    command = [sys.executable, "-m", "tests.cluster.launcher", job.model_dump_json(), runtime.model_dump_json(), pools]
-    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT), "MOAA_PROGRESS_S": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "tests.cluster.launcher",
+        job.model_dump_json(),
+        runtime.model_dump_json(),
+        pools,
+    ]
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(kubeconfig),
+        "PYTHONPATH": str(ROOT),
+        "MOAA_PROGRESS_S": "1",
+    }
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def there(ns: Namespace, kind: str, job: Job) -> bool:
-    return bool(ns.kubectl("get", kind, objects.name_of(job), "-o", "name", "--ignore-not-found").strip())
+    return bool(
+        ns.kubectl("get", kind, objects.name_of(job), "-o", "name", "--ignore-not-found").strip()
+    )
 
 
 def pods(ns: Namespace, job: Job) -> list[dict[str, Any]]:
@@ -136,7 +176,9 @@ def pods(ns: Namespace, job: Job) -> list[dict[str, Any]]:
 
 
 def checkpointed(job: Job, store: S3) -> Callable[[], bool]:
-    return lambda: any(uri.endswith("/manifest.json") for uri, _ in store.store.list(f"{job.output}/checkpoints"))
+    return lambda: any(
+        uri.endswith("/manifest.json") for uri, _ in store.store.list(f"{job.output}/checkpoints")
+    )
 
 
 def failure(job: Job, runtime: Runtime, store: S3) -> MoaaError:
@@ -146,7 +188,9 @@ def failure(job: Job, runtime: Runtime, store: S3) -> MoaaError:
     return found.value
 
 
-def test_two_pods_train_as_one_and_the_train_job_is_gone(ns: Namespace, cluster: Cluster, store: S3, job: Job) -> None:
+def test_two_pods_train_as_one_and_the_train_job_is_gone(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job
+) -> None:
     ledger = Ledger()
     facts = train(job, runtime(ns), store, ledger)
     assert (facts["world_size"], facts["rows"], facts["resumed_from_step"]) == (2, len(ROWS), None)
@@ -160,7 +204,11 @@ def test_a_pod_that_is_killed_costs_the_steps_since_the_last_checkpoint(
 ) -> None:
     launcher = started(job, runtime(ns), store, kubeconfig)
     until(checkpointed(job, store), "a checkpoint", 180)
-    victim = next(pod for pod in pods(ns, job) if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1")
+    victim = next(
+        pod
+        for pod in pods(ns, job)
+        if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1"
+    )
     ns.kubectl("delete", "pod", victim["metadata"]["name"], "--force", "--grace-period=0")
     _, said = launcher.communicate(timeout=240)
     print(said)
@@ -185,7 +233,9 @@ def test_a_launcher_that_was_killed_finds_its_training_at_work(
     assert before
     assert before <= {pod["metadata"]["uid"] for pod in pods(ns, job)}
     left = ns.get("trainjob", objects.name_of(job))["metadata"]["annotations"]
-    assert len(leases.read(left)) == 1, "the killed launcher's lease is left, and with it the reaper ends the TrainJob"
+    assert len(leases.read(left)) == 1, (
+        "the killed launcher's lease is left, and with it the reaper ends the TrainJob"
+    )
 
 
 def test_a_launcher_that_is_told_to_end_takes_its_training_with_it(
@@ -200,7 +250,9 @@ def test_a_launcher_that_is_told_to_end_takes_its_training_with_it(
     until(lambda: not pods(ns, job), "the end of its pods", 60)
 
 
-def test_a_training_that_fails_says_why_and_stays_to_be_looked_at(ns: Namespace, cluster: Cluster, store: S3, job: Job) -> None:
+def test_a_training_that_fails_says_why_and_stays_to_be_looked_at(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job
+) -> None:
     wrong = job.model_copy(update={"data": f"{store.store.root}/nothing-here"})
     error = failure(wrong, runtime(ns), store)
     assert "nothing-here" in str(error)
@@ -211,7 +263,9 @@ def test_a_training_that_fails_says_why_and_stays_to_be_looked_at(ns: Namespace,
     assert not there(ns, "trainjob", job)
 
 
-def test_out_of_memory_is_said_in_the_last_five_lines(ns: Namespace, cluster: Cluster, store: S3, job: Job) -> None:
+def test_out_of_memory_is_said_in_the_last_five_lines(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job
+) -> None:
     error = failure(job, runtime(ns, pool="tight", nodes=1), store)
     assert type(error) is TrainError
     assert any("OOMKilled" in line for line in str(error).splitlines()[-5:])
@@ -223,7 +277,11 @@ def test_an_image_that_is_not_there_is_an_error_that_names_it(
     monkeypatch.setattr(launching, "STUCK_S", 3.0)
     wanted = runtime(ns)
     wanted = wanted.model_copy(
-        update={"cluster": wanted.cluster.model_copy(update={"images": schema.Images(train="moaa/no-such-image:1")})}
+        update={
+            "cluster": wanted.cluster.model_copy(
+                update={"images": schema.Images(train="moaa/no-such-image:1")}
+            )
+        }
     )
     error = failure(job, wanted, store)
     assert "no-such-image" in str(error)
@@ -239,7 +297,9 @@ def test_a_runtime_that_is_not_there_is_an_error_that_says_who_makes_it(
     assert "platform chart" in str(error)
 
 
-def test_an_indexed_job_does_the_same_without_trainer(ns: Namespace, cluster: Cluster, store: S3, job: Job) -> None:
+def test_an_indexed_job_does_the_same_without_trainer(
+    ns: Namespace, cluster: Cluster, store: S3, job: Job
+) -> None:
     install(ns, "platform", PLATFORM, {**VALUES, "trainer": {"enabled": False}})
     facts = train(job, runtime(ns, kind="job"), store)
     assert (facts["world_size"], facts["rows"]) == (2, len(ROWS))

@@ -1,4 +1,5 @@
-"""kubectl and helm, as tests use them: each call is bounded, and a failure shows what the tool said."""
+"""kubectl and helm, as tests use them: each call is bounded, and a failure shows what the tool
+said."""
 
 from __future__ import annotations
 
@@ -13,16 +14,22 @@ from typing import Any, TypeVar
 import pytest
 
 T = TypeVar("T")
-needs_cluster = pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster")
+needs_cluster = pytest.mark.skipif(
+    "KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster"
+)
 
 
 def run(*command: str, given: str | None = None, timeout_s: float = 120) -> str:
     done = tried(*command, given=given, timeout_s=timeout_s)
-    assert not done.returncode, f"{' '.join(command[:6])}… ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    assert not done.returncode, (
+        f"{' '.join(command[:6])}… ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    )
     return done.stdout
 
 
-def tried(*command: str, given: str | None = None, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def tried(
+    *command: str, given: str | None = None, timeout_s: float = 120
+) -> subprocess.CompletedProcess[str]:
     """The same where failure is an answer too."""
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=timeout_s)
 
@@ -47,18 +54,39 @@ class Namespace:
 
     def apply(self, manifest: dict[str, Any] | list[dict[str, Any]]) -> None:
         manifests = manifest if isinstance(manifest, list) else [manifest]
-        self.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+        self.kubectl(
+            "apply",
+            "-f",
+            "-",
+            given=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}),
+        )
 
 
 @contextlib.contextmanager
 def namespace(name: str, **labels: str) -> Iterator[Namespace]:
     """Made now, whatever an earlier run left of it, and gone at the end."""
     tried("kubectl", "delete", "namespace", name, "--ignore-not-found", "--wait", timeout_s=180)
-    metadata = {"name": name, "labels": {key.replace("__", "/").replace("_", "-"): value for key, value in labels.items()}}
-    run("kubectl", "apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
+    metadata = {
+        "name": name,
+        "labels": {
+            key.replace("__", "/").replace("_", "-"): value for key, value in labels.items()
+        },
+    }
+    run(
+        "kubectl",
+        "apply",
+        "-f",
+        "-",
+        given=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}),
+    )
     made = Namespace(name)
     try:
-        until(lambda: tried("kubectl", "-n", name, "get", "serviceaccount", "default").returncode == 0, "the default account")
+        until(
+            lambda: (
+                tried("kubectl", "-n", name, "get", "serviceaccount", "default").returncode == 0
+            ),
+            "the default account",
+        )
         yield made
     finally:
         run("kubectl", "delete", "namespace", name, "--wait", timeout_s=180)

@@ -1,4 +1,5 @@
-"""The commands that reach out: runs and reports from a real store, fetched files, and a question to the real engine."""
+"""The commands that reach out: runs and reports from a real store, fetched files, and a question to
+the real engine."""
 
 from __future__ import annotations
 
@@ -19,15 +20,27 @@ DEMO = "pipelines/recipes/demo.yaml"
 
 
 def moaa(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "moaa.cli", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "moaa.cli", *arguments], capture_output=True, text=True, timeout=120
+    )
 
 
 def record(stage: str, status: str, started: str) -> bytes:
-    error = {"type": "TrainError", "message": "the loss became NaN <b>"} if status == "failed" else None
-    return json.dumps({
-        "stage": stage, "status": status, "started": f"2026-01-0{started}.000+00:00", "ended": f"2026-01-0{started}.500+00:00",
-        "seconds": 30.0, "manifest": None, "error": error, "ledger": {},
-    }).encode()  # fmt: skip
+    error = (
+        {"type": "TrainError", "message": "the loss became NaN <b>"} if status == "failed" else None
+    )
+    return json.dumps(
+        {
+            "stage": stage,
+            "status": status,
+            "started": f"2026-01-0{started}.000+00:00",
+            "ended": f"2026-01-0{started}.500+00:00",
+            "seconds": 30.0,
+            "manifest": None,
+            "error": error,
+            "ledger": {},
+        }
+    ).encode()
 
 
 def test_runs_are_listed_newest_first_and_reported(s3: S3, tmp_path: Path) -> None:
@@ -63,16 +76,28 @@ def test_fetched_files_are_verified(s3: S3, tmp_path: Path) -> None:
     with Output(s3.store, f"{s3.root}/sft/abc") as out:
         out.add_file(config, "config.json")
         out.add_file(weights, "model.safetensors")
-        out.commit(kind="model", stage="sft", name="demo", fingerprint="abc", parents=(), part={}, ledger={}, facts={})
+        out.commit(
+            kind="model",
+            stage="sft",
+            name="demo",
+            fingerprint="abc",
+            parents=(),
+            part={},
+            ledger={},
+            facts={},
+        )
     target = tmp_path / "fetched"
     done = moaa("fetch", f"{s3.root}/sft/abc", str(target))
     assert done.returncode == 0, done.stderr
     assert "2 files" in done.stdout
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {
-        "config.json": b"{}", "model.safetensors": b"weights" * 1000,
-    }  # fmt: skip
+        "config.json": b"{}",
+        "model.safetensors": b"weights" * 1000,
+    }
 
-    there = [uri for uri, size in s3.store.list(f"{s3.root}/sft/abc") if size == len(b"weights" * 1000)]
+    there = [
+        uri for uri, size in s3.store.list(f"{s3.root}/sft/abc") if size == len(b"weights" * 1000)
+    ]
     s3.store.put(there[0], b"WEIGHTS" * 1000)
     torn = moaa("fetch", f"{s3.root}/sft/abc", str(tmp_path / "again"))
     assert torn.returncode == 1
@@ -89,14 +114,24 @@ def test_plain_folders_are_fetched_from_the_store_and_from_disk(s3: S3, tmp_path
     assert (tmp_path / "a" / "sub" / "vocab.txt").read_bytes() == b"a b"
     again = moaa("fetch", str(tmp_path / "a"), str(tmp_path / "b"))
     assert again.returncode == 0, again.stderr
-    assert sorted(path.name for path in (tmp_path / "b").rglob("*") if path.is_file()) == ["config.json", "vocab.txt"]
+    assert sorted(path.name for path in (tmp_path / "b").rglob("*") if path.is_file()) == [
+        "config.json",
+        "vocab.txt",
+    ]
     nothing = moaa("fetch", f"{s3.root}/nosuch", str(tmp_path / "c"))
     assert nothing.returncode == 1
     assert "neither manifest.json nor config.json" in nothing.stderr
 
 
 def test_preflight_says_what_is_missing(s3: S3) -> None:
-    done = moaa("preflight", DEMO, "--set", f"store.root={s3.root}", "--set", "runtime.secret_envs=[MOAA_NOT_SET]")
+    done = moaa(
+        "preflight",
+        DEMO,
+        "--set",
+        f"store.root={s3.root}",
+        "--set",
+        "runtime.secret_envs=[MOAA_NOT_SET]",
+    )
     assert done.returncode == 1
     assert any(line.startswith("ok    store:") for line in done.stdout.splitlines())
     assert "FAIL  secret: MOAA_NOT_SET (runtime.secret_envs) is not set" in done.stdout
@@ -105,8 +140,13 @@ def test_preflight_says_what_is_missing(s3: S3) -> None:
 
 def test_a_question_is_answered_by_the_real_engine(engine: RealEngine) -> None:
     there = f"models.smollm2.endpoint.model={engine.model}"
-    done = moaa("ask", DEMO, "What is the capital of France?", "--endpoint", engine.url, "--set", there)
+    done = moaa(
+        "ask", DEMO, "What is the capital of France?", "--endpoint", engine.url, "--set", there
+    )
     assert done.returncode == 0, done.stderr
-    assert all(f"{name}  smollm2, " in done.stdout for name in ("concise", "thorough", "creative", "synthesis by smollm2"))
+    assert all(
+        f"{name}  smollm2, " in done.stdout
+        for name in ("concise", "thorough", "creative", "synthesis by smollm2")
+    )
     assert "Paris" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("4 calls, ")

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.real
     ],
     ids=["prompt", "max_tokens"],
 )
-async def test_more_than_the_context_rejects_the_call(engine: RealEngine, text: str, sampling: Sampling) -> None:
+async def test_more_than_the_context_rejects_the_call(
+    engine: RealEngine, text: str, sampling: Sampling
+) -> None:
     async with Client(Calls(), Ledger()) as client:
         client.pool("smol").add(Endpoint(engine.url, engine.model))
         before = engine.requests()
@@ -38,4 +40,6 @@ async def test_a_name_that_it_does_not_know_is_an_engine_error(engine: RealEngin
     async with Client(Calls(), Ledger()) as client:
         client.pool("smol").add(Endpoint(engine.url, "another"))
         with pytest.raises(EngineError, match="another"):
-            await client.send(Call("smol", ({"role": "user", "content": "Hello"},), Sampling(max_tokens=8)))
+            await client.send(
+                Call("smol", ({"role": "user", "content": "Hello"},), Sampling(max_tokens=8))
+            )

@@ -37,7 +37,8 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A folder that looks like a model; vLLM is the fake one, and there are two cores that nobody else knows of."""
+    """A folder that looks like a model; vLLM is the fake one, and there are two cores that nobody
+    else knows of."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests/support/fake_vllm'}{os.pathsep}{ROOT}")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(cores, "available", lambda: [0, 1])
@@ -52,15 +53,25 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 class Bench:
     """A client and a fleet with their ledger and notes."""
 
-    def __init__(self, client: Client, fleet: ProcessFleet, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self, client: Client, fleet: ProcessFleet, ledger: Ledger, progress: Progress
+    ) -> None:
         self.client, self.fleet, self.ledger, self.progress = client, fleet, ledger, progress
 
     async def ask(self, model: str, text: str = "Hello") -> str:
-        return (await self.client.send(Call(model, ({"role": "user", "content": text},), Sampling(max_tokens=8)))).text
+        return (
+            await self.client.send(
+                Call(model, ({"role": "user", "content": text},), Sampling(max_tokens=8))
+            )
+        ).text
 
     def groups(self, model: str) -> list[int]:
         """The process groups of the model's servers."""
-        return [child_of(replica.server._process.pid) for replica in self.fleet._up[model] if replica.server]
+        return [
+            child_of(replica.server._process.pid)
+            for replica in self.fleet._up[model]
+            if replica.server
+        ]
 
 
 @asynccontextmanager
@@ -114,7 +125,8 @@ async def test_engines_side_by_side_share_no_core(weights: str) -> None:
         await bench.fleet.up(["a", "b"])
         assert await asyncio.gather(bench.ask("a"), bench.ask("b"))
         bound = [
-            re.findall("^cores: (.*) GPUs: None$", log.read_text(), re.MULTILINE) for log in sorted(bench.fleet._logs.iterdir())
+            re.findall("^cores: (.*) GPUs: None$", log.read_text(), re.MULTILINE)
+            for log in sorted(bench.fleet._logs.iterdir())
         ]
         assert bound == [["0"], ["1"]]
 
@@ -130,7 +142,9 @@ async def test_more_models_than_cores_take_turns(weights: str) -> None:
     async with serving({name: Model(source=weights) for name in "abc"}) as bench:
         assert bench.fleet.capacity == 2
         await bench.fleet.up(["a", "b"])
-        with pytest.raises(EngineError, match="'c' cannot be started beside a, b: only 2 fit at once"):
+        with pytest.raises(
+            EngineError, match="'c' cannot be started beside a, b: only 2 fit at once"
+        ):
             await bench.fleet.up(["c"])
         await bench.fleet.down(["a"])
         await bench.fleet.up(["c"])
@@ -143,7 +157,9 @@ async def test_engines_wait_for_cores_and_say_so(weights: str) -> None:
         assert training is not None
         up = asyncio.create_task(bench.fleet.up(["a"]))
         await until(lambda: bench.progress.view().note)
-        assert bench.progress.view().note.startswith("engines of a waits for 2 cores, held by training dpo")
+        assert bench.progress.view().note.startswith(
+            "engines of a waits for 2 cores, held by training dpo"
+        )
         assert not up.done()
         training.release()
         await up
@@ -152,14 +168,18 @@ async def test_engines_wait_for_cores_and_say_so(weights: str) -> None:
 
 
 async def test_dead_at_start_is_an_error_at_once_with_its_cause(weights: str) -> None:
-    async with serving({"a": pretending(weights, "die-at-start"), "b": Model(source=weights)}) as bench:
+    async with serving(
+        {"a": pretending(weights, "die-at-start"), "b": Model(source=weights)}
+    ) as bench:
         start = time.monotonic()
         with pytest.raises(EngineError) as caught:
             await bench.fleet.up(["a", "b"])
         assert time.monotonic() - start < 60, "not after the whole budget"
         text = str(caught.value)
         assert "the engine of model 'a' ended while starting (exit status 1)" in text
-        assert "  RuntimeError: the weights are made of cheese\n" in text  # far above the last lines, and without its colour
+        assert (
+            "  RuntimeError: the weights are made of cheese\n" in text
+        )  # far above the last lines, and without its colour
         assert text.rstrip().endswith("  frame 39")
         log = re.search(r"Its log is (\S+);", text)[1]  # type: ignore[index]
         assert bench.fleet._up == {}
@@ -170,7 +190,9 @@ async def test_not_ready_in_time(weights: str) -> None:
     async with serving({"a": pretending(weights, "never-ready")}, start_timeout_s=1) as bench:
         start = time.monotonic()
         with pytest.raises(
-            EngineError, match=r"was not ready in time \(runtime.engines.start_timeout_s\)[\s\S]*the end of it:\n"
+            EngineError,
+            match=r"was not ready in time \(runtime.engines.start_timeout_s\)[\s\S]*the end of "
+            r"it:\n",
         ):
             await bench.fleet.up(["a"])
         assert time.monotonic() - start < 4
@@ -190,13 +212,18 @@ async def test_calls_wait_while_a_killed_engine_is_started_again(weights: str) -
 async def test_restarts_are_bounded_and_then_calls_fail(weights: str) -> None:
     async with serving({"a": pretending(weights, "die-after=0.2")}, max_restarts=2) as bench:
         await bench.fleet.up(["a"])
-        with pytest.raises(EngineError, match=r"model 'a' died[\s\S]*started again 2 times \(runtime.engines.max_restarts\)"):
+        with pytest.raises(
+            EngineError,
+            match=r"model 'a' died[\s\S]*started again 2 times \(runtime.engines.max_restarts\)",
+        ):
             await ask_for_ever(bench)
         assert bench.ledger.events["engine restarts"] == 2
 
 
 async def test_a_restart_that_fails_counts(weights: str, tmp_path: Path) -> None:
-    async with serving({"a": pretending(weights, f"die-later={tmp_path / 'mark'}")}, max_restarts=2) as bench:
+    async with serving(
+        {"a": pretending(weights, f"die-later={tmp_path / 'mark'}")}, max_restarts=2
+    ) as bench:
         await bench.fleet.up(["a"])
         os.kill(bench.groups("a")[0], signal.SIGKILL)
         with pytest.raises(EngineError, match=r"made of cheese[\s\S]*started again 2 times"):
@@ -204,7 +231,9 @@ async def test_a_restart_that_fails_counts(weights: str, tmp_path: Path) -> None
         assert bench.ledger.events["engine restarts"] == 2
 
 
-async def test_a_stubborn_engine_is_killed_after_its_grace(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stubborn_engine_is_killed_after_its_grace(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert server.STOP_GRACE_S <= 8  # gone within 10 s
     monkeypatch.setattr(server, "STOP_GRACE_S", 1.0)
     async with serving({"a": pretending(weights, "stubborn")}) as bench:
@@ -232,10 +261,14 @@ async def test_cancelled_while_starting_leaves_nothing(weights: str) -> None:
 @pytest.fixture
 def four_gpus(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """As `weights`, on a machine with four GPUs and the `vllm` script beside Python."""
-    monkeypatch.setattr("moaa.engines.process.hardware", lambda: devices.Hardware("cuda", ("0", "1", "2", "3")))
+    monkeypatch.setattr(
+        "moaa.engines.process.hardware", lambda: devices.Hardware("cuda", ("0", "1", "2", "3"))
+    )
     script = tmp_path / "bin" / "vllm"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nshift 2; exec {sys.executable} -m vllm.entrypoints.openai.api_server "$@"\n')
+    script.write_text(
+        f'#!/bin/sh\nshift 2; exec {sys.executable} -m vllm.entrypoints.openai.api_server "$@"\n'
+    )
     script.chmod(0o755)
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
@@ -246,7 +279,10 @@ async def test_replicas_on_gpus_and_the_loss_of_one(four_gpus: str) -> None:
     async with serving({"a": Model(source=four_gpus, tensor_parallel=2)}, max_restarts=0) as bench:
         await bench.fleet.up(["a"])
         logs = sorted(bench.fleet._logs.iterdir())
-        assert [re.findall("GPUs: (.*)$", log.read_text(), re.MULTILINE) for log in logs] == [["0,1"], ["2,3"]]
+        assert [re.findall("GPUs: (.*)$", log.read_text(), re.MULTILINE) for log in logs] == [
+            ["0,1"],
+            ["2,3"],
+        ]
         assert len(bench.client.pool("a").endpoints) == 2
         assert cores.holders() == []
         first, second = bench.groups("a")
@@ -270,7 +306,9 @@ def at(url: str, **endpoint: Any) -> Model:
 async def test_endpoints_are_checked_and_need_no_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "s3cret")
     with EngineServer("there", key="s3cret") as there:
-        async with serving({"a": at(there.url + "/", model="there", key_env="SOME_KEY")}, kind="endpoint") as bench:
+        async with serving(
+            {"a": at(there.url + "/", model="there", key_env="SOME_KEY")}, kind="endpoint"
+        ) as bench:
             assert bench.fleet.capacity is None
             await bench.fleet.up(["a"])
             assert await bench.ask("a")
@@ -287,7 +325,11 @@ async def test_an_endpoint_stands_beside_a_process(weights: str) -> None:
 
 async def test_a_key_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_KEY", raising=False)
-    with pytest.raises(EngineError, match="model 'a' takes its API key from the environment variable SOME_KEY, which is not set"):
+    with pytest.raises(
+        EngineError,
+        match="model 'a' takes its API key from the environment variable SOME_KEY, which is not "
+        "set",
+    ):
         async with serving({"a": at("http://127.0.0.1:1/v1", key_env="SOME_KEY")}):
             raise AssertionError
 
@@ -303,7 +345,9 @@ async def test_a_wrong_key_or_name_is_an_error_at_once() -> None:
 async def test_a_kind_that_cannot_serve() -> None:
     models = {"a": Model(source="org/name"), "b": Model(source="org/name")}
     with pytest.raises(
-        EngineError, match=r"is 'endpoint', but models 'a', 'b' have no `endpoint`. Give models.NAME.endpoint.url"
+        EngineError,
+        match=r"is 'endpoint', but models 'a', 'b' have no `endpoint`. Give "
+        r"models.NAME.endpoint.url",
     ):
         async with serving(models, kind="endpoint"):
             raise AssertionError

@@ -1,4 +1,5 @@
-"""The real engine with the real small model: what it answers, and what becomes of it when it is killed."""
+"""The real engine with the real small model: what it answers, and what becomes of it when it is
+killed."""
 
 from __future__ import annotations
 
@@ -38,13 +39,17 @@ async def client(engine: RealEngine) -> AsyncIterator[Client]:
         yield client
 
 
-def call(text: str, choices: tuple[str, ...] | None = None, logprobs: bool = False, **sampling: object) -> Call:
+def call(
+    text: str, choices: tuple[str, ...] | None = None, logprobs: bool = False, **sampling: object
+) -> Call:
     chosen = Sampling.model_validate({"max_tokens": 16, **sampling})
     return Call("smol", ({"role": "user", "content": text},), chosen, choices, logprobs)
 
 
 async def test_answers(client: Client) -> None:
-    reply = await client.send(call("What is the capital of France? Answer in one sentence.", temperature=0))
+    reply = await client.send(
+        call("What is the capital of France? Answer in one sentence.", temperature=0)
+    )
     assert "Paris" in reply.text
     assert reply.choices[0].finish_reason == "stop"
     assert 5 < reply.completion_tokens <= 16
@@ -61,7 +66,9 @@ async def test_five_samples_of_one_prompt(client: Client, engine: RealEngine) ->
 
 
 async def test_choices_with_logprobs_sum_to_one(client: Client) -> None:
-    reply = await client.send(call("Which letter comes first in the alphabet, A or B?", ("A", "B"), True, temperature=0))
+    reply = await client.send(
+        call("Which letter comes first in the alphabet, A or B?", ("A", "B"), True, temperature=0)
+    )
     assert reply.text in ("A", "B")
     assert reply.choices[0].tokens is not None
     first = reply.choices[0].tokens[0]
@@ -69,9 +76,12 @@ async def test_choices_with_logprobs_sum_to_one(client: Client) -> None:
 
 
 async def test_seeded_prompts_at_once_do_not_kill_it(client: Client) -> None:
-    """32 at once split their prompts over steps where chunked prefill is on, and the CPU engine dies of it."""
+    """32 at once split their prompts over steps where chunked prefill is on, and the CPU engine
+    dies of it."""
     long = "Here is a text about the sea. " * 40
-    replies = await asyncio.gather(*(client.send(call(f"{n}. {long}", seed=n, temperature=1.0)) for n in range(32)))
+    replies = await asyncio.gather(
+        *(client.send(call(f"{n}. {long}", seed=n, temperature=1.0)) for n in range(32))
+    )
     assert len(replies) == 32
     again = await client.send(call("Name a colour.", seed=7, temperature=1.0))
     assert again.text == (await client.send(call("Name a colour.", seed=7, temperature=1.0))).text
@@ -79,16 +89,23 @@ async def test_seeded_prompts_at_once_do_not_kill_it(client: Client) -> None:
 
 @pytest.mark.timeout(1200)
 async def test_killed_in_the_middle_of_20_calls_all_are_answered() -> None:
-    """SIGKILL to the process that computes. Its calls wait for the new engine; then all is stopped, and nothing is left."""
+    """SIGKILL to the process that computes. Its calls wait for the new engine; then all is stopped,
+    and nothing is left."""
     ledger, runtime = Ledger(), Runtime()
     async with Client(runtime.calls, ledger) as client:
         models = {"smol": Model(source=SMOL, max_model_len=4096)}
-        async with engines.start(models, runtime, client, STORE, ledger, Progress.silent()) as fleet:
+        async with engines.start(
+            models, runtime, client, STORE, ledger, Progress.silent()
+        ) as fleet:
             assert isinstance(fleet, ProcessFleet)
             await fleet.up(["smol"])
             pgid = _group_of(fleet)
             asked: list[asyncio.Task[Reply]] = [
-                asyncio.create_task(client.send(call(f"Write a long story about the number {n}.", max_tokens=200, seed=n)))
+                asyncio.create_task(
+                    client.send(
+                        call(f"Write a long story about the number {n}.", max_tokens=200, seed=n)
+                    )
+                )
                 for n in range(20)
             ]
             await asyncio.sleep(2)
@@ -116,19 +133,24 @@ def test_a_killed_stage_leaves_no_engine(tmp_path: Path, smol_folder: Path) -> N
         "from moaa.recipe.schema import Engines, Model\n"
         "from pathlib import Path\n"
         "async def main():\n"
-        "    spec = Spec('smol', sys.argv[1], Model(source='x', max_model_len=1024), Engines(), 'cpu', ('0',))\n"
+        "    spec = Spec('smol', sys.argv[1], Model(source='x', max_model_len=1024), Engines(), "
+        "'cpu', ('0',))\n"
         "    server = await Server.launch(spec, Path(sys.argv[2]))\n"
         "    print(server._process.pid, flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
     stage = subprocess.Popen(
-        [sys.executable, str(script), str(smol_folder), str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(smol_folder), str(tmp_path / "log")],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert stage.stdout is not None
         guard_pid = json.loads(stage.stdout.readline())
-        while len(group(pgid := child_of(guard_pid))) < 3:  # vLLM's own processes: the core and the worker
+        while (
+            len(group(pgid := child_of(guard_pid))) < 3
+        ):  # vLLM's own processes: the core and the worker
             time.sleep(0.2)
             assert stage.poll() is None
     finally:

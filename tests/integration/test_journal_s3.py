@@ -44,7 +44,9 @@ def answer(n: int, call: int) -> Reply:
 def killed_after(s3: S3, log: Path, seconds: float, first: int) -> tuple[dict[int, float], float]:
     """When the writer had recorded each conversation, and when it was killed."""
     with log.open("w") as output:
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, s3.root, str(first)], stdout=output)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, s3.root, str(first)], stdout=output
+        )
     while not log.read_text():
         assert writer.poll() is None
         time.sleep(0.1)
@@ -56,7 +58,9 @@ def killed_after(s3: S3, log: Path, seconds: float, first: int) -> tuple[dict[in
     return {int(n): float(when) for n, when in lines}, killed
 
 
-def test_a_killed_process_loses_no_more_than_two_seconds_and_doubles_nothing(s3: S3, tmp_path: Path) -> None:
+def test_a_killed_process_loses_no_more_than_two_seconds_and_doubles_nothing(
+    s3: S3, tmp_path: Path
+) -> None:
     recorded: dict[int, float] = {}
     lost: set[int] = set()
     for attempt in range(2):
@@ -73,7 +77,9 @@ def test_a_killed_process_loses_no_more_than_two_seconds_and_doubles_nothing(s3:
             assert journal.finished[f"c{n}"] == {"row": n}
         else:
             assert f"c{n}" not in journal.finished
-            assert [journal.reply(f"k{n}-{call}") for call in range(4)] == [answer(n, call) for call in range(4)]
+            assert [journal.reply(f"k{n}-{call}") for call in range(4)] == [
+                answer(n, call) for call in range(4)
+            ]
     assert {int(name[1:]) for name in journal.finished} <= recorded.keys() | lost
     assert len(set(journal.finished)) == len(journal.finished)
     journal.close()
@@ -91,7 +97,11 @@ def test_the_segments_are_readable_by_common_tools(s3: S3) -> None:
     for uri, _ in s3.store.list(f"{s3.root}/journal"):
         assert uri.endswith(".jsonl.zst")
         lines += (
-            zstandard.ZstdDecompressor().stream_reader(s3.store.get(uri), read_across_frames=True).read().decode().split("\n")
+            zstandard.ZstdDecompressor()
+            .stream_reader(s3.store.get(uri), read_across_frames=True)
+            .read()
+            .decode()
+            .split("\n")
         )
     assert [json.loads(line)[:2] for line in lines if line] == [["c1", "k1"], ["c2", "row"]]
     journal.delete()

@@ -1,4 +1,5 @@
-"""The pipeline under Kubeflow's local runner, through the command a user types: reuse, failure, the report."""
+"""The pipeline under Kubeflow's local runner, through the command a user types: reuse, failure, the
+report."""
 
 from __future__ import annotations
 
@@ -30,11 +31,22 @@ def run(recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
     packages = os.environ.get("MOAA_PACKAGES", str(ROOT / ".cache" / "pkgs"))
     command = [sys.executable, "-m", "pipelines", "run", str(recipe), "--local", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MOAA_PACKAGES": packages}
-    return subprocess.run(command, cwd=recipe.parent, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command,
+        cwd=recipe.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def report_of(recipe: Path) -> str:
-    return max((recipe.parent / ".moaa" / "runs").glob("*/report.html"), key=lambda path: path.stat().st_mtime).read_text()
+    return max(
+        (recipe.parent / ".moaa" / "runs").glob("*/report.html"),
+        key=lambda path: path.stat().st_mtime,
+    ).read_text()
 
 
 def test_a_run_is_reused_and_reported(recipe: Path) -> None:
@@ -50,7 +62,8 @@ def test_a_run_is_reused_and_reported(recipe: Path) -> None:
 
 
 def test_a_failed_stage_ends_the_output_with_its_own_error(recipe: Path) -> None:
-    """Every call of the mixture is refused: the rows are rejected, and the table of reasons is the last that is seen."""
+    """Every call of the mixture is refused: the rows are rejected, and the table of reasons is the
+    last that is seen."""
     with EngineServer("smollm2") as server:
         data = yaml.safe_load(recipe.read_text())
         data["models"]["smollm2"]["endpoint"] = {"url": server.url}
@@ -80,7 +93,9 @@ def test_a_preflight_that_fails_says_how_to_mend_it(recipe: Path) -> None:
     assert "fix: export MOAA_TEST_TOKEN=" in failed.stderr
 
 
-def test_an_unknown_stage_and_a_wrong_field_are_refused_before_anything_starts(recipe: Path) -> None:
+def test_an_unknown_stage_and_a_wrong_field_are_refused_before_anything_starts(
+    recipe: Path,
+) -> None:
     unknown = run(recipe, "--until", "training")
     assert unknown.returncode == 2
     assert "'training' is not a stage" in unknown.stderr

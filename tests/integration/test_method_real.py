@@ -1,4 +1,5 @@
-"""The method with a real engine and a small real model: what the mixture and the judge make of its answers."""
+"""The method with a real engine and a small real model: what the mixture and the judge make of its
+answers."""
 
 from __future__ import annotations
 
@@ -20,12 +21,17 @@ pytestmark = pytest.mark.real
 SHORT = JudgeSampling(max_tokens=32)
 JUDGE = Judge(
     proposers=tuple(
-        JudgeMember(model="smol", name=name, system=f"You are {name}.", sampling=SHORT) for name in ("strict", "kind", "brief")
+        JudgeMember(model="smol", name=name, system=f"You are {name}.", sampling=SHORT)
+        for name in ("strict", "kind", "brief")
     ),
     aggregator=JudgeMember(model="smol", sampling=SHORT),
 )
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-ANSWERS = ["The capital of France is Paris.", "I like trains.", "France has many towns; its capital is Paris, on the Seine."]
+ANSWERS = [
+    "The capital of France is Paris.",
+    "I like trains.",
+    "France has many towns; its capital is Paris, on the Seine.",
+]
 
 
 @pytest.fixture
@@ -34,12 +40,18 @@ async def ask(engine: RealEngine) -> AsyncIterator[Ask]:
         client.pool("smol").add(Endpoint(engine.url, engine.model))
 
         async def ask(model, messages, sampling, *, choices=None, logprobs=False):
-            return await client.send(Call(model, tuple(messages), sampling, tuple(choices) if choices else None, logprobs))
+            return await client.send(
+                Call(
+                    model, tuple(messages), sampling, tuple(choices) if choices else None, logprobs
+                )
+            )
 
         yield ask
 
 
-async def test_every_verdict_is_soft_and_every_criterion_one_of_the_eight(ask: Ask, engine: RealEngine) -> None:
+async def test_every_verdict_is_soft_and_every_criterion_one_of_the_eight(
+    ask: Ask, engine: RealEngine
+) -> None:
     before = engine.requests()
     judgements = await judge.tournament(JUDGE, QUESTION, ANSWERS, ask)
     assert engine.requests() - before == 3 * 9
@@ -54,9 +66,17 @@ async def test_every_verdict_is_soft_and_every_criterion_one_of_the_eight(ask: A
 
 
 async def test_a_conversation_of_two_turns_is_answered_by_a_mixture(ask: Ask) -> None:
-    members = tuple(Member(model="smol", name=name, sampling=SHORT, system=f"You are {name}.") for name in ("a poet", "a cook"))
+    members = tuple(
+        Member(model="smol", name=name, sampling=SHORT, system=f"You are {name}.")
+        for name in ("a poet", "a cook")
+    )
     chosen = Mixture(proposers=members, aggregator=Member(model="smol", sampling=SHORT), layers=3)
     done = await mixture.converse(chosen, None, ["Name a fruit.", "And a colour it may have?"], ask)
-    assert [message["role"] for message in done.messages] == ["user", "assistant", "user", "assistant"]
+    assert [message["role"] for message in done.messages] == [
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+    ]
     assert [len(layer) for turn in done.turns for layer in turn.layers] == [2, 2, 2, 2]
     assert all(message["content"].strip() for message in done.messages)

@@ -1,4 +1,5 @@
-"""A stage that is killed while it asks goes on where it was: by the engine's own count, no finished answer is asked again."""
+"""A stage that is killed while it asks goes on where it was: by the engine's own count, no finished
+answer is asked again."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ PROBE = 1
 
 @pytest.fixture
 def recipe(engine: RealEngine, s3: S3, tmp_path: Path) -> Path:
-    """The demo's recipe on the shared engine: few prompts, short answers, few in flight, so that there is a middle to kill in."""
+    """The demo's recipe on the shared engine: few prompts, short answers, few in flight, so that
+    there is a middle to kill in."""
     data = yaml.safe_load(Path("pipelines/recipes/demo.yaml").read_text())
     data["store"]["root"] = s3.root
     data["models"]["smollm2"] |= engine.as_model()
@@ -36,7 +38,12 @@ def recipe(engine: RealEngine, s3: S3, tmp_path: Path) -> Path:
         data["prompts"][name][0]["limit"] = PROMPTS
     data["prompts"]["evaluation"][0]["limit"] = 1
     mixture, judge = data["generate"]["mixture"], data["label"]["judge"]
-    for member in (*mixture["proposers"], mixture["aggregator"], *judge["proposers"], judge["aggregator"]):
+    for member in (
+        *mixture["proposers"],
+        mixture["aggregator"],
+        *judge["proposers"],
+        judge["aggregator"],
+    ):
         member["sampling"]["max_tokens"] = 32
     data["sample"]["sampling"] |= {"max_tokens": 48, "n": 3}
     path = tmp_path / "recipe.yaml"
@@ -51,10 +58,17 @@ class Stages:
         self.recipe, self.folder = recipe, folder
 
     def start(self, name: str, *inputs: str) -> subprocess.Popen[bytes]:
-        paths = [f"{given}={self.folder / source}" for given, _, source in (each.partition("=") for each in inputs)]
+        paths = [
+            f"{given}={self.folder / source}"
+            for given, _, source in (each.partition("=") for each in inputs)
+        ]
         arguments = [name, str(self.recipe), "test", str(self.folder / name), *paths]
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", "tests.support.run_stage", *arguments], stdout=log, stderr=log)
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.support.run_stage", *arguments],
+                stdout=log,
+                stderr=log,
+            )
 
     def run(self, name: str, *inputs: str) -> dict[str, Any]:
         code = self.start(name, *inputs).wait(1200)
@@ -67,7 +81,9 @@ def kill_in_the_middle(stages: Stages, s3: S3, name: str, *inputs: str) -> str:
     process = stages.start(name, *inputs)
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        assert process.poll() is None, "it was done before it could be killed:\n" + (stages.folder / f"{name}.log").read_text()
+        assert process.poll() is None, (
+            "it was done before it could be killed:\n" + (stages.folder / f"{name}.log").read_text()
+        )
         if uri := under_way(s3.store, name):
             time.sleep(FLUSH_S)
             process.kill()
@@ -78,13 +94,17 @@ def kill_in_the_middle(stages: Stages, s3: S3, name: str, *inputs: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["generate", "sample", "label"])
-def test_killed_and_run_again(name: str, recipe: Path, engine: RealEngine, s3: S3, tmp_path: Path) -> None:
+def test_killed_and_run_again(
+    name: str, recipe: Path, engine: RealEngine, s3: S3, tmp_path: Path
+) -> None:
     stages = Stages(recipe, tmp_path)
     stages.run("prompts")
     with Output(s3.store, f"{s3.root}/sft/none") as nothing:
         model = nothing.commit(kind="model", stage="sft", name="none", fingerprint="none")
     (tmp_path / "sft").write_text(model.to_text())
-    inputs = {"generate": ["prompts"], "sample": ["prompts", "sft"], "label": ["samples=sample"]}[name]
+    inputs = {"generate": ["prompts"], "sample": ["prompts", "sft"], "label": ["samples=sample"]}[
+        name
+    ]
     inputs = [each if "=" in each else f"{each}={each}" for each in inputs]
     if name == "label":
         stages.run("sample", "prompts=prompts", "sft=sft")
@@ -107,12 +127,21 @@ def test_killed_and_run_again(name: str, recipe: Path, engine: RealEngine, s3: S
     artifact = Artifact.open(s3.store, uri)
     rows = list(artifact.rows())
     assert len({row["id"] for row in rows}) == len(rows), "nothing is doubled"
-    assert len(rows) + manifest["rows"].get("rejected", 0) + manifest["ledger"]["rows"].get("unclear", 0) == PROMPTS
+    assert (
+        len(rows)
+        + manifest["rows"].get("rejected", 0)
+        + manifest["ledger"]["rows"].get("unclear", 0)
+        == PROMPTS
+    )
 
     every = calls_in_all(name, read, artifact)
     assert 0 < asked < every, f"{asked} of {every} calls were asked by the second attempt"
-    assert asked <= every - found, f"of {every} calls {found} were journaled, and yet {asked} were asked by the second attempt"
-    assert not [each for each, _ in s3.store.list(f"{uri}/journal")], "the journal goes once the result is committed"
+    assert asked <= every - found, (
+        f"of {every} calls {found} were journaled, and yet {asked} were asked by the second attempt"
+    )
+    assert not [each for each, _ in s3.store.list(f"{uri}/journal")], (
+        "the journal goes once the result is committed"
+    )
 
     again = engine.requests()
     stages.run(name, *inputs)

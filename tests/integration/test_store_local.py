@@ -1,4 +1,5 @@
-"""The local S3: it runs as long as somebody uses it, keeps its objects, and leaves no process behind."""
+"""The local S3: it runs as long as somebody uses it, keeps its objects, and leaves no process
+behind."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def processes(directory: Path) -> list[int]:
     found = []
     for each in Path("/proc").glob("[0-9]*"):
         try:
-            if str(directory) in (each / "cmdline").read_text() and "State:\tZ" not in (each / "status").read_text():
+            if (
+                str(directory) in (each / "cmdline").read_text()
+                and "State:\tZ" not in (each / "status").read_text()
+            ):
                 found.append(int(each.name))
         except OSError:
             continue
@@ -54,7 +58,10 @@ def wait_until(true: object, seconds: float = 30) -> None:
 
 def user(directory: Path) -> tuple[subprocess.Popen[str], dict[str, str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", USER, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", USER, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout
     return process, json.loads(process.stdout.readline())
@@ -78,10 +85,14 @@ def test_servers_of_two_directories_run_side_by_side(tmp_path: Path) -> None:
         Store("s3://other", environ=b).check()
         assert a["AWS_ENDPOINT_URL_S3"] != b["AWS_ENDPOINT_URL_S3"]
         with pytest.raises(StoreError, match="The keys in"):
-            Store("s3://moaa", environ={**a, "AWS_ENDPOINT_URL_S3": b["AWS_ENDPOINT_URL_S3"]}).check()
+            Store(
+                "s3://moaa", environ={**a, "AWS_ENDPOINT_URL_S3": b["AWS_ENDPOINT_URL_S3"]}
+            ).check()
 
 
-def test_who_comes_second_shares_the_server_and_keeps_it_when_the_first_is_killed(tmp_path: Path) -> None:
+def test_who_comes_second_shares_the_server_and_keeps_it_when_the_first_is_killed(
+    tmp_path: Path,
+) -> None:
     first, environment = user(tmp_path)
     with local_s3.serve(tmp_path) as mine:
         assert mine == environment
@@ -124,7 +135,9 @@ def test_a_server_that_dies_is_started_again_where_it_was(tmp_path: Path) -> Non
     assert processes(tmp_path) == []
 
 
-def test_a_missing_program_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MOAA_PACKAGES", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -132,7 +145,9 @@ def test_a_missing_program_says_how_to_install_it(tmp_path: Path, monkeypatch: p
         local_s3.weed()
 
 
-def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "weed").write_text("#!/bin/sh\necho the disk is broken >&2\nexit 3\n")
     (tmp_path / "bin" / "weed").chmod(0o755)

@@ -20,7 +20,12 @@ from moaa.store.local import _Ports
 from tests.conftest import S3
 
 pytestmark = pytest.mark.real
-FIELDS: dict[str, Any] = {"kind": "sft-data", "stage": "generate", "name": "test", "fingerprint": "f00d"}
+FIELDS: dict[str, Any] = {
+    "kind": "sft-data",
+    "stage": "generate",
+    "name": "test",
+    "fingerprint": "f00d",
+}
 
 
 def test_objects_come_back_and_go(s3: S3) -> None:
@@ -121,17 +126,29 @@ def _nobody_listens(s3: S3) -> Store:
         (_nobody_listens, "cannot connect to http://127.0.0.1:"),
         (lambda s3: _wrong(s3, AWS_ENDPOINT_URL_S3="127.0.0.1:1"), "Invalid endpoint"),
         (
-            lambda s3: _wrong(s3, AWS_ENDPOINT_URL_S3=s3.environment["AWS_ENDPOINT_URL_S3"].replace("http", "https")),
+            lambda s3: _wrong(
+                s3,
+                AWS_ENDPOINT_URL_S3=s3.environment["AWS_ENDPOINT_URL_S3"].replace("http", "https"),
+            ),
             "certificate",
         ),
         (lambda s3: _wrong(s3, AWS_ACCESS_KEY_ID="unknown"), "The keys in $AWS_ACCESS_KEY_ID"),
         (lambda s3: _wrong(s3, AWS_SECRET_ACCESS_KEY="wrong"), "The keys in $AWS_ACCESS_KEY_ID"),
-        (lambda s3: Store("s3://nosuchbucket/x", environ=s3.environment), "Make the bucket 'nosuchbucket'"),
+        (
+            lambda s3: Store("s3://nosuchbucket/x", environ=s3.environment),
+            "Make the bucket 'nosuchbucket'",
+        ),
     ],
 )
-def test_a_wrong_address_key_or_bucket_is_said_readably_within_seconds(s3: S3, store: Callable[[S3], Store], says: str) -> None:
+def test_a_wrong_address_key_or_bucket_is_said_readably_within_seconds(
+    s3: S3, store: Callable[[S3], Store], says: str
+) -> None:
     wrong = store(s3)
-    for action in (wrong.check, lambda: wrong.get(f"{wrong.root}/a"), lambda: list(wrong.list(wrong.root))):
+    for action in (
+        wrong.check,
+        lambda: wrong.get(f"{wrong.root}/a"),
+        lambda: list(wrong.list(wrong.root)),
+    ):
         before = time.monotonic()
         with pytest.raises(StoreError) as caught:
             action()
@@ -163,7 +180,9 @@ def test_two_writers_of_an_artifact_have_one_winner_whole(s3: S3, tmp_path: Path
     folder = artifact.download(tmp_path / "down")
     assert (folder / "model.safetensors").read_bytes() == bytes([writer]) * 100_000
     left = {key for key, _ in s3.store.list(uri)}
-    assert left == {f"{uri}/{file.path}" for file in artifact.manifest.files} | {f"{uri}/manifest.json"}
+    assert left == {f"{uri}/{file.path}" for file in artifact.manifest.files} | {
+        f"{uri}/manifest.json"
+    }
 
 
 def test_a_shard_changed_or_lost_on_s3_is_named(s3: S3) -> None:

@@ -28,10 +28,23 @@ from tests.support.training import said
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 NUMBERS = {
-    "learning_rate": 1e-3, "epochs": 4, "global_batch": 2, "max_length": 256, "zero_stage": 3, "gradient_checkpointing": True,
-}  # fmt: skip
+    "learning_rate": 1e-3,
+    "epochs": 4,
+    "global_batch": 2,
+    "max_length": 256,
+    "zero_stage": 3,
+    "gradient_checkpointing": True,
+}
 ROWS = [
-    {"id": str(n), "messages": said(f"What comes after {n}?", f"After {n} comes {n + 1}.", "And then?", f"Then comes {n + 2}.")}
+    {
+        "id": str(n),
+        "messages": said(
+            f"What comes after {n}?",
+            f"After {n} comes {n + 1}.",
+            "And then?",
+            f"Then comes {n + 2}.",
+        ),
+    }
     for n in range(24)
 ]
 PAIRS = [
@@ -60,14 +73,27 @@ def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:
         out.commit(kind="test", stage="test", name="test", fingerprint="f")
     kinds = {"sft": schema.Sft, "dpo": schema.Dpo}
     return Job(
-        kind=kind, numbers=kinds[kind](**(NUMBERS | (numbers or {}))), base=base, data=uri, output=f"{s3.root}/{name}",
-        store=schema.Store(root=s3.root), device="cpu", **more,
-    )  # fmt: skip
+        kind=kind,
+        numbers=kinds[kind](**(NUMBERS | (numbers or {}))),
+        base=base,
+        data=uri,
+        output=f"{s3.root}/{name}",
+        store=schema.Store(root=s3.root),
+        device="cpu",
+        **more,
+    )
 
 
 def train(s3, job, progress=None) -> tuple[dict, Ledger]:
     ledger = Ledger()
-    return launch.run(job, Runtime(launcher=Launcher(ranks=2)), {}, s3.store, ledger, progress or Progress.silent()), ledger
+    return launch.run(
+        job,
+        Runtime(launcher=Launcher(ranks=2)),
+        {},
+        s3.store,
+        ledger,
+        progress or Progress.silent(),
+    ), ledger
 
 
 def model_of(s3, job, result, folder):
@@ -76,9 +102,13 @@ def model_of(s3, job, result, folder):
 
     with Output(s3.store, job.output) as out:
         out.adopt([File(**file) for file in result["files"]])
-        out.commit(kind="model", stage=job.kind, name="test", fingerprint="f", facts=result["facts"])
+        out.commit(
+            kind="model", stage=job.kind, name="test", fingerprint="f", facts=result["facts"]
+        )
     Artifact.open(s3.store, job.output).download(folder)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto"), AutoTokenizer.from_pretrained(folder)
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto"
+    ), AutoTokenizer.from_pretrained(folder)
 
 
 def changed(model, base) -> float:
@@ -90,7 +120,9 @@ def changed(model, base) -> float:
     after = dict(model.named_parameters())
     assert before.keys() == after.keys()
     different = sum(int((after[name] != before[name]).sum()) for name in before)
-    assert all(weight.dtype == torch.bfloat16 and torch.isfinite(weight).all() for weight in after.values())
+    assert all(
+        weight.dtype == torch.bfloat16 and torch.isfinite(weight).all() for weight in after.values()
+    )
     return different / sum(weight.numel() for weight in before.values())
 
 
@@ -121,9 +153,17 @@ def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, 
     assert changed(model, small) > 0.1
     assert tokenizer.chat_template == Path(small, "chat_template.jinja").read_text()
     names = {file["name"] for file in result["files"]}
-    assert names >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert names >= {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     assert not any(name.endswith((".bin", ".pt", ".pth", ".md")) for name in names)
-    before, after = (json.loads(Path(folder, "config.json").read_text()) for folder in (small, tmp_path))
+    before, after = (
+        json.loads(Path(folder, "config.json").read_text()) for folder in (small, tmp_path)
+    )
     assert {**after, "transformers_version": ""} == {**before, "transformers_version": ""}
 
     assert not list(s3.store.list(f"{asked.output}/checkpoints"))
@@ -144,7 +184,10 @@ def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(s3, 
 
     attempt = threading.Thread(target=first_attempt)
     attempt.start()
-    while not any(uri.endswith("/checkpoint-2/manifest.json") for uri, _ in s3.store.list(f"{asked.output}/checkpoints")):
+    while not any(
+        uri.endswith("/checkpoint-2/manifest.json")
+        for uri, _ in s3.store.list(f"{asked.output}/checkpoints")
+    ):
         assert attempt.is_alive(), failure
         time.sleep(0.05)
     assert kill_ranks() == 2
@@ -177,13 +220,21 @@ def kill_ranks() -> int:
 
 
 def test_dpo_moves_the_model_towards_the_chosen_answers(s3, tmp_path):
-    numbers = {"max_steps": 4, "learning_rate": 1e-5, "beta": 0.1, "zero_stage": 2, "gradient_checkpointing": False}
+    numbers = {
+        "max_steps": 4,
+        "learning_rate": 1e-5,
+        "beta": 0.1,
+        "zero_stage": 2,
+        "gradient_checkpointing": False,
+    }
     asked = job(s3, "dpo", [*PAIRS, SAME], support.SMOLLM2, numbers=numbers)
     result, _ = train(s3, asked)
     facts = result["facts"]
     curve = facts["curve"]
     assert (facts["rows"], facts["sequences"], facts["dropped"]) == (8, 8, {"identical": 1})
-    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-3), "before the first step model and reference are the same"
+    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-3), (
+        "before the first step model and reference are the same"
+    )
     assert curve[0]["rewards/margins"] == pytest.approx(0, abs=1e-2)
     assert curve[-1]["rewards/margins"] > 0.01
     assert curve[-1]["loss"] < math.log(2)
@@ -194,19 +245,32 @@ def test_dpo_moves_the_model_towards_the_chosen_answers(s3, tmp_path):
 def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):
     """As on a cluster, with a rank on each: what one node's leader wrote the other's cannot read."""
     run = "python -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --master-addr 127.0.0.1 --master-port 29511"
-    nodes = [f"TMPDIR={tmp_path} {run} --node-rank 0", f"mkdir {tmp_path}/b; TMPDIR={tmp_path}/b {run} --node-rank 1"]
+    nodes = [
+        f"TMPDIR={tmp_path} {run} --node-rank 0",
+        f"mkdir {tmp_path}/b; TMPDIR={tmp_path}/b {run} --node-rank 1",
+    ]
     lines = [
         f"export PATH={Path(sys.executable).parent}:$PATH",
         *(f"{node} -m moaa.train dpo --job $1 & nodes+=($!)" for node in nodes),
     ]
     script = "\n".join([*lines, "wait ${nodes[0]} && wait ${nodes[1]}"])
-    monkeypatch.setattr(process, "torchrun", lambda ranks, kind, job: ["bash", "-c", script, "bash", job])
-    result, _ = train(s3, job(s3, "dpo", PAIRS, small, name="nodes", numbers={"epochs": 1, "beta": 0.1}))
+    monkeypatch.setattr(
+        process, "torchrun", lambda ranks, kind, job: ["bash", "-c", script, "bash", job]
+    )
+    result, _ = train(
+        s3, job(s3, "dpo", PAIRS, small, name="nodes", numbers={"epochs": 1, "beta": 0.1})
+    )
     assert result["facts"]["world_size"] == 2
     first = result["facts"]["curve"][0]
-    rounding = 0.02 if result["facts"]["precision"] == "bfloat16" else 1e-3  # a fifth of a nat, at this beta
-    assert first["loss"] == pytest.approx(math.log(2), abs=rounding), "the policy begins as the reference"
-    assert abs(first["rewards/chosen"]) + abs(first["rewards/rejected"]) < rounding, "another row's are nats away"
+    rounding = (
+        0.02 if result["facts"]["precision"] == "bfloat16" else 1e-3
+    )  # a fifth of a nat, at this beta
+    assert first["loss"] == pytest.approx(math.log(2), abs=rounding), (
+        "the policy begins as the reference"
+    )
+    assert abs(first["rewards/chosen"]) + abs(first["rewards/rejected"]) < rounding, (
+        "another row's are nats away"
+    )
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_one_clear_error(s3, small):

@@ -1,4 +1,5 @@
-"""Packed documents do not see each other: this hangs on details of TRL and transformers, so it is tested."""
+"""Packed documents do not see each other: this hangs on details of TRL and transformers, so it is
+tested."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from tests.support.training import said
 pytestmark = pytest.mark.real
 
 ROWS = [
-    {"messages": said("What is the capital of France?", "Paris.", "And of Italy?", "Rome, of course.")},
+    {
+        "messages": said(
+            "What is the capital of France?", "Paris.", "And of Italy?", "Rome, of course."
+        )
+    },
     {"messages": said("Name a colour.", "Blue.")},
     {"messages": said("Count to five.", "One, two, three, four, five.")},
 ]
@@ -26,19 +31,27 @@ def test_the_logits_of_a_packed_document_are_those_of_the_document_alone(tmp_pat
 
     folder = local(support.SMOLLM2, None)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, num_hidden_layers=6).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, num_hidden_layers=6
+    ).eval()
     template = Template.of(tokenizer, folder)
     alone = [data.sft_example(template, row) for row in ROWS]
     prepared = data.prepare("sft", ROWS, template, 256, tmp_path, packing=True)
     (packed,) = data.read(prepared.path)
     assert (prepared.rows, prepared.sequences) == (3, 1)
-    assert sum(packed["seq_lengths"]) == len(packed["input_ids"]) == sum(len(one["input_ids"]) for one in alone)
+    assert (
+        sum(packed["seq_lengths"])
+        == len(packed["input_ids"])
+        == sum(len(one["input_ids"]) for one in alone)
+    )
 
     # What the trainer does with it: no attention mask, positions that begin anew, no cache.
     batch = DataCollatorForLanguageModeling(pad_token_id=2, padding_free=True)([packed])
     assert "attention_mask" not in batch
     with torch.no_grad():
-        together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[0]
+        together = model(
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
+        ).logits[0]
         start = 0
         for length in packed["seq_lengths"]:
             ids = packed["input_ids"][start : start + length]
@@ -62,5 +75,7 @@ def test_the_first_token_of_a_packed_document_bears_no_loss(tmp_path):
     starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
     assert len(starts) == len(ROWS)
     assert all(batch["labels"][0, start] == IGNORED for start in starts)
-    ends = [i for i, label in enumerate(batch["labels"][0].tolist()) if label == template.end_of_turn]
+    ends = [
+        i for i, label in enumerate(batch["labels"][0].tolist()) if label == template.end_of_turn
+    ]
     assert len(ends) == 4, "one end-of-turn for each of the four answers"

@@ -14,7 +14,9 @@ from tests.support.training import said
 
 pytestmark = pytest.mark.real
 
-TWO_TURNS = said("What is 2+2?", "It is 4.", "And doubled, mon Ami? 你好 é", "8, naturally.\n\nOr eight.")
+TWO_TURNS = said(
+    "What is 2+2?", "It is 4.", "And doubled, mon Ami? 你好 é", "8, naturally.\n\nOr eight."
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ TEMPLATES = {
 }
 each = pytest.mark.parametrize(
     ("template", "end", "answer"), TEMPLATES.values(), ids=TEMPLATES.keys(), indirect=["template"]
-)  # fmt: skip
+)
 
 
 @each
@@ -64,23 +66,33 @@ def test_only_answers_are_trained_each_with_one_end_of_turn(template, end, answe
     ids, labels = template.conversation(TWO_TURNS)
     whole = template.tokenizer.apply_chat_template(TWO_TURNS, tokenize=True, return_dict=False)
     assert template.tokenizer.decode(ids) == template.tokenizer.decode(whole)
-    if template.tokenizer.chat_template != support.LLAMA3:  # whose two line breaks this tokenizer would join to the answer
+    if (
+        template.tokenizer.chat_template != support.LLAMA3
+    ):  # whose two line breaks this tokenizer would join to the answer
         assert ids == whole
-    assert trained(template, ids, labels) == [answer.format(m["content"]) for m in TWO_TURNS if m["role"] == "assistant"]
+    assert trained(template, ids, labels) == [
+        answer.format(m["content"]) for m in TWO_TURNS if m["role"] == "assistant"
+    ]
     assert template.end_of_turn_text == end
-    assert [label for label in labels if label == template.end_of_turn] == [template.end_of_turn] * 2
+    assert [label for label in labels if label == template.end_of_turn] == [
+        template.end_of_turn
+    ] * 2
 
 
 @each
 def test_what_comes_before_an_answer_is_what_the_model_is_asked_with(template, end, answer):
     ids, labels = template.conversation(TWO_TURNS)
-    asked = template.tokenizer.apply_chat_template(TWO_TURNS[:1], tokenize=True, add_generation_prompt=True, return_dict=False)
+    asked = template.tokenizer.apply_chat_template(
+        TWO_TURNS[:1], tokenize=True, add_generation_prompt=True, return_dict=False
+    )
     assert ids[: len(asked)] == asked
     assert [label != IGNORED for label in labels[: len(asked) + 1]] == [False] * len(asked) + [True]
 
 
 @each
-def test_a_preference_is_one_prompt_and_two_answers_with_one_end_of_turn_each(template, end, answer):
+def test_a_preference_is_one_prompt_and_two_answers_with_one_end_of_turn_each(
+    template, end, answer
+):
     prompt, (chosen, rejected) = template.answers(TWO_TURNS[:3], "Eight.", "Nine?")
     assert prompt == template.tokenizer.apply_chat_template(
         TWO_TURNS[:3], tokenize=True, add_generation_prompt=True, return_dict=False
@@ -104,7 +116,8 @@ def test_a_system_message_is_told_or_merged_never_lost(template, end, answer):
 def test_a_merged_system_message_stands_before_the_first_question(template):
     ids, _ = template.conversation(said("system: Be brief.", "Hello", "Hi."))
     assert template.tokenizer.decode(ids) == (
-        "<bos><start_of_turn>user\nBe brief.\n\nHello<end_of_turn>\n<start_of_turn>model\nHi.<end_of_turn>\n"
+        "<bos><start_of_turn>user\nBe "
+        "brief.\n\nHello<end_of_turn>\n<start_of_turn>model\nHi.<end_of_turn>\n"
     )
 
 
@@ -119,7 +132,9 @@ def test_a_thought_that_the_template_puts_before_the_last_answer_is_part_of_it(t
 @pytest.mark.parametrize("template", [None], indirect=True)
 def test_an_answer_whose_first_characters_would_join_the_prompt_is_cut_apart_from_it(template):
     messages = said("Hi", "\n\nHello.")
-    asked = template.tokenizer.apply_chat_template(messages[:1], tokenize=True, add_generation_prompt=True, return_dict=False)
+    asked = template.tokenizer.apply_chat_template(
+        messages[:1], tokenize=True, add_generation_prompt=True, return_dict=False
+    )
     joined = template.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     assert joined[: len(asked)] != asked, "this test needs a tokenizer that joins them"
     ids, labels = template.conversation(messages)
@@ -137,7 +152,9 @@ def test_an_answer_whose_first_characters_would_join_the_prompt_is_cut_apart_fro
     ],
 )
 @pytest.mark.parametrize("template", [None], indirect=True)
-def test_a_conversation_whose_answers_cannot_be_told_apart_is_rejected_with_its_reason(template, messages, reason):
+def test_a_conversation_whose_answers_cannot_be_told_apart_is_rejected_with_its_reason(
+    template, messages, reason
+):
     with pytest.raises(RowRejected) as rejected:
         template.conversation(messages)
     assert rejected.value.reason == reason

@@ -1,4 +1,5 @@
-"""What tests of `ask_all` share: a fleet of no engines, a bench that keeps its journal over attempts, two small methods."""
+"""What tests of `ask_all` share: a fleet of no engines, a bench that keeps its journal over
+attempts, two small methods."""
 
 from __future__ import annotations
 
@@ -21,9 +22,12 @@ SHORT = Sampling(max_tokens=8)
 
 
 class FakeFleet:
-    """Engines of nothing: a model is up when its server of ours is in its pool. Keeps what was started, and checks the rules."""
+    """Engines of nothing: a model is up when its server of ours is in its pool. Keeps what was
+    started, and checks the rules."""
 
-    def __init__(self, server: EngineServer, capacity: int | None = None, start_s: float = 0.0) -> None:
+    def __init__(
+        self, server: EngineServer, capacity: int | None = None, start_s: float = 0.0
+    ) -> None:
         self.server, self.capacity, self.start_s = server, capacity, start_s
         self.starts: Counter[str] = Counter()
         self.entered = self.left = 0
@@ -54,7 +58,9 @@ class FakeFleet:
                 raise EngineError(self.broken[model])
             self.starts[model] += 1
             self._up[model] = Endpoint(self.server.url, model)
-            assert self.capacity is None or len(self._up) <= self.capacity, f"{set(self._up)} are up at once"
+            assert self.capacity is None or len(self._up) <= self.capacity, (
+                f"{set(self._up)} are up at once"
+            )
             self._client.pool(model).add(self._up[model])
 
     async def down(self, models) -> None:
@@ -86,17 +92,31 @@ class Bench:
         self.fleet = fleet or FakeFleet(self.server)
         self.ledger, self.progress = Ledger(), Progress.silent()
         described = {
-            m: Model(source=m, endpoint={"url": self.server.url} if m in served else None, system_role=m not in no_system_role)
+            m: Model(
+                source=m,
+                endpoint={"url": self.server.url} if m in served else None,
+                system_role=m not in no_system_role,
+            )
             for m in models
         }
-        runtime = Runtime(engines=Engines(kind=kind, schedule=schedule), calls=Calls(**{"retries": 2, **calls}))
+        runtime = Runtime(
+            engines=Engines(kind=kind, schedule=schedule), calls=Calls(**{"retries": 2, **calls})
+        )
         self.journal = Journal(self.store, "s3://memory/root/journal", flush_s=60)
         self.journal.open()
         try:
             ask_all(
-                items, work, key=str, models=described, runtime=runtime, store=self.store, journal=self.journal,
-                ledger=self.ledger, progress=self.progress, start=self.fleet.start,
-            )  # fmt: skip
+                items,
+                work,
+                key=str,
+                models=described,
+                runtime=runtime,
+                store=self.store,
+                journal=self.journal,
+                ledger=self.ledger,
+                progress=self.progress,
+                start=self.fleet.start,
+            )
         finally:
             self.journal.close()
         return {item: self.journal.finished[str(item)] for item in items}

@@ -1,4 +1,5 @@
-"""A small server of ours that speaks S3 badly: each request is answered by the next step of its script."""
+"""A small server of ours that speaks S3 badly: each request is answered by the next step of its
+script."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     bad: BadS3
 
-    def answer(self, status: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
+    def answer(
+        self, status: int, body: bytes = b"", length: int | None = None, **headers: str
+    ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

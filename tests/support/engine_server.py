@@ -1,12 +1,13 @@
-"""A small server that speaks vLLM's chat protocol and fails as it is told to. It runs in a thread of its own.
+"""A small server that speaks vLLM's chat protocol and fails as it is told to. It runs in a thread
+of its own.
 
     with EngineServer("a", "b") as server:
         server.fail(status(500), reset(), model="a")     # the next two requests for a
         ...                                              # ask at server.url
         assert server.count == 3
 
-The answer depends on the request alone, so two runs can be compared. `python -m tests.support.engine_server PORT MODEL…` serves
-until it is killed, for tests that kill what asks.
+The answer depends on the request alone, so two runs can be compared. `python -m
+tests.support.engine_server PORT MODEL…` serves until it is killed, for tests that kill what asks.
 """
 
 from __future__ import annotations
@@ -30,25 +31,35 @@ Fault = Callable[[web.Request, Body], Awaitable[web.StreamResponse | None]]
 """Answers instead of the server, or does something first and returns None."""
 
 CONTEXT_ERROR = {
-    "message": "This model's maximum context length is 4096 tokens. However, your prompt contains 5000 input tokens, which "
-    "exceeds this limit even without any output tokens. Please reduce the length of the input prompt.",
+    "message": "This model's maximum context length is 4096 tokens. However, your prompt contains "
+    "5000 input tokens, which "
+    "exceeds this limit even without any output tokens. Please reduce the length of the input "
+    "prompt.",
     "type": "BadRequestError",
     "param": "input_tokens",
     "code": 400,
 }
 
 
-def status(code: int, message: str = "as told", /, *, retry_after: float | str | None = None, **error: Any) -> Fault:
+def status(
+    code: int, message: str = "as told", /, *, retry_after: float | str | None = None, **error: Any
+) -> Fault:
     """An error in vLLM's shape; `error` goes into its body."""
 
     async def fault(request: web.Request, body: Body) -> web.StreamResponse:
-        return _error(code, message, {} if retry_after is None else {"Retry-After": str(retry_after)}, **error)
+        return _error(
+            code, message, {} if retry_after is None else {"Retry-After": str(retry_after)}, **error
+        )
 
     return fault
 
 
-def _error(code: int, message: str, headers: dict[str, str] | None = None, /, **error: Any) -> web.StreamResponse:
-    return web.json_response({"error": {"message": message, "code": code, **error}}, status=code, headers=headers)
+def _error(
+    code: int, message: str, headers: dict[str, str] | None = None, /, **error: Any
+) -> web.StreamResponse:
+    return web.json_response(
+        {"error": {"message": message, "code": code, **error}}, status=code, headers=headers
+    )
 
 
 def context_length() -> Fault:
@@ -79,7 +90,9 @@ def reset() -> Fault:
 
     async def fault(request: web.Request, body: Body) -> web.StreamResponse:
         assert request.transport is not None
-        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
         request.transport.abort()
         return web.Response()
 
@@ -87,9 +100,12 @@ def reset() -> Fault:
 
 
 class EngineServer:
-    """Serves `models` while in context. `key`: requests without this bearer key get 401. `delay_s`: every answer's time."""
+    """Serves `models` while in context. `key`: requests without this bearer key get 401. `delay_s`:
+    every answer's time."""
 
-    def __init__(self, *models: str, key: str | None = None, delay_s: float = 0.0, port: int = 0) -> None:
+    def __init__(
+        self, *models: str, key: str | None = None, delay_s: float = 0.0, port: int = 0
+    ) -> None:
         self.models = models
         self.key = key
         self.delay_s = delay_s
@@ -153,7 +169,9 @@ class EngineServer:
         return web.Response()
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"object": "list", "data": [{"id": model, "object": "model"} for model in self.models]})
+        return web.json_response(
+            {"object": "list", "data": [{"id": model, "object": "model"} for model in self.models]}
+        )
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -172,7 +190,9 @@ class EngineServer:
             if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
                 return _error(401, f"Incorrect API key: {request.headers.get('Authorization')}")
             if body["model"] not in self.models:
-                return _error(404, f"The model `{body['model']}` does not exist.", type="NotFoundError")
+                return _error(
+                    404, f"The model `{body['model']}` does not exist.", type="NotFoundError"
+                )
             await asyncio.sleep(self.delay_s)
             return web.json_response(answer(body))
         finally:
@@ -183,23 +203,45 @@ def answer(body: Body) -> Body:
     """A completion in vLLM's shape; its text is a function of the request."""
     seen = json.dumps([body["model"], body["messages"], body.get("seed")], sort_keys=True)
     n, limit = body.get("n", 1), body["max_tokens"]
-    choices = [_choice(body, hashlib.sha256(f"{seen}{index}".encode()).hexdigest(), index) for index in range(n)]
+    choices = [
+        _choice(body, hashlib.sha256(f"{seen}{index}".encode()).hexdigest(), index)
+        for index in range(n)
+    ]
     prompt = sum(len(message["content"].split()) for message in body["messages"])
     completion = sum(min(limit, 8) for _ in choices)
-    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-    return {"id": "chatcmpl-1", "object": "chat.completion", "model": body["model"], "choices": choices, "usage": usage}
+    usage = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "model": body["model"],
+        "choices": choices,
+        "usage": usage,
+    }
 
 
 def _choice(body: Body, digest: str, index: int) -> Body:
     allowed = (body.get("structured_outputs") or {}).get("choice")
     words = [digest[at : at + 8] for at in range(0, 64, 8)]
-    said = allowed[int(digest[:8], 16) % len(allowed)] if allowed else " ".join(words[: body["max_tokens"]])
+    said = (
+        allowed[int(digest[:8], 16) % len(allowed)]
+        if allowed
+        else " ".join(words[: body["max_tokens"]])
+    )
     logprobs = None
     if body.get("logprobs"):
         p = 0.05 + 0.9 * int(digest[8:12], 16) / 0xFFFF
-        first = [{"token": word, "logprob": math.log(p if word == said else 1 - p)} for word in allowed or [said]]
+        first = [
+            {"token": word, "logprob": math.log(p if word == said else 1 - p)}
+            for word in allowed or [said]
+        ]
         masked = [{"token": "the", "logprob": -9999.0}]
-        logprobs = {"content": [{"token": said, "logprob": math.log(p), "top_logprobs": first + masked}]}
+        logprobs = {
+            "content": [{"token": said, "logprob": math.log(p), "top_logprobs": first + masked}]
+        }
     return {
         "index": index,
         "message": {"role": "assistant", "content": said},

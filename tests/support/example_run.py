@@ -1,4 +1,5 @@
-"""Example runs as the stages leave them: run records and the rows of their artifacts, deterministic and without any engine.
+"""Example runs as the stages leave them: run records and the rows of their artifacts, deterministic
+and without any engine.
 
 run = whole();  html = report.page(run.records, run.read)
 """
@@ -48,7 +49,9 @@ def reused() -> ExampleRun:
     """The same again: every stage finds its result."""
     run = whole()
     for number, record in enumerate(run.records):
-        record.update(status="reused", seconds=0.4, started=stages.utc(number), ended=stages.utc(number + 0.4))
+        record.update(
+            status="reused", seconds=0.4, started=stages.utc(number), ended=stages.utc(number + 0.4)
+        )
     return run
 
 
@@ -62,8 +65,10 @@ def failed(stage: str = "label", error: Row | None = None) -> ExampleRun:
         error=error
         or {
             "type": "TooManyRejected",
-            "message": "3 of 10 rows were rejected (30.0%); the limit is 20.0% (runtime.max_rejected_share).\n"
-            "       3  too few proposals   e.g. strict: timeout after 300 s; fair: timeout after 300 s\n"
+            "message": "3 of 10 rows were rejected (30.0%); the limit is 20.0% "
+            "(runtime.max_rejected_share).\n"
+            "       3  too few proposals   e.g. strict: timeout after 300 s; fair: timeout after "
+            "300 s\n"
             "  Mend the cause and run again: rows that were answered are not asked again.",
         },
     )
@@ -80,7 +85,8 @@ def killed() -> ExampleRun:
 
 
 def hostile(text: str) -> ExampleRun:
-    """A whole run in which every text that comes from outside (prompts, answers, names, reasons) contains `text`."""
+    """A whole run in which every text that comes from outside (prompts, answers, names, reasons)
+    contains `text`."""
     run = whole()
     for tables in run.tables.values():
         for rows in tables.values():
@@ -90,9 +96,17 @@ def hostile(text: str) -> ExampleRun:
             continue
         ledger = record["ledger"]
         for counts in ("rejected", "events", "rows", "models", "seconds"):
-            extra = {f"{text} {counts}": copy.deepcopy(next(iter(ledger[counts].values())))} if ledger[counts] else {}
+            extra = (
+                {f"{text} {counts}": copy.deepcopy(next(iter(ledger[counts].values())))}
+                if ledger[counts]
+                else {}
+            )
             ledger[counts] |= extra
-        record["manifest"] |= {"name": text, "ledger": ledger, "uri": record["manifest"]["uri"] + text}
+        record["manifest"] |= {
+            "name": text,
+            "ledger": ledger,
+            "uri": record["manifest"]["uri"] + text,
+        }
     run.tables = {f"{uri}{text}": tables for uri, tables in run.tables.items()}
     return run
 

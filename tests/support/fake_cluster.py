@@ -1,6 +1,8 @@
-"""A namespace in memory with the reading half of `moaa.kubernetes.api.Cluster`, for what preflight looks at.
+"""A namespace in memory with the reading half of `moaa.kubernetes.api.Cluster`, for what preflight
+looks at.
 
-FakeCluster(inside=True).put(SECRETS, {...}); .forbid(NODES); .unknown(TRAIN_JOBS); .deny("patch", "deployments")
+FakeCluster(inside=True).put(SECRETS, {...}); .forbid(NODES); .unknown(TRAIN_JOBS); .deny("patch",
+"deployments")
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ class FakeCluster:
         self._denied: dict[tuple[str, str], Collection[str]] = {}
 
     def put(self, kind: Kind, *found: Object) -> Self:
-        self._objects.setdefault(kind.plural, {}).update({each["metadata"]["name"]: each for each in found})
+        self._objects.setdefault(kind.plural, {}).update(
+            {each["metadata"]["name"]: each for each in found}
+        )
         return self
 
     def remove(self, kind: Kind, name: str) -> Self:
@@ -67,7 +71,9 @@ class FakeCluster:
         asked = body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
         right = (asked["verb"], resource)
-        return {"status": {"allowed": right not in self._denied or asked["name"] in self._denied[right]}}
+        return {
+            "status": {"allowed": right not in self._denied or asked["name"] in self._denied[right]}
+        }
 
     def _refuse(self, kind: Kind) -> None:
         if kind.plural in self._unknown:

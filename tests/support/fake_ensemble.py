@@ -1,4 +1,5 @@
-"""Leased Deployments on a KubeServer, with the part of the cluster that runs pods: they appear when it scales up."""
+"""Leased Deployments on a KubeServer, with the part of the cluster that runs pods: they appear when
+it scales up."""
 
 from __future__ import annotations
 
@@ -13,9 +14,14 @@ from tests.support.kube_server import KubeServer
 Object = dict[str, Any]
 
 
-def deployment(name: str, model: str, *, replicas: int = 0, annotations: dict[str, str] | None = None) -> Object:
+def deployment(
+    name: str, model: str, *, replicas: int = 0, annotations: dict[str, str] | None = None
+) -> Object:
     labels = {PART_OF: "moaa", MODEL: dns(model)}
-    return {"metadata": {"name": name, "labels": labels, "annotations": annotations or {}}, "spec": {"replicas": replicas}}
+    return {
+        "metadata": {"name": name, "labels": labels, "annotations": annotations or {}},
+        "spec": {"replicas": replicas},
+    }
 
 
 def pod(name: str, model: str, status: Object) -> Object:
@@ -25,24 +31,49 @@ def pod(name: str, model: str, status: Object) -> Object:
 def ready(restarts: int = 0) -> Object:
     return {
         "phase": "Running",
-        "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
-        "containerStatuses": [{"name": "vllm", "ready": True, "restartCount": restarts, "state": {"running": {}}}],
+        "conditions": [
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": "True"},
+        ],
+        "containerStatuses": [
+            {"name": "vllm", "ready": True, "restartCount": restarts, "state": {"running": {}}}
+        ],
     }
 
 
 def unschedulable(why: str) -> Object:
-    return {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": why}]}
+    return {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "message": why}],
+    }
 
 
 def crashed(restarts: int, exit_code: int = 1, reason: str = "Error") -> Object:
-    last = {"terminated": {"exitCode": exit_code, "reason": reason, "finishedAt": "2026-01-01T00:00:00Z"}}
+    last = {
+        "terminated": {
+            "exitCode": exit_code,
+            "reason": reason,
+            "finishedAt": "2026-01-01T00:00:00Z",
+        }
+    }
     state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
-    status = {"name": "vllm", "ready": False, "restartCount": restarts, "state": state, "lastState": last}
-    return {"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [status]}
+    status = {
+        "name": "vllm",
+        "ready": False,
+        "restartCount": restarts,
+        "state": state,
+        "lastState": last,
+    }
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "containerStatuses": [status],
+    }
 
 
 class Ensemble:
-    """Models by name on a KubeServer. Each pod is an EngineServer; `status` makes pods that never get ready instead."""
+    """Models by name on a KubeServer. Each pod is an EngineServer; `status` makes pods that never
+    get ready instead."""
 
     def __init__(self, kube: KubeServer, *models: str, **annotations: str) -> None:
         self.kube = kube
@@ -55,7 +86,12 @@ class Ensemble:
         self._scaling: list[threading.Thread] = []
         self._lock = threading.Lock()
         for name, model in self._models.items():
-            kube.put(DEPLOYMENTS, deployment(name, model, annotations={f"moaa.dev/{k}": v for k, v in annotations.items()}))
+            kube.put(
+                DEPLOYMENTS,
+                deployment(
+                    name, model, annotations={f"moaa.dev/{k}": v for k, v in annotations.items()}
+                ),
+            )
         kube.after_patch = self._patched
 
     def __enter__(self) -> Self:
@@ -80,7 +116,10 @@ class Ensemble:
     def scale_by_hand(self, model: str, replicas: int) -> None:
         """As somebody with kubectl does, who knows of no lease and removes them."""
         found = self.kube.find(DEPLOYMENTS, f"moaa-{dns(model)}")
-        found["spec"]["replicas"], found["metadata"]["annotations"] = replicas, {"moaa.dev/leases": "{}"}
+        found["spec"]["replicas"], found["metadata"]["annotations"] = (
+            replicas,
+            {"moaa.dev/leases": "{}"},
+        )
         self._patched(self.kube.put(DEPLOYMENTS, found))
 
     def kill(self, name: str, *, abruptly: bool = False) -> None:
@@ -96,30 +135,51 @@ class Ensemble:
 
     def show(self, model: str) -> None:
         """The model's EndpointSlices as its pods are now, one for each port."""
-        mine = {name: server for name, server in self.servers.items() if name.startswith(f"moaa-{dns(model)}-")}
-        for key in [name for kind, name in self.kube.objects if kind == "endpointslices" and name not in mine]:
+        mine = {
+            name: server
+            for name, server in self.servers.items()
+            if name.startswith(f"moaa-{dns(model)}-")
+        }
+        for key in [
+            name
+            for kind, name in self.kube.objects
+            if kind == "endpointslices" and name not in mine
+        ]:
             if key.startswith(f"moaa-{dns(model)}-"):
                 self.kube.remove(SLICES, key)
         for name, server in mine.items():
             endpoints = [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}]
             ports = [{"name": "http", "port": int(server.url.split(":")[2].split("/")[0])}]
             self.kube.put(
-                SLICES, {"metadata": {"name": name, "labels": {MODEL: dns(model)}}, "endpoints": endpoints, "ports": ports}
+                SLICES,
+                {
+                    "metadata": {"name": name, "labels": {MODEL: dns(model)}},
+                    "endpoints": endpoints,
+                    "ports": ports,
+                },
             )
 
     def replicas(self, model: str) -> int:
         return self.kube.find(DEPLOYMENTS, f"moaa-{dns(model)}")["spec"]["replicas"]
 
     def leases(self, model: str) -> str:
-        return self.kube.find(DEPLOYMENTS, f"moaa-{dns(model)}")["metadata"]["annotations"].get("moaa.dev/leases", "")
+        return self.kube.find(DEPLOYMENTS, f"moaa-{dns(model)}")["metadata"]["annotations"].get(
+            "moaa.dev/leases", ""
+        )
 
     def pods(self, model: str) -> list[str]:
-        return [name for kind, name in self.kube.objects if kind == "pods" and name.startswith(f"moaa-{dns(model)}-")]
+        return [
+            name
+            for kind, name in self.kube.objects
+            if kind == "pods" and name.startswith(f"moaa-{dns(model)}-")
+        ]
 
     def _patched(self, found: Object) -> None:
         """As a controller: a little later than the answer to the request."""
         name, replicas = found["metadata"]["name"], found["spec"]["replicas"]
-        if self._replicas.get(name) == replicas:  # a killed pod stays away until a test starts another
+        if (
+            self._replicas.get(name) == replicas
+        ):  # a killed pod stays away until a test starts another
             return
         self._replicas[name] = replicas
         self._scaling.append(threading.Thread(target=self._scale, args=(found,)))

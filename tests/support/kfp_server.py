@@ -1,4 +1,5 @@
-"""The few HTTP endpoints of Kubeflow Pipelines' API (v2beta1) that a submission uses, with its refusals as measured on 2.17.
+"""The few HTTP endpoints of Kubeflow Pipelines' API (v2beta1) that a submission uses, with its
+refusals as measured on 2.17.
 
 with KfpServer() as kfp:
     kfp.states = ["PENDING", "RUNNING", "SUCCEEDED"]     # what each further look at a run shows; the last one stays
@@ -32,20 +33,31 @@ class KfpServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def answer(
+        self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
         match method, path.removeprefix("/apis/v2beta1/").split("/"):
             case "GET", ["healthz"]:
                 return 200, {"multi_user": self.multi_user}
             case "GET", ["experiments"]:
                 wanted = json.loads(query["filter"][0])["predicates"][0]["stringValue"]
-                return 200, {"experiments": [e for e in self.experiments if e["display_name"] == wanted]}
+                return 200, {
+                    "experiments": [e for e in self.experiments if e["display_name"] == wanted]
+                }
             case "POST", ["experiments"]:
                 self.experiments.append({**body, "experiment_id": str(uuid.uuid4())})
                 return 200, self.experiments[-1]
@@ -68,7 +80,9 @@ class KfpServer:
             message = f"parameter(s) provided are not required by pipeline: {', '.join(unknown)}"
             return 400, {"message": f"Failed to create a new run: InvalidInputError: {message}"}
         if not all(isinstance(value, str) for value in given.values()):
-            return 400, {"message": "Failed to create a new run: input parameter requires type string"}
+            return 400, {
+                "message": "Failed to create a new run: input parameter requires type string"
+            }
         self.runs.append({**body, "run_id": str(uuid.uuid4())})
         return 200, self.runs[-1]
 
@@ -82,7 +96,10 @@ def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
                 server.failing -= 1
                 status, answer = 503, {"message": "upstream is restarting"}
             elif server.token and self.headers.get("authorization") != f"Bearer {server.token}":
-                status, answer = 401, {"message": "Request header error: there is no user identity header."}
+                status, answer = (
+                    401,
+                    {"message": "Request header error: there is no user identity header."},
+                )
             else:
                 status, answer = server.answer(self.command, url.path, parse_qs(url.query), body)
             data = json.dumps(answer).encode()

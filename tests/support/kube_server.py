@@ -1,4 +1,5 @@
-"""A small server that speaks the Kubernetes API: objects in memory, watches, optimistic concurrency; it fails as it is told to.
+"""A small server that speaks the Kubernetes API: objects in memory, watches, optimistic
+concurrency; it fails as it is told to.
 
 with KubeServer() as kube:
     kube.put(DEPLOYMENTS, deployment("moaa-a", model="a"))
@@ -26,7 +27,9 @@ from moaa.kubernetes.kinds import Kind
 
 Object = dict[str, Any]
 NAMESPACE = "team"
-_PATH = re.compile(r"/api(?:s/[^/]+)?/v[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<log>/log)?)?$")
+_PATH = re.compile(
+    r"/api(?:s/[^/]+)?/v[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<log>/log)?)?$"
+)
 
 
 class KubeServer:
@@ -71,10 +74,16 @@ class KubeServer:
             return copy.deepcopy(self.objects[kind.plural, name])
 
     def fail(
-        self, status: int, message: str = "as told", *, times: int = 1, headers: dict[str, str] | None = None,
+        self,
+        status: int,
+        message: str = "as told",
+        *,
+        times: int = 1,
+        headers: dict[str, str] | None = None,
         when: Callable[[str, str], bool] = lambda method, what: True,
-    ) -> None:  # fmt: skip
-        """The next requests that `when(method, "plural/name")` picks; status 0 breaks the connection."""
+    ) -> None:
+        """The next requests that `when(method, "plural/name")` picks; status 0 breaks the
+        connection."""
         self._faults.extend([(when, status, message, headers or {})] * times)
 
     def cut_watches(self) -> None:
@@ -135,9 +144,17 @@ class KubeServer:
             if path["log"]:
                 query = request.query
                 text = self.logs.get((name, query["container"], query.get("previous") == "true"))
-                return web.Response(text=text) if text is not None else _status(400, "container is waiting to start")
+                return (
+                    web.Response(text=text)
+                    if text is not None
+                    else _status(400, "container is waiting to start")
+                )
             if name is None:
-                return self._list(request, plural) if request.method == "GET" else self._create(plural, body or {})
+                return (
+                    self._list(request, plural)
+                    if request.method == "GET"
+                    else self._create(plural, body or {})
+                )
             if (plural, name) not in self.objects:
                 return _status(404, f'{plural} "{name}" not found')
             return self._change(request.method, plural, name, body)
@@ -146,22 +163,34 @@ class KubeServer:
         start = int(request.query.get("continue") or 0)
         if start and start < self._oldest:
             return _status(410, "The provided continue parameter is too old")
-        matching = [each for (kind, _), each in sorted(self.objects.items()) if kind == plural and _selects(request, each)]
+        matching = [
+            each
+            for (kind, _), each in sorted(self.objects.items())
+            if kind == plural and _selects(request, each)
+        ]
         at = start % 1000
         page, rest = matching[at : at + self.page], matching[at + self.page :]
         more = str(self._version * 1000 + at + self.page) if rest else ""
-        return web.json_response({"items": page, "metadata": {"resourceVersion": str(self._version), "continue": more}})
+        return web.json_response(
+            {"items": page, "metadata": {"resourceVersion": str(self._version), "continue": more}}
+        )
 
     def _create(self, plural: str, body: Object) -> web.StreamResponse:
         if (plural, body["metadata"]["name"]) in self.objects:
             return _status(409, "already exists", reason="AlreadyExists")
         return web.json_response(self._write(plural, body), status=201)
 
-    def _change(self, method: str, plural: str, name: str, body: Object | None) -> web.StreamResponse:
+    def _change(
+        self, method: str, plural: str, name: str, body: Object | None
+    ) -> web.StreamResponse:
         found = self.objects[plural, name]
         if method == "GET":
             return web.json_response(found)
-        wanted = (body or {}).get("preconditions", {}) if method == "DELETE" else (body or {}).get("metadata", {})
+        wanted = (
+            (body or {}).get("preconditions", {})
+            if method == "DELETE"
+            else (body or {}).get("metadata", {})
+        )
         seen = wanted.get("resourceVersion")
         if seen is not None and seen != found["metadata"]["resourceVersion"]:
             return _status(409, "the object has been modified", reason="Conflict")
@@ -169,7 +198,13 @@ class KubeServer:
             self._drop(plural, name)
             return web.json_response({"status": "Success"})
         patched = copy.deepcopy(found)
-        _merge(patched, {**(body or {}), "metadata": {k: v for k, v in wanted.items() if k != "resourceVersion"}})
+        _merge(
+            patched,
+            {
+                **(body or {}),
+                "metadata": {k: v for k, v in wanted.items() if k != "resourceVersion"},
+            },
+        )
         if patched != found:
             patched = self._write(plural, patched)
             self.after_patch(copy.deepcopy(patched))
@@ -211,7 +246,9 @@ class KubeServer:
             for version, kind, _, found in news:
                 since = version
                 if _selects(request, found):
-                    await response.write(json.dumps({"type": kind, "object": found}).encode() + b"\n")
+                    await response.write(
+                        json.dumps({"type": kind, "object": found}).encode() + b"\n"
+                    )
             await asyncio.sleep(0.005)
         if cut != self._cut:
             await response.write(b'{"type": "MODI')
@@ -229,7 +266,10 @@ def _selects(request: web.Request, found: Object) -> bool:
                 return False
         elif term not in labels:
             return False
-    return all(_field(found, *term.split("=")) for term in filter(None, request.query.get("fieldSelector", "").split(",")))
+    return all(
+        _field(found, *term.split("="))
+        for term in filter(None, request.query.get("fieldSelector", "").split(","))
+    )
 
 
 def _field(found: Object, path: str, value: str) -> bool:
@@ -248,6 +288,14 @@ def _merge(into: Object, patch: Object) -> None:
             into[key] = value
 
 
-def _status(code: int, message: str, headers: dict[str, str] | None = None, *, reason: str = "") -> web.StreamResponse:
-    body = {"kind": "Status", "status": "Failure", "code": code, "message": message, "reason": reason}
+def _status(
+    code: int, message: str, headers: dict[str, str] | None = None, *, reason: str = ""
+) -> web.StreamResponse:
+    body = {
+        "kind": "Status",
+        "status": "Failure",
+        "code": code,
+        "message": message,
+        "reason": reason,
+    }
     return web.json_response(body, status=code, headers=headers)

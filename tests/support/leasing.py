@@ -18,11 +18,17 @@ from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
 
 
 class Bench:
-    def __init__(self, client: Client, fleet: KubernetesFleet, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self, client: Client, fleet: KubernetesFleet, ledger: Ledger, progress: Progress
+    ) -> None:
         self.client, self.fleet, self.ledger, self.progress = client, fleet, ledger, progress
 
     async def ask(self, model: str, text: str = "Hello") -> str:
-        return (await self.client.send(Call(model, ({"role": "user", "content": text},), Sampling(max_tokens=8)))).text
+        return (
+            await self.client.send(
+                Call(model, ({"role": "user", "content": text},), Sampling(max_tokens=8))
+            )
+        ).text
 
     @property
     def note(self) -> str:
@@ -30,7 +36,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def fleet(cluster: Cluster, *models: str, calls: Calls = Calls(timeout_s=5), **how: Any) -> AsyncIterator[Bench]:
+async def fleet(
+    cluster: Cluster, *models: str, calls: Calls = Calls(timeout_s=5), **how: Any
+) -> AsyncIterator[Bench]:
     """`how`: fields of runtime.engines."""
     ledger, progress = Ledger(), Progress.silent()
     runtime = Runtime(engines=Engines(kind="kubernetes", **how), calls=calls)
@@ -44,7 +52,9 @@ async def fleet(cluster: Cluster, *models: str, calls: Calls = Calls(timeout_s=5
             await leased.close()
 
 
-async def until(true: Callable[[], bool], what: Callable[[], object] = lambda: "", timeout_s: float = 10) -> None:
+async def until(
+    true: Callable[[], bool], what: Callable[[], object] = lambda: "", timeout_s: float = 10
+) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, what()

@@ -1,4 +1,5 @@
-"""A store in memory with the interface of `moaa.store.Store`, for unit tests; it can be told to fail."""
+"""A store in memory with the interface of `moaa.store.Store`, for unit tests; it can be told to
+fail."""
 
 from __future__ import annotations
 
@@ -63,15 +64,25 @@ class MemoryStore:
         prefix = prefix_uri.rstrip("/") + "/"
         with self._lock:
             self._note("list", prefix)
-            return iter([(uri, len(data)) for uri, data in sorted(self.objects.items()) if uri.startswith(prefix)])
+            return iter(
+                [
+                    (uri, len(data))
+                    for uri, data in sorted(self.objects.items())
+                    if uri.startswith(prefix)
+                ]
+            )
 
-    def upload(self, path: Path, uri: str, *, progress: Callable[[int], None] | None = None) -> None:
+    def upload(
+        self, path: Path, uri: str, *, progress: Callable[[int], None] | None = None
+    ) -> None:
         data = path.read_bytes()
         self.put(uri, data)
         if progress:
             progress(len(data))
 
-    def download(self, uri: str, path: Path, *, progress: Callable[[int], None] | None = None) -> None:
+    def download(
+        self, uri: str, path: Path, *, progress: Callable[[int], None] | None = None
+    ) -> None:
         data = self.get(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

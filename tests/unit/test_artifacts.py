@@ -15,10 +15,19 @@ from moaa.store import Missing
 from tests.support.memory_store import MemoryStore
 
 URI = "s3://memory/root/generate/f00d"
-FIELDS: dict[str, Any] = {"kind": "sft-data", "stage": "generate", "name": "test", "fingerprint": "f00d"}
+FIELDS: dict[str, Any] = {
+    "kind": "sft-data",
+    "stage": "generate",
+    "name": "test",
+    "fingerprint": "f00d",
+}
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "text": "plain", "turns": []},
-    {"id": "b", "text": "漢字 é \u2028 \x00 \n", "turns": [{"n": 1, "none": None}, {"other": [1.5, True, -0.0, 1e300]}]},
+    {
+        "id": "b",
+        "text": "漢字 é \u2028 \x00 \n",
+        "turns": [{"n": 1, "none": None}, {"other": [1.5, True, -0.0, 1e300]}],
+    },
     {"id": "c", "half a surrogate pair": "x\ud83d"},
     {"text": "no id", "big": 2**70},
     {"id": 7},
@@ -47,7 +56,9 @@ def test_rows_come_back_exactly_and_in_order(store: Any, monkeypatch: pytest.Mon
 
 def test_large_rows_are_cut_to_shards_by_size(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "SHARD_BYTES", 10_000)
-    manifest = write(store, [{"text": "é" * 3000}] * 4)  # 6,000 bytes each: two a shard, though 3,000 characters
+    manifest = write(
+        store, [{"text": "é" * 3000}] * 4
+    )  # 6,000 bytes each: two a shard, though 3,000 characters
     assert [file.rows for file in manifest.files] == [2, 2]
 
 
@@ -75,7 +86,12 @@ def test_the_manifest_is_written_last_and_opens_from_its_text(store: Any) -> Non
     assert artifact.manifest == Artifact.open(store, f"{URI}/").manifest == manifest
     assert (artifact.uri, artifact.fingerprint) == (URI, "f00d")
     parent = Parent.of("prompts", artifact)
-    assert (parent.name, parent.kind, parent.uri, parent.fingerprint) == ("prompts", "sft-data", URI, "f00d")
+    assert (parent.name, parent.kind, parent.uri, parent.fingerprint) == (
+        "prompts",
+        "sft-data",
+        URI,
+        "f00d",
+    )
 
 
 def test_a_prefix_without_a_manifest_is_no_artifact(store: Any) -> None:
@@ -92,7 +108,9 @@ def test_a_failed_upload_leaves_no_manifest(store: Any) -> None:
     assert f"{URI}/manifest.json" not in store.objects
 
 
-def test_the_second_to_commit_gets_the_first_ones_manifest_and_damages_nothing(store: Any, tmp_path: Path) -> None:
+def test_the_second_to_commit_gets_the_first_ones_manifest_and_damages_nothing(
+    store: Any, tmp_path: Path
+) -> None:
     (tmp_path / "weights").write_bytes(b"first")
     (tmp_path / "other").write_bytes(b"second")
     with Output(store, URI) as one, Output(store, URI) as two:
@@ -118,7 +136,9 @@ def _flip(data: bytes) -> bytes:
     return data[:100] + bytes([data[100] ^ 1]) + data[101:]
 
 
-@pytest.mark.parametrize(("damage", "word"), [(_cut, "bytes"), (_flip, "digest"), (None, "is missing")])
+@pytest.mark.parametrize(
+    ("damage", "word"), [(_cut, "bytes"), (_flip, "digest"), (None, "is missing")]
+)
 def test_a_broken_shard_is_named_before_any_of_its_rows_is_given(
     store: Any, monkeypatch: pytest.MonkeyPatch, damage: Any, word: str
 ) -> None:
@@ -172,7 +192,9 @@ def test_adopted_files_must_be_there_in_their_size(store: Any) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a\\..\\x", "a//b", "./a"])
 def test_no_name_in_a_manifest_leads_out_of_its_folder(store: Any, name: str) -> None:
-    manifest = json.loads(write(store, []).to_text()) | {"files": [{"name": name, "size": 1, "sha256": ""}]}
+    manifest = json.loads(write(store, []).to_text()) | {
+        "files": [{"name": name, "size": 1, "sha256": ""}]
+    }
     with pytest.raises(ArtifactError, match="not a plain relative path"):
         Artifact.open(store, json.dumps(manifest))
 

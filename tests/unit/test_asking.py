@@ -1,4 +1,5 @@
-"""Asking for many conversations: each gets its row, none waits for another, and what fails for good ends all."""
+"""Asking for many conversations: each gets its row, none waits for another, and what fails for good
+ends all."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ def test_every_item_gets_its_row(bench: Bench):
     rows = bench.run(range(30), mixture)
     assert len({record["row"]["said"] for record in rows.values()}) == 30
     assert bench.server.counts == {"a": 60, "b": 60, "c": 60}
-    assert {model: use.calls for model, use in bench.ledger.models.items()} == {"a": 60, "b": 60, "c": 60}
+    assert {model: use.calls for model, use in bench.ledger.models.items()} == {
+        "a": 60,
+        "b": 60,
+        "c": 60,
+    }
     view = bench.progress.view()
     assert (view.done, view.total, view.rejected) == (30, 30, 0)
     assert view.tokens == dict.fromkeys(MODELS, 60 * 8)
@@ -53,7 +58,9 @@ def test_the_same_call_is_sent_once(bench: Bench):
 
 def test_three_equal_proposers_are_three_calls_and_once_asked_are_not_asked_again(bench: Bench):
     same = Sampling(temperature=0.7, max_tokens=8)
-    proposers = tuple(Member(model="b", name=name, sampling=same) for name in ("one", "two", "three"))
+    proposers = tuple(
+        Member(model="b", name=name, sampling=same) for name in ("one", "two", "three")
+    )
     chosen = Mixture(proposers=proposers, aggregator=Member(model="a", sampling=same))
 
     async def work(item, ask):
@@ -140,7 +147,9 @@ def test_a_row_may_reject_itself(bench: Bench):
             raise RowRejected("too few proposals", "1 of 3")
         return await one_call(item, ask)
 
-    assert bench.run(range(4), picky)[2] == {"rejected": {"reason": "too few proposals", "detail": "1 of 3"}}
+    assert bench.run(range(4), picky)[2] == {
+        "rejected": {"reason": "too few proposals", "detail": "1 of 3"}
+    }
 
 
 @pytest.mark.parametrize("schedule", ["together", "by-turns"])
@@ -186,5 +195,11 @@ def test_a_model_without_a_system_role_gets_none(bench: Bench):
         return {}
 
     bench.run(range(1), with_system, no_system_role=["a"])
-    sent = {body["model"]: [(m["role"], m["content"]) for m in body["messages"]] for body in bench.server.requests}
-    assert sent == {"a": [("user", "Be brief.\n\nWhy?")], "b": [("system", "Be brief."), ("user", "Why?")]}
+    sent = {
+        body["model"]: [(m["role"], m["content"]) for m in body["messages"]]
+        for body in bench.server.requests
+    }
+    assert sent == {
+        "a": [("user", "Be brief.\n\nWhy?")],
+        "b": [("system", "Be brief."), ("user", "Why?")],
+    }

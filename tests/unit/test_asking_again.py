@@ -1,4 +1,5 @@
-"""Attempts that broke, and the next one: nothing that was answered is asked again, and no engine starts for nothing."""
+"""Attempts that broke, and the next one: nothing that was answered is asked again, and no engine
+starts for nothing."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def test_an_attempt_goes_on_where_the_last_one_broke(bench: Bench):
     assert bench.run(range(20), mixture) == uninterrupted
     known = sum(use.journal for use in bench.ledger.models.values())
     assert known > 0
-    assert sent + sum(use.calls for use in bench.ledger.models.values()) == 120, "an answered call was asked again"
+    assert sent + sum(use.calls for use in bench.ledger.models.values()) == 120, (
+        "an answered call was asked again"
+    )
     assert bench.server.count - asked >= 120
 
 
@@ -101,7 +104,9 @@ def test_a_model_that_is_not_served_ends_all_and_keeps_what_was_answered(bench: 
     bench.server.fail(status(404, "no such model"), model="c")
     with pytest.raises(EngineError, match="no such model"):
         bench.run(range(50), mixture, in_flight=1)
-    assert bench.fleet.journaled_at_exit > 0, "the engines were stopped before the journal was flushed"
+    assert bench.fleet.journaled_at_exit > 0, (
+        "the engines were stopped before the journal was flushed"
+    )
     asked = bench.server.counts["b"]
     bench.run(range(50), mixture)
     assert bench.server.counts["b"] <= asked + 100 - bench.ledger.models["b"].journal
@@ -122,7 +127,9 @@ def test_a_signal_stops_soon_and_keeps_what_was_answered(bench: Bench, signum: s
 
     bench.server.fail(slow(3600), model="b", times=100)
     before = signal.signal(signal.SIGTERM, tell)
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started without one
+    interrupt = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job is started without one
     told_at = []
 
     def send() -> None:

@@ -32,7 +32,8 @@ def test_turns_give_the_same_rows_with_few_starts(bench: Bench, capacity: int):
     together = Bench(bench.server).run(range(60), mixture)
     fleet = FakeFleet(bench.server, capacity=capacity, start_s=0.05)
     assert bench.run(range(60), mixture, fleet=fleet, window=8) == together
-    # Two turns of (b, c) then a: each model twice, whatever the order; not once per window or conversation.
+    # Two turns of (b, c) then a: each model twice, whatever the order; not once per window or
+    # conversation.
     assert max(fleet.starts.values()) <= 2, fleet.starts
     assert fleet.left == 1
 
@@ -59,8 +60,11 @@ def test_models_served_elsewhere_take_no_place(bench: Bench):
     assert fleet.starts == {"c": 1}
 
 
-def test_a_place_goes_over_while_the_other_model_works(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """b is done early, a works on for long: c need not wait until a is idle, only until a has as little to do as c."""
+def test_a_place_goes_over_while_the_other_model_works(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """b is done early, a works on for long: c need not wait until a is idle, only until a has as
+    little to do as c."""
     order = []
 
     async def work(item, ask):
@@ -74,7 +78,9 @@ def test_a_place_goes_over_while_the_other_model_works(bench: Bench, monkeypatch
     fleet = FakeFleet(bench.server, capacity=2)
     bench.run(range(90), work, fleet=fleet, in_flight=1)
     assert fleet.starts == {"a": 1, "b": 1, "c": 1}
-    assert order.index("c") < len(order) - 1 - order[::-1].index("a"), "c waited for the last call of a"
+    assert order.index("c") < len(order) - 1 - order[::-1].index("a"), (
+        "c waited for the last call of a"
+    )
 
 
 def test_turns_go_on_where_the_journal_ends(bench: Bench):
@@ -96,10 +102,14 @@ def test_turns_go_on_where_the_journal_ends(bench: Bench):
 
 @pytest.mark.parametrize("cancelled_first", [True, False])
 async def test_a_call_that_is_cancelled_as_its_turn_comes_is_not_in_flight(cancelled_first: bool):
-    schedule = Schedule({"a": Model(source="a")}, Engines(), FakeFleet(None).start, Progress.silent(), lambda: None)
+    schedule = Schedule(
+        {"a": Model(source="a")}, Engines(), FakeFleet(None).start, Progress.silent(), lambda: None
+    )
     calls = [asyncio.create_task(schedule.admit("a")) for _ in range(2)]
     await asyncio.sleep(0)
-    for step in [calls[0].cancel, lambda: schedule._let_through({"a"})][:: 1 if cancelled_first else -1]:
+    for step in [calls[0].cancel, lambda: schedule._let_through({"a"})][
+        :: 1 if cancelled_first else -1
+    ]:
         step()
     await asyncio.wait(calls)
     assert schedule._in_flight == {"a": 1}
@@ -115,12 +125,25 @@ def up(*names: str) -> frozenset[str]:
     [
         pytest.param({"a": 1, "b": 5, "c": 3}, {}, up(), 1, up("b"), id="most waiting first"),
         pytest.param({"a": 1, "b": 5, "c": 3}, {}, up(), 2, up("b", "c"), id="as many as fit"),
-        pytest.param({"a": 4, "b": 4}, {}, up(), 1, up("b"), id="of equals the last, which is needed once"),
+        pytest.param(
+            {"a": 4, "b": 4}, {}, up(), 1, up("b"), id="of equals the last, which is needed once"
+        ),
         pytest.param({"c": 9}, {"a": 1}, up("a"), 1, up("a"), id="one at work stays"),
         pytest.param({"c": 9}, {"a": 0}, up("a"), 1, up("c"), id="one that is idle goes"),
-        pytest.param({"c": 0}, {"a": 0}, up("a"), 1, up("a"), id="nobody waits: nothing is stopped"),
-        pytest.param({"c": 9}, {"a": 0, "b": 4}, up("a", "b"), 2, up("b", "c"), id="only the idle one goes"),
-        pytest.param({"c": 3}, {"a": 0, "b": 4}, up("a", "b"), 2, up("a", "b"), id="too little to be worth a start yet"),
+        pytest.param(
+            {"c": 0}, {"a": 0}, up("a"), 1, up("a"), id="nobody waits: nothing is stopped"
+        ),
+        pytest.param(
+            {"c": 9}, {"a": 0, "b": 4}, up("a", "b"), 2, up("b", "c"), id="only the idle one goes"
+        ),
+        pytest.param(
+            {"c": 3},
+            {"a": 0, "b": 4},
+            up("a", "b"),
+            2,
+            up("a", "b"),
+            id="too little to be worth a start yet",
+        ),
         pytest.param(
             {"c": 3},
             {"a": 0, "b": 0},
@@ -129,8 +152,17 @@ def up(*names: str) -> frozenset[str]:
             up("a", "c"),
             id="any little is worth it; the last goes",
         ),
-        pytest.param({"c": 1}, {"a": 7}, up("a"), 2, up("a", "c"), id="a free place costs nobody anything"),
-        pytest.param({"c": 9, "d": 8}, {"a": 0, "b": 2}, up("a", "b"), 3, up("b", "c", "d"), id="free place and idle place"),
+        pytest.param(
+            {"c": 1}, {"a": 7}, up("a"), 2, up("a", "c"), id="a free place costs nobody anything"
+        ),
+        pytest.param(
+            {"c": 9, "d": 8},
+            {"a": 0, "b": 2},
+            up("a", "b"),
+            3,
+            up("b", "c", "d"),
+            id="free place and idle place",
+        ),
     ],
 )
 def test_who_is_up_next(waiting, in_flight, now, capacity, then):

@@ -20,13 +20,17 @@ def make_bench(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
     (folder / "python").write_text(f"#!/bin/sh\n{python}\n")
     (folder / "python").chmod(0o755)
     command = ["make", "-o", "setup", "-o", ".cache/setup-done", "bench", f"BIN={folder}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_every_bench_starts(tmp_path: Path) -> None:
     done = make_bench(tmp_path, f'exec {sys.executable} "$@" --help')
     assert done.returncode == 0, done.stderr
-    assert [line.removeprefix("== ") for line in done.stdout.splitlines() if line.startswith("== ")] == BENCHES
+    assert [
+        line.removeprefix("== ") for line in done.stdout.splitlines() if line.startswith("== ")
+    ] == BENCHES
     assert done.stdout.count("usage: ") == len(BENCHES)
 
 

@@ -18,10 +18,18 @@ DEMO = "pipelines/recipes/demo.yaml"
 
 
 def moaa(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "moaa.cli", *arguments], capture_output=True, text=True, input=given, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "moaa.cli", *arguments],
+        capture_output=True,
+        text=True,
+        input=given,
+        timeout=60,
+    )
 
 
-def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
     """The same without a process of its own."""
     monkeypatch.setattr(sys, "argv", ["moaa", *arguments])
     monkeypatch.delenv("MOAA_DEBUG", raising=False)
@@ -49,9 +57,16 @@ def test_a_resolved_recipe_stands_alone(tmp_path: Path) -> None:
 
 def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert sorted(commands()) == [
-        ("ask",), ("fetch",), ("preflight",), ("recipe", "check"), ("recipe", "helm-values"), ("recipe", "plan"),
-        ("recipe", "show"), ("report",), ("runs",),
-    ]  # fmt: skip
+        ("ask",),
+        ("fetch",),
+        ("preflight",),
+        ("recipe", "check"),
+        ("recipe", "helm-values"),
+        ("recipe", "plan"),
+        ("recipe", "show"),
+        ("report",),
+        ("runs",),
+    ]
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
@@ -65,7 +80,9 @@ def test_check_says_right_or_all_that_is_wrong(monkeypatch, capsys, tmp_path: Pa
     status, out, err = called(monkeypatch, capsys, "recipe", "check", DEMO)
     assert (status, err) == (0, "")
     assert out.startswith(f"{DEMO}: right. demo aligns smollm2")
-    status, out, err = called(monkeypatch, capsys, "recipe", "check", DEMO, "--set", "dpo.bta=1", "--set", "sft.epochs=-1")
+    status, out, err = called(
+        monkeypatch, capsys, "recipe", "check", DEMO, "--set", "dpo.bta=1", "--set", "sft.epochs=-1"
+    )
     assert (status, out) == (1, "")
     assert len(err.splitlines()) == 2
     assert "Did you mean 'beta'?" in err
@@ -73,21 +90,37 @@ def test_check_says_right_or_all_that_is_wrong(monkeypatch, capsys, tmp_path: Pa
 
 
 def test_debug_shows_the_traceback() -> None:
-    plain, debug = moaa("recipe", "check", "nosuch.yaml"), moaa("--debug", "recipe", "check", "nosuch.yaml")
+    plain, debug = (
+        moaa("recipe", "check", "nosuch.yaml"),
+        moaa("--debug", "recipe", "check", "nosuch.yaml"),
+    )
     assert (plain.returncode, debug.returncode) == (1, 1)
-    assert plain.stderr == "nosuch.yaml: the recipe cannot be read: No such file or directory. Check the path.\n"
+    assert (
+        plain.stderr
+        == "nosuch.yaml: the recipe cannot be read: No such file or directory. Check the path.\n"
+    )
     assert "Traceback" in debug.stderr
     assert "moaa.errors.RecipeError" in debug.stderr
 
 
 def test_show_gives_each_value_with_its_place(monkeypatch, capsys) -> None:
-    _, out, _ = called(monkeypatch, capsys, "recipe", "show", "pipelines/recipes/paper-gemma.yaml", "--set", "dpo.beta=0.1")
+    _, out, _ = called(
+        monkeypatch,
+        capsys,
+        "recipe",
+        "show",
+        "pipelines/recipes/paper-gemma.yaml",
+        "--set",
+        "dpo.beta=0.1",
+    )
     rows = {line.split("\t")[0]: tuple(line.split("\t")[1:]) for line in out.splitlines()}
     assert rows["dpo.beta"] == ("0.1", "--set dpo.beta")
     assert rows["dpo.learning_rate"][1].startswith("pipelines/recipes/paper-gemma.yaml:")
     assert rows["dpo.epochs"][1].startswith("pipelines/recipes/paper-llama.yaml:")
     assert rows["dpo.seed"] == ("42", "default")
-    _, out, _ = called(monkeypatch, capsys, "recipe", "show", "pipelines/recipes/paper-gemma.yaml", "--given")
+    _, out, _ = called(
+        monkeypatch, capsys, "recipe", "show", "pipelines/recipes/paper-gemma.yaml", "--given"
+    )
     assert "\tdefault" not in out
 
 
@@ -109,24 +142,41 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 def test_ask_shows_each_proposal_the_synthesis_tokens_and_seconds() -> None:
     with EngineServer("smollm2") as server:
-        done = moaa("ask", DEMO, "Why is the sky blue?", "--endpoint", server.url, "--system", "Be kind.")
+        done = moaa(
+            "ask", DEMO, "Why is the sky blue?", "--endpoint", server.url, "--system", "Be kind."
+        )
         assert done.returncode == 0, done.stderr
         asked = server.requests[1:]  # the first is the question whether it answers at all
-    titles = [line for line in done.stdout.splitlines() if "tokens, " in line and "  smollm2" in line]
+    titles = [
+        line for line in done.stdout.splitlines() if "tokens, " in line and "  smollm2" in line
+    ]
     assert [title.split("  ")[0] for title in titles][3:] == ["synthesis by smollm2"]
-    assert sorted(title.split("  ")[0] for title in titles[:3]) == ["concise", "creative", "thorough"]
+    assert sorted(title.split("  ")[0] for title in titles[:3]) == [
+        "concise",
+        "creative",
+        "thorough",
+    ]
     assert "4 calls, " in done.stdout.splitlines()[-1]
     assert len(asked) == 4
     assert all("Be kind." in request["messages"][0]["content"] for request in asked)
-    assert all(request["messages"][-1] == {"role": "user", "content": "Why is the sky blue?"} for request in asked)
-    proposals = [line for line in done.stdout.splitlines() if len(line.split()) == 8 and all(len(w) == 8 for w in line.split())]
+    assert all(
+        request["messages"][-1] == {"role": "user", "content": "Why is the sky blue?"}
+        for request in asked
+    )
+    proposals = [
+        line
+        for line in done.stdout.splitlines()
+        if len(line.split()) == 8 and all(len(w) == 8 for w in line.split())
+    ]
     assert len(proposals) == 4
     assert all(proposal in asked[3]["messages"][0]["content"] for proposal in proposals[:3])
 
 
 def test_ask_reads_standard_input_and_takes_a_server_by_model() -> None:
     with EngineServer("smollm2") as server:
-        done = moaa("ask", DEMO, "-", "--endpoint", f"smollm2={server.url}", given="A long\nquestion?")
+        done = moaa(
+            "ask", DEMO, "-", "--endpoint", f"smollm2={server.url}", given="A long\nquestion?"
+        )
         assert done.returncode == 0, done.stderr
         assert server.requests[-1]["messages"][-1]["content"] == "A long\nquestion?"
 
@@ -134,7 +184,12 @@ def test_ask_reads_standard_input_and_takes_a_server_by_model() -> None:
 def test_ask_takes_what_else_is_said_about_a_server(monkeypatch) -> None:
     monkeypatch.setenv("MY_KEY", "let-me-in")
     with EngineServer("there", key="let-me-in") as server:
-        said = ("--set", "models.smollm2.endpoint.model=there", "--set", "models.smollm2.endpoint.key_env=MY_KEY")
+        said = (
+            "--set",
+            "models.smollm2.endpoint.model=there",
+            "--set",
+            "models.smollm2.endpoint.key_env=MY_KEY",
+        )
         done = moaa("ask", DEMO, "Why?", "--endpoint", server.url, *said)
     assert done.returncode == 0, done.stderr
 
@@ -172,7 +227,10 @@ def test_ask_never_lets_a_model_write_to_the_terminal() -> None:
     ("arguments", "expected"),
     [
         (["  "], "The question is empty."),
-        (["Why?", "--endpoint", "127.0.0.1:8000"], "--endpoint 127.0.0.1:8000: give a server's address"),
+        (
+            ["Why?", "--endpoint", "127.0.0.1:8000"],
+            "--endpoint 127.0.0.1:8000: give a server's address",
+        ),
         (["Why?", "--endpoint", "gemma=http://h/v1"], "'gemma' is not one of `models` (smollm2)."),
     ],
 )

@@ -1,4 +1,5 @@
-"""The chat client against a server of ours: what is sent, what comes back, what is refused, and that keys stay secret."""
+"""The chat client against a server of ours: what is sent, what comes back, what is refused, and
+that keys stay secret."""
 
 from __future__ import annotations
 
@@ -50,9 +51,17 @@ async def test_all_of_the_sampling_is_sent(server: EngineServer):
     async with client_of(server.url) as client:
         reply = await client.send(call("Grüße 🙂", sampling=sampling))
     assert server.requests == [
-        {"model": "m", "messages": [{"role": "user", "content": "Grüße 🙂"}], "temperature": 0.3, "top_p": 0.9,
-         "max_tokens": 7, "n": 3, "seed": 5, "stop": ["END"]}
-    ]  # fmt: skip
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": "Grüße 🙂"}],
+            "temperature": 0.3,
+            "top_p": 0.9,
+            "max_tokens": 7,
+            "n": 3,
+            "seed": 5,
+            "stop": ["END"],
+        }
+    ]
     assert len(reply.choices) == len({choice.text for choice in reply.choices}) == 3
     assert use(client).truncated == 3
 
@@ -80,7 +89,9 @@ async def test_choices_and_log_probabilities(server: EngineServer):
         (text("", 400), "bad request", "HTTP 400"),
     ],
 )
-async def test_a_refused_request_rejects_the_call_at_once(server: EngineServer, fault, reason: str, says: str):
+async def test_a_refused_request_rejects_the_call_at_once(
+    server: EngineServer, fault, reason: str, says: str
+):
     server.fail(fault)
     async with client_of(server.url) as client:
         with pytest.raises(CallRejected, match=says) as rejected:
@@ -105,7 +116,9 @@ async def moved(request, body):
         (status(429, "You exceeded your current quota", code="insufficient_quota"), "quota"),
     ],
 )
-async def test_a_model_that_is_not_served_is_an_engine_error_at_once(server: EngineServer, fault, says: str):
+async def test_a_model_that_is_not_served_is_an_engine_error_at_once(
+    server: EngineServer, fault, says: str
+):
     server.fail(fault)
     async with client_of(server.url) as client:
         with pytest.raises(EngineError, match=says) as failed:
@@ -122,7 +135,9 @@ async def test_a_server_that_ignores_n_is_told_so(server: EngineServer):
 
 
 async def test_half_an_emoji_becomes_text_that_can_be_stored(server: EngineServer):
-    server.fail(text('{"choices": [{"message": {"content": "cut \\ud83d"}, "finish_reason": "length"}]}'))
+    server.fail(
+        text('{"choices": [{"message": {"content": "cut \\ud83d"}, "finish_reason": "length"}]}')
+    )
     async with client_of(server.url) as client:
         reply = await client.send(call())
     assert reply.text.encode().startswith(b"cut ")
@@ -143,7 +158,13 @@ async def test_the_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture)
             server.fail(text(f"your key {KEY} is busy", 500), times=3)
             with pytest.raises(CallFailed) as busy:
                 await client.send(call())
-    for seen in (str(garbled.value), str(failed.value), str(busy.value), caplog.text, repr(client.pool("m").endpoints)):
+    for seen in (
+        str(garbled.value),
+        str(failed.value),
+        str(busy.value),
+        caplog.text,
+        repr(client.pool("m").endpoints),
+    ):
         assert KEY not in seen
     assert "***" in str(failed.value)
 

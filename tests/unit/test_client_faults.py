@@ -1,4 +1,5 @@
-"""Every fault that a server can have: what heals is retried, elsewhere if it can be; what does not heal ends."""
+"""Every fault that a server can have: what heals is retried, elsewhere if it can be; what does not
+heal ends."""
 
 from __future__ import annotations
 
@@ -110,7 +111,9 @@ async def test_a_host_that_takes_no_connection_is_unreachable(monkeypatch: pytes
 @pytest.mark.parametrize("header", ["0.4", "date"])
 async def test_retry_after_is_honoured(server: EngineServer, header: str):
     until = time.time() + 2 if header == "date" else time.time() + 0.4
-    server.fail(status(429, retry_after=formatdate(until, usegmt=True) if header == "date" else header))
+    server.fail(
+        status(429, retry_after=formatdate(until, usegmt=True) if header == "date" else header)
+    )
     async with client_of(server.url) as client:
         await client.send(call())
     assert time.time() >= int(until) if header == "date" else time.time() >= until
@@ -125,20 +128,28 @@ async def test_a_retry_after_of_hours_is_no_hang(server: EngineServer):
 
 async def test_a_dead_server_does_not_swallow_what_the_others_can_answer(server: EngineServer):
     server.delay_s = 0.01
-    async with client_of(f"http://127.0.0.1:{free_port()}/v1", server.url, retries=6, in_flight=2) as client:
+    async with client_of(
+        f"http://127.0.0.1:{free_port()}/v1", server.url, retries=6, in_flight=2
+    ) as client:
         replies = await asyncio.gather(*(client.send(call(str(i))) for i in range(40)))
     assert len(replies) == server.count == 40
     assert use(client).failed == 0
 
 
-async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecting_rows(monkeypatch: pytest.MonkeyPatch):
+async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecting_rows(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(module, "MAX_BACKOFF_S", 0.01)
-    async with client_of(f"http://127.0.0.1:{free_port()}/v1", retries=1_000, timeout_s=0.3) as client:
+    async with client_of(
+        f"http://127.0.0.1:{free_port()}/v1", retries=1_000, timeout_s=0.3
+    ) as client:
         with pytest.raises(EngineError, match="no server could be reached"):
             await client.send(call())
 
 
-async def test_an_engine_that_is_started_again_costs_the_call_no_retry(server: EngineServer, longest_backoff):
+async def test_an_engine_that_is_started_again_costs_the_call_no_retry(
+    server: EngineServer, longest_backoff
+):
     async with client_of(retries=0) as client:
         dead = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
         client.pool("m").add(dead)

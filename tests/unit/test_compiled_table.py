@@ -1,4 +1,5 @@
-"""What the compiled pipeline asks of the cluster, task by task, read from the YAML that Kubeflow gets."""
+"""What the compiled pipeline asks of the cluster, task by task, read from the YAML that Kubeflow
+gets."""
 
 from __future__ import annotations
 
@@ -13,10 +14,15 @@ from moaa import __version__
 from pipelines.compiling import compile_recipe
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
-ON_CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer", "runtime.cluster.namespace=moaa"]
+ON_CLUSTER = [
+    "runtime.engines.kind=kubernetes",
+    "runtime.launcher.kind=trainer",
+    "runtime.cluster.namespace=moaa",
+]
 ORDER = ("preflight", "prompts", "generate", "sft", "sample", "label", "dpo", "evaluate", "report")
 
-# Engines and trainings are processes: who asks, serves its models on GPUs of its own; who trains, trains in its own pod.
+# Engines and trainings are processes: who asks, serves its models on GPUs of its own; who trains,
+# trains in its own pod.
 PROCESSES = """
 task       image  cpu     memory       accelerators      selector                                      tolerates
 preflight  core   500m-4  1Gi-8Gi      -                 -                                             -
@@ -44,7 +50,8 @@ evaluate   serve  24      192Gi    nvidia.com/gpu 3  nvidia.com/gpu.product=NVID
 report     core   500m-4  1Gi-8Gi  -                 -                                             -
 """
 
-# A lost pod is replaced twice. `until`: Kubeflow's deadline for all attempts together, so above each one's own.
+# A lost pod is replaced twice. `until`: Kubeflow's deadline for all attempts together, so above
+# each one's own.
 RUNNING = """
 task       hours  retries  wait     until  cached
 preflight  0.5    2        30s x 2  168 h  no
@@ -83,7 +90,7 @@ label      HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN
 dpo        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa client=true stage=dpo
 evaluate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=evaluate
 report     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa                              part-of=moaa client=true stage=report
-"""  # noqa: E501
+"""
 
 Task = dict[str, Any]
 
@@ -98,7 +105,12 @@ def placed(task: Task) -> Iterator[str]:
     yield f"{accelerator['resourceType']} {accelerator['resourceCount']}" if accelerator else "-"
     selector = task["platform"].get("nodeSelector", {}).get("labels", {})
     yield ",".join(f"{key}={value}" for key, value in selector.items()) or "-"
-    yield ",".join(f"{each['key']} {each['operator']}" for each in task["platform"].get("tolerations", ())) or "-"
+    yield (
+        ",".join(
+            f"{each['key']} {each['operator']}" for each in task["platform"].get("tolerations", ())
+        )
+        or "-"
+    )
 
 
 def running(task: Task) -> Iterator[str]:
@@ -111,18 +123,27 @@ def running(task: Task) -> Iterator[str]:
 
 
 def guarded(task: Task) -> Iterator[str]:
-    short = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_ENDPOINT_URL_S3": "url", "AWS_REGION": "region"}
+    short = {
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "key",
+        "AWS_ENDPOINT_URL_S3": "url",
+        "AWS_REGION": "region",
+    }
     found: dict[str, list[str]] = {}
     for secret in task["platform"]["secretAsEnv"]:
         for each in secret["keyToEnv"]:
             assert each["secretKey"] == each["envVar"]
             mark = "?" if secret["optional"] else ""
-            found.setdefault(secret["secretName"], []).append(short.get(each["envVar"], each["envVar"]) + mark)
+            found.setdefault(secret["secretName"], []).append(
+                short.get(each["envVar"], each["envVar"]) + mark
+            )
     pulls = [f"pull: {each['secretName']}" for each in task["platform"].get("imagePullSecret", ())]
     yield "  ".join([*(f"{name}: {' '.join(keys)}" for name, keys in found.items()), *pulls])
     yield "yes" if task["platform"]["securityContext"] == {"runAsNonRoot": True} else "no"
     mounts = task["platform"]["emptyDirMounts"]
-    yield ", ".join(f"{m['mountPath']} {m['sizeLimit']} {m.get('medium', '')}".strip() for m in mounts)
+    yield ", ".join(
+        f"{m['mountPath']} {m['sizeLimit']} {m.get('medium', '')}".strip() for m in mounts
+    )
 
 
 def told(task: Task) -> Iterator[str]:
@@ -130,29 +151,47 @@ def told(task: Task) -> Iterator[str]:
     for secret in task["platform"]["secretAsEnv"][2:]:
         words += [f"{secret['secretName']}:", *(each["envVar"] for each in secret["keyToEnv"])]
     yield " ".join(words)
-    yield " ".join(f"{key.split('/')[1]}={value}" for key, value in task["platform"]["podMetadata"]["labels"].items())
+    yield " ".join(
+        f"{key.split('/')[1]}={value}"
+        for key, value in task["platform"]["podMetadata"]["labels"].items()
+    )
 
 
 def table(path: Path, columns: Callable[[Task], Iterator[str]]) -> list[list[str]]:
-    """One row a task in the order of the run: what `columns` reads of its task, container and platform settings."""
+    """One row a task in the order of the run: what `columns` reads of its task, container and
+    platform settings."""
     pipeline, platform = yaml.safe_load_all(path.read_text())
-    tasks = {**pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"], **pipeline["root"]["dag"]["tasks"]}
+    tasks = {
+        **pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"],
+        **pipeline["root"]["dag"]["tasks"],
+    }
     tasks.pop("exit-handler-1")
     executors = pipeline["deploymentSpec"]["executors"]
     settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert set(tasks) == set(ORDER)
     return [
-        [name, *columns({"task": tasks[name], "container": executors[f"exec-{name}"]["container"],
-                         "platform": settings[f"exec-{name}"]})]
+        [
+            name,
+            *columns(
+                {
+                    "task": tasks[name],
+                    "container": executors[f"exec-{name}"]["container"],
+                    "platform": settings[f"exec-{name}"],
+                }
+            ),
+        ]
         for name in ORDER
-    ]  # fmt: skip
+    ]
 
 
 def read(text: str) -> list[list[str]]:
     """The rows of a table written above: its columns begin where the words of its first line do."""
     head, *lines = text.strip("\n").splitlines()
     starts = [at for at in range(len(head)) if head[at] != " " and (at == 0 or head[at - 1] == " ")]
-    return [[line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)] for line in lines]
+    return [
+        [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
+        for line in lines
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +223,9 @@ KEY = "models.qwen2-72b.endpoint={url: http://qwen/v1, key_env: QWEN_KEY}"
     ids=["processes", "cluster", "running", "secrets", "environment"],
 )
 def test_the_table(
-    compiled: Callable[..., Path], sets: list[str], columns: Callable[[Task], Iterator[str]], expected: str
+    compiled: Callable[..., Path],
+    sets: list[str],
+    columns: Callable[[Task], Iterator[str]],
+    expected: str,
 ) -> None:
     assert table(compiled(*sets), columns) == read(expected)

@@ -26,13 +26,21 @@ CASES = [
     Case("one engine gets all cores", {"a": 1}, 16, 1, {"a": 16}),
     Case("cores are split evenly", {"a": 1, "b": 1}, 2, 2, {"a": 1, "b": 1}),
     Case("spare cores go to the first", {"a": 1, "b": 1, "c": 1}, 16, 3, {"a": 6, "b": 5, "c": 5}),
-    Case("more models than cores take turns", {"a": 1, "b": 1, "c": 1}, 2, 2, {"a": 1, "b": 1, "c": 1}),
+    Case(
+        "more models than cores take turns",
+        {"a": 1, "b": 1, "c": 1},
+        2,
+        2,
+        {"a": 1, "b": 1, "c": 1},
+    ),
     Case("GPUs become replicas", {"a": 1}, 8, 1, {"a": 8}),
     Case("replicas are whole", {"a": 2, "b": 1}, 6, 2, {"a": 4, "b": 2}),
     Case("a replica that does not fit goes to another", {"a": 2, "b": 1}, 4, 2, {"a": 2, "b": 2}),
     Case("large beside small", {"a": 4, "b": 1, "c": 1}, 8, 3, {"a": 4, "b": 2, "c": 2}),
     Case("only as many as the largest allow", {"a": 8, "b": 1}, 8, 1, {"a": 8, "b": 8}),
-    Case("a model larger than an even part", {"a": 6, "b": 2, "c": 2}, 8, 2, {"a": 6, "b": 2, "c": 2}),
+    Case(
+        "a model larger than an even part", {"a": 6, "b": 2, "c": 2}, 8, 2, {"a": 6, "b": 2, "c": 2}
+    ),
 ]
 
 
@@ -46,7 +54,9 @@ def test_shares(case: Case) -> None:
 
 
 def test_a_model_that_does_not_fit_at_all() -> None:
-    with pytest.raises(EngineError, match="'big' needs 8 GPUs \\(tensor_parallel\\), but 4 are visible"):
+    with pytest.raises(
+        EngineError, match="'big' needs 8 GPUs \\(tensor_parallel\\), but 4 are visible"
+    ):
         devices.shares({"small": 1, "big": 8}, 4)
 
 
@@ -59,7 +69,9 @@ def testvisible_gpus_are_those_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_vllm_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_installed", lambda name: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(EngineError, match=r"pip install 'moaa\[serve-cpu\]', or give the models an `endpoint`"):
+    with pytest.raises(
+        EngineError, match=r"pip install 'moaa\[serve-cpu\]', or give the models an `endpoint`"
+    ):
         devices.hardware()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(EngineError, match=r"pip install 'moaa\[serve\]'"):
@@ -76,7 +88,11 @@ def test_without_a_vllm_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> Non
         ("cuda", "fma avx avx2", "bfloat16", "bfloat16"),
     ],
 )
-def test_bfloat16_is_computed_only_where_the_cpu_can(kind: Any, flags: str, dtype: str, computed: str, tmp_path: Path) -> None:
+def test_bfloat16_is_computed_only_where_the_cpu_can(
+    kind: Any, flags: str, dtype: str, computed: str, tmp_path: Path
+) -> None:
     info = tmp_path / "cpuinfo"
-    info.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\nflags\t\t: fpu {flags}\n")
+    info.write_text(
+        f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\nflags\t\t: fpu {flags}\n"
+    )
     assert devices.dtype_on(kind, dtype, info) == computed

@@ -11,12 +11,16 @@ import time
 from moaa.engines import guard
 from tests.support.processes import child_of, group
 
-FAMILY = "import subprocess, sys, time; subprocess.Popen(['sleep', '600']); print('up', flush=True); {}"
+FAMILY = (
+    "import subprocess, sys, time; subprocess.Popen(['sleep', '600']); print('up', flush=True); {}"
+)
 STAYS = FAMILY.format("time.sleep(600)")
 LEAVES = FAMILY.format("sys.stdin.readline()")
 
 
-def start(command: list[str], parent: int | None = None, grace_s: float = 5) -> subprocess.Popen[str]:
+def start(
+    command: list[str], parent: int | None = None, grace_s: float = 5
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-S", guard.__file__, str(parent or os.getpid()), str(grace_s), *command],
         stdin=subprocess.PIPE,
@@ -55,7 +59,9 @@ def test_sigterm_ends_the_group() -> None:
 
 
 def test_a_group_that_ignores_sigterm_is_killed_after_the_grace() -> None:
-    process = start(["sh", "-c", "trap '' TERM; sleep 600 & echo up; while :; do sleep 600; done"], grace_s=0.5)
+    process = start(
+        ["sh", "-c", "trap '' TERM; sleep 600 & echo up; while :; do sleep 600; done"], grace_s=0.5
+    )
     pgid = up(process)
     process.terminate()
     assert process.wait(30) == 128 + signal.SIGKILL
@@ -65,7 +71,8 @@ def test_a_group_that_ignores_sigterm_is_killed_after_the_grace() -> None:
 def test_a_killed_parent_takes_all_along() -> None:
     script = (
         "import subprocess, sys, os, time\n"
-        f"command = [sys.executable, '-S', {guard.__file__!r}, str(os.getpid()), '5', sys.executable, '-c', {STAYS!r}]\n"
+        f"command = [sys.executable, '-S', {guard.__file__!r}, str(os.getpid()), '5', "
+        f"sys.executable, '-c', {STAYS!r}]\n"
         "p = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)\n"
         "p.stdout.readline(); print(p.pid, flush=True); time.sleep(600)"
     )

@@ -1,4 +1,5 @@
-"""Leased Deployments: up, shared, lost, given back; on an API server of ours, with engines of ours as pods."""
+"""Leased Deployments: up, shared, lost, given back; on an API server of ours, with engines of ours
+as pods."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from tests.support.kube_server import KubeServer
 from tests.support.leasing import fleet, until
 
 pytestmark = pytest.mark.timeout(60)
-GPUS = "0/6 nodes are available: 6 Insufficient nvidia.com/gpu. preemption: 0/6 nodes are available."
+GPUS = (
+    "0/6 nodes are available: 6 Insufficient nvidia.com/gpu. preemption: 0/6 nodes are available."
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +40,9 @@ def kube() -> Iterator[KubeServer]:
         yield server
 
 
-async def test_up_answers_and_down_scales_down(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_up_answers_and_down_scales_down(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(names.RUN_ENV, "run-1")
     monkeypatch.setenv(names.STAGE_ENV, "generate")
     with Ensemble(kube, "Big.Model", "b", "idle") as ensemble:
@@ -91,7 +96,10 @@ async def test_what_a_crashed_run_left_is_cleaned_and_what_lives_is_kept(kube: K
     with Ensemble(kube, "a") as ensemble:
         now = time.time()
         left = {"crashed/x/1": now - 1, "other/y/2": now + 60}
-        kube.put(DEPLOYMENTS, deployment("moaa-a", "a", replicas=1, annotations={names.LEASES: json.dumps(left)}))
+        kube.put(
+            DEPLOYMENTS,
+            deployment("moaa-a", "a", replicas=1, annotations={names.LEASES: json.dumps(left)}),
+        )
         ensemble.start("a")
         async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
@@ -101,7 +109,9 @@ async def test_what_a_crashed_run_left_is_cleaned_and_what_lives_is_kept(kube: K
         assert ensemble.replicas("a") == 1
 
 
-async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back(kube: KubeServer) -> None:
+async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back(
+    kube: KubeServer,
+) -> None:
     with Ensemble(kube, "a") as ensemble:
         async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
@@ -115,7 +125,9 @@ async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back
         assert ensemble.replicas("a") == 0
 
 
-async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_giving_back_is_one_request_for_each_deployment(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A terminated pod has a fifth of a second."""
     monkeypatch.setattr(leases, "RENEW_EVERY_S", 60.0)
     with Ensemble(kube, "a", "b") as ensemble:
@@ -124,7 +136,10 @@ async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer, 
             def mirrored(name: str) -> bool:
                 """Whether the mirror has seen what we wrote."""
                 seen = bench.fleet._deployments.objects[name]
-                return bool(seen["metadata"]["resourceVersion"] == kube.find(DEPLOYMENTS, name)["metadata"]["resourceVersion"])
+                return bool(
+                    seen["metadata"]["resourceVersion"]
+                    == kube.find(DEPLOYMENTS, name)["metadata"]["resourceVersion"]
+                )
 
             await bench.fleet.up(["a", "b"])
             await until(lambda: mirrored("moaa-a") and mirrored("moaa-b"))
@@ -139,7 +154,9 @@ async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer, 
 
 async def test_leaving_while_it_is_being_leased_leaves_no_lease(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
-        kube.fail(503, times=2, when=lambda method, what: method == "PATCH")  # so that it takes a while
+        kube.fail(
+            503, times=2, when=lambda method, what: method == "PATCH"
+        )  # so that it takes a while
         async with fleet(kube.cluster(), "a") as bench:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(bench.fleet.up(["a"]), 0.05)
@@ -164,9 +181,15 @@ async def test_an_api_server_that_is_away_costs_nothing_but_a_line(kube: KubeSer
 async def test_no_deployment(kube: KubeServer) -> None:
     async with fleet(kube.cluster(), "Qwen2.5") as bench:
         assert bench.fleet.absent == {"Qwen2.5"}
-        with pytest.raises(EngineError, match=r"in namespace 'team' serves 'Qwen2.5' \(label moaa.dev/model=qwen2-5\)") as caught:
+        with pytest.raises(
+            EngineError,
+            match=r"in namespace 'team' serves 'Qwen2.5' \(label moaa.dev/model=qwen2-5\)",
+        ) as caught:
             await bench.fleet.up(["Qwen2.5"])
-    assert "moaa recipe helm-values RECIPE.yaml > values.yaml\n  helm upgrade --install moaa-serving" in str(caught.value)
+    assert (
+        "moaa recipe helm-values RECIPE.yaml > values.yaml\n  helm upgrade --install moaa-serving"
+        in str(caught.value)
+    )
     assert "--namespace team --values values.yaml" in str(caught.value)
 
 
@@ -174,16 +197,24 @@ async def test_two_deployments_for_one_model(kube: KubeServer) -> None:
     kube.put(DEPLOYMENTS, deployment("one-a", "a"))
     kube.put(DEPLOYMENTS, deployment("two-a", "a"))
     async with fleet(kube.cluster(), "a") as bench:
-        with pytest.raises(EngineError, match=r"'a' is served by 2 Deployments in namespace 'team' \(one-a, two-a\)"):
+        with pytest.raises(
+            EngineError,
+            match=r"'a' is served by 2 Deployments in namespace 'team' \(one-a, two-a\)",
+        ):
             await bench.fleet.up(["a"])
 
 
 async def test_no_rights(kube: KubeServer) -> None:
     kube.fail(
-        403, 'endpointslices.discovery.k8s.io is forbidden: User "system:serviceaccount:team:default" cannot list resource "x"',
+        403,
+        'endpointslices.discovery.k8s.io is forbidden: User "system:serviceaccount:team:default" '
+        'cannot list resource "x"',
         when=lambda method, what: what == "endpointslices",
-    )  # fmt: skip
-    with pytest.raises(ClusterError, match=r"'system:serviceaccount:team:default' may not list endpointslices.discovery.k8s.io"):
+    )
+    with pytest.raises(
+        ClusterError,
+        match=r"'system:serviceaccount:team:default' may not list endpointslices.discovery.k8s.io",
+    ):
         async with fleet(kube.cluster(), "a"):
             raise AssertionError
 
@@ -193,14 +224,28 @@ async def test_what_it_waits_for_is_said(kube: KubeServer) -> None:
         ensemble.status = unschedulable(GPUS)
         async with fleet(kube.cluster(), "a") as bench:
             up = asyncio.create_task(bench.fleet.up(["a"]))
-            await until(lambda: bench.note == f"waiting for a: cannot be scheduled: {GPUS}", lambda: bench.note)
+            await until(
+                lambda: bench.note == f"waiting for a: cannot be scheduled: {GPUS}",
+                lambda: bench.note,
+            )
             (name,) = ensemble.pods("a")
-            creating = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}
-            event = {"metadata": {"name": "e"}, "involvedObject": {"name": name}, "reason": "Pulling"}
+            creating = {
+                "phase": "Pending",
+                "conditions": [{"type": "PodScheduled", "status": "True"}],
+            }
+            event = {
+                "metadata": {"name": "e"},
+                "involvedObject": {"name": name},
+                "reason": "Pulling",
+            }
             kube.put(EVENTS, event | {"message": 'Pulling image "vllm:1"'})
             kube.put(PODS, pod(name, "a", creating))
             await until(
-                lambda: bench.note == 'waiting for a: its containers are created: Pulling image "vllm:1"', lambda: bench.note
+                lambda: (
+                    bench.note
+                    == 'waiting for a: its containers are created: Pulling image "vllm:1"'
+                ),
+                lambda: bench.note,
             )
             kube.remove(PODS, name)
             ensemble.start("a")
@@ -217,10 +262,18 @@ async def test_the_budget_ends_with_the_pods_own_reason(kube: KubeServer) -> Non
                 await bench.fleet.up(["a", "b"])
             assert time.monotonic() - begun < 20
             text = str(caught.value)
-            assert re.match(r"model '[ab]' had no pod that answers for 2 s \(runtime.engines.start_timeout_s\)\. ", text)
-            assert re.search(rf"Deployment moaa-[ab] in namespace 'team': cannot be scheduled: {GPUS}", text)
+            assert re.match(
+                r"model '[ab]' had no pod that answers for 2 s "
+                r"\(runtime.engines.start_timeout_s\)\. ",
+                text,
+            )
+            assert re.search(
+                rf"Deployment moaa-[ab] in namespace 'team': cannot be scheduled: {GPUS}", text
+            )
             assert "Free the pool, or set runtime.engines.schedule to 'by-turns'" in text
-            assert ensemble.replicas("a") == ensemble.replicas("b") == 0  # given back before the error is raised
+            assert (
+                ensemble.replicas("a") == ensemble.replicas("b") == 0
+            )  # given back before the error is raised
 
 
 async def test_without_a_budget_in_the_recipe_the_deployments_own_holds(kube: KubeServer) -> None:
@@ -229,7 +282,11 @@ async def test_without_a_budget_in_the_recipe_the_deployments_own_holds(kube: Ku
         found = kube.find(DEPLOYMENTS, "moaa-a")
         kube.put(DEPLOYMENTS, {**found, "spec": {**found["spec"], "progressDeadlineSeconds": 1}})
         async with fleet(kube.cluster(), "a") as bench:
-            with pytest.raises(EngineError, match=r"had no pod that answers for 1 s \(progressDeadlineSeconds of its Deployment"):
+            with pytest.raises(
+                EngineError,
+                match=r"had no pod that answers for 1 s \(progressDeadlineSeconds of its "
+                r"Deployment",
+            ):
                 await bench.fleet.up(["a"])
 
 
@@ -240,9 +297,17 @@ async def test_a_crash_loop_is_bounded_and_shows_its_log(kube: KubeServer) -> No
             up = asyncio.create_task(bench.fleet.up(["a"]))
             await until(lambda: bool(ensemble.pods("a")))
             (name,) = ensemble.pods("a")
-            kube.logs[name, "vllm", True] = "\x1b[31mRuntimeError: made of cheese\x1b[0m\n" + "frame\n" * 30
+            kube.logs[name, "vllm", True] = (
+                "\x1b[31mRuntimeError: made of cheese\x1b[0m\n" + "frame\n" * 30
+            )
             kube.put(
-                EVENTS, {"metadata": {"name": "e"}, "involvedObject": {"name": name}, "reason": "BackOff", "message": "back-off"}
+                EVENTS,
+                {
+                    "metadata": {"name": "e"},
+                    "involvedObject": {"name": name},
+                    "reason": "BackOff",
+                    "message": "back-off",
+                },
             )
             for restarts in (1, 2):
                 kube.put(PODS, pod(name, "a", crashed(restarts)) | {})
@@ -253,8 +318,14 @@ async def test_a_crash_loop_is_bounded_and_shows_its_log(kube: KubeServer) -> No
                 await up
         text = str(caught.value)
         assert "model 'a' was started again 3 times (runtime.engines.max_restarts: 2)" in text
-        assert "container 'vllm' CrashLoopBackOff: the last was ended: OOMKilled. Raise the model's memory" in text
-        assert f"the end of the log of {name} (vllm):\n    RuntimeError: made of cheese\n    …\n    frame\n" in text
+        assert (
+            "container 'vllm' CrashLoopBackOff: the last was ended: OOMKilled. Raise the model's "
+            "memory" in text
+        )
+        assert (
+            f"the end of the log of {name} (vllm):\n    RuntimeError: made of cheese\n    …\n    "
+            "frame\n" in text
+        )
         assert f"events of {name}:\n    BackOff: back-off" in text
         assert bench.ledger.events["engine restarts"] == 3
 
@@ -279,10 +350,16 @@ async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
             calls = [asyncio.create_task(bench.ask("a", f"question {n}")) for n in range(50)]
             await asyncio.sleep(0.01)
             first, second = ensemble.pods("a")
-            await asyncio.to_thread(ensemble.kill, first, abruptly=True)  # its calls go to the other
+            await asyncio.to_thread(
+                ensemble.kill, first, abruptly=True
+            )  # its calls go to the other
             await asyncio.sleep(0.02)
-            await asyncio.to_thread(ensemble.kill, second, abruptly=True)  # and those wait for the next pod
-            await until(lambda: bench.note.startswith("waiting for a: no pod yet"), lambda: bench.note)
+            await asyncio.to_thread(
+                ensemble.kill, second, abruptly=True
+            )  # and those wait for the next pod
+            await until(
+                lambda: bench.note.startswith("waiting for a: no pod yet"), lambda: bench.note
+            )
             await asyncio.to_thread(ensemble.start, "a")
             assert len(set(await asyncio.gather(*calls))) == 50
             assert bench.ledger.events["engine pods lost"] == 2
@@ -307,7 +384,10 @@ async def test_a_deployment_that_is_deleted_is_an_error(kube: KubeServer) -> Non
             await bench.fleet.up(["a"])
             kube.remove(DEPLOYMENTS, "moaa-a")
             ensemble.kill(ensemble.pods("a")[0])
-            with pytest.raises(EngineError, match=r"lease of model 'a' could not be renewed: there is no Deployment 'moaa-a'"):
+            with pytest.raises(
+                EngineError,
+                match=r"lease of model 'a' could not be renewed: there is no Deployment 'moaa-a'",
+            ):
                 await bench.ask("a")
 
 
@@ -315,7 +395,9 @@ async def test_a_server_that_knows_the_model_by_another_name(kube: KubeServer) -
     kube.put(DEPLOYMENTS, deployment("moaa-a", "A"))
     with Ensemble(kube, "a") as ensemble:  # serves 'a', asked is 'A'
         async with fleet(kube.cluster(), "A") as bench:
-            with pytest.raises(EngineError, match=r"Deployment moaa-a is ready, but .*The model `A` does not exist"):
+            with pytest.raises(
+                EngineError, match=r"Deployment moaa-a is ready, but .*The model `A` does not exist"
+            ):
                 await bench.fleet.up(["A"])
         assert ensemble.replicas("a") == 0
 

@@ -38,15 +38,23 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests/support/fake_vllm'}{os.pathsep}{ROOT}")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(cores, "available", lambda: [0, 1])
-    monkeypatch.setattr("moaa.engines.process.hardware", lambda: devices.Hardware("cpu", ("0", "1")))
-    monkeypatch.setattr("moaa.weights.local.local", lambda source, store, revision=None: str(tmp_path))
+    monkeypatch.setattr(
+        "moaa.engines.process.hardware", lambda: devices.Hardware("cpu", ("0", "1"))
+    )
+    monkeypatch.setattr(
+        "moaa.weights.local.local", lambda source, store, revision=None: str(tmp_path)
+    )
     with KubeServer() as server:
         monkeypatch.setattr(Cluster, "connect", lambda namespace=None: server.cluster())
         yield server
 
 
 async def ask(client: Client, model: str) -> str:
-    return (await client.send(Call(model, ({"role": "user", "content": "Hello"},), Sampling(max_tokens=8)))).text
+    return (
+        await client.send(
+            Call(model, ({"role": "user", "content": "Hello"},), Sampling(max_tokens=8))
+        )
+    ).text
 
 
 def test_who_is_served_where() -> None:
@@ -73,16 +81,30 @@ async def test_leased_and_own_side_by_side(kube: KubeServer) -> None:
             assert ensemble.replicas("judge") == 0
             assert await ask(client, "llama")
         assert client.pool("llama").endpoints == []
-    assert ledger.events["served in the stage's own pod: llama"] == ledger.events["served in the stage's own pod: llama+sft"] == 1
+    assert (
+        ledger.events["served in the stage's own pod: llama"]
+        == ledger.events["served in the stage's own pod: llama+sft"]
+        == 1
+    )
     assert "served in the stage's own pod: judge" not in ledger.events
 
 
 async def test_the_base_is_leased_where_the_chart_serves_it(kube: KubeServer) -> None:
-    runtime, ledger = Runtime(engines=Engines(kind="kubernetes"), calls=Calls(timeout_s=5)), Ledger()
+    runtime, ledger = (
+        Runtime(engines=Engines(kind="kubernetes"), calls=Calls(timeout_s=5)),
+        Ledger(),
+    )
     with Ensemble(kube, "llama") as ensemble:
         async with (
             Client(runtime.calls, ledger) as client,
-            engines.start({"llama": BASE, "llama+sft": TUNED}, runtime, client, STORE, ledger, Progress.silent()) as fleet,
+            engines.start(
+                {"llama": BASE, "llama+sft": TUNED},
+                runtime,
+                client,
+                STORE,
+                ledger,
+                Progress.silent(),
+            ) as fleet,
         ):
             await fleet.up(["llama"])
             assert ensemble.replicas("llama") == 1
@@ -90,10 +112,15 @@ async def test_the_base_is_leased_where_the_chart_serves_it(kube: KubeServer) ->
 
 
 async def test_only_own_weights_need_no_cluster(kube: KubeServer) -> None:
-    runtime, ledger = Runtime(engines=Engines(kind="kubernetes"), calls=Calls(timeout_s=5)), Ledger()
+    runtime, ledger = (
+        Runtime(engines=Engines(kind="kubernetes"), calls=Calls(timeout_s=5)),
+        Ledger(),
+    )
     async with (
         Client(runtime.calls, ledger) as client,
-        engines.start({"llama+sft": TUNED}, runtime, client, STORE, ledger, Progress.silent()) as fleet,
+        engines.start(
+            {"llama+sft": TUNED}, runtime, client, STORE, ledger, Progress.silent()
+        ) as fleet,
     ):
         await fleet.up(["llama+sft"])
         assert await ask(client, "llama+sft")
@@ -111,7 +138,9 @@ async def test_what_nobody_serves(kube: KubeServer, monkeypatch: pytest.MonkeyPa
             raise AssertionError
 
     with pytest.raises(
-        EngineError, match=r"serves 'judge', 'other' \(label moaa.dev/model=judge, moaa.dev/model=other\). Install"
+        EngineError,
+        match=r"serves 'judge', 'other' \(label moaa.dev/model=judge, moaa.dev/model=other\). "
+        r"Install",
     ):
         await start(judge=BASE, other=BASE, **{"llama+sft": TUNED})
 
@@ -120,7 +149,9 @@ async def test_what_nobody_serves(kube: KubeServer, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("moaa.engines.process.hardware", none)
     with pytest.raises(
-        EngineError, match=r"^llama\+sft: what a training made is served .*needs the serve image and its GPUs. no engine"
+        EngineError,
+        match=r"^llama\+sft: what a training made is served .*needs the serve image and its GPUs. "
+        r"no engine",
     ):
         await start(**{"llama+sft": TUNED})
 

@@ -9,7 +9,13 @@ from moaa.statistics import bootstrap, lengths, wilson, win_rates
 
 @pytest.mark.parametrize(
     ("wins", "n", "low", "high"),
-    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (50, 100, 0.4038, 0.5962), (2.5, 5, 0.1705, 0.8295)],
+    [
+        (8, 10, 0.4902, 0.9433),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (50, 100, 0.4038, 0.5962),
+        (2.5, 5, 0.1705, 0.8295),
+    ],
 )
 def test_wilson_gives_the_textbook_intervals(wins, n, low, high):
     assert wilson(wins, n) == (pytest.approx(low, abs=2e-4), pytest.approx(high, abs=2e-4))
@@ -44,7 +50,9 @@ def row(model, p, against="base"):
 
 
 def test_a_win_is_above_a_half_and_a_tie_counts_half():
-    found = win_rates([row("sft", 0.9), row("dpo", 0.2), row("sft", 0.5), row("sft", 0.51), row("sft", 0.1)])
+    found = win_rates(
+        [row("sft", 0.9), row("dpo", 0.2), row("sft", 0.5), row("sft", 0.51), row("sft", 0.1)]
+    )
     assert [(r["model"], r["against"], r["wins"], r["ties"], r["n"]) for r in found] == [
         ("sft", "base", 2, 1, 4),
         ("dpo", "base", 0, 0, 1),
@@ -62,11 +70,26 @@ def answer(model, tokens, text="ab", finish_reason="stop"):
 
 def test_lengths_of_each_model_over_the_same_edges():
     found = lengths(
-        [answer("base", 10), answer("base", 30, "abcd"), answer("dpo", 100, "x" * 50, "length"), answer("dpo", 0, "")]
+        [
+            answer("base", 10),
+            answer("base", 30, "abcd"),
+            answer("dpo", 100, "x" * 50, "length"),
+            answer("dpo", 0, ""),
+        ]
     )
     base, dpo = found["base"], found["dpo"]
-    assert (base["mean_tokens"], base["mean_characters"], base["truncated"], base["answers"]) == (20, 3, 0, 2)
-    assert (dpo["mean_tokens"], dpo["mean_characters"], dpo["truncated"], dpo["answers"]) == (50, 25, 0.5, 2)
+    assert (base["mean_tokens"], base["mean_characters"], base["truncated"], base["answers"]) == (
+        20,
+        3,
+        0,
+        2,
+    )
+    assert (dpo["mean_tokens"], dpo["mean_characters"], dpo["truncated"], dpo["answers"]) == (
+        50,
+        25,
+        0.5,
+        2,
+    )
     assert base["histogram"]["edges"] == dpo["histogram"]["edges"]
     assert base["histogram"]["edges"][0] == 0
     assert base["histogram"]["edges"][-1] == 100

@@ -24,31 +24,54 @@ def recipe(*sets: str, file: Path = PAPER) -> Recipe:
 
 
 def deployed(of: Recipe, **changed: dict[str, Any]) -> list[dict[str, Any]]:
-    """The Deployments that serve a recipe, as Kubernetes lists them; `changed`: by name on the cluster, parts of the spec."""
+    """The Deployments that serve a recipe, as Kubernetes lists them; `changed`: by name on the
+    cluster, parts of the spec."""
     found = []
     for name, model in helm_values.served(of).items():
         spec = helm_values.spec(name, model) | changed.get(names.dns(name).replace("-", "_"), {})
         labels, annotations = {names.MODEL: names.dns(name)}, {helm_values.SPEC: json.dumps(spec)}
-        found.append({"metadata": {"name": f"ens-{names.dns(name)}", "labels": labels, "annotations": annotations}})
+        found.append(
+            {
+                "metadata": {
+                    "name": f"ens-{names.dns(name)}",
+                    "labels": labels,
+                    "annotations": annotations,
+                }
+            }
+        )
     return found
 
 
 def test_all_models_that_are_asked_stand_in_the_values_with_their_pools() -> None:
     values = helm_values.serving(recipe())
     assert [model["name"] for model in values["models"]] == [
-        "wizardlm-2-8x22b", "qwen2-72b", "gemma-2-27b", "llama-3-1-70b", "qwen1-5-110b", "llama-3-1-8b",
-    ]  # fmt: skip
+        "wizardlm-2-8x22b",
+        "qwen2-72b",
+        "gemma-2-27b",
+        "llama-3-1-70b",
+        "qwen1-5-110b",
+        "llama-3-1-8b",
+    ]
     assert values["models"][1] == {
-        "name": "qwen2-72b", "source": "Qwen/Qwen2-72B-Instruct", "pool": "a100", "tensorParallelSize": 4, "maxModelLen": 16384,
-        "sizeGib": 135, "maxNumSeqs": 64,
-    }  # fmt: skip
+        "name": "qwen2-72b",
+        "source": "Qwen/Qwen2-72B-Instruct",
+        "pool": "a100",
+        "tensorParallelSize": 4,
+        "maxModelLen": 16384,
+        "sizeGib": 135,
+        "maxNumSeqs": 64,
+    }
     assert values["pools"] == {
         "a100": {
             "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"},
             "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-            "device": "cuda", "accelerator": "nvidia.com/gpu", "cpus": 8, "memoryGib": 64, "shmGib": 16,
+            "device": "cuda",
+            "accelerator": "nvidia.com/gpu",
+            "cpus": 8,
+            "memoryGib": 64,
+            "shmGib": 16,
         }
-    }  # fmt: skip
+    }
 
 
 def test_a_model_without_a_pool_runs_on_cores() -> None:
@@ -65,10 +88,16 @@ def test_models_that_others_serve_and_that_nobody_asks_are_left_out() -> None:
 
 def test_what_the_recipe_names_for_the_cluster_reaches_the_charts() -> None:
     named = recipe(
-        "runtime.cluster.s3_secret=keys", "runtime.cluster.images.serve=r/serve:2", "runtime.cluster.images.train=r/train:2",
-        "runtime.cluster.image_pull_secrets=[pull]", "runtime.cluster.service_account=runner", "runtime.launcher.kind=trainer",
-        "models.qwen2-72b.replicas=3", "models.qwen2-72b.engine_args=[--x]", "models.qwen2-72b.revision=c1",
-    )  # fmt: skip
+        "runtime.cluster.s3_secret=keys",
+        "runtime.cluster.images.serve=r/serve:2",
+        "runtime.cluster.images.train=r/train:2",
+        "runtime.cluster.image_pull_secrets=[pull]",
+        "runtime.cluster.service_account=runner",
+        "runtime.launcher.kind=trainer",
+        "models.qwen2-72b.replicas=3",
+        "models.qwen2-72b.engine_args=[--x]",
+        "models.qwen2-72b.revision=c1",
+    )
     serving, platform = helm_values.serving(named), helm_values.platform(named)
     assert serving["images"] == {"serve": "r/serve:2"}
     assert serving["s3"] == platform["s3"] == {"secretName": "keys"}
@@ -83,7 +112,11 @@ def test_what_the_recipe_names_for_the_cluster_reaches_the_charts() -> None:
 
 
 def test_a_name_that_kubernetes_refuses_is_changed_there_and_kept_in_requests() -> None:
-    text = DEMO.read_text().replace("smollm2:", "SmolLM2_135M:").replace("model: smollm2", "model: SmolLM2_135M")
+    text = (
+        DEMO.read_text()
+        .replace("smollm2:", "SmolLM2_135M:")
+        .replace("model: smollm2", "model: SmolLM2_135M")
+    )
     text = text.replace("target: smollm2", "target: SmolLM2_135M")
     (model,) = helm_values.serving(load(text).recipe)["models"]
     assert (model["name"], model["servedName"]) == ("smollm2-135m", "SmolLM2_135M")
@@ -91,13 +124,19 @@ def test_a_name_that_kubernetes_refuses_is_changed_there_and_kept_in_requests() 
 
 @pytest.mark.parametrize("source", ["./model", "/models/x", "~/x", "x.gguf"])
 def test_a_model_on_this_machine_cannot_be_served_there(source: str) -> None:
-    with pytest.raises(RecipeError, match=r"models\.llama-3-1-8b\.source is .* which a cluster cannot read"):
+    with pytest.raises(
+        RecipeError, match=r"models\.llama-3-1-8b\.source is .* which a cluster cannot read"
+    ):
         helm_values.serving(recipe(f"models.llama-3-1-8b.source={source}"))
 
 
 def test_names_that_kubernetes_cannot_tell_apart_or_take_are_refused() -> None:
     with pytest.raises(EngineError, match="would both be 'llama-3-1-8b'"):
-        helm_values.serving(recipe("models.llama-3_1-8b.source=a/b", "generate.mixture.aggregator.model=llama-3_1-8b"))
+        helm_values.serving(
+            recipe(
+                "models.llama-3_1-8b.source=a/b", "generate.mixture.aggregator.model=llama-3_1-8b"
+            )
+        )
     with pytest.raises(RecipeError, match="pool 'A100' cannot be part of a Kubernetes name"):
         helm_values.serving(recipe("pools.A100.gpus=8", "models.llama-3-1-8b.pool=A100"))
 
@@ -142,10 +181,14 @@ class Difference:
         Difference({"tensor_parallel": 8}, "tensor_parallel is 8, the recipe says 4"),
         Difference({"served_name": "qwen"}, 'served_name is "qwen", the recipe says "qwen2-72b"'),
         Difference({"engine_args": ["--x"]}, 'engine_args is ["--x"], the recipe says not given'),
-        Difference({"max_model_len": 0, "dtype": "float16"}, 'dtype is "float16", the recipe says "bfloat16"; max_model_len is not given, the recipe says 16384'),  # noqa: E501
+        Difference(
+            {"max_model_len": 0, "dtype": "float16"},
+            'dtype is "float16", the recipe says "bfloat16"; max_model_len is not given, the '
+            "recipe says 16384",
+        ),
     ],
     ids=lambda case: next(iter(case.of)),
-)  # fmt: skip
+)
 def test_each_difference_is_named(case: Difference) -> None:
     (line,) = helm_values.differences(recipe(), deployed(recipe(), qwen2_72b=case.of))
     assert line == f"model 'qwen2-72b' (Deployment ens-qwen2-72b): {case.says}"
@@ -163,5 +206,6 @@ def test_missing_double_and_foreign_deployments_are_named() -> None:
         "model 'wizardlm-2-8x22b': no Deployment is labelled moaa.dev/model=wizardlm-2-8x22b",
         f"model 'qwen2-72b' (Deployment ens-qwen2-72b): {unsaid}",
         f"model 'gemma-2-27b' (Deployment ens-gemma-2-27b): {unsaid}",
-        "model 'llama-3-1-70b': 2 Deployments are labelled moaa.dev/model=llama-3-1-70b (ens-llama-3-1-70b, other); one must be",
+        "model 'llama-3-1-70b': 2 Deployments are labelled moaa.dev/model=llama-3-1-70b "
+        "(ens-llama-3-1-70b, other); one must be",
     ]

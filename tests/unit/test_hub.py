@@ -1,4 +1,5 @@
-"""Models of the hub: which of their files are fetched, and what the servers of this machine are given."""
+"""Models of the hub: which of their files are fetched, and what the servers of this machine are
+given."""
 
 from __future__ import annotations
 
@@ -21,12 +22,19 @@ from moaa.recipe.schema import Model, Runtime
 from moaa.weights import hub
 from tests.support.memory_store import MemoryStore
 
-TWICE = {"config.json", "tokenizer.model", "model-1.safetensors", "pytorch_model-1.bin", "original/consolidated.00.pth"}
+TWICE = {
+    "config.json",
+    "tokenizer.model",
+    "model-1.safetensors",
+    "pytorch_model-1.bin",
+    "original/consolidated.00.pth",
+}
 OLD = {"config.json", "pytorch_model.bin", "tf_model.h5", "onnx/model.onnx"}
 
 
 class Hub:
-    """In place of `snapshot_download`: repositories by name, the calls that were made, and a cache folder."""
+    """In place of `snapshot_download`: repositories by name, the calls that were made, and a cache
+    folder."""
 
     def __init__(self, cache: Path) -> None:
         self.cache, self.calls = cache, []  # type: Path, list[tuple[str, dict[str, Any]]]
@@ -56,13 +64,19 @@ def names(folder: Path) -> set[str]:
 
 
 def test_only_what_an_engine_loads_is_fetched(there: Hub) -> None:
-    assert names(hub.download("org/twice", "abc")) == {"config.json", "tokenizer.model", "model-1.safetensors"}
+    assert names(hub.download("org/twice", "abc")) == {
+        "config.json",
+        "tokenizer.model",
+        "model-1.safetensors",
+    }
     assert there.calls == [("org/twice", {"revision": "abc"})]
 
 
 def test_other_weights_where_there_are_none_in_safetensors(there: Hub, tmp_path: Path) -> None:
     assert names(hub.download("org/old", None)) == {"config.json", "pytorch_model.bin"}
-    assert names(hub.download("org/twice", None, weights=())) == TWICE - {"original/consolidated.00.pth"}
+    assert names(hub.download("org/twice", None, weights=())) == TWICE - {
+        "original/consolidated.00.pth"
+    }
 
 
 def test_what_is_asked_for_in_a_folder_comes_whole(there: Hub, tmp_path: Path) -> None:
@@ -70,8 +84,13 @@ def test_what_is_asked_for_in_a_folder_comes_whole(there: Hub, tmp_path: Path) -
     assert names(hub.download("org/twice", None, tmp_path / "mine")) == TWICE
 
 
-def test_what_cannot_be_fetched_says_what_to_look_at(there: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RecipeError, match=r"'org/none' cannot be fetched from the hub: org/none is neither .* HF_HUB_OFFLINE"):
+def test_what_cannot_be_fetched_says_what_to_look_at(
+    there: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        RecipeError,
+        match=r"'org/none' cannot be fetched from the hub: org/none is neither .* HF_HUB_OFFLINE",
+    ):
         hub.download("org/none", None)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(RecipeError, match=r"pip install 'moaa\[hub\]'"):
@@ -79,16 +98,26 @@ def test_what_cannot_be_fetched_says_what_to_look_at(there: Hub, monkeypatch: py
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
-def test_offline_it_is_what_the_cache_holds(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_it_is_what_the_cache_holds(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hub's own library, on a cache as it leaves one."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     commit = "0123456789" * 4
     kept = tmp_path / "models--org--kept"
-    for file, text in (("refs/main", commit), (f"snapshots/{commit}/config.json", "{}"), (f"snapshots/{commit}/{weights}", "")):
+    for file, text in (
+        ("refs/main", commit),
+        (f"snapshots/{commit}/config.json", "{}"),
+        (f"snapshots/{commit}/{weights}", ""),
+    ):
         (kept / file).parent.mkdir(parents=True, exist_ok=True)
         (kept / file).write_text(text)
-    assert hub.download("org/kept", None) == hub.download("org/kept", commit) == kept / "snapshots" / commit
+    assert (
+        hub.download("org/kept", None)
+        == hub.download("org/kept", commit)
+        == kept / "snapshots" / commit
+    )
     with pytest.raises(RecipeError, match="'org/other' cannot be fetched from the hub"):
         hub.download("org/other", None)
 
@@ -108,7 +137,9 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(Server, "launch", launch)
     monkeypatch.setattr(cores, "available", lambda: [0, 1])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("moaa.engines.process.hardware", lambda: devices.Hardware("cpu", ("0", "1")))
+    monkeypatch.setattr(
+        "moaa.engines.process.hardware", lambda: devices.Hardware("cpu", ("0", "1"))
+    )
     return lines
 
 
@@ -116,7 +147,9 @@ async def up(progress: Progress | None = None, **options: Any) -> None:
     runtime, ledger = Runtime(), Ledger()
     async with Client(runtime.calls, ledger) as client:
         models = {"a": Model.model_validate({"source": "org/twice", "revision": "abc", **options})}
-        fleet = ProcessFleet(models, runtime, client, MemoryStore(), ledger, progress or Progress.silent())  # type: ignore[arg-type]
+        fleet = ProcessFleet(
+            models, runtime, client, MemoryStore(), ledger, progress or Progress.silent()
+        )  # type: ignore[arg-type]
         try:
             await fleet.up(["a"])
         finally:
@@ -127,7 +160,9 @@ def value(line: list[str], flag: str) -> str:
     return line[line.index(flag) + 1]
 
 
-async def test_a_hub_model_is_there_before_its_server_is_started(there: Hub, started: list[list[str]]) -> None:
+async def test_a_hub_model_is_there_before_its_server_is_started(
+    there: Hub, started: list[list[str]]
+) -> None:
     said: list[str] = []
 
     class Noting(Progress):
@@ -137,14 +172,22 @@ async def test_a_hub_model_is_there_before_its_server_is_started(there: Hub, sta
     with pytest.raises(EngineError, match="not started"):
         await up(Noting("stage"))
     (line,) = started
-    assert (value(line, "--model"), value(line, "--served-model-name")) == (str(there.cache / "org--twice"), "a")
+    assert (value(line, "--model"), value(line, "--served-model-name")) == (
+        str(there.cache / "org--twice"),
+        "a",
+    )
     assert "--revision" not in line, "the folder is of that revision"
     assert there.calls == [("org/twice", {"revision": "abc"})]
     assert said[:2] == ["fetching org/twice", "starting a"]
 
 
-@pytest.mark.parametrize("args", [["--tokenizer", "org/other"], ["--lora-modules", "x=org/lora"], ["--trust-remote-code"]])
-async def test_a_server_that_needs_more_of_the_hub_is_given_the_id(args: list[str], there: Hub, started: list[list[str]]) -> None:
+@pytest.mark.parametrize(
+    "args",
+    [["--tokenizer", "org/other"], ["--lora-modules", "x=org/lora"], ["--trust-remote-code"]],
+)
+async def test_a_server_that_needs_more_of_the_hub_is_given_the_id(
+    args: list[str], there: Hub, started: list[list[str]]
+) -> None:
     """Given a folder it would be kept offline. The model itself is in the cache by then."""
     with pytest.raises(EngineError, match="not started"):
         await up(engine_args=args)
@@ -152,7 +195,9 @@ async def test_a_server_that_needs_more_of_the_hub_is_given_the_id(args: list[st
     assert len(there.calls) == 1
 
 
-async def test_a_model_that_cannot_be_fetched_starts_nothing(there: Hub, started: list[list[str]]) -> None:
+async def test_a_model_that_cannot_be_fetched_starts_nothing(
+    there: Hub, started: list[list[str]]
+) -> None:
     with pytest.raises(RecipeError, match="'org/none' cannot be fetched"):
         await up(source="org/none")
     assert not started

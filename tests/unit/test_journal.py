@@ -1,4 +1,5 @@
-"""The journal on a store in memory: nothing recorded is lost or doubled, and nobody who records waits."""
+"""The journal on a store in memory: nothing recorded is lost or doubled, and nobody who records
+waits."""
 
 from __future__ import annotations
 
@@ -42,12 +43,19 @@ def attempt(store: MemoryStore) -> Iterator[Callable[..., Any]]:
 
 
 def reply(text: str) -> Reply:
-    return Reply((Choice(text, "stop", ({"A": -0.1, "B": -9999.0},)), Choice(text * 2, "length")), 10, 20, 1.5)
+    return Reply(
+        (Choice(text, "stop", ({"A": -0.1, "B": -9999.0},)), Choice(text * 2, "length")),
+        10,
+        20,
+        1.5,
+    )
 
 
 # What str.splitlines cuts at, and what UTF-8 cannot hold.
 @pytest.mark.parametrize("odd", ["line\u2028 \x85 \n\r \x1e 漢", "half \ud83d"])
-def test_replies_of_unfinished_and_rows_of_finished_conversations_come_back(attempt: Any, odd: str) -> None:
+def test_replies_of_unfinished_and_rows_of_finished_conversations_come_back(
+    attempt: Any, odd: str
+) -> None:
     one = attempt()
     one.record_reply("c1", "k1", reply(odd))
     one.record_reply("c2", "k2", reply("two"))
@@ -74,7 +82,9 @@ def test_what_is_recorded_is_known_at_once(attempt: Any) -> None:
     assert journal.reply("k") is None
 
 
-def test_replies_of_conversations_finished_within_one_flush_are_never_written(store: MemoryStore, attempt: Any) -> None:
+def test_replies_of_conversations_finished_within_one_flush_are_never_written(
+    store: MemoryStore, attempt: Any
+) -> None:
     journal = attempt()
     journal.record_reply("c", "k", reply("x"))
     journal.record_row("c", {"row": 1})
@@ -82,7 +92,9 @@ def test_replies_of_conversations_finished_within_one_flush_are_never_written(st
     assert [uri.split("/")[-2] for uri in store.objects] == ["rows"]
 
 
-def test_a_reply_segment_is_deleted_once_all_its_rows_are_written(store: MemoryStore, attempt: Any) -> None:
+def test_a_reply_segment_is_deleted_once_all_its_rows_are_written(
+    store: MemoryStore, attempt: Any
+) -> None:
     journal = attempt()
     journal.record_reply("c1", "k1", reply("x"))
     journal.record_reply("c2", "k2", reply("y"))
@@ -105,7 +117,9 @@ def test_small_segments_are_joined_and_lose_nothing(store: MemoryStore, attempt:
         journal.flush()
     assert len(store.objects) < 80
     again = attempt()
-    assert {name: record["row"] for name, record in again.finished.items()} == {f"c{n}": n for n in range(200)}
+    assert {name: record["row"] for name, record in again.finished.items()} == {
+        f"c{n}": n for n in range(200)
+    }
     assert [again.reply(f"k{n}") for n in range(200)] == [reply(f"{n}") for n in range(200)]
     again.record_row("open", {"row": "done"})
     again.flush()
@@ -138,7 +152,9 @@ def test_a_flush_is_cut_to_segments_of_the_size_asked_for(store: MemoryStore, at
 
 
 @pytest.mark.parametrize("options", [{"flush_s": 0.05}, {"flush_bytes": 100}])
-def test_the_thread_flushes_after_the_time_or_the_bytes(store: MemoryStore, attempt: Any, options: dict[str, Any]) -> None:
+def test_the_thread_flushes_after_the_time_or_the_bytes(
+    store: MemoryStore, attempt: Any, options: dict[str, Any]
+) -> None:
     journal = attempt(**options)
     journal.record_reply("c", "k", reply("x" * 200))
     deadline = time.monotonic() + 10
@@ -173,7 +189,9 @@ def test_nobody_who_records_waits_for_the_store(store: MemoryStore, attempt: Any
     assert again.finished["c5"] == {"row": 5}
 
 
-def test_a_failing_store_is_told_to_who_records_and_nothing_is_lost(store: MemoryStore, attempt: Any) -> None:
+def test_a_failing_store_is_told_to_who_records_and_nothing_is_lost(
+    store: MemoryStore, attempt: Any
+) -> None:
     journal = attempt()
     journal.record_reply("c1", "k1", reply("x"))
     journal.record_row("c2", {"row": 2})
@@ -186,10 +204,16 @@ def test_a_failing_store_is_told_to_who_records_and_nothing_is_lost(store: Memor
     journal.record_reply("c3", "k3", reply("y"))
     journal.flush()
     again = attempt()
-    assert (again.reply("k1"), again.reply("k3"), again.finished["c2"]) == (reply("x"), reply("y"), {"row": 2})
+    assert (again.reply("k1"), again.reply("k3"), again.finished["c2"]) == (
+        reply("x"),
+        reply("y"),
+        {"row": 2},
+    )
 
 
-def test_a_segment_that_cannot_be_deleted_is_counted_and_costs_nothing_else(store: MemoryStore, attempt: Any) -> None:
+def test_a_segment_that_cannot_be_deleted_is_counted_and_costs_nothing_else(
+    store: MemoryStore, attempt: Any
+) -> None:
     journal = attempt()
     for n in range(JOINED):  # the last one joins them
         journal.record_reply("open", f"k{n}", reply("x"))
@@ -213,7 +237,9 @@ def test_a_segment_that_cannot_be_deleted_is_counted_and_costs_nothing_else(stor
     assert not [uri for uri in store.objects if "/replies/" in uri]
 
 
-def test_who_wants_to_know_is_told_of_each_flush_once_it_is_on_s3(store: MemoryStore, attempt: Any) -> None:
+def test_who_wants_to_know_is_told_of_each_flush_once_it_is_on_s3(
+    store: MemoryStore, attempt: Any
+) -> None:
     told = []
     journal = attempt(flushed=lambda: told.append(len(store.objects)))
     journal.record_row("c", {"row": 1})
@@ -259,7 +285,9 @@ def test_two_attempts_at_once_lose_and_double_nothing(attempt: Any) -> None:
     assert three.reply("k2") == reply("two")
 
 
-def test_opening_deletes_no_segment_that_another_attempt_wrote_meanwhile(store: MemoryStore, attempt: Any) -> None:
+def test_opening_deletes_no_segment_that_another_attempt_wrote_meanwhile(
+    store: MemoryStore, attempt: Any
+) -> None:
     one = attempt()
     one.record_reply("c0", "k0", reply("x"))
     one.flush()
@@ -276,7 +304,9 @@ def test_opening_deletes_no_segment_that_another_attempt_wrote_meanwhile(store: 
         nonlocal listings
         found = list(listed(prefix))
         listings += prefix.endswith("/replies")
-        if listings == 2 and not one.reply("k1"):  # the second finds nothing new: the reading is over
+        if listings == 2 and not one.reply(
+            "k1"
+        ):  # the second finds nothing new: the reading is over
             one.record_reply("c1", "k1", reply("meanwhile"))
             one.flush()
         return iter(found)
@@ -334,7 +364,9 @@ def test_a_torn_or_garbled_segment_is_named(
 ) -> None:
     journal = attempt()
     noise = random.Random(1)
-    text = "".join(noise.choices("0123456789abcdef", k=2000))  # so dense that a changed bit still decodes to something
+    text = "".join(
+        noise.choices("0123456789abcdef", k=2000)
+    )  # so dense that a changed bit still decodes to something
     journal.record_reply("c1", "k1", reply(text))
     journal.record_row("c2", {"row": text})
     journal.flush()
@@ -354,7 +386,9 @@ def test_delete_leaves_nothing(store: MemoryStore, attempt: Any) -> None:
     assert store.objects == {}
 
 
-def test_segments_joined_while_they_are_read_are_found_in_their_new_place(store: MemoryStore, attempt: Any) -> None:
+def test_segments_joined_while_they_are_read_are_found_in_their_new_place(
+    store: MemoryStore, attempt: Any
+) -> None:
     one = attempt()
     for n in range(JOINED - 1):
         one.record_row(f"c{n}", {"row": n})

@@ -10,7 +10,17 @@ import pytest
 from moaa import templates
 from moaa.chat.message import Choice, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
-from moaa.judge import CRITERIA, TRIPLES, Judgement, Tally, check_instructions, compare, summary, tie, tournament
+from moaa.judge import (
+    CRITERIA,
+    TRIPLES,
+    Judgement,
+    Tally,
+    check_instructions,
+    compare,
+    summary,
+    tie,
+    tournament,
+)
 from moaa.judge.criteria import REPLY_FORM
 from moaa.recipe import Judge, JudgeMember, JudgeSampling
 from tests.support.scripted import Ask, last, system
@@ -63,7 +73,9 @@ async def test_five_answers_take_exactly_so_many_calls(mode, calls):
     assert len(ask.calls) == calls
     assert [(j.a, j.b) for j in judgements] == [(i, j) for i in range(5) for j in range(i + 1, 5)]
     pairs = Counter(shown(call) for call in ask.calls if step(call) == "verdict")
-    assert pairs == {(f"answer {i}", f"answer {j}"): 1 for i in range(5) for j in range(5) if i != j}
+    assert pairs == {
+        (f"answer {i}", f"answer {j}"): 1 for i in range(5) for j in range(5) if i != j
+    }
     expected = list(CRITERIA) if mode == "all" else TRIPLE.split(", ")
     assert all(list(j.criteria) == expected for j in judgements)
 
@@ -71,7 +83,9 @@ async def test_five_answers_take_exactly_so_many_calls(mode, calls):
 async def test_both_orders_are_merged_into_the_probability_that_a_is_better():
     # the judge gives the answer shown first 0.2 too much; "good" against "bad" is 0.7 in truth
     truth = {("good", "bad"): 0.7 + 0.2, ("bad", "good"): 0.3 + 0.2}
-    judgement = await compare(JUDGE, QUERY, "good", "bad", Ask(judging(lambda *pair: truth[pair])), indices=(4, 2))
+    judgement = await compare(
+        JUDGE, QUERY, "good", "bad", Ask(judging(lambda *pair: truth[pair])), indices=(4, 2)
+    )
     assert (judgement.a, judgement.b) == (4, 2)
     assert judgement.p_ab == pytest.approx(0.9)
     assert judgement.p_ba == pytest.approx(0.5)
@@ -107,20 +121,33 @@ async def test_what_each_step_is_shown():
 
 async def test_few_tokens_for_the_aggregator_do_not_cut_the_criteria():
     chair = JudgeMember(model="chair", sampling=JudgeSampling(max_tokens=8))
-    await compare(JUDGE.model_copy(update={"aggregator": chair}), QUERY, "x", "y", ask := Ask(judging()))
-    assert {(step(call), call.sampling.max_tokens) for call in ask.of("chair")} == {("criteria", 64), ("verdict", 8)}
+    await compare(
+        JUDGE.model_copy(update={"aggregator": chair}), QUERY, "x", "y", ask := Ask(judging())
+    )
+    assert {(step(call), call.sampling.max_tokens) for call in ask.of("chair")} == {
+        ("criteria", 64),
+        ("verdict", 8),
+    }
 
 
 async def test_one_assessment_is_too_few_where_two_are_needed():
-    failing = Ask(lambda call: CallFailed("timeout", "600 s") if call.model in ("j1", "j3") else judging()(call))
-    with pytest.raises(RowRejected, match=r"1 assessments, 2 needed; left out: j1 \(timeout: 600 s\), j3 \("):
+    failing = Ask(
+        lambda call: (
+            CallFailed("timeout", "600 s") if call.model in ("j1", "j3") else judging()(call)
+        )
+    )
+    with pytest.raises(
+        RowRejected, match=r"1 assessments, 2 needed; left out: j1 \(timeout: 600 s\), j3 \("
+    ):
         await compare(JUDGE, QUERY, "x", "y", failing)
     lenient = JUDGE.model_copy(update={"min_proposers": 1})
     assert len((await compare(lenient, QUERY, "x", "y", failing)).orders[0].assessments) == 1
 
 
 async def test_the_steps_of_an_order_share_their_beginning_so_that_the_prefix_cache_serves_them():
-    starts = [templates.text(name).split("$answer_b")[0] for name in ("criteria", "assess", "verdict")]
+    starts = [
+        templates.text(name).split("$answer_b")[0] for name in ("criteria", "assess", "verdict")
+    ]
     assert len(set(starts)) == 1
     assert "$query" in starts[0]
 
@@ -191,7 +218,9 @@ async def test_a_step_that_fails_for_good_rejects_the_row(broken, reply, reason)
 
 
 async def test_a_missing_engine_is_no_property_of_the_row():
-    ask = Ask(lambda call: EngineError("j2 is not served") if call.model == "j2" else judging()(call))
+    ask = Ask(
+        lambda call: EngineError("j2 is not served") if call.model == "j2" else judging()(call)
+    )
     with pytest.raises(EngineError):
         await tournament(JUDGE, QUERY, ["x", "y", "z"], ask)
     assert len(asyncio.all_tasks()) == 1  # nothing is left running
@@ -201,7 +230,11 @@ async def test_a_missing_engine_is_no_property_of_the_row():
 async def test_parsed_verdicts_are_asked_for_without_a_grammar_and_criteria_too(mode):
     def answer(call):
         if step(call) == "verdict":
-            return "B is longer, but wrong.\n\n[[A]]" if shown(call)[0] == "right" else "Answer B is right.\n**[[B]]**\n"
+            return (
+                "B is longer, but wrong.\n\n[[A]]"
+                if shown(call)[0] == "right"
+                else "Answer B is right.\n**[[B]]**\n"
+            )
         return judging()(call)
 
     judge = JUDGE.model_copy(update={"verdict": "parsed", "criteria": mode})
@@ -210,7 +243,9 @@ async def test_parsed_verdicts_are_asked_for_without_a_grammar_and_criteria_too(
     assert not judgement.disagree
     assert not any(order.soft for order in judgement.orders)
     assert all("[[A]]" in last(call) for call in ask.of("chair") if step(call) == "verdict")
-    assert not any(call.choices or call.logprobs for call in ask.calls), "a server that knows no grammar refuses these"
+    assert not any(call.choices or call.logprobs for call in ask.calls), (
+        "a server that knows no grammar refuses these"
+    )
 
 
 async def test_without_a_grammar_criteria_are_read_strictly():
@@ -233,7 +268,9 @@ async def test_judgements_survive_json():
         return CallFailed("timeout", "") if call.model == "j2" else judging(lambda a, b: 0.25)(call)
 
     judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(cut))
-    again = [Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) for judgement in judgements]
+    again = [
+        Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) for judgement in judgements
+    ]
     assert [j.to_json() for j in again] == [j.to_json() for j in judgements]
     assert again[0].orders[0].assessments[0].finish_reason == "length"
     assert set(again[0].to_json()) == {"a", "b", "p", "p_ab", "p_ba", "criteria", "orders"}
@@ -243,7 +280,12 @@ async def test_judgements_survive_json():
 async def test_the_summary_shows_a_judge_that_follows_the_position():
     judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(lambda a, b: 0.9)))
     facts = summary([*judgements, tie()])
-    assert facts["position_bias"] == {"first_wins": 1.0, "first_mean_p": pytest.approx(0.9), "verdicts": 6, "hard": 0}
+    assert facts["position_bias"] == {
+        "first_wins": 1.0,
+        "first_mean_p": pytest.approx(0.9),
+        "verdicts": 6,
+        "hard": 0,
+    }
     assert facts["disagreement"] == 1.0
     assert facts["criteria"]["Accuracy"] == 3
     assert facts["criteria"]["Safety"] == 0
@@ -259,11 +301,21 @@ async def test_a_tally_says_whose_assessments_are_missing_and_how_many_verdicts_
     for judgement in await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(answer)):
         tally.add(judgement)
     assert tally.left_out == {("j3", "timeout"): 6}
-    assert tally.facts()["position_bias"] == {"first_wins": 1.0, "first_mean_p": 1.0, "verdicts": 6, "hard": 6}
+    assert tally.facts()["position_bias"] == {
+        "first_wins": 1.0,
+        "first_mean_p": 1.0,
+        "verdicts": 6,
+        "hard": 6,
+    }
 
 
 def test_nothing_judged_has_no_shares():
-    assert summary([tie()])["position_bias"] == {"first_wins": None, "first_mean_p": None, "verdicts": 0, "hard": 0}
+    assert summary([tie()])["position_bias"] == {
+        "first_wins": None,
+        "first_mean_p": None,
+        "verdicts": 0,
+        "hard": 0,
+    }
     assert summary([])["disagreement"] is None
 
 
@@ -287,7 +339,9 @@ async def test_the_summary_of_a_fair_judge():
 )
 async def test_a_template_of_the_recipe_that_cannot_work_is_the_recipes_error(text, complaint):
     with pytest.raises(RecipeError, match=complaint) as caught:
-        await compare(JUDGE.model_copy(update={"assess_instruction": text}), QUERY, "x", "y", Ask(judging()))
+        await compare(
+            JUDGE.model_copy(update={"assess_instruction": text}), QUERY, "x", "y", Ask(judging())
+        )
     assert str(caught.value).startswith("judge.assess_instruction")
     with pytest.raises(RecipeError, match=complaint):
         check_instructions(JUDGE.model_copy(update={"assess_instruction": text}))

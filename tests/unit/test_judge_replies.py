@@ -10,14 +10,31 @@ from moaa.judge import CRITERIA, TRIPLES, criteria, verdict
 
 
 @pytest.mark.parametrize(
-    "text", ["[[A]]", "So:\n[[A]]", "The better one is [[A]].", "**[[A]]**", "I weighed [[B]] too.\n[[A]] \n"]
+    "text",
+    [
+        "[[A]]",
+        "So:\n[[A]]",
+        "The better one is [[A]].",
+        "**[[A]]**",
+        "I weighed [[B]] too.\n[[A]] \n",
+    ],
 )
 def test_a_parsed_verdict_is_what_the_text_ends_in(text):
     assert verdict.parsed(Choice(text)).letter == "A"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "A", "[[C]]", "[A]", "[[A]] is my verdict, I think", "[[A]]\nor not", "[[A]] or [[B]]", "[[a]]"]
+    "text",
+    [
+        "",
+        "A",
+        "[[C]]",
+        "[A]",
+        "[[A]] is my verdict, I think",
+        "[[A]]\nor not",
+        "[[A]] or [[B]]",
+        "[[a]]",
+    ],
 )
 def test_anything_else_is_no_verdict(text):
     with pytest.raises(RowRejected, match="verdict unparseable"):
@@ -37,21 +54,34 @@ def test_a_soft_verdict_is_read_at_the_first_token_that_is_exactly_a_letter():
 
 
 def explained(*tokens: str, last: dict[str, float]) -> Choice:
-    """A reply of an engine that knows no grammar: its verdict in brackets after an explanation; `last` is the letter's token."""
+    """A reply of an engine that knows no grammar: its verdict in brackets after an explanation;
+    `last` is the letter's token."""
     before = [{"The": -9.0, token: -0.01} for token in tokens]
     text = "".join(tokens) + max(last, key=last.__getitem__) + "]]"
     return Choice(text, tokens=(*before, last, {"]]": -0.01}))
 
 
 def test_an_explained_verdict_is_weighed_at_the_last_letter_not_at_the_first():
-    found = verdict.soft(explained("Answer", " A", " is", " wrong", ".\n", "[[", last={"B": math.log(0.9), "A": math.log(0.1)}))
+    found = verdict.soft(
+        explained(
+            "Answer",
+            " A",
+            " is",
+            " wrong",
+            ".\n",
+            "[[",
+            last={"B": math.log(0.9), "A": math.log(0.1)},
+        )
+    )
     assert found.letter == "B"
     assert found.soft
     assert found.p == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("last", [{"[[B": -0.01, "[[A": -5.0}, {"B]]": -0.01}])
-def test_a_verdict_without_a_token_of_its_own_is_hard_where_the_explanation_ends_in_the_other_letter(last: dict[str, float]):
+def test_a_verdict_without_a_token_of_its_own_is_hard_where_the_explanation_ends_in_the_other_letter(
+    last: dict[str, float],
+):
     before = ({"A": -0.02, "B": -4.0}, {" is worse.\n": -0.01})
     assert verdict.soft(Choice("A is worse.\n[[B]]", tokens=(*before, last))) == ("B", 0.0, False)
 

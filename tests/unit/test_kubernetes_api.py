@@ -1,4 +1,5 @@
-"""The edge to the API server: what heals is tried again, what does not says who lacks what; mirrors stay true."""
+"""The edge to the API server: what heals is tried again, what does not says who lacks what; mirrors
+stay true."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from tests.support.kube_server import KubeServer
 
 pytestmark = pytest.mark.timeout(60)
 RBAC = (
-    'deployments.apps is forbidden: User "system:serviceaccount:team:nobody" cannot {verb} resource "{resource}" '
+    'deployments.apps is forbidden: User "system:serviceaccount:team:nobody" cannot {verb} '
+    'resource "{resource}" '
     'in API group "apps" in the namespace "team"'
 )
 
@@ -59,7 +61,9 @@ def test_retry_after_is_honoured(kube: KubeServer) -> None:
 def test_patience_ends(kube: KubeServer) -> None:
     kube.fail(503, "etcd is away", times=99)
     with pytest.raises(
-        Unreachable, match=r"could not be asked to get pods in namespace 'team': HTTP 503: etcd is away \(given up after 1 s"
+        Unreachable,
+        match=r"could not be asked to get pods in namespace 'team': HTTP 503: etcd is away "
+        r"\(given up after 1 s",
     ):
         kube.cluster().get(PODS, "a", patience_s=1)
 
@@ -67,7 +71,10 @@ def test_patience_ends(kube: KubeServer) -> None:
 def test_nobody_listens() -> None:
     with KubeServer() as server:
         cluster = server.cluster()
-    with pytest.raises(Unreachable, match=r"Kubernetes at http://127.0.0.1:\d+ could not be asked to delete jobs.batch"):
+    with pytest.raises(
+        Unreachable,
+        match=r"Kubernetes at http://127.0.0.1:\d+ could not be asked to delete jobs.batch",
+    ):
         cluster.delete(JOBS, "a", patience_s=0.2)
 
 
@@ -75,19 +82,58 @@ def test_nobody_listens() -> None:
     ("status", "said", "call", "kind", "text"),
     [
         (
-            403, RBAC.format(verb="patch", resource="deployments"), lambda c: c.patch(DEPLOYMENTS, "a", {}), Forbidden,
-            r"the account 'system:serviceaccount:team:nobody' may not patch deployments.apps in namespace 'team': its Role lacks",
+            403,
+            RBAC.format(verb="patch", resource="deployments"),
+            lambda c: c.patch(DEPLOYMENTS, "a", {}),
+            Forbidden,
+            r"the account 'system:serviceaccount:team:nobody' may not patch deployments.apps in "
+            r"namespace 'team': its Role lacks",
         ),
-        (403, RBAC.format(verb="get", resource="pods/log"), lambda c: c.log("a", "vllm", lines=1), Forbidden, "not get pods/log"),
-        (403, RBAC.format(verb="list", resource="pods"), lambda c: c.list(PODS), Forbidden, "may not list pods in"),
-        (403, 'pods "a" is forbidden: exceeded quota: gpus', lambda c: c.create(PODS, pod("a")), ClusterError,
-         r"refuses to create pods in namespace 'team' \(HTTP 403\): pods \"a\" is forbidden: exceeded quota: gpus"),
-        (401, "Unauthorized", lambda c: c.list(PODS), Forbidden, "does not accept this login .*the token has run out"),
-        (422, "spec.x: Required", lambda c: c.create(JOBS, pod("a")), ClusterError, r"\(HTTP 422\): spec.x: Required"),
+        (
+            403,
+            RBAC.format(verb="get", resource="pods/log"),
+            lambda c: c.log("a", "vllm", lines=1),
+            Forbidden,
+            "not get pods/log",
+        ),
+        (
+            403,
+            RBAC.format(verb="list", resource="pods"),
+            lambda c: c.list(PODS),
+            Forbidden,
+            "may not list pods in",
+        ),
+        (
+            403,
+            'pods "a" is forbidden: exceeded quota: gpus',
+            lambda c: c.create(PODS, pod("a")),
+            ClusterError,
+            r"refuses to create pods in namespace 'team' \(HTTP 403\): pods \"a\" is forbidden: "
+            r"exceeded quota: gpus",
+        ),
+        (
+            401,
+            "Unauthorized",
+            lambda c: c.list(PODS),
+            Forbidden,
+            "does not accept this login .*the token has run out",
+        ),
+        (
+            422,
+            "spec.x: Required",
+            lambda c: c.create(JOBS, pod("a")),
+            ClusterError,
+            r"\(HTTP 422\): spec.x: Required",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refusals_say_what_is_missing(
-    kube: KubeServer, status: int, said: str, call: Callable[[Cluster], object], kind: type[ClusterError], text: str
+    kube: KubeServer,
+    status: int,
+    said: str,
+    call: Callable[[Cluster], object],
+    kind: type[ClusterError],
+    text: str,
 ) -> None:
     kube.fail(status, said)
     with pytest.raises(kind, match=text) as caught:
@@ -100,7 +146,10 @@ def test_what_is_not_there(kube: KubeServer) -> None:
     with pytest.raises(NotFound, match="there is no Deployment 'a' in namespace 'team'"):
         kube.cluster().get(DEPLOYMENTS, "a")
     kube.unknown.add("trainjobs")
-    with pytest.raises(NotFound, match=r"does not know trainjobs.trainer.kubeflow.org \(trainer.kubeflow.org/v1alpha1\)"):
+    with pytest.raises(
+        NotFound,
+        match=r"does not know trainjobs.trainer.kubeflow.org \(trainer.kubeflow.org/v1alpha1\)",
+    ):
         kube.cluster().list(TRAIN_JOBS)
 
 
@@ -109,7 +158,14 @@ def test_all_pages_even_when_one_is_too_old(kube: KubeServer) -> None:
         kube.put(PODS, pod(f"p{n}", of="x" if n != 3 else "y"))
     kube.page = 2
     cluster = kube.cluster()
-    assert [each["metadata"]["name"] for each in cluster.list(PODS, "of=x")] == ["p0", "p1", "p2", "p4", "p5", "p6"]
+    assert [each["metadata"]["name"] for each in cluster.list(PODS, "of=x")] == [
+        "p0",
+        "p1",
+        "p2",
+        "p4",
+        "p5",
+        "p6",
+    ]
     assert kube.count("GET") == 3
     kube.fail(410, "too old", when=lambda method, what: kube.count("GET") == 5)
     assert len(cluster.list(PODS)) == 7
@@ -117,7 +173,9 @@ def test_all_pages_even_when_one_is_too_old(kube: KubeServer) -> None:
 
 def test_create_and_delete(kube: KubeServer) -> None:
     cluster = kube.cluster()
-    kube.fail(409, "Operation cannot be fulfilled on resourcequotas: the object has been modified")  # heals
+    kube.fail(
+        409, "Operation cannot be fulfilled on resourcequotas: the object has been modified"
+    )  # heals
     made = cluster.create(PODS, pod("a"))
     with pytest.raises(Conflict):
         cluster.create(PODS, pod("a"))
@@ -135,7 +193,9 @@ def test_updates_lose_nothing(kube: KubeServer) -> None:
     kube.put(JOBS, {"metadata": {"name": "a", "annotations": {"n": "0"}}})
 
     def count(found: dict[str, Any]) -> dict[str, Any]:
-        return {"metadata": {"annotations": {"n": str(int(found["metadata"]["annotations"]["n"]) + 1)}}}
+        return {
+            "metadata": {"annotations": {"n": str(int(found["metadata"]["annotations"]["n"]) + 1)}}
+        }
 
     cluster = kube.cluster()
     threads = [threading.Thread(target=cluster.update, args=(JOBS, "a", count)) for _ in range(8)]
@@ -152,13 +212,17 @@ def test_an_update_that_knows_the_newest_is_one_request(kube: KubeServer) -> Non
     newest = kube.cluster().update(JOBS, "a", lambda found: dict(change), known=known)
     assert [method for method, _, _ in kube.requests] == ["PATCH"]
     assert newest["metadata"]["annotations"] == {"x": "y"}
-    kube.cluster().update(JOBS, "a", lambda found: dict(change), known=known)  # not the newest any more
+    kube.cluster().update(
+        JOBS, "a", lambda found: dict(change), known=known
+    )  # not the newest any more
     assert [method for method, _, _ in kube.requests] == ["PATCH", "PATCH", "GET", "PATCH"]
     kube.cluster().update(JOBS, "a", lambda found: None)
     assert kube.requests[-1][0] == "GET"
 
 
-def test_an_update_that_is_always_overtaken_ends(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_that_is_always_overtaken_ends(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(api, "UPDATE_TRIES", 3)
     kube.put(JOBS, {"metadata": {"name": "a"}})
     kube.fail(409, "modified", times=3, when=lambda method, what: method == "PATCH")
@@ -172,7 +236,10 @@ def test_events_and_logs(kube: KubeServer) -> None:
         ("e2", "a", "2026-01-01T00:00:01Z"),
         ("e3", "b", "2026-01-01T00:00:00Z"),
     ):
-        kube.put(EVENTS, {"metadata": {"name": name}, "involvedObject": {"name": of}, "lastTimestamp": at})
+        kube.put(
+            EVENTS,
+            {"metadata": {"name": name}, "involvedObject": {"name": of}, "lastTimestamp": at},
+        )
     cluster = kube.cluster()
     assert [event["metadata"]["name"] for event in cluster.events("a")] == ["e2", "e1"]
     kube.logs["a", "vllm", False] = "one\ntwo\n"
@@ -206,7 +273,12 @@ def test_a_mirror_stays_true(kube: KubeServer, trouble: str) -> None:
     kube.put(PODS, pod("new", of="x"))
     kube.put(PODS, pod("new", of="x", again="yes"))
     kube.remove(PODS, "old")
-    until(lambda: list(copied.objects) == ["new"] and "again" in copied.objects["new"]["metadata"]["labels"])
+    until(
+        lambda: (
+            list(copied.objects) == ["new"]
+            and "again" in copied.objects["new"]["metadata"]["labels"]
+        )
+    )
     assert len(changes) >= 2
     assert copied.error is None
     copied.stop()
@@ -217,7 +289,12 @@ def test_a_mirror_never_goes_back(kube: KubeServer) -> None:
     """A watch that broke goes on from the last change that was seen, not from where it began."""
     kube.put(PODS, pod("a", n="0"))
     seen: list[str] = []
-    copied = Mirror(kube.cluster(), PODS, "", lambda: seen.append(copied.objects["a"]["metadata"]["labels"]["n"]))
+    copied = Mirror(
+        kube.cluster(),
+        PODS,
+        "",
+        lambda: seen.append(copied.objects["a"]["metadata"]["labels"]["n"]),
+    )
     copied.start()
     for n in range(1, 6):
         kube.put(PODS, pod("a", n=str(n)))
@@ -246,15 +323,22 @@ def test_where_the_cluster_is_taken_from(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("KUBECONFIG", str(file))
     # The client reads KUBECONFIG once, when it is imported.
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(file))
-    with pytest.raises(ClusterError, match=r"no Kubernetes cluster is configured: .*Set KUBECONFIG"):
+    with pytest.raises(
+        ClusterError, match=r"no Kubernetes cluster is configured: .*Set KUBECONFIG"
+    ):
         Cluster.connect()
     file.write_text(
-        "{apiVersion: v1, kind: Config, current-context: here, users: [{name: me, user: {token: t}}],"
+        "{apiVersion: v1, kind: Config, current-context: here, users: [{name: me, user: {token: "
+        "t}}],"
         " clusters: [{name: c, cluster: {server: 'https://kube.example:6443'}}],"
         " contexts: [{name: here, context: {cluster: c, user: me, namespace: mine}}]}"
     )
     found = Cluster.connect()
-    assert (found.host, found.namespace, found.inside) == ("https://kube.example:6443", "mine", False)
+    assert (found.host, found.namespace, found.inside) == (
+        "https://kube.example:6443",
+        "mine",
+        False,
+    )
     monkeypatch.setenv("MOAA_NAMESPACE", "theirs")
     assert Cluster.connect().namespace == "theirs"
     assert Cluster.connect("given").namespace == "given"

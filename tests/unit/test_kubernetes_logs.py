@@ -27,9 +27,14 @@ def test_a_line_is_told_once(kube: KubeServer) -> None:
     assert list(log.read()) == []
 
 
-def test_a_line_of_the_other_stream_that_comes_late_with_an_earlier_stamp_is_not_lost(kube: KubeServer) -> None:
+def test_a_line_of_the_other_stream_that_comes_late_with_an_earlier_stamp_is_not_lost(
+    kube: KubeServer,
+) -> None:
     log = Log(kube.cluster(), "p", "c")
-    kube.logs[HERE] = "2026-01-01T00:00:01Z begins\n2026-01-01T00:00:05.000000900Z the last word of standard output\n"
+    kube.logs[HERE] = (
+        "2026-01-01T00:00:01Z begins\n2026-01-01T00:00:05.000000900Z the last word of standard "
+        "output\n"
+    )
     assert len(list(log.read())) == 2
     kube.logs[HERE] += "2026-01-01T00:00:05.000000100Z generate failed\n"
     assert list(log.read()) == ["generate failed"]

@@ -24,7 +24,12 @@ def container(name: str = "vllm", **state: Any) -> dict[str, Any]:
 
 
 def running(*, init: list[dict[str, Any]] | None = None, main: dict[str, Any]) -> dict[str, Any]:
-    return pod(phase="Pending", conditions=SCHEDULED, initContainerStatuses=init or [], containerStatuses=[main])
+    return pod(
+        phase="Pending",
+        conditions=SCHEDULED,
+        initContainerStatuses=init or [],
+        containerStatuses=[main],
+    )
 
 
 STARTING = container(state={"waiting": {"reason": "PodInitializing"}})
@@ -36,7 +41,10 @@ FETCHING = container("fetch", state={"running": {"startedAt": "2026-01-01T00:00:
     [
         (pod(**ready()), ""),
         (pod(phase="Pending"), "waits for the scheduler"),
-        (pod(**unschedulable("0/1 nodes are available")), "cannot be scheduled: 0/1 nodes are available"),
+        (
+            pod(**unschedulable("0/1 nodes are available")),
+            "cannot be scheduled: 0/1 nodes are available",
+        ),
         (pod(phase="Pending", conditions=SCHEDULED), "its containers are created: Pulling image"),
         (
             running(main=container(state={"waiting": {"reason": "ContainerCreating"}})),
@@ -44,11 +52,16 @@ FETCHING = container("fetch", state={"running": {"startedAt": "2026-01-01T00:00:
         ),
         (running(init=[FETCHING], main=STARTING), "init container 'fetch' runs, for 42 s"),
         (
-            running(init=[container("fetch", state={"terminated": {"exitCode": 0}})], main=STARTING),
+            running(
+                init=[container("fetch", state={"terminated": {"exitCode": 0}})], main=STARTING
+            ),
             "its containers are created: Pulling image",
         ),
         (
-            running(init=[container("fetch", state={"terminated": {"exitCode": 2, "reason": "Error"}})], main=STARTING),
+            running(
+                init=[container("fetch", state={"terminated": {"exitCode": 2, "reason": "Error"}})],
+                main=STARTING,
+            ),
             "init container 'fetch' ended with exit status 2",
         ),
         (
@@ -56,11 +69,26 @@ FETCHING = container("fetch", state={"running": {"startedAt": "2026-01-01T00:00:
             "container 'vllm' is loading, for 60 s",
         ),
         (
-            running(main=container(state={"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling "x:1"'}})),
+            running(
+                main=container(
+                    state={
+                        "waiting": {
+                            "reason": "ImagePullBackOff",
+                            "message": 'Back-off pulling "x:1"',
+                        }
+                    }
+                )
+            ),
             "container 'vllm' ImagePullBackOff: Back-off pulling \"x:1\"",
         ),
-        (pod(**crashed(2, 137, "OOMKilled")), "container 'vllm' CrashLoopBackOff: the last was ended: OOMKilled"),
-        (pod(**crashed(2, 7)), "container 'vllm' CrashLoopBackOff: the last ended with exit status 7"),
+        (
+            pod(**crashed(2, 137, "OOMKilled")),
+            "container 'vllm' CrashLoopBackOff: the last was ended: OOMKilled",
+        ),
+        (
+            pod(**crashed(2, 7)),
+            "container 'vllm' CrashLoopBackOff: the last ended with exit status 7",
+        ),
         (pod(phase="Failed", reason="Evicted", message="low on memory"), "Evicted: low on memory"),
         (pod(deleted=True, **ready()), "is being deleted"),
     ],
@@ -71,19 +99,29 @@ def test_waits_for(found: dict[str, Any], said: str) -> None:
 
 def test_death_is_the_newest() -> None:
     early = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": "2026-01-01T00:00:01Z"}}
-    late = {"terminated": {"exitCode": 0, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:09Z"}}
+    late = {
+        "terminated": {"exitCode": 0, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:09Z"}
+    }
     found = pod(containerStatuses=[container("a", lastState=late), container("b", state=early)])
     assert pods.death(found) == "container 'a' was ended: OOMKilled"
     assert pods.death(pod(**ready(3))) == ""
     said = {"terminated": {"exitCode": 3, "reason": "Error", "message": "no\nspace"}}
-    assert pods.death(pod(containerStatuses=[container(state=said)])) == "container 'vllm' ended with exit status 3 (no space)"
+    assert (
+        pods.death(pod(containerStatuses=[container(state=said)]))
+        == "container 'vllm' ended with exit status 3 (no space)"
+    )
 
 
 def test_restarts_count_containers_and_lost_pods() -> None:
     assert pods.restarts(pod(**ready(2))) == 2
     assert pods.restarts(pod(phase="Failed", reason="Evicted")) == 1
     assert (
-        pods.restarts(pod(initContainerStatuses=[container("f", restartCount=1)], containerStatuses=[container(restartCount=2)]))
+        pods.restarts(
+            pod(
+                initContainerStatuses=[container("f", restartCount=1)],
+                containerStatuses=[container(restartCount=2)],
+            )
+        )
         == 3
     )
 
@@ -92,26 +130,47 @@ def test_whose_log_explains() -> None:
     assert pods.culprit(pod(**crashed(1))) == "vllm"
     assert pods.culprit(running(init=[FETCHING], main=STARTING)) == "fetch"
     done = container("fetch", state={"terminated": {"exitCode": 0}})
-    assert pods.culprit(running(init=[done], main=STARTING)) is None  # nothing has run that could say something
+    assert (
+        pods.culprit(running(init=[done], main=STARTING)) is None
+    )  # nothing has run that could say something
     assert pods.culprit(pod(**ready())) is None
 
 
 def test_a_deployment_without_pods() -> None:
-    failing = [{"type": "ReplicaFailure", "status": "True", "message": 'pods "a-1" is forbidden: exceeded quota: gpus'}]
+    failing = [
+        {
+            "type": "ReplicaFailure",
+            "status": "True",
+            "message": 'pods "a-1" is forbidden: exceeded quota: gpus',
+        }
+    ]
     asked = {**deployment("moaa-a", "a", replicas=1), "status": {"conditions": failing}}
-    assert pods.without_pods(asked) == 'no pod can be created: pods "a-1" is forbidden: exceeded quota: gpus'
+    assert (
+        pods.without_pods(asked)
+        == 'no pod can be created: pods "a-1" is forbidden: exceeded quota: gpus'
+    )
     assert pods.without_pods(deployment("moaa-a", "a", replicas=1)) == "no pod yet"
     assert pods.without_pods(deployment("moaa-a", "a")) == "it is scaled to 0"
 
 
 def test_a_model_in_one_line() -> None:
     up = deployment("moaa-a", "a", replicas=3)
-    three = [pod("x", **unschedulable("full")), pod("y", **unschedulable("full")), pod("z", phase="Pending")]
-    assert waiting(up, three, {}, asking="") == "2 pods: cannot be scheduled: full; waits for the scheduler"
+    three = [
+        pod("x", **unschedulable("full")),
+        pod("y", **unschedulable("full")),
+        pod("z", phase="Pending"),
+    ]
+    assert (
+        waiting(up, three, {}, asking="")
+        == "2 pods: cannot be scheduled: full; waits for the scheduler"
+    )
     leaving = pod("w", deleted=True, **ready())
     assert waiting(up, [leaving, three[2]], {}, asking="") == "waits for the scheduler"
     assert waiting(up, [leaving], {}, asking="") == "is being deleted"
-    assert waiting(up, [pod(**ready())], {}, asking=" at http://10.0.0.1") == "ready; its first answer at http://10.0.0.1"
+    assert (
+        waiting(up, [pod(**ready())], {}, asking=" at http://10.0.0.1")
+        == "ready; its first answer at http://10.0.0.1"
+    )
     assert waiting(up, [], {}, asking="") == "no pod yet"
 
 
@@ -127,11 +186,18 @@ def test_addresses_are_of_ready_pods() -> None:
             "ports": [{"name": "metrics", "port": 9}, {"name": "http", "port": 8000}],
             "endpoints": [
                 {"addresses": ["10.0.0.1"], "conditions": {"ready": True}},
-                {"addresses": ["10.0.0.2"], "conditions": {"ready": False, "serving": True, "terminating": True}},
+                {
+                    "addresses": ["10.0.0.2"],
+                    "conditions": {"ready": False, "serving": True, "terminating": True},
+                },
                 {"addresses": ["fd00::3"], "conditions": {}},
             ],
         },
         {"ports": None, "endpoints": None},
         {"ports": [{"port": 8001}], "endpoints": [{"addresses": ["10.0.0.1"]}]},
     ]
-    assert addresses(slices) == {"http://10.0.0.1:8000/v1", "http://[fd00::3]:8000/v1", "http://10.0.0.1:8001/v1"}
+    assert addresses(slices) == {
+        "http://10.0.0.1:8000/v1",
+        "http://[fd00::3]:8000/v1",
+        "http://10.0.0.1:8001/v1",
+    }

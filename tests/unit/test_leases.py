@@ -16,7 +16,9 @@ A, B, GONE = "run-1/generate/aa", "run-2/label/bb", "run-0/generate/cc"
 
 
 def held(**ends: float) -> dict[str, str]:
-    return {LEASES: json.dumps({{"a": A, "b": B, "gone": GONE}[who]: end for who, end in ends.items()})}
+    return {
+        LEASES: json.dumps({{"a": A, "b": B, "gone": GONE}[who]: end for who, end in ends.items()})
+    }
 
 
 def test_live_are_those_that_have_not_run_out() -> None:
@@ -35,12 +37,16 @@ def test_a_lease_is_added_and_renewed_and_dead_ones_are_cleaned() -> None:
 
 def test_release_takes_only_its_own() -> None:
     assert leases.read(leases.release(held(a=2000, b=2000, gone=1), A, NOW)) == {B: 2000}
-    assert leases.release(held(a=2000), A, NOW) == {LEASES: "{}"}  # it stays: an object once leased is told from one never
+    assert leases.release(held(a=2000), A, NOW) == {
+        LEASES: "{}"
+    }  # it stays: an object once leased is told from one never
     assert leases.release({}, A, NOW) == {LEASES: "{}"}
 
 
 def test_release_of_a_run_takes_all_its_stages_and_no_namesake() -> None:
-    annotations = {LEASES: json.dumps({"run-1/sft/x": 2000, "run-1/label/y": 2000, "run-11/sft/z": 2000})}
+    annotations = {
+        LEASES: json.dumps({"run-1/sft/x": 2000, "run-1/label/y": 2000, "run-11/sft/z": 2000})
+    }
     assert leases.read(leases.release_run(annotations, "run-1", NOW)) == {"run-11/sft/z": 2000}
 
 
@@ -73,7 +79,13 @@ def test_a_number_of_replicas_that_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "made"),
-    [("smol", "smol"), ("Qwen2.5-72B_it", "qwen2-5-72b-it"), ("--a//b--", "a-b"), ("x" * 40, "x" * 40), ("smol+sft", "smol-sft")],
+    [
+        ("smol", "smol"),
+        ("Qwen2.5-72B_it", "qwen2-5-72b-it"),
+        ("--a//b--", "a-b"),
+        ("x" * 40, "x" * 40),
+        ("smol+sft", "smol-sft"),
+    ],
 )
 def test_dns(name: str, made: str) -> None:
     assert names.dns(name) == made
@@ -104,8 +116,10 @@ def test_the_holder_is_this_process_s_run_and_stage(monkeypatch: pytest.MonkeyPa
 
 def test_labels_and_names_of_work() -> None:
     assert names.work_labels("demo run#1", "sft") == {
-        "app.kubernetes.io/part-of": "moaa", "moaa.dev/run": "demo-run-1", "moaa.dev/stage": "sft",
-    }  # fmt: skip
+        "app.kubernetes.io/part-of": "moaa",
+        "moaa.dev/run": "demo-run-1",
+        "moaa.dev/stage": "sft",
+    }
     assert len(names.label("x" * 100)) == 63
     assert names.training("sft", "0123456789abcdef") == "moaa-sft-0123456789ab"
     assert (names.runtime(), names.runtime("a100")) == ("moaa-train-default", "moaa-train-a100")

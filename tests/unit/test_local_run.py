@@ -78,7 +78,8 @@ def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stages:
 
 
 def test_a_run_goes_on_under_its_id(stages: Stages) -> None:
-    """In a pod that takes the place of a lost one, or here: the records are overwritten, the page is made anew."""
+    """In a pod that takes the place of a lost one, or here: the records are overwritten, the page
+    is made anew."""
     stages.failing = {"sample"}
     with pytest.raises(RunFailed, match="sample failed: sample was told to"):
         local.run(load(DEMO), "evaluate", "again")
@@ -88,9 +89,13 @@ def test_a_run_goes_on_under_its_id(stages: Stages) -> None:
     assert "was told to" not in page.read_text()
 
 
-def test_what_an_earlier_attempt_of_the_run_failed_of_does_not_fail_a_shorter_one(stages: Stages) -> None:
+def test_what_an_earlier_attempt_of_the_run_failed_of_does_not_fail_a_shorter_one(
+    stages: Stages,
+) -> None:
     stages.failing = {"sample"}
     with pytest.raises(RunFailed):
         local.run(load(DEMO), "evaluate", "again")
     local.run(load(DEMO), "sft", "again")
-    assert stages.told == [",".join(local.STAGES), "preflight,prompts,generate,sft"], "preflight is told how far the run goes"
+    assert stages.told == [",".join(local.STAGES), "preflight,prompts,generate,sft"], (
+        "preflight is told how far the run goes"
+    )

@@ -51,6 +51,9 @@ def test_a_call_keeps_its_key_so_that_journals_stay_valid(call: Call, key: str) 
 
 def test_calls_of_equal_proposers_have_keys_of_their_own_and_ask_the_same() -> None:
     sampling = Sampling(stop=("END",))
-    calls = [Call("m", HELLO, each) for each in (sampling, *(Redraw(**sampling.model_dump(), sample=n) for n in (1, 2)))]
+    calls = [
+        Call("m", HELLO, each)
+        for each in (sampling, *(Redraw(**sampling.model_dump(), sample=n) for n in (1, 2)))
+    ]
     assert len({call.key for call in calls}) == 3
     assert len({request_body(call, "m") for call in calls}) == 1

@@ -53,7 +53,10 @@ async def test_the_instruction_is_the_recipes_or_the_built_in_one():
 
 
 async def test_a_persona_stands_before_the_conversations_system_message():
-    members = (Member(model="m", name="bare"), Member(model="m", name="poet", system="You are a poet."))
+    members = (
+        Member(model="m", name="bare"),
+        Member(model="m", name="poet", system="You are a poet."),
+    )
     history = [{"role": "system", "content": "Answer in French."}, *Q]
     await respond(mixture(*members, layers=3), history, ask := Ask(named))
     first_bare, first_poet, later_bare, later_poet = [system(call) for call in ask.of("m")]
@@ -69,7 +72,9 @@ async def test_a_persona_without_a_system_message_makes_one():
 
 
 async def test_the_aggregator_may_have_a_persona():
-    chair = Mixture(proposers=(Member(model="m"),), aggregator=Member(model="agg", system="You edit."))
+    chair = Mixture(
+        proposers=(Member(model="m"),), aggregator=Member(model="agg", system="You edit.")
+    )
     await respond(chair, Q, ask := Ask(named))
     assert system(ask.of("agg")[0]).startswith("You edit.\n\nSeveral language models")
 
@@ -79,29 +84,48 @@ async def test_self_moa_takes_n_proposals_from_one_call():
     ask = Ask(lambda call: ["x", "y", "z"] if call.model == "m" else "w")
     result = await respond(mixture(*members), Q, ask)
     assert len(ask.of("m")) == 1
-    assert [(p.name, p.text) for p in result.layers[0]] == [("m#1", "x"), ("m#2", "y"), ("m#3", "z"), ("other", "w")]
+    assert [(p.name, p.text) for p in result.layers[0]] == [
+        ("m#1", "x"),
+        ("m#2", "y"),
+        ("m#3", "z"),
+        ("other", "w"),
+    ]
     assert system(ask.of("agg")[0]).endswith("1. x\n\n2. y\n\n3. z\n\n4. w")
 
 
 async def test_proposers_that_differ_in_name_only_make_calls_of_their_own():
     same = Sampling(temperature=0.7, seed=1)
     members = tuple(Member(model="m", name=name, sampling=same) for name in ("x", "y", "z"))
-    others = (Member(model="m", name="poet", system="You are a poet.", sampling=same), Member(model="m", name="cold"))
+    others = (
+        Member(model="m", name="poet", system="You are a poet.", sampling=same),
+        Member(model="m", name="cold"),
+    )
     await respond(mixture(*members, *others, layers=3), Q, ask := Ask(named))
     assert len({call.key for call in ask.of("m")}) == len(ask.of("m")) == 2 * 5
-    assert [type(call.sampling) is Sampling for call in ask.of("m")[:5]] == [True, False, False, True, True]
+    assert [type(call.sampling) is Sampling for call in ask.of("m")[:5]] == [
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
     assert [call.sampling.seed for call in ask.of("m")[:5]] == [1, 1 + 2**16, 1 + 2**17, 1, None], (
         "a server repeats itself under the same seed"
     )
     again = Ask(named)
     await respond(mixture(*members, *others, layers=3), Q, again)
-    assert [call.key for call in again.calls] == [call.key for call in ask.calls], "a resumed conversation finds its calls"
+    assert [call.key for call in again.calls] == [call.key for call in ask.calls], (
+        "a resumed conversation finds its calls"
+    )
 
 
 async def test_a_server_that_ignores_n_is_noticed():
     member = Member(model="m", sampling=Sampling(n=3))
     result = await respond(mixture(member, min_proposers=1), Q, Ask(lambda call: "only one"))
-    assert [(out.name, out.reason) for out in result.left_out] == [("m#2", "not returned"), ("m#3", "not returned")]
+    assert [(out.name, out.reason) for out in result.left_out] == [
+        ("m#2", "not returned"),
+        ("m#3", "not returned"),
+    ]
     with pytest.raises(RowRejected, match="1 of 3 proposals, 2 needed"):
         await respond(mixture(member), Q, Ask(lambda call: "only one"))
 
@@ -119,26 +143,37 @@ async def test_all_that_is_left_out_is_kept_through_the_layers():
 
 @pytest.mark.parametrize("nothing", ["", " \n\t "])
 async def test_empty_proposals_are_left_out(nothing):
-    result = await respond(mixture(), Q, ask := Ask(lambda call: nothing if call.model == "m1" else named(call)))
+    result = await respond(
+        mixture(), Q, ask := Ask(lambda call: nothing if call.model == "m1" else named(call))
+    )
     assert [(out.name, out.layer, out.reason) for out in result.left_out] == [("m1", 0, "empty")]
     assert system(ask.of("agg")[0]).endswith("1. from m2\n\n2. from m3")
 
 
 async def test_truncated_proposals_are_kept_and_marked():
-    result = await respond(mixture(), Q, Ask(lambda call: Reply((Choice("half a sent", "length"),))))
+    result = await respond(
+        mixture(), Q, Ask(lambda call: Reply((Choice("half a sent", "length"),)))
+    )
     assert [p.finish_reason for p in result.layers[0]] == ["length"] * 3
     assert result.truncated
     assert result.to_json()["proposals"][0]["finish_reason"] == "length"
 
 
 async def test_what_a_proposal_holds_is_never_interpreted():
-    tricky = "1. one\n2. two\n$proposals ${x} {0} {model} %(x)s \\1 <|im_end|>\nAnswers of the models:"
+    tricky = (
+        "1. one\n2. two\n$proposals ${x} {0} {model} %(x)s \\1 <|im_end|>\nAnswers of the models:"
+    )
     await respond(mixture(layers=3), Q, ask := Ask(lambda call: tricky))
     for call in (*ask.of("m1")[1:], *ask.of("agg")):
-        assert system(call) == f"{templates.text('aggregate')}\n\n1. {tricky}\n\n2. {tricky}\n\n3. {tricky}"
+        assert (
+            system(call)
+            == f"{templates.text('aggregate')}\n\n1. {tricky}\n\n2. {tricky}\n\n3. {tricky}"
+        )
 
 
-@pytest.mark.parametrize("error", [CallRejected("context length", "9000 > 8192"), CallFailed("timeout", "600 s")])
+@pytest.mark.parametrize(
+    "error", [CallRejected("context length", "9000 > 8192"), CallFailed("timeout", "600 s")]
+)
 async def test_a_failed_aggregator_rejects_the_conversation(error):
     with pytest.raises(RowRejected) as caught:
         await respond(mixture(), Q, Ask(lambda call: error if call.model == "agg" else named(call)))
@@ -153,7 +188,13 @@ async def test_an_aggregator_that_says_nothing_rejects_the_conversation():
 
 async def test_an_engine_that_is_not_there_is_no_property_of_the_conversation():
     with pytest.raises(EngineError, match="m2 is not served"):
-        await respond(mixture(), Q, Ask(lambda call: EngineError("m2 is not served") if call.model == "m2" else named(call)))
+        await respond(
+            mixture(),
+            Q,
+            Ask(
+                lambda call: EngineError("m2 is not served") if call.model == "m2" else named(call)
+            ),
+        )
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -162,12 +203,21 @@ async def test_quorum_is_checked_in_each_layer():
 
     def answer(call):
         seen.append(call.model)
-        return CallFailed("timeout", "600 s") if call.model in ("m1", "m2") and seen.count(call.model) == 2 else named(call)
+        return (
+            CallFailed("timeout", "600 s")
+            if call.model in ("m1", "m2") and seen.count(call.model) == 2
+            else named(call)
+        )
 
-    with pytest.raises(RowRejected, match=r"layer 1: 1 of 3 proposals, 2 needed; left out: m1 .*timeout.*, m2 .*timeout"):
+    with pytest.raises(
+        RowRejected,
+        match=r"layer 1: 1 of 3 proposals, 2 needed; left out: m1 .*timeout.*, m2 .*timeout",
+    ):
         await respond(mixture(layers=3), Q, Ask(answer))
     result = await respond(
-        mixture(layers=2, min_proposers=1), Q, Ask(lambda c: CallFailed("x", "") if c.model == "m1" else named(c))
+        mixture(layers=2, min_proposers=1),
+        Q,
+        Ask(lambda c: CallFailed("x", "") if c.model == "m1" else named(c)),
     )
     assert len(result.layers[0]) == 2
 
@@ -193,12 +243,21 @@ async def test_a_conversation_goes_on_with_the_mixtures_own_answers():
         {"role": "user", "content": "q2"},
         {"role": "assistant", "content": "answer to q2"},
     ]
-    assert [list(call.messages) for call in ask.of("m2")] == [list(done.messages[:2]), list(done.messages[:4])]
+    assert [list(call.messages) for call in ask.of("m2")] == [
+        list(done.messages[:2]),
+        list(done.messages[:4]),
+    ]
     row = json.loads(json.dumps(done.to_json()))
     assert row["messages"] == list(done.messages)
     assert [turn["answer"] for turn in row["turns"]] == ["answer to q1", "answer to q2"]
     assert set(row["turns"][0]) == {"proposals", "left_out", "answer", "finish_reason"}
-    assert set(row["turns"][0]["proposals"][0]) == {"name", "model", "layer", "text", "finish_reason"}
+    assert set(row["turns"][0]["proposals"][0]) == {
+        "name",
+        "model",
+        "layer",
+        "text",
+        "finish_reason",
+    }
 
 
 async def test_a_conversation_without_a_system_message_starts_with_the_user():
@@ -207,7 +266,13 @@ async def test_a_conversation_without_a_system_message_starts_with_the_user():
 
 
 async def test_a_rejected_turn_rejects_the_conversation_and_says_which():
-    ask = Ask(lambda call: CallFailed("timeout", "600 s") if call.model == "agg" and last(call) == "q2" else named(call))
+    ask = Ask(
+        lambda call: (
+            CallFailed("timeout", "600 s")
+            if call.model == "agg" and last(call) == "q2"
+            else named(call)
+        )
+    )
     with pytest.raises(RowRejected) as caught:
         await converse(mixture(), None, ["q1", "q2", "q3"], ask)
     assert caught.value.reason == "aggregator: timeout"

@@ -36,14 +36,19 @@ def test_a_folder(tmp_path: Path, store: MemoryStore) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").touch()
     assert (
-        models.local("m", store) == models.local("./m", store) == models.local(str(tmp_path / "m"), store) == str(tmp_path / "m")
+        models.local("m", store)
+        == models.local("./m", store)
+        == models.local(str(tmp_path / "m"), store)
+        == str(tmp_path / "m")
     )
 
 
 @pytest.mark.parametrize("source", ["./nowhere", "/no/such/folder", "a/b/c", "empty"])
 def test_a_folder_that_is_none(source: str, tmp_path: Path, store: MemoryStore) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecipeError, match=r"there is no config.json in .*Give a folder written by save_pretrained"):
+    with pytest.raises(
+        RecipeError, match=r"there is no config.json in .*Give a folder written by save_pretrained"
+    ):
         models.local(source, store)
 
 
@@ -55,7 +60,9 @@ def test_only_hub_models_have_revisions(tmp_path: Path, store: MemoryStore) -> N
             models.local(source, store, "main")
 
 
-def test_package_files_are_found_in_the_order_of_moaa_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_files_are_found_in_the_order_of_moaa_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for place in ("second", "path"):
         (tmp_path / place / "pkg").mkdir(parents=True)
         (tmp_path / place / "pkg" / "file").touch()
@@ -63,18 +70,33 @@ def test_package_files_are_found_in_the_order_of_moaa_packages(tmp_path: Path, m
     assert models.package_file("pkg/file") == tmp_path / "path" / "pkg" / "file"
     monkeypatch.setenv("MOAA_PACKAGES", f"{tmp_path / 'first'}:second")
     assert models.package_file("pkg/file") == tmp_path / "second" / "pkg" / "file"
-    with pytest.raises(RecipeError, match=r"package:pkg/other was not found in any of: .*first, second, .*path.*MOAA_PACKAGES"):
+    with pytest.raises(
+        RecipeError,
+        match=r"package:pkg/other was not found in any of: .*first, second, .*path.*MOAA_PACKAGES",
+    ):
         models.package_file("pkg/other")
 
 
 def test_a_prefix_is_downloaded_once(store: MemoryStore, cache: Path) -> None:
-    for name, data in (("config.json", b"{}"), ("model.safetensors", b"weights"), ("sub/tokenizer.json", b"t")):
+    for name, data in (
+        ("config.json", b"{}"),
+        ("model.safetensors", b"weights"),
+        ("sub/tokenizer.json", b"t"),
+    ):
         store.put(f"s3://bucket/my/model/{name}", data)
     store.put("s3://bucket/my/model-2/config.json", b"other")
     folder = Path(models.local("s3://bucket/my/model/", store))
     assert folder.is_relative_to(cache)
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert found == {"config.json": b"{}", "model.safetensors": b"weights", "sub/tokenizer.json": b"t"}
+    found = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    assert found == {
+        "config.json": b"{}",
+        "model.safetensors": b"weights",
+        "sub/tokenizer.json": b"t",
+    }
     (folder / "config.json").write_bytes(b"")  # torn: fetched again, the others are not
     downloads = _count(store, "download")
     assert models.local("s3://bucket/my/model", store) == str(folder)
@@ -102,12 +124,23 @@ def test_an_artifact_is_verified(store: MemoryStore, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with Output(store, "s3://memory/root/sft/abc") as out:  # type: ignore[arg-type]
         out.add_file(tmp_path / "config.json", "config.json")
-        out.commit(kind="model", stage="sft", name="test", fingerprint="abc", parents=(), part={}, ledger={}, facts={})
+        out.commit(
+            kind="model",
+            stage="sft",
+            name="test",
+            fingerprint="abc",
+            parents=(),
+            part={},
+            ledger={},
+            facts={},
+        )
     folder = Path(models.local("s3://memory/root/sft/abc", store))
     assert (folder / "config.json").read_text() == "{}"
     (weights,) = [uri for uri in store.objects if not uri.endswith("manifest.json")]
     store.put(weights, b"[]")
-    assert models.local("s3://memory/root/sft/abc", store) == str(folder)  # what is here is still right
+    assert models.local("s3://memory/root/sft/abc", store) == str(
+        folder
+    )  # what is here is still right
     (folder / "config.json").unlink()
     with pytest.raises(ArtifactError, match=r"config\.json"):
         models.local("s3://memory/root/sft/abc", store)
@@ -122,7 +155,8 @@ def gguf(tmp_path: Path) -> str:
 
 
 def _converter(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
-    """Runs `script` (sh; $1 the file, $2 the folder) where torch would convert; returns the commands that ran."""
+    """Runs `script` (sh; $1 the file, $2 the folder) where torch would convert; returns the
+    commands that ran."""
     ran: list[list[str]] = []
     run = subprocess.run
 
@@ -135,7 +169,11 @@ def _converter(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
 
 
 def test_a_gguf_is_converted_once(
-    gguf: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], cache: Path
+    gguf: str,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    cache: Path,
 ) -> None:
     ran = _converter(monkeypatch, "umask 077; sleep 0.2; echo '{}' > $2/config.json")
     threads = [threading.Thread(target=models.local, args=(gguf, store)) for _ in range(4)]
@@ -152,7 +190,9 @@ def test_a_gguf_is_converted_once(
     assert capfd.readouterr().err.count("converting small.Q4.gguf to") == 1
 
 
-def test_an_image_brings_its_model_converted(gguf: str, store: MemoryStore, tmp_path: Path, cache: Path) -> None:
+def test_an_image_brings_its_model_converted(
+    gguf: str, store: MemoryStore, tmp_path: Path, cache: Path
+) -> None:
     beside = tmp_path / "packages" / "pkg" / "small.Q4"
     beside.mkdir()
     (beside / "config.json").write_text("{}")
@@ -160,7 +200,9 @@ def test_an_image_brings_its_model_converted(gguf: str, store: MemoryStore, tmp_
     assert not (cache / "models").exists()
 
 
-def test_other_content_is_another_model(gguf: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_content_is_another_model(
+    gguf: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _converter(monkeypatch, "cp $1 $2/config.json")
     first = models.local(gguf, store)
     models.package_file("pkg/small.Q4.gguf").write_bytes(b"GGUF changed")
@@ -170,9 +212,13 @@ def test_other_content_is_another_model(gguf: str, store: MemoryStore, monkeypat
 def test_a_failed_conversion_leaves_nothing_and_says_why(
     gguf: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    _converter(monkeypatch, "touch $2/half; echo 'ValueError: this file is made of cheese' >&2; exit 1")
+    _converter(
+        monkeypatch, "touch $2/half; echo 'ValueError: this file is made of cheese' >&2; exit 1"
+    )
     with pytest.raises(
-        EngineError, match=r"could not be converted \(exit 1\)[\s\S]*pip install 'moaa\[train\]'[\s\S]*made of cheese"
+        EngineError,
+        match=r"could not be converted \(exit 1\)[\s\S]*pip install 'moaa\[train\]'[\s\S]*made of "
+        r"cheese",
     ):
         models.local(gguf, store)
     assert [path for path in (cache / "models").iterdir() if path.is_dir()] == []

@@ -1,4 +1,5 @@
-"""The DAG as Kubeflow sees it: who follows whom, what is cached, and that the committed YAML is what the code compiles to."""
+"""The DAG as Kubeflow sees it: who follows whom, what is cached, and that the committed YAML is
+what the code compiles to."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
 def test_compiling_again_changes_nothing(recipe: Path, tmp_path: Path) -> None:
     compile_recipe(recipe, tmp_path / "again.yaml")
     committed = Path("pipelines/compiled") / recipe.name
-    assert committed.read_text() == (tmp_path / "again.yaml").read_text(), "run `make compile` and commit the result"
+    assert committed.read_text() == (tmp_path / "again.yaml").read_text(), (
+        "run `make compile` and commit the result"
+    )
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -48,7 +51,9 @@ def test_the_default_parameter_is_the_recipe(recipe: Path) -> None:
 
 
 def test_stages_follow_the_data(tmp_path: Path) -> None:
-    after = {name: set(task.get("dependentTasks", ())) for name, task in tasks(spec(tmp_path)).items()}
+    after = {
+        name: set(task.get("dependentTasks", ())) for name, task in tasks(spec(tmp_path)).items()
+    }
     assert after == {
         "preflight": set(),
         "prompts": {"preflight"},
@@ -73,13 +78,16 @@ def test_the_run_id_is_the_backends_own(tmp_path: Path) -> None:
 
 
 def test_a_run_on_this_machine_is_tried_once(tmp_path: Path) -> None:
-    """Kubeflow's local runner would repeat a failed task: what can heal, the stage has healed already."""
+    """Kubeflow's local runner would repeat a failed task: what can heal, the stage has healed
+    already."""
     assert not any("retryPolicy" in task for task in tasks(spec(tmp_path)).values())
 
 
 def test_preflight_knows_what_was_compiled() -> None:
     pipeline = next(yaml.safe_load_all(Path("pipelines/compiled/paper-llama.yaml").read_text()))
-    baked = tasks(pipeline)["preflight"]["inputs"]["parameters"]["baked"]["runtimeValue"]["constant"]
+    baked = tasks(pipeline)["preflight"]["inputs"]["parameters"]["baked"]["runtimeValue"][
+        "constant"
+    ]
     recipe = load(Path("pipelines/recipes/paper-llama.yaml")).recipe
     assert json.loads(baked) == bake(recipe)
     assert json.loads(baked)["pools.a100.gpus"] == 8
@@ -120,29 +128,46 @@ def test_text_that_the_backend_would_change_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("padding", range(90, 121, 5))
-def test_it_is_refused_wherever_a_line_of_the_resolved_recipe_ends(padding: int, tmp_path: Path) -> None:
+def test_it_is_refused_wherever_a_line_of_the_resolved_recipe_ends(
+    padding: int, tmp_path: Path
+) -> None:
     """YAML folds long text, and JSON joins it again."""
     system = f"{'x' * padding} {{{{ workflow.name }}}} and so on"
-    with pytest.raises(RecipeError, match=r"generate\.mixture\.proposers\[0\]\.system: .*workflow\.name"):
-        compile_recipe(DEMO, tmp_path / "x.yaml", [f"generate.mixture.proposers[0].system={json.dumps(system)}"])
+    with pytest.raises(
+        RecipeError, match=r"generate\.mixture\.proposers\[0\]\.system: .*workflow\.name"
+    ):
+        compile_recipe(
+            DEMO,
+            tmp_path / "x.yaml",
+            [f"generate.mixture.proposers[0].system={json.dumps(system)}"],
+        )
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "Say 😀 and é", "a\u2028b\u2029c\x85d\x7fe\x9ff\uffffg", "no", "12:30", "a\nb: 'c' \"d\" \\U0001F600", "{{ bos_token }}",
+        "Say 😀 and é",
+        "a\u2028b\u2029c\x85d\x7fe\x9ff\uffffg",
+        "no",
+        "12:30",
+        "a\nb: 'c' \"d\" \\U0001F600",
+        "{{ bos_token }}",
     ],
-)  # fmt: skip
+)
 def test_a_default_arrives_as_it_was_written(text: str, tmp_path: Path) -> None:
     target = tmp_path / "x.yaml"
     value = json.dumps(text, ensure_ascii=max(text) <= chr(0xFFFF))
     compile_recipe(DEMO, target, [f"generate.mixture.proposers[0].system={value}"])
     written = target.read_text(encoding="utf-8")
     assert not re.search("[^\x00-\uffff]", written)
-    default = next(yaml.safe_load_all(written))["root"]["inputDefinitions"]["parameters"]["recipe"]["defaultValue"]
+    default = next(yaml.safe_load_all(written))["root"]["inputDefinitions"]["parameters"]["recipe"][
+        "defaultValue"
+    ]
     assert load(f"{default}\n").recipe.generate.mixture.proposers[0].system == text
 
 
-@pytest.mark.parametrize("text", ["a: '{{ bos_token }}'", "a: '{{ m[\"role\"] }}'", "a: it costs $5", "a: $query"])
+@pytest.mark.parametrize(
+    "text", ["a: '{{ bos_token }}'", "a: '{{ m[\"role\"] }}'", "a: it costs $5", "a: $query"]
+)
 def test_text_that_arrives_as_written_is_taken(text: str) -> None:
     refuse_expanded(text, "x.yaml")

@@ -1,4 +1,5 @@
-"""The first process of a container ends last: its stages are told, and get the time to give back what they hold."""
+"""The first process of a container ends last: its stages are told, and get the time to give back
+what they hold."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ def first_process(folder: Path, patience_s: float, needs_s: float) -> float:
     if subprocess.run([*UNSHARE, "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make a PID namespace (root)")
     begun = time.monotonic()
-    subprocess.run([*UNSHARE, sys.executable, "-c", SCRIPT, str(folder), str(patience_s), str(needs_s)], check=True, timeout=60)
+    subprocess.run(
+        [*UNSHARE, sys.executable, "-c", SCRIPT, str(folder), str(patience_s), str(needs_s)],
+        check=True,
+        timeout=60,
+    )
     return time.monotonic() - begun
 
 

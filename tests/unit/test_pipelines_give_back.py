@@ -1,4 +1,5 @@
-"""The exit task gives back what a run holds on the cluster, makes the report, and depends on nothing."""
+"""The exit task gives back what a run holds on the cluster, makes the report, and depends on
+nothing."""
 
 from __future__ import annotations
 
@@ -45,24 +46,34 @@ def leased(kube: KubeServer, *holders: str) -> None:
     kube.put(DEPLOYMENTS, {"metadata": metadata, "spec": {"replicas": 1}})
 
 
-@pytest.mark.parametrize("kinds", [["runtime.engines.kind=kubernetes"], ["runtime.launcher.kind=job"]])
+@pytest.mark.parametrize(
+    "kinds", [["runtime.engines.kind=kubernetes"], ["runtime.launcher.kind=job"]]
+)
 def test_leases_are_released_and_the_report_is_made(
     kube: KubeServer, store: MemoryStore, tmp_path: Path, kinds: list[str]
 ) -> None:
     leased(kube, f"{RUN}/generate/ab")
     report.main(recipe(*kinds), RUN, output=str(tmp_path / "page.html"))
     assert kube.find(DEPLOYMENTS, "moaa-smollm2")["spec"]["replicas"] == 0
-    assert store.objects[f"s3://moaa/demo/runs/{RUN}/report.html"] == (tmp_path / "page.html").read_bytes()
+    assert (
+        store.objects[f"s3://moaa/demo/runs/{RUN}/report.html"]
+        == (tmp_path / "page.html").read_bytes()
+    )
 
 
-def test_a_run_that_needs_no_cluster_asks_none(kube: KubeServer, store: MemoryStore, tmp_path: Path) -> None:
+def test_a_run_that_needs_no_cluster_asks_none(
+    kube: KubeServer, store: MemoryStore, tmp_path: Path
+) -> None:
     report.main(recipe(), RUN, output=str(tmp_path / "page.html"))
     assert not kube.requests
     assert (tmp_path / "page.html").exists()
 
 
 def test_without_a_cluster_the_report_is_made_nevertheless(
-    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: MemoryStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refuse(*_: object) -> None:
         raise ClusterError("the account may not list deployments.apps")

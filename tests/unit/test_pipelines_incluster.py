@@ -1,4 +1,5 @@
-"""Starting, following and stopping a run on the cluster, against a small server that speaks the Kubernetes API."""
+"""Starting, following and stopping a run on the cluster, against a small server that speaks the
+Kubernetes API."""
 
 from __future__ import annotations
 
@@ -85,7 +86,11 @@ def background(kube: KubeServer, *steps: Callable[[str], None]) -> None:
 
 
 def put_pod(kube: KubeServer, run_id: str, number: int, **status: Any) -> None:
-    metadata = {"name": f"{run_id}-{number}", "labels": {"job-name": run_id}, "creationTimestamp": f"2026-01-01T00:0{number}:00Z"}
+    metadata = {
+        "name": f"{run_id}-{number}",
+        "labels": {"job-name": run_id},
+        "creationTimestamp": f"2026-01-01T00:0{number}:00Z",
+    }
     kube.put(PODS, {"metadata": metadata, "spec": {}, "status": status})
 
 
@@ -98,7 +103,13 @@ def running(kube: KubeServer, *lines: str, number: int = 1) -> Callable[[str], N
     def act(run_id: str) -> None:
         text = "".join(f"2026-01-01T0{number}:00:0{i}.5Z {line}\n" for i, line in enumerate(lines))
         kube.logs[f"{run_id}-{number}", "runner", False] = text
-        put_pod(kube, run_id, number, phase="Running", containerStatuses=[{"name": "runner", "state": {"running": {}}}])
+        put_pod(
+            kube,
+            run_id,
+            number,
+            phase="Running",
+            containerStatuses=[{"name": "runner", "state": {"running": {}}}],
+        )
 
     return act
 
@@ -106,7 +117,13 @@ def running(kube: KubeServer, *lines: str, number: int = 1) -> Callable[[str], N
 def ended(kube: KubeServer, kind: str = "Complete", message: str = "") -> Callable[[str], None]:
     def act(run_id: str) -> None:
         job = kube.find(JOBS, run_id)
-        kube.put(JOBS, {**job, "status": {"conditions": [{"type": kind, "status": "True", "message": message}]}})
+        kube.put(
+            JOBS,
+            {
+                **job,
+                "status": {"conditions": [{"type": kind, "status": "True", "message": message}]},
+            },
+        )
 
     return act
 
@@ -115,23 +132,34 @@ def after(look: Callable[[], bool]) -> Callable[[str], None]:
     return lambda run_id: until(look)
 
 
-def test_a_run_from_its_start_to_its_report(kube: KubeServer, store: MemoryStore, said: Say) -> None:
+def test_a_run_from_its_start_to_its_report(
+    kube: KubeServer, store: MemoryStore, said: Say
+) -> None:
     def report(run_id: str) -> None:
         store.put(f"{store.root}/runs/{run_id}/report.html", b"<html>")
 
     background(
-        kube, pending(kube, "0/6 nodes are available"), after(lambda: "0/6 nodes" in said()),
-        running(kube, "prompts: 24 rows", "generate: 3/24"), after(lambda: "3/24" in said()),
-        running(kube, "prompts: 24 rows", "generate: 3/24", "generate: 24/24"), report, ended(kube),
-    )  # fmt: skip
+        kube,
+        pending(kube, "0/6 nodes are available"),
+        after(lambda: "0/6 nodes" in said()),
+        running(kube, "prompts: 24 rows", "generate: 3/24"),
+        after(lambda: "3/24" in said()),
+        running(kube, "prompts: 24 rows", "generate: 3/24", "generate: 24/24"),
+        report,
+        ended(kube),
+    )
     incluster.start(demo(), "evaluate")
     run_id = name_of(kube)
     lines = said().splitlines()
     assert lines[0] == f"run     {run_id}   (Job in namespace team)"
-    assert [line for line in lines if line.startswith("waits")][-1].endswith("cannot be scheduled: 0/6 nodes are available")
+    assert [line for line in lines if line.startswith("waits")][-1].endswith(
+        "cannot be scheduled: 0/6 nodes are available"
+    )
     assert [line for line in lines if line.startswith(("prompts", "generate"))] == [
-        "prompts: 24 rows", "generate: 3/24", "generate: 24/24",
-    ]  # fmt: skip
+        "prompts: 24 rows",
+        "generate: 3/24",
+        "generate: 24/24",
+    ]
     page = Path(".moaa/runs") / run_id / "report.html"
     assert lines[-1] == f"report: s3://moaa/demo/runs/{run_id}/report.html, copied to {page}"
     assert page.read_text() == "<html>"
@@ -139,13 +167,22 @@ def test_a_run_from_its_start_to_its_report(kube: KubeServer, store: MemoryStore
 
 def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
     def lost(run_id: str) -> None:
-        killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "label: 10/90"}}  # the end of its log
-        put_pod(kube, run_id, 1, phase="Failed", containerStatuses=[{"name": "runner", "state": killed}])
+        killed = {
+            "terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "label: 10/90"}
+        }  # the end of its log
+        put_pod(
+            kube, run_id, 1, phase="Failed", containerStatuses=[{"name": "runner", "state": killed}]
+        )
 
     background(
-        kube, running(kube, "label: 10/90"), after(lambda: "10/90" in said()), lost,
-        running(kube, "label: 90/90", number=2), after(lambda: "90/90" in said()), ended(kube),
-    )  # fmt: skip
+        kube,
+        running(kube, "label: 10/90"),
+        after(lambda: "10/90" in said()),
+        lost,
+        running(kube, "label: 90/90", number=2),
+        after(lambda: "90/90" in said()),
+        ended(kube),
+    )
     incluster.start(demo(), "evaluate")
     text = said()
     assert text.count("label: 10/90") == text.count("label: 90/90") == 1
@@ -153,7 +190,9 @@ def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["report", "no report"])
-def test_the_failed_stages_own_error_comes_last(kube: KubeServer, store: MemoryStore, whole: bool) -> None:
+def test_the_failed_stages_own_error_comes_last(
+    kube: KubeServer, store: MemoryStore, whole: bool
+) -> None:
     def record(run_id: str) -> None:
         error = {"type": "TrainError", "message": "OOMKilled: rank 1"}
         found = {"stage": "sft", "status": "failed", "started": "2026", "error": error}
@@ -161,7 +200,12 @@ def test_the_failed_stages_own_error_comes_last(kube: KubeServer, store: MemoryS
             store.put(f"{store.root}/runs/{run_id}/report.html", b"")
         store.put(f"{store.root}/runs/{run_id}/sft.json", json.dumps(found).encode())
 
-    background(kube, running(kube, "sft: starting"), record, ended(kube, "Failed", "exit code 1 matches rule 0"))
+    background(
+        kube,
+        running(kube, "sft: starting"),
+        record,
+        ended(kube, "Failed", "exit code 1 matches rule 0"),
+    )
     with pytest.raises(RunFailed, match=r"^sft failed: OOMKilled: rank 1$"):
         incluster.start(demo(), "evaluate")
 
@@ -173,36 +217,64 @@ def test_a_store_that_only_the_cluster_reaches(
         raise StoreError("cannot connect to http://minio.internal:9000.")
 
     monkeypatch.setattr(store, "download", unreachable)
-    steps = running(kube, "a", "b", "c", "d", "e", "sft failed: no disk"), after(lambda: "no disk" in said())
+    steps = (
+        running(kube, "a", "b", "c", "d", "e", "sft failed: no disk"),
+        after(lambda: "no disk" in said()),
+    )
     background(kube, *steps, ended(kube, "Failed", "exit code 1 matches rule 0"))
     with pytest.raises(RunFailed) as caught:
         incluster.start(demo(), "evaluate")
-    assert str(caught.value).splitlines() == ["exit code 1 matches rule 0", "b", "c", "d", "e", "sft failed: no disk"]
+    assert str(caught.value).splitlines() == [
+        "exit code 1 matches rule 0",
+        "b",
+        "c",
+        "d",
+        "e",
+        "sft failed: no disk",
+    ]
     assert "not copied here: cannot connect to http://minio.internal:9000" in said()
 
 
 def test_no_pod_at_all_is_explained(kube: KubeServer, said: Say) -> None:
     def event(run_id: str) -> None:
-        message = 'pods "x" is forbidden: error looking up service account team/moaa-pipeline: not found'
+        message = (
+            'pods "x" is forbidden: error looking up service account team/moaa-pipeline: not found'
+        )
         about = {"involvedObject": {"name": run_id}, "reason": "FailedCreate", "message": message}
         kube.put(EVENTS, {"metadata": {"name": "e"}, **about})
 
-    background(kube, event, after(lambda: "moaa-pipeline: not found" in said()), ended(kube, "Failed", "deadline"))
+    background(
+        kube,
+        event,
+        after(lambda: "moaa-pipeline: not found" in said()),
+        ended(kube, "Failed", "deadline"),
+    )
     with pytest.raises(RunFailed, match=r"^deadline"):
         incluster.start(demo(), "evaluate")
 
 
-def test_an_api_server_that_is_restarted_is_waited_for(kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_api_server_that_is_restarted_is_waited_for(
+    kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(run_id: str) -> None:
         kube.fail(0, times=4)
 
-    background(kube, running(kube, "one"), after(lambda: "one" in said()), broken, running(kube, "one", "two"),
-               after(lambda: "two" in said()), ended(kube))  # fmt: skip
+    background(
+        kube,
+        running(kube, "one"),
+        after(lambda: "one" in said()),
+        broken,
+        running(kube, "one", "two"),
+        after(lambda: "two" in said()),
+        ended(kube),
+    )
     incluster.start(demo(), "evaluate")
     assert said().count("one\n") == 1
 
 
-def test_an_interrupted_follower_leaves_the_run(kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_follower_leaves_the_run(
+    kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(self: object) -> str:
         raise KeyboardInterrupt
 
@@ -225,7 +297,9 @@ def test_a_run_that_is_over_is_followed_from_its_beginning(kube: KubeServer, sai
     assert said().count("a\n") == 2 * before
 
 
-def test_stopping_gives_back_what_the_run_holds(kube: KubeServer, said: Say, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stopping_gives_back_what_the_run_holds(
+    kube: KubeServer, said: Say, capsys: pytest.CaptureFixture[str]
+) -> None:
     background(kube, running(kube, "a"), ended(kube))
     incluster.start(demo(), "evaluate")
     run_id = name_of(kube)
@@ -235,13 +309,22 @@ def test_stopping_gives_back_what_the_run_holds(kube: KubeServer, said: Say, cap
     def engine(name: str, *holders: str) -> None:
         annotations = {names.LEASES: json.dumps(dict.fromkeys(holders, later))}
         labels = {names.PART_OF: names.OURS, names.MODEL: name}
-        kube.put(DEPLOYMENTS, {"metadata": {"name": name, "labels": labels, "annotations": annotations}, "spec": {"replicas": 1}})
+        kube.put(
+            DEPLOYMENTS,
+            {
+                "metadata": {"name": name, "labels": labels, "annotations": annotations},
+                "spec": {"replicas": 1},
+            },
+        )
 
     engine("a", mine)
     engine("b", mine, other)
     labels = names.work_labels(run_id, "sft")
     leased = {names.LEASES: json.dumps({f"{run_id}/sft/ef": later})}
-    kube.put(TRAIN_JOBS, {"metadata": {"name": "moaa-sft-1", "labels": labels, "annotations": leased}, "spec": {}})
+    kube.put(
+        TRAIN_JOBS,
+        {"metadata": {"name": "moaa-sft-1", "labels": labels, "annotations": leased}, "spec": {}},
+    )
     kube.remove(PODS, f"{run_id}-1")
     incluster.stop(run_id, kube.cluster())
     assert ("jobs", run_id) not in kube.objects
@@ -261,6 +344,9 @@ def test_what_is_no_run_is_said(kube: KubeServer) -> None:
 
 
 def test_a_missing_right_is_said(kube: KubeServer) -> None:
-    kube.fail(403, 'jobs.batch is forbidden: User "alice" cannot create resource "jobs" in API group "batch"')
+    kube.fail(
+        403,
+        'jobs.batch is forbidden: User "alice" cannot create resource "jobs" in API group "batch"',
+    )
     with pytest.raises(ClusterError, match=r"'alice' may not create jobs\.batch"):
         incluster.start(demo(), "evaluate")

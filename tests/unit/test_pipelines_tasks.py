@@ -1,4 +1,5 @@
-"""A task's pod follows from the recipe: whose GPUs, how many, which image; and what no pod can be is refused."""
+"""A task's pod follows from the recipe: whose GPUs, how many, which image; and what no pod can be
+is refused."""
 
 from __future__ import annotations
 
@@ -44,21 +45,37 @@ def test_gpus(stage: str, sets: list[str], gpus: int) -> None:
 
 
 def test_a_pods_share_grows_with_its_gpus() -> None:
-    sets = ["pools.a100.cpus=6.5", "pools.a100.memory_gib=100", "models.llama-3-1-8b.tensor_parallel=2"]
+    sets = [
+        "pools.a100.cpus=6.5",
+        "pools.a100.memory_gib=100",
+        "models.llama-3-1-8b.tensor_parallel=2",
+    ]
     sample = at("sample", *sets)
     assert (sample.cpu, sample.memory) == (("13", "13"), ("200Gi", "200Gi"))
     cpus_only = at("sample", *sets, "pools.a100.gpus=0")
-    assert (cpus_only.gpus, cpus_only.cpu, cpus_only.memory) == (0, ("6.5", "6.5"), ("100Gi", "100Gi"))
+    assert (cpus_only.gpus, cpus_only.cpu, cpus_only.memory) == (
+        0,
+        ("6.5", "6.5"),
+        ("100Gi", "100Gi"),
+    )
     assert cpus_only.node_selector == {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
 
 
 def test_models_without_a_pool_are_served_on_any_nodes_cpus() -> None:
     sample = at("sample", recipe=DEMO)
-    assert (sample.image, sample.gpus, sample.pool, sample.node_selector) == (images.SERVE, 0, None, {})
+    assert (sample.image, sample.gpus, sample.pool, sample.node_selector) == (
+        images.SERVE,
+        0,
+        None,
+        {},
+    )
 
 
 def test_who_only_asks_endpoints_needs_no_engine_beside_it() -> None:
-    judges = [f"models.{name}.endpoint.url=http://x/v1" for name in ("qwen2-72b", "gemma-2-27b", "llama-3-1-70b")]
+    judges = [
+        f"models.{name}.endpoint.url=http://x/v1"
+        for name in ("qwen2-72b", "gemma-2-27b", "llama-3-1-70b")
+    ]
     assert at("label", *judges).image == images.CORE
     assert at("label", *judges[:2]).image == images.SERVE
     target = "models.llama-3-1-8b.endpoint.url=http://x/v1"
@@ -80,7 +97,10 @@ def test_engines_elsewhere_leave_the_pod_light(stage: str, kind: str) -> None:
 def test_what_the_run_has_trained_is_served_by_who_asks_it() -> None:
     assert (at("sample", KUBERNETES).image, at("sample", KUBERNETES).gpus) == (images.SERVE, 1)
     evaluate = at("evaluate", KUBERNETES, "pools.a100.gpus=16")
-    assert (evaluate.image, evaluate.gpus) == (images.SERVE, 3)  # base, SFT and DPO model; the judges are the cluster's
+    assert (evaluate.image, evaluate.gpus) == (
+        images.SERVE,
+        3,
+    )  # base, SFT and DPO model; the judges are the cluster's
     based = at("evaluate", KUBERNETES, "models.llama-3-1-8b.endpoint.url=http://x/v1")
     assert based.gpus == 2
     two_pools = at("sample", KUBERNETES, "pools.b.gpus=4", "models.gemma-2-27b.pool=b")
@@ -89,13 +109,19 @@ def test_what_the_run_has_trained_is_served_by_who_asks_it() -> None:
 
 @pytest.mark.parametrize("kind", ["trainer", "job"])
 def test_trainings_of_the_cluster_leave_the_pod_light(kind: str) -> None:
-    tuned = at("dpo", f"runtime.launcher.kind={kind}", "runtime.launcher.nodes=4", "dpo.global_batch=128")
+    tuned = at(
+        "dpo", f"runtime.launcher.kind={kind}", "runtime.launcher.nodes=4", "dpo.global_batch=128"
+    )
     assert (tuned.image, tuned.gpus) == (images.CORE, 0)
 
 
 def test_preflight_starts_without_the_secret_whose_absence_it_reports() -> None:
-    assert [secret.optional for secret in at("preflight").secrets if secret.name == "moaa-env"] == [True]
-    assert [secret.optional for secret in at("generate").secrets if secret.name == "moaa-env"] == [False]
+    assert [secret.optional for secret in at("preflight").secrets if secret.name == "moaa-env"] == [
+        True
+    ]
+    assert [secret.optional for secret in at("generate").secrets if secret.name == "moaa-env"] == [
+        False
+    ]
 
 
 def test_images_of_the_recipe() -> None:
@@ -105,9 +131,20 @@ def test_images_of_the_recipe() -> None:
 
 
 def test_the_stores_keys_come_under_the_names_the_recipe_gives() -> None:
-    secrets = at("prompts", "store.access_key_env=MY_ID", "store.secret_key_env=MY_KEY", "runtime.secret_envs=[]").secrets
+    secrets = at(
+        "prompts",
+        "store.access_key_env=MY_ID",
+        "store.secret_key_env=MY_KEY",
+        "runtime.secret_envs=[]",
+    ).secrets
     assert [(secret.variables, secret.optional) for secret in secrets] == [
-        ({"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY"}, False),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
+            },
+            False,
+        ),
         ({"AWS_ACCESS_KEY_ID": "MY_ID", "AWS_SECRET_ACCESS_KEY": "MY_KEY"}, False),
         ({"AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL_S3", "AWS_REGION": "AWS_REGION"}, True),
     ]
@@ -117,7 +154,11 @@ def test_the_stores_keys_come_under_the_names_the_recipe_gives() -> None:
     ("stage", "sets", "words"),
     [
         ("generate", ["pools.b.gpus=4", "models.gemma-2-27b.pool=b"], "name the pools a100, b"),
-        ("generate", ["pools.a100.gpus=4"], "tensor_parallel is 8, but a node of pool 'a100' has 4 GPUs"),
+        (
+            "generate",
+            ["pools.a100.gpus=4"],
+            "tensor_parallel is 8, but a node of pool 'a100' has 4 GPUs",
+        ),
         ("sft", ["pools.a100.gpus=4"], "ranks is 8, but a node of pool 'a100' has 4 GPUs"),
     ],
 )

@@ -1,4 +1,5 @@
-"""The plan: its counts are the method's own, and its figures for the paper's recipe are the paper's."""
+"""The plan: its counts are the method's own, and its figures for the paper's recipe are the
+paper's."""
 
 from __future__ import annotations
 
@@ -38,7 +39,11 @@ def test_the_papers_judge_asks_540_000_times() -> None:
 
 @pytest.mark.parametrize(
     ("sets", "each"),
-    [(["label.judge.criteria=per-order"], 100), (["label.judge.criteria=all"], 80), (["sample.sampling.n=2"], 9)],
+    [
+        (["label.judge.criteria=per-order"], 100),
+        (["label.judge.criteria=all"], 80),
+        (["sample.sampling.n=2"], 9),
+    ],
 )
 def test_the_judges_other_settings(sets: list[str], each: int) -> None:
     assert calls(load(PAPER, sets).recipe, "label") == 6_000 * each
@@ -47,15 +52,23 @@ def test_the_judges_other_settings(sets: list[str], each: int) -> None:
 def test_the_papers_first_stage_costs_what_the_paper_says() -> None:
     said = plan.comparison(load(PAPER).recipe)
     assert said[0] == (
-        "generate, ultrafeedback: $367 for 61,135 conversations of 1 turn, $0.0060 each, 63% of it the aggregator's"
+        "generate, ultrafeedback: $367 for 61,135 conversations of 1 turn, $0.0060 each, 63% of "
+        "it the aggregator's"
     )
-    assert "paper: $366 for 61k prompts, $0.0060 each, 63% of it the aggregator's; GPT-4o would be $429" in said
+    assert (
+        "paper: $366 for 61k prompts, $0.0060 each, 63% of it the aggregator's; GPT-4o would be "
+        "$429" in said
+    )
     assert "label: 540,000 calls for 6,000 prompts, 90 each" in said
     # 61k prompts, $366 within 1 %:
     recipe = load(PAPER, ["prompts.sft=[{source: x.jsonl, limit: 61000}]"]).recipe
-    assert sum(line.cost_usd or 0 for line in planned(recipe, "generate").values()) == pytest.approx(366, rel=0.01)
+    assert sum(
+        line.cost_usd or 0 for line in planned(recipe, "generate").values()
+    ) == pytest.approx(366, rel=0.01)
     aggregator = planned(recipe, "generate")["qwen1-5-110b"]
-    assert (aggregator.prompt_tokens + aggregator.completion_tokens) / 61_000 == pytest.approx(2_100, rel=0.01)
+    assert (aggregator.prompt_tokens + aggregator.completion_tokens) / 61_000 == pytest.approx(
+        2_100, rel=0.01
+    )
 
 
 def test_without_prices_there_are_no_dollars_and_it_is_said() -> None:
@@ -83,7 +96,9 @@ async def test_counts_are_those_of_the_method_itself(sets: list[str]) -> None:
     def answer(call):
         if call.choices:
             return call.choices[0]
-        return ["[[A]]" if "[[A]]" in call.messages[-1]["content"] else "Accuracy, Depth, Clarity"] * call.sampling.n
+        return [
+            "[[A]]" if "[[A]]" in call.messages[-1]["content"] else "Accuracy, Depth, Clarity"
+        ] * call.sampling.n
 
     ask = Ask(answer)
     await mixture.converse(chosen, None, ["one", "two"], ask)
@@ -95,7 +110,8 @@ async def test_counts_are_those_of_the_method_itself(sets: list[str]) -> None:
         await judge.tournament(judges, [{"role": "user", "content": "q"}], list("abcde")[:n], asked)
         assert calls(recipe, "label") == len(asked.calls) * recipe.prompts.preference[0].limit
     else:
-        # A soft verdict needs log-probabilities: count until the verdict, which is one call an order.
+        # A soft verdict needs log-probabilities: count until the verdict, which is one call an
+        # order.
         before = await _until_verdict(judges, list("abcde")[:n], asked)
         assert calls(recipe, "label") == before * recipe.prompts.preference[0].limit
 
@@ -116,7 +132,8 @@ async def _until_verdict(judges, answers: list[str], ask: Ask) -> int:
 
 
 def test_history_grows_with_the_turns() -> None:
-    """Two turns of 75 and answers of 80: the second turn's calls see 75 + 80 + 75, the mean call 75 + 77.5."""
+    """Two turns of 75 and answers of 80: the second turn's calls see 75 + 80 + 75, the mean call 75
+    + 77.5."""
     one = planned(load(DEMO, ["plan.turns_per_prompt=1"]).recipe, "generate")["smollm2"]
     two = planned(load(DEMO).recipe, "generate")["smollm2"]
     assert two.calls == 2 * one.calls
@@ -127,14 +144,22 @@ def test_history_grows_with_the_turns() -> None:
 def test_self_moa_pays_the_prompt_once_and_every_answer() -> None:
     one, three = (
         planned(
-            load(DEMO, [f"generate.mixture.proposers=[{{model: smollm2, sampling: {{n: {n}, max_tokens: 96}}}}]"]).recipe,
+            load(
+                DEMO,
+                [
+                    f"generate.mixture.proposers=[{{model: smollm2, sampling: {{n: {n}, "
+                    "max_tokens: 96}}]"
+                ],
+            ).recipe,
             "generate",
         )["smollm2"]
         for n in (1, 3)
     )
     assert three.calls == one.calls
     assert three.completion_tokens - one.completion_tokens == 2 * 80 * 16
-    assert (three.prompt_tokens - one.prompt_tokens) / 16 == 2 * (80 + 4)  # the aggregator reads two more proposals
+    assert (three.prompt_tokens - one.prompt_tokens) / 16 == 2 * (
+        80 + 4
+    )  # the aggregator reads two more proposals
 
 
 def test_training_steps_and_their_limit() -> None:
@@ -154,18 +179,25 @@ def test_training_steps_and_their_limit() -> None:
 def test_hours_are_those_of_the_gpus_and_an_endpoint_has_none() -> None:
     sets = ["models.smollm2.tensor_parallel=4", "plan.gpu_hour_usd=3"]
     plain, four = (planned(load(DEMO, s).recipe, "generate")["smollm2"] for s in ([], sets))
-    assert plain.gpu_hours == pytest.approx((plain.prompt_tokens / 3200 + plain.completion_tokens / 650) / 3600, rel=1e-3)
+    assert plain.gpu_hours == pytest.approx(
+        (plain.prompt_tokens / 3200 + plain.completion_tokens / 650) / 3600, rel=1e-3
+    )
     assert four.gpu_hours == pytest.approx(4 * plain.gpu_hours)
     assert four.gpu_usd == pytest.approx(3 * four.gpu_hours)
     served = load(DEMO, ["models.smollm2.endpoint.url=http://host/v1"]).recipe
     assert planned(served, "generate")["smollm2"].gpu_hours is None
-    assert planned(served, "sample")["smollm2+sft"].gpu_hours is not None  # what we trained we serve ourselves
+    assert (
+        planned(served, "sample")["smollm2+sft"].gpu_hours is not None
+    )  # what we trained we serve ourselves
 
 
 def test_unknown_sizes_are_said_and_can_be_stated() -> None:
     unsaid = load(DEMO, ["prompts.sft[0].limit=null"]).recipe
     assert calls(unsaid, "generate") == 0
-    assert any(s.startswith("missing: how many prompts") and "plan.prompts.sft" in s for s in plan.assumptions(unsaid))
+    assert any(
+        s.startswith("missing: how many prompts") and "plan.prompts.sft" in s
+        for s in plan.assumptions(unsaid)
+    )
     stated = load(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=8"]).recipe
     assert calls(stated, "generate") == calls(load(DEMO).recipe, "generate")
 
@@ -173,17 +205,32 @@ def test_unknown_sizes_are_said_and_can_be_stated() -> None:
 def test_rows_are_plain_data_named_as_the_ledgers_name_models() -> None:
     rows = plan.as_rows(load(DEMO).recipe)
     assert [(row["stage"], row["model"]) for row in rows] == [
-        ("generate", "smollm2"), ("sft", "smollm2"), ("sample", "smollm2+sft"), ("label", "smollm2"), ("dpo", "smollm2"),
-        ("evaluate", "smollm2"), ("evaluate", "smollm2+sft"), ("evaluate", "smollm2+dpo"),
-    ]  # fmt: skip
+        ("generate", "smollm2"),
+        ("sft", "smollm2"),
+        ("sample", "smollm2+sft"),
+        ("label", "smollm2"),
+        ("dpo", "smollm2"),
+        ("evaluate", "smollm2"),
+        ("evaluate", "smollm2+sft"),
+        ("evaluate", "smollm2+dpo"),
+    ]
     assert all(
-        type(row[key]) is int for row in rows for key in ("calls", "prompt_tokens", "completion_tokens", "train_tokens", "steps")
+        type(row[key]) is int
+        for row in rows
+        for key in ("calls", "prompt_tokens", "completion_tokens", "train_tokens", "steps")
     )
 
 
 def test_parameters_by_name() -> None:
-    names = {"Qwen/Qwen2-72B-Instruct": 72e9, "x/SmolLM2-135M-Instruct.Q4_1.gguf": 135e6, "x/WizardLM-2-8x22B": 176e9,
-             "google/gemma-2-9b-it": 9e9, "x/Qwen1.5-0.5B": 0.5e9, "microsoft/phi": None, "s3://bucket/3b2f": None}  # fmt: skip
+    names = {
+        "Qwen/Qwen2-72B-Instruct": 72e9,
+        "x/SmolLM2-135M-Instruct.Q4_1.gguf": 135e6,
+        "x/WizardLM-2-8x22B": 176e9,
+        "google/gemma-2-9b-it": 9e9,
+        "x/Qwen1.5-0.5B": 0.5e9,
+        "microsoft/phi": None,
+        "s3://bucket/3b2f": None,
+    }
     assert {name: parameters(name) for name in names} == names
 
 
@@ -195,7 +242,15 @@ def test_the_table_holds_every_line_and_the_assumptions() -> None:
     text = out.getvalue()
     counts = Counter(word for word in text.split() if word.startswith("llama-3-1-8b"))
     assert counts["llama-3-1-8b+sft"] == 2
-    for expected in ("937,175", "$366 for 61k prompts", "540,000", "256 a user turn", "GPU-h", "510 steps", "926.0 GB"):
+    for expected in (
+        "937,175",
+        "$366 for 61k prompts",
+        "540,000",
+        "256 a user turn",
+        "GPU-h",
+        "510 steps",
+        "926.0 GB",
+    ):
         assert expected in text, expected
 
 
@@ -206,7 +261,9 @@ def test_sizes_together_and_by_turns() -> None:
     assert generate.hours < generate.hours_by_turns
     asked = [line for line in plan.lines(load(PAPER).recipe) if line.stage == "generate"]
     tensor_parallel = {"wizardlm-2-8x22b": 8, "gemma-2-27b": 2}
-    by_hand = [line.gpu_hours / tensor_parallel.get(line.model, 4) for line in asked if line.gpu_hours]
+    by_hand = [
+        line.gpu_hours / tensor_parallel.get(line.model, 4) for line in asked if line.gpu_hours
+    ]
     assert generate.hours == pytest.approx(max(by_hand))
     assert generate.hours_by_turns == pytest.approx(sum(by_hand))
     assert (sizes["sft"].gpus, sizes["sft"].gpus_by_turns) == (8, 8)

@@ -1,4 +1,5 @@
-"""The pool gives the place with the least in flight, keeps the order of those who wait, and never loses a place.
+"""The pool gives the place with the least in flight, keeps the order of those who wait, and never
+loses a place.
 
 On both loops: asyncio's, which the other tests use, and uvloop's, on which stages run.
 """
@@ -17,7 +18,9 @@ from moaa.chat.pool import Endpoint, Pool
 from moaa.errors import EngineError
 
 
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
+@pytest.fixture(
+    params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"]
+)
 def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
     return request.param()
 
@@ -116,7 +119,9 @@ async def test_a_failure_reaches_those_who_wait_and_those_who_come():
             await acquired
 
 
-async def test_an_endpoint_that_failed_rests_even_when_the_others_are_full(monkeypatch: pytest.MonkeyPatch):
+async def test_an_endpoint_that_failed_rests_even_when_the_others_are_full(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(module, "REST_S", 0.05)
     pool = Pool("m", 2)
     a, b = endpoints(pool, "a", "b")
@@ -127,8 +132,11 @@ async def test_an_endpoint_that_failed_rests_even_when_the_others_are_full(monke
     assert await asyncio.wait_for(third, 2) is a, "nobody was woken when the rest was over"
 
 
-async def test_a_timer_that_fires_early_wakes_those_who_wait_all_the_same(monkeypatch: pytest.MonkeyPatch):
-    """uvloop's timers count whole milliseconds: here a clock that is behind makes any loop's too early."""
+async def test_a_timer_that_fires_early_wakes_those_who_wait_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """uvloop's timers count whole milliseconds: here a clock that is behind makes any loop's too
+    early."""
     monkeypatch.setattr(module, "REST_S", 0.05)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.9 * time.monotonic()))
     pool = Pool("m", 2)
@@ -139,7 +147,9 @@ async def test_a_timer_that_fires_early_wakes_those_who_wait_all_the_same(monkey
     assert await asyncio.wait_for(waiting, 2) is a
 
 
-async def test_after_its_rest_an_endpoint_gets_one_request_until_it_answers(monkeypatch: pytest.MonkeyPatch):
+async def test_after_its_rest_an_endpoint_gets_one_request_until_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(module, "REST_S", 0.01)
     pool = Pool("m", 4)
     (a,) = endpoints(pool, "a")

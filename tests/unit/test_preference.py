@@ -50,7 +50,10 @@ def test_a_true_order_is_found_whatever_the_indices(seed):
     draw = random.Random(seed)
     n = draw.randint(2, 8)
     strength = [2.0 ** draw.uniform(-4, 4) for _ in range(n)]
-    judgements = [judged(a, b, strength[a] / (strength[a] + strength[b])) for a, b in combinations(range(n), 2)]
+    judgements = [
+        judged(a, b, strength[a] / (strength[a] + strength[b]))
+        for a, b in combinations(range(n), 2)
+    ]
     draw.shuffle(judgements)
     ranking = rank(n, judgements)
     truth = sorted(range(n), key=lambda i: -strength[i])
@@ -67,7 +70,9 @@ def test_a_true_order_is_found_whatever_the_indices(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_swapping_a_pair_or_the_judgements_order_changes_nothing(seed):
     draw = random.Random(seed)
-    judgements = [judged(a, b, draw.choice([0.0, 0.25, 0.5, 0.75, 1.0])) for a, b in combinations(range(5), 2)]
+    judgements = [
+        judged(a, b, draw.choice([0.0, 0.25, 0.5, 0.75, 1.0])) for a, b in combinations(range(5), 2)
+    ]
     mirrored = [judged(j.b, j.a, 1 - j.p) if draw.random() < 0.5 else j for j in judgements]
     draw.shuffle(mirrored)
     assert rank(5, judgements).order == rank(5, mirrored).order
@@ -87,7 +92,8 @@ def test_strengths_solve_the_bradley_terry_equations():
 
 def test_an_unbeaten_answer_has_a_finite_strength():
     strong, weak = bradley_terry(2, [judged(0, 1, 1.0)])
-    # before the mean is made 1, both lie around the prior's opponent of strength 1: strong = 1 / weak
+    # before the mean is made 1, both lie around the prior's opponent of strength 1: strong = 1 /
+    # weak
     strong = (strong / weak) ** 0.5
     won = PRIOR * strong / (strong + 1) + strong**2 / (strong**2 + 1)
     assert won == pytest.approx(1 + PRIOR / 2, abs=1e-6)
@@ -100,7 +106,14 @@ def test_min_margin_drops_unclear_prompts_and_keeps_the_limit_itself():
 
 
 def test_identical_answers_are_merged_with_their_counts():
-    answers = [("Paris", "stop"), ("Rome", "length"), (" Paris\n", "stop"), ("", "stop"), ("paris", "stop"), ("Paris", "stop")]
+    answers = [
+        ("Paris", "stop"),
+        ("Rome", "length"),
+        (" Paris\n", "stop"),
+        ("", "stop"),
+        ("paris", "stop"),
+        ("Paris", "stop"),
+    ]
     assert distinct(answers) == [
         {"text": "Paris", "count": 3, "finish_reason": "stop"},
         {"text": "Rome", "count": 1, "finish_reason": "length"},

@@ -22,15 +22,26 @@ def paper(*sets: str) -> Recipe:
 
 
 def node(
-    gpus: int = 8, cpus: str = "96", memory: str = "1100Gi", labels: dict[str, str] | None = None, **spec: Any
+    gpus: int = 8,
+    cpus: str = "96",
+    memory: str = "1100Gi",
+    labels: dict[str, str] | None = None,
+    **spec: Any,
 ) -> dict[str, Any]:
     allocatable = {"cpu": cpus, "memory": memory, GPU: str(gpus)}
     spec.setdefault("taints", [{"key": GPU, "effect": "NoSchedule"}])
-    return {"metadata": {"labels": LABELS if labels is None else labels}, "spec": spec, "status": {"allocatable": allocatable}}
+    return {
+        "metadata": {"labels": LABELS if labels is None else labels},
+        "spec": spec,
+        "status": {"allocatable": allocatable},
+    }
 
 
 def gpus(recipe: Recipe) -> dict[str, list[float]]:
-    return {step.name: sorted((pod.get(GPU, 0) for pod in step.pods), reverse=True) for step in capacity.steps(recipe)}
+    return {
+        step.name: sorted((pod.get(GPU, 0) for pod in step.pods), reverse=True)
+        for step in capacity.steps(recipe)
+    }
 
 
 def test_what_each_stage_holds_at_once() -> None:
@@ -85,7 +96,12 @@ def test_two_nodes_do_not_and_by_turns_they_do() -> None:
         node(labels={"nvidia.com/gpu.product": "T4"}),
         node(unschedulable=True),
         node(taints=[{"key": "reserved", "effect": "NoSchedule"}]),
-        node(taints=[{"key": GPU, "effect": "NoSchedule"}, {"key": "maintenance", "effect": "NoExecute"}]),
+        node(
+            taints=[
+                {"key": GPU, "effect": "NoSchedule"},
+                {"key": "maintenance", "effect": "NoExecute"},
+            ]
+        ),
     ],
     ids=["label", "cordoned", "taint", "one more taint"],
 )
@@ -96,7 +112,9 @@ def test_nodes_that_the_pools_pods_cannot_use_do_not_count(other: dict[str, Any]
 
 
 def test_a_taint_that_only_warns_is_none() -> None:
-    assert findings(paper(), node(), node(), node(taints=[{"key": "x", "effect": "PreferNoSchedule"}]))[0].ok
+    assert findings(
+        paper(), node(), node(), node(taints=[{"key": "x", "effect": "PreferNoSchedule"}])
+    )[0].ok
 
 
 def test_no_node_at_all() -> None:
@@ -107,7 +125,12 @@ def test_no_node_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("small", "word"), [(node(cpus="63"), "64 cores"), (node(memory="511Gi"), "512 GiB"), (node(gpus=4), "8 nvidia.com/gpu")]
+    ("small", "word"),
+    [
+        (node(cpus="63"), "64 cores"),
+        (node(memory="511Gi"), "512 GiB"),
+        (node(gpus=4), "8 nvidia.com/gpu"),
+    ],
 )
 def test_a_node_must_hold_the_whole_pod(small: dict[str, Any], word: str) -> None:
     (found,) = findings(paper("runtime.engines.schedule=by-turns"), *[small] * 20)
@@ -117,10 +140,16 @@ def test_a_node_must_hold_the_whole_pod(small: dict[str, Any], word: str) -> Non
 
 def quota(**hard: str) -> dict[str, Any]:
     named = {key.replace("__", "/").replace("_", "."): value for key, value in hard.items()}
-    return {"metadata": {"name": "team"}, "spec": {"hard": named}, "status": {"hard": {}, "used": {}}}
+    return {
+        "metadata": {"name": "team"},
+        "spec": {"hard": named},
+        "status": {"hard": {}, "used": {}},
+    }
 
 
-def quotas(recipe: Recipe, found: dict[str, Any], *, defaults: bool = False, kubeflow: bool = False) -> Any:
+def quotas(
+    recipe: Recipe, found: dict[str, Any], *, defaults: bool = False, kubeflow: bool = False
+) -> Any:
     (only,) = capacity.quota_findings(capacity.steps(recipe), [found], defaults, kubeflow=kubeflow)
     return only
 
@@ -148,7 +177,16 @@ def test_a_quota_without_defaults_refuses_kubeflows_own_containers() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("8", 8), ("500m", 0.5), ("2Gi", 2**31), ("1.5Ki", 1536), ("128974848", 128974848), ("1e3", 1000), ("4k", 4000), ("?", 0)],
+    [
+        ("8", 8),
+        ("500m", 0.5),
+        ("2Gi", 2**31),
+        ("1.5Ki", 1536),
+        ("128974848", 128974848),
+        ("1e3", 1000),
+        ("4k", 4000),
+        ("?", 0),
+    ],
 )
 def test_quantities(text: str, value: float) -> None:
     assert capacity.quantity(text) == value

@@ -17,10 +17,12 @@ def clock(read: object) -> object:
 @pytest.mark.parametrize(
     ("there", "ok", "words"),
     [
-        (999.5, True, "agrees with this one"), (1028.0, True, "28 s ahead of"), (1040.0, False, "40 s ahead of"),
+        (999.5, True, "agrees with this one"),
+        (1028.0, True, "28 s ahead of"),
+        (1040.0, False, "40 s ahead of"),
         (900.0, False, "100 s behind"),
     ],
-)  # fmt: skip
+)
 def test_how_far_they_are_apart(there: float, ok: bool, words: str) -> None:
     found = clock(lambda: there)
     assert found.ok is ok  # type: ignore[attr-defined]

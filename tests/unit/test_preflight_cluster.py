@@ -16,7 +16,16 @@ from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS
 from moaa.placement import helm_values
 from moaa.preflight import clocks, cluster
 from moaa.preflight.finding import Finding
-from moaa.preflight.kinds import ACCOUNTS, LIMIT_RANGES, MY_REVIEWS, NODES, QUOTAS, REVIEWS, RUNTIMES, SECRETS
+from moaa.preflight.kinds import (
+    ACCOUNTS,
+    LIMIT_RANGES,
+    MY_REVIEWS,
+    NODES,
+    QUOTAS,
+    REVIEWS,
+    RUNTIMES,
+    SECRETS,
+)
 from moaa.recipe import Recipe
 from moaa.recipe.load import load
 from tests.support.fake_cluster import FakeCluster
@@ -24,9 +33,11 @@ from tests.support.memory_store import MemoryStore
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 SETS = [
-    "runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer", "runtime.cluster.image_pull_secrets=[registry]",
+    "runtime.engines.kind=kubernetes",
+    "runtime.launcher.kind=trainer",
+    "runtime.cluster.image_pull_secrets=[registry]",
     "models.qwen2-72b.endpoint={url: http://x/v1, key_env: QWEN_KEY}",
-]  # fmt: skip
+]
 Change = Callable[[FakeCluster], Any]
 
 
@@ -39,7 +50,9 @@ def named(name: str, **more: Any) -> dict[str, Any]:
 
 
 def secret(name: str, *keys: str, kind: str = "Opaque") -> dict[str, Any]:
-    return named(name, type=kind, data={key: base64.b64encode(b"never shown").decode() for key in keys})
+    return named(
+        name, type=kind, data={key: base64.b64encode(b"never shown").decode() for key in keys}
+    )
 
 
 def node(name: str) -> dict[str, Any]:
@@ -51,7 +64,13 @@ def node(name: str) -> dict[str, Any]:
 def deployment(model: str, found: Recipe) -> dict[str, Any]:
     dns = names.dns(model)
     spec = json.dumps(helm_values.spec(model, found.models[model]))
-    return {"metadata": {"name": f"moaa-{dns}", "labels": {names.MODEL: dns}, "annotations": {helm_values.SPEC: spec}}}
+    return {
+        "metadata": {
+            "name": f"moaa-{dns}",
+            "labels": {names.MODEL: dns},
+            "annotations": {helm_values.SPEC: spec},
+        }
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +86,11 @@ def healthy(*, inside: bool = False) -> FakeCluster:
         .put(ACCOUNTS, named("moaa-pipeline"))
         .put(RUNTIMES, named("moaa-train-a100"))
         .put(SECRETS, secret("moaa-s3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-        .put(SECRETS, secret("moaa-env", "HF_TOKEN", "QWEN_KEY"), secret("registry", kind=cluster.PULL))
+        .put(
+            SECRETS,
+            secret("moaa-env", "HF_TOKEN", "QWEN_KEY"),
+            secret("registry", kind=cluster.PULL),
+        )
         .put(NODES, *(node(f"n{i}") for i in range(4)))
     )
 
@@ -93,7 +116,9 @@ def other_type(there: FakeCluster) -> None:
 
 
 def other_length(there: FakeCluster) -> None:
-    there.put(DEPLOYMENTS, deployment("gemma-2-27b", recipe("models.gemma-2-27b.max_model_len=4096")))
+    there.put(
+        DEPLOYMENTS, deployment("gemma-2-27b", recipe("models.gemma-2-27b.max_model_len=4096"))
+    )
 
 
 def small_quota(there: FakeCluster) -> None:
@@ -111,24 +136,84 @@ def late(there: FakeCluster) -> None:
 @pytest.mark.parametrize(
     ("change", "check", "detail", "fix"),
     [
-        (lambda there: there.remove(DEPLOYMENTS, "moaa-gemma-2-27b"), "ensemble", "no Deployment is labelled", "helm-values"),
+        (
+            lambda there: there.remove(DEPLOYMENTS, "moaa-gemma-2-27b"),
+            "ensemble",
+            "no Deployment is labelled",
+            "helm-values",
+        ),
         (other_length, "ensemble", "max_model_len is 4096, the recipe says 8192", "helm-values"),
-        (lambda there: there.remove(ACCOUNTS, "moaa-pipeline"), "account", "no ServiceAccount 'moaa-pipeline'", "platform"),
-        (lambda there: there.remove(RUNTIMES, "moaa-train-a100"), "training", "no TrainingRuntime 'moaa-train-a100'", "platform"),
-        (lambda there: there.remove(SECRETS, "moaa-s3"), "secret", "no Secret 'moaa-s3'", "--from-literal=AWS_ACCESS_KEY_ID=…"),
-        (no_key, "secret", "Secret 'moaa-s3' lacks AWS_SECRET_ACCESS_KEY", "create secret generic moaa-s3"),
-        (lambda there: there.put(SECRETS, secret("moaa-env", "HF_TOKEN")), "secret", "'moaa-env' lacks QWEN_KEY", "QWEN_KEY=…"),
-        (lambda there: there.remove(SECRETS, "registry"), "secret", "no Secret 'registry'", "docker-registry"),
-        (other_type, "secret", "is of type Opaque, not kubernetes.io/dockerconfigjson", "docker-registry"),
-        (lambda there: there.deny("patch", "deployments"), "rights", "may not patch deployments.apps", "moaa-platform"),
-        (lambda there: there.deny("watch", "endpointslices"), "rights", "may not watch endpointslices", "moaa-platform"),
-        (lambda there: there.deny("create", "trainjobs"), "rights", "may not create trainjobs", "moaa-platform"),
-        (lambda there: there.deny("get", "pods/log"), "rights", "may not get pods/log", "moaa-platform"),
+        (
+            lambda there: there.remove(ACCOUNTS, "moaa-pipeline"),
+            "account",
+            "no ServiceAccount 'moaa-pipeline'",
+            "platform",
+        ),
+        (
+            lambda there: there.remove(RUNTIMES, "moaa-train-a100"),
+            "training",
+            "no TrainingRuntime 'moaa-train-a100'",
+            "platform",
+        ),
+        (
+            lambda there: there.remove(SECRETS, "moaa-s3"),
+            "secret",
+            "no Secret 'moaa-s3'",
+            "--from-literal=AWS_ACCESS_KEY_ID=…",
+        ),
+        (
+            no_key,
+            "secret",
+            "Secret 'moaa-s3' lacks AWS_SECRET_ACCESS_KEY",
+            "create secret generic moaa-s3",
+        ),
+        (
+            lambda there: there.put(SECRETS, secret("moaa-env", "HF_TOKEN")),
+            "secret",
+            "'moaa-env' lacks QWEN_KEY",
+            "QWEN_KEY=…",
+        ),
+        (
+            lambda there: there.remove(SECRETS, "registry"),
+            "secret",
+            "no Secret 'registry'",
+            "docker-registry",
+        ),
+        (
+            other_type,
+            "secret",
+            "is of type Opaque, not kubernetes.io/dockerconfigjson",
+            "docker-registry",
+        ),
+        (
+            lambda there: there.deny("patch", "deployments"),
+            "rights",
+            "may not patch deployments.apps",
+            "moaa-platform",
+        ),
+        (
+            lambda there: there.deny("watch", "endpointslices"),
+            "rights",
+            "may not watch endpointslices",
+            "moaa-platform",
+        ),
+        (
+            lambda there: there.deny("create", "trainjobs"),
+            "rights",
+            "may not create trainjobs",
+            "moaa-platform",
+        ),
+        (
+            lambda there: there.deny("get", "pods/log"),
+            "rights",
+            "may not get pods/log",
+            "moaa-platform",
+        ),
         (two_nodes, "pool", "with 16 nvidia.com/gpu; generate needs 18", "by-turns"),
         (small_quota, "quota", "ResourceQuota 'team': requests.nvidia.com/gpu: 4 left", "raised"),
         (late, "clock", "Kubernetes is 300 s behind", "NTP"),
     ],
-)  # fmt: skip
+)
 def test_one_thing_is_wrong(change: Change, check: str, detail: str, fix: str) -> None:
     there = healthy()
     change(there)
@@ -144,14 +229,21 @@ def test_a_quota_that_kubeflows_containers_do_not_pass() -> None:
     there = healthy().put(QUOTAS, named("team", spec={"hard": {"limits.cpu": "9999"}}))
     (bad,) = [each for each in look(there, kubeflow=True) if each.word != "ok"]
     assert "no LimitRange" in bad.detail
-    there.put(LIMIT_RANGES, named("defaults", spec={"limits": [{"type": "Container", "default": {"cpu": "1"}}]}))
+    there.put(
+        LIMIT_RANGES,
+        named("defaults", spec={"limits": [{"type": "Container", "default": {"cpu": "1"}}]}),
+    )
     assert all(each.ok for each in look(there, kubeflow=True))
 
 
 def test_without_trainer_indexed_jobs_are_chosen_and_their_rights_looked_at() -> None:
     there = healthy().unknown(TRAIN_JOBS).deny("create", "jobs")
     found = look(there)
-    assert any(each.detail == "Kubeflow Trainer is not installed: trainings run as Indexed Jobs" and each.ok for each in found)
+    assert any(
+        each.detail == "Kubeflow Trainer is not installed: trainings run as Indexed Jobs"
+        and each.ok
+        for each in found
+    )
     (bad,) = [each for each in found if each.word != "ok"]
     assert "may not create jobs.batch" in bad.detail
 
@@ -165,7 +257,13 @@ def test_jobs_on_purpose() -> None:
 
 @pytest.mark.parametrize(
     ("forbidden", "check"),
-    [(NODES, "pool"), (QUOTAS, "quota"), (SECRETS, "secret"), (RUNTIMES, "training"), (DEPLOYMENTS, "ensemble")],
+    [
+        (NODES, "pool"),
+        (QUOTAS, "quota"),
+        (SECRETS, "secret"),
+        (RUNTIMES, "training"),
+        (DEPLOYMENTS, "ensemble"),
+    ],
 )
 def test_what_may_not_be_seen_is_said_and_fails_nothing(forbidden: Any, check: str) -> None:
     found = [each for each in look(healthy().forbid(forbidden)) if each.word != "ok"]
@@ -184,9 +282,15 @@ def test_whose_rights_are_asked_about(inside: bool, review: Any, user: str | Non
     assert {each["kind"] for each in there.reviews} == {review.name}
     assert {each["spec"].get("user") for each in there.reviews} == {user}
     asked = {
-        (each["spec"]["resourceAttributes"]["resource"], each["spec"]["resourceAttributes"]["verb"]) for each in there.reviews
+        (each["spec"]["resourceAttributes"]["resource"], each["spec"]["resourceAttributes"]["verb"])
+        for each in there.reviews
     }
-    assert {("deployments", "patch"), ("trainjobs", "delete"), ("endpointslices", "watch"), ("events", "list")} <= asked
+    assert {
+        ("deployments", "patch"),
+        ("trainjobs", "delete"),
+        ("endpointslices", "watch"),
+        ("events", "list"),
+    } <= asked
     assert not {(what, verb) for what, verb in asked if what in ("secrets", "nodes", "configmaps")}
 
 
@@ -200,7 +304,11 @@ def test_the_right_to_patch_may_be_limited_to_the_ensembles_deployments() -> Non
     ensemble = [f"moaa-{names.dns(model)}" for model in helm_values.served(recipe())]
     found = look(healthy().deny("patch", "deployments", but=ensemble))
     assert [each for each in found if each.word != "ok"] == []
-    (bad,) = [each for each in look(healthy().deny("patch", "deployments", but=ensemble[1:])) if each.word != "ok"]
+    (bad,) = [
+        each
+        for each in look(healthy().deny("patch", "deployments", but=ensemble[1:]))
+        if each.word != "ok"
+    ]
     assert "may not patch deployments.apps" in bad.detail
 
 
@@ -209,13 +317,18 @@ def test_an_account_without_any_right_fails_by_each() -> None:
     for verb in ("get", "list", "watch", "patch"):
         there.deny(verb, "deployments")
     (bad,) = [each for each in look(there) if not each.ok]
-    assert bad.detail.startswith("this pod's account may not get, list, watch, patch deployments.apps")
+    assert bad.detail.startswith(
+        "this pod's account may not get, list, watch, patch deployments.apps"
+    )
 
 
 def test_engines_alone_need_no_rights_on_trainings() -> None:
     there = healthy()
     look(there, "runtime.launcher.kind=process")
-    assert not {each["spec"]["resourceAttributes"]["resource"] for each in there.reviews} & {TRAIN_JOBS.plural, JOBS.plural}
+    assert not {each["spec"]["resourceAttributes"]["resource"] for each in there.reviews} & {
+        TRAIN_JOBS.plural,
+        JOBS.plural,
+    }
 
 
 def test_models_that_no_pod_could_serve_are_a_finding() -> None:

@@ -1,4 +1,5 @@
-"""What preflight finds on the machine of the run: prompts, models, engines and trainings that would fail later."""
+"""What preflight finds on the machine of the run: prompts, models, engines and trainings that would
+fail later."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def look(tmp_path: Path):
     """The findings for the demo with these changes, its prompts from a file of the test's own."""
 
     def findings(*sets: str, alone: bool = True, outside: bool = False) -> list[Finding]:
-        good = [f'prompts.{name}=[{{source: "{tmp_path}/good.jsonl"}}]' for name in ("sft", "preference", "evaluation")]
+        good = [
+            f'prompts.{name}=[{{source: "{tmp_path}/good.jsonl"}}]'
+            for name in ("sft", "preference", "evaluation")
+        ]
         recipe = load(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
         return list(here.findings(recipe, MemoryStore(), alone=alone, outside=outside))
 
@@ -64,14 +68,23 @@ def fixes(found: list[Finding], check: str) -> list[str]:
             "field: promt",
             "no prompt in its first 1 rows: no column promt among prompt",
         ),
-        ("sft", [{"prompt": "Why?", "input": ""}] * 30, "field: input", "no prompt in its first 20 rows: no text in its user"),
+        (
+            "sft",
+            [{"prompt": "Why?", "input": ""}] * 30,
+            "field: input",
+            "no prompt in its first 20 rows: no text in its user",
+        ),
         ("preference", ["a text"], "limit: 1", 'the row is no object, but "a text"'),
         ("sft", GOOD, "offset: 1", "gives no row (offset 1, limit None)"),
     ],
 )
-def test_a_source_without_a_prompt(look, tmp_path: Path, name: str, rows: list[Any], source: str, problem: str) -> None:
+def test_a_source_without_a_prompt(
+    look, tmp_path: Path, name: str, rows: list[Any], source: str, problem: str
+) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (detail,) = wrong(look(f'prompts.{name}=[{{source: "{tmp_path}/rows.jsonl", {source}}}]'), "prompts")
+    (detail,) = wrong(
+        look(f'prompts.{name}=[{{source: "{tmp_path}/rows.jsonl", {source}}}]'), "prompts"
+    )
     assert f"prompts.{name}: source '{tmp_path}/rows.jsonl'" in detail
     assert problem in detail
 
@@ -96,18 +109,24 @@ def endpoint():
         yield f"models.smollm2.endpoint={{url: '{server.url}'}}"
 
 
-def test_a_run_on_endpoints_needs_an_engine_for_what_it_trains(look, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_endpoints_needs_an_engine_for_what_it_trains(
+    look, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert wrong(look(endpoint), "engine") == []
     monkeypatch.setattr(devices, "_installed", lambda name: False)
     found = look(endpoint)
     assert ["no engine can be started" in detail for detail in wrong(found, "engine")] == [True]
-    assert ["every model but what the run trains" in fix for fix in fixes(found, "engine")] == [True]
+    assert ["every model but what the run trains" in fix for fix in fixes(found, "engine")] == [
+        True
+    ]
     monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate,sft")
     assert wrong(look(endpoint), "engine") == [], "it ends before anything trained is served"
     assert len(wrong(look(), "engine")) == 1, "without an endpoint, generate needs an engine"
 
 
-def test_a_model_wants_more_gpus_than_there_are(look, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_wants_more_gpus_than_there_are(
+    look, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(devices, "hardware", lambda: Hardware("cuda", ("0", "1")))
     assert wrong(look(endpoint, "models.smollm2.tensor_parallel=2"), "engine") == []
     (detail,) = wrong(look(endpoint, "models.smollm2.tensor_parallel=4"), "engine")
@@ -115,14 +134,18 @@ def test_a_model_wants_more_gpus_than_there_are(look, endpoint: str, monkeypatch
 
 
 @pytest.mark.parametrize(("alone", "outside"), [(True, False), (False, False), (False, True)])
-def test_engines_of_kind_endpoint_cannot_serve_what_the_run_trains(look, endpoint: str, alone: bool, outside: bool) -> None:
+def test_engines_of_kind_endpoint_cannot_serve_what_the_run_trains(
+    look, endpoint: str, alone: bool, outside: bool
+) -> None:
     found = look(endpoint, "runtime.engines.kind=endpoint", alone=alone, outside=outside)
     ((detail,), (fix,)) = wrong(found, "engine"), fixes(found, "engine")
     assert "sample and evaluate have to serve what the run trains" in detail
     assert fix.startswith("set runtime.engines.kind to 'process'")
 
 
-def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(look, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(
+    look, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate")
     assert wrong(look(endpoint, "runtime.engines.kind=endpoint"), "engine") == []
     (detail,) = wrong(look("runtime.engines.kind=endpoint"), "engine")
@@ -132,16 +155,24 @@ def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(look, endpoint: 
 # models: what is loaded from this machine's disk
 
 
-@pytest.mark.parametrize("source", ["/models/nowhere", "./nowhere", "/models/nowhere.gguf", "~/no/such/model"])
+@pytest.mark.parametrize(
+    "source", ["/models/nowhere", "./nowhere", "/models/nowhere.gguf", "~/no/such/model"]
+)
 def test_a_model_that_is_not_there(look, source: str) -> None:
     (detail,) = wrong(look(f"models.smollm2.source={source}"), "model")
     assert f"model source '{source}': there is no config.json in" in detail
-    assert wrong(look(f"models.smollm2.source={source}", alone=False), "model") == [], "each stage has a pod of its own"
+    assert wrong(look(f"models.smollm2.source={source}", alone=False), "model") == [], (
+        "each stage has a pod of its own"
+    )
     elsewhere = ("runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer")
-    assert wrong(look(f"models.smollm2.source={source}", *elsewhere), "model") == [], "only other pods load it"
+    assert wrong(look(f"models.smollm2.source={source}", *elsewhere), "model") == [], (
+        "only other pods load it"
+    )
 
 
-def test_a_target_with_an_endpoint_is_trained_from_its_source(look, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_with_an_endpoint_is_trained_from_its_source(
+    look, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert len(wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model")) == 1
     monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate")
     assert wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model") == []
@@ -163,11 +194,21 @@ def test_models_that_are_there(look, tmp_path: Path) -> None:
     (tmp_path / "model" / "config.json").touch()
     (tmp_path / "model.gguf").touch()
     for name in ("model", "model.gguf"):
-        found = [finding for finding in look(f"models.smollm2.source={tmp_path}/{name}") if finding.check == "model"]
-        assert [(finding.ok, finding.detail) for finding in found] == [(True, f"smollm2: {tmp_path}/{name} is there")]
-    (detail,) = wrong(look(f"models.smollm2.source={tmp_path}/model.gguf", "models.smollm2.revision=abc"), "model")
+        found = [
+            finding
+            for finding in look(f"models.smollm2.source={tmp_path}/{name}")
+            if finding.check == "model"
+        ]
+        assert [(finding.ok, finding.detail) for finding in found] == [
+            (True, f"smollm2: {tmp_path}/{name} is there")
+        ]
+    (detail,) = wrong(
+        look(f"models.smollm2.source={tmp_path}/model.gguf", "models.smollm2.revision=abc"), "model"
+    )
     assert "only hub models have revisions" in detail
-    assert not [finding for finding in look() if finding.check == "model"], "nothing was looked at: it is a hub id"
+    assert not [finding for finding in look() if finding.check == "model"], (
+        "nothing was looked at: it is a hub id"
+    )
 
 
 # trainings: ranks on this machine's cores or GPUs
@@ -194,7 +235,9 @@ def numbers(found: list[Finding]) -> list[str]:
         ("cpu", "0,1", 4, ""),
     ],
 )
-def test_ranks(look, monkeypatch: pytest.MonkeyPatch, device: str, gpus: str, ranks: int, said: str) -> None:
+def test_ranks(
+    look, monkeypatch: pytest.MonkeyPatch, device: str, gpus: str, ranks: int, said: str
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     sets = (*BATCH, f"runtime.launcher.device={device}", f"runtime.launcher.ranks={ranks}")
     assert numbers(look(*sets)) == ([said] if said else [])
@@ -217,12 +260,16 @@ def test_what_ranks_the_launcher_refuses_preflight_finds(look) -> None:
     class Job:
         device, kind = "cpu", "sft"
 
-    with pytest.raises(process.TrainError, match=r"runtime\.launcher\.ranks is 5, but this machine has 4 cores"):
+    with pytest.raises(
+        process.TrainError, match=r"runtime\.launcher\.ranks is 5, but this machine has 4 cores"
+    ):
         process._cores(Job(), 5, None)  # type: ignore[arg-type]
     assert numbers(look(*BATCH, "runtime.launcher.ranks=5"))
 
 
-def test_the_engine_error_is_the_one_that_sample_would_end_with(look, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_error_is_the_one_that_sample_would_end_with(
+    look, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(devices, "_installed", lambda name: False)
     with pytest.raises(EngineError) as caught:
         devices.hardware()
@@ -234,7 +281,8 @@ def test_the_engine_error_is_the_one_that_sample_would_end_with(look, monkeypatc
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
-    """GiB free by the name of a folder, all of them disks of their own; every other place has plenty."""
+    """GiB free by the name of a folder, all of them disks of their own; every other place has
+    plenty."""
     gib: dict[str, int] = {}
     monkeypatch.setattr(here.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.setenv("MOAA_CACHE", str(tmp_path / "cache" / "not" / "made" / "yet"))
@@ -263,21 +311,32 @@ def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
         ("cache", 14, "some/model-8B", False),
     ],
 )
-def test_room_on_each_disk(look, free: dict[str, int], name: str, gib: int, source: str, right: bool) -> None:
+def test_room_on_each_disk(
+    look, free: dict[str, int], name: str, gib: int, source: str, right: bool
+) -> None:
     free[name] = gib
     found = look(f"models.smollm2.source={source}")
-    assert [f"{gib} GiB free for" in detail for detail in wrong(found, "disk")] == ([] if right else [True])
+    assert [f"{gib} GiB free for" in detail for detail in wrong(found, "disk")] == (
+        [] if right else [True]
+    )
 
 
 def test_room_where_others_serve_and_train(look, free: dict[str, int]) -> None:
     free |= {"cache": 1, "hub": 1, "tmp": 6}
     assert wrong(look("models.smollm2.source=some/model-8B", alone=False), "disk") == []
     free |= {"cache": 6, "hub": 6}
-    assert wrong(look("models.smollm2.source=some/model-8B", "runtime.launcher.kind=job"), "disk") == []
+    assert (
+        wrong(look("models.smollm2.source=some/model-8B", "runtime.launcher.kind=job"), "disk")
+        == []
+    )
 
 
 def test_checkpoints_that_will_not_fit_are_announced(look, free: dict[str, int]) -> None:
     free["tmp"] = 100
-    (said,) = (finding for finding in look("models.smollm2.source=some/model-8B") if "/tmp)" in finding.detail)
+    (said,) = (
+        finding
+        for finding in look("models.smollm2.source=some/model-8B")
+        if "/tmp)" in finding.detail
+    )
     assert said.ok
     assert "checkpoints of some 105 GiB may not fit" in said.detail

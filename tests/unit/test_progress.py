@@ -1,4 +1,5 @@
-"""Progress: rates from a sliding window, plain lines that do not flood, a live view on a real terminal."""
+"""Progress: rates from a sliding window, plain lines that do not flood, a live view on a real
+terminal."""
 
 from __future__ import annotations
 
@@ -42,8 +43,13 @@ def work(progress: Progress, clock: Clock, *, seconds: int, per_s: int) -> None:
 
 
 def test_the_line_says_what_the_contract_shows() -> None:
-    view = View("generate", "conversations", done=12, total=24, rate=1.4, flight={"smol": 18, "idle": 0})
-    assert screen.line(view) == "generate  12/24 conversations  1.4/s  ETA 9 s  in flight: smol 18  rejected 0"
+    view = View(
+        "generate", "conversations", done=12, total=24, rate=1.4, flight={"smol": 18, "idle": 0}
+    )
+    assert (
+        screen.line(view)
+        == "generate  12/24 conversations  1.4/s  ETA 9 s  in flight: smol 18  rejected 0"
+    )
 
 
 def test_journaled_rows_count_as_done_but_not_in_the_rate(clock: Clock) -> None:
@@ -99,7 +105,9 @@ def test_a_stalled_run_of_many_hours_keeps_few_samples(clock: Clock) -> None:
     assert progress.view().eta is None
 
 
-def test_a_log_gets_notes_at_once_but_not_for_every_second_that_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_gets_notes_at_once_but_not_for_every_second_that_ticks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.delenv("MOAA_TTY", raising=False)
@@ -119,7 +127,9 @@ def test_a_log_gets_notes_at_once_but_not_for_every_second_that_ticks(monkeypatc
     ]
 
 
-def test_plain_lines_come_while_work_goes_on_and_a_failure_says_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_lines_come_while_work_goes_on_and_a_failure_says_where_it_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("MOAA_PROGRESS_S", "0.05")
@@ -187,7 +197,11 @@ def test_live_on_a_terminal_plain_elsewhere(way: str) -> None:
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "MOAA_PROGRESS_S": "60"}
     env |= {"MOAA_TTY": os.ttyname(device)} if way == "MOAA_TTY" else {}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=env, stderr=device if way == "stderr" else subprocess.PIPE, timeout=60, check=True
+        [sys.executable, "-c", SCRIPT],
+        env=env,
+        stderr=device if way == "stderr" else subprocess.PIPE,
+        timeout=60,
+        check=True,
     )
     os.close(device)
     shown = read_all(controller)
@@ -203,12 +217,22 @@ def test_live_on_a_terminal_plain_elsewhere(way: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (125, "2 min 05 s"), (12_000, "3 h 20 min"), (187_200, "2 d 4 h")]
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.6, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (12_000, "3 h 20 min"),
+        (187_200, "2 d 4 h"),
+    ],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert screen.duration(seconds) == text
 
 
-@pytest.mark.parametrize(("rate", "text"), [(2000, "2,000/s"), (1.4, "1.4/s"), (0.2, "12/min"), (0.0009, "3.2/h"), (0, "0.0/h")])
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(2000, "2,000/s"), (1.4, "1.4/s"), (0.2, "12/min"), (0.0009, "3.2/h"), (0, "0.0/h")],
+)
 def test_per_time(rate: float, text: str) -> None:
     assert screen.per_time(rate) == text

@@ -37,14 +37,38 @@ def fates(selection, name):
     ("row", "system", "turns"),
     [
         ({"prompt": "Why?"}, None, ["Why?"]),
-        ({"question_id": 81, "category": "writing", "turns": ["One.", "Two."]}, None, ["One.", "Two."]),  # MT-Bench
-        ({"key": "0", "prompt": "Why?", "instruction_id_list": ["x"], "kwargs": [{"N": None}]}, None, ["Why?"]),  # IFBench
-        ({"source": "s", "instruction": "Why?", "models": [], "completions": []}, None, ["Why?"]),  # UltraFeedback
-        ({"prompt": "Hi", "prompt_id": "1", "messages": CHAT}, "Be brief.", ["Hi", "Bye"]),  # UltraChat
+        (
+            {"question_id": 81, "category": "writing", "turns": ["One.", "Two."]},
+            None,
+            ["One.", "Two."],
+        ),  # MT-Bench
+        (
+            {"key": "0", "prompt": "Why?", "instruction_id_list": ["x"], "kwargs": [{"N": None}]},
+            None,
+            ["Why?"],
+        ),  # IFBench
+        (
+            {"source": "s", "instruction": "Why?", "models": [], "completions": []},
+            None,
+            ["Why?"],
+        ),  # UltraFeedback
+        (
+            {"prompt": "Hi", "prompt_id": "1", "messages": CHAT},
+            "Be brief.",
+            ["Hi", "Bye"],
+        ),  # UltraChat
         ({"prompt": "Hi", "chosen": CHAT, "rejected": CHAT}, None, ["Hi"]),
         ({"prompt": CHAT}, "Be brief.", ["Hi", "Bye"]),
-        ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}]}, None, ["Hi"]),
-        ({"instruction": "Translate.", "input": "chat", "output": "cat"}, None, ["Translate.\n\nchat"]),
+        (
+            {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}]},
+            None,
+            ["Hi"],
+        ),
+        (
+            {"instruction": "Translate.", "input": "chat", "output": "cat"},
+            None,
+            ["Translate.\n\nchat"],
+        ),
         ({"instruction": "Why?", "input": "", "output": "So."}, None, ["Why?"]),
         ({"prompt": "  Why?\n", "system": "Be brief. "}, "Be brief.", ["Why?"]),
         ({"messages": [], "prompt": "Why?"}, None, ["Why?"]),
@@ -52,7 +76,12 @@ def fates(selection, name):
 )
 def test_rows_of_any_common_shape_are_read(row, system, turns):
     found = read(row, SOURCE)
-    assert (found.system, list(found.turns), found.source, found.problem) == (system, turns, "some", "")
+    assert (found.system, list(found.turns), found.source, found.problem) == (
+        system,
+        turns,
+        "some",
+        "",
+    )
 
 
 def test_the_sources_field_and_its_limit_of_turns_are_followed():
@@ -69,7 +98,11 @@ def test_the_sources_field_and_its_limit_of_turns_are_followed():
         ({"prompt": "x"}, "question", "no column question among prompt"),
         ({"prompt": 7}, None, "column prompt holds neither a text nor turns nor messages"),
         ({"turns": ["a", None]}, None, "column turns holds neither"),
-        ({"messages": [{"role": "user", "content": None}]}, None, "a message of column messages has no text"),
+        (
+            {"messages": [{"role": "user", "content": None}]},
+            None,
+            "a message of column messages has no text",
+        ),
         ({"prompt": "half \ud83d"}, None, "not valid Unicode"),
         ({"prompt": "x", "system": 3}, None, "column system holds no text"),
         ("a text", None, 'the row is no object, but "a text"'),
@@ -94,8 +127,15 @@ def test_ids_are_those_of_the_normalized_turns():
 
 def test_the_same_question_under_two_system_messages_is_two_prompts():
     question = "Why is the sky blue, and why is it red in the evening when the sun goes down behind the hills?"
-    rows = [prompt(question), prompt(question, system="Be brief."), prompt(question, system="You are a pirate.")]
-    repeated = [prompt(question.upper(), system="be  brief."), prompt(f"{question} Say!", system="Be brief.")]
+    rows = [
+        prompt(question),
+        prompt(question, system="Be brief."),
+        prompt(question, system="You are a pirate."),
+    ]
+    repeated = [
+        prompt(question.upper(), system="be  brief."),
+        prompt(f"{question} Say!", system="Be brief."),
+    ]
     selection = build({"sft": [*rows, *repeated]}, CONFIG)
     assert selection.kept["sft"] == rows
     assert [(gone.row, gone.reason) for gone in selection.rejected] == [
@@ -103,7 +143,9 @@ def test_the_same_question_under_two_system_messages_is_two_prompts():
         (repeated[1], "near duplicate"),
     ]
     guarded = build({"sft": rows[1:], "evaluation": rows[:1]}, CONFIG)
-    assert fates(guarded, "sft") == {"shares a run of words with an evaluation prompt": 2}, "whatever the system message"
+    assert fates(guarded, "sft") == {"shares a run of words with an evaluation prompt": 2}, (
+        "whatever the system message"
+    )
 
 
 def test_ids_without_a_system_message_are_those_of_earlier_runs():
@@ -112,7 +154,12 @@ def test_ids_without_a_system_message_are_those_of_earlier_runs():
 
 
 def test_empty_and_too_long_prompts_are_rejected_with_their_size():
-    rows = [prompt("x", " "), read({"messages": CHAT[:1]}, SOURCE), prompt("y" * 101), prompt("z" * 100)]
+    rows = [
+        prompt("x", " "),
+        read({"messages": CHAT[:1]}, SOURCE),
+        prompt("y" * 101),
+        prompt("z" * 100),
+    ]
     selection = build({"preference": rows}, CONFIG.model_copy(update={"max_characters": 100}))
     assert [row.turns for row in selection.kept["preference"]] == [("z" * 100,)]
     assert [(gone.reason, gone.detail) for gone in selection.rejected] == [
@@ -120,10 +167,19 @@ def test_empty_and_too_long_prompts_are_rejected_with_their_size():
         ("empty", "no user turn"),
         ("too long", "101 characters; max_characters is 100"),
     ]
-    assert set(selection.rejected[0].to_json()) == {"id", "source", "set", "reason", "detail", "text"}
+    assert set(selection.rejected[0].to_json()) == {
+        "id",
+        "source",
+        "set",
+        "reason",
+        "detail",
+        "text",
+    }
     assert (
         len(
-            build({"sft": [prompt("y" * 1000, "y")]}, CONFIG.model_copy(update={"max_characters": 9}))
+            build(
+                {"sft": [prompt("y" * 1000, "y")]}, CONFIG.model_copy(update={"max_characters": 9})
+            )
             .rejected[0]
             .to_json()["text"]
         )
@@ -132,10 +188,21 @@ def test_empty_and_too_long_prompts_are_rejected_with_their_size():
 
 
 def test_of_equal_prompts_the_first_is_kept():
-    rows = [prompt("What is a cat?"), prompt("what is  a CAT?"), prompt("What is a dog?"), prompt("What is a cat!")]
+    rows = [
+        prompt("What is a cat?"),
+        prompt("what is  a CAT?"),
+        prompt("What is a dog?"),
+        prompt("What is a cat!"),
+    ]
     selection = build({"sft": rows}, CONFIG)
-    assert [row.turns for row in selection.kept["sft"]] == [("What is a cat?",), ("What is a dog?",)]
-    assert fates(selection, "sft") == {"duplicate": 1, "near duplicate": 1}  # the last differs in its punctuation only
+    assert [row.turns for row in selection.kept["sft"]] == [
+        ("What is a cat?",),
+        ("What is a dog?",),
+    ]
+    assert fates(selection, "sft") == {
+        "duplicate": 1,
+        "near duplicate": 1,
+    }  # the last differs in its punctuation only
     assert all(rows[0].id in gone.detail for gone in selection.rejected)
     exact = build({"sft": rows}, CONFIG.model_copy(update={"near_duplicate": 1.0}))
     assert fates(exact, "sft") == {"duplicate": 1}
@@ -159,7 +226,9 @@ def test_nothing_near_the_evaluation_prompts_is_kept_elsewhere():
     long = text(draw, 100)
     evaluation.append(prompt(long))
     rows = {
-        "a run of 13 words, in another turn": prompt("Hello there.", f"{text(draw, 5)} {run.upper()} {text(draw, 5)}"),
+        "a run of 13 words, in another turn": prompt(
+            "Hello there.", f"{text(draw, 5)} {run.upper()} {text(draw, 5)}"
+        ),
         "a run of 12 words": prompt(f"{text(draw, 5)} {run.rsplit(' ', 1)[0]} {text(draw, 5)}"),
         "the first turn of one": prompt("Why is the sky blue?!"),
         "the second turn of one": prompt("Once more:", "And at night, why is it dark?"),
@@ -172,7 +241,10 @@ def test_nothing_near_the_evaluation_prompts_is_kept_elsewhere():
         kept = [title for title, row in rows.items() if row in selection.kept[name]]
         assert kept == ["a run of 12 words", "a short turn that says nothing", "something else"]
         assert selection.kept["evaluation"] == evaluation
-        assert fates(selection, name) == {"shares a run of words with an evaluation prompt": 1, "near an evaluation prompt": 3}
+        assert fates(selection, name) == {
+            "shares a run of words with an evaluation prompt": 1,
+            "near an evaluation prompt": 3,
+        }
     assert evaluation[0].id in selection.rejected[0].detail
     assert run in selection.rejected[0].detail
 
@@ -208,7 +280,9 @@ def brute_force(texts, threshold):
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 0.9])
 def test_near_duplicates_are_those_of_brute_force(seed, threshold):
     draw = random.Random(seed)
-    texts = [text(draw, draw.randint(1, 120), vocabulary=draw.choice([3, 30, 3000])) for _ in range(60)]
+    texts = [
+        text(draw, draw.randint(1, 120), vocabulary=draw.choice([3, 30, 3000])) for _ in range(60)
+    ]
     for _ in range(120):  # edited copies, and copies of copies
         words = draw.choice(texts).split()
         for _ in range(draw.randint(0, 4)):
@@ -217,7 +291,10 @@ def test_near_duplicates_are_those_of_brute_force(seed, threshold):
         texts.append(" ".join(words))
     draw.shuffle(texts)
     unique = list(dict.fromkeys(texts))
-    selection = build({"sft": [prompt(each) for each in unique]}, CONFIG.model_copy(update={"near_duplicate": threshold}))
+    selection = build(
+        {"sft": [prompt(each) for each in unique]},
+        CONFIG.model_copy(update={"near_duplicate": threshold}),
+    )
     expected = brute_force(unique, threshold)
     assert [row.turns[0] for row in selection.kept["sft"]] == [unique[i] for i in expected]
     assert 60 * 0.2 < len(expected) < len(unique)
@@ -241,14 +318,18 @@ def test_shared_runs_are_those_of_brute_force(seed):
         assert (found is not None) == expected
         if found:
             owner, run = found
-            assert tuple(vocabulary.text(run).split()) in runs(known[int(owner)].split()) & runs(each.split())
+            assert tuple(vocabulary.text(run).split()) in runs(known[int(owner)].split()) & runs(
+                each.split()
+            )
         outcomes.add(expected)
     assert outcomes == {True, False}
 
 
 def test_a_threshold_is_reached_exactly():
     vocabulary = Vocabulary()
-    a = shingles(vocabulary.words("1 2 3 4 5 6 7 8 9 10 11 12 13 14"))  # 10 shingles, 9 of them in b too, 11 in all
+    a = shingles(
+        vocabulary.words("1 2 3 4 5 6 7 8 9 10 11 12 13 14")
+    )  # 10 shingles, 9 of them in b too, 11 in all
     b = shingles(vocabulary.words("1 2 3 4 5 6 7 8 9 10 11 12 13 other"))
     for threshold, expected in ((9 / 11, 0), (9 / 11 + 1e-6, None)):
         near = NearDuplicates([a, b], threshold)

@@ -11,7 +11,10 @@ from tests.support.scripted import Ask, last, system
 
 FOUR = tuple(Member(model=f"m{i}") for i in range(1, 5))
 MIXTURE = Mixture(
-    proposers=FOUR, aggregator=Member(model="agg", sampling=Sampling(temperature=0.2, max_tokens=77, top_p=0.9, stop=("END",)))
+    proposers=FOUR,
+    aggregator=Member(
+        model="agg", sampling=Sampling(temperature=0.2, max_tokens=77, top_p=0.9, stop=("END",))
+    ),
 )
 
 
@@ -47,11 +50,15 @@ async def test_the_callers_messages_are_unchanged_and_the_instruction_never_nest
         assert history == before
     for call in ask.calls:
         assert system(call).count("Answers of the models:") <= 1
-        assert [m for m in call.messages if m["role"] != "system"] == [m for m in before if m["role"] != "system"]
+        assert [m for m in call.messages if m["role"] != "system"] == [
+            m for m in before if m["role"] != "system"
+        ]
 
 
 async def test_many_turns_inject_the_proposals_of_the_current_turn_only():
-    ask = Ask(lambda call: f"synthesis of <{last(call)}>" if call.model == "agg" else proposal(call))
+    ask = Ask(
+        lambda call: f"synthesis of <{last(call)}>" if call.model == "agg" else proposal(call)
+    )
     await converse(MIXTURE, "Be kind.", ["q1", "q2", "q3"], ask)
     for number, call in enumerate(ask.of("agg"), 1):
         assert system(call).count("Answers of the models:") == 1
@@ -71,7 +78,11 @@ async def test_the_final_call_is_made_with_the_aggregators_own_sampling():
 
 async def test_a_failed_proposer_never_disappears_silently():
     def answer(call):
-        return CallFailed("timeout", "no answer within 600 s") if call.model == "m2" else proposal(call)
+        return (
+            CallFailed("timeout", "no answer within 600 s")
+            if call.model == "m2"
+            else proposal(call)
+        )
 
     ask = Ask(answer)
     result = await respond(MIXTURE, [{"role": "user", "content": "q"}], ask)
@@ -84,7 +95,11 @@ async def test_a_failed_proposer_never_disappears_silently():
 
 async def test_too_few_proposals_reject_the_conversation_and_name_every_failure():
     def answer(call):
-        return CallFailed("timeout", "no answer within 600 s") if call.model in ("m2", "m4") else proposal(call)
+        return (
+            CallFailed("timeout", "no answer within 600 s")
+            if call.model in ("m2", "m4")
+            else proposal(call)
+        )
 
     ask = Ask(answer)
     with pytest.raises(RowRejected) as caught:

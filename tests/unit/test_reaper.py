@@ -30,14 +30,24 @@ def kube() -> Iterator[KubeServer]:
 
 def leased(**ends: float) -> dict[str, str]:
     """`run_stage=end`: holders `run/stage/x`."""
-    return {names.LEASES: json.dumps({f"{who.replace('_', '/')}/x": end for who, end in ends.items()})}
+    return {
+        names.LEASES: json.dumps({f"{who.replace('_', '/')}/x": end for who, end in ends.items()})
+    }
 
 
 def job(
-    name: str, annotations: dict[str, str], run: str = "r", status: dict[str, Any] | None = None, **labels: str
+    name: str,
+    annotations: dict[str, str],
+    run: str = "r",
+    status: dict[str, Any] | None = None,
+    **labels: str,
 ) -> dict[str, Any]:
     return {
-        "metadata": {"name": name, "labels": names.work_labels(run, "sft") | labels, "annotations": annotations},
+        "metadata": {
+            "name": name,
+            "labels": names.work_labels(run, "sft") | labels,
+            "annotations": annotations,
+        },
         "status": status or {},
     }
 
@@ -82,9 +92,20 @@ def test_what_no_live_lease_holds_is_ended(kube: KubeServer) -> None:
         "TrainJob over deleted: no live lease (last: r/sft/x)",
     ]
     found = {name: replicas(kube, name) for name in there(kube, DEPLOYMENTS)}
-    assert found == {"live": 2, "over": 0, "released": 0, "never": 0, "kept-up": 2, "down": 0, "gateway": 2, "foreign": 2}
+    assert found == {
+        "live": 2,
+        "over": 0,
+        "released": 0,
+        "never": 0,
+        "kept-up": 2,
+        "down": 0,
+        "gateway": 2,
+        "foreign": 2,
+    }
     assert there(kube, JOBS) == there(kube, TRAIN_JOBS) == {"live", "never", "foreign"}
-    assert list(json.loads(kube.find(DEPLOYMENTS, "live")["metadata"]["annotations"][names.LEASES])) == ["r/sft/x"]
+    assert list(
+        json.loads(kube.find(DEPLOYMENTS, "live")["metadata"]["annotations"][names.LEASES])
+    ) == ["r/sft/x"]
     kube.requests.clear()
     assert list(reaper.reap(kube.cluster())) == []
     assert {method for method, _, _ in kube.requests} == {"GET"}
@@ -101,7 +122,9 @@ def test_a_dry_run_only_says(kube: KubeServer) -> None:
 
 
 @pytest.mark.parametrize("kind", [DEPLOYMENTS, JOBS])
-def test_a_lease_that_is_taken_in_the_same_moment_wins(kube: KubeServer, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_is_taken_in_the_same_moment_wins(
+    kube: KubeServer, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kube.put(DEPLOYMENTS, deployment("a", "a", replicas=1, annotations=leased(r_sft=OVER)))
     kube.put(JOBS, job("a", leased(r_sft=OVER)))
     listed = Cluster.list
@@ -116,7 +139,9 @@ def test_a_lease_that_is_taken_in_the_same_moment_wins(kube: KubeServer, kind: K
 
     monkeypatch.setattr(Cluster, "list", and_then_leased)
     said = list(reaper.reap(kube.cluster()))
-    assert [line.split()[0] for line in said] == (["Job"] if kind == DEPLOYMENTS else ["Deployment"])
+    assert [line.split()[0] for line in said] == (
+        ["Job"] if kind == DEPLOYMENTS else ["Deployment"]
+    )
     assert replicas(kube, "a") == (1 if kind == DEPLOYMENTS else 0)
     assert there(kube, JOBS) == (set() if kind == DEPLOYMENTS else {"a"})
 
@@ -124,15 +149,21 @@ def test_a_lease_that_is_taken_in_the_same_moment_wins(kube: KubeServer, kind: K
 def test_a_training_that_counts_while_it_is_deleted_is_deleted(kube: KubeServer) -> None:
     kube.put(TRAIN_JOBS, job("a", leased(r_sft=OVER)))
     kube.fail(409, "modified", times=2, when=lambda method, what: method == "DELETE")
-    assert list(reaper.reap(kube.cluster())) == ["TrainJob a deleted: no live lease (last: r/sft/x)"]
+    assert list(reaper.reap(kube.cluster())) == [
+        "TrainJob a deleted: no live lease (last: r/sft/x)"
+    ]
     kube.put(TRAIN_JOBS, job("b", leased(r_sft=OVER)))
-    kube.fail(409, "modified", times=reaper.DELETE_TRIES, when=lambda method, what: method == "DELETE")
+    kube.fail(
+        409, "modified", times=reaper.DELETE_TRIES, when=lambda method, what: method == "DELETE"
+    )
     assert list(reaper.reap(kube.cluster())) == ["TrainJob b changes too fast to be deleted now"]
 
 
 def test_without_trainer(kube: KubeServer) -> None:
     kube.unknown.add("trainjobs")
-    assert list(reaper.reap(kube.cluster())) == ["no trainjobs here: trainjobs.trainer.kubeflow.org is not installed"]
+    assert list(reaper.reap(kube.cluster())) == [
+        "no trainjobs here: trainjobs.trainer.kubeflow.org is not installed"
+    ]
 
 
 def test_one_that_cannot_be_ended_does_not_keep_the_others(kube: KubeServer) -> None:
@@ -145,7 +176,11 @@ def test_one_that_cannot_be_ended_does_not_keep_the_others(kube: KubeServer) -> 
 
 
 def test_the_end_of_a_run_gives_back_what_it_holds(kube: KubeServer) -> None:
-    for name, given in (("mine", leased(r_sft=LIVE)), ("shared", leased(r_label=LIVE, q_sft=LIVE)), ("idle", {})):
+    for name, given in (
+        ("mine", leased(r_sft=LIVE)),
+        ("shared", leased(r_label=LIVE, q_sft=LIVE)),
+        ("idle", {}),
+    ):
         kube.put(DEPLOYMENTS, deployment(name, name, replicas=1, annotations=given))
     kube.put(TRAIN_JOBS, job("mine", leased(r_sft=LIVE)))
     kube.put(TRAIN_JOBS, job("others", leased(q_sft=LIVE), run="q"))
@@ -160,7 +195,9 @@ def test_the_end_of_a_run_gives_back_what_it_holds(kube: KubeServer) -> None:
     assert there(kube, TRAIN_JOBS) == {"others", "done"}
 
 
-def test_the_command(kube: KubeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = []
 
     def connect(namespace: str | None = None) -> Cluster:
@@ -173,9 +210,16 @@ def test_the_command(kube: KubeServer, monkeypatch: pytest.MonkeyPatch, capsys: 
     kube.put(DEPLOYMENTS, deployment("a", "a", replicas=1))
     assert reaper.main(["--dry-run"]) == 0
     assert capsys.readouterr().out == "Deployment a would be scaled from 1 to 0: no live lease\n"
-    kube.fail(403, 'deployments.apps is forbidden: User "system:serviceaccount:team:x" cannot list resource "deployments"')
+    kube.fail(
+        403,
+        'deployments.apps is forbidden: User "system:serviceaccount:team:x" cannot list resource '
+        '"deployments"',
+    )
     assert reaper.main([]) == 1
-    assert "reaper: the account 'system:serviceaccount:team:x' may not list deployments.apps" in capsys.readouterr().err
+    assert (
+        "reaper: the account 'system:serviceaccount:team:x' may not list deployments.apps"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_went_by_itself_is_no_failure(kube: KubeServer) -> None:

@@ -19,9 +19,11 @@ def test_the_tables_are_those_of_the_schema() -> None:
     assert written == fields.table().strip(), "run: python -m moaa.recipe.fields docs/recipe.md"
 
 
-ABLATIONS = [line for line in PAGE.partition("## Ablations")[2].partition("## Fields")[0].splitlines() if line.startswith("| ")][
-    1:
-]
+ABLATIONS = [
+    line
+    for line in PAGE.partition("## Ablations")[2].partition("## Fields")[0].splitlines()
+    if line.startswith("| ")
+][1:]
 
 
 @pytest.mark.parametrize("row", ABLATIONS)

@@ -1,4 +1,5 @@
-"""Who samples how where a recipe says a part of it only: the rest is the stage's own default, not the generator's."""
+"""Who samples how where a recipe says a part of it only: the rest is the stage's own default, not
+the generator's."""
 
 from __future__ import annotations
 
@@ -58,7 +59,9 @@ def test_defaults() -> None:
         ("evaluate.sampling.max_tokens=512", {"evaluate": (0.0, 1.0, 512, 1)}),
     ],
 )
-def test_a_part_of_a_sampling_changes_that_part_only(setting: str, changed: dict[str, tuple[float, float, int, int]]) -> None:
+def test_a_part_of_a_sampling_changes_that_part_only(
+    setting: str, changed: dict[str, tuple[float, float, int, int]]
+) -> None:
     assert sampled(setting) == DEFAULTS | changed
 
 
@@ -69,7 +72,9 @@ def test_an_evaluations_own_judge_is_greedy_too() -> None:
 
 
 def test_rows_say_which_part_was_given_and_which_is_the_default() -> None:
-    rows = {path: (value, where) for path, value, where in load(SMALL, ["sample.sampling.n=4"]).rows()}
+    rows = {
+        path: (value, where) for path, value, where in load(SMALL, ["sample.sampling.n=4"]).rows()
+    }
     assert rows["sample.sampling.n"] == (4, "--set sample.sampling.n")
     assert rows["sample.sampling.temperature"] == (0.8, "default")
     assert rows["label.judge.aggregator.sampling.max_tokens"] == (512, "default")

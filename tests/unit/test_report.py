@@ -1,4 +1,5 @@
-"""The report: whole, reused, failed, killed and hostile runs; every number as it stands in the records."""
+"""The report: whole, reused, failed, killed and hostile runs; every number as it stands in the
+records."""
 
 from __future__ import annotations
 
@@ -82,8 +83,14 @@ def test_any_run_gives_a_well_formed_page_that_loads_nothing(make) -> None:
     assert len(set(page.ids)) == len(page.ids)
     assert page.tags.count("script") == 1
     assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"s3://", "", html))
-    assert [(tag, name) for tag, name, _ in page.attributes if name in ("src", "srcset", "action", "onclick", "data")] == []
-    assert all((value or "").startswith("#") for _, name, value in page.attributes if name == "href")
+    assert [
+        (tag, name)
+        for tag, name, _ in page.attributes
+        if name in ("src", "srcset", "action", "onclick", "data")
+    ] == []
+    assert all(
+        (value or "").startswith("#") for _, name, value in page.attributes if name == "href"
+    )
     assert "could not be" not in page.text
     assert len(html.encode()) < 1_000_000
 
@@ -94,7 +101,10 @@ def test_what_models_and_people_wrote_is_shown_as_text_and_never_runs() -> None:
     assert SCRIPT not in html
     page = Page(html)
     for place in ("Why does bread rise", "too few proposals", "rejected", "events", "models"):
-        assert re.search(f"{re.escape(place)}[^.]{{0,60}}{re.escape(SCRIPT)}|{re.escape(SCRIPT)} {place}", page.text), place
+        assert re.search(
+            f"{re.escape(place)}[^.]{{0,60}}{re.escape(SCRIPT)}|{re.escape(SCRIPT)} {place}",
+            page.text,
+        ), place
     assert not [a for a in page.attributes if a[1].startswith("on")]
 
 
@@ -106,7 +116,9 @@ def test_the_policy_allows_our_script_and_no_other() -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     (policy,) = [
-        v for tag, name, v in Page(html).attributes if tag == "meta" and name == "content" and "default-src" in (v or "")
+        v
+        for tag, name, v in Page(html).attributes
+        if tag == "meta" and name == "content" and "default-src" in (v or "")
     ]
     assert policy is not None
     assert "default-src 'none'" in policy
@@ -123,9 +135,19 @@ def test_all_that_was_counted_is_shown() -> None:
         for event, n in ledger.get("events", {}).items():
             assert event + (f" ×{n}" if n > 1 else "") in page.text
         for name, n in ledger.get("rows", {}).items():
-            assert (f"{n:,} in," if name == "in" else f"{n:,} kept" if name == "kept" else f"{name} {n:,}") in page.text
+            assert (
+                f"{n:,} in,"
+                if name == "in"
+                else f"{n:,} kept"
+                if name == "kept"
+                else f"{name} {n:,}"
+            ) in page.text
         for model, use in ledger.get("models", {}).items():
-            cells = [record["stage"], model, *(use[k] for k in ("calls", "journal", "retries", "failed", "truncated"))]
+            cells = [
+                record["stage"],
+                model,
+                *(use[k] for k in ("calls", "journal", "retries", "failed", "truncated")),
+            ]
             cells += [use["prompt_tokens"], use["completion_tokens"]]
             assert " ".join(c if isinstance(c, str) else f"{c:,}" for c in cells) in page.text
     facts = run.record("evaluate")["manifest"]["facts"]
@@ -140,7 +162,10 @@ def test_all_that_was_counted_is_shown() -> None:
 
 def test_the_plan_stands_beside_the_truth() -> None:
     page = shown(example_run.whole())
-    assert "label smollm2 898 of 900, ×1.00 531,020 of 520,000, ×1.02 33,480 of 31,000, ×1.08" in page.text
+    assert (
+        "label smollm2 898 of 900, ×1.00 531,020 of 520,000, ×1.02 33,480 of 31,000, ×1.08"
+        in page.text
+    )
     assert "sft smollm2 16 of 16, ×1.00 14,336 of 14,800, ×0.97" in page.text
     assert "$0.09" in page.text
 
@@ -148,14 +173,22 @@ def test_the_plan_stands_beside_the_truth() -> None:
 def test_examples_show_proposals_synthesis_pair_and_both_verdicts() -> None:
     run = example_run.whole()
     page = shown(run)
-    tables = {record["stage"]: run.tables[record["manifest"]["uri"]] for record in run.records if record["manifest"]}
+    tables = {
+        record["stage"]: run.tables[record["manifest"]["uri"]]
+        for record in run.records
+        if record["manifest"]
+    }
     first = tables["generate"]["data"][0]["turns"][0]
     for text in [first["answer"], *(proposal["text"] for proposal in first["proposals"])]:
         assert " ".join(text.split()) in page.text
     assert "creative was left out: timeout" in page.text
     pair = tables["label"]["data"][0]
     ends = {pair["chosen_index"], pair["rejected_index"]}
-    judged = next(j for j in tables["label"]["judgements"] if j["id"] == pair["id"] and {j["a"], j["b"]} == ends)
+    judged = next(
+        j
+        for j in tables["label"]["judgements"]
+        if j["id"] == pair["id"] and {j["a"], j["b"]} == ends
+    )
     p = judged["p"] if judged["a"] == pair["chosen_index"] else 1 - judged["p"]
     assert f"both orders: {100 * p:.1f} % for the chosen" in page.text
     for order in judged["orders"]:
@@ -167,7 +200,11 @@ def test_examples_show_proposals_synthesis_pair_and_both_verdicts() -> None:
 
 
 def test_a_failed_run_shows_the_error_and_what_did_not_run() -> None:
-    error = {"type": "KeyError", "message": f"no such row {SCRIPT}", "traceback": f"Traceback …\n{SCRIPT}"}
+    error = {
+        "type": "KeyError",
+        "message": f"no such row {SCRIPT}",
+        "traceback": f"Traceback …\n{SCRIPT}",
+    }
     run = example_run.failed("generate", error)
     html = report.page(run.records, run.read)
     page = Page(html)
@@ -220,10 +257,14 @@ def test_build_reads_real_artifacts_and_survives_a_torn_one() -> None:
     run, store = example_run.whole(), MemoryStore()
     for record in run.records:
         if record["manifest"]:
-            record["manifest"] = _commit(store, record["manifest"], run.tables[record["manifest"]["uri"]])
+            record["manifest"] = _commit(
+                store, record["manifest"], run.tables[record["manifest"]["uri"]]
+            )
     page = Page(report.build(run.records, store))
     assert page.text == shown(example_run.whole()).text
-    shard = next(uri for uri, _ in store.list(run.record("generate")["manifest"]["uri"]) if "/data/" in uri)
+    shard = next(
+        uri for uri, _ in store.list(run.record("generate")["manifest"]["uri"]) if "/data/" in uri
+    )
     store.put(shard, store.get(shard)[:-7])
     page = Page(report.build(run.records, store))
     assert "conversations of generate could not be read: ArtifactError" in page.text
@@ -235,7 +276,10 @@ def _commit(store: MemoryStore, manifest: dict, tables: dict) -> dict:
         for table, rows in tables.items():
             for row in rows:
                 out.write({"id": "x", **row}, table=table)
-        fields = {name: manifest[name] for name in ("kind", "stage", "name", "fingerprint", "part", "ledger", "facts")}
+        fields = {
+            name: manifest[name]
+            for name in ("kind", "stage", "name", "fingerprint", "part", "ledger", "facts")
+        }
         made = json.loads(out.commit(**fields).to_text())
     return {**made, "created": manifest["created"], "parents": manifest["parents"]}
 

@@ -15,10 +15,17 @@ RATE = {"model": "sft", "against": "base", "rate": 0.5, "low": 0.25, "high": 0.7
 
 
 def test_a_training_says_where_it_ended() -> None:
-    curve = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 0.5, "rewards/margins": 0.1, "rewards/accuracies": 1.0}]
+    curve = [
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "loss": 0.5, "rewards/margins": 0.1, "rewards/accuracies": 1.0},
+    ]
     assert figures({"curve": curve, "steps": 2, "tokens": 90}) == {
-        "loss": 0.5, "rewards/margins": 0.1, "rewards/accuracies": 1.0, "steps": 2.0, "tokens": 90.0,
-    }  # fmt: skip
+        "loss": 0.5,
+        "rewards/margins": 0.1,
+        "rewards/accuracies": 1.0,
+        "steps": 2.0,
+        "tokens": 90.0,
+    }
     assert figures({"curve": [{"loss": math.nan}], "steps": 2, "tokens": None}) == {"steps": 2.0}
 
 

@@ -14,12 +14,25 @@ from tests.support import example_run
 
 
 def rate(value: float, low: float, high: float) -> dict:
-    return {"model": "dpo", "against": "base", "rate": value, "low": low, "high": high, "n": 40, "wins": 1, "ties": 0}
+    return {
+        "model": "dpo",
+        "against": "base",
+        "rate": value,
+        "low": low,
+        "high": high,
+        "n": 40,
+        "wins": 1,
+        "ties": 0,
+    }
 
 
 @pytest.mark.parametrize(
     ("numbers", "words"),
-    [((0.7, 0.55, 0.8), "beats"), ((0.3, 0.2, 0.45), "loses to"), ((0.6, 0.45, 0.74), "No difference")],
+    [
+        ((0.7, 0.55, 0.8), "beats"),
+        ((0.3, 0.2, 0.45), "loses to"),
+        ((0.6, 0.45, 0.74), "No difference"),
+    ],
 )
 def test_the_interval_decides_what_is_said(numbers: tuple[float, float, float], words: str) -> None:
     assert words in judged(rate(*numbers))
@@ -32,7 +45,9 @@ def test_the_summary_of_a_whole_run() -> None:
     assert len(lines) <= 25
     assert lines[0] == "demo: done in 11 min 03 s"
     assert re.search(r"generate +done +1 min 28 s +23 of 24 rows", text)
-    dpo = next(r for r in run.record("evaluate")["manifest"]["facts"]["win_rates"] if r["model"] == "dpo")
+    dpo = next(
+        r for r in run.record("evaluate")["manifest"]["facts"]["win_rates"] if r["model"] == "dpo"
+    )
     assert f"{100 * dpo['rate']:.1f}" in text
     assert "667,890 in, 67,652 out, 1,349 calls, $0.09" in text
 
@@ -51,7 +66,9 @@ def test_the_summary_tells_reused_tokens_apart() -> None:
     assert "tokens " not in text
 
 
-@pytest.mark.parametrize("records", [[], [{"stage": "generate"}], [{"stage": "x", "status": "done"}]])
+@pytest.mark.parametrize(
+    "records", [[], [{"stage": "generate"}], [{"stage": "x", "status": "done"}]]
+)
 def test_a_summary_can_be_made_of_hardly_anything(records: list) -> None:
     assert report.summary(records)
     assert report.page(records, lambda *_: iter(()))
@@ -82,7 +99,14 @@ def test_a_curve_goes_through_its_points() -> None:
 
 
 @pytest.mark.parametrize(
-    "points", [[], [(1, 1.0)], [(1, 0.0), (2, 0.0)], [(1, math.nan), (2, 1.0), (3, math.inf)], [(1, math.nan)]]
+    "points",
+    [
+        [],
+        [(1, 1.0)],
+        [(1, 0.0), (2, 0.0)],
+        [(1, math.nan), (2, 1.0), (3, math.inf)],
+        [(1, math.nan)],
+    ],
 )
 def test_odd_curves_are_drawn_without_nonsense(points: list) -> None:
     assert "nan" not in charts.line(points)
@@ -98,7 +122,10 @@ def test_a_long_curve_is_thinned_but_keeps_its_ends() -> None:
 
 def test_bars_are_as_long_as_their_values() -> None:
     strip = charts.segments([(30, "kept", "kept 30"), (10, "rejected", "near: 10")], 40)
-    assert re.findall(r'x="([\d.]+)" y="0" width="([\d.]+)"', strip) == [("0.00", "74.70"), ("75.00", "24.70")]
+    assert re.findall(r'x="([\d.]+)" y="0" width="([\d.]+)"', strip) == [
+        ("0.00", "74.70"),
+        ("75.00", "24.70"),
+    ]
 
 
 def test_an_interval_takes_its_colour_from_where_the_half_lies() -> None:

@@ -1,4 +1,5 @@
-"""The count behind the tests that kill stages is exact: work that was journaled and is asked again shows, call by call."""
+"""The count behind the tests that kill stages is exact: work that was journaled and is asked again
+shows, call by call."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ def server() -> Iterator[EngineServer]:
 
 @pytest.fixture
 def recipe(server: EngineServer) -> Recipe:
-    sets = [f"models.smollm2.endpoint.url={server.url}", "sample.sampling.n=3", "runtime.calls={in_flight: 4, window: 3}"]
+    sets = [
+        f"models.smollm2.endpoint.url={server.url}",
+        "sample.sampling.n=3",
+        "runtime.calls={in_flight: 4, window: 3}",
+    ]
     return load("pipelines/recipes/demo.yaml", sets).recipe
 
 
@@ -46,13 +51,24 @@ def made(store: MemoryStore, name: str, **tables: list[dict]) -> Artifact:
 
 def inputs(name: str, store: MemoryStore) -> dict[str, Artifact]:
     if name == "label":
-        answers = [{"text": text, "count": 1, "finish_reason": "stop"} for text in ("good", "better", "best")]
+        answers = [
+            {"text": text, "count": 1, "finish_reason": "stop"}
+            for text in ("good", "better", "best")
+        ]
         rows = [
-            {"id": str(i), "source": "s", "messages": [{"role": "user", "content": f"q{i}"}], "samples": answers[: 2 + i % 2]}
+            {
+                "id": str(i),
+                "source": "s",
+                "messages": [{"role": "user", "content": f"q{i}"}],
+                "samples": answers[: 2 + i % 2],
+            }
             for i in range(PROMPTS)
         ]
         return {"samples": made(store, "samples", data=rows)}
-    prompts = [{"id": str(i), "source": "s", "system": None, "turns": [f"q{i}", "more"][: 1 + i % 2]} for i in range(PROMPTS)]
+    prompts = [
+        {"id": str(i), "source": "s", "system": None, "turns": [f"q{i}", "more"][: 1 + i % 2]}
+        for i in range(PROMPTS)
+    ]
     found = {"prompts": made(store, "prompts", sft=prompts, preference=prompts)}
     return found | ({"sft": made(store, "sft")} if name == "sample" else {})
 
@@ -77,7 +93,10 @@ def test_an_attempt_asks_what_is_missing_and_more_where_the_journal_lost_somethi
     gone = [each for each, _ in store.list(f"{uri}/journal/{lost}")]
     store.delete(*gone)
     manifest, _, ledger = stage.run(recipe, store, given)
-    asked, every = ledger["models"]["smollm2"]["calls"], calls_in_all(name, recipe, Artifact(store, manifest))
+    asked, every = (
+        ledger["models"]["smollm2"]["calls"],
+        calls_in_all(name, recipe, Artifact(store, manifest)),
+    )
     assert 0 < asked <= every
     assert asked > every - found if gone else asked == every - found
 
@@ -86,7 +105,10 @@ def test_rejected_rows_are_counted_as_far_as_they_are_known(recipe: Recipe) -> N
     store = MemoryStore()
     journal = Journal(store, "s3://memory/root/x/journal")
     journal.open()
-    turns = [{"role": "system", "content": ""}, *[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}] * 2]
+    turns = [
+        {"role": "system", "content": ""},
+        *[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}] * 2,
+    ]
     journal.record_row("done", {"row": {"messages": turns}})
     journal.record_row("merged", {"rejected": {"reason": sample.TOO_FEW, "detail": ""}})
     journal.record_row("failed", {"rejected": {"reason": "time-out", "detail": ""}})
@@ -95,7 +117,17 @@ def test_rejected_rows_are_counted_as_far_as_they_are_known(recipe: Recipe) -> N
     assert journaled(store, "s3://memory/root/x", "sample", recipe) == 2 + 1 + 1
     assert journaled(store, "s3://memory/root/x", "generate", recipe) == 2 * (3 + 1) + 1 + 1
 
-    result = made(store, "generate", data=[{"id": "done", "messages": turns}], rejected=[{"id": "failed", "turns": ["q"]}])
+    result = made(
+        store,
+        "generate",
+        data=[{"id": "done", "messages": turns}],
+        rejected=[{"id": "failed", "turns": ["q"]}],
+    )
     assert calls_in_all("generate", recipe, result) == (2 + 1) * (3 + 1)
-    result = made(store, "label", judgements=[{"id": "1"}] * 3, rejected=[{"id": "2", "samples": [{}, {}, {}]}])
+    result = made(
+        store,
+        "label",
+        judgements=[{"id": "1"}] * 3,
+        rejected=[{"id": "2", "samples": [{}, {}, {}]}],
+    )
     assert calls_in_all("label", recipe, result) == (3 + 3) * (1 + 2 * (3 + 1))

@@ -42,7 +42,11 @@ def test_rows_of_each_kind(kind: str, tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": "x"}\n{"prompt": "\xff"}\n', "a.jsonl:2: not JSON"),
         ("a.json", b'[{"prompt": "x"},\n{"prompt": ', "a.json:2: not JSON"),
         ("a.json", b'[{"prompt": "x"},\n\n{"prompt": "\xff"}]', "a.json:3: not JSON"),
-        ("a.json", b'{"prompt": "x"}\n{"prompt": "y"}\n', "call a file with an object a line .jsonl"),
+        (
+            "a.json",
+            b'{"prompt": "x"}\n{"prompt": "y"}\n',
+            "call a file with an object a line .jsonl",
+        ),
         ("a.json", b'{"data": [{"prompt": "x"}]}', "a.json:1: the file holds an object"),
         ("a.json", b"7", "a.json:1: the file holds no list"),
         ("a.json", b"", "a.json:1: not JSON"),
@@ -51,7 +55,9 @@ def test_rows_of_each_kind(kind: str, tmp_path: Path) -> None:
         ("a.csv", b"prompt\nx\n", ".csv is not readable"),
     ],
 )
-def test_a_malformed_file_is_the_users_to_mend(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+def test_a_malformed_file_is_the_users_to_mend(
+    name: str, content: bytes, words: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RecipeError) as caught:
         read(tmp_path / name)

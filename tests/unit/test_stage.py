@@ -1,4 +1,5 @@
-"""The frame of every stage: what changes a fingerprint, what is reused, what is recorded, when too much was rejected."""
+"""The frame of every stage: what changes a fingerprint, what is reused, what is recorded, when too
+much was rejected."""
 
 from __future__ import annotations
 
@@ -84,16 +85,24 @@ def test_a_failed_stage_leaves_no_result() -> None:
         ("generate.mixture.layers=3", {"generate"}),
         ("generate.mixture.instruction=Answer better.", {"generate"}),
         ("models.smollm2.max_model_len=2048", {"generate", "sample", "label", "evaluate"}),
-        ("models.smollm2.endpoint={url: http://host/v1, model: other}", {"generate", "sample", "label", "evaluate"}),
+        (
+            "models.smollm2.endpoint={url: http://host/v1, model: other}",
+            {"generate", "sample", "label", "evaluate"},
+        ),
         ("models.smollm2.endpoint={url: http://host/v1}", set()),
-        ("models.smollm2.engine_args=[--chat-template, x.jinja]", {"generate", "sample", "label", "evaluate"}),
+        (
+            "models.smollm2.engine_args=[--chat-template, x.jinja]",
+            {"generate", "sample", "label", "evaluate"},
+        ),
         ("models.smollm2.engine_args=[--max-num-seqs, '8']", set()),
         ("runtime.calls.window=3", set()),
         ("models.smollm2.replicas=2", set()),
         ("name=other", set()),
     ],
 )
-def test_a_field_changes_the_stages_that_see_it_and_no_other(change: str, changed: set[str]) -> None:
+def test_a_field_changes_the_stages_that_see_it_and_no_other(
+    change: str, changed: set[str]
+) -> None:
     def fingerprints(*sets: str) -> dict[str, str]:
         loaded = recipe(*sets)
         return {each.name: each.fingerprint(each.part_of(loaded), {}) for each in STAGES}
@@ -109,8 +118,18 @@ def test_inputs_and_schema_version_are_part_of_the_fingerprint() -> None:
     two = Artifact.open(store, count.run(recipe("dpo.beta=0.2"), store, {})[0].uri)
     part = NumberPart(beta=1)
     newer = Stage("count", "numbers", 2, "rows", count.part_of, count.compute)
-    assert len({count.fingerprint(part, {}), count.fingerprint(part, {"a": one}), count.fingerprint(part, {"a": two}),
-                count.fingerprint(part, {"b": one}), newer.fingerprint(part, {})}) == 5  # fmt: skip
+    assert (
+        len(
+            {
+                count.fingerprint(part, {}),
+                count.fingerprint(part, {"a": one}),
+                count.fingerprint(part, {"a": two}),
+                count.fingerprint(part, {"b": one}),
+                newer.fingerprint(part, {}),
+            }
+        )
+        == 5
+    )
 
 
 def test_too_many_rejected_rows_fail_with_the_table_of_reasons() -> None:
@@ -175,11 +194,16 @@ def test_a_store_that_is_gone_costs_the_record_alone_and_the_stages_own_error_co
         store.fail_puts = 1
         raise MoaaError("the judge is not served")
 
-    with pytest.raises(SystemExit) as ended, recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")):
+    with (
+        pytest.raises(SystemExit) as ended,
+        recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")),
+    ):
         loses_its_store()
     assert ended.value.code == 1
     record, own = capsys.readouterr().err.splitlines()
-    assert record.startswith("label: its record could not be written: s3://moaa/demo/runs/r/label.json: memory was told")
+    assert record.startswith(
+        "label: its record could not be written: s3://moaa/demo/runs/r/label.json: memory was told"
+    )
     assert own == "label failed: the judge is not served"
     assert "the judge is not served" in (tmp_path / "summary").read_text()
 
@@ -188,9 +212,14 @@ def test_a_store_that_cannot_be_reached_at_all_is_said_once(
     store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.fail_puts = 2
-    with pytest.raises(SystemExit), recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")):
+    with (
+        pytest.raises(SystemExit),
+        recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")),
+    ):
         raise AssertionError("it does not begin")
-    assert capsys.readouterr().err.splitlines() == ["label failed: s3://moaa/demo/runs/r/label.json: memory was told to fail."]
+    assert capsys.readouterr().err.splitlines() == [
+        "label failed: s3://moaa/demo/runs/r/label.json: memory was told to fail."
+    ]
     assert "memory was told to fail" in (tmp_path / "summary").read_text()
 
 
@@ -201,7 +230,10 @@ def test_a_stage_that_was_done_but_could_not_be_recorded_fails_readably(
         record["status"] = "done"
         store.fail_puts = 1
 
-    with pytest.raises(SystemExit) as ended, recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")) as (*_, record):
+    with (
+        pytest.raises(SystemExit) as ended,
+        recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")) as (*_, record),
+    ):
         ends_without_its_store(record)
     assert ended.value.code == 1
     assert "label was done, but its record could not be written: s3://" in capsys.readouterr().err
@@ -212,7 +244,10 @@ def test_a_stage_that_was_done_but_could_not_be_recorded_fails_readably(
 def test_a_summary_that_cannot_be_written_costs_neither_the_record_nor_the_error(
     store: MemoryStore, capsys: pytest.CaptureFixture[str], fails: bool
 ) -> None:
-    with contextlib.suppress(SystemExit), recorded("label", DEMO.read_text(), "r", "/dev/full") as (*_, record):
+    with (
+        contextlib.suppress(SystemExit),
+        recorded("label", DEMO.read_text(), "r", "/dev/full") as (*_, record),
+    ):
         record["status"] = "done"
         if fails:
             raise MoaaError("the judge is not served")
@@ -222,7 +257,9 @@ def test_a_summary_that_cannot_be_written_costs_neither_the_record_nor_the_error
     assert said[1:] == (["label failed: the judge is not served"] if fails else [])
 
 
-def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     memory = MemoryStore()
 
     @stage("count", kind="numbers", part=lambda recipe: NumberPart(beta=1))
@@ -242,7 +279,9 @@ def test_a_bug_keeps_its_traceback_in_the_record(store: MemoryStore) -> None:
     assert "ZeroDivisionError" in records(store, "run-3")[0]["error"]["traceback"]
 
 
-def test_a_recipe_by_address_must_have_its_digest(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_by_address_must_have_its_digest(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import hashlib
 
     from moaa import stage as frame
@@ -257,7 +296,9 @@ def test_a_recipe_by_address_must_have_its_digest(store: MemoryStore, monkeypatc
         frame.read_recipe(good)
 
 
-def test_a_missing_input_says_what_to_do(store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_input_says_what_to_do(
+    store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         counting([]).main(DEMO.read_text(), "run-4", inputs={"data": str(tmp_path / "gone")})
     assert "input 'data': there is no manifest" in capsys.readouterr().err

@@ -32,22 +32,31 @@ def says_nothing(question: str) -> Fault:
 def evaluated(server: EngineServer, monkeypatch: pytest.MonkeyPatch, *sets: str) -> Artifact:
     """The stage's result for two prompts. What was trained is served where the target is."""
     stage = importlib.import_module("moaa.stages.evaluate")
-    monkeypatch.setattr(stage, "tuned", lambda target, name, artifact: (f"{name}+{artifact.manifest.stage}", target))
+    monkeypatch.setattr(
+        stage, "tuned", lambda target, name, artifact: (f"{name}+{artifact.manifest.stage}", target)
+    )
     store = MemoryStore()
 
     def artifact(name: str) -> Artifact:
         with Output(store, f"{store.root}/{name}/x") as out:
             for number, question in enumerate(QUESTIONS if name == "prompts" else ()):
-                out.write({"id": str(number), "source": "s", "system": None, "turns": [question]}, table="evaluation")
+                out.write(
+                    {"id": str(number), "source": "s", "system": None, "turns": [question]},
+                    table="evaluation",
+                )
             return Artifact(store, out.commit(kind="any", stage=name, name="n", fingerprint=name))
 
     recipe = load(DEMO, [f"models.smollm2.endpoint={{url: '{server.url}'}}", *sets]).recipe
-    manifest, _, _ = stage.evaluate.run(recipe, store, {name: artifact(name) for name in ("prompts", "sft", "dpo")})
+    manifest, _, _ = stage.evaluate.run(
+        recipe, store, {name: artifact(name) for name in ("prompts", "sft", "dpo")}
+    )
     return Artifact(store, manifest)
 
 
 @pytest.mark.parametrize("who", MODELS)
-def test_an_empty_answer_is_judged_whoever_gave_it(who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_answer_is_judged_whoever_gave_it(
+    who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with EngineServer(*MODELS) as server:
         server.fail(says_nothing(QUESTIONS[0]), model=who, times=1000)
         found = evaluated(server, monkeypatch)
@@ -62,11 +71,15 @@ def test_two_empty_answers_are_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
         for who in MODELS[:2]:
             server.fail(says_nothing(QUESTIONS[0]), model=who, times=1000)
         found = evaluated(server, monkeypatch)
-    assert {row["model_a"]: row["p"] for row in found.rows("judgements") if row["id"] == "0"}["sft"] == 0.5
+    assert {row["model_a"]: row["p"] for row in found.rows("judgements") if row["id"] == "0"}[
+        "sft"
+    ] == 0.5
 
 
 def test_a_call_that_failed_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with EngineServer(*MODELS) as server:
-        server.refuse = lambda body: body["model"] == "smollm2+dpo" and body["messages"][-1]["content"] == QUESTIONS[0]
+        server.refuse = lambda body: (
+            body["model"] == "smollm2+dpo" and body["messages"][-1]["content"] == QUESTIONS[0]
+        )
         found = evaluated(server, monkeypatch, "runtime.max_rejected_share=0.5")
     assert {row["id"] for row in found.rows("judgements")} == {"1"}

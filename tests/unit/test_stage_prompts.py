@@ -17,12 +17,14 @@ from tests.support.memory_store import MemoryStore
 
 DEMO = Path("pipelines/recipes/demo.yaml")
 GOOD = [
-    {"prompt": f"{topic}: what is it?"} for topic in ("Whales", "Rust", "Kant", "Jazz", "Tides", "Mars", "Yeast", "Chess", "Ice")
+    {"prompt": f"{topic}: what is it?"}
+    for topic in ("Whales", "Rust", "Kant", "Jazz", "Tides", "Mars", "Yeast", "Chess", "Ice")
 ]
 
 
 class Run:
-    """The stage on files of the test's own, one for each set; a set that is not written has good rows."""
+    """The stage on files of the test's own, one for each set; a set that is not written has good
+    rows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.store, self.sources = folder, MemoryStore(), {}
@@ -64,7 +66,9 @@ def test_three_sets_are_committed_with_their_counts(stage: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["evaluation", "preference", "sft"])
-def test_a_misspelt_field_names_set_source_field_and_the_fields_that_there_are(stage: Run, name: str) -> None:
+def test_a_misspelt_field_names_set_source_field_and_the_fields_that_there_are(
+    stage: Run, name: str
+) -> None:
     stage.give(name, [{"prompt": "Why?", "id": 1}, {"prompt": "How?", "id": 2}], field="promt")
     for share in (0.02, 1):
         said = str(stage.refused(RecipeError, share))
@@ -88,8 +92,9 @@ def test_a_set_that_decontamination_empties_is_refused_with_that_reason(stage: R
 def test_too_many_unreadable_rows_of_one_set_are_refused(stage: Run) -> None:
     stage.give("evaluation", [*GOOD[:3], "a text", ["a list"]])
     error = stage.refused(TooManyRejected, share=0.39)  # of all eleven rows they would be 18 %
-    assert "2 of 5 rows of prompts.evaluation are unreadable (40.0%); the limit is 39.0% (runtime.max_rejected_share)" in str(
-        error
+    assert (
+        "2 of 5 rows of prompts.evaluation are unreadable (40.0%); the limit is 39.0% "
+        "(runtime.max_rejected_share)" in str(error)
     )
     assert 'evaluation.jsonl: unreadable   e.g. the row is no object, but "a text"' in str(error)
     assert error.ledger["rejected"] == {"unreadable": 2}  # type: ignore[attr-defined]

@@ -14,18 +14,35 @@ from moaa.train import launch
 RESULT = {"files": [], "facts": {"rows": 1, "dropped": {}}}
 
 
-@pytest.mark.parametrize(("kind", "name"), [("process", "MY_ID"), ("trainer", "AWS_ACCESS_KEY_ID"), ("job", "AWS_ACCESS_KEY_ID")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("process", "MY_ID"), ("trainer", "AWS_ACCESS_KEY_ID"), ("job", "AWS_ACCESS_KEY_ID")],
+)
 def test_a_clusters_pods_find_the_stores_keys_under_the_secrets_own_names(kind, name, monkeypatch):
     """`runtime.cluster.s3_secret` has them so, and TrainJobs take all of it as it is."""
     told = []
     monkeypatch.setattr(launch, "run", lambda job, *_: told.append(job) or RESULT)
-    where = Store(root="s3://b/r", endpoint_url="http://s3", region="x", access_key_env="MY_ID", secret_key_env="MY_KEY")
+    where = Store(
+        root="s3://b/r",
+        endpoint_url="http://s3",
+        region="x",
+        access_key_env="MY_ID",
+        secret_key_env="MY_KEY",
+    )
     out = SimpleNamespace(uri="s3://b/r/sft/0123456789abcdef", adopt=lambda files: None)
     work = SimpleNamespace(
-        runtime=Runtime(launcher=Launcher(kind=kind)), where=where, pools={}, store=None, ledger=Ledger(), progress=None,
-        out=out, facts={},
-    )  # fmt: skip
-    training.train(work, "sft", Sft(), base="b", revision=None, data=SimpleNamespace(uri="s3://b/r/data"))
+        runtime=Runtime(launcher=Launcher(kind=kind)),
+        where=where,
+        pools={},
+        store=None,
+        ledger=Ledger(),
+        progress=None,
+        out=out,
+        facts={},
+    )
+    training.train(
+        work, "sft", Sft(), base="b", revision=None, data=SimpleNamespace(uri="s3://b/r/data")
+    )
     (job,) = told
     assert job.store.access_key_env == name
     assert (job.store.endpoint_url, job.store.region) == ("http://s3", "x")

@@ -1,4 +1,5 @@
-"""What a store does when the wire or the other side misbehaves: against a small server of ours that speaks S3 badly."""
+"""What a store does when the wire or the other side misbehaves: against a small server of ours that
+speaks S3 badly."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ def bad() -> Iterator[BadS3]:
 
 
 def test_a_conflict_of_conditional_writes_is_neither_won_nor_lost(bad: BadS3) -> None:
-    bad.script = [error(409, "ConditionalRequestConflict"), error(409, "ConditionalRequestConflict"), ok()]
+    bad.script = [
+        error(409, "ConditionalRequestConflict"),
+        error(409, "ConditionalRequestConflict"),
+        ok(),
+    ]
     assert bad.store().put_new("s3://bucket/a", b"1")
     assert bad.requests == ["PUT", "PUT", "PUT"]
 
@@ -32,14 +37,18 @@ def test_a_lost_conditional_write_is_lost(bad: BadS3) -> None:
 
 
 @pytest.mark.parametrize(("there", "won"), [(b"1", True), (b"2", False)])
-def test_a_write_whose_answer_got_lost_is_won_if_the_object_is_ours(bad: BadS3, there: bytes, won: bool) -> None:
+def test_a_write_whose_answer_got_lost_is_won_if_the_object_is_ours(
+    bad: BadS3, there: bytes, won: bool
+) -> None:
     bad.script = [hangs_up, error(412, "PreconditionFailed"), ok(there)]
     assert bad.store().put_new("s3://bucket/a", b"1") is won
     assert bad.requests == ["PUT", "PUT", "GET"]
 
 
 @pytest.mark.parametrize(("status", "code"), [(412, "PreconditionFailed"), (404, "NoSuchKey")])
-def test_put_if_is_lost_when_the_object_changed_or_is_gone(bad: BadS3, status: int, code: str) -> None:
+def test_put_if_is_lost_when_the_object_changed_or_is_gone(
+    bad: BadS3, status: int, code: str
+) -> None:
     bad.script = [error(status, code)]
     assert not bad.store().put_if("s3://bucket/a", b"1", '"e"')
 
@@ -57,10 +66,16 @@ def test_a_store_that_never_answered_is_given_up_on_at_once(bad: BadS3) -> None:
     assert time.monotonic() - before < 10
 
 
-@pytest.mark.parametrize("trouble", [hangs_up, error(500, "InternalError"), error(503, "ServiceUnavailable")])
+@pytest.mark.parametrize(
+    "trouble", [hangs_up, error(500, "InternalError"), error(503, "ServiceUnavailable")]
+)
 def test_a_store_that_has_answered_is_given_time_to_come_back(bad: BadS3, trouble: Script) -> None:
     store = bad.store()
-    bad.script = [error(404, "NoSuchKey"), *[trouble] * 6, ok(b"back")]  # boto3 itself asks three times
+    bad.script = [
+        error(404, "NoSuchKey"),
+        *[trouble] * 6,
+        ok(b"back"),
+    ]  # boto3 itself asks three times
     with pytest.raises(Missing):
         store.get("s3://bucket/a")
     assert store.get("s3://bucket/a") == b"back"
@@ -94,7 +109,9 @@ def test_something_that_is_no_s3_is_not_an_absent_object(bad: BadS3) -> None:
         (400, "SomethingElse", "Try again"),
     ],
 )
-def test_a_refusal_names_store_object_code_and_remedy_but_no_secret(bad: BadS3, status: int, code: str, remedy: str) -> None:
+def test_a_refusal_names_store_object_code_and_remedy_but_no_secret(
+    bad: BadS3, status: int, code: str, remedy: str
+) -> None:
     bad.script = [error(status, code)]
     with pytest.raises(StoreError) as caught:
         bad.store().put("s3://bucket/a", b"1")
@@ -118,7 +135,9 @@ def test_a_store_that_ignores_conditions_is_refused_by_check(bad: BadS3) -> None
 
 
 def test_keys_that_the_recipe_names_must_be_set(bad: BadS3) -> None:
-    store = Store("s3://bucket", access_key_env="MY_KEY", secret_key_env="MY_SECRET", environ={"MY_KEY": "x"})
+    store = Store(
+        "s3://bucket", access_key_env="MY_KEY", secret_key_env="MY_SECRET", environ={"MY_KEY": "x"}
+    )
     with pytest.raises(StoreError, match=r"MY_SECRET is not set"):
         store.get("s3://bucket/a")
 
@@ -140,4 +159,6 @@ def test_a_whole_bucket_is_not_deleted() -> None:
 
 
 def test_aws_itself_is_named_by_its_region() -> None:
-    assert "AWS S3 in eu-west-1" in refused("NoSuchBucket", "", "b", Place(None, "eu-west-1", "A", "B"))
+    assert "AWS S3 in eu-west-1" in refused(
+        "NoSuchBucket", "", "b", Place(None, "eu-west-1", "A", "B")
+    )

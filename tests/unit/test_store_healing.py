@@ -37,9 +37,17 @@ def asked(script: list[Script], seen: list[tuple[str, str, bytes]]) -> list[Scri
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(400, "RequestTimeout"), (400, "Throttling"), (409, "OperationAborted"), (500, "InternalError")]
+    ("status", "code"),
+    [
+        (400, "RequestTimeout"),
+        (400, "Throttling"),
+        (409, "OperationAborted"),
+        (500, "InternalError"),
+    ],
 )
-def test_what_only_an_s3_says_of_a_passing_trouble_is_tried_again_whatever_its_status(bad: BadS3, status: int, code: str) -> None:
+def test_what_only_an_s3_says_of_a_passing_trouble_is_tried_again_whatever_its_status(
+    bad: BadS3, status: int, code: str
+) -> None:
     bad.script = [*[error(status, code)] * 3, ok(b"there")]  # boto3 itself asks up to three times
     assert bad.store().get("s3://bucket/a") == b"there"
 
@@ -69,8 +77,16 @@ def test_a_transfer_that_worked_for_longer_than_the_patience_is_tried_again(
     ("works_s", "tries", "ends_s"),
     [
         ([0.1] * 99, range(9, 20), (60, 70)),  # a store that is gone, by one that refuses at once
-        ([3600, *[0.1] * 99], range(9, 20), (3660, 3670)),  # gone after an hour of work: the patience begins then
-        ([3600, 3600, 0.1, 3600, 0.1, 0.1], range(99, 100), (0, 0)),  # three troubles in three hours
+        (
+            [3600, *[0.1] * 99],
+            range(9, 20),
+            (3660, 3670),
+        ),  # gone after an hour of work: the patience begins then
+        (
+            [3600, 3600, 0.1, 3600, 0.1, 0.1],
+            range(99, 100),
+            (0, 0),
+        ),  # three troubles in three hours
         ([600] * 99, range(5, 6), (3000, 3030)),  # never gets through
     ],
 )
@@ -82,7 +98,9 @@ def test_patience_is_counted_from_the_first_failure_after_long_work_and_ends(
     def sleep(s: float) -> None:
         clock.now += s
 
-    monkeypatch.setattr("moaa.store.errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+    monkeypatch.setattr(
+        "moaa.store.errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
+    )
     patience = Patience(60, OF_FILES)
     for tried, work_s in enumerate(works_s, start=1):
         clock.now += work_s
@@ -93,10 +111,14 @@ def test_patience_is_counted_from_the_first_failure_after_long_work_and_ends(
     assert ends_s == (0, 0), "it did not end"
 
 
-def test_a_small_call_that_hangs_is_not_tried_for_a_quarter_of_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_call_that_hangs_is_not_tried_for_a_quarter_of_an_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """boto3's own three attempts at a store that does not answer take three minutes."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("moaa.store.errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None))
+    monkeypatch.setattr(
+        "moaa.store.errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None)
+    )
     patience = Patience(60)
     for tries in (True, False):
         clock.now += 183
@@ -105,45 +127,71 @@ def test_a_small_call_that_hangs_is_not_tried_for_a_quarter_of_an_hour(monkeypat
 
 def test_a_store_that_others_have_reached_is_given_time_from_the_first_call_on(bad: BadS3) -> None:
     bad.script = [*[hangs_up] * 3, ok(b"back")]
-    store = Store("s3://bucket/root", environ={**KEYS, "AWS_ENDPOINT_URL_S3": bad.url}, reached=True)
+    store = Store(
+        "s3://bucket/root", environ={**KEYS, "AWS_ENDPOINT_URL_S3": bad.url}, reached=True
+    )
     assert store.get("s3://bucket/a") == b"back"
 
 
 def left(*errors: tuple[str, str]) -> Script:
     """The answer 200 of DeleteObjects where some keys were not deleted."""
-    each = "".join(f"<Error><Key>{key}</Key><Code>{code}</Code><Message>said {code}</Message></Error>" for key, code in errors)
+    each = "".join(
+        f"<Error><Key>{key}</Key><Code>{code}</Code><Message>said {code}</Message></Error>"
+        for key, code in errors
+    )
     return ok(f"<DeleteResult>{each}</DeleteResult>".encode())
 
 
-def test_keys_that_were_not_deleted_for_a_passing_reason_are_deleted_again_and_no_others(bad: BadS3) -> None:
+def test_keys_that_were_not_deleted_for_a_passing_reason_are_deleted_again_and_no_others(
+    bad: BadS3,
+) -> None:
     seen: list[tuple[str, str, bytes]] = []
-    bad.script = asked([left(("b", "InternalError"), ("c", "SlowDown")), left(("c", "SlowDown")), left()], seen)
+    bad.script = asked(
+        [left(("b", "InternalError"), ("c", "SlowDown")), left(("c", "SlowDown")), left()], seen
+    )
     bad.store().delete("s3://bucket/a", "s3://bucket/b", "s3://bucket/c")
-    assert [re.findall(b"<Key>(.)</Key>", body) for _, _, body in seen] == [[b"a", b"b", b"c"], [b"b", b"c"], [b"c"]]
+    assert [re.findall(b"<Key>(.)</Key>", body) for _, _, body in seen] == [
+        [b"a", b"b", b"c"],
+        [b"b", b"c"],
+        [b"c"],
+    ]
 
 
 def test_a_key_that_may_not_be_deleted_is_named_at_once(bad: BadS3) -> None:
     bad.script = [left(("a", "SlowDown"), ("b", "AccessDenied"))]
-    with pytest.raises(StoreError, match=r"s3://bucket/b: .* AccessDenied said AccessDenied\. Check the keys"):
+    with pytest.raises(
+        StoreError, match=r"s3://bucket/b: .* AccessDenied said AccessDenied\. Check the keys"
+    ):
         bad.store().delete("s3://bucket/a", "s3://bucket/b")
     assert bad.requests == ["POST"]
 
 
 def test_parts_of_killed_uploads_below_a_prefix_go_with_it(bad: BadS3) -> None:
-    uploads = "".join(f"<Upload><Key>{key}</Key><UploadId>id</UploadId></Upload>" for key in ("run/w", "run2/w"))
+    uploads = "".join(
+        f"<Upload><Key>{key}</Key><UploadId>id</UploadId></Upload>" for key in ("run/w", "run2/w")
+    )
     seen: list[tuple[str, str, bytes]] = []
-    listed = ok(b"<ListBucketResult><Contents><Key>run/a</Key><Size>1</Size></Contents></ListBucketResult>")
+    listed = ok(
+        b"<ListBucketResult><Contents><Key>run/a</Key><Size>1</Size></Contents></ListBucketResult>"
+    )
     unfinished = ok(f"<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>".encode())
     bad.script = asked([listed, left(), unfinished, ok()], seen)
     bad.store().delete_prefix("s3://bucket/run")
     assert [(method, path.split("?")[0]) for method, path, _ in seen] == [
-        ("GET", "/bucket"), ("POST", "/bucket"), ("GET", "/bucket"), ("DELETE", "/bucket/run/w"),
-    ]  # fmt: skip
+        ("GET", "/bucket"),
+        ("POST", "/bucket"),
+        ("GET", "/bucket"),
+        ("DELETE", "/bucket/run/w"),
+    ]
     assert "prefix=run%2F" in seen[2][1]
 
 
-@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (405, "MethodNotAllowed"), (403, "AccessDenied")])
-def test_a_store_that_lists_no_uploads_deletes_nevertheless(bad: BadS3, status: int, code: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(501, "NotImplemented"), (405, "MethodNotAllowed"), (403, "AccessDenied")]
+)
+def test_a_store_that_lists_no_uploads_deletes_nevertheless(
+    bad: BadS3, status: int, code: str
+) -> None:
     bad.script = [ok(b"<ListBucketResult/>"), error(status, code)]
     bad.store().delete_prefix("s3://bucket/run")
     assert bad.requests == ["GET", "GET"]

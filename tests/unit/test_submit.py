@@ -1,4 +1,5 @@
-"""A submission against a server that speaks the few endpoints of Kubeflow Pipelines it uses; no real backend."""
+"""A submission against a server that speaks the few endpoints of Kubeflow Pipelines it uses; no
+real backend."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No kubeconfig, and none of Kubeflow's own settings of whoever runs this."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none")
+    )
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
 
 
@@ -54,18 +57,34 @@ def demo(*sets: str) -> Loaded:
 
 def record(store: MemoryStore, run_id: str, stage: str, status: str, **more: Any) -> None:
     found = {
-        "run_id": run_id, "stage": stage, "status": status, "started": f"2026-01-01T00:00:{len(store.objects):02}",
-        "ended": None, "seconds": 75.0, "manifest": None, "error": None, "ledger": {"rows": {"in": 24, "kept": 23}}, **more,
-    }  # fmt: skip
+        "run_id": run_id,
+        "stage": stage,
+        "status": status,
+        "started": f"2026-01-01T00:00:{len(store.objects):02}",
+        "ended": None,
+        "seconds": 75.0,
+        "manifest": None,
+        "error": None,
+        "ledger": {"rows": {"in": 24, "kept": 23}},
+        **more,
+    }
     store.objects[f"{store.root}/runs/{run_id}/{stage}.json"] = json.dumps(found).encode()
 
 
-def test_the_recipe_travels_by_its_address(kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
-    loaded = demo("dpo.beta=0.25", "generate.mixture.proposers[0].system=Say 😀 and $(HOME) and {{workflow.name}}.")
+def test_the_recipe_travels_by_its_address(
+    kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = demo(
+        "dpo.beta=0.25",
+        "generate.mixture.proposers[0].system=Say 😀 and $(HOME) and {{workflow.name}}.",
+    )
     run_id = submit(loaded, kfp.url, "evaluate")
     (run,) = kfp.runs
     address = run["runtime_config"]["parameters"]["recipe"]
-    assert address == f"s3://moaa/demo/recipes/{hashlib.sha256(store.objects[address]).hexdigest()}.yaml"
+    assert (
+        address
+        == f"s3://moaa/demo/recipes/{hashlib.sha256(store.objects[address]).hexdigest()}.yaml"
+    )
     assert load(store.objects[address].decode()).recipe == loaded.recipe
     assert "😀" not in json.dumps(run, ensure_ascii=False)
     assert run["service_account"] == "moaa-pipeline"
@@ -76,10 +95,15 @@ def test_the_recipe_travels_by_its_address(kfp: KfpServer, store: MemoryStore, c
     assert f"s3://moaa/demo/runs/{run_id}/report.html" in out
 
 
-def test_a_stage_reads_the_recipe_at_the_address(kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_reads_the_recipe_at_the_address(
+    kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     submit(demo(), kfp.url, "evaluate")
     monkeypatch.setattr("moaa.stage.Store", lambda root: store)
-    assert load(read_recipe(kfp.runs[0]["runtime_config"]["parameters"]["recipe"])).recipe == demo().recipe
+    assert (
+        load(read_recipe(kfp.runs[0]["runtime_config"]["parameters"]["recipe"])).recipe
+        == demo().recipe
+    )
 
 
 def test_the_same_recipe_is_uploaded_once(kfp: KfpServer, store: MemoryStore) -> None:
@@ -94,13 +118,22 @@ def test_what_is_sent_is_compiled_from_this_recipe(kfp: KfpServer, store: Memory
     spec = kfp.runs[0]["pipeline_spec"]["pipeline_spec"]
     executors = spec["deploymentSpec"]["executors"]
     assert executors["exec-prompts"]["container"]["image"] == "registry.example/core:7"
-    assert set(executors) == {"exec-preflight", "exec-prompts", "exec-generate", "exec-sft", "exec-report"}
-    settings = kfp.runs[0]["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == {
+        "exec-preflight",
+        "exec-prompts",
+        "exec-generate",
+        "exec-sft",
+        "exec-report",
+    }
+    settings = kfp.runs[0]["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"][
+        "deploymentSpec"
+    ]["executors"]
     assert settings["exec-sft"]["securityContext"] == {"runAsNonRoot": True}
 
 
 def story(kfp: KfpServer, *steps: Callable[[str], object], end: str = "") -> None:
-    """Do these to the run, one after the other, each when it was looked at twice since the last one; then it ends so."""
+    """Do these to the run, one after the other, each when it was looked at twice since the last
+    one; then it ends so."""
     kfp.states = ["RUNNING"]
 
     def tell() -> None:
@@ -113,7 +146,9 @@ def story(kfp: KfpServer, *steps: Callable[[str], object], end: str = "") -> Non
     threading.Thread(target=tell, daemon=True).start()
 
 
-def test_waiting_prints_each_change_once(kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_waiting_prints_each_change_once(
+    kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     story(
         kfp,
         lambda run: record(store, run, "prompts", "reused"),
@@ -132,9 +167,14 @@ def test_waiting_prints_each_change_once(kfp: KfpServer, store: MemoryStore, cap
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "SKIPPED"])
-def test_only_success_is_success(kfp: KfpServer, store: MemoryStore, state: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_success_is_success(
+    kfp: KfpServer, store: MemoryStore, state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     kfp.states = ["RUNNING", state]
-    with pytest.raises(RunFailed, match=rf"the run is {state}, but no stage recorded an error.*describe pod -n kubeflow -l "):
+    with pytest.raises(
+        RunFailed,
+        match=rf"the run is {state}, but no stage recorded an error.*describe pod -n kubeflow -l ",
+    ):
         submit(demo(), kfp.url, "evaluate", wait=True)
     assert f"Kubeflow: {state}   there is no report" in capsys.readouterr().out
 
@@ -171,7 +211,11 @@ def test_a_stage_whose_pod_was_taken_away_says_so_and_goes_on(
 
 
 def test_a_bug_shows_its_traceback(kfp: KfpServer, store: MemoryStore) -> None:
-    error = {"type": "KeyError", "message": "'x'", "traceback": "Traceback (most recent call last):\n  …\nKeyError: 'x'"}
+    error = {
+        "type": "KeyError",
+        "message": "'x'",
+        "traceback": "Traceback (most recent call last):\n  …\nKeyError: 'x'",
+    }
     story(kfp, lambda run: record(store, run, "label", "failed", error=error), end="FAILED")
     with pytest.raises(RunFailed, match=r"^Traceback[\s\S]*label failed: 'x'$"):
         submit(demo(), kfp.url, "evaluate", wait=True)
@@ -207,12 +251,23 @@ def test_what_pods_wait_for_is_said_once_and_again_when_it_changes(
     run_id = submit(demo(), kfp.url, "evaluate")
     module.follow(module.connect(kfp.url, None), kfp.url, run_id, store, lambda: next(said))  # type: ignore[arg-type]
     lines = [line for line in capsys.readouterr().out.splitlines() if "waits" in line]
-    assert lines == ["sample     waits: 0/6 nodes have GPUs", "sample     waits: image is pulled, for 1 s"]
+    assert lines == [
+        "sample     waits: 0/6 nodes have GPUs",
+        "sample     waits: image is pulled, for 1 s",
+    ]
 
 
 def pod(name: str, phase: str, run_id: str, **labels: str) -> dict[str, Any]:
-    condition = {"type": "PodScheduled", "status": "False", "message": "0/6 nodes are available: 6 Insufficient nvidia.com/gpu."}
-    metadata = {"name": name, "labels": {"pipeline/runid": run_id, **labels}, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/6 nodes are available: 6 Insufficient nvidia.com/gpu.",
+    }
+    metadata = {
+        "name": name,
+        "labels": {"pipeline/runid": run_id, **labels},
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
     return {"metadata": metadata, "spec": {}, "status": {"phase": phase, "conditions": [condition]}}
 
 
@@ -231,10 +286,14 @@ def test_what_pods_wait_for_is_read_from_the_cluster(monkeypatch: pytest.MonkeyP
         assert look() == {"sample": why, "driver-1": why}
 
 
-def test_a_missing_right_to_look_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_right_to_look_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with KubeServer() as kube:
         monkeypatch.setattr("moaa.kubernetes.api.Cluster.connect", lambda namespace: kube.cluster())
-        kube.fail(403, 'pods is forbidden: User "alice" cannot list resource "pods" in API group ""')
+        kube.fail(
+            403, 'pods is forbidden: User "alice" cannot list resource "pods" in API group ""'
+        )
         look = module.waiting("r1", "kubeflow")
         assert (look(), look()) == ({}, {})
         assert capsys.readouterr().out.count("'alice' may not list pods") == 1
@@ -242,7 +301,10 @@ def test_a_missing_right_to_look_is_said_once(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_an_interrupted_wait_leaves_the_run(
-    kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kfp: KfpServer,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -254,22 +316,32 @@ def test_an_interrupted_wait_leaves_the_run(
     assert f"goes on without us: {kfp.url}/#/runs/details/" in capsys.readouterr().out
 
 
-def test_without_a_kubeconfig_that_is_said(kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_kubeconfig_that_is_said(
+    kfp: KfpServer, store: MemoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     submit(demo(), kfp.url, "evaluate", wait=True)
     assert capsys.readouterr().out.count("what a pod waits for is not shown") == 1
 
 
 @pytest.mark.parametrize(("named", "watched"), [(None, "kubeflow"), ("alice", "alice")])
 def test_pods_are_watched_where_kubeflow_has_them_wherever_the_engines_are(
-    kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, named: str | None, watched: str
+    kfp: KfpServer,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str | None,
+    watched: str,
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(module, "waiting", lambda run_id, namespace: looked.append(namespace) or dict)
+    monkeypatch.setattr(
+        module, "waiting", lambda run_id, namespace: looked.append(namespace) or dict
+    )
     submit(demo("runtime.cluster.namespace=moaa"), kfp.url, "evaluate", namespace=named, wait=True)
     assert looked == [watched]
 
 
-def test_a_refusal_is_readable(kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_readable(
+    kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kfp.token = "secret-token"
     with pytest.raises(SubmitError, match=r"HTTP 401\): Request header error.*KFP_TOKEN"):
         submit(demo(), kfp.url, "evaluate")
@@ -286,5 +358,7 @@ def test_many_users_need_a_namespace(kfp: KfpServer, store: MemoryStore) -> None
 
 
 def test_a_wrong_host_is_readable(store: MemoryStore) -> None:
-    with pytest.raises(SubmitError, match=r"Kubeflow at http://127\.0\.0\.1:9 does not answer.*port-forward"):
+    with pytest.raises(
+        SubmitError, match=r"Kubeflow at http://127\.0\.0\.1:9 does not answer.*port-forward"
+    ):
         submit(demo(), "http://127.0.0.1:9", "evaluate")

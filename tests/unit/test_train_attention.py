@@ -12,14 +12,24 @@ pytest.importorskip("trl")
 
 @pytest.fixture(scope="module")
 def gemma(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Gemma 2 of two tiny layers, with weights so large that a low cap matters, and a window that conversations outgrow."""
+    """A Gemma 2 of two tiny layers, with weights so large that a low cap matters, and a window that
+    conversations outgrow."""
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     torch.manual_seed(0)
     config = Gemma2Config(
-        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-        head_dim=16, query_pre_attn_scalar=16, attn_logit_softcapping=0.5, final_logit_softcapping=None, sliding_window=8,
-    )  # fmt: skip
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        query_pre_attn_scalar=16,
+        attn_logit_softcapping=0.5,
+        final_logit_softcapping=None,
+        sliding_window=8,
+    )
     model = Gemma2ForCausalLM(config)
     for weight in model.parameters():
         weight.data.mul_(8)
@@ -48,7 +58,9 @@ def test_the_scores_are_capped_as_engines_cap_them(gemma, loaded):
 
     ids = list(range(16))
     right, default = (
-        logits(AutoModelForCausalLM.from_pretrained(gemma, dtype="float32", **attention).eval(), ids)
+        logits(
+            AutoModelForCausalLM.from_pretrained(gemma, dtype="float32", **attention).eval(), ids
+        )
         for attention in ({"attn_implementation": "eager"}, {})
     )
     assert not torch.allclose(default, right, atol=1e-1), "transformers' default leaves the cap out"
@@ -64,7 +76,9 @@ def test_packed_conversations_do_not_see_each_other(loaded):
     batch = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)([packed])
     together = logits(loaded, ids, position_ids=batch["position_ids"])
     assert torch.allclose(together, torch.cat([logits(loaded, row) for row in rows]), atol=1e-3)
-    assert not torch.allclose(logits(loaded, ids)[12:], together[12:], atol=1e-1), "they would, without their positions"
+    assert not torch.allclose(logits(loaded, ids)[12:], together[12:], atol=1e-1), (
+        "they would, without their positions"
+    )
 
 
 def test_any_other_model_is_loaded_as_before(tmp_path):
@@ -79,14 +93,17 @@ def test_any_other_model_is_loaded_as_before(tmp_path):
 @pytest.mark.parametrize("kind", ["Sft", "Dpo"])
 def test_both_trainers_are_given_it_and_it_is_said(kind, gemma, monkeypatch):
     """DPO's reference is the same model, before its first step."""
+    from moaa.recipe import schema
     from moaa.train import trainers
 
     said = []
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *args: None)
     monkeypatch.setattr(trainers, "say", lambda prefix, **fields: said.append(fields["note"]))
-    monkeypatch.setattr(trainers, kind, lambda **given: given["args"].model_init_kwargs)
-    checkpoints = SimpleNamespace(shape={"precision": "bfloat16"}, ranks=SimpleNamespace(first=True))
-    job = SimpleNamespace(kind=kind.lower(), revision=None)
+    monkeypatch.setattr(trainers, f"{kind}Trainer", lambda **given: given["args"].model_init_kwargs)
+    checkpoints = SimpleNamespace(
+        shape={"precision": "bfloat16"}, ranks=SimpleNamespace(first=True)
+    )
+    job = SimpleNamespace(numbers=getattr(schema, kind)(), revision=None)
     loaded = trainers.trainer(job, SimpleNamespace(), gemma, None, checkpoints)
     assert loaded == {"dtype": "bfloat16", "attn_implementation": "eager"}
     assert len(said) == 1

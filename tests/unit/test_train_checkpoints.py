@@ -1,4 +1,5 @@
-"""Checkpoints on the store: complete or not there, the newest of each run, resumed by those who can. Ranks are threads."""
+"""Checkpoints on the store: complete or not there, the newest of each run, resumed by those who
+can. Ranks are threads."""
 
 from __future__ import annotations
 
@@ -44,14 +45,20 @@ def two(work, store, folder, *, shape=SHAPE, steps=2):
     """Run `work(checkpoints)` on two ranks of one node, side by side."""
     meeting = Meeting()
     ranks = [Threads(rank, 2, rank, 2, meeting) for rank in (0, 1)]
-    each = [Checkpoints(store, OUTPUT, rank, folder, shape, minutes=60, steps=steps) for rank in ranks]
+    each = [
+        Checkpoints(store, OUTPUT, rank, folder, shape, minutes=60, steps=steps) for rank in ranks
+    ]
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(work, each))
 
 
 def write(folder, step, content=b"state"):
     """What the trainer would write: a file of each rank, and one of rank 0."""
-    for name in (f"global_step{step}/rank_0.pt", f"global_step{step}/rank_1.pt", "trainer_state.json"):
+    for name in (
+        f"global_step{step}/rank_0.pt",
+        f"global_step{step}/rank_1.pt",
+        "trainer_state.json",
+    ):
         path = folder / f"checkpoint-{step}" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content + name.encode())
@@ -79,7 +86,9 @@ def test_a_checkpoint_is_complete_when_its_manifest_is_there_and_older_ones_are_
     store = MemoryStore()
     both = two(steps_until(5, tmp_path), store, tmp_path)
     assert both == [([2, 4], 0)] * 2
-    ((attempt, name),) = {tuple(uri.removeprefix(PREFIX).split("/")[1:3]) for uri, _ in store.list(PREFIX)}
+    ((attempt, name),) = {
+        tuple(uri.removeprefix(PREFIX).split("/")[1:3]) for uri, _ in store.list(PREFIX)
+    }
     assert (len(attempt), name) == (8, "checkpoint-4"), "both ranks wrote below one attempt"
     manifest = json.loads(store.get(f"{PREFIX}/{attempt}/checkpoint-4/manifest.json"))
     assert (manifest["step"], manifest["shape"]) == (4, SHAPE)
@@ -114,7 +123,9 @@ def test_the_newest_complete_one_is_restored_on_both_ranks_with_its_seconds(tmp_
 
     folder = tmp_path / "b"
     assert two(restore, store, folder) == [(4, str(folder / "checkpoint-4"), True)] * 2
-    assert (folder / "checkpoint-4/global_step4/rank_1.pt").read_bytes() == b"stateglobal_step4/rank_1.pt"
+    assert (
+        folder / "checkpoint-4/global_step4/rank_1.pt"
+    ).read_bytes() == b"stateglobal_step4/rank_1.pt"
 
 
 @pytest.mark.parametrize("other", [{"world_size": 4}, {"precision": "float32"}, {"zero_stage": 3}])
@@ -132,7 +143,8 @@ def restored(checkpoints):
 
 
 def saved(checkpoints, step, content):
-    """One rank's checkpoint of `step`, uploaded but not committed yet: that is done at the next `due`."""
+    """One rank's checkpoint of `step`, uploaded but not committed yet: that is done at the next
+    `due`."""
     assert checkpoints.due(step)
     write(checkpoints.folder, step, content)
     checkpoints.saved(step)
@@ -141,7 +153,9 @@ def saved(checkpoints, step, content):
 
 def alone(store, folder, **options):
     folder.mkdir(exist_ok=True)
-    return Checkpoints(store, OUTPUT, Ranks(0, 1, 0, 1), folder, SHAPE, **{"minutes": 60, "steps": 2, **options})
+    return Checkpoints(
+        store, OUTPUT, Ranks(0, 1, 0, 1), folder, SHAPE, **{"minutes": 60, "steps": 2, **options}
+    )
 
 
 def committed(checkpoints, step, content):
@@ -151,7 +165,9 @@ def committed(checkpoints, step, content):
 
 
 def manifest_of(store, step):
-    (uri,) = (uri for uri, _ in store.list(PREFIX) if uri.endswith(f"/checkpoint-{step}/manifest.json"))
+    (uri,) = (
+        uri for uri, _ in store.list(PREFIX) if uri.endswith(f"/checkpoint-{step}/manifest.json")
+    )
     return uri
 
 
@@ -174,7 +190,8 @@ def test_a_damaged_checkpoint_is_counted_and_the_next_newest_is_taken(harm, tmp_
 
 
 def test_two_runs_at_the_same_training_leave_each_other_alone(tmp_path):
-    """Two runs with the same fingerprint on two machines; each would be resumed from the newest of both."""
+    """Two runs with the same fingerprint on two machines; each would be resumed from the newest of
+    both."""
     store = MemoryStore()
     a, b = alone(store, tmp_path / "a"), alone(store, tmp_path / "b")
     saved(a, 4, b"a")
@@ -197,9 +214,10 @@ def test_what_was_resumed_from_goes_when_there_is_a_newer_one(tmp_path):
     saved(resumed, 6, b"c")
     assert manifest_of(store, 4), "until then it is the one to resume from"
     resumed.due(7)
-    assert {uri.removeprefix(PREFIX).split("/")[2] for uri, _ in store.list(PREFIX)} == {"checkpoint-2", "checkpoint-6"}, (
-        "and the other run's stays"
-    )
+    assert {uri.removeprefix(PREFIX).split("/")[2] for uri, _ in store.list(PREFIX)} == {
+        "checkpoint-2",
+        "checkpoint-6",
+    }, "and the other run's stays"
 
 
 def test_a_checkpoint_that_another_attempt_replaces_meanwhile_is_no_reason_to_begin_anew(tmp_path):
@@ -258,7 +276,9 @@ def test_a_checkpoint_that_the_disk_has_no_room_for_is_given_up(tmp_path, disk, 
     assert checkpoints.due(6)
 
 
-def test_the_first_is_measured_by_the_models_size_and_one_after_a_resume_by_the_last(tmp_path, disk):
+def test_the_first_is_measured_by_the_models_size_and_one_after_a_resume_by_the_last(
+    tmp_path, disk
+):
     store = MemoryStore()
     checkpoints = alone(store, tmp_path)
     checkpoints.expect(1000)

@@ -1,4 +1,5 @@
-"""The launcher on a cluster, against a small server in the place of Kubernetes that plays Trainer too."""
+"""The launcher on a cluster, against a small server in the place of Kubernetes that plays Trainer
+too."""
 
 from __future__ import annotations
 
@@ -78,15 +79,29 @@ def until(true: Callable[[], object], what: str = "") -> None:
         time.sleep(0.01)
 
 
-def pod(uid="u1", *, name=POD, index="0", kind="jobset.sigs.k8s.io/jobset-name", state=None, phase="Running", **metadata):
+def pod(
+    uid="u1",
+    *,
+    name=POD,
+    index="0",
+    kind="jobset.sigs.k8s.io/jobset-name",
+    state=None,
+    phase="Running",
+    **metadata,
+):
     return {
-        "metadata": {"name": name, "labels": {kind: NAME, "batch.kubernetes.io/job-completion-index": index}, **metadata},
+        "metadata": {
+            "name": name,
+            "labels": {kind: NAME, "batch.kubernetes.io/job-completion-index": index},
+            **metadata,
+        },
         "spec": {"containers": [{"name": "node"}]},
         "status": {
-            "phase": phase, "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "phase": phase,
+            "conditions": [{"type": "PodScheduled", "status": "True"}],
             "containerStatuses": [{"name": "node", "state": state or {"running": {}}}],
         },
-    }  # fmt: skip
+    }
 
 
 def ended(code=1, reason="Error", at="2026-01-01T00:00:10Z"):
@@ -113,7 +128,9 @@ def test_it_is_created_with_a_lease_followed_and_gone_when_it_is_complete(kube):
     launch = Launch()
     until(lambda: there(kube))
     assert len(lease(kube)) == 1
-    kube.logs[POD, "node", False] = log("loading", 'moaa-progress {"step": 3, "steps": 9, "loss": 0.5}')
+    kube.logs[POD, "node", False] = log(
+        "loading", 'moaa-progress {"step": 3, "steps": 9, "loss": 0.5}'
+    )
     kube.put(PODS, pod())
     until(lambda: launch.progress.view().done == 3, "no progress")
     kube.put(PODS, pod(state=ended(0, "Completed"), phase="Succeeded"))
@@ -140,7 +157,9 @@ def test_it_says_what_its_pods_wait_for(kube):
 
 
 def test_a_launcher_that_comes_back_goes_on_with_what_is_at_work(kube):
-    body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
+    body = objects.train_job(
+        JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier"
+    )
     body["metadata"]["annotations"] |= leases.add({}, "earlier/sft/1", time.time())
     kube.put(TRAIN_JOBS, body)
     launch = Launch()
@@ -153,7 +172,10 @@ def test_a_launcher_that_comes_back_goes_on_with_what_is_at_work(kube):
 
 @pytest.mark.parametrize("left", [FAILED, COMPLETE], ids=["failed", "complete without a result"])
 def test_what_an_earlier_attempt_left_makes_room(kube, left):
-    kube.put(TRAIN_JOBS, {"metadata": {"name": NAME, "labels": {names.TRAINING: NAME}}, "spec": {}, "status": left})
+    kube.put(
+        TRAIN_JOBS,
+        {"metadata": {"name": NAME, "labels": {names.TRAINING: NAME}}, "spec": {}, "status": left},
+    )
     old = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
     launch = Launch()
     until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] != old)
@@ -162,10 +184,16 @@ def test_what_an_earlier_attempt_left_makes_room(kube, left):
 
 
 def test_a_training_that_was_asked_for_otherwise_and_that_nobody_waits_for_is_replaced(kube):
-    body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=7)), {}, "earlier")
+    body = objects.train_job(
+        JOB, Runtime(launcher=Launcher(kind="trainer", ranks=7)), {}, "earlier"
+    )
     kube.put(TRAIN_JOBS, body)
     launch = Launch()
-    until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["spec"]["trainer"]["numProcPerNode"] == 1)
+    until(
+        lambda: (
+            there(kube) and kube.find(TRAIN_JOBS, NAME)["spec"]["trainer"]["numProcPerNode"] == 1
+        )
+    )
     set_status(kube, COMPLETE)
     assert launch.end() is None
 
@@ -181,13 +209,17 @@ def test_a_failure_ends_with_the_pods_own_reason_and_stays_to_be_looked_at(kube)
     assert any("OOMKilled" in line for line in str(error).splitlines()[-2:])
     assert "allocating" in str(error)
     assert there(kube)
-    assert names.LEASES not in kube.find(TRAIN_JOBS, NAME)["metadata"]["annotations"], "the reaper would delete it"
+    assert names.LEASES not in kube.find(TRAIN_JOBS, NAME)["metadata"]["annotations"], (
+        "the reaper would delete it"
+    )
 
 
 def test_the_pods_of_a_failed_training_may_vanish_and_their_words_stay(kube):
     launch = Launch()
     until(lambda: there(kube))
-    kube.logs[POD, "node", False] = log('moaa-error {"rank": 0, "time": 1, "type": "TrainError", "message": "the loss is NaN"}')
+    kube.logs[POD, "node", False] = log(
+        'moaa-error {"rank": 0, "time": 1, "type": "TrainError", "message": "the loss is NaN"}'
+    )
     kube.put(PODS, pod())
     until(lambda: kube.count("GET", f"pods/{POD}"), "the log was not read")
     kube.put(PODS, pod(state=ended(1), phase="Failed"))
@@ -235,7 +267,9 @@ def test_a_training_that_the_reaper_ended_is_an_error_that_says_so(kube):
 
 
 def test_a_stage_that_is_told_to_end_takes_its_training_with_it(kube, monkeypatch):
-    monkeypatch.setattr(launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated()))
+    monkeypatch.setattr(
+        launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated())
+    )
     launch = Launch()
     assert isinstance(launch.end(), Terminated)
     assert not there(kube)
@@ -250,14 +284,21 @@ def test_nobody_reads_logs_for_a_launcher_that_has_left(kube):
     until(lambda: launch.progress.view().done == 1)
     kube.remove(TRAIN_JOBS, NAME)
     assert "was deleted" in str(launch.end())
-    until(lambda: not [each for each in threading.enumerate() if each.name == "log of a rank"], "the log is still read")
+    until(
+        lambda: not [each for each in threading.enumerate() if each.name == "log of a rank"],
+        "the log is still read",
+    )
 
 
 def test_but_not_from_another_launcher_that_waits_for_it(kube, monkeypatch):
-    body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
+    body = objects.train_job(
+        JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier"
+    )
     body["metadata"]["annotations"] |= leases.add({}, "other/sft/1", time.time())
     kube.put(TRAIN_JOBS, body)
-    monkeypatch.setattr(launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated()))
+    monkeypatch.setattr(
+        launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated())
+    )
     assert isinstance(Launch().end(), Terminated)
     assert list(lease(kube)) == ["other/sft/1"]
 
@@ -269,7 +310,9 @@ def test_nor_from_one_that_found_it_a_moment_ago(kube, monkeypatch):
         found = kube.find(TRAIN_JOBS, NAME)
         stale = dict(self._objects.objects)
         annotations = leases.add(found["metadata"]["annotations"], "other/sft/1", time.time())
-        kube.put(TRAIN_JOBS, {**found, "metadata": {**found["metadata"], "annotations": annotations}})
+        kube.put(
+            TRAIN_JOBS, {**found, "metadata": {**found["metadata"], "annotations": annotations}}
+        )
         self._objects.objects = stale
         raise Terminated
 
@@ -305,13 +348,18 @@ def test_without_trainer_an_indexed_job_and_its_service_do_the_same(kube):
     kube.unknown.add("trainjobs")
     launch = Launch(nodes=2)
     until(lambda: there(kube, JOBS) and ("services", NAME) in kube.objects)
-    assert kube.find(SERVICES, NAME)["metadata"]["ownerReferences"][0]["uid"] == kube.find(JOBS, NAME)["metadata"]["uid"]
+    assert (
+        kube.find(SERVICES, NAME)["metadata"]["ownerReferences"][0]["uid"]
+        == kube.find(JOBS, NAME)["metadata"]["uid"]
+    )
     kube.logs[POD, "node", False] = log('moaa-progress {"step": 4, "steps": 9}')
     kube.put(PODS, pod(kind="batch.kubernetes.io/job-name"))
     until(lambda: launch.progress.view().done == 4)
     set_status(kube, COMPLETE, JOBS)
     assert launch.end() is None
-    assert launch.ledger.events == {"trained as an Indexed Job: Kubeflow Trainer is not installed": 1}
+    assert launch.ledger.events == {
+        "trained as an Indexed Job: Kubeflow Trainer is not installed": 1
+    }
 
 
 def test_an_image_that_cannot_be_pulled_is_given_up_with_its_reason(kube, monkeypatch):
@@ -319,7 +367,13 @@ def test_an_image_that_cannot_be_pulled_is_given_up_with_its_reason(kube, monkey
     launch = Launch()
     until(lambda: there(kube))
     kube.put(
-        PODS, pod(state={"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x:1"'}}, phase="Pending")
+        PODS,
+        pod(
+            state={
+                "waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x:1"'}
+            },
+            phase="Pending",
+        ),
     )
     error = launch.end()
     assert "cannot start" in str(error)
@@ -334,7 +388,9 @@ def test_a_rank_that_failed_says_its_words_once(kube):
     kube.logs[POD, "node", False] = log("x", 'moaa-progress {"step": 1, "steps": 9}')
     kube.put(PODS, pod())
     until(lambda: kube.count("GET", f"pods/{POD}") > 3, "the log was not read again")
-    kube.logs[POD, "node", False] = log("x", 'moaa-progress {"step": 1, "steps": 9}', 'moaa-progress {"step": 2, "steps": 9}')
+    kube.logs[POD, "node", False] = log(
+        "x", 'moaa-progress {"step": 1, "steps": 9}', 'moaa-progress {"step": 2, "steps": 9}'
+    )
     until(lambda: launch.progress.view().done == 2)
     kube.put(PODS, pod(state=ended(0), phase="Succeeded"))
     set_status(kube, COMPLETE)
@@ -345,7 +401,9 @@ def test_a_stage_that_is_told_to_end_before_it_has_a_training_touches_nobodys(ku
     def told(seconds):
         raise Terminated
 
-    body = objects.train_job(JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier")
+    body = objects.train_job(
+        JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier"
+    )
     body["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:10Z"}
     kube.put(TRAIN_JOBS, body)
     clock = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=told)

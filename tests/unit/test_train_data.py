@@ -43,7 +43,8 @@ def test_every_row_is_kept_or_counted_by_its_reason():
 
 def test_a_pair_is_as_long_as_its_prompt_and_its_longer_answer():
     rows = [
-        {**row("q"), "chosen": c, "rejected": r} for c, r in (("1234", "12"), ("12", "1234"), ("1234", "12345"), ("12345", "1"))
+        {**row("q"), "chosen": c, "rejected": r}
+        for c, r in (("1234", "12"), ("12", "1234"), ("1234", "12345"), ("12345", "1"))
     ]
     counts = Prepared()
     kept = list(examples("dpo", rows, Characters(), 8, counts))
@@ -52,7 +53,9 @@ def test_a_pair_is_as_long_as_its_prompt_and_its_longer_answer():
 
 
 def test_a_pair_of_the_same_answer_teaches_nothing():
-    rows = [{**row("q"), "chosen": c, "rejected": r} for c, r in (("a", "a"), ("a", "a "), ("a", "b"))]
+    rows = [
+        {**row("q"), "chosen": c, "rejected": r} for c, r in (("a", "a"), ("a", "a "), ("a", "b"))
+    ]
     counts = Prepared()
     assert len(list(examples("dpo", rows, Characters(), 99, counts))) == 1
     assert counts.dropped == {"identical": 2}

@@ -10,7 +10,8 @@ from moaa.train.deepspeed import Batch, batch, check_rows, config
 
 
 @pytest.mark.parametrize(
-    ("global_batch", "micro", "ranks", "accumulation"), [(128, 1, 8, 16), (128, 4, 8, 4), (2, 1, 2, 1), (6, 3, 1, 2)]
+    ("global_batch", "micro", "ranks", "accumulation"),
+    [(128, 1, 8, 16), (128, 4, 8, 4), (2, 1, 2, 1), (6, 3, 1, 2)],
 )
 def test_accumulation_follows_from_the_global_batch(global_batch, micro, ranks, accumulation):
     size = batch("sft", Sft(global_batch=global_batch, micro_batch=micro), ranks)
@@ -20,9 +21,15 @@ def test_accumulation_follows_from_the_global_batch(global_batch, micro, ranks, 
 
 @pytest.mark.parametrize(
     ("global_batch", "micro", "ranks", "remedy"),
-    [(10, 2, 4, "Set dpo.global_batch to 8 or 16"), (2, 1, 4, "Set dpo.global_batch to 4"), (7, 1, 2, "to 6 or 8")],
+    [
+        (10, 2, 4, "Set dpo.global_batch to 8 or 16"),
+        (2, 1, 4, "Set dpo.global_batch to 4"),
+        (7, 1, 2, "to 6 or 8"),
+    ],
 )
-def test_a_batch_that_does_not_multiply_is_an_error_with_the_arithmetic(global_batch, micro, ranks, remedy):
+def test_a_batch_that_does_not_multiply_is_an_error_with_the_arithmetic(
+    global_batch, micro, ranks, remedy
+):
     with pytest.raises(TrainError) as error:
         batch("dpo", Sft(global_batch=global_batch, micro_batch=micro), ranks)
     assert f"{ranks} ranks x dpo.micro_batch {micro} = {ranks * micro}" in str(error.value)
@@ -32,7 +39,10 @@ def test_a_batch_that_does_not_multiply_is_an_error_with_the_arithmetic(global_b
 def test_fewer_rows_than_a_batch_are_an_error_that_says_what_fits():
     size = Batch(ranks=2, micro=2, accumulation=8)
     check_rows("sft", 32, "packed sequences", size)
-    with pytest.raises(TrainError, match=r"31 packed sequences.*global_batch 32 .*Set sft\.global_batch to 28 or less"):
+    with pytest.raises(
+        TrainError,
+        match=r"31 packed sequences.*global_batch 32 .*Set sft\.global_batch to 28 or less",
+    ):
         check_rows("sft", 31, "packed sequences", size)
     with pytest.raises(TrainError, match=r"Lower sft\.micro_batch or runtime\.launcher\.ranks"):
         check_rows("sft", 3, "packed sequences", size)
@@ -49,5 +59,7 @@ def test_the_configuration_says_the_same_batch_three_times():
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_weights_are_gathered_for_saving_where_they_are_sharded(stage):
     made = config(Sft(zero_stage=stage), Batch(2, 1, 1), "cpu", "float32")
-    assert made["zero_optimization"].get("stage3_gather_16bit_weights_on_model_save", False) == (stage == 3)
+    assert made["zero_optimization"].get("stage3_gather_16bit_weights_on_model_save", False) == (
+        stage == 3
+    )
     assert not made["bf16"]["enabled"]

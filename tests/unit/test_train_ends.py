@@ -16,14 +16,29 @@ T1 = "2026-01-01T00:00:11Z"
 T5 = "2026-01-01T00:00:15Z"
 
 
-def pod(name, *, exit_code=None, reason="Error", at=T0, deleted=None, phase=None, status=None, disrupted=False):
+def pod(
+    name,
+    *,
+    exit_code=None,
+    reason="Error",
+    at=T0,
+    deleted=None,
+    phase=None,
+    status=None,
+    disrupted=False,
+):
     metadata = {"name": name, "uid": f"u-{name}"}
     if deleted:
         metadata |= {"deletionTimestamp": deleted, "deletionGracePeriodSeconds": 0}
     ended = (
-        {"terminated": {"exitCode": exit_code, "reason": reason, "finishedAt": at}} if exit_code is not None else {"running": {}}
+        {"terminated": {"exitCode": exit_code, "reason": reason, "finishedAt": at}}
+        if exit_code is not None
+        else {"running": {}}
     )
-    found = {"phase": phase or ("Failed" if exit_code else "Running"), "containerStatuses": [{"name": "node", "state": ended}]}
+    found = {
+        "phase": phase or ("Failed" if exit_code else "Running"),
+        "containerStatuses": [{"name": "node", "state": ended}],
+    }
     if disrupted:
         found["conditions"] = [{"type": "DisruptionTarget", "status": "True"}]
     return {"metadata": metadata, "spec": {}, "status": found | (status or {})}
@@ -42,14 +57,18 @@ def says(kind, message, at=1.0):
 
 def error(*seen, gone=(), said="Failed: jobset failed", **logs):
     listeners = {f"u-{name}": listener for name, listener in logs.items()}
-    return ends.error("TrainJob t", list(seen), {f"u-{name}" for name in gone}, listeners, said, "kubectl logs ")
+    return ends.error(
+        "TrainJob t", list(seen), {f"u-{name}" for name in gone}, listeners, said, "kubectl logs "
+    )
 
 
 def test_out_of_memory_is_the_reason_even_where_the_exit_status_is_the_parents_and_others_complain_first():
     found = error(
-        pod("a", exit_code=1, at=T0), pod("b", exit_code=5, reason="OOMKilled", at=T1),
-        a=heard(says("RuntimeError", "Connection closed by peer")), b=heard("step 4", "Killed"),
-    )  # fmt: skip
+        pod("a", exit_code=1, at=T0),
+        pod("b", exit_code=5, reason="OOMKilled", at=T1),
+        a=heard(says("RuntimeError", "Connection closed by peer")),
+        b=heard("step 4", "Killed"),
+    )
     assert type(found) is TrainError
     last = str(found).splitlines()[-2:]
     assert last[0] == "  Pod b: container 'node' was ended: OOMKilled."
@@ -59,9 +78,11 @@ def test_out_of_memory_is_the_reason_even_where_the_exit_status_is_the_parents_a
 
 def test_a_ranks_own_error_comes_first_and_the_pods_words_last():
     found = error(
-        pod("a", exit_code=1), pod("b", exit_code=1),
-        a=heard(says("RuntimeError", "Connection closed by peer", at=3.0)), b=heard(says("ValueError", "boom", at=2.0)),
-    )  # fmt: skip
+        pod("a", exit_code=1),
+        pod("b", exit_code=1),
+        a=heard(says("RuntimeError", "Connection closed by peer", at=3.0)),
+        b=heard(says("ValueError", "boom", at=2.0)),
+    )
     assert type(found) is TrainError
     assert "Rank 0 failed: ValueError: boom" in str(found)
     assert "kubectl logs b" in str(found)
@@ -87,12 +108,20 @@ def test_a_container_that_never_got_to_our_code_shows_its_log():
         pod("a", exit_code=143, deleted=T0),
         pod("a", exit_code=1, disrupted=True),
         pod("a", exit_code=137),
-        pod("a", phase="Failed", status={"reason": "Evicted", "message": "The node was low on memory"}),
+        pod(
+            "a",
+            phase="Failed",
+            status={"reason": "Evicted", "message": "The node was low on memory"},
+        ),
     ],
     ids=["deleted", "deleted and ended", "disrupted", "killed", "evicted"],
 )
 def test_a_pod_that_was_taken_away_is_lost_whatever_the_others_say_of_it(taken):
-    found = error(taken, pod("b", exit_code=1, at=T1), b=heard(says("RuntimeError", "gloo: Connection reset by peer")))
+    found = error(
+        taken,
+        pod("b", exit_code=1, at=T1),
+        b=heard(says("RuntimeError", "gloo: Connection reset by peer")),
+    )
     assert isinstance(found, ends.Lost)
     assert "lost pod a" in str(found)
 
@@ -102,7 +131,9 @@ def test_a_pod_that_vanished_is_lost():
 
 
 def test_pods_that_are_cleaned_up_after_a_failure_are_not_lost():
-    found = error(pod("a", exit_code=1, at=T0), pod("b", exit_code=143, deleted=T5, at=T5), a=heard("bang"))
+    found = error(
+        pod("a", exit_code=1, at=T0), pod("b", exit_code=143, deleted=T5, at=T5), a=heard("bang")
+    )
     assert not isinstance(found, ends.Lost)
     assert "Pod a: container 'node' ended with exit status 1" in str(found)
 
@@ -117,39 +148,56 @@ SEGFAULT = (
 
 
 @pytest.mark.parametrize("deleted", [T0, T1, T5])
-@pytest.mark.parametrize(("code", "lines"), [(1, SEGFAULT), (127, ["exec: python3: not found"]), (1, [])])
-def test_a_crash_without_a_word_of_a_rank_is_told_however_soon_the_others_are_cleaned_up(code, lines, deleted):
-    found = error(pod("a", exit_code=code), pod("b", exit_code=143, deleted=deleted, at=T5), a=heard(*lines))
+@pytest.mark.parametrize(
+    ("code", "lines"), [(1, SEGFAULT), (127, ["exec: python3: not found"]), (1, [])]
+)
+def test_a_crash_without_a_word_of_a_rank_is_told_however_soon_the_others_are_cleaned_up(
+    code, lines, deleted
+):
+    found = error(
+        pod("a", exit_code=code), pod("b", exit_code=143, deleted=deleted, at=T5), a=heard(*lines)
+    )
     assert not isinstance(found, ends.Lost)
     assert f"Pod a: container 'node' ended with exit status {code}" in str(found)
 
 
 def test_a_segmentation_fault_is_the_reason_though_its_peers_miss_it_first():
     found = error(
-        pod("a", exit_code=1, deleted=T0), pod("b", exit_code=1),
-        a=heard(says("RuntimeError", "gloo: Connection reset by peer")), b=heard(*SEGFAULT),
-    )  # fmt: skip
+        pod("a", exit_code=1, deleted=T0),
+        pod("b", exit_code=1),
+        a=heard(says("RuntimeError", "gloo: Connection reset by peer")),
+        b=heard(*SEGFAULT),
+    )
     assert not isinstance(found, ends.Lost)
     assert "SIGSEGV" in str(found)
 
 
 def test_what_the_library_says_of_itself_is_told_where_the_others_were_deleted_a_second_later():
     found = error(
-        pod("a", exit_code=1), pod("b", exit_code=143, deleted=T1, at=T5),
+        pod("a", exit_code=1),
+        pod("b", exit_code=143, deleted=T1, at=T5),
         a=heard(says("DistBackendError", "NCCL error: unhandled system error")),
-    )  # fmt: skip
+    )
     assert not isinstance(found, ends.Lost)
     assert "unhandled system error" in str(found)
 
 
 def test_a_pod_that_ended_of_its_deletion_before_the_others_failed_is_lost_though_nobody_says_a_word():
-    assert isinstance(error(pod("a", exit_code=143, deleted=T0), pod("b", exit_code=1, at=T1)), ends.Lost)
-    assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=T1), pod("b", exit_code=1, at=T1)), ends.Lost)
+    assert isinstance(
+        error(pod("a", exit_code=143, deleted=T0), pod("b", exit_code=1, at=T1)), ends.Lost
+    )
+    assert isinstance(
+        error(pod("a", exit_code=1, deleted=T0, at=T1), pod("b", exit_code=1, at=T1)), ends.Lost
+    )
 
 
 @pytest.mark.parametrize(
     "taken",
-    [pod("a", exit_code=137, disrupted=True), pod("a", exit_code=143, deleted=T0), pod("a", exit_code=1, deleted=T0)],
+    [
+        pod("a", exit_code=137, disrupted=True),
+        pod("a", exit_code=143, deleted=T0),
+        pod("a", exit_code=1, deleted=T0),
+    ],
     ids=["drained", "deleted", "deleted, exit 1 of torchrun"],
 )
 def test_a_node_that_is_lost_is_the_reason_though_its_peers_are_aborted_for_it(taken):
@@ -160,25 +208,42 @@ def test_a_node_that_is_lost_is_the_reason_though_its_peers_are_aborted_for_it(t
 
 @pytest.mark.parametrize("at", [T0, T1])
 def test_torchrun_ends_with_1_when_its_pod_is_deleted(at):
-    signalled = heard("torch.distributed.elastic.multiprocessing.api.SignalException: Process 1 got signal: 15")
+    signalled = heard(
+        "torch.distributed.elastic.multiprocessing.api.SignalException: Process 1 got signal: 15"
+    )
     assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=at), a=signalled), ends.Lost)
-    assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=at), pod("b", exit_code=1, deleted=T1, at=T1)), ends.Lost)
+    assert isinstance(
+        error(pod("a", exit_code=1, deleted=T0, at=at), pod("b", exit_code=1, deleted=T1, at=T1)),
+        ends.Lost,
+    )
 
 
 def test_a_pod_that_is_cleaned_up_after_its_own_crash_is_not_lost():
-    found = error(pod("a", exit_code=1, deleted=T1), pod("b", exit_code=1, deleted=T1, at=T5), a=heard("bang"))
+    found = error(
+        pod("a", exit_code=1, deleted=T1), pod("b", exit_code=1, deleted=T1, at=T5), a=heard("bang")
+    )
     assert not isinstance(found, ends.Lost)
     assert "Pod a: container 'node' ended with exit status 1" in str(found)
 
 
 def test_a_deadline_is_the_reason_and_not_the_deletion_of_its_pods():
-    found = error(pod("a", exit_code=143, deleted=T0), said="DeadlineExceeded: Job was active longer than specified deadline")
+    found = error(
+        pod("a", exit_code=143, deleted=T0),
+        said="DeadlineExceeded: Job was active longer than specified deadline",
+    )
     assert not isinstance(found, ends.Lost)
-    assert str(found).splitlines()[-1] == "  DeadlineExceeded: Job was active longer than specified deadline"
+    assert (
+        str(found).splitlines()[-1]
+        == "  DeadlineExceeded: Job was active longer than specified deadline"
+    )
 
 
 def test_a_failing_training_is_not_begun_again_because_its_pods_are_deleted_in_the_same_second():
-    found = error(pod("a", exit_code=1), pod("b", exit_code=143, deleted=T0), a=heard(says("ValueError", "boom")))
+    found = error(
+        pod("a", exit_code=1),
+        pod("b", exit_code=143, deleted=T0),
+        a=heard(says("ValueError", "boom")),
+    )
     assert not isinstance(found, ends.Lost)
 
 
@@ -189,9 +254,13 @@ def test_without_any_pod_the_objects_own_words_are_told():
 def test_a_container_that_cannot_start_is_stuck_only_where_waiting_does_not_help():
     def waits(reason):
         waiting = {"waiting": {"reason": reason, "message": "no such image"}}
-        return {"metadata": {"name": "a"}, "status": {
-            "conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"name": "node", "state": waiting}],
-        }}  # fmt: skip
+        return {
+            "metadata": {"name": "a"},
+            "status": {
+                "conditions": [{"type": "PodScheduled", "status": "True"}],
+                "containerStatuses": [{"name": "node", "state": waiting}],
+            },
+        }
 
     assert "ImagePullBackOff" in ends.stuck(waits("ImagePullBackOff"))
     assert not ends.stuck(waits("ContainerCreating"))

@@ -13,8 +13,14 @@ from moaa.train.job import Job
 def job(kind="sft", numbers=None, **more) -> Job:
     numbers = numbers or (Dpo() if kind == "dpo" else Sft())
     return Job(
-        kind=kind, numbers=numbers, base="b", data="s3://b/d", output="s3://b/o", store=Store(root="s3://b/r"), **more
-    )  # fmt: skip
+        kind=kind,
+        numbers=numbers,
+        base="b",
+        data="s3://b/d",
+        output="s3://b/o",
+        store=Store(root="s3://b/r"),
+        **more,
+    )
 
 
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
@@ -30,7 +36,9 @@ def test_numbers_of_the_other_kind_are_refused():
         job("dpo", Sft())
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "cannot be read"), ("{}", "is not a training job")])
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "cannot be read"), ("{}", "is not a training job")]
+)
 def test_a_job_that_is_none_is_an_error_that_names_it(text, message, tmp_path):
     path = tmp_path / "job.json"
     if text is not None:

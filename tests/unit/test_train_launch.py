@@ -1,4 +1,5 @@
-"""Launching: what is trained already is not trained again, failures are errors, and nothing is left behind."""
+"""Launching: what is trained already is not trained again, failures are errors, and nothing is left
+behind."""
 
 from __future__ import annotations
 
@@ -21,13 +22,23 @@ from moaa.train.job import Job
 from tests.support.memory_store import MemoryStore
 
 JOB = Job(
-    kind="sft", numbers=Sft(), base="b", data="s3://memory/root/data", output="s3://memory/root/sft/3f",
-    store=Store(root="s3://memory/root"), device="cuda",
-)  # fmt: skip
+    kind="sft",
+    numbers=Sft(),
+    base="b",
+    data="s3://memory/root/data",
+    output="s3://memory/root/sft/3f",
+    store=Store(root="s3://memory/root"),
+    device="cuda",
+)
 FACTS = {
-    "rows": 3, "dropped": {}, "merged_system": 2, "resumed_from_step": 7, "checkpoints_failed": 0, "checkpoint_unusable": False,
+    "rows": 3,
+    "dropped": {},
+    "merged_system": 2,
+    "resumed_from_step": 7,
+    "checkpoints_failed": 0,
+    "checkpoint_unusable": False,
     "precision": "bfloat16",
-}  # fmt: skip
+}
 RESULT = {"files": [], "facts": FACTS}
 
 
@@ -88,11 +99,14 @@ def test_a_training_that_leaves_no_result_is_an_error(monkeypatch, store):
 
 @pytest.fixture
 def script(monkeypatch, tmp_path):
-    """Makes `process.start` run this Python text instead of torchrun, with temporary files below `tmp_path`."""
+    """Makes `process.start` run this Python text instead of torchrun, with temporary files below
+    `tmp_path`."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def put(text):
-        monkeypatch.setattr(process, "torchrun", lambda ranks, kind, job: [sys.executable, "-c", text])
+        monkeypatch.setattr(
+            process, "torchrun", lambda ranks, kind, job: [sys.executable, "-c", text]
+        )
 
     return put
 
@@ -140,16 +154,30 @@ def test_what_killed_launchers_left_is_swept_away_and_nothing_else(script, tmp_p
 
 def test_ranks_get_cores_of_their_own(script, monkeypatch, tmp_path):
     out = tmp_path.parent / f"{tmp_path.name}.env"
-    script(f"import os; open({str(out)!r}, 'w').write(os.environ['MOAA_TRAIN_CORES'] + ' ' + os.environ['OMP_NUM_THREADS'])")
+    script(
+        f"import os; open({str(out)!r}, 'w').write(os.environ['MOAA_TRAIN_CORES'] + ' ' + "
+        "os.environ['OMP_NUM_THREADS'])"
+    )
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {4, 5, 6, 7, 8})
-    process.start(JOB.model_copy(update={"device": "cpu"}), runtime(), {}, Ledger(), Progress.silent())
+    process.start(
+        JOB.model_copy(update={"device": "cpu"}), runtime(), {}, Ledger(), Progress.silent()
+    )
     assert out.read_text() == "4,5,6,7 2"
 
 
 def test_more_ranks_than_cores_is_an_error(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    with pytest.raises(TrainError, match=r"runtime\.launcher\.ranks is 8, but this machine has 2 cores.*Set it to 2"):
-        process.start(JOB.model_copy(update={"device": "cpu"}), runtime(ranks=8), {}, Ledger(), Progress.silent())
+    with pytest.raises(
+        TrainError,
+        match=r"runtime\.launcher\.ranks is 8, but this machine has 2 cores.*Set it to 2",
+    ):
+        process.start(
+            JOB.model_copy(update={"device": "cpu"}),
+            runtime(ranks=8),
+            {},
+            Ledger(),
+            Progress.silent(),
+        )
 
 
 def test_several_nodes_are_no_business_of_one_machine():
@@ -166,7 +194,8 @@ RANK = (  # as torchrun starts them: in a session of its own, so that no signal 
 )
 FAMILY = (
     "import subprocess, sys, time\n"
-    f"for _ in range(2): subprocess.Popen([sys.executable, '-c', {RANK!r}, sys.argv[1]], start_new_session=True)\n"
+    f"for _ in range(2): subprocess.Popen([sys.executable, '-c', {RANK!r}, sys.argv[1]], "
+    "start_new_session=True)\n"
     "time.sleep(60)\n"
 )
 PARENT = (
@@ -179,7 +208,8 @@ PARENT = (
     "from moaa.lifeline import end_with_runner\n"
     "end_with_runner()\n"
     f"process.torchrun = lambda *_: [sys.executable, '-c', {FAMILY!r}, sys.argv[1]]\n"
-    f"job, runtime = Job.model_validate_json({JOB.model_dump_json()!r}), Runtime(launcher=Launcher(ranks=2))\n"
+    f"job, runtime = Job.model_validate_json({JOB.model_dump_json()!r}), "
+    "Runtime(launcher=Launcher(ranks=2))\n"
     "process.start(job, runtime, {}, Ledger(), Progress.silent())\n"
 )
 
@@ -188,7 +218,9 @@ PARENT = (
 def test_no_rank_outlives_its_launcher(how, tmp_path):
     pids = tmp_path / "pids"
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(pids)], env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", PARENT, str(pids)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
     )
     until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     ranks = [int(pid) for pid in pids.read_text().split()]

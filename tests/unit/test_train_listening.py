@@ -55,7 +55,9 @@ def test_steps_become_progress_with_loss():
 
 
 def test_a_resumed_training_starts_where_it_was():
-    _, progress = reading(progress_line(step=5, steps=8, begin=True), progress_line(step=6, steps=8, loss=1.0))
+    _, progress = reading(
+        progress_line(step=5, steps=8, begin=True), progress_line(step=6, steps=8, loss=1.0)
+    )
     assert progress.view().done == 6
 
 
@@ -85,13 +87,17 @@ def test_a_bug_shows_the_end_of_its_traceback_and_not_torchruns_report():
         "traceback": ["  File a.py, line 3", "KeyError: 'x'"]
     }
     listener, _ = reading("before", ERROR + json.dumps(said), *(f"torchrun {n}" for n in range(40)))
-    assert str(listener.failure(1, "/log")).splitlines()[1:3] == ["      File a.py, line 3", "    KeyError: 'x'"]
+    assert str(listener.failure(1, "/log")).splitlines()[1:3] == [
+        "      File a.py, line 3",
+        "    KeyError: 'x'",
+    ]
 
 
 def test_torchruns_own_report_is_no_part_of_the_tail():
     listener, _ = reading(
         "Segmentation fault",
-        "E1124 10:00:00 2 torch/distributed/elastic/multiprocessing/api.py:987] failed (exitcode: -11) local_rank: 1",
+        "E1124 10:00:00 2 torch/distributed/elastic/multiprocessing/api.py:987] failed (exitcode: "
+        "-11) local_rank: 1",
         "Traceback (most recent call last):",
         *(line.format(code="-11") for line in SUMMARY),
     )
@@ -108,22 +114,31 @@ def test_what_a_rank_says_of_its_error_is_what_the_user_reads(capfd):
             say_error(2, raised)
         listener, _ = reading(*capfd.readouterr().out.splitlines())
         assert str(listener.failure(1, "/log")) == str(error)
-        assert isinstance(listener.failure(1, "/log"), StoreError if isinstance(error, StoreError) else TrainError)
+        assert isinstance(
+            listener.failure(1, "/log"), StoreError if isinstance(error, StoreError) else TrainError
+        )
 
 
 def test_a_killed_rank_is_named_though_only_the_others_could_speak():
     lost = error_line(0, 1.0, "RuntimeError", "Connection closed by peer")
     listener, _ = reading(lost, *(line.format(code="-9") for line in SUMMARY))
-    assert str(listener.failure(1, "/log")).startswith("Rank 1 was ended by SIGKILL, most likely for want of memory")
+    assert str(listener.failure(1, "/log")).startswith(
+        "Rank 1 was ended by SIGKILL, most likely for want of memory"
+    )
 
 
 def test_memory_that_ran_out_is_an_error_with_its_remedies():
-    listener, _ = reading(error_line(3, 1.0, "OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB"))
+    listener, _ = reading(
+        error_line(3, 1.0, "OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB")
+    )
     assert "Lower micro_batch" in str(listener.failure(1, "/log"))
 
 
 def test_ranks_that_torchrun_ended_are_no_cause():
-    listener, _ = reading(error_line(0, 1.0, "ValueError", "the cause"), *(line.format(code="-15") for line in SUMMARY))
+    listener, _ = reading(
+        error_line(0, 1.0, "ValueError", "the cause"),
+        *(line.format(code="-15") for line in SUMMARY),
+    )
     assert "ValueError: the cause" in str(listener.failure(1, "/log"))
 
 
@@ -134,7 +149,9 @@ def test_an_end_without_words_shows_the_log():
     assert "no module named torch" in message
 
 
-@pytest.mark.parametrize("line", ["moaa-progress {torn", "moaa-progress 3", "text", "moaa-progress"])
+@pytest.mark.parametrize(
+    "line", ["moaa-progress {torn", "moaa-progress 3", "text", "moaa-progress"]
+)
 def test_torn_lines_are_log(line):
     assert parse(line) is None
 

@@ -1,4 +1,5 @@
-"""A training as Kubernetes objects: who gets which fields, and that the same is asked for by the same name."""
+"""A training as Kubernetes objects: who gets which fields, and that the same is asked for by the
+same name."""
 
 from __future__ import annotations
 
@@ -20,14 +21,26 @@ JOB = Job(
     store=Store(root="s3://b/r"),
 )
 NAME = "moaa-sft-0123456789ab"
-POOLS = {"gpu": Pool(gpus=8, cpus=12, memory_gib=100, node_selector={"kind": "h100"}, toleration="gpu-only", shm_gib=32)}
+POOLS = {
+    "gpu": Pool(
+        gpus=8,
+        cpus=12,
+        memory_gib=100,
+        node_selector={"kind": "h100"},
+        toleration="gpu-only",
+        shm_gib=32,
+    )
+}
 COMMON = {"runtimeRef", "trainer"}
 """Fields of a TrainJob's spec that Trainer 2.0 and 2.3 both know."""
 TRAINER = {"image", "command", "args", "env", "numNodes", "numProcPerNode", "resourcesPerNode"}
 
 
 def runtime(images: Images = Images(), **launcher) -> Runtime:
-    return Runtime(launcher=Launcher(**{"kind": "trainer", "ranks": 4, "nodes": 2, **launcher}), cluster=Cluster(images=images))
+    return Runtime(
+        launcher=Launcher(**{"kind": "trainer", "ranks": 4, "nodes": 2, **launcher}),
+        cluster=Cluster(images=images),
+    )
 
 
 def environment(container) -> dict:
@@ -38,13 +51,18 @@ def test_a_train_job_uses_what_all_versions_of_trainer_know_and_the_runtime_of_i
     made = objects.train_job(JOB, runtime(pool="gpu"), POOLS, "run-1")
     assert made["metadata"]["name"] == NAME
     assert made["metadata"]["labels"] == {
-        names.PART_OF: "moaa", names.RUN: "run-1", names.STAGE: "sft", names.TRAINING: NAME,
-    }  # fmt: skip
+        names.PART_OF: "moaa",
+        names.RUN: "run-1",
+        names.STAGE: "sft",
+        names.TRAINING: NAME,
+    }
     assert set(made["spec"]) <= COMMON
     assert set(made["spec"]["trainer"]) <= TRAINER
     assert made["spec"]["runtimeRef"] == {
-        "apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "moaa-train-gpu",
-    }  # fmt: skip
+        "apiGroup": "trainer.kubeflow.org",
+        "kind": "TrainingRuntime",
+        "name": "moaa-train-gpu",
+    }
     trainer = made["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 4)
     asked = {"cpu": "48", "memory": "400Gi", "nvidia.com/gpu": "4"}
@@ -72,12 +90,16 @@ def test_the_digest_tells_what_is_asked_for_whoever_asks(make):
 
 
 def test_more_ranks_than_a_node_has_gpus_are_refused():
-    with pytest.raises(RecipeError, match=r"sft: runtime\.launcher\.ranks is 16, but a node of pool 'gpu' has 8"):
+    with pytest.raises(
+        RecipeError, match=r"sft: runtime\.launcher\.ranks is 16, but a node of pool 'gpu' has 8"
+    ):
         objects.train_job(JOB, runtime(pool="gpu", ranks=16), POOLS, "r")
 
 
 def test_the_store_that_a_recipe_names_is_the_pods_too():
-    job = JOB.model_copy(update={"store": Store(root="s3://b/r", endpoint_url="http://minio:9000", region="eu")})
+    job = JOB.model_copy(
+        update={"store": Store(root="s3://b/r", endpoint_url="http://minio:9000", region="eu")}
+    )
     found = environment(objects.train_job(job, runtime(), POOLS, "r")["spec"]["trainer"])
     assert (found["AWS_ENDPOINT_URL_S3"], found["AWS_REGION"]) == ("http://minio:9000", "eu")
     assert not any("KEY" in name for name in found)
@@ -86,12 +108,24 @@ def test_the_store_that_a_recipe_names_is_the_pods_too():
 def test_an_indexed_job_says_itself_what_trainer_would():
     made = objects.indexed_job(JOB, runtime(pool="gpu"), POOLS, "run-1")
     spec, pod = made["spec"], made["spec"]["template"]["spec"]
-    assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["backoffLimit"]) == ("Indexed", 2, 2, 0)
-    assert (pod["nodeSelector"], pod["tolerations"]) == ({"kind": "h100"}, [{"key": "gpu-only", "operator": "Exists"}])
+    assert (
+        spec["completionMode"],
+        spec["completions"],
+        spec["parallelism"],
+        spec["backoffLimit"],
+    ) == ("Indexed", 2, 2, 0)
+    assert (pod["nodeSelector"], pod["tolerations"]) == (
+        {"kind": "h100"},
+        [{"key": "gpu-only", "operator": "Exists"}],
+    )
     container = pod["containers"][0]
     found = environment(container)
     assert found["PET_MASTER_ADDR"] == f"{NAME}-0.{NAME}"
-    assert (found["PET_NNODES"], found["PET_NPROC_PER_NODE"], found["PET_MASTER_PORT"]) == ("2", "4", "29500")
+    assert (found["PET_NNODES"], found["PET_NPROC_PER_NODE"], found["PET_MASTER_PORT"]) == (
+        "2",
+        "4",
+        "29500",
+    )
     assert container["env"][-1]["name"] == "PET_NODE_RANK"
     assert container["image"] == images.TRAIN
     assert container["envFrom"][0] == {"secretRef": {"name": "moaa-s3"}}
@@ -106,7 +140,9 @@ def test_its_service_finds_the_pods_before_they_are_ready_and_goes_with_the_job(
     assert found["metadata"]["name"] == made["spec"]["template"]["spec"]["subdomain"] == NAME
     assert found["spec"]["clusterIP"] == "None"
     assert found["spec"]["publishNotReadyAddresses"]
-    assert found["spec"]["selector"].items() <= made["spec"]["template"]["metadata"]["labels"].items()
+    assert (
+        found["spec"]["selector"].items() <= made["spec"]["template"]["metadata"]["labels"].items()
+    )
     assert found["metadata"]["ownerReferences"][0]["uid"] == "u-1"
 
 

@@ -1,4 +1,5 @@
-"""What a stage used is counted over all attempts at it, however they ended: ledger, record and report say what was served."""
+"""What a stage used is counted over all attempts at it, however they ended: ledger, record and
+report say what was served."""
 
 from __future__ import annotations
 
@@ -46,7 +47,11 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 def two_calls_each(part: Part, work: Work) -> None:
     async def answer(row: Row, ask: Ask) -> Row:
         for turn in range(2):
-            await ask("smollm2", [{"role": "user", "content": f"{row['id']} {turn}"}], Sampling(max_tokens=8))
+            await ask(
+                "smollm2",
+                [{"role": "user", "content": f"{row['id']} {turn}"}],
+                Sampling(max_tokens=8),
+            )
         return {}
 
     for row, _ in work.ask_each([{"id": str(n)} for n in range(ROWS)], answer, models=["smollm2"]):
@@ -63,7 +68,9 @@ def attempt(server: EngineServer, store: MemoryStore) -> dict[str, Any]:
     return records(store, "run")[0]
 
 
-def test_a_stage_that_broke_twice_counts_all_that_was_served(server: EngineServer, store: MemoryStore) -> None:
+def test_a_stage_that_broke_twice_counts_all_that_was_served(
+    server: EngineServer, store: MemoryStore
+) -> None:
     for answered in (5, 8):
         server.fail(slow(0), times=PROBE + answered)
         server.fail(status(404, "gone"), times=99)
@@ -73,7 +80,9 @@ def test_a_stage_that_broke_twice_counts_all_that_was_served(server: EngineServe
         server.heal()
     done = attempt(server, store)
     assert done["status"] == "done"
-    assert server.counts["smollm2"] == 2 * ROWS + 3 * PROBE + 2, "two were refused, and broke an attempt each"
+    assert server.counts["smollm2"] == 2 * ROWS + 3 * PROBE + 2, (
+        "two were refused, and broke an attempt each"
+    )
 
     ledger = Ledger.from_json(done["ledger"])
     assert done["manifest"]["ledger"] == done["ledger"]
@@ -85,11 +94,18 @@ def test_a_stage_that_broke_twice_counts_all_that_was_served(server: EngineServe
 
     prices = {"smollm2": {"prompt": 1e6, "completion": 1e6}}
     planned = [{"stage": "generate", "model": "smollm2", "calls": 2 * ROWS}]
-    preflight = {"stage": "preflight", "status": "done", "facts": {"prices": prices, "plan": planned}}
+    preflight = {
+        "stage": "preflight",
+        "status": "done",
+        "facts": {"prices": prices, "plan": planned},
+    }
     run = Run.of([preflight, done])
     total = totals(run)
     assert total["calls"] == 2 * ROWS
-    assert (total["prompt_tokens"], total["completion_tokens"]) == (use.prompt_tokens, use.completion_tokens)
+    assert (total["prompt_tokens"], total["completion_tokens"]) == (
+        use.prompt_tokens,
+        use.completion_tokens,
+    )
     assert total["cost"] == cost_usd(run, reused=False) == use.prompt_tokens + use.completion_tokens
     assert plan(run)[0]["counts"]["calls"] == (2 * ROWS, 2 * ROWS)
     assert f", {2 * ROWS} calls, $" in report.summary([preflight, done])
@@ -99,7 +115,9 @@ def test_a_stage_that_broke_twice_counts_all_that_was_served(server: EngineServe
     assert not list(store.list(f"{done['manifest']['uri']}/journal"))
     assert len(list(Artifact.open(store, done["manifest"]["uri"]).rows())) == ROWS
 
-    assert attempt(server, store)["ledger"] == ledger.to_json(), "a result that is reused says what it took"
+    assert attempt(server, store)["ledger"] == ledger.to_json(), (
+        "a result that is reused says what it took"
+    )
 
 
 def test_a_killed_attempt_has_left_what_it_used_until_its_last_flush() -> None:
@@ -120,7 +138,10 @@ def test_a_killed_attempt_has_left_what_it_used_until_its_last_flush() -> None:
     usage.keep()
     usage.read()  # a stage may ask twice: its own use is not that of an earlier attempt
     assert after.attempts == 2
-    assert after.in_all() == {"a": ModelUse(calls=14, prompt_tokens=30, seconds=2.5), "b": ModelUse(calls=2)}
+    assert after.in_all() == {
+        "a": ModelUse(calls=14, prompt_tokens=30, seconds=2.5),
+        "b": ModelUse(calls=2),
+    }
     assert Ledger.from_json(json.loads(json.dumps(after.to_json()))) == after
 
 

@@ -1,4 +1,5 @@
-"""`helm test`: the pipeline's account has the rights that it needs, and not those that it must not have.
+"""`helm test`: the pipeline's account has the rights that it needs, and not those that it must not
+have.
 
 Arguments: "yes|no VERB RESOURCE[/SUBRESOURCE] GROUP [NAME]".
 """
@@ -18,8 +19,19 @@ trust = ssl.create_default_context(cafile=ACCOUNT / "ca.crt")
 
 def allowed(verb: str, resource: str, group: str = "", name: str = "") -> bool:
     kind, _, part = resource.partition("/")
-    asked = {"namespace": namespace, "verb": verb, "group": group, "resource": kind, "subresource": part, "name": name}
-    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
+    asked = {
+        "namespace": namespace,
+        "verb": verb,
+        "group": group,
+        "resource": kind,
+        "subresource": part,
+        "name": name,
+    }
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": asked},
+    }
     request = urllib.request.Request(
         f"{API}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
         json.dumps(review).encode(),

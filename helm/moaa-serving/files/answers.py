@@ -1,4 +1,5 @@
-"""`helm test`: models that are always on answer one token, leased ones have an address. Arguments: "SERVICE MODEL REPLICAS"."""
+"""`helm test`: models that are always on answer one token, leased ones have an address. Arguments:
+"SERVICE MODEL REPLICAS"."""
 
 import json
 import socket
@@ -11,9 +12,15 @@ for service, model, replicas in (argument.split(" ") for argument in sys.argv[1:
         if replicas == "0":
             print(f"ok    {model}: leased, its address is {socket.gethostbyname(service)}")
             continue
-        question = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        question = {
+            "model": model,
+            "messages": [{"role": "user", "content": "Hi"}],
+            "max_tokens": 1,
+        }
         request = urllib.request.Request(
-            f"http://{service}:8000/v1/chat/completions", json.dumps(question).encode(), {"Content-Type": "application/json"}
+            f"http://{service}:8000/v1/chat/completions",
+            json.dumps(question).encode(),
+            {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=120) as reply:
             usage = json.load(reply)["usage"]

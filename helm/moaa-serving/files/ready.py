@@ -1,13 +1,21 @@
-"""Ends with 0 when the model has really answered: one token, not only /health. Arguments: port, model name, seconds."""
+"""Ends with 0 when the model has really answered: one token, not only /health. Arguments: port,
+model name, seconds."""
 
 import json
 import sys
 import urllib.request
 
 port, model, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-question = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "temperature": 0}
+question = {
+    "model": model,
+    "messages": [{"role": "user", "content": "Hi"}],
+    "max_tokens": 1,
+    "temperature": 0,
+}
 request = urllib.request.Request(
-    f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(question).encode(), {"Content-Type": "application/json"}
+    f"http://127.0.0.1:{port}/v1/chat/completions",
+    json.dumps(question).encode(),
+    {"Content-Type": "application/json"},
 )
 try:
     with urllib.request.urlopen(request, timeout=seconds) as reply:

@@ -1,6 +1,7 @@
 """Starts like vLLM's server, in a tenth of a second: put `tests/support/fake_vllm` on PYTHONPATH.
 
-Like vLLM it has a process of its own below it, and ends at SIGTERM. `--pretend` (from a model's engine_args):
+Like vLLM it has a process of its own below it, and ends at SIGTERM. `--pretend` (from a model's
+engine_args):
     die-at-start      prints an error, then more lines than an error message shows, and exits with 1
     never-ready       never listens
     stubborn          neither it nor its child ends at SIGTERM
@@ -21,7 +22,13 @@ parser.add_argument("--served-model-name")
 parser.add_argument("--port", type=int)
 parser.add_argument("--pretend", default="")
 options, _ = parser.parse_known_args()
-print("cores:", os.environ.get("VLLM_CPU_OMP_THREADS_BIND"), "GPUs:", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+print(
+    "cores:",
+    os.environ.get("VLLM_CPU_OMP_THREADS_BIND"),
+    "GPUs:",
+    os.environ.get("CUDA_VISIBLE_DEVICES"),
+    flush=True,
+)
 
 
 def die() -> None:
