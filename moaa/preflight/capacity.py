@@ -6,17 +6,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from moaa.errors import ClusterError
 from moaa.placement import pods as placement
 from moaa.preflight.finding import Finding
 from moaa.recipe.schema import Model, Pool, Recipe
 
 Size = dict[str, float]
 """What a pod asks for, or a node has: {resource: amount}, cpu in cores, memory in bytes."""
-_UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
-    f"{unit}i": 2.0 ** (10 * n) for n, unit in enumerate("KMGT", 1)
-}
+UNREADABLE = "correct it: preflight cannot compute with this number"
+_LIMITS = re.compile(r"(requests\.|limits\.)?(cpu|memory)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,11 @@ def pool_findings(
         if not mine:
             continue
         usable = [node for node in nodes if takes(node, pool)]
-        sizes = [allocatable(node) for node in usable]
+        try:
+            sizes = [allocatable(node) for node in usable]
+        except ClusterError as error:
+            yield Finding("pool", False, f"pool '{name}': {error}", UNREADABLE)
+            continue
         have = f"pool '{name}': {len(usable)} of {len(nodes)} nodes can be used"
         if pool.gpus:
             have += f", with {sum(size.get(pool.accelerator, 0) for size in sizes):g} {pool.accelerator}"
@@ -149,9 +154,12 @@ def takes(node: Mapping[str, Any], pool: Pool) -> bool:
 
 
 def allocatable(node: Mapping[str, Any]) -> Size:
+    """Return what pods can have of this node. Raises ClusterError if a quantity is unreadable."""
+    name = node["metadata"].get("name", "?")
+    sizes = (node.get("status") or {}).get("allocatable", {})
     return {
-        resource: quantity(text)
-        for resource, text in (node.get("status") or {}).get("allocatable", {}).items()
+        resource: float(quantity(text, f"node '{name}', allocatable {resource}"))
+        for resource, text in sizes.items()
     }
 
 
@@ -173,21 +181,17 @@ def fits(pods: Iterable[Size], nodes: Iterable[Size]) -> bool:
 def quota_findings(
     held: Sequence[Step], quotas: Sequence[Mapping[str, Any]], has_defaults: bool, *, kubeflow: bool
 ) -> Iterator[Finding]:
-    """One finding for each quota: what is left of it beside the largest step; and whether
-    Kubeflow's own containers pass."""
+    """Yield one finding for each quota: does it leave room for the largest step?
+
+    `kubeflow`: Kubeflow's own containers, which name no limits, must pass the quota too.
+    """
     for quota in quotas:
-        name, status = quota["metadata"]["name"], quota.get("status") or {}
-        hard, used = quota["spec"].get("hard") or {}, status.get("used") or {}
-        short = []
-        for resource, most in hard.items():
-            plain = re.sub(r"^(requests|limits)\.", "", resource)
-            left = quantity(most) - quantity(used.get(resource, "0"))
-            step = max(held, key=lambda each: each.total(plain), default=None)
-            if step and step.total(plain) > left:
-                short.append(
-                    f"{resource}: {_amount(left, plain)} left, {step.name} needs "
-                    f"{_amount(step.total(plain), plain)}"
-                )
+        name, hard = quota["metadata"]["name"], quota["spec"].get("hard") or {}
+        try:
+            short = _short(held, quota)
+        except ClusterError as error:
+            yield Finding("quota", False, str(error), UNREADABLE)
+            continue
         if short:
             yield Finding(
                 "quota",
@@ -195,17 +199,12 @@ def quota_findings(
                 f"ResourceQuota '{name}': {'; '.join(short)}",
                 "have it raised, or ask for less (pools)",
             )
-        elif (
-            kubeflow
-            and not has_defaults
-            and any(re.fullmatch(r"(requests\.|limits\.)?(cpu|memory)", each) for each in hard)
-        ):
+        elif kubeflow and not has_defaults and any(map(_LIMITS.fullmatch, hard)):
             yield Finding(
                 "quota",
                 False,
                 f"ResourceQuota '{name}' limits CPU or memory, and no LimitRange gives defaults: "
-                "Kubeflow's own containers, "
-                "which name no limits, are refused",
+                "Kubeflow's own containers name no limits, so they are refused",
                 "add a LimitRange with default limits (the moaa-platform chart's `quota` makes "
                 "both)",
             )
@@ -213,12 +212,34 @@ def quota_findings(
             yield Finding("quota", True, f"ResourceQuota '{name}' leaves room for the largest step")
 
 
-def quantity(text: str) -> float:
-    """A Kubernetes quantity as a number: `500m` is 0.5, `2Gi` is 2147483648."""
-    found = re.fullmatch(r"([0-9.]+(?:[eE][-+]?\d+)?)([a-zA-Z]*)", str(text))
-    if not found:
-        return 0.0
-    return float(found[1]) * _UNITS.get(found[2], 1.0)
+def _short(held: Sequence[Step], quota: Mapping[str, Any]) -> list[str]:
+    """One sentence for each resource of which the quota leaves too little."""
+    name, used = quota["metadata"]["name"], (quota.get("status") or {}).get("used") or {}
+    short = []
+    for resource, hard in (quota["spec"].get("hard") or {}).items():
+        where = f"ResourceQuota '{name}', {resource}"
+        left = float(quantity(hard, where) - quantity(used.get(resource, "0"), where))
+        plain = re.sub(r"^(requests|limits)\.", "", resource)
+        step = max(held, key=lambda each: each.total(plain), default=None)
+        if step and step.total(plain) > left:
+            short.append(
+                f"{resource}: {_amount(left, plain)} left, {step.name} needs "
+                f"{_amount(step.total(plain), plain)}"
+            )
+    return short
+
+
+def quantity(text: str, where: str) -> Decimal:
+    """Return a Kubernetes quantity as a number: `500m` is 0.5, `2Gi` is 2147483648.
+
+    `where` is named in the ClusterError for a text that is not a quantity.
+    """
+    from kubernetes.utils.quantity import parse_quantity  # heavy
+
+    try:
+        return Decimal(parse_quantity(text))
+    except ValueError:
+        raise ClusterError(f"{where}: '{text}' is not a Kubernetes quantity") from None
 
 
 def _amount(value: float, resource: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moaa.errors import ClusterError
 from moaa.preflight import capacity
 from moaa.recipe import Recipe
 from moaa.recipe.load import load
@@ -185,8 +188,37 @@ def test_a_quota_without_defaults_refuses_kubeflows_own_containers() -> None:
         ("128974848", 128974848),
         ("1e3", 1000),
         ("4k", 4000),
-        ("?", 0),
+        ("1Pi", 2**50),
+        ("2P", 2 * 10**15),
+        ("500u", Decimal("0.0005")),
+        ("100n", Decimal("1e-7")),
+        ("0", 0),
     ],
 )
 def test_quantities(text: str, value: float) -> None:
-    assert capacity.quantity(text) == value
+    assert capacity.quantity(text, "here") == value
+
+
+@pytest.mark.parametrize("text", ["?", "", "12 GiB", "1Qi"])
+def test_what_is_not_a_quantity_is_named(text: str) -> None:
+    with pytest.raises(ClusterError, match=rf"^here: '{re.escape(text)}' is not a Kubernetes"):
+        capacity.quantity(text, "here")
+
+
+def test_an_unreadable_quantity_fails_the_check_and_names_its_place() -> None:
+    recipe, bad = paper(), node(memory="much")
+    bad["metadata"]["name"] = "n1"
+    (found,) = findings(recipe, node(), node(), node(), bad)
+    assert not found.ok
+    assert "node 'n1', allocatable memory: 'much' is not a Kubernetes quantity" in found.detail
+    there = quota(requests_memory="1Pi")
+    there["status"]["used"] = {"requests.memory": "some"}
+    found = quotas(recipe, there)
+    assert not found.ok
+    assert found.detail == (
+        "ResourceQuota 'team', requests.memory: 'some' is not a Kubernetes quantity"
+    )
+
+
+def test_a_quota_of_a_pebibyte_leaves_room() -> None:
+    assert quotas(paper(), quota(requests_memory="1Pi")).ok
