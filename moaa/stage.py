@@ -32,7 +32,7 @@ from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, end_with_runner
 from moaa.progress import Progress
-from moaa.recipe.load import load
+from moaa.recipe.load import Loaded, load_text
 from moaa.recipe.schema import Model, Part, Pool, Recipe, Runtime
 from moaa.recipe.schema import Store as StoreConfig
 from moaa.store import Store
@@ -281,19 +281,21 @@ def _input(store: Store, name: str, path: str) -> Artifact:
     return Artifact.open(store, text)
 
 
-def read_recipe(text: str) -> str:
-    """The recipe's YAML, where `text` may be its s3:// address (`…/<sha256>.yaml`, checked against
-    its digest)."""
-    if not text.startswith("s3://"):
-        return f"{text}\n"  # text, even when it is one line of JSON
-    data = Store(text.rsplit("/", 1)[0]).get(text)
-    digest = text.rsplit("/", 1)[1].removesuffix(".yaml")
+def read_recipe(argument: str) -> Loaded:
+    """Return the recipe that a task was given: a text, or its address `s3://…/<sha256>.yaml`.
+
+    Errors name the address, or the file in `MOAA_RECIPE`, in which a local run keeps the text.
+    """
+    if not argument.startswith("s3://"):
+        return load_text(argument, name=os.environ.get("MOAA_RECIPE", "recipe"))
+    data = Store(argument.rsplit("/", 1)[0]).get(argument)
+    digest = argument.rsplit("/", 1)[1].removesuffix(".yaml")
     if hashlib.sha256(data).hexdigest() != digest:
         raise ArtifactError(
-            f"the recipe at {text} does not have the digest in its name: it was changed. Submit "
-            "the run again."
+            f"the recipe at {argument} does not have the digest in its name: it was changed. "
+            "Submit the run again."
         )
-    return data.decode()
+    return load_text(data.decode(), name=argument)
 
 
 @contextmanager
@@ -339,7 +341,7 @@ def recorded(
         return unwritten
 
     try:
-        loaded = load(read_recipe(recipe)).recipe
+        loaded = read_recipe(recipe).recipe
         store = Store.of(loaded.store)
         uri = f"{store.root}/runs/{run_id}/{name}.json"
         store.put(uri, json.dumps(record).encode())

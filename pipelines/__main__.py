@@ -75,10 +75,10 @@ def submit(
     Example:  python -m pipelines submit pipelines/recipes/paper-llama.yaml --host
     http://localhost:8080 --wait
     """
-    from moaa.recipe.load import load
+    from moaa.recipe.load import load_file
     from pipelines.submit import submit as start
 
-    start(load(recipe, sets), host, _stage(until), experiment, namespace, wait)
+    start(load_file(recipe, sets), host, _stage(until), experiment, namespace, wait)
 
 
 @app.command()
@@ -115,7 +115,7 @@ def run(
 
     Example:  python -m pipelines run recipe.yaml --in-cluster
     """
-    from moaa.recipe.load import load
+    from moaa.recipe.load import load_file
 
     if sum(map(bool, (local, in_cluster, follow, stop))) != 1:
         raise typer.BadParameter("say one of: --local, --in-cluster, --follow RUN, --stop RUN")
@@ -124,12 +124,12 @@ def run(
             "--local and --in-cluster want a RECIPE; --follow and --stop want the run's name alone"
         )
     if recipe and local:
-        _run_here(load(recipe, sets), _stage(until), run_id)
+        _run_here(load_file(recipe, sets), _stage(until), run_id)
         return
     from pipelines import incluster
 
     if recipe:
-        incluster.start(load(recipe, sets), _stage(until), namespace)
+        incluster.start(load_file(recipe, sets), _stage(until), namespace)
     elif follow:
         incluster.follow(follow, incluster.connect(namespace=namespace))
     elif stop:

@@ -14,7 +14,7 @@ from moaa.kubernetes import names
 from moaa.placement.compiled import bake
 from moaa.preflight.machine import STAGES_ENV
 from moaa.recipe import read
-from moaa.recipe.load import Loaded, load
+from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.schema import Recipe
 from pipelines import tasks
 from pipelines.align import STAGES, build, up_to
@@ -42,7 +42,7 @@ def compile_recipe(
     Raises RecipeError for text that the backend would change on the way, and for pods that no node
     could hold.
     """
-    loaded = load(recipe, sets)
+    loaded = load_file(recipe, sets)
     write(loaded, default_of(loaded), target, until)
 
 

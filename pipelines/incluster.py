@@ -21,7 +21,7 @@ from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import JOBS, PODS
 from moaa.kubernetes.logs import Log
 from moaa.kubernetes.refusal import Forbidden, NotFound, Unreachable
-from moaa.recipe.load import Loaded, load
+from moaa.recipe.load import Loaded, load_text
 from moaa.stage import records
 from moaa.stages.report import give_back
 from moaa.store import Missing, Store
@@ -62,7 +62,7 @@ def follow(run_id: str, cluster: Cluster) -> None:
     """Print the run's log, from its beginning, until it is over. Raises RunFailed unless it
     succeeded."""
     found = _job(run_id, cluster)
-    loaded = load(f"{runner_job.recipe_of(found)}\n")
+    loaded = load_text(runner_job.recipe_of(found))
     try:
         last = _Logs(cluster, run_id).follow()
     except KeyboardInterrupt:
@@ -79,7 +79,7 @@ def follow(run_id: str, cluster: Cluster) -> None:
 def stop(run_id: str, cluster: Cluster) -> None:
     """End the run; what it holds is given back. Finished stages and answers stay: the same recipe
     goes on from there."""
-    recipe = load(f"{runner_job.recipe_of(_job(run_id, cluster))}\n").recipe
+    recipe = load_text(runner_job.recipe_of(_job(run_id, cluster))).recipe
     cluster.delete(JOBS, run_id)
     deadline = time.monotonic() + runner_job.GRACE_S + 30
     while cluster.list(PODS, f"job-name={run_id}") and time.monotonic() < deadline:

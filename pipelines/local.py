@@ -49,7 +49,7 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     folder, stages = HOME / "runs" / run_id, up_to(until)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(loaded.text)
-    with store_environment() as where, _environment(stages):
+    with store_environment() as where, _environment(stages, folder / "recipe.yaml"):
         print(
             f"run {run_id}   store {loaded.recipe.store.root} at {where}   log "
             f"{folder / 'log.txt'}",
@@ -138,7 +138,7 @@ class _Log(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def _environment(stages: Sequence[str]) -> Iterator[None]:
+def _environment(stages: Sequence[str], recipe: Path) -> Iterator[None]:
     """What the tasks inherit: whose end is theirs, where the packages are, how far the run goes,
     which terminal to draw on."""
     path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
@@ -146,6 +146,7 @@ def _environment(stages: Sequence[str]) -> Iterator[None]:
         "MOAA_RUNNER": str(os.getpid()),
         "PYTHONPATH": path,
         STAGES_ENV: ",".join(stages),
+        "MOAA_RECIPE": str(recipe),
     }
     if sys.stderr.isatty() and sys.stdout.isatty():
         environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())

@@ -14,7 +14,7 @@ from moaa.chat.message import Ask, Message, Reply
 from moaa.errors import CallError, RecipeError, RowRejected
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.recipe.schema import Mixture, Recipe, Sampling
 from moaa.store import Store
 
@@ -35,7 +35,7 @@ def ask(
         raise RecipeError(
             "The question is empty. Give it in quotes, or - to read it from standard input."
         )
-    recipe = load(file, [*_endpoint_sets(file, endpoints, sets), *sets]).recipe
+    recipe = load_file(file, [*_endpoint_sets(file, endpoints, sets), *sets]).recipe
     console = Console(highlight=False)
     # On a terminal one line below the answers moves; elsewhere the progress of starting engines
     # goes to stderr, line by line.
@@ -206,7 +206,7 @@ def _endpoint_sets(file: Path, endpoints: Sequence[str], given: Sequence[str]) -
         return []
     # What is given about endpoints (a key, a name there) may be incomplete without the addresses
     # that come here.
-    recipe = load(
+    recipe = load_file(
         file, [setting for setting in given if ".endpoint" not in setting.split("=")[0]]
     ).recipe
     sets: list[str] = []

@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 
 
 def check(file: Path, sets: list[str]) -> None:
-    recipe = load(file, sets).recipe
+    recipe = load_file(file, sets).recipe
     print(
         f"{file}: right. {recipe.name} aligns {recipe.target}; {len(recipe.models)} model(s); "
         f"results below {recipe.store.root}"
@@ -18,7 +18,7 @@ def check(file: Path, sets: list[str]) -> None:
 
 
 def show(file: Path, sets: list[str], given: bool) -> None:
-    rows = [row for row in load(file, sets).rows() if not given or row[2] != "default"]
+    rows = [row for row in load_file(file, sets).rows() if not given or row[2] != "default"]
     texts = [(path, json.dumps(value, ensure_ascii=False), where) for path, value, where in rows]
     if not sys.stdout.isatty():
         for row in texts:
@@ -41,7 +41,7 @@ def show(file: Path, sets: list[str], given: bool) -> None:
 
 
 def resolved(file: Path, sets: list[str]) -> None:
-    print(load(file, sets).text, end="")
+    print(load_file(file, sets).text, end="")
 
 
 def plan(file: Path, sets: list[str]) -> None:
@@ -49,7 +49,7 @@ def plan(file: Path, sets: list[str]) -> None:
 
     from moaa import plan as planning
 
-    recipe = load(file, sets).recipe
+    recipe = load_file(file, sets).recipe
     # A pipe has no width: the table gets room, and sentences stay on one line.
     Console(width=None if sys.stdout.isatty() else 200).print(planning.table(recipe))
 
@@ -58,7 +58,9 @@ def helm_values(file: Path, sets: list[str], chart: str) -> None:
     from moaa.placement import helm_values as charts
     from moaa.recipe.read import dump
 
-    made = {"serving": charts.serving, "platform": charts.platform}[chart](load(file, sets).recipe)
+    made = {"serving": charts.serving, "platform": charts.platform}[chart](
+        load_file(file, sets).recipe
+    )
     print(
         f"# Values of moaa-{chart} for {file}, by `moaa recipe helm-values`. What they do not "
         "name has the chart's default."

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from moaa.errors import StoreError
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.store import Store
 
 
 def preflight(file: Path, sets: list[str]) -> None:
     from moaa.stages import preflight as stage
 
-    recipe = load(file, sets).recipe
+    recipe = load_file(file, sets).recipe
     found = stage.findings(
         recipe, Store.of(recipe.store), elsewhere="KUBERNETES_SERVICE_HOST" not in os.environ
     )

@@ -54,7 +54,7 @@ class Loaded:
     recipe: Recipe
     text: str
     """YAML of all that was given: `extends` merged, `--set` applied, files inlined.
-    `load(text).recipe == recipe`."""
+    `load_text(text).recipe == recipe`."""
     origins: dict[str, str]
     """`dpo.beta` -> `demo.yaml:40` or `--set dpo.beta`. A field that is not in it has its default."""
 
@@ -68,25 +68,33 @@ class Loaded:
         ]
 
 
-def load(path_or_text: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
-    """The recipe of a file, or of a text (anything with a line break in it), with `sets`
-    (`path=value`) applied.
+def load_file(path: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
+    """Return the recipe in a file, with `sets` (`path=value`) applied.
 
     Raises `RecipeError` with all that is wrong, one line each: file:line, the field, what was
     given, what is allowed.
     """
     errors: list[str] = []
-    if isinstance(path_or_text, str) and "\n" in path_or_text:
-        given = _text(path_or_text, "recipe", errors)
-        base = None
-        if "extends" in given.value:
-            errors.append(
-                f"{given.value['extends'].where}: `extends` needs a file to be relative to; give "
-                "the recipe as a file."
-            )
-    else:
-        given = _file(FilePath(path_or_text), (), errors)
-        base = FilePath(path_or_text).parent
+    return _check(_file(FilePath(path), (), errors), FilePath(path).parent, sets, errors)
+
+
+def load_text(text: str, sets: Sequence[str] = (), *, name: str = "recipe") -> Loaded:
+    """Return the recipe in a YAML or JSON text; `name` stands for the file in errors.
+
+    A text has no folder: `extends` and `file:PATH` are refused. Raises as `load_file` does.
+    """
+    errors: list[str] = []
+    given = _text(text, name, errors)
+    if "extends" in given.value:
+        errors.append(
+            f"{given.value['extends'].where}: `extends` needs a file to be relative to; give the "
+            "recipe as a file."
+        )
+    return _check(given, None, sets, errors)
+
+
+def _check(given: Given, base: FilePath | None, sets: Sequence[str], errors: list[str]) -> Loaded:
+    """Apply `sets`, inline files and validate; `errors` holds what reading has found so far."""
     for setting in sets:
         _set(given, setting, errors)
     _inline(given, base, errors)

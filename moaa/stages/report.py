@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from moaa import report as view
 from moaa.errors import MoaaError
-from moaa.recipe.load import load
 from moaa.recipe.schema import Recipe
 from moaa.stage import read_recipe, records, say
 from moaa.store import Store
@@ -21,7 +20,7 @@ def main(recipe: str, run_id: str, output: str = "") -> None:
     """Give back what the run holds; write `<root>/runs/<run id>/report.html` on S3, and at
     `output`."""
     try:
-        loaded = load(read_recipe(recipe)).recipe
+        loaded = read_recipe(recipe).recipe
         give_back(loaded, run_id)
         store = Store.of(loaded.store)
         html = view.build(records(store, run_id), store)

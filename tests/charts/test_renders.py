@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from moaa.placement import helm_values
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from tests.charts import render
 from tests.charts.render import (
     CHARTS,
@@ -148,12 +148,12 @@ def test_the_ensemble_of_the_paper_is_what_its_recipe_says() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipes_values_serve_the_recipe(recipe: Path) -> None:
     """Recipe -> values -> chart -> the comparison of preflight: the circle closes for every recipe."""
-    loaded = load(recipe).recipe
+    loaded = load_file(recipe).recipe
     found = render.objects(SERVING, helm_values.serving(loaded))
     deployments = [each for each in found if each["kind"] == "Deployment"]
     assert len(deployments) == len(helm_values.served(loaded))
     assert helm_values.differences(loaded, deployments) == []
-    changed = load(recipe, [f'models."{loaded.target}".max_model_len=1234']).recipe
+    changed = load_file(recipe, [f'models."{loaded.target}".max_model_len=1234']).recipe
     (line,) = helm_values.differences(changed, deployments)
     assert f"model '{loaded.target}'" in line
     assert "the recipe says 1234" in line

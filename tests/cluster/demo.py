@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from moaa.placement import helm_values
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.stage import records
 from moaa.store import Store
@@ -67,7 +67,7 @@ class Demo:
 @contextmanager
 def demo(name: str, *sets: str) -> Iterator[Demo]:
     sets = (f"runtime.cluster.namespace={name}", *sets)
-    recipe = load(RECIPE, sets).recipe
+    recipe = load_file(RECIPE, sets).recipe
     with namespace(name, **{"pod-security.kubernetes.io/enforce": "restricted"}) as ns:
         platform = helm_values.platform(recipe)
         platform["pools"]["default"] |= {"shmGib": 1, "tmpGib": 20}

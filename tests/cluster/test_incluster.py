@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from moaa.recipe.load import Loaded, load
+from moaa.recipe.load import Loaded, load_file
 from pipelines import runner_job
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
 
@@ -65,7 +65,7 @@ def ns() -> Iterator[Namespace]:
 
 def recipe(name: str, ns: Namespace, *sets: str) -> Loaded:
     images = f"runtime.cluster.images={{core: '{IMAGE}', serve: '{IMAGE}'}}"
-    return load(
+    return load_file(
         DEMO, [*KINDS, images, f"name={name}", f"runtime.cluster.namespace={ns.name}", *sets]
     )
 
@@ -139,7 +139,7 @@ def pods(ns: Namespace, run_id: str, *, running: bool = False) -> list[dict[str,
 def test_the_pods_of_every_recipe_pass_restricted(ns: Namespace) -> None:
     """Only pods are refused, so the Job's template is offered as one, on a dry run of the server."""
     for path in sorted((ROOT / "pipelines/recipes").glob("*.yaml")):
-        loaded = load(path, KINDS)
+        loaded = load_file(path, KINDS)
         made = runner_job.job(loaded, f"{loaded.recipe.name}-20260101-000000-abcd", "evaluate")
         template = made["spec"]["template"]
         pod = {

@@ -18,7 +18,7 @@ from moaa.placement import helm_values
 from moaa.preflight import cluster as checks
 from moaa.preflight.finding import Finding
 from moaa.recipe import Recipe
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from tests.charts.render import PLATFORM
 from tests.cluster.charts import install
 from tests.cluster.gpus import pretended
@@ -43,7 +43,7 @@ SETS = [
 
 
 def recipe(ns: Namespace, *sets: str) -> Recipe:
-    return load(
+    return load_file(
         ROOT / "pipelines/recipes/demo.yaml", [*SETS, f"runtime.cluster.namespace={ns.name}", *sets]
     ).recipe
 

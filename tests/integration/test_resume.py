@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from moaa.artifacts import Artifact, Output
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from tests.conftest import S3
 from tests.support.real_engine import RealEngine
 from tests.support.resuming import calls_in_all, journaled, under_way
@@ -114,7 +114,7 @@ def test_killed_and_run_again(
         recipe.write_text(yaml.safe_dump(text))
 
     uri = kill_in_the_middle(stages, s3, name, *inputs)
-    read = load(recipe).recipe
+    read = load_file(recipe).recipe
     found = journaled(s3.store, uri, name, read)
     assert found, "the kill came before the first answer was journaled"
     time.sleep(2)  # the engine drops what nobody waits for any more

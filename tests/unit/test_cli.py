@@ -11,7 +11,7 @@ import pytest
 from moaa import cli
 from moaa.commands import runs
 from moaa.commands.asking import printable
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file, load_text
 from tests.support.engine_server import EngineServer, context_length, slow, text
 
 DEMO = "pipelines/recipes/demo.yaml"
@@ -51,8 +51,12 @@ def test_a_resolved_recipe_stands_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"extends: {Path(DEMO).absolute()}\nname: mine\n")
     done = moaa("recipe", "show", str(tmp_path / "mine.yaml"), "--yaml", "--set", "dpo.beta=0.5")
     assert done.returncode == 0, done.stderr
-    recipe = load(done.stdout).recipe
-    assert (recipe.name, recipe.dpo.beta, recipe.target) == ("mine", 0.5, load(DEMO).recipe.target)
+    recipe = load_text(done.stdout).recipe
+    assert (recipe.name, recipe.dpo.beta, recipe.target) == (
+        "mine",
+        0.5,
+        load_file(DEMO).recipe.target,
+    )
 
 
 def test_there_are_the_commands_that_the_documentation_names() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.stage import recorded
 from pipelines import local
 from pipelines.local import RunFailed, _Log
@@ -82,9 +82,9 @@ def test_a_run_goes_on_under_its_id(stages: Stages) -> None:
     is made anew."""
     stages.failing = {"sample"}
     with pytest.raises(RunFailed, match="sample failed: sample was told to"):
-        local.run(load(DEMO), "evaluate", "again")
+        local.run(load_file(DEMO), "evaluate", "again")
     stages.failing = set()
-    page = local.run(load(DEMO), "evaluate", "again")
+    page = local.run(load_file(DEMO), "evaluate", "again")
     assert page == Path(".moaa/runs/again/report.html")
     assert "was told to" not in page.read_text()
 
@@ -94,8 +94,8 @@ def test_what_an_earlier_attempt_of_the_run_failed_of_does_not_fail_a_shorter_on
 ) -> None:
     stages.failing = {"sample"}
     with pytest.raises(RunFailed):
-        local.run(load(DEMO), "evaluate", "again")
-    local.run(load(DEMO), "sft", "again")
+        local.run(load_file(DEMO), "evaluate", "again")
+    local.run(load_file(DEMO), "sft", "again")
     assert stages.told == [",".join(local.STAGES), "preflight,prompts,generate,sft"], (
         "preflight is told how far the run goes"
     )

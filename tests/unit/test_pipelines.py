@@ -13,7 +13,7 @@ import yaml
 
 from moaa.errors import RecipeError
 from moaa.placement.compiled import bake
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file, load_text
 from pipelines.align import STAGES, build
 from pipelines.compiling import compile_recipe, refuse_expanded
 
@@ -47,7 +47,7 @@ def test_the_default_parameter_is_the_recipe(recipe: Path) -> None:
     pipeline = next(yaml.safe_load_all((Path("pipelines/compiled") / recipe.name).read_text()))
     assert not {"store", "models", "target"} & set(pipeline)
     default = pipeline["root"]["inputDefinitions"]["parameters"]["recipe"]["defaultValue"]
-    assert load(f"{default}\n").recipe == load(recipe).recipe
+    assert load_text(default).recipe == load_file(recipe).recipe
 
 
 def test_stages_follow_the_data(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_preflight_knows_what_was_compiled() -> None:
     baked = tasks(pipeline)["preflight"]["inputs"]["parameters"]["baked"]["runtimeValue"][
         "constant"
     ]
-    recipe = load(Path("pipelines/recipes/paper-llama.yaml")).recipe
+    recipe = load_file(Path("pipelines/recipes/paper-llama.yaml")).recipe
     assert json.loads(baked) == bake(recipe)
     assert json.loads(baked)["pools.a100.gpus"] == 8
 
@@ -163,7 +163,7 @@ def test_a_default_arrives_as_it_was_written(text: str, tmp_path: Path) -> None:
     default = next(yaml.safe_load_all(written))["root"]["inputDefinitions"]["parameters"]["recipe"][
         "defaultValue"
     ]
-    assert load(f"{default}\n").recipe.generate.mixture.proposers[0].system == text
+    assert load_text(default).recipe.generate.mixture.proposers[0].system == text
 
 
 @pytest.mark.parametrize(

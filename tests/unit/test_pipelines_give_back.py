@@ -13,7 +13,7 @@ import pytest
 from moaa.errors import ClusterError
 from moaa.kubernetes import api, names
 from moaa.kubernetes.kinds import DEPLOYMENTS
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.stages import report
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
@@ -36,7 +36,7 @@ def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
 
 
 def recipe(*sets: str) -> str:
-    return load(Path("pipelines/recipes/demo.yaml"), sets).text
+    return load_file(Path("pipelines/recipes/demo.yaml"), sets).text
 
 
 def leased(kube: KubeServer, *holders: str) -> None:

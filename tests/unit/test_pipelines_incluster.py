@@ -15,7 +15,7 @@ import pytest
 from moaa.errors import ClusterError, StoreError
 from moaa.kubernetes import names
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
-from moaa.recipe.load import Loaded, load
+from moaa.recipe.load import Loaded, load_file
 from pipelines import incluster
 from pipelines.outcome import RunFailed
 from tests.support.kube_server import KubeServer
@@ -58,7 +58,7 @@ RECIPES = Path("pipelines/recipes").absolute()
 
 def demo(*sets: str) -> Loaded:
     kinds = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
-    return load(RECIPES / "demo.yaml", [*kinds, *sets])
+    return load_file(RECIPES / "demo.yaml", [*kinds, *sets])
 
 
 def until(look: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from moaa.errors import RecipeError
 from moaa.placement import images
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from pipelines import runner_job
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
@@ -19,7 +19,9 @@ CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
 
 
 def job(*sets: str, until: str = "evaluate") -> dict[str, Any]:
-    return runner_job.job(load(PAPER, [*CLUSTER, *sets]), "paper-llama-20260101-000000-abcd", until)
+    return runner_job.job(
+        load_file(PAPER, [*CLUSTER, *sets]), "paper-llama-20260101-000000-abcd", until
+    )
 
 
 def pod(found: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def container(found: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_recipe_travels_word_for_word() -> None:
     sets = ["generate.mixture.proposers[0].system='Say 😀, $(HOME), {{workflow.name}}: \"quoted\"'"]
-    loaded = load(PAPER, [*CLUSTER, *sets])
+    loaded = load_file(PAPER, [*CLUSTER, *sets])
     made = json.loads(json.dumps(runner_job.job(loaded, "x", "evaluate")))
     assert runner_job.recipe_of(made) == loaded.text
     (volume,) = [each for each in pod(made)["volumes"] if each["name"] == "recipe"]

@@ -9,7 +9,7 @@ import pytest
 
 from moaa.errors import RecipeError
 from moaa.placement import images
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from pipelines.align import STAGES
 from pipelines.tasks import TASKS, Place, place
 
@@ -18,7 +18,7 @@ DEMO = Path("pipelines/recipes/demo.yaml")
 
 
 def at(stage: str, *sets: str, recipe: Path = PAPER) -> Place:
-    return place(load(recipe, sets).recipe, stage)
+    return place(load_file(recipe, sets).recipe, stage)
 
 
 def test_every_stage_has_its_row() -> None:

@@ -10,15 +10,15 @@ import pytest
 
 from moaa.placement.compiled import bake
 from moaa.preflight.finding import Finding
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.stages.preflight import agreement
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 
 
 def compare(*sets: str) -> list[Finding]:
-    baked = json.dumps(bake(load(PAPER).recipe))
-    return list(agreement(load(PAPER, sets).recipe, baked))
+    baked = json.dumps(bake(load_file(PAPER).recipe))
+    return list(agreement(load_file(PAPER, sets).recipe, baked))
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_what_decides_about_a_pod_must_agree(change: str, words: str) -> None:
 
 def test_how_the_clusters_engines_are_served_decides_about_no_pod() -> None:
     kubernetes = "runtime.engines.kind=kubernetes"
-    baked = json.dumps(bake(load(PAPER, [kubernetes]).recipe))
-    other = load(PAPER, [kubernetes, "models.qwen2-72b.tensor_parallel=8"]).recipe
+    baked = json.dumps(bake(load_file(PAPER, [kubernetes]).recipe))
+    other = load_file(PAPER, [kubernetes, "models.qwen2-72b.tensor_parallel=8"]).recipe
     assert all(finding.ok for finding in agreement(other, baked))
-    target = load(PAPER, [kubernetes, "models.llama-3-1-8b.tensor_parallel=2"]).recipe
+    target = load_file(PAPER, [kubernetes, "models.llama-3-1-8b.tensor_parallel=2"]).recipe
     differ = [
         finding.detail.split(":")[0] for finding in agreement(target, baked) if not finding.ok
     ]

@@ -12,7 +12,7 @@ import pytest
 from moaa.errors import EngineError, RecipeError
 from moaa.kubernetes import names
 from moaa.placement import helm_values
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file, load_text
 from moaa.recipe.schema import Model, Recipe
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
@@ -20,7 +20,7 @@ DEMO = Path("pipelines/recipes/demo.yaml")
 
 
 def recipe(*sets: str, file: Path = PAPER) -> Recipe:
-    return load(file, sets).recipe
+    return load_file(file, sets).recipe
 
 
 def deployed(of: Recipe, **changed: dict[str, Any]) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def test_a_name_that_kubernetes_refuses_is_changed_there_and_kept_in_requests() 
         .replace("model: smollm2", "model: SmolLM2_135M")
     )
     text = text.replace("target: smollm2", "target: SmolLM2_135M")
-    (model,) = helm_values.serving(load(text).recipe)["models"]
+    (model,) = helm_values.serving(load_text(text).recipe)["models"]
     assert (model["name"], model["servedName"]) == ("smollm2-135m", "SmolLM2_135M")
 
 

@@ -12,7 +12,7 @@ import pytest
 from moaa import judge, mixture, plan
 from moaa.plan.sentences import parameters
 from moaa.recipe import Recipe
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from tests.support.scripted import Ask
 
 PAPER = "pipelines/recipes/paper-llama.yaml"
@@ -28,7 +28,7 @@ def calls(recipe: Recipe, stage: str) -> int:
 
 
 def test_the_papers_judge_asks_540_000_times() -> None:
-    recipe = load(PAPER).recipe
+    recipe = load_file(PAPER).recipe
     assert calls(recipe, "label") == 540_000
     assert {model: line.calls for model, line in planned(recipe, "label").items()} == {
         "qwen2-72b": 6_000 * (10 + 20 + 20),  # criteria, its own assessments, verdicts
@@ -46,11 +46,11 @@ def test_the_papers_judge_asks_540_000_times() -> None:
     ],
 )
 def test_the_judges_other_settings(sets: list[str], each: int) -> None:
-    assert calls(load(PAPER, sets).recipe, "label") == 6_000 * each
+    assert calls(load_file(PAPER, sets).recipe, "label") == 6_000 * each
 
 
 def test_the_papers_first_stage_costs_what_the_paper_says() -> None:
-    said = plan.comparison(load(PAPER).recipe)
+    said = plan.comparison(load_file(PAPER).recipe)
     assert said[0] == (
         "generate, ultrafeedback: $367 for 61,135 conversations of 1 turn, $0.0060 each, 63% of "
         "it the aggregator's"
@@ -61,7 +61,7 @@ def test_the_papers_first_stage_costs_what_the_paper_says() -> None:
     )
     assert "label: 540,000 calls for 6,000 prompts, 90 each" in said
     # 61k prompts, $366 within 1 %:
-    recipe = load(PAPER, ["prompts.sft=[{source: x.jsonl, limit: 61000}]"]).recipe
+    recipe = load_file(PAPER, ["prompts.sft=[{source: x.jsonl, limit: 61000}]"]).recipe
     assert sum(
         line.cost_usd or 0 for line in planned(recipe, "generate").values()
     ) == pytest.approx(366, rel=0.01)
@@ -72,7 +72,7 @@ def test_the_papers_first_stage_costs_what_the_paper_says() -> None:
 
 
 def test_without_prices_there_are_no_dollars_and_it_is_said() -> None:
-    recipe = load(PAPER, ["models.qwen2-72b.price=null"]).recipe
+    recipe = load_file(PAPER, ["models.qwen2-72b.price=null"]).recipe
     assert planned(recipe, "generate")["qwen2-72b"].cost_usd is None
     assert not any(sentence.startswith("generate") for sentence in plan.comparison(recipe))
     assert any("no dollars for qwen2-72b" in sentence for sentence in plan.assumptions(recipe))
@@ -90,7 +90,7 @@ def test_without_prices_there_are_no_dollars_and_it_is_said() -> None:
 )
 async def test_counts_are_those_of_the_method_itself(sets: list[str]) -> None:
     """The method asks a model that counts; the plan must say the same, model by model, answers too."""
-    recipe = load(DEMO, sets).recipe
+    recipe = load_file(DEMO, sets).recipe
     chosen, judges, n = recipe.generate.mixture, recipe.label.judge, recipe.sample.sampling.n
 
     def answer(call):
@@ -134,8 +134,8 @@ async def _until_verdict(judges, answers: list[str], ask: Ask) -> int:
 def test_history_grows_with_the_turns() -> None:
     """Two turns of 75 and answers of 80: the second turn's calls see 75 + 80 + 75, the mean call 75
     + 77.5."""
-    one = planned(load(DEMO, ["plan.turns_per_prompt=1"]).recipe, "generate")["smollm2"]
-    two = planned(load(DEMO).recipe, "generate")["smollm2"]
+    one = planned(load_file(DEMO, ["plan.turns_per_prompt=1"]).recipe, "generate")["smollm2"]
+    two = planned(load_file(DEMO).recipe, "generate")["smollm2"]
     assert two.calls == 2 * one.calls
     grown = two.prompt_tokens / two.calls - one.prompt_tokens / one.calls
     assert grown == pytest.approx((75 + 80) / 2, abs=0.1)
@@ -144,7 +144,7 @@ def test_history_grows_with_the_turns() -> None:
 def test_self_moa_pays_the_prompt_once_and_every_answer() -> None:
     one, three = (
         planned(
-            load(
+            load_file(
                 DEMO,
                 [
                     f"generate.mixture.proposers=[{{model: smollm2, sampling: {{n: {n}, "
@@ -163,28 +163,28 @@ def test_self_moa_pays_the_prompt_once_and_every_answer() -> None:
 
 
 def test_training_steps_and_their_limit() -> None:
-    recipe = load(PAPER).recipe
+    recipe = load_file(PAPER).recipe
     sft, dpo = planned(recipe, "sft")["llama-3-1-8b"], planned(recipe, "dpo")["llama-3-1-8b"]
     tokens = (61_135 + 5_000 * 3) * (256 + 328)
     assert sft.train_tokens == tokens * 6
     assert sft.steps == 6 * math.ceil(math.ceil(tokens / 4096) / 128)
     assert dpo.steps == 5 * 47  # 6,000 pairs, 128 a step
-    unpacked = planned(load(PAPER, ["sft.packing=false"]).recipe, "sft")["llama-3-1-8b"]
+    unpacked = planned(load_file(PAPER, ["sft.packing=false"]).recipe, "sft")["llama-3-1-8b"]
     assert unpacked.steps == 6 * math.ceil(66_135 / 128)
-    capped = planned(load(PAPER, ["sft.max_steps=51"]).recipe, "sft")["llama-3-1-8b"]
+    capped = planned(load_file(PAPER, ["sft.max_steps=51"]).recipe, "sft")["llama-3-1-8b"]
     assert capped.steps == 51
     assert capped.train_tokens == pytest.approx(sft.train_tokens * 51 / sft.steps, rel=1e-6)
 
 
 def test_hours_are_those_of_the_gpus_and_an_endpoint_has_none() -> None:
     sets = ["models.smollm2.tensor_parallel=4", "plan.gpu_hour_usd=3"]
-    plain, four = (planned(load(DEMO, s).recipe, "generate")["smollm2"] for s in ([], sets))
+    plain, four = (planned(load_file(DEMO, s).recipe, "generate")["smollm2"] for s in ([], sets))
     assert plain.gpu_hours == pytest.approx(
         (plain.prompt_tokens / 3200 + plain.completion_tokens / 650) / 3600, rel=1e-3
     )
     assert four.gpu_hours == pytest.approx(4 * plain.gpu_hours)
     assert four.gpu_usd == pytest.approx(3 * four.gpu_hours)
-    served = load(DEMO, ["models.smollm2.endpoint.url=http://host/v1"]).recipe
+    served = load_file(DEMO, ["models.smollm2.endpoint.url=http://host/v1"]).recipe
     assert planned(served, "generate")["smollm2"].gpu_hours is None
     assert (
         planned(served, "sample")["smollm2+sft"].gpu_hours is not None
@@ -192,18 +192,18 @@ def test_hours_are_those_of_the_gpus_and_an_endpoint_has_none() -> None:
 
 
 def test_unknown_sizes_are_said_and_can_be_stated() -> None:
-    unsaid = load(DEMO, ["prompts.sft[0].limit=null"]).recipe
+    unsaid = load_file(DEMO, ["prompts.sft[0].limit=null"]).recipe
     assert calls(unsaid, "generate") == 0
     assert any(
         s.startswith("missing: how many prompts") and "plan.prompts.sft" in s
         for s in plan.assumptions(unsaid)
     )
-    stated = load(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=8"]).recipe
-    assert calls(stated, "generate") == calls(load(DEMO).recipe, "generate")
+    stated = load_file(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=8"]).recipe
+    assert calls(stated, "generate") == calls(load_file(DEMO).recipe, "generate")
 
 
 def test_rows_are_plain_data_named_as_the_ledgers_name_models() -> None:
-    rows = plan.as_rows(load(DEMO).recipe)
+    rows = plan.as_rows(load_file(DEMO).recipe)
     assert [(row["stage"], row["model"]) for row in rows] == [
         ("generate", "smollm2"),
         ("sft", "smollm2"),
@@ -238,7 +238,7 @@ def test_the_table_holds_every_line_and_the_assumptions() -> None:
     from rich.console import Console
 
     out = io.StringIO()
-    Console(file=out, width=140).print(plan.table(load(PAPER).recipe))
+    Console(file=out, width=140).print(plan.table(load_file(PAPER).recipe))
     text = out.getvalue()
     counts = Counter(word for word in text.split() if word.startswith("llama-3-1-8b"))
     assert counts["llama-3-1-8b+sft"] == 2
@@ -255,11 +255,11 @@ def test_the_table_holds_every_line_and_the_assumptions() -> None:
 
 
 def test_sizes_together_and_by_turns() -> None:
-    sizes = {size.stage: size for size in plan.sizing(load(PAPER).recipe)}
+    sizes = {size.stage: size for size in plan.sizing(load_file(PAPER).recipe)}
     generate = sizes["generate"]
     assert (generate.gpus, generate.gpus_by_turns) == (8 + 4 + 2 + 4 + 4, 8)
     assert generate.hours < generate.hours_by_turns
-    asked = [line for line in plan.lines(load(PAPER).recipe) if line.stage == "generate"]
+    asked = [line for line in plan.lines(load_file(PAPER).recipe) if line.stage == "generate"]
     tensor_parallel = {"wizardlm-2-8x22b": 8, "gemma-2-27b": 2}
     by_hand = [
         line.gpu_hours / tensor_parallel.get(line.model, 4) for line in asked if line.gpu_hours
@@ -271,4 +271,4 @@ def test_sizes_together_and_by_turns() -> None:
 
 
 def test_without_gpus_there_is_no_size() -> None:
-    assert plan.sizing(load(DEMO).recipe) == []
+    assert plan.sizing(load_file(DEMO).recipe) == []

@@ -12,7 +12,7 @@ import pytest
 from moaa.errors import ClusterError
 from moaa.preflight import capacity
 from moaa.recipe import Recipe
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
@@ -21,7 +21,7 @@ GPU = "nvidia.com/gpu"
 
 
 def paper(*sets: str) -> Recipe:
-    return load(PAPER, [*CLUSTER, *sets]).recipe
+    return load_file(PAPER, [*CLUSTER, *sets]).recipe
 
 
 def node(

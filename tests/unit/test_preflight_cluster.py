@@ -27,7 +27,7 @@ from moaa.preflight.kinds import (
     SECRETS,
 )
 from moaa.recipe import Recipe
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from tests.support.fake_cluster import FakeCluster
 from tests.support.memory_store import MemoryStore
 
@@ -42,7 +42,7 @@ Change = Callable[[FakeCluster], Any]
 
 
 def recipe(*sets: str) -> Recipe:
-    return load(PAPER, [*SETS, *sets]).recipe
+    return load_file(PAPER, [*SETS, *sets]).recipe
 
 
 def named(name: str, **more: Any) -> dict[str, Any]:

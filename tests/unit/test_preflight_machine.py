@@ -14,7 +14,7 @@ from moaa.engines.devices import Hardware
 from moaa.errors import EngineError
 from moaa.preflight import machine
 from moaa.preflight.finding import Finding
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 
@@ -41,7 +41,7 @@ def look(tmp_path: Path):
             f'prompts.{name}=[{{source: "{tmp_path}/good.jsonl"}}]'
             for name in ("sft", "preference", "evaluation")
         ]
-        recipe = load(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
+        recipe = load_file(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
         return list(machine.findings(recipe, MemoryStore(), alone=alone, outside=outside))
 
     return findings

@@ -3,6 +3,7 @@ refused."""
 
 from __future__ import annotations
 
+import json
 import random
 import textwrap
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from moaa.errors import RecipeError
 from moaa.recipe import read as yaml
-from moaa.recipe.load import MAX_BYTES, load
+from moaa.recipe.load import MAX_BYTES, load_file, load_text
 
 RECIPES = sorted(Path("pipelines/recipes").glob("*.yaml"))
 SMALL = """\
@@ -55,9 +56,16 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def refused(recipe: str | Path, *sets: str) -> list[str]:
-    """The lines of the error."""
+    """Return the lines of the error for a recipe in a file."""
     with pytest.raises(RecipeError) as caught:
-        load(recipe, sets)
+        load_file(recipe, sets)
+    return str(caught.value).splitlines()
+
+
+def refused_text(text: str, *sets: str) -> list[str]:
+    """Return the lines of the error for a recipe given as text."""
+    with pytest.raises(RecipeError) as caught:
+        load_text(text, sets)
     return str(caught.value).splitlines()
 
 
@@ -66,15 +74,15 @@ def refused(recipe: str | Path, *sets: str) -> list[str]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_right_and_round_trip(path: Path) -> None:
-    loaded = load(path)
-    assert load(loaded.text).recipe == loaded.recipe
+    loaded = load_file(path)
+    assert load_text(loaded.text).recipe == loaded.recipe
     assert loaded.recipe.name == path.stem
     assert len(loaded.text.encode()) < MAX_BYTES / 4
 
 
 def test_paper_recipes_hold_the_papers_numbers() -> None:
     llama, gemma, small = (
-        load(f"pipelines/recipes/{name}.yaml").recipe
+        load_file(f"pipelines/recipes/{name}.yaml").recipe
         for name in ("paper-llama", "paper-gemma", "self-improve")
     )
     assert [llama.models[m.model].source for m in llama.generate.mixture.proposers] == [
@@ -141,7 +149,7 @@ def test_paper_recipes_hold_the_papers_numbers() -> None:
 
 
 def test_demo_can_be_changed_as_its_readers_are_told_and_keeps_its_sets_apart() -> None:
-    recipe = load("pipelines/recipes/demo.yaml").recipe
+    recipe = load_file("pipelines/recipes/demo.yaml").recipe
     assert recipe.dpo.beta != 0.1  # `--set dpo.beta=0.1` must change something
     taken = [
         (source.source, index)
@@ -308,7 +316,7 @@ def test_scalars_are_those_of_yaml_1_2(write) -> None:
     text = SMALL.replace(
         "{source: some/model}", "{source: no, revision: 12:30, dtype: on}"
     ).replace("beta: 0.05", "beta: 5e-2")
-    recipe = load(write(text)).recipe
+    recipe = load_file(write(text)).recipe
     assert (recipe.models["m"].source, recipe.models["m"].revision, recipe.models["m"].dtype) == (
         "no",
         "12:30",
@@ -358,7 +366,7 @@ def test_a_secret_under_an_unknown_key_or_in_a_prompt_is_not_repeated(write) -> 
 
 
 def test_names_of_variables_are_accepted(write) -> None:
-    recipe = load(
+    recipe = load_file(
         write(SMALL),
         [
             "models.m.endpoint={url: 'https://host/v1', key_env: OPENAI_API_KEY}",
@@ -375,7 +383,7 @@ def test_names_of_variables_are_accepted(write) -> None:
 def test_extends_merges_field_by_field_and_keeps_places(write) -> None:
     write(SMALL, "bases/base.yaml")
     text = "extends: bases/base.yaml\nname: child\nmodels:\n  m: {revision: v2}\nprompts:\n  sft: [{source: mine.jsonl}]\n"
-    loaded = load(write(text))
+    loaded = load_file(write(text))
     assert loaded.recipe.name == "child"
     assert loaded.recipe.models["m"].model_dump(include={"source", "revision"}) == {
         "source": "some/model",
@@ -387,20 +395,20 @@ def test_extends_merges_field_by_field_and_keeps_places(write) -> None:
     assert loaded.origins["models.m.source"] == "bases/base.yaml:4"
     assert loaded.origins["models.m.revision"] == "recipe.yaml:4"
     assert "extends" not in loaded.text
-    assert load(loaded.text).recipe == loaded.recipe
+    assert load_text(loaded.text).recipe == loaded.recipe
 
 
 def test_extends_goes_on_and_circles_are_refused(write) -> None:
     write(SMALL, "a.yaml")
     write("extends: a.yaml\nname: b\n", "b.yaml")
-    assert load(write("extends: b.yaml\nsft: {epochs: 2}\n", "c.yaml")).recipe.name == "b"
+    assert load_file(write("extends: b.yaml\nsft: {epochs: 2}\n", "c.yaml")).recipe.name == "b"
     write("extends: c.yaml\n", "a.yaml")
     assert "in a circle" in refused("a.yaml")[0]
     assert refused(write("name: x\nextends: nosuch.yaml\n", "d.yaml")) == [
         "d.yaml:2: extends nosuch.yaml: nosuch.yaml: the recipe cannot be read: No such file or "
         "directory. Check the path."
     ]
-    assert "needs a file to be relative to" in refused("extends: a.yaml\nname: b\n")[0]
+    assert "needs a file to be relative to" in refused_text("extends: a.yaml\nname: b\n")[0]
 
 
 # --set
@@ -408,7 +416,7 @@ def test_extends_goes_on_and_circles_are_refused(write) -> None:
 
 def test_set_reaches_lists_new_parts_and_names_with_dots(write) -> None:
     text = SMALL.replace("  other:", '  "qwen-2.5": {source: x/y}\n  other:')
-    loaded = load(
+    loaded = load_file(
         write(text),
         [
             "generate.mixture.proposers[1].system=Be brief.",
@@ -432,7 +440,7 @@ def test_set_reaches_lists_new_parts_and_names_with_dots(write) -> None:
         loaded.origins["generate.mixture.proposers[0].sampling.n"]
         == "--set generate.mixture.proposers.0.sampling"
     )
-    assert load(loaded.text).recipe == recipe
+    assert load_text(loaded.text).recipe == recipe
 
 
 @pytest.mark.parametrize(
@@ -492,7 +500,7 @@ def test_files_are_inlined_relative_to_the_recipe_that_names_them(write) -> None
         "bases/base.yaml",
     )
     write("Line one.\n\n  Line $two: {{ braces }}, 日本 🙂\n", "texts/persona.txt")
-    loaded = load(
+    loaded = load_file(
         write("extends: bases/base.yaml\nname: child\n"),
         ["label.judge.aggregator.system=file:texts/persona.txt"],
     )
@@ -502,7 +510,7 @@ def test_files_are_inlined_relative_to_the_recipe_that_names_them(write) -> None
         == "Line one.\n\n  Line $two: {{ braces }}, 日本 🙂"
     )
     assert "file:" not in loaded.text
-    assert load(loaded.text).recipe == loaded.recipe
+    assert load_text(loaded.text).recipe == loaded.recipe
 
 
 def test_files_that_cannot_be_inlined(write) -> None:
@@ -512,7 +520,7 @@ def test_files_that_cannot_be_inlined(write) -> None:
     ]
     assert (
         "a recipe given as text has no folder"
-        in refused(SMALL, "label.judge.aggregator.system=file:no.txt")[0]
+        in refused_text(SMALL, "label.judge.aggregator.system=file:no.txt")[0]
     )
     write("file:other.txt", "loop.txt")
     assert (
@@ -544,14 +552,15 @@ def test_any_text_survives_the_resolved_text(write) -> None:
 
 
 def test_resolved_text_holds_no_character_that_a_pipeline_refuses(write) -> None:
-    loaded = load(write(SMALL), ['label.judge.aggregator.system="héllo 🙂"'])
+    loaded = load_file(write(SMALL), ['label.judge.aggregator.system="héllo 🙂"'])
     assert max(map(ord, loaded.text)) < 0x10000
-    assert load(loaded.text).recipe.label.judge.aggregator.system == "héllo 🙂"
+    assert load_text(loaded.text).recipe.label.judge.aggregator.system == "héllo 🙂"
 
 
 def test_rows_say_where_each_value_comes_from(write) -> None:
     rows = {
-        path: (value, where) for path, value, where in load(write(SMALL), ["dpo.beta=0.1"]).rows()
+        path: (value, where)
+        for path, value, where in load_file(write(SMALL), ["dpo.beta=0.1"]).rows()
     }
     assert rows["dpo.beta"] == (0.1, "--set dpo.beta")
     assert rows["dpo.epochs"] == (5, "default")
@@ -566,5 +575,13 @@ def test_paths_are_read_as_they_are_written() -> None:
         assert yaml.parse_path(text) is None, text
 
 
+def test_a_text_needs_no_line_break_and_a_path_is_never_read_as_text(write) -> None:
+    loaded = load_text(textwrap.dedent(SMALL))
+    one_line = json.dumps(yaml.plain(yaml.read(loaded.text, "t", [])))
+    assert load_text(one_line).recipe == loaded.recipe
+    assert "cannot be read: No such file" in refused("name: x")[0]
+    assert refused_text("name: x", "name=y")[0].startswith("recipe:1: ")
+
+
 def test_small_recipe_is_itself_right(write) -> None:
-    assert load(textwrap.dedent(SMALL)).recipe.dpo.beta == 0.05
+    assert load_text(textwrap.dedent(SMALL)).recipe.dpo.beta == 0.05

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moaa.recipe import Recipe, fields
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.recipe.schema import Judge, Mixture, Model
 
 PAGE = Path("docs/recipe.md").read_text(encoding="utf-8")
@@ -30,15 +30,15 @@ ABLATIONS = [
 def test_every_ablation_is_a_legal_change(row: str) -> None:
     sets = re.findall(r"`([a-z_.]+=[^`]+)`", row)
     assert sets
-    before = load("pipelines/recipes/paper-llama.yaml").recipe
-    assert load("pipelines/recipes/paper-llama.yaml", sets).recipe != before
+    before = load_file("pipelines/recipes/paper-llama.yaml").recipe
+    assert load_file("pipelines/recipes/paper-llama.yaml", sets).recipe != before
 
 
 def test_examples_of_set_are_legal() -> None:
     examples = re.findall(r"--set '?([a-z][^=`]*=[^'`]+)'?`", PAGE)
     examples.remove("path=value")
     assert len(examples) >= 3
-    load("pipelines/recipes/paper-llama.yaml", ['models."qwen-2.5".source=x/y', *examples])
+    load_file("pipelines/recipes/paper-llama.yaml", ['models."qwen-2.5".source=x/y', *examples])
 
 
 def test_the_recipes_of_the_first_table_are_those_that_are_there() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from moaa.errors import RecipeError
-from moaa.recipe.load import load
+from moaa.recipe.load import load_text
 
 SMALL = """\
 name: small
@@ -23,7 +23,7 @@ label: {judge: {proposers: [{model: m}], aggregator: {model: m}}}
 
 
 def sampled(*sets: str) -> dict[str, tuple[float, float, int, int]]:
-    recipe = load(SMALL, sets).recipe
+    recipe = load_text(SMALL, sets).recipe
     judge, mixture = recipe.label.judge, recipe.generate.mixture
     found = {
         "proposer": mixture.proposers[0].sampling,
@@ -67,13 +67,14 @@ def test_a_part_of_a_sampling_changes_that_part_only(
 
 def test_an_evaluations_own_judge_is_greedy_too() -> None:
     own = "evaluate.judge={proposers: [{model: m}], aggregator: {model: m, sampling: {seed: 1}}}"
-    judge = load(SMALL, [own]).recipe.evaluation_judge
+    judge = load_text(SMALL, [own]).recipe.evaluation_judge
     assert (judge.aggregator.sampling.temperature, judge.aggregator.sampling.max_tokens) == (0, 512)
 
 
 def test_rows_say_which_part_was_given_and_which_is_the_default() -> None:
     rows = {
-        path: (value, where) for path, value, where in load(SMALL, ["sample.sampling.n=4"]).rows()
+        path: (value, where)
+        for path, value, where in load_text(SMALL, ["sample.sampling.n=4"]).rows()
     }
     assert rows["sample.sampling.n"] == (4, "--set sample.sampling.n")
     assert rows["sample.sampling.temperature"] == (0.8, "default")
@@ -83,4 +84,4 @@ def test_rows_say_which_part_was_given_and_which_is_the_default() -> None:
 @pytest.mark.parametrize("part", ["sample", "evaluate", "label.judge.aggregator"])
 def test_bounds_hold_everywhere(part: str) -> None:
     with pytest.raises(RecipeError, match="less than or equal to 2"):
-        load(SMALL, [f"{part}.sampling.temperature=3"])
+        load_text(SMALL, [f"{part}.sampling.temperature=3"])

@@ -11,7 +11,7 @@ from moaa.artifacts import Artifact, Output
 from moaa.chat.message import Choice, Reply
 from moaa.errors import EngineError
 from moaa.journal import Journal
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.stage import Stage
 from moaa.stages import sample
@@ -38,7 +38,7 @@ def recipe(server: EngineServer) -> Recipe:
         "sample.sampling.n=3",
         "runtime.calls={in_flight: 4, window: 3}",
     ]
-    return load("pipelines/recipes/demo.yaml", sets).recipe
+    return load_file("pipelines/recipes/demo.yaml", sets).recipe
 
 
 def made(store: MemoryStore, name: str, **tables: list[dict]) -> Artifact:

@@ -13,7 +13,7 @@ from moaa.artifacts import Artifact
 from moaa.errors import MoaaError, TooManyRejected
 from moaa.journal import Journal
 from moaa.ledger import Ledger
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.recipe.schema import Part, Recipe
 from moaa.stage import Stage, Work, recorded, records, stage
 from moaa.stages.dpo import dpo
@@ -44,7 +44,7 @@ def counting(calls: list[float]) -> Stage[NumberPart]:
 
 
 def recipe(*sets: str) -> Recipe:
-    return load(DEMO, sets).recipe
+    return load_file(DEMO, sets).recipe
 
 
 def test_same_inputs_are_computed_once() -> None:
@@ -290,10 +290,22 @@ def test_a_recipe_by_address_must_have_its_digest(
     monkeypatch.setattr(frame, "Store", lambda root: store)
     good = f"s3://moaa/recipes/{hashlib.sha256(text).hexdigest()}.yaml"
     store.put(good, text)
-    assert frame.read_recipe(good) == text.decode()
+    assert frame.read_recipe(good).recipe == load_file(DEMO).recipe
     store.put(good, text + b"\n# changed")
     with pytest.raises(MoaaError, match="was changed"):
         frame.read_recipe(good)
+
+
+def test_a_wrong_recipe_is_named_by_the_file_that_a_person_can_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from moaa import stage as frame
+
+    with pytest.raises(MoaaError, match=r"^recipe:1: "):
+        frame.read_recipe("name: x")
+    monkeypatch.setenv("MOAA_RECIPE", ".moaa/runs/a/recipe.yaml")
+    with pytest.raises(MoaaError, match=r"^\.moaa/runs/a/recipe\.yaml:1: "):
+        frame.read_recipe("name: x")
 
 
 def test_a_missing_input_says_what_to_do(

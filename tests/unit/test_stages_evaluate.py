@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from moaa.artifacts import Artifact, Output
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from tests.support.engine_server import Body, EngineServer, Fault, answer
 from tests.support.memory_store import MemoryStore
 
@@ -46,7 +46,7 @@ def evaluated(server: EngineServer, monkeypatch: pytest.MonkeyPatch, *sets: str)
                 )
             return Artifact(store, out.commit(kind="any", stage=name, name="n", fingerprint=name))
 
-    recipe = load(DEMO, [f"models.smollm2.endpoint={{url: '{server.url}'}}", *sets]).recipe
+    recipe = load_file(DEMO, [f"models.smollm2.endpoint={{url: '{server.url}'}}", *sets]).recipe
     manifest, _, _ = stage.evaluate.run(
         recipe, store, {name: artifact(name) for name in ("prompts", "sft", "dpo")}
     )

@@ -11,7 +11,7 @@ import pytest
 
 from moaa.artifacts import Artifact
 from moaa.errors import MoaaError, RecipeError, TooManyRejected
-from moaa.recipe.load import load
+from moaa.recipe.load import load_file
 from moaa.stages.prompts import prompts
 from tests.support.memory_store import MemoryStore
 
@@ -39,7 +39,7 @@ class Run:
 
     def run(self, share: float = 0.02) -> tuple[Artifact, dict[str, Any]]:
         sets = [f"prompts.{name}=[{json.dumps(source)}]" for name, source in self.sources.items()]
-        recipe = load(DEMO, [*sets, f"runtime.max_rejected_share={share}"]).recipe
+        recipe = load_file(DEMO, [*sets, f"runtime.max_rejected_share={share}"]).recipe
         manifest, _, ledger = prompts.run(recipe, self.store, {})
         return Artifact(self.store, manifest), ledger
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from moaa.kubernetes.kinds import PODS
-from moaa.recipe.load import Loaded, load
+from moaa.recipe.load import Loaded, load_file, load_text
 from moaa.stage import read_recipe
 from pipelines import submit as module
 from pipelines.outcome import RunFailed
@@ -52,7 +52,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def demo(*sets: str) -> Loaded:
-    return load(Path("pipelines/recipes/demo.yaml"), sets)
+    return load_file(Path("pipelines/recipes/demo.yaml"), sets)
 
 
 def record(store: MemoryStore, run_id: str, stage: str, status: str, **more: Any) -> None:
@@ -85,7 +85,7 @@ def test_the_recipe_travels_by_its_address(
         address
         == f"s3://moaa/demo/recipes/{hashlib.sha256(store.objects[address]).hexdigest()}.yaml"
     )
-    assert load(store.objects[address].decode()).recipe == loaded.recipe
+    assert load_text(store.objects[address].decode()).recipe == loaded.recipe
     assert "😀" not in json.dumps(run, ensure_ascii=False)
     assert run["service_account"] == "moaa-pipeline"
     assert run["run_id"] == run_id
@@ -101,8 +101,7 @@ def test_a_stage_reads_the_recipe_at_the_address(
     submit(demo(), kfp.url, "evaluate")
     monkeypatch.setattr("moaa.stage.Store", lambda root: store)
     assert (
-        load(read_recipe(kfp.runs[0]["runtime_config"]["parameters"]["recipe"])).recipe
-        == demo().recipe
+        read_recipe(kfp.runs[0]["runtime_config"]["parameters"]["recipe"]).recipe == demo().recipe
     )
 
 
