@@ -1,2 +1,25 @@
 """The pipeline's Kubeflow components: one folder a stage, a typed signature and one call into
-`moaa.stages`."""
+`moaa.stages`.
+
+component(GENERATE)     the component of a declared stage
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
+
+    from moaa.declaration import Declaration
+
+
+def component(stage: Declaration) -> BaseComponent:
+    """The component of a stage: the one that its declaration names, else one made from it."""
+    if stage.component is None:
+        from components.declared import make
+
+        return make(stage)
+    module, _, name = stage.component.partition(":")
+    return cast("BaseComponent", getattr(import_module(module), name))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moaa.errors import MoaaError
+from moaa.errors import MoaaError, RecipeError
 
 if TYPE_CHECKING:
     from moaa.recipe.load import Loaded
@@ -155,12 +155,12 @@ def _run_here(loaded: Loaded, until: str, run_id: str | None) -> None:
 
 
 def _stage(name: str) -> str:
-    from pipelines.align import STAGES
+    from moaa.stages.table import up_to
 
-    if name not in STAGES:
-        raise typer.BadParameter(
-            f"'{name}' is not a stage; the stages are {', '.join(STAGES)}", param_hint="--until"
-        )
+    try:
+        up_to(name)
+    except RecipeError as error:
+        raise typer.BadParameter(str(error), param_hint="--until") from None
     return name
 
 

@@ -1,96 +1,56 @@
-"""The alignment pipeline: prompts -> generate -> sft -> sample -> label -> dpo -> evaluate, and a
-report whatever happens."""
+"""The alignment pipeline as Kubeflow sees it: a task for each declared stage, and a report whatever
+happens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kfp import dsl
 from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
 
-from components.dpo.component import dpo
-from components.evaluate.component import evaluate
-from components.generate.component import generate
-from components.label.component import label
-from components.preflight.component import preflight
-from components.prompts.component import prompts
-from components.report.component import report
-from components.sample.component import sample
-from components.sft.component import sft
+from components import component
+from moaa.declaration import Declaration
+from moaa.stages.table import PREFLIGHT, REPORT
 
-STAGES = ("preflight", "prompts", "generate", "sft", "sample", "label", "dpo", "evaluate")
-
-
-def up_to(until: str) -> tuple[str, ...]:
-    """The stages of a run that ends with this one."""
-    return STAGES[: STAGES.index(until) + 1]
+Configure = Callable[[Declaration, PipelineTask], PipelineTask]
+"""Gives the task of a stage its pod."""
 
 
 def build(
     recipe: str,
-    until: str = STAGES[-1],
+    stages: Sequence[Declaration],
     run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    settle: Callable[[str, PipelineTask], PipelineTask] = lambda stage, task: task,
-    baked: str = "",
+    configure: Configure = lambda stage, task: task,
+    compiled_from: str = "",
 ) -> BaseComponent:
-    """The pipeline up to and with stage `until`; its one parameter is the recipe, `recipe` unless
-    another is given.
+    """The pipeline of these stages. Its one parameter is the recipe, `recipe` unless another is
+    given.
 
-    `run_id` names the run's records on S3: the Kubeflow run's own id unless given. `settle` gives
-    each task its place on a cluster, as far as the recipe that was compiled decides it; `baked` is
-    what that was, for preflight to compare.
+    `run_id` names the run's records on S3: the id of the Kubeflow run unless given.
+    `compiled_from`: what the pods took from the recipe that was compiled, for preflight to compare.
     """
 
     @dsl.pipeline(
         name="moaa-align",
-        description="Mixture of Agents Alignment: SFT on a mixture's answers, DPO on its "
-        "judgements.",
+        description="Mixture of Agents Alignment: SFT on a mixture's answers, DPO on its judgements.",
     )
     def align(recipe: str = recipe) -> None:
-        with dsl.ExitHandler(settle("report", report(recipe=recipe, run_id=run_id)), name="run"):
-            _stages(recipe, run_id, baked, STAGES.index(until), settle)
+        common = {"recipe": recipe, "run_id": run_id}
+        with dsl.ExitHandler(configure(REPORT, component(REPORT)(**common)), name="run"):
+            tasks: dict[str, PipelineTask] = {}
+            for stage in stages:
+                own = {"compiled_from": compiled_from} if stage == PREFLIGHT else {}
+                task = component(stage)(**common, **own, **_inputs(stage, tasks))
+                if not stage.inputs and PREFLIGHT.name in tasks:
+                    task.after(tasks[PREFLIGHT.name])
+                tasks[stage.name] = configure(stage, task)
 
     return align
 
 
-def _stages(
-    recipe: str,
-    run_id: str,
-    baked: str,
-    last: int,
-    settle: Callable[[str, PipelineTask], PipelineTask],
-) -> None:
-    """Tasks in the order of STAGES, up to and with number `last`."""
-    common = {"recipe": recipe, "run_id": run_id}
-
-    checked = settle("preflight", preflight(**common, baked=baked))
-    if last < 1:
-        return
-    asked = settle("prompts", prompts(**common).after(checked))
-    if last < 2:
-        return
-    written = settle("generate", generate(**common, prompts=asked.outputs["prompts"]))
-    if last < 3:
-        return
-    tuned = settle("sft", sft(**common, data=written.outputs["data"]))
-    if last < 4:
-        return
-    sampled = settle(
-        "sample", sample(**common, prompts=asked.outputs["prompts"], model=tuned.outputs["model"])
-    )
-    if last < 5:
-        return
-    labelled = settle("label", label(**common, samples=sampled.outputs["samples"]))
-    if last < 6:
-        return
-    aligned = settle(
-        "dpo",
-        dpo(**common, preferences=labelled.outputs["preferences"], sft=tuned.outputs["model"]),
-    )
-    if last < 7:
-        return
-    scored = {
-        "prompts": asked.outputs["prompts"],
-        "sft": tuned.outputs["model"],
-        "dpo": aligned.outputs["model"],
-    }
-    settle("evaluate", evaluate(**common, **scored))
+def _inputs(stage: Declaration, tasks: dict[str, PipelineTask]) -> dict[str, object]:
+    """The outputs of earlier tasks, by the parameters of the stage's component."""
+    found = {}
+    for parameter, source in stage.inputs.items():
+        name, _, output = source.partition(".")
+        found[parameter] = tasks[name].outputs[output]
+    return found

@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moaa.declaration import Declaration
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
-from moaa.placement.compiled import bake
-from moaa.preflight.machine import STAGES_ENV
+from moaa.placement import compiled
 from moaa.recipe import read
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.schema import Recipe
+from moaa.stages.table import PREFLIGHT, STAGES_ENV, stages
 from pipelines import tasks
-from pipelines.align import STAGES, build, up_to
+from pipelines.align import Configure, build
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -35,27 +36,34 @@ _ESCAPED = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|[^\x00-\uffff]
 
 
 def compile_recipe(
-    recipe: Path, target: Path, sets: Sequence[str] = (), until: str = STAGES[-1]
+    recipe: Path,
+    target: Path,
+    sets: Sequence[str] = (),
+    run: Sequence[Declaration] | None = None,
 ) -> None:
     """Write the pipeline with the resolved recipe as its default to `target`.
 
-    Raises RecipeError for text that the backend would change on the way, and for pods that no node
-    could hold.
+    `run`: its stages; all unless given. Raises RecipeError for text that the backend would change
+    on the way, and for pods that no node could hold.
     """
     loaded = load_file(recipe, sets)
-    write(loaded, default_of(loaded), target, until)
+    write(loaded, default_of(loaded), target, stages() if run is None else run)
 
 
-def write(loaded: Loaded, default: str, target: Path, until: str = STAGES[-1]) -> None:
-    """Write the pipeline of a recipe; `default` is its parameter's value where none is given: the
-    text, or its address."""
+def write(loaded: Loaded, default: str, target: Path, run: Sequence[Declaration]) -> None:
+    """Write the pipeline of a recipe with the stages of `run`.
+
+    `default` is the value of its parameter if a run gives none: the recipe's text or its address.
+    """
     from kfp import compiler
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    baked = json.dumps(bake(loaded.recipe), ensure_ascii=False, sort_keys=True)
-    # It travels as text even where the recipe itself is an address.
-    refuse_expanded(baked, f"{loaded.recipe.name}: what its pods are to be")
-    pipeline = build(default, until, settle=settling(loaded.recipe, until), baked=baked)
+    fields = compiled.fields(loaded.recipe, stages())
+    compiled_from = json.dumps(fields, ensure_ascii=False, sort_keys=True)
+    # It travels as text even if the recipe itself is an address.
+    refuse_expanded(compiled_from, f"{loaded.recipe.name}: what its pods are to be")
+    configure = task_configurer(loaded.recipe, run)
+    pipeline = build(default, run, configure=configure, compiled_from=compiled_from)
     compiler.Compiler().compile(pipeline, str(target))
 
 
@@ -81,20 +89,18 @@ def _json(value: object) -> str:
     )
 
 
-def settling(
-    recipe: Recipe, until: str = STAGES[-1]
-) -> Callable[[str, PipelineTask], PipelineTask]:
-    """What gives each task of the pipeline its place; preflight is told how far the run goes."""
+def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:
+    """What gives each task of the pipeline its pod. Preflight learns the stages of the run."""
 
-    def settle(stage: str, task: PipelineTask) -> PipelineTask:
-        if stage == "preflight" and until != STAGES[-1]:
-            task.set_env_variable(STAGES_ENV, ",".join(up_to(until)))
-        return put(stage, task, tasks.place(recipe, stage))
+    def configure(stage: Declaration, task: PipelineTask) -> PipelineTask:
+        if stage == PREFLIGHT and tuple(run) != stages():
+            task.set_env_variable(STAGES_ENV, ",".join(each.name for each in run))
+        return apply(tasks.place(recipe, stage), stage, task)
 
-    return settle
+    return configure
 
 
-def put(stage: str, task: PipelineTask, place: tasks.Place) -> PipelineTask:
+def apply(place: tasks.Place, stage: Declaration, task: PipelineTask) -> PipelineTask:
     """The task with everything that its pod is to be."""
     from kfp import kubernetes
 
@@ -127,7 +133,7 @@ def put(stage: str, task: PipelineTask, place: tasks.Place) -> PipelineTask:
         kubernetes.add_toleration(task, place.toleration, "Exists")
     for label, text in {
         names.PART_OF: names.OURS,
-        names.STAGE: stage,
+        names.STAGE: stage.name,
         names.CLIENT: "true",
     }.items():
         kubernetes.add_pod_label(task, label, text)

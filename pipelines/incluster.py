@@ -15,6 +15,7 @@ import time
 from collections import deque
 from typing import Any
 
+from moaa import records
 from moaa.errors import ClusterError, MoaaError
 from moaa.kubernetes import pods
 from moaa.kubernetes.api import Cluster
@@ -22,12 +23,11 @@ from moaa.kubernetes.kinds import JOBS, PODS
 from moaa.kubernetes.logs import Log
 from moaa.kubernetes.refusal import Forbidden, NotFound, Unreachable
 from moaa.recipe.load import Loaded, load_text
-from moaa.stage import records
 from moaa.stages.report import give_back
 from moaa.store import Missing, Store
 from pipelines import runner_job
 from pipelines.local import HOME, new_id
-from pipelines.outcome import RunFailed, failure
+from pipelines.outcome import RunFailed
 
 POLL_S = 2.0
 PATIENCE_S = 600.0
@@ -182,7 +182,7 @@ def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
         print(f"report: {address}   (not copied here: {error})", flush=True)
     if reached:
         with contextlib.suppress(MoaaError):
-            said = failure(records(store, run_id))
+            said = records.failure(records.read(store, run_id))
     job = _job(run_id, cluster)
     condition = pods.ended(job)
     if condition["type"] == "Complete":

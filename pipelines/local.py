@@ -16,13 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from moaa import report
+from moaa import records, report
 from moaa.errors import MoaaError
-from moaa.preflight.machine import STAGES_ENV
 from moaa.recipe.load import Loaded
-from moaa.stage import records
+from moaa.stages.table import STAGES_ENV, stages, up_to
 from moaa.store import Store
-from pipelines.align import STAGES, build, up_to
+from pipelines.align import build
 
 HOME = Path(".moaa")
 """Logs, reports and the local store, below the working directory."""
@@ -46,10 +45,13 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     what is finished is reused, and each stage that runs again overwrites its record.
     """
     run_id = run_id or new_id(loaded.recipe.name)
-    folder, stages = HOME / "runs" / run_id, up_to(until)
+    folder, own = HOME / "runs" / run_id, up_to(until)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(loaded.text)
-    with store_environment() as where, _environment(stages, folder / "recipe.yaml"):
+    with (
+        store_environment() as where,
+        _environment([stage.name for stage in own], folder / "recipe.yaml"),
+    ):
         print(
             f"run {run_id}   store {loaded.recipe.store.root} at {where}   log "
             f"{folder / 'log.txt'}",
@@ -57,19 +59,14 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
         )
         failure = _execute(loaded.text, until, run_id, folder)
         store = Store.of(loaded.recipe.store)
-        found = records(store, run_id)
+        found = records.read(store, run_id)
         page = folder / "report.html"
-        page.write_text(report.build(found, store))
-    print(f"\n{report.summary(found)}\n\nreport: {page}", flush=True)
-    mine = [
-        record for record in found if record["stage"] in stages
-    ]  # an earlier attempt may have gone further
-    broken = [record for record in mine if record["status"] not in ("done", "reused")]
-    if broken:
-        error = broken[-1]["error"] or {"message": "it ended without a word (killed?)"}
-        if "traceback" in error:
-            print(f"\n{error['traceback']}", file=sys.stderr)
-        raise RunFailed(f"{broken[-1]['stage']} failed: {error['message']}")
+        view = report.Run.of(found, stages())
+        page.write_text(report.build(view, store))
+    print(f"\n{report.summary(view)}\n\nreport: {page}", flush=True)
+    names = {stage.name for stage in own}  # an earlier attempt may have gone further
+    if error := records.failure([record for record in found if record["stage"] in names]):
+        raise RunFailed(error)
     if failure:
         raise RunFailed(
             f"{failure}\nLast lines of {folder / 'log.txt'}:\n{_tail(folder / 'log.txt')}"
@@ -107,7 +104,7 @@ def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
     )
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(_Log(log, sys.stdout)):
         try:
-            build(recipe, until, run_id)()
+            build(recipe, up_to(until), run_id)()
         except RuntimeError as error:
             return re.sub(r"\x1b\[\d+m", "", str(error))
     return ""
@@ -120,7 +117,9 @@ class _Log(io.TextIOBase):
     Where the terminal is one (MOAA_TTY), the stages draw on it themselves, so nothing is echoed.
     """
 
-    SAID = re.compile(rf"({'|'.join(STAGES)})(  |: (?!\w+\( name=)| failed: | was )")
+    SAID = re.compile(
+        rf"({'|'.join(stage.name for stage in stages())})(  |: (?!\w+\( name=)| failed: | was )"
+    )
 
     def __init__(self, log: Any, terminal: Any) -> None:
         self._log, self._terminal, self._line = log, terminal, ""
@@ -144,9 +143,9 @@ def _environment(stages: Sequence[str], recipe: Path) -> Iterator[None]:
     path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
     environment = {
         "MOAA_RUNNER": str(os.getpid()),
+        "MOAA_RECIPE": str(recipe),
         "PYTHONPATH": path,
         STAGES_ENV: ",".join(stages),
-        "MOAA_RECIPE": str(recipe),
     }
     if sys.stderr.isatty() and sys.stdout.isatty():
         environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())

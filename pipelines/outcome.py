@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from moaa.errors import MoaaError
-
-Record = Mapping[str, Any]
+from moaa.records import Record
 
 
 class RunFailed(MoaaError):
@@ -18,7 +16,7 @@ def changes(
     before: Mapping[str, str], records: Sequence[Record]
 ) -> tuple[dict[str, str], list[str]]:
     """The stages' states now, and a line for each that is not as it was `before`."""
-    now = {record["stage"]: record["status"] for record in records}
+    now: dict[str, str] = {record["stage"]: record["status"] for record in records}
     lines = [
         f"{r['stage']:<10} {_said(r)}" for r in records if before.get(r["stage"]) != r["status"]
     ]
@@ -44,17 +42,3 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def failure(records: Sequence[Record]) -> str:
-    """The failed stage's own error, its traceback before it where it was a bug; empty where every
-    stage ended well."""
-    broken = [record for record in records if record["status"] not in ("done", "reused")]
-    if not broken:
-        return ""
-    failed = next((record for record in broken if record["status"] == "failed"), broken[-1])
-    error = failed["error"] or {
-        "message": "it ended without a word: its pod was killed, or is gone"
-    }
-    text = f"{failed['stage']} failed: {error['message']}"
-    return f"{error['traceback']}\n{text}" if "traceback" in error else text

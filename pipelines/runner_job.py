@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from moaa.kubernetes import names
 from moaa.recipe.load import Loaded
+from moaa.stages.table import REPORT, up_to
 from pipelines import tasks
-from pipelines.align import up_to
 
 CONTAINER: Final = "runner"
 COMPONENT: Final = "app.kubernetes.io/component"
@@ -35,7 +35,7 @@ def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
     """The Job of a run, called like the run. Raises RecipeError for a recipe that no single pod can
     run."""
     recipe = loaded.recipe
-    place = tasks.runner(recipe, [*up_to(until), "report"])
+    place = tasks.runner(recipe, [*up_to(until), REPORT])
     labels = {**names.work_labels(run_id, CONTAINER), names.CLIENT: "true", COMPONENT: CONTAINER}
     return {
         "apiVersion": "batch/v1",

@@ -17,15 +17,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from moaa import records
 from moaa.errors import ClusterError, MoaaError, StoreError
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import PODS
 from moaa.recipe.load import Loaded
-from moaa.stage import records
+from moaa.stages.table import up_to
 from moaa.store import Store
 from pipelines.compiling import write
-from pipelines.outcome import RunFailed, changes, failure
+from pipelines.outcome import RunFailed, changes
 
 EXPERIMENT = "moaa"
 STANDALONE = "kubeflow"
@@ -65,7 +66,7 @@ def submit(
     client = connect(host, namespace)
     with tempfile.TemporaryDirectory() as folder, _refusals(host):
         package = Path(folder) / "align.yaml"
-        write(loaded, address, package, until)
+        write(loaded, address, package, up_to(until))
         with contextlib.redirect_stdout(
             io.StringIO()
         ):  # it prints links to the experiment and the run
@@ -147,7 +148,7 @@ def follow(
         try:
             with _refusals(host):
                 state = client.get_run(run_id).state
-            states, lines = changes(states, records(store, run_id))
+            states, lines = changes(states, records.read(store, run_id))
             unanswered_since = None
         except (SubmitError, StoreError) as error:
             unanswered_since = unanswered_since or time.monotonic()
@@ -189,7 +190,7 @@ def _conclude(state: str, run_id: str, store: Store, namespace: str) -> None:
         f"secret, quota, time-out, terminated). Look at it: kubectl describe pod -n {namespace} "
         f"-l {RUN_LABEL}={run_id}"
     )
-    raise RunFailed(failure(records(store, run_id)) or unrecorded)
+    raise RunFailed(records.failure(records.read(store, run_id)) or unrecorded)
 
 
 def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:

@@ -1,44 +1,23 @@
-"""What each task's pod is on a cluster, by one table: image, resources, pool, retries, timeout,
+"""What each task's pod is on a cluster, from its declaration and the recipe: image, resources, pool, retries, timeout,
 caching, secrets, volumes.
 
-    place(recipe, "sample")     # everything about that task's pod, as plain data
+    place(recipe, SAMPLE)     # everything about that task's pod, as plain data
 
-Which of them serve or train themselves, and on how many GPUs, `moaa.placement` knows.
+`moaa.placement.pods` knows which of them serve or train themselves, and on how many GPUs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from moaa.declaration import Declaration
 from moaa.errors import RecipeError
-from moaa.placement import images
-from moaa.placement import pods as placement
+from moaa.placement import images, pods
 from moaa.recipe.schema import Recipe
+from moaa.stages.table import PREFLIGHT, REPORT
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One stage in the table. `hours`: after which its pod is ended. `keys`: it needs the
-    endpoints' keys."""
-
-    hours: float
-    cached: bool = True
-    keys: bool = False
-
-
-TASKS: Mapping[str, Row] = {
-    "preflight": Row(0.5, cached=False, keys=True),
-    "prompts": Row(12),
-    "generate": Row(144, keys=True),
-    "sft": Row(144),
-    "sample": Row(48, keys=True),
-    "label": Row(144, keys=True),
-    "dpo": Row(144),
-    "evaluate": Row(48, keys=True),
-    "report": Row(1, cached=False),
-}
 RETRIES = 2
 """For pods that are lost. What else can heal, a stage heals itself; running it again after a
 failure is safe, and quick."""
@@ -85,21 +64,21 @@ class Place:
     image_pull_secrets: tuple[str, ...] = ()
 
 
-def place(recipe: Recipe, stage: str) -> Place:
+def place(recipe: Recipe, stage: Declaration) -> Place:
     """The pod of one stage. Raises RecipeError for models that cannot be served in one pod."""
-    row, cluster = TASKS[stage], recipe.runtime.cluster
+    cluster = recipe.runtime.cluster
     environment = {"HOME": "/tmp", "MOAA_CACHE": "/tmp/moaa"}
     if cluster.namespace:
         environment["MOAA_NAMESPACE"] = cluster.namespace
     common: dict[str, Any] = {
-        "timeout_s": round(row.hours * 3600),
-        "cached": row.cached,
-        "secrets": tuple(_secrets(recipe, stage, row)),
+        "timeout_s": round(stage.hours * 3600),
+        "cached": stage.cached,
+        "secrets": tuple(_secrets(recipe, stage)),
         "environment": environment,
         "image_pull_secrets": cluster.image_pull_secrets,
     }
-    own = placement.work(recipe, stage)
-    if own.does == "nothing heavy":
+    own = pods.role(recipe, stage)
+    if own.kind == "light":
         return Place(
             image=images.of(recipe.runtime, "core"),
             cpu=("500m", "4"),
@@ -108,7 +87,7 @@ def place(recipe: Recipe, stage: str) -> Place:
             **common,
         )
     return _heavy(
-        images.of(recipe.runtime, "serve" if own.does == "serves" else "train"),
+        images.of(recipe.runtime, own.kind),
         recipe,
         own.pool,
         own.gpus,
@@ -116,10 +95,10 @@ def place(recipe: Recipe, stage: str) -> Place:
     )
 
 
-def runner(recipe: Recipe, stages: Sequence[str]) -> Place:
+def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
     """One pod for all of these stages, one after the other: what each of them needs. Raises
     RecipeError where none can be."""
-    places = {stage: place(recipe, stage) for stage in stages}
+    places = {stage.name: place(recipe, stage) for stage in stages}
     if training := [
         stage for stage, each in places.items() if each.image == images.of(recipe.runtime, "train")
     ]:
@@ -158,7 +137,7 @@ def _heavy(
             **common,
         )
     pool = recipe.pools[name]
-    asked = placement.asks(pool, gpus)
+    asked = pods.requests(pool, gpus)
     return Place(
         image=image,
         cpu=(asked["cpu"],) * 2,
@@ -174,7 +153,7 @@ def _heavy(
     )
 
 
-def _secrets(recipe: Recipe, stage: str, row: Row) -> list[Secret]:
+def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
     """S3 for all; the further variables for all but the report; the endpoints' keys for those who
     ask."""
     cluster, store = recipe.runtime.cluster, recipe.store
@@ -187,8 +166,8 @@ def _secrets(recipe: Recipe, stage: str, row: Row) -> list[Secret]:
         key: name for key, name in named.items() if name != key
     }:  # besides the usual names: a recipe is read by those
         found.insert(1, Secret(cluster.s3_secret, own))
-    names = set(recipe.runtime.secret_envs) if stage != "report" else set()
-    if row.keys:
+    names = set(recipe.runtime.secret_envs) if stage != REPORT else set()
+    if stage.keys:
         names |= key_names(recipe)
     if names:
         # Without it, preflight's pod starts all the same: it says what is missing.
@@ -196,7 +175,7 @@ def _secrets(recipe: Recipe, stage: str, row: Row) -> list[Secret]:
             Secret(
                 cluster.env_secret,
                 {name: name for name in sorted(names)},
-                optional=stage == "preflight",
+                optional=stage == PREFLIGHT,
             )
         )
     return found

@@ -26,10 +26,10 @@ def dpo(
         metrics: Last loss, reward accuracy and margin.
         summary: Counts of the stage.
     """
-    from moaa.stages import dpo
+    from moaa.stages.dpo import dpo as stage
 
     inputs = {"preferences": preferences.path, "sft": sft.path}
-    dpo.main(
+    stage.main(
         recipe,
         run_id,
         inputs=inputs,

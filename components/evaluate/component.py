@@ -28,10 +28,10 @@ def evaluate(
         metrics: Win rates with their intervals.
         summary: Counts of the stage.
     """
-    from moaa.stages import evaluate
+    from moaa.stages.evaluate import evaluate as stage
 
     inputs = {"prompts": prompts.path, "sft": sft.path, "dpo": dpo.path}
-    evaluate.main(
+    stage.main(
         recipe,
         run_id,
         inputs=inputs,

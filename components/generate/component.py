@@ -22,8 +22,8 @@ def generate(
         data: Manifest of the SFT conversations, with their proposals.
         summary: Counts of the stage.
     """
-    from moaa.stages import generate
+    from moaa.stages.generate import generate as stage
 
-    generate.main(
+    stage.main(
         recipe, run_id, inputs={"prompts": prompts.path}, output=data.path, summary=summary.path
     )

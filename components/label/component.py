@@ -21,9 +21,9 @@ def label(
         preferences: Manifest of the pairs and of every judgement.
         summary: Counts of the stage.
     """
-    from moaa.stages import label
+    from moaa.stages.label import label as stage
 
-    label.main(
+    stage.main(
         recipe,
         run_id,
         inputs={"samples": samples.path},

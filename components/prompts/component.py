@@ -14,6 +14,6 @@ def prompts(recipe: str, run_id: str, prompts: Output[Dataset], summary: Output[
         prompts: Manifest of the prompts: tables sft, preference, evaluation, rejected.
         summary: Counts of the stage.
     """
-    from moaa.stages import prompts as stage
+    from moaa.stages.prompts import prompts as stage
 
     stage.main(recipe, run_id, output=prompts.path, summary=summary.path)

@@ -23,7 +23,7 @@ def sample(
         samples: Manifest of the distinct answers.
         summary: Counts of the stage.
     """
-    from moaa.stages import sample
+    from moaa.stages.sample import sample as stage
 
     inputs = {"prompts": prompts.path, "sft": model.path}
-    sample.main(recipe, run_id, inputs=inputs, output=samples.path, summary=summary.path)
+    stage.main(recipe, run_id, inputs=inputs, output=samples.path, summary=summary.path)

@@ -23,9 +23,9 @@ def sft(
         metrics: Last loss, steps, tokens.
         summary: Counts of the stage.
     """
-    from moaa.stages import sft
+    from moaa.stages.sft import sft as stage
 
-    sft.main(
+    stage.main(
         recipe,
         run_id,
         inputs={"data": data.path},

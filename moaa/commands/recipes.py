@@ -48,10 +48,13 @@ def plan(file: Path, sets: list[str]) -> None:
     from rich.console import Console
 
     from moaa import plan as planning
+    from moaa.stages.table import stages
 
     recipe = load_file(file, sets).recipe
     # A pipe has no width: the table gets room, and sentences stay on one line.
-    Console(width=None if sys.stdout.isatty() else 200).print(planning.table(recipe))
+    Console(width=None if sys.stdout.isatty() else 200).print(
+        planning.table(recipe, planning.lines(recipe, stages()))
+    )
 
 
 def helm_values(file: Path, sets: list[str], chart: str) -> None:

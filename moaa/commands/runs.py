@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from moaa.errors import StoreError
 from moaa.recipe.load import load_file
 from moaa.store import Store
 
+if TYPE_CHECKING:
+    from moaa.records import Record
+
 
 def preflight(file: Path, sets: list[str]) -> None:
     from moaa.stages import preflight as stage
+    from moaa.stages.table import of_run
 
     recipe = load_file(file, sets).recipe
     found = stage.findings(
-        recipe, Store.of(recipe.store), elsewhere="KUBERNETES_SERVICE_HOST" not in os.environ
+        recipe,
+        Store.of(recipe.store),
+        of_run(),
+        elsewhere="KUBERNETES_SERVICE_HOST" not in os.environ,
     )
     stage.show(found)
     if bad := sum(not finding.ok for finding in found):
@@ -25,17 +33,18 @@ def preflight(file: Path, sets: list[str]) -> None:
 
 
 def report(run_id: str, root: str, output: Path) -> None:
+    from moaa import records
     from moaa import report as view
-    from moaa.stage import records
+    from moaa.stages.table import stages
 
     store = Store(root)
-    found = records(store, run_id)
+    found = records.read(store, run_id)
     if not found:
         raise StoreError(
             f"{root}/runs/{run_id} has no records. `moaa runs --root {root}` lists the runs that "
             "there are."
         )
-    output.write_text(view.build(found, store), encoding="utf-8")
+    output.write_text(view.build(view.Run.of(found, stages()), store), encoding="utf-8")
     print(output)
 
 
@@ -44,13 +53,13 @@ def list_runs(root: str, last: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from moaa.stage import records
+    from moaa import records
 
     store = Store(root)
     runs = f"{store.root}/runs/"
     ids = {uri.removeprefix(runs).split("/")[0] for uri, _ in store.list(runs)}
     found = sorted(
-        ((records(store, run_id), run_id) for run_id in ids),
+        ((records.read(store, run_id), run_id) for run_id in ids),
         key=lambda run: _started(run[0]),
         reverse=True,
     )
@@ -66,19 +75,12 @@ def list_runs(root: str, last: int) -> None:
         table.add_row(
             Text(run_id),
             _started(stages)[:19].replace("T", " "),
-            state(stages),
+            records.run_status(stages),
             f"{minutes:.1f}",
             Text(words),
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def state(records: list[dict[str, Any]]) -> str:
-    """One word for a run: failed if a stage did, else running if one is (or was killed while it
-    was), else done."""
-    statuses = {record["status"] for record in records}
-    return next((word for word in ("failed", "running") if word in statuses), "done")
-
-
-def _started(records: list[dict[str, Any]]) -> str:
-    return min((record["started"] for record in records), default="")
+def _started(found: Sequence[Record]) -> str:
+    return min((record["started"] for record in found), default="")

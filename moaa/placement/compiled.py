@@ -4,16 +4,17 @@ a run is given later."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from moaa.declaration import Declaration
 from moaa.errors import RecipeError
-from moaa.placement import pods as placement
+from moaa.placement import pods
 from moaa.recipe.schema import Recipe
 
 
-def bake(recipe: Recipe) -> dict[str, Any]:
+def fields(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, Any]:
     """Each field of the recipe that decides about a pod, by its path."""
     runtime = recipe.runtime
     found: dict[str, Any] = {
@@ -35,23 +36,23 @@ def bake(recipe: Recipe) -> dict[str, Any]:
             for name, model in recipe.models.items()
         },
         "stages": {
-            stage: _work(recipe, stage) for stage in (*placement.ASKING, *placement.TRAINING)
+            stage.name: _role(recipe, stage) for stage in stages if stage.serves or stage.trains
         },
     }
     return dict(_flat(found))
 
 
-def _work(recipe: Recipe, stage: str) -> dict[str, Any]:
+def _role(recipe: Recipe, stage: Declaration) -> dict[str, Any]:
     """What the stage's own pod does: which models it asks decides about that as well."""
     try:
-        return asdict(placement.work(recipe, stage))
+        return asdict(pods.role(recipe, stage))
     except RecipeError as error:
-        return {"does": str(error)}
+        return {"kind": str(error)}
 
 
-def differences(recipe: Recipe, compiled_from: str) -> list[str]:
+def differences(recipe: Recipe, stages: Iterable[Declaration], compiled_from: str) -> list[str]:
     """Each field on which the compiled pods and those that this recipe wants differ, in words."""
-    compiled, wanted = json.loads(compiled_from), bake(recipe)
+    compiled, wanted = json.loads(compiled_from), fields(recipe, stages)
     return [
         f"{path}: the pipeline was compiled with {_text(compiled, path)}, this run's recipe has "
         f"{_text(wanted, path)}"

@@ -13,56 +13,44 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from moaa.declaration import Declaration
 from moaa.errors import RecipeError
 from moaa.recipe.schema import Launcher, Model, Pool, Recipe
 
-ASKING, TRAINING = ("generate", "sample", "label", "evaluate"), ("sft", "dpo")
-
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a stage's pod does itself. `pool` is None for any node; without GPUs it works on CPUs."""
+class PodRole:
+    """What a stage's pod does itself. `pool` is None for any node; without GPUs it uses CPUs."""
 
-    does: Literal["serves", "trains", "nothing heavy"]
+    kind: Literal["serve", "train", "light"]
     pool: str | None = None
     gpus: int = 0
 
 
-def work(recipe: Recipe, stage: str) -> Work:
+def role(recipe: Recipe, stage: Declaration) -> PodRole:
     """What the pod of this stage does itself. Raises RecipeError for what no single pod can do."""
-    if stage in TRAINING and recipe.runtime.launcher.kind == "process":
-        launcher = recipe.runtime.launcher
-        return Work("trains", launcher.pool, training_gpus(launcher, recipe.pools, stage))
-    models = served(recipe, stage) if stage in ASKING else []
+    launcher = recipe.runtime.launcher
+    if stage.trains and launcher.kind == "process":
+        return PodRole("train", launcher.pool, training_gpus(launcher, recipe.pools, stage.name))
+    models = served(recipe, stage)
     if not models:
-        return Work("nothing heavy")
-    pool = _pool(stage, models)
-    return Work("serves", pool, _gpus(recipe, stage, models, pool))
+        return PodRole("light")
+    pool = _pool(stage.name, models)
+    return PodRole("serve", pool, _gpus(recipe, stage.name, models, pool))
 
 
-def ensemble(recipe: Recipe, stage: str) -> frozenset[str]:
-    """The models of the recipe that a stage asks, whoever serves them; without what the run trains."""
-    match stage:
-        case "generate":
-            return recipe.generate.mixture.models
-        case "label":
-            return recipe.label.judge.models
-        case "evaluate":
-            return recipe.evaluation_judge.models | {recipe.target}
-    return frozenset()
+def served(recipe: Recipe, stage: Declaration) -> list[Model]:
+    """The models that a stage's own pod serves: those without an endpoint.
 
-
-def served(recipe: Recipe, stage: str) -> list[Model]:
-    """What a stage's own pod serves: models without an endpoint; of the cluster's only the trained
-    ones and their base."""
+    Of the models of the cluster's engines only the trained ones and their base.
+    """
     if recipe.runtime.engines.kind == "endpoint":
         return []
-    trained = {"sample": 1, "evaluate": 2}.get(stage, 0)
-    names = ensemble(recipe, stage)
+    names = stage.models(recipe)
     if recipe.runtime.engines.kind == "kubernetes":
-        names &= {recipe.target} if trained else frozenset()
+        names &= {recipe.target} if stage.tuned else frozenset()
     own = [recipe.models[name] for name in sorted(names) if not recipe.models[name].endpoint]
-    return own + [recipe.models[recipe.target]] * trained
+    return own + [recipe.models[recipe.target]] * stage.tuned
 
 
 def _pool(stage: str, models: Collection[Model]) -> str | None:
@@ -107,7 +95,7 @@ def training_gpus(launcher: Launcher, pools: Mapping[str, Pool], stage: str) -> 
     return launcher.ranks
 
 
-def asks(pool: Pool, gpus: int) -> dict[str, str]:
+def requests(pool: Pool, gpus: int) -> dict[str, str]:
     """What a pod with so many of a node's GPUs asks for, as Kubernetes writes it: its requests, and
     its limits too."""
     share = max(1, gpus)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from moaa import templates
+from moaa.declaration import Asked, Trained
 from moaa.judge import criteria
 from moaa.recipe.schema import Judge, Member, Mixture, Recipe, Source
 
@@ -20,18 +20,6 @@ NUMBER_TOKENS = 4
 SetName = Literal["sft", "preference", "evaluation"]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Calls of one role to one model; fractions where a conversation has a fraction of a turn on
-    average."""
-
-    role: str
-    model: str
-    calls: float
-    prompt_tokens: float
-    completion_tokens: float
-
-
 def sizes(recipe: Recipe, name: SetName) -> Iterator[tuple[Source, int, float]]:
     """Source, prompts and user turns of each source of a set. Sources without a limit share
     `plan.prompts`."""
@@ -41,6 +29,44 @@ def sizes(recipe: Recipe, name: SetName) -> Iterator[tuple[Source, int, float]]:
         stated = recipe.plan.turns.get(source.name, recipe.plan.turns_per_prompt)
         turns = stated if source.turns is None else min(stated, source.turns)
         yield source, source.limit or recipe.plan.prompts.get(name, 0) // unsaid, turns
+
+
+def of_generate(recipe: Recipe) -> Iterator[Asked]:
+    for _, prompts, turns in sizes(recipe, "sft"):
+        yield from generation(recipe, prompts, turns)
+
+
+def of_sample(recipe: Recipe) -> Iterator[Asked]:
+    for _, prompts, turns in sizes(recipe, "preference"):
+        yield from sampling(recipe, prompts, turns)
+
+
+def of_label(recipe: Recipe) -> Iterator[Asked]:
+    for _, prompts, _ in sizes(recipe, "preference"):
+        yield from labelling(recipe, prompts)
+
+
+def of_evaluate(recipe: Recipe) -> Iterator[Asked]:
+    for _, prompts, _ in sizes(recipe, "evaluation"):
+        yield from evaluation(recipe, prompts)
+
+
+def of_sft(recipe: Recipe) -> Trained:
+    answer = answer_tokens(recipe, recipe.generate.mixture.aggregator)
+    sets = list(sizes(recipe, "sft"))
+    conversations = sum(prompts for _, prompts, _ in sets)
+    turn = recipe.plan.prompt_tokens + answer
+    tokens = sum(prompts * turns * turn for _, prompts, turns in sets)
+    packed = math.ceil(tokens / recipe.sft.max_length) if recipe.sft.packing else conversations
+    return Trained(recipe.sft, packed, tokens)
+
+
+def of_dpo(recipe: Recipe) -> Trained:
+    pairs = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
+    tokens = pairs * 2 * (recipe.plan.prompt_tokens + sampled_tokens(recipe))
+    # The reference's log-probabilities are computed once: a forward pass, about a third of a
+    # training step's work.
+    return Trained(recipe.dpo, pairs, tokens, once_tokens=tokens / 3)
 
 
 def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Asked]:

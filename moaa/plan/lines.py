@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moaa.plan import calls
-from moaa.plan.calls import Asked, sizes
-from moaa.recipe.schema import Recipe, Training
+from moaa.declaration import Asked, Declaration, Trained
+from moaa.recipe.schema import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +33,21 @@ class Line:
     gpu_usd: float | None = None
 
 
-def lines(recipe: Recipe) -> list[Line]:
-    """The whole plan, in the order of the pipeline."""
-    asked = {
-        "generate": [
-            a
-            for _, prompts, turns in sizes(recipe, "sft")
-            for a in calls.generation(recipe, prompts, turns)
-        ],
-        "sample": [
-            a
-            for _, prompts, turns in sizes(recipe, "preference")
-            for a in calls.sampling(recipe, prompts, turns)
-        ],
-        "label": [
-            a
-            for _, prompts, _ in sizes(recipe, "preference")
-            for a in calls.labelling(recipe, prompts)
-        ],
-        "evaluate": [
-            a
-            for _, prompts, _ in sizes(recipe, "evaluation")
-            for a in calls.evaluation(recipe, prompts)
-        ],
-    }
-    return [
-        *answering(recipe, "generate", asked["generate"]),
-        _sft(recipe),
-        *answering(recipe, "sample", asked["sample"]),
-        *answering(recipe, "label", asked["label"]),
-        _dpo(recipe),
-        *answering(recipe, "evaluate", asked["evaluate"]),
-    ]
+def lines(recipe: Recipe, stages: Iterable[Declaration]) -> list[Line]:
+    """The whole plan, in the order of the stages."""
+    found: list[Line] = []
+    for stage in stages:
+        if stage.calls:
+            found += answering(recipe, stage.name, stage.calls(recipe))
+        if stage.training:
+            found.append(_training(recipe, stage.name, stage.training(recipe)))
+    return found
 
 
-def as_rows(recipe: Recipe) -> list[dict[str, Any]]:
+def as_rows(planned: Iterable[Line]) -> list[dict[str, Any]]:
     """The plan as plain data, one dict a stage and model; models are named as the stages' ledgers
     name them."""
-    return [asdict(line) for line in lines(recipe)]
+    return [asdict(line) for line in planned]
 
 
 def answering(recipe: Recipe, stage: str, asked: Iterable[Asked]) -> Iterator[Line]:
@@ -129,40 +105,19 @@ def _gpu_usd(recipe: Recipe, pool: str | None, hours: float | None) -> float | N
     return hours * (recipe.plan.gpu_hour_usd if stated is None else stated)
 
 
-def _sft(recipe: Recipe) -> Line:
-    answer = calls.answer_tokens(recipe, recipe.generate.mixture.aggregator)
-    sets = list(sizes(recipe, "sft"))
-    conversations = sum(prompts for _, prompts, _ in sets)
-    tokens = sum(
-        prompts * turns * (recipe.plan.prompt_tokens + answer) for _, prompts, turns in sets
-    )
-    packed = math.ceil(tokens / recipe.sft.max_length) if recipe.sft.packing else conversations
-    return _training(recipe, "sft", recipe.sft, packed, tokens)
-
-
-def _dpo(recipe: Recipe) -> Line:
-    pairs = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
-    tokens = pairs * 2 * (recipe.plan.prompt_tokens + calls.sampled_tokens(recipe))
-    # The reference's log-probabilities are computed once: a forward pass, about a third of a
-    # training step's work.
-    return _training(recipe, "dpo", recipe.dpo, pairs, tokens, once=tokens / 3)
-
-
-def _training(
-    recipe: Recipe, stage: str, numbers: Training, rows: int, epoch_tokens: float, once: float = 0
-) -> Line:
-    steps = math.ceil(math.ceil(rows / numbers.global_batch) * numbers.epochs)
+def _training(recipe: Recipe, stage: str, trained: Trained) -> Line:
+    numbers = trained.numbers
+    steps = math.ceil(math.ceil(trained.rows / numbers.global_batch) * numbers.epochs)
     share = 1.0
     if numbers.max_steps is not None and steps > numbers.max_steps:
         share, steps = numbers.max_steps / steps, numbers.max_steps
-    tokens = epoch_tokens * numbers.epochs * share
-    hours = (tokens + once) / recipe.plan.train_tokens_per_gpu_s / 3600
-    pool = recipe.runtime.launcher.pool
+    tokens = trained.epoch_tokens * numbers.epochs * share
+    hours = (tokens + trained.once_tokens) / recipe.plan.train_tokens_per_gpu_s / 3600
     return Line(
         stage,
         recipe.target,
         train_tokens=round(tokens),
         steps=steps,
         gpu_hours=hours,
-        gpu_usd=_gpu_usd(recipe, pool, hours),
+        gpu_usd=_gpu_usd(recipe, recipe.runtime.launcher.pool, hours),
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from moaa.plan import calls
 from moaa.plan.calls import CHARACTERS_PER_TOKEN, SetName, sizes
-from moaa.plan.lines import cost, lines, total
+from moaa.plan.lines import Line, cost, total
 from moaa.recipe.schema import Recipe
 
 SETS: tuple[SetName, ...] = ("sft", "preference", "evaluation")
@@ -22,7 +23,7 @@ CHECKPOINT_BYTES_PER_PARAMETER = 16
 """bfloat16 weights; float32 master weights and both Adam moments beside them."""
 
 
-def comparison(recipe: Recipe) -> list[str]:
+def comparison(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     """The plan's figures that the paper gives too, then the paper's."""
     said = [
         sentence
@@ -33,7 +34,7 @@ def comparison(recipe: Recipe) -> list[str]:
         said.append(PAPER_GENERATION)
     judged = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
     if judged:
-        asked = sum(line.calls for line in lines(recipe) if line.stage == "label")
+        asked = sum(line.calls for line in planned if line.stage == "label")
         said += [
             f"label: {asked:,} calls for {judged:,} prompts, {asked / judged:g} each",
             PAPER_JUDGE,
@@ -61,7 +62,7 @@ def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | 
     )
 
 
-def assumptions(recipe: Recipe) -> list[str]:
+def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     """What the figures rest on (`recipe.plan`), and what the recipe does not say."""
     assumed = recipe.plan
     turns = "".join(f", {name}: {value:g}" for name, value in assumed.turns.items())
@@ -83,7 +84,7 @@ def assumptions(recipe: Recipe) -> list[str]:
             for source, prompts, _ in sizes(recipe, name)
             if not prompts
         ]
-    used = {line.model.split("+")[0]: None for line in lines(recipe) if line.calls}
+    used = {line.model.split("+")[0]: None for line in planned if line.calls}
     for what, gives in (("price", "dollars"), ("rate", "GPU-hours")):
         without = [name for name in used if getattr(recipe.models[name], what) is None]
         if without:
@@ -91,9 +92,9 @@ def assumptions(recipe: Recipe) -> list[str]:
     return said
 
 
-def disk(recipe: Recipe) -> list[str]:
+def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     """Room for weights, checkpoints and texts, as far as the models' names tell their size."""
-    used = dict.fromkeys([recipe.target, *(line.model.split("+")[0] for line in lines(recipe))])
+    used = dict.fromkeys([recipe.target, *(line.model.split("+")[0] for line in planned)])
     known = {name: parameters(recipe.models[name].source) for name in used}
     unknown = [name for name, count in known.items() if count is None]
     weights = (total(known.values()) or 0) * BYTES_PER_PARAMETER
@@ -110,7 +111,7 @@ def disk(recipe: Recipe) -> list[str]:
             f"store: {_size(trained)} for the SFT and the DPO model, {_size(checkpoint)} for each "
             "checkpoint kept"
         )
-    text = sum(line.completion_tokens for line in lines(recipe)) * CHARACTERS_PER_TOKEN
+    text = sum(line.completion_tokens for line in planned) * CHARACTERS_PER_TOKEN
     said.append(f"store: {_size(text)} of generated text before compression")
     return said
 

@@ -3,11 +3,11 @@ other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from moaa.plan.lines import Line, lines
+from moaa.plan.lines import Line
 from moaa.recipe.schema import Recipe
 
 
@@ -23,11 +23,11 @@ class Size:
     hours_by_turns: float
 
 
-def sizing(recipe: Recipe) -> list[Size]:
+def sizing(recipe: Recipe, planned: Sequence[Line]) -> list[Size]:
     """One size for each stage whose GPUs and rates the recipe states. Starts of engines are not in
     the hours."""
     found = []
-    for stage, group in groupby(lines(recipe), key=lambda line: line.stage):
+    for stage, group in groupby(planned, key=lambda line: line.stage):
         held = [(_gpus(recipe, line), line.gpu_hours) for line in group]
         if all(gpus and hours is not None for gpus, hours in held):
             found.append(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from moaa.plan.lines import Line, lines, total
+from moaa.plan.lines import Line, total
 from moaa.plan.sentences import assumptions, comparison, disk
 from moaa.plan.sizing import Size, most, sizing
 from moaa.recipe.schema import Recipe
@@ -19,7 +20,7 @@ NOTE = (
 )
 
 
-def table(recipe: Recipe) -> RenderableType:
+def table(recipe: Recipe, planned: Sequence[Line]) -> RenderableType:
     """All of the plan as a rich renderable: lines by stage, sums, the paper's figures, disk,
     assumptions."""
     from rich.console import Group
@@ -27,7 +28,6 @@ def table(recipe: Recipe) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    planned = lines(recipe)
     priced = any(line.cost_usd is not None for line in planned)
     grid = Table(
         box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=True
@@ -41,16 +41,16 @@ def table(recipe: Recipe) -> RenderableType:
             grid.add_row("" if first else stage, Text(line.model), *_cells(line, priced))
     parts: list[RenderableType] = [Text(f"Plan of {recipe.name}", style="bold"), Text(), grid]
     parts.append(Text(NOTE, style="dim"))
-    if sizes := sizing(recipe):
+    if sizes := sizing(recipe, planned):
         parts += [
             Text(),
             Text("GPUs held at once", style="bold"),
             Padding(_sizes(sizes), (0, 0, 0, 2)),
         ]
     for title, sentences in (
-        ("Beside the paper", comparison(recipe)),
-        ("Disk", disk(recipe)),
-        ("Assumptions", assumptions(recipe)),
+        ("Beside the paper", comparison(recipe, planned)),
+        ("Disk", disk(recipe, planned)),
+        ("Assumptions", assumptions(recipe, planned)),
     ):
         parts += [
             Text(),
@@ -86,7 +86,7 @@ def _sizes(sizes: list[Size]) -> RenderableType:
     return grid
 
 
-def _sums(planned: list[Line], priced: bool) -> list[tuple[str, str]]:
+def _sums(planned: Sequence[Line], priced: bool) -> list[tuple[str, str]]:
     columns = [
         ("calls", _count(sum(line.calls for line in planned))),
         ("read", _tokens(sum(line.prompt_tokens + line.train_tokens for line in planned))),

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from moaa.declaration import Declaration
 from moaa.errors import ClusterError
-from moaa.placement import pods as placement
+from moaa.placement import pods
 from moaa.preflight.finding import Finding
 from moaa.recipe.schema import Model, Pool, Recipe
 
@@ -27,42 +28,43 @@ class Step:
     name: str
     pool: str
     pods: tuple[Size, ...]
+    several: bool = False
+    """Whether it asks several models, which could take turns."""
 
     def total(self, resource: str) -> float:
         return sum(pod.get(resource, 0) for pod in self.pods)
 
 
-def steps(recipe: Recipe) -> list[Step]:
+def steps(recipe: Recipe, stages: Iterable[Declaration]) -> list[Step]:
     """What a run holds at once in each pool, stage by stage: leased engines, trainings, and the
     stages' own pods."""
     launcher = recipe.runtime.launcher
     found: list[Step] = []
-    for stage in (*placement.ASKING, *placement.TRAINING):
+    for stage in stages:
         held: dict[str, list[Size]] = {}
-        own = placement.work(recipe, stage)
+        own = pods.role(recipe, stage)
         if own.pool:
             held.setdefault(own.pool, []).append(_pod(recipe.pools[own.pool], own.gpus))
-        for model in _leased(recipe, stage):
+        leased = _leased(recipe, stage)
+        for model in leased:
             pool = recipe.pools[str(model.pool)]
             held.setdefault(str(model.pool), []).extend(
                 [_pod(pool, model.tensor_parallel)] * model.replicas
             )
-        if stage in placement.TRAINING and launcher.kind != "process" and launcher.pool:
+        if stage.trains and launcher.kind != "process" and launcher.pool:
             pool = recipe.pools[launcher.pool]
             ranks = launcher.ranks if pool.gpus and launcher.device != "cpu" else 0
             held.setdefault(launcher.pool, []).extend([_pod(pool, ranks)] * launcher.nodes)
-        found += [Step(stage, pool_name, tuple(pods)) for pool_name, pods in held.items()]
+        several = bool(stage.asks(recipe))
+        found += [Step(stage.name, name, tuple(size), several) for name, size in held.items()]
     return found
 
 
-def _leased(recipe: Recipe, stage: str) -> list[Model]:
+def _leased(recipe: Recipe, stage: Declaration) -> list[Model]:
     """The engines with a pool that a stage leases at once; by turns, the largest alone."""
     if recipe.runtime.engines.kind != "kubernetes":
         return []
-    names = placement.ensemble(recipe, stage)
-    if stage == "evaluate":  # its own pod serves the target
-        names = recipe.evaluation_judge.models
-    models = [recipe.models[name] for name in sorted(names)]
+    models = [recipe.models[name] for name in sorted(stage.asks(recipe))]
     models = [model for model in models if model.pool and not model.endpoint]
     if recipe.runtime.engines.schedule == "by-turns" and models:
         return [max(models, key=lambda model: model.tensor_parallel * model.replicas)]
@@ -126,10 +128,7 @@ def _needs(step: Step, accelerator: str) -> str:
 def _fix(recipe: Recipe, name: str, pool: Pool, step: Step, usable: Sequence[object]) -> str:
     if not usable:
         return f"correct pools.{name}.node_selector and toleration, or add such nodes"
-    by_turns = (
-        step.name in ("generate", "label", "evaluate")
-        and recipe.runtime.engines.schedule != "by-turns"
-    )
+    by_turns = step.several and recipe.runtime.engines.schedule != "by-turns"
     turns = (
         ", or set runtime.engines.schedule to 'by-turns'" if by_turns and len(step.pods) > 1 else ""
     )

@@ -3,10 +3,11 @@ see is said, not guessed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
+from moaa.declaration import Declaration
 from moaa.errors import ClusterError, RecipeError
 from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster, Object
@@ -35,7 +36,12 @@ def wanted(recipe: Recipe) -> bool:
 
 
 def findings(
-    recipe: Recipe, store: Store, cluster: Cluster, *, kubeflow: bool
+    recipe: Recipe,
+    store: Store,
+    cluster: Cluster,
+    stages: Sequence[Declaration],
+    *,
+    kubeflow: bool,
 ) -> Iterator[Finding]:
     """All findings; one alone where the cluster cannot be reached. `kubeflow`: this is a task of a
     compiled pipeline."""
@@ -59,7 +65,7 @@ def findings(
     yield from _account(recipe, cluster)
     yield from _secrets(recipe, cluster)
     yield from rights.findings(recipe, cluster, trainings)
-    yield from _room(recipe, cluster, kubeflow)
+    yield from _room(recipe, cluster, stages, kubeflow)
     s3 = {"S3": partial(clocks.of_url, store.endpoint_url or "https://s3.amazonaws.com")}
     yield from clocks.findings({"Kubernetes": lambda: clocks.of_date(cluster.date()), **s3})
 
@@ -159,9 +165,11 @@ def _no_registry(secret: Object) -> str:
     return "" if secret.get("type") == PULL else f"is of type {secret.get('type')}, not {PULL}"
 
 
-def _room(recipe: Recipe, cluster: Cluster, kubeflow: bool) -> Iterator[Finding]:
+def _room(
+    recipe: Recipe, cluster: Cluster, stages: Sequence[Declaration], kubeflow: bool
+) -> Iterator[Finding]:
     try:
-        steps = capacity.steps(recipe)
+        steps = capacity.steps(recipe, stages)
     except RecipeError as error:
         yield Finding("pool", False, str(error), "correct the recipe")
         return

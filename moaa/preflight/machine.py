@@ -7,27 +7,27 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from moaa.declaration import Declaration
 from moaa.errors import RecipeError
-from moaa.placement import pods as placement
 from moaa.preflight.finding import Finding, attempt, unseen
 from moaa.prompts import selection, sources
 from moaa.prompts.sources import SETS, every_source
 from moaa.recipe.schema import Model, Recipe, Source
 from moaa.store import Store
 
+Stages = Sequence[Declaration]
+"""The stages of the run, from its first to its last."""
+
 MIN_FREE_GIB = 5
 FIRST_ROWS = 20
 """Rows of a source in which one prompt must be found: a single row may be unreadable, a misspelt
 field makes all of them so."""
-STAGES_ENV: Final = "MOAA_STAGES"
-"""The stages of this run, separated by commas, where the runner says how far it goes; unless it
-does, it goes to the end."""
 SERVE_FIX = (
     "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]'. An endpoint spares it for every model "
     "but what the run trains: "
@@ -36,7 +36,7 @@ SERVE_FIX = (
 
 
 def findings(
-    recipe: Recipe, store: Store, *, alone: bool, outside: bool = False
+    recipe: Recipe, store: Store, stages: Stages, *, alone: bool, outside: bool = False
 ) -> Iterator[Finding]:
     """All findings of this machine.
 
@@ -45,7 +45,7 @@ def findings(
     """
     if outside:
         for look in (_store, _readable_by_pods, _served_by_nobody):
-            yield from look(recipe, store)
+            yield from look(recipe, store, stages)
         return
     mine = (_engines, _folders, _training) if alone else ()
     models = partial(_models, alone=alone)
@@ -59,27 +59,24 @@ def findings(
         *mine,
         partial(_disk, alone=alone),
     ):
-        yield from look(recipe, store)
+        yield from look(recipe, store, stages)
 
 
-def _runs(*stages: str) -> bool:
-    """Whether one of these stages is part of the run."""
-    named = os.environ.get(STAGES_ENV)
-    return named is None or not set(stages).isdisjoint(named.split(","))
+def _trains(stages: Stages) -> bool:
+    return any(stage.trains for stage in stages)
 
 
-def _without_endpoint(recipe: Recipe) -> set[str]:
-    """The models that the run's stages ask, and that have to be started for it."""
-    asked = {
-        name
-        for stage in placement.ASKING
-        if _runs(stage)
-        for name in placement.ensemble(recipe, stage)
-    }
+def _serves_tuned(stages: Stages) -> bool:
+    return any(stage.tuned for stage in stages)
+
+
+def _without_endpoint(recipe: Recipe, stages: Stages) -> set[str]:
+    """The models that these stages ask, and that have to be started for it."""
+    asked = {name for stage in stages for name in stage.models(recipe)}
     return {name for name in asked if not recipe.models[name].endpoint}
 
 
-def _readable_by_pods(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _readable_by_pods(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     """Prompts and models by their addresses: what only this machine has, no pod can read."""
     named = {f"prompts: {source.source}": source.source for source in every_source(recipe.prompts)}
     named |= {
@@ -106,7 +103,7 @@ def _readable_by_pods(recipe: Recipe, store: Store) -> Iterator[Finding]:
             yield Finding("address", False, f"{what} is a path of this machine: no pod has it", fix)
 
 
-def _store(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _store(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     yield attempt(
         "store",
         store.check,
@@ -116,7 +113,7 @@ def _store(recipe: Recipe, store: Store) -> Iterator[Finding]:
     )
 
 
-def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _secrets(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     needed = {
         model.endpoint.key_env: f"models.{name}.endpoint.key_env"
         for name, model in recipe.models.items()
@@ -132,7 +129,7 @@ def _secrets(recipe: Recipe, store: Store) -> Iterator[Finding]:
         )
 
 
-def _prompts(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _prompts(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     for name in SETS:
         for source in getattr(recipe.prompts, name):
             yield attempt(
@@ -160,18 +157,20 @@ def _first_prompt(name: str, source: Source, store: Store) -> None:
     raise RecipeError(f"{where}: no prompt in its first {len(problems)} rows: {problems[0]}")
 
 
-def _loaded_here(recipe: Recipe) -> set[str]:
+def _loaded_here(recipe: Recipe, stages: Stages) -> set[str]:
     """The models that engines or trainings load on the machine of the stages."""
-    loaded = _without_endpoint(recipe) if recipe.runtime.engines.kind == "process" else set()
-    if recipe.runtime.launcher.kind == "process" and _runs("sft"):
+    loaded = (
+        _without_endpoint(recipe, stages) if recipe.runtime.engines.kind == "process" else set()
+    )
+    if recipe.runtime.launcher.kind == "process" and _trains(stages):
         loaded |= {recipe.target}  # trained from, wherever it is served
     return loaded
 
 
-def _models(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
+def _models(recipe: Recipe, store: Store, stages: Stages, *, alone: bool) -> Iterator[Finding]:
     from moaa.weights import local as models
 
-    mine = _loaded_here(recipe) if alone else set()
+    mine = _loaded_here(recipe, stages) if alone else set()
     for name, model in recipe.models.items():
         if model.source.startswith("package:"):
             looked = attempt(
@@ -197,32 +196,34 @@ def _models(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
             )
 
 
-def _served_by_nobody(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _served_by_nobody(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     """Engines of kind 'endpoint' start nothing, wherever the stages run; but what the run trains
     has no endpoint yet."""
     if recipe.runtime.engines.kind != "endpoint":
         return
     fix = "set runtime.engines.kind to 'process' (or 'kubernetes'): models with an `endpoint` of their own stay there"
-    if missing := sorted(_without_endpoint(recipe)):
+    if missing := sorted(_without_endpoint(recipe, stages)):
         yield Finding(
             "engine",
             False,
             f"runtime.engines.kind is 'endpoint', but {', '.join(missing)}: no `endpoint` is given",
             fix,
         )
-    if _runs("sample", "evaluate"):
+    if _serves_tuned(stages):
         detail = "runtime.engines.kind is 'endpoint', but sample and evaluate have to serve what the run trains"
         yield Finding("engine", False, detail, fix)
 
 
-def _engines(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _engines(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     kind = recipe.runtime.engines.kind
     if kind == "kubernetes" and importlib.util.find_spec("vllm") is None:
         yield unseen(
             "engine",
             "vllm is not installed here: sample and evaluate could not serve what the run trains",
         )
-    needed = _without_endpoint(recipe) | ({recipe.target} if _runs("sample", "evaluate") else set())
+    needed = _without_endpoint(recipe, stages) | (
+        {recipe.target} if _serves_tuned(stages) else set()
+    )
     if kind == "process" and needed:
         detail = f"vllm is installed; to serve here: {', '.join(sorted(needed))}"
         yield attempt("engine", partial(_devices_for, recipe, needed), detail, SERVE_FIX)
@@ -240,9 +241,9 @@ def _devices_for(recipe: Recipe, names: set[str]) -> None:
         )
 
 
-def _folders(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _folders(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     """Models that engines or trainings load from this machine's disk."""
-    for name in sorted(_loaded_here(recipe)):
+    for name in sorted(_loaded_here(recipe, stages)):
         model = recipe.models[name]
         if model.source.startswith(("s3://", "package:")):
             continue
@@ -268,7 +269,7 @@ def _loadable(model: Model, store: Store) -> None:
     models.local(model.source, store, model.revision)
 
 
-def _endpoints(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _endpoints(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     remote: dict[str, Any] = {
         name: model for name, model in recipe.models.items() if model.endpoint
     }
@@ -297,9 +298,9 @@ def _endpoints(recipe: Recipe, store: Store) -> Iterator[Finding]:
         )
 
 
-def _training(recipe: Recipe, store: Store) -> Iterator[Finding]:
+def _training(recipe: Recipe, store: Store, stages: Stages) -> Iterator[Finding]:
     launcher = recipe.runtime.launcher
-    if launcher.kind != "process" or not _runs("sft", "dpo"):
+    if launcher.kind != "process" or not _trains(stages):
         return
     for package in ("torch", "trl", "deepspeed"):
         present = importlib.util.find_spec(package) is not None
@@ -338,7 +339,7 @@ def _for_ranks(device: str) -> tuple[int, str]:
     return len(cores.available()), "cores"
 
 
-def _disk(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
+def _disk(recipe: Recipe, store: Store, stages: Stages, *, alone: bool) -> Iterator[Finding]:
     """Room where this machine writes logs and trainings, and where it keeps models: one finding a
     disk."""
     from moaa.placement.helm_values import size_gib
@@ -347,7 +348,7 @@ def _disk(recipe: Recipe, store: Store, *, alone: bool) -> Iterator[Finding]:
     from moaa.weights import local as models
 
     launcher, target = recipe.runtime.launcher, recipe.models[recipe.target]
-    trains = alone and launcher.kind == "process" and _runs("sft", "dpo")
+    trains = alone and launcher.kind == "process" and _trains(stages)
     weights = (size_gib(target) or 0) if trains else 0
     places = {"trainings and logs": (Path(tempfile.gettempdir()), weights)}
     if alone:

@@ -1,6 +1,7 @@
 """What people see of a run: one HTML page, a text for the terminal, a Markdown page a stage. Made
 from run records alone.
 
+Run             what the others show: records and declarations of the stages
 build           the page, with examples read from the run's artifacts
 page            the same with another reader of rows
 summary         the text at the end of a run
@@ -10,25 +11,28 @@ stage_markdown  one stage, for the Kubeflow UI
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from moaa.report.page import page
 from moaa.report.text import stage_markdown, summary
+from moaa.report.view import Run
 
 if TYPE_CHECKING:
     from moaa.store import Store
 
-__all__ = ["build", "page", "stage_markdown", "summary"]
+__all__ = ["Run", "build", "page", "stage_markdown", "summary"]
 
 
-def build(records: Sequence[Mapping[str, Any]], store: Store) -> str:
-    """One self-contained HTML page about a run, whole or broken. What cannot be read is said on the
-    page, never raised."""
+def build(run: Run, store: Store) -> str:
+    """One self-contained HTML page about a run, whole or broken.
+
+    The page says what could not be read. Nothing is raised for it.
+    """
 
     def read(manifest: Mapping[str, Any], table: str) -> Iterator[dict[str, Any]]:
         from moaa.artifacts import Artifact
 
         return Artifact.open(store, json.dumps(manifest)).rows(table)
 
-    return page(records, read)
+    return page(run, read)

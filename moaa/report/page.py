@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,10 +37,9 @@ _MARKS = {
 }
 
 
-def page(records: Sequence[Mapping[str, Any]], read: Read) -> str:
+def page(run: Run, read: Read) -> str:
     """The whole page. `read(manifest, table)` gives rows of artifacts; what it or a section cannot
     give is said on the page."""
-    run = Run.of(records)
     problems: list[str] = []
 
     def guarded(name: str, make: Callable[..., T], *given: Any) -> T | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moaa.declaration import Declaration
 from moaa.report.view import Run, StageView, by_model, cost_usd, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
 
@@ -13,10 +14,9 @@ _MOST_LINES = 25
 _ERROR_LINES = 6
 
 
-def summary(records: Sequence[Mapping[str, Any]]) -> str:
+def summary(run: Run) -> str:
     """At most 25 lines: the verdict, the stages with seconds and rows, win rates, tokens and their
     cost."""
-    run = Run.of(records)
     lines = [f"{run.name}: {run.status} in {seconds(run.wall_s)}", run.verdict, ""]
     shown = [stage for stage in run.stages if stage.record or stage.name != "preflight"]
     lines += [_stage_line(stage) for stage in shown]
@@ -61,9 +61,9 @@ def _tokens(run: Run) -> list[str]:
     return lines
 
 
-def stage_markdown(record: Mapping[str, Any]) -> str:
+def stage_markdown(record: Mapping[str, Any], declaration: Declaration | None = None) -> str:
     """One stage as a short Markdown page: what happened, rows, models, and the facts that matter."""
-    stage = StageView(record["stage"], record)
+    stage = StageView(record["stage"], record, declaration)
     status = {"running": "not finished"}.get(stage.status, stage.status)
     parts = [f"## {_plain(stage.name)}: {status} in {seconds(stage.seconds)}"]
     if stage.error:

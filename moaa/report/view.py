@@ -3,26 +3,15 @@ not. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from moaa.declaration import Declaration
 from moaa.ledger import Ledger, ModelUse
 from moaa.report.words import NBSP, count, percent, seconds
-
-PURPOSE = {
-    "preflight": "Checks before anything is paid for",
-    "prompts": "Three disjoint sets of prompts",
-    "generate": "A mixture of agents writes the data",
-    "sft": "The target is tuned on it",
-    "sample": "The tuned model answers",
-    "label": "A mixture of judges compares",
-    "dpo": "Tuned again, on the preferences",
-    "evaluate": "Win rates on held-out prompts",
-}
-"""The stages of a whole run, in order."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +20,8 @@ class StageView:
 
     name: str
     record: Mapping[str, Any] = field(default_factory=dict)
+    declaration: Declaration | None = None
+    """None for a stage that is not declared here: another version of moaa ran it."""
 
     @property
     def status(self) -> str:
@@ -38,7 +29,7 @@ class StageView:
 
     @property
     def purpose(self) -> str:
-        return PURPOSE.get(self.name, "")
+        return self.declaration.purpose if self.declaration else ""
 
     @property
     def seconds(self) -> float:
@@ -83,31 +74,7 @@ class StageView:
         """The one number that says what came out."""
         if self.status not in ("done", "reused"):
             return ""
-        rows, facts = self.ledger.rows, self.facts
-        match self.name:
-            case "preflight":
-                return f"{len(facts.get('findings', []))} checks passed"
-            case "prompts":
-                return f"{count(rows['kept'])} prompts"
-            case "generate":
-                return f"{count(rows['kept'])} conversations"
-            case "sft" | "dpo" if facts.get("curve"):
-                losses = [
-                    point["loss"] for point in facts["curve"] if point.get("loss") is not None
-                ]
-                return f"loss {losses[0]:.3g} → {losses[-1]:.3g}" if losses else ""
-            case "sample":
-                return f"{count(rows['kept'])} prompts"
-            case "label":
-                return f"{count(rows['pairs'])} pairs"
-            case "evaluate" if facts.get("win_rates"):
-                best = (
-                    facts["win_rates"][-1]
-                    if len(facts["win_rates"]) == 1
-                    else by_model(facts["win_rates"])[0]
-                )
-                return f"{best['model']} wins {percent(best['rate'])}"
-        return ""
+        return self.declaration.headline(self.ledger.rows, self.facts) if self.declaration else ""
 
 
 def by_model(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -125,10 +92,13 @@ class Run:
     stages: tuple[StageView, ...]
 
     @classmethod
-    def of(cls, records: Sequence[Mapping[str, Any]]) -> Run:
+    def of(cls, records: Sequence[Mapping[str, Any]], stages: Iterable[Declaration]) -> Run:
         found = {record["stage"]: record for record in records}
-        names = [*PURPOSE, *(name for name in found if name not in PURPOSE)]
-        return cls(tuple(StageView(name, found.get(name, {})) for name in names))
+        declared = {stage.name: stage for stage in stages}
+        names = [*declared, *(name for name in found if name not in declared)]
+        return cls(
+            tuple(StageView(name, found.get(name, {}), declared.get(name)) for name in names)
+        )
 
     def stage(self, name: str) -> StageView:
         return next(stage for stage in self.stages if stage.name == name)

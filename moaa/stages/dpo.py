@@ -4,7 +4,8 @@ stage 2)."""
 from __future__ import annotations
 
 from moaa.recipe.schema import Dpo, Part
-from moaa.stage import Work, stage
+from moaa.stage import Context, stage
+from moaa.stages.table import DPO
 from moaa.stages.training import train
 
 
@@ -12,16 +13,13 @@ class DpoPart(Part):
     dpo: Dpo
 
 
-@stage("dpo", kind="model", part=lambda recipe: DpoPart(dpo=recipe.dpo), unit="steps")
-def dpo(part: DpoPart, work: Work) -> None:
+@stage(DPO, part=lambda recipe: DpoPart(dpo=recipe.dpo))
+def dpo(part: DpoPart, context: Context) -> None:
     train(
-        work,
+        context,
         "dpo",
         part.dpo,
-        base=work.inputs["sft"].uri,
+        base=context.inputs["sft"].uri,
         revision=None,
-        data=work.inputs["preferences"],
+        data=context.inputs["preferences"],
     )
-
-
-main = dpo.main

@@ -9,9 +9,10 @@ from typing import Any
 from moaa import judge, statistics
 from moaa.chat.message import Ask, Message
 from moaa.recipe.schema import Judge, Part, Recipe, Sampling
-from moaa.stage import Row, Work, stage
+from moaa.stage import Context, Row, stage
 from moaa.stages.judging import report, with_instructions
 from moaa.stages.serving import tuned
+from moaa.stages.table import EVALUATE
 
 
 class EvaluatePart(Part):
@@ -31,13 +32,13 @@ def part_of(recipe: Recipe) -> EvaluatePart:
     )
 
 
-@stage("evaluate", kind="scores", schema=2, part=part_of, unit="prompts")
-def evaluate(part: EvaluatePart, work: Work) -> None:
-    target = work.models[part.target]
-    served = {name: work.models[name] for name in part.models}
+@stage(EVALUATE, part=part_of, schema=2)
+def evaluate(part: EvaluatePart, context: Context) -> None:
+    target = context.recipe.models[part.target]
+    served = {name: context.recipe.models[name] for name in part.models}
     contestants = {"base": part.target}
     for name in ("sft", "dpo"):
-        contestants[name], model = tuned(target, part.target, work.inputs[name])
+        contestants[name], model = tuned(target, part.target, context.inputs[name])
         served[contestants[name]] = model
 
     async def answer_and_compare(row: Row, ask: Ask) -> Row:
@@ -80,22 +81,19 @@ def evaluate(part: EvaluatePart, work: Work) -> None:
 
     answers: list[Row] = []
     judgements: list[Row] = []
-    for row, result in work.ask_each(
-        work.inputs["prompts"].rows("evaluation"), answer_and_compare, models=served
+    for row, result in context.ask_each(
+        context.inputs["prompts"].rows("evaluation"), answer_and_compare, models=served
     ):
         for each in result["answers"]:
-            work.out.write({"id": row["id"], **each}, table="answers")
+            context.out.write({"id": row["id"], **each}, table="answers")
         for each in result["judgements"]:
-            work.out.write({"id": row["id"], **each}, table="judgements")
+            context.out.write({"id": row["id"], **each}, table="judgements")
         answers += result["answers"]
         judgements += result["judgements"]
     tally = judge.Tally()
     for each in judgements:
         tally.add(judge.Judgement.from_json(each))
-    report(tally, part.judge, work)
-    work.facts.update(
+    report(tally, part.judge, context)
+    context.facts.update(
         win_rates=statistics.win_rates(judgements), lengths=statistics.lengths(answers)
     )
-
-
-main = evaluate.main

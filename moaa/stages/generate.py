@@ -8,7 +8,8 @@ from typing import Any
 from moaa import mixture, templates
 from moaa.chat.message import Ask
 from moaa.recipe.schema import Mixture, Part, Recipe
-from moaa.stage import Row, Work, stage
+from moaa.stage import Context, Row, stage
+from moaa.stages.table import GENERATE
 
 
 class GeneratePart(Part):
@@ -25,20 +26,17 @@ def part_of(recipe: Recipe) -> GeneratePart:
     )
 
 
-@stage("generate", kind="sft-data", schema=2, part=part_of, unit="conversations")
-def generate(part: GeneratePart, work: Work) -> None:
+@stage(GENERATE, part=part_of, schema=2)
+def generate(part: GeneratePart, context: Context) -> None:
     async def answer(row: Row, ask: Ask) -> Row:
         conversation = await mixture.converse(part.mixture, row["system"], row["turns"], ask)
         return conversation.to_json()
 
-    prompts = work.inputs["prompts"].rows("sft")
-    for prompt, conversation in work.ask_each(prompts, answer, models=part.models.keys()):
+    prompts = context.inputs["prompts"].rows("sft")
+    for prompt, conversation in context.ask_each(prompts, answer, models=part.models.keys()):
         for turn in conversation["turns"]:
-            work.ledger.rows["turns"] += 1
-            work.ledger.events.update(
+            context.ledger.rows["turns"] += 1
+            context.ledger.events.update(
                 f"left out: {gone['name']} ({gone['reason']})" for gone in turn["left_out"]
             )
-        work.out.write({"id": prompt["id"], "source": prompt["source"], **conversation})
-
-
-main = generate.main
+        context.out.write({"id": prompt["id"], "source": prompt["source"], **conversation})

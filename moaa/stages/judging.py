@@ -5,7 +5,7 @@ from __future__ import annotations
 from moaa import templates
 from moaa.judge import Tally, check_instructions
 from moaa.recipe.schema import Judge
-from moaa.stage import Work
+from moaa.stage import Context
 
 
 def with_instructions(judge: Judge) -> Judge:
@@ -24,12 +24,14 @@ def with_instructions(judge: Judge) -> Judge:
     )
 
 
-def report(tally: Tally, judge: Judge, work: Work) -> None:
+def report(tally: Tally, judge: Judge, context: Context) -> None:
     """What the judgements say about the judge, among the stage's facts; what was missing of them,
     in its ledger."""
-    work.facts.update(tally.facts())
-    work.ledger.events.update(
+    context.facts.update(tally.facts())
+    context.ledger.events.update(
         {f"left out: {name} ({reason})": times for (name, reason), times in tally.left_out.items()}
     )
     if judge.verdict == "soft" and tally.hard:
-        work.ledger.events["verdicts by the letter alone, without log-probabilities"] += tally.hard
+        context.ledger.events["verdicts by the letter alone, without log-probabilities"] += (
+            tally.hard
+        )

@@ -8,8 +8,9 @@ from typing import Any
 from moaa import judge, preference
 from moaa.chat.message import Ask
 from moaa.recipe.schema import Judge, Part, Recipe
-from moaa.stage import Row, Work, stage
+from moaa.stage import Context, Row, stage
 from moaa.stages.judging import report, with_instructions
+from moaa.stages.table import LABEL
 
 
 class LabelPart(Part):
@@ -27,29 +28,29 @@ def part_of(recipe: Recipe) -> LabelPart:
     )
 
 
-@stage("label", kind="preferences", schema=2, part=part_of, unit="prompts")
-def label(part: LabelPart, work: Work) -> None:
+@stage(LABEL, part=part_of, schema=2)
+def label(part: LabelPart, context: Context) -> None:
     async def compare_all(row: Row, ask: Ask) -> Row:
         answers = [sample["text"] for sample in row["samples"]]
         judgements = await judge.tournament(part.judge, row["messages"], answers, ask)
         return {"judgements": [judgement.to_json() for judgement in judgements]}
 
     tally = judge.Tally()
-    for row, result in work.ask_each(
-        work.inputs["samples"].rows(), compare_all, models=part.models.keys()
+    for row, result in context.ask_each(
+        context.inputs["samples"].rows(), compare_all, models=part.models.keys()
     ):
         judgements = [judge.Judgement.from_json(each) for each in result["judgements"]]
         for judgement in judgements:
             tally.add(judgement)
         ranking = preference.rank(len(row["samples"]), judgements)
         for each in result["judgements"]:
-            work.out.write({"id": row["id"], **each}, table="judgements")
+            context.out.write({"id": row["id"], **each}, table="judgements")
         pair = preference.pair(ranking, min_margin=part.min_margin)
         if pair is None:
-            work.ledger.rows["unclear"] += 1
+            context.ledger.rows["unclear"] += 1
             continue
-        work.ledger.rows["pairs"] += 1
-        work.out.write(
+        context.ledger.rows["pairs"] += 1
+        context.out.write(
             {
                 "id": row["id"],
                 "source": row["source"],
@@ -62,7 +63,4 @@ def label(part: LabelPart, work: Work) -> None:
                 "wins": ranking.wins,
             }
         )
-    report(tally, part.judge, work)
-
-
-main = label.main
+    report(tally, part.judge, context)

@@ -14,7 +14,8 @@ from moaa.errors import RecipeError, TooManyRejected
 from moaa.prompts import selection, sources
 from moaa.prompts.sources import SETS, every_source
 from moaa.recipe.schema import Part, Prompts, Recipe, Source
-from moaa.stage import Work, stage
+from moaa.stage import Context, stage
+from moaa.stages.table import PROMPTS
 
 
 class PromptsPart(Part):
@@ -30,29 +31,28 @@ def part_of(recipe: Recipe) -> PromptsPart:
     return PromptsPart(prompts=recipe.prompts, content=content)
 
 
-@stage("prompts", kind="prompts", schema=2, part=part_of, unit="prompts")
-def prompts(part: PromptsPart, work: Work) -> None:
+@stage(PROMPTS, part=part_of, schema=2)
+def prompts(part: PromptsPart, context: Context) -> None:
     found: dict[str, list[selection.PromptRow]] = {name: [] for name in SETS}
     for name in SETS:
         for source in getattr(part.prompts, name):
-            work.progress.note(f"reading {source.source} for {name}")
-            for raw in sources.rows(source, work.store):
-                work.ledger.rows["in"] += 1
-                work.progress.advance()
+            context.progress.note(f"reading {source.source} for {name}")
+            for raw in sources.rows(source, context.store):
+                context.ledger.rows["in"] += 1
+                context.progress.advance()
                 found[name].append(selection.read(raw, source))
+    most = context.recipe.runtime.max_rejected_share
     chosen = selection.build(found, part.prompts)
-    work.ledger.rejected.update(gone.reason for gone in chosen.rejected)
+    context.ledger.rejected.update(gone.reason for gone in chosen.rejected)
     for name, rows in found.items():
-        refuse_unless_usable(
-            name, getattr(part.prompts, name), len(rows), chosen, work.runtime.max_rejected_share
-        )
+        refuse_unless_usable(name, getattr(part.prompts, name), len(rows), chosen, most)
     for name, rows in chosen.kept.items():
-        work.ledger.rows[name] += len(rows)
-        work.ledger.rows["kept"] += len(rows)
+        context.ledger.rows[name] += len(rows)
+        context.ledger.rows["kept"] += len(rows)
         for row in rows:
-            work.out.write(row.to_json(), table=name)
+            context.out.write(row.to_json(), table=name)
     for gone in chosen.rejected:
-        work.out.write(gone.to_json(), table="rejected")
+        context.out.write(gone.to_json(), table="rejected")
 
 
 def refuse_unless_usable(
@@ -91,6 +91,3 @@ def _reasons(lost: Sequence[selection.Rejected]) -> str:
         f"\n  {n:>6}  {source}: {reason}   e.g. {details[source, reason]}"
         for (source, reason), n in counts.items()
     )
-
-
-main = prompts.main

@@ -6,10 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moaa import report as view
+from moaa import records, report
 from moaa.errors import MoaaError
+from moaa.progress.messages import say
 from moaa.recipe.schema import Recipe
-from moaa.stage import read_recipe, records, say
+from moaa.stages.table import stages
 from moaa.store import Store
 
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ def main(recipe: str, run_id: str, output: str = "") -> None:
     """Give back what the run holds; write `<root>/runs/<run id>/report.html` on S3, and at
     `output`."""
     try:
-        loaded = read_recipe(recipe).recipe
+        loaded = records.read_recipe(recipe).recipe
         give_back(loaded, run_id)
         store = Store.of(loaded.store)
-        html = view.build(records(store, run_id), store)
+        html = report.build(report.Run.of(records.read(store, run_id), stages()), store)
         store.put(f"{store.root}/runs/{run_id}/report.html", html.encode())
     except MoaaError as error:
         say(f"report failed: {error}")

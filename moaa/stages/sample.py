@@ -8,8 +8,9 @@ from typing import Any
 from moaa import preference
 from moaa.chat.message import Ask, Message
 from moaa.recipe.schema import Part, Recipe, Sampling
-from moaa.stage import Row, Work, stage
+from moaa.stage import Context, Row, stage
 from moaa.stages.serving import tuned
+from moaa.stages.table import SAMPLE
 
 TOO_FEW = "fewer than two distinct answers"
 
@@ -28,9 +29,9 @@ def part_of(recipe: Recipe) -> SamplePart:
     )
 
 
-@stage("sample", kind="samples", part=part_of, unit="prompts")
-def sample(part: SamplePart, work: Work) -> None:
-    name, model = tuned(work.models[part.target], part.target, work.inputs["sft"])
+@stage(SAMPLE, part=part_of)
+def sample(part: SamplePart, context: Context) -> None:
+    name, model = tuned(context.recipe.models[part.target], part.target, context.inputs["sft"])
     once = part.sampling.model_copy(update={"n": 1})
 
     async def answer(row: Row, ask: Ask) -> Row:
@@ -49,12 +50,9 @@ def sample(part: SamplePart, work: Work) -> None:
         )
         return {"messages": history, "samples": distinct}
 
-    prompts = work.inputs["prompts"].rows("preference")
-    for prompt, answered in work.ask_each(
+    prompts = context.inputs["prompts"].rows("preference")
+    for prompt, answered in context.ask_each(
         prompts, answer, models={name: model}, expected=[TOO_FEW]
     ):
-        work.ledger.rows["merged answers"] += sum(s["count"] - 1 for s in answered["samples"])
-        work.out.write({"id": prompt["id"], "source": prompt["source"], **answered})
-
-
-main = sample.main
+        context.ledger.rows["merged answers"] += sum(s["count"] - 1 for s in answered["samples"])
+        context.out.write({"id": prompt["id"], "source": prompt["source"], **answered})

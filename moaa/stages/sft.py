@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from moaa.recipe.schema import Part, Recipe, Sft
-from moaa.stage import Work, stage
+from moaa.stage import Context, stage
+from moaa.stages.table import SFT
 from moaa.stages.training import train
 
 
@@ -22,16 +23,13 @@ def part_of(recipe: Recipe) -> SftPart:
     )
 
 
-@stage("sft", kind="model", part=part_of, unit="steps")
-def sft(part: SftPart, work: Work) -> None:
+@stage(SFT, part=part_of)
+def sft(part: SftPart, context: Context) -> None:
     train(
-        work,
+        context,
         "sft",
         part.sft,
         base=part.model["source"],
         revision=part.model["revision"],
-        data=work.inputs["data"],
+        data=context.inputs["data"],
     )
-
-
-main = sft.main

@@ -5,12 +5,18 @@ from __future__ import annotations
 
 from moaa.artifacts import Artifact, File
 from moaa.recipe.schema import Store, Training
-from moaa.stage import Work, timed
+from moaa.stage import Context, timed
 from moaa.train.job import Job
 
 
 def train(
-    work: Work, kind: str, numbers: Training, *, base: str, revision: str | None, data: Artifact
+    context: Context,
+    kind: str,
+    numbers: Training,
+    *,
+    base: str,
+    revision: str | None,
+    data: Artifact,
 ) -> None:
     """Train `base` on `data`; the model's files, already under the output's address, become the
     artifact."""
@@ -18,33 +24,44 @@ def train(
         launch,
     )  # only where a training starts: the other stages import this file too
 
-    launcher = work.runtime.launcher
+    launcher = context.recipe.runtime.launcher
     job = Job(
         kind=kind,
         numbers=numbers,
         base=base,
         revision=revision,
         data=data.uri,
-        output=work.out.uri,
-        store=_where(work),
+        output=context.out.uri,
+        store=_where(context),
         device=launcher.device,
         checkpoint_minutes=launcher.checkpoint_minutes,
     )
-    with timed(work.ledger, "training"):
-        result = launch.run(job, work.runtime, work.pools, work.store, work.ledger, work.progress)
-    work.out.adopt([File(**file) for file in result["files"]])
-    work.facts.update(result["facts"])
-    work.ledger.rows.update(
+    with timed(context.ledger, "training"):
+        result = launch.run(
+            job,
+            context.recipe.runtime,
+            context.recipe.pools,
+            context.store,
+            context.ledger,
+            context.progress,
+        )
+    context.out.adopt([File(**file) for file in result["files"]])
+    context.facts.update(result["facts"])
+    context.ledger.rows.update(
         {
             "in": result["facts"]["rows"] + sum(result["facts"]["dropped"].values()),
             "kept": result["facts"]["rows"],
         }
     )
-    work.ledger.rejected.update(result["facts"]["dropped"])
+    context.ledger.rejected.update(result["facts"]["dropped"])
 
 
-def _where(work: Work) -> Store:
+def _where(context: Context) -> Store:
     """The store as the training's processes find it: a cluster's pods have the Secret's keys, under
     their usual names."""
-    own = {"access_key_env", "secret_key_env"} if work.runtime.launcher.kind != "process" else set()
-    return Store(**work.where.model_dump(exclude=own))
+    own = (
+        {"access_key_env", "secret_key_env"}
+        if context.recipe.runtime.launcher.kind != "process"
+        else set()
+    )
+    return Store(**context.recipe.store.model_dump(exclude=own))

@@ -126,7 +126,9 @@ def resources(job: Job, runtime: Runtime, pools: Mapping[str, Pool]) -> dict[str
             "requests": {"cpu": f"{500 * ranks}m", "memory": f"{3 * ranks}Gi"},
             "limits": {"cpu": f"{ranks}", "memory": f"{8 * ranks}Gi"},
         }
-    asked = placement.asks(pools[launcher.pool], placement.training_gpus(launcher, pools, job.kind))
+    asked = placement.requests(
+        pools[launcher.pool], placement.training_gpus(launcher, pools, job.kind)
+    )
     return {"requests": asked, "limits": asked}
 
 

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from moaa import records
 from moaa.placement import helm_values
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
-from moaa.stage import records
 from moaa.store import Store
 from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import install
@@ -61,7 +61,7 @@ class Demo:
 
     def records(self, said: str) -> list[dict[str, Any]]:
         """The stages of the run that said this."""
-        return records(self.store, run_id(said))
+        return records.read(self.store, run_id(said))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from moaa.preflight import cluster as checks
 from moaa.preflight.finding import Finding
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
+from moaa.stages.table import STAGES
 from tests.charts.render import PLATFORM
 from tests.cluster.charts import install
 from tests.cluster.gpus import pretended
@@ -105,7 +106,9 @@ def look(
     ns: Namespace, s3: S3, *sets: str, kubeconfig: Path | str = "", kubeflow: bool = False
 ) -> list[Finding]:
     with connected(kubeconfig or os.environ["KUBECONFIG"], ns.name) as cluster:
-        return list(checks.findings(recipe(ns, *sets), s3.store, cluster, kubeflow=kubeflow))
+        return list(
+            checks.findings(recipe(ns, *sets), s3.store, cluster, STAGES, kubeflow=kubeflow)
+        )
 
 
 def wrong(found: list[Finding]) -> list[tuple[str, str]]:
@@ -129,7 +132,7 @@ def test_the_pipelines_own_account_sees_what_it_may(ns: Namespace, s3: S3, tmp_p
     nothing."""
     with connected(kubeconfig_of(ns, "moaa-pipeline", tmp_path), ns.name) as cluster:
         cluster.inside = True
-        found = list(checks.findings(recipe(ns), s3.store, cluster, kubeflow=True))
+        found = list(checks.findings(recipe(ns), s3.store, cluster, STAGES, kubeflow=True))
     assert wrong(found) == []
     assert {each.check for each in found if each.word == "?"} <= {
         "pool",

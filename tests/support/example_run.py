@@ -1,7 +1,7 @@
 """Example runs as the stages leave them: run records and the rows of their artifacts, deterministic
 and without any engine.
 
-run = whole();  html = report.page(run.records, run.read)
+run = whole();  html = report.page(run.view, run.read)
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import copy
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from tests.support import example_stages as stages
+from moaa.records import Record
+from moaa.report import Run
+from moaa.stages.table import stages
+from tests.support import example_stages as made
 
 Row = dict[str, Any]
 
@@ -24,6 +27,10 @@ class ExampleRun:
     records: list[Row] = field(default_factory=list)
     tables: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
 
+    @property
+    def view(self) -> Run:
+        return Run.of(cast("list[Record]", self.records), stages())
+
     def read(self, manifest: Row, table: str) -> Iterator[Row]:
         return iter(copy.deepcopy(self.tables[manifest["uri"]][table]))
 
@@ -34,14 +41,14 @@ class ExampleRun:
 def whole() -> ExampleRun:
     """A run of all stages that went well, with a few rows lost on the way."""
     run, chance = ExampleRun(), random.Random(7)
-    stages.preflight(run)
-    stages.prompts(run)
-    stages.generate(run, chance)
-    stages.model(run, "sft", steps=16, chance=chance)
-    stages.sample(run, chance)
-    stages.label(run, chance)
-    stages.model(run, "dpo", steps=15, chance=chance)
-    stages.evaluate(run, chance)
+    made.preflight(run)
+    made.prompts(run)
+    made.generate(run, chance)
+    made.model(run, "sft", steps=16, chance=chance)
+    made.sample(run, chance)
+    made.label(run, chance)
+    made.model(run, "dpo", steps=15, chance=chance)
+    made.evaluate(run, chance)
     return run
 
 
@@ -50,7 +57,7 @@ def reused() -> ExampleRun:
     run = whole()
     for number, record in enumerate(run.records):
         record.update(
-            status="reused", seconds=0.4, started=stages.utc(number), ended=stages.utc(number + 0.4)
+            status="reused", seconds=0.4, started=made.utc(number), ended=made.utc(number + 0.4)
         )
     return run
 

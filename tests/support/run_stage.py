@@ -14,9 +14,8 @@ def main(name: str, recipe: str, run_id: str, output: str, *inputs: str) -> None
         sample = importlib.import_module("moaa.stages.sample")
         sample.tuned = lambda target, model, artifact: (model, target)
     paths = dict(each.split("=", 1) for each in inputs)
-    importlib.import_module(f"moaa.stages.{name}").main(
-        Path(recipe).read_text(), run_id, inputs=paths, output=output
-    )
+    stage = getattr(importlib.import_module(f"moaa.stages.{name}"), name)
+    stage.main(Path(recipe).read_text(), run_id, inputs=paths, output=output)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from moaa import cli
-from moaa.commands import runs
 from moaa.commands.asking import printable
 from moaa.recipe.load import load_file, load_text
 from tests.support.engine_server import EngineServer, context_length, slow, text
@@ -242,12 +241,3 @@ def test_ask_refuses(monkeypatch, capsys, arguments: list[str], expected: str) -
     status, _, err = called(monkeypatch, capsys, "ask", DEMO, *arguments)
     assert status == 1
     assert expected in err
-
-
-def test_the_state_of_a_run_is_that_of_its_worst_stage() -> None:
-    def of(*statuses: str) -> str:
-        return runs.state([{"status": status} for status in statuses])
-
-    assert of("done", "reused") == "done"
-    assert of("done", "running") == "running"
-    assert of("done", "failed", "running") == "failed"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from moaa import report
+from moaa import records, report
 from moaa.artifacts import Artifact
 from moaa.chat.message import Ask
 from moaa.journal.usage import Usage
@@ -20,7 +20,8 @@ from moaa.ledger import Ledger, ModelUse
 from moaa.recipe.schema import Part, Sampling
 from moaa.report.page import totals
 from moaa.report.view import Run, cost_usd, plan
-from moaa.stage import Row, Work, records, stage
+from moaa.stage import Context, Row, stage
+from moaa.stages.table import GENERATE, stages
 from tests.support.engine_server import EngineServer, slow, status
 from tests.support.memory_store import MemoryStore
 
@@ -43,8 +44,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     return memory
 
 
-@stage("generate", kind="numbers", part=lambda recipe: Part())
-def two_calls_each(part: Part, work: Work) -> None:
+@stage(GENERATE, part=lambda recipe: Part())
+def two_calls_each(part: Part, context: Context) -> None:
     async def answer(row: Row, ask: Ask) -> Row:
         for turn in range(2):
             await ask(
@@ -54,8 +55,10 @@ def two_calls_each(part: Part, work: Work) -> None:
             )
         return {}
 
-    for row, _ in work.ask_each([{"id": str(n)} for n in range(ROWS)], answer, models=["smollm2"]):
-        work.out.write(row)
+    for row, _ in context.ask_each(
+        [{"id": str(n)} for n in range(ROWS)], answer, models=["smollm2"]
+    ):
+        context.out.write(row)
 
 
 def attempt(server: EngineServer, store: MemoryStore) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def attempt(server: EngineServer, store: MemoryStore) -> dict[str, Any]:
     recipe["runtime"]["calls"] = {"in_flight": 1, "window": 1}
     with suppress(SystemExit):
         two_calls_each.main(yaml.safe_dump(recipe), "run")
-    return records(store, "run")[0]
+    return records.read(store, "run")[0]
 
 
 def test_a_stage_that_broke_twice_counts_all_that_was_served(
@@ -99,7 +102,7 @@ def test_a_stage_that_broke_twice_counts_all_that_was_served(
         "status": "done",
         "facts": {"prices": prices, "plan": planned},
     }
-    run = Run.of([preflight, done])
+    run = Run.of([preflight, done], stages())
     total = totals(run)
     assert total["calls"] == 2 * ROWS
     assert (total["prompt_tokens"], total["completion_tokens"]) == (
@@ -108,8 +111,8 @@ def test_a_stage_that_broke_twice_counts_all_that_was_served(
     )
     assert total["cost"] == cost_usd(run, reused=False) == use.prompt_tokens + use.completion_tokens
     assert plan(run)[0]["counts"]["calls"] == (2 * ROWS, 2 * ROWS)
-    assert f", {2 * ROWS} calls, $" in report.summary([preflight, done])
-    assert "3 attempts" in report.page([preflight, done], lambda *_: iter(()))
+    assert f", {2 * ROWS} calls, $" in report.summary(run)
+    assert "3 attempts" in report.page(run, lambda *_: iter(()))
     last = 2 * ROWS - 5 - 8
     assert f"of all 3 attempts; the last one asked {last} calls" in report.stage_markdown(done)
     assert not list(store.list(f"{done['manifest']['uri']}/journal"))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from moaa.recipe.load import load_file
-from moaa.stage import recorded
+from moaa.records import recorded
+from moaa.stages.table import STAGES, up_to
 from pipelines import local
 from pipelines.local import RunFailed, _Log
 from tests.support.memory_store import MemoryStore
@@ -55,13 +56,14 @@ class Stages:
 
     def __call__(self, recipe: str, until: str, run_id: str, folder: Path) -> str:
         self.told.append(os.environ.get("MOAA_STAGES", ""))
-        for name in local.STAGES[: local.STAGES.index(until) + 1]:
+        for stage in up_to(until):
+            name = stage.name
             if name in self.failing:
-                with pytest.raises(SystemExit), recorded(name, recipe, run_id):
+                with pytest.raises(SystemExit), recorded(stage, recipe, run_id):
                     raise RunFailed(f"{name} was told to")
                 return f"{name} failed"
-            with recorded(name, recipe, run_id) as (_, _, record):
-                record["status"] = "done"
+            with recorded(stage, recipe, run_id) as attempt:
+                attempt.record["status"] = "done"
         with (folder / "log.txt").open("a") as log:
             log.write("one attempt\n")
         return ""
@@ -96,6 +98,7 @@ def test_what_an_earlier_attempt_of_the_run_failed_of_does_not_fail_a_shorter_on
     with pytest.raises(RunFailed):
         local.run(load_file(DEMO), "evaluate", "again")
     local.run(load_file(DEMO), "sft", "again")
-    assert stages.told == [",".join(local.STAGES), "preflight,prompts,generate,sft"], (
-        "preflight is told how far the run goes"
-    )
+    assert stages.told == [
+        ",".join(stage.name for stage in STAGES),
+        "preflight,prompts,generate,sft",
+    ], "preflight is told how far the run goes"

@@ -12,20 +12,22 @@ import pytest
 import yaml
 
 from moaa.errors import RecipeError
-from moaa.placement.compiled import bake
+from moaa.placement.compiled import fields
 from moaa.recipe.load import load_file, load_text
-from pipelines.align import STAGES, build
+from moaa.stages.table import STAGES, up_to
+from pipelines.align import build
 from pipelines.compiling import compile_recipe, refuse_expanded
 
 DEMO = Path("pipelines/recipes/demo.yaml")
+NAMES = [stage.name for stage in STAGES]
 RECIPES = sorted(Path("pipelines/recipes").glob("*.yaml"))
 
 
-def spec(tmp_path: Path, until: str = STAGES[-1]) -> dict[str, Any]:
+def spec(tmp_path: Path, until: str = "evaluate") -> dict[str, Any]:
     from kfp import compiler
 
     target = tmp_path / "align.yaml"
-    compiler.Compiler().compile(build("name: x", until), str(target))
+    compiler.Compiler().compile(build("name: x", up_to(until)), str(target))
     return yaml.safe_load(target.read_text())
 
 
@@ -85,17 +87,17 @@ def test_a_run_on_this_machine_is_tried_once(tmp_path: Path) -> None:
 
 def test_preflight_knows_what_was_compiled() -> None:
     pipeline = next(yaml.safe_load_all(Path("pipelines/compiled/paper-llama.yaml").read_text()))
-    baked = tasks(pipeline)["preflight"]["inputs"]["parameters"]["baked"]["runtimeValue"][
-        "constant"
-    ]
+    compiled_from = tasks(pipeline)["preflight"]["inputs"]["parameters"]["compiled_from"][
+        "runtimeValue"
+    ]["constant"]
     recipe = load_file(Path("pipelines/recipes/paper-llama.yaml")).recipe
-    assert json.loads(baked) == bake(recipe)
-    assert json.loads(baked)["pools.a100.gpus"] == 8
+    assert json.loads(compiled_from) == fields(recipe, STAGES)
+    assert json.loads(compiled_from)["pools.a100.gpus"] == 8
 
 
 def test_preflight_is_told_how_far_the_run_goes(tmp_path: Path) -> None:
     def told(until: str) -> list[dict[str, str]]:
-        compile_recipe(DEMO, tmp_path / "x.yaml", until=until)
+        compile_recipe(DEMO, tmp_path / "x.yaml", run=up_to(until))
         pipeline = next(yaml.safe_load_all((tmp_path / "x.yaml").read_text(encoding="utf-8")))
         container = pipeline["deploymentSpec"]["executors"]["exec-preflight"]["container"]
         return [each for each in container["env"] if each["name"] == "MOAA_STAGES"]
@@ -104,9 +106,9 @@ def test_preflight_is_told_how_far_the_run_goes(tmp_path: Path) -> None:
     assert told("evaluate") == []
 
 
-@pytest.mark.parametrize("until", STAGES)
+@pytest.mark.parametrize("until", NAMES)
 def test_until_ends_with_its_stage(until: str, tmp_path: Path) -> None:
-    assert set(tasks(spec(tmp_path, until))) == set(STAGES[: STAGES.index(until) + 1])
+    assert set(tasks(spec(tmp_path, until))) == set(NAMES[: NAMES.index(until) + 1])
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from moaa.placement.compiled import bake
+from moaa.placement.compiled import fields
 from moaa.preflight.finding import Finding
 from moaa.recipe.load import load_file
 from moaa.stages.preflight import agreement
+from moaa.stages.table import STAGES
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 
 
 def compare(*sets: str) -> list[Finding]:
-    baked = json.dumps(bake(load_file(PAPER).recipe))
-    return list(agreement(load_file(PAPER, sets).recipe, baked))
+    compiled_from = json.dumps(fields(load_file(PAPER).recipe, STAGES))
+    return list(agreement(load_file(PAPER, sets).recipe, compiled_from))
 
 
 @pytest.mark.parametrize(
@@ -83,11 +84,13 @@ def test_what_decides_about_a_pod_must_agree(change: str, words: str) -> None:
 
 def test_how_the_clusters_engines_are_served_decides_about_no_pod() -> None:
     kubernetes = "runtime.engines.kind=kubernetes"
-    baked = json.dumps(bake(load_file(PAPER, [kubernetes]).recipe))
+    compiled_from = json.dumps(fields(load_file(PAPER, [kubernetes]).recipe, STAGES))
     other = load_file(PAPER, [kubernetes, "models.qwen2-72b.tensor_parallel=8"]).recipe
-    assert all(finding.ok for finding in agreement(other, baked))
+    assert all(finding.ok for finding in agreement(other, compiled_from))
     target = load_file(PAPER, [kubernetes, "models.llama-3-1-8b.tensor_parallel=2"]).recipe
     differ = [
-        finding.detail.split(":")[0] for finding in agreement(target, baked) if not finding.ok
+        finding.detail.split(":")[0]
+        for finding in agreement(target, compiled_from)
+        if not finding.ok
     ]
     assert differ == ["stages.evaluate.gpus", "stages.sample.gpus"]  # they serve what was trained

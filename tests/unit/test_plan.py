@@ -13,6 +13,7 @@ from moaa import judge, mixture, plan
 from moaa.plan.sentences import parameters
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
+from moaa.stages.table import stages
 from tests.support.scripted import Ask
 
 PAPER = "pipelines/recipes/paper-llama.yaml"
@@ -20,7 +21,7 @@ DEMO = "pipelines/recipes/demo.yaml"
 
 
 def planned(recipe: Recipe, stage: str) -> dict[str, plan.Line]:
-    return {line.model: line for line in plan.lines(recipe) if line.stage == stage}
+    return {line.model: line for line in plan.lines(recipe, stages()) if line.stage == stage}
 
 
 def calls(recipe: Recipe, stage: str) -> int:
@@ -50,7 +51,7 @@ def test_the_judges_other_settings(sets: list[str], each: int) -> None:
 
 
 def test_the_papers_first_stage_costs_what_the_paper_says() -> None:
-    said = plan.comparison(load_file(PAPER).recipe)
+    said = plan.comparison(load_file(PAPER).recipe, plan.lines(load_file(PAPER).recipe, stages()))
     assert said[0] == (
         "generate, ultrafeedback: $367 for 61,135 conversations of 1 turn, $0.0060 each, 63% of "
         "it the aggregator's"
@@ -74,8 +75,14 @@ def test_the_papers_first_stage_costs_what_the_paper_says() -> None:
 def test_without_prices_there_are_no_dollars_and_it_is_said() -> None:
     recipe = load_file(PAPER, ["models.qwen2-72b.price=null"]).recipe
     assert planned(recipe, "generate")["qwen2-72b"].cost_usd is None
-    assert not any(sentence.startswith("generate") for sentence in plan.comparison(recipe))
-    assert any("no dollars for qwen2-72b" in sentence for sentence in plan.assumptions(recipe))
+    assert not any(
+        sentence.startswith("generate")
+        for sentence in plan.comparison(recipe, plan.lines(recipe, stages()))
+    )
+    assert any(
+        "no dollars for qwen2-72b" in sentence
+        for sentence in plan.assumptions(recipe, plan.lines(recipe, stages()))
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,14 +203,14 @@ def test_unknown_sizes_are_said_and_can_be_stated() -> None:
     assert calls(unsaid, "generate") == 0
     assert any(
         s.startswith("missing: how many prompts") and "plan.prompts.sft" in s
-        for s in plan.assumptions(unsaid)
+        for s in plan.assumptions(unsaid, plan.lines(unsaid, stages()))
     )
     stated = load_file(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=8"]).recipe
     assert calls(stated, "generate") == calls(load_file(DEMO).recipe, "generate")
 
 
 def test_rows_are_plain_data_named_as_the_ledgers_name_models() -> None:
-    rows = plan.as_rows(load_file(DEMO).recipe)
+    rows = plan.as_rows(plan.lines(load_file(DEMO).recipe, stages()))
     assert [(row["stage"], row["model"]) for row in rows] == [
         ("generate", "smollm2"),
         ("sft", "smollm2"),
@@ -238,7 +245,9 @@ def test_the_table_holds_every_line_and_the_assumptions() -> None:
     from rich.console import Console
 
     out = io.StringIO()
-    Console(file=out, width=140).print(plan.table(load_file(PAPER).recipe))
+    Console(file=out, width=140).print(
+        plan.table(load_file(PAPER).recipe, plan.lines(load_file(PAPER).recipe, stages()))
+    )
     text = out.getvalue()
     counts = Counter(word for word in text.split() if word.startswith("llama-3-1-8b"))
     assert counts["llama-3-1-8b+sft"] == 2
@@ -255,11 +264,18 @@ def test_the_table_holds_every_line_and_the_assumptions() -> None:
 
 
 def test_sizes_together_and_by_turns() -> None:
-    sizes = {size.stage: size for size in plan.sizing(load_file(PAPER).recipe)}
+    sizes = {
+        size.stage: size
+        for size in plan.sizing(
+            load_file(PAPER).recipe, plan.lines(load_file(PAPER).recipe, stages())
+        )
+    }
     generate = sizes["generate"]
     assert (generate.gpus, generate.gpus_by_turns) == (8 + 4 + 2 + 4 + 4, 8)
     assert generate.hours < generate.hours_by_turns
-    asked = [line for line in plan.lines(load_file(PAPER).recipe) if line.stage == "generate"]
+    asked = [
+        line for line in plan.lines(load_file(PAPER).recipe, stages()) if line.stage == "generate"
+    ]
     tensor_parallel = {"wizardlm-2-8x22b": 8, "gemma-2-27b": 2}
     by_hand = [
         line.gpu_hours / tensor_parallel.get(line.model, 4) for line in asked if line.gpu_hours
@@ -271,4 +287,4 @@ def test_sizes_together_and_by_turns() -> None:
 
 
 def test_without_gpus_there_is_no_size() -> None:
-    assert plan.sizing(load_file(DEMO).recipe) == []
+    assert plan.sizing(load_file(DEMO).recipe, plan.lines(load_file(DEMO).recipe, stages())) == []

@@ -13,6 +13,7 @@ from moaa.errors import ClusterError
 from moaa.preflight import capacity
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
+from moaa.stages.table import STAGES
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
@@ -43,7 +44,7 @@ def node(
 def gpus(recipe: Recipe) -> dict[str, list[float]]:
     return {
         step.name: sorted((pod.get(GPU, 0) for pod in step.pods), reverse=True)
-        for step in capacity.steps(recipe)
+        for step in capacity.steps(recipe, STAGES)
     }
 
 
@@ -74,7 +75,7 @@ def test_what_changes_it(sets: list[str], stage: str, expected: list[float]) -> 
 
 
 def findings(recipe: Recipe, *nodes: dict[str, Any]) -> list[Any]:
-    return list(capacity.pool_findings(recipe, capacity.steps(recipe), nodes))
+    return list(capacity.pool_findings(recipe, capacity.steps(recipe, STAGES), nodes))
 
 
 def test_three_nodes_hold_the_papers_ensemble() -> None:
@@ -153,7 +154,9 @@ def quota(**hard: str) -> dict[str, Any]:
 def quotas(
     recipe: Recipe, found: dict[str, Any], *, defaults: bool = False, kubeflow: bool = False
 ) -> Any:
-    (only,) = capacity.quota_findings(capacity.steps(recipe), [found], defaults, kubeflow=kubeflow)
+    (only,) = capacity.quota_findings(
+        capacity.steps(recipe, STAGES), [found], defaults, kubeflow=kubeflow
+    )
     return only
 
 

@@ -28,6 +28,7 @@ from moaa.preflight.kinds import (
 )
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
+from moaa.stages.table import STAGES
 from tests.support.fake_cluster import FakeCluster
 from tests.support.memory_store import MemoryStore
 
@@ -97,7 +98,7 @@ def healthy(*, inside: bool = False) -> FakeCluster:
 
 def look(there: FakeCluster, *sets: str, kubeflow: bool = False) -> list[Finding]:
     store: Any = MemoryStore()
-    return list(cluster.findings(recipe(*sets), store, there, kubeflow=kubeflow))  # type: ignore[arg-type]
+    return list(cluster.findings(recipe(*sets), store, there, STAGES, kubeflow=kubeflow))  # type: ignore[arg-type]
 
 
 def test_all_is_well() -> None:

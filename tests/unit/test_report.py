@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
 
 def shown(run: ExampleRun) -> Page:
-    return Page(report.page(run.records, run.read))
+    return Page(report.page(run.view, run.read))
 
 
 RUNS = {
@@ -77,7 +77,7 @@ RUNS = {
 @pytest.mark.parametrize("make", RUNS.values(), ids=RUNS.keys())
 def test_any_run_gives_a_well_formed_page_that_loads_nothing(make) -> None:
     run = make()
-    html = report.page(run.records, run.read)
+    html = report.page(run.view, run.read)
     page = Page(html)
     assert page.faults == []
     assert len(set(page.ids)) == len(page.ids)
@@ -97,7 +97,7 @@ def test_any_run_gives_a_well_formed_page_that_loads_nothing(make) -> None:
 
 def test_what_models_and_people_wrote_is_shown_as_text_and_never_runs() -> None:
     run = example_run.hostile(SCRIPT)
-    html = report.page(run.records, run.read)
+    html = report.page(run.view, run.read)
     assert SCRIPT not in html
     page = Page(html)
     for place in ("Why does bread rise", "too few proposals", "rejected", "events", "models"):
@@ -206,7 +206,7 @@ def test_a_failed_run_shows_the_error_and_what_did_not_run() -> None:
         "traceback": f"Traceback …\n{SCRIPT}",
     }
     run = example_run.failed("generate", error)
-    html = report.page(run.records, run.read)
+    html = report.page(run.view, run.read)
     page = Page(html)
     assert page.text.index("generate failed KeyError") < page.text.index("Where the time went")
     assert f"no such row {SCRIPT}" in page.text
@@ -248,7 +248,7 @@ def test_long_texts_are_cut_and_many_rows_bounded() -> None:
     for row in rows:
         row["turns"][0]["answer"] = "x" * 50_000
     run.tables[run.record("generate")["manifest"]["uri"]]["data"] = rows * 50
-    html = report.page(run.records, run.read)
+    html = report.page(run.view, run.read)
     assert "[…and 47,000 more characters]" in html
     assert len(html) < 1_000_000
 
@@ -260,13 +260,13 @@ def test_build_reads_real_artifacts_and_survives_a_torn_one() -> None:
             record["manifest"] = _commit(
                 store, record["manifest"], run.tables[record["manifest"]["uri"]]
             )
-    page = Page(report.build(run.records, store))
+    page = Page(report.build(run.view, store))
     assert page.text == shown(example_run.whole()).text
     shard = next(
         uri for uri, _ in store.list(run.record("generate")["manifest"]["uri"]) if "/data/" in uri
     )
     store.put(shard, store.get(shard)[:-7])
-    page = Page(report.build(run.records, store))
+    page = Page(report.build(run.view, store))
     assert "conversations of generate could not be read: ArtifactError" in page.text
     assert "Preferences: chosen beside rejected" in page.text
 
@@ -285,4 +285,4 @@ def _commit(store: MemoryStore, manifest: dict, tables: dict) -> dict:
 
 
 def _parts(run: ExampleRun) -> tuple:
-    return run.records, run.read
+    return run.view, run.read

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from moaa.declaration import Declaration
 from moaa.recipe.schema import Part
 from moaa.report.figures import figures
-from moaa.stage import Work, stage
+from moaa.stage import Context, stage
 from tests.support.memory_store import MemoryStore
 
 DEMO = Path("pipelines/recipes/demo.yaml")
@@ -40,9 +41,11 @@ def test_a_component_gets_them_whether_the_result_is_new_or_was_there(monkeypatc
     store = MemoryStore("s3://moaa/demo")
     monkeypatch.setattr("moaa.stage.Store.of", lambda config: store)
 
-    @stage("scored", kind="numbers", part=lambda recipe: Part())
-    def scored(part: Part, work: Work) -> None:
-        work.facts.update(win_rates=[RATE])
+    @stage(
+        Declaration(name="scored", purpose="", entry="", kind="numbers"), part=lambda recipe: Part()
+    )
+    def scored(part: Part, context: Context) -> None:
+        context.facts.update(win_rates=[RATE])
 
     for _ in range(2):
         told: dict[str, float] = {}

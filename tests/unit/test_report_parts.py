@@ -10,6 +10,7 @@ import pytest
 from moaa import report
 from moaa.report import charts
 from moaa.report.view import Run, judged, plan
+from moaa.stages.table import stages
 from tests.support import example_run
 
 
@@ -40,7 +41,7 @@ def test_the_interval_decides_what_is_said(numbers: tuple[float, float, float], 
 
 def test_the_summary_of_a_whole_run() -> None:
     run = example_run.whole()
-    text = report.summary(run.records)
+    text = report.summary(run.view)
     lines = text.splitlines()
     assert len(lines) <= 25
     assert lines[0] == "demo: done in 11 min 03 s"
@@ -54,14 +55,14 @@ def test_the_summary_of_a_whole_run() -> None:
 
 def test_the_summary_of_a_failed_run_says_why_in_few_lines() -> None:
     error = {"type": "EngineError", "message": "\n".join(f"line {i}" for i in range(100))}
-    text = report.summary(example_run.failed("generate", error).records)
+    text = report.summary(example_run.failed("generate", error).view)
     assert "line 0" in text
     assert len(text.splitlines()) <= 25
     assert re.search(r"dpo +not run", text)
 
 
 def test_the_summary_tells_reused_tokens_apart() -> None:
-    text = report.summary(example_run.reused().records)
+    text = report.summary(example_run.reused().view)
     assert "reused    667,890 in" in text
     assert "tokens " not in text
 
@@ -70,8 +71,8 @@ def test_the_summary_tells_reused_tokens_apart() -> None:
     "records", [[], [{"stage": "generate"}], [{"stage": "x", "status": "done"}]]
 )
 def test_a_summary_can_be_made_of_hardly_anything(records: list) -> None:
-    assert report.summary(records)
-    assert report.page(records, lambda *_: iter(()))
+    assert report.summary(Run.of(records, stages()))
+    assert report.page(Run.of(records, stages()), lambda *_: iter(()))
 
 
 def test_markdown_of_a_stage_holds_its_counts_and_no_markup_of_others() -> None:
@@ -148,4 +149,4 @@ def test_charts_escape_their_titles() -> None:
 def test_a_plan_is_compared_only_where_there_is_one() -> None:
     run = example_run.whole()
     run.record("preflight")["facts"] = {}
-    assert plan(Run.of(run.records)) == []
+    assert plan(run.view) == []

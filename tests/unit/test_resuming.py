@@ -92,9 +92,9 @@ def test_an_attempt_asks_what_is_missing_and_more_where_the_journal_lost_somethi
     assert found
     gone = [each for each, _ in store.list(f"{uri}/journal/{lost}")]
     store.delete(*gone)
-    manifest, _, ledger = stage.run(recipe, store, given)
+    manifest, _ = stage.run(recipe, store, given)
     asked, every = (
-        ledger["models"]["smollm2"]["calls"],
+        manifest.ledger["models"]["smollm2"]["calls"],
         calls_in_all(name, recipe, Artifact(store, manifest)),
     )
     assert 0 < asked <= every

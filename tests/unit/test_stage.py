@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from moaa import records
 from moaa.artifacts import Artifact
-from moaa.errors import MoaaError, TooManyRejected
-from moaa.journal import Journal
+from moaa.declaration import Declaration
+from moaa.errors import MoaaError
 from moaa.ledger import Ledger
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Part, Recipe
-from moaa.stage import Stage, Work, recorded, records, stage
+from moaa.records import recorded
+from moaa.stage import Context, Stage, stage, too_many_rejected
 from moaa.stages.dpo import dpo
 from moaa.stages.evaluate import evaluate
 from moaa.stages.generate import generate
@@ -23,9 +26,11 @@ from moaa.stages.label import label
 from moaa.stages.prompts import prompts
 from moaa.stages.sample import sample
 from moaa.stages.sft import sft
+from moaa.stages.table import LABEL, PROMPTS
 from tests.support.memory_store import MemoryStore
 
 DEMO = Path("pipelines/recipes/demo.yaml")
+COUNT = Declaration(name="count", purpose="", entry="", kind="numbers")
 STAGES = (prompts, generate, sft, sample, label, dpo, evaluate)
 
 
@@ -34,11 +39,11 @@ class NumberPart(Part):
 
 
 def counting(calls: list[float]) -> Stage[NumberPart]:
-    @stage("count", kind="numbers", part=lambda recipe: NumberPart(beta=recipe.dpo.beta))
-    def count(part: NumberPart, work: Work) -> None:
+    @stage(COUNT, part=lambda recipe: NumberPart(beta=recipe.dpo.beta))
+    def count(part: NumberPart, context: Context) -> None:
         calls.append(part.beta)
-        work.ledger.rows["kept"] += 1
-        work.out.write({"id": "1", "beta": part.beta})
+        context.ledger.rows["kept"] += 1
+        context.out.write({"id": "1", "beta": part.beta})
 
     return count
 
@@ -50,28 +55,29 @@ def recipe(*sets: str) -> Recipe:
 def test_same_inputs_are_computed_once() -> None:
     store, calls = MemoryStore(), []
     count = counting(calls)
-    first, reused, _ = count.run(recipe(), store, {})
-    again, reused_again, ledger = count.run(recipe(), store, {})
+    first, reused = count.run(recipe(), store, {})
+    again, reused_again = count.run(recipe(), store, {})
     assert (reused, reused_again) == (False, True)
     assert calls == [0.05]
     assert first == again
-    assert ledger["rows"] == {"kept": 1}
+    assert first.ledger["rows"] == {"kept": 1}
     assert list(Artifact.open(store, first.uri).rows()) == [{"id": "1", "beta": 0.05}]
 
 
 def test_a_failed_stage_leaves_no_result() -> None:
     store = MemoryStore()
 
-    @stage("count", kind="numbers", part=lambda recipe: NumberPart(beta=1))
-    def breaks(part: NumberPart, work: Work) -> None:
-        work.out.write({"id": "1"})
-        work.ledger.rejected["bad"] += 1
+    @stage(COUNT, part=lambda recipe: NumberPart(beta=1))
+    def breaks(part: NumberPart, context: Context) -> None:
+        context.out.write({"id": "1"})
+        context.ledger.rejected["bad"] += 1
         raise MoaaError("no more")
 
-    with pytest.raises(MoaaError, match="no more") as caught:
-        breaks.run(recipe(), store, {})
+    ledger = Ledger()
+    with pytest.raises(MoaaError, match="no more"):
+        breaks.run(recipe(), store, {}, ledger)
     assert not [uri for uri in store.objects if uri.endswith("manifest.json")]
-    assert caught.value.ledger["rejected"] == {"bad": 1}
+    assert ledger.rejected == {"bad": 1}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_inputs_and_schema_version_are_part_of_the_fingerprint() -> None:
     one = Artifact.open(store, count.run(recipe(), store, {})[0].uri)
     two = Artifact.open(store, count.run(recipe("dpo.beta=0.2"), store, {})[0].uri)
     part = NumberPart(beta=1)
-    newer = Stage("count", "numbers", 2, "rows", count.part_of, count.compute)
+    newer = Stage(COUNT, 2, count.part_of, count.compute)
     assert (
         len(
             {
@@ -133,25 +139,12 @@ def test_inputs_and_schema_version_are_part_of_the_fingerprint() -> None:
 
 
 def test_too_many_rejected_rows_fail_with_the_table_of_reasons() -> None:
-    store = MemoryStore()
-    journal = Journal(store, "s3://memory/root/journal")
-    journal.open()
-    for i in range(8):
-        journal.record_row(str(i), {"row": {}})
-    journal.record_row("8", {"rejected": {"reason": "timeout", "detail": "after 600 s"}})
-    journal.record_row("9", {"rejected": {"reason": "too few", "detail": ""}})
-    rows = [{"id": str(i)} for i in range(10)]
-    runtime = recipe("runtime.max_rejected_share=0.1").runtime
-    work = Work({}, None, store, runtime, {}, {}, None, Ledger(), None)
-    work._refuse_if_too_many(rows, journal, expected=["too few"])
-    said = r"2 of 10 rows were rejected \(20.0%\); the limit is 10.0%[\s\S]*1  timeout   e.g. after 600 s"
-    with pytest.raises(TooManyRejected, match=said):
-        work._refuse_if_too_many(rows, journal, expected=())
-    assert work.ledger.rejected == {"timeout": 1, "too few": 1}
-    journal.close()
-    again = Journal(store, "s3://memory/root/journal")
-    again.open()
-    assert sorted(again.finished) == [str(i) for i in range(8)], "the rejected rows are tried again"
+    timeout = {"reason": "timeout", "detail": "after 600 s"}
+    empty = {"reason": "empty", "detail": ""}
+    assert too_many_rejected([timeout], 10, 0.1) is None
+    error = too_many_rejected([timeout, empty], 10, 0.1)
+    words = r"2 of 10 rows were rejected \(20.0%\); the limit is 10.0%"
+    assert re.search(rf"{words}[\s\S]*1  timeout   e.g. after 600 s\n +1  empty", str(error))
 
 
 class Recording(MemoryStore):
@@ -167,10 +160,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 def test_the_record_says_running_then_done(store: MemoryStore) -> None:
     text = DEMO.read_text()
-    with recorded("prompts", text, "run-1") as (_, _, record):
-        assert records(store, "run-1")[0]["status"] == "running"
-        record["status"] = "done"
-    (found,) = records(store, "run-1")
+    with recorded(PROMPTS, text, "run-1") as attempt:
+        assert records.read(store, "run-1")[0]["status"] == "running"
+        attempt.record["status"] = "done"
+    (found,) = records.read(store, "run-1")
     assert (found["stage"], found["status"], found["error"]) == ("prompts", "done", None)
     assert found["ended"] >= found["started"]
 
@@ -178,11 +171,11 @@ def test_the_record_says_running_then_done(store: MemoryStore) -> None:
 def test_a_user_error_ends_the_process_with_its_message_and_stands_in_the_record(
     store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended, recorded("label", DEMO.read_text(), "run-2"):
+    with pytest.raises(SystemExit) as ended, recorded(LABEL, DEMO.read_text(), "run-2"):
         raise MoaaError("the judge is not served")
     assert ended.value.code == 1
     assert "label failed: the judge is not served" in capsys.readouterr().err
-    (found,) = records(store, "run-2")
+    (found,) = records.read(store, "run-2")
     assert found["status"] == "failed"
     assert found["error"] == {"type": "MoaaError", "message": "the judge is not served"}
 
@@ -196,7 +189,7 @@ def test_a_store_that_is_gone_costs_the_record_alone_and_the_stages_own_error_co
 
     with (
         pytest.raises(SystemExit) as ended,
-        recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")),
+        recorded(LABEL, DEMO.read_text(), "r", str(tmp_path / "summary")),
     ):
         loses_its_store()
     assert ended.value.code == 1
@@ -214,7 +207,7 @@ def test_a_store_that_cannot_be_reached_at_all_is_said_once(
     store.fail_puts = 2
     with (
         pytest.raises(SystemExit),
-        recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")),
+        recorded(LABEL, DEMO.read_text(), "r", str(tmp_path / "summary")),
     ):
         raise AssertionError("it does not begin")
     assert capsys.readouterr().err.splitlines() == [
@@ -227,16 +220,16 @@ def test_a_stage_that_was_done_but_could_not_be_recorded_fails_readably(
     store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ends_without_its_store(record: dict) -> None:
-        record["status"] = "done"
+        attempt.record["status"] = "done"
         store.fail_puts = 1
 
     with (
         pytest.raises(SystemExit) as ended,
-        recorded("label", DEMO.read_text(), "r", str(tmp_path / "summary")) as (*_, record),
+        recorded(LABEL, DEMO.read_text(), "r", str(tmp_path / "summary")) as attempt,
     ):
-        ends_without_its_store(record)
+        ends_without_its_store(attempt)
     assert ended.value.code == 1
-    assert "label was done, but its record could not be written: s3://" in capsys.readouterr().err
+    assert "label is done, but its record could not be written: s3://" in capsys.readouterr().err
     assert "label: done" in (tmp_path / "summary").read_text()
 
 
@@ -246,12 +239,12 @@ def test_a_summary_that_cannot_be_written_costs_neither_the_record_nor_the_error
 ) -> None:
     with (
         contextlib.suppress(SystemExit),
-        recorded("label", DEMO.read_text(), "r", "/dev/full") as (*_, record),
+        recorded(LABEL, DEMO.read_text(), "r", "/dev/full") as attempt,
     ):
-        record["status"] = "done"
+        attempt.record["status"] = "done"
         if fails:
             raise MoaaError("the judge is not served")
-    assert records(store, "r")[0]["status"] == ("failed" if fails else "done")
+    assert records.read(store, "r")[0]["status"] == ("failed" if fails else "done")
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("label: its summary could not be written: ")
     assert said[1:] == (["label failed: the judge is not served"] if fails else [])
@@ -262,21 +255,21 @@ def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(
 ) -> None:
     memory = MemoryStore()
 
-    @stage("count", kind="numbers", part=lambda recipe: NumberPart(beta=1))
-    def leaves_a_journal(part: NumberPart, work: Work) -> None:
-        memory.put(f"{work.out.uri}/journal/rows/1", b"")
+    @stage(COUNT, part=lambda recipe: NumberPart(beta=1))
+    def leaves_a_journal(part: NumberPart, context: Context) -> None:
+        memory.put(f"{context.out.uri}/journal/rows/1", b"")
         memory.fail_deletes = 1
 
-    manifest, reused, _ = leaves_a_journal.run(recipe(), memory, {})
+    manifest, reused = leaves_a_journal.run(recipe(), memory, {})
     assert not reused
     assert Artifact.open(memory, manifest.uri).manifest == manifest
-    assert "journal is no longer needed, but could not be deleted" in capsys.readouterr().err
+    assert "journal is no longer needed, but was not deleted" in capsys.readouterr().err
 
 
 def test_a_bug_keeps_its_traceback_in_the_record(store: MemoryStore) -> None:
-    with pytest.raises(ZeroDivisionError), recorded("label", DEMO.read_text(), "run-3"):
+    with pytest.raises(ZeroDivisionError), recorded(LABEL, DEMO.read_text(), "run-3"):
         _ = 1 / 0
-    assert "ZeroDivisionError" in records(store, "run-3")[0]["error"]["traceback"]
+    assert "ZeroDivisionError" in records.read(store, "run-3")[0]["error"]["traceback"]
 
 
 def test_a_recipe_by_address_must_have_its_digest(
@@ -284,28 +277,24 @@ def test_a_recipe_by_address_must_have_its_digest(
 ) -> None:
     import hashlib
 
-    from moaa import stage as frame
-
     text = DEMO.read_bytes()
-    monkeypatch.setattr(frame, "Store", lambda root: store)
+    monkeypatch.setattr(records, "Store", lambda root: store)
     good = f"s3://moaa/recipes/{hashlib.sha256(text).hexdigest()}.yaml"
     store.put(good, text)
-    assert frame.read_recipe(good).recipe == load_file(DEMO).recipe
+    assert records.read_recipe(good).recipe == load_file(DEMO).recipe
     store.put(good, text + b"\n# changed")
     with pytest.raises(MoaaError, match="was changed"):
-        frame.read_recipe(good)
+        records.read_recipe(good)
 
 
 def test_a_wrong_recipe_is_named_by_the_file_that_a_person_can_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from moaa import stage as frame
-
     with pytest.raises(MoaaError, match=r"^recipe:1: "):
-        frame.read_recipe("name: x")
+        records.read_recipe("name: x")
     monkeypatch.setenv("MOAA_RECIPE", ".moaa/runs/a/recipe.yaml")
     with pytest.raises(MoaaError, match=r"^\.moaa/runs/a/recipe\.yaml:1: "):
-        frame.read_recipe("name: x")
+        records.read_recipe("name: x")
 
 
 def test_a_missing_input_says_what_to_do(
@@ -314,4 +303,4 @@ def test_a_missing_input_says_what_to_do(
     with pytest.raises(SystemExit):
         counting([]).main(DEMO.read_text(), "run-4", inputs={"data": str(tmp_path / "gone")})
     assert "input 'data': there is no manifest" in capsys.readouterr().err
-    assert json.dumps(records(store, "run-4")[0]["error"]).count("caching off") == 1
+    assert json.dumps(records.read(store, "run-4")[0]["error"]).count("caching off") == 1

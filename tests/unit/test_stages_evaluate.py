@@ -47,7 +47,7 @@ def evaluated(server: EngineServer, monkeypatch: pytest.MonkeyPatch, *sets: str)
             return Artifact(store, out.commit(kind="any", stage=name, name="n", fingerprint=name))
 
     recipe = load_file(DEMO, [f"models.smollm2.endpoint={{url: '{server.url}'}}", *sets]).recipe
-    manifest, _, _ = stage.evaluate.run(
+    manifest, _ = stage.evaluate.run(
         recipe, store, {name: artifact(name) for name in ("prompts", "sft", "dpo")}
     )
     return Artifact(store, manifest)

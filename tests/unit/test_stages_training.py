@@ -30,10 +30,9 @@ def test_a_clusters_pods_find_the_stores_keys_under_the_secrets_own_names(kind, 
         secret_key_env="MY_KEY",
     )
     out = SimpleNamespace(uri="s3://b/r/sft/0123456789abcdef", adopt=lambda files: None)
-    work = SimpleNamespace(
-        runtime=Runtime(launcher=Launcher(kind=kind)),
-        where=where,
-        pools={},
+    runtime = Runtime(launcher=Launcher(kind=kind))
+    context = SimpleNamespace(
+        recipe=SimpleNamespace(runtime=runtime, store=where, pools={}),
         store=None,
         ledger=Ledger(),
         progress=None,
@@ -41,7 +40,7 @@ def test_a_clusters_pods_find_the_stores_keys_under_the_secrets_own_names(kind, 
         facts={},
     )
     training.train(
-        work, "sft", Sft(), base="b", revision=None, data=SimpleNamespace(uri="s3://b/r/data")
+        context, "sft", Sft(), base="b", revision=None, data=SimpleNamespace(uri="s3://b/r/data")
     )
     (job,) = told
     assert job.store.access_key_env == name

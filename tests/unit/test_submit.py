@@ -16,7 +16,7 @@ import pytest
 
 from moaa.kubernetes.kinds import PODS
 from moaa.recipe.load import Loaded, load_file, load_text
-from moaa.stage import read_recipe
+from moaa.records import read_recipe
 from pipelines import submit as module
 from pipelines.outcome import RunFailed
 from pipelines.submit import SubmitError, submit
@@ -99,7 +99,7 @@ def test_a_stage_reads_the_recipe_at_the_address(
     kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(demo(), kfp.url, "evaluate")
-    monkeypatch.setattr("moaa.stage.Store", lambda root: store)
+    monkeypatch.setattr("moaa.records.Store", lambda root: store)
     assert (
         read_recipe(kfp.runs[0]["runtime_config"]["parameters"]["recipe"]).recipe == demo().recipe
     )
@@ -222,7 +222,7 @@ def test_a_bug_shows_its_traceback(kfp: KfpServer, store: MemoryStore) -> None:
 
 def test_a_killed_stage_is_named(kfp: KfpServer, store: MemoryStore) -> None:
     story(kfp, lambda run: record(store, run, "dpo", "running"), end="FAILED")
-    with pytest.raises(RunFailed, match="dpo failed: it ended without a word"):
+    with pytest.raises(RunFailed, match="dpo failed: it stopped without an error"):
         submit(demo(), kfp.url, "evaluate", wait=True)
 
 

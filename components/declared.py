@@ -1,0 +1,76 @@
+"""Components made from declarations: for stages that have no component of their own."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterable
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
+from moaa.declaration import Declaration
+from moaa.placement import images
+from moaa.stages.table import stages
+
+SOURCE = '''def {name}({parameters}):
+    """{purpose}.
+
+    Args:
+        recipe: The recipe: YAML text, or its s3:// address.
+        run_id: Names the run's records on S3.
+{arguments}
+        summary: Counts of the stage.
+    """
+    from {module} import {attribute} as stage
+
+    inputs = {{{inputs}}}
+    stage.main(recipe, run_id, inputs=inputs, output={output}.path, summary=summary.path)
+'''
+
+
+def make(stage: Declaration) -> BaseComponent:
+    """The component of a stage that makes one artifact, from its declaration.
+
+    Kubeflow takes a component's source text with it. So this is a function with a source text.
+    """
+    source, filename = text(stage), f"<component {stage.name}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    names: dict[str, Any] = {
+        each: getattr(dsl, each) for each in ("Input", "Output", "Dataset", "Model", "Markdown")
+    }
+    exec(compile(source, filename, "exec"), names)
+    make_component = dsl.component(base_image=images.CORE, install_kfp_package=False)
+    made: BaseComponent = make_component(names[stage.name])
+    return made
+
+
+def text(stage: Declaration) -> str:
+    """The source text of the component's function."""
+    types = {
+        f"{each.name}.{output}": kind for each in stages() for output, kind in each.outputs.items()
+    }
+    ((output, kind),) = stage.outputs.items()
+    module, _, attribute = stage.entry.partition(":")
+    parameters = [
+        "recipe: str",
+        "run_id: str",
+        *(f"{name}: Input[{types[source]}]" for name, source in stage.inputs.items()),
+        f"{output}: Output[{kind}]",
+        "summary: Output[Markdown]",
+    ]
+    arguments = [f"{name}: Manifest of {source}." for name, source in stage.inputs.items()]
+    return SOURCE.format(
+        name=stage.name,
+        parameters=", ".join(parameters),
+        purpose=stage.purpose,
+        arguments=_lines([*arguments, f"{output}: Manifest of what the stage makes."]),
+        module=module,
+        attribute=attribute,
+        inputs=", ".join(f'"{name}": {name}.path' for name in stage.inputs),
+        output=output,
+    )
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "\n".join(f"        {each}" for each in texts)

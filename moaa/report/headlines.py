@@ -1,0 +1,21 @@
+"""What came out of a stage, in one number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moaa.report.view import by_model
+from moaa.report.words import percent
+
+
+def loss(facts: Mapping[str, Any]) -> str:
+    """`loss 1.19 → 0.686`: the first and the last of a training. Empty if it logged none."""
+    losses = [point["loss"] for point in facts.get("curve") or () if point.get("loss") is not None]
+    return f"loss {losses[0]:.3g} → {losses[-1]:.3g}" if losses else ""
+
+
+def win_rate(facts: Mapping[str, Any]) -> str:
+    """`dpo wins 62.5 %`: the win rate of the last training. Empty if nothing was compared."""
+    rates = by_model(facts.get("win_rates") or [])
+    return f"{rates[0]['model']} wins {percent(rates[0]['rate'])}" if rates else ""

@@ -1,0 +1,193 @@
+"""Every stage of the pipeline, declared once. The order is the order in which they run.
+
+A stage of your own stands in a package of yours: docs/extending.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from moaa.declaration import Declaration, needed_by
+from moaa.errors import RecipeError
+from moaa.plan import calls
+from moaa.report.headlines import loss, win_rate
+from moaa.report.words import count
+
+Rows = Mapping[str, int]
+Facts = Mapping[str, Any]
+
+STAGES_ENV: Final = "MOAA_STAGES"
+"""Set by the runner: the names of the run's stages, separated by commas."""
+GROUP: Final = "moaa.stages"
+"""The entry points under which other packages declare stages."""
+
+PREFLIGHT = Declaration(
+    name="preflight",
+    purpose="Checks before anything is paid for",
+    entry="moaa.stages.preflight:main",
+    component="components.preflight.component:preflight",
+    headline=lambda rows, facts: f"{len(facts.get('findings', []))} checks passed",
+    hours=0.5,
+    cached=False,
+    keys=True,
+)
+PROMPTS = Declaration(
+    name="prompts",
+    purpose="Three disjoint sets of prompts",
+    entry="moaa.stages.prompts:prompts",
+    component="components.prompts.component:prompts",
+    outputs={"prompts": "Dataset"},
+    kind="prompts",
+    unit="prompts",
+    headline=lambda rows, facts: f"{count(rows['kept'])} prompts",
+    hours=12,
+)
+GENERATE = Declaration(
+    name="generate",
+    purpose="A mixture of agents writes the data",
+    entry="moaa.stages.generate:generate",
+    component="components.generate.component:generate",
+    inputs={"prompts": "prompts.prompts"},
+    outputs={"data": "Dataset"},
+    kind="sft-data",
+    unit="conversations",
+    asks=lambda recipe: recipe.generate.mixture.models,
+    calls=calls.of_generate,
+    headline=lambda rows, facts: f"{count(rows['kept'])} conversations",
+    hours=144,
+    keys=True,
+)
+SFT = Declaration(
+    name="sft",
+    purpose="The target is tuned on it",
+    entry="moaa.stages.sft:sft",
+    component="components.sft.component:sft",
+    inputs={"data": "generate.data"},
+    outputs={"model": "Model"},
+    kind="model",
+    unit="steps",
+    training=calls.of_sft,
+    headline=lambda rows, facts: loss(facts),
+    hours=144,
+)
+SAMPLE = Declaration(
+    name="sample",
+    purpose="The tuned model answers",
+    entry="moaa.stages.sample:sample",
+    component="components.sample.component:sample",
+    inputs={"prompts": "prompts.prompts", "model": "sft.model"},
+    outputs={"samples": "Dataset"},
+    kind="samples",
+    unit="prompts",
+    tuned=1,
+    calls=calls.of_sample,
+    headline=lambda rows, facts: f"{count(rows['kept'])} prompts",
+    hours=48,
+    keys=True,
+)
+LABEL = Declaration(
+    name="label",
+    purpose="A mixture of judges compares",
+    entry="moaa.stages.label:label",
+    component="components.label.component:label",
+    inputs={"samples": "sample.samples"},
+    outputs={"preferences": "Dataset"},
+    kind="preferences",
+    unit="prompts",
+    asks=lambda recipe: recipe.label.judge.models,
+    calls=calls.of_label,
+    headline=lambda rows, facts: f"{count(rows['pairs'])} pairs",
+    hours=144,
+    keys=True,
+)
+DPO = Declaration(
+    name="dpo",
+    purpose="Tuned again, on the preferences",
+    entry="moaa.stages.dpo:dpo",
+    component="components.dpo.component:dpo",
+    inputs={"preferences": "label.preferences", "sft": "sft.model"},
+    outputs={"model": "Model"},
+    kind="model",
+    unit="steps",
+    training=calls.of_dpo,
+    headline=lambda rows, facts: loss(facts),
+    hours=144,
+)
+EVALUATE = Declaration(
+    name="evaluate",
+    purpose="Win rates on held-out prompts",
+    entry="moaa.stages.evaluate:evaluate",
+    component="components.evaluate.component:evaluate",
+    inputs={"prompts": "prompts.prompts", "sft": "sft.model", "dpo": "dpo.model"},
+    outputs={"scores": "Dataset"},
+    kind="scores",
+    unit="prompts",
+    asks=lambda recipe: recipe.evaluation_judge.models,
+    tuned=2,
+    base=True,
+    calls=calls.of_evaluate,
+    headline=lambda rows, facts: win_rate(facts),
+    hours=48,
+    keys=True,
+)
+REPORT = Declaration(
+    name="report",
+    purpose="The run as one page",
+    entry="moaa.stages.report:main",
+    component="components.report.component:report",
+    hours=1,
+    cached=False,
+)
+"""Runs last, whatever happens before it; none of STAGES."""
+
+STAGES: Final = (PREFLIGHT, PROMPTS, GENERATE, SFT, SAMPLE, LABEL, DPO, EVALUATE)
+
+
+@cache
+def stages() -> tuple[Declaration, ...]:
+    """All stages in the order in which they run: ours, and those that installed packages declare.
+
+    Each of the latter stands right after the last stage whose output it takes, and runs last if it
+    takes none. Raises RecipeError if its declaration cannot be used.
+    """
+    found = list(STAGES)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        declared = entry.load()
+        if problem := _problem(declared, found):
+            raise RecipeError(
+                f"the stage '{entry.name}' of {entry.value} {problem}. Correct its Declaration, or "
+                f"uninstall the package that declares it (entry point group {GROUP})."
+            )
+        names = [stage.name for stage in found]
+        behind = max((names.index(name) for name in needed_by(declared)), default=len(names) - 1)
+        found.insert(behind + 1, declared)
+    return tuple(found)
+
+
+def up_to(name: str) -> tuple[Declaration, ...]:
+    """The stages of a run that ends with this one. Raises RecipeError if there is none of it."""
+    names = [stage.name for stage in stages()]
+    if name not in names:
+        raise RecipeError(f"'{name}' is not a stage; the stages are {', '.join(names)}")
+    return stages()[: names.index(name) + 1]
+
+
+def of_run() -> tuple[Declaration, ...]:
+    """The stages of the run that this process is a part of: all, unless the runner names them."""
+    named = os.environ.get(STAGES_ENV)
+    return tuple(stage for stage in stages() if named is None or stage.name in named.split(","))
+
+
+def _problem(declared: object, found: list[Declaration]) -> str | None:
+    if not isinstance(declared, Declaration):
+        return f"is a {type(declared).__name__}, not a Declaration"
+    if declared.name in {stage.name for stage in (*found, REPORT)}:
+        return "has the name of another stage"
+    known = {f"{stage.name}.{output}" for stage in found for output in stage.outputs}
+    if unknown := sorted(set(declared.inputs.values()) - known):
+        return f"takes {', '.join(unknown)}; the outputs are {', '.join(sorted(known))}"
+    return None

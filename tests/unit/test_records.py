@@ -1,0 +1,76 @@
+"""How a run ended: one rule for the terminal, the list of runs, the report and the exit status."""
+
+from __future__ import annotations
+
+import pytest
+
+from moaa.records import Record, StageError, broken, failure, run_status
+
+MADE = ("preflight", "prompts", "generate", "sft")
+
+
+def record(stage: str, status: str, error: StageError | None = None) -> Record:
+    return Record(
+        run_id="r",
+        stage=stage,
+        status=status,  # type: ignore[typeddict-item]
+        started="2026-01-01T00:00:00.000+00:00",
+        ended=None,
+        seconds=1.0,
+        manifest=None,
+        error=error,
+        ledger={},
+    )
+
+
+def run(*statuses: str) -> list[Record]:
+    return [record(stage, status) for stage, status in zip(MADE, statuses, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "word"),
+    [
+        (["done", "reused", "reused", "done"], "done"),
+        (["done", "reused", "reused", "reused"], "reused"),
+        (["done", "done"], "partial"),
+        (["done", "done", "running"], "unfinished"),
+        (["done", "running", "failed"], "failed"),
+        (["failed"], "failed"),
+    ],
+)
+def test_the_word_for_a_run_follows_its_worst_stage(statuses: list[str], word: str) -> None:
+    assert run_status(run(*statuses), MADE) == word
+
+
+def test_a_run_need_not_have_looked_before() -> None:
+    assert run_status(run("done", "done", "done", "done")[1:], MADE) == "done"
+
+
+def test_without_a_list_of_stages_no_run_is_partial() -> None:
+    assert run_status(run("done", "done")) == "done"
+
+
+def test_the_first_failure_is_the_error_of_the_run() -> None:
+    records = [
+        record("prompts", "running"),
+        record("generate", "failed", StageError(type="EngineError", message="no GPU")),
+        record("sft", "failed", StageError(type="MoaaError", message="no data")),
+    ]
+    assert broken(records) == records[1]
+    assert failure(records) == "generate failed: no GPU"
+
+
+def test_a_killed_stage_has_no_error_of_its_own() -> None:
+    assert failure(run("done", "running")) == (
+        "prompts failed: it stopped without an error (killed, or its pod is gone)"
+    )
+
+
+def test_a_bug_is_shown_with_its_traceback() -> None:
+    error = StageError(type="KeyError", message="'x'", traceback="Traceback: …")
+    assert failure([record("label", "failed", error)]) == "Traceback: …\nlabel failed: 'x'"
+
+
+def test_a_good_run_has_no_error() -> None:
+    assert broken(run("done", "reused")) is None
+    assert failure(run("done", "reused")) == ""
