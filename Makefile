@@ -109,7 +109,7 @@ lock:
 	  --override requirements/override.txt --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/cpu.lock
 	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/gpu.lock
-	$(UV) pip compile $(IMAGE_LOCK) --group docs --upgrade -o requirements/docs.lock
+	$(UV) pip compile $(IMAGE_LOCK) --group docs --upgrade -c requirements/cpu.lock -o requirements/docs.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra pipelines --extra kubernetes --extra hub \
 	  -c requirements/cpu.lock -o requirements/image-core.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra kubernetes --extra hub \
