@@ -42,7 +42,7 @@ def test_examples_of_set_are_legal() -> None:
 
 
 def test_the_recipes_of_the_first_table_are_those_that_are_there() -> None:
-    named = set(re.findall(r"^\| `([a-z-]+\.yaml)`", PAGE, re.MULTILINE))
+    named = set(re.findall(r"^\| \[([a-z-]+\.yaml)\]", PAGE, re.MULTILINE))
     assert named == {path.name for path in Path("pipelines/recipes").glob("*.yaml")}
 
 
