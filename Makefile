@@ -87,6 +87,7 @@ bench: setup
 # The documentation as a site that needs no network. Its tools have an environment of their own; they import nothing of moaa.
 docs: .venv-docs/done
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "the site is in site/; to read it: $(PYTHON) -m http.server -d site"
 .venv-docs/done: requirements/docs.lock | $(UV)
 	$(UV) venv -q --allow-existing --python $(PYTHON) .venv-docs
 	$(UV) pip sync -q --require-hashes --python .venv-docs/bin/python requirements/docs.lock
