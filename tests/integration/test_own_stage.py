@@ -82,7 +82,7 @@ def test_it_is_planned(package: Path, recipe: Path) -> None:
 def test_it_is_compiled_after_the_stage_that_it_reads(package: Path, recipe: Path) -> None:
     moaa(package, recipe, "compile", str(recipe), "-o", "align.yaml")
     pipeline, *_ = yaml.safe_load_all((recipe.parent / "align.yaml").read_text())
-    tasks = pipeline["components"]["comp-run"]["dag"]["tasks"]
+    tasks = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert tasks["rate"]["dependentTasks"] == ["prompts"]
     argument = tasks["rate"]["inputs"]["artifacts"]["prompts"]["taskOutputArtifact"]
     assert argument == {"outputArtifactKey": "prompts", "producerTask": "prompts"}
