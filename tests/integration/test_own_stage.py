@@ -93,9 +93,7 @@ def test_it_is_checked_run_and_reported(package: Path, recipe: Path, s3: S3) -> 
     assert re.search(r"rate +done", printed), printed
     assert "difficulty" in printed
     (manifest,) = [
-        uri
-        for uri, _ in s3.store.list(f"{s3.root}/rate/")
-        if uri.endswith("/manifest.json")
+        uri for uri, _ in s3.store.list(f"{s3.root}/rate/") if uri.endswith("/manifest.json")
     ]
     ratings = list(Artifact.open(s3.store, manifest.removesuffix("/manifest.json")).rows())
     assert {row["difficulty"] for row in ratings} <= {1, 2, 3, 4, 5}
