@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,12 @@ def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
     for message in shown:
         for piece in re.split("[…`]", message):
             assert len(piece.strip()) < 4 or piece.strip() in known, f"{message}: {piece!r}"
+
+
+def test_contributing_shows_the_floors_that_lint_checks() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = next(c["layers"] for c in settings["contracts"] if c["type"] == "layers")
+    table = text("CONTRIBUTING.md").partition("| floor |")[2].partition("## House rules")[0]
+    shown = [re.findall(r"`([a-z]+)`", row.split("|")[1]) for row in table.splitlines()[2:-1]]
+    checked = [re.findall(r"moaa\.([a-z]+)", layer) for layer in layers]
+    assert [sorted(floor) for floor in shown] == [sorted(floor) for floor in checked]
