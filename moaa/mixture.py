@@ -3,18 +3,16 @@ Eq. 1-3)."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from moaa import templates
 from moaa.chat.message import Ask, Message, Redraw
+from moaa.concurrency import together
 from moaa.errors import CallError, RowRejected
 from moaa.recipe import Member, Mixture, Sampling
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ async def propose(
     `label#n`. Members that differ in nothing but their names (Self-MoA too) give one each, from
     calls of their own.
     """
-    answered = await concurrently(
+    answered = await together(
         _proposals_of(member, messages, ask, layer) for member in _told_apart(members)
     )
     everything = [proposal for proposals in answered for proposal in proposals]
@@ -237,14 +235,3 @@ def _with_system(
         Message(role="system", content="\n\n".join(part for part in (before, own, after) if part)),
         *rest,
     ]
-
-
-async def concurrently(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order. The first error cancels what is still running and is raised as it is,
-    not in a group."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in work]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -22,7 +22,7 @@ from moaa.artifacts import Artifact, Manifest, Output, Parent
 from moaa.chat.message import Ask
 from moaa.declaration import Declaration
 from moaa.errors import ArtifactError, StoreError, TooManyRejected
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.journal.usage import Usage
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -65,7 +65,8 @@ class Context:
         again. Raises TooManyRejected, with the table of reasons, when more than
         `runtime.max_rejected_share` of the rows were rejected for other reasons than `expected`.
         """
-        from moaa.asking import ask_all
+        from moaa import engines
+        from moaa.asking import Session, ask_all
 
         rows = list(rows)
         self.ledger.rows["in"] += len(rows)
@@ -77,21 +78,14 @@ class Context:
         )
         usage = Usage(self.store, f"{self.out.uri}/journal", secrets.token_hex(4), self.ledger)
         usage.read()
-        journal = Journal(self.store, f"{self.out.uri}/journal", flushed=usage.keep)
+        journal = S3Journal(self.store, f"{self.out.uri}/journal", flushed=usage.keep)
         journal.open()
+        session = Session(
+            asked, self.recipe.runtime, self.store, self.ledger, self.progress, engines.start
+        )
         with timed(self.ledger, "asking"):
             try:
-                ask_all(
-                    rows,
-                    method,
-                    key=lambda row: row["id"],
-                    models=asked,
-                    runtime=self.recipe.runtime,
-                    store=self.store,
-                    journal=journal,
-                    ledger=self.ledger,
-                    progress=self.progress,
-                )
+                ask_all({row["id"]: row for row in rows}, method, session, journal)
             finally:
                 journal.close()
                 if journal.left_behind:
@@ -109,7 +103,7 @@ class Context:
                 self.ledger.rows["kept"] += 1
                 yield row, record["row"]
 
-    def _refuse_if_too_many(self, journal: Journal, total: int, expected: Collection[str]) -> None:
+    def _refuse_if_too_many(self, journal: S3Journal, total: int, expected: Collection[str]) -> None:
         failed = {
             name: record["rejected"]
             for name, record in journal.finished.items()

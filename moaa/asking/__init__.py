@@ -1,5 +1,12 @@
-"""Asking models for many conversations at once, resumable at any moment."""
+"""Ask models for many conversations at the same time; a stopped run can be continued.
 
+Session   the models of a stage, how they run, and who counts
+ask_all   a record for each item, from the journal or from the models
+Fleet     what `ask_all` needs of the engines that it starts
+"""
+
+from moaa.asking.fleet import Fleet
 from moaa.asking.run import ask_all
+from moaa.asking.session import Session, StartFleet
 
-__all__ = ["ask_all"]
+__all__ = ["Fleet", "Session", "StartFleet", "ask_all"]

@@ -1,223 +1,133 @@
-"""Asking models for many conversations at once: the journal first, then the engines; stopped at any
-moment, and gone on with.
+"""Ask models for many conversations at the same time: the journal first, then the engines.
 
-    ask_all(rows, work, key=lambda row: row["id"], models=models, runtime=runtime, store=store,
-            journal=journal, ledger=ledger, progress=progress)
+    ask_all({row["id"]: row for row in rows}, method, session, journal)
 
-`work(item, ask)` is a coroutine of the method (`mixture.converse`, `judge.tournament`); each runs
-at its own pace, so a slow proposer of one conversation holds up that conversation alone. What they
-made is in `journal.finished` afterwards.
+`method(item, ask)` is a coroutine of the method (`mixture.converse`, `judge.tournament`). Each item
+runs at its own pace: a slow proposer holds up its own conversation only. The results are in
+`journal.finished` afterwards. A run may be stopped at any moment; the next one continues.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from moaa.asking import loop
+from moaa.asking.asker import Asker
 from moaa.asking.schedule import Schedule
-from moaa.chat.message import Ask, Call, Message, Reply, without_system
+from moaa.asking.session import Session
+from moaa.chat.message import Ask
+from moaa.concurrency import first_error
 from moaa.errors import CallError, RowRejected
-from moaa.ledger import Ledger
-from moaa.progress import Progress
-from moaa.recipe.schema import Model, Runtime, Sampling
+from moaa.journal import Journal
 
 if TYPE_CHECKING:
     from moaa.chat.client import Client
-    from moaa.engines import Fleet
-    from moaa.journal import Journal
-    from moaa.store import Store
 
 T = TypeVar("T")
-Start = Callable[..., AbstractAsyncContextManager["Fleet"]]
 
 BY_TURNS_WINDOW: Final = 20_000
-"""Conversations worked on at the same time where models take turns: the more, the fewer turns."""
+"""How many conversations run at the same time when models take turns. More mean fewer turns."""
 SHOW_EVERY_S: Final = 0.5
 
 
 def ask_all(
-    items: Iterable[T],
-    work: Callable[[T, Ask], Awaitable[dict[str, Any]]],
-    *,
-    key: Callable[[T], str],
-    models: Mapping[str, Model],
-    runtime: Runtime,
-    store: Store,
+    items: Mapping[str, T],
+    method: Callable[[T, Ask], Awaitable[dict[str, Any]]],
+    session: Session,
     journal: Journal,
-    ledger: Ledger,
-    progress: Progress,
-    start: Start | None = None,
 ) -> None:
-    """Leaves a record in `journal.finished` for every item: {"row": …}, or {"rejected": {"reason",
-    "detail"}}.
+    """Leave a record in `journal.finished` for every item, under its name.
 
-    What the journal knows is not asked again; engines start at the first call that it does not
-    know. A row or a call that failed for good (RowRejected, CallError) rejects its item. Anything
-    else, EngineError first of all, ends everything, as SIGTERM and Ctrl-C do; the journal is
-    flushed before the engines stop. `start` makes the fleet; `engines.start` unless given.
+    A record is {"row": …} or {"rejected": {"reason", "detail"}}. The journal's items and replies
+    are not asked again; engines start at the first call that the journal cannot answer. RowRejected
+    and CallError reject their item. Any other error (EngineError above all), SIGTERM and Ctrl-C
+    stop the whole run; the journal is flushed before the engines stop.
     """
-    items = list(items)
-    finished = [item for item in items if key(item) in journal.finished]
-    todo = [item for item in items if key(item) not in journal.finished]
-    progress.total(len(items))
-    progress.advance(len(finished), journaled=True)
-    progress.rejected(sum(["rejected" in journal.finished[key(item)] for item in finished]))
+    finished = journal.finished
+    todo = {name: item for name, item in items.items() if name not in finished}
+    session.progress.total(len(items))
+    session.progress.advance(len(items) - len(todo), journaled=True)
+    session.progress.rejected(
+        sum("rejected" in finished[name] for name in items if name not in todo)
+    )
     if todo:
-        run(_ask_all(todo, work, key, models, runtime, store, journal, ledger, progress, start))
+        loop.run(_Run(todo, method, session, journal).run())
 
 
-async def _ask_all(
-    todo: list[T],
-    work: Callable[[T, Ask], Awaitable[dict[str, Any]]],
-    key: Callable[[T], str],
-    models: Mapping[str, Model],
-    runtime: Runtime,
-    store: Store,
-    journal: Journal,
-    ledger: Ledger,
-    progress: Progress,
-    start: Start | None,
-) -> None:
-    from moaa.chat.client import Client
-
-    pending = iter(todo)
-
-    async def work_through() -> None:
-        for item in pending:
-            name = key(item)
-            try:
-                record: dict[str, Any] = {"row": await work(item, asker.ask_of(name))}
-            except (RowRejected, CallError) as error:
-                record = {"rejected": {"reason": error.reason, "detail": error.detail}}
-                progress.rejected()
-            journal.record_row(name, record)
-            progress.advance()
-
-    def widen(window: int) -> None:
-        for _ in range(min(window, len(todo)) - len(workers)):
-            workers.append(conversations.create_task(work_through()))
-
-    def fleet() -> AbstractAsyncContextManager[Fleet]:
-        if start is not None:
-            return start(models, runtime, client, store, ledger, progress)
-        from moaa import engines
-
-        return engines.start(models, runtime, client, store, ledger, progress)
-
-    workers: list[asyncio.Task[None]] = []
-    try:
-        async with Client(runtime.calls, ledger) as client, asyncio.TaskGroup() as beside:
-            schedule = Schedule(
-                models, runtime.engines, fleet, progress, by_turns=lambda: widen(BY_TURNS_WINDOW)
-            )
-            asker = Asker(models, journal, client, schedule, ledger)
-            helpers = [
-                beside.create_task(schedule.serve()),
-                beside.create_task(_show(client, ledger, progress)),
-            ]
-            try:
-                async with asyncio.TaskGroup() as conversations:
-                    widen(runtime.calls.window)
-            finally:
-                journal.flush()  # before the engines stop, which may take its time
-            for helper in helpers:
-                helper.cancel()
-    except BaseExceptionGroup as group:
-        raise _first(group) from None
-
-
-class Asker:
-    """`ask` of each conversation: journal, then the model's turn, then the client. The same call is
-    never in flight twice."""
+class _Run(Generic[T]):
+    """The calls of one stage: a window of conversations, and beside them the engines and the
+    view."""
 
     def __init__(
         self,
-        models: Mapping[str, Model],
+        todo: Mapping[str, T],
+        method: Callable[[T, Ask], Awaitable[dict[str, Any]]],
+        session: Session,
         journal: Journal,
-        client: Client,
-        schedule: Schedule,
-        ledger: Ledger,
     ) -> None:
-        self._no_system_role = frozenset(
-            name for name, model in models.items() if not model.system_role
-        )
+        from moaa.chat.client import Client  # loads aiohttp
+
+        self._left = iter(todo.items())
+        self._todo = len(todo)
+        self._method = method
+        self._session = session
         self._journal = journal
-        self._client = client
-        self._schedule = schedule
-        self._ledger = ledger
-        self._asked: dict[str, list[asyncio.Future[Reply | None]]] = {}
-        """Calls in flight by key, and who else waits for the same answer."""
+        self._client = Client(session.runtime.calls, session.ledger)
+        self._schedule = Schedule(
+            session, self._client, by_turns=lambda: self._widen(BY_TURNS_WINDOW)
+        )
+        self._asker = Asker(session, journal, self._schedule, self._client)
+        self._conversations = asyncio.TaskGroup()
+        self._window = 0
 
-    def ask_of(self, conversation: str) -> Ask:
-        async def ask(
-            model: str,
-            messages: Sequence[Message],
-            sampling: Sampling,
-            *,
-            choices: Sequence[str] | None = None,
-            logprobs: bool = False,
-        ) -> Reply:
-            if model in self._no_system_role:
-                messages = without_system(messages)
-            call = Call(
-                model, tuple(messages), sampling, tuple(choices) if choices else None, logprobs
-            )
-            known = self._journal.reply(call.key)
-            if known is not None:
-                self._ledger.model(model).journal += 1
-                return known
-            reply = await self._answer(call)
-            self._journal.record_reply(conversation, call.key, reply)
-            return reply
-
-        return ask
-
-    async def _answer(self, call: Call) -> Reply:
-        while (sharers := self._asked.get(call.key)) is not None:
-            sharer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
-            sharers.append(sharer)
-            shared = await sharer
-            if shared is not None:
-                self._ledger.events["shared calls"] += 1
-                return shared
-        sharers = self._asked[call.key] = []
-        outcome: Reply | Exception | None = None  # None: this one was cancelled, another must send
+    async def run(self) -> None:
+        """Work through all items. Raises the first error as it is, not in a group."""
         try:
-            await self._schedule.admit(call.model)
+            async with self._client, asyncio.TaskGroup() as beside:
+                engines = beside.create_task(self._schedule.serve())
+                view = beside.create_task(_show(self._client, self._session))
+                try:
+                    async with self._conversations:
+                        self._widen(self._session.runtime.calls.window)
+                finally:
+                    self._journal.flush()  # first: it may take the engines a while to stop
+                engines.cancel()
+                view.cancel()
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+
+    def _widen(self, window: int) -> None:
+        """Let `window` conversations run at the same time, if there are so many."""
+        while self._window < min(window, self._todo):
+            self._window += 1
+            self._conversations.create_task(self._work_through())
+
+    async def _work_through(self) -> None:
+        """One conversation after the other, until none is left."""
+        for name, item in self._left:
             try:
-                outcome = await self._client.send(call)
-            finally:
-                self._schedule.leave(call.model)
-            return outcome
-        except Exception as error:
-            outcome = error
-            raise
-        finally:
-            del self._asked[call.key]
-            for sharer in sharers:
-                if sharer.done():
-                    continue
-                if isinstance(outcome, Exception):
-                    sharer.set_exception(outcome)
-                else:
-                    sharer.set_result(outcome)
+                row = await self._method(item, self._asker.ask_for(name))
+                record: dict[str, Any] = {"row": row}
+            except (RowRejected, CallError) as error:
+                record = {"rejected": {"reason": error.reason, "detail": error.detail}}
+                self._session.progress.rejected()
+            self._journal.record_row(name, record)
+            self._session.progress.advance()
 
 
-async def _show(client: Client, ledger: Ledger, progress: Progress) -> None:
-    """Feeds the view from the counters there are, twice a second: nothing is added to the path of a
-    call."""
+async def _show(client: Client, session: Session) -> None:
+    """Keep the view up to date from the client's counters, twice a second: calls themselves do not
+    touch the view."""
     shown: dict[str, int] = {}
 
     def show() -> None:
         for model, pool in client.pools.items():
-            tokens = ledger.model(model).completion_tokens
-            progress.flight(model, pool.in_flight)
+            tokens = session.ledger.model(model).completion_tokens
+            session.progress.flight(model, pool.in_flight)
             if tokens > shown.get(model, 0):
-                progress.tokens(model, tokens - shown.get(model, 0))
+                session.progress.tokens(model, tokens - shown.get(model, 0))
                 shown[model] = tokens
 
     try:
@@ -226,43 +136,3 @@ async def _show(client: Client, ledger: Ledger, progress: Progress) -> None:
             show()
     finally:
         show()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that came first; those after it are its consequences."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run on uvloop. SIGTERM, like Ctrl-C, cancels `main` first and does what it would have
-    done when all is put away."""
-    import uvloop
-
-    if threading.current_thread() is not threading.main_thread():
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(main)
-    before = signal.getsignal(signal.SIGTERM)
-    terminated = False
-
-    async def interruptible() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-
-        def terminate() -> None:
-            nonlocal terminated
-            terminated = True
-            task.cancel()
-
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-        return await main
-
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(interruptible())
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
-        if terminated:
-            signal.raise_signal(signal.SIGTERM)

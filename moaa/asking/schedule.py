@@ -1,47 +1,52 @@
-"""When a model is up, and which calls wait for it: all models together, or by turns where not all
-of them fit.
+"""When a model is up, and which calls wait for it: all models together, or by turns if not all of
+them fit.
 
 Together: every model is started at the first call that the journal cannot answer; calls go to their
 pool at once and wait there until the first endpoint is up. By turns: calls wait per model; a model
-that has nothing left to do makes room for the one with most waiting. So an ensemble of any size
-runs on one machine, at the price of some starts.
+that has nothing left to do makes room for the one with the most waiting calls. So an ensemble of
+any size runs on one machine, at the price of some starts.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from moaa.asking.fleet import Fleet
+from moaa.asking.session import Session
 from moaa.errors import EngineError
-from moaa.progress import Progress
-from moaa.recipe.schema import Engines, Model
 
 if TYPE_CHECKING:
-    from moaa.engines import Fleet
+    from moaa.chat.client import Client
 
-SETTLE_S = 0.02
-"""A turn ends only after so long without a new call: conversations that were just answered ask on
-first."""
-MAX_SETTLE = 50
+QUIET_S = 0.02
+"""A turn changes only after this long without a new call: conversations that have just got an
+answer ask their next question first."""
+MAX_QUIET_WAITS = 50
 LOOK_AGAIN_S = 1.0
+"""How long calls that are not worth a start yet wait before the schedule looks at them again."""
 
 
 def next_up(
     waiting: Mapping[str, int], in_flight: Mapping[str, int], up: frozenset[str], capacity: int
 ) -> frozenset[str]:
-    """The models that should be up now, given the calls that wait for models that are not and those
-    in flight at those that are.
+    """Return the models that should be up now.
 
-    A free place goes to the model with most waiting; of equals, to the last of `waiting`, and of
-    idle models the last of `waiting` leaves first: a stage names the models that it will need again
-    before the others. An idle model's place is given away once that with most waiting has as much
-    to do as the busiest model that stays: a few calls early are not worth a start.
+    `waiting`: calls that wait for models that are not up; `in_flight`: calls at those that are.
+
+    1. Free places go to the models with the most waiting calls (tie: later in `waiting`).
+    2. An idle model is replaced only if the candidate with the most waiting calls has at least as
+       many as the busiest running model has in flight. The idle model that comes last in `waiting`
+       is replaced first.
+    3. Models with calls in flight are never stopped.
+
+    The order of `waiting` matters because a stage names first the models that it needs again.
     """
     wanted = sorted(
         (model for model in reversed(list(waiting)) if waiting[model] and model not in up),
-        key=lambda m: -waiting[m],
+        key=lambda model: -waiting[model],
     )
     busy = frozenset(model for model in up if in_flight.get(model))
     free = capacity - len(up)
@@ -55,27 +60,32 @@ def next_up(
 
 
 class Schedule:
-    """Lets calls through when their model is there. `serve` runs the engines beside the
+    """Lets calls through when their model is up. `serve` runs the engines beside the
     conversations."""
 
     def __init__(
         self,
-        models: Mapping[str, Model],
-        engines: Engines,
-        start: Callable[[], AbstractAsyncContextManager[Fleet]],
-        progress: Progress,
+        session: Session,
+        client: Client,
         by_turns: Callable[[], None],
+        *,
+        quiet_s: float = QUIET_S,
+        look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
-        """`by_turns` is called once, when it turns out that models must take turns: then all
-        conversations should ask."""
+        """`by_turns` is called once, when it turns out that models must take turns: from then on
+        as many conversations as possible should ask."""
+        models, self._engines = session.models, session.runtime.engines
         self._served = frozenset(
-            name for name, model in models.items() if model.endpoint or engines.kind == "endpoint"
+            name
+            for name, model in models.items()
+            if model.endpoint or self._engines.kind == "endpoint"
         )
         self._started = frozenset(models) - self._served
-        self._engines = engines
-        self._start = start
-        self._progress = progress
+        self._session = session
+        self._client = client
         self._by_turns = by_turns
+        self._quiet_s = quiet_s
+        self._look_again_s = look_again_s
         self._missed = asyncio.Event()
         self._changed = asyncio.Event()
         self._open: frozenset[str] = frozenset()
@@ -83,13 +93,13 @@ class Schedule:
         self._in_flight: dict[str, int] = dict.fromkeys(models, 0)
 
     async def admit(self, model: str) -> None:
-        """Returns when calls to this model may be sent. Say `leave` when the call has ended."""
+        """Wait until calls to this model may be sent. Call `leave` when the call is over."""
         if model in self._open:
             self._in_flight[model] += 1
             return
         if model not in self._waiting:
             raise EngineError(
-                f"'{model}' is asked, but only {', '.join(self._waiting)} are served here"
+                f"model '{model}' is asked, but this stage serves only {', '.join(self._waiting)}"
             )
         waiter = asyncio.get_running_loop().create_future()
         self._waiting[model][waiter] = None
@@ -99,28 +109,28 @@ class Schedule:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self.leave(model)  # its turn came in the moment the call was cancelled
+                self.leave(model)  # it was admitted and cancelled at the same moment
             else:
                 self._waiting[model].pop(waiter, None)
             raise
 
     def leave(self, model: str) -> None:
+        """Say that a call that was admitted is over."""
         self._in_flight[model] -= 1
         if not self._in_flight[model]:
             self._changed.set()
 
     async def serve(self) -> None:
-        """Starts engines at the first call that waits, and keeps them until it is cancelled."""
+        """Start engines at the first call that waits, and keep them up until cancelled."""
         await self._missed.wait()
-        async with self._start() as fleet:
+        async with self._session.start_fleet(self._session, self._client) as fleet:
             capacity, needed = fleet.capacity, len(self._started)
             fits = capacity is None or capacity >= needed
             if self._engines.schedule == "together" and not fits:
                 raise EngineError(
                     f"runtime.engines.schedule is 'together', but only {capacity} of {needed} "
-                    "models "
-                    f"({', '.join(sorted(self._started))}) can be up at once here. Set it to "
-                    "'by-turns' or 'auto'."
+                    f"models ({', '.join(sorted(self._started))}) can be up at the same time "
+                    "here. Set it to 'by-turns' or 'auto'."
                 )
             self._let_through(self._served)
             if fits and self._engines.schedule != "by-turns":
@@ -140,30 +150,30 @@ class Schedule:
             }
             turn = next_up(waiting, self._in_flight, up, capacity)
             if turn == up:
-                await self._settled(look_again=any(waiting.values()))
+                await self._quiet(look_again=any(waiting.values()))
                 continue
             arriving, leaving = turn - up, up - turn
             self._open -= leaving
-            self._progress.note(
+            self._session.progress.note(
                 "by turns: "
                 + ", ".join(f"{m} next ({waiting[m]} calls wait)" for m in sorted(arriving))
             )
             if leaving:
                 await fleet.down(leaving)
             await fleet.up(arriving)
-            self._progress.note("")
+            self._session.progress.note("")
             up = turn
             self._let_through(arriving)
 
-    async def _settled(self, look_again: bool) -> None:
-        """Returns some time after a change, or after a while: those who wait may be worth a start
-        by then."""
+    async def _quiet(self, look_again: bool) -> None:
+        """Return when nothing has changed for a moment after a change. `look_again`: or after a
+        while, because the calls that wait may be worth a start by then."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_AGAIN_S if look_again else None):
+            async with asyncio.timeout(self._look_again_s if look_again else None):
                 await self._changed.wait()
-        for _ in range(MAX_SETTLE):
+        for _ in range(MAX_QUIET_WAITS):
             self._changed.clear()
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(self._quiet_s)
             if not self._changed.is_set():
                 return
         self._changed.clear()

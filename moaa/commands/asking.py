@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from moaa import mixture
-from moaa.asking import ask_all
+from moaa.asking import Session, ask_all
 from moaa.chat.message import Ask, Message, Reply
 from moaa.errors import CallError, RecipeError, RowRejected
+from moaa.journal import MemoryJournal
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.load import load_file
@@ -21,8 +22,6 @@ from moaa.store import Store
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.spinner import Spinner
-
-    from moaa.journal import Journal
 
 
 def ask(
@@ -61,46 +60,27 @@ def respond(
     recipe: Recipe, messages: Sequence[Message], watch: Watch, progress: Progress
 ) -> dict[str, Any]:
     """The mixture's answer as `Answer.to_json` gives it. Raises RowRejected where there is none."""
+    from moaa import engines
+
     chosen = recipe.generate.mixture
-    kept = Unkept()
-
-    async def work(_: str, ask: Ask) -> dict[str, Any]:
-        return (await mixture.respond(chosen, messages, watch.over(ask))).to_json()
-
-    ask_all(
-        ["question"],
-        work,
-        key=str,
+    journal = MemoryJournal()
+    session = Session(
         models={name: recipe.models[name] for name in sorted(chosen.models)},
         runtime=recipe.runtime,
         store=Store.of(recipe.store),
-        journal=cast("Journal", kept),
         ledger=Ledger(),
         progress=progress,
+        start_fleet=engines.start,
     )
-    record = kept.finished["question"]
+
+    async def answer(history: Sequence[Message], ask: Ask) -> dict[str, Any]:
+        return (await mixture.respond(chosen, history, watch.over(ask))).to_json()
+
+    ask_all({"question": messages}, answer, session, journal)
+    record = journal.finished["question"]
     if rejected := record.get("rejected"):
         raise RowRejected(rejected["reason"], rejected["detail"])
     return record["row"]
-
-
-class Unkept:
-    """A journal for one question: nothing to resume, nothing on a store."""
-
-    def __init__(self) -> None:
-        self.finished: dict[str, dict[str, Any]] = {}
-
-    def reply(self, key: str) -> Reply | None:
-        return None
-
-    def record_reply(self, conversation: str, key: str, reply: Reply) -> None:
-        pass
-
-    def record_row(self, conversation: str, record: Mapping[str, Any]) -> None:
-        self.finished[conversation] = dict(record)
-
-    def flush(self) -> None:
-        pass
 
 
 class Watch:

@@ -1,96 +1,62 @@
 """Who answers: servers that are up already, vLLM started on this machine, or Deployments leased for
 as long as a stage works.
 
-async with engines.start(models, runtime, client, store, ledger, progress) as fleet:
-    await fleet.up(["gemma", "llama"])      # their endpoints are in client.pool(…), each has really answered
-    ...
-    await fleet.down(["llama"])
+    async with engines.start(session, client) as fleet:
+        await fleet.up(["gemma", "llama"])  # each has answered a request, see client.pool(...)
+        ...
+        await fleet.down(["llama"])
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Protocol
 
+from moaa.asking.fleet import Fleet
+from moaa.asking.session import Session
 from moaa.chat.client import Client
-from moaa.engines.concurrency import together
-from moaa.engines.endpoint import endpoint
+from moaa.concurrency import together
+from moaa.engines.endpoint import NothingToStart, endpoint
 from moaa.errors import EngineError
-from moaa.ledger import Ledger
-from moaa.progress import Progress
-from moaa.recipe.schema import Model, Runtime
-from moaa.store import Store
 
 ENDPOINT_TIMEOUT_S = 60.0
-"""For the first one-token answer of a server that is said to be up."""
-
-
-class Fleet(Protocol):
-    """The models of a stage that have to be started. Those with an `endpoint` are always up and
-    never count."""
-
-    capacity: int | None
-    """How many of these models can be up at once; None: all of them."""
-
-    async def up(self, models: Collection[str]) -> None:
-        """Start what is not up yet, side by side; returns when each has really answered. Raises
-        EngineError."""
-
-    async def down(self, models: Collection[str]) -> None:
-        """Stop these: they get no more calls, and are gone within 10 s."""
-
-
-class NothingToStart:
-    """The fleet of models that are all served elsewhere."""
-
-    capacity: int | None = None
-
-    async def up(self, models: Collection[str]) -> None:
-        pass
-
-    async def down(self, models: Collection[str]) -> None:
-        pass
+"""How long a server that should be up already may take for a first one-token answer."""
 
 
 @asynccontextmanager
-async def start(
-    models: Mapping[str, Model],
-    runtime: Runtime,
-    client: Client,
-    store: Store,
-    ledger: Ledger,
-    progress: Progress,
-) -> AsyncIterator[Fleet]:
-    """The fleet of `models`, none of it up yet; leaving the context stops all of it. Endpoints are
-    checked on entering."""
-    served = {name: endpoint(name, model) for name, model in models.items() if model.endpoint}
-    others = {name: model for name, model in models.items() if not model.endpoint}
-    for name, address in served.items():
+async def start(session: Session, client: Client) -> AsyncIterator[Fleet]:
+    """The fleet of the session's models, none of it up yet; leaving the context stops all of it.
+
+    Models with an `endpoint` must answer on entering. Raises EngineError.
+    """
+    served = {name: model for name, model in session.models.items() if model.endpoint}
+    others = {name: model for name, model in session.models.items() if not model.endpoint}
+    addresses = {name: endpoint(name, model) for name, model in served.items()}
+    for name, address in addresses.items():
         client.pool(name).add(address)
     await together(
-        client.answers(address, name, ENDPOINT_TIMEOUT_S) for name, address in served.items()
+        client.answers(address, name, ENDPOINT_TIMEOUT_S) for name, address in addresses.items()
     )
+    kind = session.runtime.engines.kind
     if not others:
         yield NothingToStart()
-    elif runtime.engines.kind == "process":
+    elif kind == "process":
         from moaa.engines.process import ProcessFleet
 
-        fleet = ProcessFleet(others, runtime, client, store, ledger, progress)
+        fleet = ProcessFleet(session, others, client)
         try:
             yield fleet
         finally:
             await fleet.close()
-    elif runtime.engines.kind == "endpoint":
+    elif kind == "endpoint":
         raise EngineError(
-            f"runtime.engines.kind is 'endpoint', but {_named(others)} no `endpoint`. "
-            "Give models.NAME.endpoint.url, or set runtime.engines.kind to 'process' to start "
-            "vLLM here."
+            f"runtime.engines.kind is 'endpoint', but {_named(others)} no `endpoint`. Give "
+            "models.NAME.endpoint.url, or set runtime.engines.kind to 'process' to start vLLM here."
         )
     else:
-        from moaa.engines.composite import serving
+        from moaa.engines.composite import start_on_cluster
 
-        async with serving(others, runtime, client, store, ledger, progress) as leased:
+        async with start_on_cluster(session, others, client) as leased:
             yield leased
 
 

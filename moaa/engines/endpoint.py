@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from moaa.chat.pool import Endpoint
 from moaa.errors import EngineError
 from moaa.recipe.schema import Model
+
+
+class NothingToStart:
+    """The fleet of a stage whose models are all served already."""
+
+    capacity: int | None = None
+
+    async def up(self, models: Collection[str]) -> None:
+        """Do nothing: they are up."""
+
+    async def down(self, models: Collection[str]) -> None:
+        """Do nothing: they are not ours to stop."""
 
 
 def endpoint(name: str, model: Model) -> Endpoint:
@@ -19,8 +32,7 @@ def endpoint(name: str, model: Model) -> Endpoint:
         if not key:
             raise EngineError(
                 f"model '{name}' takes its API key from the environment variable "
-                f"{served.key_env}, which is not set. "
-                f"Set {served.key_env}, or remove models.{name}.endpoint.key_env if the server "
-                "wants no key."
+                f"{served.key_env}, which is not set. Set {served.key_env}, or remove "
+                f"models.{name}.endpoint.key_env if the server needs no key."
             )
     return Endpoint(url=served.url.rstrip("/"), model=served.model or name, key=key)

@@ -13,9 +13,10 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 
+from moaa.asking.session import Session
 from moaa.chat.client import Client
 from moaa.chat.pool import Endpoint
-from moaa.engines.concurrency import together
+from moaa.concurrency import together
 from moaa.engines.deployment import Leased, addresses, diagnosis, waiting
 from moaa.errors import ClusterError, EngineError, MoaaError
 from moaa.kubernetes import leases, names, pods
@@ -23,9 +24,7 @@ from moaa.kubernetes.api import Cluster, Object
 from moaa.kubernetes.kinds import DEPLOYMENTS, PODS, SLICES
 from moaa.kubernetes.mirror import Mirror
 from moaa.kubernetes.refusal import Conflict, NotFound, Unreachable
-from moaa.ledger import Ledger
-from moaa.progress import Progress
-from moaa.recipe.schema import Model, Runtime
+from moaa.recipe.schema import Model
 
 LOOK_EVERY_S = 1.0
 """For what only time changes: budgets and the seconds in notes. Changes on the cluster are acted on
@@ -39,18 +38,14 @@ class KubernetesFleet:
     """Leased Deployments. The cluster schedules, so that all may be up at once; by turns, one is."""
 
     def __init__(
-        self,
-        models: Mapping[str, Model],
-        runtime: Runtime,
-        client: Client,
-        cluster: Cluster,
-        ledger: Ledger,
-        progress: Progress,
+        self, session: Session, models: Mapping[str, Model], client: Client, cluster: Cluster
     ) -> None:
-        self.capacity = 1 if runtime.engines.schedule == "by-turns" and len(models) > 1 else None
+        self._engines = session.runtime.engines
+        turns = self._engines.schedule == "by-turns"
+        self.capacity = 1 if turns and len(models) > 1 else None
         self._names = names.by_dns(models)
-        self._engines, self._client, self._cluster = runtime.engines, client, cluster
-        self._ledger, self._progress = ledger, progress
+        self._client, self._cluster = client, cluster
+        self._ledger, self._progress = session.ledger, session.progress
         self._holder = names.holder()
         self._up: dict[str, Leased] = {}
         self._events: dict[str, str] = {}

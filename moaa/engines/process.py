@@ -15,19 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from moaa.asking.session import Session
 from moaa.chat.client import Client
 from moaa.chat.pool import Endpoint
+from moaa.concurrency import detached, together
 from moaa.engines import cores
-from moaa.engines.concurrency import detached, together
 from moaa.engines.devices import dtype_on, hardware, shares
 from moaa.engines.server import Server, Spec
 from moaa.errors import EngineError
-from moaa.ledger import Ledger
-from moaa.progress import Progress
-from moaa.recipe.schema import Model, Runtime
-from moaa.store import Store
+from moaa.recipe.schema import Model
 from moaa.weights import hub
-from moaa.weights import local as sources
+from moaa.weights.local import local
 
 START_TIMEOUT_S: Final = 900.0
 """For a first answer, unless `runtime.engines.start_timeout_s` says otherwise."""
@@ -51,23 +49,9 @@ class _Replica:
 class ProcessFleet:
     """vLLM servers as child processes. At most `capacity` models up at once (None: all of them)."""
 
-    def __init__(
-        self,
-        models: Mapping[str, Model],
-        runtime: Runtime,
-        client: Client,
-        store: Store,
-        ledger: Ledger,
-        progress: Progress,
-    ) -> None:
-        self._models = dict(models)
-        self._runtime, self._client, self._store, self._ledger, self._progress = (
-            runtime,
-            client,
-            store,
-            ledger,
-            progress,
-        )
+    def __init__(self, session: Session, models: Mapping[str, Model], client: Client) -> None:
+        self._session, self._models, self._client = session, dict(models), client
+        self._engines = session.runtime.engines
         found = hardware()
         self._kind = found.kind
         # On CPUs one engine takes any number of cores: tensor parallelism only matters on GPUs.
@@ -102,10 +86,10 @@ class ProcessFleet:
                 detached(partial(self._local, self._models[name])) for name in names
             )
             await self._take_cores()
-            self._progress.note(f"starting {', '.join(names)}")
+            self._session.progress.note(f"starting {', '.join(names)}")
             for name in names:
                 if (dtype := self._models[name].dtype) != (served := dtype_on(self._kind, dtype)):
-                    self._ledger.events[f"served in {served}: the CPU has no {dtype}"] += 1
+                    self._session.ledger.events[f"served in {served}: the CPU has no {dtype}"] += 1
             for name, folder in zip(names, folders, strict=True):
                 self._up[name] = [_Replica(spec) for spec in self._specs(name, folder)]
             await together(
@@ -115,10 +99,10 @@ class ProcessFleet:
             await self.down(names)
             raise
         finally:
-            self._ledger.seconds["engines"] = (
-                self._ledger.seconds.get("engines", 0.0) + time.perf_counter() - begun
+            self._session.ledger.seconds["engines"] = (
+                self._session.ledger.seconds.get("engines", 0.0) + time.perf_counter() - begun
             )
-            self._progress.note("")
+            self._session.progress.note("")
 
     async def down(self, models: Collection[str]) -> None:
         """Stop these: they get no more calls, and their processes are gone within 10 s."""
@@ -141,10 +125,10 @@ class ProcessFleet:
 
     def _local(self, model: Model) -> str:
         """What the model's servers load: a folder, whole before their time to start runs."""
-        found = sources.local(model.source, self._store, model.revision)
+        found = local(model.source, self._session.store, model.revision)
         if Path(found).is_dir() or importlib.util.find_spec("huggingface_hub") is None:
             return found
-        self._progress.note(f"fetching {found}")
+        self._session.progress.note(f"fetching {found}")
         weights = (
             () if any(arg.startswith("--load-format") for arg in model.engine_args) else hub.PICKLED
         )
@@ -169,9 +153,7 @@ class ProcessFleet:
         if Path(folder).is_dir():
             model = model.model_copy(update={"revision": None})  # the folder is of that revision
         return [
-            Spec(
-                name, folder, model, self._runtime.engines, self._kind, tuple(mine[at : at + each])
-            )
+            Spec(name, folder, model, self._engines, self._kind, tuple(mine[at : at + each]))
             for at in range(0, share, each)
         ]
 
@@ -180,7 +162,7 @@ class ProcessFleet:
             return
         wanted, what = len(self._free), f"engines of {', '.join(self._models)}"
         while (held := cores.attempt(wanted, what)) is None:
-            self._progress.note(cores.waiting(wanted, what))
+            self._session.progress.note(cores.waiting(wanted, what))
             await asyncio.sleep(cores.POLL_S)
         self._cores = held
         self._free = [str(core) for core in held.cores]
@@ -212,7 +194,7 @@ class ProcessFleet:
         """Start the server again whenever it dies, `max_restarts` times; then its calls fail, if no
         other replica is left."""
         name, pool = replica.spec.name, self._client.pool(replica.spec.name)
-        most, restarts, error = self._runtime.engines.max_restarts, 0, None
+        most, restarts, error = self._engines.max_restarts, 0, None
         try:
             while True:
                 assert replica.server is not None
@@ -223,8 +205,8 @@ class ProcessFleet:
                 if restarts == most:
                     break
                 restarts += 1
-                self._ledger.events["engine restarts"] += 1
-                self._progress.note(
+                self._session.ledger.events["engine restarts"] += 1
+                self._session.progress.note(
                     f"the engine of {name} died; starting it again ({restarts} of {most})"
                 )
                 try:
@@ -233,7 +215,7 @@ class ProcessFleet:
                     error = failure
                 else:
                     error = None
-                    self._progress.note("")
+                    self._session.progress.note("")
         except Exception as bug:
             pool.fail(
                 EngineError(
@@ -241,7 +223,7 @@ class ProcessFleet:
                 )
             )
             raise
-        self._ledger.events["engines given up"] += 1
+        self._session.ledger.events["engines given up"] += 1
         if all(
             other is replica or (other.keeper and other.keeper.done()) for other in self._up[name]
         ):

@@ -1,262 +1,49 @@
-"""What a stage must not ask or compute twice: the replies of unfinished conversations, and the rows
-of finished ones.
-
-A thread writes what was recorded every `flush_s` seconds or `flush_bytes`: a killed process loses
-no more than that. Replies are deleted once the rows of their conversations are on S3, so that a new
-attempt has little to read. segments.py says how they lie there. Attempts never share a segment: two
-at the same time may do work twice, but lose or double nothing.
-"""
+"""What asking needs of a journal, and a journal that is lost with its process."""
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from moaa.chat.message import Reply
-from moaa.journal.segments import Entry, Segments, expanded, shrunk
-from moaa.store import Store
-from moaa.store.bytes import to_json
 
 
-class Journal:
-    """The memory of one stage's attempts at one result. Recording never waits for the store, and is
-    safe from any thread.
-
-    When the store fails for longer than its own retries, the next `record_…`, `flush` or `close`
-    raises its StoreError; what was recorded stays in memory, and every flush tries again.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        uri: str,
-        *,
-        flush_s: float = 2.0,
-        flush_bytes: int = 8 << 20,
-        flushed: Callable[[], None] = lambda: None,
-    ) -> None:
-        """`flushed` is called whenever what was recorded is on S3, from any thread, never twice at
-        once."""
-        self._rows: dict[str, Any] = {}
-        self.finished: Mapping[str, dict[str, Any]] = _Finished(self._rows)
-        """Record of each finished conversation, of this attempt and of those before."""
-        self._store = store
-        self._uri = uri.rstrip("/")
-        self._flush_s = flush_s
-        self._flush_bytes = flush_bytes
-        self._flushed = flushed
-        self._replies: dict[str, Reply | bytes] = {}
-        self._keys_of: dict[str, list[str]] = {}
-        """Calls of unfinished conversations."""
-        self._pending = _Batch()
-        self._changed = threading.Condition()
-        """Guards the four above; held for moments only."""
-        self._writing = threading.Lock()
-        """Held while a batch goes to the store; guards `_segments`."""
-        self._segments = Segments(store, self._uri, flush_bytes)
-        self._failure: Exception | None = None
-        self._closed = False
-        self._thread: threading.Thread | None = None
+class Journal(Protocol):
+    """Remembers the replies of unfinished conversations and the records of finished ones."""
 
     @property
-    def left_behind(self) -> int:
-        """Segments that could not be deleted when they were no longer needed: nothing is lost by
-        it."""
-        return self._segments.left_behind
-
-    def open(self) -> None:
-        """Read what earlier attempts left. Raises ArtifactError that names a segment which is torn
-        or garbled."""
-        for _, conversation, _, record in self._segments.read("rows"):
-            if record:
-                self._rows[conversation] = record
-            else:
-                self._rows.pop(conversation, None)
-        unfinished: dict[str, set[str]] = {}
-        for segment, conversation, key, reply in self._segments.read(
-            "replies", leave_out=self._rows
-        ):
-            unfinished.setdefault(segment, set()).add(conversation)
-            if key not in self._replies:
-                self._replies[key] = reply
-                self._keys_of.setdefault(conversation, []).append(key)
-        self._segments.adopt(unfinished, self._rows)
-        self._thread = threading.Thread(
-            target=self._keep_flushing, name="moaa-journal", daemon=True
-        )
-        self._thread.start()
+    def finished(self) -> Mapping[str, dict[str, Any]]:
+        """The record of each finished conversation: {"row": …} or {"rejected": …}."""
 
     def reply(self, key: str) -> Reply | None:
-        """The reply to this call, where an unfinished conversation has got one already."""
-        found = self._replies.get(key)
-        return Reply.from_json(json.loads(expanded(found))) if isinstance(found, bytes) else found
+        """The reply to this call, if an unfinished conversation has got one already."""
 
     def record_reply(self, conversation: str, key: str, reply: Reply) -> None:
         """Keep the reply to a call until its conversation is finished."""
-        with self._changed:
-            self._raise_failure()
-            if conversation in self._rows:
-                return
-            self._replies[key] = reply
-            self._keys_of.setdefault(conversation, []).append(key)
-            self._pending.replies.append((conversation, key, reply))
-            self._count(
-                sum(len(choice.text) + 800 * len(choice.tokens or ()) for choice in reply.choices)
-            )
 
     def record_row(self, conversation: str, record: dict[str, Any]) -> None:
-        """Keep what became of a conversation, {"row": …} or {"rejected": …}, instead of its
-        replies. It must not change after."""
-        with self._changed:
-            self._raise_failure()
-            self._rows[conversation] = record
-            for key in self._keys_of.pop(conversation, ()):
-                self._replies.pop(key, None)
-            self._pending.rows.append((conversation, record))
-            self._count(10_000)
-
-    def forget(self, conversations: Iterable[str]) -> None:
-        """Let these be worked on again by a later attempt, though they are finished (rejected, and
-        the cause is mended)."""
-        with self._changed:
-            for conversation in conversations:
-                if self._rows.pop(conversation, None) is not None:
-                    self._pending.rows.append((conversation, None))
-                    self._count(100)
-        self.flush()
+        """Keep the record of a finished conversation instead of its replies. The record must not
+        change afterwards."""
 
     def flush(self) -> None:
-        """Return when all that was recorded is on S3."""
-        with self._writing:
-            with self._changed:
-                batch, self._pending = self._pending, _Batch()
-            try:
-                self._write(batch)
-            except Exception as error:
-                with self._changed:
-                    self._pending = batch.then(self._pending)
-                    self._failure = error
-                raise
-            self._failure = None
-            self._flushed()
-
-    def close(self) -> None:
-        """Flush, and end the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread:
-            self._thread.join()
-            self._thread = None
-        self.flush()
-
-    def delete(self) -> None:
-        """Remove the journal from S3: its stage has committed."""
-        with self._changed:
-            self._pending = _Batch()
-        self.close()
-        self._store.delete_prefix(self._uri)
-
-    def _count(self, size: int) -> None:
-        """Sizes are estimates: measuring them would mean to serialise on the caller's path."""
-        before, self._pending.bytes = self._pending.bytes, self._pending.bytes + size
-        if before == 0 or self._pending.bytes >= self._flush_bytes:
-            self._changed.notify()
-
-    def _raise_failure(self) -> None:
-        if self._failure:
-            raise self._failure
-
-    def _keep_flushing(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._pending.bytes)
-                self._changed.wait_for(
-                    lambda: self._closed or self._pending.bytes >= self._flush_bytes, self._flush_s
-                )
-                if self._closed:
-                    return
-            try:
-                self.flush()
-            except Exception:  # kept in `_failure` for the next who records
-                time.sleep(self._flush_s)
-
-    def _write(self, batch: _Batch) -> None:
-        # One record at a time is serialised and shrunk, which lets go of the interpreter: the
-        # caller's loop runs in between.
-        small: list[bytes] = []
-
-        def rows() -> Iterator[Entry]:
-            for conversation, record in batch.rows:
-                text = to_json(record)
-                small.append(shrunk(text))
-                yield Entry(conversation, "row", text)
-
-        def replies() -> Iterator[Entry]:
-            for conversation, key, reply in batch.replies:
-                text = to_json(reply.to_json())
-                small.append(shrunk(text))
-                yield Entry(conversation, key, text)
-
-        if batch.rows:
-            # Rows first: then the replies behind them need not be written at all.
-            self._segments.finished.difference_update(
-                conversation for conversation, record in batch.rows if record is None
-            )
-            self._segments.write("rows", rows())
-            self._segments.finish(
-                {conversation for conversation, record in batch.rows if record is not None}
-            )
-            for (conversation, record), text in zip(batch.rows, small, strict=True):
-                with self._changed:
-                    if record is not None and self._rows.get(conversation) is record:
-                        self._rows[conversation] = text
-            batch.rows.clear()
-            small.clear()
-        batch.replies = [
-            reply for reply in batch.replies if reply[0] not in self._segments.finished
-        ]
-        if batch.replies:
-            self._segments.write("replies", replies())
-            for (_, key, reply), text in zip(batch.replies, small, strict=True):
-                with self._changed:
-                    if self._replies.get(key) is reply:
-                        self._replies[key] = text
+        """Return when everything recorded so far is safe."""
 
 
-@dataclass(slots=True)
-class _Batch:
-    """What was recorded since the last segment."""
+class MemoryJournal:
+    """A journal for work that is not continued later: nothing is written anywhere."""
 
-    rows: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
-    replies: list[tuple[str, str, Reply]] = field(default_factory=list)
-    bytes: int = 0
+    def __init__(self) -> None:
+        self.finished: dict[str, dict[str, Any]] = {}
+        self._replies: dict[str, Reply] = {}
 
-    def then(self, later: _Batch) -> _Batch:
-        return _Batch(
-            self.rows + later.rows, self.replies + later.replies, self.bytes + later.bytes
-        )
+    def reply(self, key: str) -> Reply | None:
+        return self._replies.get(key)
 
+    def record_reply(self, conversation: str, key: str, reply: Reply) -> None:
+        self._replies[key] = reply
 
-class _Finished(Mapping[str, dict[str, Any]]):
-    """The finished records, expanded as they are looked at."""
+    def record_row(self, conversation: str, record: dict[str, Any]) -> None:
+        self.finished[conversation] = record
 
-    def __init__(self, rows: dict[str, Any]) -> None:
-        self._rows = rows
-
-    def __getitem__(self, conversation: str) -> dict[str, Any]:
-        record = self._rows[conversation]
-        return json.loads(expanded(record)) if isinstance(record, bytes) else record
-
-    def __contains__(self, conversation: object) -> bool:
-        return conversation in self._rows
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._rows))
-
-    def __len__(self) -> int:
-        return len(self._rows)
+    def flush(self) -> None:
+        """Nothing to do: it is all in memory."""

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from moaa import templates
 from moaa.chat.message import Ask, Choice, Message
+from moaa.concurrency import together
 from moaa.errors import CallError, RowRejected
 from moaa.judge import criteria, verdict
 from moaa.judge.judgement import Judgement, Order, merged
-from moaa.mixture import LeftOut, Proposal, as_member, concurrently, numbered, propose
+from moaa.mixture import LeftOut, Proposal, as_member, numbered, propose
 from moaa.recipe import Judge, Sampling
 
 CRITERIA_TOKENS = 64
@@ -66,7 +67,7 @@ async def compare(
         )
 
     i, j = indices
-    ab, ba = await concurrently(
+    ab, ba = await together(
         [in_order(i, j, Shown(question, a, b)), in_order(j, i, Shown(question, b, a))]
     )
     return merged(ab, ba)
@@ -78,7 +79,7 @@ async def tournament(
     """All pairs of the answers judged at the same time: (0, 1), (0, 2), … (90 calls for 5 answers
     and 3 proposers)."""
     pairs = combinations(range(len(answers)), 2)
-    return await concurrently(
+    return await together(
         compare(judge, query, answers[i], answers[j], ask, indices=(i, j)) for i, j in pairs
     )
 

@@ -25,11 +25,11 @@ from pathlib import Path
 import uvloop
 
 from moaa import mixture
-from moaa.asking import ask_all
+from moaa.asking import Session, ask_all
 from moaa.chat.client import Client
 from moaa.chat.message import Call, Message
 from moaa.chat.pool import Endpoint
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Member, Mixture, Model, Runtime, Sampling
@@ -183,7 +183,7 @@ def asking_mixtures(url: str, calls: int, concurrency: int) -> None:
 
 def _ask_all(url: str, conversations: int, concurrency: int, work) -> None:
     @asynccontextmanager
-    async def start(models, runtime, client, store, ledger, progress):
+    async def start(session, client):
         client.pool("m").add(Endpoint(url, "m"))
         yield Up()
 
@@ -194,20 +194,17 @@ def _ask_all(url: str, conversations: int, concurrency: int, work) -> None:
         async def down(self, models) -> None: ...
 
     store, ledger = MemoryStore(), Ledger()
-    journal = Journal(store, f"{store.root}/journal")
+    journal = S3Journal(store, f"{store.root}/journal")
     journal.open()
-    ask_all(
-        range(conversations),
-        work,
-        key=str,
+    session = Session(
         models={"m": Model(source="m")},
-        store=store,
-        journal=journal,
-        ledger=ledger,
         runtime=Runtime(calls=Calls(in_flight=concurrency, window=concurrency)),
+        store=store,
+        ledger=ledger,
         progress=Progress.silent(),
-        start=start,
+        start_fleet=start,
     )
+    ask_all({str(number): number for number in range(conversations)}, work, session, journal)
     journal.close()
     assert len(journal.finished) == conversations
 

@@ -24,11 +24,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moaa import mixture
-from moaa.asking import ask_all
+from moaa import engines, mixture
+from moaa.asking import Session, ask_all
 from moaa.chat.message import Ask
 from moaa.engines import cores
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Member, Mixture, Model, Runtime, Sampling
@@ -80,7 +80,7 @@ def ours(
         aggregator=Member(model="smol", sampling=greedy),
     )
     ledger, first, last = Ledger(), 0.0, 0.0
-    journal = Journal(store, f"{store.root}/{time.time_ns()}")
+    journal = S3Journal(store, f"{store.root}/{time.time_ns()}")
     journal.open()
 
     async def work(question: str, ask: Ask) -> dict[str, Any]:
@@ -95,17 +95,15 @@ def ours(
 
         return (await mixture.converse(committee, None, [question], noted)).to_json()
 
-    ask_all(
-        questions,
-        work,
-        key=str,
+    session = Session(
         models={"smol": Model.model_validate(engine.as_model())},
         runtime=Runtime(calls=Calls(in_flight=in_flight)),
         store=store,
-        journal=journal,
         ledger=ledger,
         progress=Progress.silent(),
+        start_fleet=engines.start,
     )
+    ask_all({question: question for question in questions}, work, session, journal)
     journal.close()
     use = ledger.model("smol")
     assert use.failed == use.retries == 0

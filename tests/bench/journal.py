@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from moaa.chat.message import Choice, Reply
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.store import Store
 from moaa.store import local as local_s3
 
@@ -39,7 +39,7 @@ def text(rng: random.Random, words: int) -> str:
 
 
 async def record(
-    journal: Journal | None, replies: list[Reply], rows: int, rate: float = 0, first: int = 0
+    journal: S3Journal | None, replies: list[Reply], rows: int, rate: float = 0, first: int = 0
 ) -> list[float]:
     """Record replies, and the rows of the conversations before `rows`; how late a task beside it
     woke, in sorted seconds."""
@@ -99,7 +99,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, local_s3.serve(Path(folder)) as environment:
         store = Store("s3://moaa/bench", environ=environment)
         store.check()
-        journal = Journal(store, "s3://moaa/bench/journal")
+        journal = S3Journal(store, "s3://moaa/bench/journal")
         journal.open()
         steady = round(5 * options.rate) // CALLS * CALLS
         alone = asyncio.run(record(None, replies[:steady], options.rows, options.rate))
@@ -121,7 +121,7 @@ def main() -> None:
         found = list(store.list("s3://moaa/bench/journal"))
         size = sum(each for _, each in found)
         before, cpu, peak = time.perf_counter(), time.process_time(), memory_mib()
-        again = Journal(store, "s3://moaa/bench/journal")
+        again = S3Journal(store, "s3://moaa/bench/journal")
         again.open()
         opened, opened_cpu = time.perf_counter() - before, time.process_time() - cpu
         known = sum(again.reply(f"{number:032x}") is not None for number in range(count))

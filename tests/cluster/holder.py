@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from moaa.asking import run as asking
+from moaa.asking import loop
 from moaa.kubernetes.api import Cluster
 from tests.support.leasing import fleet
 
@@ -18,4 +18,4 @@ async def hold(model: str, namespace: str) -> None:
 
 
 if __name__ == "__main__":
-    asking.run(hold(sys.argv[1], sys.argv[2]))
+    loop.run(hold(sys.argv[1], sys.argv[2]))

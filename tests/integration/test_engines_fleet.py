@@ -25,13 +25,12 @@ from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
-from moaa.store import Store
 from tests.support.clients import until
 from tests.support.engine_server import EngineServer
 from tests.support.processes import child_of, group
+from tests.support.sessions import session_of
 
 ROOT = Path(__file__).parents[2]
-STORE = Store("s3://none/at-all")
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -78,9 +77,10 @@ class Bench:
 async def serving(models: dict[str, Model], **options: Any) -> AsyncIterator[Bench]:
     runtime = Runtime(engines=Engines.model_validate(options), calls=Calls(retries=3))
     ledger, progress = Ledger(), Progress.silent()
+    session = session_of(models, runtime, ledger=ledger, progress=progress)
     async with (
         Client(runtime.calls, ledger) as client,
-        engines.start(models, runtime, client, STORE, ledger, progress) as fleet,
+        engines.start(session, client) as fleet,
     ):
         yield Bench(client, fleet, ledger, progress)  # type: ignore[arg-type]
 

@@ -22,14 +22,12 @@ from moaa.chat.message import Call, Reply
 from moaa.chat.pool import Endpoint
 from moaa.engines.process import ProcessFleet
 from moaa.ledger import Ledger
-from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Model, Runtime, Sampling
-from moaa.store import Store
 from tests.support.processes import child_of, group
 from tests.support.real_engine import SMOL, RealEngine
+from tests.support.sessions import session_of
 
 pytestmark = pytest.mark.real
-STORE = Store("s3://unused")
 
 
 @pytest.fixture
@@ -94,9 +92,8 @@ async def test_killed_in_the_middle_of_20_calls_all_are_answered() -> None:
     ledger, runtime = Ledger(), Runtime()
     async with Client(runtime.calls, ledger) as client:
         models = {"smol": Model(source=SMOL, max_model_len=4096)}
-        async with engines.start(
-            models, runtime, client, STORE, ledger, Progress.silent()
-        ) as fleet:
+        session = session_of(models, runtime, ledger=ledger)
+        async with engines.start(session, client) as fleet:
             assert isinstance(fleet, ProcessFleet)
             await fleet.up(["smol"])
             pgid = _group_of(fleet)

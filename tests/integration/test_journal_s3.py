@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from moaa.chat.message import Choice, Reply
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from tests.conftest import S3
 
 pytestmark = pytest.mark.real
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.real
 WRITER = """
 import sys, time
 from moaa.chat.message import Choice, Reply
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.store import Store
 
 root = sys.argv[1]
-journal = Journal(Store(root), f"{root}/journal")
+journal = S3Journal(Store(root), f"{root}/journal")
 journal.open()
 print("opened", len(journal.finished), flush=True)
 for n in range(int(sys.argv[2]), 1_000_000):
@@ -69,7 +69,7 @@ def test_a_killed_process_loses_no_more_than_two_seconds_and_doubles_nothing(
         # 2 s until a segment is begun, and a while (machines are busy) until it is on S3.
         recorded |= {n: when for n, when in times.items() if when < killed - 6}
         lost |= {n for n, when in times.items() if when >= killed - 6}
-    journal = Journal(s3.store, f"{s3.root}/journal")
+    journal = S3Journal(s3.store, f"{s3.root}/journal")
     journal.open()
     assert min(recorded) < 100_000 < max(recorded)
     for n in recorded:
@@ -88,7 +88,7 @@ def test_a_killed_process_loses_no_more_than_two_seconds_and_doubles_nothing(
 def test_the_segments_are_readable_by_common_tools(s3: S3) -> None:
     import zstandard
 
-    journal = Journal(s3.store, f"{s3.root}/journal")
+    journal = S3Journal(s3.store, f"{s3.root}/journal")
     journal.open()
     journal.record_reply("c1", "k1", Reply((Choice("x"),)))
     journal.record_row("c2", {"row": 2})

@@ -7,10 +7,10 @@ import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
 
-from moaa.asking import ask_all
+from moaa.asking import Session, ask_all
 from moaa.chat.pool import Endpoint
 from moaa.errors import EngineError
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
@@ -36,8 +36,8 @@ class FakeFleet:
         self._up: dict[str, Endpoint] = {}
 
     @asynccontextmanager
-    async def start(self, models, runtime, client, store, ledger, progress):
-        self._client, self._store = client, store
+    async def start(self, session, client):
+        self._client, models, store = client, session.models, session.store
         self.entered += 1
         for name, model in models.items():
             if model.endpoint:
@@ -102,21 +102,13 @@ class Bench:
         runtime = Runtime(
             engines=Engines(kind=kind, schedule=schedule), calls=Calls(**{"retries": 2, **calls})
         )
-        self.journal = Journal(self.store, "s3://memory/root/journal", flush_s=60)
+        session = Session(
+            described, runtime, self.store, self.ledger, self.progress, self.fleet.start
+        )
+        self.journal = S3Journal(self.store, "s3://memory/root/journal", flush_s=60)
         self.journal.open()
         try:
-            ask_all(
-                items,
-                work,
-                key=str,
-                models=described,
-                runtime=runtime,
-                store=self.store,
-                journal=self.journal,
-                ledger=self.ledger,
-                progress=self.progress,
-                start=self.fleet.start,
-            )
+            ask_all({str(item): item for item in items}, work, session, self.journal)
         finally:
             self.journal.close()
         return {item: self.journal.finished[str(item)] for item in items}

@@ -15,6 +15,7 @@ from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
+from tests.support.sessions import session_of
 
 
 class Bench:
@@ -44,7 +45,8 @@ async def fleet(
     runtime = Runtime(engines=Engines(kind="kubernetes", **how), calls=calls)
     async with Client(runtime.calls, ledger) as client:
         made = {name: Model(source="org/name") for name in models}
-        leased = KubernetesFleet(made, runtime, client, cluster, ledger, progress)
+        session = session_of(made, runtime, ledger=ledger, progress=progress)
+        leased = KubernetesFleet(session, made, client, cluster)
         try:
             await leased.open()
             yield Bench(client, leased, ledger, progress)

@@ -7,7 +7,7 @@ from math import comb
 from typing import Any
 
 from moaa.artifacts import Artifact
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.recipe.schema import Recipe
 from moaa.stages.sample import TOO_FEW
 from moaa.store import Store
@@ -19,7 +19,7 @@ def journaled(store: Store, uri: str, stage: str, recipe: Recipe) -> int:
 
     Of a row that was rejected for want of answers nothing is known, and nothing is counted.
     """
-    journal = Journal(store, f"{uri}/journal")
+    journal = S3Journal(store, f"{uri}/journal")
     journal.open()
     journal.close()
     records = journal.finished.values()

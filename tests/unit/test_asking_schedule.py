@@ -10,10 +10,10 @@ import pytest
 from moaa.asking import schedule as schedules
 from moaa.asking.schedule import Schedule, next_up
 from moaa.errors import EngineError
-from moaa.progress import Progress
-from moaa.recipe.schema import Engines, Model
+from moaa.recipe.schema import Model
 from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow
+from tests.support.sessions import session_of
 
 
 @pytest.fixture
@@ -103,7 +103,9 @@ def test_turns_go_on_where_the_journal_ends(bench: Bench):
 @pytest.mark.parametrize("cancelled_first", [True, False])
 async def test_a_call_that_is_cancelled_as_its_turn_comes_is_not_in_flight(cancelled_first: bool):
     schedule = Schedule(
-        {"a": Model(source="a")}, Engines(), FakeFleet(None).start, Progress.silent(), lambda: None
+        session_of({"a": Model(source="a")}),
+        None,  # type: ignore[arg-type]  # no engine is started
+        by_turns=lambda: None,
     )
     calls = [asyncio.create_task(schedule.admit("a")) for _ in range(2)]
     await asyncio.sleep(0)

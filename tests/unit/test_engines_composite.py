@@ -15,19 +15,17 @@ from moaa import engines
 from moaa.chat.client import Client
 from moaa.chat.message import Call
 from moaa.engines import cores, devices
-from moaa.engines.composite import Mixed, made_here, trained_from
+from moaa.engines.composite import CompositeFleet, made_by_run, trained_from
 from moaa.errors import EngineError
 from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
-from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
-from moaa.store import Store
 from tests.support.asking import MODELS, Bench, mixture
 from tests.support.fake_ensemble import Ensemble
 from tests.support.kube_server import KubeServer
+from tests.support.sessions import session_of
 
 ROOT = Path(__file__).parents[2]
-STORE = Store("s3://none/at-all")
 BASE, TUNED = Model(source="org/llama"), Model(source="s3://bucket/sft/0123")
 pytestmark = pytest.mark.timeout(60)
 
@@ -42,7 +40,7 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer
         "moaa.engines.process.hardware", lambda: devices.Hardware("cpu", ("0", "1"))
     )
     monkeypatch.setattr(
-        "moaa.weights.local.local", lambda source, store, revision=None: str(tmp_path)
+        "moaa.engines.process.local", lambda source, store, revision=None: str(tmp_path)
     )
     with KubeServer() as server:
         monkeypatch.setattr(Cluster, "connect", lambda namespace=None: server.cluster())
@@ -59,7 +57,7 @@ async def ask(client: Client, model: str) -> str:
 
 def test_who_is_served_where() -> None:
     models = {"a+b": Model(source="org/a+b"), "llama": BASE, "llama+sft": TUNED, "llama+dpo": TUNED}
-    assert made_here(models) == {"llama+sft", "llama+dpo"}
+    assert made_by_run(models) == {"llama+sft", "llama+dpo"}
     assert trained_from({"llama+sft", "llama+dpo"}) == {"llama"}
 
 
@@ -70,7 +68,7 @@ async def test_leased_and_own_side_by_side(kube: KubeServer) -> None:
     with Ensemble(kube, "judge", "idle") as ensemble:
         async with (
             Client(runtime.calls, ledger) as client,
-            engines.start(models, runtime, client, STORE, ledger, Progress.silent()) as fleet,
+            engines.start(session_of(models, runtime, ledger=ledger), client) as fleet,
         ):
             assert fleet.capacity is None
             await fleet.up(models)
@@ -98,12 +96,7 @@ async def test_the_base_is_leased_where_the_chart_serves_it(kube: KubeServer) ->
         async with (
             Client(runtime.calls, ledger) as client,
             engines.start(
-                {"llama": BASE, "llama+sft": TUNED},
-                runtime,
-                client,
-                STORE,
-                ledger,
-                Progress.silent(),
+                session_of({"llama": BASE, "llama+sft": TUNED}, runtime, ledger=ledger), client
             ) as fleet,
         ):
             await fleet.up(["llama"])
@@ -118,9 +111,7 @@ async def test_only_own_weights_need_no_cluster(kube: KubeServer) -> None:
     )
     async with (
         Client(runtime.calls, ledger) as client,
-        engines.start(
-            {"llama+sft": TUNED}, runtime, client, STORE, ledger, Progress.silent()
-        ) as fleet,
+        engines.start(session_of({"llama+sft": TUNED}, runtime, ledger=ledger), client) as fleet,
     ):
         await fleet.up(["llama+sft"])
         assert await ask(client, "llama+sft")
@@ -133,7 +124,7 @@ async def test_what_nobody_serves(kube: KubeServer, monkeypatch: pytest.MonkeyPa
     async def start(**models: Model) -> None:
         async with (
             Client(runtime.calls, ledger) as client,
-            engines.start(models, runtime, client, STORE, ledger, Progress.silent()),
+            engines.start(session_of(models, runtime, ledger=ledger), client),
         ):
             raise AssertionError
 
@@ -150,7 +141,7 @@ async def test_what_nobody_serves(kube: KubeServer, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("moaa.engines.process.hardware", none)
     with pytest.raises(
         EngineError,
-        match=r"^llama\+sft: what a training made is served .*needs the serve image and its GPUs. "
+        match=r"^llama\+sft: weights that a training made are served .*needs the serve image and its GPUs. "
         r"no engine",
     ):
         await start(**{"llama+sft": TUNED})
@@ -161,9 +152,9 @@ def test_the_smaller_capacity_counts() -> None:
         def __init__(self, capacity: int | None) -> None:
             self.capacity = capacity
 
-    assert Mixed({"a": Bounded(None), "b": Bounded(2), "c": Bounded(1)}).capacity == 1  # type: ignore[dict-item]
-    assert Mixed({"a": Bounded(None)}).capacity is None  # type: ignore[dict-item]
-    assert Mixed({"a": Bounded(None), "b": Bounded(2)}, at_most=1).capacity == 1  # type: ignore[dict-item]
+    assert CompositeFleet({"a": Bounded(None), "b": Bounded(2), "c": Bounded(1)}).capacity == 1  # type: ignore[dict-item]
+    assert CompositeFleet({"a": Bounded(None)}).capacity is None  # type: ignore[dict-item]
+    assert CompositeFleet({"a": Bounded(None), "b": Bounded(2)}, at_most=1).capacity == 1  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("schedule", ["together", "by-turns"])

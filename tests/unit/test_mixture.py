@@ -9,7 +9,7 @@ import pytest
 from moaa import templates
 from moaa.chat.message import Choice, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
-from moaa.mixture import concurrently, converse, numbered, respond, with_references
+from moaa.mixture import converse, numbered, respond, with_references
 from moaa.recipe import Member, Mixture, Sampling
 from tests.support.scripted import Ask, last, system
 
@@ -286,24 +286,6 @@ def test_references_copy_the_history():
     changed.append({"role": "user", "content": "more"})
     assert history == [{"role": "system", "content": "s"}, *Q]
     assert numbered([]) == ""
-
-
-async def test_the_first_error_ends_the_others_and_is_raised_bare():
-    ended = []
-
-    async def long(name):
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.append(name)
-
-    async def fails():
-        await asyncio.sleep(0)
-        raise ValueError("first")
-
-    with pytest.raises(ValueError, match="first"):
-        await concurrently([long("a"), fails(), long("b")])
-    assert sorted(ended) == ["a", "b"]
 
 
 def test_the_aggregate_instruction_has_no_placeholders_and_the_others_only_their_own():

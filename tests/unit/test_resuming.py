@@ -10,7 +10,7 @@ import pytest
 from moaa.artifacts import Artifact, Output
 from moaa.chat.message import Choice, Reply
 from moaa.errors import EngineError
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.stage import Stage
@@ -103,7 +103,7 @@ def test_an_attempt_asks_what_is_missing_and_more_where_the_journal_lost_somethi
 
 def test_rejected_rows_are_counted_as_far_as_they_are_known(recipe: Recipe) -> None:
     store = MemoryStore()
-    journal = Journal(store, "s3://memory/root/x/journal")
+    journal = S3Journal(store, "s3://memory/root/x/journal")
     journal.open()
     turns = [
         {"role": "system", "content": ""},

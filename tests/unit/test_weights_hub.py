@@ -20,7 +20,7 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Model, Runtime
 from moaa.weights import hub
-from tests.support.memory_store import MemoryStore
+from tests.support.sessions import session_of
 
 TWICE = {
     "config.json",
@@ -148,8 +148,8 @@ async def up(progress: Progress | None = None, **options: Any) -> None:
     async with Client(runtime.calls, ledger) as client:
         models = {"a": Model.model_validate({"source": "org/twice", "revision": "abc", **options})}
         fleet = ProcessFleet(
-            models, runtime, client, MemoryStore(), ledger, progress or Progress.silent()
-        )  # type: ignore[arg-type]
+            session_of(models, runtime, ledger=ledger, progress=progress), models, client
+        )
         try:
             await fleet.up(["a"])
         finally:

@@ -7,13 +7,31 @@ import threading
 
 import pytest
 
-from moaa.engines.concurrency import detached, together
+from moaa.concurrency import detached, together
 
 
 async def test_what_blocks_gives_its_result_or_its_error() -> None:
     assert await together(detached(lambda n=n: n * n) for n in range(3)) == [0, 1, 4]
     with pytest.raises(ZeroDivisionError):
         await detached(lambda: 1 // 0)
+
+
+async def test_the_first_error_stops_the_others_and_is_raised_as_it_is() -> None:
+    stopped: list[str] = []
+
+    async def long(name: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.append(name)
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        await together([long("a"), fails(), long("b")])
+    assert sorted(stopped) == ["a", "b"]
 
 
 def test_nobody_waits_for_what_is_left() -> None:
