@@ -1,4 +1,4 @@
-"""What a stage counted: rows, calls, tokens, seconds, and everything that did not go as planned."""
+"""What a stage counts: rows, calls, tokens, seconds, and everything that did not go as planned."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class ModelUse:
-    """Calls and tokens of one model within a stage. `journal` calls were answered by the journal,
-    not the engine."""
+    """Calls and tokens of one model in a stage. The journal answered `journal` of the calls."""
 
     calls: int = 0
     journal: int = 0
@@ -21,36 +20,38 @@ class ModelUse:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    """Sum of the calls' latencies: with many in flight, more than the clock shows."""
+    """Sum of the latencies of all calls. Many calls run at the same time, so this is more than the
+    wall-clock time."""
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts of one stage. Nothing is dropped, retried, merged or cut without a line here (shown in
-    the report)."""
+    """The counts of one stage. Whatever is dropped, retried, merged or cut is counted here, and the
+    report shows it."""
 
     rows: Counter[str] = field(default_factory=Counter)
-    """Rows by fate: `in`, `kept`, and what the stage itself names (`merged`, `duplicate`)."""
+    """Rows by what became of them: `in`, `kept`, and the stage's own names (`duplicate`)."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Rejected rows by reason."""
     events: Counter[str] = field(default_factory=Counter)
     """Everything else worth counting: engine restarts, fallbacks, left-out proposers
     (`left_out:NAME:REASON`)."""
     models: dict[str, ModelUse] = field(default_factory=dict)
-    """By this attempt alone; `in_all` adds the earlier ones."""
+    """Use by this attempt alone; `in_all` adds the earlier ones."""
     attempts: int = 1
     """Attempts that used a model, this one included."""
     earlier: dict[str, ModelUse] = field(default_factory=dict)
-    """By the attempts before this one, which ended before the result was whole: it holds their
-    answers too."""
+    """Use by earlier attempts that stopped before the result was complete. The result contains
+    their answers too."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by step of the stage (`engines`, `asking`, `writing`)."""
 
     def model(self, name: str) -> ModelUse:
+        """The use of this model so far; counters are added to it."""
         return self.models.setdefault(name, ModelUse())
 
     def in_all(self) -> dict[str, ModelUse]:
-        """What the result took of each model, over all attempts at it."""
+        """The use of each model for this result, over all attempts."""
         return summed([self.earlier, self.models])
 
     def to_json(self) -> dict[str, Any]:
@@ -90,11 +91,12 @@ def summed(uses: Iterable[Mapping[str, ModelUse]]) -> dict[str, ModelUse]:
 
 
 def uses_to_json(uses: Mapping[str, ModelUse]) -> dict[str, Any]:
-    """As plain data. May be called while another thread counts."""
+    """The uses as plain data. Another thread may count meanwhile."""
     return {
         name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(uses.items())
     }
 
 
 def uses_from_json(data: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelUse]:
+    """The uses that `uses_to_json` gave."""
     return {name: ModelUse(**use) for name, use in data.items()}

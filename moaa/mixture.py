@@ -1,5 +1,7 @@
-"""Mixture of agents: proposers answer, an aggregator writes one better answer from theirs (paper,
-Eq. 1-3)."""
+"""Mixture of agents: proposers answer, an aggregator writes one better answer from theirs.
+
+Paper, Eq. 1-3.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moaa import templates
-from moaa.chat.message import Ask, Message, Redraw
+from moaa.chat.message import Ask, Message, Redraw, opening
 from moaa.concurrency import together
 from moaa.errors import CallError, RowRejected
 from moaa.recipe import Member, Mixture, Sampling
@@ -17,8 +19,7 @@ from moaa.recipe import Member, Mixture, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One answer of one proposer. `finish_reason` is `length` where max_tokens cut it: it is kept,
-    and known to be cut."""
+    """One answer of one proposer. `finish_reason` is `length` if max_tokens cut it: it is kept."""
 
     name: str
     model: str
@@ -58,17 +59,12 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the aggregator wrote, and all that led to it: the proposals of each layer and those left
-    out."""
+    """What the aggregator wrote, the proposals of each layer, and the proposers left out."""
 
     text: str
     finish_reason: str
     layers: tuple[tuple[Proposal, ...], ...]
     left_out: tuple[LeftOut, ...] = ()
-
-    @property
-    def truncated(self) -> bool:
-        return self.finish_reason == "length"
 
     def to_json(self) -> dict[str, Any]:
         """The answer as `turns` of an sft-data row holds it."""
@@ -82,8 +78,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A whole conversation: the messages (system message if any, then user and assistant in turn),
-    and each turn's answer."""
+    """All messages (the system message if any, then user and assistant in turn), and the answer of
+    each turn."""
 
     messages: tuple[Message, ...]
     turns: tuple[Answer, ...]
@@ -93,8 +89,7 @@ class Conversation:
 
 
 async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Answer:
-    """The mixture's answer to the last user turn, and the proposals that led to it (paper, Eq.
-    1-2).
+    """The mixture's answer to the last user turn, with its proposals (paper, Eq. 1-2).
 
     Raises `RowRejected` when a layer has fewer proposals than the mixture's quorum, or when the
     aggregator fails.
@@ -107,9 +102,10 @@ async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Ans
         layers.append(proposals)
         left_out += missing
         if len(proposals) < mixture.quorum:
-            needed = f"layer {layer}: {len(proposals)} of {mixture.proposals} proposals, {mixture.quorum} needed"
             raise RowRejected(
-                "too few proposals", f"{needed}; left out: {', '.join(map(str, missing))}"
+                "too few proposals",
+                f"layer {layer}: {len(proposals)} of {mixture.proposals} proposals, "
+                f"{mixture.quorum} needed; left out: {', '.join(map(str, missing))}",
             )
         seen = with_references(
             history, proposals, mixture.instruction or templates.text("aggregate")
@@ -121,19 +117,21 @@ async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Ans
     except CallError as error:
         raise RowRejected(f"aggregator: {error.reason}", error.detail) from error
     if not (text := reply.text.strip()):
-        raise RowRejected("aggregator: empty", f"{aggregator.label} answered nothing")
+        raise RowRejected("aggregator: empty", f"{aggregator.label} gave an empty answer")
     return Answer(text, reply.choices[0].finish_reason, tuple(layers), tuple(left_out))
 
 
 async def converse(
     mixture: Mixture, system: str | None, user_turns: Sequence[str], ask: Ask
 ) -> Conversation:
-    """Every user turn answered in order; the mixture's own answers become the history (paper, Eq.
-    3)."""
-    history: list[Message] = [Message(role="system", content=system)] if system else []
+    """Answer every user turn in order; the mixture's own answers become the history (paper, Eq. 3).
+
+    Raises `RowRejected` when one turn gets no answer.
+    """
+    history: list[Message] = []
     turns: list[Answer] = []
     for number, question in enumerate(user_turns, 1):
-        history.append(Message(role="user", content=question))
+        history += [Message(role="user", content=question)] if turns else opening(system, question)
         try:
             answer = await respond(mixture, history, ask)
         except RowRejected as error:
@@ -148,15 +146,14 @@ async def converse(
 async def propose(
     members: Sequence[Member], messages: Sequence[Message], ask: Ask, layer: int = 0
 ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
-    """All members' answers to the same messages, asked at the same time, in the members' order; and
-    those left out.
+    """The answers of all members to the same messages, in the members' order; and those left out.
 
-    A member with `sampling.n` > 1 gives n proposals from one call (Self-MoA), named `label#1` to
-    `label#n`. Members that differ in nothing but their names (Self-MoA too) give one each, from
-    calls of their own.
+    All are asked at the same time. A member with `sampling.n` > 1 gives n proposals from one call
+    (Self-MoA), named `label#1` to `label#n`. Members that differ only in their names (Self-MoA too)
+    give one each, from calls of their own.
     """
     answered = await together(
-        _proposals_of(member, messages, ask, layer) for member in _told_apart(members)
+        _proposals_of(member, messages, ask, layer) for member in _with_distinct_keys(members)
     )
     everything = [proposal for proposals in answered for proposal in proposals]
     return (
@@ -165,18 +162,18 @@ async def propose(
     )
 
 
-def _told_apart(members: Sequence[Member]) -> Iterator[Member]:
-    """The members; those that repeat an earlier one (model, persona and sampling) with a sampling
-    that says so."""
+def _with_distinct_keys(members: Sequence[Member]) -> Iterator[Member]:
+    """The members in order. An exact duplicate (same model, persona and sampling) gets a `Redraw`
+    sampling, so that its call has its own journal key and seed."""
     seen: Counter[tuple[str, str, Sampling]] = Counter()
     for member in members:
         asks = (member.model, member.system or "", member.sampling)
         if before := seen[asks]:
             sampling = member.sampling.model_dump()
             if sampling["seed"] is not None:
-                sampling["seed"] += (
-                    before << 16
-                )  # a server repeats itself under the same one; nobody counts up in such steps
+                # With the same seed a server would repeat itself. Recipes do not count seeds up
+                # in steps of 65536.
+                sampling["seed"] += before << 16
             again = Redraw(**sampling, sample=before)
             member = member.model_copy(update={"sampling": again})
         seen[asks] += 1
@@ -198,29 +195,28 @@ async def _proposals_of(
             found.append(Proposal(name, member.model, layer, text, choice.finish_reason))
         else:
             found.append(LeftOut(name, layer, "empty"))
-    # servers that ignore `n` give one choice: the missing ones are counted like any other failure
+    # Servers that ignore `n` give one choice. The missing ones count like any other failure.
     return found + [LeftOut(name, layer, "not returned") for name in names[len(found) :]]
 
 
 def with_references(
     history: Sequence[Message], proposals: Sequence[Proposal], instruction: str
 ) -> list[Message]:
-    """The conversation with the instruction and the numbered proposals at the end of its system
-    message.
+    """A copy of the history whose system message ends with the instruction and the numbered
+    proposals.
 
-    A copy: the history stays as it is. Proposals are joined, never formatted: whatever they hold is
-    shown as it is.
+    Proposals are joined, never formatted: a `{` or `$` in them stays as it is.
     """
     return _with_system(history, after="\n\n".join([instruction, numbered(proposals)]))
 
 
 def as_member(member: Member, messages: Sequence[Message]) -> list[Message]:
-    """The messages as this member gets them: its persona stands before the system message."""
+    """The messages that this member gets: its persona comes before the system message."""
     return _with_system(messages, before=member.system)
 
 
 def numbered(proposals: Sequence[Proposal]) -> str:
-    """The proposals' texts as `1. …`, `2. …`, without gaps."""
+    """The texts of the proposals as `1. …`, `2. …`, without gaps."""
     return "\n\n".join(f"{number}. {proposal.text}" for number, proposal in enumerate(proposals, 1))
 
 

@@ -1,8 +1,9 @@
-"""From judged pairs to a preference: answers ranked, the best chosen, the worst rejected (paper,
-stage 2)."""
+"""From judged pairs to a preference: the best answer is chosen, the worst rejected (paper, stage
+2)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,24 +12,22 @@ from moaa.errors import RowRejected
 from moaa.judge.judgement import Judgement
 
 PRIOR = 0.1
-"""Games that each answer draws, as it were, against one of strength 1: keeps the strength of an
+"""Drawn pseudo-games of each answer against an answer of strength 1. They keep the strength of an
 unbeaten answer finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Answers (indices) from best to worst, with the soft wins and the Bradley-Terry strength of
-    each index."""
+    """Answers (indices) from best to worst, and the soft wins of each index."""
 
     order: tuple[int, ...]
     wins: tuple[float, ...]
     """Sum of p(better) over the pairs of the answer: 0 to n-1."""
-    strengths: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Indices of the best and the worst answer, and how many soft wins lie between them."""
+    """Indices of the best and the worst answer, and the difference of their soft wins."""
 
     chosen: int
     rejected: int
@@ -38,33 +37,35 @@ class Pair:
 def rank(n: int, judgements: Iterable[Judgement]) -> Ranking:
     """`n` answers by their soft wins; ties by Bradley-Terry strength, then by the lower index.
 
-    Among pairs that were all judged equally often, equal wins mean equal strengths: these decide
-    only where some pairs were not judged.
+    If every pair was judged equally often, equal wins mean equal strengths. So strengths are only
+    computed if answers tie and pairs are missing.
     """
     judged = list(judgements)
     wins = [0.0] * n
     for each in judged:
         wins[each.a] += each.p
         wins[each.b] += 1 - each.p
-    strengths = bradley_terry(n, judged)
-    # rounded: sums of the same numbers in another order are no preference
-    order = sorted(range(n), key=lambda i: (-round(wins[i], 9), -round(strengths[i], 9), i))
-    return Ranking(tuple(order), tuple(wins), tuple(strengths))
+    # Rounded: sums of the same numbers in another order are no preference.
+    scores = [round(each, 9) for each in wins]
+    tied = len(set(scores)) < n
+    strengths = bradley_terry(n, judged) if tied and not _complete(n, judged) else [1.0] * n
+    order = sorted(range(n), key=lambda i: (-scores[i], -round(strengths[i], 9), i))
+    return Ranking(tuple(order), tuple(wins))
 
 
 def pair(ranking: Ranking, min_margin: float = 0.0) -> Pair | None:
-    """Best against worst, or None where they are closer than `min_margin` soft wins."""
+    """Best against worst, or None if they are closer than `min_margin` soft wins."""
     chosen, rejected = ranking.order[0], ranking.order[-1]
     margin = ranking.wins[chosen] - ranking.wins[rejected]
     return Pair(chosen, rejected, margin) if margin >= min_margin else None
 
 
 def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The different ones of `answers` (text, finish reason) in order of appearance: `{text, count,
+    """The distinct `answers` (text, finish reason) in order of appearance: `{text, count,
     finish_reason}`.
 
-    Answers that differ only in outer white space are one; empty ones are left out (the counts then
-    sum to fewer). Raises `RowRejected` where fewer than two remain: there is nothing to prefer.
+    Answers that differ only in outer white space are one. Empty ones are left out (the counts then
+    sum to fewer). Raises `RowRejected` if fewer than two remain: there is nothing to prefer.
     """
     found: dict[str, dict[str, Any]] = {}
     for text, finish_reason in answers:
@@ -82,8 +83,15 @@ def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _complete(n: int, judged: Sequence[Judgement]) -> bool:
+    """Whether every pair of the `n` answers was judged, and all equally often."""
+    times = Counter(frozenset((each.a, each.b)) for each in judged)
+    return len(times) == n * (n - 1) // 2 and len(set(times.values())) <= 1
+
+
 def bradley_terry(n: int, judgements: Iterable[Judgement]) -> list[float]:
-    """Strengths s of `n` answers such that p(i better than j) is about s_i / (s_i + s_j); mean 1.
+    """The strengths s of `n` answers: p(i better than j) is about s_i / (s_i + s_j); their mean is
+    1.
 
     Minorization-maximization (Hunter 2004), with a weak prior towards equal strengths.
     """

@@ -1,5 +1,4 @@
-"""What is said to a model and what comes back: the plain data that the method, the journal and the
-client share."""
+"""Messages, calls and replies: the plain data that the method, the journal and the client share."""
 
 from __future__ import annotations
 
@@ -22,27 +21,40 @@ class Message(TypedDict):
     content: str
 
 
+def opening(system: str | None, user: str) -> list[Message]:
+    """The first messages of a conversation: the system message if there is one, then the user's."""
+    first = [Message(role="system", content=system)] if system else []
+    return [*first, Message(role="user", content=user)]
+
+
 def without_system(messages: Sequence[Message]) -> list[Message]:
-    """The messages with the system message's text before the first user message, for models that
-    know no system role."""
+    """The messages with the system text at the start of the first user message, for models without
+    a system role.
+
+    Raises ValueError if no user message follows the system message.
+    """
     if not messages or messages[0]["role"] != "system":
         return list(messages)
-    system, first, *rest = messages
+    system, *others = messages
+    if not others or others[0]["role"] != "user":
+        raise ValueError("no user message follows the system message")
+    first, *rest = others
     return [Message(role="user", content=f"{system['content']}\n\n{first['content']}"), *rest]
 
 
 class Redraw(Sampling):
-    """The sampling of a proposer that repeats an earlier one in all but its name: equal calls would
-    share one answer."""
+    """The sampling of a proposer that differs from an earlier one only in its name. Without it both
+    would make the same call, and equal calls share one answer."""
 
     sample: int = Field(ge=1, exclude=True)
-    """Equal proposers before it, so from 1. It enters the key of the call; a server is not told."""
+    """How many identical proposers come before this one (≥ 1). Part of the call's key, not of the
+    request."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One question to one model. `choices`: the only texts the model may answer with (decoded under
-    a grammar)."""
+    """One question to one model. `choices`: the only texts that it may answer with (the engine
+    decodes with a grammar)."""
 
     model: str
     messages: tuple[Message, ...]
@@ -53,8 +65,8 @@ class Call:
 
     @cached_property
     def key(self) -> str:
-        """Identity of the call in the journal: sha256 (first 32 hex digits) of all that decides its
-        answer."""
+        """The call's name in the journal: the first 32 hex digits of the sha256 of everything that
+        decides its answer."""
         parts: list[Any] = [
             self.model,
             self.messages,
@@ -65,26 +77,25 @@ class Call:
         if isinstance(self.sampling, Redraw):
             parts.append(self.sampling.sample)
         text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[
-            :32
-        ]  # data sets do hold half pairs
+        # surrogatepass: data sets do contain half surrogate pairs.
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer. `finish_reason` is `length` where max_tokens cut it."""
+    """One answer. `finish_reason` is `length` if max_tokens cut it."""
 
     text: str
     finish_reason: str = "stop"
     tokens: tuple[dict[str, float], ...] | None = None
-    """Where asked for: for each position the log-probabilities of the likeliest tokens (masked
-    tokens: -9999)."""
+    """If asked for: the log-probabilities of the likeliest tokens at each position (-9999 for
+    tokens that the grammar forbids)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a `Call`: `sampling.n` choices, the tokens they took, and the seconds from
-    sending to the end."""
+    """The answer to a `Call`: `sampling.n` choices, their tokens, and the seconds from sending the
+    request to the whole answer."""
 
     choices: tuple[Choice, ...]
     prompt_tokens: int = 0
@@ -93,6 +104,7 @@ class Reply:
 
     @property
     def text(self) -> str:
+        """The text of the first choice."""
         return self.choices[0].text
 
     def to_json(self) -> dict[str, Any]:
@@ -113,11 +125,9 @@ class Reply:
 
 
 class Ask(Protocol):
-    """How the method talks to models. Who answers (journal, engine, a test of ten lines) is not its
-    business.
+    """How the method asks models. The answer may come from the journal, an engine or a test.
 
-    Raises `CallError` when this call failed for good, `EngineError` when the model is not there at
-    all.
+    Raises `CallError` if this call failed for good, `EngineError` if the model is not available.
     """
 
     async def __call__(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from moaa import mixture
 from moaa.asking import Session, ask_all
-from moaa.chat.message import Ask, Message, Reply
+from moaa.chat.message import Ask, Message, Reply, opening
 from moaa.errors import CallError, RecipeError, RowRejected
 from moaa.journal import MemoryJournal
 from moaa.ledger import Ledger
@@ -40,8 +40,7 @@ def ask(
     # goes to stderr, line by line.
     progress = Progress.silent() if console.is_terminal else Progress("ask", "questions")
     watch = Watch(recipe.generate.mixture, console, progress)
-    messages = [Message(role="system", content=system)] if system else []
-    messages.append(Message(role="user", content=question))
+    messages = opening(system, question)
     with progress:
         if console.is_terminal:
             with Live(

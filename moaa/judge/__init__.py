@@ -1,15 +1,15 @@
 """The mixture of judges: which of two answers is better, and how much (paper, stage 2).
 
-compare      one pair, judged in both orders: criteria, then assessments, then a verdict, each asked of models
+compare      one pair in both orders: models pick criteria, write assessments, give a verdict
 tournament   all pairs of several answers at the same time
 Judgement    the outcome of a pair, with all that led to it
-summary      criteria frequencies, position bias and disagreement over many judgements; Tally counts them one by one
+Tally        criteria frequencies, position bias and disagreement over many judgements
 """
 
 from moaa.judge.compare import check_instructions, compare, tournament
 from moaa.judge.criteria import CRITERIA, TRIPLES
 from moaa.judge.judgement import Judgement, Order, tie
-from moaa.judge.summary import Tally, summary
+from moaa.judge.tally import Tally
 
 __all__ = [
     "CRITERIA",
@@ -19,7 +19,6 @@ __all__ = [
     "Tally",
     "check_instructions",
     "compare",
-    "summary",
     "tie",
     "tournament",
 ]

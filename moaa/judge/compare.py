@@ -1,5 +1,7 @@
-"""Judging pairs of answers: criteria, assessments, verdict, in both orders (paper, mixture of
-agents as a judge)."""
+"""Pairs of answers, judged in both orders: criteria, assessments, verdict.
+
+Paper, mixture of agents as a judge.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ CRITERIA_TOKENS = 64
 """Room for the longest triple: a smaller `max_tokens` of the aggregator must not cut it."""
 
 
-class Shown(NamedTuple):
-    """What the judge sees of a pair, under the names of the templates' placeholders."""
+class Comparison(NamedTuple):
+    """What the judge sees of a pair. The fields are the placeholders of the templates."""
 
     query: str
     answer_a: str
@@ -39,21 +41,21 @@ async def compare(
 ) -> Judgement:
     """How much better answer `a` is than `b`, judged in both orders (9 calls with three proposers).
 
-    `query` is the conversation that both answer, ending with the user. `indices` name the answers
-    in the result. Raises `RowRejected` when a step fails for good, or when what the aggregator
-    wrote cannot be read.
+    `query` is the conversation that both answer; it ends with the user. `indices` name the answers
+    in the result. Raises `RowRejected` if a step fails for good, or if the aggregator's text cannot
+    be parsed.
     """
     question = rendered(query)
     picked: tuple[str, ...] | None = None
     if judge.criteria == "all":
         picked = tuple(criteria.CRITERIA)
     elif judge.criteria == "per-pair":
-        picked = await pick_criteria(judge, Shown(question, a, b), ask)
+        picked = await pick_criteria(judge, Comparison(question, a, b), ask)
 
-    async def in_order(first: int, second: int, shown: Shown) -> Order:
-        names = picked or await pick_criteria(judge, shown, ask)
-        assessments, left_out = await assess(judge, shown, names, ask)
-        decision, text = await decide(judge, shown, names, assessments, ask)
+    async def in_order(first: int, second: int, comparison: Comparison) -> Order:
+        names = picked or await pick_criteria(judge, comparison, ask)
+        assessments, left_out = await assess(judge, comparison, names, ask)
+        decision, text = await decide(judge, comparison, names, assessments, ask)
         return Order(
             first,
             second,
@@ -68,7 +70,7 @@ async def compare(
 
     i, j = indices
     ab, ba = await together(
-        [in_order(i, j, Shown(question, a, b)), in_order(j, i, Shown(question, b, a))]
+        [in_order(i, j, Comparison(question, a, b)), in_order(j, i, Comparison(question, b, a))]
     )
     return merged(ab, ba)
 
@@ -76,24 +78,25 @@ async def compare(
 async def tournament(
     judge: Judge, query: Sequence[Message], answers: Sequence[str], ask: Ask
 ) -> list[Judgement]:
-    """All pairs of the answers judged at the same time: (0, 1), (0, 2), … (90 calls for 5 answers
-    and 3 proposers)."""
+    """All pairs of the answers, judged at the same time: (0, 1), (0, 2), …
+
+    90 calls for 5 answers and 3 proposers.
+    """
     pairs = combinations(range(len(answers)), 2)
     return await together(
         compare(judge, query, answers[i], answers[j], ask, indices=(i, j)) for i, j in pairs
     )
 
 
-async def pick_criteria(judge: Judge, shown: Shown, ask: Ask) -> tuple[str, ...]:
-    """Step 1: the aggregator's three of the eight criteria."""
+async def pick_criteria(judge: Judge, comparison: Comparison, ask: Ask) -> tuple[str, ...]:
+    """Step 1: the three of the eight criteria that the aggregator picks."""
     prompt = _prompt(
-        judge, "criteria", shown, criteria=criteria.described(tuple(criteria.CRITERIA))
+        judge, "criteria", comparison, criteria=criteria.described(tuple(criteria.CRITERIA))
     )
     sampling = judge.aggregator.sampling
     room = sampling.model_copy(update={"max_tokens": max(sampling.max_tokens, CRITERIA_TOKENS)})
-    triples = (
-        criteria.TRIPLES if judge.verdict == "soft" else None
-    )  # a server that knows no grammar refuses the request
+    # Servers without grammars refuse a request that names one; recipes give those `parsed`.
+    triples = criteria.TRIPLES if judge.verdict == "soft" else None
     choice = await _ask_aggregator(
         judge, "criteria", prompt + criteria.REPLY_FORM, room, ask, choices=triples
     )
@@ -101,30 +104,35 @@ async def pick_criteria(judge: Judge, shown: Shown, ask: Ask) -> tuple[str, ...]
 
 
 async def assess(
-    judge: Judge, shown: Shown, names: Sequence[str], ask: Ask
+    judge: Judge, comparison: Comparison, names: Sequence[str], ask: Ask
 ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
-    """Step 2: every proposer's assessment of both answers on these criteria, and the proposers that
-    gave none."""
-    prompt = _prompt(judge, "assess", shown, criteria=criteria.described(names))
+    """Step 2: each proposer's assessment of both answers by these criteria; and the proposers left
+    out."""
+    prompt = _prompt(judge, "assess", comparison, criteria=criteria.described(names))
     assessments, left_out = await propose(
         judge.proposers, [Message(role="user", content=prompt)], ask
     )
     if len(assessments) < judge.quorum:
-        needed = f"{len(assessments)} assessments, {judge.quorum} needed"
         raise RowRejected(
-            "too few assessments", f"{needed}; left out: {', '.join(map(str, left_out))}"
+            "too few assessments",
+            f"{len(assessments)} assessments, {judge.quorum} needed; "
+            f"left out: {', '.join(map(str, left_out))}",
         )
     return assessments, left_out
 
 
 async def decide(
-    judge: Judge, shown: Shown, names: Sequence[str], assessments: Sequence[Proposal], ask: Ask
+    judge: Judge,
+    comparison: Comparison,
+    names: Sequence[str],
+    assessments: Sequence[Proposal],
+    ask: Ask,
 ) -> tuple[verdict.Verdict, str]:
-    """Step 3: the aggregator's verdict on the assessments, and what it wrote."""
+    """Step 3: the aggregator's verdict, and the text it wrote."""
     prompt = _prompt(
         judge,
         "verdict",
-        shown,
+        comparison,
         criteria=criteria.described(names),
         assessments=numbered(assessments),
     )
@@ -140,29 +148,29 @@ async def decide(
 
 
 def check_instructions(judge: Judge) -> None:
-    """Raises `RecipeError` when one of the judge's templates cannot be filled: better now than
-    after the engines started."""
-    shown = Shown("", "", "")
-    _prompt(judge, "criteria", shown, criteria="")
-    _prompt(judge, "assess", shown, criteria="")
-    _prompt(judge, "verdict", shown, criteria="", assessments="")
+    """Raise `RecipeError` if one of the judge's templates cannot be filled: better before the
+    engines start than after."""
+    nothing = Comparison("", "", "")
+    _prompt(judge, "criteria", nothing, criteria="")
+    _prompt(judge, "assess", nothing, criteria="")
+    _prompt(judge, "verdict", nothing, criteria="", assessments="")
 
 
 def rendered(query: Sequence[Message]) -> str:
-    """The conversation as text for a judge: a lone user message as it is, else each message under
-    its role."""
+    """The conversation as text for a judge: a single message as it is, else each under its
+    role."""
     if len(query) == 1:
         return query[0]["content"]
     return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in query)
 
 
-def _prompt(judge: Judge, step: str, shown: Shown, **more: str) -> str:
+def _prompt(judge: Judge, step: str, comparison: Comparison, **more: str) -> str:
     field = f"{step}_instruction"
     return (
         templates.fill(
             f"judge.{field}",
             getattr(judge, field) or templates.text(step),
-            {**shown._asdict(), **more},
+            {**comparison._asdict(), **more},
         )
         + "\n\n"
     )

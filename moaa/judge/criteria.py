@@ -1,5 +1,4 @@
-"""Step 1 of a judgement: the three of eight criteria that matter for this query and these two
-answers (paper)."""
+"""Step 1 of a judgement: three of eight criteria, picked for the query and both answers (paper)."""
 
 from __future__ import annotations
 
@@ -25,8 +24,11 @@ CRITERIA = {
 TRIPLES: tuple[str, ...] = tuple(", ".join(triple) for triple in combinations(CRITERIA, 3))
 """The 56 possible choices, as the model writes them."""
 
-REPLY_FORM = "Reply with the names of exactly three of these criteria, separated by commas, and nothing else."
-"""Stands at the end of the criteria prompt, whatever its template: the parser below needs it."""
+REPLY_FORM = (
+    "Reply with the names of exactly three of these criteria, separated by commas, "
+    "and nothing else."
+)
+"""The end of the criteria prompt, whatever its template: the parser below needs it."""
 
 _BY_NAME = {name.casefold(): name for name in CRITERIA}
 
@@ -34,8 +36,8 @@ _BY_NAME = {name.casefold(): name for name in CRITERIA}
 def parse(text: str) -> tuple[str, ...]:
     """The three criteria named in the last line of `text`, in the order of `CRITERIA`.
 
-    Strict, for engines that decode without the grammar: three different names and nothing else, or
-    `RowRejected`.
+    Strict, for engines that decode without a grammar: raises `RowRejected` unless the line is three
+    different names and nothing else.
     """
     lines = text.strip().splitlines() or [""]
     names = [part.strip(" \t*_`.\"'").casefold() for part in lines[-1].split(",")]
@@ -49,5 +51,5 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def described(names: Sequence[str]) -> str:
-    """The criteria with their definitions, a line each, for a prompt."""
+    """The criteria with their definitions for a prompt, one per line."""
     return "\n".join(f"- {name}: {CRITERIA[name]}" for name in names)

@@ -11,7 +11,7 @@ from moaa.mixture import LeftOut, Proposal
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order of a pair: which answer was shown first, what was said about both, and the verdict."""
+    """One order of a pair: which answer was shown first, the assessments, and the verdict."""
 
     first: int
     second: int
@@ -23,7 +23,7 @@ class Order:
     p: float
     """Probability that the answer shown first is better."""
     soft: bool
-    """False where the engine gave no log-probabilities of the verdict's letter, so that `p` is 0 or
+    """False if the engine gave no log-probabilities for the letter of the verdict: `p` is then 0 or
     1."""
     text: str
     """What the aggregator wrote."""
@@ -67,7 +67,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Answers `a` and `b` (indices) judged in both orders. All probabilities say that *a* is
+    """Answers `a` and `b` (indices), judged in both orders. Every p is the probability that *a* is
     better."""
 
     a: int
@@ -82,7 +82,7 @@ class Judgement:
 
     @property
     def criteria(self) -> tuple[str, ...]:
-        """The criteria used in any order: three, unless they were picked per order or all were
+        """The criteria used in either order: three, unless each order picked its own or all were
         used."""
         return tuple(dict.fromkeys(name for order in self.orders for name in order.criteria))
 
@@ -109,11 +109,11 @@ class Judgement:
 
 
 def merged(ab: Order, ba: Order) -> Judgement:
-    """The judgement of a pair from its two orders; `ab` shows answer a first."""
+    """The judgement of a pair from its two orders. `ab` showed answer a first."""
     p_ab, p_ba = ab.p, 1 - ba.p
     return Judgement(ab.first, ab.second, (p_ab + p_ba) / 2, p_ab, p_ba, (ab, ba))
 
 
 def tie(a: int = 0, b: int = 1) -> Judgement:
-    """The judgement of two identical answers: no model needs to be asked."""
+    """The judgement of two identical answers. No model is asked."""
     return Judgement(a, b, 0.5, 0.5, 0.5, ())

@@ -1,4 +1,4 @@
-"""Step 3 of a judgement: how sure the aggregator is that the answer shown first is the better one."""
+"""Step 3 of a judgement: the probability that the answer shown first is the better one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from moaa.chat.message import Choice
 from moaa.errors import RowRejected
 
 CHOICES = ("A", "B")
-"""What a soft verdict may be: decoded under a grammar, so that p(A) + p(B) = 1 at the first token."""
+"""The texts of a soft verdict. The engine decodes with a grammar: p(A) + p(B) = 1 at the first
+token."""
 
 REPLY_FORM = {
     "soft": "Reply with the letter of the better answer, A or B, and nothing else.",
     "parsed": (
         "Explain your decision in a few sentences. Then end your reply with your verdict alone on "
-        "the last line: "
-        "[[A]] if Answer A is better, [[B]] if Answer B is better."
+        "the last line: [[A]] if Answer A is better, [[B]] if Answer B is better."
     ),
 }
-"""Stands at the end of the verdict prompt, whatever its template: the parsers below need it."""
+"""The end of the verdict prompt, whatever its template: the parsers below need it."""
 
 _BRACKETED = re.compile(r"\[\[([AB])\]\]")
 _ENDS = re.compile(r"\[\[[AB]\]\][\s.*]*\Z")
@@ -28,17 +28,19 @@ _BARE = re.compile(r"[\s\"'*\[(]*([AB])[\s\"'*\]).]*\Z")
 
 
 class Verdict(NamedTuple):
+    """Which answer is better, and how likely that is."""
+
     letter: str
     """A: the answer shown first is better; B: the second."""
     p: float
     """Probability that the answer shown first is better."""
     soft: bool
-    """False where `p` is only the 0 or 1 of the letter."""
+    """False if `p` is only the 0 or 1 of the letter."""
 
 
 def parsed(choice: Choice) -> Verdict:
-    """The verdict of a text that ends in `[[A]]` or `[[B]]`. Strict: anything else is a
-    `RowRejected`."""
+    """The verdict of a text that ends in `[[A]]` or `[[B]]`. Raises `RowRejected` for any other
+    text."""
     last_line = choice.text.strip().rpartition("\n")[2]
     letters = set(_BRACKETED.findall(last_line))
     if len(letters) != 1 or not _ENDS.search(last_line):
@@ -51,13 +53,13 @@ def parsed(choice: Choice) -> Verdict:
 
 
 def soft(choice: Choice) -> Verdict:
-    """The verdict of a text that is a single letter, weighed by the log-probabilities of the token
-    that holds it.
+    """The verdict of a text that is a single letter, with the probability of the token that holds
+    it.
 
-    Where the engine gave none, the letter alone counts. Engines that know no grammar may also
-    explain themselves and end in `[[A]]` or `[[B]]`. An explanation names both answers: the last
-    token that is a letter counts, and where the other letter is likelier there, that token is not
-    the verdict's, and the letter alone counts.
+    Without log-probabilities, p is 0 or 1. Engines without grammars may also explain themselves and
+    end in `[[A]]` or `[[B]]`. An explanation names both answers, so the last token that is a letter
+    counts. If the other letter is likelier at that token, it is not the token of the verdict, and p
+    is 0 or 1.
     """
     bare = _BARE.match(choice.text)
     letter = bare[1] if bare else parsed(choice).letter
@@ -73,12 +75,12 @@ def soft(choice: Choice) -> Verdict:
 
 
 def first_better(choice: Choice) -> list[float]:
-    """pA / (pA + pB) at each token that is exactly A or B, in order; none where there are no
+    """pA / (pA + pB) at each token that is exactly A or B, in order; empty without
     log-probabilities.
 
-    `[[A]]` is tokenized in more than one way, so the token is looked for, not counted off. The
-    likeliest token stands for the chosen one: the candidates of a position do not say which was
-    taken.
+    `[[A]]` is tokenized in more than one way, so the token is searched for, not counted off. The
+    likeliest token is taken for the chosen one: the candidates of a position do not show which was
+    chosen.
     """
     found: list[float] = []
     for candidates in choice.tokens or ():

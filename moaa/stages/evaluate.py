@@ -3,11 +3,11 @@ orders."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from moaa import judge, statistics
-from moaa.chat.message import Ask, Message
+from moaa.chat.message import Ask, opening
+from moaa.concurrency import together
 from moaa.recipe.schema import Judge, Part, Recipe, Sampling
 from moaa.stage import Context, Row, stage
 from moaa.stages.judging import report, with_instructions
@@ -44,12 +44,9 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     async def answer_and_compare(row: Row, ask: Ask) -> Row:
         """The first turn of the prompt answered by each model; each tuned model's answer judged
         against the base's."""
-        messages: list[Message] = (
-            [{"role": "system", "content": row["system"]}] if row["system"] else []
-        )
-        messages.append({"role": "user", "content": row["turns"][0]})
-        replies = await asyncio.gather(
-            *(ask(model, messages, part.sampling) for model in contestants.values())
+        messages = opening(row["system"], row["turns"][0])
+        replies = await together(
+            ask(model, messages, part.sampling) for model in contestants.values()
         )
         answers = dict(
             zip(contestants, replies, strict=True)
@@ -62,9 +59,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
             )
             return {"model_a": name, "model_b": "base", **judgement.to_json()}
 
-        judgements = await asyncio.gather(
-            *(against_base(name) for name in contestants if name != "base")
-        )
+        judgements = await together(against_base(name) for name in contestants if name != "base")
         return {
             "answers": [
                 {

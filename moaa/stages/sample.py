@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from moaa import preference
-from moaa.chat.message import Ask, Message
+from moaa.chat.message import Ask, Message, opening
 from moaa.recipe.schema import Part, Recipe, Sampling
 from moaa.stage import Context, Row, stage
 from moaa.stages.serving import tuned
@@ -35,15 +35,12 @@ def sample(part: SamplePart, context: Context) -> None:
     once = part.sampling.model_copy(update={"n": 1})
 
     async def answer(row: Row, ask: Ask) -> Row:
-        history: list[Message] = (
-            [{"role": "system", "content": row["system"]}] if row["system"] else []
-        )
-        for question in row["turns"][
-            :-1
-        ]:  # earlier turns are the model's own too, one answer each (Eq 3)
-            history.append({"role": "user", "content": question})
-            history.append({"role": "assistant", "content": (await ask(name, history, once)).text})
-        history.append({"role": "user", "content": row["turns"][-1]})
+        first, *others = row["turns"]
+        history = opening(row["system"], first)
+        for question in others:  # the model also answers the earlier turns, once each (Eq. 3)
+            earlier = await ask(name, history, once)
+            history.append(Message(role="assistant", content=earlier.text))
+            history.append(Message(role="user", content=question))
         reply = await ask(name, history, part.sampling)
         distinct = preference.distinct(
             [(choice.text, choice.finish_reason) for choice in reply.choices]

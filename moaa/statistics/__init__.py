@@ -1,5 +1,4 @@
-"""What the judged answers of an evaluation say: win rates with their intervals, and how long the
-answers are."""
+"""Win rates with their intervals, and the lengths of answers."""
 
 from moaa.statistics.lengths import lengths
 from moaa.statistics.rates import bootstrap, wilson, win_rates

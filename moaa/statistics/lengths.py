@@ -1,4 +1,4 @@
-"""How long the answers of each model are: alignment makes answers longer, and judges like that."""
+"""How long the answers of each model are. Alignment makes answers longer, and judges like that."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ BINS = 20
 
 
 def lengths(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each model of `answers` (rows with `model`, `text`, `tokens`, `finish_reason`): how long,
-    and how they spread.
+    """The lengths of each model's answers.
 
+    `answers` are rows with `model`, `text`, `tokens` and `finish_reason`. For each model:
     `mean_tokens`, `median_tokens`, `mean_characters`, `truncated` (share cut by max_tokens),
-    `answers`, and `histogram`: `counts` of answers between successive `edges` (tokens), the same
-    edges for all models.
+    `answers` (how many), and `histogram`: `counts` of answers between successive `edges` (tokens),
+    the same edges for all models.
     """
     tokens: dict[str, list[int]] = {}
     characters: dict[str, list[int]] = {}

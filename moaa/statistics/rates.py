@@ -1,4 +1,4 @@
-"""Win rates of one model against another, and how sure they are."""
+"""Win rates of one model against another, with their confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ Z = 1.959964
 
 
 def wilson(wins: float, n: int, z: float = Z) -> tuple[float, float]:
-    """The Wilson score interval of a share (ties count half a win); (0, 1) where nothing was
-    judged."""
+    """The Wilson score interval of a share; ties count half a win. (0, 1) if nothing was judged."""
     if n == 0:
         return 0.0, 1.0
     share = wins / n
@@ -26,7 +25,8 @@ def wilson(wins: float, n: int, z: float = Z) -> tuple[float, float]:
 def bootstrap(
     values: Sequence[float], *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean of `values`; the same for the same values and seed."""
+    """The 95 % percentile interval of the mean of `values`. Equal values and seed give equal
+    results."""
     data = np.asarray(values, dtype=float)
     draw = np.random.default_rng(seed)
     means = [data[draw.integers(0, len(data), len(data))].mean() for _ in range(resamples)]
@@ -35,12 +35,12 @@ def bootstrap(
 
 
 def win_rates(judgements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each pair of models in `judgements` (rows with `model_a`, `model_b`, and `p` that
-    a's answer is better).
+    """One row for each pair of models in `judgements`.
 
-    A prompt is won where p > 0.5 and tied where p = 0.5. `rate` counts a tie as half a win, within
-    the Wilson interval `low` to `high`; `soft` is the mean of p, within the bootstrap interval
-    `soft_low` to `soft_high`.
+    `judgements` are rows with `model_a`, `model_b`, and the probability `p` that a's answer is
+    better. p > 0.5 is a win, p = 0.5 a tie. `rate` counts a tie as half a win and has the Wilson
+    interval `low` to `high`; `soft` is the mean of p and has the bootstrap interval `soft_low` to
+    `soft_high`.
     """
     found: dict[tuple[str, str], list[float]] = {}
     for row in judgements:

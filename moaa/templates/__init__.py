@@ -1,7 +1,7 @@
-"""The instructions given to models, as text files beside this module; a recipe may replace each of
-them.
+"""The instructions given to models: text files beside this module. A recipe may replace each.
 
-aggregate.txt   how the aggregator writes one answer from several (no placeholders: the answers follow it)
+aggregate.txt   how the aggregator writes one answer from several (no placeholders: the answers
+                follow it)
 criteria.txt    which three criteria fit this query and these two answers
 assess.txt      how a proposer of the judge assesses both answers
 verdict.txt     how the aggregator of the judge decides between them
@@ -18,13 +18,12 @@ from moaa.errors import RecipeError
 
 @cache
 def text(name: str) -> str:
-    """The built-in instruction `name`, without the line end of the file."""
+    """The built-in instruction `name`, without the newline at the end of its file."""
     return resources.files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
 def fill(field: str, template: str, values: dict[str, str]) -> str:
-    """`template` with each `$placeholder` replaced by its value, once: values are never read as
-    templates.
+    """`template` with each `$placeholder` replaced by its value. A `$` in a value stays as it is.
 
     `field` is the recipe's name of the template. Raises `RecipeError` unless it uses exactly the
     placeholders given.

@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
-from moaa.chat.message import Message
+from moaa.chat.message import Message, without_system
 from moaa.errors import RowRejected, TrainError
 
 IGNORED = -100
@@ -125,12 +125,12 @@ class Template:
 
 def merged_system(messages: Sequence[Message]) -> list[Message]:
     """The same conversation with its system message put before the first user's text."""
-    system, *others = messages
-    if not others or others[0]["role"] != "user":
+    try:
+        return without_system(messages)
+    except ValueError:
         raise RowRejected(
             "template_refuses", "the template knows no system message, and no user turn follows it"
-        )
-    return [_said("user", f"{system['content']}\n\n{others[0]['content']}"), *others[1:]]
+        ) from None
 
 
 def _cut(

@@ -61,7 +61,10 @@ async def test_every_verdict_is_soft_and_every_criterion_one_of_the_eight(
     assert {", ".join(order.criteria) for order in orders} <= set(judge.TRIPLES)
     assert all(len(order.assessments) == 3 and not order.left_out for order in orders)
     assert len({order.p for order in orders}) > 1  # the verdict depends on what is judged
-    assert judge.summary(judgements)["position_bias"]["hard"] == 0
+    tally = judge.Tally()
+    for judgement in judgements:
+        tally.add(judgement)
+    assert tally.hard == 0
     assert preference.pair(preference.rank(3, judgements)) is not None
 
 

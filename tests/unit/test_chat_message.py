@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moaa.chat.message import Call, Message, Redraw, without_system
+from moaa.chat.message import Call, Message, Redraw, opening, without_system
 from moaa.chat.wire import request_body
 from moaa.recipe import JudgeSampling, Sampling
 
@@ -28,6 +28,18 @@ def test_the_system_text_goes_before_the_first_user_message() -> None:
 def test_without_a_system_message_nothing_changes() -> None:
     messages = [Message(role="user", content="Why?")]
     assert without_system(messages) == messages
+
+
+@pytest.mark.parametrize("after", [[], [Message(role="assistant", content="So.")]])
+def test_a_system_text_needs_a_user_message_to_go_to(after: list[Message]) -> None:
+    with pytest.raises(ValueError, match="no user message follows"):
+        without_system([Message(role="system", content="Be brief."), *after])
+
+
+def test_an_opening_has_a_system_message_only_if_there_is_a_text() -> None:
+    asked = {"role": "user", "content": "Why?"}
+    assert opening("Be brief.", "Why?") == [{"role": "system", "content": "Be brief."}, asked]
+    assert opening(None, "Why?") == opening("", "Why?") == [asked]
 
 
 def test_half_a_surrogate_pair_has_a_key_too() -> None:

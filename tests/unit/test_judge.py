@@ -17,7 +17,6 @@ from moaa.judge import (
     Tally,
     check_instructions,
     compare,
-    summary,
     tie,
     tournament,
 )
@@ -29,6 +28,13 @@ THREE = tuple(JudgeMember(model=f"j{i}") for i in range(1, 4))
 JUDGE = Judge(proposers=THREE, aggregator=JudgeMember(model="chair"))
 QUERY = [{"role": "user", "content": "Name a prime."}]
 TRIPLE = "Relevance, Accuracy, Clarity"
+
+
+def facts_of(judgements):
+    tally = Tally()
+    for judgement in judgements:
+        tally.add(judgement)
+    return tally.facts()
 
 
 def letter_with(p: float) -> Reply:
@@ -277,9 +283,9 @@ async def test_judgements_survive_json():
     assert Judgement.from_json(tie().to_json()) == tie()
 
 
-async def test_the_summary_shows_a_judge_that_follows_the_position():
+async def test_the_facts_show_a_judge_that_follows_the_position():
     judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(lambda a, b: 0.9)))
-    facts = summary([*judgements, tie()])
+    facts = facts_of([*judgements, tie()])
     assert facts["position_bias"] == {
         "first_wins": 1.0,
         "first_mean_p": pytest.approx(0.9),
@@ -310,20 +316,20 @@ async def test_a_tally_says_whose_assessments_are_missing_and_how_many_verdicts_
 
 
 def test_nothing_judged_has_no_shares():
-    assert summary([tie()])["position_bias"] == {
+    assert facts_of([tie()])["position_bias"] == {
         "first_wins": None,
         "first_mean_p": None,
         "verdicts": 0,
         "hard": 0,
     }
-    assert summary([])["disagreement"] is None
+    assert facts_of([])["disagreement"] is None
 
 
-async def test_the_summary_of_a_fair_judge():
+async def test_the_facts_of_a_fair_judge():
     def fair(first, second):
         return 0.8 if first < second else 0.2
 
-    facts = summary(await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(fair))))
+    facts = facts_of(await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(fair))))
     assert facts["position_bias"]["first_wins"] == 0.5
     assert facts["position_bias"]["first_mean_p"] == pytest.approx(0.5)
     assert facts["disagreement"] == 0.0

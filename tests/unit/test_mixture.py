@@ -155,7 +155,7 @@ async def test_truncated_proposals_are_kept_and_marked():
         mixture(), Q, Ask(lambda call: Reply((Choice("half a sent", "length"),)))
     )
     assert [p.finish_reason for p in result.layers[0]] == ["length"] * 3
-    assert result.truncated
+    assert result.finish_reason == "length"
     assert result.to_json()["proposals"][0]["finish_reason"] == "length"
 
 

@@ -39,10 +39,41 @@ def test_a_tie_that_differs_only_by_rounding_is_a_tie():
 
 def test_equal_wins_are_decided_by_strength_where_the_opponents_differ():
     # 0 and 1 both won one game: 0 against the weak 2, 1 against 3, which beat 2
-    ranking = rank(4, [judged(0, 2, 1.0), judged(1, 3, 1.0), judged(2, 3, 0.0)])
+    judgements = [judged(0, 2, 1.0), judged(1, 3, 1.0), judged(2, 3, 0.0)]
+    ranking = rank(4, judgements)
     assert ranking.wins[0] == ranking.wins[1] == ranking.wins[3] == 1.0
-    assert ranking.strengths[1] > ranking.strengths[0]
+    strengths = bradley_terry(4, judgements)
+    assert strengths[1] > strengths[0]
     assert ranking.order[0] == 1
+
+
+def test_a_pair_judged_twice_is_no_complete_tournament():
+    # 0 and 1 tie at 1.0 wins, but 0 had two games against 2 and 1 had one: 1 is stronger.
+    judgements = [judged(0, 1, 0.5), judged(0, 2, 0.25), judged(0, 2, 0.25), judged(1, 2, 0.5)]
+    assert rank(3, judgements).wins[:2] == (1.0, 1.0)
+    assert rank(3, judgements).order == by_wins_then_strength(3, judgements)
+    assert rank(3, judgements).order.index(1) < rank(3, judgements).order.index(0)
+
+
+def by_wins_then_strength(n: int, judgements: list[Judgement]) -> tuple[int, ...]:
+    """The order with strengths always computed."""
+    wins = rank(n, judgements).wins
+    strengths = bradley_terry(n, judgements)
+    return tuple(sorted(range(n), key=lambda i: (-round(wins[i], 9), -round(strengths[i], 9), i)))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_strengths_change_nothing_in_a_complete_tournament(seed, monkeypatch):
+    draw = random.Random(seed)
+    n = draw.randint(2, 7)
+    judgements = [
+        judged(a, b, draw.choice([0.0, 0.25, 0.5, 0.75, 1.0, draw.random()]))
+        for a, b in combinations(range(n), 2)
+    ]
+    draw.shuffle(judgements)
+    expected = by_wins_then_strength(n, judgements)
+    monkeypatch.delattr("moaa.preference.bradley_terry")  # not even called
+    assert rank(n, judgements).order == expected
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -59,7 +90,8 @@ def test_a_true_order_is_found_whatever_the_indices(seed):
     truth = sorted(range(n), key=lambda i: -strength[i])
     assert list(ranking.order) == truth
     assert sum(ranking.wins) == pytest.approx(n * (n - 1) / 2)
-    assert sorted(range(n), key=lambda i: -ranking.strengths[i]) == truth
+    strengths = bradley_terry(n, judgements)
+    assert sorted(range(n), key=lambda i: -strengths[i]) == truth
 
     renamed = list(range(n))
     draw.shuffle(renamed)

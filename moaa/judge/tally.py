@@ -1,10 +1,8 @@
-"""What many judgements say about the judge itself: the criteria it uses, and how far position sways
-it."""
+"""Facts about the judge from many judgements: the criteria it uses, and its position bias."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +12,7 @@ from moaa.judge.judgement import Judgement
 
 @dataclass(slots=True)
 class Tally:
-    """Judgements counted one by one: none is kept, so that 60,000 with all their texts may pass."""
+    """Counts judgements one by one and keeps none: there may be 60,000, with all their texts."""
 
     pairs: int = 0
     verdicts: int = 0
@@ -24,11 +22,12 @@ class Tally:
     disagreements: int = 0
     criteria: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(CRITERIA, 0)))
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Assessments that are missing, by proposer and reason."""
+    """Missing assessments, by proposer and reason."""
 
     def add(self, judgement: Judgement) -> None:
+        """Count one judgement. A tie that no model was asked about does not count."""
         if not judgement.orders:
-            return  # a tie that no model was asked about
+            return
         self.pairs += 1
         self.disagreements += judgement.disagree
         self.criteria.update(judgement.criteria)
@@ -40,11 +39,12 @@ class Tally:
             self.left_out.update((gone.name, gone.reason) for gone in order.left_out)
 
     def facts(self) -> dict[str, Any]:
-        """Facts about the judge, for the report. Shares are None where nothing was judged.
+        """The facts, for the report. Shares are None if nothing was judged.
 
         criteria        {name: pairs it was used for}, all eight
-        position_bias   `first_wins`: share of single verdicts for the answer shown first; `first_mean_p`: mean probability
-                        that it is better (0.5 each without bias); `verdicts`: how many; `hard`: those that are only 0 or 1
+        position_bias   `first_wins`: share of verdicts for the answer shown first;
+                        `first_mean_p`: mean probability that it is better (both 0.5 without bias);
+                        `verdicts`: how many; `hard`: those that are only 0 or 1
         disagreement    share of pairs whose two orders prefer different answers
         """
         return {
@@ -57,11 +57,3 @@ class Tally:
             },
             "disagreement": self.disagreements / self.pairs if self.pairs else None,
         }
-
-
-def summary(judgements: Iterable[Judgement]) -> dict[str, Any]:
-    """The facts of these judgements: see `Tally.facts`."""
-    tally = Tally()
-    for judgement in judgements:
-        tally.add(judgement)
-    return tally.facts()
