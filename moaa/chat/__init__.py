@@ -1,4 +1,4 @@
-"""Talking to models over the OpenAI protocol."""
+"""The OpenAI chat protocol: messages, calls and replies, and the client that sends them."""
 
 from moaa.chat.message import Ask, Call, Choice, Message, Reply
 

@@ -1,13 +1,12 @@
-"""The chat client: one `Call` in, one `Reply` out, over the endpoints of its model; retried where
-that can heal.
+"""The chat client: one `Call` in, one `Reply` out, over the endpoints of its model, with retries.
 
     async with Client(runtime.calls, ledger) as client:
         client.pool("smol").add(Endpoint("http://127.0.0.1:8000/v1", "smol"))
         reply = await client.send(Call("smol", ({"role": "user", "content": "Hello"},), Sampling()))
 
-What heals: time-outs, broken connections, 408, 409, 425, 429 (its Retry-After is honoured), 5xx,
-answers that are empty or garbled. What does not: 400, 413, 422 (`CallRejected`: this call) and
-every other status (`EngineError`: this model).
+Retried: time-outs, broken connections, 408, 409, 425, 429 (its Retry-After is honoured), 5xx,
+answers that are empty or garbled. Not retried: 400, 413, 422 (`CallRejected`: this call) and every
+other status (`EngineError`: this model).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
@@ -23,57 +23,65 @@ import aiohttp
 from yarl import URL
 
 from moaa.chat.message import Call, Reply
-from moaa.chat.pool import Endpoint, Pool
+from moaa.chat.pool import REST_S, Endpoint, Pool
 from moaa.chat.wire import Fault, parse_reply, refusal, request_body, shorten
 from moaa.errors import CallFailed, EngineError
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls, Sampling
 
-BACKOFF_S = 0.5
-"""Before the k-th retry: a random time up to this times 2^k (full jitter), at most `MAX_BACKOFF_S`."""
-MAX_BACKOFF_S = 30.0
-MAX_LOST = 8
-"""An attempt that ended with its server, gone from the pool, is no fault of the call; but a call
-that kills servers ends too."""
+MAX_SERVER_LOSSES = 8
+"""Attempts whose server was removed from the pool meanwhile do not count as retries. After this
+many the call is given up: it may be what kills the servers."""
 NOTICE_S = 1.0
-"""How long the last attempt gives the engines to notice that its server is gone."""
-PROBE_EVERY_S = 0.25
-CONNECT_TIMEOUT_S = 30.0
+"""How long the last attempt waits for the engines to notice that its server is gone."""
 KEEP_ALIVE_S = 4.0
-"""Idle connections are dropped before vLLM does so (5 s): a request on a connection that is being
-closed is lost."""
+"""Idle connections are closed before vLLM closes them (5 s): a request on a connection that is
+being closed is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a client waits, in seconds."""
+
+    backoff_s: float = 0.5
+    """Before the k-th retry: a random time up to this times 2^k (full jitter)."""
+    max_backoff_s: float = 30.0
+    rest_s: float = REST_S
+    """How long a server gets no calls after a fault (see `Pool`)."""
+    probe_every_s: float = 0.25
+    connect_timeout_s: float = 30.0
 
 
 class Client:
-    """Sends calls. A context manager; `pools` holds the endpoints by the recipe's model names."""
+    """Sends calls. A context manager; `pools` has the endpoints by the recipe's model names."""
 
-    def __init__(self, calls: Calls, ledger: Ledger) -> None:
+    def __init__(self, calls: Calls, ledger: Ledger, pace: Pace = Pace()) -> None:
         self._calls = calls
+        self._pace = pace
         self._ledger = ledger
         self._session: aiohttp.ClientSession | None = None
         self._addresses: dict[Endpoint, tuple[URL, dict[str, str], str]] = {}
         self.pools: dict[str, Pool] = {}
 
     def pool(self, model: str) -> Pool:
-        """The pool of this model, made when it is first asked for."""
+        """The pool of this model; the first call makes it."""
         if model not in self.pools:
-            self.pools[model] = Pool(model, self._calls.in_flight, self._calls.timeout_s)
+            self.pools[model] = Pool(
+                model, self._calls.in_flight, self._calls.timeout_s, self._pace.rest_s
+            )
         return self.pools[model]
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=KEEP_ALIVE_S
-            ),  # the pools bound what is in flight
+            # No limit: the pools bound what is in flight.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=self._calls.timeout_s,
-                sock_connect=min(CONNECT_TIMEOUT_S, self._calls.timeout_s),
+                sock_connect=min(self._pace.connect_timeout_s, self._calls.timeout_s),
             ),
-            skip_auto_headers=(
-                "Accept",
-                "Accept-Encoding",
-            ),  # compressing an answer costs more than sending it
+            # Compressing an answer costs more than sending it.
+            skip_auto_headers=("Accept", "Accept-Encoding"),
             headers={"User-Agent": "moaa", "Content-Type": "application/json"},
         )
         return self
@@ -88,8 +96,8 @@ class Client:
         await self._session.close()
 
     async def send(self, call: Call) -> Reply:
-        """The answer to a call. Raises CallRejected, CallFailed (out of retries), or EngineError
-        (the model is not served)."""
+        """The reply to a call. Raises CallRejected, CallFailed (no retry left), or EngineError (the
+        model is not served)."""
         pool, use = self.pool(call.model), self._ledger.model(call.model)
         faults = lost = 0
         while True:
@@ -99,9 +107,7 @@ class Client:
                 reply = await self._attempt(endpoint, call)
             except Fault as fault:
                 last = fault
-                wait_s = random.uniform(
-                    0, min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(faults + lost, 16))
-                )
+                wait_s = self._backoff_s(faults + lost)
                 pool.failed(
                     endpoint,
                     fault.detail,
@@ -128,15 +134,19 @@ class Client:
                 faults += 1
             else:
                 lost += 1
-            if faults > self._calls.retries or lost > MAX_LOST:
+            if faults > self._calls.retries or lost > MAX_SERVER_LOSSES:
                 use.failed += 1
                 raise CallFailed(
                     last.reason, f"{last.detail} (model '{call.model}', {faults + lost} attempts)"
                 )
             use.retries += 1
 
+    def _backoff_s(self, attempts: int) -> float:
+        longest_s = self._pace.backoff_s * 2 ** min(attempts, 16)
+        return random.uniform(0, min(self._pace.max_backoff_s, longest_s))
+
     async def ready(self, model: str, timeout_s: float) -> None:
-        """Returns when every endpoint of the model's pool has given a real one-token answer;
+        """Wait until every endpoint of the model's pool has given a one-token answer. Raises
         EngineError after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         endpoints = list(self.pool(model).endpoints)
@@ -146,15 +156,13 @@ class Client:
             await self.answers(endpoint, model, max(deadline - time.monotonic(), 0.0))
 
     async def answers(self, endpoint: Endpoint, model: str, timeout_s: float) -> None:
-        """Returns when this endpoint, in a pool or not yet, has given a real one-token answer;
-        EngineError after that."""
+        """Wait until this endpoint, in a pool or not, has given a one-token answer. Raises
+        EngineError after `timeout_s`."""
         call = Call(
             model, ({"role": "user", "content": "Hello"},), Sampling(temperature=0, max_tokens=1)
         )
-        said, shown = (
-            "nothing",
-            (self._addresses.get(endpoint) or self._address(endpoint, model))[2],
-        )
+        shown = (self._addresses.get(endpoint) or self._address(endpoint, model))[2]
+        last_fault = "none"
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -162,12 +170,12 @@ class Client:
                         await self._attempt(endpoint, call)
                         return
                     except Fault as fault:
-                        said = str(fault)
-                    await asyncio.sleep(PROBE_EVERY_S)
+                        last_fault = str(fault)
+                    await asyncio.sleep(self._pace.probe_every_s)
         except TimeoutError:
             raise EngineError(
                 f"model '{model}': {shown} gave no answer to a one-token request in "
-                f"{timeout_s:.0f} s. It said: {said}"
+                f"{timeout_s:.0f} s. Its last error: {last_fault}"
             ) from None
 
     async def _attempt(self, endpoint: Endpoint, call: Call) -> Reply:
@@ -190,41 +198,39 @@ class Client:
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Fault("connection", shorten(str(error) or type(error).__name__)) from None
-        if endpoint.key:
-            answer = answer.replace(
-                endpoint.key.strip().encode(), b"***"
-            )  # some servers repeat it in their errors
+        if endpoint.key:  # some servers repeat it in their errors
+            answer = answer.replace(endpoint.key.strip().encode(), b"***")
         if response.status == 200:
             return parse_reply(call, answer, time.perf_counter() - start)
         after_s = _retry_after(response.headers.get("Retry-After"))
         if after_s > self._calls.timeout_s:
             raise EngineError(
-                f"model '{call.model}': {shown} answered HTTP {response.status}, to wait for "
-                f"{after_s:.0f} s: more "
-                f"than runtime.calls.timeout_s = {self._calls.timeout_s:.0f}. Run again then: "
-                "what was answered is kept."
+                f"model '{call.model}': {shown} answered HTTP {response.status} and asks to wait "
+                f"{after_s:.0f} s, more than runtime.calls.timeout_s = "
+                f"{self._calls.timeout_s:.0f}. Run again after that time: answers are kept."
             )
         raise refusal(response.status, answer, after_s, call.model, shown)
 
     def _address(self, endpoint: Endpoint, model: str) -> tuple[URL, dict[str, str], str]:
-        """Where to post, with which headers, and how that is shown: without user, password and
-        query, where secrets may stand."""
+        """Where to post, with which headers, and the address to show: without user, password and
+        query, which may be secret."""
         try:
             url = URL(endpoint.url.rstrip("/") + "/chat/completions")
             if url.scheme not in ("http", "https") or not url.host:
                 raise ValueError("it must start with http:// or https:// and a host")
         except ValueError as error:
             raise EngineError(
-                f"model '{model}': `endpoint.url` is '{endpoint.url}', which is no address: {error}"
+                f"model '{model}': `endpoint.url` is '{endpoint.url}', which is not an address: "
+                f"{error}"
             ) from None
-        # Keys that come from files end in a newline, which no header may hold.
+        # Keys that come from files end in a newline, which a header must not contain.
         headers = {"Authorization": f"Bearer {endpoint.key.strip()}"} if endpoint.key else {}
         self._addresses[endpoint] = found = url, headers, str(url.with_user(None).with_query(None))
         return found
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds that a Retry-After header asks for (a number, or a date); 0 where there is none."""
+    """The seconds that a Retry-After header asks for (a number or a date); 0 without one."""
     if not value:
         return 0.0
     try:

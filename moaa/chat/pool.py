@@ -1,5 +1,4 @@
-"""The servers of one model, and which of them takes the next request: the one with the least in
-flight."""
+"""The servers of one model. The next request goes to the one with the fewest in flight."""
 
 from __future__ import annotations
 
@@ -11,61 +10,65 @@ from dataclasses import dataclass, field
 from moaa.errors import EngineError
 
 REST_S = 0.5
-"""After a fault a server rests so long, twice as long after each further one in a row, at most
-`MAX_REST_S`."""
+"""How long a server gets no requests after a fault: twice as long after each further fault in a
+row, at most `MAX_REST_S`."""
 MAX_REST_S = 30.0
 
 
 @dataclass(eq=False, slots=True)
 class Endpoint:
-    """One server of a model. `url` ends before `/chat/completions`; `model` is the name the server
-    knows it by."""
+    """One server of a model. `url` ends before `/chat/completions`; `model` is the server's own
+    name for the model."""
 
     url: str
     model: str
     key: str | None = field(default=None, repr=False)
-    """The API key itself: sent, never shown."""
+    """The API key: sent, never shown."""
     in_flight: int = 0
     faults: int = 0
-    """Times in a row that it failed instead of answering."""
+    """Failures in a row."""
     rests_until: float = 0.0
-    """time.monotonic() until which it gets nothing."""
+    """It gets no requests until this time.monotonic()."""
     unreachable_since: float | None = None
 
 
 class Pool:
-    """The endpoints of one model, at most `in_flight` requests each. Those who wait are served in
-    the order they came.
+    """The endpoints of one model, at most `in_flight` requests each. Waiting callers are served in
+    order.
 
-    A server that fails has the least in flight of all, so it would draw every call: it rests
-    instead, and then gets one request at a time until it answers. When no server could be reached
-    for `patience_s`, the pool fails.
+    A server that fails has the fewest requests in flight, so every call would go to it. Therefore
+    it rests, and then gets one request at a time until it answers. If no server can be reached for
+    `patience_s`, the pool fails.
     """
 
-    def __init__(self, model: str, in_flight: int, patience_s: float = 600.0) -> None:
+    def __init__(
+        self, model: str, in_flight: int, patience_s: float = 600.0, rest_s: float = REST_S
+    ) -> None:
         self.model = model
         self.endpoints: list[Endpoint] = []
         self._limit = in_flight
         self._patience_s = patience_s
+        self._rest_s = rest_s
         self._waiting: deque[asyncio.Future[Endpoint]] = deque()
         self._failure: EngineError | None = None
 
     @property
     def in_flight(self) -> int:
+        """Requests in flight at all endpoints."""
         return sum(endpoint.in_flight for endpoint in self.endpoints)
 
     def add(self, endpoint: Endpoint) -> None:
+        """Send requests to this endpoint from now on."""
         self.endpoints.append(endpoint)
         self._serve_waiting()
 
     def remove(self, endpoint: Endpoint) -> None:
-        """No request goes there any more; those in flight end as they end. Removing it twice is the
-        same as once."""
+        """Send no more requests to it; those in flight go on. Removing it again does nothing."""
         if endpoint in self.endpoints:
             self.endpoints.remove(endpoint)
 
     def fail(self, error: EngineError) -> None:
-        """The model will not come back: all who wait, and all who come later, get the error."""
+        """Give up the model: all who wait, and all who come later, get the error."""
         self._failure = error
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -73,8 +76,8 @@ class Pool:
                 waiter.set_exception(error)
 
     async def acquire(self) -> Endpoint:
-        """A place at the endpoint with the least in flight; waits while there is none. Give it back
-        with `release`."""
+        """A place at the endpoint with the fewest requests in flight; waits until there is one.
+        `release` gives it back."""
         if self._failure is not None:
             raise self._failure
         if not self._waiting and (endpoint := self._least_in_flight()) is not None:
@@ -86,17 +89,17 @@ class Pool:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.release(
-                    waiter.result()
-                )  # the place came in the moment the caller was cancelled
+                # It got its place at the same moment as it was cancelled.
+                self.release(waiter.result())
             raise
 
     def release(self, endpoint: Endpoint) -> None:
+        """Give back a place that `acquire` gave."""
         endpoint.in_flight -= 1
         self._serve_waiting()
 
     def answered(self, endpoint: Endpoint) -> None:
-        """It works (again)."""
+        """The endpoint has answered: it does not rest any more."""
         if endpoint.faults:
             endpoint.faults, endpoint.rests_until, endpoint.unreachable_since = 0, 0.0, None
             self._serve_waiting()
@@ -104,11 +107,11 @@ class Pool:
     def failed(
         self, endpoint: Endpoint, detail: str, *, after_s: float = 0.0, reached: bool = True
     ) -> None:
-        """It did not answer: it rests, at least the `after_s` that it asked for. Many at once count
-        as one fault."""
+        """The endpoint has failed: it rests, at least the `after_s` that it asked for. Failures
+        during a rest count as one."""
         now = time.monotonic()
         if now >= endpoint.rests_until:
-            rest_s = after_s + min(MAX_REST_S, REST_S * 2 ** min(endpoint.faults, 16))
+            rest_s = after_s + min(MAX_REST_S, self._rest_s * 2 ** min(endpoint.faults, 16))
             endpoint.faults += 1
         else:
             rest_s = after_s
@@ -119,26 +122,20 @@ class Pool:
         elif endpoint.unreachable_since is None:
             endpoint.unreachable_since = now
         elif endpoint in self.endpoints and all(
-            self._given_up(each, now) for each in self.endpoints
+            each.unreachable_since is not None and now - each.unreachable_since >= self._patience_s
+            for each in self.endpoints
         ):
             self.fail(
                 EngineError(
                     f"model '{self.model}': no server could be reached for {self._patience_s:.0f} "
-                    f"s ({detail}). "
-                    "Start it, or correct `endpoint.url`; what was answered is kept, so run again "
-                    "then."
+                    f"s ({detail}). Start it, or correct `endpoint.url`, and run again: answers "
+                    "are kept."
                 )
             )
 
-    def _given_up(self, endpoint: Endpoint, now: float) -> bool:
-        return (
-            endpoint.unreachable_since is not None
-            and now - endpoint.unreachable_since >= self._patience_s
-        )
-
     def _serve_after_rest(self, endpoint: Endpoint) -> None:
-        """Timers may fire early (uvloop's by 1 ms): looked at again while it still rests, or nobody
-        would wake those who wait."""
+        """Wake those who wait when the rest is over. Timers may fire early (uvloop's by 1 ms), so
+        it checks again."""
         left_s = endpoint.rests_until - time.monotonic()
         if left_s > 0:
             asyncio.get_running_loop().call_later(left_s, self._serve_after_rest, endpoint)

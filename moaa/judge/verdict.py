@@ -85,10 +85,11 @@ def first_better(choice: Choice) -> list[float]:
     found: list[float] = []
     for candidates in choice.tokens or ():
         if candidates and max(candidates, key=candidates.__getitem__).strip() in CHOICES:
-            # masked tokens read -9999: exp() makes them 0
+            # Forbidden tokens have -9999: exp() makes them 0.
             p_a, p_b = (
                 sum(math.exp(lp) for token, lp in candidates.items() if token.strip() == letter)
                 for letter in CHOICES
             )
-            found.append(p_a / (p_a + p_b))
+            if p_a + p_b:
+                found.append(p_a / (p_a + p_b))
     return found

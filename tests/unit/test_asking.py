@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from moaa import mixture as method
-from moaa.chat import client as chat
 from moaa.errors import EngineError, RowRejected
 from moaa.recipe import Member, Mixture, Sampling
 from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
@@ -24,8 +23,7 @@ def server() -> Iterator[EngineServer]:
 
 
 @pytest.fixture
-def bench(server: EngineServer, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(chat, "BACKOFF_S", 0.01)
+def bench(server: EngineServer) -> Bench:
     return Bench(server)
 
 

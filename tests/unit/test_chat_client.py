@@ -11,21 +11,12 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
-from moaa.chat import client as module
-from moaa.chat import pool as pools
 from moaa.errors import CallFailed, CallRejected, EngineError
 from moaa.recipe.schema import Sampling
 from tests.support.clients import call, client_of, until, use
 from tests.support.engine_server import EngineServer, context_length, reset, slow, status, text
 
 KEY = "sk-do-not-show-me"
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
-    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.01)
-    monkeypatch.setattr(pools, "REST_S", 0.01)
 
 
 @pytest.fixture

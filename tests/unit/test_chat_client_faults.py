@@ -7,30 +7,24 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
 
 from moaa.chat import client as module
-from moaa.chat import pool as pools
 from moaa.chat.pool import Endpoint
 from moaa.errors import CallFailed, EngineError
-from tests.support.clients import call, client_of, free_port, until, use
+from tests.support.clients import QUICK, call, client_of, free_port, until, use
 from tests.support.engine_server import EngineServer, reset, slow, status, text
 
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
-    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.01)
-    monkeypatch.setattr(pools, "REST_S", 0.01)
+SLOW = replace(QUICK, backoff_s=0.2, max_backoff_s=0.2)
 
 
 @pytest.fixture
 def longest_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Always 0.2 s: time for a test to take the endpoint away before the call looks."""
-    monkeypatch.setattr(module, "BACKOFF_S", 0.2)
-    monkeypatch.setattr(module, "MAX_BACKOFF_S", 0.2)
+    """The longest of the random times: with `SLOW`, a test can take the endpoint away before the
+    call looks."""
     monkeypatch.setattr(module.random, "uniform", lambda low, high: high)
 
 
@@ -91,8 +85,7 @@ async def test_a_slow_answer_is_awaited(server: EngineServer):
     assert use(client).retries == 0
 
 
-async def test_a_host_that_takes_no_connection_is_unreachable(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.2)
+async def test_a_host_that_takes_no_connection_is_unreachable():
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
@@ -100,7 +93,11 @@ async def test_a_host_that_takes_no_connection_is_unreachable(monkeypatch: pytes
         for one in fill:
             one.setblocking(False)
             one.connect_ex(deaf.getsockname())
-        async with client_of(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", retries=0) as client:
+        async with client_of(
+            f"http://127.0.0.1:{deaf.getsockname()[1]}/v1",
+            retries=0,
+            pace=replace(QUICK, connect_timeout_s=0.2),
+        ) as client:
             with pytest.raises(CallFailed, match="no connection within") as failed:
                 await client.send(call())
         for one in fill:
@@ -136,13 +133,10 @@ async def test_a_dead_server_does_not_swallow_what_the_others_can_answer(server:
     assert use(client).failed == 0
 
 
-async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecting_rows(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(module, "MAX_BACKOFF_S", 0.01)
-    async with client_of(
-        f"http://127.0.0.1:{free_port()}/v1", retries=1_000, timeout_s=0.3
-    ) as client:
+async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecting_rows():
+    pace = replace(QUICK, max_backoff_s=0.01)
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    async with client_of(url, pace=pace, retries=1_000, timeout_s=0.3) as client:
         with pytest.raises(EngineError, match="no server could be reached"):
             await client.send(call())
 
@@ -150,7 +144,7 @@ async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecti
 async def test_an_engine_that_is_started_again_costs_the_call_no_retry(
     server: EngineServer, longest_backoff
 ):
-    async with client_of(retries=0) as client:
+    async with client_of(pace=SLOW, retries=0) as client:
         dead = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
         client.pool("m").add(dead)
         sending = asyncio.create_task(client.send(call()))
@@ -164,7 +158,7 @@ async def test_an_engine_that_is_started_again_costs_the_call_no_retry(
 
 
 async def test_a_call_that_kills_every_server_ends(longest_backoff):
-    async with client_of(retries=0) as client:
+    async with client_of(pace=SLOW, retries=0) as client:
         pool, killed = client.pool("m"), 0
         sending = asyncio.create_task(client.send(call()))
         while not sending.done():
@@ -175,7 +169,7 @@ async def test_a_call_that_kills_every_server_ends(longest_backoff):
             killed += endpoint.faults
         with pytest.raises(CallFailed, match="connection"):
             await sending
-    assert killed == module.MAX_LOST + 1
+    assert killed == module.MAX_SERVER_LOSSES + 1
 
 
 async def test_after_a_fault_the_endpoint_is_used_in_full_again(server: EngineServer):

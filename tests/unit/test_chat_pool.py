@@ -119,11 +119,8 @@ async def test_a_failure_reaches_those_who_wait_and_those_who_come():
             await acquired
 
 
-async def test_an_endpoint_that_failed_rests_even_when_the_others_are_full(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(module, "REST_S", 0.05)
-    pool = Pool("m", 2)
+async def test_an_endpoint_that_failed_rests_even_when_the_others_are_full():
+    pool = Pool("m", 2, rest_s=0.05)
     a, b = endpoints(pool, "a", "b")
     pool.failed(a, "")
     assert [await pool.acquire(), await pool.acquire()] == [b, b]
@@ -137,9 +134,8 @@ async def test_a_timer_that_fires_early_wakes_those_who_wait_all_the_same(
 ):
     """uvloop's timers count whole milliseconds: here a clock that is behind makes any loop's too
     early."""
-    monkeypatch.setattr(module, "REST_S", 0.05)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.9 * time.monotonic()))
-    pool = Pool("m", 2)
+    pool = Pool("m", 2, rest_s=0.05)
     (a,) = endpoints(pool, "a")
     pool.failed(a, "")
     waiting = asyncio.create_task(pool.acquire())
@@ -147,11 +143,8 @@ async def test_a_timer_that_fires_early_wakes_those_who_wait_all_the_same(
     assert await asyncio.wait_for(waiting, 2) is a
 
 
-async def test_after_its_rest_an_endpoint_gets_one_request_until_it_answers(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(module, "REST_S", 0.01)
-    pool = Pool("m", 4)
+async def test_after_its_rest_an_endpoint_gets_one_request_until_it_answers():
+    pool = Pool("m", 4, rest_s=0.01)
     (a,) = endpoints(pool, "a")
     pool.failed(a, "")
     assert await pool.acquire() is a
