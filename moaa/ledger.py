@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +51,15 @@ class Ledger:
     def model(self, name: str) -> ModelUse:
         """The use of this model so far; counters are added to it."""
         return self.models.setdefault(name, ModelUse())
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the time of the block to `seconds[step]`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
     def in_all(self) -> dict[str, ModelUse]:
         """The use of each model for this result, over all attempts."""

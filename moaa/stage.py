@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -83,7 +81,7 @@ class Context:
         session = Session(
             asked, self.recipe.runtime, self.store, self.ledger, self.progress, engines.start
         )
-        with timed(self.ledger, "asking"):
+        with self.ledger.timed("asking"):
             try:
                 ask_all({row["id"]: row for row in rows}, method, session, journal)
             finally:
@@ -259,13 +257,3 @@ def _input(store: Store, name: str, path: str) -> Artifact:
             "was deleted looks like this: run again with caching off."
         ) from None
     return Artifact.open(store, text)
-
-
-@contextmanager
-def timed(ledger: Ledger, step: str) -> Iterator[None]:
-    """Add the seconds that the block takes to this step of the ledger."""
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        ledger.seconds[step] = ledger.seconds.get(step, 0.0) + time.perf_counter() - start

@@ -15,7 +15,8 @@ from moaa.asking.fleet import Fleet
 from moaa.asking.session import Session
 from moaa.chat.client import Client
 from moaa.concurrency import together
-from moaa.engines.kubernetes import KubernetesFleet, remedy
+from moaa.engines.diagnosis import no_deployment
+from moaa.engines.kubernetes import KubernetesFleet
 from moaa.engines.process import ProcessFleet
 from moaa.errors import EngineError
 from moaa.kubernetes.api import Cluster
@@ -38,7 +39,7 @@ async def start_on_cluster(
             await leased.open()
             own |= leased.absent & trained_from(own)
             if missing := leased.absent - own:
-                raise EngineError(remedy(sorted(missing), cluster.namespace))
+                raise EngineError(no_deployment(sorted(missing), cluster.namespace))
         local = None
         if own:
             local = _in_this_pod(session, {name: models[name] for name in own}, client)

@@ -1,8 +1,8 @@
-"""CPU cores, shared out machine-wide: who works on a core holds its lock, in whatever process of
-moaa it is.
+"""CPU cores of this machine, shared by all processes of moaa: whoever works on a core holds its
+lock.
 
-Two engines (or an engine and a training) bound to the same core spin against each other and lose
-two thirds of their speed, so a core has one holder. A lock dies with its holder: nothing needs
+Two engines (or an engine and a training) on the same core spin against each other and lose two
+thirds of their speed, so a core has one holder. A lock ends with its process: nothing needs
 cleaning up after a crash.
 
     with reserve(2, "training sft", progress.note) as cores:     # waits; [0, 1]
@@ -44,11 +44,10 @@ class Reservation:
 
 
 def attempt(n: int, what: str) -> Reservation | None:
-    """n cores at once, or None while fewer are free: whoever waits holds none, so nobody waits in a
-    circle.
+    """Reserve n cores at once, or return None if fewer are free.
 
-    `what` is shown to those who wait. Raises EngineError when this process may not run on so many
-    cores.
+    A process that waits holds no core, so there is no deadlock. `what` is shown to those who wait.
+    Raises EngineError if this process may not run on that many cores.
     """
     if n > len(available()):
         raise EngineError(
@@ -77,8 +76,8 @@ def attempt(n: int, what: str) -> Reservation | None:
 
 @contextmanager
 def reserve(n: int, what: str, note: Callable[[str], None] | None = None) -> Iterator[list[int]]:
-    """n cores for as long as the context lasts; waits for them, and tells `note` for whom
-    (`Progress.note`)."""
+    """n cores for as long as the context lasts. Waits for them, and passes to `note`
+    (`Progress.note`) who holds them."""
     while (held := attempt(n, what)) is None:
         if note:
             note(waiting(n, what))
@@ -92,12 +91,12 @@ def reserve(n: int, what: str, note: Callable[[str], None] | None = None) -> Ite
 
 
 def waiting(n: int, what: str) -> str:
-    """Whom `what` waits for, in words."""
-    return f"{what} waits for {n} cores, held by {' and '.join(holders()) or 'nobody any more'}"
+    """What `what` waits for, in words."""
+    return f"{what} waits for {n} cores, held by {' and '.join(holders()) or 'nobody now'}"
 
 
 def holders() -> list[str]:
-    """Who holds this process's cores now, each once."""
+    """Who holds the cores of this process now, each once."""
     found = []
     for core in available():
         lock = _open(core)

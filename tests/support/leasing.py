@@ -10,7 +10,7 @@ from typing import Any
 
 from moaa.chat.client import Client
 from moaa.chat.message import Call
-from moaa.engines.kubernetes import KubernetesFleet
+from moaa.engines.kubernetes import KubernetesFleet, Timing
 from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -38,7 +38,11 @@ class Bench:
 
 @asynccontextmanager
 async def fleet(
-    cluster: Cluster, *models: str, calls: Calls = Calls(timeout_s=5), **how: Any
+    cluster: Cluster,
+    *models: str,
+    calls: Calls = Calls(timeout_s=5),
+    timing: Timing = Timing(),
+    **how: Any,
 ) -> AsyncIterator[Bench]:
     """`how`: fields of runtime.engines."""
     ledger, progress = Ledger(), Progress.silent()
@@ -46,7 +50,7 @@ async def fleet(
     async with Client(runtime.calls, ledger) as client:
         made = {name: Model(source="org/name") for name in models}
         session = session_of(made, runtime, ledger=ledger, progress=progress)
-        leased = KubernetesFleet(session, made, client, cluster)
+        leased = KubernetesFleet(session, made, client, cluster, timing)
         try:
             await leased.open()
             yield Bench(client, leased, ledger, progress)

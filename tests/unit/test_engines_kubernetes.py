@@ -8,18 +8,23 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from moaa.engines import kubernetes as engines
+from moaa.engines.kubernetes import Timing
 from moaa.errors import ClusterError, EngineError
-from moaa.kubernetes import leases, mirror, names
+from moaa.kubernetes import mirror, names
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
+from tests.support import leasing
 from tests.support.fake_ensemble import Ensemble, crashed, deployment, pod, ready, unschedulable
 from tests.support.kube_server import KubeServer
-from tests.support.leasing import fleet, until
+from tests.support.leasing import until
 
 pytestmark = pytest.mark.timeout(60)
+HURRY = Timing(look_every_s=0.05, events_every_s=0.05, renew_every_s=0.2, release_patience_s=0.5)
+fleet = partial(leasing.fleet, timing=HURRY)
 GPUS = (
     "0/6 nodes are available: 6 Insufficient nvidia.com/gpu. preemption: 0/6 nodes are available."
 )
@@ -28,10 +33,6 @@ GPUS = (
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "RETRY_S", 0.02)
-    monkeypatch.setattr(engines, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(engines, "EVENTS_EVERY_S", 0.05)
-    monkeypatch.setattr(engines, "RELEASE_PATIENCE_S", 0.5)
-    monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.2)
 
 
 @pytest.fixture
@@ -125,19 +126,18 @@ async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back
         assert ensemble.replicas("a") == 0
 
 
-async def test_giving_back_is_one_request_for_each_deployment(
-    kube: KubeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer) -> None:
     """A terminated pod has a fifth of a second."""
-    monkeypatch.setattr(leases, "RENEW_EVERY_S", 60.0)
+    rarely = replace(HURRY, renew_every_s=60.0)
     with Ensemble(kube, "a", "b") as ensemble:
-        async with fleet(kube.cluster(), "a", "b") as bench:
+        async with fleet(kube.cluster(), "a", "b", timing=rarely) as bench:
 
             def mirrored(name: str) -> bool:
                 """Whether the mirror has seen what we wrote."""
-                seen = bench.fleet._deployments.objects[name]
+                seen = bench.fleet.view.deployment(name)
                 return bool(
-                    seen["metadata"]["resourceVersion"]
+                    seen
+                    and seen["metadata"]["resourceVersion"]
                     == kube.find(DEPLOYMENTS, name)["metadata"]["resourceVersion"]
                 )
 

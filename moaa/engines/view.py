@@ -1,0 +1,80 @@
+"""A live copy of what the namespace has for some models: Deployments, pods, addresses, events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from moaa.concurrency import together
+from moaa.engines.deployment import addresses
+from moaa.errors import ClusterError
+from moaa.kubernetes import names, pods
+from moaa.kubernetes.api import Cluster, Object
+from moaa.kubernetes.kinds import DEPLOYMENTS, PODS, SLICES
+from moaa.kubernetes.mirror import Mirror
+
+
+class ClusterView:
+    """The objects of these models, kept up to date by watches."""
+
+    def __init__(self, cluster: Cluster, dns: Iterable[str], changed: Callable[[], None]) -> None:
+        """`dns`: the models' names as labels have them. `changed` is called from a thread."""
+        self._cluster = cluster
+        labels = f"{names.MODEL} in ({','.join(dns)})"
+        self._deployments, self._pods, self._slices = self._mirrors = [
+            Mirror(cluster, kind, labels, changed) for kind in (DEPLOYMENTS, PODS, SLICES)
+        ]
+        self.events: dict[str, str] = {}
+        """The newest event's message of pods that are being created."""
+
+    async def open(self) -> None:
+        """Read the namespace, and watch it from now on. Raises ClusterError if it cannot be reached
+        or a right is missing."""
+        await together(asyncio.to_thread(mirror.start) for mirror in self._mirrors)
+
+    def close(self) -> None:
+        """Stop watching."""
+        for mirror in self._mirrors:
+            mirror.stop()
+
+    @property
+    def error(self) -> ClusterError | None:
+        """Why the copy is not kept up to date any more, if so."""
+        return next((mirror.error for mirror in self._mirrors if mirror.error), None)
+
+    def deployment(self, name: str) -> Object | None:
+        """The Deployment of this name, as last seen."""
+        return self._deployments.objects.get(name)
+
+    def deployments_of(self, dns: str) -> list[str]:
+        """The names of the Deployments that serve this model."""
+        return [each["metadata"]["name"] for each in _labelled(self._deployments, dns)]
+
+    def pods_of(self, model: str) -> list[Object]:
+        """The model's pods."""
+        return _labelled(self._pods, names.dns(model))
+
+    def addresses_of(self, model: str) -> set[str]:
+        """The base addresses of the model's pods that are ready."""
+        return addresses(_labelled(self._slices, names.dns(model)))
+
+    async def read_events(self, model: str) -> None:
+        """Read the events of the model's pods that are being created: only events show why that
+        takes long (image, volumes)."""
+        for pod in self.pods_of(model):
+            if pods.waits_for(pod, time.time()) == pods.CREATING:
+                name = pod["metadata"]["name"]
+                with suppress(ClusterError):
+                    found = await asyncio.to_thread(self._cluster.events, name)
+                    message = found[-1].get("message", "") if found else ""
+                    self.events[name] = " ".join(message.split())
+
+
+def _labelled(mirror: Mirror, dns: str) -> list[Object]:
+    return [
+        each
+        for each in mirror.objects.values()
+        if each["metadata"].get("labels", {}).get(names.MODEL) == dns
+    ]
