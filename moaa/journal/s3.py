@@ -1,10 +1,9 @@
-"""What a stage must not ask or compute twice: the replies of unfinished conversations, and the rows
-of finished ones.
+"""The journal of a stage on S3: replies of unfinished conversations and records of finished ones.
 
-A thread writes what was recorded every `flush_s` seconds or `flush_bytes`: a killed process loses
-no more than that. Replies are deleted once the rows of their conversations are on S3, so that a new
-attempt has little to read. segments.py says how they lie there. Attempts never share a segment: two
-at the same time may do work twice, but lose or double nothing.
+A thread writes the journal every `flush_s` seconds or `flush_bytes`: a killed process loses no more
+than that. Replies are deleted when the records of their conversations are on S3, so a new attempt
+has little to read. segments.py has the format. Attempts never share a segment: two at the same time
+may do work twice, but they lose nothing and double nothing.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moaa.chat.message import Reply
-from moaa.journal.segments import Entry, Segments, expanded, shrunk
+from moaa.journal.segments import Entry, Segments, compressed, expanded
 from moaa.store import Store
 from moaa.store.bytes import to_json
 
 
 class S3Journal:
-    """The memory of one stage's attempts at one result. Recording never waits for the store, and is
-    safe from any thread.
+    """The journal of all attempts at one result of a stage (a `Journal`). Recording never waits for
+    the store, and any thread may record.
 
-    When the store fails for longer than its own retries, the next `record_…`, `flush` or `close`
-    raises its StoreError; what was recorded stays in memory, and every flush tries again.
+    If the store fails for longer than its own retries, the next `record_…`, `flush` or `close`
+    raises its StoreError. The records stay in memory, and every flush tries again.
     """
 
     def __init__(
@@ -39,11 +38,11 @@ class S3Journal:
         flush_bytes: int = 8 << 20,
         flushed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`flushed` is called whenever what was recorded is on S3, from any thread, never twice at
-        once."""
+        """`flushed` is called after every flush, from any thread, but never from two at the same
+        time."""
         self._rows: dict[str, Any] = {}
         self.finished: Mapping[str, dict[str, Any]] = _Finished(self._rows)
-        """Record of each finished conversation, of this attempt and of those before."""
+        """The record of each finished conversation, by this attempt or an earlier one."""
         self._store = store
         self._uri = uri.rstrip("/")
         self._flush_s = flush_s
@@ -54,9 +53,9 @@ class S3Journal:
         """Calls of unfinished conversations."""
         self._pending = _Batch()
         self._changed = threading.Condition()
-        """Guards the four above; held for moments only."""
+        """Guards the four above; held for a moment only."""
         self._writing = threading.Lock()
-        """Held while a batch goes to the store; guards `_segments`."""
+        """Held while a batch is written to the store; guards `_segments`."""
         self._segments = Segments(store, self._uri, flush_bytes)
         self._failure: Exception | None = None
         self._closed = False
@@ -64,13 +63,13 @@ class S3Journal:
 
     @property
     def left_behind(self) -> int:
-        """Segments that could not be deleted when they were no longer needed: nothing is lost by
-        it."""
+        """How many segments could not be deleted when they were no longer needed. No harm is
+        done."""
         return self._segments.left_behind
 
     def open(self) -> None:
-        """Read what earlier attempts left. Raises ArtifactError that names a segment which is torn
-        or garbled."""
+        """Read what earlier attempts left, and start the thread. Raises ArtifactError with the name
+        of a segment that is torn or garbled."""
         for _, conversation, _, record in self._segments.read("rows"):
             if record:
                 self._rows[conversation] = record
@@ -91,7 +90,7 @@ class S3Journal:
         self._thread.start()
 
     def reply(self, key: str) -> Reply | None:
-        """The reply to this call, where an unfinished conversation has got one already."""
+        """The reply to this call, if an unfinished conversation has got one already."""
         found = self._replies.get(key)
         return Reply.from_json(json.loads(expanded(found))) if isinstance(found, bytes) else found
 
@@ -109,8 +108,8 @@ class S3Journal:
             )
 
     def record_row(self, conversation: str, record: dict[str, Any]) -> None:
-        """Keep what became of a conversation, {"row": …} or {"rejected": …}, instead of its
-        replies. It must not change after."""
+        """Keep the record of a finished conversation, {"row": …} or {"rejected": …}, instead of its
+        replies. The record must not change afterwards."""
         with self._changed:
             self._raise_failure()
             self._rows[conversation] = record
@@ -120,8 +119,8 @@ class S3Journal:
             self._count(10_000)
 
     def forget(self, conversations: Iterable[str]) -> None:
-        """Let these be worked on again by a later attempt, though they are finished (rejected, and
-        the cause is mended)."""
+        """Take back that these are finished: a later attempt works on them again. For rejected ones
+        whose cause can be fixed."""
         with self._changed:
             for conversation in conversations:
                 if self._rows.pop(conversation, None) is not None:
@@ -130,7 +129,7 @@ class S3Journal:
         self.flush()
 
     def flush(self) -> None:
-        """Return when all that was recorded is on S3."""
+        """Return when everything recorded so far is on S3."""
         with self._writing:
             with self._changed:
                 batch, self._pending = self._pending, _Batch()
@@ -145,7 +144,7 @@ class S3Journal:
             self._flushed()
 
     def close(self) -> None:
-        """Flush, and end the thread."""
+        """Flush, and stop the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -155,7 +154,8 @@ class S3Journal:
         self.flush()
 
     def _count(self, size: int) -> None:
-        """Sizes are estimates: measuring them would mean to serialise on the caller's path."""
+        """Add to the size of the batch. Sizes are estimates: to measure them, the caller would have
+        to wait until the record is serialised."""
         before, self._pending.bytes = self._pending.bytes, self._pending.bytes + size
         if before == 0 or self._pending.bytes >= self._flush_bytes:
             self._changed.notify()
@@ -175,28 +175,28 @@ class S3Journal:
                     return
             try:
                 self.flush()
-            except Exception:  # kept in `_failure` for the next who records
+            except Exception:  # it is in `_failure`, and the next `record_…` raises it
                 time.sleep(self._flush_s)
 
     def _write(self, batch: _Batch) -> None:
-        # One record at a time is serialised and shrunk, which lets go of the interpreter: the
-        # caller's loop runs in between.
+        # One record at a time is serialised and compressed. Compression releases the interpreter
+        # lock, so the caller's event loop runs in between.
         small: list[bytes] = []
 
         def rows() -> Iterator[Entry]:
             for conversation, record in batch.rows:
                 text = to_json(record)
-                small.append(shrunk(text))
+                small.append(compressed(text))
                 yield Entry(conversation, "row", text)
 
         def replies() -> Iterator[Entry]:
             for conversation, key, reply in batch.replies:
                 text = to_json(reply.to_json())
-                small.append(shrunk(text))
+                small.append(compressed(text))
                 yield Entry(conversation, key, text)
 
         if batch.rows:
-            # Rows first: then the replies behind them need not be written at all.
+            # Rows first: then the replies of their conversations need not be written at all.
             self._segments.finished.difference_update(
                 conversation for conversation, record in batch.rows if record is None
             )
@@ -223,7 +223,7 @@ class S3Journal:
 
 @dataclass(slots=True)
 class _Batch:
-    """What was recorded since the last segment."""
+    """What was recorded since the last flush."""
 
     rows: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
     replies: list[tuple[str, str, Reply]] = field(default_factory=list)
@@ -236,7 +236,7 @@ class _Batch:
 
 
 class _Finished(Mapping[str, dict[str, Any]]):
-    """The finished records, expanded as they are looked at."""
+    """The finished records. They are kept compressed and expanded when they are read."""
 
     def __init__(self, rows: dict[str, Any]) -> None:
         self._rows = rows

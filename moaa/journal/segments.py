@@ -1,11 +1,12 @@
-"""How a journal lies on S3: segments of entries, written once, joined when small, deleted when no
-longer needed.
+"""The format of a journal on S3: segments of entries, written once, joined if small, deleted when
+no longer needed.
 
-    rows/TIME-ATTEMPT-N.jsonl.zst      ["conversation", "row", {"row": …}, {"rejected": {"reason", "detail"}}, or null: forgotten]
-    replies/TIME-ATTEMPT-N.jsonl.zst   ["conversation", "key of the call", {the reply}]
+    rows/TIME-ATTEMPT-N.jsonl.zst      ["conversation", "row", RECORD]
+    replies/TIME-ATTEMPT-N.jsonl.zst   ["conversation", "key of the call", REPLY]
 
-A segment is one or more zstd frames (with checksum) of JSON lines: `zstdcat` reads it, and joining
-is concatenation.
+RECORD is {"row": …}, {"rejected": {"reason", "detail"}}, or null for a conversation that was
+forgotten. A segment is one or more zstd frames (with checksum) of JSON lines: `zstdcat` reads it,
+and segments are joined by concatenation.
 """
 
 from __future__ import annotations
@@ -25,15 +26,14 @@ from moaa.store.bytes import read_ahead, to_json
 Kind = Literal["rows", "replies"]
 
 JOINED = 32
-"""So many small segments become one: an attempt of ten hours leaves hundreds of objects to read,
-not ten thousands."""
+"""How many small segments become one. An attempt of ten hours leaves hundreds of objects to read,
+not tens of thousands."""
 READERS = 8
 _JSON = json.JSONDecoder()
 
 
 class Entry(NamedTuple):
-    """One line: the conversation, `row` or the key of the call, and the JSON text of the record or
-    the reply."""
+    """One line: the conversation; `row` or the key of the call; the JSON of the record or reply."""
 
     conversation: str
     key: str
@@ -41,8 +41,7 @@ class Entry(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An entry of an earlier attempt, its text `shrunk` (empty for null), and the segment it lies
-    in."""
+    """An entry of an earlier attempt: its segment, and its text `compressed` (empty for null)."""
 
     segment: str
     conversation: str
@@ -54,21 +53,20 @@ class Found(NamedTuple):
 class _Segment:
     uri: str
     data: bytes
-    """Kept for joining; empty where the segment is large enough to stay."""
+    """Kept for joining; empty if the segment is large enough to stay."""
     unfinished: set[str]
-    """Conversations of its replies whose rows are not on S3 yet."""
+    """The conversations of its replies whose records are not on S3 yet."""
 
 
 class Segments:
-    """The segments of one attempt, and what it has taken over from earlier ones. Not for several
-    threads at once."""
+    """The segments of one attempt and those it took over from earlier ones. Not thread-safe."""
 
     def __init__(self, store: Store, uri: str, large: int) -> None:
         self.finished: set[str] = set()
-        """Conversations whose rows are on S3."""
+        """Conversations whose records are on S3."""
         self.left_behind = 0
-        """Segments that nobody needs, but that could not be deleted. They go with the journal;
-        until then they do no harm."""
+        """How many segments are no longer needed but could not be deleted. They do no harm and are
+        deleted with the journal."""
         self._store = store
         self._uri = uri
         self._large = large
@@ -79,28 +77,27 @@ class Segments:
         self._replies_of: dict[str, set[_Segment]] = {}
 
     def read(self, kind: Kind, leave_out: Collection[str] = ()) -> Iterator[Found]:
-        """The entries of earlier attempts, in the order they were written, but for those of some
+        """The entries of earlier attempts in the order they were written, without those of some
         conversations."""
         seen = self._seen[kind]
         while uris := [
             uri for uri, _ in self._store.list(f"{self._uri}/{kind}") if uri not in seen
         ]:
-            # Listed again until nothing is new: another attempt may join segments while they are
-            # being read.
+            # List again until nothing is new: another attempt may join segments meanwhile.
             seen.update(uris)
             for found in read_ahead(lambda uri: self._found(uri, leave_out), uris, READERS):
                 yield from found
 
     def adopt(self, unfinished: Mapping[str, set[str]], finished: Iterable[str]) -> None:
-        """Take over what was read: reply segments with the conversations that still need them; the
-        others are deleted."""
+        """Take over what was read. `unfinished`: reply segments with the conversations that still
+        need them; the other ones are deleted."""
         self.finished.update(finished)
         for uri, conversations in unfinished.items():
             self._needed_by(_Segment(uri, b"", conversations))
         self._tidy(self._seen["replies"] - unfinished.keys())
 
     def write(self, kind: Kind, entries: Iterable[Entry]) -> None:
-        """Put the entries on S3, a segment for each `large` bytes begun."""
+        """Write the entries to S3, in segments of about `large` bytes."""
         lines: list[bytes] = []
         conversations: set[str] = set()
         size = 0
@@ -115,7 +112,7 @@ class Segments:
             self._put(kind, _packed(lines), conversations)
 
     def finish(self, conversations: set[str]) -> None:
-        """The rows of these are on S3: delete the reply segments that nobody needs any more."""
+        """The records of these are on S3: delete the reply segments that are no longer needed."""
         self.finished |= conversations
         done: set[_Segment] = set()
         for conversation in conversations:
@@ -130,7 +127,8 @@ class Segments:
             self._tidy({segment.uri for segment in done})
 
     def _put(self, kind: Kind, data: bytes, conversations: set[str]) -> None:
-        uri = f"{self._uri}/{kind}/{time.time_ns() // 1_000_000:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
+        name = f"{time.time_ns() // 1_000_000:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
+        uri = f"{self._uri}/{kind}/{name}"
         self._written += 1
         self._store.put(uri, data)
         small = len(data) < self._large // 8
@@ -165,7 +163,7 @@ class Segments:
     def _found(self, uri: str, leave_out: Collection[str]) -> list[Found]:
         try:
             data = self._store.get(uri)
-        except Missing:  # deleted since it was listed: joined, or needed no more
+        except Missing:  # deleted since it was listed: it was joined, or is no longer needed
             return []
         found = []
         try:
@@ -175,23 +173,23 @@ class Segments:
                     key, end = _JSON.raw_decode(line, end + 1)
                     text = line[end + 1 : -1].encode()
                     found.append(
-                        Found(uri, conversation, key, shrunk(text) if text != b"null" else b"")
+                        Found(uri, conversation, key, compressed(text) if text != b"null" else b"")
                     )
         except ValueError as error:
             raise ArtifactError(
-                f"{uri} is torn or garbled ({error}). Delete it: what it held is asked again; or "
-                "restore it from a backup."
+                f"{uri} is torn or garbled ({error}). Restore it from a backup, or delete it: then "
+                "its calls are asked again."
             ) from error
         return found
 
 
-def shrunk(text: bytes) -> bytes:
-    """A text as it is kept in memory: there may be a million of them."""
+def compressed(text: bytes) -> bytes:
+    """The text as it is kept in memory: there may be a million of them."""
     return _zstd().compress.compress(text)
 
 
 def expanded(data: bytes) -> bytes:
-    """The text that was shrunk."""
+    """The text that was compressed."""
     return _zstd().decompress.decompress(data)
 
 
@@ -199,8 +197,8 @@ _local = threading.local()
 
 
 def _zstd() -> threading.local:
-    """This thread's contexts: they cannot be shared, and cost more to make than a text costs to
-    compress."""
+    """The compression contexts of this thread. Threads cannot share them, and making one costs more
+    than compressing a text."""
     import zstandard
 
     if not hasattr(_local, "compress"):
@@ -216,7 +214,7 @@ def _packed(lines: list[bytes]) -> bytes:
 
 
 def _unpacked(data: bytes) -> bytes:
-    """The content of all frames. Raises ValueError where one is torn or its checksum is wrong."""
+    """The content of all frames. Raises ValueError if one is torn or its checksum is wrong."""
     import zstandard
 
     texts = []

@@ -1,5 +1,5 @@
-"""What each attempt at a stage used of its models, kept beside its journal: the ledger of a result
-holds all that it took.
+"""What each attempt at a stage used of its models, beside its journal: the ledger of a result has
+the use of all attempts.
 
 <journal>/usage/ATTEMPT.json       {"model": {"calls": 12, "prompt_tokens": 3400, …}}
 """
@@ -15,7 +15,7 @@ from moaa.store import Missing, Store
 
 
 class Usage:
-    """Use of models by one attempt, and by those before it."""
+    """The use of models by one attempt, and by those before it."""
 
     def __init__(self, store: Store, journal_uri: str, attempt: str, ledger: Ledger) -> None:
         self._store, self._ledger = store, ledger
@@ -24,23 +24,21 @@ class Usage:
         self._kept = "{}"
 
     def read(self) -> None:
-        """Tell the ledger what other attempts used."""
+        """Read what other attempts used into the ledger."""
         found = []
         for uri, _ in self._store.list(self._folder):
             if uri != self._own:
-                with suppress(
-                    Missing
-                ):  # another attempt has just committed, and its result is the one that stands
+                # Missing: another attempt has just committed, and its result counts.
+                with suppress(Missing):
                     found.append(uses_from_json(json.loads(self._store.get(uri))))
         self._ledger.earlier = summed(found)
         self._ledger.attempts = 1 + len(found)
 
     def keep(self) -> None:
-        """Write what was used until now. The journal does this after each of its flushes."""
-        text = json.dumps(uses_to_json(self._ledger.models))  # the rest of it changes meanwhile
+        """Write what was used until now. The journal does this after each flush."""
+        text = json.dumps(uses_to_json(self._ledger.models))
         if text != self._kept:
-            with suppress(
-                StoreError
-            ):  # the next flush tries again; that the store is gone the journal itself will tell
+            # The next flush tries again. If the store is gone, the journal raises an error.
+            with suppress(StoreError):
                 self._store.put(self._own, text.encode())
                 self._kept = text

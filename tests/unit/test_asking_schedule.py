@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moaa.asking import schedule as schedules
 from moaa.asking.schedule import Schedule, next_up
@@ -169,3 +171,40 @@ def up(*names: str) -> frozenset[str]:
 )
 def test_who_is_up_next(waiting, in_flight, now, capacity, then):
     assert next_up(dict.fromkeys(sorted(now), 0) | waiting, in_flight, now, capacity) == then
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[dict[str, int], dict[str, int], frozenset[str], int]:
+    """Calls wait only for models that are not up, and are in flight only at those that are."""
+    models = draw(st.permutations("abcde"))
+    capacity = draw(st.integers(1, 5))
+    now = frozenset(draw(st.lists(st.sampled_from(models), max_size=capacity, unique=True)))
+    calls = {model: draw(st.integers(0, 4)) for model in models}
+    waiting = {model: 0 if model in now else calls[model] for model in models}
+    return waiting, {model: calls[model] for model in now}, now, capacity
+
+
+@given(situations())
+def test_every_turn_keeps_the_rules(situation):
+    waiting, in_flight, now, capacity = situation
+    then = next_up(waiting, in_flight, now, capacity)
+    arriving, leaving = then - now, now - then
+    busy = {model for model in now if in_flight[model]}
+    assert len(then) <= capacity
+    assert busy <= then, "a model was stopped at work"
+    assert all(waiting[model] for model in arriving), "a model was started for nothing"
+    assert len(leaving) <= len(arriving), "a model was stopped for nothing"
+    left_out = [waiting[model] for model in waiting if model not in then and waiting[model]]
+    assert all(waiting[model] >= most for model in arriving for most in left_out)
+    if left_out and (len(now) < capacity or not busy):
+        assert arriving, "calls wait although there is a place"
+
+
+@given(situations())
+def test_all_calls_are_answered_in_the_end(situation):
+    waiting, in_flight, now, capacity = situation
+    for _ in range(len(waiting) + 1):
+        now = next_up(waiting, in_flight, now, capacity)
+        in_flight = dict.fromkeys(now, 0)  # all that was in flight, and all that waited for these
+        waiting = {model: 0 if model in now else calls for model, calls in waiting.items()}
+    assert not any(waiting.values())

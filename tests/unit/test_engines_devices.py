@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moaa.engines import devices
 from moaa.errors import EngineError
@@ -53,6 +55,22 @@ def test_shares(case: Case) -> None:
     assert all(share[name] % need == 0 and share[name] >= need for name, need in case.needs.items())
 
 
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 8)), st.integers(1, 16))
+def test_any_models_get_shares_that_fit(needs: dict[str, int], total: int) -> None:
+    if any(need > total for need in needs.values()):
+        with pytest.raises(EngineError, match="Lower tensor_parallel"):
+            devices.shares(needs, total)
+        return
+    capacity, share = devices.shares(needs, total)
+    assert share.keys() == needs.keys()
+    assert all(share[name] % need == 0 and share[name] >= need for name, need in needs.items())
+    assert capacity >= min(1, len(needs))
+    most = sorted(share.values(), reverse=True)[:capacity]
+    assert sum(most) <= total
+    if needs and capacity == len(needs):
+        assert total - sum(most) < min(needs.values()), "devices are left that a model could use"
+
+
 def test_a_model_that_does_not_fit_at_all() -> None:
     with pytest.raises(
         EngineError, match="'big' needs 8 GPUs \\(tensor_parallel\\), but 4 are visible"
@@ -60,7 +78,7 @@ def test_a_model_that_does_not_fit_at_all() -> None:
         devices.shares({"small": 1, "big": 8}, 4)
 
 
-def testvisible_gpus_are_those_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visible_gpus_are_those_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_installed", lambda name: name == "vllm")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert devices.hardware() == devices.Hardware("cuda", ("2", "5"))
