@@ -101,7 +101,9 @@ class Context:
                 self.ledger.rows["kept"] += 1
                 yield row, record["row"]
 
-    def _refuse_if_too_many(self, journal: S3Journal, total: int, expected: Collection[str]) -> None:
+    def _refuse_if_too_many(
+        self, journal: S3Journal, total: int, expected: Collection[str]
+    ) -> None:
         failed = {
             name: record["rejected"]
             for name, record in journal.finished.items()
