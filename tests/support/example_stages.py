@@ -389,7 +389,10 @@ def label(run: ExampleRun, chance: random.Random) -> None:
 
 
 def _judging(judgements: list[Row]) -> Row:
-    return judge.summary(judge.Judgement.from_json(each) for each in judgements)
+    tally = judge.Tally()
+    for each in judgements:
+        tally.add(judge.Judgement.from_json(each))
+    return tally.facts()
 
 
 def evaluate(run: ExampleRun, chance: random.Random) -> None:
