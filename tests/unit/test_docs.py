@@ -149,3 +149,11 @@ def test_contributing_shows_the_floors_that_lint_checks() -> None:
     shown = [re.findall(r"`([a-z]+)`", row.split("|")[1]) for row in table.splitlines()[2:-1]]
     checked = [re.findall(r"moaa\.([a-z]+)", layer) for layer in layers]
     assert [sorted(floor) for floor in shown] == [sorted(floor) for floor in checked]
+
+
+def test_the_members_of_the_api_page_exist() -> None:
+    found = re.findall(r"::: (\S+)\n(?: +options:\n +members: \[(.*)\])?", text("docs/api.md"))
+    assert len(found) > 5
+    for module, members in found:
+        for member in filter(None, members.split(", ")):
+            assert hasattr(importlib.import_module(module), member), f"{module}.{member}"
