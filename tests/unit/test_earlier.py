@@ -1,0 +1,141 @@
+"""What earlier versions wrote is still read, found again and continued (tests/unit/data/earlier)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa.artifacts import Artifact
+from moaa.journal import Journal
+from moaa.prompts import sources
+from moaa.recipe import Recipe
+from moaa.recipe.load import load_file, load_text
+from moaa.stage import Stage, records
+from tests.support.engine_server import EngineServer
+from tests.support.memory_store import MemoryStore
+from tests.support.resuming import calls_in_all, journaled
+
+EARLIER = Path(__file__).parent / "data" / "earlier"
+S3 = EARLIER / "s3"
+FINGERPRINTS = {
+    "prompts": "cacd24294d41c6d895d74209",
+    "generate": "c5bd0ce44e6d810f8a1f3578",
+    "sft": "e2478cfd95adc84bf25e7bc6",
+    "sample": "3a5089ed9bc23538e4236ebd",
+    "label": "51d9719bd563bf93c2aec282",
+    "dpo": "a4403bd388926006353c5e9a",
+    "evaluate": "7a787f6bb85ddc6e630f5150",
+}
+ROWS = {
+    "prompts": {"evaluation": 5, "sft": 8, "preference": 3},
+    "generate": {"data": 8},
+    "sample": {"data": 3},
+    "label": {"judgements": 30, "data": 3},
+    "evaluate": {"answers": 15, "judgements": 10},
+}
+
+
+@pytest.fixture
+def store() -> Any:
+    """The store of the earlier run."""
+    store = MemoryStore("s3://moaa/demo")
+    for path in S3.rglob("*.*"):
+        if path.is_file():
+            store.objects[f"s3://moaa/{path.relative_to(S3)}"] = path.read_bytes()
+    return store
+
+
+def recipe(*sets: str) -> Recipe:
+    return load_file(EARLIER / "recipe.yaml", sets).recipe
+
+
+def artifact(store: Any, stage: str) -> Artifact:
+    return Artifact.open(store, f"s3://moaa/demo/{stage}/{FINGERPRINTS[stage]}")
+
+
+def stage_of(name: str) -> Stage[Any]:
+    found = getattr(import_module(f"moaa.stages.{name}"), name)
+    assert isinstance(found, Stage)
+    return found
+
+
+def inputs(store: Any, stage: str) -> dict[str, Artifact]:
+    return {
+        parent.name: Artifact.open(store, parent.uri)
+        for parent in artifact(store, stage).manifest.parents
+    }
+
+
+@pytest.mark.parametrize("stage", FINGERPRINTS)
+def test_a_stage_that_was_done_has_the_same_fingerprint_and_is_reused(
+    store: Any, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = artifact(store, "prompts").manifest.part["content"]
+    monkeypatch.setattr(sources, "digest", lambda source: content[source.source])
+    manifest, reused, _ = stage_of(stage).run(recipe(), store, inputs(store, stage))
+    assert reused
+    assert manifest.fingerprint == FINGERPRINTS[stage]
+    assert manifest == artifact(store, stage).manifest
+
+
+@pytest.mark.parametrize("stage", ROWS)
+def test_every_table_reads_its_rows(store: Any, stage: str) -> None:
+    found = artifact(store, stage)
+    rows = {table: list(found.rows(table)) for table in ROWS[stage]}
+    assert found.manifest.rows == ROWS[stage]
+    assert {table: len(read) for table, read in rows.items()} == ROWS[stage]
+    assert all(row["id"] for read in rows.values() for row in read)
+
+
+def test_rows_are_what_was_written(store: Any) -> None:
+    row = next(artifact(store, "label").rows())
+    assert list(row) == [
+        "id", "source", "messages", "chosen", "rejected", "chosen_index", "rejected_index",
+        "margin", "wins",
+    ]  # fmt: skip
+    assert (row["source"], row["messages"][0]["role"]) == ("mt-bench", "user")
+    assert row["margin"] == pytest.approx(
+        row["wins"][row["chosen_index"]] - row["wins"][row["rejected_index"]]
+    )
+
+
+def test_the_recipe_loads_from_its_file_and_from_its_text() -> None:
+    assert load_text((EARLIER / "recipe.yaml").read_text()).recipe == recipe()
+
+
+def test_the_runs_records_are_read(store: Any) -> None:
+    assert [record["stage"] for record in records(store, "demo-20261128-145622-b96f")] == [
+        "sft",
+        "sample",
+    ]
+
+
+def test_a_journal_replays(store: Any) -> None:
+    journal = Journal(store, f"{artifact(store, 'generate').uri}/journal")
+    journal.open()
+    journal.close()
+    rows = {row["id"] for row in artifact(store, "prompts").rows("sft")}
+    assert len(journal.finished) == 2
+    assert set(journal.finished) < rows
+    for record in journal.finished.values():
+        assert list(record["row"]) == ["messages", "turns"]
+
+
+@pytest.mark.parametrize("stage", ["generate", "label"])
+def test_an_attempt_that_was_stopped_goes_on_and_asks_only_what_is_missing(
+    store: Any, stage: str
+) -> None:
+    uri = artifact(store, stage).uri
+    given = inputs(store, stage)
+    del store.objects[f"{uri}/manifest.json"]
+    with EngineServer("smollm2") as server:
+        endpoint = recipe(f"models.smollm2.endpoint.url={server.url}")
+        found = journaled(store, uri, stage, endpoint)
+        manifest, reused, ledger = stage_of(stage).run(endpoint, store, given)
+    assert found > 20
+    assert not reused
+    every = calls_in_all(stage, endpoint, Artifact(store, manifest))
+    assert ledger["models"]["smollm2"]["calls"] == every - found
