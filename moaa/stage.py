@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from moaa.artifacts import Artifact, Manifest, Output, Parent
+from moaa.artifacts import Artifact, Draft, Manifest, Output, Parent
 from moaa.chat.message import Ask
 from moaa.declaration import Declaration
 from moaa.errors import ArtifactError, StoreError, TooManyRejected
@@ -206,19 +206,20 @@ class Stage(Generic[P]):
         if store.exists(f"{uri}/manifest.json"):
             say(f"{self.name}: reused {uri}")
             return Artifact.open(store, uri).manifest, True
-        unit = self.declaration.unit
-        with Progress(self.name, unit) as progress, Output(store, uri) as out:
+        unit, kind = self.declaration.unit, self.declaration.kind
+        with Progress(self.name, unit) as progress, Output(store, uri, kind) as out:
             context = Context(inputs, out, store, recipe, ledger, progress)
             self.compute(part, context)
             manifest = out.commit(
-                kind=self.declaration.kind,
-                stage=self.name,
-                name=recipe.name,
-                fingerprint=fingerprint,
-                parents=tuple(_parent(name, artifact) for name, artifact in sorted(inputs.items())),
-                part=part.model_dump(mode="json"),
-                ledger=ledger.to_json(),
-                facts=context.facts,
+                Draft(
+                    stage=self.name,
+                    name=recipe.name,
+                    fingerprint=fingerprint,
+                    parents=[Parent.of(name, inputs[name].manifest) for name in sorted(inputs)],
+                    part=part.model_dump(mode="json"),
+                    ledger=ledger.to_json(),
+                    facts=context.facts,
+                )
             )
         try:
             store.delete_prefix(f"{uri}/journal/")
@@ -239,15 +240,6 @@ def stage(
         return Stage(declaration, schema, part, compute)
 
     return wrap
-
-
-def _parent(name: str, artifact: Artifact) -> Parent:
-    return Parent(
-        name=name,
-        kind=artifact.manifest.kind,
-        uri=artifact.uri,
-        fingerprint=artifact.fingerprint,
-    )
 
 
 def _input(store: Store, name: str, path: str) -> Artifact:

@@ -1,24 +1,21 @@
-"""The document that an artifact is: what lies where under which digest, and how it came to be."""
+"""The manifest of an artifact: its files with their digests, and how they came to be."""
 
 from __future__ import annotations
 
 import json
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator
 
 from moaa.errors import ArtifactError
 from moaa.recipe.schema import Part
 
-if TYPE_CHECKING:
-    from moaa.artifacts import Artifact
-
 SCHEMA_VERSION = 1
 
 
 class File(Part):
-    """A file of an artifact. `table` and `rows` where it is a shard of rows."""
+    """A file of an artifact. A shard of rows has `table` and `rows` too."""
 
     name: str
     """Path of the file where the artifact is downloaded to."""
@@ -32,8 +29,7 @@ class File(Part):
     @field_validator("name", "key")
     @classmethod
     def _stays_below(cls, value: str | None) -> str | None:
-        """A manifest may come from anywhere: no name may lead out of the folder it is downloaded
-        to."""
+        """A manifest may come from anywhere: no name may lead out of the download's folder."""
         path = PurePosixPath(value or "x")
         if (
             path.is_absolute()
@@ -59,16 +55,15 @@ class Parent(Part):
     fingerprint: str
 
     @classmethod
-    def of(cls, name: str, artifact: Artifact) -> Self:
-        """The artifact as a parent, under the name of the input it was."""
-        manifest = artifact.manifest
+    def of(cls, name: str, manifest: Manifest) -> Self:
+        """Return the artifact of this manifest as the parent that was the input `name`."""
         return cls(
             name=name, kind=manifest.kind, uri=manifest.uri, fingerprint=manifest.fingerprint
         )
 
 
 class Manifest(Part):
-    """What an artifact is, what lies where, and how it came to be."""
+    """What an artifact is, where its files are, and how it came to be."""
 
     schema_version: int = SCHEMA_VERSION
     kind: str
@@ -91,8 +86,10 @@ class Manifest(Part):
 
     @classmethod
     def from_text(cls, text: str | bytes, where: str) -> Self:
-        """The manifest in this JSON text. `where` it was found is named in the ArtifactError if it
-        is none."""
+        """Return the manifest in this JSON text.
+
+        Raises ArtifactError, which names `where` the text was found, if it is none.
+        """
         try:
             data = json.loads(text)
             version = data.get("schema_version")
@@ -116,5 +113,5 @@ class Manifest(Part):
             ) from error
 
     def to_text(self) -> str:
-        """The JSON text: content of `manifest.json`, and of the pipeline's artifacts."""
+        """Return the JSON text of `manifest.json`, which is also the pipeline's artifact."""
         return json.dumps(self.model_dump(mode="json"), indent=1)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from moaa import __version__
-from moaa.artifacts import Output
+from moaa.artifacts import Draft, Output
 from moaa.errors import MoaaError, TrainError
 from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
@@ -107,10 +107,10 @@ def base(store: S3, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def data(store: S3) -> str:
     uri = f"{store.store.root}/data"
-    with Output(store.store, uri) as out:
+    with Output(store.store, uri, "test") as out:
         for row in ROWS:
             out.write(row)
-        out.commit(kind="test", stage="test", name="test", fingerprint="f")
+        out.commit(Draft(stage="test", name="test", fingerprint="f"))
     return uri
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from moaa.artifacts import Output
+from moaa.artifacts import Draft, Output
 from tests.conftest import S3
+from tests.support.artifacts import add_file
 from tests.support.real_engine import RealEngine
 
 pytestmark = pytest.mark.real
@@ -73,19 +74,10 @@ def test_fetched_files_are_verified(s3: S3, tmp_path: Path) -> None:
     config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
     config.write_text("{}")
     weights.write_bytes(b"weights" * 1000)
-    with Output(s3.store, f"{s3.root}/sft/abc") as out:
-        out.add_file(config, "config.json")
-        out.add_file(weights, "model.safetensors")
-        out.commit(
-            kind="model",
-            stage="sft",
-            name="demo",
-            fingerprint="abc",
-            parents=(),
-            part={},
-            ledger={},
-            facts={},
-        )
+    with Output(s3.store, f"{s3.root}/sft/abc", "model") as out:
+        add_file(out, config, "config.json")
+        add_file(out, weights, "model.safetensors")
+        out.commit(Draft(stage="sft", name="demo", fingerprint="abc"))
     target = tmp_path / "fetched"
     done = moaa("fetch", f"{s3.root}/sft/abc", str(target))
     assert done.returncode == 0, done.stderr

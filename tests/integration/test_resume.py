@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from moaa.artifacts import Artifact, Output
+from moaa.artifacts import Artifact, Draft, Output
 from moaa.recipe.load import load_file
 from tests.conftest import S3
 from tests.support.real_engine import RealEngine
@@ -99,8 +99,8 @@ def test_killed_and_run_again(
 ) -> None:
     stages = Stages(recipe, tmp_path)
     stages.run("prompts")
-    with Output(s3.store, f"{s3.root}/sft/none") as nothing:
-        model = nothing.commit(kind="model", stage="sft", name="none", fingerprint="none")
+    with Output(s3.store, f"{s3.root}/sft/none", "model") as nothing:
+        model = nothing.commit(Draft(stage="sft", name="none", fingerprint="none"))
     (tmp_path / "sft").write_text(model.to_text())
     inputs = {"generate": ["prompts"], "sample": ["prompts", "sft"], "label": ["samples=sample"]}[
         name

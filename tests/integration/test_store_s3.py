@@ -13,19 +13,15 @@ from typing import Any
 
 import pytest
 
-from moaa.artifacts import Artifact, Output
+from moaa.artifacts import Artifact, Draft, Output
 from moaa.errors import ArtifactError, StoreError
 from moaa.store import Missing, Store
 from moaa.store.local import _Ports
 from tests.conftest import S3
+from tests.support.artifacts import add_file
 
 pytestmark = pytest.mark.real
-FIELDS: dict[str, Any] = {
-    "kind": "sft-data",
-    "stage": "generate",
-    "name": "test",
-    "fingerprint": "f00d",
-}
+DRAFT = Draft(stage="generate", name="test", fingerprint="f00d")
 
 
 def test_objects_come_back_and_go(s3: S3) -> None:
@@ -165,12 +161,12 @@ def test_two_writers_of_an_artifact_have_one_winner_whole(s3: S3, tmp_path: Path
     def attempt(n: int) -> Any:
         weights = tmp_path / f"weights{n}"
         weights.write_bytes(bytes([n]) * 100_000)
-        with Output(Store(s3.root), uri) as out:
+        with Output(Store(s3.root), uri, "sft-data") as out:
             for row in range(100):
                 out.write({"id": str(row), "writer": n})
-            out.add_file(weights, "model.safetensors")
+            add_file(out, weights, "model.safetensors")
             start.wait(60)
-            return out.commit(**FIELDS)
+            return out.commit(DRAFT)
 
     with ThreadPoolExecutor(4) as pool:
         manifests = list(pool.map(attempt, range(4)))
@@ -187,9 +183,9 @@ def test_two_writers_of_an_artifact_have_one_winner_whole(s3: S3, tmp_path: Path
 
 def test_a_shard_changed_or_lost_on_s3_is_named(s3: S3) -> None:
     uri = f"{s3.root}/generate/f00d"
-    with Output(s3.store, uri) as out:
+    with Output(s3.store, uri, "sft-data") as out:
         out.write({"id": "a"})
-        manifest = out.commit(**FIELDS)
+        manifest = out.commit(DRAFT)
     shard = f"{uri}/{manifest.files[0].path}"
     whole = s3.store.get(shard)
     for damaged in (whole[:-1], whole[:-1] + b"\x00", b""):

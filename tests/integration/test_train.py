@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from moaa.artifacts import Artifact, File, Output
+from moaa.artifacts import Artifact, Draft, File, Output
 from moaa.errors import TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -67,10 +67,10 @@ def small(tmp_path_factory):
 
 def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:
     uri = f"{s3.root}/data-{kind}-{len(rows)}"
-    with Output(s3.store, uri) as out:
+    with Output(s3.store, uri, "test") as out:
         for row in rows:
             out.write(row)
-        out.commit(kind="test", stage="test", name="test", fingerprint="f")
+        out.commit(Draft(stage="test", name="test", fingerprint="f"))
     kinds = {"sft": schema.Sft, "dpo": schema.Dpo}
     return Job(
         kind=kind,
@@ -100,11 +100,9 @@ def model_of(s3, job, result, folder):
     """The trained model, by way of the artifact that the stage would make of it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with Output(s3.store, job.output) as out:
+    with Output(s3.store, job.output, "model") as out:
         out.adopt([File(**file) for file in result["files"]])
-        out.commit(
-            kind="model", stage=job.kind, name="test", fingerprint="f", facts=result["facts"]
-        )
+        out.commit(Draft(stage=job.kind, name="test", fingerprint="f", facts=result["facts"]))
     Artifact.open(s3.store, job.output).download(folder)
     return AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto"

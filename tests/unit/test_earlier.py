@@ -1,4 +1,4 @@
-"""What earlier versions wrote is still read, found again and continued (tests/unit/data/earlier)."""
+"""What earlier versions wrote is read, found again and continued (tests/unit/data/earlier)."""
 
 from __future__ import annotations
 

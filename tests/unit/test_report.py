@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from moaa import report
-from moaa.artifacts import Output
+from moaa.artifacts import Draft, Output
 from tests.support import example_run
 from tests.support.example_run import ExampleRun
 from tests.support.memory_store import MemoryStore
@@ -272,15 +272,15 @@ def test_build_reads_real_artifacts_and_survives_a_torn_one() -> None:
 
 
 def _commit(store: MemoryStore, manifest: dict, tables: dict) -> dict:
-    with Output(store, manifest["uri"]) as out:
+    with Output(store, manifest["uri"], manifest["kind"]) as out:
         for table, rows in tables.items():
             for row in rows:
                 out.write({"id": "x", **row}, table=table)
         fields = {
             name: manifest[name]
-            for name in ("kind", "stage", "name", "fingerprint", "part", "ledger", "facts")
+            for name in ("stage", "name", "fingerprint", "part", "ledger", "facts")
         }
-        made = json.loads(out.commit(**fields).to_text())
+        made = json.loads(out.commit(Draft(**fields)).to_text())
     return {**made, "created": manifest["created"], "parents": manifest["parents"]}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from moaa.artifacts import Artifact, Output
+from moaa.artifacts import Artifact, Draft, Output
 from moaa.chat.message import Choice, Reply
 from moaa.errors import EngineError
 from moaa.journal import S3Journal
@@ -42,11 +42,11 @@ def recipe(server: EngineServer) -> Recipe:
 
 
 def made(store: MemoryStore, name: str, **tables: list[dict]) -> Artifact:
-    with Output(store, f"{store.root}/{name}/made") as out:
+    with Output(store, f"{store.root}/{name}/made", name) as out:
         for table, rows in tables.items():
             for row in rows:
                 out.write(row, table=table)
-        return Artifact(store, out.commit(kind=name, stage=name, name="test", fingerprint=name))
+        return Artifact(store, out.commit(Draft(stage=name, name="test", fingerprint=name)))
 
 
 def inputs(name: str, store: MemoryStore) -> dict[str, Artifact]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from moaa.artifacts import Artifact, Output
+from moaa.artifacts import Artifact, Draft, Output
 from moaa.chat.client import Client
 from moaa.chat.message import Call, Reply
 from moaa.recipe.load import load_file
@@ -42,13 +42,13 @@ def evaluated(server: EngineServer, monkeypatch: pytest.MonkeyPatch, *sets: str)
     store = MemoryStore()
 
     def artifact(name: str) -> Artifact:
-        with Output(store, f"{store.root}/{name}/x") as out:
+        with Output(store, f"{store.root}/{name}/x", "any") as out:
             for number, question in enumerate(QUESTIONS if name == "prompts" else ()):
                 out.write(
                     {"id": str(number), "source": "s", "system": None, "turns": [question]},
                     table="evaluation",
                 )
-            return Artifact(store, out.commit(kind="any", stage=name, name="n", fingerprint=name))
+            return Artifact(store, out.commit(Draft(stage=name, name="n", fingerprint=name)))
 
     recipe = load_file(DEMO, [f"models.smollm2.endpoint={{url: '{server.url}'}}", *sets]).recipe
     manifest, _ = stage.evaluate.run(

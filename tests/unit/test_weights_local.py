@@ -11,6 +11,7 @@ import pytest
 
 from moaa.errors import ArtifactError, EngineError, RecipeError
 from moaa.weights import local
+from tests.support.artifacts import add_file
 from tests.support.memory_store import MemoryStore
 
 
@@ -119,21 +120,12 @@ def test_a_name_that_leaves_the_folder_is_refused(store: MemoryStore, cache: Pat
 
 
 def test_an_artifact_is_verified(store: MemoryStore, tmp_path: Path) -> None:
-    from moaa.artifacts import Output
+    from moaa.artifacts import Draft, Output
 
     (tmp_path / "config.json").write_text("{}")
-    with Output(store, "s3://memory/root/sft/abc") as out:  # type: ignore[arg-type]
-        out.add_file(tmp_path / "config.json", "config.json")
-        out.commit(
-            kind="model",
-            stage="sft",
-            name="test",
-            fingerprint="abc",
-            parents=(),
-            part={},
-            ledger={},
-            facts={},
-        )
+    with Output(store, "s3://memory/root/sft/abc", "model") as out:  # type: ignore[arg-type]
+        add_file(out, tmp_path / "config.json", "config.json")
+        out.commit(Draft(stage="sft", name="test", fingerprint="abc"))
     folder = Path(local.local("s3://memory/root/sft/abc", store))
     assert (folder / "config.json").read_text() == "{}"
     (weights,) = [uri for uri in store.objects if not uri.endswith("manifest.json")]

@@ -1,0 +1,124 @@
+"""The fields of artifacts' rows, as the JSON text of a row holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FieldType = Literal[
+    "text",
+    "text or null",
+    "whole number",
+    "number",
+    "true or false",
+    "object",
+    "list of texts",
+    "list of numbers",
+    "list of objects",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a row. `fields` are those of an object, or of each object in a list."""
+
+    name: str
+    type: FieldType
+    about: str
+    fields: tuple[Field, ...] = ()
+
+
+ID = Field("id", "text", "The prompt's id: 16 hex digits of the sha256 of its normalized text.")
+SOURCE = Field("source", "text", "Name of the prompt's source in the recipe.")
+SYSTEM = Field("system", "text or null", "The prompt's own system message.")
+TURNS = Field("turns", "list of texts", "The user's turns, in order.")
+MESSAGES = Field(
+    "messages",
+    "list of objects",
+    "The conversation, in OpenAI's form.",
+    (
+        Field("role", "text", "`system`, `user` or `assistant`."),
+        Field("content", "text", "What was written."),
+    ),
+)
+FINISH = Field(
+    "finish_reason", "text", "`stop`: the model ended by itself; `length`: cut at `max_tokens`."
+)
+LEFT_OUT = Field(
+    "left_out",
+    "list of objects",
+    "Proposers that gave nothing.",
+    (
+        Field("name", "text", "The proposer's name in the recipe."),
+        Field("layer", "whole number", "Its layer, from 0."),
+        Field("reason", "text", "Why, in a few words: `timeout`, `context_length` …"),
+    ),
+)
+PROPOSER = Field("name", "text", "The proposer's name in the recipe.")
+MODEL = Field("model", "text", "Its model's name in the recipe.")
+SAMPLES = Field(
+    "samples",
+    "list of objects",
+    "The different answers of the tuned model; equal ones are merged.",
+    (
+        Field("text", "text", "The answer."),
+        Field("count", "whole number", "How often it was given."),
+        FINISH,
+    ),
+)
+PROPOSALS = Field(
+    "proposals",
+    "list of objects",
+    "What the proposers wrote, layer by layer.",
+    (
+        PROPOSER,
+        MODEL,
+        Field("layer", "whole number", "The layer, from 0."),
+        Field("text", "text", "The proposal."),
+        FINISH,
+    ),
+)
+ANSWERED_TURNS = Field(
+    "turns",
+    "list of objects",
+    "How each answer came about.",
+    (
+        PROPOSALS,
+        LEFT_OUT,
+        Field("answer", "text", "The aggregator's answer, as in `messages`."),
+        FINISH,
+    ),
+)
+ORDERS = Field(
+    "orders",
+    "list of objects",
+    "The two orders in which the pair was shown; empty for two equal answers, which nobody judged.",
+    (
+        Field("first", "whole number", "Index of the answer shown first (as `a` or `b`)."),
+        Field("second", "whole number", "Index of the answer shown second."),
+        Field("criteria", "list of texts", "The criteria of this order."),
+        Field(
+            "assessments",
+            "list of objects",
+            "What each judging proposer wrote about both answers.",
+            (PROPOSER, MODEL, Field("text", "text", "The assessment."), FINISH),
+        ),
+        LEFT_OUT,
+        Field("verdict", "text", "`A`: the answer shown first is better; `B`: the second."),
+        Field("p", "number", "Probability that the answer shown first is better."),
+        Field("soft", "true or false", "Whether `p` is from log-probabilities; else it is 0 or 1."),
+        Field("text", "text", "What the aggregator wrote."),
+    ),
+)
+JUDGEMENT = (
+    Field("a", "whole number", "Index of answer *a*."),
+    Field("b", "whole number", "Index of answer *b*."),
+    Field("p", "number", "Probability that *a* is better: the mean of both orders."),
+    Field("p_ab", "number", "The same, with *a* shown first."),
+    Field("p_ba", "number", "The same, with *b* shown first."),
+    Field("criteria", "list of texts", "The criteria that were used in any order."),
+    ORDERS,
+)
+REASON = Field("reason", "text", "Why the row was rejected: a short text for counting.")
+DETAIL = Field("detail", "text", "More about it.")
+PROMPT = (ID, SOURCE, SYSTEM, TURNS)
