@@ -192,6 +192,7 @@ def prompts(run: ExampleRun) -> None:
             "source": "mt-bench",
             "set": "sft",
             "reason": reason,
+            "detail": f"of {i + 1:016x} from mt-bench",
             "text": TOPICS[i].turns[0],
         }
         for i, reason in enumerate(["near duplicate", "shares 13 words with an evaluation prompt"])
@@ -243,9 +244,10 @@ def generate(run: ExampleRun, chance: random.Random) -> None:
         {
             "id": "17",
             "source": "mt-bench",
+            "system": None,
+            "turns": TOPICS[0].turns,
             "reason": "too few proposals",
             "detail": "concise: context_length; thorough: context_length",
-            "turns": TOPICS[0].turns,
         }
     ]
     ledger = {

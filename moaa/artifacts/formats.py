@@ -1,0 +1,138 @@
+"""The page about data formats, made from the declarations of tables and fields.
+
+python -m moaa.artifacts.formats docs/data-formats.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from moaa.artifacts.columns import TABLES, Table
+from moaa.artifacts.fields import Field
+
+STAGES = {
+    "prompts": "prompts",
+    "sft-data": "generate",
+    "samples": "sample",
+    "preferences": "label",
+    "scores": "evaluate",
+}
+"""The stage that makes each kind of artifact."""
+
+HEAD = """\
+<!-- Generated: python -m moaa.artifacts.formats docs/data-formats.md -->
+# Data formats
+
+Each stage leaves one artifact on S3, below the recipe's `store.root`:
+
+```
+STAGE/FINGERPRINT/manifest.json                   what the artifact is; written last
+STAGE/FINGERPRINT/TABLE/00000-DIGEST.parquet      rows; up to 20,000 in a file
+STAGE/FINGERPRINT/model-ATTEMPT/                  the model, of sft and dpo
+STAGE/FINGERPRINT/journal/                        answers of a stage that is not finished
+runs/RUN/STAGE.json                               how a stage of a run went; names its artifact
+runs/RUN/report.html                              the report
+```
+
+`manifest.json` lists every file with its size and sha256, the number of rows of each table, the
+artifacts it was made from (`parents`), the part of the recipe that the stage was given (`part`),
+what was counted (`ledger`) and the numbers of the report (`facts`). A folder without a manifest is
+not finished: do not use it.
+
+A Parquet file has the column `id` (the prompt's), the columns listed below, and `row`: the whole row
+as JSON text. The columns are copies, for looking and filtering; `row` alone is complete. A file
+written by an earlier version may have `id` and `row` only. A field may be missing from rows of
+earlier versions.
+
+## Read it with pandas
+
+Copy an artifact into a folder; every file is checked against its digest:
+
+```
+moaa fetch s3://moaa/demo/generate/FINGERPRINT generate
+```
+
+The lines below then work as they stand, after these:
+
+```python
+import json
+import pandas
+```
+
+Rows in moaa's own way, without a copy (`S3` is what the environment names, as for a run):
+
+```
+from moaa.artifacts import Artifact
+from moaa.store import Store
+rows = list(Artifact.open(Store("s3://moaa/demo"), "s3://moaa/demo/generate/FINGERPRINT").rows("data"))
+```
+"""
+
+KINDS = {
+    "prompts": "The three sets of prompts, without what is repeated or near to the evaluation.",
+    "sft-data": "Conversations written by the mixture, and what could not be answered.",
+    "samples": "Answers of the SFT model, several to a prompt.",
+    "preferences": "Pairs of a better and a worse answer, and all that was judged.",
+    "scores": "Answers and judgements of the evaluation; win rates are in the manifest's `facts`.",
+}
+
+TAIL = """
+## Models (`model`)
+
+The artifacts of `sft` and `dpo` have no tables: they hold the files that transformers'
+`save_pretrained` writes (`config.json`, `model.safetensors`, the tokenizer). `moaa fetch` copies
+them; `AutoModelForCausalLM.from_pretrained(folder)` and vLLM load that folder. The manifest's
+`facts` have the training's curve, steps and tokens.
+"""
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    parts = [HEAD]
+    for kind, stage in STAGES.items():
+        parts.append(f"\n## {stage} (`{kind}`)\n\n{KINDS[kind]}\n")
+        parts += [_table(table) for table in TABLES if table.kind == kind]
+    return "".join([*parts, TAIL])
+
+
+def _table(table: Table) -> str:
+    stage = STAGES[table.kind]
+    columns = "\n".join(f"| `{each.name}` | {each.type} | {each.about} |" for each in table.columns)
+    fields = "\n".join(
+        f"| `{name}` | {field.type} | {field.about} |" for name, field in _walk(table.fields)
+    )
+    return f"""
+### {stage}/{table.name}
+
+{table.about}
+
+| column | type | |
+|---|---|---|
+| `id` | string | The prompt's id. |
+{columns}
+| `row` | large_string | The row, as JSON text. |
+
+| field of `row` | type | |
+|---|---|---|
+{fields}
+
+```python
+table = pandas.read_parquet("{stage}/{table.name}")
+rows = pandas.DataFrame(map(json.loads, table.row))
+{table.example}
+```
+"""
+
+
+def _walk(fields: tuple[Field, ...], prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Every field with its path, what is in a list under `name[]`."""
+    for field in fields:
+        yield prefix + field.name, field
+        inner = "[]." if field.type.startswith("list") else "."
+        yield from _walk(field.fields, prefix + field.name + inner)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

@@ -1,0 +1,86 @@
+"""A run of all stages but the trainings, by the real stages against the tests' engine server.
+
+    artifacts = run_stages(tmp_path, MemoryStore(), monkeypatch)      # by kind
+
+Each table gets rows: some prompts are repeated, refused, cut, or lose a proposer on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa.artifacts import Artifact, Draft, Output
+from moaa.recipe.load import load_file
+from tests.support.engine_server import Body, EngineServer
+from tests.support.memory_store import MemoryStore
+
+DEMO = Path(__file__).parents[2] / "pipelines/recipes/demo.yaml"
+INPUTS = {
+    "prompts": (),
+    "generate": ("prompts",),
+    "sample": ("prompts", "sft"),
+    "label": ("samples",),
+    "evaluate": ("prompts", "sft", "dpo"),
+}
+PROMPTS: list[dict[str, Any]] = [
+    {"turns": ["Why is the sky blue?", "And red in the evening?"]},
+    {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]},
+    {"turns": ["Why is the sky blue?", "And red in the evening?"]},
+    {"turns": ["one member refuses this"]},
+    {"turns": ["all refuse this"]},
+    {"turns": ["judges refuse this"]},
+]
+
+
+def run_stages(
+    folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Artifact]:
+    """Run the stages; return their artifacts by kind."""
+    sets = ["runtime.max_rejected_share=1", "generate.mixture.aggregator.sampling.max_tokens=4"]
+    for name in ("sft", "preference", "evaluation"):
+        rows = PROMPTS if name != "evaluation" else _other(PROMPTS)
+        path = folder / f"{name}.jsonl"
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+        sets.append(f'prompts.{name}=[{{source: "{path}", name: "the {name} set"}}]')
+    for stage in ("sample", "evaluate"):
+        monkeypatch.setattr(
+            import_module(f"moaa.stages.{stage}"),
+            "tuned",
+            lambda target, model, artifact: (f"{model}+{artifact.manifest.stage}", target),
+        )
+    found = {name: _model(store, name) for name in ("sft", "dpo")}
+    with EngineServer("smollm2", "smollm2+sft", "smollm2+dpo") as server:
+        server.refuse = _refused
+        sets.append(f"models.smollm2.endpoint={{url: '{server.url}'}}")
+        recipe = load_file(DEMO, sets).recipe
+        for name, inputs in INPUTS.items():
+            stage = getattr(import_module(f"moaa.stages.{name}"), name)
+            manifest, *_ = stage.run(recipe, store, {each: found[each] for each in inputs})
+            found[manifest.kind] = Artifact(store, manifest)  # type: ignore[arg-type]
+    return found
+
+
+def _other(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prompts that share nothing with these, or they would be removed as contaminated."""
+    text = json.dumps(rows).replace("sky", "sea").replace("this", "that").replace("Hello", "Bye")
+    return list(json.loads(text.replace("evening", "morning")))
+
+
+def _model(store: Any, name: str) -> Artifact:
+    with Output(store, f"{store.root}/{name}/made", "model") as out:
+        return Artifact(store, out.commit(Draft(stage=name, name="test", fingerprint=name)))
+
+
+def _refused(body: Body) -> bool:
+    said = body["messages"][-1]["content"]
+    persona = body["messages"][0]["content"]
+    if "one member refuses" in said:
+        return "lively" in persona or "strict" in persona
+    if "judges refuse" in said:
+        return not said.startswith("judges refuse")
+    return "all refuse" in said
