@@ -3,7 +3,7 @@
 Layout below an artifact's prefix on S3:
     manifest.json                    the commit: without it the artifact is unfinished, never read
     TABLE/00000-DIGEST.parquet       a shard of rows: `id`, declared columns, `row` as JSON text
-    model-ATTEMPT/NAME               a model's files, written by the training; one folder per attempt
+    model-ATTEMPT/NAME               a model's files, from the training; one folder per attempt
     journal/                         answers of an unfinished stage (moaa/journal); then deleted
 Names never collide with different content, so an attempt that lost the commit cannot damage the one
 that won.
@@ -119,4 +119,7 @@ def _verify(where: str, file: File, size: int, digest: str) -> None:
 
 
 def _broken(where: str, what: str) -> str:
-    return f"{where} {what}. Restore the file, or delete the manifest.json beside it and run the stage again."
+    return (
+        f"{where} {what}. Restore the file, or delete the manifest.json beside it and run the "
+        "stage again."
+    )

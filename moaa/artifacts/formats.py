@@ -41,8 +41,8 @@ artifacts it was made from (`parents`), the part of the recipe that the stage wa
 what was counted (`ledger`) and the numbers of the report (`facts`). A folder without a manifest is
 not finished: do not use it.
 
-A Parquet file has the column `id` (the prompt's), the columns listed below, and `row`: the whole row
-as JSON text. The columns are copies, for looking and filtering; `row` alone is complete. A file
+A Parquet file has the column `id` (the prompt's), the columns listed below, and `row`: the whole
+row as JSON text. The columns are copies, for looking and filtering; `row` alone is complete. A file
 written by an earlier version may have `id` and `row` only. A field may be missing from rows of
 earlier versions.
 
@@ -61,12 +61,13 @@ import json
 import pandas
 ```
 
-Rows in moaa's own way, without a copy (`S3` is what the environment names, as for a run):
+In Python without a copy (the environment names the S3 and its keys, as for a run):
 
 ```
 from moaa.artifacts import Artifact
 from moaa.store import Store
-rows = list(Artifact.open(Store("s3://moaa/demo"), "s3://moaa/demo/generate/FINGERPRINT").rows("data"))
+artifact = Artifact.open(Store("s3://moaa/demo"), "s3://moaa/demo/generate/FINGERPRINT")
+rows = list(artifact.rows("data"))
 ```
 """
 

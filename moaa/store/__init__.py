@@ -1,6 +1,6 @@
-"""S3: whole objects, conditional writes, listings, file transfers; a local S3 server for one
-machine."""
+"""S3: whole objects, listings, file transfers; and a local S3 server for one machine."""
 
-from moaa.store.s3 import Missing, Store, split
+from moaa.store.address import Missing, split
+from moaa.store.s3 import Store
 
 __all__ = ["Missing", "Store", "split"]

@@ -1,4 +1,4 @@
-"""Bytes on their way to a store and back: JSON text, digests of files, reading ahead."""
+"""Bytes for a store and from it: JSON text, digests of files, reading ahead."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ R = TypeVar("R")
 
 
 def to_json(value: Any) -> bytes:
-    """Compact JSON that survives UTF-8: half a surrogate pair, which models do write, is kept by
-    escaping it."""
+    """Return compact JSON. Half a surrogate pair, which models do write, is kept as an escape."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -24,18 +23,18 @@ def to_json(value: Any) -> bytes:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal digest of a file's content."""
+    """Return the hexadecimal digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_ahead(read: Callable[[T], R], items: Iterable[T], threads: int = 1) -> Iterator[R]:
-    """Each item read, in order; so many following ones are already on their way."""
+    """Yield each item read, in order; as many threads read the following ones meanwhile."""
     with ThreadPoolExecutor(threads, "moaa-read") as pool:
-        coming: deque[Future[R]] = deque()
+        pending: deque[Future[R]] = deque()
         for item in items:
-            coming.append(pool.submit(read, item))
-            if len(coming) > threads:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(pool.submit(read, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

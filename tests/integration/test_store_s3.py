@@ -24,53 +24,6 @@ pytestmark = pytest.mark.real
 DRAFT = Draft(stage="generate", name="test", fingerprint="f00d")
 
 
-def test_objects_come_back_and_go(s3: S3) -> None:
-    uri = f"{s3.root}/a folder/ü+&%=?.json"
-    assert not s3.store.exists(uri)
-    with pytest.raises(Missing):
-        s3.store.get(uri)
-    s3.store.put(uri, b"\x00\xff" * 1000)
-    assert s3.store.exists(uri)
-    assert s3.store.get(uri) == b"\x00\xff" * 1000
-    assert list(s3.store.list(s3.root)) == [(uri, 2000)]
-    s3.store.delete(uri, f"{s3.root}/never there")
-    assert not s3.store.exists(uri)
-
-
-def test_a_listing_is_of_the_folder_alone_and_complete(s3: S3) -> None:
-    names = [f"{s3.root}/run/{n:04}" for n in range(1005)]  # a page holds 1000
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda uri: s3.store.put(uri, b"x"), [*names, f"{s3.root}/run2/a"]))
-    assert [uri for uri, _ in s3.store.list(f"{s3.root}/run")] == names
-    s3.store.delete_prefix(f"{s3.root}/run")
-    assert [uri for uri, _ in s3.store.list(s3.root)] == [f"{s3.root}/run2/a"]
-
-
-def test_one_of_many_writers_wins(s3: S3) -> None:
-    uri = f"{s3.root}/pointer"
-    start = threading.Barrier(8)
-
-    def race(what: str, write: Callable[[bytes], bool]) -> list[int]:
-        def attempt(n: int) -> bool:
-            start.wait(60)
-            return write(f"{what} {n}".encode())
-
-        with ThreadPoolExecutor(8) as pool:
-            won = list(pool.map(attempt, range(8)))
-        winners = [n for n, each in enumerate(won) if each]
-        assert s3.store.get(uri) == f"{what} {winners[0]}".encode()
-        return winners
-
-    assert len(race("new", lambda data: s3.store.put_new(uri, data))) == 1
-    _, etag = s3.store.get_with_etag(uri)
-    assert len(race("changed", lambda data: s3.store.put_if(uri, data, etag))) == 1
-
-
-def test_check_leaves_nothing(s3: S3) -> None:
-    s3.store.check()
-    assert list(s3.store.list(s3.root)) == []
-
-
 def test_a_large_file_goes_up_and_down_unchanged(s3: S3, tmp_path: Path) -> None:
     source, target = tmp_path / "weights", tmp_path / "new folder" / "weights"
     source.write_bytes(os.urandom(1 << 20) * 50 + b"odd end")
@@ -90,20 +43,6 @@ def test_a_large_file_goes_up_and_down_unchanged(s3: S3, tmp_path: Path) -> None
     assert digests[0] == digests[1]
     assert up == down == [source.stat().st_size]
     assert [path.name for path in target.parent.iterdir()] == ["weights"]
-
-
-def test_a_download_that_fails_leaves_the_old_file_and_no_scraps(s3: S3, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("old")
-    with pytest.raises(Missing):
-        s3.store.download(f"{s3.root}/none", tmp_path / "config.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
-    assert (tmp_path / "config.json").read_text() == "old"
-    (tmp_path / "file").write_text("a file where a folder is needed")
-    s3.store.put(f"{s3.root}/some", b"x")
-    with pytest.raises(StoreError, match="Cannot write"):
-        s3.store.download(f"{s3.root}/some", tmp_path / "file" / "config.json")
-    with pytest.raises(StoreError, match="Cannot read"):
-        s3.store.upload(tmp_path / "absent", f"{s3.root}/some")
 
 
 def _wrong(s3: S3, **changed: str) -> Store:

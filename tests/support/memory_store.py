@@ -1,9 +1,10 @@
-"""A store in memory with the interface of `moaa.store.Store`, for unit tests; it can be told to
-fail."""
+"""A store in memory that behaves as `moaa.store.Store` (tests/integration/test_store_contract.py).
+
+For unit tests; it can be told to fail.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,14 +26,11 @@ class MemoryStore:
         self._lock = threading.RLock()
 
     def get(self, uri: str) -> bytes:
-        return self.get_with_etag(uri)[0]
-
-    def get_with_etag(self, uri: str) -> tuple[bytes, str]:
         with self._lock:
             self._note("get", uri)
             if uri not in self.objects:
                 raise Missing(f"{uri} does not exist in memory.")
-            return self.objects[uri], _etag(self.objects[uri])
+            return self.objects[uri]
 
     def put(self, uri: str, data: bytes) -> None:
         with self._lock:
@@ -49,18 +47,13 @@ class MemoryStore:
             self.put(uri, data)
             return True
 
-    def put_if(self, uri: str, data: bytes, etag: str) -> bool:
-        with self._lock:
-            if uri not in self.objects or _etag(self.objects[uri]) != etag:
-                return False
-            self.put(uri, data)
-            return True
-
     def exists(self, uri: str) -> bool:
+        split(uri)
         with self._lock:
             return uri in self.objects
 
     def list(self, prefix_uri: str) -> Iterator[tuple[str, int]]:
+        split(prefix_uri)
         prefix = prefix_uri.rstrip("/") + "/"
         with self._lock:
             self._note("list", prefix)
@@ -75,7 +68,10 @@ class MemoryStore:
     def upload(
         self, path: Path, uri: str, *, progress: Callable[[int], None] | None = None
     ) -> None:
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"Cannot read {path} while uploading it to {uri}: {error}.") from error
         self.put(uri, data)
         if progress:
             progress(len(data))
@@ -84,8 +80,11 @@ class MemoryStore:
         self, uri: str, path: Path, *, progress: Callable[[int], None] | None = None
     ) -> None:
         data = self.get(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise StoreError(f"Cannot write {path} while downloading {uri}: {error}.") from error
         if progress:
             progress(len(data))
 
@@ -99,6 +98,8 @@ class MemoryStore:
                 self.objects.pop(uri, None)
 
     def delete_prefix(self, prefix_uri: str) -> None:
+        if not split(prefix_uri)[1].strip("/"):
+            raise StoreError(f"{prefix_uri} is a whole bucket: refusing to delete it.")
         self.delete(*(uri for uri, _ in self.list(prefix_uri)))
 
     def check(self) -> None:
@@ -107,7 +108,3 @@ class MemoryStore:
     def _note(self, request: str, uri: str) -> None:
         split(uri)
         self.log.append((request, uri))
-
-
-def _etag(data: bytes) -> str:
-    return hashlib.md5(data).hexdigest()

@@ -5,13 +5,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from moaa.errors import StoreError
 from moaa.store import Missing, Store, split
-from moaa.store.errors import Place, refused
-from tests.support.bad_s3 import KEYS, BadS3, Script, breaks_off, error, hangs_up, ok, serve
+from moaa.store.errors import Place, explain_refusal
+from tests.support.bad_s3 import (
+    KEYS,
+    BadS3,
+    Handler,
+    Script,
+    breaks_off,
+    error,
+    hangs_up,
+    ok,
+    serve,
+)
 
 
 @pytest.fixture
@@ -45,14 +56,6 @@ def test_a_write_whose_answer_got_lost_is_won_if_the_object_is_ours(
     assert bad.requests == ["PUT", "PUT", "GET"]
 
 
-@pytest.mark.parametrize(("status", "code"), [(412, "PreconditionFailed"), (404, "NoSuchKey")])
-def test_put_if_is_lost_when_the_object_changed_or_is_gone(
-    bad: BadS3, status: int, code: str
-) -> None:
-    bad.script = [error(status, code)]
-    assert not bad.store().put_if("s3://bucket/a", b"1", '"e"')
-
-
 def test_a_body_that_breaks_off_is_read_again(bad: BadS3) -> None:
     bad.script = [breaks_off, ok(b"the whole")]
     assert bad.store().get("s3://bucket/a") == b"the whole"
@@ -82,7 +85,7 @@ def test_a_store_that_has_answered_is_given_time_to_come_back(bad: BadS3, troubl
 
 
 def test_but_not_for_ever(bad: BadS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moaa.store.s3.PATIENCE_S", 0.0)
+    monkeypatch.setattr("moaa.store.client.RETRY_S", 0.0)
     store = bad.store()
     bad.script = [ok(), *[hangs_up] * 10]
     store.get("s3://bucket/a")
@@ -134,6 +137,22 @@ def test_a_store_that_ignores_conditions_is_refused_by_check(bad: BadS3) -> None
     assert bad.requests == ["PUT", "PUT", "POST"]
 
 
+def test_a_store_needs_no_if_match(bad: BadS3) -> None:
+    listing = (
+        b"<ListBucketResult><Contents><Key>%s</Key><Size>1</Size></Contents></ListBucketResult>"
+    )
+
+    def lists(handler: Handler, body: bytes) -> None:
+        assert "If-Match" not in handler.headers
+        prefix = parse_qs(urlsplit(handler.path).query)["prefix"][0]
+        handler.answer(200, listing % f"{prefix}object".encode())
+
+    exists = error(412, "PreconditionFailed")
+    bad.script = [ok(), exists, ok(b"1"), lists, ok(b"<DeleteResult/>")]
+    bad.store().check()
+    assert bad.requests == ["PUT", "PUT", "GET", "GET", "POST"]
+
+
 def test_keys_that_the_recipe_names_must_be_set(bad: BadS3) -> None:
     store = Store(
         "s3://bucket", access_key_env="MY_KEY", secret_key_env="MY_SECRET", environ={"MY_KEY": "x"}
@@ -159,6 +178,6 @@ def test_a_whole_bucket_is_not_deleted() -> None:
 
 
 def test_aws_itself_is_named_by_its_region() -> None:
-    assert "AWS S3 in eu-west-1" in refused(
+    assert "AWS S3 in eu-west-1" in explain_refusal(
         "NoSuchBucket", "", "b", Place(None, "eu-west-1", "A", "B")
     )

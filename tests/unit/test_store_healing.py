@@ -12,8 +12,9 @@ import pytest
 from botocore.exceptions import CredentialRetrievalError
 
 from moaa.errors import StoreError
+from moaa.retry import RetryWindow
 from moaa.store import Store
-from moaa.store.errors import OF_FILES, Patience, can_heal
+from moaa.store.errors import FILE_RETRY_WINDOWS, is_temporary
 from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok, serve
 
 
@@ -54,14 +55,14 @@ def test_what_only_an_s3_says_of_a_passing_trouble_is_tried_again_whatever_its_s
 
 def test_keys_that_could_not_be_renewed_are_asked_for_again_once_there_were_some() -> None:
     failed = CredentialRetrievalError(provider="web identity", error_msg="timed out")
-    assert can_heal(failed, reached=True)
-    assert not can_heal(failed, reached=False)
+    assert is_temporary(failed, reached=True)
+    assert not is_temporary(failed, reached=False)
 
 
 def test_a_transfer_that_worked_for_longer_than_the_patience_is_tried_again(
     bad: BadS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("moaa.store.s3.PATIENCE_S", 0.5)
+    monkeypatch.setattr("moaa.store.client.RETRY_S", 0.5)
 
     def late(handler: Handler, body: bytes) -> None:
         time.sleep(0.6)
@@ -99,12 +100,12 @@ def test_patience_is_counted_from_the_first_failure_after_long_work_and_ends(
         clock.now += s
 
     monkeypatch.setattr(
-        "moaa.store.errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
+        "moaa.retry.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
     )
-    patience = Patience(60, OF_FILES)
+    window = RetryWindow(60, FILE_RETRY_WINDOWS)
     for tried, work_s in enumerate(works_s, start=1):
         clock.now += work_s
-        if not patience.pause():
+        if not window.pause():
             assert tried in tries
             assert ends_s[0] <= clock.now <= ends_s[1]
             return
@@ -117,12 +118,12 @@ def test_a_small_call_that_hangs_is_not_tried_for_a_quarter_of_an_hour(
     """boto3's own three attempts at a store that does not answer take three minutes."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(
-        "moaa.store.errors.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None)
+        "moaa.retry.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None)
     )
-    patience = Patience(60)
+    window = RetryWindow(60)
     for tries in (True, False):
         clock.now += 183
-        assert patience.pause() is tries
+        assert window.pause() is tries
 
 
 def test_a_store_that_others_have_reached_is_given_time_from_the_first_call_on(bad: BadS3) -> None:
