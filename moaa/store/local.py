@@ -1,15 +1,14 @@
-"""A real S3 on this machine, for runs and tests without a cluster: SeaweedFS, as long as somebody
-uses it.
+"""A real S3 on this machine, for runs and tests without a cluster: SeaweedFS as a child process.
 
-    with local_s3.serve(Path(".moaa/s3")) as environment:      # AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, …
+    with local.serve(Path(".moaa/s3")) as environment:   # AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID …
         Store("s3://moaa/runs", environ=environment)
 
-A keeper process runs the server and stops it when the last user is gone. Users hold a shared lock
-on a file, which the kernel takes back from a killed process, so neither a crash nor the order of
-leaving matters. Below the directory:
-    data/ log.txt keys.json      the objects, the server's log, its keys (readable by the owner alone)
-    server                       {"pid", "port", "ports"}; locked by the keeper as long as the server runs
-    users, starting              locks: shared by all users; held while a server is started or stopped
+The first run in a directory starts the server, which stops with that run, also if the run is
+killed. A second run at the same time uses the same server, and the first waits for it at its end.
+Below the directory:
+    data/ log.txt keys.json    the objects, the server's log, its keys (only the owner can read them)
+    server                     {"port", "ports"}; locked by the run that started the server
+    users                      locked by the other runs that use it (shared)
 """
 
 from __future__ import annotations
@@ -26,49 +25,64 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from moaa.errors import StoreError
-from moaa.store import Store
+from moaa.store.s3 import Store
 
 START_S = 60.0
 STOP_S = 5.0
-"""It waits for idle connections; killed after that it loses nothing that it has acknowledged."""
-STEADY_S = 5.0
-"""A server that ran so long and then ended (killed, out of memory) is started again on the same
-ports."""
+"""How long the server may wait for idle connections. It loses nothing if it is killed then."""
+ATTEMPTS = 3
+"""Another process may take a free port before the server opens it."""
+_FLAGS = {
+    "ip": "127.0.0.1",
+    "ip.bind": "127.0.0.1",
+    "admin.ui": "false",
+    "webdav": "false",
+    "master.telemetry": "false",
+    "s3.autoCreateBucket": "false",
+    "s3.port.iceberg": 0,
+    "s3.port.lance": 0,
+}
+_PORTS = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port",
+          "volume.port.grpc", "filer.port", "filer.port.grpc")  # fmt: skip
 
 
 @contextmanager
 def serve(directory: Path, *, port: int = 0, bucket: str = "moaa") -> Iterator[dict[str, str]]:
-    """The environment variables of an S3 that keeps its objects in `directory`; it runs while the
-    context is open.
+    """Run an S3 that keeps its objects in `directory`; yield the environment variables that name it.
 
-    A server that already runs on this directory, whoever started it, is used instead of starting
-    another (on its own port then, whatever `port` says; 0 is any free one). Raises StoreError where
-    SeaweedFS is not installed or does not start.
+    If a server runs on this directory already, it is used as it is, on its own port. `port` 0 is
+    any free one. Raises StoreError if SeaweedFS is not installed or does not start.
     """
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "users").open("a") as users:
-        with (directory / "starting").open("a") as starting:
-            fcntl.flock(starting, fcntl.LOCK_EX)
+    deadline = time.monotonic() + START_S
+    with (directory / "server").open("a+") as server, (directory / "users").open("a") as users:
+        while not _try_lock(server):
+            # Waits while the other run stops its server.
             fcntl.flock(users, fcntl.LOCK_SH)
-            keys = _keys(directory)
-            keeper = None if _running(directory) else _start(directory, port, bucket, keys)
-            environment = _ready(directory, bucket, keys, keeper)
-        try:
-            yield environment
-        finally:
+            if _answers(environment := _environment(directory), bucket):
+                yield environment
+                return
             fcntl.flock(users, fcntl.LOCK_UN)
-            _wait_until_gone(directory, users, keeper)
+            if time.monotonic() > deadline:
+                raise _not_started(directory, "the server of another run does not answer")
+            time.sleep(0.1)
+        with _server(directory, server, port, bucket) as environment:
+            try:
+                yield environment
+            finally:
+                if not _try_lock(users):
+                    print("moaa: waiting for another run that uses this local S3", file=sys.stderr)
+                    fcntl.flock(users, fcntl.LOCK_EX)
 
 
 def weed() -> str:
-    """Path of the SeaweedFS program: below MOAA_PACKAGES, beside the Python that runs, or on the
-    PATH."""
+    """Return the path of SeaweedFS: below MOAA_PACKAGES, beside this Python, or on the PATH."""
     packages = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
     places = [
         *(str(Path(package, "bin")) for package in packages),
@@ -85,26 +99,96 @@ def weed() -> str:
     return str(Path(found).absolute())
 
 
+@contextmanager
+def _server(directory: Path, file: IO[str], port: int, bucket: str) -> Iterator[dict[str, str]]:
+    """Start the server, with its ports in `file`; stop it at the end."""
+    program, data = weed(), directory / "data"
+    data.mkdir(exist_ok=True)
+    # Sockets that a killed server has left behind.
+    with suppress(ValueError, LookupError):
+        _remove_sockets(json.loads((directory / "server").read_text())["ports"])
+    for _ in range(ATTEMPTS):
+        ports = _free_ports(port)
+        file.truncate(0)
+        file.write(json.dumps({"port": ports["s3.port"], "ports": list(ports.values())}))
+        file.flush()
+        environment = _environment(directory)
+        flags = {"dir": data, "bucket": bucket, **_FLAGS, **ports}
+        with (directory / "log.txt").open("w") as log:
+            process = subprocess.Popen(
+                [program, "mini", *(f"-{name}={value}" for name, value in flags.items())],
+                cwd=data,
+                env={**os.environ, **_keys(directory)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent,
+                # Ctrl-C is for the run, which still has something to write.
+                start_new_session=True,
+            )
+        try:
+            if _starts(process, environment, bucket):
+                yield environment
+                return
+        finally:
+            _stop(process)
+            _remove_sockets(ports.values())
+    raise _not_started(directory, "SeaweedFS does not start")
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _starts(process: subprocess.Popen[bytes], environment: dict[str, str], bucket: str) -> bool:
+    """Wait until an object can be written; return False if the server stops before."""
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        if _answers(environment, bucket):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _answers(environment: Mapping[str, str], bucket: str) -> bool:
+    try:
+        Store(f"s3://{bucket}", environ=environment).put(f"s3://{bucket}/.ready", b"")
+    except StoreError:
+        return False
+    return True
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    """Return the variables of the server whose port is written down; port 0 if none is."""
+    port = 0
+    with suppress(ValueError, LookupError):
+        port = json.loads((directory / "server").read_text())["port"]
+    return {
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        **_keys(directory),
+    }
+
+
 def _keys(directory: Path) -> dict[str, str]:
+    """Return the server's keys; the first to come makes them."""
     path = directory / "keys.json"
     if not path.exists():
         keys = {
             "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         }
-        whole = path.with_name(f"{path.name}.new")
-        with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        whole = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(keys, file)
-        whole.replace(path)
-    return json.loads(path.read_text())
-
-
-def _running(directory: Path) -> bool:
-    path = directory / "server"
-    if not path.exists():
-        return False
-    with path.open() as server:
-        return not _try_lock(server)
+        # A link, unlike a rename, does not replace the keys of a run that was faster.
+        with suppress(FileExistsError):
+            path.hardlink_to(whole)
+        whole.unlink()
+    found: dict[str, str] = json.loads(path.read_text())
+    return found
 
 
 def _try_lock(file: IO[str]) -> bool:
@@ -115,206 +199,44 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
-def _start(
-    directory: Path, port: int, bucket: str, keys: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    if (directory / "server").exists():  # of a keeper that was killed
-        with suppress(ValueError, LookupError):
-            _remove_sockets(json.loads((directory / "server").read_text())["ports"])
-        (directory / "server").unlink()
-    with (directory / "log.txt").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "moaa.store.local", str(directory), str(port), bucket, weed()],
-            env={**os.environ, **keys},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the users, who still have something to write
-        )
-
-
-def _ready(
-    directory: Path, bucket: str, keys: Mapping[str, str], keeper: subprocess.Popen[bytes] | None
-) -> dict[str, str]:
-    """The environment, once an object can be written."""
-    error: Exception | None = None
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and (keeper is None or keeper.poll() is None):
-        try:
-            port = json.loads((directory / "server").read_text())["port"]
-            environment = {
-                "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
-                "AWS_REGION": "us-east-1",
-                "AWS_DEFAULT_REGION": "us-east-1",
-                **keys,
-            }
-            Store(f"s3://{bucket}", environ=environment).put(f"s3://{bucket}/.ready", b"")
-            return environment
-        except (OSError, ValueError, StoreError) as not_yet:
-            error = not_yet
-            time.sleep(0.1)
-    if keeper:
-        keeper.terminate()
-        keeper.wait()
-    tail = "\n".join((directory / "log.txt").read_text(errors="replace").splitlines()[-15:])
-    what = (
-        "did not start"
-        if keeper is None or keeper.returncode != 1
-        else "ended while it was starting"
-    )
-    raise StoreError(
-        f"The local S3 in {directory} {what} ({error}). The end of {directory / 'log.txt'}:\n{tail}"
-    ) from error
-
-
-def _wait_until_gone(
-    directory: Path, users: IO[str], keeper: subprocess.Popen[bytes] | None
-) -> None:
-    """Return when the server has stopped, or at once if somebody else still uses it."""
-    deadline = time.monotonic() + STOP_S + 5
-    while _running(directory) and time.monotonic() < deadline:
-        if not _try_lock(users):
-            time.sleep(0.1)  # it may be the keeper's own look, which is over at once
-            if not _try_lock(users):
-                return
-        fcntl.flock(users, fcntl.LOCK_UN)
-        time.sleep(0.1)
-    if keeper:
-        keeper.wait(5)
-
-
-# -- below: the keeper, a process of its own
-
-
-def _keep(directory: Path, port: int, bucket: str, program: str) -> int:
-    """Run the server until nobody uses it. Returns 1 when it ended too often by itself."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    ports, lived_s = _free_ports(port), STEADY_S
-    with (directory / "server").open("a") as mine, (directory / "starting").open("a") as starting:
-        fcntl.flock(mine, fcntl.LOCK_EX)
-        for _ in range(4):
-            if (
-                lived_s < STEADY_S
-            ):  # between choosing free ports and opening them, somebody may have taken one
-                ports = _free_ports(port)
-            mine.truncate(0)
-            mine.write(
-                json.dumps(
-                    {"pid": os.getpid(), "port": ports["s3.port"], "ports": list(ports.values())}
-                )
-            )
-            mine.flush()
-            started = time.monotonic()
-            server = _weed(program, directory / "data", ports, bucket)
-            try:
-                if _until_unused(server, starting, directory / "users"):
-                    return 0
-            finally:
-                _stop(server, ports)
-            lived_s = time.monotonic() - started
-    return 1
-
-
-def _until_unused(server: subprocess.Popen[bytes], starting: IO[str], users_path: Path) -> bool:
-    """True when the last user is gone, with `starting` locked: who comes now waits. False when the
-    server ended before."""
-    with users_path.open("a") as users:
-        while server.poll() is None:
-            time.sleep(0.2)
-            if _try_lock(starting):  # nobody is about to become a user
-                if _try_lock(users):
-                    return True
-                fcntl.flock(starting, fcntl.LOCK_UN)
-    return False
-
-
-def _weed(
-    program: str, data: Path, ports: Mapping[str, int], bucket: str
-) -> subprocess.Popen[bytes]:
-    data.mkdir(exist_ok=True)
-    flags = {"dir": data, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "bucket": bucket, **ports}
-    flags |= {
-        "admin.ui": "false",
-        "webdav": "false",
-        "master.telemetry": "false",
-        "s3.autoCreateBucket": "false",
-    }
-    flags |= {"s3.port.iceberg": 0, "s3.port.lance": 0}
-    return subprocess.Popen(
-        [program, "mini", *(f"-{name}={value}" for name, value in flags.items())],
-        cwd=data,
-        preexec_fn=_die_with_parent,
-        start_new_session=True,
-    )
+def _not_started(directory: Path, what: str) -> StoreError:
+    log = directory / "log.txt"
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
+    return StoreError(f"The local S3 in {directory}: {what}. The end of {log}:\n{tail}")
 
 
 def _free_ports(s3_port: int) -> dict[str, int]:
-    """A port for each listener of SeaweedFS. All are given: its defaults would clash between two
-    servers."""
-    names = ["master.port", "volume.port", "filer.port"]
-    with _Ports() as ports:
-        chosen = {"s3.port": s3_port or ports.any(), "s3.port.grpc": ports.any()}
-        for name in names:
-            chosen |= {name: ports.any(), f"{name}.grpc": ports.any()}
-        # Its own maintenance worker looks for the admin server's second port at this distance,
-        # whatever it was told.
-        admin = ports.any(also=10_000)
-        return chosen | {"admin.port": admin, "admin.port.grpc": admin + 10_000}
+    """Return a port for each listener: SeaweedFS' defaults would clash between two servers."""
+    with ExitStack() as held:  # so that none is given twice
+        ports = {name: _free_port(held) for name in _PORTS}
+        if s3_port:
+            ports["s3.port"] = s3_port
+        # SeaweedFS' maintenance worker expects the admin server's second port 10,000 above.
+        while True:
+            admin = _free_port(held)
+            with suppress(OSError, OverflowError):
+                return ports | {
+                    "admin.port": admin,
+                    "admin.port.grpc": _free_port(held, admin + 10_000),
+                }
 
 
-class _Ports:
-    """Free ports, kept open until all are chosen so that none is given twice."""
-
-    def __enter__(self) -> _Ports:
-        self._sockets: list[socket.socket] = []
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for each in self._sockets:
-            each.close()
-
-    def any(self, also: int = 0) -> int:
-        """A free port; with `also`, one whose neighbour at that distance is free too."""
-        for _ in range(200):
-            port = self._bind(0)
-            if not also:
-                return port
-            try:
-                self._bind(port + also)
-                return port
-            except (OSError, OverflowError):
-                continue
-        raise OSError("no free ports on 127.0.0.1")
-
-    def _bind(self, port: int) -> int:
-        bound = socket.socket()
-        self._sockets.append(bound)
-        bound.bind(("127.0.0.1", port))
-        return bound.getsockname()[1]
+def _free_port(held: ExitStack, port: int = 0) -> int:
+    bound = held.enter_context(socket.socket())
+    bound.bind(("127.0.0.1", port))
+    found: int = bound.getsockname()[1]
+    return found
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _stop(server: subprocess.Popen[bytes], ports: Mapping[str, int]) -> None:
-    """End the server and whatever it started (it leads a session of its own), and remove the
-    sockets it leaves behind."""
-    for stop, seconds in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(server.pid, stop)
-            server.wait(seconds)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-    _remove_sockets(ports.values())
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop the server and what it has started: it leads a session of its own."""
+    for stop in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, stop)
+            process.wait(STOP_S)
 
 
 def _remove_sockets(ports: Iterable[int]) -> None:
     for port in ports:
         for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
             left.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    sys.exit(_keep(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,6 @@ import pytest
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.errors import ArtifactError, StoreError
 from moaa.store import Missing, Store
-from moaa.store.local import _Ports
 from tests.conftest import S3
 from tests.support.artifacts import add_file
 
@@ -50,8 +50,9 @@ def _wrong(s3: S3, **changed: str) -> Store:
 
 
 def _nobody_listens(s3: S3) -> Store:
-    with _Ports() as ports:
-        port = ports.any()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     return _wrong(s3, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{port}")
 
 
