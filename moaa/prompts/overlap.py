@@ -22,7 +22,7 @@ SHINGLE = 5
 Words: TypeAlias = npt.NDArray[np.uint32]
 """The words of a text, as numbers of a `Vocabulary`."""
 Hashes: TypeAlias = npt.NDArray[np.uint64]
-"""Hashes of runs of words: of 10 million runs, two share one with a probability of 3 in a million."""
+"""Hashes of runs of words: two of 10 million runs share one with probability 3e-6."""
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")

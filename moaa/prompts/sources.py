@@ -1,4 +1,4 @@
-"""Rows of a prompt source: a hub data set, S3, a local file, or a file that a Python package ships."""
+"""Rows of a prompt source: a hub data set, S3, a local file, or a file in a Python package."""
 
 from __future__ import annotations
 

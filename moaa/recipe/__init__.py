@@ -1,4 +1,4 @@
-"""One YAML that says everything about a run: `load` reads and checks it, `Recipe` holds it."""
+"""The recipe: one YAML that describes a whole run. `load` reads and checks it."""
 
 from moaa.recipe.schema import (
     Calls,
@@ -17,7 +17,7 @@ from moaa.recipe.schema import (
     Sampling,
     Sft,
     Source,
-    Store,
+    StoreAddress,
     Training,
 )
 
@@ -38,6 +38,6 @@ __all__ = [
     "Sampling",
     "Sft",
     "Source",
-    "Store",
+    "StoreAddress",
     "Training",
 ]

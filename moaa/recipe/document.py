@@ -1,4 +1,4 @@
-"""The base of all recipe fields."""
+"""The base of what moaa reads and writes as a document: recipes, manifests, training jobs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Problems(ValueError):
-    """What is wrong between fields: (address below the part, sentence) for each, so that all are
-    shown, each at its line."""
+    """Fields that do not fit together: for each its address below the part, and a sentence.
+
+    All are shown at once, each with its line.
+    """
 
     def __init__(self, found: list[tuple[tuple[str | int, ...], str]]) -> None:
         super().__init__("; ".join(text for _, text in found))
@@ -15,7 +17,7 @@ class Problems(ValueError):
 
 
 class Part(BaseModel):
-    """Base of all recipe fields: immutable, and unknown keys are refused."""
+    """A part of a document: immutable, and without unknown keys."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False

@@ -1,4 +1,4 @@
-"""What pydantic found, in a user's words: file:line, the field, what was given, what is allowed."""
+"""pydantic's errors for people: file:line, the field, what was given, what is allowed."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import Any
 from pydantic import ValidationError
 
 from moaa.recipe.fields import advice, called, owner_of
-from moaa.recipe.read import Path, dotted
+from moaa.recipe.read import Address, dotted
 from moaa.recipe.schema import Problems, Recipe
 
 
-def explain(error: ValidationError, where: dict[Path, str]) -> list[str]:
-    """One line for each thing that is wrong, in the order of the schema."""
+def explain(error: ValidationError, where: dict[Address, str]) -> list[str]:
+    """Return one line for each mistake, in the order of the schema."""
     lines: list[str] = []
     for item in error.errors(include_url=False):
-        path: Path = item["loc"]
+        address: Address = item["loc"]
         problem = item.get("ctx", {}).get("error")
         if isinstance(problem, Problems):
-            lines += [f"{_place(path + inner, where)}: {text}" for inner, text in problem.found]
+            lines += [f"{_place(address + inner, where)}: {text}" for inner, text in problem.found]
         else:
             lines.append(
-                f"{_place(path, where)}: "
-                f"{_sentence(item['type'], path, item['msg'], item['input'])}"
+                f"{_place(address, where)}: "
+                f"{_sentence(item['type'], address, item['msg'], item['input'])}"
             )
     return lines
 
 
-def _place(path: Path, where: dict[Path, str]) -> str:
-    """Where the value was given; of a missing one, where the part that lacks it was."""
-    while path and path not in where:
-        path = path[:-1]
-    return where[path]
+def _place(address: Address, where: dict[Address, str]) -> str:
+    """Return where the value was given; if it is missing, where the part around it was."""
+    while address and address not in where:
+        address = address[:-1]
+    return where[address]
 
 
-def _sentence(kind: str, path: Path, message: str, given: Any) -> str:
-    name = dotted(path) or "the recipe"
+def _sentence(kind: str, address: Address, message: str, given: Any) -> str:
+    name = dotted(address) or "the recipe"
     if kind == "extra_forbidden":
-        owner = owner_of(path[:-1]) or Recipe
-        return f"{name} is not a field of {called(owner)}. {advice(str(path[-1]), owner)}"
+        owner = owner_of(address[:-1]) or Recipe
+        return f"{name} is not a field of {called(owner)}. {advice(str(address[-1]), owner)}"
     if kind == "missing":
         return f"{name} is missing."
     if kind == "value_error":

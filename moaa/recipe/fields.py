@@ -1,5 +1,7 @@
-"""What the recipe's fields are: their owners, neighbours and descriptions, read from the schema
-itself."""
+"""The recipe's fields with their owners and descriptions, read from the schema itself.
+
+python -m moaa.recipe.fields docs/recipe.md      writes the tables of that page anew
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path as FilePath
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from moaa.recipe import method, schema, serving
-from moaa.recipe.read import Path, dump
+from moaa.recipe.read import Address, dump
 from moaa.recipe.schema import Part, Recipe
 
 START, END = (
@@ -29,8 +31,7 @@ START, END = (
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of the schema. `path` holds `*` for a name that the user gives and `[]` for a place
-    in a list."""
+    """A field of the schema. In `path`, `*` is a name that the user gives, `[]` a list's item."""
 
     path: str
     owner: type[Part]
@@ -38,8 +39,7 @@ class Field:
 
 
 def part_of(annotation: Any) -> tuple[type[Part] | None, Literal["", "*", "[]"]]:
-    """The `Part` inside an annotation, and whether it stands in a mapping (*), in a list ([]) or by
-    itself."""
+    """Return the `Part` in an annotation, and whether it is in a mapping (*) or a list ([])."""
     origin = get_origin(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return annotation, ""
@@ -57,7 +57,7 @@ def part_of(annotation: Any) -> tuple[type[Part] | None, Literal["", "*", "[]"]]
 
 
 def walk(owner: type[Part] = Recipe, prefix: str = "") -> Iterator[Field]:
-    """Every field of the recipe in the schema's order, parts before what is in them."""
+    """Yield every field of the recipe in the schema's order, a part before its fields."""
     for name, info in owner.model_fields.items():
         path = f"{prefix}.{name}" if prefix else name
         yield Field(path, owner, info)
@@ -66,11 +66,10 @@ def walk(owner: type[Part] = Recipe, prefix: str = "") -> Iterator[Field]:
             yield from walk(part, path + {"": "", "*": ".*", "[]": "[]"}[kind])
 
 
-def owner_of(path: Path) -> type[Part] | None:
-    """The part that an address leads into: `("label", "judge")` -> `Judge`. None if it leads to no
-    part."""
+def owner_of(address: Address) -> type[Part] | None:
+    """Return the part at an address: `("label", "judge")` -> `Judge`. None if there is none."""
     owner: type[Part] | None = Recipe
-    steps = iter(path)
+    steps = iter(address)
     for step in steps:
         if owner is None or step not in owner.model_fields:
             return None
@@ -81,13 +80,12 @@ def owner_of(path: Path) -> type[Part] | None:
 
 
 def called(owner: type[Part]) -> str:
-    """`JudgeMember` -> `the judge member`."""
+    """Return the name of a part in words: `JudgeMember` -> `the judge member`."""
     return "the " + re.sub(r"(?<=[a-z])(?=[A-Z])", " ", owner.__name__).lower()
 
 
 def advice(key: str, owner: type[Part]) -> str:
-    """What the user may have meant by an unknown key: the nearest field, the place where it is one,
-    or all fields."""
+    """Return what an unknown key may mean: a similar field, its right place, or all fields."""
     near = difflib.get_close_matches(key, owner.model_fields, 1, 0.6)
     if near:
         return f"Did you mean '{near[0]}'?"
@@ -95,12 +93,15 @@ def advice(key: str, owner: type[Part]) -> str:
         dict.fromkeys(field.path for field in walk() if field.path.rsplit(".", 1)[-1] == key)
     )
     if elsewhere:
-        return f"It is one elsewhere: {', '.join(elsewhere[:3])}. Fields here: {', '.join(owner.model_fields)}."
+        return (
+            f"It is one elsewhere: {', '.join(elsewhere[:3])}. "
+            f"Fields here: {', '.join(owner.model_fields)}."
+        )
     return f"Fields here: {', '.join(owner.model_fields)}."
 
 
 def table() -> str:
-    """All fields as Markdown: a heading and a table a part, for docs/recipe.md."""
+    """Return all fields as Markdown for docs/recipe.md: a heading and a table for each part."""
     notes = _notes()
     lines: list[str] = []
     seen: set[type[Part]] = set()
@@ -173,12 +174,12 @@ def _default(info: FieldInfo) -> str:
 
 
 def _note(notes: dict[tuple[str, str], str], owner: type[Part], name: str) -> str:
-    """The field's text, of the class that has one: its own first, then those it inherits from."""
+    """Return the field's description: its own, or that of a class it inherits from."""
     return next((notes[c.__name__, name] for c in owner.__mro__ if (c.__name__, name) in notes), "")
 
 
 def _notes() -> dict[tuple[str, str], str]:
-    """The texts below the fields in the schema's source: (class, field) -> text."""
+    """Return the texts below the fields in the schema's source: (class, field) -> text."""
     notes: dict[tuple[str, str], str] = {}
     bodies = [
         node
@@ -198,9 +199,7 @@ def _notes() -> dict[tuple[str, str], str]:
 
 
 if __name__ == "__main__":
-    # python -m moaa.recipe.fields docs/recipe.md: write the tables anew between the page's two
-    # marks.
-    page = FilePath(sys.argv[1])
+    page = Path(sys.argv[1])
     before, _, after = page.read_text(encoding="utf-8").partition(START)
     page.write_text(
         before + START + "\n" + table() + END + after.partition(END)[2], encoding="utf-8"

@@ -1,5 +1,7 @@
-"""A recipe from its file: read, extended, overridden, inlined, checked; every error at once, each
-with its place."""
+"""Load a recipe: read it, extend it, override it, inline its files, check it.
+
+All mistakes are shown at once, each with its place.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,8 +17,8 @@ from pydantic import ValidationError
 from moaa.errors import RecipeError
 from moaa.recipe.explain import explain
 from moaa.recipe.read import (
+    Address,
     Given,
-    Path,
     dotted,
     dump,
     merge,
@@ -29,8 +31,7 @@ from moaa.recipe.read import (
 from moaa.recipe.schema import Recipe
 
 MAX_BYTES = 64 * 1024
-"""A Kubeflow parameter of 140 KB fails with a misleading error; a task that takes it holds about
-seven copies."""
+"""A Kubeflow parameter of 140 KB fails with a misleading error; a task holds about 7 copies."""
 
 _TEXT_FIELDS = {
     "instruction",
@@ -49,18 +50,16 @@ _SECRET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A checked recipe, its resolved text, and where each given value comes from."""
+    """A checked recipe, its resolved text, and where each value was given."""
 
     recipe: Recipe
     text: str
-    """YAML of all that was given: `extends` merged, `--set` applied, files inlined.
-    `load_text(text).recipe == recipe`."""
+    """YAML of all that was given: `extends` merged, `--set` applied, files inlined."""
     origins: dict[str, str]
-    """`dpo.beta` -> `demo.yaml:40` or `--set dpo.beta`. A field that is not in it has its default."""
+    """`dpo.beta` -> `demo.yaml:40` or `--set dpo.beta`. A field that is missing has its default."""
 
     def rows(self) -> list[tuple[str, Any, str]]:
-        """Every value of the recipe: its path, the value, where it comes from (`default` if it was
-        not given)."""
+        """Return every value: its path, the value, and where it was given (or `default`)."""
         data = self.recipe.model_dump(mode="json")
         return [
             (dotted(path), value, self.origins.get(dotted(path), "default"))
@@ -68,14 +67,14 @@ class Loaded:
         ]
 
 
-def load_file(path: str | FilePath, sets: Sequence[str] = ()) -> Loaded:
+def load_file(path: str | Path, sets: Sequence[str] = ()) -> Loaded:
     """Return the recipe in a file, with `sets` (`path=value`) applied.
 
     Raises `RecipeError` with all that is wrong, one line each: file:line, the field, what was
     given, what is allowed.
     """
     errors: list[str] = []
-    return _check(_file(FilePath(path), (), errors), FilePath(path).parent, sets, errors)
+    return _check(_file(Path(path), (), errors), Path(path).parent, sets, errors)
 
 
 def load_text(text: str, sets: Sequence[str] = (), *, name: str = "recipe") -> Loaded:
@@ -93,7 +92,7 @@ def load_text(text: str, sets: Sequence[str] = (), *, name: str = "recipe") -> L
     return _check(given, None, sets, errors)
 
 
-def _check(given: Given, base: FilePath | None, sets: Sequence[str], errors: list[str]) -> Loaded:
+def _check(given: Given, base: Path | None, sets: Sequence[str], errors: list[str]) -> Loaded:
     """Apply `sets`, inline files and validate; `errors` holds what reading has found so far."""
     for setting in sets:
         _set(given, setting, errors)
@@ -126,8 +125,8 @@ def _text(text: str, name: str, errors: list[str]) -> Given:
     return read(text, name, errors)
 
 
-def _file(path: FilePath, above: tuple[FilePath, ...], errors: list[str]) -> Given:
-    """The tree of a file, laid on the trees of the files it extends."""
+def _file(path: Path, above: tuple[Path, ...], errors: list[str]) -> Given:
+    """Return the tree of a file, laid on the trees of the files it extends."""
     if path.resolve() in above:
         raise RecipeError(
             f"{path}: the recipes extend each other in a circle: "
@@ -156,8 +155,7 @@ def _file(path: FilePath, above: tuple[FilePath, ...], errors: list[str]) -> Giv
 
 
 def _set(given: Given, setting: str, errors: list[str]) -> None:
-    """Apply one `path=value`; missing parts on the way are made, so that the schema can say what is
-    wrong with them."""
+    """Apply one `path=value`. Missing parts on the way are made: the schema then checks them."""
     name, equals, text = setting.partition("=")
     path = parse_path(name.strip())
     if not equals or path is None:
@@ -198,9 +196,8 @@ def _set(given: Given, setting: str, errors: list[str]) -> None:
             node = node.value.setdefault(step, Given({}, where))
 
 
-def _inline(given: Given, base: FilePath | None, errors: list[str]) -> None:
-    """Replace `file:PATH` in instruction texts by the file's text, relative to the recipe that
-    names it."""
+def _inline(given: Given, base: Path | None, errors: list[str]) -> None:
+    """Replace `file:PATH` in texts by the file's text, relative to the recipe that names it."""
     for path, item in places(given):
         if not (
             path
@@ -217,7 +214,7 @@ def _inline(given: Given, base: FilePath | None, errors: list[str]) -> None:
             )
             continue
         named_in = item.where.rsplit(":", 1)[0]
-        folder = base if item.where.startswith("--set ") else FilePath(named_in).parent
+        folder = base if item.where.startswith("--set ") else Path(named_in).parent
         try:
             text = (folder / name).read_text(encoding="utf-8").strip("\n")
         except (OSError, UnicodeDecodeError) as e:
@@ -235,8 +232,7 @@ def _inline(given: Given, base: FilePath | None, errors: list[str]) -> None:
 
 
 def _refuse_secrets(given: Given, errors: list[str]) -> None:
-    """Keys stand in environment variables; what looks like one is refused, and never repeated in
-    the message."""
+    """Refuse what looks like a key, without repeating it: keys belong into the environment."""
     for path, item in places(given):
         if isinstance(item.value, str) and (found := _SECRET.search(item.value)):
             kind = (
@@ -261,7 +257,7 @@ def _refuse_secrets(given: Given, errors: list[str]) -> None:
             item.value = "REDACTED"
 
 
-def _leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _leaves(data: Any, path: Address = ()) -> Iterator[tuple[Address, Any]]:
     children = (
         data.items()
         if isinstance(data, dict)

@@ -1,7 +1,6 @@
-"""The recipe's fields that decide *what* is computed: they enter the fingerprints of the stages
-that they are given to.
+"""The recipe's fields that decide *what* is computed.
 
-Defaults are the paper's where it states them.
+They enter the fingerprints of the stages that use them. Defaults are the paper's, if it gives one.
 """
 
 from __future__ import annotations
@@ -30,15 +29,16 @@ class Sampling(Part):
 
 
 class Member(Part):
-    """A proposer or an aggregator: a model, an optional persona, a sampling. `sampling.n` > 1 gives
-    n proposals (Self-MoA)."""
+    """A proposer or an aggregator: a model, an optional persona, a sampling.
+
+    `sampling.n` > 1 gives n proposals (Self-MoA).
+    """
 
     model: str
     name: str = ""
-    """Shown in reports and prompts of errors; the model's name unless given. Unique within a
-    mixture."""
+    """Shown in reports and errors. Default: the model's name. Unique in a mixture."""
     system: str | None = None
-    """The persona: put before the conversation's own system message."""
+    """The persona: a system message, before the conversation's own."""
     sampling: Sampling = Sampling()
 
     @property
@@ -47,17 +47,16 @@ class Member(Part):
 
 
 class Mixture(Part):
-    """Proposers and an aggregator. `layers` counts the aggregator's: 2 = one layer of proposers,
-    then the aggregator (paper)."""
+    """Proposers and an aggregator."""
 
     proposers: tuple[Member, ...] = Field(min_length=1)
     aggregator: Member
     layers: int = Field(2, ge=2, le=8)
+    """With the aggregator's own: 2 is one layer of proposers, then the aggregator (paper)."""
     min_proposers: int | None = Field(None, ge=1)
-    """Fewer proposals than this reject the conversation. Default: all but one (at least one)."""
+    """A conversation with fewer proposals is rejected. Default: all but one, at least one."""
     instruction: str | None = None
-    """The Aggregate-and-Synthesize instruction; the built-in text unless given. In a recipe: text,
-    or `file:PATH`."""
+    """The Aggregate-and-Synthesize instruction: text or `file:PATH`. Default: the built-in one."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -76,7 +75,7 @@ class Mixture(Part):
 
     @property
     def proposals(self) -> int:
-        """Proposals of one layer when none fails."""
+        """Number of proposals of one layer if none fails."""
         return sum(member.sampling.n for member in self.proposers)
 
     @property
@@ -102,18 +101,16 @@ class JudgeMember(Member):
 
 
 class Judge(Part):
-    """The mixture that judges: proposers assess on three criteria, the aggregator decides (paper,
-    MoA as judge)."""
+    """The mixture that judges: proposers assess by criteria, the aggregator decides (paper)."""
 
     proposers: tuple[JudgeMember, ...] = Field(min_length=1)
     aggregator: JudgeMember
     verdict: Literal["soft", "parsed"] = "soft"
-    """soft: the verdict token's log-probabilities under a grammar; parsed: text that must end in
-    [[A]] or [[B]], and criteria as text too: no grammar is asked for, for servers that know none.
-    """
+    """soft: from the log-probabilities of the verdict's letter, under a grammar. parsed: from a
+    text that ends in [[A]] or [[B]]; criteria are parsed too, for servers without grammars."""
     criteria: Literal["per-pair", "per-order", "all"] = "per-pair"
-    """per-pair: picked once, used for both orders; per-order: picked for each; all: no filtering,
-    all eight (ablation)."""
+    """per-pair: chosen once for both orders. per-order: chosen for each order. all: all eight, none
+    is chosen (ablation)."""
     min_proposers: int | None = Field(None, ge=1)
     criteria_instruction: str | None = None
     assess_instruction: str | None = None
@@ -146,35 +143,35 @@ class Judge(Part):
 
 
 class Source(Part):
-    """Where prompts come from: `hub:NAME`, an s3:// address, a local JSONL/JSON/Parquet file, or
-    `package:PATH`."""
+    """Where prompts come from. `source`: `hub:NAME`, an s3:// address, a JSONL, JSON or Parquet
+    file, or `package:PATH`."""
 
     source: str
     name: str = ""
     split: str = "train"
     field: str | None = None
     """Column with the prompt (text), the turns (list of texts) or the messages (list of role and
-    content); found if not given."""
+    content). Default: the first column of a usual name."""
     offset: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
     shuffle_seed: int | None = None
-    """Shuffle with this seed before offset and limit."""
+    """Shuffle the rows with this seed, before offset and limit."""
     turns: int | None = Field(None, ge=1)
-    """Keep only the first so many user turns of a conversation."""
+    """Keep only this many user turns of a conversation, the first ones."""
 
 
 class Prompts(Part):
-    """Three sets of prompts. What is near to an evaluation prompt is removed from the other two,
-    which may share prompts."""
+    """Three sets of prompts. Prompts that are near to an evaluation prompt are removed from the
+    other two sets, which may share prompts."""
 
     sft: tuple[Source, ...] = Field(min_length=1)
     preference: tuple[Source, ...] = Field(min_length=1)
     evaluation: tuple[Source, ...] = Field(min_length=1)
     near_duplicate: float = Field(0.9, gt=0, le=1)
-    """Jaccard similarity of word 5-grams from which two prompts count as the same; 1 removes exact
+    """Two prompts are the same from this Jaccard similarity of word 5-grams on; 1 removes exact
     duplicates only."""
     decontaminate_ngram: int = Field(13, ge=3)
-    """A prompt that shares a run of so many words with an evaluation prompt is removed."""
+    """A prompt that has this many words in a row in common with an evaluation prompt is removed."""
     max_characters: int = Field(60_000, ge=1)
     """Longer prompts (all turns together) are rejected."""
 
@@ -186,16 +183,15 @@ class Generate(Part):
 
 
 class Training(Part):
-    """What SFT and DPO have in common. Optimizer: AdamW under DeepSpeed."""
+    """The fields of both SFT and DPO. The optimizer is AdamW, under DeepSpeed."""
 
     learning_rate: float = Field(gt=0)
     epochs: float = Field(gt=0)
     global_batch: int = Field(128, ge=1)
-    """Rows (SFT without packing), packed sequences (SFT with packing) or pairs (DPO) per optimizer
-    step, over all ranks."""
+    """Per optimizer step, over all ranks: rows (SFT), packed sequences (SFT with packing) or pairs
+    (DPO)."""
     micro_batch: int = Field(1, ge=1)
-    """Per rank and forward pass; gradient accumulation follows from it, the ranks and
-    `global_batch`."""
+    """Per rank and forward pass. Gradient accumulation makes up the rest of `global_batch`."""
     max_length: int = Field(4096, ge=16)
     scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -208,13 +204,16 @@ class Training(Part):
 
 
 class Sft(Training):
-    """Supervised fine-tuning on the mixture's answers; loss on assistant tokens only. Defaults: the
-    paper's for Llama-3.1-8B."""
+    """Supervised fine-tuning on the mixture's answers, with loss on assistant tokens only.
+
+    Defaults: the paper's for Llama-3.1-8B.
+    """
 
     learning_rate: float = Field(8e-6, gt=0)
     epochs: float = Field(6, gt=0)
     packing: bool = True
-    """Several conversations in one sequence of `max_length` tokens; they do not see each other."""
+    """Put several conversations into one sequence of `max_length` tokens; attention does not
+    cross from one to another."""
 
 
 class Dpo(Training):
@@ -236,30 +235,30 @@ class SampleSampling(Sampling):
 
 
 class Sample(Part):
-    """Answers of the SFT model itself, n a prompt."""
+    """Answers of the SFT model itself, n for each prompt."""
 
     sampling: SampleSampling = SampleSampling()
 
 
 class Label(Part):
-    """Preference pairs: all answers of a prompt compared by a mixture of judges, the best against
-    the worst (paper, stage 2)."""
+    """Preference pairs: a mixture of judges compares all answers to a prompt; the best is chosen,
+    the worst rejected (paper, stage 2)."""
 
     judge: Judge
     min_margin: float = Field(0.0, ge=0)
-    """Prompts whose best and worst answer are closer than this are dropped (0 keeps all, as the
-    paper). Scale: soft wins, from 0 to n-1."""
+    """Drop prompts whose best and worst answers are closer than this, in soft wins from 0 to n-1.
+    0 keeps all, as in the paper."""
 
 
 class EvaluateSampling(Sampling):
-    """How the models that are compared are sampled: `Sampling` with a default of its own."""
+    """How the compared models are sampled: `Sampling` with a default of its own."""
 
     temperature: Temperature = 0.0
 
 
 class Evaluate(Part):
-    """Pairwise win rates against the base model on held-out prompts, both orders."""
+    """Pairwise win rates against the base model on held-out prompts, in both orders."""
 
     judge: Judge | None = None
-    """`label.judge` unless given."""
+    """Default: `label.judge`."""
     sampling: EvaluateSampling = EvaluateSampling()

@@ -1,4 +1,4 @@
-"""YAML in and out: text becomes a tree of `Given`, each value with the place where it was given."""
+"""YAML in and out: a text becomes a tree of `Given`, each value with the place of its origin."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-Path = tuple[str | int, ...]
+Address = tuple[str | int, ...]
 """Address of a value: ("label", "judge", "proposers", 0, "model")."""
 
 MAX_VALUES = 20_000
-"""More values than this in 64 KB of text can only come from aliases of aliases."""
+"""64 KB of text can hold more values than this only by aliases of aliases."""
 
 _SCALARS: dict[str, tuple[str, str]] = {
     "tag:yaml.org,2002:null": (r"^(?:~|null|Null|NULL|)$", "~nN\0"),
@@ -29,8 +29,7 @@ _SCALARS: dict[str, tuple[str, str]] = {
 
 @dataclass(slots=True)
 class Given:
-    """A value and where it was given (`demo.yaml:14`, `--set dpo.beta`). Containers hold `Given` in
-    turn."""
+    """A value and its place (`demo.yaml:14`, `--set dpo.beta`). Containers hold `Given` again."""
 
     value: Any
     where: str
@@ -55,7 +54,7 @@ for _tag, (_pattern, _first) in _SCALARS.items():
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    # These end a line for a YAML reader, and come back as spaces unless they are escaped.
+    # A YAML reader takes these for the end of a line: unless escaped, they come back as spaces.
     style = (
         '"' if re.search("[\r\x85\u2028\u2029\ufeff]", value) else "|" if "\n" in value else None
     )
@@ -66,8 +65,10 @@ _Dumper.add_representer(str, _text)
 
 
 def read(text: str, name: str, errors: list[str]) -> Given:
-    """The tree of a YAML text. `name` is the file's name in places and errors; what is wrong is
-    added to `errors`."""
+    """Return the tree of a YAML text; add what is wrong to `errors`.
+
+    `name` is the file's name in places and errors.
+    """
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as e:
@@ -118,7 +119,7 @@ class _Reader:
             elif key.value in lines:
                 first = lines[key.value] + 1
                 self.errors.append(
-                    f"{self.name}:{line + 1}: '{key.value}' stands here a second time (first in "
+                    f"{self.name}:{line + 1}: '{key.value}' is here a second time (first in "
                     f"line {first}). Remove one."
                 )
             else:
@@ -150,7 +151,7 @@ class _Reader:
 
 
 def value_of(text: str, where: str, errors: list[str]) -> Given:
-    """One YAML value (of `--set path=value`), every part of it given at `where`."""
+    """Return one YAML value (of `--set path=value`), all of it with the place `where`."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as e:
@@ -175,7 +176,7 @@ def _move(given: Given, where: str) -> None:
 
 
 def merge(base: Given, over: Given) -> Given:
-    """`over` laid on `base`: mappings field by field, everything else (lists too) replaced."""
+    """Return `over` laid on `base`: mappings field by field, all else (lists too) replaced."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
     fields = {
@@ -186,7 +187,7 @@ def merge(base: Given, over: Given) -> Given:
 
 
 def plain(given: Given) -> Any:
-    """The tree without its places."""
+    """Return the tree without its places."""
     if isinstance(given.value, dict):
         return {key: plain(child) for key, child in given.value.items()}
     if isinstance(given.value, list):
@@ -194,19 +195,19 @@ def plain(given: Given) -> Any:
     return given.value
 
 
-def places(given: Given, path: Path = ()) -> Iterator[tuple[Path, Given]]:
-    """Every value of the tree under its address, containers before what they hold."""
-    yield path, given
+def places(given: Given, address: Address = ()) -> Iterator[tuple[Address, Given]]:
+    """Yield every value of the tree with its address, containers before what they hold."""
+    yield address, given
     if isinstance(given.value, dict):
         for key, child in given.value.items():
-            yield from places(child, (*path, key))
+            yield from places(child, (*address, key))
     elif isinstance(given.value, list):
         for index, child in enumerate(given.value):
-            yield from places(child, (*path, index))
+            yield from places(child, (*address, index))
 
 
 def dump(data: Any, *, flow: bool = False) -> str:
-    """YAML text that `read` turns into the same data; `flow`: on one line, for people."""
+    """Return YAML text that `read` turns into the same data; `flow`: on one line, for people."""
     if flow:
         return (
             str(
@@ -224,11 +225,13 @@ def dump(data: Any, *, flow: bool = False) -> str:
     return text
 
 
-def dotted(path: Path) -> str:
-    """`label.judge.proposers[0].model`, as `--set` takes it. Keys with dots in them stand in
-    quotes."""
+def dotted(address: Address) -> str:
+    """Return an address as `--set` takes it: `label.judge.proposers[0].model`.
+
+    Keys with dots in them are in quotes.
+    """
     text = ""
-    for step in path:
+    for step in address:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
@@ -239,9 +242,11 @@ def dotted(path: Path) -> str:
 _STEP = re.compile(r'"([^"]*)"|\[(\d+)\]|([^.\[\]"]+)')
 
 
-def parse_path(text: str) -> Path | None:
-    """The address that `dotted` writes; a list's index may also be written `proposers.0`. None if
-    it is not one."""
+def parse_path(text: str) -> Address | None:
+    """Return the address in a text like that of `dotted`, or None if it is not one.
+
+    A list's index may also be written `proposers.0`.
+    """
     steps: list[str | int] = []
     position = 0
     while position < len(text):

@@ -1,4 +1,4 @@
-"""The recipe as a whole; its parts are in `method` (what is computed) and `serving` (where, how
+"""The recipe as a whole. Its parts are in `method` (what is computed) and `serving` (where, how
 fast, at what price)."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from moaa.recipe.serving import (
     Price,
     Rate,
     Runtime,
-    Store,
+    StoreAddress,
 )
 
 __all__ = [
@@ -76,17 +76,16 @@ __all__ = [
     "Sampling",
     "Sft",
     "Source",
-    "Store",
+    "StoreAddress",
     "Training",
 ]
 
 
 class Recipe(Part):
-    """A whole alignment run: who proposes, who aggregates, who judges, what is trained and with
-    which numbers."""
+    """A whole alignment run: the models, the prompts, the mixture, the judge, the trainings."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]
-    store: Store
+    store: StoreAddress
     models: dict[str, Model] = Field(min_length=1)
     target: str
     prompts: Prompts
@@ -161,5 +160,5 @@ class Recipe(Part):
         return self.evaluate.judge or self.label.judge
 
     def identities(self, names: frozenset[str] | set[str]) -> dict[str, dict[str, object]]:
-        """The identities of these models, for a stage's fingerprint."""
+        """Return the identities of these models, for a stage's fingerprint."""
         return {name: self.models[name].identity() for name in sorted(names)}

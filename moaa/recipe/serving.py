@@ -1,6 +1,7 @@
-"""The recipe's fields that decide where, how fast and at what price: a run moves from a laptop to a
-cluster, and its finished stages are found again. (Of a model, `identity` says what does decide its
-answers.)
+"""The recipe's fields that decide where, how fast and at what price, not what is computed.
+
+A run may move from a laptop to a cluster: its finished stages are found again. `Model.identity` are
+the exceptions: the fields of a model that decide its answers.
 """
 
 from __future__ import annotations
@@ -45,8 +46,7 @@ ANSWER_ARGS = frozenset(
         "--logprobs-mode",
     }
 )
-"""vLLM's arguments that change what a model answers; all others change how fast, or how much at a
-time."""
+"""vLLM's arguments that change what a model answers; all others change how fast it does."""
 _ARG = re.compile(r"--?[A-Za-z]")
 
 
@@ -54,12 +54,11 @@ class Endpoint(Part):
     """An OpenAI-compatible server that is already up."""
 
     url: str
-    """Base address, ending before `/chat/completions` (usually `…/v1`)."""
+    """Base address, without `/chat/completions`: usually `…/v1`."""
     model: str | None = None
-    """The name the server knows the model by; the recipe's name unless given."""
+    """The model's name on the server. Default: its name in the recipe."""
     key_env: str | None = None
-    """Name of the environment variable that holds the API key. The key itself never stands in a
-    recipe."""
+    """Name of the environment variable that holds the API key; never the key itself."""
 
 
 class Price(Part):
@@ -70,7 +69,7 @@ class Price(Part):
 
 
 class Rate(Part):
-    """Tokens per second of one replica under batch load, for `moaa recipe plan`."""
+    """Tokens per second of one replica that is fully loaded, for `moaa recipe plan`."""
 
     prompt: float = Field(gt=0)
     completion: float = Field(gt=0)
@@ -86,9 +85,9 @@ class Model(Part):
     max_model_len: int | None = Field(None, ge=16)
     quantization: str | None = None
     system_role: bool = True
-    """false where the chat template refuses system messages (Gemma 2): the text then goes before
-    the first user message."""
-    # below: how it is served, not what it answers
+    """false if the chat template refuses system messages (Gemma 2): their text then goes before the
+    first user message."""
+    # The following fields decide how it is served, not what it answers.
     tensor_parallel: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)
     pool: str | None = None
@@ -98,11 +97,10 @@ class Model(Part):
     rate: Rate | None = None
 
     def identity(self) -> dict[str, object]:
-        """What decides the model's answers: this, and not how it is served, enters fingerprints.
+        """Return the fields that decide the model's answers: they enter fingerprints.
 
-        The name that a server knows it by (`endpoint.model`) and the arguments among `engine_args`
-        that change answers (`ANSWER_ARGS`) are in it where they are given. Of a file that an
-        argument names, the name is, not what it holds.
+        `endpoint.model` and those `engine_args` that change answers (`ANSWER_ARGS`) are in it if
+        they are given. Of a file that an argument names, only the name enters, not the content.
         """
         found: dict[str, object] = self.model_dump(
             mode="json",
@@ -116,8 +114,7 @@ class Model(Part):
 
 
 def _answer_args(given: Sequence[str]) -> list[list[str]]:
-    """Those of `ANSWER_ARGS` that are given, each with its values: `--x=v` and `--x v` are the
-    same, as they are to vLLM."""
+    """Return the given ones of `ANSWER_ARGS` with values; `--x=v` and `--x v` are the same."""
     found: list[list[str]] = []
     for text in given:
         if _ARG.match(text):
@@ -129,9 +126,8 @@ def _answer_args(given: Sequence[str]) -> list[list[str]]:
     return [arg for arg in found if arg[0].partition(".")[0] in ANSWER_ARGS]
 
 
-class Store(Part):
-    """Where the run's S3 is; what is not given comes from the environment (AWS_ENDPOINT_URL_S3 and
-    so on)."""
+class StoreAddress(Part):
+    """The run's S3. The environment gives what is missing (AWS_ENDPOINT_URL_S3, AWS_REGION)."""
 
     root: str = Field(pattern=r"^s3://[^/]+/?.*$")
     endpoint_url: str | None = None
@@ -141,18 +137,18 @@ class Store(Part):
 
 
 class Engines(Part):
-    """How models are served while a stage works."""
+    """How models are served while a stage runs."""
 
     kind: Literal["process", "endpoint", "kubernetes"] = "process"
-    """process: vLLM as a child process; endpoint: servers that are up. A model with its own
-    `endpoint` is always one."""
+    """process: vLLM as a child process. endpoint: servers that are up already. kubernetes: the
+    Deployments of the serving chart. A model with an `endpoint` of its own always uses that."""
     schedule: Literal["auto", "together", "by-turns"] = "auto"
-    """together: all models up at once; by-turns: as many as fit, swapped; auto: together if they
-    fit."""
+    """together: all models run at once. by-turns: as many as fit, the others wait. auto: together
+    if all fit."""
     start_timeout_s: float | None = Field(None, gt=0)
-    """How long a model may take to its first answer. Unless given: 900 as a process, whose weights
-    are there by then; on Kubernetes what its Deployment allows (`progressDeadlineSeconds`, which
-    the chart computes from the model's size)."""
+    """How long a model may take until it answers. Default: 900 for a process (without the download
+    of its weights); on Kubernetes its Deployment's `progressDeadlineSeconds`, which the chart
+    computes from the model's size."""
     max_restarts: int = Field(3, ge=0)
     kv_cache_gib: float = Field(2.0, gt=0)
     """KV cache of one engine on a CPU."""
@@ -165,7 +161,7 @@ class Calls(Part):
     in_flight: int = Field(64, ge=1)
     """Requests in flight per endpoint."""
     window: int = Field(256, ge=1)
-    """Conversations worked on at the same time."""
+    """Conversations in progress at the same time."""
     timeout_s: float = Field(600, gt=0)
     retries: int = Field(6, ge=0)
 
@@ -180,83 +176,79 @@ class Launcher(Part):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     pool: str | None = None
     checkpoint_minutes: float = Field(30, gt=0)
-    """A checkpoint goes to the store so often; an interrupted training resumes from the newest."""
+    """Minutes between checkpoints in the store. An interrupted training resumes from the newest."""
 
 
 class Images(Part):
-    """The container images, with registry and tag; what is not given is that of this version
+    """The container images, with registry and tag. Default: those of this version
     (`moaa/core:0.1.0`)."""
 
     core: str | None = None
-    """Asks, judges, reports and launches; no torch in it."""
+    """Asks, judges, reports and starts trainings; it has no torch."""
     serve: str | None = None
-    """Serves by vLLM."""
+    """Serves models with vLLM."""
     train: str | None = None
 
 
 class Cluster(Part):
-    """What the run finds on Kubernetes: a namespace, and in it names of Secrets and of a service
-    account."""
+    """What the run uses on Kubernetes: a namespace, and names of Secrets and a service account."""
 
     namespace: Annotated[str, Field(pattern=_DNS_LABEL)] | None = None
-    """Where the ensemble and the trainings are; unless given, the pod's own, or that of the
+    """Namespace of the ensemble and the trainings. Default: the pod's own, or the one of the
     kubeconfig's context."""
     service_account: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-pipeline"
     s3_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-s3"
-    """Its keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, unless it is AWS itself,
-    AWS_ENDPOINT_URL_S3, AWS_REGION."""
+    """Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and, unless the S3 is AWS,
+    AWS_ENDPOINT_URL_S3 and AWS_REGION."""
     env_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-env"
-    """Holds what `runtime.secret_envs` and the endpoints' `key_env` name, under just these names."""
+    """Secret with the variables that `runtime.secret_envs` and the endpoints' `key_env` name."""
     image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
     images: Images = Images()
 
 
 class Runtime(Part):
-    """Where and how fast, never what: nothing here enters a fingerprint."""
+    """Where and how fast, never what: none of these fields enters a fingerprint."""
 
     engines: Engines = Engines()
     calls: Calls = Calls()
     launcher: Launcher = Launcher()
     cluster: Cluster = Cluster()
     max_rejected_share: float = Field(0.02, ge=0, le=1)
-    """A stage that rejects a larger share of its rows fails, with the table of reasons."""
+    """A stage that rejects a larger share of its rows fails, with a table of the reasons."""
     secret_envs: tuple[str, ...] = ()
-    """Names of environment variables that the stages need besides the store's and the endpoints'
-    (HF_TOKEN)."""
+    """Names of more environment variables that the stages need (HF_TOKEN)."""
 
 
 class Pool(Part):
-    """A node pool: which nodes, and what a pod asks of them."""
+    """A node pool: which nodes, and what a pod requests from them."""
 
     node_selector: dict[str, str] = Field({})
     toleration: str | None = None
-    """Key of the nodes' taint."""
+    """Key of the taint of these nodes."""
     accelerator: str = "nvidia.com/gpu"
     gpus: int = Field(8, ge=0)
-    """GPUs of one of its nodes; 0: a pool of CPU nodes."""
+    """GPUs of one node; 0: a pool of CPU nodes."""
     cpus: float = Field(8, gt=0)
-    """Requested for each GPU that a pod takes; once for a pod that takes none. The limit is the
-    same."""
+    """Requested, and the limit, for each GPU of a pod; once for a pod without GPUs."""
     memory_gib: float = Field(64, gt=0)
-    """As `cpus`."""
+    """In the same way as `cpus`."""
     shm_gib: float = Field(16, gt=0)
-    """/dev/shm of a pod; part of its memory."""
+    """Size of /dev/shm in a pod; it is part of the memory."""
     gpu_hour_usd: float | None = Field(None, ge=0)
 
 
 class Plan(Part):
-    """Assumptions of `moaa recipe plan`, stated so that they can be argued with."""
+    """The assumptions of `moaa recipe plan`. Change them if you know better."""
 
     gpu_hour_usd: float = Field(2.0, ge=0)
     turns_per_prompt: float = Field(1.0, gt=0)
     turns: dict[str, Annotated[float, Field(gt=0)]] = Field({})
-    """User turns of a conversation by the source's `name`, where they differ from
-    `turns_per_prompt`."""
+    """User turns of a conversation by the source's `name`, if not `turns_per_prompt`."""
     prompt_tokens: int = Field(200, ge=1)
     """Tokens of one user turn with its system message."""
     answer_tokens: int = Field(500, ge=1)
     """Tokens of one answer, unless `max_tokens` is smaller."""
     assessment_tokens: int = Field(350, ge=1)
     prompts: dict[Literal["sft", "preference", "evaluation"], int] = Field({})
-    """Prompts in sources whose size the recipe does not say (no `limit`)."""
+    """Number of prompts in sources without a `limit`."""
     train_tokens_per_gpu_s: float = Field(3000, gt=0)

@@ -4,7 +4,7 @@ the stage's output."""
 from __future__ import annotations
 
 from moaa.artifacts import Artifact, File
-from moaa.recipe.schema import Store, Training
+from moaa.recipe.schema import StoreAddress, Training
 from moaa.stage import Context
 from moaa.train.job import Job
 
@@ -56,7 +56,7 @@ def train(
     context.ledger.rejected.update(result["facts"]["dropped"])
 
 
-def _where(context: Context) -> Store:
+def _where(context: Context) -> StoreAddress:
     """The store as the training's processes find it: a cluster's pods have the Secret's keys, under
     their usual names."""
     own = (
@@ -64,4 +64,4 @@ def _where(context: Context) -> Store:
         if context.recipe.runtime.launcher.kind != "process"
         else set()
     )
-    return Store(**context.recipe.store.model_dump(exclude=own))
+    return StoreAddress(**context.recipe.store.model_dump(exclude=own))

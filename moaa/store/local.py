@@ -6,7 +6,7 @@
 The first run in a directory starts the server, which stops with that run, also if the run is
 killed. A second run at the same time uses the same server, and the first waits for it at its end.
 Below the directory:
-    data/ log.txt keys.json    the objects, the server's log, its keys (only the owner can read them)
+    data/ log.txt keys.json    objects, the server's log, its keys (only the owner can read them)
     server                     {"port", "ports"}; locked by the run that started the server
     users                      locked by the other runs that use it (shared)
 """
@@ -53,7 +53,7 @@ _PORTS = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.
 
 @contextmanager
 def serve(directory: Path, *, port: int = 0, bucket: str = "moaa") -> Iterator[dict[str, str]]:
-    """Run an S3 that keeps its objects in `directory`; yield the environment variables that name it.
+    """Run an S3 that keeps its objects in `directory`; yield the variables that name it.
 
     If a server runs on this directory already, it is used as it is, on its own port. `port` 0 is
     any free one. Raises StoreError if SeaweedFS is not installed or does not start.

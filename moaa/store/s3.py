@@ -56,7 +56,7 @@ class Store:
         self._client = Client(self._place, environ, reached)
 
     @classmethod
-    def of(cls, config: schema.Store, *, reached: bool = False) -> Self:
+    def of(cls, config: schema.StoreAddress, *, reached: bool = False) -> Self:
         """Return the store of a recipe."""
         return cls(
             config.root,
@@ -135,7 +135,7 @@ class Store:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def upload(self, path: Path, uri: str, *, progress: Progress | None = None) -> None:
-        """Upload a file, in parallel parts if it is large. The object appears whole or not at all."""
+        """Upload a file, in parts if it is large. The object appears whole or not at all."""
         bucket, key = split(uri)
         try:
             send = methodcaller(

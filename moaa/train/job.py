@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from moaa.errors import TrainError
-from moaa.recipe.schema import Dpo, Part, Sft, Store
+from moaa.recipe.schema import Dpo, Part, Sft, StoreAddress
 
 
 class Job(Part):
@@ -25,7 +25,7 @@ class Job(Part):
     data: str
     """s3:// prefix of the artifact with the rows: sft-data for SFT, preferences for DPO."""
     output: str
-    store: Store
+    store: StoreAddress
     device: Literal["auto", "cuda", "cpu"] = "auto"
     checkpoint_minutes: float = Field(30, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1)
@@ -48,9 +48,9 @@ class Job(Part):
     def read(cls, where: str) -> Self:
         """The job in a local file or at an s3:// address."""
         if where.startswith("s3://"):
-            from moaa.store import Store as S3
+            from moaa.store import Store
 
-            text = S3(where.rsplit("/", 1)[0]).get(where).decode()
+            text = Store(where.rsplit("/", 1)[0]).get(where).decode()
         else:
             try:
                 text = Path(where).read_text()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, Store
+from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, StoreAddress
 from moaa.train import objects
 from moaa.train.job import Job
 from tests.charts.render import PLATFORM, SERVING
@@ -325,7 +325,7 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
 
     def training(digest: str) -> str:
         """One that waits where it was placed: its name."""
-        where = Store(root="s3://x")
+        where = StoreAddress(root="s3://x")
         job = Job(
             kind="sft",
             numbers=Sft(),

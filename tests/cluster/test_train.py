@@ -125,7 +125,7 @@ def job(store: S3, base: str, data: str, request: pytest.FixtureRequest) -> Job:
         base=base,
         data=data,
         output=f"{store.store.root}/sft/{digest}",
-        store=schema.Store(root=store.store.root),
+        store=schema.StoreAddress(root=store.store.root),
         device="cpu",
         checkpoint_steps=2,
     )

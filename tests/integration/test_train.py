@@ -78,7 +78,7 @@ def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:
         base=base,
         data=uri,
         output=f"{s3.root}/{name}",
-        store=schema.Store(root=s3.root),
+        store=schema.StoreAddress(root=s3.root),
         device="cpu",
         **more,
     )

@@ -245,7 +245,7 @@ def test_unknown_key_names_the_nearest_and_the_line(write) -> None:
         (
             "beta: 0.05",
             "beta: 0.05\n  beta: 0.1",
-            "recipe.yaml:23: 'beta' stands here a second time (first in line 22). Remove one.",
+            "recipe.yaml:23: 'beta' is here a second time (first in line 22). Remove one.",
         ),
         (
             "dpo:",

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from moaa.ledger import Ledger
-from moaa.recipe.schema import Launcher, Runtime, Sft, Store
+from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
 from moaa.stages import training
 from moaa.train import launch
 
@@ -22,7 +22,7 @@ def test_a_clusters_pods_find_the_stores_keys_under_the_secrets_own_names(kind, 
     """`runtime.cluster.s3_secret` has them so, and TrainJobs take all of it as it is."""
     told = []
     monkeypatch.setattr(launch, "run", lambda job, *_: told.append(job) or RESULT)
-    where = Store(
+    where = StoreAddress(
         root="s3://b/r",
         endpoint_url="http://s3",
         region="x",

@@ -17,7 +17,7 @@ from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated
 from moaa.progress import Progress
-from moaa.recipe.schema import Launcher, Runtime, Sft, Store
+from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
 from moaa.train import cluster as launching
 from moaa.train import objects
 from moaa.train.job import Job
@@ -29,7 +29,7 @@ JOB = Job(
     base="b",
     data="s3://b/r/data",
     output="s3://b/r/sft/0123456789abcdef",
-    store=Store(root="s3://b/r"),
+    store=StoreAddress(root="s3://b/r"),
 )
 NAME = "moaa-sft-0123456789ab"
 POD = f"{NAME}-node-0-0-x7"

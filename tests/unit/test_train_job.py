@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from moaa.errors import TrainError
-from moaa.recipe.schema import Dpo, Sft, Store
+from moaa.recipe.schema import Dpo, Sft, StoreAddress
 from moaa.train.job import Job
 
 
@@ -18,7 +18,7 @@ def job(kind="sft", numbers=None, **more) -> Job:
         base="b",
         data="s3://b/d",
         output="s3://b/o",
-        store=Store(root="s3://b/r"),
+        store=StoreAddress(root="s3://b/r"),
         **more,
     )
 

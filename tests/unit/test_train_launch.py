@@ -16,7 +16,7 @@ import pytest
 from moaa.errors import TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.schema import Launcher, Runtime, Sft, Store
+from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
 from moaa.train import launch, process
 from moaa.train.job import Job
 from tests.support.memory_store import MemoryStore
@@ -27,7 +27,7 @@ JOB = Job(
     base="b",
     data="s3://memory/root/data",
     output="s3://memory/root/sft/3f",
-    store=Store(root="s3://memory/root"),
+    store=StoreAddress(root="s3://memory/root"),
     device="cuda",
 )
 FACTS = {

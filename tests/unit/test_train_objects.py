@@ -8,7 +8,7 @@ import pytest
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
 from moaa.placement import images
-from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, Store
+from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, StoreAddress
 from moaa.train import objects
 from moaa.train.job import Job
 
@@ -18,7 +18,7 @@ JOB = Job(
     base="b",
     data="s3://b/r/data",
     output="s3://b/r/sft/0123456789abcdef",
-    store=Store(root="s3://b/r"),
+    store=StoreAddress(root="s3://b/r"),
 )
 NAME = "moaa-sft-0123456789ab"
 POOLS = {
@@ -98,7 +98,9 @@ def test_more_ranks_than_a_node_has_gpus_are_refused():
 
 def test_the_store_that_a_recipe_names_is_the_pods_too():
     job = JOB.model_copy(
-        update={"store": Store(root="s3://b/r", endpoint_url="http://minio:9000", region="eu")}
+        update={
+            "store": StoreAddress(root="s3://b/r", endpoint_url="http://minio:9000", region="eu")
+        }
     )
     found = environment(objects.train_job(job, runtime(), POOLS, "r")["spec"]["trainer"])
     assert (found["AWS_ENDPOINT_URL_S3"], found["AWS_REGION"]) == ("http://minio:9000", "eu")
