@@ -10,10 +10,12 @@ import pytest
 
 from moaa.artifacts import Artifact
 from moaa.journal import Journal
+from moaa.ledger import Ledger
 from moaa.prompts import sources
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file, load_text
-from moaa.stage import Stage, records
+from moaa import records
+from moaa.stage import Stage
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.resuming import calls_in_all, journaled
@@ -75,7 +77,7 @@ def test_a_stage_that_was_done_has_the_same_fingerprint_and_is_reused(
 ) -> None:
     content = artifact(store, "prompts").manifest.part["content"]
     monkeypatch.setattr(sources, "digest", lambda source: content[source.source])
-    manifest, reused, _ = stage_of(stage).run(recipe(), store, inputs(store, stage))
+    manifest, reused = stage_of(stage).run(recipe(), store, inputs(store, stage))
     assert reused
     assert manifest.fingerprint == FINGERPRINTS[stage]
     assert manifest == artifact(store, stage).manifest
@@ -107,7 +109,7 @@ def test_the_recipe_loads_from_its_file_and_from_its_text() -> None:
 
 
 def test_the_runs_records_are_read(store: Any) -> None:
-    assert [record["stage"] for record in records(store, "demo-20261128-145622-b96f")] == [
+    assert [record["stage"] for record in records.read(store, "demo-20261128-145622-b96f")] == [
         "sft",
         "sample",
     ]
@@ -134,8 +136,9 @@ def test_an_attempt_that_was_stopped_goes_on_and_asks_only_what_is_missing(
     with EngineServer("smollm2") as server:
         endpoint = recipe(f"models.smollm2.endpoint.url={server.url}")
         found = journaled(store, uri, stage, endpoint)
-        manifest, reused, ledger = stage_of(stage).run(endpoint, store, given)
+        ledger = Ledger()
+        manifest, reused = stage_of(stage).run(endpoint, store, given, ledger)
     assert found > 20
     assert not reused
     every = calls_in_all(stage, endpoint, Artifact(store, manifest))
-    assert ledger["models"]["smollm2"]["calls"] == every - found
+    assert ledger.models["smollm2"].calls == every - found
