@@ -19,9 +19,9 @@ from moaa import records
 from moaa.errors import ClusterError, MoaaError
 from moaa.kubernetes import pods
 from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import Forbidden, NotFound, Unreachable
 from moaa.kubernetes.kinds import JOBS, PODS
 from moaa.kubernetes.logs import Log
-from moaa.kubernetes.refusal import Forbidden, NotFound, Unreachable
 from moaa.recipe.load import Loaded, load_text
 from moaa.stages.report import give_back
 from moaa.store import Missing, Store
@@ -132,7 +132,7 @@ class _Logs:
         """Print what there is of the newest pod's log, to its end; or what it waits for."""
         found = self._cluster.list(PODS, f"job-name={self._run_id}")
         if not found:
-            events = pods.told(self._cluster.events(self._run_id), most=1)
+            events = pods.latest_events(self._cluster.events(self._run_id), most=1)
             self._wait(f"no pod yet{': ' + events[-1] if events else ''}")
             return
         pod = max(found, key=lambda each: each["metadata"]["creationTimestamp"])
@@ -149,7 +149,7 @@ class _Logs:
             with contextlib.suppress(NotFound):  # deleted between two looks
                 self._print(self._log)
         else:
-            events = pods.told(self._cluster.events(name), most=1)
+            events = pods.latest_events(self._cluster.events(name), most=1)
             self._wait(
                 f"pod {name}: {pods.waits_for(pod, time.time(), events[-1] if events else '')}"
             )
@@ -212,7 +212,7 @@ def _job(run_id: str, cluster: Cluster) -> dict[str, Any]:
 def _why(found: list[dict[str, Any]], name: str) -> str:
     return (
         next(
-            (pods.death(each, words=False) for each in found if each["metadata"]["name"] == name),
+            (pods.death(each, message=False) for each in found if each["metadata"]["name"] == name),
             "",
         )
         or "deleted"
@@ -225,4 +225,4 @@ def _death(run_id: str, cluster: Cluster) -> str:
     except (Forbidden, Unreachable):
         return ""
     newest = max(found, key=lambda each: each["metadata"]["creationTimestamp"], default=None)
-    return pods.death(newest, words=False) if newest else ""  # its log was printed
+    return pods.death(newest, message=False) if newest else ""  # its log was printed

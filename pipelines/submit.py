@@ -230,7 +230,7 @@ def _waits(cluster: Any, found: list[dict[str, Any]]) -> Iterator[tuple[str, str
         ):
             continue
         name, labels = pod["metadata"]["name"], pod["metadata"].get("labels") or {}
-        events = pods.told(cluster.events(name), most=1)
+        events = pods.latest_events(cluster.events(name), most=1)
         yield (
             labels.get(names.STAGE, name),
             pods.waits_for(pod, time.time(), events[-1] if events else ""),

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from moaa.chat.pool import Endpoint
 from moaa.errors import EngineError
 from moaa.kubernetes import names, pods
-from moaa.kubernetes.api import Object, Objects
+from moaa.kubernetes.kinds import Object, Objects
 
 
 class Leased:

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from moaa.engines.server import COLOUR, tail
 from moaa.errors import ClusterError
 from moaa.kubernetes import names, pods
-from moaa.kubernetes.api import Cluster, Object, Objects
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import Object, Objects
 
 LOG_LINES = 400
 _REMEDIES = {
@@ -35,7 +36,7 @@ def state(deployment: Object, found: Objects, events: Mapping[str, str], *, aski
         return pods.summary(states)
     if asking or _current(found):
         return f"ready; its first answer{asking}"
-    return pods.without_pods(deployment)
+    return pods.why_no_pods(deployment)
 
 
 def diagnosis(cluster: Cluster, deployment: str, state: str, found: Objects) -> str:
@@ -53,7 +54,7 @@ def diagnosis(cluster: Cluster, deployment: str, state: str, found: Objects) -> 
     try:
         text += _log(cluster, pod) if pod else ""
         shown = str(pod["metadata"]["name"]) if pod else deployment
-        if lines := pods.told(cluster.events(shown)):
+        if lines := pods.latest_events(cluster.events(shown)):
             text += f"\n  events of {shown}:" + "".join(f"\n    {line}" for line in lines)
     except ClusterError as error:
         text += f"\n  (no more could be read: {error})"
@@ -74,7 +75,7 @@ def no_deployment(models: Collection[str], namespace: str) -> str:
 
 
 def _log(cluster: Cluster, pod: Object) -> str:
-    container = pods.culprit(pod)
+    container = pods.failing_container(pod)
     if container is None:
         return ""
     name = pod["metadata"]["name"]

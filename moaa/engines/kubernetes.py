@@ -23,7 +23,7 @@ from moaa.engines.view import ClusterView
 from moaa.errors import EngineError, MoaaError
 from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.refusal import Conflict, Unreachable
+from moaa.kubernetes.errors import Conflict, Unreachable
 from moaa.recipe.schema import Model
 
 OUTSIDE = " (from outside a cluster its pods are rarely reached: run inside it)"

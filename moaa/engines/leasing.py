@@ -9,9 +9,9 @@ from functools import partial
 from moaa.engines.deployment import Leased
 from moaa.errors import MoaaError
 from moaa.kubernetes import leases, names
-from moaa.kubernetes.api import Cluster, Object
-from moaa.kubernetes.kinds import DEPLOYMENTS
-from moaa.kubernetes.refusal import NotFound
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import NotFound
+from moaa.kubernetes.kinds import DEPLOYMENTS, Object
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 
@@ -55,9 +55,7 @@ class LeaseHolder:
             annotations = found["metadata"].get("annotations") or {}
             return leases.patch(found, leases.add(annotations, self._name, now), now)
 
-        self._cluster.update(
-            DEPLOYMENTS, leased.deployment, change, patience_s=self._renew_patience_s
-        )
+        self._cluster.update(DEPLOYMENTS, leased.deployment, change, retry_s=self._renew_patience_s)
 
     async def release(self, leased: Leased, known: Object | None) -> None:
         """Give it back; whoever leaves last scales down. `known`: the Deployment as last seen,
@@ -72,7 +70,7 @@ class LeaseHolder:
             await asyncio.gather(leased.lease_task, return_exceptions=True)
         release = partial(self._cluster.update, DEPLOYMENTS, leased.deployment, change, known=known)
         try:
-            await asyncio.to_thread(release, patience_s=self._release_patience_s)
+            await asyncio.to_thread(release, retry_s=self._release_patience_s)
         except NotFound:
             pass
         except MoaaError as error:

@@ -11,8 +11,8 @@ from moaa.concurrency import together
 from moaa.engines.deployment import addresses
 from moaa.errors import ClusterError
 from moaa.kubernetes import names, pods
-from moaa.kubernetes.api import Cluster, Object
-from moaa.kubernetes.kinds import DEPLOYMENTS, PODS, SLICES
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import DEPLOYMENTS, PODS, SLICES, Object
 from moaa.kubernetes.mirror import Mirror
 
 

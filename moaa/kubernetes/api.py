@@ -1,116 +1,69 @@
-"""The cluster: who we are there, and requests that heal what can heal.
+"""The cluster: what this process may read and change there.
 
-    cluster = Cluster.connect()                                    # in a pod, or by KUBECONFIG
+    cluster = Cluster.connect()                        # in a pod, or by KUBECONFIG
     for pod in cluster.list(PODS, f"{names.MODEL}=smol"): ...
-    cluster.update(DEPLOYMENTS, "moaa-smol", change)               # read, change, write over what was read
+    cluster.update(DEPLOYMENTS, "moaa-smol", change)   # read, change, write over what was read
 
 Objects are the API's own JSON as dicts, so that one module serves Deployments and TrainJobs alike.
-All calls block: from a coroutine they go through `asyncio.to_thread`. Tried again for `patience_s`:
-broken connections, 429, 5xx. What is refused is an error of `refusal`: NotFound, Conflict,
-Forbidden (who lacks which right).
+All calls block: a coroutine calls them through `asyncio.to_thread`. What may heal is retried for
+`retry_s` seconds; what is refused is an error of `moaa.kubernetes.errors`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from moaa.errors import ClusterError
-from moaa.kubernetes.kinds import EVENTS, PODS, Kind
-from moaa.kubernetes.refusal import (
-    Conflict,
-    Forbidden,
-    Gone,
-    NotFound,
-    Unreachable,
-    refusal,
-    status_of,
-)
+from moaa.kubernetes.errors import Conflict, Forbidden, Gone, NotFound, Unreachable
+from moaa.kubernetes.kinds import EVENTS, PODS, VERSION, Kind, Object, Objects
+from moaa.kubernetes.request import Request, Verb
+from moaa.kubernetes.transport import RETRY_S, Transport, login
 
-Object = dict[str, Any]
-Objects = list[Object]
+if TYPE_CHECKING:
+    from urllib3 import HTTPResponse
 
-PATIENCE_S: Final = 60.0
-"""A control plane that is being upgraded comes back within this."""
-TIMEOUT_S: Final = (10.0, 30.0)
-"""To connect, and between two pieces of the answer."""
 SILENCE_S: Final = 90.0
 """A watch gets a bookmark about every minute: a connection that is silent for longer is dead."""
 PAGE: Final = 500
 UPDATE_TRIES: Final = 20
-ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class Cluster:
-    """One namespace of a cluster, as the account of this process sees it. Thread-safe."""
+    """One namespace of a cluster, with the rights of this process's account. Thread-safe."""
 
     def __init__(self, client: Any, namespace: str, *, inside: bool = False) -> None:
-        """`client`: a kubernetes.client.ApiClient. `inside`: this process is a pod there, so it
-        reaches pod addresses."""
+        """`client`: a kubernetes.client.ApiClient. `inside`: this process is a pod of the cluster,
+        so it can reach the addresses of pods."""
         self.namespace, self.inside = namespace, inside
-        self.host: str = client.configuration.host
-        self._client = client
+        self._transport = Transport(client)
+        self.host = self._transport.host
 
     @classmethod
     def connect(cls, namespace: str | None = None) -> Self:
-        """The cluster that KUBECONFIG names, or the one this pod runs in, or that of
-        ~/.kube/config.
+        """Return the cluster that `transport.login` finds. Raises ClusterError."""
+        client, namespace, inside = login(namespace)
+        return cls(client, namespace, inside=inside)
 
-        The namespace: as given, else MOAA_NAMESPACE, else the service account's, else the
-        context's. Raises ClusterError.
-        """
-        try:
-            from kubernetes import client, config
-        except ImportError:
-            raise ClusterError(
-                "the Kubernetes client is not installed: pip install 'moaa[kubernetes]'"
-            ) from None
-        settings = client.Configuration()
-        inside = (
-            not os.environ.get("KUBECONFIG")
-            and "KUBERNETES_SERVICE_HOST" in os.environ
-            and (ACCOUNT / "token").exists()
-        )
-        try:
-            if inside:
-                config.load_incluster_config(settings)
-                own = (ACCOUNT / "namespace").read_text().strip()
-            else:
-                config.load_kube_config(client_configuration=settings)
-                own = config.list_kube_config_contexts()[1]["context"].get("namespace")
-        except (config.ConfigException, OSError) as error:
-            raise ClusterError(
-                f"no Kubernetes cluster is configured: {error} Set KUBECONFIG (or ~/.kube/config) "
-                "and its current context, "
-                "or run in a pod whose service account's token is mounted."
-            ) from None
-        settings.retries = False  # they are ours, so that they are bounded in time
-        return cls(
-            client.ApiClient(settings),
-            namespace or os.environ.get("MOAA_NAMESPACE") or own or "default",
-            inside=inside,
-        )
-
-    def get(self, kind: Kind, name: str, *, patience_s: float = PATIENCE_S) -> Object:
-        return json.loads(self._request("get", "GET", kind, name, patience_s=patience_s))
+    def get(self, kind: Kind, name: str, *, retry_s: float = RETRY_S) -> Object:
+        """Return one object. Raises NotFound."""
+        return self._object(self._request("get", kind, name), retry_s)
 
     def list(self, kind: Kind, labels: str = "", *, fields: str = "") -> Objects:
-        """All objects with these labels (and fields), of all pages."""
+        """Return all objects with these labels and fields, from all pages."""
         return self.listing(kind, labels, fields=fields)[0]
 
     def listing(self, kind: Kind, labels: str = "", *, fields: str = "") -> tuple[Objects, str]:
-        """All objects, and the resourceVersion from which a watch goes on."""
+        """Return all objects, and the resourceVersion from which a watch can go on."""
         found: Objects = []
         query: dict[str, Any] = {"labelSelector": labels, "fieldSelector": fields, "limit": PAGE}
         while True:
             try:
-                page = json.loads(self._request("list", "GET", kind, query=query))
+                page = self._object(self._request("list", kind, query=query))
             except Gone:  # between two pages
                 return self.listing(kind, labels, fields=fields)
             found += page.get("items") or []
@@ -119,17 +72,15 @@ class Cluster:
             query["continue"] = more
 
     def create(self, kind: Kind, body: Object) -> Object:
-        """The object as created. Raises Conflict when one of this name is there."""
-        return json.loads(self._request("create", "POST", kind, body=body))
+        """Create the object and return it. Raises Conflict if one of this name exists."""
+        return self._object(self._request("create", kind, body=body))
 
-    def patch(
-        self, kind: Kind, name: str, body: Object, *, patience_s: float = PATIENCE_S
-    ) -> Object:
-        """The object after a JSON merge patch; with `metadata.resourceVersion` in it, Conflict
-        where that is not the newest."""
-        return json.loads(
-            self._request("patch", "PATCH", kind, name, body=body, patience_s=patience_s)
-        )
+    def patch(self, kind: Kind, name: str, body: Object, *, retry_s: float = RETRY_S) -> Object:
+        """Apply a JSON merge patch and return the object.
+
+        With `metadata.resourceVersion` in the patch: raises Conflict if that is not the newest.
+        """
+        return self._object(self._request("patch", kind, name, body=body), retry_s)
 
     def update(
         self,
@@ -138,25 +89,22 @@ class Cluster:
         change: Callable[[Object], Object | None],
         *,
         known: Object | None = None,
-        patience_s: float = PATIENCE_S,
+        retry_s: float = RETRY_S,
     ) -> Object:
-        """The object after `change`, which gives a merge patch for what it is shown, or None:
-        nothing to do.
+        """Change an object and return it. If somebody else was faster, read it and change it again.
 
-        Written only over what was read; read and changed again where someone was faster. `known`: a
-        copy that may be the newest, which saves the first read.
+        `change` returns a merge patch for the object it gets, or None if there is nothing to do.
+        `known`: a copy that may be the newest, which saves the first read.
         """
         for _ in range(UPDATE_TRIES):
-            found = known or self.get(kind, name, patience_s=patience_s)
+            found = known or self.get(kind, name, retry_s=retry_s)
             known = None
             if (wanted := change(found)) is None:
                 return found
-            wanted["metadata"] = {
-                **wanted.get("metadata", {}),
-                "resourceVersion": found["metadata"]["resourceVersion"],
-            }
+            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            wanted["metadata"] = {**wanted.get("metadata", {}), **version}
             try:
-                return self.patch(kind, name, wanted, patience_s=patience_s)
+                return self.patch(kind, name, wanted, retry_s=retry_s)
             except Conflict:
                 time.sleep(random.uniform(0, 0.05))
         raise Conflict(
@@ -165,44 +113,44 @@ class Cluster:
         )
 
     def delete(
-        self, kind: Kind, name: str, *, seen: Object | None = None, patience_s: float = PATIENCE_S
+        self, kind: Kind, name: str, *, seen: Object | None = None, retry_s: float = RETRY_S
     ) -> None:
-        """The object goes, and what belongs to it; one that is gone already is no error.
+        """Delete the object and what belongs to it; do nothing if it does not exist.
 
-        With `seen`, it goes only if it is still exactly that: Conflict otherwise.
+        `seen`: delete the object only if it is still exactly this; else raise Conflict.
         """
         options: Object = {"propagationPolicy": "Background"}  # a Job's pods would stay otherwise
         if seen is not None:
-            options["preconditions"] = {
-                key: seen["metadata"][key] for key in ("uid", "resourceVersion")
-            }
+            exactly = {key: seen["metadata"][key] for key in ("uid", "resourceVersion")}
+            options["preconditions"] = exactly
         with contextlib.suppress(NotFound):
-            self._request("delete", "DELETE", kind, name, body=options, patience_s=patience_s)
+            request = self._request("delete", kind, name, body=options)
+            self._transport.read(request, retry_s=retry_s)
 
     def date(self) -> str:
-        """The API server's clock, as the Date header of an answer."""
-        return str(
-            self._open("get", "GET", _Version("", "version", "version")).headers.get("Date") or ""
-        )
+        """Return the API server's clock: the Date header of an answer."""
+        answer = self._transport.open(self._request("get", VERSION))
+        return str(answer.headers.get("Date") or "")
 
     def events(self, name: str) -> Objects:
-        """What happened to the object of this name, oldest first."""
+        """Return the events about the object of this name, oldest first."""
         found = self.list(EVENTS, fields=f"involvedObject.name={name}")
         return sorted(
             found, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or ""
         )
 
     def log(self, pod: str, container: str, *, lines: int, previous: bool = False) -> str:
-        """The last lines of a container's log; `previous`: of the one that ran before it. Empty
-        where there is none."""
+        """Return the last lines of a container's log; an empty text if there is none.
+
+        `previous`: of the container that ran before this one.
+        """
         query = {"container": container, "tailLines": lines, "previous": str(previous).lower()}
+        request = self._request("get", PODS, f"{pod}/log", query=query)
         try:
-            return self._request(
-                "get", "GET", PODS, f"{pod}/log", query=query, patience_s=5
-            ).decode(errors="replace")
+            return self._transport.read(request, retry_s=5).decode(errors="replace")
         except (Forbidden, Unreachable):
             raise
-        except ClusterError:  # it has not started, or the one before is gone
+        except ClusterError:  # it has not started, or the previous one is gone
             return ""
 
     def follow_log(
@@ -212,20 +160,21 @@ class Cluster:
         query: Mapping[str, Any] | None = None,
         *,
         silence_s: float | None = None,
-    ) -> Any:
-        """An open stream of a container's log for `lines`, with further query parameters of the API
-        (`sinceTime`).
+    ) -> HTTPResponse:
+        """Return an open stream of a container's log, for `transport.lines`.
 
-        `lines` raises Unreachable when nothing came for `silence_s`.
+        `query`: further parameters of the API (`sinceTime`). `lines` raises Unreachable if nothing
+        comes for `silence_s`.
         """
-        asked = {"container": container, "follow": "true", **(query or {})}
-        return self._open(
-            "get", "GET", PODS, f"{pod}/log", query=asked, timeout_s=(TIMEOUT_S[0], silence_s)
-        )
+        query = {"container": container, "follow": "true", **(query or {})}
+        request = self._request("get", PODS, f"{pod}/log", query=query, read_s=silence_s)
+        return self._transport.open(request)
 
-    def watch(self, kind: Kind, labels: str, since: str, *, timeout_s: int = 240) -> Any:
-        """An open stream of what changes after a resourceVersion, for `lines`; it ends after
-        `timeout_s`."""
+    def watch(self, kind: Kind, labels: str, since: str, *, timeout_s: int = 240) -> HTTPResponse:
+        """Return an open stream of changes after a resourceVersion, for `transport.lines`.
+
+        It ends after `timeout_s`.
+        """
         query = {
             "watch": "true",
             "labelSelector": labels,
@@ -233,111 +182,11 @@ class Cluster:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": timeout_s,
         }
-        return self._open("watch", "GET", kind, query=query, timeout_s=(TIMEOUT_S[0], SILENCE_S))
+        return self._transport.open(self._request("watch", kind, query=query, read_s=SILENCE_S))
 
-    def _request(self, *what: Any, patience_s: float = PATIENCE_S, **how: Any) -> bytes:
-        """The answer's body. Tried again for `patience_s` while that can heal."""
-        from urllib3.exceptions import HTTPError
+    def _request(self, verb: Verb, kind: Kind, name: str = "", **more: Any) -> Request:
+        return Request(verb, kind, self.namespace, name, **more)
 
-        given_up, wait_s = time.monotonic() + patience_s, 0.1
-        while True:
-            after_s = 0.0
-            try:
-                return self._open(*what, **how).data
-            except _Again as again:
-                error: Exception = again
-                after_s = again.after_s
-            except (HTTPError, OSError) as broken:  # in the middle of the answer
-                error = broken
-            pause_s = max(after_s, random.uniform(wait_s / 2, wait_s))
-            if time.monotonic() + pause_s > given_up:
-                raise Unreachable(f"{error} (given up after {patience_s:.0f} s)") from None
-            time.sleep(pause_s)
-            wait_s = min(2 * wait_s, 5.0)
-
-    def _open(
-        self,
-        verb: str,
-        method: str,
-        kind: Kind,
-        name: str = "",
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: Object | None = None,
-        timeout_s: tuple[float, float | None] = TIMEOUT_S,
-    ) -> Any:
-        """The answer, its body unread. Raises Unreachable (`_Again`) for what may heal, and what
-        `refusal` says for the rest."""
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        content = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        try:
-            return self._client.call_api(
-                kind.path(self.namespace, name),
-                method,
-                query_params=[(key, value) for key, value in (query or {}).items() if value != ""],
-                header_params={"Content-Type": content, "Accept": "application/json, */*"},
-                body=body,
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _preload_content=False,
-                _request_timeout=timeout_s,
-            )
-        except ApiException as error:
-            message, reason = status_of(error.body or error.reason)
-            # A quota that someone else changed at the same moment is a 409 too, and heals;
-            # `AlreadyExists` does not.
-            racing = error.status == 409 and method == "POST" and reason != "AlreadyExists"
-            # Status 0 is a TLS failure: a server that is going down, unless it is the certificate.
-            heals = (
-                error.status == 429
-                or error.status >= 500
-                or racing
-                or (not error.status and "CERTIFICATE" not in message)
-            )
-            if not heals:
-                raise refusal(
-                    error.status, message, verb, kind, name, self.namespace, self.host
-                ) from None
-            said, after = (
-                f"HTTP {error.status}: {message}",
-                (error.headers or {}).get("Retry-After", ""),
-            )
-        except (HTTPError, OSError) as broken:
-            said, after = str(broken) or type(broken).__name__, ""
-        raise _Again(
-            f"Kubernetes at {self.host} could not be asked to {verb} {kind.right} in namespace "
-            f"'{self.namespace}': {said}",
-            float(after) if after.isdecimal() else 0.0,
-        )
-
-
-class _Version(Kind):
-    """What every server tells everybody."""
-
-    def path(self, namespace: str, name: str = "") -> str:
-        return "/version"
-
-
-class _Again(Unreachable):
-    """It may heal; not before `after_s`."""
-
-    def __init__(self, message: str, after_s: float) -> None:
-        super().__init__(message)
-        self.after_s = after_s
-
-
-def lines(stream: Any) -> Iterator[bytes]:
-    """The lines of an open stream, as they come. Raises Unreachable when the connection breaks."""
-    from urllib3.exceptions import HTTPError
-
-    rest = b""
-    try:
-        for piece in stream.stream(amt=None, decode_content=True):
-            *whole, rest = (rest + piece).split(b"\n")
-            yield from whole
-    except (HTTPError, OSError, ValueError) as error:  # ValueError: closed by another thread
-        raise Unreachable(f"the connection to Kubernetes broke: {error}") from None
-    if rest:
-        yield rest
+    def _object(self, request: Request, retry_s: float = RETRY_S) -> Object:
+        found: Object = json.loads(self._transport.read(request, retry_s=retry_s))
+        return found

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import Forbidden, NotFound
 from moaa.kubernetes.kinds import Kind
-from moaa.kubernetes.refusal import Forbidden, NotFound
 
 
 def knows(cluster: Cluster, kind: Kind) -> bool:
-    """Whether the cluster has this kind of object (is Kubeflow Trainer installed?), whatever this
-    account may do with it."""
+    """Return whether the cluster has this kind of object (is Kubeflow Trainer installed?).
+
+    The account needs no right to it.
+    """
     try:
-        cluster.list(kind, "moaa.dev/none")  # of no interest but for the refusal
+        cluster.list(kind, "moaa.dev/none")  # a label that nothing has: only the error matters
     except NotFound:
         return False
     except Forbidden:

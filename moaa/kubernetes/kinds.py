@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+Object = dict[str, Any]
+"""An object as the API's own JSON."""
+Objects = list[Object]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
+    """A kind of object: its API group and version, its plural in paths, its name."""
+
     version: str
     plural: str
     name: str
 
     @property
     def right(self) -> str:
-        """As a Role's message names it: `deployments.apps`."""
+        """Return the kind as the message of a Role names it: `deployments.apps`."""
         group = self.version.rpartition("/")[0]
         return f"{self.plural}.{group}" if group else self.plural
 
     def path(self, namespace: str, name: str = "") -> str:
+        """Return the REST path of all objects of this kind, or of one."""
+        if not self.version:
+            return f"/{self.plural}"
         base = "/apis" if "/" in self.version else "/api"
-        return f"{base}/{self.version}/namespaces/{namespace}/{self.plural}" + (
-            f"/{name}" if name else ""
-        )
+        path = f"{base}/{self.version}/namespaces/{namespace}/{self.plural}"
+        return f"{path}/{name}" if name else path
 
 
 DEPLOYMENTS: Final = Kind("apps/v1", "deployments", "Deployment")
@@ -32,3 +40,5 @@ SLICES: Final = Kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
 SERVICES: Final = Kind("v1", "services", "Service")
 JOBS: Final = Kind("batch/v1", "jobs", "Job")
 TRAIN_JOBS: Final = Kind("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
+VERSION: Final = Kind("", "version", "version")
+"""GET /version: needs no rights."""

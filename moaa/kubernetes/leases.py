@@ -1,13 +1,13 @@
-"""Who uses an engine or a training, and until when: arithmetic on the annotation `moaa.dev/leases`,
-without I/O.
+"""Who uses an engine or a training, and until when.
 
-    patch = leases.add(annotations, holder, time.time())         # new or renewed, {annotation: value} for a patch
-    patch = leases.release(annotations, holder, time.time())
-    if not leases.live(annotations, time.time()): ...             # nobody uses it
+Arithmetic on the annotation `moaa.dev/leases`, without I/O:
 
-Each change drops the leases that have run out: a crashed run's are cleaned by whoever comes next.
-The value is what one reader saw, so it must be written under the resourceVersion it was read with
-(`api.Cluster.update` does).
+    patch = leases.add(annotations, holder, time.time())       # new or renewed
+    patch = leases.release(annotations, holder, time.time())   # {annotation: value}, for a patch
+    if not leases.live(annotations, time.time()): ...          # nobody uses it
+
+Each change also drops expired leases, so those of a crashed run are removed by the next user. Write
+the new value only over the version that was read (`api.Cluster.update` does).
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ RENEW_EVERY_S: Final = 30.0
 
 
 def read(annotations: Mapping[str, str]) -> dict[str, float]:
-    """All leases, {holder: unix seconds at which it ends}. Raises MoaaError where the annotation is
-    not one of ours."""
+    """Return all leases, {holder: unix seconds at which it ends}.
+
+    Raises MoaaError if the annotation has another form.
+    """
     text = annotations.get(LEASES) or "{}"
     try:
         found = json.loads(text)
@@ -34,36 +36,35 @@ def read(annotations: Mapping[str, str]) -> dict[str, float]:
     except (ValueError, AttributeError, TypeError):
         raise MoaaError(
             f"the annotation {LEASES} holds '{text[:200]}', not JSON {{holder: unix seconds}}: "
-            "something else wrote it. "
-            f"Remove it (kubectl annotate KIND NAME {LEASES}-) when no run uses the object."
+            "something else wrote it. Remove it "
+            f"(kubectl annotate KIND NAME {LEASES}-) when no run uses the object."
         ) from None
 
 
 def live(annotations: Mapping[str, str], now: float) -> dict[str, float]:
-    """The leases that have not run out."""
+    """Return the leases that have not expired."""
     return {holder: end for holder, end in read(annotations).items() if end > now}
 
 
 def add(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:
-    """The annotation with a lease of this holder that lasts LEASE_S from now, whether it had one
-    before or not."""
+    """Return the annotation with a lease of this holder, new or renewed, for LEASE_S from now."""
     return _written(live(annotations, now) | {holder: round(now + LEASE_S, 3)})
 
 
 def release(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:
-    """The annotation without this holder's lease. It stays, as `{}`, when nobody's is left."""
+    """Return the annotation without this holder's lease; `{}` if no lease is left."""
     return _written(
         {other: end for other, end in live(annotations, now).items() if other != holder}
     )
 
 
 def expire(annotations: Mapping[str, str], now: float) -> dict[str, str]:
-    """The annotation without the leases that have run out."""
+    """Return the annotation without expired leases."""
     return _written(live(annotations, now))
 
 
 def release_run(annotations: Mapping[str, str], run_id: str, now: float) -> dict[str, str]:
-    """The annotation without the leases of any stage of this run."""
+    """Return the annotation without the leases of this run's stages."""
     mine = of_run(annotations, run_id)
     return _written(
         {other: end for other, end in live(annotations, now).items() if other not in mine}
@@ -71,13 +72,12 @@ def release_run(annotations: Mapping[str, str], run_id: str, now: float) -> dict
 
 
 def of_run(annotations: Mapping[str, str], run_id: str) -> set[str]:
-    """The holders that are stages of this run, run out or not."""
+    """Return the holders that are stages of this run; expired leases count too."""
     return {holder for holder in read(annotations) if holder.startswith(f"{run_id}/")}
 
 
 def patch(deployment: Mapping[str, Any], change: Mapping[str, str], now: float) -> dict[str, Any]:
-    """The merge patch that writes a changed annotation (`add`, `release`) to a serving Deployment,
-    and scales it to fit."""
+    """Return the merge patch that writes a changed annotation and scales the Deployment to fit."""
     annotations = {**(deployment["metadata"].get("annotations") or {}), **change}
     replicas = deployment["spec"].get("replicas", 1)
     wanted = scaled(annotations, replicas, now)
@@ -88,14 +88,14 @@ def patch(deployment: Mapping[str, Any], change: Mapping[str, str], now: float) 
 
 
 def scaled(annotations: Mapping[str, str], replicas: int, now: float) -> int:
-    """How many replicas a serving Deployment with these annotations and `replicas` now should have."""
+    """Return how many replicas a serving Deployment should have; it has `replicas` now."""
     if live(annotations, now):
         return max(replicas, count(annotations, REPLICAS, 1))
     return min(replicas, count(annotations, IDLE_REPLICAS, 0))
 
 
 def count(annotations: Mapping[str, str], name: str, missing: int) -> int:
-    """The whole number in an annotation; `missing` where there is none."""
+    """Return the number in an annotation; `missing` if there is no such annotation."""
     text = annotations.get(name)
     if text is None:
         return missing

@@ -1,4 +1,4 @@
-"""A container's log as it is written, whatever happens to the connection."""
+"""A container's log, followed across broken connections."""
 
 from __future__ import annotations
 
@@ -7,34 +7,33 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from moaa.kubernetes.api import Cluster, lines
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.transport import lines
 
 OVERLAP_S: Final = 2.0
-"""So far back is read again: lines of standard output and of standard error can be stamped in
-another order than they come."""
+"""A new connection reads again what is this old: lines of standard output and standard error may
+come in another order than their time stamps."""
 
 
 class Log:
-    """The log of one container, each line once, however often it is read again."""
+    """The log of one container. Each line comes once, however often the log is opened."""
 
     def __init__(
         self, cluster: Cluster, pod: str, container: str, *, silence_s: float = 60.0
     ) -> None:
-        """`silence_s`: a connection that says nothing for longer may be dead without a sign."""
-        self._cluster, self._pod, self._container, self._silence_s = (
-            cluster,
-            pod,
-            container,
-            silence_s,
-        )
+        """`silence_s`: a connection with no line for longer counts as broken."""
+        self._cluster, self._silence_s = cluster, silence_s
+        self._pod, self._container = pod, container
         self._newest = 0.0
         self._recent: deque[tuple[float, str]] = deque()
         self._seen: set[str] = set()
         """The recent lines, with their stamps."""
 
     def read(self) -> Iterator[str]:
-        """The lines that were not read yet, until the log or the connection ends. Raises NotFound,
-        Unreachable."""
+        """Yield the lines that were not read yet, until the log or the connection ends.
+
+        Raises NotFound, Unreachable.
+        """
         query, read_to = {"timestamps": "true"}, self._newest - OVERLAP_S
         if read_to > 0:
             query["sinceTime"] = datetime.fromtimestamp(read_to, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -47,7 +46,7 @@ class Log:
                 stamp, _, text = line.partition(" ")
                 try:
                     at = datetime.fromisoformat(stamp).timestamp()
-                except ValueError:  # the kubelet's own words
+                except ValueError:  # a line by the kubelet itself has no stamp
                     at, text = self._newest, line
                 if at >= read_to and line not in self._seen:
                     self._keep(at, line)

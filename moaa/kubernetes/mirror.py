@@ -1,4 +1,4 @@
-"""A copy of the objects of one kind that a thread keeps true by watching."""
+"""A copy of all objects of one kind. A thread keeps it up to date by a watch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from moaa.errors import ClusterError
-from moaa.kubernetes.api import Cluster, Object, lines
-from moaa.kubernetes.kinds import Kind
-from moaa.kubernetes.refusal import Gone, Unreachable
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import Gone, Unreachable
+from moaa.kubernetes.kinds import Kind, Object
+from moaa.kubernetes.transport import lines
+
+if TYPE_CHECKING:
+    from urllib3 import HTTPResponse
 
 RETRY_S = 1.0
 
@@ -19,10 +23,9 @@ RETRY_S = 1.0
 class Mirror:
     """All objects of a kind with these labels, by name.
 
-    `changed` is called from the thread whenever `objects` or `error` has changed, and `deleted`
-    before that with what an object last was when the API server tells that it is gone. A watch that
-    ends, breaks or is too old (410) is opened again, after a fresh list where needed: nothing is
-    missed for good.
+    The thread calls `changed` whenever `objects` or `error` has changed. If an object was deleted,
+    it first calls `deleted` with the object's last state. A watch that ends, breaks or is too old
+    (410) is opened again, after a new list if needed: no change is missed for good.
     """
 
     def __init__(
@@ -35,30 +38,24 @@ class Mirror:
     ) -> None:
         self.objects: dict[str, Object] = {}
         self.error: ClusterError | None = None
-        """A right is missing, or the like: the copy is not kept any more."""
-        self._cluster, self._kind, self._labels, self._changed, self._deleted = (
-            cluster,
-            kind,
-            labels,
-            changed,
-            deleted,
-        )
+        """Why the copy is no longer kept up to date: a missing right, for example."""
+        self._cluster, self._kind, self._labels = cluster, kind, labels
+        self._changed, self._deleted = changed, deleted
         self._stopped = threading.Event()
         self._version = ""
-        self._stream: Any = None
+        self._stream: HTTPResponse | None = None
 
     def start(self) -> None:
-        """Returns when the first list is there. Raises ClusterError."""
+        """Read the first list, then keep it up to date in a thread. Raises ClusterError."""
         self._list()
-        threading.Thread(
-            target=self._follow, name=f"mirror of {self._kind.plural}", daemon=True
-        ).start()
+        name = f"mirror of {self._kind.plural}"
+        threading.Thread(target=self._follow, name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """No more changes; the thread ends at once, or with its connection."""
+        """Stop following changes. The thread ends at once, or with its connection."""
         self._stopped.set()
         if (stream := self._stream) is not None:
-            with contextlib.suppress(Exception):  # whatever a connection says that is being ended
+            with contextlib.suppress(Exception):  # whatever a connection raises while it is closed
                 stream.shutdown()
 
     def _list(self) -> None:
@@ -88,11 +85,11 @@ class Mirror:
                 raise
 
     def _watch(self) -> None:
-        """Take changes in until the stream ends, by its own time limit or broken."""
+        """Apply changes until the stream ends: by its time limit, or because it broke."""
         stream = self._cluster.watch(self._kind, self._labels, self._version)
         self._stream = stream
         try:
-            if self._stopped.is_set():  # before there was a stream to end
+            if self._stopped.is_set():  # `stop` ran before there was a stream to close
                 return
             for line in lines(stream):
                 if self._stopped.is_set():
@@ -109,12 +106,12 @@ class Mirror:
                     raise kind(f"the watch of {self._kind.plural} ended: {seen.get('message')}")
                 self._version = seen["metadata"]["resourceVersion"]
                 if event["type"] != "BOOKMARK":
-                    self._take(event["type"], seen)
+                    self._apply(event["type"], seen)
         finally:
             self._stream = None
             stream.close()
 
-    def _take(self, what: str, seen: Object) -> None:
+    def _apply(self, what: str, seen: Object) -> None:
         others = {
             name: each for name, each in self.objects.items() if name != seen["metadata"]["name"]
         }

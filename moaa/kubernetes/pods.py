@@ -1,23 +1,24 @@
-"""What a pod waits for or died of, and how a job ended, in words: read from status and events,
-without I/O."""
+"""What a pod waits for or died of, and how a job ended, in words.
+
+Read from status and events, without I/O.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
-Object = Mapping[str, Any]
+from moaa.kubernetes.kinds import Object
+
 CREATING = "its containers are created"
-"""Says nothing about why that takes long: the pod's newest event does."""
+"""The state does not say why that takes long: the pod's newest event does."""
 UNSCHEDULABLE = "cannot be scheduled"
 
 
 def waits_for(pod: Object, now: float, event: str = "") -> str:
-    """What keeps the pod from being ready, in words; empty when it is ready.
+    """Return why the pod is not ready, in words; an empty text if it is.
 
-    `event`: its newest event's message, shown while the containers are created (image pull,
-    volumes).
+    `event`: its newest event, shown while the containers are created (image pull, volumes).
     """
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp"):
@@ -31,18 +32,16 @@ def waits_for(pod: Object, now: float, event: str = "") -> str:
         return f"{UNSCHEDULABLE}: {text}" if text else "waits for the scheduler"
     if conditions.get("Ready", {}).get("status") == "True":
         return ""
-    said = next(
-        filter(None, (_container(container, init, now) for init, container in _statuses(pod))), ""
-    )
-    said = said or ("is not ready yet" if status.get("containerStatuses") else CREATING)
-    return f"{said}: {event}" if said == CREATING and event else said
+    states = (_container(container, init, now) for init, container in _statuses(pod))
+    state = next(filter(None, states), "")
+    state = state or ("is not ready yet" if status.get("containerStatuses") else CREATING)
+    return f"{state}: {event}" if state == CREATING and event else state
 
 
-def death(pod: Object, *, words: bool = True) -> str:
-    """What a container of the pod, or the pod itself, ended of most recently; empty where nothing
-    failed.
+def death(pod: Object, *, message: bool = True) -> str:
+    """Return why a container, or the whole pod, failed most recently; an empty text if none did.
 
-    `words`: with its last words, which may be the end of its log.
+    `message`: with its termination message, which may be the end of its log.
     """
     status = pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):
@@ -52,23 +51,19 @@ def death(pod: Object, *, words: bool = True) -> str:
         for when in ("state", "lastState"):
             ended = (container.get(when) or {}).get("terminated")
             if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):
-                ends.append(
-                    (
-                        ended.get("finishedAt") or "",
-                        f"container '{container['name']}' {_ended(ended, words)}",
-                    )
-                )
+                why = f"container '{container['name']}' {_ended(ended, message)}"
+                ends.append((ended.get("finishedAt") or "", why))
     return max(ends)[1] if ends else ""
 
 
 def restarts(pod: Object) -> int:
-    """How often a container of this pod was started again, or the whole pod given up (evicted)."""
+    """Return how often a container was restarted; a failed pod (evicted) counts as one more."""
     again = sum(container.get("restartCount", 0) for _, container in _statuses(pod))
     return again + (pod.get("status", {}).get("phase") == "Failed")
 
 
 def started(pod: Object) -> bool:
-    """Whether there is a log to read: a container runs or ran."""
+    """Return whether there is a log to read: a container runs or ran."""
     statuses = pod.get("status", {}).get("containerStatuses") or []
     return any(
         state in (each.get("state") or {})
@@ -78,35 +73,27 @@ def started(pod: Object) -> bool:
 
 
 def ended(job: Object) -> Object:
-    """The condition that a Job or TrainJob ended with (`Complete` or `Failed`); empty while it has
-    not."""
+    """Return the condition that a Job or TrainJob ended with (`Complete`, `Failed`); {} before."""
     conditions = job.get("status", {}).get("conditions") or []
-    return next(
-        (
-            each
-            for each in conditions
-            if each["type"] in ("Complete", "Failed") and each["status"] == "True"
-        ),
-        {},
-    )
+    over = (each for each in conditions if each["type"] in ("Complete", "Failed"))
+    return next((each for each in over if each["status"] == "True"), {})
 
 
-def culprit(pod: Object) -> str | None:
-    """The container whose log should say why the pod is not ready: the first that is not; None
-    while none has started."""
+def failing_container(pod: Object) -> str | None:
+    """Return the first container that is not ready: its log should say why the pod is not.
+
+    None if that container has not started, so that there is no log.
+    """
     for _, container in _statuses(pod):
         ended = (container.get("state") or {}).get("terminated") or {}
         if not container.get("ready") and not (ended and ended.get("exitCode") == 0):
-            started = container.get("restartCount", 0) or "waiting" not in (
-                container.get("state") or {}
-            )
-            return container["name"] if started else None
+            waits = "waiting" in (container.get("state") or {})
+            return None if waits and not container.get("restartCount", 0) else container["name"]
     return None
 
 
-def without_pods(deployment: Object) -> str:
-    """Why a Deployment has no pod, in words: quota, Pod Security, a missing service account, or not
-    yet."""
+def why_no_pods(deployment: Object) -> str:
+    """Return why a Deployment has no pod: a quota, Pod Security, no service account, or not yet."""
     for condition in deployment.get("status", {}).get("conditions") or []:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return f"no pod can be created: {condition.get('message', '')}"
@@ -116,15 +103,15 @@ def without_pods(deployment: Object) -> str:
 
 
 def summary(states: Iterable[str]) -> str:
-    """The states of several pods in one line, each once: `2 pods: …; …`."""
+    """Return the states of several pods in one line, each once: `2 pods: …; …`."""
     counts: dict[str, int] = {}
     for state in states:
         counts[state] = counts.get(state, 0) + 1
     return "; ".join(f"{n} pods: {state}" if n > 1 else state for state, n in counts.items())
 
 
-def told(events: Sequence[Object], most: int = 5) -> list[str]:
-    """The newest events as lines, the oldest first; repeated ones once."""
+def latest_events(events: Sequence[Object], most: int = 5) -> list[str]:
+    """Return the latest events as lines, oldest first; a repeated one only once."""
     lines = [
         f"{event.get('reason', '')}: {' '.join((event.get('message') or '').split())}"
         for event in events
@@ -156,18 +143,17 @@ def _container(container: Object, init: bool, now: float) -> str:
         return ""
     if init and container.get("started") and container.get("ready"):
         return ""  # a sidecar
-    return f"{label} {'runs' if init else 'is loading'}, {_age(state.get('running', {}).get('startedAt'), now)}"
+    age = _age(state.get("running", {}).get("startedAt"), now)
+    return f"{label} {'runs' if init else 'is loading'}, {age}"
 
 
-def _ended(ended: Object, words: bool = True) -> str:
+def _ended(ended: Object, message: bool = True) -> str:
     reason = ended.get("reason") or "Error"
-    said = " ".join((ended.get("message") or "").split()) if words else ""
-    text = (
-        f"ended with exit status {ended.get('exitCode')}"
-        if reason == "Error"
-        else f"was ended: {reason}"
-    )
-    return f"{text} ({said[:300]})" if said else text
+    text = f"was ended: {reason}"
+    if reason == "Error":
+        text = f"ended with exit status {ended.get('exitCode')}"
+    last = " ".join((ended.get("message") or "").split()) if message else ""
+    return f"{text} ({last[:300]})" if last else text
 
 
 def _age(started: str | None, now: float) -> str:

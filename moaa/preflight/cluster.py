@@ -10,10 +10,10 @@ from typing import TypeVar
 from moaa.declaration import Declaration
 from moaa.errors import ClusterError, RecipeError
 from moaa.kubernetes import names
-from moaa.kubernetes.api import Cluster, Object
+from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.discovery import knows
-from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS, Kind
-from moaa.kubernetes.refusal import Forbidden, NotFound
+from moaa.kubernetes.errors import Forbidden, NotFound
+from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS, Kind, Object
 from moaa.placement import helm_values
 from moaa.preflight import capacity, clocks, rights
 from moaa.preflight.finding import Finding, unseen

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import Forbidden
 from moaa.kubernetes.kinds import (
     DEPLOYMENTS,
     EVENTS,
@@ -18,7 +19,6 @@ from moaa.kubernetes.kinds import (
     TRAIN_JOBS,
     Kind,
 )
-from moaa.kubernetes.refusal import Forbidden
 from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.kinds import MY_REVIEWS, REVIEWS
 from moaa.recipe.schema import Recipe

@@ -18,12 +18,12 @@ from typing import Final, Self
 
 from moaa.errors import ClusterError, TrainError
 from moaa.kubernetes import leases, names, pods
-from moaa.kubernetes.api import Cluster, Object
+from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.discovery import knows
-from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS, Kind
+from moaa.kubernetes.errors import Conflict, NotFound, Unreachable
+from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS, Kind, Object
 from moaa.kubernetes.logs import Log
 from moaa.kubernetes.mirror import Mirror
-from moaa.kubernetes.refusal import Conflict, NotFound, Unreachable
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Pool, Runtime
@@ -218,9 +218,9 @@ class Training:
         """Whether something else was asked for (another image, fewer ranks), and nobody waits for
         that any more."""
         annotations = found["metadata"].get("annotations") or {}
-        return annotations.get(names.SPEC) != self._body["metadata"]["annotations"][
-            names.SPEC
-        ] and not leases.live(annotations, time.time())
+        digest = annotations.get(names.DIGEST) or annotations.get(names.OLD_DIGEST)
+        wanted = self._body["metadata"]["annotations"][names.DIGEST]
+        return digest != wanted and not leases.live(annotations, time.time())
 
     def _leased(self, found: Object) -> Object:
         annotations = found["metadata"].get("annotations") or {}
@@ -230,7 +230,7 @@ class Training:
         while not self._left.wait(leases.RENEW_EVERY_S):
             try:
                 self._cluster.update(
-                    self._kind, self._name, self._leased, patience_s=leases.RENEW_EVERY_S
+                    self._kind, self._name, self._leased, retry_s=leases.RENEW_EVERY_S
                 )
             except NotFound:  # `follow` says so
                 pass
@@ -261,12 +261,12 @@ class Training:
 
     def _part(self, found: Object, cancel: bool) -> None:
         if cancel and not self._others(found):
-            self._cluster.delete(self._kind, self._name, seen=found, patience_s=0)
+            self._cluster.delete(self._kind, self._name, seen=found, retry_s=0)
         else:
-            self._cluster.update(self._kind, self._name, self._released, known=found, patience_s=5)
+            self._cluster.update(self._kind, self._name, self._released, known=found, retry_s=5)
 
     def _object(self) -> Object:
-        return self._cluster.get(self._kind, self._name, patience_s=0)
+        return self._cluster.get(self._kind, self._name, retry_s=0)
 
     def _others(self, found: Object) -> set[str]:
         """Who else waits for it."""
@@ -317,7 +317,7 @@ class Training:
         if time.monotonic() - self._events_read > EVENTS_EVERY_S:
             self._events_read = time.monotonic()
             with contextlib.suppress(ClusterError):
-                self._event = next(iter(pods.told(self._events_of(about), most=1)), "")
+                self._event = next(iter(pods.latest_events(self._events_of(about), most=1)), "")
         states = [pods.waits_for(pod, time.time(), self._event) for pod in waiting]
         note = (
             pods.summary(filter(None, states))

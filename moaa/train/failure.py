@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from moaa.errors import MoaaError, TrainError
 from moaa.kubernetes import pods
+from moaa.kubernetes.kinds import Object
 from moaa.train.log_reader import MEMORY, Listener
-
-Object = Mapping[str, Any]
 
 _LOST: Final = {
     "Evicted",

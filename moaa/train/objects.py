@@ -12,16 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from moaa.kubernetes import names
-from moaa.kubernetes.kinds import JOBS, SERVICES, TRAIN_JOBS
+from moaa.kubernetes.kinds import JOBS, SERVICES, TRAIN_JOBS, Object
 from moaa.placement import images
 from moaa.placement import pods as placement
 from moaa.recipe.schema import Pool, Runtime
 from moaa.train.job import Job
-
-Object = dict[str, Any]
 
 CONTAINER: Final = "node"
 PORT: Final = 29500
@@ -215,7 +213,7 @@ def _metadata(job: Job, labels: dict[str, str], wanted: Object) -> Object:
     """`wanted`: the spec without the run's own labels, so that its digest is the same for whoever
     wants the same."""
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
-    return {"name": name_of(job), "labels": labels, "annotations": {names.SPEC: digest}}
+    return {"name": name_of(job), "labels": labels, "annotations": {names.DIGEST: digest}}
 
 
 def _plain(environment: Mapping[str, str]) -> list[dict[str, str]]:

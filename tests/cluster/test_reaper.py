@@ -78,7 +78,7 @@ def test_a_killed_run_s_engine_is_scaled_down_when_its_lease_is_over(
     assert (done.returncode, done.stdout, done.stderr) == (0, said.format(""), "")
     assert (replicas(ns, "orphan"), leases(ns, "orphan")) == (0, {})
     until(lambda: not pods(ns, "orphan"), "the end of the pod", 30)
-    assert reap(ns, tmp_path).stdout == f"nothing to end in namespace {ns.name}\n"
+    assert reap(ns, tmp_path).stdout == f"nothing to scale down or delete in namespace {ns.name}\n"
 
 
 def work(kind: str, name: str, lease_ends: float | None) -> dict[str, Any]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from email.utils import formatdate
-from typing import Any, Self
+from typing import Self
 
-from moaa.kubernetes.kinds import Kind
-from moaa.kubernetes.refusal import Forbidden, NotFound
-
-Object = dict[str, Any]
+from moaa.kubernetes.errors import Forbidden, NotFound
+from moaa.kubernetes.kinds import Kind, Object
 
 
 class FakeCluster:

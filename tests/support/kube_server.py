@@ -18,14 +18,13 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
 
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import Kind
+from moaa.kubernetes.kinds import Kind, Object
 
-Object = dict[str, Any]
 NAMESPACE = "team"
 _PATH = re.compile(
     r"/api(?:s/[^/]+)?/v[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<log>/log)?)?$"

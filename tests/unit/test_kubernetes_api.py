@@ -15,9 +15,9 @@ import pytest
 from moaa.errors import ClusterError
 from moaa.kubernetes import api, mirror
 from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import Conflict, Forbidden, NotFound, Unreachable
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
 from moaa.kubernetes.mirror import Mirror
-from moaa.kubernetes.refusal import Conflict, Forbidden, NotFound, Unreachable
 from tests.support.kube_server import KubeServer
 
 pytestmark = pytest.mark.timeout(60)
@@ -65,7 +65,7 @@ def test_patience_ends(kube: KubeServer) -> None:
         match=r"could not be asked to get pods in namespace 'team': HTTP 503: etcd is away "
         r"\(given up after 1 s",
     ):
-        kube.cluster().get(PODS, "a", patience_s=1)
+        kube.cluster().get(PODS, "a", retry_s=1)
 
 
 def test_nobody_listens() -> None:
@@ -75,7 +75,7 @@ def test_nobody_listens() -> None:
         Unreachable,
         match=r"Kubernetes at http://127.0.0.1:\d+ could not be asked to delete jobs.batch",
     ):
-        cluster.delete(JOBS, "a", patience_s=0.2)
+        cluster.delete(JOBS, "a", retry_s=0.2)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_nobody_listens() -> None:
             "Unauthorized",
             lambda c: c.list(PODS),
             Forbidden,
-            "does not accept this login .*the token has run out",
+            "does not accept this login .*the token has expired",
         ),
         (
             422,

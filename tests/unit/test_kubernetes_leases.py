@@ -6,6 +6,8 @@ import json
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from moaa.errors import EngineError, MoaaError
 from moaa.kubernetes import leases, names
@@ -48,6 +50,37 @@ def test_release_of_a_run_takes_all_its_stages_and_no_namesake() -> None:
         LEASES: json.dumps({"run-1/sft/x": 2000, "run-1/label/y": 2000, "run-11/sft/z": 2000})
     }
     assert leases.read(leases.release_run(annotations, "run-1", NOW)) == {"run-11/sft/z": 2000}
+
+
+HOLDERS = some.sampled_from([f"run-{n}/{stage}/x" for n in (1, 11, 2) for stage in ("sft", "dpo")])
+CHANGES = some.lists(
+    some.tuples(some.sampled_from(["add", "release", "expire"]), HOLDERS, some.floats(0, 300)),
+    max_size=20,
+)
+
+
+@given(CHANGES)
+def test_whatever_happens_live_are_those_that_were_added_and_neither_ended_nor_expired(
+    changes: list[tuple[str, str, float]],
+) -> None:
+    annotations: dict[str, str] = {}
+    ends: dict[str, float] = {}
+    now = NOW
+    for what, holder, pause_s in changes:
+        now += pause_s
+        if what == "add":
+            annotations = leases.add(annotations, holder, now)
+            ends[holder] = round(now + leases.LEASE_S, 3)
+        elif what == "release":
+            annotations = leases.release(annotations, holder, now)
+            ends.pop(holder, None)
+        else:
+            annotations = leases.expire(annotations, now)
+        ends = {each: end for each, end in ends.items() if end > now}
+        assert leases.read(annotations) == ends, "each change drops expired leases"
+    if annotations:
+        left = leases.read(leases.release_run(annotations, "run-1", now))
+        assert left == {each: end for each, end in ends.items() if not each.startswith("run-1/")}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +129,29 @@ def test_a_long_name_is_cut_and_stays_its_own() -> None:
     assert one != other
     assert len(one) == len(other) == 40
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", names.dns("a" * 32 + "-" * 20 + "b" * 20))
+
+
+@given(some.text(max_size=100))
+def test_any_name_is_a_dns_label_or_refused(name: str) -> None:
+    if re.search("[a-z0-9]", name.lower(), re.ASCII):
+        made = names.dns(name)
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", made)
+        assert len(made) <= names.MAX_DNS
+        assert names.dns(made) == made
+    else:
+        with pytest.raises(EngineError):
+            names.dns(name)
+
+
+@given(some.from_regex(r"[a-z0-9]{1,60}", fullmatch=True), some.text("a0", min_size=1, max_size=9))
+def test_names_of_letters_and_digits_stay_apart(name: str, more: str) -> None:
+    assert names.dns(name) != names.dns(name + more)
+
+
+@given(some.text(max_size=100))
+def test_any_text_is_a_label_value(text: str) -> None:
+    assert re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?", names.label(text))
+    assert len(names.label(text)) <= 63
 
 
 def test_names_that_cannot_be() -> None:

@@ -127,13 +127,13 @@ def test_restarts_count_containers_and_lost_pods() -> None:
 
 
 def test_whose_log_explains() -> None:
-    assert pods.culprit(pod(**crashed(1))) == "vllm"
-    assert pods.culprit(running(init=[FETCHING], main=STARTING)) == "fetch"
+    assert pods.failing_container(pod(**crashed(1))) == "vllm"
+    assert pods.failing_container(running(init=[FETCHING], main=STARTING)) == "fetch"
     done = container("fetch", state={"terminated": {"exitCode": 0}})
     assert (
-        pods.culprit(running(init=[done], main=STARTING)) is None
+        pods.failing_container(running(init=[done], main=STARTING)) is None
     )  # nothing has run that could say something
-    assert pods.culprit(pod(**ready())) is None
+    assert pods.failing_container(pod(**ready())) is None
 
 
 def test_a_deployment_without_pods() -> None:
@@ -146,11 +146,11 @@ def test_a_deployment_without_pods() -> None:
     ]
     asked = {**deployment("moaa-a", "a", replicas=1), "status": {"conditions": failing}}
     assert (
-        pods.without_pods(asked)
+        pods.why_no_pods(asked)
         == 'no pod can be created: pods "a-1" is forbidden: exceeded quota: gpus'
     )
-    assert pods.without_pods(deployment("moaa-a", "a", replicas=1)) == "no pod yet"
-    assert pods.without_pods(deployment("moaa-a", "a")) == "it is scaled to 0"
+    assert pods.why_no_pods(deployment("moaa-a", "a", replicas=1)) == "no pod yet"
+    assert pods.why_no_pods(deployment("moaa-a", "a")) == "it is scaled to 0"
 
 
 def test_a_model_in_one_line() -> None:
@@ -176,8 +176,8 @@ def test_a_model_in_one_line() -> None:
 
 def test_events_once_and_the_newest_last() -> None:
     events = [{"reason": f"R{n % 3}", "message": f"m{n % 3}"} for n in range(7)]
-    assert pods.told(events) == ["R1: m1", "R2: m2", "R0: m0"]
-    assert pods.told(events, most=1) == ["R0: m0"]
+    assert pods.latest_events(events) == ["R1: m1", "R2: m2", "R0: m0"]
+    assert pods.latest_events(events, most=1) == ["R0: m0"]
 
 
 def test_addresses_are_of_ready_pods() -> None:

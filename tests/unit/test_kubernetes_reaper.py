@@ -206,7 +206,10 @@ def test_the_command(
 
     monkeypatch.setattr(Cluster, "connect", connect)
     assert reaper.main(["--namespace", "team"]) == 0
-    assert (asked, capsys.readouterr().out) == (["team"], "nothing to end in namespace team\n")
+    assert (asked, capsys.readouterr().out) == (
+        ["team"],
+        "nothing to scale down or delete in namespace team\n",
+    )
     kube.put(DEPLOYMENTS, deployment("a", "a", replicas=1))
     assert reaper.main(["--dry-run"]) == 0
     assert capsys.readouterr().out == "Deployment a would be scaled from 1 to 0: no live lease\n"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from moaa.errors import ClusterError
 from moaa.preflight import capacity
@@ -225,3 +228,42 @@ def test_an_unreadable_quantity_fails_the_check_and_names_its_place() -> None:
 
 def test_a_quota_of_a_pebibyte_leaves_room() -> None:
     assert quotas(paper(), quota(requests_memory="1Pi")).ok
+
+
+def placeable(pods: list[capacity.Size], nodes: list[capacity.Size]) -> bool:
+    """Try every assignment of pods to nodes."""
+    return any(
+        all(
+            sum(pod.get(resource, 0) for pod, at in zip(pods, places, strict=True) if at == number)
+            <= node.get(resource, 0)
+            for number, node in enumerate(nodes)
+            for resource in ("cpu", GPU)
+        )
+        for places in itertools.product(range(len(nodes)), repeat=len(pods))
+    )
+
+
+def sizes(gpus: list[int], most: int) -> some.SearchStrategy[list[capacity.Size]]:
+    one = some.builds(
+        lambda cpu, gpu: {"cpu": cpu, GPU: gpu}, some.integers(1, 8), some.sampled_from(gpus)
+    )
+    return some.lists(one, min_size=1, max_size=most)
+
+
+@given(sizes([0, 1, 2, 3, 4], 5), sizes([0, 2, 4, 8], 3))
+def test_what_fits_can_be_placed(pods: list[capacity.Size], nodes: list[capacity.Size]) -> None:
+    if capacity.fits(pods, nodes):
+        assert placeable(pods, nodes)
+
+
+@given(
+    some.lists(some.sampled_from([1, 2, 4, 8]), min_size=1, max_size=5),
+    some.lists(some.sampled_from([0, 1, 2, 4, 8]), min_size=1, max_size=3),
+)
+def test_pods_of_1_2_4_8_gpus_fit_exactly_if_they_can_be_placed(
+    pods: list[int], nodes: list[int]
+) -> None:
+    """Largest first is exact if each size divides the next one: no healthy cluster is refused."""
+    wanted = [{"cpu": float(gpus), GPU: float(gpus)} for gpus in pods]
+    there = [{"cpu": float(gpus), GPU: float(gpus)} for gpus in nodes]
+    assert capacity.fits(wanted, there) == placeable(wanted, there)

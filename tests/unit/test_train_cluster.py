@@ -198,6 +198,20 @@ def test_a_training_that_was_asked_for_otherwise_and_that_nobody_waits_for_is_re
     assert launch.end() is None
 
 
+def test_a_training_that_an_earlier_version_started_is_found_by_its_old_annotation(kube):
+    launcher = Launcher(kind="trainer", ranks=1)
+    body = objects.train_job(JOB, Runtime(launcher=launcher), {}, "earlier")
+    annotations = body["metadata"]["annotations"]
+    annotations[names.OLD_DIGEST] = annotations.pop(names.DIGEST)
+    kube.put(TRAIN_JOBS, body)
+    uid = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
+    launch = Launch()
+    until(lambda: names.LEASES in kube.find(TRAIN_JOBS, NAME)["metadata"]["annotations"])
+    assert kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] == uid
+    set_status(kube, COMPLETE)
+    assert launch.end() is None
+
+
 def test_a_failure_ends_with_the_pods_own_reason_and_stays_to_be_looked_at(kube):
     launch = Launch()
     until(lambda: there(kube))

@@ -83,7 +83,7 @@ def test_without_a_pool_a_rank_has_one_core_of_any_node():
 @pytest.mark.parametrize("make", [objects.train_job, objects.indexed_job])
 def test_the_digest_tells_what_is_asked_for_whoever_asks(make):
     def digest(run, **launcher):
-        return make(JOB, runtime(**launcher), POOLS, run)["metadata"]["annotations"][names.SPEC]
+        return make(JOB, runtime(**launcher), POOLS, run)["metadata"]["annotations"][names.DIGEST]
 
     assert digest("run-1") == digest("run-2")
     assert digest("run-1") != digest("run-1", ranks=2)

@@ -1,0 +1,162 @@
+"""Sends requests to the API server through the official client, and retries what may heal.
+
+Retried: broken connections, 429, 5xx. The client's own retries are off, because ours are limited
+in time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from moaa.errors import ClusterError
+from moaa.kubernetes.errors import Unreachable, refusal, status_of
+from moaa.kubernetes.request import CONNECT_S, Request
+
+if TYPE_CHECKING:
+    from urllib3 import HTTPResponse
+
+RETRY_S: Final = 60.0
+"""Requests are retried for this long: a control plane that is being upgraded comes back sooner."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class Transport:
+    """The way to one API server. Thread-safe."""
+
+    def __init__(self, client: Any) -> None:
+        """`client`: a kubernetes.client.ApiClient."""
+        self.host: str = client.configuration.host
+        self._client = client
+
+    def read(self, request: Request, *, retry_s: float = RETRY_S) -> bytes:
+        """Return the answer's body. Retries for `retry_s` what may heal."""
+        from urllib3.exceptions import HTTPError
+
+        give_up_at, pause_s = time.monotonic() + retry_s, _FIRST_PAUSE_S
+        while True:
+            after_s = 0.0
+            try:
+                return self.open(request).data
+            except Retryable as retryable:
+                error: Exception = retryable
+                after_s = retryable.after_s
+            except (HTTPError, OSError) as broken:  # in the middle of the answer
+                error = broken
+            wait_s = max(after_s, random.uniform(pause_s / 2, pause_s))
+            if time.monotonic() + wait_s > give_up_at:
+                raise Unreachable(f"{error} (given up after {retry_s:.0f} s)") from None
+            time.sleep(wait_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def open(self, request: Request) -> HTTPResponse:
+        """Return the answer with its body unread, without a retry.
+
+        Raises Retryable (an Unreachable) for what may heal, and the errors of `refusal`.
+        """
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        patches = request.method == "PATCH"
+        try:
+            return self._client.call_api(
+                request.path,
+                request.method,
+                query_params=[(key, value) for key, value in request.query.items() if value != ""],
+                header_params={
+                    "Content-Type": f"application/{'merge-patch+' if patches else ''}json",
+                    "Accept": "application/json, */*",
+                },
+                body=request.body,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=(CONNECT_S, request.read_s),
+            )
+        except ApiException as error:
+            message, reason = status_of(error.body or error.reason)
+            if not _may_heal(request, error.status, message, reason):
+                raise refusal(request, self.host, error.status, message) from None
+            cause = f"HTTP {error.status}: {message}"
+            after = (error.headers or {}).get("Retry-After", "")
+        except (HTTPError, OSError) as broken:
+            cause, after = str(broken) or type(broken).__name__, ""
+        raise Retryable(
+            f"Kubernetes at {self.host} could not be asked to {request.verb} {request.kind.right} "
+            f"in namespace '{request.namespace}': {cause}",
+            float(after) if after.isdecimal() else 0.0,
+        )
+
+
+class Retryable(Unreachable):
+    """Retryable, not before `after_s` seconds."""
+
+    def __init__(self, message: str, after_s: float) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
+def login(namespace: str | None) -> tuple[Any, str, bool]:
+    """Return the ApiClient, the namespace, and whether this process is a pod of that cluster.
+
+    The cluster: KUBECONFIG, else the one this pod runs in, else ~/.kube/config. The namespace: as
+    given, else MOAA_NAMESPACE, else the service account's, else the context's. Raises ClusterError.
+    """
+    try:
+        from kubernetes import client, config
+    except ImportError:
+        raise ClusterError(
+            "the Kubernetes client is not installed: pip install 'moaa[kubernetes]'"
+        ) from None
+    settings = client.Configuration()
+    inside = (
+        not os.environ.get("KUBECONFIG")
+        and "KUBERNETES_SERVICE_HOST" in os.environ
+        and (_ACCOUNT / "token").exists()
+    )
+    try:
+        if inside:
+            config.load_incluster_config(settings)
+            own = (_ACCOUNT / "namespace").read_text().strip()
+        else:
+            config.load_kube_config(client_configuration=settings)
+            own = config.list_kube_config_contexts()[1]["context"].get("namespace")
+    except (config.ConfigException, OSError) as error:
+        raise ClusterError(
+            f"no Kubernetes cluster is configured: {error} Set KUBECONFIG (or ~/.kube/config) and "
+            "its current context, or run in a pod that has a service account's token."
+        ) from None
+    settings.retries = False
+    chosen = namespace or os.environ.get("MOAA_NAMESPACE") or own or "default"
+    return client.ApiClient(settings), chosen, inside
+
+
+def lines(stream: HTTPResponse) -> Iterator[bytes]:
+    """Yield the lines of an open stream as they come.
+
+    Raises Unreachable when the connection breaks.
+    """
+    from urllib3.exceptions import HTTPError
+
+    rest = b""
+    try:
+        for piece in stream.stream(amt=None, decode_content=True):
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+    except (HTTPError, OSError, ValueError) as error:  # ValueError: closed by another thread
+        raise Unreachable(f"the connection to Kubernetes broke: {error}") from None
+    if rest:
+        yield rest
+
+
+def _may_heal(request: Request, status: int, message: str, reason: str) -> bool:
+    if status == 409:  # a quota that somebody changed at the same moment; not `AlreadyExists`
+        return request.method == "POST" and reason != "AlreadyExists"
+    if not status:  # TLS failed: the server is stopping, unless it is the certificate
+        return "CERTIFICATE" not in message
+    return status == 429 or status >= 500
