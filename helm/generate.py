@@ -1,13 +1,14 @@
-"""values.schema.json and README.md of each chart, made from its commented values.yaml (and
-README.in.md).
+"""Writes values.schema.json and README.md of each chart from its values.yaml and README.in.md.
 
     python helm/generate.py              write them
-    python helm/generate.py --check      say what is not up to date, and end with 1
+    python helm/generate.py --check      list what is not up to date; exit status 1 if anything is
 
-In values.yaml, above a field: `# -- text` describes it; `# @schema {…}` adds to what its default
-says about its type, in JSON Schema's words and these: `$ref: NAME` one of DEFINITIONS; `itemsLike:
-FIELD` a list whose items have the fields of FIELD, and `extra` ones; `valuesLike: FIELD` a mapping
-by `keys` of such.
+In values.yaml, above a field: `# -- text` describes it. `# @schema {…}` adds to the type of its
+default. It holds JSON Schema and three keys more:
+
+$ref: NAME          one of DEFINITIONS
+itemsLike: FIELD    a list; its items have the fields of FIELD and those of `extra`
+valuesLike: FIELD   a mapping; its keys are `keys`, its values have the fields of FIELD
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _DNS = "[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _QUANTITY = r"[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?"
 _QUANTITIES = {"type": "object", "additionalProperties": {"$ref": "#/definitions/quantity"}}
 DEFINITIONS: dict[str, dict[str, Any]] = {
-    # A tag or a digest must be there, and the tag must say which version it is.
+    # A tag or a digest is required, and the tag must name a version.
     "image": {
         "type": "string",
         "pattern": "^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9._/-]+"
@@ -64,7 +65,7 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One value of values.yaml, with what its comments say."""
+    """One value of values.yaml, with its description and schema."""
 
     name: str
     default: Any
@@ -74,7 +75,7 @@ class Field:
 
 
 def fields(text: str) -> tuple[Field, ...]:
-    """The fields of a values.yaml, in its order. Raises ValueError for one without a description."""
+    """Return the fields of a values.yaml in order. Raises ValueError if one has no description."""
     lines = text.splitlines()
     return tuple(_fields(yaml.compose(text), yaml.safe_load(text), lines, ""))
 
@@ -94,12 +95,12 @@ def _fields(
 
 
 def _free(given: dict[str, Any]) -> bool:
-    """The keys are the user's: what stands there is a default, not a list of fields."""
+    """Return whether users choose the keys: the value is a default then, not a list of fields."""
     return bool({"$ref", "valuesLike", "additionalProperties"} & given.keys())
 
 
 def _comments(lines: list[str], line: int) -> tuple[str, dict[str, Any]]:
-    """The description and the schema in the comment above a line."""
+    """Return the description and the schema in the comment above a line."""
     first = line
     while first and lines[first - 1].lstrip().startswith("#"):
         first -= 1
@@ -116,15 +117,15 @@ def _comments(lines: list[str], line: int) -> tuple[str, dict[str, Any]]:
 
 
 def schema(text: str, title: str) -> dict[str, Any]:
-    """The JSON Schema of a values.yaml. Draft 7: what every Helm reads."""
+    """Return the JSON Schema of a values.yaml, in draft 7, which every Helm reads."""
     top = fields(text)
-    # Helm gives every chart the value `global`.
+    # Helm adds the value `global` to every chart.
     made = _object(top, {each.name: each for each in top})
     made["properties"]["global"] = {"type": "object"}
     used = json.dumps(made)
     kept = {
-        name: each
-        for name, each in DEFINITIONS.items()
+        name: definition
+        for name, definition in DEFINITIONS.items()
         if f"#/definitions/{name}" in used or name == "quantity"
     }
     return {
@@ -150,30 +151,23 @@ def _property(part: Field, top: dict[str, Field]) -> dict[str, Any]:
         return described | _object(part.children, top) | given
     if "itemsLike" in given:
         item = _object(top[given.pop("itemsLike")].children, top)
-        item["properties"] = {
-            name: _resolved(each) for name, each in given.pop("extra").items()
-        } | item["properties"]
-        return (
-            described
-            | {"type": "array", "items": item | {"required": given.pop("required")}}
-            | given
-        )
+        extra = {name: _resolved(each) for name, each in given.pop("extra").items()}
+        item["properties"] = extra | item["properties"]
+        item["required"] = given.pop("required")
+        return described | {"type": "array", "items": item} | given
     if "valuesLike" in given:
-        # `name:` with nothing after it is null, and means: all of it as the defaults say.
+        # `name:` with nothing after it is null: only defaults.
         each = _object(top[given.pop("valuesLike")].children, top) | {"type": ["object", "null"]}
         names = _resolved({"$ref": given.pop("keys")})
-        return (
-            described
-            | {"type": "object", "propertyNames": names, "additionalProperties": each}
-            | given
-        )
+        values = {"type": "object", "propertyNames": names, "additionalProperties": each}
+        return described | values | given
     if "$ref" in given:
         return described | DEFINITIONS[given.pop("$ref")] | _resolved(given)
     return described | {"type": _TYPES[type(part.default)]} | _resolved(given)
 
 
 def _resolved(given: Any) -> Any:
-    """`$ref: NAME` as JSON Schema writes it, wherever it stands."""
+    """Return `given` with every `$ref: NAME` as JSON Schema writes it."""
     if isinstance(given, dict):
         return {
             key: f"#/definitions/{value}" if key == "$ref" else _resolved(value)
@@ -183,7 +177,7 @@ def _resolved(given: Any) -> Any:
 
 
 def readme(text: str, page: str) -> str:
-    """The page with a table of all values where its mark is."""
+    """Return the page with a table of all values in place of its mark."""
     rows = ["| value | default | |", "|---|---|---|"]
     rows += [_row(path, part) for path, part in _flat(fields(text), "")]
     return page.replace(MARK, "\n".join(rows))
@@ -202,15 +196,12 @@ def _row(path: str, part: Field) -> str:
     words = part.text
     if allowed := part.given.get("enum"):
         words += f" One of {', '.join(f'`{each}`' for each in allowed)}."
-    return (
-        "| "
-        + " | ".join(cell.replace("|", "\\|") for cell in (f"`{path}`", f"`{default}`", words))
-        + " |"
-    )
+    cells = (cell.replace("|", "\\|") for cell in (f"`{path}`", f"`{default}`", words))
+    return f"| {' | '.join(cells)} |"
 
 
 def generated(chart: Path) -> dict[Path, str]:
-    """What belongs into a chart beside what people write."""
+    """Return the generated files of a chart: {path: text}."""
     text, page = (chart / "values.yaml").read_text(), (chart / "README.in.md").read_text()
     made = json.dumps(schema(text, f"Values of {chart.name}"), indent=2, ensure_ascii=False) + "\n"
     notice = "<!-- Written by helm/generate.py from values.yaml and README.in.md. -->\n"
@@ -218,6 +209,7 @@ def generated(chart: Path) -> dict[Path, str]:
 
 
 def main() -> int:
+    """Write the files, or check them. Return the exit status."""
     stale = 0
     for path, text in (item for chart in CHARTS for item in generated(chart).items()):
         if path.exists() and path.read_text() == text:

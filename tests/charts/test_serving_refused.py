@@ -28,7 +28,7 @@ CPU = {"default": {"device": "cpu"}}
         ({"pools": {"a": {"gpu": 1}}}, "gpu"),
         ({"networkPolicy": {"clientLabels": {"moaa.dev/client": None}}}, "clientLabels"),
         ({"nosuch": 1}, "nosuch"),
-        ({"models": [HUB, HUB]}, "two with the name 'qwen'"),
+        ({"models": [HUB, HUB]}, "two have the name 'qwen'"),
         (
             {"models": [HUB | {"pool": "a100"}], "pools": {"h100": {}}},
             "'qwen' is in pool 'a100', which is not one of `pools` (h100)",
@@ -37,11 +37,11 @@ CPU = {"default": {"device": "cpu"}}
         ({"models": [S3 | {"revision": "main"}]}, "only hub models have revisions"),
         (
             {"models": [HUB | {"autoscaling": {"kind": "hpa"}}]},
-            "a leased model is scaled by its leases",
+            "leases scale a leased model",
         ),
         (
             {"models": [HUB | {"replicas": 5, "autoscaling": {"kind": "hpa"}}]},
-            "cannot be fewer than the least",
+            "the maximum is below the minimum",
         ),
         (
             {"models": [HUB | {"name": "m" * 40}], "fullnameOverride": "a" * 40},

@@ -1,5 +1,4 @@
-"""`helm test`: the pipeline's account has the rights that it needs, and not those that it must not
-have.
+"""`helm test`: the pipeline's account has the rights that it needs, and none that it must not have.
 
 Arguments: "yes|no VERB RESOURCE[/SUBRESOURCE] GROUP [NAME]".
 """

@@ -35,7 +35,7 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* Containers that only talk to the API server. */}}
+{{- /* For containers that only talk to the API server. */}}
 {{- define "moaa.small" -}}
 imagePullPolicy: {{ .Values.imagePullPolicy }}
 {{ include "moaa.container" . }}
@@ -63,6 +63,6 @@ volumeMounts:
 {{- else if and .Values.recurring.enabled (not .Values.recurring.host) -}}
 [create, get, list]  # the runner Job of the recurring run
 {{- else -}}
-[list]  # a run that ends looks for trainings of either kind
+[list]  # at its end, a run looks for trainings of both kinds
 {{- end }}
 {{- end }}

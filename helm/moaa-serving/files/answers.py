@@ -1,5 +1,7 @@
-"""`helm test`: models that are always on answer one token, leased ones have an address. Arguments:
-"SERVICE MODEL REPLICAS"."""
+"""`helm test`: models that are always on answer with one token; leased ones have an address.
+
+Arguments: "SERVICE MODEL REPLICAS".
+"""
 
 import json
 import socket

@@ -1,5 +1,7 @@
-"""Before a pod is stopped: wait until its requests are done, `seconds` at the most. Arguments:
-port, seconds."""
+"""Wait until the engine's requests are done, at most `seconds`. Runs before a pod is stopped.
+
+Arguments: port, seconds.
+"""
 
 import sys
 import time
@@ -20,9 +22,8 @@ def in_flight() -> float:
     )
 
 
-time.sleep(
-    min(2, seconds)
-)  # endpoints are withdrawn while this runs: what was on its way has come by then
+# Meanwhile the pod leaves the Service's endpoints, and the last requests to it arrive.
+time.sleep(min(2, seconds))
 while time.monotonic() < deadline:
     try:
         if in_flight() == 0:

@@ -1,5 +1,7 @@
-"""Ends with 0 when the model has really answered: one token, not only /health. Arguments: port,
-model name, seconds."""
+"""Exit status 0 if the model answers with one token; /health alone is not enough.
+
+Arguments: port, model name, seconds.
+"""
 
 import json
 import sys
@@ -22,5 +24,5 @@ try:
         answer = json.load(reply)
     if answer["usage"]["completion_tokens"] < 1:
         raise ValueError(f"an answer without a token: {answer}")
-except Exception as error:  # whatever it is, the kubelet asks again
+except Exception as error:  # whatever it is, the kubelet tries again
     sys.exit(f"{model} does not answer yet: {error}")

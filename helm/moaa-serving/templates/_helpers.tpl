@@ -2,7 +2,7 @@
 {{ .Values.fullnameOverride | default .Release.Name }}
 {{- end }}
 
-{{- /* What selects this release's objects; never changes. */}}
+{{- /* Selects this release's objects. Must never change. */}}
 {{- define "moaa.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -16,14 +16,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{- /* All models as a JSON list: defaults filled in, the pool beside, and what follows from both. */}}
+{{- /* All models as a JSON list: with defaults, with their pool, and with what follows from both. */}}
 {{- define "moaa.models" -}}
 {{- $models := list }}
 {{- $names := dict }}
 {{- $pools := .Values.pools | default (dict "default" dict) }}
 {{- range .Values.models }}
   {{- $m := mergeOverwrite (deepCopy $.Values.modelDefaults) . }}
-  {{- if hasKey $names .name }}{{ fail (printf "models: there are two with the name '%s'. Give each its own." .name) }}{{ end }}
+  {{- if hasKey $names .name }}{{ fail (printf "models: two have the name '%s'. Rename one." .name) }}{{ end }}
   {{- $_ := set $names .name true }}
   {{- if not (hasKey $pools $m.pool) }}
     {{- fail (printf "models: '%s' is in pool '%s', which is not one of `pools` (%s)." .name $m.pool (keys $pools | sortAlpha | join ", ")) }}
@@ -46,15 +46,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- fail (printf "models: '%s' has revision '%s', but only hub models have revisions. Remove it." .name $m.revision) }}
   {{- end }}
   {{- $_ := set $m "kind" $kind }}
-  {{- /* Each source has its own folder: files of an earlier one, on a volume that stays, are never among them. */}}
+  {{- /* Each source has its own folder: a volume may still hold the files of an earlier source. */}}
   {{- $_ := set $m "path" (ternary .source (printf "/models/%s-%s" .name (sha256sum .source | trunc 8)) (eq $kind "hub")) }}
   {{- $_ := set $m "startSeconds" (ceil (addf $.Values.startup.baseSeconds (mulf $m.sizeGib $.Values.startup.secondsPerGib)) | int) }}
   {{- if and (ne $m.autoscaling.kind "none") (lt (int $m.replicas) 1) }}
-    {{- fail (printf "models: '%s' has autoscaling, but replicas 0: a leased model is scaled by its leases. Set replicas to 1 or more, or autoscaling.kind to none." .name) }}
+    {{- fail (printf "models: '%s' has autoscaling, but replicas 0: leases scale a leased model. Set replicas to 1 or more, or autoscaling.kind to none." .name) }}
   {{- end }}
   {{- $scaled := ne $m.autoscaling.kind "none" }}
   {{- if and $scaled (lt (int $m.autoscaling.maxReplicas) (int $m.replicas)) }}
-    {{- fail (printf "models: '%s' has replicas %v and autoscaling.maxReplicas %v: the most cannot be fewer than the least." .name $m.replicas $m.autoscaling.maxReplicas) }}
+    {{- fail (printf "models: '%s' has replicas %v and autoscaling.maxReplicas %v: the maximum is below the minimum." .name $m.replicas $m.autoscaling.maxReplicas) }}
   {{- end }}
   {{- $_ := set $m "mostIdle" (ternary $m.autoscaling.maxReplicas $m.replicas $scaled | int) }}
   {{- $_ := set $m "leased" (ternary $m.replicas (max $m.replicas $m.leasedReplicas) $scaled | int) }}
@@ -70,9 +70,9 @@ moaa.dev/model: {{ .model.name }}
 {{- end }}
 
 {{- /*
-Replicas of a model's Deployment. Leases, the reaper and autoscalers change the number while the release stays as it is, so
-an upgrade keeps what is there (and fills up to `replicas`), unless nobody has a lease and the values ask for another number
-than before. Where the cluster cannot be asked (`helm template`), and at first, it is `replicas`.
+Replicas of a model's Deployment. Leases, the reaper and autoscalers change the number between upgrades, so an
+upgrade keeps the present number (at least `replicas`). Exception: no lease, and the values have another number
+than before. At the first installation, and without a cluster (`helm template`), it is `replicas`.
 */}}
 {{- define "moaa.replicas" -}}
 {{- $there := lookup "apps/v1" "Deployment" .root.Release.Namespace .model.fullname }}
@@ -86,7 +86,7 @@ than before. Where the cluster cannot be asked (`helm template`), and at first, 
 {{- end }}
 {{- end }}
 
-{{- /* What all pods have in common: no token, no rights, no address of anything else in their environment. */}}
+{{- /* For all pods: no token, no rights, no addresses of services in their environment. */}}
 {{- define "moaa.pod" -}}
 serviceAccountName: {{ include "moaa.fullname" . }}
 automountServiceAccountToken: false

@@ -1,9 +1,9 @@
-{{- /* How one engine is started; the same arguments as moaa/engines/server.py gives it. */}}
+{{- /* The command of one engine: the same arguments as in moaa/engines/server.py. */}}
 {{- define "moaa.command" -}}
 {{- if eq .nodes.device "cuda" -}}
 command: [vllm, serve, {{ .path | quote }}]
 {{- else -}}
-# The `vllm` script of the CPU build asks for the metadata of a package that it does not hold, and fails.
+# The `vllm` script of the CPU build fails: it asks for the metadata of a package that is not installed.
 command:
   - sh
   - -c
@@ -11,7 +11,7 @@ command:
     dtype=$1
     shift
     if [ "$dtype" = bfloat16 ] && ! grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then
-      echo "this CPU has no instructions for bfloat16, which would be several times slower: served in float32"
+      echo "this CPU has no bfloat16 instructions, which makes bfloat16 several times slower: serving in float32"
       dtype=float32
     fi
     exec python3 -m vllm.entrypoints.openai.api_server --dtype="$dtype" "$@"
@@ -42,7 +42,7 @@ args:
   - --tensor-parallel-size={{ int64 .tensorParallelSize }}
   {{- else }}
   - --enforce-eager
-  # A seeded request whose prompt is split over steps would kill the CPU engine.
+  # A request with a seed kills the CPU engine if its prompt is split over steps.
   - --no-enable-chunked-prefill
   {{- end }}
   {{- range .extraArgs }}
@@ -51,7 +51,7 @@ args:
 {{- end }}
 
 {{- define "moaa.env" -}}
-{{- /* USER: torch asks for the user's name, and a number that the image does not know has none. */}}
+{{- /* USER: torch asks for the user's name; a user id that the image does not know has none. */}}
 {{- $env := dict "HOME" "/tmp" "USER" "moaa" "VLLM_NO_USAGE_STATS" "1" "HF_HUB_DISABLE_TELEMETRY" "1" }}
 {{- if eq .model.kind "hub" }}
 {{- $_ := set $env "HF_HOME" "/models/hub" }}
@@ -60,10 +60,10 @@ args:
 {{- end }}
 {{- if eq .model.nodes.device "cpu" }}
 {{- $_ := set $env "VLLM_CPU_KVCACHE_SPACE" (toString .model.kvCacheGib) }}
-{{- /* A pod's limit is time, not cores: bound to the node's first cores, as vLLM does it, all engines would share these. */}}
+{{- /* vLLM binds to the node's first cores, so all engines would share these: a pod's limit is time, not cores. */}}
 {{- $_ := set $env "VLLM_CPU_OMP_THREADS_BIND" "nobind" }}
 {{- $_ := set $env "OMP_NUM_THREADS" (ceil .model.nodes.cpus | toString) }}
-{{- /* Log-probabilities are counted by a function that torch would compile with a C++ compiler, and the image has none. */}}
+{{- /* Log-probabilities need a function that torch compiles with a C++ compiler, which the image lacks. */}}
 {{- $_ := set $env "TORCHDYNAMO_DISABLE" "1" }}
 {{- end }}
 {{- $_ := mergeOverwrite $env .model.env -}}
@@ -90,7 +90,7 @@ env:
 {{- if mod $milli 1000 }}{{ $milli }}m{{ else }}{{ div $milli 1000 }}{{ end }}
 {{- end }}
 
-{{- /* What a container asks for: the pool's share for each GPU, and the GPUs themselves where .accelerator. */}}
+{{- /* Requests and limits: the pool's share for each GPU, and the GPUs themselves if .accelerator. */}}
 {{- define "moaa.resources" -}}
 {{- $m := .model }}
 {{- $shares := max 1 $m.gpus }}
