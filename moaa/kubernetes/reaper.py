@@ -48,7 +48,7 @@ def reap(cluster: Cluster, *, dry_run: bool = False) -> Iterator[str]:
 
 
 def end_run(cluster: Cluster, run_id: str) -> Iterator[str]:
-    """Give back a run's leases on engines, delete its unfinished trainings; yield a line for each."""
+    """Give back a run's engines, delete its unfinished trainings; yield a line for each."""
 
     def give_back(annotations: Mapping[str, str], now: float) -> dict[str, str]:
         return leases.release_run(annotations, run_id, now)

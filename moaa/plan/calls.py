@@ -21,14 +21,16 @@ SetName = Literal["sft", "preference", "evaluation"]
 
 
 def sizes(recipe: Recipe, name: SetName) -> Iterator[tuple[Source, int, float]]:
-    """Source, prompts and user turns of each source of a set. Sources without a limit share
-    `plan.prompts`."""
+    """Yield (source, prompts, user turns) for each source of a set.
+
+    Sources without a limit share `plan.prompts`.
+    """
     sources: tuple[Source, ...] = getattr(recipe.prompts, name)
-    unsaid = sum(source.limit is None for source in sources)
+    unlimited = sum(source.limit is None for source in sources)
     for source in sources:
         stated = recipe.plan.turns.get(source.name, recipe.plan.turns_per_prompt)
         turns = stated if source.turns is None else min(stated, source.turns)
-        yield source, source.limit or recipe.plan.prompts.get(name, 0) // unsaid, turns
+        yield source, source.limit or recipe.plan.prompts.get(name, 0) // unlimited, turns
 
 
 def of_generate(recipe: Recipe) -> Iterator[Asked]:
@@ -70,7 +72,7 @@ def of_dpo(recipe: Recipe) -> Trained:
 
 
 def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Asked]:
-    """The mixture on so many conversations of so many user turns (paper, Eq. 1-3)."""
+    """Yield the calls of the mixture for these conversations and user turns (paper, Eq. 1-3)."""
     mixture = recipe.generate.mixture
     answer = answer_tokens(recipe, mixture.aggregator)
     calls = conversations * turns
@@ -89,7 +91,7 @@ def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Ask
 
 
 def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[Asked]:
-    """The SFT model's answers: n to the last turn in one request; one to each earlier turn."""
+    """Yield the SFT model's calls: n answers to the last turn, one to each earlier turn."""
     name, chosen = f"{recipe.target}+sft", recipe.sample.sampling
     turn, answer = recipe.plan.prompt_tokens, sampled_tokens(recipe)
     earlier = prompts * (turns - 1)
@@ -106,8 +108,10 @@ def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[Asked]:
 
 
 def judging(recipe: Recipe, judge: Judge, pairs: float, answer: float) -> Iterator[Asked]:
-    """The judge on so many pairs of answers, both orders (paper: 90 calls for the 10 pairs of 5
-    answers)."""
+    """Yield the judge's calls for these pairs of answers, in both orders.
+
+    Paper: 90 calls for the 10 pairs of 5 answers.
+    """
     every, three = tuple(criteria.CRITERIA), tuple(criteria.CRITERIA)[:3]
     shown = recipe.plan.prompt_tokens + 2 * answer
     picks = {"per-pair": pairs, "per-order": 2 * pairs, "all": 0}[judge.criteria]
@@ -128,26 +132,22 @@ def judging(recipe: Recipe, judge: Judge, pairs: float, answer: float) -> Iterat
             _instruction(judge.assess_instruction, "assess") + shown,
             completion,
         )
-    soft = judge.verdict == "soft"
-    verdict = (
-        VERDICT_TOKENS
-        if soft
-        else min(recipe.plan.assessment_tokens, judge.aggregator.sampling.max_tokens)
-    )
+    verdict = min(recipe.plan.assessment_tokens, judge.aggregator.sampling.max_tokens)
+    if judge.verdict == "soft":
+        verdict = VERDICT_TOKENS
     decided = _instruction(judge.verdict_instruction, "verdict") + shown + assessments
     yield _asked("verdict", judge.aggregator, 2 * pairs, decided, verdict)
 
 
 def labelling(recipe: Recipe, prompts: int) -> Iterator[Asked]:
-    """Every pair of a prompt's n answers judged."""
+    """Yield the judge's calls for every pair of a prompt's n answers."""
     n = recipe.sample.sampling.n
-    yield from judging(
-        recipe, recipe.label.judge, prompts * n * (n - 1) / 2, sampled_tokens(recipe)
-    )
+    pairs = prompts * n * (n - 1) / 2
+    yield from judging(recipe, recipe.label.judge, pairs, sampled_tokens(recipe))
 
 
 def evaluation(recipe: Recipe, prompts: int) -> Iterator[Asked]:
-    """Base, SFT and DPO model answer; the two tuned ones are judged against the base."""
+    """Yield the answers of base, SFT and DPO model, and the judgements of the two tuned ones."""
     answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
     for name in (recipe.target, f"{recipe.target}+sft", f"{recipe.target}+dpo"):
         yield Asked("answer", name, prompts, prompts * recipe.plan.prompt_tokens, prompts * answer)
@@ -155,32 +155,34 @@ def evaluation(recipe: Recipe, prompts: int) -> Iterator[Asked]:
 
 
 def tokens_of(text: str | None) -> int:
+    """Return the tokens of a text, guessed from its length."""
     return math.ceil(len(text or "") / CHARACTERS_PER_TOKEN)
 
 
 def answer_tokens(recipe: Recipe, member: Member) -> int:
+    """Return the tokens of a member's answer."""
     return min(recipe.plan.answer_tokens, member.sampling.max_tokens)
 
 
 def sampled_tokens(recipe: Recipe) -> int:
+    """Return the tokens of an answer in the sample stage."""
     return min(recipe.plan.answer_tokens, recipe.sample.sampling.max_tokens)
 
 
 def _asked(role: str, member: Member, calls: float, prompt: float, completion: float) -> Asked:
-    """A call with n answers pays its prompt, and the member's persona, once."""
+    """A call with n answers counts its prompt and the member's persona once."""
     seen = prompt + tokens_of(member.system)
     return Asked(role, member.model, calls, calls * seen, calls * completion * member.sampling.n)
 
 
 def _history(recipe: Recipe, turns: float, answer: float) -> float:
-    """What the mean turn of a conversation sees: its question, and the turns before it with their
-    answers."""
+    """Return the tokens that an average turn sees: its question, and earlier turns with answers."""
     turn = recipe.plan.prompt_tokens
     return turn + (turns - 1) / 2 * (turn + answer)
 
 
 def _injected(recipe: Recipe, mixture: Mixture) -> float:
-    """The Aggregate-and-Synthesize instruction and one layer's numbered proposals."""
+    """Return the tokens of the aggregate instruction and one layer's numbered proposals."""
     proposals = sum(
         m.sampling.n * (answer_tokens(recipe, m) + NUMBER_TOKENS) for m in mixture.proposers
     )

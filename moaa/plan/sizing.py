@@ -1,5 +1,7 @@
-"""How many GPUs a stage holds at once and for how long: all its models together, or one after the
-other."""
+"""How many GPUs a stage holds at once and for how long.
+
+Either all its models together, or one after the other (by turns).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ from moaa.recipe.schema import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`gpus` held from the beginning to the end of `hours`; by turns, by the largest model. A
-    training has one size."""
+    """`gpus` are held for `hours`. By turns, only the GPUs of the largest model are held.
+
+    For a training both are the same.
+    """
 
     stage: str
     gpus: int
@@ -24,8 +28,10 @@ class Size:
 
 
 def sizing(recipe: Recipe, planned: Sequence[Line]) -> list[Size]:
-    """One size for each stage whose GPUs and rates the recipe states. Starts of engines are not in
-    the hours."""
+    """Return one size for each stage whose GPUs and rates the recipe states.
+
+    The hours do not include starts of engines.
+    """
     found = []
     for stage, group in groupby(planned, key=lambda line: line.stage):
         held = [(_gpus(recipe, line), line.gpu_hours) for line in group]
@@ -37,28 +43,24 @@ def sizing(recipe: Recipe, planned: Sequence[Line]) -> list[Size]:
 
 
 def most(sizes: Iterable[Size]) -> tuple[int, int]:
-    """GPUs of the largest stage: together, and by turns."""
+    """Return the GPUs of the largest stage: together, and by turns."""
     every = list(sizes)
-    return max((size.gpus for size in every), default=0), max(
-        (size.gpus_by_turns for size in every), default=0
-    )
+    together = max((size.gpus for size in every), default=0)
+    return together, max((size.gpus_by_turns for size in every), default=0)
 
 
 def _size(stage: str, held: list[tuple[int, float]]) -> Size:
-    """`held`: GPUs of each model, and the hours that it works on them."""
+    """`held`: (GPUs, hours) of each model."""
     gpus, hours = zip(*held, strict=True)
     return Size(stage, sum(gpus), max(hours), max(gpus), sum(hours))
 
 
 def _gpus(recipe: Recipe, line: Line) -> int:
-    """0 where there are none, or nobody knows: an endpoint, a pool of CPUs."""
+    """Return the GPUs of a line; 0 if there are none, or if it is unknown (an endpoint)."""
     launcher = recipe.runtime.launcher
     if line.steps:
-        return (
-            launcher.ranks * launcher.nodes
-            if launcher.pool and recipe.pools[launcher.pool].gpus
-            else 0
-        )
+        has_gpus = launcher.pool and recipe.pools[launcher.pool].gpus
+        return launcher.ranks * launcher.nodes if has_gpus else 0
     model = recipe.models[line.model.partition("+")[0]]
     if not model.pool or not recipe.pools[model.pool].gpus:
         return 0

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NOTE = (
-    "read: prompt tokens, or tokens trained on in all epochs; written: tokens of the answers. "
-    "GPU $: hours of one's own GPUs at their price, or else API $: tokens at the models' prices."
+    "read: prompt tokens, or training tokens of all epochs; written: tokens of the answers. "
+    "GPU $: GPU-hours at the price of a GPU-hour. API $: tokens at the models' prices."
 )
 
 
 def table(recipe: Recipe, planned: Sequence[Line]) -> RenderableType:
-    """All of the plan as a rich renderable: lines by stage, sums, the paper's figures, disk,
-    assumptions."""
+    """Return the whole plan for a terminal: lines, sums, the paper's figures, disk, assumptions."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.table import Table
@@ -42,21 +41,15 @@ def table(recipe: Recipe, planned: Sequence[Line]) -> RenderableType:
     parts: list[RenderableType] = [Text(f"Plan of {recipe.name}", style="bold"), Text(), grid]
     parts.append(Text(NOTE, style="dim"))
     if sizes := sizing(recipe, planned):
-        parts += [
-            Text(),
-            Text("GPUs held at once", style="bold"),
-            Padding(_sizes(sizes), (0, 0, 0, 2)),
-        ]
+        heading = Text("GPUs held at once", style="bold")
+        parts += [Text(), heading, Padding(_sizes(sizes), (0, 0, 0, 2))]
     for title, sentences in (
         ("Beside the paper", comparison(recipe, planned)),
         ("Disk", disk(recipe, planned)),
         ("Assumptions", assumptions(recipe, planned)),
     ):
-        parts += [
-            Text(),
-            Text(title, style="bold"),
-            *(Padding(f, (0, 0, 0, 2)) for f in map(Text, sentences)),
-        ]
+        parts += [Text(), Text(title, style="bold")]
+        parts += [Padding(Text(sentence), (0, 0, 0, 2)) for sentence in sentences]
     return Group(*parts)
 
 
@@ -68,21 +61,13 @@ def _sizes(sizes: list[Size]) -> RenderableType:
     )
     grid.add_column("stage", "at most", no_wrap=True)
     together, turns = most(sizes)
-    for title, footer in (
-        ("together", f"{together}"),
-        ("hours", ""),
-        ("by turns", f"{turns}"),
-        ("hours", ""),
-    ):
-        grid.add_column(title, footer, justify="right", no_wrap=True)
+    for title, gpus in (("together", together), ("by turns", turns)):
+        grid.add_column(title, f"{gpus}", justify="right", no_wrap=True)
+        grid.add_column("hours", "", justify="right", no_wrap=True)
     for size in sizes:
-        grid.add_row(
-            size.stage,
-            f"{size.gpus}",
-            _amount(size.hours),
-            f"{size.gpus_by_turns}",
-            _amount(size.hours_by_turns),
-        )
+        cells = [f"{size.gpus}", _amount(size.hours)]
+        cells += [f"{size.gpus_by_turns}", _amount(size.hours_by_turns)]
+        grid.add_row(size.stage, *cells)
     return grid
 
 
@@ -94,11 +79,8 @@ def _sums(planned: Sequence[Line], priced: bool) -> list[tuple[str, str]]:
         ("GPU-h", _amount(total(line.gpu_hours for line in planned))),
         ("GPU $", _amount(total(line.gpu_usd for line in planned))),
     ]
-    return (
-        [*columns, ("API $", _amount(total(line.cost_usd for line in planned)))]
-        if priced
-        else columns
-    )
+    api = ("API $", _amount(total(line.cost_usd for line in planned)))
+    return [*columns, api] if priced else columns
 
 
 def _cells(line: Line, priced: bool) -> list[str]:

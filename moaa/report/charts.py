@@ -1,7 +1,7 @@
 """Charts as HTML with inline SVG. Pure functions of numbers.
 
-The drawing is stretched to its place (`preserveAspectRatio="none"`, strokes that do not scale); the
-labels are HTML beside it, so that text keeps its size on a phone and on paper.
+The browser stretches the drawing (`preserveAspectRatio="none"`, strokes that do not scale). Labels
+are HTML beside it, so that text keeps its size on a phone and on paper.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ def line(
     high: float | None = None,
     mark: float | None = None,
 ) -> Markup:
-    """A curve over steps. `low` and `high` widen the y axis to at least these; `mark` draws a
-    dashed level (chance, zero).
+    """Return a curve over steps. Values that are not finite are left out.
 
-    Values that are not finite are left out.
+    `low`, `high`: the y axis includes at least these. `mark`: a dashed level (chance, zero).
     """
     points = _thinned(sorted(point for point in points if all(map(math.isfinite, point))))
     if not points:
@@ -39,9 +38,8 @@ def line(
 
     def at(x: float, y: float) -> tuple[float, float]:
         left, right = xs[0], xs[-1]
-        return 100 * (x - left) / (right - left) if right > left else 50.0, 100 * (top - y) / (
-            top - bottom
-        )
+        across = 100 * (x - left) / (right - left) if right > left else 50.0
+        return across, 100 * (top - y) / (top - bottom)
 
     parts = [_level("grid", at(0, tick)[1]) for tick in ticks]
     if mark is not None:
@@ -49,26 +47,16 @@ def line(
     path = "L".join(f"{x:.2f} {y:.2f}" for x, y in (at(*point) for point in points))
     parts.append(Markup('<path class="curve" d="M{}"/>').format(path))
     if len(points) <= 80:
+        dot = Markup('<path class="dot" d="M{:.2f} {:.2f}h0"><title>{}</title></path>')
         for x, y in points:
-            px, py = at(x, y)
-            title = f"{unit} {number(x)}: {number(y)}"
-            parts.append(
-                Markup('<path class="dot" d="M{:.2f} {:.2f}h0"><title>{}</title></path>').format(
-                    px, py, title
-                )
-            )
-    labels = Markup().join(
-        Markup('<span style="top:{:.2f}%">{}</span>').format(at(0, tick)[1], number(tick))
-        for tick in ticks
-    )
-    svg = _svg(
-        Markup().join(parts),
-        f"curve from {number(ys[0])} to {number(ys[-1])} over {unit}s {number(xs[0])} to "
-        f"{number(xs[-1])}",
-    )
+            parts.append(dot.format(*at(x, y), f"{unit} {number(x)}: {number(y)}"))
+    span = Markup('<span style="top:{:.2f}%">{}</span>')
+    labels = Markup().join(span.format(at(0, tick)[1], number(tick)) for tick in ticks)
+    values, range_ = f"{number(ys[0])} to {number(ys[-1])}", f"{number(xs[0])} to {number(xs[-1])}"
+    svg = _svg(Markup().join(parts), f"curve from {values} over {unit}s {range_}")
     return Markup(
-        '<div class="plot"><div class="ys">{}</div>{}<div '
-        'class="xs"><span>{}</span><span>{}</span><span>{}</span></div></div>'
+        '<div class="plot"><div class="ys">{}</div>{}'
+        '<div class="xs"><span>{}</span><span>{}</span><span>{}</span></div></div>'
     ).format(labels, svg, number(xs[0]), unit, number(xs[-1]))
 
 
@@ -80,78 +68,67 @@ def histogram(
     mark: float | None = None,
     what: str = "answers",
 ) -> Markup:
-    """Bars between successive edges, `highest` the full height (to compare several); `mark` a line
-    at a value (the mean)."""
+    """Return bars between successive edges.
+
+    `highest`: the count with the full height, to compare several. `mark`: a line at the mean.
+    """
     span = edges[-1] - edges[0]
     parts = [_level("grid", 100)]
+    bar = Markup(
+        '<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}">'
+        "<title>{}</title></rect>"
+    )
     for left, right, n in zip(edges, edges[1:], counts, strict=False):
         if n:
             height = 96 * n / max(highest, 1)
             x, width = 100 * (left - edges[0]) / span, 100 * (right - left) / span
             title = f"{number(left)} to {number(right)}: {n} {what}"
-            parts.append(
-                Markup(
-                    '<rect class="bar" x="{:.2f}" y="{:.2f}" width="{:.2f}" '
-                    'height="{:.2f}"><title>{}</title></rect>'
-                ).format(x + width * 0.06, 100 - height, width * 0.88, height, title)
-            )
+            at = (x + width * 0.06, 100 - height, width * 0.88, height)
+            parts.append(bar.format(*at, title))
     if mark is not None:
-        x = 100 * (mark - edges[0]) / span
-        parts.append(
-            Markup('<path class="mean" d="M{:.2f} 0V100"><title>mean {}</title></path>').format(
-                x, number(mark)
-            )
-        )
+        mean = Markup('<path class="mean" d="M{:.2f} 0V100"><title>mean {}</title></path>')
+        parts.append(mean.format(100 * (mark - edges[0]) / span, number(mark)))
     return _svg(Markup().join(parts), f"histogram of {sum(counts)} {what}", "hist")
 
 
 def segments(parts: Sequence[tuple[float, str, str]], total: float | None = None) -> Markup:
-    """One bar of (value, css class, title) pieces, side by side; the rest up to `total` stays
-    empty."""
+    """Return one bar of (value, css class, title) pieces. The rest up to `total` stays empty."""
     whole = total if total else sum(value for value, _, _ in parts)
+    piece = Markup(
+        '<rect class="{}" x="{:.2f}" y="0" width="{:.2f}" height="100"><title>{}</title></rect>'
+    )
     drawn, left = [], 0.0
     for value, css, title in parts:
         if value > 0 and whole > 0:
             width = 100 * value / whole
-            piece = '<rect class="{}" x="{:.2f}" y="0" width="{:.2f}" height="100"><title>{}</title></rect>'
-            drawn.append(Markup(piece).format(css, left, max(width - 0.3, 0.4), title))
+            drawn.append(piece.format(css, left, max(width - 0.3, 0.4), title))
             left += width
     return _svg(Markup().join(drawn), "; ".join(title for _, _, title in parts), "strip")
 
 
 def interval(value: float, low: float, high: float, *, mark: float = 0.5) -> Markup:
-    """A share with its interval on an axis from 0 to 1, beside a dashed line at `mark`: one row of
-    a forest plot."""
+    """Return one row of a forest plot: a share and its interval between 0 and 1, a line at `mark`."""
     side = "above" if low > mark else "below" if high < mark else "even"
     drawn = Markup(
         '<path class="grid" d="M0 50H100"/><path class="mark" d="M{m:.2f} 0V100"/>'
-        '<path class="whisker" d="M{l:.2f} 50H{h:.2f}"/><path class="whisker" d="M{l:.2f} '
-        '30V70M{h:.2f} 30V70"/>'
+        '<path class="whisker" d="M{l:.2f} 50H{h:.2f}"/>'
+        '<path class="whisker" d="M{l:.2f} 30V70M{h:.2f} 30V70"/>'
         '<path class="point" d="M{v:.2f} 50h0"/>'
     ).format(m=100 * mark, l=100 * low, h=100 * high, v=100 * value)
-    return _svg(
-        drawn, f"{percent(value)}, interval {percent(low)} to {percent(high)}", f"interval {side}"
-    )
+    label = f"{percent(value)}, interval {percent(low)} to {percent(high)}"
+    return _svg(drawn, label, f"interval {side}")
 
 
 def matrix(n: int, p: dict[tuple[int, int], float]) -> Markup:
-    """A table of p(row better than column), shaded; `p` has one entry a pair, the other direction
-    follows."""
+    """Return a shaded table of p(row better than column). `p` has one entry a pair."""
     head = Markup().join(Markup('<th scope="col">{}</th>').format(j + 1) for j in range(n))
+    cell, empty = Markup('<td style="--p:{:.0f}%">{:.2f}</td>'), Markup("<td></td>")
+    row = Markup('<tr><th scope="row">{}</th>{}</tr>')
     rows = []
     for i in range(n):
-        cells = []
-        for j in range(n):
-            value = p.get((i, j), 1 - p[j, i] if (j, i) in p else None)
-            cell = '<td style="--p:{:.0f}%">{:.2f}</td>'
-            cells.append(
-                Markup(cell).format(100 * value, value)
-                if value is not None
-                else Markup("<td></td>")
-            )
-        rows.append(
-            Markup('<tr><th scope="row">{}</th>{}</tr>').format(i + 1, Markup().join(cells))
-        )
+        values = [p.get((i, j), 1 - p[j, i] if (j, i) in p else None) for j in range(n)]
+        cells = [empty if value is None else cell.format(100 * value, value) for value in values]
+        rows.append(row.format(i + 1, Markup().join(cells)))
     return Markup(
         '<table class="matrix"><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table>'
     ).format(head, Markup().join(rows))
@@ -169,7 +146,7 @@ def _level(css: str, y: float) -> Markup:
 
 
 def _ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) that span low to high."""
+    """Return round numbers from low to high, 1, 2 or 5 times a power of ten apart."""
     if high <= low:
         low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
     raw = (high - low) / about
@@ -180,7 +157,7 @@ def _ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def _thinned(points: Sequence[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
-    """At most so many points, evenly chosen, the last one among them."""
+    """Return at most `most` points, evenly chosen, with the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]

@@ -1,5 +1,7 @@
-"""Real rows of a run's artifacts for the browser of examples: few of each kind, long texts cut and
-said to be."""
+"""Rows of a run's artifacts for the examples on the page: a few of each kind.
+
+Long texts are cut, and the page says so.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,20 @@ from moaa.report.view import Run, StageView
 
 Row = dict[str, Any]
 Read = Callable[[Mapping[str, Any], str], Iterator[Row]]
-"""Rows of a table (second) of the artifact with this manifest (first)."""
+"""(manifest, table) -> rows of this table of the artifact."""
 
 MOST = 10
+"""Rows of one kind."""
 BUDGET = 150_000
-"""Examples of one kind end at so many rows or characters, whichever is first: the report stays
-below 1 MB."""
+"""Characters of one kind: the report stays below 1 MB."""
 TEXT = 3_000
-"""Longer texts are cut in the report."""
+"""Characters of one text."""
 MOST_REJECTED = 5
-"""Rejected rows shown of each stage."""
+"""Rejected rows of one stage."""
 
 
 def gather(run: Run, read: Read) -> tuple[dict[str, list[Row]], list[str]]:
-    """Examples by kind, and for each table that could not be read a sentence that says so."""
+    """Return examples by kind, and a sentence for each table that could not be read."""
     found: dict[str, list[Row]] = {
         "conversations": [],
         "pairs": [],
@@ -55,8 +57,7 @@ def gather(run: Run, read: Read) -> tuple[dict[str, list[Row]], list[str]]:
 
 
 def conversations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
-    """Conversations of SFT data: each user turn with its proposals, those left out, and the
-    synthesis."""
+    """Return conversations of SFT data: each user turn with its proposals and its answer."""
     return _few(_conversation(row) for row in read(manifest, "data"))
 
 
@@ -84,8 +85,7 @@ def _conversation(row: Row) -> Row:
 
 
 def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
-    """Preference pairs, each with the wins of all answers and the judgement of the chosen against
-    the rejected answer."""
+    """Return preference pairs, with the judgement of the chosen against the rejected answer."""
     chosen = _few(
         {**row, "title": _title(_questions(row)), "query": _query(row["messages"])}
         for row in read(manifest, "data")
@@ -94,7 +94,7 @@ def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
     expected = sum(len(row["wins"]) * (len(row["wins"]) - 1) // 2 for row in chosen)
     for judgement in read(manifest, "judgements"):
         if expected <= 0:
-            break  # all that belong to the pairs shown
+            break  # all judgements of these pairs were read
         if judgement["id"] in judged:
             judged[judgement["id"]].append(judgement)
             expected -= 1
@@ -109,7 +109,7 @@ def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
 
 
 def evaluations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
-    """Held-out prompts with every model's answer, and the judgements against the base."""
+    """Return held-out prompts with every model's answer and the judgements against the base."""
     by_prompt: dict[str, Row] = {}
     for answer in read(manifest, "answers"):
         if answer["id"] not in by_prompt:
@@ -136,7 +136,7 @@ def evaluations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
 
 
 def rejected(stage: str, manifest: Mapping[str, Any], read: Read) -> list[Row]:
-    """Rows that a stage rejected, with their reason."""
+    """Return rows that a stage rejected, with the reason."""
     rows = _few(read(manifest, "rejected"), MOST_REJECTED)
     return [
         {
@@ -152,7 +152,7 @@ def rejected(stage: str, manifest: Mapping[str, Any], read: Read) -> list[Row]:
 def _judgement(judgement: Row) -> Row:
     orders = []
     for order in judgement["orders"]:
-        assessments = [{**said, "text": _cut(said["text"], 1_500)} for said in order["assessments"]]
+        assessments = [{**each, "text": _cut(each["text"], 1_500)} for each in order["assessments"]]
         orders.append({**order, "assessments": assessments, "text": _cut(order["text"], 1_500)})
     return {**judgement, "orders": orders}
 
@@ -179,9 +179,8 @@ def _size(value: Any) -> int:
 
 
 def _cut(text: str, most: int = TEXT) -> str:
-    return (
-        text if len(text) <= most else f"{text[:most]} […and {len(text) - most:,} more characters]"
-    )
+    more = len(text) - most
+    return text if more <= 0 else f"{text[:most]} […and {more:,} more characters]"
 
 
 def _questions(row: Row) -> list[str]:
@@ -191,9 +190,8 @@ def _questions(row: Row) -> list[str]:
 
 
 def _system(messages: list[Row]) -> str:
-    return _cut(
-        "\n".join(message["content"] for message in messages if message["role"] == "system"), 1_000
-    )
+    texts = (message["content"] for message in messages if message["role"] == "system")
+    return _cut("\n".join(texts), 1_000)
 
 
 def _query(messages: list[Row]) -> list[Row]:
