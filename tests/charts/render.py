@@ -23,7 +23,7 @@ SERVING, PLATFORM = HELM / "moaa-serving", HELM / "moaa-platform"
 CHARTS = (SERVING, PLATFORM)
 EXAMPLES = [example for chart in CHARTS for example in sorted((chart / "examples").glob("*.yaml"))]
 FOR = ("--kube-version", "1.36.3")
-"""What helm takes for the cluster's version; its own guess depends on how it was built."""
+"""The cluster's version for helm; its own guess depends on how it was built."""
 MISSING = "helm is not on PATH, so no chart was rendered; CONTRIBUTING.md says how to get it"
 
 needs_helm = pytest.mark.skipif(not shutil.which("helm"), reason=MISSING)
@@ -36,23 +36,21 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def text(chart: Path, values: Path) -> str:
-    """All that `helm template` gives for a values file."""
+    """Return what `helm template` prints for a values file."""
     done = helm("template", "ex", chart, *FOR, "--namespace", "moaa", "--values", values)
     assert not done.returncode, done.stderr
-    return (
-        re.sub(r"\n+(?=---\n)", "\n", done.stdout).rstrip() + "\n"
-    )  # how many blank lines, each helm decides for itself
+    # The number of blank lines depends on helm's version.
+    return re.sub(r"\n+(?=---\n)", "\n", done.stdout).rstrip() + "\n"
 
 
 def objects(chart: Path, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The objects that a release `ex` in namespace `moaa` with these values is made of, tests
-    included."""
+    """Return all objects of a release `ex` in namespace `moaa`, with those of its tests."""
     with _file(values or {}) as file:
         return parsed(text(chart, file))
 
 
 def refusal(chart: Path, values: dict[str, Any]) -> str:
-    """What helm says about values that it must refuse."""
+    """Return helm's error message for values that it must refuse."""
     with _file(values) as file:
         done = helm("template", "ex", chart, *FOR, "--namespace", "moaa", "--values", file)
     assert done.returncode, f"helm took {values}"
@@ -64,7 +62,7 @@ def parsed(rendered: str) -> list[dict[str, Any]]:
 
 
 def of(kind: str, found: list[dict[str, Any]], name: str | None = None) -> dict[str, Any]:
-    """The one object of this kind (and name)."""
+    """Return the one object of this kind (and name)."""
     fitting = [
         each for each in found if each["kind"] == kind and name in (None, each["metadata"]["name"])
     ]
@@ -73,16 +71,15 @@ def of(kind: str, found: list[dict[str, Any]], name: str | None = None) -> dict[
 
 
 def pods(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The spec of every pod that an object is or makes, wherever its template stands."""
+    """Yield the spec of every pod that an object is or creates."""
     if manifest["kind"] == "Pod":
         yield manifest["spec"]
     yield from _templates(manifest)
 
 
 def _templates(value: Any) -> Iterator[dict[str, Any]]:
-    for child in (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    ):
+    children = value.values() if isinstance(value, dict) else value
+    for child in children if isinstance(value, dict | list) else ():
         if isinstance(child, dict) and "containers" in child.get("spec", {}):
             yield child["spec"]
         yield from _templates(child)

@@ -1,7 +1,8 @@
-"""The API's own schemas of the kinds that the charts render, strict: a field that Kubernetes does
-not know is an error.
+"""The API's own schemas of the kinds that the charts render. An unknown field is an error.
 
-    python tests/charts/schemas.py SWAGGER.json CRD.yaml…     # renew kubernetes.json, from the files named in its `sources`
+    python tests/charts/schemas.py SWAGGER.json CRD.yaml…     # renew kubernetes.json
+
+The files to give are named in `sources` of kubernetes.json.
 
 SWAGGER.json: api/openapi-spec/swagger.json of k8s.io/kubernetes. A kind that comes in several CRDs
 (Trainer's, of two versions) must be right by each of them.
@@ -74,7 +75,8 @@ def build(swagger: Path, crds: Iterable[Path]) -> dict[str, Any]:
                 kinds[f"{version} {each['kind']}"] = [name]
     for crd in crds:
         kind, own = _of_crd(yaml.safe_load(crd.read_text()))
-        name = f"{crd.stem}@{next((part.partition('@')[2] for part in reversed(crd.parts) if '@' in part), '')}"
+        releases = (part.partition("@")[2] for part in reversed(crd.parts) if "@" in part)
+        name = f"{crd.stem}@{next(releases, '')}"
         definitions[name] = own
         kinds.setdefault(kind, []).append(name)
     wanted, made = [name for names in kinds.values() for name in names], {}
@@ -144,7 +146,8 @@ def main() -> None:
         f" {json.dumps(name)}: {json.dumps(each, separators=(',', ':'))}"
         for name, each in made["definitions"].items()
     ]
-    head = f'{{"sources": {json.dumps(sources)},\n"kinds": {json.dumps(made["kinds"])},\n"definitions": {{\n'
+    kinds = json.dumps(made["kinds"])
+    head = f'{{"sources": {json.dumps(sources)},\n"kinds": {kinds},\n"definitions": {{\n'
     FILE.write_text(head + ",\n".join(lines) + "\n}}\n")
     print(f"{FILE}: {len(made['definitions'])} definitions, {FILE.stat().st_size // 1024} KiB")
 

@@ -81,7 +81,10 @@ def test_a_value_without_a_description_is_refused() -> None:
 
 
 def test_comments_become_the_schema() -> None:
-    text = '# -- Some\n# text.\n# @schema {minimum: 1}\nn: 3\nm:\n  # -- Free.\n  # @schema {$ref: labels}\n  labels: {a: "b"}\n'
+    text = (
+        "# -- Some\n# text.\n# @schema {minimum: 1}\nn: 3\n"
+        'm:\n  # -- Free.\n  # @schema {$ref: labels}\n  labels: {a: "b"}\n'
+    )
     made = generate.schema(text, "t")
     assert made["properties"]["n"] == {"description": "Some text.", "type": "integer", "minimum": 1}
     assert made["properties"]["m"]["properties"]["labels"]["additionalProperties"] == {

@@ -111,7 +111,7 @@ def test_the_schemas_find_what_is_wrong() -> None:
 
 @by_example
 def test_pods_are_restricted(example: Path) -> None:
-    """What Pod Security "restricted" asks for, and more: a read-only root, limits, a fixed image."""
+    """Pod Security "restricted", and more: a read-only root, limits, a fixed image."""
     for manifest in parsed(golden(example).read_text()):
         for pod in pods(manifest):
             security = pod["securityContext"]
@@ -147,7 +147,7 @@ def test_the_ensemble_of_the_paper_is_what_its_recipe_says() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipes_values_serve_the_recipe(recipe: Path) -> None:
-    """Recipe -> values -> chart -> the comparison of preflight: the circle closes for every recipe."""
+    """Recipe -> values -> chart -> comparison of preflight: no difference for any recipe."""
     loaded = load_file(recipe).recipe
     found = render.objects(SERVING, helm_values.serving(loaded))
     deployments = [each for each in found if each["kind"] == "Deployment"]

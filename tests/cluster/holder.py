@@ -1,4 +1,4 @@
-"""Leases a model and holds it until it is ended: holder.py MODEL NAMESPACE. Says `up` when it has."""
+"""Leases a model until it is stopped: holder.py MODEL NAMESPACE. Prints `up` once it is leased."""
 
 from __future__ import annotations
 

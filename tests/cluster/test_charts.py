@@ -67,7 +67,7 @@ def engines(ns: Namespace, before: set[str]) -> str:
 
 
 def lease(ns: Namespace, model: str, replicas: int, leases: dict[str, float]) -> None:
-    """As engines do it: the lease and the replicas in one write, under a manager that is not helm."""
+    """As engines do it: lease and replicas in one write, by a field manager that is not helm."""
     patch = {
         "metadata": {"annotations": {"moaa.dev/leases": json.dumps(leases)}},
         "spec": {"replicas": replicas},
@@ -88,7 +88,7 @@ def replicas(ns: Namespace, model: str) -> int:
 
 
 def test_both_install_in_a_restricted_namespace(ns: Namespace, platform: str, engines: str) -> None:
-    """`--wait` has seen the pod that is always on; what a policy refused would stand in the events."""
+    """`--wait` saw the pod that is always on; a refusal by a policy would be an event."""
     assert len(pods(ns, "always")) == 1
     assert (replicas(ns, "always"), replicas(ns, "leased")) == (1, 0)
     refused = [

@@ -81,7 +81,10 @@ def test_policies_let_clients_in_and_weights_come_and_nothing_else(ns: Namespace
         assert not reaches(other, "stranger", address)
 
         client(other, "store", {"app": "s3"})
-        listen = "import http.server as h; h.ThreadingHTTPServer(('', PORT), h.SimpleHTTPRequestHandler).serve_forever()"
+        listen = (
+            "import http.server as h; "
+            "h.ThreadingHTTPServer(('', PORT), h.SimpleHTTPRequestHandler).serve_forever()"
+        )
         for port in ("9000", "9001"):
             background = f'nohup python3 -c "{listen.replace("PORT", port)}" >/tmp/log 2>&1 &'
             other.kubectl("exec", "store", "--", "sh", "-c", background)

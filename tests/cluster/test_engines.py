@@ -110,7 +110,7 @@ async def test_two_fleets_share_and_the_second_to_leave_scales_down(
 async def test_a_pod_that_goes_under_calls_loses_none(
     ns: Namespace, cluster: Cluster, gone: str
 ) -> None:
-    """Of two, one: its calls go to the other. Then both at once: the calls wait for the next pod."""
+    """One of two pods: its calls go to the other. Then both: the calls wait for the next pod."""
     engine(ns, gone, replicas=2, answer_s=0.3)
     force = ["--grace-period=0", "--force"] if gone == "killed" else []
     async with fleet(cluster, gone, calls=Calls(timeout_s=60, in_flight=4)) as bench:

@@ -137,7 +137,7 @@ def pods(ns: Namespace, run_id: str, *, running: bool = False) -> list[dict[str,
 
 
 def test_the_pods_of_every_recipe_pass_restricted(ns: Namespace) -> None:
-    """Only pods are refused, so the Job's template is offered as one, on a dry run of the server."""
+    """Only pods are refused, so the Job's template is created as one, in a server-side dry run."""
     for path in sorted((ROOT / "pipelines/recipes").glob("*.yaml")):
         loaded = load_file(path, KINDS)
         made = runner_job.job(loaded, f"{loaded.recipe.name}-20260101-000000-abcd", "evaluate")

@@ -276,7 +276,10 @@ def test_a_cluster_that_does_not_answer(ns: Namespace, s3: S3, tmp_path: Path) -
 
 
 def test_the_command_says_by_its_exit_status(ns: Namespace, s3: S3) -> None:
-    prompts = "prompts={sft: [{source: 'hub:a/b'}], preference: [{source: 'hub:a/c'}], evaluation: [{source: 'hub:a/d'}]}"
+    prompts = (
+        "prompts={sft: [{source: 'hub:a/b'}], preference: [{source: 'hub:a/c'}], "
+        "evaluation: [{source: 'hub:a/d'}]}"
+    )
     given = [*SETS, f"runtime.cluster.namespace={ns.name}", f"store.root={s3.root}", prompts]
 
     def preflight(*sets: str) -> subprocess.CompletedProcess[str]:
