@@ -322,7 +322,10 @@ def sample(run: ExampleRun, chance: random.Random) -> None:
 
 def _order(first: int, second: int, p: float, criteria: tuple[str, ...]) -> judge.Order:
     """A verdict of p that the answer shown first is better, with what three reviewers said."""
-    said = f"Answer A is strong on {criteria[0].lower()}: it names the facts. Answer B is adequate; its example helps the reader."
+    said = (
+        f"Answer A is strong on {criteria[0].lower()}: it names the facts. "
+        "Answer B is adequate; its example helps the reader."
+    )
     assessments = tuple(Proposal(name, "smollm2", 0, said) for name in REVIEWERS)
     letter = "A" if p >= 0.5 else "B"
     return judge.Order(first, second, criteria, assessments, (), letter, p, True, letter)

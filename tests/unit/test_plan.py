@@ -96,7 +96,7 @@ def test_without_prices_there_are_no_dollars_and_it_is_said() -> None:
     ],
 )
 async def test_counts_are_those_of_the_method_itself(sets: list[str]) -> None:
-    """The method asks a model that counts; the plan must say the same, model by model, answers too."""
+    """A model counts the calls of the method itself; the plan must give the same for each model."""
     recipe = load_file(DEMO, sets).recipe
     chosen, judges, n = recipe.generate.mixture, recipe.label.judge, recipe.sample.sampling.n
 

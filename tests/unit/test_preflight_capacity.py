@@ -90,7 +90,10 @@ def test_three_nodes_hold_the_papers_ensemble() -> None:
 def test_two_nodes_do_not_and_by_turns_they_do() -> None:
     (found,) = findings(paper(), node(), node())
     assert not found.ok
-    needs = "generate needs 22 nvidia.com/gpu in pods of 8, 4, 4, 4, 2; the largest asks for 8 nvidia.com/gpu, 64 cores, 512 GiB"
+    needs = (
+        "generate needs 22 nvidia.com/gpu in pods of 8, 4, 4, 4, 2; "
+        "the largest asks for 8 nvidia.com/gpu, 64 cores, 512 GiB"
+    )
     assert needs in found.detail
     assert "by-turns" in found.fix
     (found,) = findings(paper("runtime.engines.schedule=by-turns"), node(), node())

@@ -194,8 +194,8 @@ def test_examples_show_proposals_synthesis_pair_and_both_verdicts() -> None:
     for order in judged["orders"]:
         names = {pair["chosen_index"]: "chosen", pair["rejected_index"]: "rejected"}
         better = names[order["first"] if order["verdict"] == "A" else order["second"]]
-        verdict = f"{names[order['first']]} shown first: verdict {order['verdict']}, {better} with p(A) = {order['p']:.3f}"
-        assert verdict in page.text
+        first = f"{names[order['first']]} shown first: verdict {order['verdict']}"
+        assert f"{first}, {better} with p(A) = {order['p']:.3f}" in page.text
         assert all(said["text"] in page.text for said in order["assessments"])
 
 

@@ -1,4 +1,4 @@
-"""The parts of the report without its page: the text summary, the Markdown of a stage, the charts."""
+"""The report without its page: the text summary, the Markdown of a stage, the charts."""
 
 from __future__ import annotations
 
