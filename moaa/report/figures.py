@@ -1,4 +1,4 @@
-"""A stage's result in a few numbers: Kubeflow's UI shows them beside those of other runs."""
+"""A stage's result in a few numbers, which Kubeflow's UI compares between runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ _LAST = ("loss", "rewards/accuracies", "rewards/margins")
 
 
 def figures(facts: Mapping[str, Any]) -> dict[str, float]:
-    """A training's last numbers, its steps and tokens; win rates with their 95 % intervals. Empty
-    for other stages."""
+    """Return the last numbers of a training, or win rates with 95 % intervals; {} for other stages."""
     found: dict[str, Any] = {}
     if curve := facts.get("curve"):
         found |= {name: curve[-1].get(name) for name in _LAST} | {
@@ -28,8 +27,5 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
             f"{name}, high": rate["high"],
             "prompts judged": rate["n"],
         }
-    return {
-        name: float(value)
-        for name, value in found.items()
-        if value is not None and math.isfinite(value)
-    }
+    known = {name: float(value) for name, value in found.items() if value is not None}
+    return {name: value for name, value in known.items() if math.isfinite(value)}

@@ -1,5 +1,4 @@
-"""Numbers as people read them. No unit stands alone on a line: the spaces within are no-break
-spaces."""
+"""Numbers as text. The spaces in them are no-break spaces, so that a unit stays with its number."""
 
 from __future__ import annotations
 
@@ -9,25 +8,22 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def count(n: float | None) -> str:
-    """`12,345`; a dash where there is none."""
+    """Return `12,345`; a dash for None."""
     return "–" if n is None else f"{n:,.0f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """`62.5 %` of 0.625; a dash where there is none."""
+    """Return `62.5 %` for 0.625; a dash for None."""
     return "–" if share is None else f"{100 * share:.{digits}f}{NBSP}%"
 
 
 def seconds(s: float | None) -> str:
-    """`0.4 s`, `58 s`, `2 min 05 s`."""
+    """Return `0.4 s`, `58 s`, `2 min 05 s`; a dash for None."""
     if s is None:
         return "–"
     return f"{s:.1f}{NBSP}s" if s < 9.95 else duration(s).replace(" ", NBSP)
 
 
 def number(value: float | None) -> str:
-    """Three or four significant digits, without an exponent where one can do without: `1.284`,
-    `0.0312`, `8e-07`."""
-    if value is None:
-        return "–"
-    return f"{value:.4g}"
+    """Return four significant digits: `1.284`, `0.0312`, `8e-07`; a dash for None."""
+    return "–" if value is None else f"{value:.4g}"
