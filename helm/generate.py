@@ -161,9 +161,11 @@ def _property(part: Field, top: dict[str, Field]) -> dict[str, Any]:
         names = _resolved({"$ref": given.pop("keys")})
         values = {"type": "object", "propertyNames": names, "additionalProperties": each}
         return described | values | given
+    kind = {"type": _TYPES[type(part.default)]}
     if "$ref" in given:
-        return described | DEFINITIONS[given.pop("$ref")] | _resolved(given)
-    return described | {"type": _TYPES[type(part.default)]} | _resolved(given)
+        kind = DEFINITIONS[given.pop("$ref")]
+    own: dict[str, Any] = _resolved(given)
+    return described | kind | own
 
 
 def _resolved(given: Any) -> Any:

@@ -64,7 +64,7 @@ class Transport:
 
         patches = request.method == "PATCH"
         try:
-            return self._client.call_api(
+            answer: HTTPResponse = self._client.call_api(
                 request.path,
                 request.method,
                 query_params=[(key, value) for key, value in request.query.items() if value != ""],
@@ -78,6 +78,7 @@ class Transport:
                 _preload_content=False,
                 _request_timeout=(CONNECT_S, request.read_s),
             )
+            return answer
         except ApiException as error:
             message, reason = status_of(error.body or error.reason)
             if not _may_heal(request, error.status, message, reason):
