@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from moaa.engines.deployment import addresses, waiting
+from moaa.engines import diagnosis
+from moaa.engines.deployment import addresses
 from moaa.kubernetes import pods
 from tests.support.fake_ensemble import crashed, deployment, ready, unschedulable
 
@@ -161,17 +162,17 @@ def test_a_model_in_one_line() -> None:
         pod("z", phase="Pending"),
     ]
     assert (
-        waiting(up, three, {}, asking="")
+        diagnosis.state(up, three, {}, asking="")
         == "2 pods: cannot be scheduled: full; waits for the scheduler"
     )
     leaving = pod("w", deleted=True, **ready())
-    assert waiting(up, [leaving, three[2]], {}, asking="") == "waits for the scheduler"
-    assert waiting(up, [leaving], {}, asking="") == "is being deleted"
+    assert diagnosis.state(up, [leaving, three[2]], {}, asking="") == "waits for the scheduler"
+    assert diagnosis.state(up, [leaving], {}, asking="") == "is being deleted"
     assert (
-        waiting(up, [pod(**ready())], {}, asking=" at http://10.0.0.1")
+        diagnosis.state(up, [pod(**ready())], {}, asking=" at http://10.0.0.1")
         == "ready; its first answer at http://10.0.0.1"
     )
-    assert waiting(up, [], {}, asking="") == "no pod yet"
+    assert diagnosis.state(up, [], {}, asking="") == "no pod yet"
 
 
 def test_events_once_and_the_newest_last() -> None:
