@@ -39,7 +39,7 @@ class StageError(TypedDict):
 
 
 class Record(TypedDict):
-    """What a stage leaves about its last attempt. `running` in a run that is over: it was killed."""
+    """What a stage leaves about its last attempt. A killed one still says `running`."""
 
     run_id: str
     stage: str

@@ -31,7 +31,8 @@ def build(
 
     @dsl.pipeline(
         name="moaa-align",
-        description="Mixture of Agents Alignment: SFT on a mixture's answers, DPO on its judgements.",
+        description="Mixture of Agents Alignment: SFT on a mixture's answers, "
+        "DPO on its judgements.",
     )
     def align(recipe: str = recipe) -> None:
         common = {"recipe": recipe, "run_id": run_id}

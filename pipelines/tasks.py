@@ -1,9 +1,8 @@
-"""What each task's pod is on a cluster, from its declaration and the recipe: image, resources, pool, retries, timeout,
-caching, secrets, volumes.
+"""The pod of each task on a cluster, from the declaration of its stage and the recipe.
 
-    place(recipe, SAMPLE)     # everything about that task's pod, as plain data
+    place(recipe, SAMPLE)     # image, resources, pool, timeout, caching, secrets: plain data
 
-`moaa.placement.pods` knows which of them serve or train themselves, and on how many GPUs.
+`moaa.placement.pods` says which of them serve or train themselves, and on how many GPUs.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from moaa.recipe.schema import Recipe
 from moaa.stages.table import PREFLIGHT, REPORT
 
 RETRIES = 2
-"""For pods that are lost. What else can heal, a stage heals itself; running it again after a
-failure is safe, and quick."""
+"""For pods that are lost. A stage itself retries what else may go away; running it again after a
+failure is safe and quick."""
 ALL_ATTEMPTS_S = 7 * 24 * 3600
 """Kubeflow's `backoff_max_duration` is a deadline for all attempts together, and this is its
 largest value."""
-BACKOFF_S, BACKOFF_FACTOR = 30, 2  # a factor that is not whole breaks the retry
+BACKOFF_S, BACKOFF_FACTOR = 30, 2  # the factor must be a whole number, or the retry fails
 
 CORE_TMP_GIB, HEAVY_TMP_GIB = 20, 2000
 """The most that /tmp may hold: rows on their way to S3; the weights of a whole ensemble."""
@@ -44,8 +43,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A task's pod. Requests and limits as Kubernetes writes them; no accelerator where `gpus` is
-    0."""
+    """A task's pod. `cpu` and `memory`: request and limit, as Kubernetes writes them."""
 
     image: str
     cpu: tuple[str, str]
@@ -96,23 +94,23 @@ def place(recipe: Recipe, stage: Declaration) -> Place:
 
 
 def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
-    """One pod for all of these stages, one after the other: what each of them needs. Raises
-    RecipeError where none can be."""
+    """One pod for all of these stages, one after the other: what each of them needs.
+
+    Raises RecipeError if the pod would have to train.
+    """
     places = {stage.name: place(recipe, stage) for stage in stages}
     if training := [
         stage for stage, each in places.items() if each.image == images.of(recipe.runtime, "train")
     ]:
         raise RecipeError(
             f"{', '.join(training)}: runtime.launcher.kind is 'process', so the runner's pod "
-            "would have to train itself. "
-            "Set it to 'trainer' (Kubeflow Trainer) or 'job' (Indexed Job)."
+            "would have to train. Set it to 'trainer' (Kubeflow Trainer) or 'job' (Indexed Job)."
         )
     most = max(
         places.values(),
         key=lambda each: (each.image != images.of(recipe.runtime, "core"), each.gpus),
     )
-    # As for preflight, which is one of them: a key that is missing is a finding, and not a pod that
-    # never starts.
+    # Preflight runs in it too: a missing key must be a finding, not a pod that never starts.
     own = recipe.runtime.cluster.env_secret
     secrets = tuple(
         replace(s, optional=s.optional or s.name == own)
@@ -125,8 +123,7 @@ def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
 def _heavy(
     image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]
 ) -> Place:
-    """A pod that serves or trains itself, by its pool's numbers; without a pool, on any node's
-    CPUs."""
+    """A pod that serves or trains, by its pool's numbers; without a pool, on the CPUs of any node."""
     if name is None:
         return Place(
             image=image,
@@ -154,7 +151,7 @@ def _heavy(
 
 
 def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
-    """S3 for all; the further variables for all but the report; the endpoints' keys for those who
+    """S3 for all stages; `secret_envs` for all but the report; the endpoints' keys for those that
     ask."""
     cluster, store = recipe.runtime.cluster, recipe.store
     found = [
@@ -162,15 +159,14 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
         Secret(cluster.s3_secret, {key: key for key in S3_OPTIONAL}, optional=True),
     ]
     named = dict(zip(S3_KEYS, (store.access_key_env, store.secret_key_env), strict=True))
-    if own := {
-        key: name for key, name in named.items() if name != key
-    }:  # besides the usual names: a recipe is read by those
+    own = {key: name for key, name in named.items() if name != key}
+    if own:  # beside the usual names, by which a recipe is read
         found.insert(1, Secret(cluster.s3_secret, own))
     names = set(recipe.runtime.secret_envs) if stage != REPORT else set()
     if stage.keys:
         names |= key_names(recipe)
     if names:
-        # Without it, preflight's pod starts all the same: it says what is missing.
+        # Preflight's pod starts without it too, and says what is missing.
         found.append(
             Secret(
                 cluster.env_secret,

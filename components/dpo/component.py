@@ -13,7 +13,7 @@ def dpo(
     model: Output[Model],
     metrics: Output[Metrics],
     summary: Output[Markdown],
-):
+) -> None:
     """Train the SFT model on the preferences with DPO; the SFT model is the reference (TRL under
     DeepSpeed).
 

@@ -14,7 +14,7 @@ def evaluate(
     scores: Output[Dataset],
     metrics: Output[Metrics],
     summary: Output[Markdown],
-):
+) -> None:
     """Judge the tuned models against the base on held-out prompts: win rates with intervals,
     lengths.
 

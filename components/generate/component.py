@@ -11,7 +11,7 @@ def generate(
     prompts: Input[Dataset],
     data: Output[Dataset],
     summary: Output[Markdown],
-):
+) -> None:
     """Let a mixture of agents answer every prompt: proposers answer, an aggregator synthesizes,
     turn by turn.
 

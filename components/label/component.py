@@ -11,7 +11,7 @@ def label(
     samples: Input[Dataset],
     preferences: Output[Dataset],
     summary: Output[Markdown],
-):
+) -> None:
     """Let a mixture of judges compare all pairs of answers in both orders; keep best against worst.
 
     Args:

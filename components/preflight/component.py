@@ -5,7 +5,7 @@ from moaa.placement import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
-def preflight(recipe: str, run_id: str, summary: Output[Markdown], compiled_from: str = ""):
+def preflight(recipe: str, run_id: str, summary: Output[Markdown], compiled_from: str = "") -> None:
     """Look at everything the run needs (store, secrets, prompts, engines, trainers); fail with each
     finding and its fix.
 

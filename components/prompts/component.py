@@ -5,7 +5,7 @@ from moaa.placement import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
-def prompts(recipe: str, run_id: str, prompts: Output[Dataset], summary: Output[Markdown]):
+def prompts(recipe: str, run_id: str, prompts: Output[Dataset], summary: Output[Markdown]) -> None:
     """Read the prompts, remove duplicates, keep them away from the evaluation's.
 
     Args:

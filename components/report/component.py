@@ -5,7 +5,7 @@ from moaa.placement import images
 
 
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
-def report(recipe: str, run_id: str, page: Output[HTML]):
+def report(recipe: str, run_id: str, page: Output[HTML]) -> None:
     """Make one HTML file of the run, whole or broken, from its records on S3.
 
     Args:

@@ -12,7 +12,7 @@ def sample(
     model: Input[Model],
     samples: Output[Dataset],
     summary: Output[Markdown],
-):
+) -> None:
     """Sample the tuned model several times a prompt; identical answers are merged.
 
     Args:

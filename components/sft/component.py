@@ -12,7 +12,7 @@ def sft(
     model: Output[Model],
     metrics: Output[Metrics],
     summary: Output[Markdown],
-):
+) -> None:
     """Fine-tune the target on the mixture's answers (TRL under DeepSpeed).
 
     Args:

@@ -1,5 +1,4 @@
-"""What a compiled pipeline took from its recipe: its pods are as that recipe said, whatever recipe
-a run is given later."""
+"""What a compiled pipeline took from its recipe. Its pods stay so, whatever recipe a run gives."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Which stages serve or train in their own pod, and on how many GPUs: the pipeline asks for it,
-preflight looks for it.
+"""Which stages serve or train in their own pod, and on how many GPUs.
 
-Where the recipe's engines are processes, a stage that asks serves its models in its own pod, on
-GPUs of their pool. Where they are the cluster's, it only asks, but for what the run itself has
-trained: no Deployment knows those weights, so sample and evaluate serve them, with the model they
-were trained from. Trainings are processes of the pod, or the cluster's.
+With engines of kind `process`, a stage that asks serves its models in its own pod, on GPUs of their
+pool. With engines of the cluster it only asks. But no Deployment knows the weights that the run
+itself has trained: sample and evaluate serve those in their own pod, with the model that they were
+trained from. Trainings are processes of the pod, or the cluster's.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ def _pool(stage: str, models: Collection[Model]) -> str | None:
 
 
 def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | None) -> int:
-    """As many as all models of the stage take together, at most what a node has: the rest takes
-    turns."""
+    """As many as all models of the stage take together, but at most those of a node: with fewer
+    they take turns."""
     if pool is None or not recipe.pools[pool].gpus:
         return 0
     there = recipe.pools[pool].gpus

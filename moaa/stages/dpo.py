@@ -1,5 +1,4 @@
-"""Direct preference optimization on best against worst; the reference is the SFT model (paper,
-stage 2)."""
+"""Direct preference optimization on best against worst (paper, stage 2)."""
 
 from __future__ import annotations
 
@@ -10,11 +9,14 @@ from moaa.stages.training import train
 
 
 class DpoPart(Part):
+    """What the model depends on, besides the SFT model and the pairs."""
+
     dpo: Dpo
 
 
 @stage(DPO, part=lambda recipe: DpoPart(dpo=recipe.dpo))
 def dpo(part: DpoPart, context: Context) -> None:
+    """Train the SFT model, which is the reference too. `moaa/train/run.py` is what trains."""
     train(
         context,
         "dpo",

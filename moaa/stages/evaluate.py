@@ -1,5 +1,4 @@
-"""Pairwise win rates of the tuned models against the base, on held-out prompts, judged in both
-orders."""
+"""Win rates of the tuned models against the base, on held-out prompts, judged in both orders."""
 
 from __future__ import annotations
 
@@ -16,6 +15,8 @@ from moaa.stages.table import EVALUATE
 
 
 class EvaluatePart(Part):
+    """What the win rates depend on."""
+
     sampling: Sampling
     judge: Judge
     target: str
@@ -23,6 +24,7 @@ class EvaluatePart(Part):
 
 
 def part_of(recipe: Recipe) -> EvaluatePart:
+    """The stage's part of the recipe."""
     chosen = recipe.evaluation_judge
     return EvaluatePart(
         sampling=recipe.evaluate.sampling,
@@ -34,6 +36,7 @@ def part_of(recipe: Recipe) -> EvaluatePart:
 
 @stage(EVALUATE, part=part_of, schema=2)
 def evaluate(part: EvaluatePart, context: Context) -> None:
+    """Let base, SFT and DPO model answer; judge the two tuned ones against the base."""
     target = context.recipe.models[part.target]
     served = {name: context.recipe.models[name] for name in part.models}
     contestants = {"base": part.target}

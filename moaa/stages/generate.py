@@ -1,5 +1,4 @@
-"""SFT data written by the mixture (paper, stage 1): one row a conversation, its proposals beside
-it."""
+"""The mixture writes the SFT data (paper, stage 1): a row a conversation, with its proposals."""
 
 from __future__ import annotations
 
@@ -13,11 +12,14 @@ from moaa.stages.table import GENERATE
 
 
 class GeneratePart(Part):
+    """What the data depends on. The instruction is a text, so that a new default is a new part."""
+
     mixture: Mixture
     models: dict[str, Any]
 
 
 def part_of(recipe: Recipe) -> GeneratePart:
+    """The stage's part of the recipe."""
     chosen = recipe.generate.mixture
     instruction = chosen.instruction or templates.text("aggregate")
     return GeneratePart(
@@ -28,6 +30,8 @@ def part_of(recipe: Recipe) -> GeneratePart:
 
 @stage(GENERATE, part=part_of, schema=2)
 def generate(part: GeneratePart, context: Context) -> None:
+    """Write every conversation that the mixture answers; its events count the missing proposals."""
+
     async def answer(row: Row, ask: Ask) -> Row:
         conversation = await mixture.converse(part.mixture, row["system"], row["turns"], ask)
         return conversation.to_json()

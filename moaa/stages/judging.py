@@ -1,4 +1,4 @@
-"""What the two stages that judge have in common."""
+"""What label and evaluate have in common."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from moaa.stage import Context
 
 
 def with_instructions(judge: Judge) -> Judge:
-    """The judge with its instructions as text, so that a changed built-in text changes the stage's
-    fingerprint.
+    """Return the judge with its instructions as text.
 
-    Raises RecipeError where one of them cannot be filled.
+    A new text of moaa's own then changes the fingerprint of the stage. Raises RecipeError if an
+    instruction lacks a placeholder.
     """
     check_instructions(judge)
     return judge.model_copy(
@@ -25,8 +25,8 @@ def with_instructions(judge: Judge) -> Judge:
 
 
 def report(tally: Tally, judge: Judge, context: Context) -> None:
-    """What the judgements say about the judge, among the stage's facts; what was missing of them,
-    in its ledger."""
+    """Put what the judgements say about the judge into the facts, what was missing into the
+    ledger."""
     context.facts.update(tally.facts())
     context.ledger.events.update(
         {f"left out: {name} ({reason})": times for (name, reason), times in tally.left_out.items()}

@@ -1,5 +1,4 @@
-"""Preference pairs by the mixture of judges (paper, stage 2): all pairs, both orders, best against
-worst."""
+"""The mixture of judges makes preference pairs (paper, stage 2): best against worst answer."""
 
 from __future__ import annotations
 
@@ -14,12 +13,15 @@ from moaa.stages.table import LABEL
 
 
 class LabelPart(Part):
+    """What the pairs depend on."""
+
     judge: Judge
     min_margin: float
     models: dict[str, Any]
 
 
 def part_of(recipe: Recipe) -> LabelPart:
+    """The stage's part of the recipe."""
     chosen = recipe.label.judge
     return LabelPart(
         judge=with_instructions(chosen),
@@ -30,6 +32,8 @@ def part_of(recipe: Recipe) -> LabelPart:
 
 @stage(LABEL, part=part_of, schema=2)
 def label(part: LabelPart, context: Context) -> None:
+    """Judge all pairs of a prompt's answers in both orders; write the pair and every judgement."""
+
     async def compare_all(row: Row, ask: Ask) -> Row:
         answers = [sample["text"] for sample in row["samples"]]
         judgements = await judge.tournament(part.judge, row["messages"], answers, ask)

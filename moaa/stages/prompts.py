@@ -1,8 +1,7 @@
-"""The three sets of prompts: read from their sources, deduplicated, kept away from the evaluation
-prompts; all counted.
+"""The three sets of prompts: read, deduplicated, kept away from the evaluation prompts.
 
-A set that is empty, or that could not be read, ends the stage: a decontamination against nothing
-removes nothing, and an evaluation of nothing looks like one.
+The stage fails if a set is empty or cannot be read. Otherwise a decontamination against nothing
+would look like a good one.
 """
 
 from __future__ import annotations
@@ -19,12 +18,15 @@ from moaa.stages.table import PROMPTS
 
 
 class PromptsPart(Part):
+    """What the sets depend on."""
+
     prompts: Prompts
     content: dict[str, str]
-    """sha256 of each local file, so that a changed file is another input."""
+    """sha256 of each local file: a changed file gives another fingerprint."""
 
 
 def part_of(recipe: Recipe) -> PromptsPart:
+    """The stage's part of the recipe, with the digests of its local files."""
     content = {
         s.source: digest for s in every_source(recipe.prompts) if (digest := sources.digest(s))
     }
@@ -33,6 +35,7 @@ def part_of(recipe: Recipe) -> PromptsPart:
 
 @stage(PROMPTS, part=part_of, schema=2)
 def prompts(part: PromptsPart, context: Context) -> None:
+    """Write the prompts of each set, and the rejected ones with their reasons."""
     found: dict[str, list[selection.PromptRow]] = {name: [] for name in SETS}
     for name in SETS:
         for source in getattr(part.prompts, name):
@@ -58,10 +61,10 @@ def prompts(part: PromptsPart, context: Context) -> None:
 def refuse_unless_usable(
     name: str, given: Sequence[Source], rows: int, chosen: selection.Selection, most: float
 ) -> None:
-    """Raise, with the table of reasons, where nothing of the set is left or more than `most` of its
-    `rows` is unreadable.
+    """Raise, with the table of reasons, if nothing of the set is left or if more than the share
+    `most` of its `rows` is unreadable.
 
-    Repeated and contaminated prompts are as they should be: they never count as unreadable.
+    Repeated and contaminated prompts never count as unreadable.
     """
     lost = [gone for gone in chosen.rejected if gone.set == name]
     unreadable = sum(gone.reason == "unreadable" for gone in lost)

@@ -1,5 +1,4 @@
-"""The end of a run, whole or broken: what it holds on the cluster is given back, and its records
-become one HTML file."""
+"""The end of a run, good or bad: release what it holds on the cluster, and write its report."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(recipe: str, run_id: str, output: str = "") -> None:
-    """Give back what the run holds; write `<root>/runs/<run id>/report.html` on S3, and at
-    `output`."""
+    """Release what the run holds; write `<root>/runs/<run id>/report.html` on S3, and `output`."""
     try:
         loaded = records.read_recipe(recipe).recipe
         give_back(loaded, run_id)
@@ -34,10 +32,10 @@ def main(recipe: str, run_id: str, output: str = "") -> None:
 
 
 def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> None:
-    """The run's leases on engines are released, its unfinished trainings deleted. What fails is
-    said, never raised.
+    """Release the run's leases on engines, and delete its unfinished trainings.
 
-    Nothing depends on it: leases run out by themselves, and the reaper ends what nobody holds.
+    What fails is shown, never raised: leases run out by themselves, and the reaper stops what
+    nobody holds.
     """
     runtime = recipe.runtime
     if runtime.engines.kind != "kubernetes" and runtime.launcher.kind == "process":
@@ -51,6 +49,6 @@ def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> No
             say(line)
     except MoaaError as error:
         say(
-            "what the run holds on the cluster could not be given back; its leases run out "
-            f"within {LEASE_S:.0f} s. {error}"
+            "what the run holds on the cluster could not be released; its leases run out within "
+            f"{LEASE_S:.0f} s. {error}"
         )

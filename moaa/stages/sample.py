@@ -1,5 +1,4 @@
-"""Answers of the tuned model itself (paper, stage 2: five a prompt at temperature 0.8); identical
-ones are merged."""
+"""The tuned model answers (paper, stage 2: five times a prompt at temperature 0.8)."""
 
 from __future__ import annotations
 
@@ -16,12 +15,15 @@ TOO_FEW = "fewer than two distinct answers"
 
 
 class SamplePart(Part):
+    """What the answers depend on."""
+
     sampling: Sampling
     target: str
     model: dict[str, Any]
 
 
 def part_of(recipe: Recipe) -> SamplePart:
+    """The stage's part of the recipe."""
     return SamplePart(
         sampling=recipe.sample.sampling,
         target=recipe.target,
@@ -31,6 +33,7 @@ def part_of(recipe: Recipe) -> SamplePart:
 
 @stage(SAMPLE, part=part_of)
 def sample(part: SamplePart, context: Context) -> None:
+    """Write the distinct answers to each prompt, and how often each was given."""
     name, model = tuned(context.recipe.models[part.target], part.target, context.inputs["sft"])
     once = part.sampling.model_copy(update={"n": 1})
 

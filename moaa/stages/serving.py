@@ -7,7 +7,6 @@ from moaa.recipe.schema import Model
 
 
 def tuned(target: Model, name: str, artifact: Artifact) -> tuple[str, Model]:
-    """Name and serving of the target with the weights of `artifact` (its stage is in the name:
-    `llama+sft`)."""
+    """Return the name (`llama+sft`) and the model that serves the target with these weights."""
     served = target.model_copy(update={"source": artifact.uri, "revision": None, "endpoint": None})
     return f"{name}+{artifact.manifest.stage}", served

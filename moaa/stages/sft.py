@@ -11,12 +11,15 @@ from moaa.stages.training import train
 
 
 class SftPart(Part):
+    """What the model depends on."""
+
     sft: Sft
     model: dict[str, Any]
-    """The weights that it begins with, however they are served."""
+    """The weights that training starts from, however they are served."""
 
 
 def part_of(recipe: Recipe) -> SftPart:
+    """The stage's part of the recipe."""
     return SftPart(
         sft=recipe.sft,
         model=recipe.models[recipe.target].model_dump(include={"source", "revision"}),
@@ -25,6 +28,7 @@ def part_of(recipe: Recipe) -> SftPart:
 
 @stage(SFT, part=part_of)
 def sft(part: SftPart, context: Context) -> None:
+    """Train the target on the data. `moaa/train/run.py` is what trains."""
     train(
         context,
         "sft",

@@ -1,4 +1,4 @@
-"""A stage of another package, exactly as docs/extending.md writes it: one declaration, one function.
+"""A stage of another package, as docs/extending.md writes it: one declaration, one function.
 
 It is planned, compiled, checked, run and reported, and nothing of moaa is edited for it.
 """
