@@ -47,6 +47,7 @@ lint: setup workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache >.cache/lint-imports.log || { cat .cache/lint-imports.log; exit 1; }
 
 # The workflows in .github/. If shellcheck is on PATH, actionlint also runs it on their scripts.
 ACTIONLINT := .cache/bin/actionlint

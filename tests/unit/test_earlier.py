@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from moaa import records
 from moaa.artifacts import Artifact
 from moaa.journal import Journal
 from moaa.ledger import Ledger
 from moaa.prompts import sources
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file, load_text
-from moaa import records
 from moaa.stage import Stage
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
