@@ -64,6 +64,11 @@ def test_relative_links_and_images_lead_somewhere(page: str) -> None:
             assert anchor in anchors(found.resolve().relative_to(ROOT).as_posix()), target
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_holds_the_marks_of_a_merge(page: str) -> None:
+    assert not re.search(r"^(<{7}|>{7}) ", text(page), re.MULTILINE)
+
+
 def invoked(words: list[str]) -> tuple[Any, list[str]]:
     """The command that `words` name, after `moaa`, and the words that remain."""
     command: Any = MAIN
