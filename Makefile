@@ -39,7 +39,7 @@ $(UV):
 	$(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install -q uv==0.13.9
 
 demo: setup
-	@$(BIN)/python -m pipelines run $(RECIPE) --local $(ARGS)
+	@$(BIN)/moaa run $(RECIPE) $(ARGS)
 
 test: setup lint unit charts integration
 
@@ -84,7 +84,7 @@ cluster-answers:
 	@kubectl version --request-timeout 10s >/dev/null || { echo "the cluster that KUBECONFIG ($$KUBECONFIG) names does not answer" >&2; exit 2; }
 
 compile: setup
-	@for recipe in $(RECIPES); do $(BIN)/python -m pipelines compile $$recipe; done
+	@for recipe in $(RECIPES); do $(BIN)/moaa compile $$recipe; done
 
 # Minutes in all; the machine should do nothing else meanwhile.
 bench: setup

@@ -2,12 +2,18 @@
 `moaa.stages`.
 
 component(GENERATE)     the component of a declared stage
+
+Import it as `moaa.components`. The folder `moaa/components` is a link to this one, so that a
+checkout and an installed wheel have the same names.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
+
+if __name__ != "moaa.components":
+    raise ImportError(f"import moaa.components, not {__name__}: two copies would be loaded")
 
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
 def component(stage: Declaration) -> BaseComponent:
     """The component of a stage: the one that its declaration names, else one made from it."""
     if stage.component is None:
-        from components.declared import make
+        from moaa.components.declared import make
 
         return make(stage)
     module, _, name = stage.component.partition(":")

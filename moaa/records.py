@@ -21,7 +21,7 @@ from moaa.errors import ArtifactError, MoaaError, StoreError
 from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, end_with_runner
-from moaa.progress.messages import say
+from moaa.progress.messages import final_error, log, say, show
 from moaa.recipe.load import Loaded, load_text
 from moaa.recipe.schema import Recipe
 from moaa.store import Store
@@ -128,6 +128,7 @@ def recorded(stage: Declaration, recipe: str, run_id: str, summary: str = "") ->
 
     `recipe` is YAML text, or its s3:// address. A Markdown page goes to the file `summary`.
     """
+    show()
     end_with_runner()
     # Who holds the leases of engines and trainings.
     os.environ.update({RUN_ENV: run_id, STAGE_ENV: stage.name})
@@ -138,16 +139,16 @@ def recorded(stage: Declaration, recipe: str, run_id: str, summary: str = "") ->
     except BaseException as error:
         unwritten = writer.failed(error)
         if unwritten and str(unwritten) != str(error):
-            say(f"{stage.name}: its record could not be written: {unwritten}")
+            log.warning(f"{stage.name}: its record could not be written: {unwritten}")
         if isinstance(error, MoaaError):
-            say(f"{stage.name} failed: {error}")
+            final_error(f"{stage.name} failed: {error}")
         elif isinstance(error, Terminated | KeyboardInterrupt):
-            say(f"{stage.name} was stopped; run again and it continues where it was")
+            final_error(f"{stage.name} was stopped; run again and it continues where it was")
         else:
             raise
         raise SystemExit(1) from None
     if unwritten := writer.end():
-        say(
+        final_error(
             f"{stage.name} is done, but its record could not be written: {unwritten}\n"
             "  Run again: the result is kept."
         )

@@ -7,7 +7,7 @@ from kfp import dsl
 from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
 
-from components import component
+from moaa.components import component
 from moaa.declaration import Declaration
 from moaa.stages.table import PREFLIGHT, REPORT
 

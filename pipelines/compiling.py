@@ -1,4 +1,4 @@
-"""The pipeline as the YAML that Kubeflow takes: every task in its place (`pipelines.tasks`), the
+"""The pipeline as the YAML that Kubeflow takes: every task in its place (`moaa.pipelines.tasks`), the
 recipe its one parameter."""
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from moaa.declaration import Declaration
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
+from moaa.pipelines import tasks
+from moaa.pipelines.align import Configure, build
 from moaa.placement import compiled
 from moaa.recipe import read
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import PREFLIGHT, STAGES_ENV, stages
-from pipelines import tasks
-from pipelines.align import Configure, build
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -145,6 +145,6 @@ def refuse_expanded(text: str, where: str) -> None:
     if found := EXPANDED.search(text) or _WIDE.search(text):
         raise RecipeError(
             f"{where}: {found.group()!r} would be replaced or refused by Kubeflow. "
-            "Write it in another way, or submit the run by `python -m pipelines submit`: it "
+            "Write it in another way, or submit the run by `moaa submit`: it "
             "passes the recipe's address."
         )

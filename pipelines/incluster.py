@@ -15,19 +15,19 @@ import time
 from collections import deque
 from typing import Any
 
-from moaa import records
+from moaa import home, records
 from moaa.errors import ClusterError, MoaaError
 from moaa.kubernetes import pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Forbidden, NotFound, Unreachable
 from moaa.kubernetes.kinds import JOBS, PODS
 from moaa.kubernetes.logs import Log
+from moaa.pipelines import runner_job
+from moaa.pipelines.local import new_id
+from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import Loaded, load_text
 from moaa.stages.report import give_back
 from moaa.store import Missing, Store
-from pipelines import runner_job
-from pipelines.local import HOME, new_id
-from pipelines.outcome import RunFailed
 
 POLL_S = 2.0
 PATIENCE_S = 600.0
@@ -43,6 +43,7 @@ def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
     job = runner_job.job(loaded, run_id, until)
     cluster = connect(loaded, namespace)
     cluster.create(JOBS, job)
+    home.remember(run_id, loaded.recipe.store.root)
     print(f"run     {run_id}   (Job in namespace {cluster.namespace})", flush=True)
     print(
         f"report  {loaded.recipe.store.root.rstrip('/')}/runs/{run_id}/report.html   (when the "
@@ -68,8 +69,9 @@ def follow(run_id: str, cluster: Cluster) -> None:
     except KeyboardInterrupt:
         options = f" --namespace {cluster.namespace}"
         print(
-            f"\nleft running. follow: python -m pipelines run --follow {run_id}{options}\n"
-            f"              stop:   python -m pipelines run --stop {run_id}{options}",
+            "\nThe run continues; only this terminal stopped watching.\n"
+            f"follow it: moaa run --follow {run_id}{options}\n"
+            f"stop it:   moaa run --stop {run_id}{options}",
             flush=True,
         )
         raise SystemExit(130) from None
@@ -85,7 +87,7 @@ def stop(run_id: str, cluster: Cluster) -> None:
     while cluster.list(PODS, f"job-name={run_id}") and time.monotonic() < deadline:
         time.sleep(POLL_S)
     give_back(recipe, run_id, cluster)
-    print(f"stopped {run_id}; the same recipe goes on where it was", flush=True)
+    print(f"stopped {run_id}; the same recipe continues from there", flush=True)
 
 
 def end_children() -> None:
@@ -122,7 +124,9 @@ class _Logs:
                 self._answered = time.monotonic()
             except Unreachable as error:
                 if time.monotonic() - self._answered > PATIENCE_S:
-                    raise ClusterError(f"{error}\nThe run goes on without us.") from None
+                    raise ClusterError(
+                        f"{error}\nThe run continues; only this terminal stopped watching."
+                    ) from None
             else:
                 if pods.ended(job):
                     return "\n".join(self._last)
@@ -170,7 +174,7 @@ class _Logs:
 def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
     """The report comes here, if the store can be reached from here; a failed run's own error is the
     last that is said."""
-    store, page = Store.of(loaded.recipe.store), HOME / "runs" / run_id / "report.html"
+    store, page = Store.of(loaded.recipe.store), home.HOME / "runs" / run_id / "report.html"
     address = f"{store.root}/runs/{run_id}/report.html"
     said, reached = "", True
     try:

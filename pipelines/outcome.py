@@ -1,10 +1,11 @@
-"""What a run's records say: what changed since the last look, and how it ended."""
+"""What changed in a run since the last look at its records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from moaa.errors import MoaaError
+from moaa.progress.screen import duration
 from moaa.records import Record
 
 
@@ -15,18 +16,18 @@ class RunFailed(MoaaError):
 def changes(
     before: Mapping[str, str], records: Sequence[Record]
 ) -> tuple[dict[str, str], list[str]]:
-    """The stages' states now, and a line for each that is not as it was `before`."""
+    """The stages' states now, and a line for each that differs from `before`."""
     now: dict[str, str] = {record["stage"]: record["status"] for record in records}
     lines = [
-        f"{r['stage']:<10} {_said(r)}" for r in records if before.get(r["stage"]) != r["status"]
+        f"{r['stage']:<10} {_status(r)}" for r in records if before.get(r["stage"]) != r["status"]
     ]
     return now, lines
 
 
-def _said(record: Record) -> str:
+def _status(record: Record) -> str:
     if record["status"] in ("running", "reused"):
-        return record["status"]
-    ended = f"{record['status']:<8} {_duration(record['seconds'])}"
+        return str(record["status"])
+    ended = f"{record['status']:<8} {duration(record['seconds'])}"
     if record["error"]:
         first, _, _ = record["error"]["message"].partition("\n")
         return f"{ended}   {first}"
@@ -36,9 +37,3 @@ def _said(record: Record) -> str:
         if count
     )
     return f"{ended}   {counts}".rstrip()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from moaa.kubernetes import names
+from moaa.pipelines import tasks
 from moaa.recipe.load import Loaded
 from moaa.stages.table import REPORT, up_to
-from pipelines import tasks
 
 CONTAINER: Final = "runner"
 COMPONENT: Final = "app.kubernetes.io/component"
@@ -97,22 +97,13 @@ def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[st
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{place.shm_gib:g}Gi"}}
         )
     paths = {"recipe": RECIPE_FOLDER, "tmp": "/tmp", "work": FOLDER, "shm": "/dev/shm"}
-    command = [
-        *ONE_STREAM,
-        "python3",
-        "-m",
-        "pipelines",
-        "run",
-        f"{RECIPE_FOLDER}/recipe.yaml",
-        "--local",
-    ]
-    command += ["--until", until, "--run-id", run_id]
+    command = [*ONE_STREAM, "moaa", "run", f"{RECIPE_FOLDER}/recipe.yaml", "--until", until]
     container = {
         "name": CONTAINER,
         "image": place.image,
         "command": command,
         "workingDir": FOLDER,
-        "env": _environment(place),
+        "env": _environment(place, run_id),
         "resources": _resources(place),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -139,8 +130,8 @@ def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[st
     return pod
 
 
-def _environment(place: tasks.Place) -> list[dict[str, Any]]:
-    plain = {**place.environment, "PYTHONUNBUFFERED": "1"}
+def _environment(place: tasks.Place, run_id: str) -> list[dict[str, Any]]:
+    plain = {**place.environment, names.RUN_ENV: run_id, "PYTHONUNBUFFERED": "1"}
     secret = {
         variable: {"secretKeyRef": {"name": each.name, "key": key, "optional": each.optional}}
         for each in place.secrets

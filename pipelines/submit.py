@@ -17,16 +17,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from moaa import records
+from moaa import home, records
 from moaa.errors import ClusterError, MoaaError, StoreError
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import PODS
+from moaa.pipelines.compiling import write
+from moaa.pipelines.outcome import RunFailed, changes
 from moaa.recipe.load import Loaded
 from moaa.stages.table import up_to
 from moaa.store import Store
-from pipelines.compiling import write
-from pipelines.outcome import RunFailed, changes
 
 EXPERIMENT = "moaa"
 STANDALONE = "kubeflow"
@@ -78,8 +78,9 @@ def submit(
                 run_name=f"{loaded.recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
                 service_account=cluster.service_account,
             ).run_id
+    home.remember(run_id, store.root)
     print(
-        f"run     {run_id}\nrecipe  {address}\nwatch   {host.rstrip('/')}/#/runs/details/{run_id}",
+        f"run     {run_id}\nrecipe  {address}\nwatch   {_page(host, run_id)}",
         flush=True,
     )
     print(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)", flush=True)
@@ -89,11 +90,15 @@ def submit(
             follow(client, host, run_id, store, waiting(run_id, pods_in), pods_in)
         except KeyboardInterrupt:
             print(
-                f"\nthe run goes on without us: {host.rstrip('/')}/#/runs/details/{run_id}",
+                f"\nThe run continues; only this terminal stopped watching: {_page(host, run_id)}",
                 flush=True,
             )
             raise SystemExit(130) from None
     return run_id
+
+
+def _page(host: str, run_id: str) -> str:
+    return f"{host.rstrip('/')}/#/runs/details/{run_id}"
 
 
 def upload(loaded: Loaded, store: Store) -> str:
@@ -154,8 +159,8 @@ def follow(
             unanswered_since = unanswered_since or time.monotonic()
             if time.monotonic() - unanswered_since > PATIENCE_S:
                 raise SubmitError(
-                    f"{error}\nThe run goes on without us: "
-                    f"{host.rstrip('/')}/#/runs/details/{run_id}"
+                    f"{error}\nThe run continues; only this terminal stopped watching: "
+                    f"{_page(host, run_id)}"
                 ) from None
             time.sleep(POLL_S)
             continue

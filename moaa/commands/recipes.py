@@ -12,7 +12,7 @@ from moaa.recipe.load import load_file
 def check(file: Path, sets: list[str]) -> None:
     recipe = load_file(file, sets).recipe
     print(
-        f"{file}: right. {recipe.name} aligns {recipe.target}; {len(recipe.models)} model(s); "
+        f"{file}: OK. {recipe.name} aligns {recipe.target}; {len(recipe.models)} model(s); "
         f"results below {recipe.store.root}"
     )
 
@@ -40,7 +40,7 @@ def show(file: Path, sets: list[str], given: bool) -> None:
     Console().print(table)
 
 
-def resolved(file: Path, sets: list[str]) -> None:
+def show_yaml(file: Path, sets: list[str]) -> None:
     print(load_file(file, sets).text, end="")
 
 

@@ -1,22 +1,21 @@
-"""`moaa preflight`, `moaa report`, `moaa runs`: before a run and after it."""
+"""What `moaa preflight`, `moaa runs` and `moaa report` do: before a run and after it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from moaa import home, records
 from moaa.errors import StoreError
 from moaa.recipe.load import load_file
+from moaa.records import Record
 from moaa.store import Store
 
-if TYPE_CHECKING:
-    from moaa.records import Record
 
-
-def preflight(file: Path, sets: list[str]) -> None:
+def preflight(file: Path, sets: Sequence[str]) -> None:
     from moaa.stages import preflight as stage
     from moaa.stages.table import of_run
 
@@ -32,54 +31,92 @@ def preflight(file: Path, sets: list[str]) -> None:
         raise stage.PreflightFailed(f"{bad} of {len(found)} checks failed")
 
 
-def report(run_id: str, root: str, output: Path) -> None:
-    from moaa import records
+def report(run_id: str | None, recipe: Path | None, root: str | None, output: Path) -> None:
+    """Write a run's report: the run that is named, else the last one."""
     from moaa import report as view
     from moaa.stages.table import stages
 
-    store = Store(root)
-    found = records.read(store, run_id)
-    if not found:
-        raise StoreError(
-            f"{root}/runs/{run_id} has no records. `moaa runs --root {root}` lists the runs that "
-            "there are."
-        )
-    output.write_text(view.build(view.Run.of(found, stages()), store), encoding="utf-8")
+    last = home.last_run() if recipe is None and root is None else None
+    with _store(recipe, root) as store:
+        chosen = run_id or (last.run_id if last else _newest(store))
+        found = records.read(store, chosen)
+        if not found:
+            raise StoreError(
+                f"{store.root}/runs/{chosen} has no records. "
+                f"`moaa runs --root {store.root}` lists the runs that there are."
+            )
+        output.write_text(view.build(view.Run.of(found, stages()), store), encoding="utf-8")
     print(output)
 
 
-def list_runs(root: str, last: int) -> None:
+def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
+    """Print the newest runs of a store, and how each ended."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from moaa import records
-
-    store = Store(root)
-    runs = f"{store.root}/runs/"
-    ids = {uri.removeprefix(runs).split("/")[0] for uri, _ in store.list(runs)}
-    found = sorted(
-        ((records.read(store, run_id), run_id) for run_id in ids),
-        key=lambda run: _started(run[0]),
-        reverse=True,
-    )
+    with _store(recipe, root) as store:
+        found = _all_runs(store)
     if not found:
-        print(f"no runs below {runs}")
+        print(f"no runs below {store.root}/runs/")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "started (UTC)", "state", "minutes", "stages"):
         table.add_column(title, no_wrap=title != "stages", overflow="fold")
-    for stages, run_id in found[:last]:
+    for run_id, stages in found[:last]:
         minutes = sum(record["seconds"] for record in stages) / 60
         words = ", ".join(f"{record['stage']} {record['status']}" for record in stages)
+        started = _started(stages)[:19].replace("T", " ")
         table.add_row(
-            Text(run_id),
-            _started(stages)[:19].replace("T", " "),
-            records.run_status(stages),
-            f"{minutes:.1f}",
-            Text(words),
+            Text(run_id), started, records.run_status(stages), f"{minutes:.1f}", Text(words)
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@contextmanager
+def _store(recipe: Path | None, root: str | None) -> Iterator[Store]:
+    """The store of this address, of this recipe, or of the last run; the local one if need be."""
+    last = home.last_run() if recipe is None and root is None else None
+    if recipe is None and root is None and last is None:
+        raise StoreError(
+            f"No run was started from this folder ({home.HOME / 'last.json'} is not there). Say "
+            "where to look: --recipe RECIPE, or --root s3://BUCKET/PREFIX."
+        )
+    if last and last.s3 not in (home.LOCAL, home.named_s3()) and not home.named_s3():
+        raise StoreError(
+            f"The results of the last run ({last.run_id}) are in the S3 at {last.s3}, which the "
+            "environment does not name. Set AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY as for the run."
+        )
+    if not home.named_s3() and not (home.HOME / "s3").exists():
+        if root is None:
+            raise StoreError(
+                f"The environment names no S3, and there is no local one ({home.HOME / 's3'}) in "
+                "this folder. Set AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or change to the folder of the run."
+            )
+        yield Store(root)  # boto3 may know keys: a profile, a role
+        return
+    with home.s3_environment():
+        if recipe is not None and root is None:
+            yield Store.of(load_file(recipe).recipe.store)
+        else:
+            yield Store(root or (last.root if last else ""))
+
+
+def _all_runs(store: Store) -> list[tuple[str, list[Record]]]:
+    """Each run's id and records, the newest first."""
+    below = f"{store.root}/runs/"
+    ids = {uri.removeprefix(below).split("/")[0] for uri, _ in store.list(below)}
+    found = [(run_id, records.read(store, run_id)) for run_id in ids]
+    return sorted(found, key=lambda run: _started(run[1]), reverse=True)
+
+
+def _newest(store: Store) -> str:
+    found = _all_runs(store)
+    if not found:
+        raise StoreError(f"There are no runs below {store.root}/runs/.")
+    return found[0][0]
 
 
 def _started(found: Sequence[Record]) -> str:

@@ -1,15 +1,143 @@
-"""What a stage says to whoever runs it."""
+"""What moaa tells people while it works, and how a stage's messages reach the run's terminal.
+
+    say("prompts: reused s3://moaa/demo/prompts/1f0c")
+
+All messages go to the logger "moaa": a program that embeds moaa routes them as it likes. The
+command line and the process of each stage call `show`, which writes them to stderr. A stage that
+the local runner started also writes them to the file that MOAA_MESSAGES names, one JSON object a
+line; the runner follows that file (`relay`) and logs them again as its own.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+CHANNEL_ENV = "MOAA_MESSAGES"
+LEVEL_ENV = "MOAA_LOG_LEVEL"
+"""The level of `show` in the processes that a command starts: DEBUG after `moaa -v`."""
+POLL_S = 0.1
+
+log = logging.getLogger("moaa")
+
+above_view: Callable[[str], None] | None = None
+"""Prints a line above the live view that this process draws on another process's terminal."""
 
 
 def say(text: str) -> None:
-    """A line for the log; on the runner's terminal too, if it named one."""
-    print(text, file=sys.stderr, flush=True)
-    if terminal := os.environ.get("MOAA_TTY"):
-        with Path(terminal).open("w") as stream:
-            print(text, file=stream, flush=True)
+    """Log a message for people."""
+    log.info(text)
+
+
+def final_error(text: str) -> None:
+    """Log the error that ends this process. The local runner shows it once, at the end of the run."""
+    log.error(text, extra={"final": True})
+
+
+def show(level: int | str | None = None) -> None:
+    """Write messages of this level and above to stderr, and all of them to the runner's file."""
+    level = level or os.environ.get(LEVEL_ENV) or logging.INFO
+    for handler in log.handlers[:]:
+        if isinstance(handler, Stderr | Channel):
+            log.removeHandler(handler)
+    stderr = Stderr()
+    stderr.setLevel(level)
+    log.addHandler(stderr)
+    log.setLevel(min(stderr.level, logging.INFO))
+    log.propagate = False
+    if channel := os.environ.get(CHANNEL_ENV):
+        log.addHandler(Channel(Path(channel)))
+
+
+class Stderr(logging.Handler):
+    """Writes messages to stderr, whatever that is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            # Not `print`: Kubeflow's local runner replaces it by one that indents.
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+
+class Channel(logging.Handler):
+    """Appends messages to the runner's file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text, final = self.format(record), getattr(record, "final", False)
+            shown = above_view is not None and not final
+            if above_view is not None and shown:
+                above_view(text)
+            line = {"level": record.levelno, "text": text, "final": final, "shown": shown}
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except Exception:
+            self.handleError(record)
+
+
+class Relay:
+    """Logs what is written to a channel's file, from now on. Use it by `relay`."""
+
+    def __init__(self, path: Path) -> None:
+        self.error = ""
+        """The last error that ended a stage. It is not logged: the end of the run shows it."""
+        self._stop = threading.Event()
+        self._file = path.open(encoding="utf-8")
+        self._file.seek(0, os.SEEK_END)
+        self._thread = threading.Thread(target=self._follow, name="messages", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Log what is left, then stop."""
+        self._stop.set()
+        self._thread.join()
+        self._file.close()
+
+    def _follow(self) -> None:
+        part = ""
+        while True:
+            last = self._stop.wait(POLL_S)
+            part = self._log_lines(part, self._file)
+            if last:
+                return
+
+    def _log_lines(self, part: str, file: IO[str]) -> str:
+        """Log the whole lines that there are; return the beginning of the next one."""
+        *lines, part = (part + file.read()).split("\n")
+        for line in lines:
+            message = json.loads(line)
+            if message["final"]:
+                self.error = message["text"]
+            elif not message["shown"]:
+                log.log(message["level"], message["text"])
+        return part
+
+
+@contextmanager
+def relay(path: Path) -> Iterator[Relay]:
+    """Log the messages of the stages that run meanwhile: `path` is theirs by MOAA_MESSAGES."""
+    path.touch()
+    before = os.environ.get(CHANNEL_ENV)
+    os.environ[CHANNEL_ENV] = str(path.absolute())
+    relay = Relay(path)
+    try:
+        yield relay
+    finally:
+        relay.close()
+        if before is None:
+            del os.environ[CHANNEL_ENV]
+        else:
+            os.environ[CHANNEL_ENV] = before

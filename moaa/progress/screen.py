@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
+from moaa.progress import messages
+from moaa.progress.messages import say
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -69,16 +72,15 @@ def screen() -> Log | Terminal:
             stream.close()
             stream = None
     if stream is None or os.environ.get("TERM") == "dumb":
-        return Log(sys.stderr, float(os.environ.get("MOAA_PROGRESS_S") or 5))
+        return Log(float(os.environ.get("MOAA_PROGRESS_S") or 5))
     return Terminal(stream)
 
 
 class Log:
-    """Plain lines, at most one per `every_s` besides notes and the last."""
+    """Messages of one line: notes, the last line, and the counts every `every_s` seconds."""
 
-    def __init__(self, stream: IO[str], every_s: float) -> None:
+    def __init__(self, every_s: float) -> None:
         self.every_s = every_s
-        self._stream = stream
         self._last, self._at = "", time.monotonic()
         self._lock = threading.Lock()
 
@@ -95,7 +97,7 @@ class Log:
 
     def _write(self, text: str) -> None:
         with self._lock:
-            print(text, file=self._stream, flush=True)
+            say(text)
             self._last, self._at = text, time.monotonic()
 
 
@@ -114,9 +116,8 @@ class Terminal:
         self._console: Console = Console(
             file=stream, force_terminal=True, highlight=False, markup=False
         )
-        redirect = (
-            not self._ours
-        )  # what others print goes above the view, where it goes to this terminal at all
+        # On its own terminal rich prints what others write above the view.
+        redirect = not self._ours
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -125,9 +126,10 @@ class Terminal:
             redirect_stderr=redirect,
         )
         self._live.start()
-        self._console.show_cursor(
-            True
-        )  # a stage that is killed must not leave a terminal without a cursor
+        if self._ours:
+            messages.above_view = self._print
+        # A stage that is killed must not leave a terminal without a cursor.
+        self._console.show_cursor(True)
 
     def show(self, view: View) -> None:
         self._live.update(panel(view), refresh=True)
@@ -136,12 +138,16 @@ class Terminal:
         """Part of the picture: the next one shows it."""
 
     def end(self, view: View, *, failed: bool) -> None:
+        messages.above_view = None
         self._live.stop()
         self._console.print(
             last_line(view, failed=failed), style="red" if failed else None, soft_wrap=True
         )
         if self._ours:
             self._stream.close()
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
 
 
 # Pure: a view as text.

@@ -11,18 +11,16 @@ from moaa.report.view import Run, StageView, by_model, cost_usd, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
 
 _MOST_LINES = 25
-_ERROR_LINES = 6
 
 
 def summary(run: Run) -> str:
-    """At most 25 lines: the verdict, the stages with seconds and rows, win rates, tokens and their
-    cost."""
+    """At most 25 lines: the verdict, the stages with seconds and rows, win rates, tokens and cost.
+
+    Not the errors: who prints the summary shows them once, below it.
+    """
     lines = [f"{run.name}: {run.status} in {seconds(run.wall_s)}", run.verdict, ""]
     shown = [stage for stage in run.stages if stage.record or stage.name != "preflight"]
     lines += [_stage_line(stage) for stage in shown]
-    for stage in run.broken:
-        message = (stage.error or {}).get("message", "").splitlines()
-        lines += ["", *(f"  {line}" for line in message[:_ERROR_LINES])]
     if run.win_rates:
         lines.append("")
         lines += [

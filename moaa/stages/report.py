@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from moaa import records, report
 from moaa.errors import MoaaError
-from moaa.progress.messages import say
+from moaa.progress.messages import final_error, say
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import stages
 from moaa.store import Store
@@ -25,7 +25,7 @@ def main(recipe: str, run_id: str, output: str = "") -> None:
         html = report.build(report.Run.of(records.read(store, run_id), stages()), store)
         store.put(f"{store.root}/runs/{run_id}/report.html", html.encode())
     except MoaaError as error:
-        say(f"report failed: {error}")
+        final_error(f"report failed: {error}")
         raise SystemExit(1) from None
     if output:
         Path(output).write_text(html)

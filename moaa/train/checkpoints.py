@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from moaa.errors import StoreError
+from moaa.progress.messages import log
 from moaa.store import Missing, Store
 from moaa.store.bytes import sha256_of
 from moaa.train.ranks import Ranks
@@ -116,10 +116,9 @@ class Checkpoints:
             self.failed += 1
             self._last, self._last_step = time.monotonic(), step
         if no_room:
-            print(
-                f"moaa: no checkpoint at step {step}: {self.folder} has no "
-                f"{self.size / 2**30:.1f} GiB free",
-                file=sys.stderr,
+            log.warning(
+                f"no checkpoint at step {step}: {self.folder} has no "
+                f"{self.size / 2**30:.1f} GiB free"
             )
         return not full
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from moaa.artifacts import Artifact
 from moaa.errors import EngineError, RecipeError
+from moaa.progress.messages import say
 from moaa.store import Missing, Store
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -131,7 +132,7 @@ def _converted(gguf: Path) -> Path:
     folder = cache() / "models" / f"{gguf.stem}-{digest}"
     with _locked(folder):
         if not folder.is_dir():
-            print(f"moaa: converting {gguf.name} to {folder} (once)", file=sys.stderr, flush=True)
+            say(f"converting {gguf.name} to {folder} (once)")
             _convert_in_child(gguf, folder)
     return folder
 

@@ -239,7 +239,7 @@ def test_a_recurring_run(host: str, command: list[str]) -> None:
     assert cron["schedule"] == "0 3 * * 1"
     pod = cron["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["command"] == ["python3", "-m", "pipelines", *command]
+    assert container["command"] == ["moaa", *command]
     assert {"name": "recipe", "configMap": {"name": "ex-recurring"}} in pod["volumes"]
     assert pod["serviceAccountName"] == "moaa-pipeline"
 

@@ -36,12 +36,12 @@ class Demo:
         self.store = Store(recipe.store.root, environ=s3.outside)
 
     def start(self, folder: Path, *more: str, output: IO[str]) -> subprocess.Popen[str]:
-        """`python -m pipelines run … --in-cluster`."""
+        """`moaa run … --in-cluster`."""
         sets = [argument for each in self.sets for argument in ("--set", each)]
         command = [
             sys.executable,
             "-m",
-            "pipelines",
+            "moaa.cli",
             "run",
             str(RECIPE),
             "--in-cluster",

@@ -1,5 +1,4 @@
-"""A stand-in for `python -m pipelines run … --local` inside a runner's pod: no engine, no store,
-only what a run shows.
+"""A stand-in for `moaa run …` inside a runner's pod: no engine, no store, only what a run shows.
 
 What it does is in the recipe's name: `fails` ends with a stage's error, `endless` works until it is
 told to end. It prints what it was given.
@@ -23,6 +22,7 @@ def told(signum: int, frame: object) -> None:
 
 signal.signal(signal.SIGTERM, told)
 print("recipe", hashlib.sha256(recipe.encode()).hexdigest(), flush=True)
+print("run", os.environ["MOAA_RUN_ID"], flush=True)
 print("arguments", *sys.argv[3:], flush=True)
 print(
     "user",

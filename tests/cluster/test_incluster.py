@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
+from moaa.pipelines import runner_job
 from moaa.recipe.load import Loaded, load_file
-from pipelines import runner_job
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
 
 pytestmark = [needs_cluster, pytest.mark.timeout(240)]
@@ -38,7 +38,7 @@ def ns() -> Iterator[Namespace]:
     with namespace("pipe-runner", **{"pod-security.kubernetes.io/enforce": "restricted"}) as made:
         text = Path(__file__).with_name("runner.py").read_text()
         keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}
-        files = {"__init__.py": "", "__main__.py": text}
+        files = {"moaa": f"#!/usr/bin/env python3\n{text}"}
         made.apply(
             [
                 {
@@ -75,10 +75,12 @@ def job(name: str, ns: Namespace, run_id: str, *sets: str) -> dict[str, Any]:
     enough for any machine."""
     made = REAL_JOB(recipe(name, ns, *sets), run_id, "generate")
     pod = made["spec"]["template"]["spec"]
-    pod["volumes"].append({"name": "stand-in", "configMap": {"name": "stand-in"}})
+    pod["volumes"].append(
+        {"name": "stand-in", "configMap": {"name": "stand-in", "defaultMode": 0o555}}
+    )
     (container,) = pod["containers"]
-    container["volumeMounts"].append({"name": "stand-in", "mountPath": "/stand-in/pipelines"})
-    container["env"].append({"name": "PYTHONPATH", "value": "/stand-in"})
+    container["volumeMounts"].append({"name": "stand-in", "mountPath": "/stand-in"})
+    container["env"].append({"name": "PATH", "value": "/stand-in:/usr/local/bin:/usr/bin:/bin"})
     container["securityContext"]["runAsUser"] = 1000  # our images name a user; this one does not
     container["resources"]["requests"] = {"cpu": "20m", "memory": "64Mi"}
     return made
@@ -93,7 +95,7 @@ def pipelines(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     }
     for name in ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL_S3"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "pipelines", *arguments]
+    command = [sys.executable, "-m", "moaa.cli", *arguments]
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -167,7 +169,7 @@ def test_a_run_is_started_followed_and_reported(
     ns: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the command's own functions, with the stand-in added to the Job that they create."""
-    from pipelines import incluster
+    from moaa.pipelines import incluster
 
     sets = ["generate.mixture.proposers[0].system='Say 😀, $(HOME), {{workflow.name}}, \"$$\"'"]
     loaded = recipe("works", ns, *sets)
@@ -181,7 +183,8 @@ def test_a_run_is_started_followed_and_reported(
     lines = out.getvalue().splitlines()
     run_id = lines[0].split()[1]
     assert f"recipe {hashlib.sha256(loaded.text.encode()).hexdigest()}" in lines
-    assert f"arguments --local --until generate --run-id {run_id}" in lines
+    assert "arguments --until generate" in lines
+    assert f"run {run_id}" in lines
     assert "user 1000 secret set" in lines
     assert "read-only" in lines
     assert [line for line in lines if line.startswith("generate  ")] == [
@@ -234,7 +237,7 @@ def test_ctrl_c_leaves_the_run_and_stop_ends_it(ns: Namespace, tmp_path: Path) -
     line_with("working", following)
     status, out, _ = ended(following)
     assert status == 130
-    assert "python -m pipelines run --stop left-1 --namespace pipe-runner" in out
+    assert "moaa run --stop left-1 --namespace pipe-runner" in out
     (pod,) = pods(ns, "left-1")
     assert pod["status"]["phase"] == "Running"
     status, out, err = ended(

@@ -133,7 +133,7 @@ class Run:
         these words too."""
         name = self.id
         self.made.ns.kubectl("delete", "job", name, "--cascade=orphan")
-        kill("pipelines", name)
+        kill("moaa", "/etc/moaa/recipe.yaml")
         for word in more:
             kill(word)
         assert self.ends(120) == 1
@@ -193,14 +193,14 @@ def test_in_generate_and_sft_the_pod_is_replaced_in_label_the_run_is_gone(
     found = journaled(
         made.store, generated, "generate", made.recipe
     )  # before the kill: what the next attempt adds is its own
-    kill("pipelines", begun.id)
+    kill("moaa", "/etc/moaa/recipe.yaml")
 
     begun.while_it_lives(
         lambda: re.search(r"^sft +[1-9]\d*/", begun.said, re.MULTILINE), "a step of sft", 600
     )
     assert "goes on)" in begun.said, "the follower says that a new pod goes on"
     nothing_twice(begun, "generate", found)
-    kill("pipelines", begun.id)
+    kill("moaa", "/etc/moaa/recipe.yaml")
 
     labelled = in_the_middle(begun, "label")
     record = begun.record("sft")

@@ -29,7 +29,7 @@ def recipe(s3: S3, tmp_path: Path) -> Path:
 def run(recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """In a folder of its own, so that logs and reports lie apart from the developer's."""
     packages = os.environ.get("MOAA_PACKAGES", str(ROOT / ".cache" / "pkgs"))
-    command = [sys.executable, "-m", "pipelines", "run", str(recipe), "--local", *more]
+    command = [sys.executable, "-m", "moaa.cli", "run", str(recipe), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MOAA_PACKAGES": packages}
     return subprocess.run(
         command,

@@ -61,14 +61,18 @@ def test_a_resolved_recipe_stands_alone(tmp_path: Path) -> None:
 def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert sorted(commands()) == [
         ("ask",),
+        ("compile",),
         ("fetch",),
         ("preflight",),
         ("recipe", "check"),
         ("recipe", "helm-values"),
+        ("recipe", "list"),
         ("recipe", "plan"),
         ("recipe", "show"),
         ("report",),
+        ("run",),
         ("runs",),
+        ("submit",),
     ]
 
 
@@ -82,7 +86,7 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys) ->
 def test_check_says_right_or_all_that_is_wrong(monkeypatch, capsys, tmp_path: Path) -> None:
     status, out, err = called(monkeypatch, capsys, "recipe", "check", DEMO)
     assert (status, err) == (0, "")
-    assert out.startswith(f"{DEMO}: right. demo aligns smollm2")
+    assert out.startswith(f"{DEMO}: OK. demo aligns smollm2")
     status, out, err = called(
         monkeypatch, capsys, "recipe", "check", DEMO, "--set", "dpo.bta=1", "--set", "sft.epochs=-1"
     )

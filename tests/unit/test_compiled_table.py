@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from moaa import __version__
-from pipelines.compiling import compile_recipe
+from moaa.pipelines.compiling import compile_recipe
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 ON_CLUSTER = [

@@ -1,50 +1,23 @@
-"""What a local run shows: what the stages say, none of Kubeflow's own lines."""
+"""A local run: it continues under its id, and shows each message and each error once."""
 
 from __future__ import annotations
 
-import io
 import os
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from moaa import home
+from moaa.pipelines import local
+from moaa.pipelines.outcome import RunFailed
+from moaa.progress.messages import say, show
 from moaa.recipe.load import load_file
 from moaa.records import recorded
 from moaa.stages.table import STAGES, up_to
-from pipelines import local
-from pipelines.local import RunFailed, _Log
 from tests.support.memory_store import MemoryStore
 
 DEMO = Path("pipelines/recipes/demo.yaml").absolute()
-
-KUBEFLOW = """23:48:25.919 - INFO - Executing task 'preflight'
-        [KFP Executor 2026-11-24 23:48:26,000 INFO]: Got executor_input:
-        {
-            "recipe": "name: demo\\nstore: 1"
-        }
-preflight: 11 checks passed
-    generate  3/24 conversations  1.2/s
-    prompts: Dataset( name='prompts',
-                      uri='x',
-    prompts: reused s3://moaa/demo/prompts/1
-    sft failed: loss is NaN at step 3
-"""
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 10_000])
-def test_only_what_stages_say_is_shown(chunk: int) -> None:
-    log, terminal = io.StringIO(), io.StringIO()
-    split = _Log(log, terminal)
-    for at in range(0, len(KUBEFLOW), chunk):
-        split.write(KUBEFLOW[at : at + chunk])
-    assert log.getvalue() == KUBEFLOW
-    assert terminal.getvalue().splitlines() == [
-        "preflight: 11 checks passed",
-        "generate  3/24 conversations  1.2/s",
-        "prompts: reused s3://moaa/demo/prompts/1",
-        "sft failed: loss is NaN at step 3",
-    ]
 
 
 class Stages:
@@ -53,6 +26,7 @@ class Stages:
     def __init__(self) -> None:
         self.failing: set[str] = set()
         self.told: list[str] = []
+        self.message = ""
 
     def __call__(self, recipe: str, until: str, run_id: str, folder: Path) -> str:
         self.told.append(os.environ.get("MOAA_STAGES", ""))
@@ -63,6 +37,8 @@ class Stages:
                     raise RunFailed(f"{name} was told to")
                 return f"{name} failed"
             with recorded(stage, recipe, run_id) as attempt:
+                if name == "sft" and self.message:
+                    say(self.message)
                 attempt.record["status"] = "done"
         with (folder / "log.txt").open("a") as log:
             log.write("one attempt\n")
@@ -74,7 +50,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stages:
     kubeflow, store = Stages(), MemoryStore("s3://moaa/demo")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: store)
-    monkeypatch.setattr(local, "store_environment", lambda: nullcontext("memory"))
+    monkeypatch.setattr(home, "s3_environment", lambda: nullcontext("memory"))
     monkeypatch.setattr(local, "_execute", kubeflow)
     return kubeflow
 
@@ -102,3 +78,32 @@ def test_what_an_earlier_attempt_of_the_run_failed_of_does_not_fail_a_shorter_on
         ",".join(stage.name for stage in STAGES),
         "preflight,prompts,generate,sft",
     ], "preflight is told how far the run goes"
+
+
+def test_messages_and_errors_are_shown_once(
+    stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those of several lines. The error is the last, after the summary and the report."""
+    show()
+    stages.message = "sft: reused s3://moaa/demo/sft/1\n  its second line"
+    stages.failing = {"sample"}
+    with pytest.raises(RunFailed) as caught:
+        local.run(load_file(DEMO), "evaluate", "shown")
+    out, err = capsys.readouterr()
+    assert str(caught.value) == "sample failed: sample was told to"
+    assert "was told to" not in out
+    assert err.count("sample was told to") == 1, "in the stage's own log, which is this process's"
+    assert err.count("reused s3://") == 2, "in the stage's log, and on the runner's terminal"
+    assert err.count("  its second line\n") == 2
+    assert "report: .moaa/runs/shown/report.html" in out
+
+
+def test_the_last_run_is_remembered_without_a_key(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    local.run(load_file(DEMO), "sft", "mine")
+    last = home.last_run()
+    assert last is not None
+    assert (last.run_id, last.root) == ("mine", load_file(DEMO).recipe.store.root)
+    assert "s3cret" not in Path(".moaa/last.json").read_text()

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from moaa.errors import RecipeError
+from moaa.pipelines.align import build
+from moaa.pipelines.compiling import compile_recipe, refuse_expanded
 from moaa.placement.compiled import fields
 from moaa.recipe.load import load_file, load_text
 from moaa.stages.table import STAGES, up_to
-from pipelines.align import build
-from pipelines.compiling import compile_recipe, refuse_expanded
 
 DEMO = Path("pipelines/recipes/demo.yaml")
 NAMES = [stage.name for stage in STAGES]

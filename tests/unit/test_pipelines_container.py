@@ -12,7 +12,7 @@ import pytest
 
 SCRIPT = """
 import os, subprocess, sys, time
-from pipelines import incluster
+from moaa.pipelines import incluster
 folder = sys.argv[1]
 # As the local runner starts stages: through a shell, in a process of its own.
 child = f"trap 'sleep {sys.argv[3]}; touch {folder}/told; exit 0' TERM; touch {folder}/up; while :; do sleep 0.05; done"
@@ -49,7 +49,7 @@ def test_not_for_ever(tmp_path: Path) -> None:
 
 
 def test_elsewhere_nobody_is_told_anything() -> None:
-    from pipelines import incluster
+    from moaa.pipelines import incluster
 
     other = subprocess.Popen(["sleep", "30"])
     try:

@@ -15,9 +15,9 @@ import pytest
 from moaa.errors import ClusterError, StoreError
 from moaa.kubernetes import names
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
+from moaa.pipelines import incluster
+from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import Loaded, load_file
-from pipelines import incluster
-from pipelines.outcome import RunFailed
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
 
@@ -284,8 +284,8 @@ def test_an_interrupted_follower_leaves_the_run(
     assert caught.value.code == 130
     run_id = name_of(kube)
     assert kube.find(JOBS, run_id)
-    assert f"python -m pipelines run --follow {run_id} --namespace team" in said()
-    assert f"python -m pipelines run --stop {run_id} --namespace team" in said()
+    assert f"moaa run --follow {run_id} --namespace team" in said()
+    assert f"moaa run --stop {run_id} --namespace team" in said()
     assert kube.count("DELETE") == 0
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from moaa.errors import RecipeError
+from moaa.pipelines import runner_job
 from moaa.placement import images
 from moaa.recipe.load import load_file
-from pipelines import runner_job
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
@@ -52,7 +52,8 @@ def test_it_is_called_like_the_run() -> None:
         == "paper-llama-20260101-000000-abcd"
     )
     command = container(made)["command"]
-    assert command[command.index("--run-id") + 1] == made["metadata"]["name"]
+    environment = {each["name"]: each.get("value") for each in container(made)["env"]}
+    assert environment["MOAA_RUN_ID"] == made["metadata"]["name"]
     assert command[command.index("--until") + 1] == "label"
 
 

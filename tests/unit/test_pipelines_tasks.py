@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from moaa.errors import RecipeError
+from moaa.pipelines.tasks import Place, place
 from moaa.placement import images
 from moaa.recipe.load import load_file
 from moaa.stages.table import REPORT, STAGES
-from pipelines.tasks import Place, place
 
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 DEMO = Path("pipelines/recipes/demo.yaml")

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from moaa.progress import Progress, screen
+from moaa.progress import Progress, messages, screen
 from moaa.progress import progress as module
 from moaa.progress.screen import View
 
@@ -110,6 +110,7 @@ def test_a_log_gets_notes_at_once_but_not_for_every_second_that_ticks(
 ) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
+    messages.show()
     monkeypatch.delenv("MOAA_TTY", raising=False)
     monkeypatch.setenv("MOAA_PROGRESS_S", "60")
     with Progress("generate", "conversations") as progress:
@@ -132,6 +133,7 @@ def test_plain_lines_come_while_work_goes_on_and_a_failure_says_where_it_stopped
 ) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
+    messages.show()
     monkeypatch.setenv("MOAA_PROGRESS_S", "0.05")
 
     def stage() -> None:
@@ -171,7 +173,9 @@ def test_counters_are_exact_under_threads_and_cheap() -> None:
 
 SCRIPT = """
 import time
+from moaa.progress import messages
 from moaa.progress import Progress
+messages.show()
 with Progress("generate", "conversations") as progress:
     progress.total(3)
     progress.note("asking [bold]x[/bold]")

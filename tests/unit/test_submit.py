@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from moaa.kubernetes.kinds import PODS
+from moaa.pipelines import submit as module
+from moaa.pipelines.outcome import RunFailed
+from moaa.pipelines.submit import SubmitError, submit
 from moaa.recipe.load import Loaded, load_file, load_text
 from moaa.records import read_recipe
-from pipelines import submit as module
-from pipelines.outcome import RunFailed
-from pipelines.submit import SubmitError, submit
 from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore

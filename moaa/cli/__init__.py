@@ -1,0 +1,68 @@
+"""What a person types: `moaa --help`.
+
+__init__   the command `moaa`, and how it ends
+options    arguments and options that several commands take
+pipeline   run, submit, compile
+results    runs, report
+recipes    recipe check, show, plan, helm-values
+models     ask, preflight, fetch
+
+Here are names, options and help. What the commands do is in `moaa.commands`, imported when they
+run: `moaa --help` is instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from moaa.cli import models, pipeline, recipes, results
+from moaa.cli.options import Debug, Quiet, Verbose, application
+from moaa.errors import MoaaError
+from moaa.progress.messages import log, show
+
+app = application()
+for part in (pipeline.app, results.app, models.app):
+    app.registered_commands.extend(part.registered_commands)
+app.add_typer(recipes.app, name="recipe")
+
+
+@app.callback()
+def moaa(debug: Debug = False, verbose: Verbose = False, quiet: Quiet = False) -> None:
+    """Align a small model with a committee of open models (Mixture of Agents Alignment).
+
+    Example:  moaa run demo              the whole pipeline on this machine
+
+    Example:  moaa recipe check my.yaml  every mistake in a recipe, each with its line
+
+    `demo` is a recipe that comes with moaa; `moaa recipe list` names them.
+    """
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    """The arguments with -v and -q first: they may stand behind a command's name too."""
+    flags = {"-v", "--verbose", "-q", "--quiet"}
+    return sorted(arguments, key=lambda argument: argument not in flags)
+
+
+def main() -> None:
+    """Run the command line.
+
+    An error that a user can act on gives its message and exit status 1; --debug adds the traceback.
+    """
+    show()
+    try:
+        app(prog_name="moaa", args=_flags_first(sys.argv[1:]))
+    except MoaaError as error:
+        if os.environ.get("MOAA_DEBUG"):
+            raise
+        log.error(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        log.error("stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output is gone (`moaa … | head`). Python's own flush at exit must not
+        # fail too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

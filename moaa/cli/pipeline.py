@@ -1,0 +1,113 @@
+"""`moaa run`, `moaa submit`, `moaa compile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moaa.cli.options import RecipeFile, Sets, Until, application, recipe_file
+
+app = application()
+
+
+@app.command()
+def run(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="RECIPE",
+            parser=recipe_file,
+            help="A recipe's YAML file, or the name of one that comes with moaa: demo",
+        ),
+    ] = None,
+    in_cluster: Annotated[
+        bool, typer.Option("--in-cluster", help="Run in one Job on a cluster, without Kubeflow")
+    ] = False,
+    follow: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Print the log of a run that --in-cluster started"),
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Stop a run that --in-cluster started")
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="The Job's. Default: the recipe's, else the context's")
+    ] = None,
+    until: Until = "evaluate",
+    sets: Sets = [],  # noqa: B006
+) -> None:
+    """Run the pipeline: on this machine, or in a cluster.
+
+    Finished stages of earlier runs are reused; the same command continues a run that was stopped.
+
+    Example:  moaa run demo
+
+    Example:  moaa run my.yaml --until sft --set sft.epochs=1
+
+    Example:  moaa run my.yaml --in-cluster
+
+    Example:  moaa run --follow demo-20260101-120000-1f0c
+    """
+    if sum(map(bool, (recipe, follow, stop))) != 1:
+        raise typer.BadParameter("Give one of: RECIPE, --follow RUN, --stop RUN.")
+    if in_cluster and not recipe:
+        raise typer.BadParameter("--in-cluster needs a RECIPE.")
+    from moaa.commands import pipeline
+
+    if follow:
+        pipeline.follow(follow, namespace)
+    elif stop:
+        pipeline.stop(stop, namespace)
+    elif recipe and in_cluster:
+        pipeline.run_in_cluster(recipe, sets, until, namespace)
+    elif recipe:
+        pipeline.run(recipe, sets, until)
+
+
+@app.command()
+def submit(
+    recipe: RecipeFile,
+    host: Annotated[
+        str, typer.Option(metavar="URL", help="Kubeflow Pipelines: the address of its UI or API")
+    ],
+    experiment: Annotated[
+        str, typer.Option(help="Kubeflow's experiment; created if it does not exist")
+    ] = "moaa",
+    namespace: Annotated[
+        str | None, typer.Option(help="Your profile's, if Kubeflow has many users")
+    ] = None,
+    until: Until = "evaluate",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the run; exit status 0 only if it SUCCEEDED")
+    ] = False,
+    sets: Sets = [],  # noqa: B006
+) -> None:
+    """Start a run on Kubeflow Pipelines.
+
+    The resolved recipe goes to S3 under its digest, the pipeline compiled from it to Kubeflow.
+    Environment: KFP_TOKEN is a bearer token, KFP_CA the file of the host's certificate authority.
+
+    Example:  moaa submit my.yaml --host http://localhost:8080 --wait
+    """
+    from moaa.commands import pipeline
+
+    pipeline.submit(recipe, sets, until, pipeline.Kubeflow(host, experiment, namespace, wait))
+
+
+@app.command()
+def compile(
+    recipe: RecipeFile,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: pipelines/compiled/RECIPE.yaml")
+    ] = None,
+    sets: Sets = [],  # noqa: B006
+) -> None:
+    """Compile the pipeline to the YAML that Kubeflow takes; RECIPE is its parameter's default.
+
+    Example:  moaa compile my.yaml -o my-pipeline.yaml
+    """
+    from moaa.commands import pipeline
+
+    pipeline.compile_recipe(recipe, sets, output)

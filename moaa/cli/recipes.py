@@ -1,0 +1,93 @@
+"""`moaa recipe check | show | plan | helm-values | list`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from moaa.cli.options import RecipeFile, Sets, application, shipped
+
+app = application("Check, show or plan a recipe.")
+
+
+class Chart(StrEnum):
+    serving = "serving"
+    platform = "platform"
+
+
+@app.command()
+def check(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
+    """Check a recipe. All mistakes are shown at once, each with its file and line.
+
+    Example:  moaa recipe check my.yaml
+    """
+    from moaa.commands import recipes
+
+    recipes.check(file, sets)
+
+
+@app.command()
+def show(
+    file: RecipeFile,
+    sets: Sets = [],  # noqa: B006
+    given: Annotated[bool, typer.Option("--given", help="Leave out defaults")] = False,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="One whole recipe: `extends` merged, files inlined")
+    ] = False,
+) -> None:
+    """Show every value and where it comes from: a file's line, --set, or the default.
+
+    Example:  moaa recipe show paper-gemma --given --set dpo.epochs=3
+
+    Example:  kfp run create -e moaa -r mine -f my-pipeline.yaml recipe="$(moaa recipe show my.yaml
+    --yaml)"
+    """
+    from moaa.commands import recipes
+
+    if as_yaml:
+        recipes.show_yaml(file, sets)
+    else:
+        recipes.show(file, sets, given)
+
+
+@app.command()
+def plan(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
+    """Count calls, tokens, hours and dollars before anything is paid for.
+
+    The paper's own figures stand beside them.
+
+    Example:  moaa recipe plan paper-llama --set label.judge.criteria=all
+    """
+    from moaa.commands import recipes
+
+    recipes.plan(file, sets)
+
+
+@app.command(name="helm-values")
+def helm_values(
+    file: RecipeFile,
+    sets: Sets = [],  # noqa: B006
+    chart: Annotated[Chart, typer.Option(help="Whose values")] = Chart.serving,
+) -> None:
+    """Print a Helm chart's values for a recipe.
+
+    They name the models that its mixtures, judges and target need, with their pools and sizes.
+    `moaa preflight` compares what the cluster serves with the recipe.
+
+    Example:  moaa recipe helm-values my.yaml | helm upgrade --install ensemble helm/moaa-serving
+    -f -
+    """
+    from moaa.commands import recipes
+
+    recipes.helm_values(file, sets, chart.value)
+
+
+@app.command(name="list")
+def list_recipes() -> None:
+    """List the recipes that come with moaa. Each name can stand for a recipe's file.
+
+    Example:  moaa recipe list
+    """
+    print(*shipped(), sep="\n")

@@ -1,0 +1,54 @@
+"""`moaa runs`, `moaa report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moaa.cli.options import OptionalRecipe, Root, application
+
+app = application()
+
+
+@app.command(name="runs")
+def list_runs(
+    recipe: OptionalRecipe = None,
+    root: Root = None,
+    last: Annotated[int, typer.Option(min=1, help="How many, newest first")] = 20,
+) -> None:
+    """List runs and their states.
+
+    Without options: the runs that are where the last run from this folder left its results.
+
+    Example:  moaa runs
+
+    Example:  moaa runs --recipe my.yaml
+    """
+    from moaa.commands import runs
+
+    runs.list_runs(recipe, root, last)
+
+
+@app.command()
+def report(
+    run_id: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="As `moaa runs` lists it. Default: the last run"),
+    ] = None,
+    recipe: OptionalRecipe = None,
+    root: Root = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Make the report of a run again.
+
+    Example:  moaa report
+
+    Example:  moaa report demo-20260101-120000-1f0c --recipe demo -o report.html
+    """
+    from moaa.commands import runs
+
+    runs.report(run_id, recipe, root, output)

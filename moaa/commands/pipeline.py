@@ -1,0 +1,113 @@
+"""What `moaa run`, `moaa submit` and `moaa compile` do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from moaa.errors import MoaaError, RecipeError
+from moaa.recipe.load import load_file
+
+
+@dataclass(frozen=True)
+class Kubeflow:
+    """Where and how a run is submitted."""
+
+    host: str
+    experiment: str
+    namespace: str | None
+    wait: bool
+
+
+def run(recipe: Path, sets: Sequence[str], until: str) -> None:
+    """Run the pipeline on this machine, or in the pod that --in-cluster made."""
+    loaded = load_file(recipe, sets)
+    with _kubeflow_needed():
+        from moaa.pipelines import local
+
+        _check_stage(until)
+    from moaa.kubernetes.names import RUN_ENV
+
+    # A runner's pod is given the run's name; what a terminated run holds is given back there.
+    run_id = os.environ.get(RUN_ENV) or local.new_id(loaded.recipe.name)
+    try:
+        local.run(loaded, until, run_id)
+    except KeyboardInterrupt:
+        if os.getpid() == 1:
+            from moaa.pipelines.incluster import end_children
+            from moaa.stages.report import give_back
+
+            end_children()
+            give_back(loaded.recipe, run_id)
+        raise
+
+
+def run_in_cluster(recipe: Path, sets: Sequence[str], until: str, namespace: str | None) -> None:
+    """Create the Job of a run and follow it."""
+    loaded = load_file(recipe, sets)
+    with _kubeflow_needed():
+        from moaa.pipelines import incluster
+
+        _check_stage(until)
+    incluster.start(loaded, until, namespace)
+
+
+def follow(run_id: str, namespace: str | None) -> None:
+    """Print the log of a run in the cluster until it is over."""
+    with _kubeflow_needed():
+        from moaa.pipelines import incluster
+    incluster.follow(run_id, incluster.connect(namespace=namespace))
+
+
+def stop(run_id: str, namespace: str | None) -> None:
+    """Stop a run in the cluster."""
+    with _kubeflow_needed():
+        from moaa.pipelines import incluster
+    incluster.stop(run_id, incluster.connect(namespace=namespace))
+
+
+def submit(recipe: Path, sets: Sequence[str], until: str, kubeflow: Kubeflow) -> None:
+    """Start a run on Kubeflow Pipelines."""
+    loaded = load_file(recipe, sets)
+    with _kubeflow_needed():
+        from moaa.pipelines.submit import submit as start
+
+        _check_stage(until)
+    start(loaded, kubeflow.host, until, kubeflow.experiment, kubeflow.namespace, wait=kubeflow.wait)
+
+
+def compile_recipe(recipe: Path, sets: Sequence[str], output: Path | None) -> None:
+    """Write the compiled pipeline."""
+    with _kubeflow_needed():
+        from moaa.pipelines.compiling import compile_recipe as write
+    target = output or Path("pipelines/compiled") / f"{recipe.stem}.yaml"
+    write(recipe, target, sets)
+    print(f"compiled {recipe} to {target}")
+
+
+def _check_stage(until: str) -> None:
+    from moaa.stages.table import up_to
+
+    try:
+        up_to(until)
+    except RecipeError as error:
+        raise typer.BadParameter(str(error), param_hint="--until") from None
+
+
+@contextmanager
+def _kubeflow_needed() -> Iterator[None]:
+    """Explain a missing Kubeflow: it comes with an extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("kfp", "kubernetes"):
+            raise
+        raise MoaaError(
+            f"This command needs {error.name}, which is not installed. "
+            "Install it: pip install 'moaa[pipelines,kubernetes]'"
+        ) from None

@@ -1,0 +1,91 @@
+"""What moaa keeps in `.moaa` below the working directory: runs, the local S3, the last run.
+
+runs/RUN/    log.txt, messages.jsonl, recipe.yaml and report.html of a run
+s3/          the local S3, used if the environment names none
+last.json    which run was started last, and where its results are; never a key
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moaa.errors import StoreError
+from moaa.progress.messages import log
+
+HOME = Path(".moaa")
+LOCAL = "local"
+"""The address of the local S3 in `last.json`: its port changes from run to run."""
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The run that was started last from this folder."""
+
+    run_id: str
+    root: str
+    s3: str
+    """Address of the S3: an endpoint, `AWS`, or `local`."""
+
+
+def remember(run_id: str, root: str) -> None:
+    """Write which run was started last. A folder that cannot be written to is no error."""
+    last = LastRun(run_id, root.rstrip("/"), named_s3() or LOCAL)
+    whole = HOME / f"last.json.{os.getpid()}"
+    try:
+        HOME.mkdir(exist_ok=True)
+        whole.write_text(json.dumps(asdict(last)))
+        whole.replace(HOME / "last.json")
+    except OSError as error:
+        log.debug(f"{HOME / 'last.json'} was not written: {error}")
+
+
+def last_run() -> LastRun | None:
+    """The run that was started last; None if there was none."""
+    try:
+        return LastRun(**json.loads((HOME / "last.json").read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{HOME / 'last.json'} cannot be read: {error}. Delete it.") from None
+
+
+def named_s3() -> str:
+    """The S3 that the environment names: its endpoint, or `AWS`; empty if it names none."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return endpoint or ("AWS" if os.environ.get("AWS_ACCESS_KEY_ID") else "")
+
+
+@contextmanager
+def s3_environment() -> Iterator[str]:
+    """Have an S3 in the environment: the one that it names, or a local one for this long.
+
+    Gives its address in words.
+    """
+    if named := named_s3():
+        yield named
+        return
+    from moaa.store import local
+
+    with local.serve(HOME / "s3") as environment, variables(environment):
+        address = environment["AWS_ENDPOINT_URL_S3"]
+        yield f"{address} (local SeaweedFS, {HOME / 's3'}; no S3 is named in the environment)"
+
+
+@contextmanager
+def variables(environment: Mapping[str, str]) -> Iterator[None]:
+    """Set these environment variables for a while."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
