@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.paths import ROOT
+
 if TYPE_CHECKING:
     from moaa.store import Store
+
+# As `make` sets them: the files of the demo are in .cache, and nothing asks the network for a model.
+os.environ.setdefault("MOAA_PACKAGES", str(ROOT / ".cache" / "pkgs"))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @dataclass(frozen=True)

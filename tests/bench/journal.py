@@ -24,11 +24,10 @@ from moaa.chat.message import Choice, Reply
 from moaa.journal import S3Journal
 from moaa.store import Store
 from moaa.store import local as local_s3
+from tests.support.paths import ROOT
 
 WORDS = [
-    line.strip()
-    for line in (Path(__file__).parents[2] / "moaa" / "recipe" / "schema.py").read_text().split()
-    if line
+    line.strip() for line in (ROOT / "moaa" / "recipe" / "schema.py").read_text().split() if line
 ]
 CALLS = 5
 """Calls per conversation."""

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-HELM = Path(__file__).parents[2] / "helm"
+from tests.support.paths import ROOT
+
+HELM = ROOT / "helm"
 GOLDEN = Path(__file__).with_name("golden")
 SERVING, PLATFORM = HELM / "moaa-serving", HELM / "moaa-platform"
 CHARTS = (SERVING, PLATFORM)

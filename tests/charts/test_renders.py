@@ -26,9 +26,9 @@ from tests.charts.render import (
     text,
 )
 from tests.charts.schemas import problems
+from tests.support.paths import EVERY_RECIPE, PAPER
 
 pytestmark = needs_helm
-RECIPES = sorted(Path("pipelines/recipes").glob("*.yaml"))
 by_example = pytest.mark.parametrize(
     "example", EXAMPLES, ids=lambda path: f"{path.parents[1].name}-{path.stem}"
 )
@@ -136,7 +136,7 @@ def test_pods_are_restricted(example: Path) -> None:
 
 
 def test_the_ensemble_of_the_paper_is_what_its_recipe_says() -> None:
-    recipe = "pipelines/recipes/paper-llama.yaml"
+    recipe = str(PAPER)
     done = subprocess.run(
         [sys.executable, "-m", "moaa.cli", "recipe", "helm-values", recipe],
         capture_output=True,
@@ -145,7 +145,7 @@ def test_the_ensemble_of_the_paper_is_what_its_recipe_says() -> None:
     assert (SERVING / "examples" / "leased.yaml").read_text() == done.stdout
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", EVERY_RECIPE, ids=lambda path: path.stem)
 def test_a_recipes_values_serve_the_recipe(recipe: Path) -> None:
     """Recipe -> values -> chart -> comparison of preflight: no difference for any recipe."""
     loaded = load_file(recipe).recipe

@@ -21,9 +21,9 @@ from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import install
 from tests.cluster.s3 import S3, s3
 from tests.cluster.tools import Namespace, namespace
+from tests.support.paths import RECIPES, ROOT
 
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "pipelines/recipes/demo-cluster.yaml"
+RECIPE = RECIPES / "demo-cluster.yaml"
 SMALL = {"requests": {"cpu": "500m", "memory": "3Gi"}, "limits": {"cpu": "2", "memory": "8Gi"}}
 
 

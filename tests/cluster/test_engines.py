@@ -24,7 +24,8 @@ from tests.cluster.charts import fake_engine, install, serving
 from tests.cluster.leased import connected, engine, kubeconfig_of, leases, pods, replicas, scripts
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, until
 from tests.support.leasing import fleet
-from tests.support.leasing import until as soon
+from tests.support.paths import ROOT
+from tests.support.waiting import async_until
 
 pytestmark = [needs_cluster, pytest.mark.timeout(180)]
 
@@ -63,7 +64,7 @@ async def test_a_lease_scales_up_answers_and_scales_down(ns: Namespace, cluster:
         print(f"up and answering after {time.monotonic() - begun:.1f} s")
         assert await bench.ask("Two.Of") == "Hello"
         assert replicas(ns, "Two.Of") == 2
-        await soon(lambda: len(bench.client.pool("Two.Of").endpoints) == 2, timeout_s=30)
+        await async_until(lambda: len(bench.client.pool("Two.Of").endpoints) == 2, timeout_s=30)
         (end,) = leases(ns, "Two.Of").values()
         assert 60 < end - time.time() <= 120
     assert replicas(ns, "Two.Of") == 0
@@ -115,7 +116,7 @@ async def test_a_pod_that_goes_under_calls_loses_none(
     force = ["--grace-period=0", "--force"] if gone == "killed" else []
     async with fleet(cluster, gone, calls=Calls(timeout_s=60, in_flight=4)) as bench:
         await bench.fleet.up([gone])
-        await soon(lambda: len(bench.client.pool(gone).endpoints) == 2, timeout_s=30)
+        await async_until(lambda: len(bench.client.pool(gone).endpoints) == 2, timeout_s=30)
         calls = [asyncio.create_task(bench.ask(gone, f"question {n}")) for n in range(50)]
         await asyncio.sleep(0.5)
         await at(ns.kubectl, "delete", "pod", pods(ns, gone)[0], "--wait=false", *force)
@@ -123,7 +124,7 @@ async def test_a_pod_that_goes_under_calls_loses_none(
         await at(ns.kubectl, "delete", "pod", *pods(ns, gone), "--wait=false", *force)
         calls += [asyncio.create_task(bench.ask(gone, f"after {n}")) for n in range(8)]
         assert await asyncio.gather(*calls) == ["Hello"] * 58
-        await soon(lambda: bench.ledger.events["engine pods lost"] >= 2, timeout_s=60)
+        await async_until(lambda: bench.ledger.events["engine pods lost"] >= 2, timeout_s=60)
         assert bench.ledger.model(gone).failed == 0
 
 
@@ -131,7 +132,9 @@ async def test_an_unschedulable_pod_s_event_is_shown(ns: Namespace, cluster: Clu
     engine(ns, "wide", resources={"limits": {"nvidia.com/gpu": "1000"}})
     async with fleet(cluster, "wide", start_timeout_s=15) as bench:
         up = asyncio.create_task(bench.fleet.up(["wide"]))
-        await soon(lambda: "cannot be scheduled" in bench.note, lambda: bench.note, timeout_s=15)
+        await async_until(
+            lambda: "cannot be scheduled" in bench.note, lambda: bench.note, timeout_s=15
+        )
         assert re.match(
             r"waiting for wide: cannot be scheduled: 0/\d+ nodes are available: .*nvidia.com/gpu",
             bench.note,
@@ -184,7 +187,7 @@ async def test_fetching_weights_is_shown(ns: Namespace, cluster: Cluster) -> Non
     engine(ns, "fetched", init=["python3", "-c", "import time; time.sleep(8)"])
     async with fleet(cluster, "fetched") as bench:
         up = asyncio.create_task(bench.fleet.up(["fetched"]))
-        await soon(
+        await async_until(
             lambda: "init container 'fetch' runs, for" in bench.note,
             lambda: bench.note,
             timeout_s=60,
@@ -266,7 +269,7 @@ async def test_watches_that_the_server_ends_are_opened_again(
         await asyncio.sleep(3)
         await bench.fleet.up(["watched"])
         await at(ns.kubectl, "delete", "pod", *pods(ns, "watched"), "--grace-period=0", "--force")
-        await soon(lambda: bench.ledger.events["engine pods lost"] == 1, timeout_s=30)
+        await async_until(lambda: bench.ledger.events["engine pods lost"] == 1, timeout_s=30)
         await bench.ask("watched")
     assert watched.count("pods") >= 3
 
@@ -301,7 +304,7 @@ def holding(model: str, ns: Namespace, kubeconfig: Path) -> subprocess.Popen[str
     command = [sys.executable, str(code), model, ns.name]
     environment = os.environ | {
         "KUBECONFIG": str(kubeconfig),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
     }
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None

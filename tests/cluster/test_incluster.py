@@ -24,10 +24,9 @@ import pytest
 from moaa.pipelines import runner_job
 from moaa.recipe.load import Loaded, load_file
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
+from tests.support.paths import DEMO, EVERY_RECIPE, ROOT
 
 pytestmark = [needs_cluster, pytest.mark.timeout(240)]
-ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "pipelines/recipes/demo.yaml"
 IMAGE = "python:3.11-slim"
 REAL_JOB = runner_job.job
 KINDS = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
@@ -140,7 +139,7 @@ def pods(ns: Namespace, run_id: str, *, running: bool = False) -> list[dict[str,
 
 def test_the_pods_of_every_recipe_pass_restricted(ns: Namespace) -> None:
     """Only pods are refused, so the Job's template is created as one, in a server-side dry run."""
-    for path in sorted((ROOT / "pipelines/recipes").glob("*.yaml")):
+    for path in EVERY_RECIPE:
         loaded = load_file(path, KINDS)
         made = runner_job.job(loaded, f"{loaded.recipe.name}-20260101-000000-abcd", "evaluate")
         template = made["spec"]["template"]

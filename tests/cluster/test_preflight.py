@@ -26,9 +26,9 @@ from tests.cluster.gpus import pretended
 from tests.cluster.leased import connected, kubeconfig_of
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run
 from tests.conftest import S3
+from tests.support.paths import DEMO, ROOT
 
 pytestmark = [needs_cluster, pytest.mark.timeout(180)]
-ROOT = Path(__file__).parents[2]
 IMAGE = "python:3.11-slim"
 ACCELERATOR, LABEL = "moaa.test/pipe-gpu", "moaa.test/pipe-pool"
 POOL = f"accelerator: {ACCELERATOR}, gpus: 4, cpus: 0.1, memory_gib: 0.2, shm_gib: 0.1"
@@ -44,9 +44,7 @@ SETS = [
 
 
 def recipe(ns: Namespace, *sets: str) -> Recipe:
-    return load_file(
-        ROOT / "pipelines/recipes/demo.yaml", [*SETS, f"runtime.cluster.namespace={ns.name}", *sets]
-    ).recipe
+    return load_file(DEMO, [*SETS, f"runtime.cluster.namespace={ns.name}", *sets]).recipe
 
 
 def secret(name: str, kind: str = "Opaque", **data: str) -> dict[str, Any]:

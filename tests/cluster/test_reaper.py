@@ -30,9 +30,9 @@ from tests.cluster.leased import (
 )
 from tests.cluster.test_engines import holding
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
+from tests.support.paths import ROOT
 
 pytestmark = [needs_cluster, pytest.mark.timeout(180)]
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

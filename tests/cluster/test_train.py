@@ -36,10 +36,10 @@ from tests.cluster.charts import install
 from tests.cluster.leased import connected, kubeconfig_of
 from tests.cluster.s3 import S3, s3
 from tests.cluster.tools import Namespace, namespace, needs_cluster, until
+from tests.support.paths import ROOT
 from tests.support.training import cut_down, said
 
 pytestmark = [needs_cluster, pytest.mark.timeout(420)]
-ROOT = Path(__file__).parents[2]
 IMAGE = f"moaa/train:{__version__}-cpu"
 VALUES = {
     "images": {"core": IMAGE, "train": IMAGE},

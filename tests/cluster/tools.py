@@ -7,11 +7,12 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
+
+from tests.support import waiting
 
 T = TypeVar("T")
 needs_cluster = pytest.mark.skipif(
@@ -93,10 +94,5 @@ def namespace(name: str, **labels: str) -> Iterator[Namespace]:
 
 
 def until(look: Callable[[], T], what: str, timeout_s: float = 60) -> T:
-    """What `look` gives as soon as that is true."""
-    end = time.monotonic() + timeout_s
-    while True:
-        if found := look():
-            return found
-        assert time.monotonic() < end, f"{what} did not come within {timeout_s:.0f} s"
-        time.sleep(0.5)
+    """A cluster is asked less often than a server in this process."""
+    return waiting.until(look, what, timeout_s, every_s=0.5)

@@ -13,11 +13,10 @@ import pytest
 from moaa.artifacts import Draft, Output
 from tests.conftest import S3
 from tests.support.artifacts import add_file
+from tests.support.paths import DEMO
 from tests.support.real_engine import RealEngine
 
 pytestmark = pytest.mark.real
-
-DEMO = "pipelines/recipes/demo.yaml"
 
 
 def moaa(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -118,7 +117,7 @@ def test_plain_folders_are_fetched_from_the_store_and_from_disk(s3: S3, tmp_path
 def test_preflight_says_what_is_missing(s3: S3) -> None:
     done = moaa(
         "preflight",
-        DEMO,
+        str(DEMO),
         "--set",
         f"store.root={s3.root}",
         "--set",
@@ -133,7 +132,7 @@ def test_preflight_says_what_is_missing(s3: S3) -> None:
 def test_a_question_is_answered_by_the_real_engine(engine: RealEngine) -> None:
     there = f"models.smollm2.endpoint.model={engine.model}"
     done = moaa(
-        "ask", DEMO, "What is the capital of France?", "--endpoint", engine.url, "--set", there
+        "ask", str(DEMO), "What is the capital of France?", "--endpoint", engine.url, "--set", there
     )
     assert done.returncode == 0, done.stderr
     assert all(

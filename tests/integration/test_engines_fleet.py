@@ -25,12 +25,12 @@ from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
-from tests.support.clients import until
 from tests.support.engine_server import EngineServer
+from tests.support.paths import ROOT
 from tests.support.processes import child_of, group
 from tests.support.sessions import session_of
+from tests.support.waiting import async_until
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -156,7 +156,7 @@ async def test_engines_wait_for_cores_and_say_so(weights: str) -> None:
         training = cores.attempt(1, "training dpo")
         assert training is not None
         up = asyncio.create_task(bench.fleet.up(["a"]))
-        await until(lambda: bench.progress.view().note)
+        await async_until(lambda: bench.progress.view().note)
         assert bench.progress.view().note.startswith(
             "engines of a waits for 2 cores, held by training dpo"
         )
@@ -248,7 +248,7 @@ async def test_a_stubborn_engine_is_killed_after_its_grace(
 async def test_cancelled_while_starting_leaves_nothing(weights: str) -> None:
     async with serving({"a": pretending(weights, "never-ready")}) as bench:
         up = asyncio.create_task(bench.fleet.up(["a"]))
-        await until(lambda: "a" in bench.fleet._up and bench.fleet._up["a"][0].server)
+        await async_until(lambda: "a" in bench.fleet._up and bench.fleet._up["a"][0].server)
         started = bench.fleet._up["a"][0].server
         assert started is not None
         up.cancel()
@@ -289,7 +289,7 @@ async def test_replicas_on_gpus_and_the_loss_of_one(four_gpus: str) -> None:
         os.kill(first, signal.SIGKILL)
         answers = await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(20)))
         assert len(set(answers)) == 20
-        await until(lambda: bench.ledger.events["engines given up"])
+        await async_until(lambda: bench.ledger.events["engines given up"])
         assert bench.ledger.events == {"engines given up": 1}
         os.kill(second, signal.SIGKILL)
         with pytest.raises(EngineError, match="model 'a' died"):

@@ -13,13 +13,12 @@ import yaml
 
 from tests.conftest import S3
 from tests.support.engine_server import EngineServer
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import DEMO, ROOT
 
 
 @pytest.fixture
 def recipe(s3: S3, tmp_path: Path) -> Path:
-    data = yaml.safe_load((ROOT / "pipelines/recipes/demo.yaml").read_text())
+    data = yaml.safe_load(DEMO.read_text())
     data["store"]["root"] = s3.root
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(data))

@@ -18,8 +18,8 @@ import yaml
 from moaa.artifacts import Artifact
 from tests.conftest import S3
 from tests.support.engine_server import EngineServer
+from tests.support.paths import DEMO, ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/extending.md").read_text()
 
 
@@ -48,7 +48,7 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(s3: S3, tmp_path: Path) -> Iterator[Path]:
-    data = yaml.safe_load((ROOT / "pipelines/recipes/demo.yaml").read_text())
+    data = yaml.safe_load(DEMO.read_text())
     data["store"]["root"] = s3.root
     with EngineServer("smollm2") as server:
         data["models"]["smollm2"]["endpoint"] = {"url": server.url}

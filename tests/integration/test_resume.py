@@ -16,6 +16,7 @@ import yaml
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.recipe.load import load_file
 from tests.conftest import S3
+from tests.support.paths import DEMO
 from tests.support.real_engine import RealEngine
 from tests.support.resuming import calls_in_all, journaled, under_way
 
@@ -30,7 +31,7 @@ PROBE = 1
 def recipe(engine: RealEngine, s3: S3, tmp_path: Path) -> Path:
     """The demo's recipe on the shared engine: few prompts, short answers, few in flight, so that
     there is a middle to kill in."""
-    data = yaml.safe_load(Path("pipelines/recipes/demo.yaml").read_text())
+    data = yaml.safe_load(DEMO.read_text())
     data["store"]["root"] = s3.root
     data["models"]["smollm2"] |= engine.as_model()
     data["runtime"]["calls"] = {"in_flight": 4, "window": 4}

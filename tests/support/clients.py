@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Callable
 from contextlib import asynccontextmanager
 
 from moaa.chat.client import Client, Pace
@@ -37,8 +35,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-async def until(seen: Callable[[], object]) -> None:
-    while not seen():  # noqa: ASYNC110  # what is watched belongs to the code under test and to another thread
-        await asyncio.sleep(0.001)

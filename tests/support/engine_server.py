@@ -22,9 +22,11 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
+
+from tests.support.serving import Served
 
 Body = dict[str, Any]
 Fault = Callable[[web.Request, Body], Awaitable[web.StreamResponse | None]]
@@ -99,13 +101,14 @@ def reset() -> Fault:
     return fault
 
 
-class EngineServer:
+class EngineServer(Served):
     """Serves `models` while in context. `key`: requests without this bearer key get 401. `delay_s`:
     every answer's time."""
 
     def __init__(
         self, *models: str, key: str | None = None, delay_s: float = 0.0, port: int = 0
     ) -> None:
+        super().__init__(port)
         self.models = models
         self.key = key
         self.delay_s = delay_s
@@ -114,11 +117,8 @@ class EngineServer:
         self.requests: list[Body] = []
         self.at_once = 0
         """The most requests that were in flight at the same time."""
-        self._port = port
         self._in_flight = 0
         self._faults: dict[str | None, deque[Fault]] = {}
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     def fail(self, *faults: Fault, model: str | None = None, times: int = 1) -> None:
         """The next requests (for this model) meet these faults, one each."""
@@ -130,7 +130,7 @@ class EngineServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http://127.0.0.1:{self.port}/v1"
 
     @property
     def count(self) -> int:
@@ -141,29 +141,12 @@ class EngineServer:
         """Requests by model."""
         return Counter(request["model"] for request in self.requests)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._started.wait(10), "the test server did not start"
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+    def app(self) -> web.Application:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self._port, shutdown_timeout=0.1)
-        await site.start()
-        self._port = runner.addresses[0][1]
-        self._started.set()
-        await self._stop.wait()
-        await runner.cleanup()
+        return app
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.Response()

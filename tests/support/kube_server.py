@@ -18,12 +18,12 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Self
 
 from aiohttp import web
 
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import Kind, Object
+from tests.support.serving import Served
 
 NAMESPACE = "team"
 _PATH = re.compile(
@@ -31,10 +31,11 @@ _PATH = re.compile(
 )
 
 
-class KubeServer:
+class KubeServer(Served):
     """One namespace, `team`, while in context."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.objects: dict[tuple[str, str], Object] = {}
         self.logs: dict[tuple[str, str, bool], str] = {}
         """By pod, container, and whether it is the container's that ran before."""
@@ -49,13 +50,11 @@ class KubeServer:
         self._faults: deque[tuple[Callable[[str, str], bool], int, str, dict[str, str]]] = deque()
         self._cut = 0
         self._lock = threading.RLock()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     def cluster(self, *, inside: bool = True) -> Cluster:
         from kubernetes import client
 
-        settings = client.Configuration(host=f"http://127.0.0.1:{self._port}")
+        settings = client.Configuration(host=f"http://127.0.0.1:{self.port}")
         settings.retries = False
         return Cluster(client.ApiClient(settings), NAMESPACE, inside=inside)
 
@@ -99,26 +98,10 @@ class KubeServer:
     def count(self, method: str, what: str = "") -> int:
         return sum(made == method and named.startswith(what) for made, named, _ in self.requests)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._started.wait(10), "the test server did not start"
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+    def app(self) -> web.Application:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1).start()
-        self._port = runner.addresses[0][1]
-        self._started.set()
-        await self._stop.wait()
-        await runner.cleanup()
+        return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = _PATH.match(request.path)

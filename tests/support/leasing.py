@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,12 +54,3 @@ async def fleet(
             yield Bench(client, leased, ledger, progress)
         finally:
             await leased.close()
-
-
-async def until(
-    true: Callable[[], bool], what: Callable[[], object] = lambda: "", timeout_s: float = 10
-) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, what()
-        await asyncio.sleep(0.005)

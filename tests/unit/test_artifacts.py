@@ -14,7 +14,6 @@ from moaa.artifacts import output as module
 from moaa.errors import ArtifactError, StoreError
 from moaa.store import Missing
 from tests.support.artifacts import add_file
-from tests.support.memory_store import MemoryStore
 
 URI = "s3://memory/root/generate/f00d"
 DRAFT = Draft(stage="generate", name="test", fingerprint="f00d")
@@ -29,11 +28,6 @@ ROWS: list[dict[str, Any]] = [
     {"text": "no id", "big": 2**70},
     {"id": 7},
 ]
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
 
 
 def write(store: Any, rows: list[dict[str, Any]], uri: str = URI) -> Manifest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,12 +13,6 @@ from moaa.errors import EngineError, RowRejected
 from moaa.recipe import Member, Mixture, Sampling
 from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow, status
-
-
-@pytest.fixture
-def server() -> Iterator[EngineServer]:
-    with EngineServer(*MODELS) as running:
-        yield running
 
 
 @pytest.fixture

@@ -8,19 +8,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from moaa.errors import EngineError
-from tests.support.asking import MODELS, SHORT, Bench, mixture, one_call, user
+from tests.support.asking import SHORT, Bench, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow, status
-
-
-@pytest.fixture
-def server() -> Iterator[EngineServer]:
-    with EngineServer(*MODELS) as running:
-        yield running
 
 
 @pytest.fixture

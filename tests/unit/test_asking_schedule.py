@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,15 +12,9 @@ from moaa.asking import schedule as schedules
 from moaa.asking.schedule import Schedule, next_up
 from moaa.errors import EngineError
 from moaa.recipe.schema import Model
-from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
+from tests.support.asking import SHORT, Bench, FakeFleet, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow
 from tests.support.sessions import session_of
-
-
-@pytest.fixture
-def server() -> Iterator[EngineServer]:
-    with EngineServer(*MODELS) as running:
-        yield running
 
 
 @pytest.fixture

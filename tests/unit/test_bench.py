@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 BENCHES = sorted(f"tests.bench.{path.stem}" for path in (ROOT / "tests/bench").glob("*.py"))
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -6,23 +6,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
 
 from moaa.errors import CallFailed, CallRejected, EngineError
 from moaa.recipe.schema import Sampling
-from tests.support.clients import call, client_of, until, use
+from tests.support.clients import call, client_of, use
 from tests.support.engine_server import EngineServer, context_length, reset, slow, status, text
+from tests.support.waiting import async_until
 
 KEY = "sk-do-not-show-me"
-
-
-@pytest.fixture
-def server() -> Iterator[EngineServer]:
-    with EngineServer("m") as running:
-        yield running
 
 
 async def test_an_answer_and_its_usage(server: EngineServer):
@@ -187,7 +181,7 @@ async def test_cancelling_a_call_gives_its_place_back(server: EngineServer):
     server.fail(slow(3600))
     async with client_of(server.url, in_flight=1) as client:
         hanging = asyncio.create_task(client.send(call("hang")))
-        await until(lambda: server.count)
+        await async_until(lambda: server.count)
         hanging.cancel()
         assert (await asyncio.wait_for(client.send(call()), 2)).text
 

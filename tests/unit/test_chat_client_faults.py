@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import formatdate
 
@@ -15,8 +14,9 @@ import pytest
 from moaa.chat import client as module
 from moaa.chat.pool import Endpoint
 from moaa.errors import CallFailed, EngineError
-from tests.support.clients import QUICK, call, client_of, free_port, until, use
+from tests.support.clients import QUICK, call, client_of, free_port, use
 from tests.support.engine_server import EngineServer, reset, slow, status, text
+from tests.support.waiting import async_until
 
 SLOW = replace(QUICK, backoff_s=0.2, max_backoff_s=0.2)
 
@@ -26,12 +26,6 @@ def longest_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest of the random times: with `SLOW`, a test can take the endpoint away before the
     call looks."""
     monkeypatch.setattr(module.random, "uniform", lambda low, high: high)
-
-
-@pytest.fixture
-def server() -> Iterator[EngineServer]:
-    with EngineServer("m") as running:
-        yield running
 
 
 HEALS = {
@@ -148,7 +142,7 @@ async def test_an_engine_that_is_started_again_costs_the_call_no_retry(
         dead = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
         client.pool("m").add(dead)
         sending = asyncio.create_task(client.send(call()))
-        await until(lambda: use(client).seconds)
+        await async_until(lambda: use(client).seconds)
         client.pool("m").remove(dead)  # its keeper saw it die
         await asyncio.sleep(0.4)
         assert not sending.done(), "a call failed although its engine only restarts"
@@ -164,7 +158,7 @@ async def test_a_call_that_kills_every_server_ends(longest_backoff):
         while not sending.done():
             endpoint = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
             pool.add(endpoint)
-            await until(lambda seen=endpoint: seen.faults or sending.done())
+            await async_until(lambda seen=endpoint: seen.faults or sending.done())
             pool.remove(endpoint)
             killed += endpoint.faults
         with pytest.raises(CallFailed, match="connection"):

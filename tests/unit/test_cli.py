@@ -12,8 +12,15 @@ from moaa import cli
 from moaa.commands.asking import printable
 from moaa.recipe.load import load_file, load_text
 from tests.support.engine_server import EngineServer, context_length, slow, text
+from tests.support.paths import ROOT
 
+# As a reader of the documentation types it.
 DEMO = "pipelines/recipes/demo.yaml"
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
 
 
 def moaa(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:

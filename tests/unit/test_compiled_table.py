@@ -12,8 +12,8 @@ import yaml
 
 from moaa import __version__
 from moaa.pipelines.compiling import compile_recipe
+from tests.support.paths import PAPER
 
-PAPER = Path("pipelines/recipes/paper-llama.yaml")
 ON_CLUSTER = [
     "runtime.engines.kind=kubernetes",
     "runtime.launcher.kind=trainer",

@@ -14,8 +14,8 @@ import pytest
 import typer.main
 
 from moaa.cli import app
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", ".github/*.md", "helm/*/README.md")

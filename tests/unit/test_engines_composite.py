@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,15 +22,15 @@ from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
 from tests.support.asking import MODELS, Bench, mixture
 from tests.support.fake_ensemble import Ensemble
 from tests.support.kube_server import KubeServer
+from tests.support.paths import ROOT
 from tests.support.sessions import session_of
 
-ROOT = Path(__file__).parents[2]
 BASE, TUNED = Model(source="org/llama"), Model(source="s3://bucket/sft/0123")
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
+def kube(kube: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
     """The cluster that this pod is in; its image has a vLLM (the fake one), and two cores."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests/support/fake_vllm'}{os.pathsep}{ROOT}")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -42,9 +41,8 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer
     monkeypatch.setattr(
         "moaa.engines.process.local", lambda source, store, revision=None: str(tmp_path)
     )
-    with KubeServer() as server:
-        monkeypatch.setattr(Cluster, "connect", lambda namespace=None: server.cluster())
-        yield server
+    monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
+    return kube
 
 
 async def ask(client: Client, model: str) -> str:

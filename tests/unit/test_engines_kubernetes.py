@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +19,7 @@ from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
 from tests.support import leasing
 from tests.support.fake_ensemble import Ensemble, crashed, deployment, pod, ready, unschedulable
 from tests.support.kube_server import KubeServer
-from tests.support.leasing import until
+from tests.support.waiting import async_until
 
 pytestmark = pytest.mark.timeout(60)
 HURRY = Timing(look_every_s=0.05, events_every_s=0.05, renew_every_s=0.2, release_patience_s=0.5)
@@ -33,12 +32,6 @@ GPUS = (
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "RETRY_S", 0.02)
-
-
-@pytest.fixture
-def kube() -> Iterator[KubeServer]:
-    with KubeServer() as server:
-        yield server
 
 
 async def test_up_answers_and_down_scales_down(
@@ -73,7 +66,7 @@ async def test_so_many_replicas_as_the_chart_says(kube: KubeServer) -> None:
     with Ensemble(kube, "a", **{"replicas": "3", "idle-replicas": "1"}) as ensemble:
         async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
-            await until(lambda: len(bench.client.pool("a").endpoints) == 3)
+            await async_until(lambda: len(bench.client.pool("a").endpoints) == 3)
             await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(30)))
             assert all(server.count > 1 for server in ensemble.servers.values())
         assert ensemble.replicas("a") == 1
@@ -117,9 +110,9 @@ async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back
         async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
             first = max(json.loads(ensemble.leases("a")).values())
-            await until(lambda: max(json.loads(ensemble.leases("a")).values()) > first)
+            await async_until(lambda: max(json.loads(ensemble.leases("a")).values()) > first)
             ensemble.scale_by_hand("a", 0)
-            await until(lambda: not bench.client.pool("a").endpoints)
+            await async_until(lambda: not bench.client.pool("a").endpoints)
             await bench.ask("a")
             assert ensemble.replicas("a") == 1
             assert bench.ledger.events["engine pods lost"] == 1
@@ -142,7 +135,7 @@ async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer) 
                 )
 
             await bench.fleet.up(["a", "b"])
-            await until(lambda: mirrored("moaa-a") and mirrored("moaa-b"))
+            await async_until(lambda: mirrored("moaa-a") and mirrored("moaa-b"))
             kube.requests.clear()
             await bench.fleet.down(["a", "b"])
             assert sorted(each[:2] for each in kube.requests) == [
@@ -170,7 +163,7 @@ async def test_an_api_server_that_is_away_costs_nothing_but_a_line(kube: KubeSer
             await bench.fleet.up(["a"])
             kube.fail(503, "rolling upgrade", times=10_000)
             kube.cut_watches()
-            await until(lambda: bench.ledger.events["lease renewals missed"] > 0)
+            await async_until(lambda: bench.ledger.events["lease renewals missed"] > 0)
             assert "the lease of a could not be renewed" in bench.note
             await bench.ask("a")
         assert bench.ledger.events["leases left to run out"] == 1
@@ -224,7 +217,7 @@ async def test_what_it_waits_for_is_said(kube: KubeServer) -> None:
         ensemble.status = unschedulable(GPUS)
         async with fleet(kube.cluster(), "a") as bench:
             up = asyncio.create_task(bench.fleet.up(["a"]))
-            await until(
+            await async_until(
                 lambda: bench.note == f"waiting for a: cannot be scheduled: {GPUS}",
                 lambda: bench.note,
             )
@@ -240,7 +233,7 @@ async def test_what_it_waits_for_is_said(kube: KubeServer) -> None:
             }
             kube.put(EVENTS, event | {"message": 'Pulling image "vllm:1"'})
             kube.put(PODS, pod(name, "a", creating))
-            await until(
+            await async_until(
                 lambda: (
                     bench.note
                     == 'waiting for a: its containers are created: Pulling image "vllm:1"'
@@ -295,7 +288,7 @@ async def test_a_crash_loop_is_bounded_and_shows_its_log(kube: KubeServer) -> No
         ensemble.status = crashed(restarts=0)
         async with fleet(kube.cluster(), "a", max_restarts=2) as bench:
             up = asyncio.create_task(bench.fleet.up(["a"]))
-            await until(lambda: bool(ensemble.pods("a")))
+            await async_until(lambda: bool(ensemble.pods("a")))
             (name,) = ensemble.pods("a")
             kube.logs[name, "vllm", True] = (
                 "\x1b[31mRuntimeError: made of cheese\x1b[0m\n" + "frame\n" * 30
@@ -337,7 +330,7 @@ async def test_restarts_of_before_do_not_count(kube: KubeServer) -> None:
         async with fleet(kube.cluster(), "a", max_restarts=1) as bench:
             await bench.fleet.up(["a"])
             kube.put(PODS, {**kube.find(PODS, name), "status": ready(8)})
-            await until(lambda: bench.ledger.events["engine restarts"] == 1)
+            await async_until(lambda: bench.ledger.events["engine restarts"] == 1)
             await asyncio.sleep(0.2)
             await bench.ask("a")
 
@@ -346,7 +339,7 @@ async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
     with Ensemble(kube, "a", replicas="2") as ensemble:
         async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
-            await until(lambda: len(bench.client.pool("a").endpoints) == 2)
+            await async_until(lambda: len(bench.client.pool("a").endpoints) == 2)
             calls = [asyncio.create_task(bench.ask("a", f"question {n}")) for n in range(50)]
             await asyncio.sleep(0.01)
             first, second = ensemble.pods("a")
@@ -357,7 +350,7 @@ async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
             await asyncio.to_thread(
                 ensemble.kill, second, abruptly=True
             )  # and those wait for the next pod
-            await until(
+            await async_until(
                 lambda: bench.note.startswith("waiting for a: no pod yet"), lambda: bench.note
             )
             await asyncio.to_thread(ensemble.start, "a")
@@ -415,4 +408,4 @@ async def test_watches_that_break_are_opened_again(kube: KubeServer) -> None:
             await bench.fleet.up(["a"])
             kube.forget_history()
             ensemble.start("a")
-            await until(lambda: len(bench.client.pool("a").endpoints) == 2)
+            await async_until(lambda: len(bench.client.pool("a").endpoints) == 2)

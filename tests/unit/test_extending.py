@@ -16,8 +16,8 @@ from moaa.chat.client import Client
 from moaa.judge import criteria
 from moaa.ledger import Ledger
 from moaa.recipe import Calls
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE, re.DOTALL))
 

@@ -21,11 +21,6 @@ URI = "s3://memory/root/generate/f00d/journal"
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
 def attempt(store: MemoryStore) -> Iterator[Callable[..., Any]]:
     """Opens journals that write only when they are told to; their threads end with the test."""
     opened = []

@@ -4,12 +4,9 @@ report say what was served."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from moaa import records, report
@@ -24,24 +21,12 @@ from moaa.stage import Context, Row, stage
 from moaa.stages.table import GENERATE, stages
 from tests.support.engine_server import EngineServer, slow, status
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
 ROWS = 12
 PROBE = 1
 """What asks whether a server answers at all is no call."""
-RECIPE = Path("pipelines/recipes/demo.yaml").read_text()
-
-
-@pytest.fixture
-def server() -> Iterator[EngineServer]:
-    with EngineServer("smollm2") as running:
-        yield running
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
-    memory = MemoryStore("s3://moaa/demo")
-    monkeypatch.setattr("moaa.stage.Store.of", lambda config: memory)
-    return memory
+RECIPE = DEMO.read_text()
 
 
 @stage(GENERATE, part=lambda recipe: Part())

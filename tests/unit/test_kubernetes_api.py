@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from moaa.kubernetes.errors import Conflict, Forbidden, NotFound, Unreachable
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
 from moaa.kubernetes.mirror import Mirror
 from tests.support.kube_server import KubeServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
 RBAC = (
@@ -31,12 +32,6 @@ RBAC = (
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "RETRY_S", 0.02)
-
-
-@pytest.fixture
-def kube() -> Iterator[KubeServer]:
-    with KubeServer() as server:
-        yield server
 
 
 def pod(name: str, **labels: str) -> dict[str, Any]:
@@ -245,13 +240,6 @@ def test_events_and_logs(kube: KubeServer) -> None:
     kube.logs["a", "vllm", False] = "one\ntwo\n"
     assert cluster.log("a", "vllm", lines=5) == "one\ntwo\n"
     assert cluster.log("a", "vllm", lines=5, previous=True) == ""  # it was never started before
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("trouble", ["none", "cut", "410", "503"])

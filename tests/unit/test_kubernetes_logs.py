@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from moaa.kubernetes.logs import Log
 from tests.support.kube_server import KubeServer
 
 HERE = ("p", "c", False)
-
-
-@pytest.fixture
-def kube() -> Iterator[KubeServer]:
-    with KubeServer() as server:
-        yield server
 
 
 def test_a_line_is_told_once(kube: KubeServer) -> None:

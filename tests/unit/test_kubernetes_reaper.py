@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,12 +19,6 @@ from tests.support.kube_server import KubeServer
 pytestmark = pytest.mark.timeout(60)
 NOW = time.time()
 LIVE, OVER = NOW + 1000, NOW - 5
-
-
-@pytest.fixture
-def kube() -> Iterator[KubeServer]:
-    with KubeServer() as server:
-        yield server
 
 
 def leased(**ends: float) -> dict[str, str]:

@@ -16,8 +16,7 @@ from moaa.recipe.load import load_file
 from moaa.records import recorded
 from moaa.stages.table import STAGES, up_to
 from tests.support.memory_store import MemoryStore
-
-DEMO = Path("pipelines/recipes/demo.yaml").absolute()
+from tests.support.paths import DEMO
 
 
 class Stages:

@@ -17,11 +17,10 @@ from moaa.pipelines.compiling import compile_recipe, refuse_expanded
 from moaa.placement.compiled import fields
 from moaa.recipe.load import load_file, load_text
 from moaa.stages.table import STAGES, up_to
+from tests.support.paths import DEMO, EVERY_RECIPE, PAPER, RECIPES, ROOT
 
-DEMO = Path("pipelines/recipes/demo.yaml")
 NAMES = [stage.name for stage in STAGES]
-COMPILED = sorted(Path("pipelines/compiled").glob("*.yaml"))
-RECIPES = sorted(Path("pipelines/recipes").glob("*.yaml"))
+COMPILED = sorted((ROOT / "pipelines/compiled").glob("*.yaml"))
 
 
 def spec(tmp_path: Path, until: str = "evaluate") -> dict[str, Any]:
@@ -38,13 +37,13 @@ def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("committed", COMPILED, ids=lambda path: path.stem)
 def test_compiling_again_changes_nothing(committed: Path, tmp_path: Path) -> None:
-    compile_recipe(Path("pipelines/recipes") / committed.name, tmp_path / "again.yaml")
+    compile_recipe(RECIPES / committed.name, tmp_path / "again.yaml")
     assert committed.read_text() == (tmp_path / "again.yaml").read_text(), (
         "run `make compile` and commit the result"
     )
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", EVERY_RECIPE, ids=lambda path: path.stem)
 def test_the_default_parameter_is_the_recipe(recipe: Path, tmp_path: Path) -> None:
     compile_recipe(recipe, tmp_path / "align.yaml")
     pipeline = next(yaml.safe_load_all((tmp_path / "align.yaml").read_text()))
@@ -87,11 +86,11 @@ def test_a_run_on_this_machine_is_tried_once(tmp_path: Path) -> None:
 
 
 def test_preflight_knows_what_was_compiled() -> None:
-    pipeline = next(yaml.safe_load_all(Path("pipelines/compiled/paper-llama.yaml").read_text()))
+    pipeline = next(yaml.safe_load_all((ROOT / "pipelines/compiled/paper-llama.yaml").read_text()))
     compiled_from = tasks(pipeline)["preflight"]["inputs"]["parameters"]["compiled_from"][
         "runtimeValue"
     ]["constant"]
-    recipe = load_file(Path("pipelines/recipes/paper-llama.yaml")).recipe
+    recipe = load_file(PAPER).recipe
     assert json.loads(compiled_from) == fields(recipe, STAGES)
     assert json.loads(compiled_from)["pools.a100.gpus"] == 8
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+
 SCRIPT = """
 import os, subprocess, sys, time
 from moaa.pipelines import incluster
@@ -34,6 +36,7 @@ def first_process(folder: Path, patience_s: float, needs_s: float) -> float:
         [*UNSHARE, sys.executable, "-c", SCRIPT, str(folder), str(patience_s), str(needs_s)],
         check=True,
         timeout=60,
+        cwd=ROOT,
     )
     return time.monotonic() - begun
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,19 @@ from moaa.recipe.load import load_file
 from moaa.stages import report
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
 RUN = "run-1"
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
-    made = MemoryStore("s3://moaa/demo")
-    monkeypatch.setattr(report.Store, "of", lambda config: made)
-    return made
-
-
-@pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
-    with KubeServer() as server:
-        monkeypatch.setattr(api.Cluster, "connect", lambda *_: server.cluster())
-        yield server
+def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
+    monkeypatch.setattr(api.Cluster, "connect", lambda *_: kube.cluster())
+    return kube
 
 
 def recipe(*sets: str) -> str:
-    return load_file(Path("pipelines/recipes/demo.yaml"), sets).text
+    return load_file(DEMO, sets).text
 
 
 def leased(kube: KubeServer, *holders: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,25 @@ from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import Loaded, load_file
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import RECIPES
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
 Say = Callable[[], str]
 
 
 @pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
+def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
     monkeypatch.setattr(incluster, "POLL_S", 0.01)
-    with KubeServer() as server:
-        monkeypatch.setattr(incluster, "connect", lambda *_, **__: server.cluster())
-        yield server
+    monkeypatch.setattr(incluster, "connect", lambda *_, **__: kube.cluster())
+    return kube
 
 
 @pytest.fixture(autouse=True)
-def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryStore:
-    made = MemoryStore("s3://moaa/demo")
-    monkeypatch.setattr(incluster.Store, "of", lambda config: made)
+def in_a_folder_of_its_own(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    return made
 
 
 @pytest.fixture
@@ -53,21 +53,9 @@ def said(capsys: pytest.CaptureFixture[str]) -> Say:
     return read
 
 
-RECIPES = Path("pipelines/recipes").absolute()
-
-
 def demo(*sets: str) -> Loaded:
     kinds = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
     return load_file(RECIPES / "demo.yaml", [*kinds, *sets])
-
-
-def until(look: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.005)
-    raise AssertionError("it did not come")
 
 
 def name_of(kube: KubeServer) -> str:

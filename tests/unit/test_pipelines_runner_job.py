@@ -4,7 +4,6 @@ more."""
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from moaa.errors import RecipeError
 from moaa.pipelines import runner_job
 from moaa.placement import images
 from moaa.recipe.load import load_file
+from tests.support.paths import PAPER
 
-PAPER = Path("pipelines/recipes/paper-llama.yaml")
 CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
 
 

@@ -16,6 +16,7 @@ from moaa.stages.table import REPORT, STAGES
 PAPER = Path("pipelines/recipes/paper-llama.yaml")
 DEMO = Path("pipelines/recipes/demo.yaml")
 
+from tests.support.paths import DEMO, PAPER
 
 STAGE = {stage.name: stage for stage in (*STAGES, REPORT)}
 

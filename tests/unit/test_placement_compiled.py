@@ -4,7 +4,6 @@ else need."""
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,7 @@ from moaa.preflight.finding import Finding
 from moaa.recipe.load import load_file
 from moaa.stages.preflight import agreement
 from moaa.stages.table import STAGES
-
-PAPER = Path("pipelines/recipes/paper-llama.yaml")
+from tests.support.paths import PAPER
 
 
 def compare(*sets: str) -> list[Finding]:

@@ -14,9 +14,7 @@ from moaa.kubernetes import names
 from moaa.placement import helm_values
 from moaa.recipe.load import load_file, load_text
 from moaa.recipe.schema import Model, Recipe
-
-PAPER = Path("pipelines/recipes/paper-llama.yaml")
-DEMO = Path("pipelines/recipes/demo.yaml")
+from tests.support.paths import DEMO, PAPER
 
 
 def recipe(*sets: str, file: Path = PAPER) -> Recipe:

@@ -14,10 +14,8 @@ from moaa.plan.sentences import parameters
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
 from moaa.stages.table import stages
+from tests.support.paths import DEMO, PAPER
 from tests.support.scripted import Ask
-
-PAPER = "pipelines/recipes/paper-llama.yaml"
-DEMO = "pipelines/recipes/demo.yaml"
 
 
 def planned(recipe: Recipe, stage: str) -> dict[str, plan.Line]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ from moaa.preflight import capacity
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
 from moaa.stages.table import STAGES
+from tests.support.paths import PAPER
 
-PAPER = Path("pipelines/recipes/paper-llama.yaml")
 CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
 GPU = "nvidia.com/gpu"

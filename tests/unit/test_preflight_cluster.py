@@ -6,7 +6,6 @@ import base64
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,8 +30,8 @@ from moaa.recipe.load import load_file
 from moaa.stages.table import STAGES
 from tests.support.fake_cluster import FakeCluster
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import PAPER
 
-PAPER = Path("pipelines/recipes/paper-llama.yaml")
 SETS = [
     "runtime.engines.kind=kubernetes",
     "runtime.launcher.kind=trainer",

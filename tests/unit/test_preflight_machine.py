@@ -18,8 +18,8 @@ from moaa.recipe.load import load_file
 from moaa.stages.table import STAGES_ENV, of_run
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
-DEMO = Path("pipelines/recipes/demo.yaml")
 GOOD = [{"prompt": "Why is the sky blue?"}]
 
 

@@ -13,8 +13,8 @@ import pytest
 from moaa.errors import RecipeError
 from moaa.recipe import read as yaml
 from moaa.recipe.load import MAX_BYTES, load_file, load_text
+from tests.support.paths import DEMO, EVERY_RECIPE, RECIPES
 
-RECIPES = sorted(Path("pipelines/recipes").glob("*.yaml"))
 SMALL = """\
 name: small
 store: {root: s3://bucket/small}
@@ -72,7 +72,7 @@ def refused_text(text: str, *sets: str) -> list[str]:
 # The shipped recipes
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERY_RECIPE, ids=lambda path: path.stem)
 def test_shipped_recipes_are_right_and_round_trip(path: Path) -> None:
     loaded = load_file(path)
     assert load_text(loaded.text).recipe == loaded.recipe
@@ -82,7 +82,7 @@ def test_shipped_recipes_are_right_and_round_trip(path: Path) -> None:
 
 def test_paper_recipes_hold_the_papers_numbers() -> None:
     llama, gemma, small = (
-        load_file(f"pipelines/recipes/{name}.yaml").recipe
+        load_file(RECIPES / f"{name}.yaml").recipe
         for name in ("paper-llama", "paper-gemma", "self-improve")
     )
     assert [llama.models[m.model].source for m in llama.generate.mixture.proposers] == [
@@ -149,7 +149,7 @@ def test_paper_recipes_hold_the_papers_numbers() -> None:
 
 
 def test_demo_can_be_changed_as_its_readers_are_told_and_keeps_its_sets_apart() -> None:
-    recipe = load_file("pipelines/recipes/demo.yaml").recipe
+    recipe = load_file(DEMO).recipe
     assert recipe.dpo.beta != 0.1  # `--set dpo.beta=0.1` must change something
     taken = [
         (source.source, index)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from moaa.recipe import Recipe, fields
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Judge, Mixture, Model
+from tests.support.paths import PAPER, RECIPES, ROOT
 
-PAGE = Path("docs/recipe.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
 
 
 def test_the_tables_are_those_of_the_schema() -> None:
@@ -30,20 +30,20 @@ ABLATIONS = [
 def test_every_ablation_is_a_legal_change(row: str) -> None:
     sets = re.findall(r"`([a-z_.]+=[^`]+)`", row)
     assert sets
-    before = load_file("pipelines/recipes/paper-llama.yaml").recipe
-    assert load_file("pipelines/recipes/paper-llama.yaml", sets).recipe != before
+    before = load_file(PAPER).recipe
+    assert load_file(PAPER, sets).recipe != before
 
 
 def test_examples_of_set_are_legal() -> None:
     examples = re.findall(r"--set '?([a-z][^=`]*=[^'`]+)'?`", PAGE)
     examples.remove("path=value")
     assert len(examples) >= 3
-    load_file("pipelines/recipes/paper-llama.yaml", ['models."qwen-2.5".source=x/y', *examples])
+    load_file(PAPER, ['models."qwen-2.5".source=x/y', *examples])
 
 
 def test_the_recipes_of_the_first_table_are_those_that_are_there() -> None:
     named = set(re.findall(r"^\| \[([a-z-]+\.yaml)\]", PAGE, re.MULTILINE))
-    assert named == {path.name for path in Path("pipelines/recipes").glob("*.yaml")}
+    assert named == {path.name for path in RECIPES.glob("*.yaml")}
 
 
 def test_owners_and_paths_of_fields() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from moaa.declaration import Declaration
 from moaa.recipe.schema import Part
 from moaa.report.figures import figures
 from moaa.stage import Context, stage
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
-DEMO = Path("pipelines/recipes/demo.yaml")
 RATE = {"model": "sft", "against": "base", "rate": 0.5, "low": 0.25, "high": 0.75, "n": 8}
 
 

@@ -3,8 +3,6 @@ shows, call by call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from moaa.artifacts import Artifact, Draft, Output
@@ -19,16 +17,11 @@ from moaa.stages.generate import generate
 from moaa.stages.label import label
 from tests.support.engine_server import EngineServer, slow, status
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 from tests.support.resuming import calls_in_all, journaled
 
 STAGES: dict[str, Stage] = {"generate": generate, "sample": sample.sample, "label": label}
 PROMPTS = 6
-
-
-@pytest.fixture
-def server() -> Iterator[EngineServer]:
-    with EngineServer("smollm2") as running:
-        yield running
 
 
 @pytest.fixture
@@ -38,7 +31,7 @@ def recipe(server: EngineServer) -> Recipe:
         "sample.sampling.n=3",
         "runtime.calls={in_flight: 4, window: 3}",
     ]
-    return load_file("pipelines/recipes/demo.yaml", sets).recipe
+    return load_file(DEMO, sets).recipe
 
 
 def made(store: MemoryStore, name: str, **tables: list[dict]) -> Artifact:

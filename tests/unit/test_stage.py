@@ -28,8 +28,8 @@ from moaa.stages.sample import sample
 from moaa.stages.sft import sft
 from moaa.stages.table import LABEL, PROMPTS
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
-DEMO = Path("pipelines/recipes/demo.yaml")
 COUNT = Declaration(name="count", purpose="", entry="", kind="numbers")
 STAGES = (prompts, generate, sft, sample, label, dpo, evaluate)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import threading
-from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -16,8 +15,8 @@ from moaa.chat.message import Call, Reply
 from moaa.recipe.load import load_file
 from tests.support.engine_server import Body, EngineServer, Fault, answer
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
-DEMO = Path("pipelines/recipes/demo.yaml")
 MODELS = ("smollm2", "smollm2+sft", "smollm2+dpo")
 QUESTIONS = ("Why is the sky blue?", "What is the sea made of?")
 

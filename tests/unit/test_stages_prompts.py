@@ -14,8 +14,8 @@ from moaa.errors import MoaaError, RecipeError, TooManyRejected
 from moaa.recipe.load import load_file
 from moaa.stages.prompts import prompts
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
-DEMO = Path("pipelines/recipes/demo.yaml")
 GOOD = [
     {"prompt": f"{topic}: what is it?"}
     for topic in ("Whales", "Rust", "Kant", "Jazz", "Tides", "Mars", "Yeast", "Chess", "Ice")

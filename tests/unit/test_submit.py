@@ -23,6 +23,7 @@ from moaa.records import read_recipe
 from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
 
 @pytest.fixture
@@ -32,13 +33,6 @@ def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
         monkeypatch.delenv(name, raising=False)
     with KfpServer() as server:
         yield server
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
-    made = MemoryStore("s3://moaa/demo")
-    monkeypatch.setattr(module.Store, "of", lambda config: made)
-    return made
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +46,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def demo(*sets: str) -> Loaded:
-    return load_file(Path("pipelines/recipes/demo.yaml"), sets)
+    return load_file(DEMO, sets)
 
 
 def record(store: MemoryStore, run_id: str, stage: str, status: str, **more: Any) -> None:

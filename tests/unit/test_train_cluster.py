@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +21,7 @@ from moaa.train import cluster as launching
 from moaa.train import objects
 from moaa.train.job import Job
 from tests.support.kube_server import KubeServer
+from tests.support.waiting import until
 
 JOB = Job(
     kind="sft",
@@ -38,12 +38,11 @@ FAILED = {"conditions": [{"type": "Failed", "status": "True", "message": "jobset
 
 
 @pytest.fixture
-def kube(monkeypatch):
-    with KubeServer() as server:
-        monkeypatch.setattr(launching, "LOOK_EVERY_S", 0.02)
-        monkeypatch.setattr(launching, "SETTLE_S", 2.0)
-        monkeypatch.setattr(Cluster, "connect", lambda namespace=None: server.cluster())
-        yield server
+def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
+    monkeypatch.setattr(launching, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(launching, "SETTLE_S", 2.0)
+    monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
+    return kube
 
 
 class Launch:
@@ -70,13 +69,6 @@ class Launch:
         self._thread.join(10)
         assert not self._thread.is_alive(), self.progress.view().note
         return self.error
-
-
-def until(true: Callable[[], object], what: str = "") -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def pod(

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from moaa.progress import Progress
 from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
 from moaa.train import launch, process
 from moaa.train.job import Job
-from tests.support.memory_store import MemoryStore
+from tests.support.waiting import until
 
 JOB = Job(
     kind="sft",
@@ -40,11 +39,6 @@ FACTS = {
     "precision": "bfloat16",
 }
 RESULT = {"files": [], "facts": FACTS}
-
-
-@pytest.fixture
-def store():
-    return MemoryStore()
 
 
 @pytest.fixture
@@ -237,10 +231,3 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)

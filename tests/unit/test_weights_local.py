@@ -23,11 +23,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
 @pytest.mark.parametrize("source", ["Qwen/Qwen2-72B-Instruct", "gpt2", "google/gemma-2-27b-it"])
 def test_a_hub_id_is_the_engines_business(source: str, store: MemoryStore) -> None:
     assert local.local(source, store, "abc123") == source

@@ -1,0 +1,36 @@
+"""Fixtures of the unit tests: an API server, engines and a store, all in this process.
+
+A module that needs one of them prepared makes a fixture of the same name that asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.engine_server import EngineServer
+from tests.support.kube_server import KubeServer
+from tests.support.memory_store import MemoryStore
+
+
+@pytest.fixture
+def kube() -> Iterator[KubeServer]:
+    """A Kubernetes API server; its `cluster()` is a client of it."""
+    with KubeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server() -> Iterator[EngineServer]:
+    """An engine that answers at once, for each name that the tests use."""
+    with EngineServer("a", "b", "c", "m", "smollm2") as running:
+        yield running
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """An empty store, which is also the one of every recipe."""
+    memory = MemoryStore("s3://moaa/demo")
+    monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: memory)
+    return memory
