@@ -90,7 +90,9 @@ class Artifact:
         except Missing as error:
             raise ArtifactError(_broken(where, "is missing")) from error
         _verify(where, file, len(data), hashlib.sha256(data).hexdigest())
-        return parquet.read_table(io.BytesIO(data), columns=["row"]).column("row").to_pylist()
+        table = parquet.read_table(io.BytesIO(data), columns=["row"])
+        texts: list[str] = table.column("row").to_pylist()
+        return texts
 
     def _fetch(self, file: File, path: Path, progress: Callable[[int], None] | None) -> None:
         if path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256:

@@ -71,7 +71,7 @@ def _count(name: str, of: str, about: str) -> Column:
 def _user_turns(row: Row) -> int | None:
     if "messages" not in row:
         return None
-    return sum(message.get("role") == "user" for message in row["messages"])
+    return [message.get("role") for message in row["messages"]].count("user")
 
 
 def _finish(parts: str) -> Callable[[Row], str | None]:

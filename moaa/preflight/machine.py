@@ -16,7 +16,8 @@ from typing import Any
 from moaa.declaration import Declaration
 from moaa.errors import RecipeError
 from moaa.preflight.finding import Finding, attempt, unseen
-from moaa.prompts import selection, sources
+from moaa.prompts import sources
+from moaa.prompts.prompt import read_prompt
 from moaa.prompts.sources import SETS, every_source
 from moaa.recipe.schema import Model, Recipe, Source
 from moaa.store import Store
@@ -148,7 +149,7 @@ def _first_prompt(name: str, source: Source, store: Store) -> None:
     where = f"prompts.{name}: source '{source.source}'"
     problems = []
     for raw in islice(sources.rows(source, store), FIRST_ROWS):
-        row = selection.read(raw, source)
+        row = read_prompt(raw, source)
         if row.turns and all(row.turns):
             return
         problems.append(row.problem or "no text in its user turns")

@@ -1,2 +1,7 @@
-"""The prompts of a run: read from their sources, deduplicated, kept away from the evaluation
-prompts."""
+"""The prompts of a run.
+
+sources      rows of files, data sets and S3
+prompt       one row -> a prompt
+selection    the three sets without what is repeated or near to the evaluation prompts
+overlap      which texts repeat each other
+"""

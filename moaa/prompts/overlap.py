@@ -30,21 +30,21 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def normalized(text: str) -> str:
-    """The text with case, white space and Unicode's variant forms made equal."""
+    """Return the text without differences of case, white space and Unicode's variant forms."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 class Vocabulary:
-    """Words as numbers: millions of them are held and compared cheaply."""
+    """Words as numbers: millions of them take little memory and are fast to compare."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
     def words(self, text: str) -> Words:
-        """The words of the normalized text, without punctuation; kana and Chinese characters are a
-        word each.
+        """Return the words of the normalized text, without punctuation.
 
-        A text without any word is one word itself, so that it can still be told from others.
+        Each kana or Chinese character is a word. A text without any word counts as one word, so
+        that it still differs from others.
         """
         flat = normalized(text)
         numbers = self._numbers
@@ -59,13 +59,12 @@ class Vocabulary:
 
 
 def shingles(words: Words) -> Hashes:
-    """The set of runs of five words, sorted. A shorter text has one shingle: all of it."""
+    """Return the sorted set of runs of five words; a shorter text is one shingle."""
     return np.unique(_runs(words, min(SHINGLE, len(words))))
 
 
 class NearDuplicates:
-    """An index over sets of shingles that finds sets with a Jaccard similarity of at least
-    `threshold`."""
+    """Find sets of shingles with a Jaccard similarity of at least `threshold`."""
 
     def __init__(self, sets: Sequence[Hashes], threshold: float) -> None:
         self._threshold = threshold
@@ -73,13 +72,12 @@ class NearDuplicates:
         self._holders: dict[int, list[int]] = {}
 
     def add(self, index: int) -> None:
-        """Let `match` find the set with this index."""
+        """Add the set with this index to those that `match` may find."""
         for shingle in self._prefix(index):
             self._holders.setdefault(shingle, []).append(index)
 
     def match(self, index: int) -> int | None:
-        """The first (by index) of the added sets that is similar to the set with this index; None
-        where none is."""
+        """Return the first added set (its index) that is similar to this one, or None."""
         mine = self._sets[index]
         candidates = {
             other for shingle in self._prefix(index) for other in self._holders.get(shingle, ())
@@ -91,7 +89,8 @@ class NearDuplicates:
     def _prefix(self, index: int) -> list[int]:
         mine = self._sets[index]
         prefix = mine[: len(mine) - math.ceil(self._threshold * len(mine) - 1e-9) + 1]
-        return prefix[np.searchsorted(prefix, self._alone) :].tolist()
+        found: list[int] = prefix[np.searchsorted(prefix, self._alone) :].tolist()
+        return found
 
     def _similar(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> bool:
         if min(len(a), len(b)) < self._threshold * max(len(a), len(b)) - 1e-9:
@@ -101,8 +100,7 @@ class NearDuplicates:
 
 
 class SharedRuns:
-    """Finds a run of `n` words that a text shares with one of `texts`, given as pairs of an owner's
-    name and words."""
+    """Find a run of `n` words that a text has in common with `texts`: pairs of owner and words."""
 
     def __init__(self, texts: Iterable[tuple[str, Words]], n: int) -> None:
         self._n = n
@@ -113,7 +111,7 @@ class SharedRuns:
         self._known = np.array(sorted(self._owner), np.uint64)
 
     def find(self, words: Words) -> tuple[str, Words] | None:
-        """The owner of the first shared run, and the run; None where nothing is shared."""
+        """Return the owner of the first common run, and the run; None if there is none."""
         runs = _runs(words, self._n)
         hits = np.flatnonzero(_among(self._known, runs))
         if not len(hits):
@@ -123,17 +121,17 @@ class SharedRuns:
 
 
 def _among(known: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which of `values` are in `known`, which is sorted (np.isin would sort both, at each call)."""
+    """Return which of `values` are in the sorted `known`; np.isin would sort both at each call."""
     if not len(known):
         return np.zeros(len(values), np.bool_)
     places = np.searchsorted(known, values)
     places[places == len(known)] = 0
-    return known[places] == values
+    found: npt.NDArray[np.bool_] = known[places] == values
+    return found
 
 
 def _ranked(sets: Sequence[Hashes]) -> tuple[list[npt.NDArray[np.int64]], int]:
-    """Each set's elements as ranks, rarest first; and the rank below which an element is in one set
-    only."""
+    """Return each set as ranks, rarest first, and the rank below which elements are in one set."""
     if not sets:
         return [], 0
     _, which, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)
@@ -144,7 +142,7 @@ def _ranked(sets: Sequence[Hashes]) -> tuple[list[npt.NDArray[np.int64]], int]:
 
 
 def _runs(words: Words, n: int) -> Hashes:
-    """A hash of each run of n words, in order."""
+    """Return a hash of each run of n words, in order."""
     # splitmix64: neighbouring numbers must be far apart before they are summed up
     mixed = (words.astype(np.uint64) + np.uint64(1)) * _MULTIPLIER
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,21 +1,13 @@
-"""Prompts: read from rows of any common shape, deduplicated, and kept away from the evaluation
-prompts. No I/O.
-
-read     one row of a data set -> `PromptRow`
-build    the three sets -> what is kept of each, and what is rejected with its reason
-"""
+"""Choose prompts: remove what is repeated, unusable or near to the evaluation prompts. No I/O."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from moaa.errors import RowRejected
 from moaa.prompts.overlap import (
     SHINGLE,
     Hashes,
@@ -26,57 +18,13 @@ from moaa.prompts.overlap import (
     normalized,
     shingles,
 )
-from moaa.recipe.schema import Prompts, Source
-
-FIELDS = (
-    "messages",
-    "turns",
-    "conversations",
-    "conversation",
-    "prompt",
-    "instruction",
-    "question",
-    "query",
-    "text",
-)
-"""Columns looked for, in this order, where the source names none: a whole conversation before its
-first prompt."""
-
-_USER = {"user", "human"}
-
-
-@dataclass(frozen=True, slots=True)
-class PromptRow:
-    """The user's side of a conversation. `id`: first 16 hex digits of the sha256 of the normalized
-    turns.
-
-    A system message is part of it, where there is one: the same question under another persona is
-    another prompt.
-    """
-
-    id: str
-    source: str
-    system: str | None
-    turns: tuple[str, ...]
-    problem: str = ""
-    """Why no prompt could be read from the row; then there are no turns."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "source": self.source,
-            "system": self.system,
-            "turns": list(self.turns),
-        }
-
-    @property
-    def text(self) -> str:
-        return "\n\n".join(self.turns)
+from moaa.prompts.prompt import PromptRow, digest_of
+from moaa.recipe.schema import Prompts
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A prompt that belongs to no set, and why. `reason` is a short stable text for counting."""
+    """A prompt that is in no set, and why. `reason` is a short stable text for counting."""
 
     row: PromptRow
     set: str
@@ -97,44 +45,25 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The sets by name, and all that was rejected, in the order of reading."""
+    """The sets by name, and all rejected prompts in the order of reading."""
 
     kept: dict[str, list[PromptRow]]
     rejected: list[Rejected]
 
 
-def read(row: object, source: Source) -> PromptRow:
-    """The prompt of one row: text, list of turns, or list of messages, in `source.field` or the
-    first of `FIELDS`.
-
-    Only user turns are kept (the mixture answers anew), and of these the first `source.turns`. A
-    row in which no prompt is found comes back with its `problem`: `build` rejects it.
-    """
-    name = source.name or source.source
-    try:
-        system, turns = _conversation(row, source.field)
-    except RowRejected as error:
-        text = json.dumps(row, sort_keys=True, default=str)
-        return PromptRow(_digest([text]), name, None, (), problem=error.detail)
-    turns = turns[: source.turns]
-    said = [normalized(turn) for turn in turns]
-    return PromptRow(
-        _digest([normalized(system), said] if system else said), name, system, tuple(turns)
-    )
-
-
 def build(sets: Mapping[str, Iterable[PromptRow]], config: Prompts) -> Selection:
-    """The sets without what is empty, too long, repeated, or too near to the evaluation prompts.
+    """Return the sets without empty, too long, repeated or contaminated prompts.
 
-    Repetition is looked for within a set: SFT and preference prompts may be the same (the paper
-    uses UltraFeedback's for both). From both is removed what shares a run of `decontaminate_ngram`
-    words with an evaluation prompt, or is a near duplicate of it or of one of its turns. Of equal
-    prompts the first is kept.
+    Prompts are compared within a set: SFT and preference prompts may be the same (the paper uses
+    UltraFeedback's for both). Of equal prompts the first is kept. A prompt of these two sets is
+    contaminated if it has `decontaminate_ngram` words in a row in common with an evaluation
+    prompt, or is a near duplicate of it or of one of its turns.
     """
     kept: dict[str, list[PromptRow]] = {}
     rejected: list[Rejected] = []
     texts = _Texts()
-    for name in sorted(sets, key=lambda name: name != "evaluation"):  # the evaluation prompts first
+    # The evaluation prompts first.
+    for name in sorted(sets, key=lambda name: name != "evaluation"):
         sieve = _Sieve(name, config, texts, rejected)
         rows = sieve.usable(sets[name])
         if name != "evaluation":
@@ -149,16 +78,14 @@ class _Text(NamedTuple):
 
 
 class _Texts:
-    """What prompts are compared by, without their system messages. Equal ids have equal texts: each
-    is made once for all sets."""
+    """The texts by which prompts are compared, without system messages; made once for each id."""
 
     def __init__(self) -> None:
         self.vocabulary = Vocabulary()
         self._known: dict[str, list[_Text]] = {}
 
     def of(self, row: PromptRow) -> list[_Text]:
-        """The whole prompt, then each of several turns that says something of its own ("Go on."
-        does not)."""
+        """Return the whole prompt, then each of several turns that is long enough to compare."""
         if row.id not in self._known:
             turns = [self.vocabulary.words(turn) for turn in row.turns]
             own = [turn for turn in turns if len(turn) >= SHINGLE] if len(turns) > 1 else []
@@ -170,8 +97,7 @@ class _Texts:
 
 @dataclass(frozen=True, slots=True)
 class _Sieve:
-    """The steps that a set goes through: each returns the rows it keeps, and says of the others why
-    not."""
+    """The steps for one set: each returns the rows that it keeps, and rejects the others."""
 
     set: str
     config: Prompts
@@ -255,70 +181,6 @@ class _Sieve:
         self.rejected.append(Rejected(row, self.set, reason, detail))
 
 
-def _digest(texts: list[Any]) -> str:
-    joined = json.dumps(texts, ensure_ascii=True)
-    return hashlib.sha256(joined.encode()).hexdigest()[:16]
-
-
 def _mark(system: str | None) -> np.uint64:
-    """Tells shingles under different system messages apart: prompts that share no shingle are no
-    near duplicates."""
-    return np.uint64(int(_digest([normalized(system)]), 16) if system else 0)
-
-
-def _conversation(row: object, field: str | None) -> tuple[str | None, list[str]]:
-    """System message and user turns of a row; RowRejected with the reason in its detail."""
-    if not isinstance(row, Mapping):
-        raise RowRejected(
-            "unreadable", f"the row is no object, but {json.dumps(row, default=str)[:80]}"
-        )
-    if field is None:
-        present = [name for name in FIELDS if row.get(name) is not None]
-        field = next((name for name in present if row[name]), present[0] if present else None)
-    if field is None or field not in row:
-        raise RowRejected(
-            "unreadable",
-            f"no column {field or 'with a prompt'} among {', '.join(map(str, row)) or 'none'}",
-        )
-    value = row[field]
-    system = row.get("system") or row.get("system_prompt")
-    if isinstance(value, str):
-        extra = row.get("input") if field == "instruction" else None  # Alpaca's rows
-        turns = [f"{value}\n\n{extra}" if extra else value]
-    elif isinstance(value, Sequence) and all(isinstance(turn, str) for turn in value):
-        turns = list(value)
-    elif isinstance(value, Sequence) and all(isinstance(message, Mapping) for message in value):
-        said = list(_messages(field, value))
-        system = next((content for role, content in said[:1] if role == "system"), system)
-        turns = [content for role, content in said if role in _USER]
-    else:
-        raise RowRejected(
-            "unreadable", f"column {field} holds neither a text nor turns nor messages"
-        )
-    for text in turns:
-        _check_text(field, text)
-    if system is not None:
-        _check_text("system", system)
-    return (system or "").strip() or None, [turn.strip() for turn in turns]
-
-
-def _messages(field: str, messages: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    for message in messages:
-        role = message.get("role", message.get("from"))
-        content = message.get("content", message.get("value"))
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise RowRejected("unreadable", f"a message of column {field} has no text or no role")
-        yield role, content
-
-
-def _check_text(field: str, text: object) -> None:
-    if not isinstance(text, str):
-        raise RowRejected("unreadable", f"column {field} holds no text")
-    try:
-        text.encode()
-    except (
-        UnicodeEncodeError
-    ) as error:  # half of a surrogate pair: neither Parquet nor HTTP can carry it
-        raise RowRejected(
-            "unreadable", f"column {field} is not valid Unicode: {error.reason}"
-        ) from None
+    """Return a number that makes shingles under different system messages differ."""
+    return np.uint64(int(digest_of([normalized(system)]), 16) if system else 0)

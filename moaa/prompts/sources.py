@@ -20,15 +20,14 @@ SETS = ("evaluation", "preference", "sft")
 
 
 def every_source(prompts: Prompts) -> list[Source]:
-    """The sources of all three sets."""
+    """Return the sources of all three sets."""
     return [source for name in SETS for source in getattr(prompts, name)]
 
 
 def rows(source: Source, store: Store) -> Iterator[Any]:
-    """The raw rows of `source`, after shuffle, offset and limit: objects, where the file holds what
-    it should.
+    """Yield the raw rows of `source`, after shuffle, offset and limit: objects, if all is well.
 
-    Raises RecipeError when there is no such file, or it is of no readable kind, or malformed.
+    Raises RecipeError if there is no such file, or it cannot be read.
     """
     if source.shuffle_seed is None:
         found = _all(source, store)
@@ -45,8 +44,10 @@ def rows(source: Source, store: Store) -> Iterator[Any]:
 
 
 def digest(source: Source) -> str | None:
-    """sha256 of a local file's content, so that a changed file is another input; None for hub and
-    S3 (taken as immutable)."""
+    """Return the sha256 of a local file, so that a changed file is another input.
+
+    None for hub and S3: what they name must not change.
+    """
     path = local_path(source)
     if path is None:
         return None
@@ -55,8 +56,10 @@ def digest(source: Source) -> str | None:
 
 
 def local_path(source: Source) -> Path | None:
-    """The file on this machine, or None for a hub or S3 source. Raises RecipeError when it is not
-    there."""
+    """Return the file on this machine, or None for a hub or S3 source.
+
+    Raises RecipeError if it is not there.
+    """
     if source.source.startswith(("hub:", "s3://")):
         return None
     if source.source.startswith("package:"):
@@ -111,11 +114,8 @@ def _parquet(path: Path) -> Iterator[Any]:
     try:
         for batch in pq.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
-    except (
-        pa.ArrowException,
-        OSError,
-        UnicodeDecodeError,
-    ) as error:  # Arrow says OSError of damaged pages
+    # OSError is Arrow's for damaged pages.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"{path.name}: not a whole Parquet file ({error}). Write or copy it again."
         ) from None
@@ -145,7 +145,8 @@ def _json(path: Path) -> Iterator[Any]:
 
 
 def _jsonl(path: Path) -> Iterator[Any]:
-    with path.open("rb") as stream:  # json tells the encoding, and a wrong byte then has its line
+    # As bytes: json finds the encoding, and the error of a wrong byte has its line.
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 try:
@@ -171,6 +172,5 @@ def _hub(source: Source) -> Iterator[Any]:
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"prompt source '{source.source}' (split '{source.split}') cannot be read from the "
-            f"hub: {error}. "
-            "Check name, split and HF_TOKEN, or give an s3:// copy."
+            f"hub: {error}. Check name, split and HF_TOKEN, or give an s3:// copy."
         ) from None

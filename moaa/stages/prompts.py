@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from moaa.errors import RecipeError, TooManyRejected
 from moaa.prompts import selection, sources
+from moaa.prompts.prompt import PromptRow, read_prompt
 from moaa.prompts.sources import SETS, every_source
 from moaa.recipe.schema import Part, Prompts, Recipe, Source
 from moaa.stage import Context, stage
@@ -26,7 +27,7 @@ class PromptsPart(Part):
 
 
 def part_of(recipe: Recipe) -> PromptsPart:
-    """The stage's part of the recipe, with the digests of its local files."""
+    """Return the stage's part of the recipe; reads local files for their digests."""
     content = {
         s.source: digest for s in every_source(recipe.prompts) if (digest := sources.digest(s))
     }
@@ -36,14 +37,14 @@ def part_of(recipe: Recipe) -> PromptsPart:
 @stage(PROMPTS, part=part_of, schema=2)
 def prompts(part: PromptsPart, context: Context) -> None:
     """Write the prompts of each set, and the rejected ones with their reasons."""
-    found: dict[str, list[selection.PromptRow]] = {name: [] for name in SETS}
+    found: dict[str, list[PromptRow]] = {name: [] for name in SETS}
     for name in SETS:
         for source in getattr(part.prompts, name):
             context.progress.note(f"reading {source.source} for {name}")
             for raw in sources.rows(source, context.store):
                 context.ledger.rows["in"] += 1
                 context.progress.advance()
-                found[name].append(selection.read(raw, source))
+                found[name].append(read_prompt(raw, source))
     most = context.recipe.runtime.max_rejected_share
     chosen = selection.build(found, part.prompts)
     context.ledger.rejected.update(gone.reason for gone in chosen.rejected)

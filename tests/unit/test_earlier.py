@@ -10,7 +10,7 @@ import pytest
 
 from moaa import records
 from moaa.artifacts import Artifact
-from moaa.journal import Journal
+from moaa.journal import S3Journal
 from moaa.ledger import Ledger
 from moaa.prompts import sources
 from moaa.recipe import Recipe
@@ -116,7 +116,7 @@ def test_the_runs_records_are_read(store: Any) -> None:
 
 
 def test_a_journal_replays(store: Any) -> None:
-    journal = Journal(store, f"{artifact(store, 'generate').uri}/journal")
+    journal = S3Journal(store, f"{artifact(store, 'generate').uri}/journal")
     journal.open()
     journal.close()
     rows = {row["id"] for row in artifact(store, "prompts").rows("sft")}

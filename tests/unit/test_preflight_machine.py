@@ -75,7 +75,7 @@ def fixes(found: list[Finding], check: str) -> list[str]:
             "field: input",
             "no prompt in its first 20 rows: no text in its user",
         ),
-        ("preference", ["a text"], "limit: 1", 'the row is no object, but "a text"'),
+        ("preference", ["a text"], "limit: 1", 'the row is not an object: "a text"'),
         ("sft", GOOD, "offset: 1", "gives no row (offset 1, limit None)"),
     ],
 )

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from moaa.prompts.overlap import NearDuplicates, SharedRuns, Vocabulary, normalized, shingles
-from moaa.prompts.selection import PromptRow, build, read
+from moaa.prompts.prompt import PromptRow, read_prompt
+from moaa.prompts.selection import build
 from moaa.recipe.schema import Prompts, Source
 
 SOURCE = Source(source="hub:some/data", name="some")
@@ -22,7 +23,7 @@ CHAT = [
 
 
 def prompt(*turns: str, **more) -> PromptRow:
-    return read({"turns": list(turns), **more}, SOURCE)
+    return read_prompt({"turns": list(turns), **more}, SOURCE)
 
 
 def text(draw: random.Random, n: int, vocabulary: int = 1000) -> str:
@@ -75,7 +76,7 @@ def fates(selection, name):
     ],
 )
 def test_rows_of_any_common_shape_are_read(row, system, turns):
-    found = read(row, SOURCE)
+    found = read_prompt(row, SOURCE)
     assert (found.system, list(found.turns), found.source, found.problem) == (
         system,
         turns,
@@ -86,7 +87,7 @@ def test_rows_of_any_common_shape_are_read(row, system, turns):
 
 def test_the_sources_field_and_its_limit_of_turns_are_followed():
     row = {"prompt": "not this", "dialogue": ["a", "b", "c"]}
-    found = read(row, Source(source="file.jsonl", field="dialogue", turns=2))
+    found = read_prompt(row, Source(source="file.jsonl", field="dialogue", turns=2))
     assert (found.turns, found.source) == (("a", "b"), "file.jsonl")
 
 
@@ -105,13 +106,13 @@ def test_the_sources_field_and_its_limit_of_turns_are_followed():
         ),
         ({"prompt": "half \ud83d"}, None, "not valid Unicode"),
         ({"prompt": "x", "system": 3}, None, "column system holds no text"),
-        ("a text", None, 'the row is no object, but "a text"'),
-        (["a", "list"], "prompt", 'the row is no object, but ["a", "list"]'),
-        (None, None, "the row is no object, but null"),
+        ("a text", None, 'the row is not an object: "a text"'),
+        (["a", "list"], "prompt", 'the row is not an object: ["a", "list"]'),
+        (None, None, "the row is not an object: null"),
     ],
 )
 def test_what_cannot_be_read_is_rejected_with_its_problem(row, field, problem):
-    found = read(row, Source(source="s", field=field))
+    found = read_prompt(row, Source(source="s", field=field))
     assert problem in found.problem
     (gone,) = build({"sft": [found]}, CONFIG).rejected
     assert (gone.reason, gone.set, gone.detail) == ("unreadable", "sft", found.problem)
@@ -156,7 +157,7 @@ def test_ids_without_a_system_message_are_those_of_earlier_runs():
 def test_empty_and_too_long_prompts_are_rejected_with_their_size():
     rows = [
         prompt("x", " "),
-        read({"messages": CHAT[:1]}, SOURCE),
+        read_prompt({"messages": CHAT[:1]}, SOURCE),
         prompt("y" * 101),
         prompt("z" * 100),
     ]

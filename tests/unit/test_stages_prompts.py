@@ -96,7 +96,7 @@ def test_too_many_unreadable_rows_of_one_set_are_refused(stage: Run) -> None:
         "2 of 5 rows of prompts.evaluation are unreadable (40.0%); the limit is 39.0% "
         "(runtime.max_rejected_share)" in str(error)
     )
-    assert 'evaluation.jsonl: unreadable   e.g. the row is no object, but "a text"' in str(error)
+    assert 'evaluation.jsonl: unreadable   e.g. the row is not an object: "a text"' in str(error)
     found, ledger = stage.run(share=0.4)
     assert ledger["rejected"] == {"unreadable": 2}
     assert [row["reason"] for row in found.rows("rejected")] == ["unreadable"] * 2
