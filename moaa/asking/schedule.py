@@ -101,7 +101,7 @@ class Schedule:
             raise EngineError(
                 f"model '{model}' is asked, but this stage serves only {', '.join(self._waiting)}"
             )
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[model][waiter] = None
         self._missed.set()
         self._changed.set()

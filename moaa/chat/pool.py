@@ -83,7 +83,7 @@ class Pool:
         if not self._waiting and (endpoint := self._least_in_flight()) is not None:
             endpoint.in_flight += 1
             return endpoint
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
             return await waiter

@@ -119,8 +119,8 @@ def _logprob(value: Any) -> float:
 
 
 def _text(text: str) -> str:
-    """The text with half surrogate pairs (an answer cut inside an emoji) replaced by U+FFFD: no file
-    could hold them."""
+    """The text with U+FFFD for half surrogate pairs (an answer cut inside an emoji): no file can
+    contain them."""
     try:
         text.encode()
     except UnicodeEncodeError:

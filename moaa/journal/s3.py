@@ -40,7 +40,7 @@ class S3Journal:
     ) -> None:
         """`flushed` is called after every flush, from any thread, but never from two at the same
         time."""
-        self._rows: dict[str, Any] = {}
+        self._rows: dict[str, dict[str, Any] | bytes] = {}
         self.finished: Mapping[str, dict[str, Any]] = _Finished(self._rows)
         """The record of each finished conversation, by this attempt or an earlier one."""
         self._store = store
@@ -238,12 +238,15 @@ class _Batch:
 class _Finished(Mapping[str, dict[str, Any]]):
     """The finished records. They are kept compressed and expanded when they are read."""
 
-    def __init__(self, rows: dict[str, Any]) -> None:
+    def __init__(self, rows: dict[str, dict[str, Any] | bytes]) -> None:
         self._rows = rows
 
     def __getitem__(self, conversation: str) -> dict[str, Any]:
         record = self._rows[conversation]
-        return json.loads(expanded(record)) if isinstance(record, bytes) else record
+        if not isinstance(record, bytes):
+            return record
+        found: dict[str, Any] = json.loads(expanded(record))
+        return found
 
     def __contains__(self, conversation: object) -> bool:
         return conversation in self._rows

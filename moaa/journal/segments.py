@@ -17,11 +17,14 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from moaa.errors import ArtifactError, StoreError
 from moaa.store import Missing, Store
 from moaa.store.bytes import read_ahead, to_json
+
+if TYPE_CHECKING:
+    from zstandard import ZstdCompressor, ZstdDecompressor
 
 Kind = Literal["rows", "replies"]
 
@@ -185,26 +188,26 @@ class Segments:
 
 def compressed(text: bytes) -> bytes:
     """The text as it is kept in memory: there may be a million of them."""
-    return _zstd().compress.compress(text)
+    return _contexts()[0].compress(text)
 
 
 def expanded(data: bytes) -> bytes:
     """The text that was compressed."""
-    return _zstd().decompress.decompress(data)
+    return _contexts()[1].decompress(data)
 
 
 _local = threading.local()
 
 
-def _zstd() -> threading.local:
-    """The compression contexts of this thread. Threads cannot share them, and making one costs more
-    than compressing a text."""
+def _contexts() -> tuple[ZstdCompressor, ZstdDecompressor]:
+    """The zstd contexts of this thread. Threads cannot share them, and making one costs more than
+    compressing a text."""
     import zstandard
 
-    if not hasattr(_local, "compress"):
-        _local.compress = zstandard.ZstdCompressor(level=1)
-        _local.decompress = zstandard.ZstdDecompressor()
-    return _local
+    if not hasattr(_local, "contexts"):
+        _local.contexts = zstandard.ZstdCompressor(level=1), zstandard.ZstdDecompressor()
+    contexts: tuple[ZstdCompressor, ZstdDecompressor] = _local.contexts
+    return contexts
 
 
 def _packed(lines: list[bytes]) -> bytes:

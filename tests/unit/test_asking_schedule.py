@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moaa.asking import schedule as schedules
 from moaa.asking.schedule import Schedule, next_up
 from moaa.errors import EngineError
 from moaa.recipe.schema import Model
@@ -55,9 +54,7 @@ def test_models_served_elsewhere_take_no_place(bench: Bench):
     assert fleet.starts == {"c": 1}
 
 
-def test_a_place_goes_over_while_the_other_model_works(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_place_goes_over_while_the_other_model_works(bench: Bench):
     """b is done early, a works on for long: c need not wait until a is idle, only until a has as
     little to do as c."""
     order = []
@@ -68,8 +65,8 @@ def test_a_place_goes_over_while_the_other_model_works(
         order.append(model)
         return {"said": reply.text}
 
-    monkeypatch.setattr(schedules, "LOOK_AGAIN_S", 0.05)
-    bench.server.fail(slow(0.03), model="a", times=100)
+    # c's calls are worth a start after 20 of a's 40: at 1.6 s. The schedule looks every second.
+    bench.server.fail(slow(0.08), model="a", times=100)
     fleet = FakeFleet(bench.server, capacity=2)
     bench.run(range(90), work, fleet=fleet, in_flight=1)
     assert fleet.starts == {"a": 1, "b": 1, "c": 1}

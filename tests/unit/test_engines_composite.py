@@ -139,8 +139,8 @@ async def test_what_nobody_serves(kube: KubeServer, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("moaa.engines.process.hardware", none)
     with pytest.raises(
         EngineError,
-        match=r"^llama\+sft: weights that a training made are served .*needs the serve image and its GPUs. "
-        r"no engine",
+        match=r"^llama\+sft: weights that a training made are served .*"
+        r"needs the serve image and its GPUs. no engine",
     ):
         await start(**{"llama+sft": TUNED})
 
@@ -157,7 +157,7 @@ def test_the_smaller_capacity_counts() -> None:
 
 @pytest.mark.parametrize("schedule", ["together", "by-turns"])
 def test_a_stage_s_calls_over_leased_models(kube: KubeServer, schedule: str) -> None:
-    """The whole way of a call: by turns one Deployment is up at a time, and the rows are the same."""
+    """From the method to the pod: by turns one Deployment is up at a time, and the rows are equal."""
     bench = Bench(None)  # type: ignore[arg-type]
     most = 0
     with Ensemble(kube, *MODELS) as ensemble:

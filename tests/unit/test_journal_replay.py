@@ -1,4 +1,4 @@
-"""Any sequence of replies, rows, flushes, failures and crashes: nothing is lost, nothing doubled."""
+"""Any sequence of replies, rows, flushes, failures, crashes: nothing is lost, nothing doubled."""
 
 from __future__ import annotations
 

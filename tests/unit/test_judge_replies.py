@@ -79,7 +79,7 @@ def test_an_explained_verdict_is_weighed_at_the_last_letter_not_at_the_first():
 
 
 @pytest.mark.parametrize("last", [{"[[B": -0.01, "[[A": -5.0}, {"B]]": -0.01}])
-def test_a_verdict_without_a_token_of_its_own_is_hard_where_the_explanation_ends_in_the_other_letter(
+def test_a_verdict_without_its_own_token_is_hard_if_the_last_letter_is_the_other_one(
     last: dict[str, float],
 ):
     before = ({"A": -0.02, "B": -4.0}, {" is worse.\n": -0.01})
