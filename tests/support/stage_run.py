@@ -18,8 +18,8 @@ from moaa.artifacts import Artifact, Draft, Output
 from moaa.recipe.load import load_file
 from tests.support.engine_server import Body, EngineServer
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
 
-DEMO = Path(__file__).parents[2] / "pipelines/recipes/demo.yaml"
 INPUTS = {
     "prompts": (),
     "generate": ("prompts",),

@@ -19,6 +19,7 @@ from moaa.artifacts.columns import TABLES, Table, columns_of
 from moaa.artifacts.fields import Field
 from tests.support import example_run
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import ROOT
 from tests.support.stage_run import run_stages
 
 DRAFT = Draft(stage="any", name="test", fingerprint="f")
@@ -201,7 +202,7 @@ def test_a_file_with_ids_and_rows_alone_is_read_as_before() -> None:
 
 # The page about data formats
 
-PAGE = Path(__file__).parents[2] / "docs/data-formats.md"
+PAGE = ROOT / "docs/data-formats.md"
 
 
 def test_the_page_is_what_the_declarations_say() -> None:

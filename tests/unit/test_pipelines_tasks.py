@@ -12,10 +12,6 @@ from moaa.pipelines.tasks import Place, place
 from moaa.placement import images
 from moaa.recipe.load import load_file
 from moaa.stages.table import REPORT, STAGES
-
-PAPER = Path("pipelines/recipes/paper-llama.yaml")
-DEMO = Path("pipelines/recipes/demo.yaml")
-
 from tests.support.paths import DEMO, PAPER
 
 STAGE = {stage.name: stage for stage in (*STAGES, REPORT)}
