@@ -24,7 +24,15 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make dist   make clean"
 
+# `moaa` is in .venv/bin: said when somebody types `make setup` or `make demo`, not by other targets.
+define USE_MOAA
+@echo
+@echo "To use moaa in this shell:  source .venv/bin/activate"
+@echo "Then, for example:          moaa --help    moaa runs    moaa report"
+endef
+
 setup: .cache/setup-done
+	$(if $(filter setup,$(MAKECMDGOALS)),$(USE_MOAA))
 .cache/setup-done: requirements/cpu.lock pyproject.toml | $(UV)
 	@echo "setting up: Python packages into .venv, the demo's model and prompts into .cache"
 	test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) .venv
@@ -40,6 +48,7 @@ $(UV):
 
 demo: setup
 	@$(BIN)/moaa run $(RECIPE) $(ARGS)
+	$(USE_MOAA)
 
 test: setup lint unit charts integration
 
