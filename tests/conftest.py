@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.support.paths import ROOT
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 # As `make` sets them: the files of the demo are in .cache, and nothing asks the network for a model.
 os.environ.setdefault("MOAA_PACKAGES", str(ROOT / ".cache" / "pkgs"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A busy machine makes any single example slow.
+settings.register_profile("moaa", deadline=None)
+settings.load_profile("moaa")
 
 
 @dataclass(frozen=True)
