@@ -39,7 +39,7 @@ def make(stage: Declaration) -> BaseComponent:
     names: dict[str, Any] = {
         each: getattr(dsl, each) for each in ("Input", "Output", "Dataset", "Model", "Markdown")
     }
-    exec(compile(source, filename, "exec"), names)
+    exec(compile(source, filename, "exec", dont_inherit=True), names)
     make_component = dsl.component(base_image=images.CORE, install_kfp_package=False)
     made: BaseComponent = make_component(names[stage.name])
     return made
