@@ -66,6 +66,7 @@ class Ledger:
         return summed([self.earlier, self.models])
 
     def to_json(self) -> dict[str, Any]:
+        """The counts as a manifest and a run's record have them."""
         return {
             "rows": dict(self.rows),
             "rejected": dict(self.rejected),
@@ -78,6 +79,7 @@ class Ledger:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Ledger:
+        """The counts that `to_json` gave; what an older one lacks is empty."""
         return cls(
             rows=Counter(data.get("rows", {})),
             rejected=Counter(data.get("rejected", {})),

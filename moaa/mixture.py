@@ -28,6 +28,7 @@ class Proposal:
     finish_reason: str = "stop"
 
     def to_json(self) -> dict[str, Any]:
+        """The proposal as `proposals` of a turn has it."""
         return {
             "name": self.name,
             "model": self.model,
@@ -47,6 +48,7 @@ class LeftOut:
     detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """The entry of `left_out`, without the detail."""
         return {"name": self.name, "layer": self.layer, "reason": self.reason}
 
     def __str__(self) -> str:
@@ -67,7 +69,7 @@ class Answer:
     left_out: tuple[LeftOut, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The answer as `turns` of an sft-data row holds it."""
+        """The answer as `turns` of an sft-data row has it."""
         return {
             "proposals": [proposal.to_json() for layer in self.layers for proposal in layer],
             "left_out": [missing.to_json() for missing in self.left_out],
@@ -85,6 +87,7 @@ class Conversation:
     turns: tuple[Answer, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """The row that generate records."""
         return {"messages": list(self.messages), "turns": [turn.to_json() for turn in self.turns]}
 
 

@@ -108,6 +108,7 @@ class Reply:
         return self.choices[0].text
 
     def to_json(self) -> dict[str, Any]:
+        """The reply as the journal keeps it: short names, because there may be a million."""
         return {
             "c": [
                 [c.text, c.finish_reason, *([list(c.tokens)] if c.tokens is not None else [])]
@@ -120,6 +121,7 @@ class Reply:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Reply:
+        """The reply that `to_json` gave."""
         choices = tuple(Choice(c[0], c[1], tuple(c[2]) if len(c) > 2 else None) for c in data["c"])
         return cls(choices, data["p"], data["o"], data["s"])
 

@@ -93,9 +93,11 @@ class CompositeFleet:
         self.capacity = min(bounds) if bounds else None
 
     async def up(self, models: Collection[str]) -> None:
+        """Start these, each by its own fleet, all fleets at the same time."""
         await together(fleet.up(names) for fleet, names in self._by_fleet(models))
 
     async def down(self, models: Collection[str]) -> None:
+        """Stop these, each by its own fleet, all fleets at the same time."""
         await asyncio.gather(*(fleet.down(names) for fleet, names in self._by_fleet(models)))
 
     def _by_fleet(self, models: Collection[str]) -> list[tuple[Fleet, list[str]]]:

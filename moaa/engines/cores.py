@@ -38,6 +38,7 @@ class Reservation:
         self.cores = sorted(locks)
 
     def release(self) -> None:
+        """Let others have the cores."""
         for lock in self._locks.values():
             os.close(lock)
         self._locks.clear()

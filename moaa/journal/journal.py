@@ -37,12 +37,15 @@ class MemoryJournal:
         self._replies: dict[str, Reply] = {}
 
     def reply(self, key: str) -> Reply | None:
+        """The reply that was recorded for this call."""
         return self._replies.get(key)
 
     def record_reply(self, conversation: str, key: str, reply: Reply) -> None:
+        """Keep the reply."""
         self._replies[key] = reply
 
     def record_row(self, conversation: str, record: dict[str, Any]) -> None:
+        """Keep the record."""
         self.finished[conversation] = record
 
     def flush(self) -> None:

@@ -29,6 +29,7 @@ class Order:
     """What the aggregator wrote."""
 
     def to_json(self) -> dict[str, Any]:
+        """The order as `orders` of a judgement's row has it."""
         return {
             "first": self.first,
             "second": self.second,
@@ -46,6 +47,7 @@ class Order:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Order:
+        """The order that `to_json` gave."""
         return cls(
             first=data["first"],
             second=data["second"],
@@ -92,6 +94,7 @@ class Judgement:
         return len({order.verdict for order in self.orders}) == 1
 
     def to_json(self) -> dict[str, Any]:
+        """The judgement as a row of the table `judgements` has it."""
         return {
             "a": self.a,
             "b": self.b,
@@ -104,6 +107,7 @@ class Judgement:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Judgement:
+        """The judgement that `to_json` gave."""
         orders = tuple(Order.from_json(order) for order in data["orders"])
         return cls(data["a"], data["b"], data["p"], data["p_ab"], data["p_ba"], orders)
 
