@@ -13,6 +13,8 @@ from moaa.placement import images
 from moaa.recipe.load import load_file
 from tests.support.paths import DEMO, PAPER
 
+STAGE = {stage.name: stage for stage in (*STAGES, REPORT)}
+
 
 def at(stage: str, *sets: str, recipe: Path = PAPER) -> Place:
     return place(load_file(recipe, sets).recipe, STAGE[stage])
