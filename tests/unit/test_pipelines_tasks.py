@@ -11,6 +11,7 @@ from moaa.errors import RecipeError
 from moaa.pipelines.tasks import Place, place
 from moaa.placement import images
 from moaa.recipe.load import load_file
+from moaa.stages.table import REPORT, STAGES
 from tests.support.paths import DEMO, PAPER
 
 STAGE = {stage.name: stage for stage in (*STAGES, REPORT)}
