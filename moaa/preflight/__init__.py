@@ -1,1 +1,12 @@
-"""Everything that would make a run fail later, looked at before it is paid for."""
+"""Checks before a run: everything that would make it fail later.
+
+finding   one thing that was checked; terminal prints findings
+run       which models a run starts, loads and trains
+inputs    store, API keys, prompts, models, endpoints
+machine   engines, trainings and disks of this machine
+cluster   objects, rights, room and clocks of the cluster
+capacity  whether the nodes and quotas have room
+rights    whether the run's account may do what the run does
+clocks    whether the clocks agree
+kinds     the kinds of objects that only preflight reads
+"""

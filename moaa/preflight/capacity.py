@@ -1,5 +1,7 @@
-"""Whether the nodes can hold the largest step of a run: arithmetic on Kubernetes' own numbers,
-without I/O."""
+"""Whether the nodes and quotas have room for the largest step of a run.
+
+Arithmetic on Kubernetes' own numbers, without I/O.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +18,31 @@ from moaa.preflight.finding import Finding
 from moaa.recipe.schema import Model, Pool, Recipe
 
 Size = dict[str, float]
-"""What a pod asks for, or a node has: {resource: amount}, cpu in cores, memory in bytes."""
+"""What a pod requests, or a node has: {resource: amount}. CPU in cores, memory in bytes."""
 UNREADABLE = "correct it: preflight cannot compute with this number"
 _LIMITS = re.compile(r"(requests\.|limits\.)?(cpu|memory)")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Pods of one pool that are there at the same time."""
+    """Pods of one pool that run at the same time."""
 
     name: str
     pool: str
     pods: tuple[Size, ...]
     several: bool = False
-    """Whether it asks several models, which could take turns."""
+    """Whether the stage asks several models, which could take turns."""
 
     def total(self, resource: str) -> float:
+        """Return what all pods request of this resource."""
         return sum(pod.get(resource, 0) for pod in self.pods)
 
 
 def steps(recipe: Recipe, stages: Iterable[Declaration]) -> list[Step]:
-    """What a run holds at once in each pool, stage by stage: leased engines, trainings, and the
-    stages' own pods."""
+    """Return the pods that each stage runs at the same time in each pool.
+
+    They are leased engines, trainings, and the stage's own pod.
+    """
     launcher = recipe.runtime.launcher
     found: list[Step] = []
     for stage in stages:
@@ -61,7 +66,7 @@ def steps(recipe: Recipe, stages: Iterable[Declaration]) -> list[Step]:
 
 
 def _leased(recipe: Recipe, stage: Declaration) -> list[Model]:
-    """The engines with a pool that a stage leases at once; by turns, the largest alone."""
+    """Return the engines with a pool that a stage leases at once; by turns, only the largest."""
     if recipe.runtime.engines.kind != "kubernetes":
         return []
     models = [recipe.models[name] for name in sorted(stage.asks(recipe))]
@@ -80,7 +85,7 @@ def _pod(pool: Pool, gpus: int) -> Size:
 def pool_findings(
     recipe: Recipe, held: Sequence[Step], nodes: Sequence[Mapping[str, Any]]
 ) -> Iterator[Finding]:
-    """One finding a pool: the largest step that its nodes cannot hold, or that they can hold all."""
+    """Yield one finding a pool: it has room, or the largest step that does not fit."""
     for name, pool in recipe.pools.items():
         mine = [step for step in held if step.pool == name]
         if not mine:
@@ -93,7 +98,8 @@ def pool_findings(
             continue
         have = f"pool '{name}': {len(usable)} of {len(nodes)} nodes can be used"
         if pool.gpus:
-            have += f", with {sum(size.get(pool.accelerator, 0) for size in sizes):g} {pool.accelerator}"
+            gpus = sum(size.get(pool.accelerator, 0) for size in sizes)
+            have += f", with {gpus:g} {pool.accelerator}"
         bad = [step for step in mine if not fits(step.pods, sizes)]
         if not bad:
             yield Finding("pool", True, f"{have}; the largest step fits")
@@ -108,8 +114,11 @@ def pool_findings(
 
 
 def _needs(step: Step, accelerator: str) -> str:
-    """`22 nvidia.com/gpu in pods of 8, 4, 4, 4, 2; the largest asks for 8 nvidia.com/gpu, 64 cores,
-    512 GiB`."""
+    """Return what a step needs, in words.
+
+    `22 nvidia.com/gpu in pods of 8, 4, 4, 4, 2; the largest asks for 8 nvidia.com/gpu, 64 cores,
+    512 GiB`.
+    """
     largest = max(step.pods, key=lambda pod: (pod.get(accelerator, 0), pod["cpu"]))
     asks = f"{largest['cpu']:g} cores, {largest['memory'] / 2**30:,.0f} GiB"
     if not step.total(accelerator):
@@ -118,10 +127,8 @@ def _needs(step: Step, accelerator: str) -> str:
         f"{pod.get(accelerator, 0):g}"
         for pod in sorted(step.pods, key=lambda pod: -pod.get(accelerator, 0))
     )
-    total, most = (
-        f"{step.total(accelerator):g} {accelerator}",
-        f"{largest[accelerator]:g} {accelerator}",
-    )
+    total = f"{step.total(accelerator):g} {accelerator}"
+    most = f"{largest[accelerator]:g} {accelerator}"
     return f"{total} in pods of {parts}; the largest asks for {most}, {asks}"
 
 
@@ -129,14 +136,14 @@ def _fix(recipe: Recipe, name: str, pool: Pool, step: Step, usable: Sequence[obj
     if not usable:
         return f"correct pools.{name}.node_selector and toleration, or add such nodes"
     by_turns = step.several and recipe.runtime.engines.schedule != "by-turns"
-    turns = (
-        ", or set runtime.engines.schedule to 'by-turns'" if by_turns and len(step.pods) > 1 else ""
-    )
+    turns = ""
+    if by_turns and len(step.pods) > 1:
+        turns = ", or set runtime.engines.schedule to 'by-turns'"
     return f"add nodes, or correct pools.{name} (gpus, cpus, memory_gib){turns}"
 
 
 def takes(node: Mapping[str, Any], pool: Pool) -> bool:
-    """Whether pods of the pool may run on the node: its labels, its taints, and not cordoned."""
+    """Return whether pods of the pool may run on the node: labels, taints, not cordoned."""
     labels = node["metadata"].get("labels") or {}
     spec = node.get("spec") or {}
     taints = [
@@ -163,8 +170,10 @@ def allocatable(node: Mapping[str, Any]) -> Size:
 
 
 def fits(pods: Iterable[Size], nodes: Iterable[Size]) -> bool:
-    """Whether the pods find room on the empty nodes, the largest first each on the first that has
-    it."""
+    """Return whether the pods fit on the empty nodes.
+
+    Each pod goes to the first node with room, the largest pod first.
+    """
     free = [dict(node) for node in nodes]
     for pod in sorted(pods, key=lambda size: sorted(size.values(), reverse=True), reverse=True):
         for node in free:

@@ -1,5 +1,7 @@
-"""Whether the clocks agree: leases run out by them, and S3 refuses requests of a machine that is
-far off."""
+"""Whether the clocks agree.
+
+Leases expire by them, and S3 refuses requests from a machine whose clock is far off.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,13 @@ from moaa.errors import MoaaError
 from moaa.preflight.finding import Finding, unseen
 
 MOST_S = 30.0
-"""A quarter of a lease: a reaper whose clock is ahead by more could end what is in use."""
+"""A quarter of a lease. A reaper whose clock is ahead by more could stop what is in use."""
 
 
 def findings(
     clocks: Mapping[str, Callable[[], float | None]], now: Callable[[], float] = time.time
 ) -> Iterator[Finding]:
-    """How far each clock (unix seconds, None: cannot be read) is from this machine's."""
+    """Yield how far each clock is from this machine's (unix seconds; None: cannot be read)."""
     for name, read in clocks.items():
         before = now()
         try:
@@ -27,24 +29,19 @@ def findings(
         except MoaaError:
             there = None
         if there is None:
-            yield unseen("clock", f"{name} tells no time")
+            yield unseen("clock", f"the clock of {name} cannot be read")
             continue
-        # A Date header names the second that has begun: half a second is the least that can be
-        # seen.
+        # A Date header has whole seconds: half a second is the mean error.
         apart = there + 0.5 - (before + now()) / 2
-        ok = abs(apart) <= MOST_S
-        word = (
-            "agrees with this one"
-            if abs(apart) <= 2
-            else f"is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this one"
-        )
-        yield Finding(
-            "clock", ok, f"the clock of {name} {word}", "let both follow a time server (NTP)"
-        )
+        word = "agrees with this one"
+        if abs(apart) > 2:
+            word = f"is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this one"
+        detail, fix = f"the clock of {name} {word}", "let both follow a time server (NTP)"
+        yield Finding("clock", abs(apart) <= MOST_S, detail, fix)
 
 
 def of_url(url: str) -> float | None:
-    """The clock of an HTTP server, by the Date of whatever it answers."""
+    """Return the clock of an HTTP server: the Date header of any answer. None if unreadable."""
     request = urllib.request.Request(url, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -56,6 +53,7 @@ def of_url(url: str) -> float | None:
 
 
 def of_date(header: str | None) -> float | None:
+    """Return a Date header as unix seconds; None if it is unreadable."""
     try:
         return parsedate_to_datetime(header or "").timestamp()
     except ValueError:

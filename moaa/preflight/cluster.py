@@ -1,5 +1,7 @@
-"""What a run needs of the cluster: its objects, rights, room and clocks. What this account may not
-see is said, not guessed."""
+"""What a run needs of the cluster: objects, rights, room and clocks.
+
+What this account may not see is reported as unseen, not guessed.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,14 @@ PULL = "kubernetes.io/dockerconfigjson"
 SERVING = (
     "moaa recipe helm-values RECIPE | helm upgrade --install ensemble helm/moaa-serving -n {} -f -"
 )
-PLATFORM = "moaa recipe helm-values RECIPE --chart platform | helm upgrade --install platform helm/moaa-platform -n {} -f -"
+PLATFORM = (
+    "moaa recipe helm-values RECIPE --chart platform | "
+    "helm upgrade --install platform helm/moaa-platform -n {} -f -"
+)
 
 
 def wanted(recipe: Recipe) -> bool:
-    """Whether the run leases engines or starts trainings on a cluster."""
+    """Return whether the run leases engines or starts trainings on a cluster."""
     return recipe.runtime.engines.kind == "kubernetes" or recipe.runtime.launcher.kind != "process"
 
 
@@ -43,17 +48,15 @@ def findings(
     *,
     kubeflow: bool,
 ) -> Iterator[Finding]:
-    """All findings; one alone where the cluster cannot be reached. `kubeflow`: this is a task of a
-    compiled pipeline."""
+    """Yield all findings; only one if the cluster cannot be reached.
+
+    `kubeflow`: this is a task of a compiled pipeline.
+    """
     try:
         cluster.date()
     except ClusterError as error:
-        yield Finding(
-            "cluster",
-            False,
-            str(error),
-            "correct KUBECONFIG and its context, or reach the cluster's network",
-        )
+        fix = "correct KUBECONFIG and its context, or connect to the cluster's network"
+        yield Finding("cluster", False, str(error), fix)
         return
     yield Finding("cluster", True, f"{cluster.host} answers; namespace '{cluster.namespace}'")
     trainings = None
@@ -71,18 +74,14 @@ def findings(
 
 
 def _trainings(recipe: Recipe, cluster: Cluster) -> tuple[Kind, list[Finding]]:
-    """What trainings will be here, and the findings about it."""
+    """Return the kind of object that trainings will be, and the findings about it."""
     launcher = recipe.runtime.launcher
     if launcher.kind == "job":
-        return JOBS, [
-            Finding("training", True, "trainings run as Indexed Jobs (runtime.launcher.kind)")
-        ]
+        detail = "trainings run as Indexed Jobs (runtime.launcher.kind)"
+        return JOBS, [Finding("training", True, detail)]
     if not knows(cluster, TRAIN_JOBS):
-        return JOBS, [
-            Finding(
-                "training", True, "Kubeflow Trainer is not installed: trainings run as Indexed Jobs"
-            )
-        ]
+        detail = "Kubeflow Trainer is not installed: trainings run as Indexed Jobs"
+        return JOBS, [Finding("training", True, detail)]
     name = names.runtime(launcher.pool)
     found = _look(
         "training",
@@ -107,12 +106,12 @@ def _ensemble(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
         yield Finding("ensemble", False, sentence, SERVING.format(cluster.namespace))
     if not differ:
         models = ", ".join(helm_values.served(recipe)) or "none is needed"
-        yield Finding("ensemble", True, f"the Deployments are the recipe's ({models})")
+        yield Finding("ensemble", True, f"the Deployments match the recipe ({models})")
 
 
 def _account(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
     name = recipe.runtime.cluster.service_account
-    if cluster.inside:  # it is the one that looks
+    if cluster.inside:  # this pod runs under it
         return
     found = _look(
         "account",
@@ -120,15 +119,13 @@ def _account(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
         lambda: cluster.get(ACCOUNTS, name),
         PLATFORM.format(cluster.namespace),
     )
-    yield (
-        found
-        if isinstance(found, Finding)
-        else Finding("account", True, f"ServiceAccount '{name}' is there")
-    )
+    if not isinstance(found, Finding):
+        found = Finding("account", True, f"ServiceAccount '{name}' exists")
+    yield found
 
 
 def _secrets(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
-    """The Secrets that pods name, and their keys; values are never looked at."""
+    """Check the Secrets that pods name, and their keys. Values are never read."""
     place = recipe.runtime.cluster
     variables = set(recipe.runtime.secret_envs)
     variables |= {
@@ -143,7 +140,7 @@ def _secrets(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
         fix = (
             f"kubectl -n {cluster.namespace} create secret docker-registry {name} --docker-server=…"
         )
-        yield _secret(cluster, name, fix, _no_registry)
+        yield _secret(cluster, name, fix, _wrong_type)
 
 
 def _secret(cluster: Cluster, name: str, fix: str, wrong: Callable[[Object], str]) -> Finding:
@@ -152,7 +149,7 @@ def _secret(cluster: Cluster, name: str, fix: str, wrong: Callable[[Object], str
         return found
     problem = wrong(found)
     return Finding(
-        "secret", not problem, f"Secret '{name}' {problem or 'is there with its keys'}", fix
+        "secret", not problem, f"Secret '{name}' {problem or 'exists with its keys'}", fix
     )
 
 
@@ -161,7 +158,7 @@ def _lacking(keys: tuple[str, ...], secret: Object) -> str:
     return f"lacks {', '.join(missing)}" if missing else ""
 
 
-def _no_registry(secret: Object) -> str:
+def _wrong_type(secret: Object) -> str:
     return "" if secret.get("type") == PULL else f"is of type {secret.get('type')}, not {PULL}"
 
 
@@ -192,15 +189,15 @@ def _room(
 
 
 def _look(check: str, what: str, read: Callable[[], T], fix: str) -> T | Finding:
-    """What is read; or the finding that it is not there, or may not be seen by this account."""
+    """Return what `read` returns; or a finding: it is missing, or this account may not see it."""
     try:
         return read()
     except NotFound as error:
         return Finding(check, False, str(error), fix)
     except Forbidden:
-        return unseen(
-            check,
-            f"{what}: this account may not look. Run `moaa preflight RECIPE` from where you may",
+        detail = (
+            f"{what}: this account may not read it. Run `moaa preflight RECIPE` as one that may"
         )
+        return unseen(check, detail)
     except ClusterError as error:
-        return Finding(check, False, str(error), fix or "look again when the cluster answers")
+        return Finding(check, False, str(error), fix or "try again when the cluster answers")

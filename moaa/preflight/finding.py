@@ -1,4 +1,4 @@
-"""What was looked at, what was found, and what to do about it."""
+"""What was checked, what was found, and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from moaa.errors import MoaaError
 
 
 class PreflightFailed(MoaaError):
-    """Something that the run needs is missing; the message lists each finding with its fix."""
+    """The run lacks something that it needs; the message lists each finding with its fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `fix` says what to do where it is not ok.
+    """One thing that was checked. `fix` says what to do if it is not ok.
 
-    `looked` is false for what could not be looked at from here: no reason to refuse, and not hidden
-    either.
+    `looked` is false if it could not be checked from here. That is shown, and is no reason to fail.
     """
 
     check: str
@@ -29,16 +28,17 @@ class Finding:
 
     @property
     def word(self) -> Literal["ok", "FAIL", "?"]:
+        """Return the result in one word."""
         return "FAIL" if not self.ok else "ok" if self.looked else "?"
 
 
 def unseen(check: str, detail: str, fix: str = "") -> Finding:
-    """A finding about what could not be looked at."""
+    """Return a finding about something that could not be checked from here."""
     return Finding(check, True, detail, fix, looked=False)
 
 
 def attempt(check: str, look: Callable[[], Any], detail: str, fix: str) -> Finding:
-    """Ok when `look` raises nothing that a user can mend; else its words."""
+    """Return an ok finding, or one with the message of the MoaaError that `look` raises."""
     try:
         look()
     except MoaaError as error:
@@ -47,7 +47,7 @@ def attempt(check: str, look: Callable[[], Any], detail: str, fix: str) -> Findi
 
 
 def refuse(found: Sequence[Finding]) -> None:
-    """Raise PreflightFailed with all that is not ok."""
+    """Raise PreflightFailed if any finding is not ok."""
     bad = [finding for finding in found if not finding.ok]
     if bad:
         lines = "\n".join(f"  {f.check}: {f.detail}\n    fix: {f.fix}" for f in bad)

@@ -1,4 +1,4 @@
-"""The kinds of objects that preflight alone looks at."""
+"""The kinds of objects that only preflight reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from moaa.kubernetes.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Wide(Kind):
+class ClusterWide(Kind):
     """A kind whose objects belong to no namespace."""
 
     def path(self, namespace: str, name: str = "") -> str:
@@ -17,13 +17,13 @@ class Wide(Kind):
         return f"{base}/{self.version}/{self.plural}" + (f"/{name}" if name else "")
 
 
-NODES: Final = Wide("v1", "nodes", "Node")
+NODES: Final = ClusterWide("v1", "nodes", "Node")
 SECRETS: Final = Kind("v1", "secrets", "Secret")
 ACCOUNTS: Final = Kind("v1", "serviceaccounts", "ServiceAccount")
 QUOTAS: Final = Kind("v1", "resourcequotas", "ResourceQuota")
 LIMIT_RANGES: Final = Kind("v1", "limitranges", "LimitRange")
 RUNTIMES: Final = Kind("trainer.kubeflow.org/v1alpha1", "trainingruntimes", "TrainingRuntime")
-MY_REVIEWS: Final = Wide(
+MY_REVIEWS: Final = ClusterWide(
     "authorization.k8s.io/v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"
 )
 REVIEWS: Final = Kind(

@@ -1,5 +1,7 @@
-"""Whether the run's service account may do what the run does: asked of the API server, one question
-for each right."""
+"""Whether the run's service account has the rights that the run needs.
+
+The API server answers, one question for each right.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,17 @@ from moaa.preflight.kinds import MY_REVIEWS, REVIEWS
 from moaa.recipe.schema import Recipe
 
 LOGS: Final = Kind("v1", "pods/log", "Pod log")
-_LOOK = ("get", "list", "watch")
-_ENGINES: Final = ((DEPLOYMENTS, (*_LOOK, "patch")), (SLICES, ("list", "watch")))
-_TRAININGS: Final = ("create", *_LOOK, "patch", "delete")
-_FOLLOWING: Final = ((PODS, _LOOK), (LOGS, ("get",)), (EVENTS, ("list",)))
-FIX: Final = "install the moaa-platform chart in this namespace, and run under the service account that it makes"
+_READ = ("get", "list", "watch")
+_ENGINES: Final = ((DEPLOYMENTS, (*_READ, "patch")), (SLICES, ("list", "watch")))
+_TRAININGS: Final = ("create", *_READ, "patch", "delete")
+_FOLLOWING: Final = ((PODS, _READ), (LOGS, ("get",)), (EVENTS, ("list",)))
+FIX: Final = (
+    "install the moaa-platform chart in this namespace, and use the service account that it creates"
+)
 
 
 def needed(recipe: Recipe, trainings: Kind | None) -> list[tuple[Kind, tuple[str, ...]]]:
-    """The rights of a run. `trainings`: the kind that trainings are, None where they are processes."""
+    """Return the rights that a run needs. `trainings`: their kind; None if they are processes."""
     found: list[tuple[Kind, tuple[str, ...]]] = []
     if recipe.runtime.engines.kind == "kubernetes":
         found += _ENGINES
@@ -44,50 +48,43 @@ def needed(recipe: Recipe, trainings: Kind | None) -> list[tuple[Kind, tuple[str
 
 
 def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterator[Finding]:
-    """One finding for each kind of object. In a pod its own account is asked about; elsewhere the
-    recipe's."""
+    """Yield one finding for each kind of object.
+
+    It is about this pod's account, or, outside of the cluster, about the recipe's.
+    """
     account = recipe.runtime.cluster.service_account
     who = "this pod's account" if cluster.inside else f"the account '{account}'"
     for kind, verbs in needed(recipe, trainings):
         try:
-            missing = [
-                verb
-                for verb in verbs
-                if not (
-                    _allowed(cluster, account, kind, verb) or _each(cluster, account, kind, verb)
-                )
-            ]
+            missing = [verb for verb in verbs if not _may(cluster, account, kind, verb)]
         except Forbidden:
-            yield unseen(
-                "rights",
-                f"what {who} may do cannot be asked from here; the run's own preflight asks",
+            detail = (
+                f"the rights of {who} cannot be checked from here; the run's own preflight does"
             )
+            yield unseen("rights", detail)
             return
         what = f"{kind.right} in namespace '{cluster.namespace}'"
         if missing:
-            jobs = (
-                " For Indexed Jobs it needs trainer.enabled=false."
-                if kind in (JOBS, SERVICES)
-                else ""
-            )
-            yield Finding(
-                "rights",
-                False,
-                f"{who} may not {', '.join(missing)} {what}",
-                f"{FIX}.{jobs}" if jobs else FIX,
-            )
+            fix = FIX
+            if kind in (JOBS, SERVICES):
+                fix += ". For Indexed Jobs it needs trainer.enabled=false."
+            yield Finding("rights", False, f"{who} may not {', '.join(missing)} {what}", fix)
         else:
             yield Finding("rights", True, f"{who} may {', '.join(verbs)} {what}")
 
 
-def _each(cluster: Cluster, account: str, kind: Kind, verb: str) -> bool:
-    """Whether it may patch each of the ensemble's Deployments by name: the platform chart can limit
-    the right to these."""
+def _may(cluster: Cluster, account: str, kind: Kind, verb: str) -> bool:
+    """Return whether the account has this right to all objects of the kind.
+
+    The platform chart can limit the right to patch to the ensemble's Deployments: that is enough.
+    """
+    if _allowed(cluster, account, kind, verb):
+        return True
     if (kind, verb) != (DEPLOYMENTS, "patch"):
         return False
     try:
         found = [each["metadata"]["name"] for each in cluster.list(DEPLOYMENTS, names.MODEL)]
-    except Forbidden:  # who may not list them; that right is a finding of its own
+    except Forbidden:  # the right to list has its own finding
         return False
     return bool(found) and all(_allowed(cluster, account, kind, verb, name) for name in found)
 
@@ -109,7 +106,7 @@ def _allowed(cluster: Cluster, account: str, kind: Kind, verb: str, name: str = 
     if not cluster.inside:
         review, metadata = REVIEWS, {"namespace": cluster.namespace}
         asked["user"] = f"system:serviceaccount:{cluster.namespace}:{account}"
-        # A real login has these groups too, and a Role may be bound to them.
+        # The account has these groups, and a Role may be bound to them.
         asked["groups"] = [
             "system:authenticated",
             "system:serviceaccounts",

@@ -1,4 +1,4 @@
-"""Findings for people: one table on a terminal, one line each where it is read by a program."""
+"""Prints findings: a table on a terminal, otherwise one line each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STYLES = {"ok": "green", "FAIL": "bold red", "?": "yellow"}
 
 
 def show(found: Sequence[Finding]) -> None:
-    """Print all findings, each that is not ok with its fix."""
+    """Print all findings; those that are not ok with their fix."""
     if not sys.stdout.isatty():
         for each in found:
             fix = f"  fix: {each.fix}" if not each.ok and each.fix else ""
@@ -28,10 +28,6 @@ def show(found: Sequence[Finding]) -> None:
     table.add_column("fix", overflow="fold", ratio=4)
     for each in found:
         fix = each.fix if not each.ok else ""
-        table.add_row(
-            Text(each.word, style=_STYLES[each.word]),
-            Text(each.check),
-            Text(each.detail),
-            Text(fix),
-        )
+        word = Text(each.word, style=_STYLES[each.word])
+        table.add_row(word, Text(each.check), Text(each.detail), Text(fix))
     Console().print(table)

@@ -45,8 +45,8 @@ def findings(
     here.
     """
     wanted = on_cluster.wanted(recipe)
-    alone, outside = not compiled_from, elsewhere and wanted
-    found = list(machine.findings(recipe, store, run, alone=alone, outside=outside))
+    local, in_pods = not compiled_from, elsewhere and wanted
+    found = list(machine.findings(recipe, store, run, local=local, in_pods=in_pods))
     if compiled_from:
         found += agreement(recipe, compiled_from)
     if wanted or compiled_from:

@@ -4,6 +4,8 @@ fail later."""
 from __future__ import annotations
 
 import json
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,13 @@ def four_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def look(tmp_path: Path):
     """The findings for the demo with these changes, its prompts from a file of the test's own."""
 
-    def findings(*sets: str, alone: bool = True, outside: bool = False) -> list[Finding]:
+    def findings(*sets: str, local: bool = True, in_pods: bool = False) -> list[Finding]:
         good = [
             f'prompts.{name}=[{{source: "{tmp_path}/good.jsonl"}}]'
             for name in ("sft", "preference", "evaluation")
         ]
         recipe = load_file(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
-        return list(machine.findings(recipe, MemoryStore(), of_run(), alone=alone, outside=outside))
+        return list(machine.findings(recipe, MemoryStore(), of_run(), local=local, in_pods=in_pods))
 
     return findings
 
@@ -117,9 +119,8 @@ def test_a_run_on_endpoints_needs_an_engine_for_what_it_trains(
     monkeypatch.setattr(devices, "_installed", lambda name: False)
     found = look(endpoint)
     assert ["no engine can be started" in detail for detail in wrong(found, "engine")] == [True]
-    assert ["every model but what the run trains" in fix for fix in fixes(found, "engine")] == [
-        True
-    ]
+    (fix,) = fixes(found, "engine")
+    assert "the models that the run trains always need it" in fix
     monkeypatch.setenv(STAGES_ENV, "preflight,prompts,generate,sft")
     assert wrong(look(endpoint), "engine") == [], "it ends before anything trained is served"
     assert len(wrong(look(), "engine")) == 1, "without an endpoint, generate needs an engine"
@@ -134,13 +135,13 @@ def test_a_model_wants_more_gpus_than_there_are(
     assert "'smollm2' needs 4 GPUs (tensor_parallel), but 2 are visible" in detail
 
 
-@pytest.mark.parametrize(("alone", "outside"), [(True, False), (False, False), (False, True)])
+@pytest.mark.parametrize(("local", "in_pods"), [(True, False), (False, False), (False, True)])
 def test_engines_of_kind_endpoint_cannot_serve_what_the_run_trains(
-    look, endpoint: str, alone: bool, outside: bool
+    look, endpoint: str, local: bool, in_pods: bool
 ) -> None:
-    found = look(endpoint, "runtime.engines.kind=endpoint", alone=alone, outside=outside)
+    found = look(endpoint, "runtime.engines.kind=endpoint", local=local, in_pods=in_pods)
     ((detail,), (fix,)) = wrong(found, "engine"), fixes(found, "engine")
-    assert "sample and evaluate have to serve what the run trains" in detail
+    assert "sample and evaluate must serve the models that the run trains" in detail
     assert fix.startswith("set runtime.engines.kind to 'process'")
 
 
@@ -150,7 +151,7 @@ def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(
     monkeypatch.setenv(STAGES_ENV, "preflight,prompts,generate")
     assert wrong(look(endpoint, "runtime.engines.kind=endpoint"), "engine") == []
     (detail,) = wrong(look("runtime.engines.kind=endpoint"), "engine")
-    assert "'endpoint', but smollm2: no `endpoint` is given" in detail
+    assert "'endpoint', but these models have no `endpoint`: smollm2" in detail
 
 
 # models: what is loaded from this machine's disk
@@ -162,7 +163,7 @@ def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(
 def test_a_model_that_is_not_there(look, source: str) -> None:
     (detail,) = wrong(look(f"models.smollm2.source={source}"), "model")
     assert f"model source '{source}': there is no config.json in" in detail
-    assert wrong(look(f"models.smollm2.source={source}", alone=False), "model") == [], (
+    assert wrong(look(f"models.smollm2.source={source}", local=False), "model") == [], (
         "each stage has a pod of its own"
     )
     elsewhere = ("runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer")
@@ -182,9 +183,12 @@ def test_a_target_with_an_endpoint_is_trained_from_its_source(
 def test_a_package_that_other_images_must_hold(look) -> None:
     """Preflight's own task runs in the core image, which serves and trains nothing."""
     absent = "models.smollm2.source=package:none/such.gguf"
-    said = "smollm2: package:none/such.gguf is not in this image; those that serve and train must hold it"
+    said = (
+        "smollm2: package:none/such.gguf is not in this image; "
+        "the images that serve and train need it"
+    )
     runner = ("runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer")
-    for seen in (look(absent, alone=False), look(absent, *runner)):
+    for seen in (look(absent, local=False), look(absent, *runner)):
         assert [(each.word, each.detail) for each in seen if each.check == "model"] == [("?", said)]
     (detail,) = wrong(look(absent), "model")
     assert "package:none/such.gguf was not found" in detail
@@ -201,7 +205,7 @@ def test_models_that_are_there(look, tmp_path: Path) -> None:
             if finding.check == "model"
         ]
         assert [(finding.ok, finding.detail) for finding in found] == [
-            (True, f"smollm2: {tmp_path}/{name} is there")
+            (True, f"smollm2: {tmp_path}/{name} exists")
         ]
     (detail,) = wrong(
         look(f"models.smollm2.source={tmp_path}/model.gguf", "models.smollm2.revision=abc"), "model"
@@ -242,7 +246,7 @@ def test_ranks(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     sets = (*BATCH, f"runtime.launcher.device={device}", f"runtime.launcher.ranks={ranks}")
     assert numbers(look(*sets)) == ([said] if said else [])
-    assert numbers(look(*sets, alone=False)) == []
+    assert numbers(look(*sets, local=False)) == []
     assert numbers(look(*sets, "runtime.launcher.kind=job")) == []
     monkeypatch.setenv(STAGES_ENV, "preflight,prompts,generate")
     assert numbers(look(*sets)) == []
@@ -250,7 +254,7 @@ def test_ranks(
 
 def test_a_process_trains_on_one_node(look) -> None:
     assert numbers(look(*BATCH, "runtime.launcher.nodes=2")) == [
-        "runtime.launcher.nodes is 2, but kind 'process' trains on this machine alone"
+        "runtime.launcher.nodes is 2, but kind 'process' trains only on this machine"
     ]
 
 
@@ -296,7 +300,14 @@ def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
             self.free = gib.get(Path(folder).name, 1000) << 30
 
     monkeypatch.setattr(machine.shutil, "disk_usage", Usage)
-    monkeypatch.setattr(machine, "_disk_of", lambda folder: folder.name)
+    real = Path.stat
+
+    def stat(path: Path, **more: bool) -> os.stat_result:
+        """Each folder is a disk of its own."""
+        found = real(path, **more)
+        return os.stat_result((*found[:2], zlib.crc32(path.name.encode()), *found[3:]))
+
+    monkeypatch.setattr(Path, "stat", stat)
     return gib
 
 
@@ -324,7 +335,7 @@ def test_room_on_each_disk(
 
 def test_room_where_others_serve_and_train(look, free: dict[str, int]) -> None:
     free |= {"cache": 1, "hub": 1, "tmp": 6}
-    assert wrong(look("models.smollm2.source=some/model-8B", alone=False), "disk") == []
+    assert wrong(look("models.smollm2.source=some/model-8B", local=False), "disk") == []
     free |= {"cache": 6, "hub": 6}
     assert (
         wrong(look("models.smollm2.source=some/model-8B", "runtime.launcher.kind=job"), "disk")
@@ -340,4 +351,4 @@ def test_checkpoints_that_will_not_fit_are_announced(look, free: dict[str, int])
         if "/tmp)" in finding.detail
     )
     assert said.ok
-    assert "checkpoints of some 105 GiB may not fit" in said.detail
+    assert "checkpoints of about 105 GiB may not fit" in said.detail

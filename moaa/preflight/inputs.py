@@ -1,0 +1,186 @@
+"""What a run reads: its store, API keys, prompts, models and endpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from moaa.errors import RecipeError
+from moaa.preflight.finding import Finding, attempt, unseen
+from moaa.preflight.run import Run
+from moaa.prompts import sources
+from moaa.prompts.prompt import read_prompt
+from moaa.prompts.sources import SETS, every_source
+from moaa.recipe.schema import Model, Source
+from moaa.store import Store
+
+FIRST_ROWS = 20
+"""A source must have a prompt in its first rows. One row may be unreadable; if the field's name is
+wrong, all are."""
+
+
+def store(run: Run) -> Iterator[Finding]:
+    """Check that the store can be written, read and deleted from."""
+    yield attempt(
+        "store",
+        run.store.check,
+        f"{run.store.root}: write, conditional write, read and delete work",
+        "check store.root, store.endpoint_url (or AWS_ENDPOINT_URL_S3) and the two keys' "
+        "environment variables",
+    )
+
+
+def secrets(run: Run) -> Iterator[Finding]:
+    """Check the environment variables with API keys. Their values are not read."""
+    needed = {
+        model.endpoint.key_env: f"models.{name}.endpoint.key_env"
+        for name, model in run.recipe.models.items()
+        if model.endpoint and model.endpoint.key_env
+    }
+    needed |= dict.fromkeys(run.recipe.runtime.secret_envs, "runtime.secret_envs")
+    secret = run.recipe.runtime.cluster.env_secret
+    for variable, field in sorted(needed.items()):
+        present = bool(os.environ.get(variable))
+        fix = f"export {variable}=…"
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            fix = f"put {variable} into the Secret '{secret}' of this pod's namespace"
+        state = "set" if present else "not set"
+        yield Finding("secret", present, f"{variable} ({field}) is {state}", fix)
+
+
+def prompts(run: Run) -> Iterator[Finding]:
+    """Check that each source can be read and gives prompts."""
+    for name in SETS:
+        for source in getattr(run.recipe.prompts, name):
+            yield attempt(
+                "prompts",
+                partial(_first_prompt, name, source, run.store),
+                f"{source.source} can be read",
+                "name a source that this machine can read (a path, s3://…, hub:NAME, "
+                "package:PATH), and as its `field` a column that its rows have",
+            )
+
+
+def _first_prompt(name: str, source: Source, store: Store) -> None:
+    """Raise RecipeError unless one of the first rows holds a prompt, read as the stage reads it."""
+    where = f"prompts.{name}: source '{source.source}'"
+    problems = []
+    for raw in islice(sources.rows(source, store), FIRST_ROWS):
+        row = read_prompt(raw, source)
+        if row.turns and all(row.turns):
+            return
+        problems.append(row.problem or "no text in its user turns")
+    if not problems:
+        raise RecipeError(f"{where} gives no row (offset {source.offset}, limit {source.limit})")
+    raise RecipeError(f"{where}: no prompt in its first {len(problems)} rows: {problems[0]}")
+
+
+def readable_by_pods(run: Run) -> Iterator[Finding]:
+    """Check the addresses of prompts and models: a pod cannot read paths of this machine."""
+    models = run.recipe.models
+    named = {f"prompts: {each.source}": each.source for each in every_source(run.recipe.prompts)}
+    named |= {
+        f"models.{name}: {model.source}": model.source
+        for name, model in models.items()
+        if not model.endpoint
+    }
+    for what, source in named.items():
+        if source.startswith("s3://"):
+            found = _exists(run.store, source)
+            detail = f"{what} {'exists' if found else 'is empty'}"
+            yield Finding("address", found, detail, "upload it, or correct the address")
+        elif source.startswith("package:"):
+            detail = f"{what}: the run's own preflight checks whether the images hold this package"
+            yield unseen("address", detail)
+        elif source.startswith((".", "/", "~")) or Path(source).exists():
+            fix = "upload it to S3 and name its s3:// address, or name a hub id"
+            detail = f"{what} is a path of this machine: pods cannot read it"
+            yield Finding("address", False, detail, fix)
+
+
+def packages_and_s3_models(run: Run) -> Iterator[Finding]:
+    """Check models from Python packages and from S3."""
+    for name, model in run.recipe.models.items():
+        if model.source.startswith("package:"):
+            yield _package(run, name, model)
+        elif model.source.startswith("s3://"):
+            found = any(True for _ in run.store.list(model.source))
+            detail = f"{name}: {model.source} {'exists' if found else 'is empty'}"
+            fix = f"upload the model below this address, or correct models.{name}.source"
+            yield Finding("model", found, detail, fix)
+
+
+def _package(run: Run, name: str, model: Model) -> Finding:
+    from moaa.weights import local
+
+    found = attempt(
+        "model",
+        partial(local.package_file, model.source.removeprefix("package:")),
+        f"{name}: {model.source} is installed",
+        "make setup installs the demo's packages into .cache/pkgs",
+    )
+    if found.ok or name in run.loaded:
+        return found
+    detail = f"{name}: {model.source} is not in this image; the images that serve and train need it"
+    return unseen("model", detail)
+
+
+def model_folders(run: Run) -> Iterator[Finding]:
+    """Check the models that this machine loads from its own disk."""
+    for name in sorted(run.loaded):
+        model = run.recipe.models[name]
+        if model.source.startswith(("s3://", "package:")):
+            continue
+        found = attempt(
+            "model",
+            partial(_loadable, model, run.store),
+            f"{name}: {model.source} exists",
+            f"correct models.{name}.source",
+        )
+        # A hub id is not checked, so there is nothing to report.
+        if not found.ok or Path(model.source).expanduser().exists():
+            yield found
+
+
+def _loadable(model: Model, store: Store) -> None:
+    """Raise RecipeError for a path without a model."""
+    from moaa.weights import local
+
+    path = Path(model.source).expanduser()
+    if path.suffix == ".gguf" and path.is_file() and model.revision is None:
+        return  # converting it takes too long for a check
+    local.local(model.source, store, model.revision)
+
+
+def endpoints(run: Run) -> Iterator[Finding]:
+    """Check that each endpoint answers for its model."""
+    for name, model in run.recipe.models.items():
+        if model.endpoint:
+            yield attempt(
+                "endpoint",
+                partial(_answers, run, name, model),
+                f"{name}: {model.endpoint.url} answers",
+                f"start the server, or correct models.{name}.endpoint",
+            )
+
+
+def _answers(run: Run, name: str, model: Model) -> None:
+    import asyncio
+
+    from moaa.chat.client import Client
+    from moaa.engines.endpoint import endpoint
+    from moaa.ledger import Ledger
+
+    async def answers() -> None:
+        async with Client(run.recipe.runtime.calls, Ledger()) as client:
+            client.pool(name).add(endpoint(name, model))
+            await client.ready(name, timeout_s=60)
+
+    asyncio.run(answers())
+
+
+def _exists(store: Store, uri: str) -> bool:
+    return any(True for _ in store.list(uri)) or store.exists(uri)
