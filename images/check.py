@@ -1,7 +1,7 @@
 """Check that the core image works: a step that fails stops its build.
 
 It imports each installed library and each module of ours, loads each shared library, and uses what
-trimming could break: Parquet, S3, data sets, tables of the terminal.
+trimming could break: Parquet, S3, data sets, the command line.
 Of our modules it passes over those that need a library that this image does not have on purpose
 (torch).
 """
@@ -111,7 +111,8 @@ def check_s3() -> None:
 
 def check_command() -> None:
     """Run our command and Kubeflow's entry of a stage, as pods do."""
-    for command in (["moaa", "--help"], [sys.executable, "-m", "kfp.dsl.executor_main", "--help"]):
+    moaa = Path(sys.executable).with_name("moaa")
+    for command in ([moaa, "--help"], [sys.executable, "-m", "kfp.dsl.executor_main", "--help"]):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

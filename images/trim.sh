@@ -5,6 +5,7 @@ set -eu
 cd "$1"/lib/python3*/site-packages
 
 # The installers.
+rm -f "$1"/bin/pip*
 rm -rf pip pip-*.dist-info setuptools setuptools-*.dist-info pkg_resources
 # Arrow's RPC service and its own S3 client (ours is boto3). Substrait stays: all of pyarrow links
 # it. A wheel holds no links, so each of its libraries has copies under names that only linkers use.
