@@ -9,13 +9,13 @@ is what is asked for
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
+from moaa.recipe.model_size import weights_gib
 from moaa.recipe.schema import Model, Pool, Recipe
 
 SPEC: Final = "moaa.dev/spec"
@@ -24,9 +24,6 @@ SPEC: Final = "moaa.dev/spec"
 CPU_POOL: Final = Pool(gpus=0, cpus=2, memory_gib=8, shm_gib=2)
 """For models that name no pool: any node's cores, as the compiled pipeline takes for them."""
 
-_BILLIONS = re.compile(
-    r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])", re.IGNORECASE
-)
 _LOCAL = re.compile(r"^[./~]|\.gguf$")
 
 
@@ -173,7 +170,7 @@ def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
         "quantization": model.quantization,
         "extraArgs": list(model.engine_args) or None,
         "leasedReplicas": model.replicas if model.replicas != 1 else None,
-        "sizeGib": size_gib(model),
+        "sizeGib": weights_gib(model.source),
     }
     values |= {key: value for key, value in optional.items() if value is not None}
     engines = recipe.runtime.engines
@@ -181,20 +178,6 @@ def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
     if not (recipe.pools[model.pool] if model.pool else CPU_POOL).gpus:
         values["kvCacheGib"] = _number(engines.kv_cache_gib)
     return values
-
-
-def size_gib(model: Model) -> int | None:
-    """GiB of the weights, guessed from the parameters in the model's name (`8B`, `8x22B`); None
-    where it names none.
-
-    Only the time that a start may take follows from it, so the largest number in the name is
-    enough, at two bytes each.
-    """
-    sizes = [
-        float(number) * int(experts or 1) * (1e9 if unit in "bB" else 1e6)
-        for experts, number, unit in _BILLIONS.findall(model.source)
-    ]
-    return max(1, math.ceil(max(sizes) * 2 / 2**30)) if sizes else None
 
 
 def _secrets(recipe: Recipe) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from moaa.plan import calls
 from moaa.plan.calls import CHARACTERS_PER_TOKEN, SetName, sizes
 from moaa.plan.lines import Line, cost, total
+from moaa.recipe.model_size import CHECKPOINT_BYTES, WEIGHT_BYTES, parameters
 from moaa.recipe.schema import Recipe
 
 SETS: tuple[SetName, ...] = ("sft", "preference", "evaluation")
@@ -17,10 +17,6 @@ PAPER_GENERATION = (
 )
 PAPER_JUDGE = "paper: 540,000 calls for 6,000 prompts, 90 each"
 """method.md, sections 1.2 and 2: the figures of the paper's own run."""
-
-BYTES_PER_PARAMETER = 2
-CHECKPOINT_BYTES_PER_PARAMETER = 16
-"""bfloat16 weights; float32 master weights and both Adam moments beside them."""
 
 
 def comparison(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
@@ -97,16 +93,13 @@ def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     used = dict.fromkeys([recipe.target, *(line.model.split("+")[0] for line in planned)])
     known = {name: parameters(recipe.models[name].source) for name in used}
     unknown = [name for name, count in known.items() if count is None]
-    weights = (total(known.values()) or 0) * BYTES_PER_PARAMETER
+    weights = (total(known.values()) or 0) * WEIGHT_BYTES
     said = [
         f"models to fetch: {_size(weights)}"
         + (f", without {', '.join(unknown)} (size unknown)" if unknown else "")
     ]
     if count := known[recipe.target]:
-        trained, checkpoint = (
-            2 * count * BYTES_PER_PARAMETER,
-            count * CHECKPOINT_BYTES_PER_PARAMETER,
-        )
+        trained, checkpoint = 2 * count * WEIGHT_BYTES, count * CHECKPOINT_BYTES
         said.append(
             f"store: {_size(trained)} for the SFT and the DPO model, {_size(checkpoint)} for each "
             "checkpoint kept"
@@ -114,18 +107,6 @@ def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     text = sum(line.completion_tokens for line in planned) * CHARACTERS_PER_TOKEN
     said.append(f"store: {_size(text)} of generated text before compression")
     return said
-
-
-def parameters(source: str) -> float | None:
-    """Parameters as the model's name tells them: `Llama-3.1-8B` 8e9, `8x22B` 176e9 (an upper bound:
-    experts share layers)."""
-    found = re.findall(
-        r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z0-9])", source
-    )
-    if not found:
-        return None
-    experts, number, unit = found[-1]
-    return int(experts or 1) * float(number) * (1e9 if unit in "Bb" else 1e6)
 
 
 def _size(count: float) -> str:

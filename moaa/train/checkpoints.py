@@ -28,16 +28,13 @@ from typing import Any
 
 from moaa.errors import StoreError
 from moaa.progress.messages import log
+from moaa.recipe.model_size import CHECKPOINT_BYTES
 from moaa.store import Missing, Store
 from moaa.store.bytes import sha256_of
 from moaa.train.ranks import Ranks
 
 Listed = dict[str, Any]
 """A file as manifests list it: {name, size, sha256}."""
-
-BYTES_PER_PARAMETER = 14
-"""Of a checkpoint: the weight in bfloat16, and in float32 its master and the optimizer's two
-moments."""
 
 
 @dataclass
@@ -125,8 +122,7 @@ class Checkpoints:
     def expect(self, parameters: int) -> None:
         """How large the model is: until a checkpoint was seen, its size is guessed from that."""
         self.size = (
-            self.size
-            or parameters * BYTES_PER_PARAMETER * self.ranks.local_world / self.ranks.world
+            self.size or parameters * CHECKPOINT_BYTES * self.ranks.local_world / self.ranks.world
         )
 
     def saved(self, step: int) -> None:

