@@ -10,8 +10,7 @@ from moaa.store import Missing, Store
 
 
 def fetch(source: str, directory: Path, revision: str | None) -> None:
-    from moaa.weights import hub
-    from moaa.weights import local as models
+    from moaa.weights import hub, local
 
     directory.mkdir(parents=True, exist_ok=True)
     if source.startswith("s3://"):
@@ -31,7 +30,7 @@ def fetch(source: str, directory: Path, revision: str | None) -> None:
             return
     else:
         store = Store("s3://none")  # nothing is read from it: the source is no s3:// address
-    found = models.local(source, store, revision)
+    found = local.resolve(source, store, revision)
     if not Path(found).is_dir():
         hub.download(found, revision, directory)
     else:

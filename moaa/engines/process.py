@@ -23,8 +23,7 @@ from moaa.engines.devices import dtype_on, hardware, shares
 from moaa.engines.server import Server, Spec
 from moaa.errors import EngineError
 from moaa.recipe.schema import Model
-from moaa.weights import hub
-from moaa.weights.local import local
+from moaa.weights import hub, local
 
 START_TIMEOUT_S: Final = 900.0
 """To a first answer, unless `runtime.engines.start_timeout_s` is set."""
@@ -123,7 +122,7 @@ class ProcessFleet:
 
     def _local(self, model: Model) -> str:
         """What the model's servers load. It is complete before their time to start begins."""
-        found = local(model.source, self._session.store, model.revision)
+        found = local.resolve(model.source, self._session.store, model.revision)
         if Path(found).is_dir() or importlib.util.find_spec("huggingface_hub") is None:
             return found
         self._session.progress.note(f"fetching {found}")

@@ -19,7 +19,7 @@ class Job(Part):
     kind: Literal["sft", "dpo"]
     numbers: Sft | Dpo
     base: str
-    """The model that training starts from: anything `moaa.weights.local.local` knows. For DPO it is
+    """The model that training starts from: anything `moaa.weights.local.resolve` knows. For DPO it is
     the reference too."""
     revision: str | None = None
     data: str

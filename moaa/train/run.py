@@ -23,7 +23,7 @@ from moaa.train.job import Job
 from moaa.train.protocol import PROGRESS, say
 from moaa.train.ranks import WAIT_S, Ranks
 from moaa.train.tokens import Template
-from moaa.weights.local import local
+from moaa.weights import local
 
 
 def train(job: Job, ranks: Ranks) -> None:
@@ -111,7 +111,7 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared]:
     """The base model as a path (or hub id), and the data as token ids on this node's disk."""
     from transformers import AutoConfig, AutoTokenizer
 
-    model = local(job.base, store, job.revision)
+    model = local.resolve(job.base, store, job.revision)
     of_base: dict[str, Any] = {"revision": job.revision} if job.revision else {}
     tokenizer = AutoTokenizer.from_pretrained(model, **of_base)
     context = getattr(AutoConfig.from_pretrained(model, **of_base), "max_position_embeddings", None)

@@ -1,2 +1,1 @@
-"""Model weights: from a folder, a hub, a Python package or S3, to a folder that engines and
-trainers read."""
+"""Model weights from a folder, the hub, a Python package or S3, as folders that engines load."""

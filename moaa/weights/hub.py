@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, as folders that an engine can load."""
+"""Models of the Hugging Face hub as folders that an engine can load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from moaa.errors import RecipeError
 
-NOT_SERVED: Final = (
+OTHER_FORMATS: Final = (
     "original/*",
     "metal/*",
     "onnx/*",
@@ -22,13 +22,13 @@ NOT_SERVED: Final = (
     "*.ot",
     "*.tflite",
 )
-"""The same weights once more, for other programs: with them some models are twice as large."""
+"""Copies of the weights for other programs: with them some models are twice as large."""
 PICKLED: Final = ("*.bin", "*.pt")
-"""Weights that are only fetched where there are none in safetensors."""
+"""Weights that are downloaded only if the model has none in safetensors."""
 
 
 def cache() -> Path:
-    """The folder of the hub's own cache (HF_HUB_CACHE, else in HF_HOME, else ~/.cache/huggingface)."""
+    """Return the folder of the hub's cache: HF_HUB_CACHE, else below HF_HOME or ~/.cache."""
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
     except ImportError:
@@ -39,37 +39,34 @@ def cache() -> Path:
 def download(
     name: str, revision: str | None, folder: Path | None = None, *, weights: Sequence[str] = PICKLED
 ) -> Path:
-    """The folder with the model's files: `folder`, else the hub's own cache (HF_HOME). What is
-    there is not fetched again.
+    """Download a model and return its folder: `folder`, or one in the hub's cache.
 
-    Offline (HF_HUB_OFFLINE, or no connection) it is what the cache holds. `weights`: left out
-    unless there are no others; what is asked for in a `folder` of its own comes whole. Raises
-    RecipeError where the model cannot be fetched.
+    Files that are there already are not downloaded again. Offline (HF_HUB_OFFLINE, or no
+    connection) it is what the cache has. In the cache, files that match `weights` are left out
+    unless the model has no others; a `folder` gets all files. Raises RecipeError if the model
+    cannot be downloaded.
     """
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HTTPError  # what a broken connection raises, too
+        from huggingface_hub.errors import HTTPError  # a broken connection raises it too
         from huggingface_hub.utils import disable_progress_bars
     except ImportError:
         raise RecipeError(
-            f"'{name}' is a hub id, which needs the package huggingface-hub: pip install "
-            "'moaa[hub]'"
+            f"'{name}' is a hub id, which needs the package huggingface-hub: "
+            "pip install 'moaa[hub]'"
         ) from None
     try:
         if folder:
             return Path(snapshot_download(name, revision=revision, local_dir=folder))
         disable_progress_bars()  # a stage shows its own
-        found = Path(
-            snapshot_download(name, revision=revision, ignore_patterns=[*NOT_SERVED, *weights])
-        )
+        ignored = [*OTHER_FORMATS, *weights]
+        found = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
         if weights and not any(found.glob("*.safetensors")):
-            found = Path(
-                snapshot_download(name, revision=revision, ignore_patterns=list(NOT_SERVED))
-            )
+            ignored = list(OTHER_FORMATS)
+            found = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
     except (HTTPError, OSError, ValueError) as error:
         raise RecipeError(
-            f"'{name}' cannot be fetched from the hub: {error}. Check the name, the revision, "
-            "HF_TOKEN (gated models), "
-            "HF_HUB_OFFLINE and the free space."
+            f"'{name}' cannot be downloaded from the hub: {error}. Check the name, the revision, "
+            "HF_TOKEN (gated models), HF_HUB_OFFLINE and the free disk space."
         ) from error
     return found

@@ -1,11 +1,13 @@
 """From a model's `source` in the recipe to something that vLLM and transformers can load.
 
-    local("Qwen/Qwen2-72B-Instruct", store)            the hub id itself (hub.py fetches it)
-    local("./my-model", store)                         the folder
-    local("s3://bucket/sft/3f…", store)                downloaded to the cache, digests verified where a manifest is there
-    local("package:PKG/model.Q4_1.gguf", store)        found in an installed package, converted once to a folder in the cache
+    resolve("Qwen/Qwen2-72B-Instruct", store)      the hub id itself (`hub` downloads it)
+    resolve("./my-model", store)                   the folder
+    resolve("s3://bucket/sft/3f…", store)          downloaded to the cache; digests are verified
+                                                   if there is a manifest
+    resolve("package:PKG/model.Q4_1.gguf", store)  found in an installed package, and converted
+                                                   once to a folder in the cache
 
-What a source names is taken as immutable: new weights need a new address (fingerprints go by the
+A source must never change its content: new weights need a new address (fingerprints contain the
 address too).
 """
 
@@ -31,12 +33,11 @@ from moaa.store import Missing, Store
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def local(source: str, store: Store, revision: str | None = None) -> str:
-    """A hub id or the path of a folder.
+def resolve(source: str, store: Store, revision: str | None = None) -> str:
+    """Return a hub id, or the path of a folder on this machine.
 
-    `revision` only applies to hub ids, which hub.py and transformers resolve; with anything else it
-    is a mistake. Raises RecipeError where there is no such model, EngineError where it cannot be
-    converted.
+    `revision` applies to hub ids only. Raises RecipeError if there is no such model, or if another
+    source has a revision; EngineError if the model cannot be converted.
     """
     path = Path(source).expanduser()
     if (
@@ -67,10 +68,10 @@ def local(source: str, store: Store, revision: str | None = None) -> str:
 
 
 def package_file(path: str) -> Path:
-    """The file or folder at `path` inside an installed package.
+    """Return the absolute path of `path` inside an installed package.
 
-    Looked for below the folders of MOAA_PACKAGES (separated like PATH; default `.cache/pkgs`), then
-    on sys.path. Raises RecipeError with all places.
+    The folders of MOAA_PACKAGES (separated like PATH; default `.cache/pkgs`) are searched first,
+    then sys.path. Raises RecipeError, which lists all of them, if it is in none.
     """
     roots = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
     places = [Path(root) for root in (*roots, *sys.path) if root]
@@ -79,12 +80,12 @@ def package_file(path: str) -> Path:
             return (place / path).absolute()
     raise RecipeError(
         f"package:{path} was not found in any of: {', '.join(map(str, places))}. "
-        "Install the package that ships it, or name its folder in MOAA_PACKAGES."
+        "Install the package that contains it, or add its folder to MOAA_PACKAGES."
     )
 
 
 def cache() -> Path:
-    """The folder where downloaded and converted models are kept: MOAA_CACHE, else ~/.cache/moaa."""
+    """Return the folder of downloaded and converted models: MOAA_CACHE, else ~/.cache/moaa."""
     return Path(os.environ.get("MOAA_CACHE") or Path.home() / ".cache" / "moaa").absolute()
 
 
@@ -101,20 +102,22 @@ def _from_s3(uri: str, store: Store) -> Path:
 
 
 def _download_prefix(uri: str, store: Store, folder: Path) -> None:
-    """Every object below `uri`. What is there in full size is not fetched again: the store's
-    download is atomic."""
+    """Download every object below `uri`.
+
+    A file that is here with the right size is kept: the store's download is atomic.
+    """
     found = dict(store.list(uri + "/"))
     if f"{uri}/config.json" not in found:
         raise RecipeError(
-            f"model source '{uri}': there is neither manifest.json nor config.json below it. "
+            f"model source '{uri}' contains neither manifest.json nor config.json. "
             "Give the s3:// address of a folder written by save_pretrained, or of a model artifact."
         )
     for each, size in found.items():
         path = folder / each.removeprefix(uri + "/")
         if not path.is_relative_to(folder) or ".." in path.parts:
             raise RecipeError(
-                f"model source '{uri}' holds an object whose name leaves the folder: {each}. "
-                "Remove it."
+                f"model source '{uri}' contains an object whose name leaves the folder: "
+                f"{each}. Remove it."
             )
         if not (path.is_file() and path.stat().st_size == size):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,8 +125,11 @@ def _download_prefix(uri: str, store: Store, folder: Path) -> None:
 
 
 def _converted(gguf: Path) -> Path:
-    """The folder that `gguf` was converted to: beside it (an image's), or in the cache. 135M
-    parameters take about 30 s."""
+    """Return the folder of the converted model, and convert it if there is none.
+
+    An image has that folder beside the file; otherwise it is in the cache. 135M parameters take
+    about 30 s.
+    """
     beside = gguf.with_suffix("")
     if (beside / "config.json").is_file():
         return beside
@@ -138,8 +144,10 @@ def _converted(gguf: Path) -> Path:
 
 
 def _convert_in_child(gguf: Path, folder: Path) -> None:
-    """In a process of its own: the caller never loads torch. The folder appears whole or not at
-    all."""
+    """Convert in a child process, so that the caller never loads torch.
+
+    The folder appears complete or not at all.
+    """
     unfinished = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         done = subprocess.run(
@@ -153,22 +161,20 @@ def _convert_in_child(gguf: Path, folder: Path) -> None:
         if done.returncode:
             tail = "\n".join(done.stdout.strip().splitlines()[-20:])
             raise EngineError(
-                f"{gguf} could not be converted (exit {done.returncode}). It needs torch, "
-                "transformers and gguf: "
-                f"pip install 'moaa[train]'. The last lines were:\n{tail}"
+                f"{gguf} could not be converted (exit status {done.returncode}). This needs torch, "
+                f"transformers and gguf: pip install 'moaa[train]'. The last lines were:\n{tail}"
             )
         unfinished.chmod(0o755)
+        # Other users of a shared cache, and of the image that this is built into, read it too.
         for file in unfinished.iterdir():
-            file.chmod(
-                0o644
-            )  # whoever shares the cache, or runs the image that this is made for, reads it too
+            file.chmod(0o644)
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Write the weights in bfloat16 and the tokenizer of a GGUF file as transformers' own files."""
+    """Write a GGUF file's weights, in bfloat16, and its tokenizer in the format of transformers."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -183,7 +189,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time fills `folder`; the others wait and find it filled."""
+    """Let one process at a time fill `folder`; the others wait and then find it filled."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(folder.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

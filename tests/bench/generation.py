@@ -34,7 +34,7 @@ from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Member, Mixture, Model, Runtime, Sampling
 from moaa.store import Store
 from moaa.store import local as local_s3
-from moaa.weights import local as models
+from moaa.weights import local
 from tests.bench.client import _commit, _cpu
 from tests.support.real_engine import RealEngine, real_engine
 
@@ -160,7 +160,7 @@ def theirs(engine: RealEngine, requests: Path, in_flight: int) -> Result:
 
 def questions(n: int) -> list[str]:
     """MT-Bench's questions, both turns of each."""
-    path = models.package_file("instructlab/eval/data/mt_bench/question.jsonl")
+    path = local.package_file("instructlab/eval/data/mt_bench/question.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     texts = [
         row["turns"][turn] for turn in (0, 1) for row in rows if row["category"] != "extraction"

@@ -14,9 +14,9 @@ from tests.support.real_engine import SMOL, RealEngine, real_engine
 def smol_folder() -> Path:
     """The folder with the small model's weights, converted on first use (30 s) and cached."""
     from moaa.store import Store
-    from moaa.weights.local import local
+    from moaa.weights import local
 
-    return Path(local(SMOL, Store("s3://unused")))
+    return Path(local.resolve(SMOL, Store("s3://unused")))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from moaa.recipe import schema
 from moaa.recipe.schema import Launcher, Runtime
 from moaa.train import launch, process
 from moaa.train.job import Job
-from moaa.weights.local import local
+from moaa.weights import local
 from tests.support import training as support
 from tests.support.training import said
 
@@ -237,7 +237,7 @@ def test_dpo_moves_the_model_towards_the_chosen_answers(s3, tmp_path):
     assert curve[-1]["rewards/margins"] > 0.01
     assert curve[-1]["loss"] < math.log(2)
     model, _ = model_of(s3, asked, result, tmp_path)
-    assert changed(model, local(support.SMOLLM2, None)) > 0.01
+    assert changed(model, local.resolve(support.SMOLLM2, None)) > 0.01
 
 
 def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):

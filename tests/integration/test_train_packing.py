@@ -7,7 +7,7 @@ import pytest
 
 from moaa.train import data
 from moaa.train.tokens import IGNORED, Template
-from moaa.weights.local import local
+from moaa.weights import local
 from tests.support import training as support
 from tests.support.training import said
 
@@ -29,7 +29,7 @@ def test_the_logits_of_a_packed_document_are_those_of_the_document_alone(tmp_pat
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    folder = local(support.SMOLLM2, None)
+    folder = local.resolve(support.SMOLLM2, None)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, num_hidden_layers=6
@@ -69,7 +69,9 @@ def test_the_first_token_of_a_packed_document_bears_no_loss(tmp_path):
     from transformers import AutoTokenizer
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    template = Template.of(AutoTokenizer.from_pretrained(local(support.SMOLLM2, None)), "a model")
+    template = Template.of(
+        AutoTokenizer.from_pretrained(local.resolve(support.SMOLLM2, None)), "a model"
+    )
     (packed,) = data.read(data.prepare("sft", ROWS, template, 256, tmp_path, packing=True).path)
     batch = DataCollatorForLanguageModeling(pad_token_id=2, padding_free=True)([packed])
     starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()

@@ -8,7 +8,7 @@ import pytest
 
 from moaa.errors import RowRejected, TrainError
 from moaa.train.tokens import IGNORED, Template
-from moaa.weights.local import local
+from moaa.weights import local
 from tests.support import training as support
 from tests.support.training import said
 
@@ -23,7 +23,7 @@ TWO_TURNS = said(
 def smollm2():
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(local(support.SMOLLM2, None))
+    return AutoTokenizer.from_pretrained(local.resolve(support.SMOLLM2, None))
 
 
 @pytest.fixture

@@ -56,9 +56,9 @@ def real_engine(*engine_args: str) -> Iterator[RealEngine]:
     from moaa.ledger import Ledger
     from moaa.recipe.schema import Calls, Engines, Model
     from moaa.store import Store
-    from moaa.weights import local as models
+    from moaa.weights import local
 
-    name, folder = "smol", models.local(SMOL, Store("s3://unused"))
+    name, folder = "smol", local.resolve(SMOL, Store("s3://unused"))
     model = Model(source=SMOL, max_model_len=4096, engine_args=engine_args)
     spec = Spec(name, folder, model, Engines(), "cpu", tuple(map(str, cores.available())))
 

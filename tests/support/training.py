@@ -85,9 +85,9 @@ def cut_down(folder: Path, layers: int = 4) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from moaa.store import Store
-    from moaa.weights.local import local
+    from moaa.weights import local
 
-    whole = local(SMOLLM2, Store("s3://unused"))
+    whole = local.resolve(SMOLLM2, Store("s3://unused"))
     AutoTokenizer.from_pretrained(whole).save_pretrained(folder)
     AutoModelForCausalLM.from_pretrained(
         whole, dtype=torch.bfloat16, num_hidden_layers=layers

@@ -39,7 +39,7 @@ def kube(kube: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> K
         "moaa.engines.process.hardware", lambda: devices.Hardware("cpu", ("0", "1"))
     )
     monkeypatch.setattr(
-        "moaa.engines.process.local", lambda source, store, revision=None: str(tmp_path)
+        "moaa.weights.local.resolve", lambda source, store, revision=None: str(tmp_path)
     )
     monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
     return kube

@@ -89,7 +89,7 @@ def test_what_cannot_be_fetched_says_what_to_look_at(
 ) -> None:
     with pytest.raises(
         RecipeError,
-        match=r"'org/none' cannot be fetched from the hub: org/none is neither .* HF_HUB_OFFLINE",
+        match=r"'org/none' cannot be downloaded from the hub: org/none is neither .* HF_HUB_OFFLINE",
     ):
         hub.download("org/none", None)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -118,7 +118,7 @@ def test_offline_it_is_what_the_cache_holds(
         == hub.download("org/kept", commit)
         == kept / "snapshots" / commit
     )
-    with pytest.raises(RecipeError, match="'org/other' cannot be fetched from the hub"):
+    with pytest.raises(RecipeError, match="'org/other' cannot be downloaded from the hub"):
         hub.download("org/other", None)
 
 
@@ -198,7 +198,7 @@ async def test_a_server_that_needs_more_of_the_hub_is_given_the_id(
 async def test_a_model_that_cannot_be_fetched_starts_nothing(
     there: Hub, started: list[list[str]]
 ) -> None:
-    with pytest.raises(RecipeError, match="'org/none' cannot be fetched"):
+    with pytest.raises(RecipeError, match="'org/none' cannot be downloaded"):
         await up(source="org/none")
     assert not started
 

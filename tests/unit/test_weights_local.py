@@ -25,16 +25,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("source", ["Qwen/Qwen2-72B-Instruct", "gpt2", "google/gemma-2-27b-it"])
 def test_a_hub_id_is_the_engines_business(source: str, store: MemoryStore) -> None:
-    assert local.local(source, store, "abc123") == source
+    assert local.resolve(source, store, "abc123") == source
 
 
 def test_a_folder(tmp_path: Path, store: MemoryStore) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").touch()
     assert (
-        local.local("m", store)
-        == local.local("./m", store)
-        == local.local(str(tmp_path / "m"), store)
+        local.resolve("m", store)
+        == local.resolve("./m", store)
+        == local.resolve(str(tmp_path / "m"), store)
         == str(tmp_path / "m")
     )
 
@@ -45,7 +45,7 @@ def test_a_folder_that_is_none(source: str, tmp_path: Path, store: MemoryStore) 
     with pytest.raises(
         RecipeError, match=r"there is no config.json in .*Give a folder written by save_pretrained"
     ):
-        local.local(source, store)
+        local.resolve(source, store)
 
 
 def test_only_hub_models_have_revisions(tmp_path: Path, store: MemoryStore) -> None:
@@ -53,7 +53,7 @@ def test_only_hub_models_have_revisions(tmp_path: Path, store: MemoryStore) -> N
     (tmp_path / "m" / "config.json").touch()
     for source in ("./m", "s3://memory/m", "package:m.gguf"):
         with pytest.raises(RecipeError, match="only hub models have revisions"):
-            local.local(source, store, "main")
+            local.resolve(source, store, "main")
 
 
 def test_package_files_are_found_in_the_order_of_moaa_packages(
@@ -81,7 +81,7 @@ def test_a_prefix_is_downloaded_once(store: MemoryStore, cache: Path) -> None:
     ):
         store.put(f"s3://bucket/my/model/{name}", data)
     store.put("s3://bucket/my/model-2/config.json", b"other")
-    folder = Path(local.local("s3://bucket/my/model/", store))
+    folder = Path(local.resolve("s3://bucket/my/model/", store))
     assert folder.is_relative_to(cache)
     found = {
         str(path.relative_to(folder)): path.read_bytes()
@@ -95,7 +95,7 @@ def test_a_prefix_is_downloaded_once(store: MemoryStore, cache: Path) -> None:
     }
     (folder / "config.json").write_bytes(b"")  # torn: fetched again, the others are not
     downloads = _count(store, "download")
-    assert local.local("s3://bucket/my/model", store) == str(folder)
+    assert local.resolve("s3://bucket/my/model", store) == str(folder)
     assert (folder / "config.json").read_bytes() == b"{}"
     assert downloads() == 1
 
@@ -103,14 +103,14 @@ def test_a_prefix_is_downloaded_once(store: MemoryStore, cache: Path) -> None:
 def test_a_prefix_without_a_model(store: MemoryStore) -> None:
     store.put("s3://bucket/my/data.parquet", b"")
     with pytest.raises(RecipeError, match=r"neither manifest.json nor config.json"):
-        local.local("s3://bucket/my", store)
+        local.resolve("s3://bucket/my", store)
 
 
 def test_a_name_that_leaves_the_folder_is_refused(store: MemoryStore, cache: Path) -> None:
     store.put("s3://bucket/my/config.json", b"{}")
     store.put("s3://bucket/my/../../../stolen", b"")
     with pytest.raises(RecipeError, match="leaves the folder"):
-        local.local("s3://bucket/my", store)
+        local.resolve("s3://bucket/my", store)
     assert not list(cache.rglob("stolen"))
 
 
@@ -121,16 +121,16 @@ def test_an_artifact_is_verified(store: MemoryStore, tmp_path: Path) -> None:
     with Output(store, "s3://memory/root/sft/abc", "model") as out:  # type: ignore[arg-type]
         add_file(out, tmp_path / "config.json", "config.json")
         out.commit(Draft(stage="sft", name="test", fingerprint="abc"))
-    folder = Path(local.local("s3://memory/root/sft/abc", store))
+    folder = Path(local.resolve("s3://memory/root/sft/abc", store))
     assert (folder / "config.json").read_text() == "{}"
     (weights,) = [uri for uri in store.objects if not uri.endswith("manifest.json")]
     store.put(weights, b"[]")
-    assert local.local("s3://memory/root/sft/abc", store) == str(
+    assert local.resolve("s3://memory/root/sft/abc", store) == str(
         folder
     )  # what is here is still right
     (folder / "config.json").unlink()
     with pytest.raises(ArtifactError, match=r"config\.json"):
-        local.local("s3://memory/root/sft/abc", store)
+        local.resolve("s3://memory/root/sft/abc", store)
 
 
 @pytest.fixture
@@ -163,12 +163,12 @@ def test_a_gguf_is_converted_once(
     cache: Path,
 ) -> None:
     ran = _converter(monkeypatch, "umask 077; sleep 0.2; echo '{}' > $2/config.json")
-    threads = [threading.Thread(target=local.local, args=(gguf, store)) for _ in range(4)]
+    threads = [threading.Thread(target=local.resolve, args=(gguf, store)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    folder = Path(local.local(gguf, store))
+    folder = Path(local.resolve(gguf, store))
     assert len(ran) == 1
     assert ran[0][:3] == [sys.executable, "-m", "moaa.weights.local"]
     assert folder.parent == cache / "models"
@@ -183,7 +183,7 @@ def test_an_image_brings_its_model_converted(
     beside = tmp_path / "packages" / "pkg" / "small.Q4"
     beside.mkdir()
     (beside / "config.json").write_text("{}")
-    assert Path(local.local(gguf, store)) == beside
+    assert Path(local.resolve(gguf, store)) == beside
     assert not (cache / "models").exists()
 
 
@@ -191,9 +191,9 @@ def test_other_content_is_another_model(
     gguf: str, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _converter(monkeypatch, "cp $1 $2/config.json")
-    first = local.local(gguf, store)
+    first = local.resolve(gguf, store)
     local.package_file("pkg/small.Q4.gguf").write_bytes(b"GGUF changed")
-    assert local.local(gguf, store) != first
+    assert local.resolve(gguf, store) != first
 
 
 def test_a_failed_conversion_leaves_nothing_and_says_why(
@@ -204,10 +204,10 @@ def test_a_failed_conversion_leaves_nothing_and_says_why(
     )
     with pytest.raises(
         EngineError,
-        match=r"could not be converted \(exit 1\)[\s\S]*pip install 'moaa\[train\]'[\s\S]*made of "
+        match=r"could not be converted \(exit status 1\)[\s\S]*pip install 'moaa\[train\]'[\s\S]*made of "
         r"cheese",
     ):
-        local.local(gguf, store)
+        local.resolve(gguf, store)
     assert [path for path in (cache / "models").iterdir() if path.is_dir()] == []
 
 
