@@ -19,7 +19,6 @@ def dpo(part: DpoPart, context: Context) -> None:
     """Train the SFT model, which is the reference too. `moaa/train/run.py` is what trains."""
     train(
         context,
-        "dpo",
         part.dpo,
         base=context.inputs["sft"].uri,
         revision=None,

@@ -31,7 +31,6 @@ def sft(part: SftPart, context: Context) -> None:
     """Train the target on the data. `moaa/train/run.py` is what trains."""
     train(
         context,
-        "sft",
         part.sft,
         base=part.model["source"],
         revision=part.model["revision"],

@@ -1,67 +1,41 @@
-"""What the two stages that train have in common: a job for the launcher, and its result adopted as
-the stage's output."""
+"""What the two stages that train have in common: a job for the launcher, its result as output."""
 
 from __future__ import annotations
 
 from moaa.artifacts import Artifact, File
-from moaa.recipe.schema import StoreAddress, Training
+from moaa.recipe.schema import Dpo, Sft
 from moaa.stage import Context
-from moaa.train.job import Job
+from moaa.train.job import Job, Launch
 
 
 def train(
-    context: Context,
-    kind: str,
-    numbers: Training,
-    *,
-    base: str,
-    revision: str | None,
-    data: Artifact,
+    context: Context, numbers: Sft | Dpo, *, base: str, revision: str | None, data: Artifact
 ) -> None:
-    """Train `base` on `data`; the model's files, already under the output's address, become the
-    artifact."""
-    from moaa.train import (
-        launch,
-    )  # only where a training starts: the other stages import this file too
+    """Train `base` on `data`.
 
-    launcher = context.recipe.runtime.launcher
+    The training writes the model's files below the output's address; here they become the artifact.
+    """
+    # Only here: both stages import this file, and starting a training imports a lot.
+    from moaa.train import launch
+
+    recipe = context.recipe
     job = Job(
-        kind=kind,
+        kind="dpo" if isinstance(numbers, Dpo) else "sft",
         numbers=numbers,
         base=base,
         revision=revision,
         data=data.uri,
         output=context.out.uri,
-        store=_where(context),
-        device=launcher.device,
-        checkpoint_minutes=launcher.checkpoint_minutes,
+        store=recipe.store,
+        device=recipe.runtime.launcher.device,
+        checkpoint_minutes=recipe.runtime.launcher.checkpoint_minutes,
     )
+    launched = Launch(job, recipe.runtime, recipe.pools)
     with context.ledger.timed("training"):
-        result = launch.run(
-            job,
-            context.recipe.runtime,
-            context.recipe.pools,
-            context.store,
-            context.ledger,
-            context.progress,
-        )
+        result = launch.run(launched, context.store, context.ledger, context.progress)
+    facts = result["facts"]
     context.out.adopt([File(**file) for file in result["files"]])
-    context.facts.update(result["facts"])
-    context.ledger.rows.update(
-        {
-            "in": result["facts"]["rows"] + sum(result["facts"]["dropped"].values()),
-            "kept": result["facts"]["rows"],
-        }
-    )
-    context.ledger.rejected.update(result["facts"]["dropped"])
-
-
-def _where(context: Context) -> StoreAddress:
-    """The store as the training's processes find it: a cluster's pods have the Secret's keys, under
-    their usual names."""
-    own = (
-        {"access_key_env", "secret_key_env"}
-        if context.recipe.runtime.launcher.kind != "process"
-        else set()
-    )
-    return StoreAddress(**context.recipe.store.model_dump(exclude=own))
+    context.facts.update(facts)
+    kept, dropped = facts["rows"], facts["dropped"]
+    context.ledger.rows.update({"in": kept + sum(dropped.values()), "kept": kept})
+    context.ledger.rejected.update(dropped)

@@ -1,9 +1,18 @@
-"""Who trains: TRL's trainers under DeepSpeed, started by torchrun.
+"""Training: TRL's trainers under DeepSpeed, started by torchrun.
 
     torchrun --nproc_per_node 2 -m moaa.train sft --job s3://bucket/run/sft/3f…/job.json
 
-Read in this order: `job.py` (what is asked for), `run.py` (what a rank does, top to bottom),
-`tokens.py` and `data.py` (conversations become token ids), `deepspeed.py` (numbers become a
-configuration), `checkpoints.py` (what survives a kill). `launch.py` is the other side: it starts
-the ranks, shows their progress and turns their failure into one error.
+What a rank does; read in this order:
+    job          what is trained, on what, with which numbers
+    run          the training from top to bottom: data, model, steps, result
+    tokens, data     conversations become token ids
+    deepspeed, trainers     the numbers become configurations; TRL's trainers
+    checkpoints      what survives a killed machine
+    ranks, protocol     how ranks agree, and what they print for the launcher
+
+What starts the ranks, shows their progress and turns their failure into one error:
+    launch       starts a training as the recipe says, and returns its result
+    process      on this machine
+    cluster      on Kubernetes, with `objects` (TrainJob or Job), `lease` and `pod_watch`
+    log_reader, failure     the reason of a failure
 """

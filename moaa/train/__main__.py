@@ -10,8 +10,8 @@ import time
 
 from moaa.errors import MoaaError
 from moaa.train.job import Job
-from moaa.train.protocol import say_error
-from moaa.train.ranks import CORES, Elsewhere, Ranks
+from moaa.train.protocol import send_error
+from moaa.train.ranks import CORES, FailedOnAnotherRank, Ranks
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     )
     given = parser.parse_args()
     ranks = Ranks.of_environment()
-    end_with_parent()
+    exit_with_parent()
     bind(ranks)
     try:
         job = Job.read(given.job)
@@ -33,22 +33,21 @@ def main() -> int:
         from moaa.train.run import train
 
         train(job, ranks)
-    except Elsewhere:
-        time.sleep(
-            5
-        )  # torchrun ends all ranks when the first one ends: let the one that failed speak
+    except FailedOnAnotherRank:
+        # torchrun stops all ranks when the first one exits: give the failed one time to report.
+        time.sleep(5)
         return 1
     except MoaaError as error:
-        say_error(ranks.rank, error)
+        send_error(ranks.rank, error)
         return 1
     except Exception as error:
-        say_error(ranks.rank, error)
+        send_error(ranks.rank, error)
         raise
     return 0
 
 
-def end_with_parent() -> None:
-    """End this rank when torchrun is gone: killed, it could not take its ranks along."""
+def exit_with_parent() -> None:
+    """Exit when torchrun is gone: if it is killed, it cannot stop its ranks."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -60,8 +59,8 @@ def end_with_parent() -> None:
 
 
 def bind(ranks: Ranks) -> None:
-    """Keep this rank on its own share of the node's cores, so that no two ranks spin on the same
-    one."""
+    """Keep this rank on its own share of the node's cores: ranks on the same core block each
+    other."""
     cores = [int(core) for core in os.environ.get(CORES, "").split(",") if core]
     share = len(cores) // ranks.local_world
     if share:

@@ -1,15 +1,14 @@
-"""Checkpoints that survive the machine: uploaded while training goes on, complete when their
-manifest is there.
+"""Checkpoints that survive the machine: uploaded while the training continues, and complete once
+their manifest is there.
 
-    <output>/checkpoints/3f9c01aa/checkpoint-40/global_step40/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt …
-    <output>/checkpoints/3f9c01aa/checkpoint-40/manifest.json        written last, by rank 0
+    <output>/checkpoints/3f9c01aa/checkpoint-40/global_step40/….pt      each rank's own states
+    <output>/checkpoints/3f9c01aa/checkpoint-40/manifest.json           written last, by rank 0
 
-Each attempt at the training writes in a folder of its own (3f9c01aa): two runs may be at the same
-training at a time, and any attempt goes on from the newest checkpoint of all. Each rank uploads its
-share of what lies on its node in a thread of its own. The ranks agree between two steps: that a
-checkpoint is due, that all uploads are through (then the manifest is written and the older
-checkpoint deleted), or that one failed (then this checkpoint is given up, counted, and training
-goes on).
+Each attempt at the training writes to a folder of its own (3f9c01aa): two runs may work on the same
+training at a time, and any attempt resumes from the newest checkpoint of all. Each rank uploads its
+share of its node's files in a thread. Between two steps the ranks agree that a checkpoint is due,
+that all uploads are finished (then the manifest is written and the older checkpoint deleted), or
+that one failed (then this checkpoint is given up and counted, and the training continues).
 """
 
 from __future__ import annotations
@@ -39,34 +38,33 @@ Listed = dict[str, Any]
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one training below `output`, seen by one rank."""
+    """The checkpoints of one training below `output`, as one rank handles them."""
 
     store: Store
     output: str
     ranks: Ranks
     folder: Path
-    """Where the trainer of this node writes its checkpoints."""
+    """Where the trainer writes its checkpoints on this node."""
     shape: Mapping[str, Any]
-    """What a checkpoint can only be loaded with again: number of ranks, ZeRO stage, precision."""
+    """A checkpoint can only be loaded with the same number of ranks, ZeRO stage and precision."""
     minutes: float
     steps: int | None = None
     seconds_before: float = 0.0
-    """Seconds that earlier attempts trained until the checkpoint this one started from."""
+    """How long earlier attempts trained until the checkpoint that this one resumed from."""
     failed: int = 0
     unusable: int = 0
-    """Complete checkpoints that could not be resumed from: of another shape, changed, or no longer
-    whole."""
+    """Complete checkpoints that could not be used: of another shape, or with a changed or missing
+    file."""
     size: float = 0
-    """Bytes that a checkpoint takes on this node's disk: what the last one took, before the first
-    what it may take."""
+    """Bytes of a checkpoint on this node's disk: of the last one; before the first, an estimate."""
     attempt: str = field(default_factory=lambda: secrets.token_hex(4))
-    """Where this attempt writes: each rank draws a name, rank 0's stands."""
+    """The folder that this attempt writes to. Each rank draws a name; rank 0's counts."""
     started: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
     _last_step: int = 0
     _pending: _Upload | None = None
     _resumed: str | None = None
-    """Address of the checkpoint that this attempt started from, until it has one of its own."""
+    """Address of the checkpoint that this attempt resumed from, until it has written its own."""
     _loaded: Path | None = None
     """The restored checkpoint on this node's disk, until every rank has read it."""
 
@@ -78,14 +76,14 @@ class Checkpoints:
     def seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
 
-    # Between two steps, on every rank.
+    # Called between two steps, on every rank.
 
     def due(self, step: int) -> bool:
-        """Whether all ranks should write a checkpoint now. Commits the one before when its uploads
-        are through.
+        """Return whether all ranks should write a checkpoint now; commit the last one if its
+        uploads are finished.
 
-        One that some node's disk has no room for is given up: the trainer, half-way through, would
-        end the training.
+        A checkpoint that does not fit on a node's disk is given up: the trainer would fail half-way
+        and stop the training.
         """
         pending = self._pending
         time_is_up = (
@@ -106,7 +104,7 @@ class Checkpoints:
             ]
         )
         if pending is not None and not busy:
-            self._settle(pending, bool(broken))
+            self._commit_or_give_up(pending, bool(broken))
         if not wanted or self._pending is not None:
             return False
         if full:
@@ -120,16 +118,16 @@ class Checkpoints:
         return not full
 
     def expect(self, parameters: int) -> None:
-        """How large the model is: until a checkpoint was seen, its size is guessed from that."""
+        """Estimate a checkpoint's size from the model's, until one has been written."""
         self.size = (
             self.size or parameters * CHECKPOINT_BYTES * self.ranks.local_world / self.ranks.world
         )
 
     def saved(self, step: int) -> None:
-        """The trainer has written checkpoint-`step` on every rank: begin to upload it."""
+        """Begin to upload checkpoint-`step`, which the trainer has written on every rank."""
         self.attempt = self.ranks.gather(self.attempt)[0]
         folder = self.folder / f"checkpoint-{step}"
-        # One rank lists them for its node: files disappear as soon as the first upload is through.
+        # One rank lists them for its node: each file is deleted once it is uploaded.
         found = self.ranks.on_leaders(
             lambda: sorted((p, p.stat().st_size) for p in folder.rglob("*") if p.is_file())
         )
@@ -141,11 +139,11 @@ class Checkpoints:
         self._last, self._last_step = time.monotonic(), step
 
     def finish(self) -> None:
-        """Nothing more is uploaded; what was under way has ended."""
+        """Wait for the upload that is running, if any."""
         if self._pending is not None:
             self._pending.thread.join()
 
-    def _settle(self, upload: _Upload, broken: bool) -> None:
+    def _commit_or_give_up(self, upload: _Upload, broken: bool) -> None:
         self._pending = None
         parts = self.ranks.gather(upload.files)
         if self.ranks.leader:
@@ -169,8 +167,8 @@ class Checkpoints:
             self.failed += 1
 
     def _delete_older(self, newest: str) -> None:
-        """This attempt's own, and the one it started from: whatever else is there may be another
-        attempt's, at work now."""
+        """Delete this attempt's older ones, and the one it resumed from. All others may belong to
+        an attempt that is running now."""
         own = [
             uri
             for uri, _ in self.store.list(f"{self.prefix}/{self.attempt}")
@@ -181,21 +179,20 @@ class Checkpoints:
         self._resumed = None
 
     def _forget_loaded(self) -> None:
-        """Room for the next one. The trainer asks for the first time after a whole step: all ranks
-        have read it then."""
+        """Make room for the next one. `due` is first called after a whole step: all ranks have read
+        it by then."""
         if self._loaded is not None and self.ranks.leader:
             shutil.rmtree(self._loaded, ignore_errors=True)
         self._loaded = None
 
-    # At the start and at the end.
+    # Called at the start and at the end.
 
     def restore(self) -> dict[str, Any] | None:
-        """The newest complete checkpoint that can be loaded, downloaded to every node: its manifest
-        with its `path`.
+        """Download the newest usable checkpoint to every node; return its manifest with its `path`.
 
-        One of another shape, and one with a file that is gone or was changed, is counted in
-        `unusable`, and the next newest is tried; None where none is left. Another attempt at work
-        may meanwhile replace them: a newer one is tried then.
+        A checkpoint of another shape, or with a changed or missing file, is counted in `unusable`,
+        and the next newest is tried; None if none is left. If a running attempt writes a newer one
+        meanwhile, that is tried next.
         """
         tried: list[str] = []
         while left := self.ranks.on_first(
@@ -220,15 +217,15 @@ class Checkpoints:
                 return {**found, "path": str(path)}
             self.unusable += 1
             if path is not None and self.ranks.leader:
-                shutil.rmtree(path)  # another node could not get it
+                shutil.rmtree(path)  # another node could not download it
         return None
 
     def _complete(self) -> list[dict[str, Any]]:
-        """The manifests of all complete checkpoints with their `uri`, newest first."""
+        """Return the manifests of all complete checkpoints with their `uri`, newest first."""
         found = []
         for uri, _ in self.store.list(self.prefix):
             if uri.endswith("/manifest.json"):
-                with suppress(Missing):  # its attempt has just written a newer one
+                with suppress(Missing):  # deleted: its attempt has just written a newer one
                     found.append(
                         {
                             **json.loads(self.store.get(uri)),
@@ -238,8 +235,8 @@ class Checkpoints:
         return sorted(found, key=lambda manifest: manifest["step"], reverse=True)
 
     def _downloaded(self, manifest: Mapping[str, Any]) -> Path | None:
-        """The folder with the checkpoint's files; None, and nothing on the disk, where they are not
-        what the manifest says."""
+        """Return the folder with the checkpoint's files; None, and nothing on the disk, if they
+        differ from the manifest."""
         folder = self.folder / f"checkpoint-{manifest['step']}"
         try:
             for file in manifest["files"]:
@@ -259,8 +256,7 @@ class Checkpoints:
 
 
 class _Upload:
-    """One rank's files of one checkpoint on their way to the store, and off the disk when they are
-    there."""
+    """Uploads one rank's files of one checkpoint; each is deleted from the disk afterwards."""
 
     def __init__(self, store: Store, uri: str, folder: Path, paths: list[Path], step: int) -> None:
         self.store, self.uri, self.folder, self.step = store, uri, folder, step

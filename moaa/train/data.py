@@ -1,5 +1,7 @@
-"""Rows of an artifact as the token ids that the trainers take. Every row that is left out is
-counted by its reason."""
+"""Rows of an artifact as token ids, as the trainers take them.
+
+Every row that is left out is counted by its reason.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +12,41 @@ from pathlib import Path
 from typing import Any
 
 from moaa.errors import RowRejected, TrainError
+from moaa.recipe.schema import Dpo
+from moaa.train.job import Job
 from moaa.train.tokens import Template
 
 Example = dict[str, list[int]]
 Row = Mapping[str, Any]
+MakeExample = Callable[[Template, Row], Example]
 
 
 @dataclass
 class Prepared:
-    """A data set on this node's disk. `sequences` counts what a batch is made of: rows, packed
-    sequences, or pairs."""
+    """A data set on this node's disk.
+
+    `sequences` counts what a batch consists of: rows, packed sequences, or pairs.
+    """
 
     path: str = ""
     rows: int = 0
     sequences: int = 0
     tokens: int = 0
     merged_system: int = 0
-    """Rows whose system message went into the first user turn, because the template knows no system
-    role."""
+    """Rows whose system message was put into the first user turn, because the template has no
+    system role."""
     dropped: Counter[str] = field(default_factory=Counter)
 
 
 def sft_example(template: Template, row: Row) -> Example:
-    """{input_ids, labels} of a conversation (`messages`)."""
+    """Return {input_ids, labels} of a conversation (`messages`)."""
     ids, labels = template.conversation(row["messages"])
     return {"input_ids": ids, "labels": labels}
 
 
 def dpo_example(template: Template, row: Row) -> Example:
-    """{prompt_ids, chosen_ids, rejected_ids} of a preference (`messages`, and the texts `chosen`
-    and `rejected`)."""
+    """Return {prompt_ids, chosen_ids, rejected_ids} of a preference (`messages`, and the texts
+    `chosen` and `rejected`)."""
     if row["chosen"] == row["rejected"]:
         raise RowRejected("identical", "chosen and rejected are the same text")
     prompt, (chosen, rejected) = template.answers(row["messages"], row["chosen"], row["rejected"])
@@ -48,23 +55,24 @@ def dpo_example(template: Template, row: Row) -> Example:
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
-EXAMPLE: dict[str, Callable[[Template, Row], Example]] = {"sft": sft_example, "dpo": dpo_example}
-
-
 def length(example: Example) -> int:
-    """Tokens that go through the model together: of the longer answer, with its prompt, for a pair."""
+    """Return how many tokens go through the model together: of a pair the prompt and the longer
+    answer."""
     if "prompt_ids" in example:
-        return len(example["prompt_ids"]) + max(
-            len(example["chosen_ids"]), len(example["rejected_ids"])
-        )
+        answers = example["chosen_ids"], example["rejected_ids"]
+        return len(example["prompt_ids"]) + max(map(len, answers))
     return len(example["input_ids"])
 
 
+def tokens(example: Example) -> int:
+    """Return how many tokens the example has: of a pair the prompt and both answers."""
+    return sum(len(ids) for name, ids in example.items() if name != "labels")
+
+
 def examples(
-    kind: str, rows: Iterable[Row], template: Template, limit: int, counts: Prepared
+    make: MakeExample, rows: Iterable[Row], template: Template, limit: int, counts: Prepared
 ) -> Iterator[Example]:
-    """The rows that can be trained on, as token ids. `counts` says what happened to each."""
-    make = EXAMPLE[kind]
+    """Yield the rows that can be trained on; `counts` counts what happened to each row."""
     for row in rows:
         try:
             example = make(template, row)
@@ -75,48 +83,43 @@ def examples(
             continue
         counts.rows += 1
         counts.merged_system += template.merges(row["messages"])
-        counts.tokens += (
-            sum(map(len, example.values())) if kind == "dpo" else len(example["input_ids"])
-        )
+        counts.tokens += tokens(example)
         yield example
 
 
 def prepare(
-    kind: str,
-    rows: Iterable[Row],
-    template: Template,
-    limit: int,
-    folder: Path,
-    *,
-    packing: bool = False,
-    source: str = "",
+    job: Job, rows: Iterable[Row], template: Template, limit: int, folder: Path
 ) -> Prepared:
-    """Write the data set below `folder`. Raises TrainError, with the table of reasons, where no row
-    is left."""
+    """Write the job's data set to `folder`; rows of more than `limit` tokens are left out.
+
+    Raises TrainError, with the table of reasons, if no row is left.
+    """
     counts = Prepared(path=str(folder / "data.arrow"))
-    counts.sequences = _write(examples(kind, rows, template, limit, counts), Path(counts.path))
+    make = dpo_example if isinstance(job.numbers, Dpo) else sft_example
+    counts.sequences = _write(examples(make, rows, template, limit, counts), Path(counts.path))
     if not counts.rows:
-        reasons = "\n".join(f"  {n:>7} {reason}" for reason, n in counts.dropped.most_common())
-        raise TrainError(
-            f"No row of {source or 'the data'} can be trained on"
-            + (
-                f": all {counts.dropped.total()} were left out.\n{reasons}"
-                if reasons
-                else ": it has no rows."
-            )
-            + (
-                f"\n{kind}.max_length is {limit}; raise it to keep longer rows."
-                if counts.dropped["too_long"]
-                else ""
-            )
-        )
-    if packing:
+        raise TrainError(_no_row_left(job, counts, limit))
+    if not isinstance(job.numbers, Dpo) and job.numbers.packing:
         _pack(counts, limit)
     return counts
 
 
+def _no_row_left(job: Job, counts: Prepared, limit: int) -> str:
+    left_out = counts.dropped.total()
+    text = f"No row of {job.data} can be trained on: "
+    text += f"all {left_out} were left out." if left_out else "it has no rows."
+    for reason, count in counts.dropped.most_common():
+        text += f"\n  {count:>7} {reason}"
+    if counts.dropped["too_long"]:
+        text += f"\n{job.kind}.max_length is {limit}; raise it to keep longer rows."
+    return text
+
+
 def _write(found: Iterator[Example], path: Path) -> int:
-    """An Arrow stream that every rank maps into memory; rows are never all held at once."""
+    """Write an Arrow stream that every rank maps into memory; return the number of rows.
+
+    The rows are never all in memory.
+    """
     import pyarrow as pa
 
     writer: pa.RecordBatchStreamWriter | None = None
@@ -143,7 +146,8 @@ def _write(found: Iterator[Example], path: Path) -> int:
 
 
 def _pack(counts: Prepared, limit: int) -> None:
-    """Several conversations in one sequence, best fit first; their extents stand in `seq_lengths`."""
+    """Put several conversations into one sequence, best fit first; `seq_lengths` has their
+    lengths."""
     from trl.data_utils import pack_dataset
 
     packed = pack_dataset(read(counts.path), limit, "bfd")
@@ -151,8 +155,10 @@ def _pack(counts: Prepared, limit: int) -> None:
 
 
 def read(path: str) -> Any:
-    """The data set at `path`, as every rank maps it. (One made in memory would differ from rank to
-    rank.)"""
+    """Return the data set at `path`, as every rank maps it.
+
+    One that is made in memory would differ from rank to rank.
+    """
     from datasets import Dataset
 
     return Dataset.from_file(path)

@@ -1,5 +1,4 @@
-"""The recipe's numbers as a DeepSpeed configuration. Pure arithmetic: nothing here imports
-DeepSpeed."""
+"""The recipe's numbers as a DeepSpeed configuration: arithmetic that does not import DeepSpeed."""
 
 from __future__ import annotations
 
@@ -12,8 +11,7 @@ from moaa.recipe.schema import Training
 
 @dataclass(frozen=True)
 class Batch:
-    """How a global batch is made: `ranks` x `micro` rows per forward pass, `accumulation` passes
-    per step."""
+    """A global batch: `ranks` x `micro` rows in each forward pass, `accumulation` passes a step."""
 
     ranks: int
     micro: int
@@ -25,25 +23,22 @@ class Batch:
 
 
 def batch(kind: str, numbers: Training, ranks: int) -> Batch:
-    """The batch of one optimizer step. Raises TrainError where the numbers do not multiply."""
+    """Return the batch of one optimizer step. Raises TrainError if the numbers do not multiply."""
     together = ranks * numbers.micro_batch
     if numbers.global_batch % together:
         below = numbers.global_batch // together * together
         near = f"{below} or {below + together}" if below else str(together)
         raise TrainError(
             f"{kind}.global_batch is {numbers.global_batch}, but {ranks} ranks x "
-            f"{kind}.micro_batch {numbers.micro_batch} = "
-            f"{together} go through the model at once, and {numbers.global_batch} is no multiple "
-            f"of {together}. "
-            f"Set {kind}.global_batch to {near}, or change {kind}.micro_batch or "
-            "runtime.launcher.ranks."
+            f"{kind}.micro_batch {numbers.micro_batch} = {together} go through the model at once, "
+            f"and {numbers.global_batch} is no multiple of {together}. Set {kind}.global_batch to "
+            f"{near}, or change {kind}.micro_batch or runtime.launcher.ranks."
         )
     return Batch(ranks, numbers.micro_batch, numbers.global_batch // together)
 
 
 def check_rows(kind: str, rows: int, what: str, size: Batch) -> None:
-    """Raises TrainError where `rows` do not fill one batch: such a training would be one odd step
-    an epoch."""
+    """Raise TrainError if `rows` do not fill one batch: an epoch would be one incomplete step."""
     if rows >= size.total:
         return
     together = size.ranks * size.micro
@@ -55,15 +50,13 @@ def check_rows(kind: str, rows: int, what: str, size: Batch) -> None:
     )
     raise TrainError(
         f"There are {rows} {what}, fewer than {kind}.global_batch {size.total} "
-        f"({size.ranks} ranks x {size.micro} x {size.accumulation} accumulated): not one step "
-        "would be whole. "
-        f"{remedy}, or give it more data."
+        f"({size.ranks} ranks x {size.micro} x {size.accumulation} accumulated): no step would be "
+        f"complete. {remedy}, or give it more data."
     )
 
 
 def config(numbers: Training, size: Batch, device: str, precision: str) -> dict[str, Any]:
-    """DeepSpeed's configuration. ZeRO keeps fp32 master weights, whatever the precision of the
-    passes."""
+    """Return DeepSpeed's configuration. ZeRO keeps fp32 master weights, whatever the precision."""
     zero: dict[str, Any] = {"stage": numbers.zero_stage}
     if device == "cuda" and numbers.zero_stage:
         zero |= {"overlap_comm": True, "contiguous_gradients": True}

@@ -1,4 +1,4 @@
-"""Why a training on a cluster ended: read from its pods and from what its ranks said, without I/O."""
+"""Why a training on a cluster failed: found in its pods and its ranks' logs, without I/O."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from moaa.errors import MoaaError, TrainError
-from moaa.kubernetes import pods
 from moaa.kubernetes.kinds import Object
-from moaa.train.log_reader import MEMORY, Listener
+from moaa.kubernetes.pods import death, waits_for
+from moaa.train.log_reader import MEMORY, LogReader
 
-_LOST: Final = {
+_TAKEN_AWAY: Final = {
     "Evicted",
     "Preempting",
     "Preempted",
@@ -24,14 +24,25 @@ _LOST: Final = {
     "Terminated",
     "UnexpectedAdmissionError",
 }
-"""Reasons of a pod's end that say nothing about the training in it."""
+"""Reasons of a failed pod that have nothing to do with the training in it."""
 _SIGNALS: Final = (137, 143)
-"""Exit statuses of a container that somebody ended: SIGKILL without an OOM, SIGTERM."""
-_PEERS: Final = re.compile(
+"""Exit statuses of a container that was stopped from outside: SIGKILL without an OOM, SIGTERM."""
+_LOST_PEER_TYPES: Final = {
+    "RuntimeError",
+    "ConnectionError",
+    "DistBackendError",
+    "DistNetworkError",
+    "DistStoreError",
+    "ConnectionResetError",
+    "BrokenPipeError",
+    "Terminated",
+    "SignalException",
+}
+_LOST_PEER: Final = re.compile(
     r"[Cc]onnection|closed by peer|[Gg]loo|NCCL|ProcessGroup|broken pipe|[Tt]imed? ?out", re.ASCII
 )
-"""What a rank says when another one is gone."""
-_STUCK: Final = {
+"""Together: what a rank reports if another rank is gone."""
+_CANNOT_START: Final = {
     "ErrImagePull",
     "ImagePullBackOff",
     "ErrImageNeverPull",
@@ -42,132 +53,111 @@ _STUCK: Final = {
 }
 
 
-class Lost(TrainError):
-    """A pod was taken away: another one goes on from the newest checkpoint."""
+class PodLost(TrainError):
+    """A pod was taken away: another one can continue from the newest checkpoint."""
 
 
-def error(
+def explain_failure(
     name: str,
-    seen: Sequence[Object],
-    gone: set[str],
-    heard: Mapping[str, Listener],
-    said: str,
-    logs: str,
+    pods: Sequence[Object],
+    vanished: set[str],
+    logs: Mapping[str, LogReader],
+    condition: str,
+    log_command: str,
 ) -> MoaaError:
-    """The error of a training that failed; `Lost` where one of its pods was taken away, and that is
-    the whole reason.
+    """Return the error of a training that failed; PodLost if a lost pod is the whole reason.
 
-    `seen`: its pods as they were last seen. `gone`: uids of those that vanished before they ended.
-    `heard`: the logs, by uid. `said`: the failed object's own condition. `logs`: the command that
-    prints a pod's log, up to its name.
+    `pods`: as they were last seen. `vanished`: uids of those that disappeared before they stopped.
+    `logs`: by the pod's uid. `condition`: of the failed object. `log_command`: prints a pod's log;
+    the pod's name is appended.
     """
-    order = sorted(seen, key=lambda pod: (_failed_at(pod), pod["metadata"]["name"]))
-    if killed := [pod for pod in order if "OOMKilled" in pods.death(pod)]:
-        return TrainError(
-            f"{name} failed.\n{_told(heard, killed[0])}{_words(killed[0])}\n  {MEMORY}"
-        )
-    talking = min((each for each in heard.values()), key=lambda each: each.said_first, default=None)
-    own_words = talking is not None and any(_own(each) for each in talking.errors)
-    if "DeadlineExceeded" in said and not own_words:
-        return TrainError(
-            f"{name} did not end before its deadline.\n{_told(heard, order[0]) if order else ''}  "
-            f"{said}"
-        )
-    failed = [pod for pod in order if _crashed(heard, pod)]
-    missed = talking is not None and bool(talking.errors) and not failed
-    lost = [pod for pod in order if _lost(pod, order, gone, tie=missed)]
-    if lost and not own_words:
-        why = pods.death(lost[0]) or "it was deleted"
-        return Lost(f"{name} lost pod {lost[0]['metadata']['name']}: {why}.")
-    failed += [pod for pod in order if pods.death(pod)]
-    uid = next((uid for uid, each in heard.items() if each is talking), "") if own_words else ""
-    pod = next(
-        (pod for pod in seen if pod["metadata"]["uid"] == uid), failed[0] if failed else None
-    )
-    if pod is None:
-        return TrainError(f"{name} failed: {said}.")
-    listener = heard.get(pod["metadata"]["uid"])
-    if listener is None:
-        return TrainError(f"{name} failed: {said}.\n{_words(pod)}")
-    found = listener.failure(None, f"{logs}{pod['metadata']['name']}")
-    return type(found)(f"{found}\n{_words(pod)}")
+    by_failure = sorted(pods, key=lambda pod: (_failed_at(pod), pod["metadata"]["name"]))
+    for pod in by_failure:
+        if "OOMKilled" in death(pod):
+            return TrainError(f"{name} failed.\n{_tail(logs, pod)}{_state(pod)}\n  {MEMORY}")
+    first = min(logs, key=lambda uid: logs[uid].first_error_time, default=None)
+    errors = logs[first].errors if first else []
+    explained = any(map(_is_own_failure, errors))
+    if "DeadlineExceeded" in condition and not explained:
+        tail = _tail(logs, by_failure[0]) if by_failure else ""
+        return TrainError(f"{name} did not end before its deadline.\n{tail}  {condition}")
+    crashed = [pod for pod in by_failure if _crashed(logs, pod)]
+    # A rank reports a lost peer, and nothing crashed: a deletion in that second was the reason.
+    same_second = bool(errors) and not crashed
+    lost = [pod for pod in pods if _is_lost(pod, pods, vanished, same_second=same_second)]
+    if lost and not explained:
+        pod = next(pod for pod in by_failure if pod in lost)
+        why = death(pod) or "it was deleted"
+        return PodLost(f"{name} lost pod {pod['metadata']['name']}: {why}.")
+    guilty = [pod for pod in pods if explained and _uid(pod) == first]
+    guilty += crashed + [pod for pod in by_failure if death(pod)]
+    if not guilty:
+        return TrainError(f"{name} failed: {condition}.")
+    if _uid(guilty[0]) not in logs:
+        return TrainError(f"{name} failed: {condition}.\n{_state(guilty[0])}")
+    log = f"{log_command}{guilty[0]['metadata']['name']}"
+    found = logs[_uid(guilty[0])].explain(None, log)
+    return type(found)(f"{found}\n{_state(guilty[0])}")
 
 
-def stuck(pod: Object) -> str:
-    """Why a container of this pod cannot start, where waiting hardly helps; empty otherwise."""
+def cannot_start(pod: Object) -> str:
+    """Return why a container of this pod cannot start, if waiting hardly helps; empty otherwise."""
     for container in pod.get("status", {}).get("containerStatuses") or []:
         waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in _STUCK:
-            return pods.waits_for(pod, 0.0)
+        if waiting.get("reason") in _CANNOT_START:
+            return waits_for(pod, 0.0)
     return ""
 
 
-def over(pod: Object) -> bool:
-    """Whether the pod has ended, one way or the other."""
+def has_ended(pod: Object) -> bool:
+    """Return whether the pod has succeeded or failed."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
-def _own(said: Mapping[str, Any]) -> bool:
-    """Whether a rank failed of something of its own, and not of another rank's end."""
-    return not (
-        said["type"]
-        in (
-            "RuntimeError",
-            "ConnectionError",
-            "DistBackendError",
-            "DistNetworkError",
-            "DistStoreError",
-            "ConnectionResetError",
-            "BrokenPipeError",
-            "Terminated",
-            "SignalException",
-        )
-        and _PEERS.search(f"{said['type']} {said['message']}")
-    )
+def _is_own_failure(error: Mapping[str, Any]) -> bool:
+    """Whether a rank failed by itself, and not because another rank is gone."""
+    lost_peer = _LOST_PEER.search(f"{error['type']} {error['message']}")
+    return not (error["type"] in _LOST_PEER_TYPES and lost_peer)
 
 
-def _lost(pod: Object, order: Sequence[Object], gone: set[str], *, tie: bool) -> bool:
-    """Whether it was taken away, and not just cleaned up after another one failed.
+def _is_lost(pod: Object, pods: Sequence[Object], vanished: set[str], *, same_second: bool) -> bool:
+    """Whether the pod was taken away, and not just deleted after another one failed.
 
-    `tie`: what to think of a deletion in the very second of that failure.
+    `same_second`: whether a deletion in the same second as that failure counts as taken away.
     """
     status = pod.get("status", {})
-    if any(
-        each["type"] == "DisruptionTarget" and each["status"] == "True"
-        for each in status.get("conditions") or []
-    ):
-        return True
-    if status.get("reason") in _LOST:
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            return True
+    if status.get("reason") in _TAKEN_AWAY:
         return True
     deleted = _deleted_at(pod)
     if deleted is None:
-        return pod["metadata"]["uid"] in gone or _ended_by_others(pod)
+        return _uid(pod) in vanished or _stopped_from_outside(pod)
     if _failed_at(pod) < deleted:
         return False
-    # Its own failure after that is of the SIGTERM.
-    failed = min(
-        (_failed_at(other) for other in order if other is not pod and not _ended_by_others(other)),
-        default=math.inf,
-    )
-    return deleted < failed or (tie and deleted == failed)
+    # The pod failed after its deletion: because of the SIGTERM. Did another one fail before it?
+    others = (other for other in pods if other is not pod and not _stopped_from_outside(other))
+    failed = min(map(_failed_at, others), default=math.inf)
+    return deleted < failed or (same_second and deleted == failed)
 
 
-def _ended_by_others(pod: Object) -> bool:
+def _stopped_from_outside(pod: Object) -> bool:
     return any(
         ((each.get("state") or {}).get("terminated") or {}).get("exitCode") in _SIGNALS
         for each in pod.get("status", {}).get("containerStatuses") or []
     )
 
 
-def _crashed(heard: Mapping[str, Listener], pod: Object) -> bool:
-    """Whether torchrun says that a signal ended a rank (SIGSEGV, NCCL's abort), in a pod that
+def _crashed(logs: Mapping[str, LogReader], pod: Object) -> bool:
+    """Whether torchrun reports a rank that a signal stopped (SIGSEGV, NCCL's abort), in a pod that
     nobody deleted."""
-    listener = heard.get(pod["metadata"]["uid"])
-    return listener is not None and bool(listener.killed) and _deleted_at(pod) is None
+    log = logs.get(_uid(pod))
+    return log is not None and bool(log.killed_ranks) and _deleted_at(pod) is None
 
 
 def _failed_at(pod: Object) -> float:
-    """When the first of its containers failed; infinity where none did."""
+    """When the first of its containers failed; infinity if none did."""
     ends = [
         _time(ended.get("finishedAt"))
         for each in pod.get("status", {}).get("containerStatuses") or []
@@ -177,7 +167,7 @@ def _failed_at(pod: Object) -> float:
 
 
 def _deleted_at(pod: Object) -> float | None:
-    """When somebody asked for its deletion."""
+    """When its deletion was requested: Kubernetes notes the end of the grace period after it."""
     at = pod["metadata"].get("deletionTimestamp")
     return _time(at) - (pod["metadata"].get("deletionGracePeriodSeconds") or 0) if at else None
 
@@ -186,10 +176,15 @@ def _time(text: str | None) -> float:
     return datetime.fromisoformat(text).timestamp() if text else math.inf
 
 
-def _told(heard: Mapping[str, Listener], pod: Object) -> str:
-    listener = heard.get(pod["metadata"]["uid"])
-    return f"{listener.tail}\n" if listener and listener.tail else ""
+def _uid(pod: Object) -> str:
+    uid: str = pod["metadata"]["uid"]
+    return uid
 
 
-def _words(pod: Object) -> str:
-    return f"  Pod {pod['metadata']['name']}: {pods.death(pod) or 'ended without an error'}."
+def _tail(logs: Mapping[str, LogReader], pod: Object) -> str:
+    log = logs.get(_uid(pod))
+    return f"{log.tail}\n" if log and log.tail else ""
+
+
+def _state(pod: Object) -> str:
+    return f"  Pod {pod['metadata']['name']}: {death(pod) or 'ended without an error'}."

@@ -1,26 +1,32 @@
-"""What a training is told: everything but the secrets, which it takes from the environment like
-every other part."""
+"""A training job: everything that a training needs to know, except secrets.
+
+Secrets come from the environment, as in every other part.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from moaa.errors import TrainError
-from moaa.recipe.schema import Dpo, Part, Sft, StoreAddress
+from moaa.recipe.schema import Dpo, Launcher, Part, Pool, Runtime, Sft, StoreAddress
 
 
 class Job(Part):
-    """One training. `output` is the S3 prefix under which checkpoints, the model and `result.json`
-    appear."""
+    """One training.
+
+    `output` is the S3 prefix of its checkpoints, its model and `result.json`.
+    """
 
     kind: Literal["sft", "dpo"]
     numbers: Sft | Dpo
     base: str
-    """The model that training starts from: anything `moaa.weights.local.resolve` knows. For DPO it is
-    the reference too."""
+    """The model that training starts from: a source that `moaa.weights.local.resolve` knows. For
+    DPO it is the reference model too."""
     revision: str | None = None
     data: str
     """s3:// prefix of the artifact with the rows: sft-data for SFT, preferences for DPO."""
@@ -29,7 +35,7 @@ class Job(Part):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     checkpoint_minutes: float = Field(30, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1)
-    """Checkpoint after so many steps instead of so many minutes."""
+    """Write a checkpoint after so many steps, instead of so many minutes."""
 
     @model_validator(mode="after")
     def _numbers_fit_the_kind(self) -> Self:
@@ -41,12 +47,12 @@ class Job(Part):
 
     @property
     def result(self) -> str:
-        """Address of the document that says that the training is done, written last."""
+        """Address of `result.json`, which is written last: it says that the training is done."""
         return f"{self.output}/result.json"
 
     @classmethod
     def read(cls, where: str) -> Self:
-        """The job in a local file or at an s3:// address."""
+        """Return the job in a local file or at an s3:// address."""
         if where.startswith("s3://"):
             from moaa.store import Store
 
@@ -56,10 +62,28 @@ class Job(Part):
                 text = Path(where).read_text()
             except OSError as error:
                 raise TrainError(
-                    f"--job {where} cannot be read: {error.strerror}. Give a file or an s3:// "
-                    "address."
+                    f"--job {where} cannot be read: {error.strerror}. "
+                    "Give a file or an s3:// address."
                 ) from None
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise TrainError(f"--job {where} is not a training job: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A job, and the parts of the recipe that say where and how it is started."""
+
+    job: Job
+    runtime: Runtime
+    pools: Mapping[str, Pool]
+
+    @property
+    def launcher(self) -> Launcher:
+        return self.runtime.launcher
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool of the nodes that train; None for any node."""
+        return self.pools[self.launcher.pool] if self.launcher.pool else None

@@ -1,49 +1,44 @@
-"""Start a training wherever the recipe says, follow it to its end, and return its result.
+"""Start a training as the recipe says, follow it to its end, and return its result.
 
-A launcher returns when `result.json` should be there, and raises what the training failed of:
+A launcher returns when `result.json` should be there, and raises the reason if the training failed:
 `process` starts the ranks on this machine, `cluster` as a TrainJob or an Indexed Job on Kubernetes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from moaa.errors import TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.schema import Pool, Runtime
 from moaa.store import Missing, Store
 from moaa.train import cluster, process
-from moaa.train.job import Job
+from moaa.train.job import Job, Launch
+from moaa.train.objects import job_in_pods
 
-Start = Callable[[Job, Runtime, Mapping[str, Pool], Ledger, Progress], None]
-
-LAUNCHERS: dict[str, Start] = {
+LAUNCHERS: dict[str, Callable[[Launch, Ledger, Progress], None]] = {
     "process": process.start,
     "trainer": cluster.start,
     "job": cluster.start,
 }
 
 
-def run(
-    job: Job,
-    runtime: Runtime,
-    pools: Mapping[str, Pool],
-    store: Store,
-    ledger: Ledger,
-    progress: Progress,
-) -> dict[str, Any]:
-    """The content of `result.json`: `files` under `job.output`, and `facts`. What is trained
-    already is not trained again.
+def run(launch: Launch, store: Store, ledger: Ledger, progress: Progress) -> dict[str, Any]:
+    """Return the content of `result.json`: `files` below `job.output`, and `facts`.
 
-    Raises TrainError with a rank's own words where the training failed.
+    If the result is there already, nothing is trained. Raises TrainError, with what a rank
+    reported, if the training failed.
     """
+    if launch.launcher.kind != "process":
+        launch = replace(launch, job=job_in_pods(launch.job))
+    job = launch.job
     result = _result(job, store)
     if result is None:
         store.put(f"{job.output}/job.json", job.model_dump_json(indent=1).encode())
-        LAUNCHERS[runtime.launcher.kind](job, runtime, pools, ledger, progress)
+        LAUNCHERS[launch.launcher.kind](launch, ledger, progress)
         result = _result(job, store)
         if result is None:
             raise TrainError(
@@ -56,19 +51,19 @@ def run(
 
 def _result(job: Job, store: Store) -> dict[str, Any] | None:
     try:
-        return json.loads(store.get(job.result))
+        found: dict[str, Any] = json.loads(store.get(job.result))
     except Missing:
         return None
+    return found
 
 
 def _events(facts: dict[str, Any]) -> dict[str, int]:
     """What did not go as planned, for the ledger."""
+    unusable = "checkpoints not used: damaged, or of other ranks or precision"
     return {
         "system messages merged into the first user turn": facts["merged_system"],
         "trainings resumed from a checkpoint": facts["resumed_from_step"] is not None,
         "checkpoints given up": facts["checkpoints_failed"],
-        "checkpoints not used: damaged, or of other ranks or precision": facts[
-            "checkpoint_unusable"
-        ],
+        unusable: facts["checkpoint_unusable"],
         "trained in float32: the CPU has no bfloat16": facts["precision"] == "float32",
     }

@@ -1,5 +1,4 @@
-"""A training on this machine: torchrun as a child process, on cores of its own, gone when we are
-gone."""
+"""A training on this machine: torchrun as a child process that stops when we stop."""
 
 from __future__ import annotations
 
@@ -9,96 +8,130 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Final, Literal
 
-from moaa.engines import cores, guard
+from moaa.engines import cores, devices, guard
 from moaa.errors import TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.schema import Pool, Runtime
-from moaa.train.job import Job
-from moaa.train.log_reader import Listener
-from moaa.train.ranks import CORES
+from moaa.recipe.schema import Launcher
+from moaa.train import ranks
+from moaa.train.job import Job, Launch
+from moaa.train.log_reader import LogReader
 
-GRACE_S = 8
-_FOLDER = "moaa-train-"
+PACKAGES: Final = ("torch", "trl", "deepspeed")
+GRACE_S: Final = 8
+_FOLDER: Final = "moaa-train-"
 
 
-def start(
-    job: Job, runtime: Runtime, pools: Mapping[str, Pool], ledger: Ledger, progress: Progress
-) -> None:
-    """Train with `launcher.ranks` ranks here. Raises what the training failed of."""
-    launcher = runtime.launcher
-    if launcher.nodes != 1:
-        raise TrainError(
-            f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this "
-            "machine alone. Set nodes to 1."
-        )
-    missing = [
-        name for name in ("torch", "trl", "deepspeed") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
-        raise TrainError(
-            f"Training needs {' and '.join(missing)}, not installed here: pip install "
-            "'moaa[train]'."
-        )
-    _sweep()
-    with _cores(job, launcher.ranks, progress) as mine:
+def start(launch: Launch, ledger: Ledger, progress: Progress) -> None:
+    """Train with `launcher.ranks` ranks here. Raises the reason if the training failed."""
+    job, launcher = launch.job, launch.launcher
+    check_packages(PACKAGES)
+    check_nodes(launcher)
+    check_ranks(launcher.ranks, job.device)
+    _delete_leftovers()
+    with _reserved_cores(job, launcher.ranks, progress) as mine:
         folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
         log, scratch, job_file = folder / "log.txt", folder / "tmp", folder / "job.json"
         status = 0
         try:
             scratch.mkdir()
             job_file.write_text(job.model_dump_json())
-            environment = {
-                **os.environ,
-                "TMPDIR": str(scratch),
-                "PYTHONUNBUFFERED": "1",
-                "TOKENIZERS_PARALLELISM": "false",
-                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                "TQDM_DISABLE": "1",
-                CORES: ",".join(map(str, mine)),
-                "OMP_NUM_THREADS": str(max(1, len(mine or cores.available()) // launcher.ranks)),
-            }
-            listener = Listener(progress)
-            status = _follow(
-                torchrun(launcher.ranks, job.kind, str(job_file)), environment, listener, log
-            )
+            reader = LogReader(progress)
+            command = torchrun(launcher.ranks, job.kind, str(job_file))
+            status = _run(command, _environment(scratch, mine, launcher.ranks), reader, log)
             if status:
-                raise listener.failure(status, str(log))
+                raise reader.explain(status, str(log))
         finally:
-            shutil.rmtree(
-                scratch if status else folder, ignore_errors=True
-            )  # the log of a failure stays: the error names it
+            # The log of a failed training stays: the error names it.
+            shutil.rmtree(scratch if status else folder, ignore_errors=True)
 
 
-def _sweep() -> None:
-    """Remove what launchers that were killed have left: their scratch may hold checkpoints of
-    gigabytes. Logs stay."""
+def check_packages(packages: Sequence[str]) -> None:
+    """Raise TrainError if one of the packages is not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainError(
+            f"Training needs {' and '.join(missing)}, not installed here: "
+            "pip install 'moaa[train]'."
+        )
+
+
+def check_nodes(launcher: Launcher) -> None:
+    """Raise TrainError if the recipe wants more than one node."""
+    if launcher.nodes != 1:
+        raise TrainError(
+            f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this "
+            "machine alone. Set nodes to 1, or runtime.launcher.kind to 'trainer' or 'job'."
+        )
+
+
+def check_ranks(count: int, device: str) -> None:
+    """Raise TrainError if this machine has not a GPU, or a core, for each of the ranks."""
+    unit, there = room_for_ranks(device)
+    if count <= there:
+        return
+    if not there:
+        remedy = "Set runtime.launcher.device to cpu, or run on a machine with GPUs."
+    elif unit == "cores":
+        remedy = f"Ranks on the same core would slow each other down. Set it to {there} or less."
+    else:
+        remedy = f"Set it to {there} or less."
+    raise TrainError(
+        f"runtime.launcher.ranks is {count}, but this machine has {there} {unit}. {remedy}"
+    )
+
+
+def room_for_ranks(device: str) -> tuple[Literal["GPUs", "cores"], int]:
+    """Return what each rank needs one of, and how many of them this machine has."""
+    gpus = len(devices.visible_gpus())
+    if device == "cuda" or (device == "auto" and gpus):
+        return "GPUs", gpus
+    return "cores", len(cores.available())
+
+
+def torchrun(ranks: int, kind: str, job: str) -> list[str]:
+    """Return the command that trains on this machine."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*run, "--nproc-per-node", str(ranks), "-m", "moaa.train", kind, "--job", job]
+
+
+def _environment(scratch: Path, mine: Sequence[int], count: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        **ranks.ENVIRONMENT,
+        "TMPDIR": str(scratch),
+        ranks.CORES: ",".join(map(str, mine)),
+        "OMP_NUM_THREADS": str(max(1, len(mine or cores.available()) // count)),
+    }
+
+
+def _reserved_cores(
+    job: Job, count: int, progress: Progress
+) -> AbstractContextManager[Sequence[int]]:
+    """Reserve as many cores as the ranks can share evenly; none if GPUs do the work."""
+    unit, there = room_for_ranks(job.device)
+    if unit == "GPUs":
+        return nullcontext(())
+    return cores.reserve(there // count * count, f"training {job.kind}", progress.note)
+
+
+def _delete_leftovers() -> None:
+    """Delete the scratch folders of launchers that were killed: they may contain checkpoints of
+    gigabytes. Their logs stay."""
     for scratch in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*/tmp"):
         pid = scratch.parent.name.removeprefix(_FOLDER).split("-")[0]
         if pid.isdecimal() and not Path("/proc", pid).exists():
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def torchrun(ranks: int, kind: str, job: str) -> list[str]:
-    """The command that trains on this machine."""
-    run = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(ranks),
-    ]
-    return [*run, "-m", "moaa.train", kind, "--job", job]
-
-
-def _follow(command: list[str], environment: dict[str, str], listener: Listener, log: Path) -> int:
-    """Run to the end, under a guard that takes the whole family down with it. Returns the exit
-    status."""
+def _run(command: list[str], environment: dict[str, str], reader: LogReader, log: Path) -> int:
+    """Run the command to its end and return its exit status. A guard stops it, with all its
+    children, when this process stops."""
     guarded = [sys.executable, "-S", guard.__file__, str(os.getpid()), str(GRACE_S), *command]
     child = subprocess.Popen(
         guarded,
@@ -116,24 +149,10 @@ def _follow(command: list[str], environment: dict[str, str], listener: Listener,
             for line in child.stdout:
                 kept.write(line)
                 kept.flush()
-                listener.line(line)
+                reader.read(line)
         return child.wait()
     finally:
         if child.poll() is None:
             child.terminate()
             child.wait()
         child.stdout.close()
-
-
-def _cores(job: Job, ranks: int, progress: Progress) -> AbstractContextManager[list[int]]:
-    """As many cores as the ranks can share evenly; none are held where a GPU does the work."""
-    if job.device == "cuda" or (job.device == "auto" and any(Path("/dev").glob("nvidia[0-9]*"))):
-        return nullcontext([])
-    there = len(cores.available())
-    if ranks > there:
-        raise TrainError(
-            f"runtime.launcher.ranks is {ranks}, but this machine has {there} cores: ranks on the "
-            "same core would wait for each "
-            f"other all the time. Set it to {there} or less."
-        )
-    return cores.reserve(there // ranks * ranks, f"training {job.kind}", progress.note)

@@ -1,5 +1,7 @@
-"""What ranks say to the launcher through their standard output: lines with a prefix, everything
-else is log."""
+"""Messages of the ranks to the launcher: lines of their standard output that begin with a prefix.
+
+Every other line is log.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,23 @@ from typing import Any
 from moaa.errors import MoaaError
 
 PROGRESS = "moaa-progress "
-"""{"note": …} or {"step", "steps", "loss", …}: printed by rank 0."""
+"""{"note": …} or {"step", "steps", "loss", …}; printed by rank 0."""
 ERROR = "moaa-error "
-"""{"rank", "time", "type", "message"} and perhaps {"traceback": lines}: printed by a rank that
+"""{"rank", "time", "type", "message"}, and {"traceback": lines} for a bug; printed by a rank that
 failed."""
 
 
-def say(prefix: str, **fields: Any) -> None:
-    """Print one line in one write, so that lines of several ranks do not mix."""
+def send(prefix: str, **fields: Any) -> None:
+    """Print one message in one write, so that the lines of several ranks do not mix."""
     os.write(1, (prefix + json.dumps(fields, ensure_ascii=False) + "\n").encode())
 
 
-def say_error(rank: int, error: BaseException) -> None:
-    """A user's mistake goes by the name of its class in `moaa.errors`; a bug with the end of its
-    traceback."""
+def send_error(rank: int, error: BaseException) -> None:
+    """Print why this rank failed.
+
+    The type of a user's mistake is the name of its class in `moaa.errors`; a bug comes with the end
+    of its traceback.
+    """
     fields: dict[str, Any] = {"rank": rank, "time": time.time(), "message": str(error)[:6000]}
     if isinstance(error, MoaaError):
         fields["type"] = next(
@@ -34,12 +39,14 @@ def say_error(rank: int, error: BaseException) -> None:
     else:
         fields["type"] = type(error).__name__
         fields["traceback"] = traceback.format_exc().splitlines()[-15:]
-    say(ERROR, **fields)
+    send(ERROR, **fields)
 
 
 def parse(line: str) -> tuple[str, dict[str, Any]] | None:
-    """(prefix, fields) of a line meant for the launcher; None for log. A prefix may stand behind a
-    half-written line."""
+    """Return (prefix, fields) of a message; None for a line of log.
+
+    The prefix may come after the beginning of another line that was not finished.
+    """
     for prefix in (PROGRESS, ERROR):
         _, found, text = line.partition(prefix)
         if found:

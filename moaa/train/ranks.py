@@ -1,29 +1,39 @@
-"""The ranks of a training: who am I, and the few things that all have to agree on."""
+"""The ranks of a training: which one this process is, and how all of them agree on something."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-WAIT_S = 7200
-"""Longest that ranks wait for one: a leader that downloads a model and tokenises the data."""
+WAIT_S: Final = 7200
+"""How long ranks wait for one that downloads a model and tokenises the data."""
 
-CORES = "MOAA_TRAIN_CORES"
-"""Environment variable: the cores that a node's ranks share out among them, separated by commas."""
+CORES: Final = "MOAA_TRAIN_CORES"
+"""Environment variable: the cores that the ranks of a node share, separated by commas."""
+
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "PYTHONUNBUFFERED": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+}
+"""Set for every rank: its output arrives line by line, and is not full of progress bars."""
 
 
-class Elsewhere(Exception):
-    """Another rank failed, and says why itself."""
+class FailedOnAnotherRank(Exception):
+    """Another rank failed, and reports the reason itself."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among the ranks. A node's first rank is its leader: it prepares the files that
-    all on the node read."""
+    """This process among the ranks.
+
+    The first rank of a node is its leader: it prepares the files that all ranks of the node read.
+    """
 
     rank: int
     world: int
@@ -32,18 +42,13 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> Ranks:
-        """As torchrun sets it; a process without torchrun is the only rank."""
+        """Read the variables that torchrun sets; without torchrun this process is the only rank."""
         env = os.environ
         return cls(
-            *(
-                int(env.get(n, d))
-                for n, d in (
-                    ("RANK", 0),
-                    ("WORLD_SIZE", 1),
-                    ("LOCAL_RANK", 0),
-                    ("LOCAL_WORLD_SIZE", 1),
-                )
-            )
+            rank=int(env.get("RANK", 0)),
+            world=int(env.get("WORLD_SIZE", 1)),
+            local_rank=int(env.get("LOCAL_RANK", 0)),
+            local_world=int(env.get("LOCAL_WORLD_SIZE", 1)),
         )
 
     @property
@@ -55,7 +60,7 @@ class Ranks:
         return self.local_rank == 0
 
     def gather(self, value: T) -> list[T]:
-        """Everyone's value, on every rank, in the order of ranks."""
+        """Return the values of all ranks, in the order of the ranks, on every rank."""
         if self.world == 1:
             return [value]
         from torch import distributed
@@ -65,32 +70,35 @@ class Ranks:
         return values
 
     def largest(self, values: Sequence[int]) -> list[int]:
-        """For each position the largest value that any rank gave."""
+        """Return, for each position, the largest value of all ranks."""
         return [max(position) for position in zip(*self.gather(list(values)), strict=True)]
 
     def wait(self) -> None:
+        """Wait until every rank has come here."""
         self.gather(None)
 
-    def on_leaders(self, work: Callable[[], T]) -> T:
-        """What `work` returned on this node's leader, for all ranks of the node; a failure ends the
-        training on all nodes."""
-        return self._on(self.leader, self.rank - self.local_rank, work)
+    def on_leaders(self, do: Callable[[], T]) -> T:
+        """Call `do` on the leader of each node, and return its result on all ranks of that node.
 
-    def on_first(self, work: Callable[[], T]) -> T:
-        """What `work` returned on rank 0, for all ranks."""
-        return self._on(self.first, 0, work)
+        A failure stops the training on all nodes.
+        """
+        return self._on(self.leader, self.rank - self.local_rank, do)
 
-    def _on(self, mine: bool, source: int, work: Callable[[], T]) -> T:
+    def on_first(self, do: Callable[[], T]) -> T:
+        """Call `do` on rank 0, and return its result on all ranks."""
+        return self._on(self.first, 0, do)
+
+    def _on(self, mine: bool, source: int, do: Callable[[], T]) -> T:
         result: Any = None
         failure: Exception | None = None
         if mine:
             try:
-                result = work()
+                result = do()
             except Exception as error:
                 failure = error
         answers = self.gather((result, failure is not None))
         if failure is not None:
             raise failure
         if any(failed for _, failed in answers):
-            raise Elsewhere
+            raise FailedOnAnotherRank
         return answers[source][0]

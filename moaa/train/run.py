@@ -1,4 +1,4 @@
-"""One training, as each of its ranks lives it: data, model, steps, result."""
+"""One training as each of its ranks runs it: data, model, steps, result."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from moaa.store import Store
 from moaa.train import data, deepspeed
 from moaa.train.checkpoints import Checkpoints, Listed, upload
 from moaa.train.job import Job
-from moaa.train.protocol import PROGRESS, say
+from moaa.train.protocol import PROGRESS, send
 from moaa.train.ranks import WAIT_S, Ranks
 from moaa.train.tokens import Template
 from moaa.weights import local
 
 
 def train(job: Job, ranks: Ranks) -> None:
-    """Train, and leave the model and `result.json` (its files, and facts for the report) under
-    `job.output`."""
+    """Train, and write the model and `result.json` below `job.output`.
+
+    `result.json` lists the model's files, and facts for the report.
+    """
     size = deepspeed.batch(job.kind, job.numbers, ranks.world)
     note(ranks, "loading torch, TRL and DeepSpeed")
     device, precision = prepare_libraries(job.device)
@@ -80,7 +82,7 @@ def train(job: Job, ranks: Ranks) -> None:
 
 
 def prepare_libraries(device: str) -> tuple[str, str]:
-    """What is trained on (`cuda` or `cpu`, which DeepSpeed is told) and in which precision
+    """Prepare torch and DeepSpeed; return the device (`cuda` or `cpu`) and the precision
     (`bfloat16` or `float32`)."""
     import torch
 
@@ -88,27 +90,28 @@ def prepare_libraries(device: str) -> tuple[str, str]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise TrainError(
-            "runtime.launcher.device is cuda, but torch sees no GPU here. Set it to cpu, or run "
-            "where GPUs are."
+            "runtime.launcher.device is cuda, but torch sees no GPU here. Set it to cpu, or run on "
+            "a machine with GPUs."
         )
     precision = "bfloat16"
     if device == "cpu":
+        # A CPU without AVX-512 multiplies bfloat16 one number at a time: 30 times slower.
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            precision = "float32"  # a CPU without AVX-512 multiplies bfloat16 one number at a time: 30 times slower
+            precision = "float32"
         os.environ["DS_ACCELERATOR"] = "cpu"
         import deepspeed as ds
 
         # This op serves tensor-parallel inference only; ZeRO's collectives never call it. Without
         # it no machine needs a C++ compiler and Python.h, nor 20-40 s to build it at the first run.
         ds.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        # On CPUs transformers starts torch's process group alone, too late for ZeRO-3, which shards
-        # a model while it loads.
+        # ZeRO-3 shards a model while it loads; on CPUs transformers starts torch's process group
+        # only after that.
         ds.init_distributed("gloo", timeout=timedelta(seconds=WAIT_S))
     return device, precision
 
 
 def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared]:
-    """The base model as a path (or hub id), and the data as token ids on this node's disk."""
+    """Return the base model's path (or hub id), and the data as token ids on this node's disk."""
     from transformers import AutoConfig, AutoTokenizer
 
     model = local.resolve(job.base, store, job.revision)
@@ -116,22 +119,15 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared]:
     tokenizer = AutoTokenizer.from_pretrained(model, **of_base)
     context = getattr(AutoConfig.from_pretrained(model, **of_base), "max_position_embeddings", None)
     limit = min(job.numbers.max_length, context or job.numbers.max_length)
-    packing = job.kind == "sft" and job.numbers.packing  # type: ignore[union-attr]
     rows = Artifact.open(store, job.data).rows()
-    return model, data.prepare(
-        job.kind,
-        rows,
-        Template.of(tokenizer, job.base),
-        limit,
-        scratch,
-        packing=packing,
-        source=job.data,
-    )
+    return model, data.prepare(job, rows, Template.of(tokenizer, job.base), limit, scratch)
 
 
 def publish(job: Job, store: Store, base: str, folder: Path, facts: dict[str, Any]) -> None:
-    """Upload the model, then `result.json`. Where another attempt was first, its result stands and
-    this one goes."""
+    """Upload the model, then `result.json`.
+
+    If another attempt was faster, its result stays and this one is deleted.
+    """
     complete(folder, base, job.revision)
     attempt = f"model-{secrets.token_hex(4)}"
 
@@ -148,27 +144,24 @@ def publish(job: Job, store: Store, base: str, folder: Path, facts: dict[str, An
 
 
 def complete(folder: Path, base: str, revision: str | None) -> None:
-    """The saved weights get the base model's own tokenizer, chat template and generation settings,
-    as engines expect them."""
+    """Add the base model's tokenizer, chat template and generation settings to the weights."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     of_base: dict[str, Any] = {"revision": revision} if revision else {}
     AutoTokenizer.from_pretrained(base, **of_base).save_pretrained(folder)
-    with contextlib.suppress(
-        OSError
-    ):  # a base model without one: what was written with the weights stays
+    # A base model without generation settings: those written with the weights stay.
+    with contextlib.suppress(OSError):
         GenerationConfig.from_pretrained(base, **of_base).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
-    use_cache = getattr(
-        AutoConfig.from_pretrained(base, **of_base), "use_cache", True
-    )  # the trainer turned it off
+    # The trainer has turned the cache off.
+    use_cache = getattr(AutoConfig.from_pretrained(base, **of_base), "use_cache", True)
     (folder / "config.json").write_text(
         json.dumps({**config, "dtype": "bfloat16", "use_cache": use_cache}, indent=2)
     )
 
 
 def what(job: Job) -> str:
-    """What a batch of this training is made of, in words."""
+    """Return what a batch of this training contains, in words."""
     if isinstance(job.numbers, Dpo):
         return "pairs"
     if job.numbers.packing:
@@ -178,4 +171,4 @@ def what(job: Job) -> str:
 
 def note(ranks: Ranks, text: str) -> None:
     if ranks.first:
-        say(PROGRESS, note=text)
+        send(PROGRESS, note=text)

@@ -1,10 +1,10 @@
 """Conversations as token ids by the model's own chat template, with the loss on the answers and
 their end-of-turn only.
 
-Nothing is patched into the template and nothing is guessed from it: a conversation is rendered once
-as a whole and once up to each answer, and the second must be the beginning of the first. What lies
-between such a prompt and the next end-of-turn token is exactly what the model will write when it is
-served with this template; it is what is trained.
+Nothing is patched into the template and nothing is guessed from it. A conversation is rendered once
+as a whole and once up to each answer; the second must be the beginning of the first. The text from
+such a prompt to the next end-of-turn token is exactly what the model writes when it is served with
+this template, and exactly what is trained.
 """
 
 from __future__ import annotations
@@ -20,34 +20,36 @@ from moaa.chat.message import Message, without_system
 from moaa.errors import RowRejected, TrainError
 
 IGNORED = -100
-"""Label of a token that bears no loss."""
+"""Label of a token without loss."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """A tokenizer's chat template and what was found out about it by rendering probes. Make it with
-    `Template.of`."""
+    """A tokenizer's chat template, and what rendering short conversations showed about it.
+
+    Create it with `Template.of`.
+    """
 
     tokenizer: Any
     end_of_turn: int
     """The token that ends an assistant's turn."""
     ends_between: int
-    """End-of-turn tokens that a user's message brings along (1 in ChatML, 0 where only answers are
-    ended)."""
+    """End-of-turn tokens of a user's message: 1 in ChatML, 0 if only answers have one."""
     knows_system: bool
-    """False: the template refuses system messages or leaves them out, so they are merged into the
-    first user turn."""
+    """False if the template refuses or omits system messages: they are put into the first user
+    turn."""
 
     @classmethod
     def of(cls, tokenizer: Any, model: str) -> Template:
-        """Raises TrainError where no answer's extent can be told from the template."""
+        """Return the template of this tokenizer. Raises TrainError if the template does not show
+        where an answer begins and ends."""
         if not tokenizer.chat_template:
             raise TrainError(
                 f"The tokenizer of {model} has no chat template. Give the model one "
                 "(chat_template.jinja)."
             )
         end = _end_of_turn(tokenizer, model)
-        question, answer = _said("user", "Why?"), _said("assistant", "Because.")
+        question, answer = _message("user", "Why?"), _message("assistant", "Because.")
         once, twice = (_tokens(tokenizer, [question, answer] * n) for n in (1, 2))
         between = twice.count(end) - once.count(end) - 1
         return cls(tokenizer, end, between, _knows_system(tokenizer))
@@ -57,7 +59,7 @@ class Template:
         return self.tokenizer.convert_ids_to_tokens(self.end_of_turn)
 
     def conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        """Token ids and labels. Raises RowRejected where the answers cannot be told apart exactly."""
+        """Return token ids and labels. Raises RowRejected if an answer's extent is not exact."""
         messages = self._checked(messages)
         answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         if not answers:
@@ -74,11 +76,11 @@ class Template:
     def answers(
         self, messages: Sequence[Message], *texts: str
     ) -> tuple[list[int], list[list[int]]]:
-        """Token ids of the prompt, and of each answer to it up to its end-of-turn token."""
+        """Return the token ids of the prompt, and of each answer up to its end-of-turn token."""
         found = []
         prompt: list[int] = []
         for text in texts:
-            whole = self._checked([*messages, _said("assistant", text)])
+            whole = self._checked([*messages, _message("assistant", text)])
             ids, (start,) = _cut(self.tokenizer, whole, [len(whole) - 1])
             prompt = ids[:start]
             found.append(ids[start : self._end(ids, start, len(ids), expected=1)])
@@ -90,7 +92,7 @@ class Template:
         if span.count(self.end_of_turn) != expected:
             raise RowRejected(
                 "end_of_turn",
-                f"{span.count(self.end_of_turn)} end-of-turn tokens where {expected} belong",
+                f"{span.count(self.end_of_turn)} end-of-turn tokens instead of {expected}",
             )
         return start + span.index(self.end_of_turn) + 1
 
@@ -106,13 +108,12 @@ class Template:
         return merged_system(messages) if self.merges(messages) else list(messages)
 
     def merges(self, messages: Sequence[Message]) -> bool:
-        """Whether these messages have a system message that must be merged into the first user
-        turn."""
+        """Return whether a system message must be put into the first user turn."""
         return not self.knows_system and messages[0]["role"] == "system"
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
-        """The texts that become control tokens wherever they stand: in a message they would forge
+        """The texts that become control tokens wherever they appear: in a message they could forge
         the end of a turn."""
         special = {
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
@@ -124,24 +125,23 @@ class Template:
 
 
 def merged_system(messages: Sequence[Message]) -> list[Message]:
-    """The same conversation with its system message put before the first user's text."""
+    """Return the conversation with its system message put before the first user's text."""
     try:
         return without_system(messages)
     except ValueError:
         raise RowRejected(
-            "template_refuses", "the template knows no system message, and no user turn follows it"
+            "template_refuses", "the template has no system message, and no user turn follows it"
         ) from None
 
 
 def _cut(
     tokenizer: Any, messages: list[Message], answers: list[int]
 ) -> tuple[list[int], list[int]]:
-    """Token ids of the whole conversation, and where in them each answer begins: right after what
-    the model is asked with.
+    """Return the token ids of the whole conversation, and where in them each answer begins: right
+    after the prompt.
 
-    Some tokenizers join the prompt's last characters with the answer's first, which no model that
-    is asked with the prompt can do. There the text is cut before each answer, and the ids are those
-    of the pieces.
+    Some tokenizers join the prompt's last characters with the answer's first. A model that gets the
+    prompt cannot do that, so the text is then cut before each answer, and the pieces are tokenized.
     """
     from jinja2 import TemplateError
 
@@ -168,15 +168,14 @@ def _cut(
 
 
 def _end_of_turn(tokenizer: Any, model: str) -> int:
-    """The control token that follows an answer's text."""
-    question, text = _said("user", "Why?"), "Because"
+    """Return the control token that follows an answer's text."""
+    question, text = _message("user", "Why?"), "Because"
     try:
-        ids, (start,) = _cut(tokenizer, [question, _said("assistant", text)], [1])
+        ids, (start,) = _cut(tokenizer, [question, _message("assistant", text)], [1])
     except RowRejected as error:
         raise TrainError(
-            f"The loss cannot be put on the answers alone under the chat template of {model}: "
-            f"{error.detail}. "
-            "Use a template that only adds to what it rendered before."
+            f"The loss cannot be put on the answers alone with the chat template of {model}: "
+            f"{error.detail}. Use a template that only adds to what it rendered before."
         ) from None
     rest = ids[start:]
     control = [
@@ -187,16 +186,14 @@ def _end_of_turn(tokenizer: Any, model: str) -> int:
     if not control or not tokenizer.decode(rest[: control[0]]).rstrip().endswith(text):
         raise TrainError(
             f"The chat template of {model} ends an answer with {tokenizer.decode(rest)!r}, in "
-            "which no control token follows the "
-            "answer's text: the model would never learn to stop. Use a template that ends turns "
-            "with a special token."
+            "which no control token follows the answer's text: the model would never learn to "
+            "stop. Use a template that ends turns with a special token."
         )
     end = rest[control[0]]
     if rest.count(end) > 1:
         raise TrainError(
             f"The chat template of {model} ends an answer with {rest.count(end)} times "
-            f"{tokenizer.convert_ids_to_tokens(end)!r}: "
-            "one end-of-turn token belongs there. Remove the surplus from the template."
+            f"{tokenizer.convert_ids_to_tokens(end)!r} instead of once. Correct the template."
         )
     return end
 
@@ -209,9 +206,9 @@ def _is_control(tokenizer: Any, token: int) -> bool:
 def _knows_system(tokenizer: Any) -> bool:
     from jinja2 import TemplateError
 
-    told = "Answer in one word only."
+    text = "Answer in one word only."
     try:
-        return told in _text(tokenizer, [_said("system", told), _said("user", "Why?")])
+        return text in _text(tokenizer, [_message("system", text), _message("user", "Why?")])
     except TemplateError:
         return False
 
@@ -224,5 +221,5 @@ def _tokens(tokenizer: Any, messages: list[Message]) -> list[int]:
     return tokenizer(_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
 
 
-def _said(role: str, content: str) -> Message:
+def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}

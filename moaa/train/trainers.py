@@ -1,5 +1,5 @@
-"""TRL's trainers, with what differs here: data comes as token ids, weights are saved once, and
-every step is watched."""
+"""TRL's trainers, with what is different here: data comes as token ids, weights are saved once,
+and every step is reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moaa.recipe.schema import Dpo
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.deepspeed import Batch, config
 from moaa.train.job import Job
-from moaa.train.protocol import PROGRESS, say
+from moaa.train.protocol import PROGRESS, send
 from moaa.train.ranks import WAIT_S
 
 
@@ -26,20 +26,20 @@ class _Ours:
     """Shared by both trainers; stands before TRL's class in their bases."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        # DeepSpeed's own state holds the weights of a checkpoint: a second copy would be 16 GB more
-        # to upload for an 8B model.
+        # A checkpoint's weights are in DeepSpeed's state: a second copy of an 8B model would be
+        # 16 GB more to upload.
         if not _internal_call:
             super().save_model(output_dir)  # type: ignore[misc]
 
     def _save(
         self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None
     ) -> None:
-        """The weights are saved in bfloat16, in whatever precision they were trained: that is what
-        engines serve."""
+        """Save the weights in bfloat16, which engines serve, whatever precision they were trained
+        in."""
         import torch
 
         assert state_dict is not None
-        # One copy of a weight that has two names: tied embeddings stay tied.
+        # A weight with two names is copied once: tied embeddings stay tied.
         cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
         for weight in state_dict.values():
             half = weight.to(torch.bfloat16) if weight.is_floating_point() else weight
@@ -48,17 +48,16 @@ class _Ours:
         super()._save(output_dir, saved)  # type: ignore[misc]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: checkpoints are no publication, and TRL's card may ask the hub about the base
-        model."""
+        """Skip TRL's model card: it may ask the hub about the base model."""
 
 
 class SftTrainer(_Ours, SFTTrainer):
-    """SFT on {input_ids, labels}, and `seq_lengths` where packed."""
+    """SFT on {input_ids, labels}, and `seq_lengths` if the data is packed."""
 
 
 class DpoTrainer(_Ours, DPOTrainer):
-    """DPO on {prompt_ids, chosen_ids, rejected_ids}; says how far the reference's log-probabilities
-    are."""
+    """DPO on {prompt_ids, chosen_ids, rejected_ids}; reports the progress of the reference's
+    log-probabilities."""
 
     _seen = 0
 
@@ -66,10 +65,9 @@ class DpoTrainer(_Ours, DPOTrainer):
         return dataset
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-        """The data set with the reference's log-probabilities, which every rank gathers.
+        """Return the data set with the reference's log-probabilities, which every rank gathers.
 
-        TRL hands them on through a file on rank 0's disk, which the ranks of other nodes do not
-        see.
+        TRL passes them on in a file on rank 0's disk, which ranks on other nodes do not see.
         """
         from datasets import Dataset, Features, Value, concatenate_datasets
         from torch.utils.data import DataLoader
@@ -98,13 +96,13 @@ class DpoTrainer(_Ours, DPOTrainer):
             pairs = min(
                 self._seen * self.args.per_device_train_batch_size * self.args.world_size, total
             )
-            say(PROGRESS, note=f"reference log-probabilities: {pairs} of {total} pairs")
+            send(PROGRESS, note=f"reference log-probabilities: {pairs} of {total} pairs")
         self._seen += 1
         return super().compute_ref_log_probs(model, inputs)
 
 
 def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig | DPOConfig:
-    """The trainer's arguments. Making them starts DeepSpeed and the process group."""
+    """Return the trainer's arguments. This starts DeepSpeed and the process group."""
     numbers = job.numbers
     common: dict[str, Any] = {
         "per_device_train_batch_size": size.micro,
@@ -113,7 +111,7 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         "num_train_epochs": numbers.epochs,
         "max_steps": numbers.max_steps or -1,
         "lr_scheduler_type": numbers.scheduler,
-        "warmup_steps": numbers.warmup,  # below 1: a share of all steps
+        "warmup_steps": numbers.warmup,  # below 1: a fraction of all steps
         "weight_decay": numbers.weight_decay,
         "max_grad_norm": numbers.max_grad_norm,
         "gradient_checkpointing": numbers.gradient_checkpointing,
@@ -122,10 +120,11 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         "use_cpu": device == "cpu",
         "deepspeed": config(numbers, size, device, precision),
         "ddp_timeout": WAIT_S,
-        "max_length": numbers.max_length,  # nothing is longer: `data` left it out
+        "max_length": numbers.max_length,  # `data` has left out what is longer
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # would replace a NaN by the average of the losses before it
-        "save_strategy": "no",  # `Steps` says when
+        # The filter would replace a NaN by the average of the losses before it.
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",  # `Steps` decides
         "disable_tqdm": True,
         "report_to": [],
     }
@@ -136,11 +135,11 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
 
 
 def loading(model: str, revision: str | None, precision: str) -> dict[str, Any]:
-    """How `model` is loaded: `from_pretrained`'s arguments.
+    """Return the arguments of `from_pretrained` for `model`.
 
-    Where attention scores are capped (Gemma 2) only the eager attention caps them, as engines do:
-    the default, sdpa, would train another function than the one that answers. It is slower, and
-    keeps packed conversations apart like the default.
+    If the model caps attention scores (Gemma 2), only eager attention caps them as engines do: the
+    default, sdpa, would train another function than the one that is served. Eager is slower; it
+    keeps packed conversations apart as the default does.
     """
     from transformers import AutoConfig
 
@@ -153,21 +152,19 @@ def loading(model: str, revision: str | None, precision: str) -> dict[str, Any]:
 def trainer(
     job: Job, arguments: SFTConfig | DPOConfig, model: str, dataset: Any, checkpoints: Checkpoints
 ) -> SftTrainer | DpoTrainer:
-    """The trainer with its model loaded; for DPO the reference's log-probabilities are computed
-    here, by the same model."""
+    """Return the trainer with its model loaded.
+
+    For DPO this computes the reference's log-probabilities, with the same model.
+    """
     from transformers import AutoTokenizer
 
     kind: Any = DpoTrainer if isinstance(job.numbers, Dpo) else SftTrainer
     of_base = {"revision": job.revision} if job.revision else {}
     arguments.model_init_kwargs = loading(model, job.revision, str(checkpoints.shape["precision"]))
     if checkpoints.ranks.first and "attn_implementation" in arguments.model_init_kwargs:
-        say(
-            PROGRESS,
-            note="eager attention: it alone caps the attention scores, as this model wants them",
-        )
-    tokenizer = AutoTokenizer.from_pretrained(
-        model, **of_base
-    )  # TRL adds a padding token to this one
+        send(PROGRESS, note="eager attention: only it caps the scores, as this model needs")
+    # A tokenizer of its own: TRL adds a padding token to it.
+    tokenizer = AutoTokenizer.from_pretrained(model, **of_base)
     steps = Steps(job, checkpoints)
     return kind(
         model=model,
@@ -179,8 +176,8 @@ def trainer(
 
 
 class Steps(TrainerCallback):
-    """Prints each step for the launcher, stops at the first loss that is no number, and says when
-    checkpoints are due."""
+    """Reports each step to the launcher, stops at the first loss that is not finite, and decides
+    when checkpoints are written."""
 
     def __init__(self, job: Job, checkpoints: Checkpoints) -> None:
         self.job, self.checkpoints = job, checkpoints
@@ -189,9 +186,9 @@ class Steps(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
-            say(PROGRESS, step=state.global_step, steps=state.max_steps, begin=True)
-        # DeepSpeed leaves an empty tensor of a weight that is spread over the ranks, and its size
-        # beside it.
+            send(PROGRESS, step=state.global_step, steps=state.max_steps, begin=True)
+        # Of a weight that is spread over the ranks, DeepSpeed leaves an empty tensor with the
+        # number of elements in `ds_numel`.
         self.checkpoints.expect(
             sum(
                 getattr(weight, "ds_numel", weight.numel())
@@ -211,7 +208,7 @@ class Steps(TrainerCallback):
             return
         check_finite(self.job, state.global_step, logs)
         if state.is_world_process_zero:
-            say(PROGRESS, step=state.global_step, steps=state.max_steps, **curve_point(logs))
+            send(PROGRESS, step=state.global_step, steps=state.max_steps, **curve_point(logs))
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -226,22 +223,21 @@ class Steps(TrainerCallback):
 
 
 def check_finite(job: Job, step: int, logs: Mapping[str, float]) -> None:
-    """Raises TrainError where loss or gradient is NaN or infinite: from here on every weight would
-    be."""
+    """Raise TrainError if the loss or the gradient is NaN or infinite: all weights would become
+    so."""
     for name, what in (("loss", "loss"), ("grad_norm", "gradient norm")):
         if name in logs and not math.isfinite(logs[name]):
             rate = logs.get("learning_rate", job.numbers.learning_rate)
             raise TrainError(
                 f"The {what} is {logs[name]} at step {step} (learning rate {rate:.3g}). "
                 f"Lower {job.kind}.learning_rate (it is {job.numbers.learning_rate:g}) or raise "
-                f"{job.kind}.warmup; "
-                "if it happens at the first step, look for broken rows or a broken base model."
+                f"{job.kind}.warmup. If it happens at the first step, look for broken rows or a "
+                "broken base model."
             )
 
 
 def curve_point(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of one step that are kept: all that the trainer logs, rounded to what can be read
-    off a curve."""
+    """Return the numbers that the trainer logged for one step, with six digits."""
     return {
         name: float(f"{value:.6g}")
         for name, value in logs.items()
@@ -250,12 +246,12 @@ def curve_point(logs: Mapping[str, Any]) -> dict[str, float]:
 
 
 def curve(trainer: SftTrainer | DpoTrainer) -> dict[str, Any]:
-    """The training in numbers: the curve by step (all attempts), the steps, and the tokens that
-    went through the model."""
+    """Return the curve by step (of all attempts), the number of steps, and the tokens that went
+    through the model."""
     points, tokens, before = [], 0.0, 0.0
     for entry in trainer.state.log_history:
         if "loss" in entry:
-            seen = entry["num_tokens"]  # TRL counts anew after a resume
+            seen = entry["num_tokens"]  # TRL starts from 0 again after a resume
             tokens += seen - before if seen >= before else seen
             before = seen
             points.append({**curve_point(entry), "step": entry["step"], "num_tokens": int(tokens)})

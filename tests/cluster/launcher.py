@@ -13,7 +13,7 @@ from moaa.lifeline import Terminated, end_with_runner
 from moaa.progress import Progress
 from moaa.recipe.schema import Pool, Runtime
 from moaa.train import cluster
-from moaa.train.job import Job
+from moaa.train.job import Job, Launch
 
 leases.LEASE_S = 900.0  # type: ignore[misc]
 end_with_runner()
@@ -22,12 +22,11 @@ job, runtime, pools = sys.argv[1:]
 with Progress("sft", "steps") as progress:
     ledger = Ledger()
     try:
-        cluster.start(
+        launch = Launch(
             Job.model_validate_json(job),
             Runtime.model_validate_json(runtime),
             {name: Pool.model_validate(pool) for name, pool in json.loads(pools).items()},
-            ledger,
-            progress,
         )
+        cluster.start(launch, ledger, progress)
     except Terminated:
         sys.exit(143)

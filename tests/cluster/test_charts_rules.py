@@ -12,7 +12,7 @@ import yaml
 
 from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, StoreAddress
 from moaa.train import objects
-from moaa.train.job import Job
+from moaa.train.job import Job, Launch
 from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import (
     ALWAYS,
@@ -338,7 +338,7 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
             store=where,
             device="cuda",
         )
-        made = objects.train_job(job, runtime, {"a100": pool}, "run")
+        made = objects.train_job(Launch(job, runtime, {"a100": pool}), "run")
         made["spec"]["trainer"]["command"] = ["sleep", "300"]
         ns.apply(made)
         return made["metadata"]["name"]

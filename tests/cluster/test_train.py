@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from moaa.recipe import schema
 from moaa.recipe.schema import Launcher, Pool, Runtime
 from moaa.train import cluster as launching
 from moaa.train import launch, objects
-from moaa.train.job import Job
+from moaa.train.job import Job, Launch
+from moaa.train.pod_watch import Timing
 from tests.charts.render import PLATFORM
 from tests.cluster.charts import install
 from tests.cluster.leased import connected, kubeconfig_of
@@ -141,7 +143,9 @@ def runtime(ns: Namespace, **launcher: Any) -> Runtime:
 
 def train(job: Job, runtime: Runtime, store: S3, ledger: Ledger | None = None) -> dict[str, Any]:
     with Progress("sft", "steps") as progress:
-        return launch.run(job, runtime, POOLS, store.store, ledger or Ledger(), progress)["facts"]
+        return launch.run(Launch(job, runtime, POOLS), store.store, ledger or Ledger(), progress)[
+            "facts"
+        ]
 
 
 def started(job: Job, runtime: Runtime, store: S3, kubeconfig: Path) -> subprocess.Popen[str]:
@@ -274,7 +278,8 @@ def test_out_of_memory_is_said_in_the_last_five_lines(
 def test_an_image_that_is_not_there_is_an_error_that_names_it(
     ns: Namespace, cluster: Cluster, store: S3, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "STUCK_S", 3.0)
+    impatient = partial(launching.start, timing=Timing(cannot_start_s=3.0))
+    monkeypatch.setitem(launch.LAUNCHERS, "trainer", impatient)
     wanted = runtime(ns)
     wanted = wanted.model_copy(
         update={

@@ -20,7 +20,7 @@ from moaa.progress import Progress
 from moaa.recipe import schema
 from moaa.recipe.schema import Launcher, Runtime
 from moaa.train import launch, process
-from moaa.train.job import Job
+from moaa.train.job import Job, Launch
 from moaa.weights import local
 from tests.support import training as support
 from tests.support.training import said
@@ -86,14 +86,8 @@ def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:
 
 def train(s3, job, progress=None) -> tuple[dict, Ledger]:
     ledger = Ledger()
-    return launch.run(
-        job,
-        Runtime(launcher=Launcher(ranks=2)),
-        {},
-        s3.store,
-        ledger,
-        progress or Progress.silent(),
-    ), ledger
+    launched = Launch(job, Runtime(launcher=Launcher(ranks=2)), {})
+    return launch.run(launched, s3.store, ledger, progress or Progress.silent()), ledger
 
 
 def model_of(s3, job, result, folder):

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from moaa.recipe.schema import Sft, StoreAddress
 from moaa.train import data
+from moaa.train.job import Job
 from moaa.train.tokens import IGNORED, Template
 from moaa.weights import local
 from tests.support import training as support
@@ -13,6 +15,14 @@ from tests.support.training import said
 
 pytestmark = pytest.mark.real
 
+JOB = Job(
+    kind="sft",
+    numbers=Sft(packing=True),
+    base="b",
+    data="s3://b/data",
+    output="s3://b/sft/3f",
+    store=StoreAddress(root="s3://b"),
+)
 ROWS = [
     {
         "messages": said(
@@ -36,7 +46,7 @@ def test_the_logits_of_a_packed_document_are_those_of_the_document_alone(tmp_pat
     ).eval()
     template = Template.of(tokenizer, folder)
     alone = [data.sft_example(template, row) for row in ROWS]
-    prepared = data.prepare("sft", ROWS, template, 256, tmp_path, packing=True)
+    prepared = data.prepare(JOB, ROWS, template, 256, tmp_path)
     (packed,) = data.read(prepared.path)
     assert (prepared.rows, prepared.sequences) == (3, 1)
     assert (
@@ -72,7 +82,7 @@ def test_the_first_token_of_a_packed_document_bears_no_loss(tmp_path):
     template = Template.of(
         AutoTokenizer.from_pretrained(local.resolve(support.SMOLLM2, None)), "a model"
     )
-    (packed,) = data.read(data.prepare("sft", ROWS, template, 256, tmp_path, packing=True).path)
+    (packed,) = data.read(data.prepare(JOB, ROWS, template, 256, tmp_path).path)
     batch = DataCollatorForLanguageModeling(pad_token_id=2, padding_free=True)([packed])
     starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
     assert len(starts) == len(ROWS)

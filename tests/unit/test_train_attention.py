@@ -98,7 +98,7 @@ def test_both_trainers_are_given_it_and_it_is_said(kind, gemma, monkeypatch):
 
     said = []
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *args: None)
-    monkeypatch.setattr(trainers, "say", lambda prefix, **fields: said.append(fields["note"]))
+    monkeypatch.setattr(trainers, "send", lambda prefix, **fields: said.append(fields["note"]))
     monkeypatch.setattr(trainers, f"{kind}Trainer", lambda **given: given["args"].model_init_kwargs)
     checkpoints = SimpleNamespace(
         shape={"precision": "bfloat16"}, ranks=SimpleNamespace(first=True)

@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import threading
 import time
-from types import SimpleNamespace
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from moaa.errors import TrainError
 from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS
+from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS, Object
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated
 from moaa.progress import Progress
 from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
-from moaa.train import cluster as launching
-from moaa.train import objects
-from moaa.train.job import Job
+from moaa.train import cluster, objects
+from moaa.train.job import Job, Launch
+from moaa.train.lease import LeasedTraining
+from moaa.train.pod_watch import Timing
 from tests.support.kube_server import KubeServer
 from tests.support.waiting import until
 
@@ -34,30 +36,36 @@ JOB = Job(
 NAME = "moaa-sft-0123456789ab"
 POD = f"{NAME}-node-0-0-x7"
 COMPLETE = {"conditions": [{"type": "Complete", "status": "True", "message": "done"}]}
+QUICK = Timing(poll_s=0.02, settle_s=2.0)
 FAILED = {"conditions": [{"type": "Failed", "status": "True", "message": "jobset failed"}]}
+
+
+def launch(**launcher: Any) -> Launch:
+    runtime = Runtime(launcher=Launcher(**{"kind": "trainer", "ranks": 1, **launcher}))
+    return Launch(JOB, runtime, {})
 
 
 @pytest.fixture
 def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    monkeypatch.setattr(launching, "LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr(launching, "SETTLE_S", 2.0)
     monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
     return kube
 
 
-class Launch:
+class Running:
     """The launcher in a thread of its own, as a stage would run it."""
 
-    def __init__(self, **launcher) -> None:
-        self.ledger, self.progress = Ledger(), Progress.silent()
+    def __init__(
+        self, progress: Progress | None = None, timing: Timing = QUICK, **launcher: Any
+    ) -> None:
+        self.ledger, self.progress = Ledger(), progress or Progress.silent()
         self.error: BaseException | None = None
-        self._runtime = Runtime(launcher=Launcher(**{"kind": "trainer", "ranks": 1, **launcher}))
+        self._launch, self._timing = launch(**launcher), timing
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            launching.start(JOB, self._runtime, {}, self.ledger, self.progress)
+            cluster.start(self._launch, self.ledger, self.progress, self._timing)
         except BaseException as error:
             self.error = error
 
@@ -117,24 +125,24 @@ def lease(kube, kind=TRAIN_JOBS):
 
 
 def test_it_is_created_with_a_lease_followed_and_gone_when_it_is_complete(kube):
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube))
     assert len(lease(kube)) == 1
     kube.logs[POD, "node", False] = log(
         "loading", 'moaa-progress {"step": 3, "steps": 9, "loss": 0.5}'
     )
     kube.put(PODS, pod())
-    until(lambda: launch.progress.view().done == 3, "no progress")
+    until(lambda: run.progress.view().done == 3, "no progress")
     kube.put(PODS, pod(state=ended(0, "Completed"), phase="Succeeded"))
     set_status(kube, COMPLETE)
-    assert launch.end() is None
+    assert run.end() is None
     assert not there(kube)
-    assert not launch.ledger.events
+    assert not run.ledger.events
 
 
 def test_it_says_what_its_pods_wait_for(kube):
-    launch = Launch()
-    until(lambda: "no pod yet" in launch.progress.view().note)
+    run = Running()
+    until(lambda: "no pod yet" in run.progress.view().note)
     waiting = pod()
     unscheduled = {
         "type": "PodScheduled",
@@ -143,23 +151,34 @@ def test_it_says_what_its_pods_wait_for(kube):
     }
     waiting["status"] = {"phase": "Pending", "conditions": [unscheduled]}
     kube.put(PODS, waiting)
-    until(lambda: "Insufficient nvidia.com/gpu" in launch.progress.view().note)
+    until(lambda: "Insufficient nvidia.com/gpu" in run.progress.view().note)
     set_status(kube, COMPLETE)
-    launch.end()
+    run.end()
 
 
 def test_a_launcher_that_comes_back_goes_on_with_what_is_at_work(kube):
-    body = objects.train_job(
-        JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier"
-    )
+    body = objects.train_job(launch(), "earlier")
     body["metadata"]["annotations"] |= leases.add({}, "earlier/sft/1", time.time())
     kube.put(TRAIN_JOBS, body)
-    launch = Launch()
+    run = Running()
     until(lambda: len(lease(kube)) == 2)
     set_status(kube, COMPLETE)
-    assert launch.end() is None
-    assert launch.ledger.events["trainings found at work"] == 1
+    assert run.end() is None
+    assert run.ledger.events["trainings found at work"] == 1
     assert list(lease(kube)) == ["earlier/sft/1"], "the other launcher has yet to see it complete"
+
+
+def test_a_training_that_an_earlier_version_started_is_found_by_its_old_annotation(kube):
+    body = objects.train_job(launch(), "earlier")
+    annotations = body["metadata"]["annotations"]
+    annotations[names.OLD_DIGEST] = annotations.pop(names.DIGEST)
+    kube.put(TRAIN_JOBS, body)
+    uid = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
+    run = Running()
+    until(lambda: names.LEASES in kube.find(TRAIN_JOBS, NAME)["metadata"]["annotations"])
+    assert kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] == uid
+    set_status(kube, COMPLETE)
+    assert run.end() is None
 
 
 @pytest.mark.parametrize("left", [FAILED, COMPLETE], ids=["failed", "complete without a result"])
@@ -169,48 +188,32 @@ def test_what_an_earlier_attempt_left_makes_room(kube, left):
         {"metadata": {"name": NAME, "labels": {names.TRAINING: NAME}}, "spec": {}, "status": left},
     )
     old = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] != old)
     set_status(kube, COMPLETE)
-    assert launch.end() is None
+    assert run.end() is None
 
 
 def test_a_training_that_was_asked_for_otherwise_and_that_nobody_waits_for_is_replaced(kube):
-    body = objects.train_job(
-        JOB, Runtime(launcher=Launcher(kind="trainer", ranks=7)), {}, "earlier"
-    )
+    body = objects.train_job(launch(ranks=7), "earlier")
     kube.put(TRAIN_JOBS, body)
-    launch = Launch()
+    run = Running()
     until(
         lambda: (
             there(kube) and kube.find(TRAIN_JOBS, NAME)["spec"]["trainer"]["numProcPerNode"] == 1
         )
     )
     set_status(kube, COMPLETE)
-    assert launch.end() is None
-
-
-def test_a_training_that_an_earlier_version_started_is_found_by_its_old_annotation(kube):
-    launcher = Launcher(kind="trainer", ranks=1)
-    body = objects.train_job(JOB, Runtime(launcher=launcher), {}, "earlier")
-    annotations = body["metadata"]["annotations"]
-    annotations[names.OLD_DIGEST] = annotations.pop(names.DIGEST)
-    kube.put(TRAIN_JOBS, body)
-    uid = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
-    launch = Launch()
-    until(lambda: names.LEASES in kube.find(TRAIN_JOBS, NAME)["metadata"]["annotations"])
-    assert kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] == uid
-    set_status(kube, COMPLETE)
-    assert launch.end() is None
+    assert run.end() is None
 
 
 def test_a_failure_ends_with_the_pods_own_reason_and_stays_to_be_looked_at(kube):
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube))
     kube.logs[POD, "node", False] = log("step 1", "allocating")
     kube.put(PODS, pod(state=ended(5, "OOMKilled"), phase="Failed"))
     set_status(kube, FAILED)
-    error = launch.end()
+    error = run.end()
     assert type(error) is TrainError
     assert any("OOMKilled" in line for line in str(error).splitlines()[-2:])
     assert "allocating" in str(error)
@@ -221,7 +224,7 @@ def test_a_failure_ends_with_the_pods_own_reason_and_stays_to_be_looked_at(kube)
 
 
 def test_the_pods_of_a_failed_training_may_vanish_and_their_words_stay(kube):
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube))
     kube.logs[POD, "node", False] = log(
         'moaa-error {"rank": 0, "time": 1, "type": "TrainError", "message": "the loss is NaN"}'
@@ -231,14 +234,14 @@ def test_the_pods_of_a_failed_training_may_vanish_and_their_words_stay(kube):
     kube.put(PODS, pod(state=ended(1), phase="Failed"))
     kube.remove(PODS, POD)
     set_status(kube, FAILED)
-    error = launch.end()
+    error = run.end()
     assert str(error).startswith("the loss is NaN")
     assert there(kube)
     assert "exit status 1" in str(error).splitlines()[-1]
 
 
 def test_a_lost_pod_begins_it_again(kube):
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube))
     first = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
     kube.put(PODS, pod())
@@ -248,111 +251,113 @@ def test_a_lost_pod_begins_it_again(kube):
     set_status(kube, FAILED)
     until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] != first)
     set_status(kube, COMPLETE)
-    assert launch.end() is None
-    assert launch.ledger.events["trainings begun again after a pod was lost"] == 1
+    assert run.end() is None
+    assert run.ledger.events["trainings begun again after a pod was lost"] == 1
 
 
 def test_pods_that_are_lost_again_and_again_are_an_error(kube):
-    launch = Launch()
-    for n in range(launching.LOST_PODS + 1):
+    run = Running()
+    for n in range(cluster.MAX_LOST_PODS + 1):
         until(lambda: there(kube) and not kube.find(TRAIN_JOBS, NAME).get("status"))
         kube.put(PODS, pod(name=f"p{n}", state=ended(137), phase="Failed"))
         set_status(kube, FAILED)
-        until(lambda: not there(kube) or not launch.running, "the failed TrainJob was not deleted")
+        until(lambda: not there(kube) or not run.running, "the failed TrainJob was not deleted")
         kube.remove(PODS, f"p{n}")
-    error = launch.end()
+    error = run.end()
     assert type(error) is TrainError
     assert "happened 4 times" in str(error)
 
 
 def test_a_training_that_the_reaper_ended_is_an_error_that_says_so(kube):
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube) and kube.count("GET", "pods"))
     kube.remove(TRAIN_JOBS, NAME)
-    assert "was deleted while it trained" in str(launch.end())
+    assert "was deleted while it trained" in str(run.end())
 
 
-def test_a_stage_that_is_told_to_end_takes_its_training_with_it(kube, monkeypatch):
-    monkeypatch.setattr(
-        launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated())
-    )
-    launch = Launch()
-    assert isinstance(launch.end(), Terminated)
+def terminated_at(words: str) -> Progress:
+    """A progress that gets SIGTERM, as it were, when it is about to show these words."""
+    progress = Progress.silent()
+
+    def note(text: str) -> None:
+        if words in text:
+            raise Terminated
+
+    progress.note = note  # type: ignore[method-assign]
+    return progress
+
+
+def test_a_stage_that_is_told_to_end_takes_its_training_with_it(kube):
+    run = Running(terminated_at("no pod yet"))
+    assert isinstance(run.end(), Terminated)
     assert not there(kube)
     assert kube.requests[-1][:2] == ("DELETE", f"trainjobs/{NAME}")
 
 
 def test_nobody_reads_logs_for_a_launcher_that_has_left(kube):
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube))
     kube.logs[POD, "node", False] = log('moaa-progress {"step": 1, "steps": 9}')
     kube.put(PODS, pod())
-    until(lambda: launch.progress.view().done == 1)
+    until(lambda: run.progress.view().done == 1)
     kube.remove(TRAIN_JOBS, NAME)
-    assert "was deleted" in str(launch.end())
+    assert "was deleted" in str(run.end())
     until(
         lambda: not [each for each in threading.enumerate() if each.name == "log of a rank"],
         "the log is still read",
     )
 
 
-def test_but_not_from_another_launcher_that_waits_for_it(kube, monkeypatch):
-    body = objects.train_job(
-        JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier"
-    )
+def test_but_not_from_another_launcher_that_waits_for_it(kube):
+    body = objects.train_job(launch(), "earlier")
     body["metadata"]["annotations"] |= leases.add({}, "other/sft/1", time.time())
     kube.put(TRAIN_JOBS, body)
-    monkeypatch.setattr(
-        launching.Training, "_look", lambda self, now: (_ for _ in ()).throw(Terminated())
-    )
-    assert isinstance(Launch().end(), Terminated)
+    assert isinstance(Running(terminated_at("no pod yet")).end(), Terminated)
     assert list(lease(kube)) == ["other/sft/1"]
 
 
 def test_nor_from_one_that_found_it_a_moment_ago(kube, monkeypatch):
     """What we saw of it last is older than the other's lease."""
 
-    def told(self, now):
-        found = kube.find(TRAIN_JOBS, NAME)
-        stale = dict(self._objects.objects)
-        annotations = leases.add(found["metadata"]["annotations"], "other/sft/1", time.time())
-        kube.put(
-            TRAIN_JOBS, {**found, "metadata": {**found["metadata"], "annotations": annotations}}
-        )
-        self._objects.objects = stale
-        raise Terminated
+    leave = LeasedTraining.leave
 
-    monkeypatch.setattr(launching.Training, "_look", told)
-    assert isinstance(Launch().end(), Terminated)
+    def with_an_older_look(self: LeasedTraining, seen: Object, *, cancel: bool) -> None:
+        annotations = leases.add(seen["metadata"]["annotations"], "other/sft/1", time.time())
+        metadata = {**seen["metadata"], "annotations": annotations}
+        kube.put(TRAIN_JOBS, {**kube.find(TRAIN_JOBS, NAME), "metadata": metadata})
+        leave(self, seen, cancel=cancel)
+
+    monkeypatch.setattr(LeasedTraining, "leave", with_an_older_look)
+    assert isinstance(Running(terminated_at("no pod yet")).end(), Terminated)
     assert list(lease(kube)) == ["other/sft/1"]
 
 
 def test_the_lease_is_renewed_whatever_the_api_server_does(kube, monkeypatch):
     monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.05)
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube))
     first = next(iter(lease(kube).values()))
     kube.fail(503, times=3)
     until(lambda: next(iter(lease(kube).values())) > first + 0.2, "the lease was not renewed")
     set_status(kube, COMPLETE)
-    assert launch.end() is None
+    assert run.end() is None
 
 
 def test_a_watch_that_breaks_misses_nothing(kube):
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube) and kube.count("GET", "pods"))
     kube.forget_history()
     kube.logs[POD, "node", False] = log('moaa-progress {"step": 2, "steps": 9}')
     kube.put(PODS, pod())
-    until(lambda: launch.progress.view().done == 2)
+    until(lambda: run.progress.view().done == 2)
     kube.cut_watches()
     set_status(kube, COMPLETE)
-    assert launch.end() is None
+    assert run.end() is None
 
 
 def test_without_trainer_an_indexed_job_and_its_service_do_the_same(kube):
     kube.unknown.add("trainjobs")
-    launch = Launch(nodes=2)
+    run = Running(nodes=2)
     until(lambda: there(kube, JOBS) and ("services", NAME) in kube.objects)
     assert (
         kube.find(SERVICES, NAME)["metadata"]["ownerReferences"][0]["uid"]
@@ -360,17 +365,14 @@ def test_without_trainer_an_indexed_job_and_its_service_do_the_same(kube):
     )
     kube.logs[POD, "node", False] = log('moaa-progress {"step": 4, "steps": 9}')
     kube.put(PODS, pod(kind="batch.kubernetes.io/job-name"))
-    until(lambda: launch.progress.view().done == 4)
+    until(lambda: run.progress.view().done == 4)
     set_status(kube, COMPLETE, JOBS)
-    assert launch.end() is None
-    assert launch.ledger.events == {
-        "trained as an Indexed Job: Kubeflow Trainer is not installed": 1
-    }
+    assert run.end() is None
+    assert run.ledger.events == {"trained as an Indexed Job: Kubeflow Trainer is not installed": 1}
 
 
-def test_an_image_that_cannot_be_pulled_is_given_up_with_its_reason(kube, monkeypatch):
-    monkeypatch.setattr(launching, "STUCK_S", 0.1)
-    launch = Launch()
+def test_an_image_that_cannot_be_pulled_is_given_up_with_its_reason(kube):
+    run = Running(timing=replace(QUICK, cannot_start_s=0.1))
     until(lambda: there(kube))
     kube.put(
         PODS,
@@ -381,7 +383,7 @@ def test_an_image_that_cannot_be_pulled_is_given_up_with_its_reason(kube, monkey
             phase="Pending",
         ),
     )
-    error = launch.end()
+    error = run.end()
     assert "cannot start" in str(error)
     assert 'ImagePullBackOff: Back-off pulling image "x:1"' in str(error)
     assert not there(kube), "its pods would wait for ever"
@@ -389,7 +391,7 @@ def test_an_image_that_cannot_be_pulled_is_given_up_with_its_reason(kube, monkey
 
 def test_a_rank_that_failed_says_its_words_once(kube):
     """A log that is read again after its end brings no line twice."""
-    launch = Launch()
+    run = Running()
     until(lambda: there(kube))
     kube.logs[POD, "node", False] = log("x", 'moaa-progress {"step": 1, "steps": 9}')
     kube.put(PODS, pod())
@@ -397,23 +399,16 @@ def test_a_rank_that_failed_says_its_words_once(kube):
     kube.logs[POD, "node", False] = log(
         "x", 'moaa-progress {"step": 1, "steps": 9}', 'moaa-progress {"step": 2, "steps": 9}'
     )
-    until(lambda: launch.progress.view().done == 2)
+    until(lambda: run.progress.view().done == 2)
     kube.put(PODS, pod(state=ended(0), phase="Succeeded"))
     set_status(kube, COMPLETE)
-    assert launch.end() is None
+    assert run.end() is None
 
 
-def test_a_stage_that_is_told_to_end_before_it_has_a_training_touches_nobodys(kube, monkeypatch):
-    def told(seconds):
-        raise Terminated
-
-    body = objects.train_job(
-        JOB, Runtime(launcher=Launcher(kind="trainer", ranks=1)), {}, "earlier"
-    )
+def test_a_stage_that_is_told_to_end_before_it_has_a_training_touches_nobodys(kube):
+    body = objects.train_job(launch(), "earlier")
     body["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:10Z"}
     kube.put(TRAIN_JOBS, body)
-    clock = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=told)
-    monkeypatch.setattr(launching, "time", clock)
-    assert isinstance(Launch().end(), Terminated)
+    assert isinstance(Running(terminated_at("waits until the last")).end(), Terminated)
     assert not kube.count("DELETE")
     assert not kube.count("PATCH")

@@ -5,8 +5,19 @@ from __future__ import annotations
 import pytest
 
 from moaa.errors import RowRejected, TrainError
+from moaa.recipe.schema import Sft, StoreAddress
 from moaa.train import data
-from moaa.train.data import Prepared, examples, prepare
+from moaa.train.data import Prepared, dpo_example, examples, prepare, sft_example
+from moaa.train.job import Job
+
+JOB = Job(
+    kind="sft",
+    numbers=Sft(packing=False),
+    base="b",
+    data="s3://b/data",
+    output="s3://b/sft/3f",
+    store=StoreAddress(root="s3://b"),
+)
 
 
 class Characters:
@@ -33,7 +44,7 @@ def row(text, system=False):
 def test_every_row_is_kept_or_counted_by_its_reason():
     counts = Prepared()
     rows = [row("good"), row("bad"), row("x" * 40), row("told", system=True), row("bad")]
-    kept = list(examples("sft", rows, Characters(), 20, counts))
+    kept = list(examples(sft_example, rows, Characters(), 20, counts))
     assert counts.rows == len(kept) == 2
     assert counts.dropped == {"prompt_differs": 2, "too_long": 1}
     assert counts.rows + counts.dropped.total() == len(rows)
@@ -47,7 +58,7 @@ def test_a_pair_is_as_long_as_its_prompt_and_its_longer_answer():
         for c, r in (("1234", "12"), ("12", "1234"), ("1234", "12345"), ("12345", "1"))
     ]
     counts = Prepared()
-    kept = list(examples("dpo", rows, Characters(), 8, counts))
+    kept = list(examples(dpo_example, rows, Characters(), 8, counts))
     assert [bytes(example["chosen_ids"]).decode() for example in kept] == ["1234", "12"]
     assert counts.dropped == {"too_long": 2}
 
@@ -57,7 +68,7 @@ def test_a_pair_of_the_same_answer_teaches_nothing():
         {**row("q"), "chosen": c, "rejected": r} for c, r in (("a", "a"), ("a", "a "), ("a", "b"))
     ]
     counts = Prepared()
-    assert len(list(examples("dpo", rows, Characters(), 99, counts))) == 1
+    assert len(list(examples(dpo_example, rows, Characters(), 99, counts))) == 1
     assert counts.dropped == {"identical": 2}
 
 
@@ -73,7 +84,7 @@ def test_a_pair_of_the_same_answer_teaches_nothing():
 )
 def test_no_row_left_is_an_error_with_the_table_of_reasons(rows, said, tmp_path):
     with pytest.raises(TrainError) as error:
-        prepare("sft", rows, Characters(), 20, tmp_path, source="s3://b/data")
+        prepare(JOB, rows, Characters(), 20, tmp_path)
     assert all(text in str(error.value) for text in said)
 
 
@@ -81,9 +92,9 @@ def test_what_is_written_is_what_was_made(tmp_path):
     import pyarrow as pa
 
     rows = [row(f"{n}") for n in range(1203)]
-    prepared = prepare("sft", rows, Characters(), 20, tmp_path)
+    prepared = prepare(JOB, rows, Characters(), 20, tmp_path)
     assert prepared.sequences == prepared.rows == 1203
     with pa.memory_map(prepared.path) as source:
         table = pa.ipc.open_stream(source).read_all()
-    assert table.to_pylist() == list(examples("sft", rows, Characters(), 20, Prepared()))
+    assert table.to_pylist() == list(examples(sft_example, rows, Characters(), 20, Prepared()))
     assert data.length(table.to_pylist()[1202]) == len("u>1202.")

@@ -9,7 +9,7 @@ import pytest
 from moaa.errors import StoreError, TrainError
 from moaa.progress import Progress
 from moaa.train import failure
-from moaa.train.log_reader import Listener
+from moaa.train.log_reader import LogReader
 
 T0 = "2026-01-01T00:00:10Z"
 T1 = "2026-01-01T00:00:11Z"
@@ -45,9 +45,9 @@ def pod(
 
 
 def heard(*lines):
-    listener = Listener(Progress.silent())
+    listener = LogReader(Progress.silent())
     for line in lines:
-        listener.line(line)
+        listener.read(line)
     return listener
 
 
@@ -57,7 +57,7 @@ def says(kind, message, at=1.0):
 
 def error(*seen, gone=(), said="Failed: jobset failed", **logs):
     listeners = {f"u-{name}": listener for name, listener in logs.items()}
-    return failure.error(
+    return failure.explain_failure(
         "TrainJob t", list(seen), {f"u-{name}" for name in gone}, listeners, said, "kubectl logs "
     )
 
@@ -122,19 +122,19 @@ def test_a_pod_that_was_taken_away_is_lost_whatever_the_others_say_of_it(taken):
         pod("b", exit_code=1, at=T1),
         b=heard(says("RuntimeError", "gloo: Connection reset by peer")),
     )
-    assert isinstance(found, failure.Lost)
+    assert isinstance(found, failure.PodLost)
     assert "lost pod a" in str(found)
 
 
 def test_a_pod_that_vanished_is_lost():
-    assert isinstance(error(pod("a"), pod("b", exit_code=1), gone="a"), failure.Lost)
+    assert isinstance(error(pod("a"), pod("b", exit_code=1), gone="a"), failure.PodLost)
 
 
 def test_pods_that_are_cleaned_up_after_a_failure_are_not_lost():
     found = error(
         pod("a", exit_code=1, at=T0), pod("b", exit_code=143, deleted=T5, at=T5), a=heard("bang")
     )
-    assert not isinstance(found, failure.Lost)
+    assert not isinstance(found, failure.PodLost)
     assert "Pod a: container 'node' ended with exit status 1" in str(found)
 
 
@@ -157,7 +157,7 @@ def test_a_crash_without_a_word_of_a_rank_is_told_however_soon_the_others_are_cl
     found = error(
         pod("a", exit_code=code), pod("b", exit_code=143, deleted=deleted, at=T5), a=heard(*lines)
     )
-    assert not isinstance(found, failure.Lost)
+    assert not isinstance(found, failure.PodLost)
     assert f"Pod a: container 'node' ended with exit status {code}" in str(found)
 
 
@@ -168,7 +168,7 @@ def test_a_segmentation_fault_is_the_reason_though_its_peers_miss_it_first():
         a=heard(says("RuntimeError", "gloo: Connection reset by peer")),
         b=heard(*SEGFAULT),
     )
-    assert not isinstance(found, failure.Lost)
+    assert not isinstance(found, failure.PodLost)
     assert "SIGSEGV" in str(found)
 
 
@@ -178,16 +178,17 @@ def test_what_the_library_says_of_itself_is_told_where_the_others_were_deleted_a
         pod("b", exit_code=143, deleted=T1, at=T5),
         a=heard(says("DistBackendError", "NCCL error: unhandled system error")),
     )
-    assert not isinstance(found, failure.Lost)
+    assert not isinstance(found, failure.PodLost)
     assert "unhandled system error" in str(found)
 
 
 def test_a_pod_that_ended_of_its_deletion_before_the_others_failed_is_lost_though_nobody_says_a_word():
     assert isinstance(
-        error(pod("a", exit_code=143, deleted=T0), pod("b", exit_code=1, at=T1)), failure.Lost
+        error(pod("a", exit_code=143, deleted=T0), pod("b", exit_code=1, at=T1)), failure.PodLost
     )
     assert isinstance(
-        error(pod("a", exit_code=1, deleted=T0, at=T1), pod("b", exit_code=1, at=T1)), failure.Lost
+        error(pod("a", exit_code=1, deleted=T0, at=T1), pod("b", exit_code=1, at=T1)),
+        failure.PodLost,
     )
 
 
@@ -203,7 +204,9 @@ def test_a_pod_that_ended_of_its_deletion_before_the_others_failed_is_lost_thoug
 def test_a_node_that_is_lost_is_the_reason_though_its_peers_are_aborted_for_it(taken):
     """NCCL's watchdog ends them by SIGABRT."""
     aborted = [line.replace("-11", "-6") for line in SEGFAULT]
-    assert isinstance(error(taken, pod("b", exit_code=1, at=T5), b=heard(*aborted)), failure.Lost)
+    assert isinstance(
+        error(taken, pod("b", exit_code=1, at=T5), b=heard(*aborted)), failure.PodLost
+    )
 
 
 @pytest.mark.parametrize("at", [T0, T1])
@@ -211,10 +214,10 @@ def test_torchrun_ends_with_1_when_its_pod_is_deleted(at):
     signalled = heard(
         "torch.distributed.elastic.multiprocessing.api.SignalException: Process 1 got signal: 15"
     )
-    assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=at), a=signalled), failure.Lost)
+    assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=at), a=signalled), failure.PodLost)
     assert isinstance(
         error(pod("a", exit_code=1, deleted=T0, at=at), pod("b", exit_code=1, deleted=T1, at=T1)),
-        failure.Lost,
+        failure.PodLost,
     )
 
 
@@ -222,7 +225,7 @@ def test_a_pod_that_is_cleaned_up_after_its_own_crash_is_not_lost():
     found = error(
         pod("a", exit_code=1, deleted=T1), pod("b", exit_code=1, deleted=T1, at=T5), a=heard("bang")
     )
-    assert not isinstance(found, failure.Lost)
+    assert not isinstance(found, failure.PodLost)
     assert "Pod a: container 'node' ended with exit status 1" in str(found)
 
 
@@ -231,7 +234,7 @@ def test_a_deadline_is_the_reason_and_not_the_deletion_of_its_pods():
         pod("a", exit_code=143, deleted=T0),
         said="DeadlineExceeded: Job was active longer than specified deadline",
     )
-    assert not isinstance(found, failure.Lost)
+    assert not isinstance(found, failure.PodLost)
     assert (
         str(found).splitlines()[-1]
         == "  DeadlineExceeded: Job was active longer than specified deadline"
@@ -244,7 +247,7 @@ def test_a_failing_training_is_not_begun_again_because_its_pods_are_deleted_in_t
         pod("b", exit_code=143, deleted=T0),
         a=heard(says("ValueError", "boom")),
     )
-    assert not isinstance(found, failure.Lost)
+    assert not isinstance(found, failure.PodLost)
 
 
 def test_without_any_pod_the_objects_own_words_are_told():
@@ -262,5 +265,5 @@ def test_a_container_that_cannot_start_is_stuck_only_where_waiting_does_not_help
             },
         }
 
-    assert "ImagePullBackOff" in failure.stuck(waits("ImagePullBackOff"))
-    assert not failure.stuck(waits("ContainerCreating"))
+    assert "ImagePullBackOff" in failure.cannot_start(waits("ImagePullBackOff"))
+    assert not failure.cannot_start(waits("ContainerCreating"))

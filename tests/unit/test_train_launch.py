@@ -17,7 +17,7 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
 from moaa.train import launch, process
-from moaa.train.job import Job
+from moaa.train.job import Job, Launch
 from tests.support.waiting import until
 
 JOB = Job(
@@ -29,6 +29,7 @@ JOB = Job(
     store=StoreAddress(root="s3://memory/root"),
     device="cuda",
 )
+ON_CORES = JOB.model_copy(update={"device": "cpu"})
 FACTS = {
     "rows": 3,
     "dropped": {},
@@ -43,23 +44,24 @@ RESULT = {"files": [], "facts": FACTS}
 
 @pytest.fixture
 def started(monkeypatch, store):
-    """Jobs that a launcher in place of the real one was given; it leaves RESULT."""
+    """The jobs that launchers in place of the real ones were given; they leave RESULT."""
     jobs = []
 
-    def launcher(job, runtime, pools, ledger, progress):
-        jobs.append(job)
-        store.put(job.result, json.dumps(RESULT).encode())
+    def launcher(launch, ledger, progress):
+        jobs.append(launch.job)
+        store.put(launch.job.result, json.dumps(RESULT).encode())
 
-    monkeypatch.setitem(launch.LAUNCHERS, "process", launcher)
+    for kind in launch.LAUNCHERS:
+        monkeypatch.setitem(launch.LAUNCHERS, kind, launcher)
     return jobs
 
 
-def runtime(**launcher) -> Runtime:
-    return Runtime(launcher=Launcher(**({"ranks": 2} | launcher)))
+def launch_of(job: Job = JOB, **launcher) -> Launch:
+    return Launch(job, Runtime(launcher=Launcher(**({"ranks": 2} | launcher))), {})
 
 
 def run(store, ledger=None, **launcher):
-    return launch.run(JOB, runtime(**launcher), {}, store, ledger or Ledger(), Progress.silent())
+    return launch.run(launch_of(**launcher), store, ledger or Ledger(), Progress.silent())
 
 
 def test_the_result_is_returned_and_a_second_run_trains_nothing(started, store):
@@ -72,6 +74,27 @@ def test_the_result_is_returned_and_a_second_run_trains_nothing(started, store):
     assert run(store) == RESULT
     assert started == [JOB]
     assert Job.model_validate_json(store.get(f"{JOB.output}/job.json")) == JOB
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("process", "MY_ID"), ("trainer", "AWS_ACCESS_KEY_ID"), ("job", "AWS_ACCESS_KEY_ID")],
+)
+def test_pods_find_the_stores_keys_under_the_secrets_own_names(started, store, kind, key):
+    """`runtime.cluster.s3_secret` has them so, and TrainJobs take all of it as it is."""
+    own = StoreAddress(
+        root="s3://memory/root",
+        endpoint_url="http://s3",
+        region="x",
+        access_key_env="MY_ID",
+        secret_key_env="MY_KEY",
+    )
+    launched = launch_of(JOB.model_copy(update={"store": own}), kind=kind)
+    launch.run(launched, store, Ledger(), Progress.silent())
+    (job,) = started
+    assert job.store.access_key_env == key
+    assert (job.store.endpoint_url, job.store.region) == ("http://s3", "x")
+    assert Job.model_validate_json(store.get(f"{JOB.output}/job.json")) == job
 
 
 def test_checkpoints_of_a_finished_training_are_swept_away(started, store):
@@ -96,6 +119,7 @@ def script(monkeypatch, tmp_path):
     """Makes `process.start` run this Python text instead of torchrun, with temporary files below
     `tmp_path`."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
 
     def put(text):
         monkeypatch.setattr(
@@ -106,7 +130,7 @@ def script(monkeypatch, tmp_path):
 
 
 def start(progress=None, **launcher):
-    process.start(JOB, runtime(**launcher), {}, Ledger(), progress or Progress.silent())
+    process.start(launch_of(**launcher), Ledger(), progress or Progress.silent())
 
 
 def test_a_training_that_ends_well_leaves_nothing_on_the_disk(script, tmp_path):
@@ -153,9 +177,7 @@ def test_ranks_get_cores_of_their_own(script, monkeypatch, tmp_path):
         "os.environ['OMP_NUM_THREADS'])"
     )
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {4, 5, 6, 7, 8})
-    process.start(
-        JOB.model_copy(update={"device": "cpu"}), runtime(), {}, Ledger(), Progress.silent()
-    )
+    process.start(launch_of(ON_CORES), Ledger(), Progress.silent())
     assert out.read_text() == "4,5,6,7 2"
 
 
@@ -165,13 +187,30 @@ def test_more_ranks_than_cores_is_an_error(monkeypatch):
         TrainError,
         match=r"runtime\.launcher\.ranks is 8, but this machine has 2 cores.*Set it to 2",
     ):
-        process.start(
-            JOB.model_copy(update={"device": "cpu"}),
-            runtime(ranks=8),
-            {},
-            Ledger(),
-            Progress.silent(),
-        )
+        process.start(launch_of(ON_CORES, ranks=8), Ledger(), Progress.silent())
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "ranks", "says"),
+    [
+        ("cpu", "", 4, ""),
+        ("cpu", "", 5, "ranks is 5, but this machine has 4 cores.* Set it to 4 or less"),
+        ("auto", "", 5, "ranks is 5, but this machine has 4 cores"),
+        ("auto", "0,1", 2, ""),
+        ("auto", "0,1", 4, "ranks is 4, but this machine has 2 GPUs. Set it to 2 or less"),
+        ("cuda", "0,1,2,3,4", 5, ""),
+        ("cuda", "", 1, "ranks is 1, but this machine has 0 GPUs.*device to cpu"),
+        ("cpu", "0,1", 4, ""),
+    ],
+)
+def test_each_rank_needs_a_gpu_or_a_core(monkeypatch, device, gpus, ranks, says):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    if not says:
+        process.check_ranks(ranks, device)
+        return
+    with pytest.raises(TrainError, match=says):
+        process.check_ranks(ranks, device)
 
 
 def test_several_nodes_are_no_business_of_one_machine():
@@ -181,8 +220,8 @@ def test_several_nodes_are_no_business_of_one_machine():
 
 RANK = (  # as torchrun starts them: in a session of its own, so that no signal to a group reaches it
     "import os, sys, time\n"
-    "from moaa.train.__main__ import end_with_parent\n"
-    "end_with_parent()\n"
+    "from moaa.train.__main__ import exit_with_parent\n"
+    "exit_with_parent()\n"
     "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n')\n"
     "time.sleep(60)\n"
 )
@@ -198,13 +237,13 @@ PARENT = (
     "from moaa.ledger import Ledger\n"
     "from moaa.recipe.schema import Launcher, Runtime\n"
     "from moaa.train import process\n"
-    "from moaa.train.job import Job\n"
+    "from moaa.train.job import Job, Launch\n"
     "from moaa.lifeline import end_with_runner\n"
     "end_with_runner()\n"
     f"process.torchrun = lambda *_: [sys.executable, '-c', {FAMILY!r}, sys.argv[1]]\n"
-    f"job, runtime = Job.model_validate_json({JOB.model_dump_json()!r}), "
-    "Runtime(launcher=Launcher(ranks=2))\n"
-    "process.start(job, runtime, {}, Ledger(), Progress.silent())\n"
+    f"job = Job.model_validate_json({JOB.model_dump_json()!r})\n"
+    "launch = Launch(job, Runtime(launcher=Launcher(ranks=2)), {})\n"
+    "process.start(launch, Ledger(), Progress.silent())\n"
 )
 
 
@@ -213,7 +252,7 @@ def test_no_rank_outlives_its_launcher(how, tmp_path):
     pids = tmp_path / "pids"
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(pids)],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0,1"},
         stderr=subprocess.DEVNULL,
     )
     until(lambda: pids.exists() and len(pids.read_text().split()) == 2)

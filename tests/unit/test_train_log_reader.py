@@ -9,8 +9,8 @@ import pytest
 from moaa.errors import MoaaError, StoreError, TrainError
 from moaa.progress import Progress
 from moaa.store import Missing
-from moaa.train.log_reader import Listener
-from moaa.train.protocol import ERROR, PROGRESS, parse, say_error
+from moaa.train.log_reader import LogReader
+from moaa.train.protocol import ERROR, PROGRESS, parse, send_error
 
 
 def progress_line(**fields):
@@ -21,12 +21,12 @@ def error_line(rank, time, type_, message):
     return ERROR + json.dumps({"rank": rank, "time": time, "type": type_, "message": message})
 
 
-def reading(*lines) -> tuple[Listener, Progress]:
+def reading(*lines) -> tuple[LogReader, Progress]:
     progress = Progress.silent("sft", "steps")
-    listener = Listener(progress)
+    reader = LogReader(progress)
     for line in lines:
-        listener.line(line + "\n")
-    return listener, progress
+        reader.read(line + "\n")
+    return reader, progress
 
 
 SUMMARY = """
@@ -62,19 +62,19 @@ def test_a_resumed_training_starts_where_it_was():
 
 
 def test_a_known_error_is_passed_on_in_its_own_words():
-    listener, _ = reading("noise", error_line(0, 1.0, "StoreError", "no such bucket: make it"))
-    error = listener.failure(1, "/log")
+    reader, _ = reading("noise", error_line(0, 1.0, "StoreError", "no such bucket: make it"))
+    error = reader.explain(1, "/log")
     assert type(error) is StoreError
     assert str(error) == "no such bucket: make it"
 
 
 def test_the_first_rank_to_fail_speaks_before_those_that_lost_it():
-    listener, _ = reading(
+    reader, _ = reading(
         error_line(0, 20.0, "RuntimeError", "Connection closed by peer"),
         error_line(1, 10.0, "IndexError", "index out of range"),
         *(f"line {n}" for n in range(40)),
     )
-    error = listener.failure(1, "/tmp/log.txt")
+    error = reader.explain(1, "/tmp/log.txt")
     assert type(error) is TrainError
     first, *tail, log = str(error).splitlines()
     assert first == "Rank 1 failed: IndexError: index out of range"
@@ -86,23 +86,23 @@ def test_a_bug_shows_the_end_of_its_traceback_and_not_torchruns_report():
     said = json.loads(error_line(0, 1.0, "KeyError", "'x'").removeprefix(ERROR)) | {
         "traceback": ["  File a.py, line 3", "KeyError: 'x'"]
     }
-    listener, _ = reading("before", ERROR + json.dumps(said), *(f"torchrun {n}" for n in range(40)))
-    assert str(listener.failure(1, "/log")).splitlines()[1:3] == [
+    reader, _ = reading("before", ERROR + json.dumps(said), *(f"torchrun {n}" for n in range(40)))
+    assert str(reader.explain(1, "/log")).splitlines()[1:3] == [
         "      File a.py, line 3",
         "    KeyError: 'x'",
     ]
 
 
 def test_torchruns_own_report_is_no_part_of_the_tail():
-    listener, _ = reading(
+    reader, _ = reading(
         "Segmentation fault",
         "E1124 10:00:00 2 torch/distributed/elastic/multiprocessing/api.py:987] failed (exitcode: "
         "-11) local_rank: 1",
         "Traceback (most recent call last):",
         *(line.format(code="-11") for line in SUMMARY),
     )
-    first, *tail, _ = str(listener.failure(1, "/log")).splitlines()
-    assert first == "Rank 1 was ended by SIGSEGV."
+    first, *tail, _ = str(reader.explain(1, "/log")).splitlines()
+    assert first == "Rank 1 was stopped by SIGSEGV."
     assert tail == ["    Segmentation fault"]
 
 
@@ -111,41 +111,41 @@ def test_what_a_rank_says_of_its_error_is_what_the_user_reads(capfd):
         try:
             raise error
         except MoaaError as raised:
-            say_error(2, raised)
-        listener, _ = reading(*capfd.readouterr().out.splitlines())
-        assert str(listener.failure(1, "/log")) == str(error)
+            send_error(2, raised)
+        reader, _ = reading(*capfd.readouterr().out.splitlines())
+        assert str(reader.explain(1, "/log")) == str(error)
         assert isinstance(
-            listener.failure(1, "/log"), StoreError if isinstance(error, StoreError) else TrainError
+            reader.explain(1, "/log"), StoreError if isinstance(error, StoreError) else TrainError
         )
 
 
 def test_a_killed_rank_is_named_though_only_the_others_could_speak():
     lost = error_line(0, 1.0, "RuntimeError", "Connection closed by peer")
-    listener, _ = reading(lost, *(line.format(code="-9") for line in SUMMARY))
-    assert str(listener.failure(1, "/log")).startswith(
-        "Rank 1 was ended by SIGKILL, most likely for want of memory"
+    reader, _ = reading(lost, *(line.format(code="-9") for line in SUMMARY))
+    assert str(reader.explain(1, "/log")).startswith(
+        "Rank 1 was stopped by SIGKILL, most likely because it ran out of memory"
     )
 
 
 def test_memory_that_ran_out_is_an_error_with_its_remedies():
-    listener, _ = reading(
+    reader, _ = reading(
         error_line(3, 1.0, "OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB")
     )
-    assert "Lower micro_batch" in str(listener.failure(1, "/log"))
+    assert "Lower micro_batch" in str(reader.explain(1, "/log"))
 
 
 def test_ranks_that_torchrun_ended_are_no_cause():
-    listener, _ = reading(
+    reader, _ = reading(
         error_line(0, 1.0, "ValueError", "the cause"),
         *(line.format(code="-15") for line in SUMMARY),
     )
-    assert "ValueError: the cause" in str(listener.failure(1, "/log"))
+    assert "ValueError: the cause" in str(reader.explain(1, "/log"))
 
 
 def test_an_end_without_words_shows_the_log():
-    listener, _ = reading("ImportError: no module named torch")
-    message = str(listener.failure(1, "/log"))
-    assert "before any rank said why" in message
+    reader, _ = reading("ImportError: no module named torch")
+    message = str(reader.explain(1, "/log"))
+    assert "before any rank reported" in message
     assert "no module named torch" in message
 
 

@@ -10,7 +10,7 @@ from moaa.kubernetes import names
 from moaa.placement import images
 from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, StoreAddress
 from moaa.train import objects
-from moaa.train.job import Job
+from moaa.train.job import Job, Launch
 
 JOB = Job(
     kind="sft",
@@ -36,11 +36,12 @@ COMMON = {"runtimeRef", "trainer"}
 TRAINER = {"image", "command", "args", "env", "numNodes", "numProcPerNode", "resourcesPerNode"}
 
 
-def runtime(images: Images = Images(), **launcher) -> Runtime:
-    return Runtime(
+def launch(job: Job = JOB, images: Images = Images(), **launcher) -> Launch:
+    runtime = Runtime(
         launcher=Launcher(**{"kind": "trainer", "ranks": 4, "nodes": 2, **launcher}),
         cluster=Cluster(images=images),
     )
+    return Launch(job, runtime, POOLS)
 
 
 def environment(container) -> dict:
@@ -48,7 +49,7 @@ def environment(container) -> dict:
 
 
 def test_a_train_job_uses_what_all_versions_of_trainer_know_and_the_runtime_of_its_pool():
-    made = objects.train_job(JOB, runtime(pool="gpu"), POOLS, "run-1")
+    made = objects.train_job(launch(pool="gpu"), "run-1")
     assert made["metadata"]["name"] == NAME
     assert made["metadata"]["labels"] == {
         names.PART_OF: "moaa",
@@ -70,12 +71,12 @@ def test_a_train_job_uses_what_all_versions_of_trainer_know_and_the_runtime_of_i
     assert trainer["command"][-3:] == ["sft", "--job", f"{JOB.output}/job.json"]
     assert environment(trainer)["OMP_NUM_THREADS"] == "12"
     assert "image" not in trainer, "the runtime's stands, unless the recipe names one"
-    named = objects.train_job(JOB, runtime(Images(train="r/train:7"), pool="gpu"), POOLS, "run-1")
+    named = objects.train_job(launch(images=Images(train="r/train:7"), pool="gpu"), "run-1")
     assert named["spec"]["trainer"]["image"] == "r/train:7"
 
 
 def test_without_a_pool_a_rank_has_one_core_of_any_node():
-    made = objects.train_job(JOB, runtime(ranks=1), POOLS, "r")["spec"]["trainer"]
+    made = objects.train_job(launch(ranks=1), "r")["spec"]["trainer"]
     assert made["resourcesPerNode"]["limits"] == {"cpu": "1", "memory": "8Gi"}
     assert environment(made)["OMP_NUM_THREADS"] == "1"
 
@@ -83,7 +84,7 @@ def test_without_a_pool_a_rank_has_one_core_of_any_node():
 @pytest.mark.parametrize("make", [objects.train_job, objects.indexed_job])
 def test_the_digest_tells_what_is_asked_for_whoever_asks(make):
     def digest(run, **launcher):
-        return make(JOB, runtime(**launcher), POOLS, run)["metadata"]["annotations"][names.DIGEST]
+        return make(launch(**launcher), run)["metadata"]["annotations"][names.DIGEST]
 
     assert digest("run-1") == digest("run-2")
     assert digest("run-1") != digest("run-1", ranks=2)
@@ -93,7 +94,7 @@ def test_more_ranks_than_a_node_has_gpus_are_refused():
     with pytest.raises(
         RecipeError, match=r"sft: runtime\.launcher\.ranks is 16, but a node of pool 'gpu' has 8"
     ):
-        objects.train_job(JOB, runtime(pool="gpu", ranks=16), POOLS, "r")
+        objects.train_job(launch(pool="gpu", ranks=16), "r")
 
 
 def test_the_store_that_a_recipe_names_is_the_pods_too():
@@ -102,13 +103,13 @@ def test_the_store_that_a_recipe_names_is_the_pods_too():
             "store": StoreAddress(root="s3://b/r", endpoint_url="http://minio:9000", region="eu")
         }
     )
-    found = environment(objects.train_job(job, runtime(), POOLS, "r")["spec"]["trainer"])
+    found = environment(objects.train_job(launch(job), "r")["spec"]["trainer"])
     assert (found["AWS_ENDPOINT_URL_S3"], found["AWS_REGION"]) == ("http://minio:9000", "eu")
     assert not any("KEY" in name for name in found)
 
 
 def test_an_indexed_job_says_itself_what_trainer_would():
-    made = objects.indexed_job(JOB, runtime(pool="gpu"), POOLS, "run-1")
+    made = objects.indexed_job(launch(pool="gpu"), "run-1")
     spec, pod = made["spec"], made["spec"]["template"]["spec"]
     assert (
         spec["completionMode"],
@@ -136,7 +137,7 @@ def test_an_indexed_job_says_itself_what_trainer_would():
 
 
 def test_its_service_finds_the_pods_before_they_are_ready_and_goes_with_the_job():
-    made = objects.indexed_job(JOB, runtime(), POOLS, "run-1")
+    made = objects.indexed_job(launch(), "run-1")
     made["metadata"]["uid"] = "u-1"
     found = objects.service(made)
     assert found["metadata"]["name"] == made["spec"]["template"]["spec"]["subdomain"] == NAME
@@ -149,5 +150,5 @@ def test_its_service_finds_the_pods_before_they_are_ready_and_goes_with_the_job(
 
 
 def test_one_node_is_its_own_master():
-    pod = objects.indexed_job(JOB, runtime(nodes=1), POOLS, "r")["spec"]["template"]["spec"]
+    pod = objects.indexed_job(launch(nodes=1), "r")["spec"]["template"]["spec"]
     assert environment(pod["containers"][0])["PET_MASTER_ADDR"] == "127.0.0.1"

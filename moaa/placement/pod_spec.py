@@ -1,0 +1,73 @@
+"""The pods that moaa creates itself, as plain data: what all of them have in common.
+
+A namespace may demand the `restricted` Pod Security Standard, so they run without any privilege and
+write only to volumes of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+Object = dict[str, Any]
+
+KEPT_S: Final = 7 * 24 * 3600
+"""How long a finished Job stays, with its pods and logs."""
+CORE_TMP_GIB: Final = 20
+"""Limit of /tmp in a pod that calls models only: rows on their way to S3."""
+HEAVY_TMP_GIB: Final = 2000
+"""Limit of /tmp in a pod that serves or trains: the weights of a whole ensemble, or checkpoints."""
+WRITABLE: Final[Mapping[str, str]] = {"HOME": "/tmp", "MOAA_CACHE": "/tmp/moaa"}
+"""Environment of a pod whose root file system is read-only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Which nodes a pod may run on, and how large its volumes may become."""
+
+    tmp_gib: int
+    shm_gib: float = 0
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    toleration: str | None = None
+    image_pull_secrets: Sequence[str] = ()
+
+
+def pod_spec(
+    container: Object, room: Room, volumes: Sequence[tuple[str, Object]] = (), **fields: Any
+) -> Object:
+    """Return the spec of a pod with one container, which gets /tmp, /dev/shm and `volumes`.
+
+    `volumes`: (path, volume) each. `fields` are further fields of the spec.
+    """
+    mounted = [("/tmp", {"name": "tmp", "emptyDir": {"sizeLimit": f"{room.tmp_gib}Gi"}})]
+    if room.shm_gib:
+        memory = {"medium": "Memory", "sizeLimit": f"{room.shm_gib:g}Gi"}
+        mounted.append(("/dev/shm", {"name": "shm", "emptyDir": memory}))
+    mounted += volumes
+    restricted = {
+        **container,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": each["name"], "mountPath": path} for path, each in mounted],
+    }
+    spec: Object = {
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "imagePullSecrets": [{"name": name} for name in room.image_pull_secrets],
+        "nodeSelector": dict(room.node_selector),
+        "containers": [restricted],
+        "volumes": [each for _, each in mounted],
+        **fields,
+    }
+    if room.toleration:
+        spec["tolerations"] = [{"key": room.toleration, "operator": "Exists"}]
+    return spec
+
+
+def plain(environment: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return a container's `env` for variables with plain values."""
+    return [{"name": name, "value": value} for name, value in environment.items()]

@@ -1,0 +1,178 @@
+"""A TrainJob or Job that carries our lease: created or found, kept while we wait for it, and then
+deleted or released.
+
+The reaper deletes a training without a live lease. Several launchers may hold a lease on the same
+training; it is deleted only if nobody else waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from moaa.errors import ClusterError
+from moaa.kubernetes import leases, names
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import Conflict, NotFound, Unreachable
+from moaa.kubernetes.kinds import PODS, TRAIN_JOBS, Kind, Object
+from moaa.kubernetes.pods import ended
+from moaa.ledger import Ledger
+from moaa.progress import Progress
+
+
+class LeasedTraining:
+    """One TrainJob or Job, and our lease on it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        kind: Kind,
+        body: Object,
+        ledger: Ledger,
+        progress: Progress,
+        poll_s: float = 1.0,
+    ) -> None:
+        self.cluster, self.kind, self.body = cluster, kind, body
+        self.ledger, self.progress = ledger, progress
+        self.name: str = body["metadata"]["name"]
+        self.what = f"{kind.name} {self.name} in namespace '{cluster.namespace}'"
+        self.failure: ClusterError | None = None
+        """Why the lease can no longer be renewed."""
+        self._poll_s = poll_s
+        self._holder = names.holder()
+        self._left = threading.Event()
+        self._may_be_ours = False
+        """Whether the object may carry our lease."""
+
+    @property
+    def pods(self) -> str:
+        """The label selector of its pods."""
+        of_train_job = self.kind is TRAIN_JOBS
+        label = "jobset.sigs.k8s.io/jobset-name" if of_train_job else "batch.kubernetes.io/job-name"
+        return f"{label}={self.name}"
+
+    def begin(self) -> Object:
+        """Return the training with our lease on it: a running one that an earlier launcher created,
+        or a new one."""
+        while True:
+            # A Conflict: another launcher was faster. Look again.
+            with contextlib.suppress(Conflict):
+                if (found := self._take_or_create()) is not None:
+                    return found
+                self.progress.note(
+                    f"waits until the last {self.kind.name} {self.name} and its pods are gone"
+                )
+                time.sleep(self._poll_s)
+
+    def _take_or_create(self) -> Object | None:
+        """None while the last training of this name is in the way."""
+        try:
+            found = self.cluster.get(self.kind, self.name)
+        except NotFound:
+            # Its JobSet and pods may still be there: a new training would inherit its failure.
+            return None if self.cluster.list(PODS, self.pods) else self._create()
+        if found["metadata"].get("deletionTimestamp"):
+            return None
+        if ended(found) or self._is_outdated(found):
+            self.cluster.delete(self.kind, self.name, seen=found)
+            return None
+        self._may_be_ours = True
+        try:
+            self.cluster.update(self.kind, self.name, self._leased, known=found)
+        except NotFound:
+            return None
+        self.ledger.events["trainings found at work"] += 1
+        self.progress.note(f"continues with {self.what}, which is running")
+        return found
+
+    def _create(self) -> Object:
+        metadata = self.body["metadata"]
+        annotations = {**metadata["annotations"], **leases.add({}, self._holder, time.time())}
+        body = {**self.body, "metadata": {**metadata, "annotations": annotations}}
+        self._may_be_ours = True
+        try:
+            return self.cluster.create(self.kind, body)
+        except ClusterError as error:
+            self._may_be_ours = False
+            if isinstance(error, Conflict) or "untime" not in str(error):
+                raise
+            raise ClusterError(
+                f"{error}\n  The platform chart creates a TrainingRuntime for each pool: "
+                "moaa recipe helm-values RECIPE --chart platform"
+            ) from None
+
+    def _is_outdated(self, found: Object) -> bool:
+        """Whether it was created for something else (another image, fewer ranks), and nobody waits
+        for that any more."""
+        annotations = found["metadata"].get("annotations") or {}
+        digest = annotations.get(names.DIGEST) or annotations.get(names.OLD_DIGEST)
+        wanted = self.body["metadata"]["annotations"][names.DIGEST]
+        return digest != wanted and not leases.live(annotations, time.time())
+
+    def _leased(self, found: Object) -> Object:
+        annotations = found["metadata"].get("annotations") or {}
+        return {"metadata": {"annotations": leases.add(annotations, self._holder, time.time())}}
+
+    def renew(self, failed: Callable[[], Any]) -> None:
+        """Renew the lease in a thread until `leave`; call `failed` once it can no longer be
+        renewed."""
+
+        def loop() -> None:
+            while not self._left.wait(leases.RENEW_EVERY_S):
+                try:
+                    self._renew_once()
+                except ClusterError as error:
+                    self.failure = error
+                    failed()
+                    return
+
+        threading.Thread(target=loop, name="lease of the training", daemon=True).start()
+
+    def _renew_once(self) -> None:
+        try:
+            self.cluster.update(self.kind, self.name, self._leased, retry_s=leases.RENEW_EVERY_S)
+        except NotFound:  # whoever follows the training reports it
+            pass
+        except (Unreachable, Conflict) as error:
+            self.ledger.events["lease renewals missed"] += 1
+            self.progress.note(f"the lease of {self.name} could not be renewed: {error}")
+
+    def leave(self, seen: Object | None, *, cancel: bool) -> None:
+        """Delete the training if `cancel` and nobody else waits for it; otherwise remove our lease.
+
+        `seen`: the object as it was last seen. One request, or three if it has changed: a stage
+        that gets SIGTERM has a fifth of a second. What is left undone, the reaper does.
+        """
+        self._left.set()
+        if not self._may_be_ours:
+            return
+        with contextlib.suppress(ClusterError):
+            try:
+                self._delete_or_release(seen or self._get(), cancel)
+            except Conflict:  # it has changed: perhaps another launcher waits for it now
+                self._delete_or_release(self._get(), cancel)
+
+    def _get(self) -> Object:
+        return self.cluster.get(self.kind, self.name, retry_s=0)
+
+    def _delete_or_release(self, found: Object, cancel: bool) -> None:
+        if cancel and not self._others(found):
+            self.cluster.delete(self.kind, self.name, seen=found, retry_s=0)
+        else:
+            self.cluster.update(self.kind, self.name, self._released, known=found, retry_s=5)
+
+    def _others(self, found: Object) -> set[str]:
+        """Who else waits for it."""
+        annotations = found["metadata"].get("annotations") or {}
+        return leases.live(annotations, time.time()).keys() - {self._holder}
+
+    def _released(self, found: Object) -> Object:
+        """Without leases it belongs to nobody: the reaper leaves it alone, and the next launcher
+        replaces it once it has ended."""
+        if not self._others(found):
+            return {"metadata": {"annotations": {names.LEASES: None}}}
+        annotations = found["metadata"].get("annotations") or {}
+        return {"metadata": {"annotations": leases.release(annotations, self._holder, time.time())}}
