@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from moaa.kubernetes import names
 from moaa.pipelines import tasks
+from moaa.placement.pod_spec import CORE_TMP_GIB, KEPT_S, Room, plain, pod_spec
 from moaa.recipe.load import Loaded
 from moaa.stages.table import REPORT, up_to
 
@@ -21,8 +22,6 @@ RECIPE: Final = "moaa.dev/recipe"
 FOLDER, RECIPE_FOLDER = "/work", "/etc/moaa"
 REPLACED: Final = 5
 """Pods that may be lost before the run is given up."""
-KEPT_S: Final = 7 * 24 * 3600
-"""A finished Job goes after so long, with its pod and log."""
 GRACE_S: Final = 60
 ONE_STREAM: Final = ("sh", "-c", 'exec "$0" "$@" 2>&1')
 """A container's two streams are collected apart, in no certain order: in one, the failed stage's
@@ -76,27 +75,8 @@ def recipe_of(job: dict[str, Any]) -> str:
 
 
 def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[str, Any]:
-    cluster = loaded.recipe.runtime.cluster
-    volumes: list[dict[str, Any]] = [
-        {
-            "name": "recipe",
-            "downwardAPI": {
-                "items": [
-                    {
-                        "path": "recipe.yaml",
-                        "fieldRef": {"fieldPath": f"metadata.annotations['{RECIPE}']"},
-                    }
-                ]
-            },
-        },
-        {"name": "tmp", "emptyDir": {"sizeLimit": f"{place.tmp_gib}Gi"}},
-        {"name": "work", "emptyDir": {"sizeLimit": f"{tasks.CORE_TMP_GIB}Gi"}},
-    ]
-    if place.shm_gib:
-        volumes.append(
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{place.shm_gib:g}Gi"}}
-        )
-    paths = {"recipe": RECIPE_FOLDER, "tmp": "/tmp", "work": FOLDER, "shm": "/dev/shm"}
+    field = {"fieldPath": f"metadata.annotations['{RECIPE}']"}
+    recipe = {"items": [{"path": "recipe.yaml", "fieldRef": field}]}
     command = [*ONE_STREAM, "moaa", "run", f"{RECIPE_FOLDER}/recipe.yaml", "--until", until]
     container = {
         "name": CONTAINER,
@@ -105,40 +85,36 @@ def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[st
         "workingDir": FOLDER,
         "env": _environment(place, run_id),
         "resources": _resources(place),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [
-            {"name": each["name"], "mountPath": paths[each["name"]]} for each in volumes
-        ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "serviceAccountName": cluster.service_account,
-        "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "imagePullSecrets": [{"name": name} for name in place.image_pull_secrets],
-        "nodeSelector": place.node_selector,
-        "containers": [container],
-        "volumes": volumes,
-    }
-    if place.toleration:
-        pod["tolerations"] = [{"key": place.toleration, "operator": "Exists"}]
-    return pod
+    room = Room(
+        tmp_gib=place.tmp_gib,
+        shm_gib=place.shm_gib,
+        node_selector=place.node_selector,
+        toleration=place.toleration,
+        image_pull_secrets=place.image_pull_secrets,
+    )
+    return pod_spec(
+        container,
+        room,
+        volumes=[
+            (RECIPE_FOLDER, {"name": "recipe", "downwardAPI": recipe}),
+            (FOLDER, {"name": "work", "emptyDir": {"sizeLimit": f"{CORE_TMP_GIB}Gi"}}),
+        ],
+        serviceAccountName=loaded.recipe.runtime.cluster.service_account,
+        terminationGracePeriodSeconds=GRACE_S,
+    )
 
 
 def _environment(place: tasks.Place, run_id: str) -> list[dict[str, Any]]:
-    plain = {**place.environment, names.RUN_ENV: run_id, "PYTHONUNBUFFERED": "1"}
+    variables = {**place.environment, names.RUN_ENV: run_id, "PYTHONUNBUFFERED": "1"}
     secret = {
         variable: {"secretKeyRef": {"name": each.name, "key": key, "optional": each.optional}}
         for each in place.secrets
         for key, variable in each.variables.items()
     }
     return [
-        *({"name": name, "value": value} for name, value in plain.items()),
+        *plain(variables),
         *({"name": name, "valueFrom": source} for name, source in secret.items()),
     ]
 
