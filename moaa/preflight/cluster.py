@@ -22,9 +22,9 @@ from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.kinds import ACCOUNTS, LIMIT_RANGES, NODES, QUOTAS, RUNTIMES, SECRETS
 from moaa.recipe.schema import Recipe
 from moaa.store import Store
+from moaa.store.client import S3_KEYS
 
 T = TypeVar("T")
-S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 PULL = "kubernetes.io/dockerconfigjson"
 SERVING = (
     "moaa recipe helm-values RECIPE | helm upgrade --install ensemble helm/moaa-serving -n {} -f -"

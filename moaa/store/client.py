@@ -18,7 +18,10 @@ RETRY_S = 60.0
 
 If it never has, its address is probably wrong: an error after boto3's own retries, within seconds.
 """
-_USUAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""The usual names of the two keys: of environment variables, and in a cluster's Secret."""
+S3_SETTINGS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION")
+"""The usual names of the store's address and region, in the same places."""
 _PART = 16 << 20
 _TRANSFERS = 8
 
@@ -126,7 +129,7 @@ def _keys(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
     Nothing for the usual names: boto3 then looks for roles and profiles too.
     """
     names = (place.access_key_env, place.secret_key_env)
-    if names == _USUAL_KEYS and environ is os.environ:
+    if names == S3_KEYS and environ is os.environ:
         return {}
     unset = [name for name in names if not environ.get(name)]
     if unset:

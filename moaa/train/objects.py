@@ -19,6 +19,7 @@ from moaa.placement import images
 from moaa.placement import pods as placement
 from moaa.placement.pod_spec import HEAVY_TMP_GIB, KEPT_S, WRITABLE, Room, plain, pod_spec
 from moaa.recipe.schema import StoreAddress
+from moaa.store.client import S3_SETTINGS
 from moaa.train import ranks
 from moaa.train.job import Job, Launch
 
@@ -152,12 +153,9 @@ def _environment(launch: Launch) -> dict[str, str]:
         cores = 1.0
     else:
         cores = pool.cpus if pool.gpus else pool.cpus / launch.launcher.ranks
-    found = {**ranks.ENVIRONMENT, "OMP_NUM_THREADS": str(max(1, int(cores)))}
-    if store.endpoint_url:
-        found["AWS_ENDPOINT_URL_S3"] = store.endpoint_url
-    if store.region:
-        found["AWS_REGION"] = store.region
-    return found
+    threads = {"OMP_NUM_THREADS": str(max(1, int(cores)))}
+    address = zip(S3_SETTINGS, (store.endpoint_url, store.region), strict=True)
+    return {**ranks.ENVIRONMENT, **threads, **{name: value for name, value in address if value}}
 
 
 def _pod(launch: Launch) -> Object:
