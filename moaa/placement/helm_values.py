@@ -1,9 +1,9 @@
-"""Values of the Helm charts for a recipe, and what a cluster's ensemble differs in from it: recipe
-and charts cannot drift.
+"""Values of the Helm charts for a recipe, and how a cluster's ensemble differs from the recipe.
 
-moaa recipe helm-values recipe.yaml | helm upgrade --install ensemble helm/moaa-serving -f -
-differences(recipe, cluster.list(DEPLOYMENTS, names.MODEL))     # preflight: [] when what is served
-is what is asked for
+    moaa recipe helm-values recipe.yaml | helm upgrade --install ensemble helm/moaa-serving -f -
+
+Preflight compares with `differences(recipe, deployments)`, which is empty if the cluster serves
+what the recipe wants.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from moaa.recipe.model_size import weights_gib
 from moaa.recipe.schema import Model, Pool, Recipe
 
 SPEC: Final = "moaa.dev/spec"
-"""Annotation of a serving Deployment: JSON of what it serves and how (`spec`)."""
+"""Annotation of a serving Deployment: what it serves and how, as JSON (see `spec`)."""
 
 CPU_POOL: Final = Pool(gpus=0, cpus=2, memory_gib=8, shm_gib=2)
-"""For models that name no pool: any node's cores, as the compiled pipeline takes for them."""
+"""For models without a pool: cores of any node."""
 
 _LOCAL = re.compile(r"^[./~]|\.gguf$")
 
 
 def serving(recipe: Recipe) -> dict[str, Any]:
-    """Values of moaa-serving: the models that the recipe's mixtures, judges and target need and
-    that nobody else serves."""
+    """Return the values of moaa-serving: the models it needs that have no endpoint."""
     models = served(recipe)
     by_dns = {name: dns for dns, name in names.by_dns(models).items()}
     images = recipe.runtime.cluster.images
@@ -48,7 +47,7 @@ def serving(recipe: Recipe) -> dict[str, Any]:
 
 
 def platform(recipe: Recipe) -> dict[str, Any]:
-    """Values of moaa-platform: where the recipe trains."""
+    """Return the values of moaa-platform: where the recipe trains."""
     cluster, launcher = recipe.runtime.cluster, recipe.runtime.launcher
     images = {
         key: image
@@ -62,7 +61,7 @@ def platform(recipe: Recipe) -> dict[str, Any]:
         "env": {"secretName": cluster.env_secret},
         "serviceAccounts": {"pipeline": cluster.service_account},
         "pools": {
-            _named(name): _nodes(each) | {"shmGib": _number(each.shm_gib)}
+            _checked_name(name): _nodes(each) | {"shmGib": _number(each.shm_gib)}
             for name, each in pool.items()
         },
         "trainer": {"enabled": launcher.kind == "trainer"},
@@ -70,7 +69,7 @@ def platform(recipe: Recipe) -> dict[str, Any]:
 
 
 def served(recipe: Recipe) -> dict[str, Model]:
-    """The models that have to be served on the cluster, in the recipe's order."""
+    """Return the models that must be served on the cluster, in the recipe's order."""
     needed = (
         {recipe.target}
         | recipe.generate.mixture.models
@@ -85,8 +84,8 @@ def served(recipe: Recipe) -> dict[str, Model]:
 
 
 def spec(name: str, model: Model) -> dict[str, Any]:
-    """What decides a model's answers and its size on the cluster, as the chart writes it into the
-    annotation SPEC."""
+    """Return what decides a model's answers and its size on the cluster, as the chart writes it to
+    the annotation SPEC."""
     return {
         "source": model.source,
         "revision": model.revision or "",
@@ -100,10 +99,11 @@ def spec(name: str, model: Model) -> dict[str, Any]:
 
 
 def differences(recipe: Recipe, deployments: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One sentence for each model that is missing or differs, with what in; empty when the cluster
-    serves the recipe.
+    """Return a sentence for each model that is missing or differs; empty if the cluster serves the
+    recipe.
 
-    `deployments`: Kubernetes' own JSON of the Deployments labelled moaa.dev/model in the namespace.
+    `deployments`: the namespace's Deployments with the label moaa.dev/model, as Kubernetes' API
+    returns them.
     """
     models = served(recipe)
     found: dict[str, list[Mapping[str, Any]]] = {}
@@ -120,14 +120,14 @@ def differences(recipe: Recipe, deployments: Iterable[Mapping[str, Any]]) -> lis
             which = ", ".join(each["metadata"]["name"] for each in there)
             lines.append(
                 f"model '{name}': {len(there)} Deployments are labelled {names.MODEL}={dns} "
-                f"({which}); one must be"
+                f"({which}); there must be exactly one"
             )
         else:
-            lines += _differs(name, spec(name, models[name]), there[0]["metadata"])
+            lines += _differences_of(name, spec(name, models[name]), there[0]["metadata"])
     return lines
 
 
-def _differs(name: str, wanted: dict[str, Any], metadata: Mapping[str, Any]) -> list[str]:
+def _differences_of(name: str, wanted: dict[str, Any], metadata: Mapping[str, Any]) -> list[str]:
     where = f"model '{name}' (Deployment {metadata['name']})"
     text = (metadata.get("annotations") or {}).get(SPEC)
     try:
@@ -142,28 +142,27 @@ def _differs(name: str, wanted: dict[str, Any], metadata: Mapping[str, Any]) -> 
     if not differing:
         return []
     parts = [
-        f"{key} is {_say(value)}, the recipe says {_say(wanted[key])}"
+        f"{key} is {_text(value)}, the recipe says {_text(wanted[key])}"
         for key, value in differing.items()
     ]
     return [f"{where}: {'; '.join(parts)}"]
 
 
-def _say(value: Any) -> str:
+def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if value not in ("", 0, None, []) else "not given"
 
 
 def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
     if _LOCAL.search(model.source) and not model.source.startswith(("s3://", "package:")):
         raise RecipeError(
-            f"models.{name}.source is '{model.source}', a path of this machine, which a cluster "
-            "cannot read. "
-            "Upload it to S3 and name its s3:// address, or name a hub id."
+            f"models.{name}.source is '{model.source}', a path on this machine, which a cluster "
+            "cannot read. Upload it to S3 and give its s3:// address, or give a hub id."
         )
     values: dict[str, Any] = {"name": dns, "source": model.source}
     optional = {
         "revision": model.revision,
         "servedName": name if name != dns else None,
-        "pool": _named(model.pool) if model.pool else None,
+        "pool": _checked_name(model.pool) if model.pool else None,
         "tensorParallelSize": model.tensor_parallel if model.tensor_parallel != 1 else None,
         "dtype": model.dtype if model.dtype != "bfloat16" else None,
         "maxModelLen": model.max_model_len,
@@ -191,15 +190,15 @@ def _secrets(recipe: Recipe) -> dict[str, Any]:
 def _pools(recipe: Recipe, models: Iterable[Model]) -> dict[str, Pool]:
     used = dict.fromkeys(model.pool for model in models)
     return {
-        _named(name) if name else "default": recipe.pools[name] if name else CPU_POOL
+        _checked_name(name) if name else "default": recipe.pools[name] if name else CPU_POOL
         for name in used
     }
 
 
-def _named(pool: str) -> str:
+def _checked_name(pool: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", pool):
         raise RecipeError(
-            f"the pool '{pool}' cannot be part of a Kubernetes name: at most 40 small letters, "
+            f"the pool '{pool}' cannot be part of a Kubernetes name: use at most 40 small letters, "
             "digits and '-'. Rename it."
         )
     return pool

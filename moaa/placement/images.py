@@ -1,5 +1,4 @@
-"""The images the components run in: those of this version, or those that the recipe names
-(`runtime.cluster.images`)."""
+"""The images that components run in: those of this version, or `runtime.cluster.images`."""
 
 from __future__ import annotations
 
@@ -17,5 +16,5 @@ _OURS: dict[Image, str] = {"core": CORE, "serve": SERVE, "train": TRAIN}
 
 
 def of(runtime: Runtime, image: Image) -> str:
-    """The image's reference for a recipe's runtime."""
+    """Return the image's reference for a recipe's runtime."""
     return getattr(runtime.cluster.images, image) or _OURS[image]

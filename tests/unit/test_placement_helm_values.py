@@ -182,5 +182,5 @@ def test_missing_double_and_foreign_deployments_are_named() -> None:
         f"model 'qwen2-72b' (Deployment ens-qwen2-72b): {unsaid}",
         f"model 'gemma-2-27b' (Deployment ens-gemma-2-27b): {unsaid}",
         "model 'llama-3-1-70b': 2 Deployments are labelled moaa.dev/model=llama-3-1-70b "
-        "(ens-llama-3-1-70b, other); one must be",
+        "(ens-llama-3-1-70b, other); there must be exactly one",
     ]
