@@ -3,7 +3,13 @@ tested."""
 
 from __future__ import annotations
 
+import tempfile
+from collections import Counter
+from pathlib import Path
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moaa.recipe.schema import Sft, StoreAddress
 from moaa.train import data
@@ -91,3 +97,33 @@ def test_the_first_token_of_a_packed_document_bears_no_loss(tmp_path):
         i for i, label in enumerate(batch["labels"][0].tolist()) if label == template.end_of_turn
     ]
     assert len(ends) == 4, "one end-of-turn for each of the four answers"
+
+
+class Characters:
+    """A template whose tokens are the characters of the only message."""
+
+    def conversation(self, messages):
+        ids = [ord(each) for each in messages[0]["content"]]
+        return ids, [-each for each in ids]
+
+    def merges(self, messages):
+        return False
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text("abc", min_size=1, max_size=20), min_size=1, max_size=30))
+def test_packing_loses_nothing_and_keeps_each_conversation_whole(texts):
+    rows = [{"messages": [{"role": "user", "content": text}]} for text in texts]
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = data.prepare(JOB, rows, Characters(), 20, Path(folder))
+        packed = data.read(prepared.path).to_list()
+    assert prepared.sequences == len(packed) <= prepared.rows == len(texts)
+    found = []
+    for sequence in packed:
+        assert sum(sequence["seq_lengths"]) == len(sequence["input_ids"]) <= 20
+        assert sequence["labels"] == [-each for each in sequence["input_ids"]]
+        start = 0
+        for length in sequence["seq_lengths"]:
+            found.append(bytes(sequence["input_ids"][start : start + length]).decode())
+            start += length
+    assert Counter(found) == Counter(texts)

@@ -3,7 +3,9 @@ can. Ranks are threads."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.ranks import Ranks
@@ -361,3 +365,29 @@ def test_minutes_decide_where_no_steps_are_given(tmp_path):
     write(tmp_path, 2)
     checkpoints.saved(2)
     assert not checkpoints.due(3)
+
+
+STATES = st.sampled_from(["good", "changed", "missing", "other shape"])
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.integers(1, 99), STATES, max_size=6))
+def test_the_newest_usable_checkpoint_is_taken_and_each_unusable_newer_one_counted(found):
+    """`found`: the state of the checkpoint of each step, each written by another attempt."""
+    store = MemoryStore()
+    for step, state in found.items():
+        uri, content = f"{PREFIX}/attempt{step}/checkpoint-{step}", b"%d" % step
+        listed = {"name": "state.pt", "size": 1, "sha256": hashlib.sha256(content).hexdigest()}
+        shape = SHAPE | {"world_size": 8 if state == "other shape" else 2}
+        manifest = {"step": step, "shape": shape, "seconds": 1.0, "files": [listed]}
+        store.put(f"{uri}/manifest.json", json.dumps(manifest).encode())
+        if state != "missing":
+            store.put(f"{uri}/state.pt", b"x" if state == "changed" else content)
+    good = [step for step, state in found.items() if state == "good"]
+    expected = max(good, default=None)
+    with tempfile.TemporaryDirectory() as folder:
+        step, unusable = restored(alone(store, Path(folder)))
+        left = [path.name for path in Path(folder).iterdir()]
+    assert step == expected
+    assert unusable == sum(step > (expected or 0) for step in found)
+    assert left == ([f"checkpoint-{expected}"] if good else [])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moaa.errors import RowRejected, TrainError
 from moaa.recipe.schema import Sft, StoreAddress
@@ -98,3 +100,15 @@ def test_what_is_written_is_what_was_made(tmp_path):
         table = pa.ipc.open_stream(source).read_all()
     assert table.to_pylist() == list(examples(sft_example, rows, Characters(), 20, Prepared()))
     assert data.length(table.to_pylist()[1202]) == len("u>1202.")
+
+
+TEXTS = st.lists(st.text("abc", max_size=30) | st.just("bad"), max_size=30)
+
+
+@given(TEXTS)
+def test_rows_keep_their_order_and_none_is_lost(texts):
+    counts = Prepared()
+    kept = list(examples(sft_example, map(row, texts), Characters(), 20, counts))
+    fitting = [text for text in texts if text != "bad" and len(text) + 3 <= 20]
+    assert [bytes(each["input_ids"]).decode()[2:-1] for each in kept] == fitting
+    assert counts.rows + counts.dropped.total() == len(texts)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moaa.errors import TrainError
 from moaa.recipe.schema import Sft
@@ -63,3 +67,18 @@ def test_weights_are_gathered_for_saving_where_they_are_sharded(stage):
         stage == 3
     )
     assert not made["bf16"]["enabled"]
+
+
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 16))
+def test_a_batch_multiplies_or_the_error_names_one_that_does(global_batch, micro, ranks):
+    numbers = Sft(global_batch=global_batch, micro_batch=micro)
+    try:
+        size = batch("sft", numbers, ranks)
+    except TrainError as error:
+        assert global_batch % (ranks * micro)
+        (named,) = re.findall(r"Set sft.global_batch to (\d+)(?: or (\d+))?", str(error))
+        for other in filter(None, named):
+            right = Sft(global_batch=int(other), micro_batch=micro)
+            assert batch("sft", right, ranks).total == int(other)
+    else:
+        assert size.total == size.ranks * size.micro * size.accumulation == global_batch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moaa.errors import StoreError, TrainError
 from moaa.progress import Progress
@@ -267,3 +269,33 @@ def test_a_container_that_cannot_start_is_stuck_only_where_waiting_does_not_help
 
     assert "ImagePullBackOff" in failure.cannot_start(waits("ImagePullBackOff"))
     assert not failure.cannot_start(waits("ContainerCreating"))
+
+
+PODS = st.builds(
+    lambda name, code, at, deleted, disrupted: pod(
+        name,
+        exit_code=code,
+        reason="OOMKilled" if code == 5 else "Error",
+        at=at,
+        deleted=deleted,
+        disrupted=disrupted,
+    ),
+    st.sampled_from("abcdef"),
+    st.sampled_from([None, 1, 5, 127, 137, 143]),
+    st.sampled_from([T0, T1, T5]),
+    st.sampled_from([None, T0, T1, T5]),
+    st.booleans(),
+)
+
+
+@given(
+    st.lists(PODS, unique_by=lambda each: each["metadata"]["name"], max_size=4),
+    st.sets(st.sampled_from("abcdef")),
+    st.randoms(),
+)
+def test_the_order_in_which_pods_are_listed_is_no_reason(pods, gone, random):
+    found = error(*pods, gone=gone)
+    shuffled = list(pods)
+    random.shuffle(shuffled)
+    again = error(*shuffled, gone=gone)
+    assert (type(again), str(again)) == (type(found), str(found))

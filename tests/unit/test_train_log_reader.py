@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moaa.errors import MoaaError, StoreError, TrainError
 from moaa.progress import Progress
@@ -158,3 +160,22 @@ def test_torn_lines_are_log(line):
 
 def test_a_line_is_found_behind_a_half_written_one():
     assert parse('Loading: 40%moaa-progress {"note": "x"}') == (PROGRESS, {"note": "x"})
+
+
+FIELDS = st.dictionaries(
+    st.text(max_size=8), st.text(max_size=20) | st.integers() | st.none(), max_size=4
+)
+BEGINNINGS = st.text(max_size=30).filter(lambda text: "moaa-" not in text)
+
+
+@given(st.sampled_from([PROGRESS, ERROR]), FIELDS, BEGINNINGS)
+def test_a_message_is_read_as_it_was_sent_whatever_comes_before_it(prefix, fields, beginning):
+    assert parse(beginning + prefix + json.dumps(fields, ensure_ascii=False)) == (prefix, fields)
+
+
+@given(st.lists(st.text("ab ", max_size=60), max_size=30))
+def test_the_end_of_the_log_is_its_last_lines_that_are_not_empty(lines):
+    reader, _ = reading(*lines)
+    last = [f"    {line.rstrip()}" for line in lines if line.strip()][-15:]
+    assert reader.tail.splitlines() == last
+    assert reader.tail in str(reader.explain(1, "/log"))
