@@ -55,7 +55,7 @@ class LogReader:
         self._tail: deque[str] = deque(maxlen=tail)
         self._summary: deque[str] = deque(maxlen=200)
         self._in_summary = False
-        self._begun = False
+        self._started = False
         self.errors: list[dict[str, Any]] = []
         """Why ranks failed, as they report it: `{rank, time, type, message}`."""
 
@@ -77,12 +77,12 @@ class LogReader:
         if "note" in fields:
             self._progress.note(fields["note"])
             return
-        step, again = fields["step"], fields.get("begin") or not self._begun
+        step, again = fields["step"], fields.get("begin") or not self._started
         if again:
             self._progress.note("")
             self._progress.total(fields["steps"])
         self._progress.advance(step - self._shown.step, journaled=bool(again))
-        self._begun, self._shown.step = True, step
+        self._started, self._shown.step = True, step
         tokens = int(fields.get("num_tokens", 0))
         if tokens > self._shown.tokens:
             self._progress.tokens("training", tokens - self._shown.tokens)

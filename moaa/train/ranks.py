@@ -101,4 +101,5 @@ class Ranks:
             raise failure
         if any(failed for _, failed in answers):
             raise FailedOnAnotherRank
-        return answers[source][0]
+        found: T = answers[source][0]
+        return found

@@ -56,7 +56,7 @@ class Template:
 
     @property
     def end_of_turn_text(self) -> str:
-        return self.tokenizer.convert_ids_to_tokens(self.end_of_turn)
+        return str(self.tokenizer.convert_ids_to_tokens(self.end_of_turn))
 
     def conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
         """Return token ids and labels. Raises RowRejected if an answer's extent is not exact."""
@@ -214,11 +214,13 @@ def _knows_system(tokenizer: Any) -> bool:
 
 
 def _text(tokenizer: Any, messages: list[Message], *, prompt: bool = False) -> str:
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+    return str(
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+    )
 
 
 def _tokens(tokenizer: Any, messages: list[Message]) -> list[int]:
-    return tokenizer(_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
+    return list(tokenizer(_text(tokenizer, messages), add_special_tokens=False)["input_ids"])
 
 
 def _message(role: str, content: str) -> Message:

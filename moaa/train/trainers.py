@@ -23,7 +23,7 @@ from moaa.train.ranks import WAIT_S
 
 
 class _Ours:
-    """Shared by both trainers; stands before TRL's class in their bases."""
+    """Shared by both trainers; comes before TRL's class in their bases."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         # A checkpoint's weights are in DeepSpeed's state: a second copy of an 8B model would be
@@ -71,7 +71,7 @@ class DpoTrainer(_Ours, DPOTrainer):
         """
         from datasets import Dataset, Features, Value, concatenate_datasets
         from torch.utils.data import DataLoader
-        from trl.models import prepare_deepspeed
+        from trl.models.utils import prepare_deepspeed
 
         batches = self.accelerator.prepare(
             DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator)
@@ -98,7 +98,8 @@ class DpoTrainer(_Ours, DPOTrainer):
             )
             send(PROGRESS, note=f"reference log-probabilities: {pairs} of {total} pairs")
         self._seen += 1
-        return super().compute_ref_log_probs(model, inputs)
+        compute: Any = super().compute_ref_log_probs
+        return compute(model, inputs)
 
 
 def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig | DPOConfig:
@@ -166,13 +167,14 @@ def trainer(
     # A tokenizer of its own: TRL adds a padding token to it.
     tokenizer = AutoTokenizer.from_pretrained(model, **of_base)
     steps = Steps(job, checkpoints)
-    return kind(
+    made: SftTrainer | DpoTrainer = kind(
         model=model,
         args=arguments,
         train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[steps],
     )
+    return made
 
 
 class Steps(TrainerCallback):

@@ -48,8 +48,10 @@ def download(
     """
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HTTPError  # a broken connection raises it too
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.errors import (
+            HTTPError,  # type: ignore[attr-defined, unused-ignore]
+        )
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise RecipeError(
             f"'{name}' is a hub id, which needs the package huggingface-hub: "
