@@ -47,6 +47,7 @@ def launch(**launcher: Any) -> Launch:
 
 @pytest.fixture
 def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
+    kube.cluster()  # imports the client now, which takes seconds on a busy machine
     monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
     return kube
 
