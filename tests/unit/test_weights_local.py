@@ -159,9 +159,10 @@ def test_a_gguf_is_converted_once(
     gguf: str,
     store: MemoryStore,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     cache: Path,
 ) -> None:
+    caplog.set_level("INFO", "moaa")
     ran = _converter(monkeypatch, "umask 077; sleep 0.2; echo '{}' > $2/config.json")
     threads = [threading.Thread(target=local.resolve, args=(gguf, store)) for _ in range(4)]
     for thread in threads:
@@ -174,7 +175,7 @@ def test_a_gguf_is_converted_once(
     assert folder.parent == cache / "models"
     assert [path.name for path in folder.iterdir()] == ["config.json"]
     assert (folder / "config.json").stat().st_mode & 0o777 == 0o644, "others read it too"
-    assert capfd.readouterr().err.count("converting small.Q4.gguf to") == 1
+    assert caplog.text.count("converting small.Q4.gguf to") == 1
 
 
 def test_an_image_brings_its_model_converted(
