@@ -14,8 +14,10 @@ from typing import Any
 from moaa.declaration import Declaration
 from moaa.errors import RecipeError
 from moaa.placement import images, pods
+from moaa.placement.pod_spec import CORE_TMP_GIB, HEAVY_TMP_GIB, WRITABLE
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import PREFLIGHT, REPORT
+from moaa.store.client import S3_KEYS, S3_SETTINGS
 
 RETRIES = 2
 """For pods that are lost. A stage itself retries what else may go away; running it again after a
@@ -24,12 +26,6 @@ ALL_ATTEMPTS_S = 7 * 24 * 3600
 """Kubeflow's `backoff_max_duration` is a deadline for all attempts together, and this is its
 largest value."""
 BACKOFF_S, BACKOFF_FACTOR = 30, 2  # the factor must be a whole number, or the retry fails
-
-CORE_TMP_GIB, HEAVY_TMP_GIB = 20, 2000
-"""The most that /tmp may hold: rows on their way to S3; the weights of a whole ensemble."""
-
-S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-S3_OPTIONAL = ("AWS_ENDPOINT_URL_S3", "AWS_REGION")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class Place:
 def place(recipe: Recipe, stage: Declaration) -> Place:
     """The pod of one stage. Raises RecipeError for models that cannot be served in one pod."""
     cluster = recipe.runtime.cluster
-    environment = {"HOME": "/tmp", "MOAA_CACHE": "/tmp/moaa"}
+    environment = dict(WRITABLE)
     if cluster.namespace:
         environment["MOAA_NAMESPACE"] = cluster.namespace
     common: dict[str, Any] = {
@@ -156,7 +152,7 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
     cluster, store = recipe.runtime.cluster, recipe.store
     found = [
         Secret(cluster.s3_secret, {key: key for key in S3_KEYS}),
-        Secret(cluster.s3_secret, {key: key for key in S3_OPTIONAL}, optional=True),
+        Secret(cluster.s3_secret, {key: key for key in S3_SETTINGS}, optional=True),
     ]
     named = dict(zip(S3_KEYS, (store.access_key_env, store.secret_key_env), strict=True))
     own = {key: name for key, name in named.items() if name != key}

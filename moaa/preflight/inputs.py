@@ -152,7 +152,7 @@ def _loadable(model: Model, store: Store) -> None:
     path = Path(model.source).expanduser()
     if path.suffix == ".gguf" and path.is_file() and model.revision is None:
         return  # converting it takes too long for a check
-    local.local(model.source, store, model.revision)
+    local.resolve(model.source, store, model.revision)
 
 
 def endpoints(run: Run) -> Iterator[Finding]:

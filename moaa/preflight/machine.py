@@ -14,6 +14,7 @@ from moaa.declaration import Declaration
 from moaa.preflight import inputs
 from moaa.preflight.finding import Finding, attempt, unseen
 from moaa.preflight.run import Run
+from moaa.recipe.model_size import CHECKPOINT_BYTES, WEIGHT_BYTES, weights_gib
 from moaa.recipe.schema import Recipe
 from moaa.store import Store
 
@@ -97,44 +98,29 @@ def _training(run: Run) -> Iterator[Finding]:
     launcher = run.recipe.runtime.launcher
     if launcher.kind != "process" or not run.trains:
         return
-    for package in ("torch", "trl", "deepspeed"):
-        present = importlib.util.find_spec(package) is not None
-        detail = f"{package} is {'installed' if present else 'not installed'}"
-        yield Finding("training", present, detail, "pip install 'moaa[train]'")
+    from moaa.train import process
+
+    for package in process.PACKAGES:
+        check, detail = partial(process.check_packages, [package]), f"{package} is installed"
+        yield attempt("training", check, detail, "pip install 'moaa[train]'")
     if launcher.nodes != 1:
-        detail = (
-            f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains only on this "
-            "machine"
-        )
-        fix = "set nodes to 1, or runtime.launcher.kind to 'trainer' or 'job'"
-        yield Finding("training", False, detail, fix)
-    most, what = _most_ranks(launcher.device)
-    detail = f"runtime.launcher.ranks is {launcher.ranks}; this machine has {most} {what}"
-    fix = f"set ranks to {most} or less"
-    if not most:
-        fix = "set runtime.launcher.device to cpu, or run on a machine with GPUs"
-    yield Finding("training", launcher.ranks <= most, detail, fix)
-
-
-def _most_ranks(device: str) -> tuple[int, str]:
-    """Return how many ranks this machine has room for: one for each GPU, or for each core."""
-    from moaa.engines import cores, devices
-
-    gpus = len(devices.visible_gpus())
-    if device == "cuda" or (device == "auto" and gpus):
-        return gpus, "GPUs"
-    return len(cores.available()), "cores"
+        check = partial(process.check_nodes, launcher)
+        yield attempt("training", check, "", "correct runtime.launcher.nodes or its kind")
+    unit, most = process.room_for_ranks(launcher.device)
+    yield attempt(
+        "training",
+        partial(process.check_ranks, launcher.ranks, launcher.device),
+        f"runtime.launcher.ranks is {launcher.ranks}; this machine has {most} {unit}",
+        "correct runtime.launcher.ranks or its device",
+    )
 
 
 def _disks(run: Run) -> Iterator[Finding]:
     """Check the room for logs, trainings and models: one finding a disk."""
-    from moaa.placement.helm_values import size_gib
-    from moaa.train.checkpoints import BYTES_PER_PARAMETER
-
     trains = run.local and run.recipe.runtime.launcher.kind == "process" and run.trains
     target = run.recipe.models[run.recipe.target]
-    weights = (size_gib(target) or 0) if trains else 0
-    checkpoint = weights * BYTES_PER_PARAMETER // 2  # weights take 2 bytes a parameter
+    weights = (weights_gib(target.source) or 0) if trains else 0
+    checkpoint = weights * CHECKPOINT_BYTES // WEIGHT_BYTES
     for places in _places(run, weights):
         folders = ", ".join(f"{what} ({folder})" for what, (folder, _) in places.items())
         free = shutil.disk_usage(next(iter(places.values()))[0]).free / 2**30

@@ -13,10 +13,11 @@ import pytest
 
 from moaa.engines import cores, devices
 from moaa.engines.devices import Hardware
-from moaa.errors import EngineError
+from moaa.errors import EngineError, TrainError
 from moaa.preflight import machine
 from moaa.preflight.finding import Finding
 from moaa.recipe.load import load_file
+from moaa.recipe.schema import Launcher
 from moaa.stages.table import STAGES_ENV, of_run
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
@@ -231,12 +232,12 @@ def numbers(found: list[Finding]) -> list[str]:
     ("device", "gpus", "ranks", "said"),
     [
         ("cpu", "", 4, ""),
-        ("cpu", "", 5, "runtime.launcher.ranks is 5; this machine has 4 cores"),
-        ("auto", "", 5, "runtime.launcher.ranks is 5; this machine has 4 cores"),
+        ("cpu", "", 5, "runtime.launcher.ranks is 5, but this machine has 4 cores"),
+        ("auto", "", 5, "runtime.launcher.ranks is 5, but this machine has 4 cores"),
         ("auto", "0,1", 2, ""),
-        ("auto", "0,1", 4, "runtime.launcher.ranks is 4; this machine has 2 GPUs"),
+        ("auto", "0,1", 4, "runtime.launcher.ranks is 4, but this machine has 2 GPUs"),
         ("cuda", "0,1,2,3,4", 5, ""),
-        ("cuda", "", 1, "runtime.launcher.ranks is 1; this machine has 0 GPUs"),
+        ("cuda", "", 1, "runtime.launcher.ranks is 1, but this machine has 0 GPUs"),
         ("cpu", "0,1", 4, ""),
     ],
 )
@@ -245,31 +246,28 @@ def test_ranks(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     sets = (*BATCH, f"runtime.launcher.device={device}", f"runtime.launcher.ranks={ranks}")
-    assert numbers(look(*sets)) == ([said] if said else [])
+    assert [detail.split(". ")[0] for detail in numbers(look(*sets))] == ([said] if said else [])
     assert numbers(look(*sets, local=False)) == []
     assert numbers(look(*sets, "runtime.launcher.kind=job")) == []
     monkeypatch.setenv(STAGES_ENV, "preflight,prompts,generate")
     assert numbers(look(*sets)) == []
 
 
-def test_a_process_trains_on_one_node(look) -> None:
-    assert numbers(look(*BATCH, "runtime.launcher.nodes=2")) == [
-        "runtime.launcher.nodes is 2, but kind 'process' trains only on this machine"
-    ]
-
-
-def test_what_ranks_the_launcher_refuses_preflight_finds(look) -> None:
-    """The two say the same of the same machine."""
+@pytest.mark.parametrize("changed", [{"ranks": 5}, {"nodes": 2}])
+def test_what_the_launcher_refuses_preflight_finds_in_the_same_words(look, changed) -> None:
     from moaa.train import process
 
-    class Job:
-        device, kind = "cpu", "sft"
+    sets = [f"runtime.launcher.{name}={value}" for name, value in changed.items()]
+    (detail,) = numbers(look(*BATCH, *sets))
+    launcher = Launcher(**changed)
 
-    with pytest.raises(
-        process.TrainError, match=r"runtime\.launcher\.ranks is 5, but this machine has 4 cores"
-    ):
-        process._cores(Job(), 5, None)  # type: ignore[arg-type]
-    assert numbers(look(*BATCH, "runtime.launcher.ranks=5"))
+    def check() -> None:
+        process.check_nodes(launcher)
+        process.check_ranks(launcher.ranks, launcher.device)
+
+    with pytest.raises(TrainError) as caught:
+        check()
+    assert str(caught.value) == detail
 
 
 def test_the_engine_error_is_the_one_that_sample_would_end_with(
