@@ -235,8 +235,9 @@ def test_dpo_moves_the_model_towards_the_chosen_answers(s3, tmp_path):
 
 
 def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):
-    """As on a cluster, with a rank on each: what one node's leader wrote the other's cannot read."""
-    run = "python -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --master-addr 127.0.0.1 --master-port 29511"
+    """As on a cluster, one rank a node: neither can read what the other node's leader wrote."""
+    run = "python -m torch.distributed.run --nnodes 2 --nproc-per-node 1 "
+    run += "--master-addr 127.0.0.1 --master-port 29511"
     nodes = [
         f"TMPDIR={tmp_path} {run} --node-rank 0",
         f"mkdir {tmp_path}/b; TMPDIR={tmp_path}/b {run} --node-rank 1",

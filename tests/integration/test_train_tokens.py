@@ -1,4 +1,4 @@
-"""Which tokens are trained: the answers with exactly one end-of-turn each, under any chat template."""
+"""Which tokens are trained: the answers with one end-of-turn each, with any chat template."""
 
 from __future__ import annotations
 

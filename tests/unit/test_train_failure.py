@@ -64,7 +64,7 @@ def error(*seen, gone=(), said="Failed: jobset failed", **logs):
     )
 
 
-def test_out_of_memory_is_the_reason_even_where_the_exit_status_is_the_parents_and_others_complain_first():
+def test_out_of_memory_is_the_reason_even_if_others_complain_first():
     found = error(
         pod("a", exit_code=1, at=T0),
         pod("b", exit_code=5, reason="OOMKilled", at=T1),
@@ -184,7 +184,7 @@ def test_what_the_library_says_of_itself_is_told_where_the_others_were_deleted_a
     assert "unhandled system error" in str(found)
 
 
-def test_a_pod_that_ended_of_its_deletion_before_the_others_failed_is_lost_though_nobody_says_a_word():
+def test_a_pod_that_was_deleted_before_the_others_failed_is_lost():
     assert isinstance(
         error(pod("a", exit_code=143, deleted=T0), pod("b", exit_code=1, at=T1)), failure.PodLost
     )

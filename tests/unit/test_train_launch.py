@@ -218,7 +218,8 @@ def test_several_nodes_are_no_business_of_one_machine():
         start(nodes=2)
 
 
-RANK = (  # as torchrun starts them: in a session of its own, so that no signal to a group reaches it
+# As torchrun starts ranks: in a session of its own, so that no signal to a group reaches it.
+RANK = (
     "import os, sys, time\n"
     "from moaa.train.__main__ import exit_with_parent\n"
     "exit_with_parent()\n"

@@ -89,7 +89,7 @@ def test_what_cannot_be_fetched_says_what_to_look_at(
 ) -> None:
     with pytest.raises(
         RecipeError,
-        match=r"'org/none' cannot be downloaded from the hub: org/none is neither .* HF_HUB_OFFLINE",
+        match=r"'org/none' cannot be downloaded from the hub: org/none is neither .*HF_HUB_OFFLINE",
     ):
         hub.download("org/none", None)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

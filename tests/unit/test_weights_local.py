@@ -205,8 +205,8 @@ def test_a_failed_conversion_leaves_nothing_and_says_why(
     )
     with pytest.raises(
         EngineError,
-        match=r"could not be converted \(exit status 1\)[\s\S]*pip install 'moaa\[train\]'[\s\S]*made of "
-        r"cheese",
+        match=r"could not be converted \(exit status 1\)[\s\S]*"
+        r"pip install 'moaa\[train\]'[\s\S]*made of cheese",
     ):
         local.resolve(gguf, store)
     assert [path for path in (cache / "models").iterdir() if path.is_dir()] == []
