@@ -18,9 +18,12 @@ if [ ${#builder[@]} = 0 ]; then
   if docker version >/dev/null 2>&1; then builder=(docker)
   elif command -v podman >/dev/null; then builder=(podman)
   elif command -v buildah >/dev/null; then builder=(buildah)
-  else die "docker (with its daemon), podman and buildah are all missing: install one, or set BUILDER"; fi
+  else die "no docker (with its daemon), podman or buildah here: install one, or set BUILDER"; fi
 fi
-case ${builder[0]} in *buildah) build=("${builder[@]}" bud --layers) ;; *) build=("${builder[@]}" build) ;; esac
+case ${builder[0]} in
+  *buildah) build=("${builder[@]}" bud --layers) ;;
+  *) build=("${builder[@]}" build) ;;
+esac
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 source=$(git config --get remote.origin.url 2>/dev/null |
