@@ -104,5 +104,3 @@ def test_the_segments_are_readable_by_common_tools(s3: S3) -> None:
             .split("\n")
         )
     assert [json.loads(line)[:2] for line in lines if line] == [["c1", "k1"], ["c2", "row"]]
-    journal.delete()
-    assert list(s3.store.list(s3.root)) == []
