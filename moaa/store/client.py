@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from moaa.errors import StoreError
-from moaa.retry import RetryWindow
 from moaa.store.address import Missing, split
 from moaa.store.errors import Place, explain_no_answer, explain_refusal, is_temporary
+from moaa.store.retry import RetryWindow
 
 T = TypeVar("T")
 RETRY_S = 60.0

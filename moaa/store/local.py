@@ -212,13 +212,17 @@ def _free_ports(s3_port: int) -> dict[str, int]:
         if s3_port:
             ports["s3.port"] = s3_port
         # SeaweedFS' maintenance worker expects the admin server's second port 10,000 above.
-        while True:
-            admin = _free_port(held)
+        for _ in range(200):
             with suppress(OSError, OverflowError):
+                admin = _free_port(held)
                 return ports | {
                     "admin.port": admin,
                     "admin.port.grpc": _free_port(held, admin + 10_000),
                 }
+    raise StoreError(
+        "The local S3 finds no free ports on 127.0.0.1. Stop programs that keep many connections "
+        "open (`ss -s` counts them)."
+    )
 
 
 def _free_port(held: ExitStack, port: int = 0) -> int:

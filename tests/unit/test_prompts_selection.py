@@ -127,7 +127,7 @@ def test_ids_are_those_of_the_normalized_turns():
 
 
 def test_the_same_question_under_two_system_messages_is_two_prompts():
-    question = "Why is the sky blue, and why is it red in the evening when the sun goes down behind the hills?"
+    question = "Why is the sky blue, and why is it red in the evening behind the hills?"
     rows = [
         prompt(question),
         prompt(question, system="Be brief."),

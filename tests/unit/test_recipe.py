@@ -382,7 +382,10 @@ def test_names_of_variables_are_accepted(write) -> None:
 
 def test_extends_merges_field_by_field_and_keeps_places(write) -> None:
     write(SMALL, "bases/base.yaml")
-    text = "extends: bases/base.yaml\nname: child\nmodels:\n  m: {revision: v2}\nprompts:\n  sft: [{source: mine.jsonl}]\n"
+    text = (
+        "extends: bases/base.yaml\nname: child\nmodels:\n  m: {revision: v2}\n"
+        "prompts:\n  sft: [{source: mine.jsonl}]\n"
+    )
     loaded = load_file(write(text))
     assert loaded.recipe.name == "child"
     assert loaded.recipe.models["m"].model_dump(include={"source", "revision"}) == {

@@ -12,9 +12,9 @@ import pytest
 from botocore.exceptions import CredentialRetrievalError
 
 from moaa.errors import StoreError
-from moaa.retry import RetryWindow
 from moaa.store import Store
 from moaa.store.errors import FILE_RETRY_WINDOWS, is_temporary
+from moaa.store.retry import RetryWindow
 from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok, serve
 
 
@@ -100,7 +100,7 @@ def test_patience_is_counted_from_the_first_failure_after_long_work_and_ends(
         clock.now += s
 
     monkeypatch.setattr(
-        "moaa.retry.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
+        "moaa.store.retry.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)
     )
     window = RetryWindow(60, FILE_RETRY_WINDOWS)
     for tried, work_s in enumerate(works_s, start=1):
@@ -118,7 +118,7 @@ def test_a_small_call_that_hangs_is_not_tried_for_a_quarter_of_an_hour(
     """boto3's own three attempts at a store that does not answer take three minutes."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(
-        "moaa.retry.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None)
+        "moaa.store.retry.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None)
     )
     window = RetryWindow(60)
     for tries in (True, False):
