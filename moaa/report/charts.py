@@ -107,7 +107,7 @@ def segments(parts: Sequence[tuple[float, str, str]], total: float | None = None
 
 
 def interval(value: float, low: float, high: float, *, mark: float = 0.5) -> Markup:
-    """Return one row of a forest plot: a share and its interval between 0 and 1, a line at `mark`."""
+    """Return one row of a forest plot: a share with its interval, and a line at `mark`."""
     side = "above" if low > mark else "below" if high < mark else "even"
     drawn = Markup(
         '<path class="grid" d="M0 50H100"/><path class="mark" d="M{m:.2f} 0V100"/>'

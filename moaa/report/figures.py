@@ -12,7 +12,7 @@ _LAST = ("loss", "rewards/accuracies", "rewards/margins")
 
 
 def figures(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Return the last numbers of a training, or win rates with 95 % intervals; {} for other stages."""
+    """Return the last numbers of a training, or win rates with intervals; {} for other stages."""
     found: dict[str, Any] = {}
     if curve := facts.get("curve"):
         found |= {name: curve[-1].get(name) for name in _LAST} | {

@@ -1,5 +1,4 @@
-"""The page: everything that is shown, put together section by section and rendered by the templates
-beside this file."""
+"""The page, section by section. The templates beside this file render it."""
 
 from __future__ import annotations
 
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from markupsafe import Markup
 
-from moaa.report import charts, view
+from moaa.report import charts, tables
 from moaa.report.examples import Read, gather
-from moaa.report.view import Run
+from moaa.report.view import Run, judged
 from moaa.report.words import count, number, percent, seconds
 
 if TYPE_CHECKING:
@@ -38,33 +37,32 @@ _MARKS = {
 
 
 def page(run: Run, read: Read) -> str:
-    """The whole page. `read(manifest, table)` gives rows of artifacts; what it or a section cannot
-    give is said on the page."""
+    """Return the page. `read(manifest, table)` gives rows of artifacts.
+
+    The page says what could not be read or made.
+    """
     problems: list[str] = []
 
     def guarded(name: str, make: Callable[..., T], *given: Any) -> T | None:
         try:
             return make(*given)
-        except (
-            Exception
-        ) as error:  # the report of a broken run must be made whatever its records hold
-            problems.append(
-                f"The section '{name}' could not be made: {type(error).__name__}: {error}"
-            )
+        except Exception as error:  # a broken run needs its report, whatever its records hold
+            why = f"{type(error).__name__}: {error}"
+            problems.append(f"The section '{name}' could not be made: {why}")
             return None
 
     examples, unread = guarded("examples", gather, run, read) or ({}, [])
     shown = {
         "run": run,
         "slowest": max((stage.seconds for stage in run.present), default=0.0),
-        "funnel": guarded("rows", view.funnel, run),
-        "calls": guarded("calls", view.calls, run),
-        "plan": guarded("plan", view.plan, run),
+        "funnel": guarded("rows", tables.funnel, run),
+        "calls": guarded("calls", tables.calls, run),
+        "plan": guarded("plan", tables.plan, run),
         "curves": guarded("training", curves, run),
         "lengths": guarded("answer lengths", lengths, run),
         "judges": guarded("judges", judges, run),
         "events": guarded("events", events, run),
-        "steps": guarded("steps", view.steps, run),
+        "steps": guarded("steps", tables.steps, run),
         "settings": guarded("artifacts", settings, run),
         "examples": examples,
     }
@@ -108,10 +106,12 @@ def page(run: Run, read: Read) -> str:
 
 
 def totals(run: Run) -> dict[str, Any]:
-    """Tokens and calls of the whole run, and their cost where the recipe states prices."""
+    """Return tokens and calls of the whole run, and their cost if the recipe states prices."""
     uses = [use for stage in run.present for use in stage.uses.values()]
     costs = [
-        cost for reused in (False, True) if (cost := view.cost_usd(run, reused=reused)) is not None
+        cost
+        for reused in (False, True)
+        if (cost := tables.cost_usd(run, reused=reused)) is not None
     ]
     return {
         "calls": sum(use.calls for use in uses),
@@ -126,7 +126,7 @@ def totals(run: Run) -> dict[str, Any]:
 
 
 def curves(run: Run) -> list[dict[str, Any]]:
-    """The training curves there are: title, chart, first and last value."""
+    """Return the training curves: title, chart, first and last value."""
     found = []
     for stage, key, title, options in _CURVES:
         curve = run.stage(stage).facts.get("curve") or []
@@ -141,7 +141,7 @@ def curves(run: Run) -> list[dict[str, Any]]:
 
 
 def lengths(run: Run) -> list[dict[str, Any]]:
-    """Answer lengths of each model under the same axis."""
+    """Return the answer lengths of each model, on the same axis."""
     facts = run.stage("evaluate").facts.get("lengths") or {}
     highest = max(
         (max(each["histogram"]["counts"], default=0) for each in facts.values()), default=0
@@ -164,7 +164,7 @@ def lengths(run: Run) -> list[dict[str, Any]]:
 
 
 def judges(run: Run) -> list[dict[str, Any]]:
-    """What the judge of label and of evaluate looked at, and how far position swayed it."""
+    """Return the criteria of the judges of label and evaluate, and their position bias."""
     found = []
     for name in ("label", "evaluate"):
         facts = run.stage(name).facts
@@ -183,6 +183,7 @@ def judges(run: Run) -> list[dict[str, Any]]:
 
 
 def events(run: Run) -> list[tuple[str, str, int]]:
+    """Return (stage, event, count)."""
     return [
         (stage.name, event, n)
         for stage in run.present
@@ -191,7 +192,7 @@ def events(run: Run) -> list[tuple[str, str, int]]:
 
 
 def settings(run: Run) -> list[dict[str, Any]]:
-    """Each artifact: where it lies, what made it, and the part of the recipe that it depends on."""
+    """Return each artifact: its address, its inputs, and the part of the recipe it depends on."""
     return [
         {
             "stage": stage.name,
@@ -215,6 +216,6 @@ def _environment() -> Environment:
     )
     environment.filters.update(count=count, percent=percent, seconds=seconds, number=number)
     environment.globals.update(
-        interval=charts.interval, segments=charts.segments, matrix=charts.matrix, judged=view.judged
+        interval=charts.interval, segments=charts.segments, matrix=charts.matrix, judged=judged
     )
     return environment

@@ -1,4 +1,4 @@
-"""The run in plain text, for the terminal; one stage in Markdown, for the Kubeflow UI."""
+"""A run as plain text, for the terminal; one stage as Markdown, for the Kubeflow UI."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moaa.declaration import Declaration
-from moaa.report.view import Run, StageView, by_model, cost_usd, judged
+from moaa.report.tables import cost_usd
+from moaa.report.view import Run, StageView, by_model, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
 
 _MOST_LINES = 25
+_USES = (
+    ("calls", "calls"),
+    ("journal", "journal"),
+    ("retries", "retries"),
+    ("failed", "failed"),
+    ("truncated", "truncated"),
+    ("tokens in", "prompt_tokens"),
+    ("tokens out", "completion_tokens"),
+)
+"""Columns of the table of models: (title, field of ModelUse)."""
 
 
 def summary(run: Run) -> str:
-    """At most 25 lines: the verdict, the stages with seconds and rows, win rates, tokens and cost.
+    """Return at most 25 lines: verdict, stages with seconds and rows, win rates, tokens, cost.
 
-    Not the errors: who prints the summary shows them once, below it.
+    Errors are not in it: the caller shows them once, below the summary.
     """
     lines = [f"{run.name}: {run.status} in {seconds(run.wall_s)}", run.verdict, ""]
     shown = [stage for stage in run.stages if stage.record or stage.name != "preflight"]
@@ -53,14 +64,15 @@ def _tokens(run: Run) -> list[str]:
         ]
         if uses:
             cost = cost_usd(run, reused=reused)
-            text = f"{count(sum(u.prompt_tokens for u in uses))} in, {count(sum(u.completion_tokens for u in uses))} out"
-            text += f", {count(sum(u.calls for u in uses))} calls"
+            tokens_in = count(sum(use.prompt_tokens for use in uses))
+            tokens_out = count(sum(use.completion_tokens for use in uses))
+            text = f"{tokens_in} in, {tokens_out} out, {count(sum(u.calls for u in uses))} calls"
             lines.append(f"  {label:<10}{text}{f', ${cost:,.2f}' if cost is not None else ''}")
     return lines
 
 
 def stage_markdown(record: Mapping[str, Any], declaration: Declaration | None = None) -> str:
-    """One stage as a short Markdown page: what happened, rows, models, and the facts that matter."""
+    """Return one stage as a short Markdown page: status, rows, models and its main facts."""
     stage = StageView(record["stage"], record, declaration)
     status = {"running": "not finished"}.get(stage.status, stage.status)
     parts = [f"## {_plain(stage.name)}: {status} in {seconds(stage.seconds)}"]
@@ -77,45 +89,14 @@ def stage_markdown(record: Mapping[str, Any], declaration: Declaration | None = 
     if rows:
         parts.append(_table(["rows", ""], [[name, count(n)] for name, n in rows]))
     if stage.uses:
-        head = [
-            "model",
-            "calls",
-            "journal",
-            "retries",
-            "failed",
-            "truncated",
-            "tokens in",
-            "tokens out",
-        ]
-        parts.append(
-            _table(
-                head,
-                [
-                    [
-                        name,
-                        *map(
-                            count,
-                            (
-                                u.calls,
-                                u.journal,
-                                u.retries,
-                                u.failed,
-                                u.truncated,
-                                u.prompt_tokens,
-                                u.completion_tokens,
-                            ),
-                        ),
-                    ]
-                    for name, u in sorted(stage.uses.items())
-                ],
-            )
-        )
+        head = ["model", *(title for title, _ in _USES)]
+        uses = sorted(stage.uses.items())
+        counts = [[name, *(count(getattr(use, key)) for _, key in _USES)] for name, use in uses]
+        parts.append(_table(head, counts))
     if ledger.attempts > 1:
         asked = sum(use.calls for use in ledger.models.values())
-        parts.append(
-            f"Calls and tokens of all {ledger.attempts} attempts; the last one asked "
-            f"{count(asked)} calls."
-        )
+        attempts = f"Calls and tokens of all {ledger.attempts} attempts"
+        parts.append(f"{attempts}; the last one made {count(asked)} calls.")
     if ledger.events:
         parts.append(
             _table(["event", ""], [[name, count(n)] for name, n in ledger.events.most_common()])
@@ -142,7 +123,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no cell or line of its own."""
+    """Return a text that Markdown shows unchanged, in one line and one cell."""
     return (
         re.sub(r"([\\`*_{}\[\]<>|#!~])", r"\\\1", " ".join(text.split()))
         .replace("\\<", "&lt;")

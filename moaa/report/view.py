@@ -1,5 +1,4 @@
-"""A run as the report sees it: stages in the pipeline's order, whether their records are there or
-not. Pure."""
+"""A run as the report shows it: all its stages in order, with or without a record. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ from typing import Any
 
 from moaa.declaration import Declaration
 from moaa.ledger import Ledger, ModelUse
-from moaa.report.words import NBSP, count, percent, seconds
+from moaa.report.words import NBSP, count, percent
 
 
 @dataclass(frozen=True)
 class StageView:
-    """One stage of a run. `status`: done, reused, failed, running (or killed), missing (no record)."""
+    """One stage of a run."""
 
     name: str
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -25,74 +24,82 @@ class StageView:
 
     @property
     def status(self) -> str:
-        return self.record.get("status", "missing")
+        """Return done, reused, failed, running (or killed), or missing (no record)."""
+        return str(self.record.get("status", "missing"))
 
     @property
     def purpose(self) -> str:
+        """Return what the stage is for, in a few words."""
         return self.declaration.purpose if self.declaration else ""
 
     @property
     def seconds(self) -> float:
+        """Return how long the stage took."""
         return float(self.record.get("seconds") or 0)
 
     @property
     def manifest(self) -> Mapping[str, Any]:
+        """Return the manifest of its artifact; {} if it has none."""
         return self.record.get("manifest") or {}
 
     @property
     def facts(self) -> Mapping[str, Any]:
+        """Return the numbers that the stage reports itself."""
         return self.record.get("facts") or self.manifest.get("facts") or {}
 
     @property
     def error(self) -> Mapping[str, Any] | None:
+        """Return why it failed."""
         return self.record.get("error")
 
     @cached_property
     def ledger(self) -> Ledger:
+        """Return what the stage counted."""
         return Ledger.from_json(self.record.get("ledger") or {})
 
     @property
     def uses(self) -> dict[str, ModelUse]:
-        """What the stage used of each model, over all attempts at its result."""
+        """Return the use of each model, over all attempts at this result."""
         return self.ledger.in_all()
 
     @property
     def rows_in(self) -> int:
+        """Return how many rows it read."""
         return self.ledger.rows.get("in", 0)
 
     @property
     def kept(self) -> int:
+        """Return how many rows it kept."""
         return self.ledger.rows.get("kept", 0)
 
     @property
     def other_rows(self) -> dict[str, int]:
-        """What the stage itself counted beside in and kept: pairs, turns, merged answers."""
+        """Return its counts besides in and kept: pairs, turns, merged answers."""
         return {name: n for name, n in self.ledger.rows.items() if name not in ("in", "kept")}
 
     @property
     def headline(self) -> str:
-        """The one number that says what came out."""
+        """Return the result in one number."""
         if self.status not in ("done", "reused"):
             return ""
         return self.declaration.headline(self.ledger.rows, self.facts) if self.declaration else ""
 
 
 def by_model(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Win rates, the last training first: dpo, then sft, then whatever else was compared."""
-    order = ("dpo", "sft")
-    return sorted(
-        rates, key=lambda rate: order.index(rate["model"]) if rate["model"] in order else len(order)
-    )
+    """Return win rates with the last training first: dpo, then sft, then all others."""
+    order = {"dpo": 0, "sft": 1}
+    return sorted(rates, key=lambda rate: order.get(rate["model"], len(order)))
 
 
 @dataclass(frozen=True)
 class Run:
-    """All stages of a run: those of a whole run in their order, then any other that left a record."""
+    """The stages of a run: those of a whole run in order, then others that left a record."""
 
     stages: tuple[StageView, ...]
 
     @classmethod
     def of(cls, records: Sequence[Mapping[str, Any]], stages: Iterable[Declaration]) -> Run:
+        """Return the run with these records. `stages`: those of a whole run."""
         found = {record["stage"]: record for record in records}
         declared = {stage.name: stage for stage in stages}
         names = [*declared, *(name for name in found if name not in declared)]
@@ -101,34 +108,37 @@ class Run:
         )
 
     def stage(self, name: str) -> StageView:
+        """Return the stage of this name."""
         return next(stage for stage in self.stages if stage.name == name)
 
     @property
     def present(self) -> tuple[StageView, ...]:
+        """Return the stages that left a record."""
         return tuple(stage for stage in self.stages if stage.record)
 
     @property
     def name(self) -> str:
-        """The recipe's name, where any stage got as far as a manifest."""
-        return next(
-            (stage.manifest["name"] for stage in self.stages if stage.manifest.get("name")), "run"
-        )
+        """Return the recipe's name; `run` if no stage left a manifest."""
+        names = (stage.manifest.get("name") for stage in self.stages)
+        return next(filter(None, names), "run")
 
     @property
     def id(self) -> str:
-        return next(
-            (stage.record["run_id"] for stage in self.stages if stage.record.get("run_id")), ""
-        )
+        """Return the run's id."""
+        return next(filter(None, (stage.record.get("run_id") for stage in self.stages)), "")
 
     @property
     def broken(self) -> tuple[StageView, ...]:
-        """Stages that failed, or whose record still says running: killed, or not over yet."""
+        """Return the stages that failed or did not finish (killed, or still at work)."""
         return tuple(stage for stage in self.stages if stage.status in ("failed", "running"))
 
     @property
     def status(self) -> str:
-        """failed, unfinished (a stage was killed or still runs), partial (stages are missing),
-        reused (nothing to do), done."""
+        """Return the state of the run in one word.
+
+        failed, unfinished (a stage was killed or still runs), partial (stages are missing), reused
+        (nothing to do), or done.
+        """
         if any(stage.status == "failed" for stage in self.stages):
             return "failed"
         if self.broken:
@@ -140,44 +150,37 @@ class Run:
 
     @property
     def started(self) -> datetime | None:
-        return min(
-            (
-                _time(stage.record["started"])
-                for stage in self.present
-                if stage.record.get("started")
-            ),
-            default=None,
-        )
+        """Return when the first stage started."""
+        starts = (stage.record.get("started") for stage in self.present)
+        return min(map(_time, filter(None, starts)), default=None)
 
     @property
     def wall_s(self) -> float:
-        """From the first start to the last end."""
-        ends = [_time(stage.record["ended"]) for stage in self.present if stage.record.get("ended")]
+        """Return the seconds from the first start to the last end."""
+        ends = [_time(end) for stage in self.present if (end := stage.record.get("ended"))]
         return (max(ends) - self.started).total_seconds() if ends and self.started else 0.0
 
     @property
     def win_rates(self) -> list[Mapping[str, Any]]:
+        """Return the win rates of evaluate, the last training first."""
         return by_model(self.stage("evaluate").facts.get("win_rates") or [])
 
     @property
     def verdict(self) -> str:
-        """One sentence: what came of the run."""
+        """Return the result of the run in one sentence."""
         if self.status == "failed":
-            return f"{self.broken[0].name} failed, and what follows it did not run."
+            return f"{self.broken[0].name} failed; the stages after it did not run."
         if self.status == "unfinished":
             return f"{self.broken[0].name} did not finish: it was killed, or is still at work."
         if not self.win_rates:
-            last = self.present[-1].name if self.present else None
-            return (
-                f"The run went as far as {last}; nothing was evaluated."
-                if last
-                else "No stage has left a record."
-            )
+            if not self.present:
+                return "No stage left a record."
+            return f"The run went as far as {self.present[-1].name}; nothing was evaluated."
         return judged(self.win_rates[0])
 
 
 def judged(rate: Mapping[str, Any]) -> str:
-    """A win rate in words. Its interval decides: where 50 % lies within, no difference is shown."""
+    """Return a win rate in words. If its interval includes 50 %, no difference is shown."""
     who = f"The {rate['model'].upper()} model"
     numbers = f"it wins {percent(rate['rate'])} of {count(rate['n'])} held-out prompts"
     interval = f"95{NBSP}% interval {percent(rate['low'])} to {percent(rate['high'])}"
@@ -185,112 +188,11 @@ def judged(rate: Mapping[str, Any]) -> str:
         return f"{who} beats the {rate['against']} model: {numbers} ({interval})."
     if rate["high"] < 0.5:
         return f"{who} loses to the {rate['against']} model: {numbers} ({interval})."
-    return f"No difference from the {rate['against']} model is shown: {who[0].lower()}{who[1:]} wins {percent(rate['rate'])} of \
-{count(rate['n'])} held-out prompts, and its {interval} includes 50{NBSP}%."
-
-
-def funnel(run: Run) -> list[dict[str, Any]]:
-    """For each stage that took rows in: in, kept, rejected by reason (most frequent first), and
-    what else it counted."""
-    return [
-        {
-            "stage": stage.name,
-            "in": stage.rows_in,
-            "kept": stage.kept,
-            "rejected": stage.ledger.rejected.most_common(),
-            "other": stage.other_rows,
-            "unfinished": stage.status in ("failed", "running"),
-            "reused": stage.status == "reused",
-        }
-        for stage in run.present
-        if stage.ledger.rows or stage.ledger.rejected
-    ]
-
-
-def calls(run: Run) -> list[dict[str, Any]]:
-    """Calls and tokens by stage and model."""
-    return [
-        {
-            "stage": stage.name,
-            "model": model,
-            "use": use,
-            "latency": use.seconds / use.calls if use.calls else None,
-            "attempts": stage.ledger.attempts,
-            "reused": stage.status == "reused",
-        }
-        for stage in run.present
-        for model, use in sorted(stage.uses.items())
-    ]
-
-
-_COUNTS = ("calls", "prompt_tokens", "completion_tokens", "steps", "train_tokens")
-
-
-def plan(run: Run) -> list[dict[str, Any]]:
-    """The plan beside the truth, by stage and model; empty where preflight left no plan. None: not
-    planned, or not run."""
-    planned = {
-        (each["stage"], each["model"]): each
-        for each in run.stage("preflight").facts.get("plan") or []
-    }
-    if not planned:
-        return []
-    truth: dict[tuple[str, str], dict[str, int]] = {}
-    for each in calls(run):
-        use = each["use"]
-        truth[each["stage"], each["model"]] = {
-            # An answer from the journal is that of a call: of an earlier attempt, which is counted
-            # then, or of this one.
-            "calls": use.calls + (use.journal if each["attempts"] == 1 else 0),
-            "prompt_tokens": use.prompt_tokens,
-            "completion_tokens": use.completion_tokens,
-        }
-    for key, each in planned.items():
-        facts = run.stage(key[0]).facts
-        if each.get("steps") and facts.get("steps"):
-            truth[key] = {"steps": facts["steps"], "train_tokens": facts.get("tokens", 0)}
-    order = {stage.name: number for number, stage in enumerate(run.stages)}
-    keys = sorted({*planned, *truth}, key=lambda key: (order.get(key[0], len(order)), key[1]))
-    return [
-        {
-            "stage": stage,
-            "model": model,
-            "counts": {
-                name: (
-                    planned.get((stage, model), {}).get(name),
-                    truth.get((stage, model), {}).get(name),
-                )
-                for name in _COUNTS
-            },
-        }
-        for stage, model in keys
-    ]
-
-
-def cost_usd(run: Run, *, reused: bool) -> float | None:
-    """Dollars for the tokens of this run's own stages, or of the reused ones, at the recipe's
-    prices; None without prices."""
-    prices = run.stage("preflight").facts.get("prices") or {}
-    priced = [each for each in calls(run) if each["model"] in prices and each["reused"] == reused]
-    if not priced:
-        return None
-    return sum(
-        (
-            each["use"].prompt_tokens * prices[each["model"]]["prompt"]
-            + each["use"].completion_tokens * prices[each["model"]]["completion"]
-        )
-        / 1e6
-        for each in priced
+    wins = f"{percent(rate['rate'])} of {count(rate['n'])} held-out prompts"
+    return (
+        f"No difference from the {rate['against']} model is shown: "
+        f"the {rate['model'].upper()} model wins {wins}, and its {interval} includes 50{NBSP}%."
     )
-
-
-def steps(run: Run) -> list[tuple[str, str]]:
-    """Where the time of each stage went: (stage, `engines 39 s, asking 47 s`)."""
-    return [
-        (stage.name, ", ".join(f"{step} {seconds(s)}" for step, s in stage.ledger.seconds.items()))
-        for stage in run.present
-        if stage.ledger.seconds
-    ]
 
 
 def _time(text: str) -> datetime:

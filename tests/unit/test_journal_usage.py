@@ -16,7 +16,8 @@ from moaa.journal.usage import Usage
 from moaa.ledger import Ledger, ModelUse
 from moaa.recipe.schema import Part, Sampling
 from moaa.report.page import totals
-from moaa.report.view import Run, cost_usd, plan
+from moaa.report.tables import cost_usd, plan
+from moaa.report.view import Run
 from moaa.stage import Context, Row, stage
 from moaa.stages.table import GENERATE, stages
 from tests.support.engine_server import EngineServer, slow, status

@@ -9,7 +9,8 @@ import pytest
 
 from moaa import report
 from moaa.report import charts
-from moaa.report.view import Run, judged, plan
+from moaa.report.tables import plan
+from moaa.report.view import Run, judged
 from moaa.stages.table import stages
 from tests.support import example_run
 
