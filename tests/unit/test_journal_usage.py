@@ -100,7 +100,7 @@ def test_a_stage_that_broke_twice_counts_all_that_was_served(
     assert f", {2 * ROWS} calls, $" in report.summary(run)
     assert "3 attempts" in report.page(run, lambda *_: iter(()))
     last = 2 * ROWS - 5 - 8
-    assert f"of all 3 attempts; the last one asked {last} calls" in report.stage_markdown(done)
+    assert f"of all 3 attempts; the last one made {last} calls" in report.stage_markdown(done)
     assert not list(store.list(f"{done['manifest']['uri']}/journal"))
     assert len(list(Artifact.open(store, done["manifest"]["uri"]).rows())) == ROWS
 
