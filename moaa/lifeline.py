@@ -1,4 +1,4 @@
-"""A stage ends when it is told to, and when the process that runs the pipeline is gone."""
+"""A stage stops on SIGTERM, and when the process that runs the pipeline is gone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived: what is open is released, and nothing is committed."""
+    """SIGTERM arrived. What is open is released; nothing is committed."""
 
 
 def _terminate(signum: int, frame: object) -> None:
@@ -17,11 +17,10 @@ def _terminate(signum: int, frame: object) -> None:
 
 
 def end_with_runner() -> None:
-    """Make SIGTERM an exception, so that engines stop and leases are released; and watch the
-    process MOAA_RUNNER names.
+    """Raise Terminated on SIGTERM, so that engines stop and leases are released.
 
-    The local runner starts a stage through a shell, so a killed runner would leave the stage
-    working for nobody.
+    Also watch the process that MOAA_RUNNER names. The local runner starts a stage through a shell:
+    without this, a stage would work on after its runner was killed.
     """
     if threading.current_thread() is not threading.main_thread():
         return

@@ -1,5 +1,4 @@
-"""The pipeline as the YAML that Kubeflow takes: every task in its place (`moaa.pipelines.tasks`), the
-recipe its one parameter."""
+"""The pipeline as the YAML that Kubeflow takes: each task with its pod, the recipe as parameter."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""A run without Kubeflow: one Job on the cluster runs the pipeline, and what it says comes to the
-terminal.
+"""A run without Kubeflow: one Job on the cluster runs the pipeline; its log comes to the terminal.
 
 start     create the Job and follow it
-follow    print its log until it is over; an interrupted follower leaves it running
-stop      end it, and give back what it holds
+follow    print its log until it is over; Ctrl-C leaves the run running
+stop      stop it, and give back what it holds
 """
 
 from __future__ import annotations
@@ -31,14 +30,16 @@ from moaa.store import Missing, Store
 
 POLL_S = 2.0
 PATIENCE_S = 600.0
-"""So long may the cluster not answer while a run is followed; the run goes on."""
+"""How long the cluster may not answer while a run is followed."""
 LAST_LINES = 5
 CHILDREN_S = 20.0
 
 
 def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
-    """Run the recipe in a Job. Raises RunFailed with the failed stage's own error, ClusterError
-    where it cannot be made."""
+    """Run the recipe in a Job and follow it.
+
+    Raises RunFailed with the failed stage's own error, ClusterError if the Job cannot be created.
+    """
     run_id = new_id(loaded.recipe.name)
     job = runner_job.job(loaded, run_id, until)
     cluster = connect(loaded, namespace)
@@ -60,8 +61,10 @@ def connect(loaded: Loaded | None = None, namespace: str | None = None) -> Clust
 
 
 def follow(run_id: str, cluster: Cluster) -> None:
-    """Print the run's log, from its beginning, until it is over. Raises RunFailed unless it
-    succeeded."""
+    """Print the run's log from its beginning, until the run is over.
+
+    Raises RunFailed unless it succeeded.
+    """
     found = _job(run_id, cluster)
     loaded = load_text(runner_job.recipe_of(found))
     try:
@@ -79,8 +82,10 @@ def follow(run_id: str, cluster: Cluster) -> None:
 
 
 def stop(run_id: str, cluster: Cluster) -> None:
-    """End the run; what it holds is given back. Finished stages and answers stay: the same recipe
-    goes on from there."""
+    """Stop the run and give back what it holds.
+
+    Finished stages and answers stay: the same recipe continues from there.
+    """
     recipe = load_text(runner_job.recipe_of(_job(run_id, cluster))).recipe
     cluster.delete(JOBS, run_id)
     deadline = time.monotonic() + runner_job.GRACE_S + 30
@@ -91,12 +96,14 @@ def stop(run_id: str, cluster: Cluster) -> None:
 
 
 def end_children() -> None:
-    """Where this process is a container's first: tell the stages to end, and wait. They would be
-    killed with it otherwise."""
+    """If this process is a container's first, stop the stages and wait for them.
+
+    Otherwise they would be killed with it.
+    """
     if os.getpid() != 1:
         return
     with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGTERM)  # everyone in the container but us
+        os.kill(-1, signal.SIGTERM)  # every other process in the container
     deadline = time.monotonic() + CHILDREN_S
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:
@@ -116,7 +123,7 @@ class _Logs:
         self._answered = time.monotonic()
 
     def follow(self) -> str:
-        """Returns when the Job is over: the last lines of its log."""
+        """Print until the Job is over; return the last lines of its log."""
         while True:
             try:
                 job = _job(self._run_id, self._cluster)
@@ -133,7 +140,7 @@ class _Logs:
             time.sleep(POLL_S)
 
     def _look(self) -> None:
-        """Print what there is of the newest pod's log, to its end; or what it waits for."""
+        """Print the new lines of the newest pod's log, or what the pod waits for."""
         found = self._cluster.list(PODS, f"job-name={self._run_id}")
         if not found:
             events = pods.latest_events(self._cluster.events(self._run_id), most=1)
@@ -144,7 +151,7 @@ class _Logs:
         if name != self._pod:
             if self._pod:
                 print(
-                    f"(pod {self._pod} is gone: {_why(found, self._pod)}; {name} goes on)",
+                    f"(pod {self._pod} is gone: {_why(found, self._pod)}; {name} continues)",
                     flush=True,
                 )
             self._pod = name
@@ -172,8 +179,7 @@ class _Logs:
 
 
 def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
-    """The report comes here, if the store can be reached from here; a failed run's own error is the
-    last that is said."""
+    """Copy the report, if the store can be reached from here; raise the error of a failed run."""
     store, page = Store.of(loaded.recipe.store), home.HOME / "runs" / run_id / "report.html"
     address = f"{store.root}/runs/{run_id}/report.html"
     said, reached = "", True

@@ -1,9 +1,8 @@
-"""The Job that runs a whole pipeline in one pod of the cluster, as plain data: what `run
---in-cluster` creates.
+"""The Job that `moaa run --in-cluster` creates, as plain data: one pod runs the whole pipeline.
 
-The recipe travels as an annotation of the pod, which the kubelet writes into a file: one object,
-made with the one right to create Jobs. A pod that is lost, evicted or killed is replaced, and goes
-on where the last one was; a run that failed is not.
+The recipe is an annotation of the pod, which the kubelet writes into a file: one object, and the
+one right to create Jobs is enough. A pod that is lost, evicted or killed is replaced, and the new
+pod continues; a run that failed is not tried again.
 """
 
 from __future__ import annotations
@@ -21,18 +20,20 @@ COMPONENT: Final = "app.kubernetes.io/component"
 RECIPE: Final = "moaa.dev/recipe"
 FOLDER, RECIPE_FOLDER = "/work", "/etc/moaa"
 REPLACED: Final = 5
-"""Pods that may be lost before the run is given up."""
+"""How many pods may be lost before the run fails."""
 GRACE_S: Final = 60
 ONE_STREAM: Final = ("sh", "-c", 'exec "$0" "$@" 2>&1')
-"""A container's two streams are collected apart, in no certain order: in one, the failed stage's
-error stays the last line."""
+"""A container's two streams are collected apart, in no certain order. As one stream, the error of
+the failed stage stays the last line."""
 FAILED, MISUSED = 1, 2
-"""Exit statuses of a run that failed, or could not begin: another pod would do no better."""
+"""Exit statuses of a run that failed or could not begin: another pod would fail too."""
 
 
 def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
-    """The Job of a run, called like the run. Raises RecipeError for a recipe that no single pod can
-    run."""
+    """The Job of a run; its name is the run's.
+
+    Raises RecipeError for a recipe that no single pod can run.
+    """
     recipe = loaded.recipe
     place = tasks.runner(recipe, [*up_to(until), REPORT])
     labels = {**names.work_labels(run_id, CONTAINER), names.CLIENT: "true", COMPONENT: CONTAINER}

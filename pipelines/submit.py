@@ -1,5 +1,4 @@
-"""A run on Kubeflow: the recipe to S3 under its digest, the compiled pipeline to Kubeflow, its
-course to the terminal."""
+"""A run on Kubeflow: upload the recipe, submit the compiled pipeline, follow the run."""
 
 from __future__ import annotations
 
@@ -30,14 +29,12 @@ from moaa.store import Store
 
 EXPERIMENT = "moaa"
 STANDALONE = "kubeflow"
-"""Where a run's pods are unless a profile is named: with Kubeflow itself, wherever the recipe has
-its engines."""
+"""The namespace of a run's pods if no profile is named: Kubeflow's own."""
 POLL_S = 5.0
 USUAL_S = 15.0
-"""Every pod is pending for a moment; Kubeflow has two for each task."""
+"""A pod that is pending for less is not reported."""
 PATIENCE_S = 600.0
-"""So long may Kubeflow not answer while a run is followed: it is upgraded now and then, and the run
-goes on."""
+"""How long Kubeflow may not answer while a run is followed, as in an upgrade."""
 ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
 RUN_LABEL = "pipeline/runid"
 """Kubeflow's own label on the pods of a run."""
@@ -55,10 +52,10 @@ def submit(
     namespace: str | None = None,
     wait: bool = False,
 ) -> str:
-    """Start a run; gives its id. With `wait`, follow it to its end.
+    """Start a run and return its id. With `wait`, follow it until it is over.
 
-    Raises SubmitError where Kubeflow refuses, RunFailed with the failed stage's own error where the
-    run does not succeed.
+    Raises SubmitError if Kubeflow refuses, RunFailed with the failed stage's own error if the run
+    does not succeed.
     """
     store = Store.of(loaded.recipe.store)
     address = upload(loaded, store)
@@ -67,10 +64,9 @@ def submit(
     with tempfile.TemporaryDirectory() as folder, _refusals(host):
         package = Path(folder) / "align.yaml"
         write(loaded, address, package, up_to(until))
-        with contextlib.redirect_stdout(
-            io.StringIO()
-        ):  # it prints links to the experiment and the run
-            run_id = client.create_run_from_pipeline_package(
+        # The client prints links to the experiment and the run.
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_id: str = client.create_run_from_pipeline_package(
                 str(package),
                 arguments={"recipe": address},
                 experiment_name=experiment,
@@ -79,10 +75,7 @@ def submit(
                 service_account=cluster.service_account,
             ).run_id
     home.remember(run_id, store.root)
-    print(
-        f"run     {run_id}\nrecipe  {address}\nwatch   {_page(host, run_id)}",
-        flush=True,
-    )
+    print(f"run     {run_id}\nrecipe  {address}\nwatch   {_page(host, run_id)}", flush=True)
     print(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)", flush=True)
     if wait:
         try:
@@ -102,8 +95,7 @@ def _page(host: str, run_id: str) -> str:
 
 
 def upload(loaded: Loaded, store: Store) -> str:
-    """The address of the resolved recipe on S3, under its digest: the same recipe is the same
-    object."""
+    """Put the resolved recipe on S3 under its digest; return its address."""
     data = loaded.text.encode()
     address = f"{store.root}/recipes/{hashlib.sha256(data).hexdigest()}.yaml"
     store.put_new(address, data)
@@ -111,15 +103,17 @@ def upload(loaded: Loaded, store: Store) -> str:
 
 
 def connect(host: str, namespace: str | None) -> Any:
-    """Kubeflow's client. KFP_TOKEN, a bearer token, is sent where it is set; KFP_CA is the file of
-    the host's authority."""
+    """Kubeflow's client.
+
+    Environment: KFP_TOKEN is a bearer token, KFP_CA the file of the host's certificate authority.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from kfp import Client
 
-        class Quick(Client):
+        class Quick(Client):  # type: ignore[misc, unused-ignore]  # kfp has no types
             def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-                """Asked once: the original prints five tracebacks in 25 s for a wrong token."""
+                """Ask once. The original prints five tracebacks in 25 s for a wrong token."""
                 return self._healthz_api.healthz_service_get_healthz()
 
         with _refusals(host):
@@ -199,8 +193,10 @@ def _conclude(state: str, run_id: str, store: Store, namespace: str) -> None:
 
 
 def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
-    """What gives, by stage, what its pod waits for. It says once why it cannot, where there is no
-    right to look."""
+    """A function that returns, by stage, what its pod waits for.
+
+    If that cannot be read, it says why, once.
+    """
     try:
         cluster: Cluster | None = Cluster.connect(namespace)
     except ClusterError as error:
@@ -223,7 +219,7 @@ def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
 
 
 def _lasting(why: str) -> str:
-    """Without the seconds that go by."""
+    """The text without the seconds, which change all the time."""
     return re.sub(r", for \d+ s", "", why)
 
 
@@ -244,7 +240,7 @@ def _waits(cluster: Any, found: list[dict[str, Any]]) -> Iterator[tuple[str, str
 
 @contextlib.contextmanager
 def _refusals(host: str) -> Iterator[None]:
-    """What Kubeflow's client raises, as one readable error."""
+    """Turn what Kubeflow's client raises into one readable error."""
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError
 
@@ -272,5 +268,8 @@ def _message(error: Any) -> str:
 
 def _hint(status: int) -> str:
     if status in (401, 403):
-        return " Put a token that Kubeflow accepts into KFP_TOKEN; in multi-user Kubeflow name your profile by --namespace."
+        return (
+            " Put a token that Kubeflow accepts into KFP_TOKEN; if Kubeflow has many users, name "
+            "your profile by --namespace."
+        )
     return ""

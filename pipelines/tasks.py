@@ -119,7 +119,7 @@ def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
 def _heavy(
     image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]
 ) -> Place:
-    """A pod that serves or trains, by its pool's numbers; without a pool, on the CPUs of any node."""
+    """A pod that serves or trains, by its pool's numbers; without a pool, on any node's CPUs."""
     if name is None:
         return Place(
             image=image,

@@ -1,4 +1,4 @@
-"""`moaa ask`: one question to a recipe's mixture, shown while it is answered."""
+"""What `moaa ask` does: put one question to a recipe's mixture, and show the answers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def ask(
         )
     recipe = load_file(file, [*_endpoint_sets(file, endpoints, sets), *sets]).recipe
     console = Console(highlight=False)
-    # On a terminal one line below the answers moves; elsewhere the progress of starting engines
-    # goes to stderr, line by line.
+    # On a terminal one line below the answers moves. Elsewhere the progress of starting engines is
+    # logged line by line.
     progress = Progress.silent() if console.is_terminal else Progress("ask", "questions")
     watch = Watch(recipe.generate.mixture, console, progress)
     messages = opening(system, question)
@@ -58,7 +58,7 @@ def ask(
 def respond(
     recipe: Recipe, messages: Sequence[Message], watch: Watch, progress: Progress
 ) -> dict[str, Any]:
-    """The mixture's answer as `Answer.to_json` gives it. Raises RowRejected where there is none."""
+    """The mixture's answer as `Answer.to_json` gives it. Raises RowRejected if there is none."""
     from moaa import engines
 
     chosen = recipe.generate.mixture
@@ -79,12 +79,15 @@ def respond(
     record = journal.finished["question"]
     if rejected := record.get("rejected"):
         raise RowRejected(rejected["reason"], rejected["detail"])
-    return record["row"]
+    row: dict[str, Any] = record["row"]
+    return row
 
 
 class Watch:
-    """Shows each answer when it comes. Calls are known by their order: every layer's proposers,
-    then the aggregator."""
+    """Shows each answer when it arrives.
+
+    A call is known by its place: first every layer's proposers, then the aggregator.
+    """
 
     def __init__(self, mixture: Mixture, console: Console, progress: Progress) -> None:
         several = mixture.layers > 2
@@ -148,13 +151,17 @@ class Watch:
         prompt = sum(reply.prompt_tokens for reply in self._replies)
         completion = sum(reply.completion_tokens for reply in self._replies)
         seconds = time.monotonic() - (self._began or time.monotonic())
-        text = f"{len(self._replies)} calls, {prompt:,} prompt and {completion:,} completion tokens, {seconds:.1f} s"
+        text = (
+            f"{len(self._replies)} calls, {prompt:,} prompt and {completion:,} completion tokens, "
+            f"{seconds:.1f} s"
+        )
         self._console.print(f"\n{text}", style="dim", markup=False)
 
     def _show(self, name: str, model: str, reply: Reply, last: bool) -> None:
         from rich.text import Text
 
-        figures = f"{model}, {reply.prompt_tokens:,} + {reply.completion_tokens:,} tokens, {reply.seconds:.1f} s"
+        tokens = f"{reply.prompt_tokens:,} + {reply.completion_tokens:,} tokens"
+        figures = f"{model}, {tokens}, {reply.seconds:.1f} s"
         for number, choice in enumerate(reply.choices, 1):
             cut = ", cut at max_tokens" if choice.finish_reason == "length" else ""
             which = f" #{number}" if len(reply.choices) > 1 else ""

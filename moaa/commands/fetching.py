@@ -1,4 +1,4 @@
-"""`moaa fetch`: a model's files in a directory, as an engine that reads a plain folder wants them."""
+"""What `moaa fetch` does: put a model's files into a directory, as an engine reads them."""
 
 from __future__ import annotations
 

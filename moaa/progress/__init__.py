@@ -1,4 +1,4 @@
-"""What a person sees while a stage works."""
+"""What people see while a stage works: messages and progress."""
 
 from moaa.progress.progress import Progress
 

@@ -37,7 +37,7 @@ def say(text: str) -> None:
 
 
 def final_error(text: str) -> None:
-    """Log the error that ends this process. The local runner shows it once, at the end of the run."""
+    """Log the error that stops this process. The local runner shows it at the end of the run."""
     log.error(text, extra={"final": True})
 
 

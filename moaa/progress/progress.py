@@ -1,9 +1,8 @@
-"""What a person sees while a stage works: a live view on a terminal, a plain line every few seconds
-in a log.
+"""Progress of a stage: a live view on a terminal, a message every few seconds elsewhere.
 
     with Progress("generate", "conversations") as progress:
         progress.total(24)
-        progress.advance(10, journaled=True)     # done by an earlier attempt: counted, but no part of the rate
+        progress.advance(10, journaled=True)    # by an earlier attempt: not part of the rate
         progress.flight("smol", 18)
         progress.advance()
 
@@ -23,12 +22,11 @@ from moaa.progress.screen import Log, Terminal, View, screen
 
 WINDOW_S = 30.0
 WINDOW_UNITS = 10
-"""The rate is that of the last 30 s, or of the last 10 units where those took longer."""
+"""The rate is that of the last 30 s, or of the last 10 units if those took longer."""
 
 
 class Progress:
-    """Counters of one stage, shown while they change. A context manager; without `with` it only
-    counts."""
+    """Counters of one stage, shown while they change. Without `with` it only counts."""
 
     def __init__(self, stage: str, unit: str = "rows") -> None:
         self._lock = threading.Lock()
@@ -60,8 +58,7 @@ class Progress:
         self._total = n
 
     def advance(self, k: int = 1, *, journaled: bool = False) -> None:
-        """k more are done. `journaled`: an earlier attempt did them, so they say nothing about the
-        rate."""
+        """Count k more units as done. `journaled`: by an earlier attempt, so not in the rate."""
         with self._lock:
             self._done += k
             self._journaled += k if journaled else 0
@@ -73,8 +70,10 @@ class Progress:
             self._rejected += k
 
     def note(self, text: str) -> None:
-        """What is waited for or done right now; empty takes it away. A log shows it at once, unless
-        only its numbers changed."""
+        """Say what is being done or waited for; an empty text removes it.
+
+        A log shows it at once, unless only its numbers changed.
+        """
         text = " ".join(text.split())
         changed = _without_numbers(text) != _without_numbers(self._note)
         self._note = text
@@ -82,12 +81,12 @@ class Progress:
             self._screen.note(self.view())
 
     def flight(self, model: str, n: int) -> None:
-        """n calls to the model are in flight now."""
+        """Set how many calls to the model are in flight."""
         with self._lock:
             self._flight[model] = n
 
     def tokens(self, model: str, n: int) -> None:
-        """n more tokens came from the model (or went through the training)."""
+        """Count n more tokens of the model, or of the training."""
         with self._lock:
             self._tokens[model] += n
             self._begin()
@@ -97,8 +96,7 @@ class Progress:
             self._gauges[name] = value
 
     def _begin(self) -> None:
-        """The rate counts from the first answer: seconds spent on starting engines are no part of
-        it."""
+        """Start the rate's clock at the first answer: starting engines does not count."""
         if not self._active:
             self._active = True
             self._sample()
@@ -166,8 +164,7 @@ class Progress:
 
 
 def _slide(samples: deque[tuple[float, int, dict[str, int]]], now: float, done: int) -> None:
-    """Drops what is older than the window; the rest is thinned where a slow stage makes the window
-    long."""
+    """Drop samples older than the window; thin the others if a slow stage makes it long."""
     while (
         len(samples) > 2
         and now - samples[1][0] >= WINDOW_S

@@ -1,5 +1,4 @@
-"""How a stage's progress looks: a live view on a terminal, plain lines elsewhere, and the pure
-functions that word them."""
+"""How a stage's progress looks: a live view on a terminal, messages elsewhere."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _QUIET_S = 60.0
-"""A log gets a line at least this often, even if nothing moved: a stall must not look like a dead
-process."""
+"""A log gets a line at least this often: a stage that waits must not look like a dead process."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class View:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until done, where total and rate are known."""
+        """Seconds until done; None if the total or the rate is unknown."""
         if self.total is None or not self.rate or self.done >= self.total:
             return None
         return (self.total - self.done) / self.rate
@@ -59,8 +57,7 @@ class View:
 
 
 def screen() -> Log | Terminal:
-    """The terminal, where there is one: stderr, or the device named by MOAA_TTY (a runner in
-    between pipes our output)."""
+    """The terminal if there is one: stderr, or the device that a runner names in MOAA_TTY."""
     device = os.environ.get("MOAA_TTY")
     stream: IO[str] | None = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
     if stream is None and device:
@@ -135,7 +132,7 @@ class Terminal:
         self._live.update(panel(view), refresh=True)
 
     def note(self, view: View) -> None:
-        """Part of the picture: the next one shows it."""
+        """Nothing: the next picture shows the note."""
 
     def end(self, view: View, *, failed: bool) -> None:
         messages.above_view = None
@@ -154,8 +151,7 @@ class Terminal:
 
 
 def line(view: View) -> str:
-    """One line of a log: `generate  12/24 conversations  1.4/s  ETA 9 s  in flight: smol 18
-    rejected 0`."""
+    """One line of a log: `generate  12/24 conversations  1.4/s  ETA 9 s  rejected 0`."""
     parts = [view.stage]
     if view.done or view.rate is not None or view.flight or not view.note:
         parts.append(view.count)
@@ -174,7 +170,7 @@ def line(view: View) -> str:
 
 
 def last_line(view: View, *, failed: bool) -> str:
-    """What stays when the stage ends: how much, in which time, how many tokens."""
+    """The line that stays after the stage: how much was done, how long it took, which tokens."""
     parts = [
         view.stage,
         f"{'stopped at' if failed else 'done:'} {view.count} in {duration(view.elapsed)}",
@@ -187,7 +183,7 @@ def last_line(view: View, *, failed: bool) -> str:
 
 
 def panel(view: View) -> RenderableType:
-    """The live view: a bar with counts, rate and ETA, then a line a model, then the note."""
+    """The live view: a bar with counts, rate and ETA; one line a model; the note."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.progress_bar import ProgressBar

@@ -225,7 +225,7 @@ def test_a_lost_pod_is_replaced_and_followed(ns: Namespace, tmp_path: Path) -> N
         status, _, err = ended(following)
     finally:
         following.kill()
-    assert f"{second['metadata']['name']} goes on" in said
+    assert f"{second['metadata']['name']} continues" in said
     assert status == 1
     assert "there is no run 'lost-1'" in err
 

@@ -198,7 +198,7 @@ def test_in_generate_and_sft_the_pod_is_replaced_in_label_the_run_is_gone(
     begun.while_it_lives(
         lambda: re.search(r"^sft +[1-9]\d*/", begun.said, re.MULTILINE), "a step of sft", 600
     )
-    assert "goes on)" in begun.said, "the follower says that a new pod goes on"
+    assert "continues)" in begun.said, "the follower says that a new pod continues"
     nothing_twice(begun, "generate", found)
     kill("moaa", "/etc/moaa/recipe.yaml")
 
