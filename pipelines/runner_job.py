@@ -72,7 +72,7 @@ def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
 
 def recipe_of(job: dict[str, Any]) -> str:
     """The recipe's text in a runner Job."""
-    return job["spec"]["template"]["metadata"]["annotations"][RECIPE]
+    return str(job["spec"]["template"]["metadata"]["annotations"][RECIPE])
 
 
 def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[str, Any]:
