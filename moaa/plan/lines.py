@@ -1,5 +1,7 @@
-"""The plan's lines: what each stage asks of each model, or trains, with dollars and GPU-hours where
-the recipe allows them."""
+"""The plan's lines: the calls of each stage to each model, or its training.
+
+With dollars and GPU-hours if the recipe states prices and rates.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ from moaa.recipe.schema import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`cost_usd`: tokens at the model's price; `gpu_hours`: tokens at its rate; `gpu_usd`: those
-    hours at their pool's price.
+    """One stage and model of the plan.
 
-    The three are None where the recipe states no price or no rate, or the model is served by an
-    endpoint (no GPU of ours).
+    `cost_usd`: tokens at the model's price. `gpu_hours`: tokens at its rate. `gpu_usd`: those
+    hours at their pool's price. They are None if the recipe states no price or no rate, or if an
+    endpoint serves the model, so that the run holds no GPU for it.
     """
 
     stage: str
@@ -34,7 +36,7 @@ class Line:
 
 
 def lines(recipe: Recipe, stages: Iterable[Declaration]) -> list[Line]:
-    """The whole plan, in the order of the stages."""
+    """Return the whole plan, in the order of the stages."""
     found: list[Line] = []
     for stage in stages:
         if stage.calls:
@@ -51,7 +53,7 @@ def as_rows(planned: Iterable[Line]) -> list[dict[str, Any]]:
 
 
 def answering(recipe: Recipe, stage: str, asked: Iterable[Asked]) -> Iterator[Line]:
-    """One line a model, its roles taken together."""
+    """Yield one line a model, with the sum of its roles."""
     models: dict[str, list[Asked]] = {}
     for each in asked:
         models.setdefault(each.model, []).append(each)
@@ -75,13 +77,13 @@ def answering(recipe: Recipe, stage: str, asked: Iterable[Asked]) -> Iterator[Li
 
 
 def cost(recipe: Recipe, name: str, prompt: float, completion: float) -> float | None:
-    """Dollars for these tokens at the model's price. What we trained has none: nobody sells it."""
+    """Return the dollars for these tokens at the model's price; a trained model has no price."""
     price = recipe.models[name].price if name in recipe.models else None
     return (prompt * price.prompt + completion * price.completion) / 1e6 if price else None
 
 
 def total(values: Iterable[float | None]) -> float | None:
-    """The sum of what is known; None if nothing is."""
+    """Return the sum of the known values; None if none is known."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
