@@ -26,7 +26,7 @@ from tests.charts.render import (
     text,
 )
 from tests.charts.schemas import problems
-from tests.support.paths import EVERY_RECIPE, PAPER
+from tests.support.paths import EVERY_RECIPE, PAPER, ROOT
 
 pytestmark = needs_helm
 by_example = pytest.mark.parametrize(
@@ -136,11 +136,12 @@ def test_pods_are_restricted(example: Path) -> None:
 
 
 def test_the_ensemble_of_the_paper_is_what_its_recipe_says() -> None:
-    recipe = str(PAPER)
+    recipe = str(PAPER.relative_to(ROOT))  # the values name it
     done = subprocess.run(
         [sys.executable, "-m", "moaa.cli", "recipe", "helm-values", recipe],
         capture_output=True,
         text=True,
+        cwd=ROOT,
     )
     assert (SERVING / "examples" / "leased.yaml").read_text() == done.stdout
 
