@@ -59,7 +59,8 @@ def death(pod: Object, *, message: bool = True) -> str:
 def restarts(pod: Object) -> int:
     """Return how often a container was restarted; a failed pod (evicted) counts as one more."""
     again = sum(container.get("restartCount", 0) for _, container in _statuses(pod))
-    return int(again) + (pod.get("status", {}).get("phase") == "Failed")
+    evicted = bool(pod.get("status", {}).get("phase") == "Failed")
+    return int(again) + evicted
 
 
 def started(pod: Object) -> bool:

@@ -5,6 +5,7 @@ A module that needs one of them prepared makes a fixture of the same name that a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,16 @@ import pytest
 from tests.support.engine_server import EngineServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
+
+
+@pytest.fixture(autouse=True)
+def logger_as_it_was() -> Iterator[None]:
+    """Handlers that a test gives to moaa's logger end with the test."""
+    log = logging.getLogger("moaa")
+    handlers, level, propagate = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 @pytest.fixture
