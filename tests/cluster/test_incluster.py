@@ -173,7 +173,8 @@ def test_a_run_is_started_followed_and_reported(
     sets = ["generate.mixture.proposers[0].system='Say 😀, $(HOME), {{workflow.name}}, \"$$\"'"]
     loaded = recipe("works", ns, *sets)
     monkeypatch.setattr(
-        incluster.runner_job, "job", lambda loaded, run_id, until: job("works", ns, run_id, *sets)
+        "moaa.pipelines.runner_job.job",
+        lambda loaded, run_id, until: job("works", ns, run_id, *sets),
     )
     monkeypatch.chdir(tmp_path)
     out = io.StringIO()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real
 def store(request: pytest.FixtureRequest) -> Store:
     """Both, below a prefix of the test's own."""
     if request.param == "memory":
-        return MemoryStore("s3://memory/root")  # type: ignore[return-value]
+        return MemoryStore("s3://memory/root")
     found: Store = request.getfixturevalue("s3").store
     return found
 

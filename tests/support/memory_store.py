@@ -8,12 +8,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moaa.errors import StoreError
 from moaa.store import Missing, split
 
+if TYPE_CHECKING:
+    from moaa.store import Store as _Store
+else:
+    _Store = object
 
-class MemoryStore:
+
+class MemoryStore(_Store):
     """Objects in a dict. `fail_puts` counts down: so many of the next writes raise StoreError, and
     `fail_deletes` deletions. `log` names every request."""
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main(name: str, recipe: str, run_id: str, output: str, *inputs: str) -> None:
     if name == "sample":
         # the shared engine stands for the tuned model: no other part of the stage is touched
-        sample = importlib.import_module("moaa.stages.sample")
+        sample: Any = importlib.import_module("moaa.stages.sample")
         sample.tuned = lambda target, model, artifact: (model, target)
     paths = dict(each.split("=", 1) for each in inputs)
     stage = getattr(importlib.import_module(f"moaa.stages.{name}"), name)

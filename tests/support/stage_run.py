@@ -61,7 +61,7 @@ def run_stages(
         for name, inputs in INPUTS.items():
             stage = getattr(import_module(f"moaa.stages.{name}"), name)
             manifest, *_ = stage.run(recipe, store, {each: found[each] for each in inputs})
-            found[manifest.kind] = Artifact(store, manifest)  # type: ignore[arg-type]
+            found[manifest.kind] = Artifact(store, manifest)
     return found
 
 

@@ -25,7 +25,7 @@ SLOW = replace(QUICK, backoff_s=0.2, max_backoff_s=0.2)
 def longest_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest of the random times: with `SLOW`, a test can take the endpoint away before the
     call looks."""
-    monkeypatch.setattr(module.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
 
 
 HEALS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def called(
     return int(caught.value.code or 0), out.out, out.err
 
 
-def commands(app: object = cli.app, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def commands(app: Any = cli.app, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = [(*prefix, c.name or c.callback.__name__) for c in app.registered_commands]
     for group in app.registered_groups:
         found += commands(group.typer_instance, (*prefix, group.name))

@@ -20,7 +20,7 @@ def spec(kind: str, devices: tuple[str, ...], source: str = "org/name", **model:
         Engines(kv_cache_gib=1.5),
         kind,
         devices,
-    )  # type: ignore[arg-type]
+    )
 
 
 def value(args: list[str], flag: str) -> str:

@@ -26,7 +26,7 @@ def attempt(store: MemoryStore) -> Iterator[Callable[..., Any]]:
     opened = []
 
     def open_journal(**options: Any) -> Any:
-        journal = S3Journal(store, URI, **{"flush_s": 1000, **options})  # type: ignore[arg-type]
+        journal = S3Journal(store, URI, **{"flush_s": 1000, **options})
         journal.open()
         opened.append(journal)
         return journal
@@ -368,7 +368,7 @@ def test_a_torn_or_garbled_segment_is_named(
     [uri] = [uri for uri in store.objects if f"/{kind}/" in uri]
     store.objects[uri] = damage(store.objects[uri])
     with pytest.raises(ArtifactError, match="torn or garbled") as caught:
-        S3Journal(store, URI).open()  # type: ignore[arg-type]
+        S3Journal(store, URI).open()
     assert uri in str(caught.value)
 
 

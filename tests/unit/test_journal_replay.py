@@ -42,7 +42,7 @@ class Attempts(RuleBasedStateMachine):
         self.journal = self._open()
 
     def _open(self) -> S3Journal:
-        journal = S3Journal(self.store, URI, flush_s=1000)  # type: ignore[arg-type]
+        journal = S3Journal(self.store, URI, flush_s=1000)
         journal.open()
         return journal
 

@@ -287,7 +287,7 @@ def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
     """GiB free by the name of a folder, all of them disks of their own; every other place has
     plenty."""
     gib: dict[str, int] = {}
-    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.setenv("MOAA_CACHE", str(tmp_path / "cache" / "not" / "made" / "yet"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("tmp", "cache", "hub"):
@@ -297,7 +297,7 @@ def free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
         def __init__(self, folder: Path) -> None:
             self.free = gib.get(Path(folder).name, 1000) << 30
 
-    monkeypatch.setattr(machine.shutil, "disk_usage", Usage)
+    monkeypatch.setattr("shutil.disk_usage", Usage)
     real = Path.stat
 
     def stat(path: Path, **more: bool) -> os.stat_result:

@@ -242,7 +242,7 @@ def test_what_pods_wait_for_is_said_once_and_again_when_it_changes(
     pulled = [{"sample": f"image is pulled, for {seconds} s"} for seconds in (1, 6)]
     said = iter([{"sample": "0/6 nodes have GPUs"}] * 3 + pulled + [{}])
     run_id = submit(demo(), kfp.url, "evaluate")
-    module.follow(module.connect(kfp.url, None), kfp.url, run_id, store, lambda: next(said))  # type: ignore[arg-type]
+    module.follow(module.connect(kfp.url, None), kfp.url, run_id, store, lambda: next(said))
     lines = [line for line in capsys.readouterr().out.splitlines() if "waits" in line]
     assert lines == [
         "sample     waits: 0/6 nodes have GPUs",

@@ -118,7 +118,7 @@ def test_an_artifact_is_verified(store: MemoryStore, tmp_path: Path) -> None:
     from moaa.artifacts import Draft, Output
 
     (tmp_path / "config.json").write_text("{}")
-    with Output(store, "s3://memory/root/sft/abc", "model") as out:  # type: ignore[arg-type]
+    with Output(store, "s3://memory/root/sft/abc", "model") as out:
         add_file(out, tmp_path / "config.json", "config.json")
         out.commit(Draft(stage="sft", name="test", fingerprint="abc"))
     folder = Path(local.resolve("s3://memory/root/sft/abc", store))
@@ -151,7 +151,7 @@ def _converter(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
         ran.append(command)
         return run(["sh", "-c", script, "sh", *command[-2:]], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(local.subprocess, "run", convert)
+    monkeypatch.setattr("subprocess.run", convert)
     return ran
 
 
