@@ -24,7 +24,7 @@ from moaa.journal import S3Journal
 from moaa.journal.usage import Usage
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.progress.messages import say
+from moaa.progress.messages import log, say
 from moaa.recipe.schema import Model, Part, Recipe
 from moaa.records import recorded
 from moaa.store import Store
@@ -203,6 +203,7 @@ class Stage(Generic[P]):
         part = self.part_of(recipe)
         fingerprint = self.fingerprint(part, inputs)
         uri = f"{store.root}/{self.name}/{fingerprint}"
+        log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
         if store.exists(f"{uri}/manifest.json"):
             say(f"{self.name}: reused {uri}")
             return Artifact.open(store, uri).manifest, True

@@ -51,13 +51,21 @@ def report_of(recipe: Path) -> str:
 def test_a_run_is_reused_and_reported(recipe: Path) -> None:
     first = run(recipe, "--until", "prompts")
     assert first.returncode == 0, first.stderr
-    assert "preflight: " in first.stdout
-    assert "executor_input" not in first.stdout, "Kubeflow's own lines stay in the log"
-    again = run(recipe, "--until", "prompts")
+    assert "preflight: " in first.stderr
+    shown = first.stdout + first.stderr
+    assert "executor_input" not in shown, "Kubeflow's own lines stay in the log"
+    again = run(recipe, "--until", "prompts", "-v")
+    assert "prompts: looking for s3://" in again.stderr, "-v reaches the stages"
     assert again.returncode == 0, again.stderr
-    assert "prompts: reused s3://" in again.stdout
+    assert "prompts: reused s3://" in again.stderr
     assert "report: " in again.stdout
     assert "<html" in report_of(recipe)
+
+
+def test_quiet_leaves_the_result(recipe: Path) -> None:
+    done = run(recipe, "--until", "preflight", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "report: " in done.stdout
 
 
 def test_a_failed_stage_ends_the_output_with_its_own_error(recipe: Path) -> None:
@@ -72,16 +80,17 @@ def test_a_failed_stage_ends_the_output_with_its_own_error(recipe: Path) -> None
         server.refuse = lambda body: "refuse me" in body.get("stop", ())
         failed = run(recipe, "--until", "generate")
     assert failed.returncode == 1
-    last = failed.stderr.strip()
     rows = data["prompts"]["sft"][0]["limit"]
-    assert last.startswith(f"generate failed: {rows} of {rows} rows were rejected"), last
+    error = f"generate failed: {rows} of {rows} rows were rejected"
+    assert (failed.stdout + failed.stderr).count(error) == 1, "an error is shown once"
+    last = failed.stderr[failed.stderr.index(error) :]
     assert "too few proposals" in last
-    assert "Traceback" not in last
+    assert "Traceback" not in failed.stderr
     page = report_of(recipe)
     assert "too few proposals" in page, "the report is made on failure too"
 
 
-def test_a_preflight_that_fails_says_how_to_mend_it(recipe: Path) -> None:
+def test_a_preflight_that_fails_says_how_to_fix_it(recipe: Path) -> None:
     data = yaml.safe_load(recipe.read_text())
     data["runtime"]["secret_envs"] = ["MOAA_TEST_TOKEN"]
     recipe.write_text(yaml.safe_dump(data))
