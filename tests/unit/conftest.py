@@ -6,13 +6,20 @@ A module that needs one of them prepared makes a fixture of the same name that a
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.engine_server import EngineServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
+
+# Property tests are the same in every run; HYPOTHESIS_PROFILE=thorough looks for more.
+settings.register_profile("quick", derandomize=True, max_examples=50, deadline=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,17 +27,15 @@ incluster.end_children()
 UNSHARE = ["unshare", "--fork", "--pid", "--mount-proc"]
 
 
-def first_process(folder: Path, patience_s: float, needs_s: float) -> float:
+def first_process(folder: Path, patience_s: float, needs_s: float) -> None:
     if subprocess.run([*UNSHARE, "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make a PID namespace (root)")
-    begun = time.monotonic()
     subprocess.run(
         [*UNSHARE, sys.executable, "-c", SCRIPT, str(folder), str(patience_s), str(needs_s)],
         check=True,
         timeout=60,
         cwd=ROOT,
     )
-    return time.monotonic() - begun
 
 
 def test_its_children_are_told_and_waited_for(tmp_path: Path) -> None:
@@ -47,7 +44,7 @@ def test_its_children_are_told_and_waited_for(tmp_path: Path) -> None:
 
 
 def test_not_for_ever(tmp_path: Path) -> None:
-    assert first_process(tmp_path, 0.1, needs_s=30) < 25
+    first_process(tmp_path, 0.1, needs_s=300)  # which waits 60 s for its end
     assert not (tmp_path / "told").exists()
 
 
