@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("MOAA_PACKAGES", str(ROOT / ".cache" / "pkgs"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# A busy machine makes any single example slow.
-settings.register_profile("moaa", deadline=None)
-settings.load_profile("moaa")
-
 
 @dataclass(frozen=True)
 class S3:
