@@ -48,9 +48,7 @@ def download(
     """
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            HTTPError,  # type: ignore[attr-defined, unused-ignore]
-        )
+        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined, unused-ignore]
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise RecipeError(
