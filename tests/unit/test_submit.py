@@ -154,7 +154,7 @@ def test_waiting_prints_each_change_once(
     assert [line for line in lines if line.startswith(("prompts", "generate"))] == [
         "prompts    reused",
         "generate   running",
-        "generate   done     1 min   24 in  23 kept",
+        "generate   done     1 min 15 s   24 in  23 kept",
     ]
     assert any(line.startswith("Kubeflow: SUCCEEDED") for line in lines)
 
@@ -199,7 +199,7 @@ def test_a_stage_whose_pod_was_taken_away_says_so_and_goes_on(
     )
     submit(demo(), kfp.url, "evaluate", wait=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("generate")]
-    assert lines[0] == "generate   failed   1 min   the stage was stopped before it was done"
+    assert lines[0] == "generate   failed   1 min 15 s   the stage was stopped before it was done"
     assert lines[1] == "generate   running"
 
 
@@ -231,7 +231,9 @@ def test_a_backend_that_is_gone_is_not_waited_for_without_end(
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.1)
     story(kfp, lambda run: setattr(kfp, "failing", 10**6))
-    with pytest.raises(SubmitError, match="The run goes on without us: http"):
+    with pytest.raises(
+        SubmitError, match="The run continues; only this terminal stopped watching: http"
+    ):
         submit(demo(), kfp.url, "evaluate", wait=True)
 
 
@@ -306,7 +308,9 @@ def test_an_interrupted_wait_leaves_the_run(
     with pytest.raises(SystemExit) as caught:
         submit(demo(), kfp.url, "evaluate", wait=True)
     assert caught.value.code == 130
-    assert f"goes on without us: {kfp.url}/#/runs/details/" in capsys.readouterr().out
+    assert (
+        f"only this terminal stopped watching: {kfp.url}/#/runs/details/" in capsys.readouterr().out
+    )
 
 
 def test_without_a_kubeconfig_that_is_said(
