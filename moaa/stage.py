@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from moaa.artifacts import Artifact, Draft, Manifest, Output, Parent
+from moaa.attempt import recorded
 from moaa.chat.message import Ask
 from moaa.declaration import Declaration
 from moaa.errors import ArtifactError, StoreError, TooManyRejected
@@ -26,7 +27,6 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.progress.messages import log, say
 from moaa.recipe.schema import Model, Part, Recipe
-from moaa.records import recorded
 from moaa.store import Store
 
 P = TypeVar("P", bound=Part)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from moaa.declaration import Declaration
+from moaa.records import Record
 from moaa.report.tables import cost_usd
 from moaa.report.view import Run, StageView, by_model, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
@@ -71,7 +71,7 @@ def _tokens(run: Run) -> list[str]:
     return lines
 
 
-def stage_markdown(record: Mapping[str, Any], declaration: Declaration | None = None) -> str:
+def stage_markdown(record: Record, declaration: Declaration | None = None) -> str:
     """Return one stage as a short Markdown page: status, rows, models and its main facts."""
     stage = StageView(record["stage"], record, declaration)
     status = {"running": "not finished"}.get(stage.status, stage.status)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from moaa.declaration import Declaration
 from moaa.ledger import Ledger, ModelUse
+from moaa.records import Record, RunStatus, StageError, run_status
 from moaa.report.words import NBSP, count, percent
 
 
@@ -18,14 +19,15 @@ class StageView:
     """One stage of a run."""
 
     name: str
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: Record | None = None
+    """None if it left none."""
     declaration: Declaration | None = None
     """None for a stage that is not declared here: another version of moaa ran it."""
 
     @property
     def status(self) -> str:
         """Return done, reused, failed, running (or killed), or missing (no record)."""
-        return str(self.record.get("status", "missing"))
+        return self.record["status"] if self.record else "missing"
 
     @property
     def purpose(self) -> str:
@@ -35,27 +37,27 @@ class StageView:
     @property
     def seconds(self) -> float:
         """Return how long the stage took."""
-        return float(self.record.get("seconds") or 0)
+        return self.record["seconds"] if self.record else 0.0
 
     @property
     def manifest(self) -> Mapping[str, Any]:
         """Return the manifest of its artifact; {} if it has none."""
-        return self.record.get("manifest") or {}
+        return (self.record and self.record["manifest"]) or {}
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """Return the numbers that the stage reports itself."""
-        return self.record.get("facts") or self.manifest.get("facts") or {}
+        return (self.record and self.record.get("facts")) or self.manifest.get("facts") or {}
 
     @property
-    def error(self) -> Mapping[str, Any] | None:
+    def error(self) -> StageError | None:
         """Return why it failed."""
-        return self.record.get("error")
+        return self.record["error"] if self.record else None
 
     @cached_property
     def ledger(self) -> Ledger:
         """Return what the stage counted."""
-        return Ledger.from_json(self.record.get("ledger") or {})
+        return Ledger.from_json((self.record and self.record["ledger"]) or {})
 
     @property
     def uses(self) -> dict[str, ModelUse]:
@@ -98,18 +100,21 @@ class Run:
     stages: tuple[StageView, ...]
 
     @classmethod
-    def of(cls, records: Sequence[Mapping[str, Any]], stages: Iterable[Declaration]) -> Run:
+    def of(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> Run:
         """Return the run with these records. `stages`: those of a whole run."""
         found = {record["stage"]: record for record in records}
         declared = {stage.name: stage for stage in stages}
         names = [*declared, *(name for name in found if name not in declared)]
-        return cls(
-            tuple(StageView(name, found.get(name, {}), declared.get(name)) for name in names)
-        )
+        return cls(tuple(StageView(name, found.get(name), declared.get(name)) for name in names))
 
     def stage(self, name: str) -> StageView:
         """Return the stage of this name."""
         return next(stage for stage in self.stages if stage.name == name)
+
+    @property
+    def records(self) -> list[Record]:
+        """Return the records that there are."""
+        return [stage.record for stage in self.stages if stage.record]
 
     @property
     def present(self) -> tuple[StageView, ...]:
@@ -125,7 +130,7 @@ class Run:
     @property
     def id(self) -> str:
         """Return the run's id."""
-        return next(filter(None, (stage.record.get("run_id") for stage in self.stages)), "")
+        return next((record["run_id"] for record in self.records), "")
 
     @property
     def broken(self) -> tuple[StageView, ...]:
@@ -133,31 +138,19 @@ class Run:
         return tuple(stage for stage in self.stages if stage.status in ("failed", "running"))
 
     @property
-    def status(self) -> str:
-        """Return the state of the run in one word.
-
-        failed, unfinished (a stage was killed or still runs), partial (stages are missing), reused
-        (nothing to do), or done.
-        """
-        if any(stage.status == "failed" for stage in self.stages):
-            return "failed"
-        if self.broken:
-            return "unfinished"
-        if any(stage.status == "missing" for stage in self.stages if stage.name != "preflight"):
-            return "partial"
-        made = [stage for stage in self.present if stage.name != "preflight"]
-        return "reused" if made and all(stage.status == "reused" for stage in made) else "done"
+    def status(self) -> RunStatus:
+        """Return how the run ended, in one word."""
+        return run_status(self.records, [stage.name for stage in self.stages])
 
     @property
     def started(self) -> datetime | None:
         """Return when the first stage started."""
-        starts = (stage.record.get("started") for stage in self.present)
-        return min(map(_time, filter(None, starts)), default=None)
+        return min((_time(record["started"]) for record in self.records), default=None)
 
     @property
     def wall_s(self) -> float:
         """Return the seconds from the first start to the last end."""
-        ends = [_time(end) for stage in self.present if (end := stage.record.get("ended"))]
+        ends = [_time(record["ended"]) for record in self.records if record["ended"]]
         return (max(ends) - self.started).total_seconds() if ends and self.started else 0.0
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from moaa import plan
+from moaa.attempt import recorded
 from moaa.declaration import Declaration
 from moaa.errors import ClusterError
 from moaa.placement import compiled
@@ -18,7 +19,6 @@ from moaa.preflight.finding import Finding, PreflightFailed, refuse, unseen
 from moaa.preflight.terminal import show
 from moaa.progress.messages import say
 from moaa.recipe.schema import Recipe
-from moaa.records import recorded
 from moaa.stages.table import PREFLIGHT, of_run, stages
 from moaa.store import Store
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moaa import records, report
+from moaa.attempt import read_recipe
 from moaa.errors import MoaaError
-from moaa.progress.messages import final_error, say
+from moaa.progress.messages import final_error, say, show
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import stages
 from moaa.store import Store
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 def main(recipe: str, run_id: str, output: str = "") -> None:
     """Release what the run holds; write `<root>/runs/<run id>/report.html` on S3, and `output`."""
+    show()
     try:
-        loaded = records.read_recipe(recipe).recipe
+        loaded = read_recipe(recipe).recipe
         give_back(loaded, run_id)
         store = Store.of(loaded.store)
         html = report.build(report.Run.of(records.read(store, run_id), stages()), store)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from moaa import home
+from moaa.attempt import recorded
 from moaa.pipelines import local
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import say, show
 from moaa.recipe.load import load_file
-from moaa.records import recorded
 from moaa.stages.table import STAGES, up_to
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO

@@ -12,12 +12,12 @@ import pytest
 
 from moaa import records
 from moaa.artifacts import Artifact
+from moaa.attempt import read_recipe, recorded
 from moaa.declaration import Declaration
 from moaa.errors import MoaaError
 from moaa.ledger import Ledger
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Part, Recipe
-from moaa.records import recorded
 from moaa.stage import Context, Stage, stage, too_many_rejected
 from moaa.stages.dpo import dpo
 from moaa.stages.evaluate import evaluate
@@ -278,23 +278,23 @@ def test_a_recipe_by_address_must_have_its_digest(
     import hashlib
 
     text = DEMO.read_bytes()
-    monkeypatch.setattr(records, "Store", lambda root: store)
+    monkeypatch.setattr("moaa.attempt.Store", lambda root: store)
     good = f"s3://moaa/recipes/{hashlib.sha256(text).hexdigest()}.yaml"
     store.put(good, text)
-    assert records.read_recipe(good).recipe == load_file(DEMO).recipe
+    assert read_recipe(good).recipe == load_file(DEMO).recipe
     store.put(good, text + b"\n# changed")
     with pytest.raises(MoaaError, match="was changed"):
-        records.read_recipe(good)
+        read_recipe(good)
 
 
 def test_a_wrong_recipe_is_named_by_the_file_that_a_person_can_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(MoaaError, match=r"^recipe:1: "):
-        records.read_recipe("name: x")
+        read_recipe("name: x")
     monkeypatch.setenv("MOAA_RECIPE", ".moaa/runs/a/recipe.yaml")
     with pytest.raises(MoaaError, match=r"^\.moaa/runs/a/recipe\.yaml:1: "):
-        records.read_recipe("name: x")
+        read_recipe("name: x")
 
 
 def test_a_missing_input_says_what_to_do(

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from moaa.attempt import read_recipe
 from moaa.kubernetes.kinds import PODS
 from moaa.pipelines import submit as module
 from moaa.pipelines.outcome import RunFailed
 from moaa.pipelines.submit import SubmitError, submit
 from moaa.recipe.load import Loaded, load_file, load_text
-from moaa.records import read_recipe
 from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
@@ -93,7 +93,7 @@ def test_a_stage_reads_the_recipe_at_the_address(
     kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(demo(), kfp.url, "evaluate")
-    monkeypatch.setattr("moaa.records.Store", lambda root: store)
+    monkeypatch.setattr("moaa.attempt.Store", lambda root: store)
     assert (
         read_recipe(kfp.runs[0]["runtime_config"]["parameters"]["recipe"]).recipe == demo().recipe
     )
