@@ -225,7 +225,9 @@ class Stage(Generic[P]):
         try:
             store.delete_prefix(f"{uri}/journal/")
         except StoreError as error:  # the result stands
-            say(f"{self.name}: {uri}/journal is no longer needed, but was not deleted: {error}")
+            log.warning(
+                f"{self.name}: {uri}/journal is no longer needed, but was not deleted: {error}"
+            )
         return manifest, False
 
 

@@ -69,13 +69,15 @@ class Stderr(logging.Handler):
 
 
 class Channel(logging.Handler):
-    """Appends messages to the runner's file."""
+    """Appends messages to the runner's file, but for those that come from it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "relayed", False):
+            return
         try:
             text, final = self.format(record), getattr(record, "final", False)
             shown = above_view is not None and not final
@@ -122,7 +124,7 @@ class Relay:
             if message["final"]:
                 self.error = message["text"]
             elif not message["shown"]:
-                log.log(message["level"], message["text"])
+                log.log(message["level"], message["text"], extra={"relayed": True})
         return part
 
 

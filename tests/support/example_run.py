@@ -34,7 +34,7 @@ class ExampleRun:
     def read(self, manifest: Row, table: str) -> Iterator[Row]:
         return iter(copy.deepcopy(self.tables[manifest["uri"]][table]))
 
-    def record(self, stage: str) -> Row:
+    def record(self, stage: str) -> Any:
         return next(record for record in self.records if record["stage"] == stage)
 
 

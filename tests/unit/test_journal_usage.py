@@ -23,6 +23,7 @@ from moaa.stages.table import GENERATE, stages
 from tests.support.engine_server import EngineServer, slow, status
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.records import record
 
 ROWS = 12
 PROBE = 1
@@ -47,7 +48,7 @@ def two_calls_each(part: Part, context: Context) -> None:
         context.out.write(row)
 
 
-def attempt(server: EngineServer, store: MemoryStore) -> dict[str, Any]:
+def attempt(server: EngineServer, store: MemoryStore) -> Any:
     """The record that one more attempt leaves."""
     recipe = yaml.safe_load(RECIPE)
     recipe["models"]["smollm2"]["endpoint"] = {"url": server.url}
@@ -83,11 +84,7 @@ def test_a_stage_that_broke_twice_counts_all_that_was_served(
 
     prices = {"smollm2": {"prompt": 1e6, "completion": 1e6}}
     planned = [{"stage": "generate", "model": "smollm2", "calls": 2 * ROWS}]
-    preflight = {
-        "stage": "preflight",
-        "status": "done",
-        "facts": {"prices": prices, "plan": planned},
-    }
+    preflight = record("preflight", "done", facts={"prices": prices, "plan": planned})
     run = Run.of([preflight, done], stages())
     total = totals(run)
     assert total["calls"] == 2 * ROWS

@@ -5,22 +5,9 @@ from __future__ import annotations
 import pytest
 
 from moaa.records import Record, StageError, broken, failure, run_status
+from tests.support.records import record
 
 MADE = ("preflight", "prompts", "generate", "sft")
-
-
-def record(stage: str, status: str, error: StageError | None = None) -> Record:
-    return Record(
-        run_id="r",
-        stage=stage,
-        status=status,  # type: ignore[typeddict-item]
-        started="2026-01-01T00:00:00.000+00:00",
-        ended=None,
-        seconds=1.0,
-        manifest=None,
-        error=error,
-        ledger={},
-    )
 
 
 def run(*statuses: str) -> list[Record]:
@@ -53,8 +40,8 @@ def test_without_a_list_of_stages_no_run_is_partial() -> None:
 def test_the_first_failure_is_the_error_of_the_run() -> None:
     records = [
         record("prompts", "running"),
-        record("generate", "failed", StageError(type="EngineError", message="no GPU")),
-        record("sft", "failed", StageError(type="MoaaError", message="no data")),
+        record("generate", "failed", error=StageError(type="EngineError", message="no GPU")),
+        record("sft", "failed", error=StageError(type="MoaaError", message="no data")),
     ]
     assert broken(records) == records[1]
     assert failure(records) == "generate failed: no GPU"
@@ -68,7 +55,7 @@ def test_a_killed_stage_has_no_error_of_its_own() -> None:
 
 def test_a_bug_is_shown_with_its_traceback() -> None:
     error = StageError(type="KeyError", message="'x'", traceback="Traceback: …")
-    assert failure([record("label", "failed", error)]) == "Traceback: …\nlabel failed: 'x'"
+    assert failure([record("label", "failed", error=error)]) == "Traceback: …\nlabel failed: 'x'"
 
 
 def test_a_good_run_has_no_error() -> None:

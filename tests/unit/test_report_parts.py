@@ -8,11 +8,13 @@ import re
 import pytest
 
 from moaa import report
+from moaa.records import Record
 from moaa.report import charts
 from moaa.report.tables import plan
 from moaa.report.view import Run, judged
 from moaa.stages.table import stages
 from tests.support import example_run
+from tests.support.records import record
 
 
 def rate(value: float, low: float, high: float) -> dict:
@@ -70,11 +72,17 @@ def test_the_summary_tells_reused_tokens_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "records", [[], [{"stage": "generate"}], [{"stage": "x", "status": "done"}]]
+    ("records", "sentence"),
+    [
+        ([], "No stage left a record."),
+        ([record("generate")], "generate did not finish: it was killed, or is still at work."),
+        ([record("x", "done")], "The run went as far as x; nothing was evaluated."),
+    ],
 )
-def test_a_summary_can_be_made_of_hardly_anything(records: list) -> None:
-    assert report.summary(Run.of(records, stages()))
-    assert report.page(Run.of(records, stages()), lambda *_: iter(()))
+def test_a_summary_can_be_made_of_hardly_anything(records: list[Record], sentence: str) -> None:
+    run = Run.of(records, stages())
+    assert report.summary(run).splitlines()[1] == sentence
+    assert sentence in report.page(run, lambda *_: iter(()))
 
 
 def test_markdown_of_a_stage_holds_its_counts_and_no_markup_of_others() -> None:

@@ -251,7 +251,7 @@ def test_a_summary_that_cannot_be_written_costs_neither_the_record_nor_the_error
 
 
 def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     memory = MemoryStore()
 
@@ -263,7 +263,7 @@ def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(
     manifest, reused = leaves_a_journal.run(recipe(), memory, {})
     assert not reused
     assert Artifact.open(memory, manifest.uri).manifest == manifest
-    assert "journal is no longer needed, but was not deleted" in capsys.readouterr().err
+    assert "journal is no longer needed, but was not deleted" in caplog.text
 
 
 def test_a_bug_keeps_its_traceback_in_the_record(store: MemoryStore) -> None:
