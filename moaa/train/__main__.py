@@ -9,6 +9,7 @@ import threading
 import time
 
 from moaa.errors import MoaaError
+from moaa.progress.messages import show
 from moaa.train.job import Job
 from moaa.train.protocol import send_error
 from moaa.train.ranks import CORES, FailedOnAnotherRank, Ranks
@@ -23,6 +24,7 @@ def main() -> int:
         "--job", required=True, metavar="URI_OR_FILE", help="the training job, as JSON"
     )
     given = parser.parse_args()
+    show()
     ranks = Ranks.of_environment()
     exit_with_parent()
     bind(ranks)

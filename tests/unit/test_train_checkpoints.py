@@ -268,12 +268,12 @@ def disk(monkeypatch):
     return disk
 
 
-def test_a_checkpoint_that_the_disk_has_no_room_for_is_given_up(tmp_path, disk, capsys):
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_given_up(tmp_path, disk, caplog):
     checkpoints = alone(MemoryStore(), tmp_path)
     saved(checkpoints, 2, b"state")
     disk.free = checkpoints.size - 1
     assert not checkpoints.due(4)
-    assert "no checkpoint at step 4" in capsys.readouterr().err
+    assert "no checkpoint at step 4" in caplog.text
     assert not checkpoints.due(5), "it is tried again at the next interval"
     assert checkpoints.failed == 1
     disk.free = checkpoints.size
