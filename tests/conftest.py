@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 if TYPE_CHECKING:
     from moaa.store import Store
 
-# As `make` sets them: the files of the demo are in .cache, and nothing asks the network for a model.
+# As `make` sets them: the demo's files are in .cache, and nothing asks the network for a model.
 os.environ.setdefault("MOAA_PACKAGES", str(ROOT / ".cache" / "pkgs"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -216,7 +216,8 @@ def measure(
     wall, cpu = time.perf_counter(), time.process_time()
     path(url, calls, concurrency)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return f"{name:<44}{calls:>8}{calls / wall:>11,.0f}{cpu / calls * 1e6:>13,.0f}{calls / cpu:>13,.0f}"
+    rates = f"{calls / wall:>11,.0f}{cpu / calls * 1e6:>13,.0f}{calls / cpu:>13,.0f}"
+    return f"{name:<44}{calls:>8}{rates}"
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def ours(
     store: Store,
     asked: list[dict[str, Any]] | None,
 ) -> Result:
-    """The mixture answers every question; each request goes into `asked`, in the order of asking."""
+    """Let the mixture answer every question; append each request to `asked`."""
     greedy = Sampling(temperature=0, max_tokens=MAX_TOKENS)
     committee = Mixture(
         proposers=tuple(

@@ -91,7 +91,8 @@ def main() -> None:
     replies = [Reply((Choice(text(rng, 250)),), 300, 500, 1.0) for _ in range(count)]
     characters = sum(len(reply.text) for reply in replies)
 
-    gc.freeze()  # else the collector walks through all of them, again and again, which no stage's loop has to wait for
+    # Else the garbage collector looks at all of them again and again, which no stage waits for.
+    gc.freeze()
     lines = [
         f"{count:,} replies of {characters // count:,} characters, {options.rows:,} rows of {CALLS}"
     ]

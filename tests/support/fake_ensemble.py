@@ -123,7 +123,7 @@ class Ensemble:
         self._patched(self.kube.put(DEPLOYMENTS, found))
 
     def kill(self, name: str, *, abruptly: bool = False) -> None:
-        """Remove the pod. `abruptly`: it breaks its connections while its address is still listed."""
+        """Remove the pod. `abruptly`: it breaks its connections while still listed."""
         model = self.kube.find(PODS, name)["metadata"]["labels"][MODEL]
         server = self.servers.pop(name)
         if abruptly:

@@ -2,7 +2,7 @@
 refusals as measured on 2.17.
 
 with KfpServer() as kfp:
-    kfp.states = ["PENDING", "RUNNING", "SUCCEEDED"]     # what each further look at a run shows; the last one stays
+    kfp.states = ["PENDING", "RUNNING", "SUCCEEDED"]     # one for each look; the last one stays
     ... kfp.url ...
     kfp.runs[0]["runtime_config"]["parameters"]
 """

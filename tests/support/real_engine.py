@@ -26,7 +26,7 @@ class RealEngine:
     folder: Path
 
     def as_model(self, **fields: Any) -> dict[str, Any]:
-        """An entry of a recipe's `models` that is answered by this engine, whatever its name there."""
+        """An entry of a recipe's `models` that this engine answers, under any name."""
         return {"source": SMOL, "endpoint": {"url": self.url, "model": self.model}, **fields}
 
     def counter(self, name: str, label: str = "") -> float:

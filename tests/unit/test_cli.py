@@ -230,7 +230,9 @@ def test_ask_without_enough_proposers_ends_with_the_reason() -> None:
 def test_ask_never_lets_a_model_write_to_the_terminal() -> None:
     evil = "\x1b]0;owned\x07\x1b[2J red\r\x9b31m ok\nline [bold]two[/bold]"
     assert printable(evil) == " ]0;owned  [2J red  31m ok\nline [bold]two[/bold]"
-    body = '{"choices": [{"message": {"content": "\\u001b[2J[bold]x[/bold]"}, "finish_reason": "stop"}], "usage": {}}'
+    message = {"content": "\x1b[2J[bold]x[/bold]"}
+    choice = {"message": message, "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice], "usage": {}})
     with EngineServer("smollm2") as server:
         server.fail(text(body), times=5)
         done = moaa("ask", DEMO, "Why?", "--endpoint", server.url)

@@ -157,7 +157,7 @@ def test_the_smaller_capacity_counts() -> None:
 
 @pytest.mark.parametrize("schedule", ["together", "by-turns"])
 def test_a_stage_s_calls_over_leased_models(kube: KubeServer, schedule: str) -> None:
-    """From the method to the pod: by turns one Deployment is up at a time, and the rows are equal."""
+    """From method to pod: by turns one Deployment is up at a time, and the rows are equal."""
     bench = Bench(None)  # type: ignore[arg-type]
     most = 0
     with Ensemble(kube, *MODELS) as ensemble:

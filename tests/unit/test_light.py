@@ -36,7 +36,12 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_the_help_of_a_command_imports_only_what_typer_wants() -> None:
-    code = "import sys; sys.argv = ['moaa', 'ask', '--help']\nfrom moaa.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    code = (
+        "import sys; sys.argv = ['moaa', 'ask', '--help']\n"
+        "from moaa.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules)"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
@@ -47,7 +52,10 @@ def test_the_help_of_a_command_imports_only_what_typer_wants() -> None:
 
 
 def test_importing_the_library_is_light() -> None:
-    code = "import sys, moaa, moaa.errors, moaa.ledger; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = (
+        "import sys, moaa, moaa.errors, moaa.ledger\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

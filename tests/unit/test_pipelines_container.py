@@ -16,7 +16,8 @@ import os, subprocess, sys, time
 from moaa.pipelines import incluster
 folder = sys.argv[1]
 # As the local runner starts stages: through a shell, in a process of its own.
-child = f"trap 'sleep {sys.argv[3]}; touch {folder}/told; exit 0' TERM; touch {folder}/up; while :; do sleep 0.05; done"
+child = f"trap 'sleep {sys.argv[3]}; touch {folder}/told; exit 0' TERM; touch {folder}/up; "
+child += "while :; do sleep 0.05; done"
 subprocess.Popen(["sh", "-c", child])
 while not os.path.exists(f"{folder}/up"):
     time.sleep(0.01)
