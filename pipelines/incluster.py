@@ -182,7 +182,7 @@ def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
     """Copy the report, if the store can be reached from here; raise the error of a failed run."""
     store, page = Store.of(loaded.recipe.store), home.HOME / "runs" / run_id / "report.html"
     address = f"{store.root}/runs/{run_id}/report.html"
-    said, reached = "", True
+    failure, reached = "", True
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         store.download(address, page)
@@ -192,13 +192,13 @@ def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
         print(f"report: {address}   (not copied here: {error})", flush=True)
     if reached:
         with contextlib.suppress(MoaaError):
-            said = records.failure(records.read(store, run_id))
+            failure = records.failure(records.read(store, run_id))
     job = _job(run_id, cluster)
     condition = pods.ended(job)
     if condition["type"] == "Complete":
         return
     why = [condition.get("message") or condition.get("reason", ""), _death(run_id, cluster), last]
-    raise RunFailed(said or "\n".join(filter(None, why)) or f"the run {run_id} failed")
+    raise RunFailed(failure or "\n".join(filter(None, why)) or f"the run {run_id} failed")
 
 
 def _job(run_id: str, cluster: Cluster) -> dict[str, Any]:

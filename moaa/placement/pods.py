@@ -80,7 +80,7 @@ def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | Non
 
 
 def training_gpus(launcher: Launcher, pools: Mapping[str, Pool], stage: str) -> int:
-    """GPUs of one node that a training takes. Raises RecipeError where a node of its pool has
+    """GPUs of one node that a training takes. Raises RecipeError if a node of its pool has
     fewer."""
     if launcher.pool is None or launcher.device == "cpu" or not pools[launcher.pool].gpus:
         return 0

@@ -16,30 +16,30 @@ PAPER_GENERATION = (
     "paper: $366 for 61k prompts, $0.0060 each, 63% of it the aggregator's; GPT-4o would be $429"
 )
 PAPER_JUDGE = "paper: 540,000 calls for 6,000 prompts, 90 each"
-"""method.md, sections 1.2 and 2: the figures of the paper's own run."""
+"""The figures of the paper's own run."""
 
 
 def comparison(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     """The plan's figures that the paper gives too, then the paper's."""
-    said = [
+    sentences = [
         sentence
         for source, prompts, turns in sizes(recipe, "sft")
         if (sentence := _generation(recipe, source.name or source.source, prompts, turns))
     ]
-    if said:
-        said.append(PAPER_GENERATION)
+    if sentences:
+        sentences.append(PAPER_GENERATION)
     judged = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
     if judged:
         asked = sum(line.calls for line in planned if line.stage == "label")
-        said += [
+        sentences += [
             f"label: {asked:,} calls for {judged:,} prompts, {asked / judged:g} each",
             PAPER_JUDGE,
         ]
-    return said
+    return sentences
 
 
 def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | None:
-    """What one source's conversations cost, and the aggregator's share; None where a price is
+    """What one source's conversations cost, and the aggregator's share; None if a price is
     missing."""
     dollars: dict[str, float] = {}
     for asked in calls.generation(recipe, prompts, turns):
@@ -62,7 +62,7 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     """What the figures rest on (`recipe.plan`), and what the recipe does not say."""
     assumed = recipe.plan
     turns = "".join(f", {name}: {value:g}" for name, value in assumed.turns.items())
-    said = [
+    sentences = [
         f"tokens: {assumed.prompt_tokens} a user turn, {assumed.answer_tokens} an answer, "
         f"{assumed.assessment_tokens} an "
         f"assessment, each at most its max_tokens; instructions at {CHARACTERS_PER_TOKEN} "
@@ -74,7 +74,7 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
         "no prompt is dropped, no two answers are the same, no call fails, no prefix is cached",
     ]
     for name in SETS:
-        said += [
+        sentences += [
             f"missing: how many prompts {source.source} holds (counted as 0): state its limit, or "
             f"plan.prompts.{name}"
             for source, prompts, _ in sizes(recipe, name)
@@ -84,8 +84,8 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     for what, gives in (("price", "dollars"), ("rate", "GPU-hours")):
         without = [name for name in used if getattr(recipe.models[name], what) is None]
         if without:
-            said.append(f"no {gives} for {', '.join(without)}: models.*.{what} is not stated")
-    return said
+            sentences.append(f"no {gives} for {', '.join(without)}: models.*.{what} is not stated")
+    return sentences
 
 
 def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
@@ -94,19 +94,19 @@ def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     known = {name: parameters(recipe.models[name].source) for name in used}
     unknown = [name for name, count in known.items() if count is None]
     weights = (total(known.values()) or 0) * WEIGHT_BYTES
-    said = [
+    sentences = [
         f"models to fetch: {_size(weights)}"
         + (f", without {', '.join(unknown)} (size unknown)" if unknown else "")
     ]
     if count := known[recipe.target]:
         trained, checkpoint = 2 * count * WEIGHT_BYTES, count * CHECKPOINT_BYTES
-        said.append(
+        sentences.append(
             f"store: {_size(trained)} for the SFT and the DPO model, {_size(checkpoint)} for each "
             "checkpoint kept"
         )
     text = sum(line.completion_tokens for line in planned) * CHARACTERS_PER_TOKEN
-    said.append(f"store: {_size(text)} of generated text before compression")
-    return said
+    sentences.append(f"store: {_size(text)} of generated text before compression")
+    return sentences
 
 
 def _size(count: float) -> str:

@@ -40,8 +40,8 @@ def findings(
     """All findings for a run of these stages. The checks go on after a failure.
 
     `compiled_from`: what the compiled pipeline took from its recipe, if this is a task of one.
-    Other tasks then have images of their own, and nothing is said about the engines and trainers
-    installed here. `elsewhere`: this machine looks at a recipe for a cluster; no stage will run
+    Other tasks then have images of their own, and the engines and trainers installed here are not
+    checked. `elsewhere`: this machine looks at a recipe for a cluster; no stage will run
     here.
     """
     wanted = on_cluster.wanted(recipe)

@@ -1,4 +1,4 @@
-"""Mistakes of published mixture-of-agents code that must not happen here (method.md, section 3)."""
+"""Mistakes of published mixture-of-agents code that must not happen here."""
 
 from copy import deepcopy
 
