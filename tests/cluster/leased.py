@@ -16,19 +16,6 @@ IMAGE = "python:3.11-slim"
 SERVER = ["python3", "/fake/server.py", "--port", "8000"]
 
 
-def scripts(ns: Namespace) -> None:
-    """The ConfigMap with the engine's program."""
-    text = Path(__file__).with_name("fake_vllm.py").read_text()
-    ns.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "fake"},
-            "data": {"server.py": text},
-        }
-    )
-
-
 def engine(
     ns: Namespace,
     model: str,

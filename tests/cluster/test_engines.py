@@ -21,7 +21,7 @@ from moaa.kubernetes.kinds import Kind
 from moaa.recipe.schema import Calls
 from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import fake_engine, install, serving
-from tests.cluster.leased import connected, engine, kubeconfig_of, leases, pods, replicas, scripts
+from tests.cluster.leased import connected, engine, kubeconfig_of, leases, pods, replicas
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, until
 from tests.support.leasing import fleet
 from tests.support.paths import ROOT
@@ -33,7 +33,7 @@ pytestmark = [needs_cluster, pytest.mark.timeout(180)]
 @pytest.fixture(scope="module")
 def ns() -> Iterator[Namespace]:
     with namespace("engines-leases") as made:
-        scripts(made)
+        fake_engine(made)
         values = {
             "images": {"core": "python:3.11-slim", "train": "python:3.11-slim"},
             "reaper": {"enabled": False},

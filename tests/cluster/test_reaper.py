@@ -17,7 +17,7 @@ from moaa.kubernetes import names, reaper
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.leases import LEASE_S
 from tests.charts.render import PLATFORM
-from tests.cluster.charts import install
+from tests.cluster.charts import fake_engine, install
 from tests.cluster.leased import (
     IMAGE,
     connected,
@@ -26,7 +26,6 @@ from tests.cluster.leased import (
     leases,
     pods,
     replicas,
-    scripts,
 )
 from tests.cluster.test_engines import holding
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
@@ -38,7 +37,7 @@ pytestmark = [needs_cluster, pytest.mark.timeout(180)]
 @pytest.fixture(scope="module")
 def ns() -> Iterator[Namespace]:
     with namespace("engines-reaper") as made:
-        scripts(made)
+        fake_engine(made)
         install(
             made,
             "platform",

@@ -18,13 +18,12 @@ import pytest
 
 from moaa import engines
 from moaa.chat.client import Client
-from moaa.chat.message import Call
 from moaa.engines import cores, devices, server
-from moaa.engines.process import ProcessFleet
 from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
+from moaa.recipe.schema import Calls, Engines, Model, Runtime
+from tests.support import leasing
 from tests.support.engine_server import EngineServer
 from tests.support.paths import ROOT
 from tests.support.processes import child_of, group
@@ -49,20 +48,10 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(folder)
 
 
-class Bench:
-    """A client and a fleet with their ledger and notes."""
+class Bench(leasing.Bench):
+    """A client and a fleet of processes, with their ledger and notes."""
 
-    def __init__(
-        self, client: Client, fleet: ProcessFleet, ledger: Ledger, progress: Progress
-    ) -> None:
-        self.client, self.fleet, self.ledger, self.progress = client, fleet, ledger, progress
-
-    async def ask(self, model: str, text: str = "Hello") -> str:
-        return (
-            await self.client.send(
-                Call(model, ({"role": "user", "content": text},), Sampling(max_tokens=8))
-            )
-        ).text
+    fleet: Any
 
     def groups(self, model: str) -> list[int]:
         """The process groups of the model's servers."""
@@ -82,7 +71,7 @@ async def serving(models: dict[str, Model], **options: Any) -> AsyncIterator[Ben
         Client(runtime.calls, ledger) as client,
         engines.start(session, client) as fleet,
     ):
-        yield Bench(client, fleet, ledger, progress)  # type: ignore[arg-type]
+        yield Bench(client, fleet, ledger, progress)
 
 
 async def ask_for_ever(bench: Bench) -> None:

@@ -17,9 +17,9 @@ from tests.support.sessions import session_of
 
 
 class Bench:
-    def __init__(
-        self, client: Client, fleet: KubernetesFleet, ledger: Ledger, progress: Progress
-    ) -> None:
+    """A client and a fleet, with their ledger and notes."""
+
+    def __init__(self, client: Client, fleet: Any, ledger: Ledger, progress: Progress) -> None:
         self.client, self.fleet, self.ledger, self.progress = client, fleet, ledger, progress
 
     async def ask(self, model: str, text: str = "Hello") -> str:

@@ -17,23 +17,15 @@ from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS, Object
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated
 from moaa.progress import Progress
-from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
+from moaa.recipe.schema import Launcher, Runtime
 from moaa.train import cluster, objects
-from moaa.train.job import Job, Launch
+from moaa.train.job import Launch
 from moaa.train.lease import LeasedTraining
 from moaa.train.pod_watch import Timing
+from tests.support.jobs import JOB, NAME
 from tests.support.kube_server import KubeServer
 from tests.support.waiting import until
 
-JOB = Job(
-    kind="sft",
-    numbers=Sft(),
-    base="b",
-    data="s3://b/r/data",
-    output="s3://b/r/sft/0123456789abcdef",
-    store=StoreAddress(root="s3://b/r"),
-)
-NAME = "moaa-sft-0123456789ab"
 POD = f"{NAME}-node-0-0-x7"
 COMPLETE = {"conditions": [{"type": "Complete", "status": "True", "message": "done"}]}
 QUICK = Timing(poll_s=0.02, settle_s=2.0)

@@ -8,19 +8,11 @@ import pytest
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
 from moaa.placement import images
-from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, Sft, StoreAddress
+from moaa.recipe.schema import Cluster, Images, Launcher, Pool, Runtime, StoreAddress
 from moaa.train import objects
 from moaa.train.job import Job, Launch
+from tests.support.jobs import JOB, NAME
 
-JOB = Job(
-    kind="sft",
-    numbers=Sft(),
-    base="b",
-    data="s3://b/r/data",
-    output="s3://b/r/sft/0123456789abcdef",
-    store=StoreAddress(root="s3://b/r"),
-)
-NAME = "moaa-sft-0123456789ab"
 POOLS = {
     "gpu": Pool(
         gpus=8,

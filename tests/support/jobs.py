@@ -1,0 +1,17 @@
+"""A training that tests of the launchers start."""
+
+from __future__ import annotations
+
+from moaa.recipe.schema import Sft, StoreAddress
+from moaa.train.job import Job
+
+JOB = Job(
+    kind="sft",
+    numbers=Sft(),
+    base="b",
+    data="s3://b/r/data",
+    output="s3://b/r/sft/0123456789abcdef",
+    store=StoreAddress(root="s3://b/r"),
+)
+NAME = "moaa-sft-0123456789ab"
+"""The object of the training on a cluster."""
