@@ -20,6 +20,8 @@ find botocore/data -mindepth 1 -maxdepth 1 -type d \
 find . -type d \( -name tests -o -name include \) -prune -exec rm -r {} +
 find . -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.pyi' \
   -o -name '*.[ach]' \) -delete
+# numpy's modules for its own tests.
+rm -f numpy/_core/_simd.* numpy/_core/*_tests.*.so
 # Debug symbols. The folders *.libs hold libraries that auditwheel has rewritten: stripped, they
 # cannot be loaded.
 find . -type d -name '*.libs' -prune -o -type f -name '*.so*' -exec strip --strip-unneeded {} +
