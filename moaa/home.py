@@ -11,8 +11,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from moaa.errors import StoreError
 from moaa.progress.messages import log
@@ -30,11 +31,17 @@ class LastRun:
     root: str
     s3: str
     """Address of the S3: an endpoint, `AWS`, or `local`."""
+    store: Mapping[str, Any] = field(default_factory=dict)
+    """What the recipe says of its S3: endpoint, region, names of the keys' variables."""
 
 
-def remember(run_id: str, root: str) -> None:
-    """Write which run was started last. A folder that cannot be written to is no error."""
-    last = LastRun(run_id, root.rstrip("/"), named_s3() or LOCAL)
+def remember(run_id: str, store: Mapping[str, Any]) -> None:
+    """Write which run was started last; `store` holds the fields that its recipe sets.
+
+    A folder that cannot be written to is no error.
+    """
+    s3 = named_s3(store.get("endpoint_url")) or LOCAL
+    last = LastRun(run_id, store["root"].rstrip("/"), s3, store)
     whole = HOME / f"last.json.{os.getpid()}"
     try:
         HOME.mkdir(exist_ok=True)
@@ -45,7 +52,7 @@ def remember(run_id: str, root: str) -> None:
 
 
 def last_run() -> LastRun | None:
-    """The run that was started last; None if there was none."""
+    """Return the run that was started last; None if there was none."""
     try:
         return LastRun(**json.loads((HOME / "last.json").read_text()))
     except FileNotFoundError:
@@ -54,19 +61,19 @@ def last_run() -> LastRun | None:
         raise StoreError(f"{HOME / 'last.json'} cannot be read: {error}. Delete it.") from None
 
 
-def named_s3() -> str:
-    """The S3 that the environment names: its endpoint, or `AWS`; empty if it names none."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return endpoint or ("AWS" if os.environ.get("AWS_ACCESS_KEY_ID") else "")
+def named_s3(endpoint: str | None = None) -> str:
+    """Return the recipe's `endpoint`, else that of the environment, or `AWS`; empty if none."""
+    named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return endpoint or named or ("AWS" if os.environ.get("AWS_ACCESS_KEY_ID") else "")
 
 
 @contextmanager
-def s3_environment() -> Iterator[str]:
-    """Have an S3 in the environment: the one that it names, or a local one for this long.
+def s3_environment(endpoint: str | None = None) -> Iterator[str]:
+    """Start a local S3 for this long and put it into the environment; yield its address.
 
-    Gives its address in words.
+    If the recipe (`endpoint`) or the environment names an S3, that one is used.
     """
-    if named := named_s3():
+    if named := named_s3(endpoint):
         yield named
         return
     from moaa.store import local

@@ -44,7 +44,7 @@ def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
     job = runner_job.job(loaded, run_id, until)
     cluster = connect(loaded, namespace)
     cluster.create(JOBS, job)
-    home.remember(run_id, loaded.recipe.store.root)
+    home.remember(run_id, loaded.recipe.store.model_dump(exclude_defaults=True))
     print(f"run     {run_id}   (Job in namespace {cluster.namespace})", flush=True)
     print(
         f"report  {loaded.recipe.store.root.rstrip('/')}/runs/{run_id}/report.html   (when the "

@@ -36,17 +36,17 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     RunFailed with the error of the stage that failed.
     """
     run_id = run_id or new_id(loaded.recipe.name)
-    root = loaded.recipe.store.root
+    address = loaded.recipe.store
     folder, names = home.HOME / "runs" / run_id, [stage.name for stage in up_to(until)]
     kubeflow_log, recipe_file = folder / "log.txt", folder / "recipe.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     recipe_file.write_text(loaded.text)
-    home.remember(run_id, root)
-    with home.s3_environment() as s3, _task_environment(names, recipe_file):
-        say(f"run {run_id}   store {root} at {s3}   log {kubeflow_log}")
+    home.remember(run_id, address.model_dump(exclude_defaults=True))
+    with home.s3_environment(address.endpoint_url) as s3, _task_environment(names, recipe_file):
+        say(f"run {run_id}   store {address.root} at {s3}   log {kubeflow_log}")
         with relay(folder / "messages.jsonl") as messages:
             stopped = _execute(loaded.text, until, run_id, folder)
-        store = Store.of(loaded.recipe.store)
+        store = Store.of(address)
         found = records.read(store, run_id)
         page = folder / "report.html"
         view = report.Run.of(found, stages())

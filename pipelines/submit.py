@@ -74,7 +74,7 @@ def submit(
                 run_name=f"{loaded.recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
                 service_account=cluster.service_account,
             ).run_id
-    home.remember(run_id, store.root)
+    home.remember(run_id, loaded.recipe.store.model_dump(exclude_defaults=True))
     print(f"run     {run_id}\nrecipe  {address}\nwatch   {_page(host, run_id)}", flush=True)
     print(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)", flush=True)
     if wait:

@@ -58,9 +58,6 @@ def main() -> None:
             raise
         log.error(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        log.error("stopped")
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output is gone (`moaa … | head`). Python's own flush at exit must not
         # fail too.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from moaa.progress.messages import LEVEL_ENV, show
+from moaa.progress.messages import LEVEL_ENV, log, show
 
 RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
 """The recipes that come with moaa."""
@@ -87,10 +88,22 @@ Quiet = Annotated[
 ]
 
 
+class Commands(TyperGroup):
+    """Says that Ctrl-C has stopped a command: typer itself ends without a message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            log.error("stopped")
+            raise SystemExit(130) from None
+
+
 def application(help_text: str | None = None) -> typer.Typer:
     """An application without completion, rich help or rich tracebacks: each costs start-up time."""
     return typer.Typer(
         add_completion=False,
+        cls=Commands,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from moaa.errors import MoaaError, RecipeError
+from moaa.progress.messages import log
 from moaa.recipe.load import load_file
 
 
@@ -44,6 +45,7 @@ def run(recipe: Path, sets: Sequence[str], until: str) -> None:
 
             end_children()
             give_back(loaded.recipe, run_id)
+        log.warning("The same command continues this run: finished stages are reused.")
         raise
 
 

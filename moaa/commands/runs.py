@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from moaa import home, records
 from moaa.errors import StoreError
@@ -79,29 +80,38 @@ def _store(recipe: Path | None, root: str | None) -> Iterator[Store]:
     last = home.last_run() if recipe is None and root is None else None
     if recipe is None and root is None and last is None:
         raise StoreError(
-            f"No run was started from this folder ({home.HOME / 'last.json'} is not there). Say "
-            "where to look: --recipe RECIPE, or --root s3://BUCKET/PREFIX."
+            f"No run was started from this folder ({home.HOME / 'last.json'} is not there). Give "
+            "--recipe RECIPE, or --root s3://BUCKET/PREFIX."
         )
-    if last and last.s3 not in (home.LOCAL, home.named_s3()) and not home.named_s3():
+    address = _address(recipe, root, last)
+    named = home.named_s3(address.get("endpoint_url"))
+    if last and not named and last.s3 != home.LOCAL:
         raise StoreError(
             f"The results of the last run ({last.run_id}) are in the S3 at {last.s3}, which the "
             "environment does not name. Set AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY as for the run."
         )
-    if not home.named_s3() and not (home.HOME / "s3").exists():
+    if not named and not (home.HOME / "s3").exists():
         if root is None:
             raise StoreError(
                 f"The environment names no S3, and there is no local one ({home.HOME / 's3'}) in "
                 "this folder. Set AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or change to the folder of the run."
             )
-        yield Store(root)  # boto3 may know keys: a profile, a role
+        yield Store(**address)  # boto3 may know keys: a profile, a role
         return
-    with home.s3_environment():
-        if recipe is not None and root is None:
-            yield Store.of(load_file(recipe).recipe.store)
-        else:
-            yield Store(root or (last.root if last else ""))
+    with home.s3_environment(address.get("endpoint_url")):
+        yield Store(**address)
+
+
+def _address(recipe: Path | None, root: str | None, last: home.LastRun | None) -> dict[str, Any]:
+    """Return the arguments of the `Store` to look in: an address goes before a recipe."""
+    if root is not None:
+        return {"root": root}
+    if recipe is not None:
+        return load_file(recipe).recipe.store.model_dump(exclude_defaults=True)
+    assert last is not None
+    return {**last.store, "root": last.root}
 
 
 def _all_runs(store: Store) -> list[tuple[str, list[Record]]]:

@@ -71,16 +71,17 @@ def package_file(path: str) -> Path:
     """Return the absolute path of `path` inside an installed package.
 
     The folders of MOAA_PACKAGES (separated like PATH; default `.cache/pkgs`) are searched first,
-    then sys.path. Raises RecipeError, which lists all of them, if it is in none.
+    then sys.path. Raises RecipeError if it is in none.
     """
     roots = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
-    places = [Path(root) for root in (*roots, *sys.path) if root]
-    for place in places:
+    own = [Path(root).absolute() for root in roots if root]
+    for place in (*own, *(Path(root) for root in sys.path if root)):
         if (place / path).exists():
             return (place / path).absolute()
     raise RecipeError(
-        f"package:{path} was not found in any of: {', '.join(map(str, places))}. "
-        "Install the package that contains it, or add its folder to MOAA_PACKAGES."
+        f"package:{path} is not in {', '.join(map(str, own))} (MOAA_PACKAGES), nor in a package "
+        f"of {sys.prefix}. Install the package that contains it, or add its folder to "
+        "MOAA_PACKAGES."
     )
 
 

@@ -256,3 +256,22 @@ def test_ask_refuses(monkeypatch, capsys, arguments: list[str], expected: str) -
     status, _, err = called(monkeypatch, capsys, "ask", DEMO, *arguments)
     assert status == 1
     assert expected in err
+
+
+def test_ctrl_c_is_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what happened and, for a run, what to do to continue."""
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("moaa.pipelines.local.run", interrupted)
+    status, _, err = called(monkeypatch, capsys, "run", DEMO)
+    assert status == 130
+    assert err.splitlines() == [
+        "The same command continues this run: finished stages are reused.",
+        "stopped",
+    ]
+    monkeypatch.setattr("moaa.commands.recipes.check", interrupted)
+    assert called(monkeypatch, capsys, "recipe", "check", DEMO)[::2] == (130, "stopped\n")

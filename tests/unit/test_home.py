@@ -27,15 +27,40 @@ def test_without_a_run_the_error_says_how_to_name_a_store() -> None:
 
 def test_the_s3_of_the_last_run_must_be_named_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://minio:9000")
-    home.remember("mine", "s3://moaa/demo/")
-    assert home.last_run() == home.LastRun("mine", "s3://moaa/demo", "http://minio:9000")
+    home.remember("mine", {"root": "s3://moaa/demo/"})
+    last = home.last_run()
+    assert last is not None
+    assert (last.run_id, last.root, last.s3) == ("mine", "s3://moaa/demo", "http://minio:9000")
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     with pytest.raises(StoreError, match=r"\(mine\) are in the S3 at http://minio:9000"):
         runs.report(None, None, None, Path("report.html"))
 
 
+def test_the_s3_that_the_recipe_names_is_found_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own endpoint and variables of keys; no local S3 is started for it."""
+    url = "http://127.0.0.1:1"
+    monkeypatch.setenv("MINE_KEY", "id")
+    monkeypatch.setenv("MINE_SECRET", "s3cret")
+    names = {"access_key_env": "MINE_KEY", "secret_key_env": "MINE_SECRET"}
+    home.remember("mine", {"root": "s3://moaa/demo", "endpoint_url": url, **names})
+    with home.s3_environment(url) as address:
+        assert address == url
+    with pytest.raises(StoreError, match=f"cannot connect to {url}"):
+        runs.list_runs(None, None, 20)
+    assert not (folder / ".moaa" / "s3").exists()
+    assert "s3cret" not in (home.HOME / "last.json").read_text()
+
+
+def test_the_file_of_an_earlier_moaa_is_read() -> None:
+    home.HOME.mkdir()
+    (home.HOME / "last.json").write_text('{"run_id": "r", "root": "s3://b/p", "s3": "local"}')
+    assert home.last_run() == home.LastRun("r", "s3://b/p", "local")
+
+
 def test_a_local_store_is_never_made_by_looking(folder: Path) -> None:
-    home.remember("mine", "s3://moaa/demo")
+    home.remember("mine", {"root": "s3://moaa/demo"})
     with pytest.raises(StoreError, match=r"there is no local one \(\.moaa/s3\)"):
         runs.list_runs(None, None, 20)
     assert not (folder / ".moaa" / "s3").exists()
@@ -45,7 +70,7 @@ def test_a_folder_that_cannot_be_written_to_does_not_stop_a_run(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / ".moaa").touch()
-    home.remember("mine", "s3://moaa/demo")
+    home.remember("mine", {"root": "s3://moaa/demo"})
     assert (folder / ".moaa").read_text() == ""
 
 

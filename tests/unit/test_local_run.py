@@ -49,7 +49,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stages:
     kubeflow, store = Stages(), MemoryStore("s3://moaa/demo")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: store)
-    monkeypatch.setattr(home, "s3_environment", lambda: nullcontext("memory"))
+    monkeypatch.setattr(home, "s3_environment", lambda endpoint: nullcontext("memory"))
     monkeypatch.setattr(local, "_execute", kubeflow)
     return kubeflow
 

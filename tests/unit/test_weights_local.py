@@ -68,7 +68,8 @@ def test_package_files_are_found_in_the_order_of_moaa_packages(
     assert local.package_file("pkg/file") == tmp_path / "second" / "pkg" / "file"
     with pytest.raises(
         RecipeError,
-        match=r"package:pkg/other was not found in any of: .*first, second, .*path.*MOAA_PACKAGES",
+        match=rf"package:pkg/other is not in {tmp_path}/first, /.*/second .*MOAA_PACKAGES"
+        rf".* nor in a package of {sys.prefix}\. Install",
     ):
         local.package_file("pkg/other")
 
