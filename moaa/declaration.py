@@ -72,7 +72,7 @@ class Declaration:
     headline: Callable[[Mapping[str, int], Mapping[str, Any]], str] = _no_headline
     """The one number that says what came out, from the counts of rows and the facts."""
     hours: float = 48
-    """After so long its pod is stopped."""
+    """Its pod is stopped after this time."""
     cached: bool = True
     """Whether Kubeflow may reuse the result of an equal task."""
     keys: bool = False

@@ -37,8 +37,8 @@ Metric = Callable[[str, float], None]
 
 @dataclass(slots=True)
 class Context:
-    """Where a stage works: its inputs, its output, who counts, and the whole recipe for what never
-    changes a result."""
+    """What a stage works with: its inputs, its output, the ledger, and the whole recipe (for
+    fields that never change a result)."""
 
     inputs: Mapping[str, Artifact]
     out: Output

@@ -12,7 +12,7 @@ from moaa.declaration import Declaration
 from moaa.stages.table import PREFLIGHT, REPORT
 
 Configure = Callable[[Declaration, PipelineTask], PipelineTask]
-"""Gives the task of a stage its pod."""
+"""Sets the pod of a stage's task, and returns the task."""
 
 
 def build(

@@ -67,8 +67,10 @@ def write(loaded: Loaded, default: str, target: Path, run: Sequence[Declaration]
 
 
 def default_of(loaded: Loaded) -> str:
-    """The resolved recipe as a parameter's default. Raises RecipeError for text that would not
-    arrive as it is written."""
+    """Return the resolved recipe as a parameter's default.
+
+    Raises RecipeError for text that Kubeflow would change on the way.
+    """
     given = read.read(loaded.text, loaded.recipe.name, [])
     for path, each in read.places(given):
         if isinstance(each.value, str):
@@ -81,15 +83,14 @@ def default_of(loaded: Loaded) -> str:
 
 
 def _json(value: object) -> str:
-    """JSON on one line, whose characters arrive as they are: the others are escaped as YAML knows
-    it."""
+    """Return JSON on one line. Characters that Kubeflow would change are escaped as in YAML."""
     return _ESCAPED.sub(
         lambda found: f"\\U{ord(found[0]):08X}", json.dumps(value, ensure_ascii=False)
     )
 
 
 def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:
-    """What gives each task of the pipeline its pod. Preflight learns the stages of the run."""
+    """Return the function that sets each task's pod, and tells preflight the stages of the run."""
 
     def configure(stage: Declaration, task: PipelineTask) -> PipelineTask:
         if stage == PREFLIGHT and tuple(run) != stages():
@@ -140,7 +141,7 @@ def apply(place: tasks.Place, stage: Declaration, task: PipelineTask) -> Pipelin
 
 
 def refuse_expanded(text: str, where: str) -> None:
-    """Raise RecipeError for text that would not arrive as it is written; `where`: whose it is."""
+    """Raise RecipeError if Kubeflow would change the text on the way; `where`: its field."""
     if found := EXPANDED.search(text) or _WIDE.search(text):
         raise RecipeError(
             f"{where}: {found.group()!r} would be replaced or refused by Kubeflow. "

@@ -193,7 +193,7 @@ def _conclude(state: str, run_id: str, store: Store, namespace: str) -> None:
 
 
 def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
-    """A function that returns, by stage, what its pod waits for.
+    """Return a function that returns, by stage, what its pod waits for.
 
     If that cannot be read, it says why, once.
     """

@@ -31,7 +31,7 @@ class Asker:
         self._schedule = schedule
         self._client = client
         self._in_flight: dict[str, list[asyncio.Future[Reply | None]]] = {}
-        """Calls by key, and who else waits for the same answer."""
+        """Calls in flight by key, and the equal calls that wait for the same answer."""
 
     def ask_for(self, conversation: str) -> Ask:
         """The `ask` of one conversation: its replies are recorded under this name."""

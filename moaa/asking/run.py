@@ -105,7 +105,7 @@ class _Run(Generic[T]):
             self._conversations.create_task(self._work_through())
 
     async def _work_through(self) -> None:
-        """One conversation after the other, until none is left."""
+        """Work on one conversation after the other until all are done."""
         for name, item in self._left:
             try:
                 row = await self._method(item, self._asker.ask_for(name))

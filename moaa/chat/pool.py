@@ -63,12 +63,12 @@ class Pool:
         self._serve_waiting()
 
     def remove(self, endpoint: Endpoint) -> None:
-        """Send no more requests to it; those in flight go on. Removing it again does nothing."""
+        """Send no more requests to it; those in flight continue. A second call does nothing."""
         if endpoint in self.endpoints:
             self.endpoints.remove(endpoint)
 
     def fail(self, error: EngineError) -> None:
-        """Give up the model: all who wait, and all who come later, get the error."""
+        """Give up the model: every call that waits, and every later one, gets the error."""
         self._failure = error
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -76,8 +76,10 @@ class Pool:
                 waiter.set_exception(error)
 
     async def acquire(self) -> Endpoint:
-        """A place at the endpoint with the fewest requests in flight; waits until there is one.
-        `release` gives it back."""
+        """Wait for a place, and return its endpoint: the one with the fewest requests in flight.
+
+        `release` frees the place.
+        """
         if self._failure is not None:
             raise self._failure
         if not self._waiting and (endpoint := self._least_in_flight()) is not None:
@@ -94,7 +96,7 @@ class Pool:
             raise
 
     def release(self, endpoint: Endpoint) -> None:
-        """Give back a place that `acquire` gave."""
+        """Free a place that `acquire` returned."""
         endpoint.in_flight -= 1
         self._serve_waiting()
 
@@ -134,8 +136,8 @@ class Pool:
             )
 
     def _serve_after_rest(self, endpoint: Endpoint) -> None:
-        """Wake those who wait when the rest is over. Timers may fire early (uvloop's by 1 ms), so
-        it checks again."""
+        """Serve the calls that wait when the rest is over. Timers may fire early (uvloop's by
+        1 ms), so it checks again."""
         left_s = endpoint.rests_until - time.monotonic()
         if left_s > 0:
             asyncio.get_running_loop().call_later(left_s, self._serve_after_rest, endpoint)

@@ -45,7 +45,7 @@ def ask(
 
 @app.command()
 def preflight(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
-    """Check what would make a run fail; each finding comes with its fix.
+    """Check what would make a run fail, and show how to fix it.
 
     Store, secrets, prompts, models, engines, training, disk, and the cluster if the recipe names
     one.
@@ -65,7 +65,7 @@ def fetch(
     directory: Annotated[
         Path, typer.Argument(help="Where its files go; correct files that are there stay")
     ],
-    revision: Annotated[str | None, typer.Option(help="Of a hub model")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub model")] = None,
 ) -> None:
     """Copy a model's files into a directory. An artifact's files are checked against its digests.
 

@@ -33,7 +33,8 @@ def run(
         str | None, typer.Option(metavar="RUN", help="Stop a run that --in-cluster started")
     ] = None,
     namespace: Annotated[
-        str | None, typer.Option(help="The Job's. Default: the recipe's, else the context's")
+        str | None,
+        typer.Option(help="Namespace of the Job. Default: the recipe's, else the context's"),
     ] = None,
     until: Until = "evaluate",
     sets: Sets = [],  # noqa: B006
@@ -76,7 +77,7 @@ def submit(
         str, typer.Option(help="Kubeflow's experiment; created if it does not exist")
     ] = "moaa",
     namespace: Annotated[
-        str | None, typer.Option(help="Your profile's, if Kubeflow has many users")
+        str | None, typer.Option(help="Namespace of your profile, if Kubeflow has many users")
     ] = None,
     until: Until = "evaluate",
     wait: Annotated[
@@ -104,7 +105,9 @@ def compile(
     ] = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
-    """Compile the pipeline to the YAML that Kubeflow takes; RECIPE is its parameter's default.
+    """Compile the pipeline to YAML for Kubeflow.
+
+    RECIPE becomes the default of the pipeline's parameter.
 
     Example:  moaa compile my.yaml -o my-pipeline.yaml
     """

@@ -37,7 +37,9 @@ def show(
         bool, typer.Option("--yaml", help="One whole recipe: `extends` merged, files inlined")
     ] = False,
 ) -> None:
-    """Show every value and where it comes from: a file's line, --set, or the default.
+    """Show every value and its origin.
+
+    The origin is a line of a file, --set, or the default.
 
     Example:  moaa recipe show paper-gemma --given --set dpo.epochs=3
 

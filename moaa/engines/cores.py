@@ -77,8 +77,10 @@ def attempt(n: int, what: str) -> Reservation | None:
 
 @contextmanager
 def reserve(n: int, what: str, note: Callable[[str], None] | None = None) -> Iterator[list[int]]:
-    """n cores for as long as the context lasts. Waits for them, and passes to `note`
-    (`Progress.note`) who holds them."""
+    """Wait for n cores and hold them as long as the context lasts; yield their numbers.
+
+    While it waits, `note` (`Progress.note`) gets a text that names the processes that hold them.
+    """
     while (held := attempt(n, what)) is None:
         if note:
             note(waiting(n, what))
@@ -92,12 +94,12 @@ def reserve(n: int, what: str, note: Callable[[str], None] | None = None) -> Ite
 
 
 def waiting(n: int, what: str) -> str:
-    """What `what` waits for, in words."""
-    return f"{what} waits for {n} cores, held by {' and '.join(holders()) or 'nobody now'}"
+    """Return a sentence: which cores `what` waits for, and what holds them."""
+    return f"{what} waits for {n} cores, held by {' and '.join(holders()) or 'no process now'}"
 
 
 def holders() -> list[str]:
-    """Who holds the cores of this process now, each once."""
+    """Return what holds the cores that this process may use, each holder once."""
     found = []
     for core in available():
         lock = _open(core)

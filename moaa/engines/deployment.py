@@ -50,7 +50,7 @@ class Leased:
         return endpoint
 
     def fail(self, error: EngineError) -> None:
-        """Give the model up: `first_answer` raises this error."""
+        """Give up the model: `first_answer` raises this error."""
         self.failure = error
         self._decided.set()
 

@@ -39,8 +39,8 @@ def hardware() -> Hardware:
 def dtype_on(
     kind: Literal["cuda", "cpu"], dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")
 ) -> str:
-    """The precision to compute in: `dtype`, but float32 instead of bfloat16 on a CPU without
-    instructions for it.
+    """Return the precision to compute in: `dtype`, but float32 instead of bfloat16 on a CPU
+    without instructions for it.
 
     Such a CPU converts every number: a matrix product took 4.5 times as long (AVX2, torch 2.13).
     """

@@ -90,6 +90,6 @@ def _log(cluster: Cluster, pod: Object) -> str:
 
 
 def _current(found: Objects) -> Objects:
-    """The pods that are not being deleted, unless there is no other."""
+    """Return the pods that are not being deleted; all pods if every one is."""
     staying = [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
     return sorted(staying or found, key=lambda pod: pod["metadata"]["name"])

@@ -1,4 +1,4 @@
-"""Models that are served already, by anyone who speaks the OpenAI protocol."""
+"""Models that are served already, by any server with the OpenAI protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class NothingToStart:
         """Do nothing: they are up."""
 
     async def down(self, models: Collection[str]) -> None:
-        """Do nothing: they are not ours to stop."""
+        """Do nothing: moaa did not start them."""
 
 
 def endpoint(name: str, model: Model) -> Endpoint:

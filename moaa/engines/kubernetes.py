@@ -1,7 +1,7 @@
-"""Models served by Deployments of the moaa-serving chart: leased, scaled up, watched, given back.
+"""Models served by Deployments of the moaa-serving chart: leased, scaled up, watched, released.
 
-A lease is renewed while it is needed: whoever leaves last scales down, and the lease of a crashed
-run runs out by itself. Calls go to the pods' own addresses, which come from EndpointSlices.
+A lease is renewed while it is needed. The last holder that releases its lease scales down; the
+lease of a crashed run expires. Calls go to the pods' own addresses, which come from EndpointSlices.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class KubernetesFleet:
                 raise
 
     async def down(self, models: Collection[str]) -> None:
-        """Give these back: they get no more calls, and those without another lease are scaled
+        """Release these: they get no more calls, and those without another lease are scaled
         down."""
         given = [self._up.pop(name) for name in models if name in self._up]
         for leased in given:
@@ -127,7 +127,7 @@ class KubernetesFleet:
         self._note()
 
     async def close(self) -> None:
-        """Give all back. The leases first: a terminated pod has a fifth of a second."""
+        """Release all. The leases first: a terminated pod has a fifth of a second."""
         await self.down(list(self._up))
         for task in self._tasks:
             task.cancel()
@@ -262,7 +262,7 @@ class KubernetesFleet:
             self._client.pool(leased.model).fail(error)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """A bug in one of our tasks fails the calls that wait; else they would wait for ever."""
+        """After a bug in one of our tasks, fail the calls that wait: nothing would answer them."""
         if not task.cancelled() and (bug := task.exception()):
             for leased in self._up.values():
                 self._give_up(leased, f"model '{leased.model}' is not watched any more: {bug!r}")

@@ -1,4 +1,4 @@
-"""The leases of this process on Deployments: taken, renewed and given back."""
+"""The leases of this process on Deployments: taken, renewed and released."""
 
 from __future__ import annotations
 
@@ -58,8 +58,11 @@ class LeaseHolder:
         self._cluster.update(DEPLOYMENTS, leased.deployment, change, retry_s=self._renew_patience_s)
 
     async def release(self, leased: Leased, known: Object | None) -> None:
-        """Give it back; whoever leaves last scales down. `known`: the Deployment as last seen,
-        which saves a request. A failure is only noted: the lease runs out by itself."""
+        """Release the lease; without another lease, scale down.
+
+        `known`: the Deployment as last seen, which saves a request. A failure is only noted: the
+        lease expires.
+        """
 
         def change(found: Object) -> Object:
             now = time.time()

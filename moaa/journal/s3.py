@@ -119,8 +119,8 @@ class S3Journal:
             self._count(10_000)
 
     def forget(self, conversations: Iterable[str]) -> None:
-        """Take back that these are finished: a later attempt works on them again. For rejected ones
-        whose cause can be fixed."""
+        """Mark these as unfinished: a later attempt works on them again. For rejected ones whose
+        cause can be fixed."""
         with self._changed:
             for conversation in conversations:
                 if self._rows.pop(conversation, None) is not None:

@@ -1,4 +1,4 @@
-"""What a compiled pipeline took from its recipe. Its pods stay so, whatever recipe a run gives."""
+"""What a compiled pipeline took from its recipe. A run's own recipe cannot change its pods."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _role(recipe: Recipe, stage: Declaration) -> dict[str, Any]:
 
 
 def differences(recipe: Recipe, stages: Iterable[Declaration], compiled_from: str) -> list[str]:
-    """Each field on which the compiled pods and those that this recipe wants differ, in words."""
+    """Return a sentence for each field on which the compiled pods and this recipe differ."""
     compiled, wanted = json.loads(compiled_from), fields(recipe, stages)
     return [
         f"{path}: the pipeline was compiled with {_text(compiled, path)}, this run's recipe has "

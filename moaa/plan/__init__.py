@@ -1,5 +1,4 @@
-"""What a run will ask, train, take and cost: counted from the recipe alone, before anything is paid
-for.
+"""How much a run will ask, train and cost: counted from the recipe, before anything is paid for.
 
 lines        one `Line` a stage and model: calls, tokens, steps, dollars, GPU-hours
 as_rows      the same as plain data, for the run's record and the report

@@ -89,7 +89,8 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
 
 
 def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
-    """Room for weights, checkpoints and texts, as far as the models' names tell their size."""
+    """Return sentences: the disk space for weights, checkpoints and texts. Sizes are guessed from
+    the models' names."""
     used = dict.fromkeys([recipe.target, *(line.model.split("+")[0] for line in planned)])
     known = {name: parameters(recipe.models[name].source) for name in used}
     unknown = [name for name, count in known.items() if count is None]

@@ -42,14 +42,14 @@ def table(recipe: Recipe, planned: Sequence[Line]) -> RenderableType:
     parts.append(Text(NOTE, style="dim"))
     if sizes := sizing(recipe, planned):
         heading = Text("GPUs held at once", style="bold")
-        parts += [Text(), heading, Padding(_sizes(sizes), (0, 0, 0, 2))]
+        parts += [Text(), heading, Padding(_sizes(sizes), (0, 0, 0, 2), expand=False)]
     for title, sentences in (
         ("Beside the paper", comparison(recipe, planned)),
         ("Disk", disk(recipe, planned)),
         ("Assumptions", assumptions(recipe, planned)),
     ):
         parts += [Text(), Text(title, style="bold")]
-        parts += [Padding(Text(sentence), (0, 0, 0, 2)) for sentence in sentences]
+        parts += [Padding(Text(sentence), (0, 0, 0, 2), expand=False) for sentence in sentences]
     return Group(*parts)
 
 

@@ -17,7 +17,7 @@ class PreflightFailed(MoaaError):
 class Finding:
     """One thing that was checked. `fix` says what to do if it is not ok.
 
-    `looked` is false if it could not be checked from here. That is shown, and is no reason to fail.
+    `looked` is false if it could not be checked from here. It is shown, and does not fail the run.
     """
 
     check: str

@@ -55,8 +55,7 @@ def findings(
 
 
 def agreement(recipe: Recipe, compiled_from: str) -> Iterator[Finding]:
-    """Whether the pods that were compiled are those that this recipe wants: one finding for each
-    field that differs."""
+    """Yield a finding for each field on which the compiled pods and this recipe differ."""
     differ = compiled.differences(recipe, stages(), compiled_from)
     for detail in differ:
         yield Finding("compiled pipeline", False, detail, RECOMPILE)

@@ -169,7 +169,7 @@ def stages() -> tuple[Declaration, ...]:
 
 
 def up_to(name: str) -> tuple[Declaration, ...]:
-    """The stages of a run that ends with this one. Raises RecipeError if there is none of it."""
+    """Return the stages of a run up to this one. Raises RecipeError if there is no such stage."""
     names = [stage.name for stage in stages()]
     if name not in names:
         raise RecipeError(f"'{name}' is not a stage; the stages are {', '.join(names)}")
@@ -177,7 +177,7 @@ def up_to(name: str) -> tuple[Declaration, ...]:
 
 
 def of_run() -> tuple[Declaration, ...]:
-    """The stages of the run that this process is a part of: all, unless the runner names them."""
+    """Return the stages of the run of this process: all, unless the runner names them."""
     named = os.environ.get(STAGES_ENV)
     return tuple(stage for stage in stages() if named is None or stage.name in named.split(","))
 

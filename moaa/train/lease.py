@@ -165,13 +165,13 @@ class LeasedTraining:
             self.cluster.update(self.kind, self.name, self._released, known=found, retry_s=5)
 
     def _others(self, found: Object) -> set[str]:
-        """Who else waits for it."""
+        """Return the other launchers that wait for it."""
         annotations = found["metadata"].get("annotations") or {}
         return leases.live(annotations, time.time()).keys() - {self._holder}
 
     def _released(self, found: Object) -> Object:
-        """Without leases it belongs to nobody: the reaper leaves it alone, and the next launcher
-        replaces it once it has ended."""
+        """Return the patch that removes our lease. With the last lease the annotation goes too:
+        the reaper then keeps the training, and the next launcher replaces it after its end."""
         if not self._others(found):
             return {"metadata": {"annotations": {names.LEASES: None}}}
         annotations = found["metadata"].get("annotations") or {}

@@ -202,7 +202,7 @@ def _labels(job: Job, run_id: str) -> dict[str, str]:
 
 
 def _metadata(job: Job, labels: dict[str, str], wanted: Object) -> Object:
-    """`wanted`: the spec without the labels of the run, so that its digest is the same in all runs
-    that want the same."""
+    """`wanted`: the spec without the labels of the run. Equal trainings of different runs then
+    have the same digest."""
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     return {"name": name_of(job), "labels": labels, "annotations": {names.DIGEST: digest}}

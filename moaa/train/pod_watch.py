@@ -80,7 +80,7 @@ class PodWatch:
         return self._mirror.error
 
     def look(self, now: Sequence[Object] | None = None) -> None:
-        """Take in the pods (`now`, or as they are watched), read the logs of those that started,
+        """Look at the pods (`now`, or as they are watched): read the logs of those that started,
         and show what the others wait for.
 
         Raises TrainError if a pod cannot start.
