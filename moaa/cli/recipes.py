@@ -56,7 +56,7 @@ def show(
 
 @app.command()
 def plan(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
-    """Count calls, tokens, hours and dollars before anything is paid for.
+    """Count calls, tokens, hours and dollars before a run.
 
     The paper's own figures stand beside them.
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from moaa import cli
+from moaa.commands import recipes
 from moaa.commands.asking import printable
 from moaa.recipe.load import load_file, load_text
 from tests.support.engine_server import EngineServer, context_length, slow, text
@@ -275,3 +276,12 @@ def test_ctrl_c_is_answered(
     ]
     monkeypatch.setattr("moaa.commands.recipes.check", interrupted)
     assert called(monkeypatch, capsys, "recipe", "check", DEMO)[::2] == (130, "stopped\n")
+
+
+def test_a_plan_in_a_pipe_has_no_blanks_at_the_ends_of_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipes.plan(Path(DEMO), [])
+    sentences = capsys.readouterr().out.partition("Beside the paper")[2].splitlines()
+    assert len(sentences) > 5
+    assert [line for line in sentences if line != line.rstrip()] == []

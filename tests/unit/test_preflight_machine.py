@@ -192,7 +192,8 @@ def test_a_package_that_other_images_must_hold(look) -> None:
     for seen in (look(absent, local=False), look(absent, *runner)):
         assert [(each.word, each.detail) for each in seen if each.check == "model"] == [("?", said)]
     (detail,) = wrong(look(absent), "model")
-    assert "package:none/such.gguf was not found" in detail
+    assert "package:none/such.gguf is not in " in detail
+    assert "(MOAA_PACKAGES), nor in a package of" in detail
 
 
 def test_models_that_are_there(look, tmp_path: Path) -> None:
