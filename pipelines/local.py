@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from moaa import home, records, report
+from moaa.errors import StoreError
 from moaa.pipelines.align import build
 from moaa.pipelines.outcome import RunFailed
-from moaa.progress.messages import log, relay, say
+from moaa.progress.messages import relay, say, shown
 from moaa.recipe.load import Loaded
 from moaa.stages.table import STAGES_ENV, stages, up_to
 from moaa.store import Store
@@ -47,14 +48,23 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
         with relay(folder / "messages.jsonl") as messages:
             stopped = _execute(loaded.text, until, run_id, folder)
         store = Store.of(address)
-        found = records.read(store, run_id)
+        try:
+            found = records.read(store, run_id)
+        except StoreError as error:
+            if not messages.error:
+                raise
+            raise RunFailed(f"{messages.error}\nThere is no report: {error}") from None
         page = folder / "report.html"
         view = report.Run.of(found, stages())
         page.write_text(report.build(view, store))
     print(f"\n{report.summary(view)}\n\nreport: {page}", flush=True)
     # An earlier attempt may have gone further: its other stages do not count.
-    if error := records.failure([record for record in found if record["stage"] in names]):
-        raise RunFailed(error)
+    of_run = [record for record in found if record["stage"] in names]
+    broken = records.broken(of_run)
+    # A stage that could not write its record has only its message.
+    unwritten = messages.error if broken and not broken["error"] else ""
+    if failure := unwritten or records.failure(of_run):
+        raise RunFailed(failure)
     if stopped:
         last_lines = f"{stopped}\nLast lines of {kubeflow_log}:\n{_tail(kubeflow_log)}"
         raise RunFailed(messages.error or last_lines)
@@ -93,7 +103,7 @@ def _task_environment(names: Sequence[str], recipe: Path) -> Iterator[None]:
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         STAGES_ENV: ",".join(names),
     }
-    visible = log.isEnabledFor(logging.INFO) and sys.stderr.isatty() and sys.stdout.isatty()
+    visible = shown(logging.INFO) and sys.stderr.isatty() and sys.stdout.isatty()
     if visible:
         environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())
     previous = signal.signal(signal.SIGTERM, _interrupt)

@@ -56,6 +56,11 @@ def show(level: int | str | None = None) -> None:
         log.addHandler(Channel(Path(channel)))
 
 
+def shown(level: int) -> bool:
+    """Return whether `show` writes messages of this level to stderr."""
+    return any(isinstance(each, Stderr) and each.level <= level for each in log.handlers)
+
+
 class Stderr(logging.Handler):
     """Writes messages to stderr, whatever that is at the moment."""
 
@@ -95,7 +100,7 @@ class Relay:
 
     def __init__(self, path: Path) -> None:
         self.error = ""
-        """The last error that ended a stage. It is not logged: the end of the run shows it."""
+        """The first error that ended a stage. It is not logged: the end of the run shows it."""
         self._stop = threading.Event()
         self._file = path.open(encoding="utf-8")
         self._file.seek(0, os.SEEK_END)
@@ -122,7 +127,7 @@ class Relay:
         for line in lines:
             message = json.loads(line)
             if message["final"]:
-                self.error = message["text"]
+                self.error = self.error or message["text"]
             elif not message["shown"]:
                 log.log(message["level"], message["text"], extra={"relayed": True})
         return part

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from moaa import home
 from moaa.attempt import recorded
+from moaa.errors import StoreError
 from moaa.pipelines import local
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import say, show
@@ -22,18 +26,23 @@ from tests.support.paths import DEMO
 class Stages:
     """Takes the place of Kubeflow: each stage leaves its record, and fails if it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
         self.failing: set[str] = set()
         self.told: list[str] = []
+        self.terminals: list[str | None] = []
         self.message = ""
+        self.unwritten = False
+        """Whether the record of a failing stage cannot be written."""
 
     def __call__(self, recipe: str, until: str, run_id: str, folder: Path) -> str:
         self.told.append(os.environ.get("MOAA_STAGES", ""))
+        self.terminals.append(os.environ.get("MOAA_TTY"))
         for stage in up_to(until):
             name = stage.name
             if name in self.failing:
                 with pytest.raises(SystemExit), recorded(stage, recipe, run_id):
-                    raise RunFailed(f"{name} was told to")
+                    self.fail(name)
                 return f"{name} failed"
             with recorded(stage, recipe, run_id) as attempt:
                 if name == "sft" and self.message:
@@ -43,10 +52,15 @@ class Stages:
             log.write("one attempt\n")
         return ""
 
+    def fail(self, name: str) -> NoReturn:
+        self.store.fail_puts = int(self.unwritten)
+        raise RunFailed(f"{name} was told to")
+
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stages:
-    kubeflow, store = Stages(), MemoryStore("s3://moaa/demo")
+    store = MemoryStore("s3://moaa/demo")
+    kubeflow = Stages(store)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: store)
     monkeypatch.setattr(home, "s3_environment", lambda endpoint: nullcontext("memory"))
@@ -95,6 +109,43 @@ def test_messages_and_errors_are_shown_once(
     assert err.count("reused s3://") == 2, "in the stage's log, and on the runner's terminal"
     assert err.count("  its second line\n") == 2
     assert "report: .moaa/runs/shown/report.html" in out
+
+
+def test_the_error_of_a_stage_that_could_not_write_its_record_is_shown(stages: Stages) -> None:
+    """Its record still says that it runs."""
+    stages.failing, stages.unwritten = {"sample"}, True
+    with pytest.raises(RunFailed) as caught:
+        local.run(load_file(DEMO), "evaluate", "lost")
+    assert str(caught.value) == "sample failed: sample was told to"
+
+
+def test_the_error_of_a_stage_is_shown_if_no_record_can_be_read(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*args: object) -> NoReturn:
+        raise StoreError("the store is gone")
+
+    monkeypatch.setattr("moaa.records.read", gone)
+    with pytest.raises(StoreError):
+        local.run(load_file(DEMO), "evaluate", "gone")
+    stages.failing = {"sample"}
+    with pytest.raises(RunFailed, match="told to\nThere is no report: the store is gone"):
+        local.run(load_file(DEMO), "evaluate", "gone")
+
+
+@pytest.mark.parametrize(
+    ("level", "terminal"), [(logging.INFO, "/dev/pts/7"), (logging.ERROR, None)]
+)
+def test_a_quiet_run_has_no_live_view(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, level: int, terminal: str | None
+) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "fileno", lambda: 2)
+    monkeypatch.setattr(os, "ttyname", lambda number: "/dev/pts/7")
+    show(level)
+    local.run(load_file(DEMO), "prompts", "quiet")
+    assert stages.terminals == [terminal]
 
 
 def test_the_last_run_is_remembered_without_a_key(
