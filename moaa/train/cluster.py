@@ -118,7 +118,7 @@ class Training:
                     "Run again to continue from the newest checkpoint."
                 )
             condition = dict(pods.ended(found))
-        self._pods.settle()
+        self._pods.wait_for_end()
         if condition["type"] == "Failed":
             error = self._pods.explain(condition)
             self._failed = not isinstance(error, PodLost)

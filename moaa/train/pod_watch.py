@@ -32,7 +32,7 @@ class Timing:
     """Between two requests for a waiting pod's events."""
     cannot_start_s: float = 300.0
     """For a container that cannot be started (image, Secret). For room on a node, without limit."""
-    settle_s: float = 10.0
+    end_wait_s: float = 10.0
     """For logs and pod states that arrive after the end of the training."""
 
 
@@ -105,9 +105,9 @@ class PodWatch:
             self._show_waiting(waiting)
         self._refuse_what_cannot_start(waiting)
 
-    def settle(self) -> None:
+    def wait_for_end(self) -> None:
         """Wait until the pods are seen to have ended and their logs are read."""
-        deadline = time.monotonic() + self._timing.settle_s
+        deadline = time.monotonic() + self._timing.end_wait_s
         while time.monotonic() < deadline:
             # The watch of the pods may be later than that of the training.
             self.look(self._cluster.list(PODS, self._training.pods))

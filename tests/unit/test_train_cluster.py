@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 POD = f"{NAME}-node-0-0-x7"
 COMPLETE = {"conditions": [{"type": "Complete", "status": "True", "message": "done"}]}
-QUICK = Timing(poll_s=0.02, settle_s=2.0)
+QUICK = Timing(poll_s=0.02, end_wait_s=2.0)
 FAILED = {"conditions": [{"type": "Failed", "status": "True", "message": "jobset failed"}]}
 
 
