@@ -41,10 +41,16 @@ class Record(TypedDict):
 RunStatus = Literal["done", "reused", "partial", "unfinished", "failed"]
 
 
+_EMPTY = {"ended": None, "seconds": 0.0, "manifest": None, "error": None, "ledger": {}}
+"""What a record of another version of moaa may lack."""
+
+
 def read(store: Store, run_id: str) -> list[Record]:
     """The records of a run, in the order in which the stages started."""
     files = (uri for uri, _ in store.list(f"{store.root}/runs/{run_id}/") if uri.endswith(".json"))
-    found = [cast(Record, json.loads(store.get(uri))) for uri in files]
+    found = [
+        cast(Record, {"run_id": run_id} | _EMPTY | json.loads(store.get(uri))) for uri in files
+    ]
     return sorted(found, key=lambda record: record["started"])
 
 

@@ -107,5 +107,5 @@ def test_it_is_checked_run_and_reported(package: Path, recipe: Path, s3: S3) -> 
 
 def test_preflight_looks_for_the_models_that_it_asks(package: Path, recipe: Path) -> None:
     nobody = ["--set", "models.smollm2.endpoint=null", "--set", "runtime.engines.kind=endpoint"]
-    with pytest.raises(AssertionError, match="smollm2: no `endpoint` is given"):
+    with pytest.raises(AssertionError, match="these models have no `endpoint`: smollm2"):
         moaa(package, recipe, "run", str(recipe), "--until", "rate", *nobody)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from moaa.records import Record, StageError, broken, failure, run_status
+from moaa import report
+from moaa.records import Record, StageError, broken, failure, read, run_status
+from moaa.stages.table import stages
+from tests.support.memory_store import MemoryStore
 from tests.support.records import record
 
 MADE = ("preflight", "prompts", "generate", "sft")
@@ -61,3 +64,12 @@ def test_a_bug_is_shown_with_its_traceback() -> None:
 def test_a_good_run_has_no_error() -> None:
     assert broken(run("done", "reused")) is None
     assert failure(run("done", "reused")) == ""
+
+
+def test_a_record_of_another_version_may_lack_fields() -> None:
+    store = MemoryStore()
+    text = '{"stage": "sft", "status": "failed", "started": "2026-01-01T00:00:00.000+00:00"}'
+    store.put(f"{store.root}/runs/r1/sft.json", text.encode())
+    (found,) = read(store, "r1")
+    assert (found["run_id"], found["seconds"], found["manifest"]) == ("r1", 0.0, None)
+    assert "sft failed" in report.summary(report.Run.of([found], stages()))
