@@ -41,7 +41,13 @@ class Record(TypedDict):
 RunStatus = Literal["done", "reused", "partial", "unfinished", "failed"]
 
 
-_EMPTY = {"ended": None, "seconds": 0.0, "manifest": None, "error": None, "ledger": {}}
+_EMPTY: dict[str, Any] = {
+    "ended": None,
+    "seconds": 0.0,
+    "manifest": None,
+    "error": None,
+    "ledger": {},
+}
 """What a record of another version of moaa may lack."""
 
 
