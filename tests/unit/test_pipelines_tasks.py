@@ -163,5 +163,8 @@ def test_pods_that_no_node_holds_are_refused(stage: str, sets: list[str], words:
         at(stage, *sets)
 
 
-def test_one_node_pools_are_none_of_the_clusters_business() -> None:
-    at("generate", "pools.b.gpus=4", "models.gemma-2-27b.pool=b", "runtime.engines.kind=kubernetes")
+def test_engines_of_the_cluster_may_be_in_several_pools() -> None:
+    asked = at(
+        "generate", "pools.b.gpus=4", "models.gemma-2-27b.pool=b", "runtime.engines.kind=kubernetes"
+    )
+    assert (asked.image, asked.gpus, asked.pool) == (images.CORE, 0, None)

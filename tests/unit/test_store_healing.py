@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,12 +61,16 @@ def test_keys_that_could_not_be_renewed_are_asked_for_again_once_there_were_some
 def test_a_transfer_that_worked_for_longer_than_the_patience_is_tried_again(
     bad: BadS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("moaa.store.client.RETRY_S", 0.5)
+    clock = SimpleNamespace(now=0.0)
 
     def late(handler: Handler, body: bytes) -> None:
-        time.sleep(0.6)
+        clock.now += 3600
         error(503, "SlowDown")(handler, body)
 
+    monkeypatch.setattr(
+        "moaa.store.retry.time",
+        SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None),
+    )
     (tmp_path / "weights").write_bytes(b"w")
     bad.script = [*[late] * 3, ok()]  # boto3 itself asks three times
     bad.store().upload(tmp_path / "weights", "s3://bucket/weights")
