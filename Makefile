@@ -80,8 +80,7 @@ integration: setup
 # What unit and integration tests run of the product, with the processes that they start; pyproject.toml holds the floor.
 coverage: setup
 	rm -f .cache/coverage*
-	$(BIN)/coverage run -m pytest tests/unit
-	$(BIN)/coverage run -m pytest tests/integration
+	$(BIN)/coverage run -m pytest tests/unit tests/integration
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
