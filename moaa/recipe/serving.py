@@ -108,12 +108,12 @@ class Model(Part):
         )
         if self.endpoint and self.endpoint.model:
             found["endpoint_model"] = self.endpoint.model
-        if args := _answer_args(self.engine_args):
+        if args := answer_args(self.engine_args):
             found["engine_args"] = args
         return found
 
 
-def _answer_args(given: Sequence[str]) -> list[list[str]]:
+def answer_args(given: Sequence[str]) -> list[list[str]]:
     """Return the given ones of `ANSWER_ARGS` with values; `--x=v` and `--x v` are the same."""
     found: list[list[str]] = []
     for text in given:

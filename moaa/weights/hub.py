@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +46,37 @@ def download(
     unless the model has no others; a `folder` gets all files. Raises RecipeError if the model
     cannot be downloaded.
     """
+
+    def fetch(snapshot_download: Callable[..., str]) -> Path:
+        if folder:
+            return Path(snapshot_download(name, revision=revision, local_dir=folder))
+        ignored = [*OTHER_FORMATS, *weights]
+        found = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
+        if weights and not any(found.glob("*.safetensors")):
+            ignored = list(OTHER_FORMATS)
+            found = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
+        return found
+
+    return _downloaded(name, fetch, bars=folder is not None)
+
+
+def download_files(name: str, revision: str | None, files: Sequence[str]) -> Path:
+    """Download those of the `files` that a model has; return its folder in the hub's cache.
+
+    Raises RecipeError if the model cannot be reached.
+    """
+    return _downloaded(
+        name,
+        lambda snapshot_download: Path(
+            snapshot_download(name, revision=revision, allow_patterns=list(files))
+        ),
+    )
+
+
+def _downloaded(
+    name: str, fetch: Callable[[Callable[..., str]], Path], *, bars: bool = False
+) -> Path:
+    """Return what `fetch` downloads with the hub's own function. Every failure is a RecipeError."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined, unused-ignore]
@@ -55,18 +86,12 @@ def download(
             f"'{name}' is a hub id, which needs the package huggingface-hub: "
             "pip install 'moaa[hub]'"
         ) from None
-    try:
-        if folder:
-            return Path(snapshot_download(name, revision=revision, local_dir=folder))
+    if not bars:
         disable_progress_bars()  # a stage shows its own
-        ignored = [*OTHER_FORMATS, *weights]
-        found = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
-        if weights and not any(found.glob("*.safetensors")):
-            ignored = list(OTHER_FORMATS)
-            found = Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
+    try:
+        return fetch(snapshot_download)
     except (HTTPError, OSError, ValueError) as error:
         raise RecipeError(
             f"'{name}' cannot be downloaded from the hub: {error}. Check the name, the revision, "
             "HF_TOKEN (gated models), HF_HUB_OFFLINE and the free disk space."
         ) from error
-    return found

