@@ -197,7 +197,7 @@ async def _proposals_of(
         if text := choice.text.strip():
             found.append(Proposal(name, member.model, layer, text, choice.finish_reason))
         else:
-            found.append(LeftOut(name, layer, "empty"))
+            found.append(LeftOut(name, layer, choice.missing))
     # Servers that ignore `n` give one choice. The missing ones count like any other failure.
     return found + [LeftOut(name, layer, "not returned") for name in names[len(found) :]]
 

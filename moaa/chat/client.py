@@ -22,11 +22,13 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
+from moaa.chat.fault import Fault, shorten
 from moaa.chat.message import Call, Reply
 from moaa.chat.pool import REST_S, Endpoint, Pool
-from moaa.chat.wire import Fault, parse_reply, refusal, request_body, shorten
+from moaa.chat.wire import parse_reply, refusal, request_body
 from moaa.errors import CallFailed, EngineError
 from moaa.ledger import Ledger
+from moaa.progress.messages import log
 from moaa.recipe.schema import Calls, Sampling
 
 MAX_SERVER_LOSSES = 8
@@ -123,7 +125,8 @@ class Client:
                 use.calls += 1
                 use.prompt_tokens += reply.prompt_tokens
                 use.completion_tokens += reply.completion_tokens
-                use.truncated += sum([choice.finish_reason == "length" for choice in reply.choices])
+                use.truncated += sum([choice.cut for choice in reply.choices])
+                self._count_thoughts(call.model, reply)
                 return reply
             finally:
                 use.seconds += time.perf_counter() - start
@@ -140,6 +143,19 @@ class Client:
                     last.reason, f"{last.detail} (model '{call.model}', {faults + lost} attempts)"
                 )
             use.retries += 1
+
+    def _count_thoughts(self, model: str, reply: Reply) -> None:
+        """Count the answers whose text held reasoning; the first of a model is said."""
+        if not (found := sum([choice.thought for choice in reply.choices])):
+            return
+        event = f"answers of {model} with reasoning in their text, which was taken out"
+        if not self._ledger.events[event]:
+            log.warning(
+                f"model '{model}' writes its reasoning into its answers. It is taken out of every "
+                "answer. vLLM does that itself if it is started with `--reasoning-parser` "
+                f"(models.{model}.engine_args)."
+            )
+        self._ledger.events[event] += found
 
     def _backoff_s(self, attempts: int) -> float:
         longest_s = self._pace.backoff_s * 2 ** min(attempts, 16)

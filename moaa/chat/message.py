@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypedDict
 
 from pydantic import Field
 
 from moaa.recipe.schema import Sampling
+
+FILTERED = "content filter"
+"""The reason of an answer that the server's filter has stopped."""
 
 
 class Message(TypedDict):
@@ -83,13 +86,29 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer. `finish_reason` is `length` if max_tokens cut it."""
+    """One answer, without the reasoning that led to it. `finish_reason` is `stop`, `length` (it was
+    cut at max_tokens) or `content_filter` (then it has no text)."""
 
     text: str
     finish_reason: str = "stop"
     tokens: tuple[dict[str, float], ...] | None = None
     """If asked for: the log-probabilities of the likeliest tokens at each position (-9999 for
-    tokens that the grammar forbids)."""
+    tokens that the grammar forbids), the written one first. Only positions of `text`, from its end
+    on: never those of the reasoning."""
+    thought: bool = field(default=False, compare=False)
+    """Whether the server left reasoning in the text, which was taken out. Not journaled."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the answer was cut at max_tokens. Reasoning that was cut leaves no text."""
+        return self.finish_reason == "length"
+
+    @property
+    def missing(self) -> str:
+        """Why there is no text, as a reason to count; empty if there is some."""
+        if self.text.strip():
+            return ""
+        return FILTERED if self.finish_reason == "content_filter" else "empty"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
-from moaa.chat.message import Call, Choice, Reply
+from moaa.chat.choices import read_choice
+from moaa.chat.fault import Fault, shorten
+from moaa.chat.message import FILTERED, Call, Choice, Reply
 from moaa.errors import CallError, CallRejected, EngineError
 
 RETRYABLE = frozenset({408, 409, 425, 429})
@@ -22,22 +23,10 @@ MALFORMED = (
     RecursionError,
 )
 """What reading a JSON of another form raises."""
-SHOWN = 300
-"""How many characters of a server's message are shown."""
-
-
-FORBIDDEN = -9999.0
-"""The log-probability of a token that a grammar forbids, as vLLM gives it."""
-
-
-class Fault(Exception):
-    """This attempt failed; another may succeed. `after_s`: how long the server asked to wait."""
-
-    def __init__(self, reason: str, detail: str, after_s: float = 0.0) -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-        self.detail = detail
-        self.after_s = after_s
+MOST_TOKENS = 2**40
+"""More tokens than any answer has: a counter beyond is not one."""
+BODY_SHOWN = 4_000
+"""How many bytes of a body are looked at for a message."""
 
 
 def request_body(call: Call, model: str) -> bytes:
@@ -67,65 +56,53 @@ def request_body(call: Call, model: str) -> bytes:
 
 def parse_reply(call: Call, body: bytes, seconds: float) -> Reply:
     """The reply in a body of status 200. Raises `Fault` if it is not a valid answer, `CallRejected`
-    if the server ignored `n`."""
+    if the server ignored `n` or its filter stopped the answer."""
     try:
         data = json.loads(body)
-        choices = tuple([_choice(choice) for choice in data["choices"]])
+        error = data.get("error")
+        choices = () if error else tuple([_read(choice, call) for choice in data["choices"]])
         usage = data.get("usage") or {}
-        prompt_tokens = int(usage.get("prompt_tokens") or 0)
-        completion_tokens = int(usage.get("completion_tokens") or 0)
+        prompt_tokens = _count(usage.get("prompt_tokens"))
+        completion_tokens = _count(usage.get("completion_tokens"))
     except MALFORMED:
-        shown = shorten(body.decode(errors="replace"))
-        raise Fault(
-            "garbled answer",
-            f"the server answered 200 with {repr(shown) if shown else 'an empty body'}",
-        ) from None
+        shown = shorten(body[:BODY_SHOWN].decode(errors="replace"))
+        raise _garbled("with " + (repr(shown) if shown else "an empty body")) from None
+    if error:
+        raise Fault("error in the answer", shorten(_error_of(body)[0]), alive=True)
     if not choices:
-        raise Fault("garbled answer", "the server answered 200 without any choice")
+        raise _garbled("without any choice")
     if len(choices) < call.sampling.n:
         raise CallRejected(
             "too few answers",
             f"asked for n={call.sampling.n}, got {len(choices)}: this server ignores `n`",
         )
+    if all(choice.missing == FILTERED for choice in choices):
+        raise CallRejected(FILTERED, "the server's filter stopped the answer")
+    if call.choices and not all(choice.text.strip() for choice in choices):
+        detail = f"no text, though it may be only one of {len(call.choices)} fixed answers"
+        if any(choice.cut for choice in choices):
+            raise CallRejected("empty answer", f"{detail}: max_tokens was used up before")
+        raise Fault("empty answer", detail, alive=True)
     return Reply(choices, prompt_tokens, completion_tokens, seconds)
 
 
-def _choice(choice: dict[str, Any]) -> Choice:
-    logprobs = choice.get("logprobs")
-    tokens = (
-        tuple([_position(position) for position in logprobs["content"]])
-        if logprobs and logprobs.get("content")
-        else None
-    )
-    text = _text(choice["message"]["content"] or "")
-    return Choice(text, str(choice.get("finish_reason") or "stop"), tokens)
+def _read(choice: dict[str, Any], call: Call) -> Choice:
+    return read_choice(choice, logprobs=call.logprobs)
 
 
-def _position(position: dict[str, Any]) -> dict[str, float]:
-    """Token -> log-probability; of two tokens with the same text, the likelier."""
-    likeliest: dict[str, float] = {}
-    for token in (position, *(position.get("top_logprobs") or ())):
-        name, logprob = str(token["token"]), _logprob(token["logprob"])
-        likeliest[name] = max(logprob, likeliest.get(name, logprob))
-    return likeliest
+def _garbled(what: str) -> Fault:
+    return Fault("garbled answer", f"the server answered 200 {what}", alive=True)
 
 
-def _logprob(value: Any) -> float:
-    """Between -9999, vLLM's number for a forbidden token, and 0."""
-    logprob = float(value)
-    if math.isnan(logprob):
-        raise ValueError("a log-probability is not a number")
-    return min(max(logprob, FORBIDDEN), 0.0)
-
-
-def _text(text: str) -> str:
-    """The text with U+FFFD for half surrogate pairs (an answer cut inside an emoji): no file can
-    contain them."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+def _count(value: Any) -> int:
+    """A number of tokens; 0 if the server does not count."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise ValueError(f"a number of tokens is {value!r}")
+    if not 0 <= value <= MOST_TOKENS:
+        raise ValueError(f"a number of tokens is {value!r}")
+    return int(value)
 
 
 def refusal(
@@ -174,9 +151,3 @@ def _error_of(body: bytes) -> tuple[str, str]:
         return message, code if isinstance(code, str) else str(error.get("param") or "")
     except MALFORMED:
         return text, ""
-
-
-def shorten(text: str) -> str:
-    """One line of at most `SHOWN` characters."""
-    line = _text(" ".join(text.split()))
-    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"

@@ -4,6 +4,7 @@ that keys stay secret."""
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 
@@ -61,6 +62,21 @@ async def test_choices_and_log_probabilities(server: EngineServer):
     (position,) = reply.choices[0].tokens
     assert position["the"] == -9999.0
     assert set(position) == {"A", "B", "the"}
+
+
+async def test_reasoning_in_answers_is_counted_and_said_once(
+    server: EngineServer, caplog: pytest.LogCaptureFixture
+):
+    thinks = {"message": {"content": "<think>Hm.</think>Yes."}, "finish_reason": "stop"}
+    server.fail(text(json.dumps({"choices": [thinks, thinks]})), times=2)
+    async with client_of(server.url) as client:
+        for _ in range(2):
+            reply = await client.send(call(sampling=Sampling(n=2)))
+            assert [choice.text for choice in reply.choices] == ["Yes.", "Yes."]
+        (counted,) = client._ledger.events.items()
+    assert counted == ("answers of m with reasoning in their text, which was taken out", 4)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "moaa"]
+    assert "--reasoning-parser" in said
 
 
 @pytest.mark.parametrize(

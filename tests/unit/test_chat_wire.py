@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from moaa.chat.fault import SHOWN, Fault
 from moaa.chat.message import Call, Message, Reply
-from moaa.chat.wire import SHOWN, Fault, parse_reply, refusal
+from moaa.chat.wire import parse_reply, refusal
 from moaa.errors import CallError, CallRejected, EngineError, RowRejected
 from moaa.judge import verdict
 from moaa.recipe import Sampling
