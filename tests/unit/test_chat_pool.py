@@ -11,18 +11,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
-import uvloop
 
 from moaa.chat import pool as module
 from moaa.chat.pool import Endpoint, Pool
 from moaa.errors import EngineError
 
-
-@pytest.fixture(
-    params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"]
-)
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return request.param()
+pytestmark = pytest.mark.both_loops
 
 
 def endpoints(pool: Pool, *names: str) -> list[Endpoint]:

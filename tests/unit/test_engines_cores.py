@@ -71,25 +71,24 @@ def test_a_killed_process_gives_its_cores_back(tmp_path: Path) -> None:
         "cores.available = lambda: [0, 1, 2, 3]\n"
         "held = cores.attempt(4, 'other'); print(held.cores, flush=True); time.sleep(600)"
     )
-    other = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "[0, 1, 2, 3]\n"
-        assert cores.attempt(1, "ours") is None
-        assert cores.holders() == [f"other (process {other.pid})"]
-    finally:
-        other.kill()
-        other.wait()
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "[0, 1, 2, 3]\n"
+            assert cores.attempt(1, "ours") is None
+            assert cores.holders() == [f"other (process {other.pid})"]
+        finally:
+            other.kill()
     assert cores.attempt(4, "ours") is not None
 
 
 def test_a_child_of_the_holder_does_not_keep_the_core() -> None:
     held = cores.attempt(4, "a")
     assert held is not None
-    child = subprocess.Popen(["sleep", "60"])
-    try:
-        held.release()
-        assert cores.attempt(4, "b") is not None
-    finally:
-        child.kill()
-        child.wait()
+    with subprocess.Popen(["sleep", "60"]) as child:
+        try:
+            held.release()
+            assert cores.attempt(4, "b") is not None
+        finally:
+            child.kill()
