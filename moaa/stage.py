@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from moaa.artifacts import Artifact, Draft, Manifest, Output, Parent
+from moaa.asking.rejections import Gaps, GapsOf, Rejections
 from moaa.attempt import recorded
 from moaa.chat.message import Ask
 from moaa.declaration import Declaration
-from moaa.errors import ArtifactError, StoreError, TooManyRejected
+from moaa.errors import ArtifactError, CallError, RowRejected, StoreError, TooManyRejected
 from moaa.journal import S3Journal
 from moaa.journal.usage import Usage
 from moaa.ledger import Ledger
@@ -56,12 +57,14 @@ class Context:
         *,
         models: Collection[str] | Mapping[str, Model],
         expected: Collection[str] = (),
+        gaps_of: GapsOf = lambda made: Gaps(),
     ) -> Iterator[tuple[Row, Row]]:
         """Each row with what `method` made of it, in order. Rejected rows go to table `rejected`.
 
         Finished rows and answers are journaled: after a crash, nothing that was answered is asked
-        again. Raises TooManyRejected, with the table of reasons, when more than
-        `runtime.max_rejected_share` of the rows were rejected for other reasons than `expected`.
+        again. Raises TooManyRejected, with the table of reasons, as soon as it is certain that more
+        than `runtime.max_rejected_share` of the rows are lost for other reasons than `expected`.
+        `gaps_of` says what is missing in a row that is kept: its losses count too.
         """
         from moaa import engines
         from moaa.asking import Session, ask_all
@@ -74,6 +77,19 @@ class Context:
             if isinstance(models, Mapping)
             else {name: given[name] for name in sorted(models)}
         )
+        limit = self.recipe.runtime.max_rejected_share
+        rejections = Rejections([row["id"] for row in rows], limit, expected)
+
+        async def counted(row: Row, ask: Ask) -> Row:
+            await rejections.turn(row["id"])
+            try:
+                made = await method(row, ask)
+            except (RowRejected, CallError) as error:
+                rejections.rejected(row["id"], error.reason, error.detail)
+                raise
+            rejections.kept(row["id"], gaps_of(made))
+            return made
+
         usage = Usage(self.store, f"{self.out.uri}/journal", secrets.token_hex(4), self.ledger)
         usage.read()
         journal = S3Journal(self.store, f"{self.out.uri}/journal", flushed=usage.keep)
@@ -81,16 +97,23 @@ class Context:
         session = Session(
             asked, self.recipe.runtime, self.store, self.ledger, self.progress, engines.start
         )
+        items = {row["id"]: row for row in rows}
         with self.ledger.timed("asking"):
             try:
-                ask_all({row["id"]: row for row in rows}, method, session, journal)
+                journal.forget(rejections.take_up(journal.finished, gaps_of))
+                first = {id: items[id] for id in rejections.first}
+                ask_all({**first, **items}, counted, session, journal)
+                rejections.end()
+            except TooManyRejected:
+                journal.forget(rejections.to_ask_again)  # once the cause is fixed
+                self.ledger.rejected.update(rejections.reasons)
+                raise
             finally:
                 journal.close()
                 if journal.left_behind:
                     self.ledger.events["journal segments that could not be deleted"] += (
                         journal.left_behind
                     )
-        self._refuse_if_too_many(journal, len(rows), expected)
         for row in rows:
             record = journal.finished[row["id"]]
             if "rejected" in record:
@@ -100,41 +123,6 @@ class Context:
             else:
                 self.ledger.rows["kept"] += 1
                 yield row, record["row"]
-
-    def _refuse_if_too_many(
-        self, journal: S3Journal, total: int, expected: Collection[str]
-    ) -> None:
-        failed = {
-            name: record["rejected"]
-            for name, record in journal.finished.items()
-            if "rejected" in record and record["rejected"]["reason"] not in expected
-        }
-        error = too_many_rejected(failed.values(), total, self.recipe.runtime.max_rejected_share)
-        if error:
-            journal.forget(failed)  # so that they are tried again once the cause is fixed
-            self.ledger.rejected.update(each["reason"] for each in failed.values())
-            raise error
-
-
-def too_many_rejected(
-    rejected: Collection[Mapping[str, str]], total: int, limit: float
-) -> TooManyRejected | None:
-    """The error, with the table of reasons, if more than the share `limit` of `total` rows was
-    rejected."""
-    count = len(rejected)
-    if count <= limit * total:
-        return None
-    details: dict[str, list[str]] = {}
-    for each in rejected:
-        details.setdefault(each["reason"], []).append(each.get("detail") or "")
-    table = "\n".join(
-        f"  {len(given):>6}  {reason}   e.g. {given[0][:200]}" for reason, given in details.items()
-    )
-    return TooManyRejected(
-        f"{count} of {total} rows were rejected ({count / total:.1%}); the limit is {limit:.1%} "
-        f"(runtime.max_rejected_share).\n{table}\n"
-        "  Fix the cause and run again: rows that were answered are not asked again."
-    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moaa import mixture, templates
+from moaa.asking.rejections import Gaps, absent
 from moaa.chat.message import Ask
 from moaa.recipe.schema import Mixture, Part, Recipe
 from moaa.stage import Context, Row, stage
@@ -28,6 +29,13 @@ def part_of(recipe: Recipe) -> GeneratePart:
     )
 
 
+def gaps_of(conversation: Row) -> Gaps:
+    """The proposers that gave nothing to this conversation."""
+    turns = conversation["turns"]
+    spoke = (proposal["name"] for turn in turns for proposal in turn["proposals"])
+    return Gaps(absent=absent(spoke, (gone for turn in turns for gone in turn["left_out"])))
+
+
 @stage(GENERATE, part=part_of, schema=2)
 def generate(part: GeneratePart, context: Context) -> None:
     """Write every conversation that the mixture answers; its events count the missing proposals."""
@@ -37,7 +45,9 @@ def generate(part: GeneratePart, context: Context) -> None:
         return conversation.to_json()
 
     prompts = context.inputs["prompts"].rows("sft")
-    for prompt, conversation in context.ask_each(prompts, answer, models=part.models.keys()):
+    for prompt, conversation in context.ask_each(
+        prompts, answer, models=part.models.keys(), gaps_of=gaps_of
+    ):
         for turn in conversation["turns"]:
             context.ledger.rows["turns"] += 1
             context.ledger.events.update(

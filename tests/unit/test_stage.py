@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from moaa.errors import MoaaError
 from moaa.ledger import Ledger
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Part, Recipe
-from moaa.stage import Context, Stage, stage, too_many_rejected
+from moaa.stage import Context, Stage, stage
 from moaa.stages.dpo import dpo
 from moaa.stages.evaluate import evaluate
 from moaa.stages.generate import generate
@@ -136,15 +135,6 @@ def test_inputs_and_schema_version_are_part_of_the_fingerprint() -> None:
         )
         == 5
     )
-
-
-def test_too_many_rejected_rows_fail_with_the_table_of_reasons() -> None:
-    timeout = {"reason": "timeout", "detail": "after 600 s"}
-    empty = {"reason": "empty", "detail": ""}
-    assert too_many_rejected([timeout], 10, 0.1) is None
-    error = too_many_rejected([timeout, empty], 10, 0.1)
-    words = r"2 of 10 rows were rejected \(20.0%\); the limit is 10.0%"
-    assert re.search(rf"{words}[\s\S]*1  timeout   e.g. after 600 s\n +1  empty", str(error))
 
 
 class Recording(MemoryStore):

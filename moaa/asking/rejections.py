@@ -1,0 +1,236 @@
+"""How much of a stage's rows may be lost, and when it is certain that too much is.
+
+A stage fails as soon as its end is certain: when more is lost than the limit allows, or when all
+of the first rows are. The first rows are few, are asked alone, and are chosen at random from all
+rows, so that they speak for the others: a row that is too long says nothing about the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from moaa.errors import TooManyRejected
+
+FIRST: Final = 20
+"""How many rows are asked before the others. The others begin when one of them succeeds."""
+MOST_BY_CHANCE: Final = 0.5
+"""Up to this limit on rejections, 20 rejected rows of 20 are no chance: 0.5^20 is 1 in a
+million."""
+MOST_ABSENT: Final = 0.5
+"""In what share of the rows a member of the mixture may give nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A part of a row that is lost, or all of it (`share` 1), and why."""
+
+    reason: str
+    detail: str = ""
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What is missing in a row that is kept."""
+
+    losses: tuple[Loss, ...] = ()
+    """They count against the limit by their shares."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Members of the mixture that gave nothing to this row, each with the reason."""
+
+
+GapsOf: TypeAlias = Callable[[dict[str, Any]], Gaps]
+"""What is missing in a row that the method made."""
+
+
+class Rejections:
+    """Counts what the rows of a stage lose. `rejected` and `kept` raise TooManyRejected when it is
+    certain that the stage fails."""
+
+    def __init__(self, ids: Sequence[str], limit: float, expected: Collection[str] = ()) -> None:
+        """`limit`: share of the rows that may be lost; the `expected` reasons do not count."""
+        self._ids = frozenset(ids)
+        self._total = len(ids)
+        self._limit = limit
+        self._expected = frozenset(expected)
+        at_random = sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())
+        self.first: tuple[str, ...] = tuple(at_random[:FIRST]) if len(ids) > FIRST else ()
+        """The rows to ask first; none if there are few rows at all."""
+        self._others_begin = asyncio.Event()
+        if not self.first:
+            self._others_begin.set()
+        self._done: set[str] = set()
+        self._kept: set[str] = set()
+        self._losses: dict[str, tuple[Loss, ...]] = {}
+        self._lost = 0.0
+        self._expectedly: Counter[str] = Counter()
+        self._absent: dict[str, dict[str, str]] = {}
+        """Member -> row -> reason."""
+
+    @property
+    def to_ask_again(self) -> set[str]:
+        """The rows that lost something: another run may have more luck with them."""
+        return {*self._losses, *(id for rows in self._absent.values() for id in rows)}
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many rows lost something, by reason."""
+        return Counter(reason for losses in self._losses.values() for reason in _named(losses))
+
+    def take_up(self, finished: Mapping[str, Mapping[str, Any]], gaps_of: GapsOf) -> set[str]:
+        """Count the rows that earlier attempts finished. Returns those to ask again: all that lost
+        something, if that is too much already."""
+        for id in self._ids & set(finished):
+            record = finished[id]
+            if "rejected" in record:
+                self._reject(id, record["rejected"]["reason"], record["rejected"]["detail"])
+            else:
+                self._keep(id, gaps_of(record["row"]))
+        again = self.to_ask_again if self._too_many() else set()
+        if again:
+            self._done -= again
+            self._kept -= again
+            self._losses.clear()
+            self._lost = 0.0
+            self._absent.clear()
+        if self._kept:
+            self._others_begin.set()
+        return again
+
+    async def turn(self, id: str) -> None:
+        """Return when this row may be asked."""
+        if id not in self.first:
+            await self._others_begin.wait()
+
+    def rejected(self, id: str, reason: str, detail: str) -> None:
+        """Count a row that is lost."""
+        self._reject(id, reason, detail)
+        self._raise_if_certain()
+
+    def kept(self, id: str, gaps: Gaps) -> None:
+        """Count a row that is kept, and what is missing in it."""
+        self._keep(id, gaps)
+        self._others_begin.set()
+        self._raise_if_certain()
+
+    def end(self) -> None:
+        """Raise TooManyRejected if no row is left at all."""
+        if self._total and not self._kept and self._limit < 1:
+            raise TooManyRejected(
+                f"No row is left: all {self._total} were rejected.\n"
+                + _table([*self._losses.values(), *_alike(self._expectedly)])
+                + "  A data set without rows is of no use to the next stage. Correct the cause "
+                "and run again."
+            )
+
+    def _reject(self, id: str, reason: str, detail: str) -> None:
+        self._done.add(id)
+        if reason in self._expected:
+            self._expectedly[reason] += 1
+            self._others_begin.set()
+        else:
+            self._lose(id, (Loss(reason, detail),))
+
+    def _keep(self, id: str, gaps: Gaps) -> None:
+        self._done.add(id)
+        self._kept.add(id)
+        if gaps.losses:
+            self._lose(id, gaps.losses)
+        for member, reason in gaps.absent.items():
+            self._absent.setdefault(member, {})[id] = reason
+
+    def _lose(self, id: str, losses: tuple[Loss, ...]) -> None:
+        self._losses[id] = losses
+        self._lost += sum(loss.share for loss in losses)
+
+    def _raise_if_certain(self) -> None:
+        if error := self._too_many():
+            raise error
+        if self.first and self._done.issuperset(self.first):
+            if self._kept.isdisjoint(self.first) and self._limit <= MOST_BY_CHANCE:
+                lost = [self._losses[id] for id in self.first if id in self._losses]
+                if len(lost) == len(self.first):
+                    raise TooManyRejected(
+                        f"The first {len(lost)} rows, chosen at random from {self._total}, were "
+                        f"all rejected; the limit is {self._limit:.1%} "
+                        f"(runtime.max_rejected_share).\n{_table(lost)}{_REMEDY}"
+                    )
+            self._others_begin.set()
+
+    def _too_many(self) -> TooManyRejected | None:
+        if _passes(self._lost, self._total, self._limit):
+            return too_many_rejected(self._losses.values(), self._total, self._limit)
+        return self._silent()
+
+    def _silent(self) -> TooManyRejected | None:
+        """The error if a member of the mixture gives nothing."""
+        asked = self._kept.intersection(self.first)
+        enough = len(asked) >= FIRST // 2 and self._done.issuperset(self.first)
+        for member, rows in self._absent.items():
+            if len(rows) > MOST_ABSENT * self._total or (enough and asked <= rows.keys()):
+                reason, count = Counter(rows.values()).most_common(1)[0]
+                return TooManyRejected(
+                    f"'{member}' gave nothing in {len(rows)} of {len(self._kept)} rows ({count} "
+                    f"times: {reason}). Without it the result is not that of the mixture in the "
+                    "recipe.\n  Correct its model or its sampling (for 'context length': a smaller "
+                    "max_tokens, a larger max_model_len), or take it out of the recipe."
+                )
+        return None
+
+
+def _passes(lost: float, total: int, limit: float) -> bool:
+    """Whether so much is more than the limit; sums of shares are not exact."""
+    return lost > limit * total + 1e-9
+
+
+def too_many_rejected(
+    lost: Iterable[Sequence[Loss]], total: int, limit: float
+) -> TooManyRejected | None:
+    """The error, with the table of reasons, if more than the share `limit` of `total` rows is
+    lost. `lost`: the losses of each row."""
+    rows = list(lost)
+    count = sum(loss.share for losses in rows for loss in losses)
+    if not _passes(count, total, limit):
+        return None
+    shown = f"{count:.1f}".removesuffix(".0")
+    return TooManyRejected(
+        f"{shown} of {total} rows were rejected ({count / total:.1%}); the limit is {limit:.1%} "
+        f"(runtime.max_rejected_share).\n{_table(rows)}{_REMEDY}"
+    )
+
+
+def absent(spoke: Iterable[str], left_out: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The names in `left_out` that never spoke, with their reasons, for `Gaps.absent`."""
+    heard = set(spoke)
+    return {gone["name"]: gone["reason"] for gone in left_out if gone["name"] not in heard}
+
+
+_REMEDY = "  Fix the cause and run again: rows that were answered are not asked again."
+
+
+def _named(losses: Iterable[Loss]) -> set[str]:
+    return {loss.reason for loss in losses}
+
+
+def _alike(counts: Mapping[str, int]) -> list[tuple[Loss, ...]]:
+    return [(Loss(reason),) for reason, count in counts.items() for _ in range(count)]
+
+
+def _table(rows: Iterable[Sequence[Loss]]) -> str:
+    """A line for each reason: how many rows, and an example."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for losses in rows:
+        counts.update(_named(losses))
+        for loss in losses:
+            examples[loss.reason] = examples.get(loss.reason) or loss.detail
+    return "".join(
+        f"  {count:>6}  {reason}"
+        + (f"   e.g. {examples[reason][:200]}\n" if examples[reason] else "\n")
+        for reason, count in counts.items()
+    )
