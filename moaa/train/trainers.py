@@ -15,6 +15,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from moaa.errors import TrainError
 from moaa.recipe.schema import Dpo
+from moaa.train import attention
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.deepspeed import Batch, config
 from moaa.train.job import Job
@@ -135,19 +136,18 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
     return SFTConfig(**common, packing=numbers.packing, dataset_kwargs=prepared)
 
 
-def loading(model: str, revision: str | None, precision: str) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained` for `model`.
-
-    If the model caps attention scores (Gemma 2), only eager attention caps them as engines do: the
-    default, sdpa, would train another function than the one that is served. Eager is slower; it
-    keeps packed conversations apart as the default does.
-    """
+def loading(model: str, revision: str | None, precision: str, device: str) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` for `model`."""
     from transformers import AutoConfig
 
     of_base: dict[str, Any] = {"revision": revision} if revision else {}
     config = AutoConfig.from_pretrained(model, **of_base).get_text_config()
-    capped = getattr(config, "attn_logit_softcapping", None) is not None
-    return {"dtype": precision, **of_base, **({"attn_implementation": "eager"} if capped else {})}
+    chosen = attention.implementation(config, device)
+    return {
+        "dtype": precision,
+        **of_base,
+        **({"attn_implementation": chosen} if chosen else {}),
+    }
 
 
 def trainer(
@@ -161,8 +161,17 @@ def trainer(
 
     kind: Any = DpoTrainer if isinstance(job.numbers, Dpo) else SftTrainer
     of_base = {"revision": job.revision} if job.revision else {}
-    arguments.model_init_kwargs = loading(model, job.revision, str(checkpoints.shape["precision"]))
-    if checkpoints.ranks.first and "attn_implementation" in arguments.model_init_kwargs:
+    attention.register(packed=isinstance(arguments, SFTConfig) and arguments.packing)
+    arguments.model_init_kwargs = loading(
+        model,
+        job.revision,
+        str(checkpoints.shape["precision"]),
+        "cpu" if arguments.use_cpu else "cuda",
+    )
+    if (
+        checkpoints.ranks.first
+        and arguments.model_init_kwargs.get("attn_implementation") == "eager"
+    ):
         send(PROGRESS, note="eager attention: only it caps the scores, as this model needs")
     # A tokenizer of its own: TRL adds a padding token to it.
     tokenizer = AutoTokenizer.from_pretrained(model, **of_base)

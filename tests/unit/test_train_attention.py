@@ -1,4 +1,4 @@
-"""A model whose attention scores are capped is trained with the attention that caps them."""
+"""A model is trained with the attention that computes what engines serve, as fast as it can."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def loaded(gemma: str):
 
     from moaa.train.trainers import loading
 
-    return create_model_from_path(gemma, device_map=None, **loading(gemma, None, "float32")).eval()
+    return create_model_from_path(
+        gemma, device_map=None, **loading(gemma, None, "float32", "cpu")
+    ).eval()
 
 
 def logits(model, ids, **more):
@@ -81,13 +83,13 @@ def test_packed_conversations_do_not_see_each_other(loaded):
     )
 
 
-def test_any_other_model_is_loaded_as_before(tmp_path):
+def test_on_cpus_any_other_model_has_the_default_attention(tmp_path):
     from transformers import LlamaConfig
 
     from moaa.train.trainers import loading
 
     LlamaConfig().save_pretrained(tmp_path)
-    assert loading(str(tmp_path), None, "bfloat16") == {"dtype": "bfloat16"}
+    assert loading(str(tmp_path), None, "bfloat16", "cpu") == {"dtype": "bfloat16"}
 
 
 @pytest.mark.parametrize("kind", ["Sft", "Dpo"])
@@ -104,7 +106,8 @@ def test_both_trainers_are_given_it_and_it_is_said(kind, gemma, monkeypatch):
         shape={"precision": "bfloat16"}, ranks=SimpleNamespace(first=True)
     )
     job = SimpleNamespace(numbers=getattr(schema, kind)(), revision=None)
-    loaded = trainers.trainer(job, SimpleNamespace(), gemma, None, checkpoints)
+    arguments = SimpleNamespace(use_cpu=True)
+    loaded = trainers.trainer(job, arguments, gemma, None, checkpoints)
     assert loaded == {"dtype": "bfloat16", "attn_implementation": "eager"}
     assert len(said) == 1
     assert "eager attention" in said[0]
