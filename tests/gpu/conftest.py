@@ -29,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = machine.why_not() if ours else None
     for item in ours:
         item.add_marker(pytest.mark.timeout(LIMIT_S))
+        # The machine's libraries may be of other versions than ours, with warnings of their own.
+        item.add_marker(pytest.mark.filterwarnings("default"))
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
 

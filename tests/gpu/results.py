@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,13 +37,22 @@ class Results:
         return self.folder / f"gpu-{name}.json"
 
     def add(self, part: str, measured: Mapping[str, Any]) -> None:
-        """Write down what `part` measured, and renew the table."""
+        """Write down what `part` measured, and renew the table. Tests that run side by side wait
+        for each other."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            self._add(part, measured)
+        finally:
+            os.close(folder)
+
+    def _add(self, part: str, measured: Mapping[str, Any]) -> None:
         found: dict[str, Any] = {}
         if self.path.exists():
             found = json.loads(self.path.read_text())["parts"]
         # Parts may be measured at different times: each says on what.
         found[part] = {"machine": dict(self.machine), **measured}
-        self.folder.mkdir(parents=True, exist_ok=True)
         parts = dict(sorted(found.items()))
         self.path.write_text(json.dumps({"schema_version": 1, "parts": parts}, indent=1) + "\n")
         self.path.with_suffix(".md").write_text(markdown(parts))
