@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 import traceback
@@ -12,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
+from moaa import records
 from moaa.artifacts import Manifest
 from moaa.declaration import Declaration
 from moaa.errors import ArtifactError, MoaaError, StoreError
 from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
-from moaa.lifeline import Terminated, end_with_runner
+from moaa.lifeline import Terminated, stoppable
 from moaa.progress.messages import final_error, log, say, show
 from moaa.recipe.load import Loaded, load_text
 from moaa.recipe.schema import Recipe
@@ -49,30 +50,37 @@ def recorded(stage: Declaration, recipe: str, run_id: str, summary: str = "") ->
     `recipe` is YAML text, or its s3:// address. A Markdown page goes to the file `summary`.
     """
     show()
-    end_with_runner()
     # Who holds the leases of engines and trainings.
     os.environ.update({RUN_ENV: run_id, STAGE_ENV: stage.name})
     writer = _Writer(stage, run_id, summary)
-    try:
-        attempt = writer.begin(recipe)
-        yield attempt
-    except BaseException as error:
-        unwritten = writer.failed(error)
-        if unwritten and str(unwritten) != str(error):
-            log.warning(f"{stage.name}: its record could not be written: {unwritten}")
-        if isinstance(error, MoaaError):
-            final_error(f"{stage.name} failed: {error}")
-        elif isinstance(error, Terminated | KeyboardInterrupt):
-            final_error(f"{stage.name} was stopped; run again and it continues where it was")
-        else:
-            raise
-        raise SystemExit(1) from None
-    if unwritten := writer.end():
-        final_error(
-            f"{stage.name} is done, but its record could not be written: {unwritten}\n"
-            "  Run again: the result is kept."
-        )
-        raise SystemExit(1)
+    with stoppable() as ignore_signals:
+        try:
+            attempt = writer.begin(recipe)
+            yield attempt
+            ignore_signals()
+        except BaseException as error:
+            ignore_signals()
+            _end_failed(stage, writer, error)
+        if unwritten := writer.end():
+            final_error(
+                f"{stage.name} is done, but its record could not be written: {unwritten}\n"
+                "  Run again: the result is kept."
+            )
+            raise SystemExit(1)
+
+
+def _end_failed(stage: Declaration, writer: _Writer, error: BaseException) -> NoReturn:
+    """Write why the stage failed, and exit."""
+    unwritten = writer.failed(error)
+    if unwritten and str(unwritten) != str(error):
+        log.warning(f"{stage.name}: its record could not be written: {unwritten}")
+    if _stopped(error):
+        final_error(f"{stage.name} was terminated; run again and it continues where it was")
+    elif isinstance(error, MoaaError):
+        final_error(f"{stage.name} failed: {error}")
+    else:
+        raise error
+    raise SystemExit(1) from None
 
 
 class _Writer:
@@ -103,7 +111,7 @@ class _Writer:
 
     def failed(self, error: BaseException) -> StoreError | None:
         """Write why the stage failed. Returns what kept the record from the store."""
-        self._record["status"] = "failed"
+        self._record["status"] = "terminated" if _stopped(error) else "failed"
         self._record["error"] = _described(error)
         if self._attempt:
             self._record["ledger"] = self._attempt.ledger.to_json()
@@ -126,13 +134,14 @@ class _Writer:
 
     def _put(self, store: Store) -> None:
         uri = f"{store.root}/runs/{self._record['run_id']}/{self._stage.name}.json"
-        store.put(uri, json.dumps(self._record, ensure_ascii=False).encode())
+        store.put(uri, records.to_json(self._record))
 
     def _summarize(self) -> None:
         from moaa.report import stage_markdown
 
         try:
-            Path(self._summary).write_text(stage_markdown(self._record, self._stage))
+            page = stage_markdown(self._record, self._stage)
+            Path(self._summary).write_text(page, encoding="utf-8", errors="replace")
         except OSError as error:
             say(f"{self._stage.name}: its summary could not be written: {error}")
 
@@ -155,9 +164,17 @@ def read_recipe(argument: str) -> Loaded:
     return load_text(data.decode(), name=argument)
 
 
+def _stopped(error: BaseException | None) -> bool:
+    """Return whether the stage was stopped from outside, whatever was raised on the way out."""
+    if error is None or isinstance(error, Terminated | KeyboardInterrupt):
+        return error is not None
+    group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return _stopped(error.__context__) or any(map(_stopped, group))
+
+
 def _described(error: BaseException) -> StageError:
-    if isinstance(error, Terminated | KeyboardInterrupt):
-        return StageError(type="Terminated", message="the stage was stopped before it was done")
+    if _stopped(error):
+        return StageError(type="Terminated", message="the stage was terminated before it was done")
     described = StageError(type=type(error).__name__, message=str(error))
     if not isinstance(error, MoaaError):
         described["traceback"] = "".join(traceback.format_exception(error))

@@ -26,7 +26,7 @@ class Record(TypedDict):
 
     run_id: str
     stage: str
-    status: Literal["running", "done", "reused", "failed"]
+    status: Literal["running", "done", "reused", "failed", "terminated"]
     started: str
     """ISO 8601, UTC; `ended` too."""
     ended: str | None
@@ -38,7 +38,7 @@ class Record(TypedDict):
     """Of a stage without a manifest."""
 
 
-RunStatus = Literal["done", "reused", "partial", "unfinished", "failed"]
+RunStatus = Literal["done", "reused", "partial", "unfinished", "failed", "terminated"]
 
 
 _EMPTY: dict[str, Any] = {
@@ -51,12 +51,26 @@ _EMPTY: dict[str, Any] = {
 """What a record of another version of moaa may lack."""
 
 
+def to_json(record: Record) -> bytes:
+    """Return the record as it is kept. What no text can hold is replaced, never refused: a record
+    that cannot be written would say `running` for ever."""
+    return json.dumps(record, ensure_ascii=False, default=str).encode(errors="replace")
+
+
+def from_json(data: bytes, run_id: str) -> Record:
+    """Return a record that may come from another version of moaa."""
+    # Half a surrogate pair may stand in it as an escape.
+    text = json.dumps(json.loads(data), ensure_ascii=False).encode(errors="replace")
+    record = cast(Record, {"run_id": run_id} | _EMPTY | json.loads(text))
+    if record["status"] == "failed" and record["error"] and record["error"]["type"] == "Terminated":
+        record["status"] = "terminated"
+    return record
+
+
 def read(store: Store, run_id: str) -> list[Record]:
     """The records of a run, in the order in which the stages started."""
     files = (uri for uri, _ in store.list(f"{store.root}/runs/{run_id}/") if uri.endswith(".json"))
-    found = [
-        cast(Record, {"run_id": run_id} | _EMPTY | json.loads(store.get(uri))) for uri in files
-    ]
+    found = [from_json(store.get(uri), run_id) for uri in files]
     return sorted(found, key=lambda record: record["started"])
 
 
@@ -64,14 +78,16 @@ def run_status(records: Sequence[Record], stages: Collection[str] = ()) -> RunSt
     """How a run of these `stages` ended, in one word.
 
     failed       a stage failed
+    terminated   a stage was stopped from outside: by a user, a time-out, a node that is drained
     unfinished   a stage still runs, or was killed
     partial      nothing went wrong, but some of `stages` have no record (preflight needs none)
     reused       every stage found its result
     done         at least one stage made its result
     """
     states = {record["stage"]: record["status"] for record in records}
-    if "failed" in states.values():
-        return "failed"
+    for word in ("failed", "terminated"):
+        if word in states.values():
+            return word
     if "running" in states.values():
         return "unfinished"
     if set(stages) - states.keys() - {"preflight"}:
@@ -82,10 +98,14 @@ def run_status(records: Sequence[Record], stages: Collection[str] = ()) -> RunSt
 
 def broken(records: Sequence[Record]) -> Record | None:
     """The record that says why the run did not succeed: of the first stage that failed, else of the
-    last that did not finish. None if every stage has its result."""
+    first that was terminated, else of the last that did not finish. None if every stage has its
+    result."""
     bad = [record for record in records if record["status"] not in GOOD]
-    failed = [record for record in bad if record["status"] == "failed"]
-    return failed[0] if failed else bad[-1] if bad else None
+    for status in ("failed", "terminated"):
+        for record in bad:
+            if record["status"] == status:
+                return record
+    return bad[-1] if bad else None
 
 
 def failure(records: Sequence[Record]) -> str:
@@ -97,5 +117,6 @@ def failure(records: Sequence[Record]) -> str:
     error = record["error"] or StageError(
         type="Killed", message="it stopped without an error (killed, or its pod is gone)"
     )
-    text = f"{record['stage']} failed: {error['message']}"
+    how = "was terminated" if record["status"] == "terminated" else "failed"
+    text = f"{record['stage']} {how}: {error['message']}"
     return f"{error['traceback']}\n{text}" if "traceback" in error else text

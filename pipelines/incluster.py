@@ -8,8 +8,6 @@ stop      stop it, and give back what it holds
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from collections import deque
 from typing import Any
@@ -32,7 +30,6 @@ POLL_S = 2.0
 PATIENCE_S = 600.0
 """How long the cluster may not answer while a run is followed."""
 LAST_LINES = 5
-CHILDREN_S = 20.0
 
 
 def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
@@ -93,22 +90,6 @@ def stop(run_id: str, cluster: Cluster) -> None:
         time.sleep(POLL_S)
     give_back(recipe, run_id, cluster)
     print(f"stopped {run_id}; the same recipe continues from there", flush=True)
-
-
-def end_children() -> None:
-    """If this process is a container's first, stop the stages and wait for them.
-
-    Otherwise they would be killed with it.
-    """
-    if os.getpid() != 1:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGTERM)  # every other process in the container
-    deadline = time.monotonic() + CHILDREN_S
-    with contextlib.suppress(ChildProcessError):
-        while time.monotonic() < deadline:
-            if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.1)
 
 
 class _Logs:

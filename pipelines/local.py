@@ -16,6 +16,7 @@ from pathlib import Path
 
 from moaa import home, records, report
 from moaa.errors import StoreError
+from moaa.lifeline import runner
 from moaa.pipelines.align import build
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import relay, say, shown
@@ -45,7 +46,8 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     home.remember(run_id, address.model_dump(exclude_defaults=True))
     with home.s3_environment(address.endpoint_url) as s3, _task_environment(names, recipe_file):
         say(f"run {run_id}   store {address.root} at {s3}   log {kubeflow_log}")
-        with relay(folder / "messages.jsonl") as messages:
+        # The stages are over when `runner` ends: the local S3 must not stop before.
+        with relay(folder / "messages.jsonl") as messages, runner(folder):
             stopped = _execute(loaded.text, until, run_id, folder)
         store = Store.of(address)
         try:
@@ -93,12 +95,10 @@ def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
 
 @contextlib.contextmanager
 def _task_environment(names: Sequence[str], recipe: Path) -> Iterator[None]:
-    """Set what the tasks inherit: the runner's process, the recipe's file, the run's stages, the
-    terminal."""
+    """Set what the tasks inherit: the recipe's file, the run's stages, the terminal."""
     # The tasks load the moaa that runs here.
     path = [str(Path(report.__file__).parents[2]), os.environ.get("PYTHONPATH")]
     environment = {
-        "MOAA_RUNNER": str(os.getpid()),
         "MOAA_RECIPE": str(recipe),
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         STAGES_ENV: ",".join(names),
@@ -115,7 +115,7 @@ def _task_environment(names: Sequence[str], recipe: Path) -> Iterator[None]:
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """Stop the run on SIGTERM as on Ctrl-C. The tasks notice that their runner is gone and stop."""
+    """Stop the run on SIGTERM as on Ctrl-C. The tasks notice that their runner leaves."""
     raise KeyboardInterrupt
 
 

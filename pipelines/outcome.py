@@ -27,7 +27,7 @@ def changes(
 def _status(record: Record) -> str:
     if record["status"] in ("running", "reused"):
         return str(record["status"])
-    ended = f"{record['status']:<8} {duration(record['seconds'])}"
+    ended = f"{record['status']:<10} {duration(record['seconds'])}"
     if record["error"]:
         first, _, _ = record["error"]["message"].partition("\n")
         return f"{ended}   {first}"

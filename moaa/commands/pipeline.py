@@ -40,10 +40,8 @@ def run(recipe: Path, sets: Sequence[str], until: str) -> None:
         local.run(loaded, until, run_id)
     except KeyboardInterrupt:
         if os.getpid() == 1:
-            from moaa.pipelines.incluster import end_children
             from moaa.stages.report import give_back
 
-            end_children()
             give_back(loaded.recipe, run_id)
         log.warning("The same command continues this run: finished stages are reused.")
         raise

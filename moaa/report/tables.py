@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moaa.ledger import ModelUse
-from moaa.report.view import Run
+from moaa.report.view import BROKEN, Run
 from moaa.report.words import seconds
 
 
@@ -19,7 +19,7 @@ def funnel(run: Run) -> list[dict[str, Any]]:
             "kept": stage.kept,
             "rejected": stage.ledger.rejected.most_common(),
             "other": stage.other_rows,
-            "unfinished": stage.status in ("failed", "running"),
+            "unfinished": stage.status in BROKEN,
             "reused": stage.status == "reused",
         }
         for stage in run.present

@@ -46,7 +46,7 @@ def summary(run: Run) -> str:
 
 def _stage_line(stage: StageView) -> str:
     status = {"missing": "not run", "running": "killed?"}.get(stage.status, stage.status)
-    parts = [f"  {stage.name:<10}{status:<8}"]
+    parts = [f"  {stage.name:<10}{status:<10}"]
     if stage.record:
         parts.append(f"{seconds(stage.seconds) if stage.status != 'running' else '':>12}")
     if stage.rows_in:

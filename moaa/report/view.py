@@ -13,6 +13,9 @@ from moaa.ledger import Ledger, ModelUse
 from moaa.records import Record, RunStatus, StageError, run_status
 from moaa.report.words import NBSP, count, percent
 
+BROKEN = ("failed", "terminated", "running")
+"""The states of a stage that did not come to its end."""
+
 
 @dataclass(frozen=True)
 class StageView:
@@ -26,7 +29,7 @@ class StageView:
 
     @property
     def status(self) -> str:
-        """Return done, reused, failed, running (or killed), or missing (no record)."""
+        """Return done, reused, failed, terminated, running (or killed), or missing (no record)."""
         return self.record["status"] if self.record else "missing"
 
     @property
@@ -134,8 +137,8 @@ class Run:
 
     @property
     def broken(self) -> tuple[StageView, ...]:
-        """Return the stages that failed or did not finish (killed, or still at work)."""
-        return tuple(stage for stage in self.stages if stage.status in ("failed", "running"))
+        """Return the stages that failed, were terminated or killed, or are still at work."""
+        return tuple(stage for stage in self.stages if stage.status in BROKEN)
 
     @property
     def status(self) -> RunStatus:
@@ -162,7 +165,13 @@ class Run:
     def verdict(self) -> str:
         """Return the result of the run in one sentence."""
         if self.status == "failed":
-            return f"{self.broken[0].name} failed; the stages after it did not run."
+            name = next(stage.name for stage in self.stages if stage.status == "failed")
+            return f"{name} failed; the stages after it did not run."
+        if self.status == "terminated":
+            return (
+                f"{self.broken[0].name} was terminated: by a user, a time-out or the node. The "
+                "same recipe continues from there."
+            )
         if self.status == "unfinished":
             return f"{self.broken[0].name} did not finish: it was killed, or is still at work."
         if not self.win_rates:

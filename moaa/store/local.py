@@ -5,6 +5,7 @@
 
 The first run in a directory starts the server, which stops with that run, also if the run is
 killed. A second run at the same time uses the same server, and the first waits for it at its end.
+If the first is killed, the second starts the server again, on the same port.
 Below the directory:
     data/ log.txt keys.json    objects, the server's log, its keys (only the owner can read them)
     server                     {"port", "ports"}; locked by the run that started the server
@@ -23,6 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,11 +32,13 @@ from pathlib import Path
 from typing import IO
 
 from moaa.errors import StoreError
+from moaa.progress.messages import log
 from moaa.store.s3 import Store
 
 START_S = 60.0
 STOP_S = 5.0
 """How long the server may wait for idle connections. It loses nothing if it is killed then."""
+POLL_S = 0.2
 ATTEMPTS = 3
 """Another process may take a free port before the server opens it."""
 _FLAGS = {
@@ -66,7 +70,8 @@ def serve(directory: Path, *, port: int = 0, bucket: str = "moaa") -> Iterator[d
             # Waits while the other run stops its server.
             fcntl.flock(users, fcntl.LOCK_SH)
             if _answers(environment := _environment(directory), bucket):
-                yield environment
+                with _successor(directory, server, users, bucket):
+                    yield environment
                 return
             fcntl.flock(users, fcntl.LOCK_UN)
             if time.monotonic() > deadline:
@@ -76,9 +81,42 @@ def serve(directory: Path, *, port: int = 0, bucket: str = "moaa") -> Iterator[d
             try:
                 yield environment
             finally:
-                if not _try_lock(users):
-                    print("moaa: waiting for another run that uses this local S3", file=sys.stderr)
-                    fcntl.flock(users, fcntl.LOCK_EX)
+                _wait_for_users(users)
+
+
+def _wait_for_users(users: IO[str]) -> None:
+    if not _try_lock(users):
+        log.warning("waiting for another run that uses this local S3")
+        fcntl.flock(users, fcntl.LOCK_EX)
+
+
+@contextmanager
+def _successor(directory: Path, server: IO[str], users: IO[str], bucket: str) -> Iterator[None]:
+    """Start the server again if the run that started it is killed meanwhile."""
+    leave = threading.Event()
+
+    def watch() -> None:
+        while not leave.wait(POLL_S):
+            if _try_lock(server):  # its owner leaves only when nobody uses the server any more
+                break
+        else:
+            return
+        log.warning("the run that had started the local S3 is gone: the S3 is started again")
+        try:
+            # In this thread to the end: the server dies with the thread that started it.
+            with _server(directory, server, 0, bucket):
+                leave.wait()
+                _wait_for_users(users)
+        except StoreError as error:
+            log.error(str(error))
+
+    watching = threading.Thread(target=watch, name="local S3", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        leave.set()
+        watching.join()
 
 
 def weed() -> str:
@@ -102,13 +140,15 @@ def weed() -> str:
 @contextmanager
 def _server(directory: Path, file: IO[str], port: int, bucket: str) -> Iterator[dict[str, str]]:
     """Start the server, with its ports in `file`; stop it at the end."""
-    program, data = weed(), directory / "data"
+    program, data, given = weed(), directory / "data", port
     data.mkdir(exist_ok=True)
-    # Sockets that a killed server has left behind.
+    # Sockets that a killed server has left behind. Other runs may still know its port.
     with suppress(ValueError, LookupError):
-        _remove_sockets(json.loads((directory / "server").read_text())["ports"])
-    for _ in range(ATTEMPTS):
-        ports = _free_ports(port)
+        before = json.loads((directory / "server").read_text())
+        _remove_sockets(before["ports"])
+        port = port or (before["port"] if _is_free(before["port"]) else 0)
+    for attempt in range(ATTEMPTS):
+        ports = _free_ports(port if attempt == 0 or given else 0)
         file.truncate(0)
         file.write(json.dumps({"port": ports["s3.port"], "ports": list(ports.values())}))
         file.flush()
@@ -230,6 +270,17 @@ def _free_port(held: ExitStack, port: int = 0) -> int:
     bound.bind(("127.0.0.1", port))
     found: int = bound.getsockname()[1]
     return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        # As servers do: connections of the killed one may still be closing.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

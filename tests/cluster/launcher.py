@@ -9,17 +9,16 @@ import sys
 
 from moaa.kubernetes import leases, names
 from moaa.ledger import Ledger
-from moaa.lifeline import Terminated, end_with_runner
+from moaa.lifeline import Terminated, stoppable
 from moaa.progress import Progress
 from moaa.recipe.schema import Pool, Runtime
 from moaa.train import cluster
 from moaa.train.job import Job, Launch
 
 leases.LEASE_S = 900.0  # type: ignore[misc]
-end_with_runner()
 os.environ.update({names.RUN_ENV: "run", names.STAGE_ENV: "sft"})
 job, runtime, pools = sys.argv[1:]
-with Progress("sft", "steps") as progress:
+with stoppable(), Progress("sft", "steps") as progress:
     ledger = Ledger()
     try:
         launch = Launch(

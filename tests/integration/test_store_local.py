@@ -119,13 +119,33 @@ def test_a_run_that_is_killed_leaves_no_server_and_the_next_one_starts_another(
 ) -> None:
     process, environment = user(tmp_path)
     Store("s3://moaa", environ=environment).put("s3://moaa/kept", b"kept")
-    left = sockets(tmp_path)
+    left = {each: each.stat().st_ctime_ns for each in sockets(tmp_path)}
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: processes(tmp_path) == [])
     with local.serve(tmp_path) as again:
         assert Store("s3://moaa", environ=again).get("s3://moaa/kept") == b"kept"
-        assert not any(socket.exists() for socket in left)
+        # Its port is the same again, if nobody took it.
+        assert not any(
+            each.exists() and each.stat().st_ctime_ns == made for each, made in left.items()
+        )
+    assert processes(tmp_path) == []
+
+
+def test_a_killed_run_does_not_take_the_server_from_the_others(tmp_path: Path) -> None:
+    """Before, every request of the second run failed after two minutes of retries."""
+    first, environment = user(tmp_path)
+    with local.serve(tmp_path) as mine:
+        store = Store("s3://moaa", environ=mine)
+        store.put("s3://moaa/kept", b"kept")
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        wait_until(lambda: len(processes(tmp_path)) == 1)  # the second run's server
+        assert store.get("s3://moaa/kept") == b"kept"
+        third, found = user(tmp_path)
+        assert found == mine == environment, "the address did not change"
+        third.stdin.close()  # type: ignore[union-attr]
+        assert third.wait(30) == 0
     assert processes(tmp_path) == []
 
 

@@ -154,7 +154,7 @@ def test_waiting_prints_each_change_once(
     assert [line for line in lines if line.startswith(("prompts", "generate"))] == [
         "prompts    reused",
         "generate   running",
-        "generate   done     1 min 15 s   24 in  23 kept",
+        "generate   done       1 min 15 s   24 in  23 kept",
     ]
     assert any(line.startswith("Kubeflow: SUCCEEDED") for line in lines)
 
@@ -199,7 +199,7 @@ def test_a_stage_whose_pod_was_taken_away_says_so_and_goes_on(
     )
     submit(demo(), kfp.url, "evaluate", wait=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("generate")]
-    assert lines[0] == "generate   failed   1 min 15 s   the stage was stopped before it was done"
+    assert lines[0] == "generate   terminated 1 min 15 s   the stage was stopped before it was done"
     assert lines[1] == "generate   running"
 
 

@@ -239,12 +239,12 @@ PARENT = (
     "from moaa.recipe.schema import Launcher, Runtime\n"
     "from moaa.train import process\n"
     "from moaa.train.job import Job, Launch\n"
-    "from moaa.lifeline import end_with_runner\n"
-    "end_with_runner()\n"
+    "from moaa.lifeline import stoppable\n"
     f"process.torchrun = lambda *_: [sys.executable, '-c', {FAMILY!r}, sys.argv[1]]\n"
     f"job = Job.model_validate_json({JOB.model_dump_json()!r})\n"
     "launch = Launch(job, Runtime(launcher=Launcher(ranks=2)), {})\n"
-    "process.start(launch, Ledger(), Progress.silent())\n"
+    "with stoppable():\n"
+    "    process.start(launch, Ledger(), Progress.silent())\n"
 )
 
 

@@ -1,0 +1,113 @@
+"""What a stage's record says when the stage was stopped, and when its error is no proper text."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from moaa import records
+from moaa.attempt import recorded
+from moaa.errors import MoaaError
+from moaa.recipe.load import load_file
+from moaa.stages.table import GENERATE
+from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
+
+
+def recorded_of(store: MemoryStore, work: Callable[[], None]) -> records.Record:
+    def stage() -> None:
+        with recorded(GENERATE, load_file(DEMO).text, "run"):
+            work()
+
+    with pytest.raises((SystemExit, ExceptionGroup, ValueError)):
+        stage()
+    (record,) = records.read(store, "run")
+    return record
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def with_a_screen_that_breaks() -> None:
+    """Kubeflow's launcher goes first: what a stage shows goes into a closed pipe."""
+    try:
+        terminate()
+    finally:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def with_engines_that_cannot_be_released() -> None:
+    try:
+        terminate()
+    except BaseException:
+        raise MoaaError("the API server does not answer") from None
+
+
+def among_calls() -> None:
+    async def call() -> None:
+        await asyncio.sleep(0.01)
+        terminate()
+        await asyncio.sleep(10)
+
+    async def calls() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(call())
+            group.create_task(asyncio.sleep(10))
+
+    asyncio.run(calls())
+
+
+@pytest.mark.parametrize(
+    "work",
+    [terminate, with_a_screen_that_breaks, with_engines_that_cannot_be_released, among_calls],
+)
+def test_a_terminated_stage_is_not_recorded_as_a_crash(
+    store: MemoryStore, work: Callable[[], None]
+) -> None:
+    """Before, the record said: failed, BrokenPipeError, with a traceback."""
+    record = recorded_of(store, work)
+    assert (record["status"], record["error"]) == (
+        "terminated",
+        {"type": "Terminated", "message": "the stage was terminated before it was done"},
+    )
+    assert records.run_status([record]) == "terminated"
+    assert records.failure([record]) == (
+        "generate was terminated: the stage was terminated before it was done"
+    )
+
+
+def test_half_a_surrogate_pair_in_an_error_does_not_leave_the_record_running(
+    store: MemoryStore,
+) -> None:
+    """Before, a UnicodeEncodeError took its place, and the record said `running` for ever."""
+
+    def work() -> None:
+        raise MoaaError("the rows have no column 'text\ud83d'")
+
+    record = recorded_of(store, work)
+    assert record["status"] == "failed"
+    assert records.failure([record]) == "generate failed: the rows have no column 'text?'"
+
+
+def test_a_record_with_half_a_surrogate_pair_can_be_shown(store: MemoryStore) -> None:
+    """From another version of moaa, which wrote it as an escape."""
+    store.put(
+        f"{store.root}/runs/run/generate.json",
+        b'{"stage": "generate", "status": "failed", "started": "2026", "error": '
+        b'{"type": "X", "message": "text\\ud83d"}}',
+    )
+    assert records.failure(records.read(store, "run")).encode() == b"generate failed: text?"
+
+
+def test_an_earlier_version_s_terminated_stage_is_one_too(store: MemoryStore) -> None:
+    store.put(
+        f"{store.root}/runs/run/generate.json",
+        b'{"stage": "generate", "status": "failed", "started": "2026", "error": '
+        b'{"type": "Terminated", "message": "the stage was stopped before it was done"}}',
+    )
+    assert records.run_status(records.read(store, "run")) == "terminated"
