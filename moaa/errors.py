@@ -3,6 +3,8 @@
 MoaaError                   a user's mistake or an outside failure: shown without a traceback
 ├── RecipeError             the recipe cannot be used
 ├── StoreError              S3 cannot be reached, or refuses
+│   └── StoreAway           S3 does not answer, or has ended the keys: it may pass
+├── HubAway                 the Hugging Face hub does not answer: it may pass
 ├── ArtifactError           an artifact is damaged, changed or missing
 ├── ClusterError            Kubernetes cannot be reached, or refuses what was asked
 ├── EngineError             a model is not served: did not start, died too often, refuses the key
@@ -19,6 +21,9 @@ Anything else that is raised is a bug, and keeps its traceback.
 class MoaaError(Exception):
     """Base of all errors that a user can act on. The message is complete without a traceback."""
 
+    outside = False
+    """Whether the fault is outside of the run and may pass: the same run may succeed later."""
+
 
 class RecipeError(MoaaError):
     """The recipe cannot be used; the message names file, line, field and remedy."""
@@ -26,6 +31,18 @@ class RecipeError(MoaaError):
 
 class StoreError(MoaaError):
     """S3 cannot be reached, or refuses what was asked."""
+
+
+class StoreAway(StoreError):
+    """S3 did not answer for longer than the patience, or its keys ran out. Nothing is lost."""
+
+    outside = True
+
+
+class HubAway(MoaaError):
+    """The Hugging Face hub does not answer."""
+
+    outside = True
 
 
 class ArtifactError(MoaaError):

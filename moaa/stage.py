@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from moaa.artifacts import Artifact, Draft, Manifest, Output, Parent
@@ -29,6 +30,7 @@ from moaa.progress import Progress
 from moaa.progress.messages import log, say
 from moaa.recipe.schema import Model, Part, Recipe
 from moaa.store import Store
+from moaa.weights.content import of_asked, pinned
 
 P = TypeVar("P", bound=Part)
 Row = dict[str, Any]
@@ -47,6 +49,8 @@ class Context:
     recipe: Recipe
     ledger: Ledger
     progress: Progress
+    content: Mapping[str, str] = field(default_factory=dict)
+    """What the sources outside of the run held when the stage began."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Numbers of the stage's own, for its manifest and the report."""
 
@@ -133,20 +137,35 @@ class Stage(Generic[P]):
     schema: int
     part_of: Callable[[Recipe], P]
     compute: Callable[[P, Context], None]
+    content_of: Callable[[Recipe, Store], Mapping[str, str]] | None = None
 
     @property
     def name(self) -> str:
         return self.declaration.name
 
-    def fingerprint(self, part: P, inputs: Mapping[str, Artifact]) -> str:
-        """Identity of the result: sha256 of the stage, its schema version, its part of the recipe
-        and its inputs."""
-        identity = [
+    def content(self, recipe: Recipe, store: Store) -> dict[str, str]:
+        """What the sources that the stage reads from outside of the run hold now. By default: the
+        models that it asks."""
+        if self.content_of:
+            return dict(self.content_of(recipe, store))
+        return of_asked(recipe, self.declaration.models(recipe), store)
+
+    def fingerprint(
+        self,
+        part: P,
+        inputs: Mapping[str, Artifact],
+        content: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
+        """Identity of the result: sha256 of the stage, its schema version, its part of the recipe,
+        its inputs, and what its sources hold."""
+        identity: list[object] = [
             self.name,
             self.schema,
             part.model_dump(mode="json"),
             sorted((name, artifact.fingerprint) for name, artifact in inputs.items()),
         ]
+        if content:
+            identity.append(dict(content))
         text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -188,16 +207,18 @@ class Stage(Generic[P]):
     ) -> tuple[Manifest, bool]:
         """The manifest of the result, and whether it was there already. `ledger` counts."""
         ledger = Ledger() if ledger is None else ledger
-        part = self.part_of(recipe)
-        fingerprint = self.fingerprint(part, inputs)
+        part, content = self.part_of(recipe), self.content(recipe, store)
+        fingerprint = self.fingerprint(part, inputs, content)
         uri = f"{store.root}/{self.name}/{fingerprint}"
         log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
         if store.exists(f"{uri}/manifest.json"):
-            say(f"{self.name}: reused {uri}")
+            say(f"{self.name}: reused {uri}{_compared(content)}")
             return Artifact.open(store, uri).manifest, True
         unit, kind = self.declaration.unit, self.declaration.kind
         with Progress(self.name, unit) as progress, Output(store, uri, kind) as out:
-            context = Context(inputs, out, store, recipe, ledger, progress)
+            context = Context(
+                inputs, out, store, pinned(recipe, content), ledger, progress, content
+            )
             self.compute(part, context)
             manifest = out.commit(
                 Draft(
@@ -205,7 +226,7 @@ class Stage(Generic[P]):
                     name=recipe.name,
                     fingerprint=fingerprint,
                     parents=[Parent.of(name, inputs[name].manifest) for name in sorted(inputs)],
-                    part=part.model_dump(mode="json"),
+                    part=part.model_dump(mode="json") | ({"content": content} if content else {}),
                     ledger=ledger.to_json(),
                     facts=context.facts,
                 )
@@ -220,17 +241,31 @@ class Stage(Generic[P]):
 
 
 def stage(
-    declaration: Declaration, *, part: Callable[[Recipe], P], schema: int = 1
+    declaration: Declaration,
+    *,
+    part: Callable[[Recipe], P],
+    content: Callable[[Recipe, Store], Mapping[str, str]] | None = None,
+    schema: int = 1,
 ) -> Callable[[Callable[[P, Context], None]], Stage[P]]:
     """Make a stage of a function `(part, context)`.
 
+    `content` says what sources outside of the run hold; by default the models that the stage asks.
     Raise `schema` whenever the same inputs give another result.
     """
 
     def wrap(compute: Callable[[P, Context], None]) -> Stage[P]:
-        return Stage(declaration, schema, part, compute)
+        return Stage(declaration, schema, part, compute, content)
 
     return wrap
+
+
+def _compared(content: Mapping[str, str]) -> str:
+    """What was asked before a result is used again, for the log."""
+    if not content:
+        return " (same recipe and inputs)"
+    shown = [f"{name} ({held[:12]})" for name, held in list(content.items())[:5]]
+    more = f" and {len(content) - 5} more" if len(content) > 5 else ""
+    return f" (same recipe and inputs; unchanged: {', '.join(shown)}{more})"
 
 
 def _input(store: Store, name: str, path: str) -> Artifact:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-from moaa.errors import RecipeError
+from moaa.errors import HubAway, MoaaError, RecipeError
 from moaa.preflight.finding import Finding, attempt, unseen
 from moaa.preflight.run import Run
 from moaa.prompts import sources
@@ -16,6 +17,8 @@ from moaa.prompts.prompt import read_prompt
 from moaa.prompts.sources import SETS, every_source
 from moaa.recipe.schema import Model, Source
 from moaa.store import Store
+from moaa.weights.local import is_hub_id
+from moaa.weights.revisions import commit, is_commit
 
 FIRST_ROWS = 20
 """A source must have a prompt in its first rows. One row may be unreadable; if the field's name is
@@ -51,16 +54,61 @@ def secrets(run: Run) -> Iterator[Finding]:
         yield Finding("secret", present, f"{variable} ({field}) is {state}", fix)
 
 
-def prompts(run: Run) -> Iterator[Finding]:
-    """Check that each source can be read and gives prompts."""
+def prompts_and_hub_models(run: Run) -> Iterator[Finding]:
+    """Check that each source gives prompts, and that the hub knows the models of the run.
+
+    A hub that does not answer is one finding, and is not asked again.
+    """
+    looks = [*_prompt_looks(run), *_model_looks(run)]
+    away = False
+    for on_hub, check, look, detail, fix in looks:
+        if on_hub and away:
+            continue
+        try:
+            look()
+        except HubAway as error:
+            away = True
+            needed = sum(each.on_hub for each in looks)
+            what = f"{error} (this recipe has {needed} sources on the hub)"
+            yield Finding("hub", False, what, "reach the hub, or name s3:// copies")
+        except MoaaError as error:
+            yield Finding(check, False, str(error), fix)
+        else:
+            yield Finding(check, True, detail)
+
+
+class _Look(NamedTuple):
+    on_hub: bool
+    check: str
+    look: Callable[[], object]
+    detail: str
+    fix: str
+
+
+def _prompt_looks(run: Run) -> Iterator[_Look]:
     for name in SETS:
         for source in getattr(run.recipe.prompts, name):
-            yield attempt(
+            yield _Look(
+                source.source.startswith("hub:"),
                 "prompts",
                 partial(_first_prompt, name, source, run.store),
                 f"{source.source} can be read",
                 "name a source that this machine can read (a path, s3://…, hub:NAME, "
                 "package:PATH), and as its `field` a column that its rows have",
+            )
+
+
+def _model_looks(run: Run) -> Iterator[_Look]:
+    target = {run.recipe.target} if run.trains else set()
+    for name in sorted(run.loaded | target):
+        model = run.recipe.models[name]
+        if is_hub_id(model.source) and not is_commit(model.revision):
+            yield _Look(
+                True,
+                "model",
+                partial(commit, model.source, model.revision, "model"),
+                f"{name}: the hub has {model.source}",
+                f"correct models.{name}.source and its revision, or name a copy",
             )
 
 

@@ -2,6 +2,8 @@
 
 sources      rows of files, data sets and S3
 prompt       one row -> a prompt
+shapes       which texts of a row are the user's
+transcript   whether one text holds a whole conversation
 selection    the three sets without what is repeated or near to the evaluation prompts
 overlap      which texts repeat each other
 """

@@ -109,7 +109,7 @@ class _Sieve:
         for row in rows:
             size = len(row.text) + len(row.system or "")
             if row.problem:
-                self._reject(row, "unreadable", row.problem)
+                self._reject(row, row.reason, row.problem)
             elif not row.turns or not all(row.turns):
                 self._reject(
                     row, "empty", "a user turn without text" if row.turns else "no user turn"

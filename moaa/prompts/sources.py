@@ -1,9 +1,7 @@
-"""Rows of a prompt source: a hub data set, S3, a local file, or a file in a Python package."""
+"""Rows of a prompt source, and what it holds: a hub data set, S3, a file here or in a package."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import tempfile
 from collections.abc import Iterator
@@ -11,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from moaa.errors import RecipeError
+from moaa.prompts import files, hub
+from moaa.prompts.files import READABLE
 from moaa.recipe.schema import Prompts, Source
-from moaa.store import Store
+from moaa.store import Missing, Store
+from moaa.store.bytes import sha256_of
+from moaa.weights.content import versions_digest
 
-READABLE = (".jsonl", ".json", ".parquet")
 SETS = ("evaluation", "preference", "sft")
 """The three sets of prompts of a recipe."""
 
@@ -43,16 +44,24 @@ def rows(source: Source, store: Store) -> Iterator[Any]:
         yield row
 
 
-def digest(source: Source) -> str | None:
-    """Return the sha256 of a local file, so that a changed file is another input.
+def contents(prompts: Prompts, store: Store) -> dict[str, str]:
+    """Return what each source holds now, by its name: another content is another input.
 
-    None for hub and S3: what they name must not change.
+    The sha256 of a file here, the versions (ETag and size) of objects on S3, the commit of a hub
+    data set. Raises an error for a source that cannot be asked: it is never taken as unchanged.
     """
+    return {_key(source): content(source, store) for source in every_source(prompts)}
+
+
+def content(source: Source, store: Store) -> str:
+    """Return what one source holds now."""
+    if source.source.startswith("hub:"):
+        return hub.content(source)
+    if source.source.startswith("s3://"):
+        return versions_digest(_objects(source, store))
     path = local_path(source)
-    if path is None:
-        return None
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    assert path is not None
+    return sha256_of(path)
 
 
 def local_path(source: Source) -> Path | None:
@@ -76,101 +85,32 @@ def local_path(source: Source) -> Path | None:
     return path
 
 
+def _key(source: Source) -> str:
+    """Return the name of what is read: one hub data set has several revisions."""
+    return source.source + (f"@{source.revision}" if source.revision else "")
+
+
 def _all(source: Source, store: Store) -> Iterator[Any]:
     if source.source.startswith("hub:"):
-        yield from _hub(source)
+        yield from hub.rows(source, hub.content(source))
     elif source.source.startswith("s3://"):
         with tempfile.TemporaryDirectory() as folder:
-            uris = (
-                [source.source]
-                if source.source.endswith(READABLE)
-                else [uri for uri, _ in store.list(source.source)]
-            )
-            for uri in sorted(uri for uri in uris if uri.endswith(READABLE)):
+            for uri in sorted(_objects(source, store)):
                 path = Path(folder) / uri.rsplit("/", 1)[1]
                 store.download(uri, path)
-                yield from _file(path)
+                yield from files.rows(path)
                 path.unlink()
     else:
         local = local_path(source)
         assert local is not None
-        yield from _file(local)
+        yield from files.rows(local)
 
 
-def _file(path: Path) -> Iterator[Any]:
-    readers = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl}
-    if path.suffix not in readers:
-        raise RecipeError(
-            f"prompt source '{path}': {path.suffix or 'no suffix'} is not readable; use one of "
-            f"{', '.join(READABLE)}"
-        )
-    yield from readers[path.suffix](path)
-
-
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    # OSError is Arrow's for damaged pages.
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"{path.name}: not a whole Parquet file ({error}). Write or copy it again."
-        ) from None
-
-
-def _json(path: Path) -> Iterator[Any]:
-    data = path.read_bytes()
-    try:
-        found = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        line = (
-            error.lineno
-            if isinstance(error, json.JSONDecodeError)
-            else data.count(b"\n", 0, error.start) + 1
-        )
-        raise RecipeError(
-            f"{path.name}:{line}: not JSON ({error}). One list of objects is expected; call a "
-            "file with an object a line .jsonl."
-        ) from None
-    if not isinstance(found, list):
-        kind = "an object" if isinstance(found, dict) else "no list"
-        raise RecipeError(
-            f"{path.name}:1: the file holds {kind}. One list of objects is expected, [{{…}}, "
-            f"{{…}}]."
-        )
-    yield from found
-
-
-def _jsonl(path: Path) -> Iterator[Any]:
-    # As bytes: json finds the encoding, and the error of a wrong byte has its line.
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise RecipeError(
-                        f"{path.name}:{number}: not JSON ({error}). One JSON object a line is "
-                        "expected."
-                    ) from None
-                yield row
-
-
-def _hub(source: Source) -> Iterator[Any]:
-    name = source.source.removeprefix("hub:")
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise RecipeError(
-            f"prompt source '{source.source}' needs the package `datasets`: pip install 'moaa[hub]'"
-        ) from None
-    try:
-        yield from load_dataset(name, split=source.split, streaming=True)
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"prompt source '{source.source}' (split '{source.split}') cannot be read from the "
-            f"hub: {error}. Check name, split and HF_TOKEN, or give an s3:// copy."
-        ) from None
+def _objects(source: Source, store: Store) -> dict[str, str]:
+    """Return the objects of a source with their versions: one file, or those of a folder."""
+    found = store.versions(source.source)
+    if source.source.endswith(READABLE):
+        if source.source not in found:
+            raise Missing(f"prompt source '{source.source}' does not exist. Correct the address.")
+        return {source.source: found[source.source]}
+    return {uri: version for uri, version in found.items() if uri.endswith(READABLE)}

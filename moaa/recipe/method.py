@@ -5,9 +5,9 @@ They enter the fingerprints of the stages that use them. Defaults are the paper'
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from moaa.recipe.document import Part
 
@@ -148,7 +148,11 @@ class Source(Part):
 
     source: str
     name: str = ""
+    config: str | None = None
+    """Configuration of a hub data set that has several."""
     split: str = "train"
+    revision: str | None = None
+    """Commit, tag or branch of a hub data set. Default: main. A commit never moves."""
     field: str | None = None
     """Column with the prompt (text), the turns (list of texts) or the messages (list of role and
     content). Default: the first column of a usual name."""
@@ -158,6 +162,15 @@ class Source(Part):
     """Shuffle the rows with this seed, before offset and limit."""
     turns: int | None = Field(None, ge=1)
     """Keep only this many user turns of a conversation, the first ones."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer fields unless they are set: fingerprints stay as they were."""
+        found: dict[str, Any] = dump(self)
+        for name in ("config", "revision"):
+            if found.get(name) is None:
+                found.pop(name, None)
+        return found
 
 
 class Prompts(Part):

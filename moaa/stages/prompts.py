@@ -12,29 +12,30 @@ from collections.abc import Sequence
 from moaa.errors import RecipeError, TooManyRejected
 from moaa.prompts import selection, sources
 from moaa.prompts.prompt import PromptRow, read_prompt
-from moaa.prompts.sources import SETS, every_source
+from moaa.prompts.sources import SETS
 from moaa.recipe.schema import Part, Prompts, Recipe, Source
 from moaa.stage import Context, stage
 from moaa.stages.table import PROMPTS
+from moaa.store import Store
 
 
 class PromptsPart(Part):
-    """What the sets depend on."""
+    """What the sets depend on, besides what their sources hold."""
 
     prompts: Prompts
-    content: dict[str, str]
-    """sha256 of each local file: a changed file gives another fingerprint."""
 
 
-def part_of(recipe: Recipe) -> PromptsPart:
-    """Return the stage's part of the recipe; reads local files for their digests."""
-    content = {
-        s.source: digest for s in every_source(recipe.prompts) if (digest := sources.digest(s))
-    }
-    return PromptsPart(prompts=recipe.prompts, content=content)
+def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
+    """Return what the sources hold now: changed prompts at an old address are another input."""
+    return sources.contents(recipe.prompts, store)
 
 
-@stage(PROMPTS, part=part_of, schema=2)
+@stage(
+    PROMPTS,
+    part=lambda recipe: PromptsPart(prompts=recipe.prompts),
+    content=content_of,
+    schema=3,
+)
 def prompts(part: PromptsPart, context: Context) -> None:
     """Write the prompts of each set, and the rejected ones with their reasons."""
     found: dict[str, list[PromptRow]] = {name: [] for name in SETS}
@@ -44,7 +45,10 @@ def prompts(part: PromptsPart, context: Context) -> None:
             for raw in sources.rows(source, context.store):
                 context.ledger.rows["in"] += 1
                 context.progress.advance()
-                found[name].append(read_prompt(raw, source))
+                row = read_prompt(raw, source)
+                context.ledger.events.update(f"left out: {what}" for what in row.left_out)
+                found[name].append(row)
+    _refuse_if_changed(context)
     most = context.recipe.runtime.max_rejected_share
     chosen = selection.build(found, part.prompts)
     context.ledger.rejected.update(gone.reason for gone in chosen.rejected)
@@ -57,6 +61,16 @@ def prompts(part: PromptsPart, context: Context) -> None:
             context.out.write(row.to_json(), table=name)
     for gone in chosen.rejected:
         context.out.write(gone.to_json(), table="rejected")
+
+
+def _refuse_if_changed(context: Context) -> None:
+    """Raise if a source was changed while it was read: the result would be filed wrongly."""
+    now = sources.contents(context.recipe.prompts, context.store)
+    changed = [name for name, held in context.content.items() if now.get(name) != held]
+    if changed:
+        raise RecipeError(
+            f"{', '.join(changed)} changed while it was read. Run again when it is complete."
+        )
 
 
 def refuse_unless_usable(

@@ -8,6 +8,8 @@ from moaa.recipe.schema import Part, Recipe, Sft
 from moaa.stage import Context, stage
 from moaa.stages.table import SFT
 from moaa.stages.training import train
+from moaa.store import Store
+from moaa.weights import content
 
 
 class SftPart(Part):
@@ -26,13 +28,19 @@ def part_of(recipe: Recipe) -> SftPart:
     )
 
 
-@stage(SFT, part=part_of)
+def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
+    """Return what the target's source holds now."""
+    held = content.of_source(recipe.models[recipe.target], store)
+    return {f"models.{recipe.target}": held} if held else {}
+
+
+@stage(SFT, part=part_of, content=content_of)
 def sft(part: SftPart, context: Context) -> None:
     """Train the target on the data. `moaa/train/run.py` is what trains."""
     train(
         context,
         part.sft,
         base=part.model["source"],
-        revision=part.model["revision"],
+        revision=context.recipe.models[context.recipe.target].revision,
         data=context.inputs["data"],
     )

@@ -122,6 +122,22 @@ class Store:
 
         In the order of names within one folder; SeaweedFS lists folders where AWS would not.
         """
+        for uri, item in self._items(prefix_uri):
+            yield uri, item["Size"]
+
+    def versions(self, uri: str) -> dict[str, str]:
+        """Return the version of this object, or of every object below this folder: ETag and size.
+
+        Empty if there is none. Other content at the same address has another version.
+        """
+        bucket, key = split(uri)
+        if key and not key.endswith("/"):
+            with suppress(Missing):
+                head = self._client.do(uri, methodcaller("head_object", Bucket=bucket, Key=key))
+                return {uri: _version(head, head["ContentLength"])}
+        return {each: _version(item, item["Size"]) for each, item in self._items(uri)}
+
+    def _items(self, prefix_uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         bucket, prefix = _folder(prefix_uri)
         token: dict[str, str] = {}
         while True:
@@ -129,7 +145,7 @@ class Store:
                 prefix_uri, methodcaller("list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
             )
             for item in page.get("Contents", ()):
-                yield f"s3://{bucket}/{item['Key']}", item["Size"]
+                yield f"s3://{bucket}/{item['Key']}", item
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
@@ -254,6 +270,10 @@ class Store:
                 self._client.do(
                     prefix_uri, methodcaller("abort_multipart_upload", Bucket=bucket, **which)
                 )
+
+
+def _version(about: Mapping[str, Any], size: int) -> str:
+    return f"{str(about.get('ETag') or about['LastModified']).strip(chr(34))} {size}"
 
 
 def _folder(uri: str) -> tuple[str, str]:

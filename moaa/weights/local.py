@@ -7,14 +7,15 @@
     resolve("package:PKG/model.Q4_1.gguf", store)  found in an installed package, and converted
                                                    once to a folder in the cache
 
-A source must never change its content: new weights need a new address (fingerprints contain the
-address too).
+What a source holds enters the fingerprints too (`content`): new weights at an old address are
+noticed.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -40,12 +41,7 @@ def resolve(source: str, store: Store, revision: str | None = None) -> str:
     source has a revision; EngineError if the model cannot be converted.
     """
     path = Path(source).expanduser()
-    if (
-        not source.startswith(("s3://", "package:"))
-        and not path.exists()
-        and _HUB_ID.fullmatch(source)
-        and source[0] != "."
-    ):
+    if is_hub_id(source):
         return source
     if revision is not None:
         raise RecipeError(
@@ -65,6 +61,15 @@ def resolve(source: str, store: Store, revision: str | None = None) -> str:
             "package:PATH.gguf."
         )
     return str(path.absolute())
+
+
+def is_hub_id(source: str) -> bool:
+    """Return whether a source is a name of the hub: it looks like one and is no path here."""
+    return (
+        not source.startswith(("s3://", "package:", "."))
+        and not Path(source).expanduser().exists()
+        and _HUB_ID.fullmatch(source) is not None
+    )
 
 
 def package_file(path: str) -> Path:
@@ -98,14 +103,20 @@ def _from_s3(uri: str, store: Store) -> Path:
         try:
             return Artifact.open(store, uri).download(folder)
         except Missing:
-            _download_prefix(uri, store, folder)
+            pass
+    # Other weights of the same size at the same address get a folder of their own.
+    versions = json.dumps(sorted(store.versions(f"{uri}/").items()))
+    folder = folder.with_name(f"{folder.name}-{hashlib.sha256(versions.encode()).hexdigest()[:12]}")
+    with _locked(folder):
+        _download_prefix(uri, store, folder)
     return folder
 
 
 def _download_prefix(uri: str, store: Store, folder: Path) -> None:
     """Download every object below `uri`.
 
-    A file that is here with the right size is kept: the store's download is atomic.
+    A file that is here with the right size is kept: the store's download is atomic, and the folder
+    is for these versions only.
     """
     found = dict(store.list(uri + "/"))
     if f"{uri}/config.json" not in found:

@@ -5,6 +5,7 @@ For unit tests; it can be told to fail.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,15 @@ class MemoryStore(_Store):
                     if uri.startswith(prefix)
                 ]
             )
+
+    def versions(self, uri: str) -> dict[str, str]:
+        with self._lock:
+            self._note("versions", uri)
+            return {
+                each: f"{hashlib.md5(data).hexdigest()} {len(data)}"
+                for each, data in self.objects.items()
+                if each == uri or each.startswith(uri.rstrip("/") + "/")
+            }
 
     def upload(
         self, path: Path, uri: str, *, progress: Callable[[int], None] | None = None

@@ -12,7 +12,6 @@ from moaa import records
 from moaa.artifacts import Artifact
 from moaa.journal import S3Journal
 from moaa.ledger import Ledger
-from moaa.prompts import sources
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file, load_text
 from moaa.stage import Stage
@@ -71,12 +70,11 @@ def inputs(store: Any, stage: str) -> dict[str, Artifact]:
     }
 
 
-@pytest.mark.parametrize("stage", FINGERPRINTS)
+# Without prompts: more rows are read since schema 3, and answers no longer taken for prompts.
+@pytest.mark.parametrize("stage", [name for name in FINGERPRINTS if name != "prompts"])
 def test_a_stage_that_was_done_has_the_same_fingerprint_and_is_reused(
-    store: Any, stage: str, monkeypatch: pytest.MonkeyPatch
+    store: Any, stage: str
 ) -> None:
-    content = artifact(store, "prompts").manifest.part["content"]
-    monkeypatch.setattr(sources, "digest", lambda source: content[source.source])
     manifest, reused = stage_of(stage).run(recipe(), store, inputs(store, stage))
     assert reused
     assert manifest.fingerprint == FINGERPRINTS[stage]

@@ -86,8 +86,8 @@ def test_rows_of_any_common_shape_are_read(row, system, turns):
 
 
 def test_the_sources_field_and_its_limit_of_turns_are_followed():
-    row = {"prompt": "not this", "dialogue": ["a", "b", "c"]}
-    found = read_prompt(row, Source(source="file.jsonl", field="dialogue", turns=2))
+    row = {"prompt": "not this", "questions": ["a", "b", "c"]}
+    found = read_prompt(row, Source(source="file.jsonl", field="questions", turns=2))
     assert (found.turns, found.source) == (("a", "b"), "file.jsonl")
 
 

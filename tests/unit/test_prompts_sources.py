@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from moaa.errors import RecipeError
-from moaa.prompts import sources
+from moaa.prompts import files, sources
 from moaa.recipe.schema import Source
 from tests.support.memory_store import MemoryStore
 
@@ -72,6 +72,35 @@ def test_a_parquet_file_with_a_damaged_page(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(RecipeError, match=r"a\.parquet: not a whole Parquet file"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
+def test_a_file_too_large_for_memory_is_refused_before_it_is_read(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"large.{kind}"
+    large = [{"prompt": "Why? " * 1000}] * 3
+    match kind:
+        case "jsonl":
+            path.write_text("\n".join(json.dumps(row) for row in large))
+        case "json":
+            path.write_text(json.dumps(large))
+        case "parquet":
+            pq.write_table(pa.Table.from_pylist(large), path)  # packed to a few hundred bytes
+    for limit in ("JSON_BYTES", "LINE_BYTES", "ROW_GROUP_BYTES"):
+        monkeypatch.setattr(files, limit, 1000)
+    with pytest.raises(RecipeError, match=r"large\.(json: .* in one|jsonl:1: the line|parquet: )"):
+        read(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[1" + "0" * 5000 + "]"])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_json_that_breaks_the_parser_is_the_users_to_mend(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RecipeError, match=r"not (readable )?JSON"):
+        read(tmp_path / name)
 
 
 def test_rows_that_are_no_objects_are_rows(tmp_path: Path) -> None:

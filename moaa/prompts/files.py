@@ -1,0 +1,117 @@
+"""Rows of a JSONL, JSON or Parquet file. Memory stays bounded, whatever the file holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from moaa.errors import RecipeError
+
+READABLE: Final = (".jsonl", ".json", ".parquet")
+JSON_BYTES: Final = 1 << 30
+"""A JSON file is read as a whole. A larger one must be JSONL or Parquet."""
+LINE_BYTES: Final = 64 << 20
+ROW_GROUP_BYTES: Final = 4 << 30
+"""Of a Parquet file, unpacked: as much as may be in memory at a time."""
+BATCH_ROWS: Final = 64
+
+
+def rows(path: Path) -> Iterator[Any]:
+    """Yield the rows of a file. Raises RecipeError if it is no such file, or too large to read."""
+    readers: dict[str, Callable[[Path], Iterator[Any]]] = {
+        ".parquet": _parquet,
+        ".json": _json,
+        ".jsonl": _jsonl,
+    }
+    if path.suffix not in readers:
+        raise RecipeError(
+            f"prompt source '{path}': {path.suffix or 'no suffix'} is not readable; use one of "
+            f"{', '.join(READABLE)}"
+        )
+    yield from readers[path.suffix](path)
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            largest = max(group.total_byte_size, 0)
+            if largest > ROW_GROUP_BYTES:
+                raise RecipeError(
+                    f"{path.name}: row group {number} has {_gib(largest)} unpacked; the limit is "
+                    f"{_gib(ROW_GROUP_BYTES)}. Write the file again with smaller row groups."
+                )
+        for batch in file.iter_batches(BATCH_ROWS):
+            if batch.nbytes > ROW_GROUP_BYTES:
+                raise RecipeError(
+                    f"{path.name}: {batch.num_rows} rows have {_gib(batch.nbytes)} unpacked; the "
+                    f"limit is {_gib(ROW_GROUP_BYTES)}. Remove the columns that are no prompts."
+                )
+            yield from batch.to_pylist()
+    # OSError is Arrow's for damaged pages.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{path.name}: not a whole Parquet file ({error}). Write or copy it again."
+        ) from None
+
+
+def _json(path: Path) -> Iterator[Any]:
+    if (size := path.stat().st_size) > JSON_BYTES:
+        raise RecipeError(
+            f"{path.name}: {_gib(size)} in one JSON document; the limit is {_gib(JSON_BYTES)}. "
+            "Write it as .jsonl (an object a line) or as .parquet."
+        )
+    data = path.read_bytes()
+    try:
+        found = json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        line = (
+            error.lineno
+            if isinstance(error, json.JSONDecodeError)
+            else data.count(b"\n", 0, error.start) + 1
+        )
+        raise RecipeError(
+            f"{path.name}:{line}: not JSON ({error}). One list of objects is expected; call a "
+            "file with an object a line .jsonl."
+        ) from None
+    except (RecursionError, ValueError) as error:  # nested too deep; a number of 5,000 digits
+        raise RecipeError(f"{path.name}: not readable JSON ({error}).") from None
+    if not isinstance(found, list):
+        kind = "an object" if isinstance(found, dict) else "no list"
+        raise RecipeError(
+            f"{path.name}:1: the file holds {kind}. One list of objects is expected, [{{…}}, "
+            f"{{…}}]."
+        )
+    yield from found
+
+
+def _jsonl(path: Path) -> Iterator[Any]:
+    # As bytes: json finds the encoding, and the error of a wrong byte has its line.
+    with path.open("rb") as stream:
+        number = 0
+        while line := stream.readline(LINE_BYTES + 1):
+            number += 1
+            if len(line) > LINE_BYTES:
+                raise RecipeError(
+                    f"{path.name}:{number}: the line is longer than {LINE_BYTES >> 20} MiB. One "
+                    "JSON object a line is expected."
+                )
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise RecipeError(
+                        f"{path.name}:{number}: not JSON ({error}). One JSON object a line is "
+                        "expected."
+                    ) from None
+                yield row
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,92 @@
+"""Data sets of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moaa.errors import HubAway, RecipeError
+from moaa.recipe.schema import Source
+from moaa.weights.content import digest
+from moaa.weights.revisions import commit, one_line
+
+_NO_ANSWER = ("ConnectError", "ConnectTimeout", "ReadTimeout", "RemoteProtocolError")
+"""Errors of the hub's HTTP client, of which it has a copy of its own."""
+
+
+def content(source: Source) -> str:
+    """Return what a data set holds now: the commit of its revision, or a local folder's digest.
+
+    Raises HubAway or RecipeError if the hub cannot say it.
+    """
+    name = _name(source)
+    if Path(name).is_dir():
+        return digest(Path(name))
+    return commit(name, source.revision, "dataset")
+
+
+def rows(source: Source, revision: str) -> Iterator[Any]:
+    """Yield the rows of a data set as it was at this commit.
+
+    Every error of the hub's libraries becomes one readable line: HubAway if the hub does not
+    answer, else RecipeError.
+    """
+    name = _name(source)
+    try:
+        from datasets import load_dataset
+        from huggingface_hub import constants
+    except ImportError:
+        raise RecipeError(
+            f"prompt source '{source.source}' needs the package `datasets`: pip install 'moaa[hub]'"
+        ) from None
+    for library in ("huggingface_hub", "datasets"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    # Offline, only what `datasets` has prepared in its cache can be read, and not as a stream.
+    offline = constants.HF_HUB_OFFLINE
+    pinned = None if offline or Path(name).is_dir() else revision
+    try:
+        yield from load_dataset(
+            name, source.config, split=source.split, streaming=not offline, revision=pinned
+        )
+    # Not only OSError and ValueError: the libraries below raise dozens of kinds.
+    except Exception as error:
+        if _is_away(error):
+            raise HubAway(
+                f"prompt source '{source.source}': the hub does not answer ({one_line(error)}). "
+                "Try again later, or give an s3:// copy."
+            ) from None
+        raise RecipeError(
+            f"prompt source '{source.source}' (config {source.config or 'none'}, split "
+            f"'{source.split}') cannot be read from the hub: {one_line(error)}. {_remedy(error)}"
+        ) from None
+
+
+def _name(source: Source) -> str:
+    return source.source.removeprefix("hub:")
+
+
+def _is_away(error: BaseException) -> bool:
+    """Return whether the hub did not answer, by this error or one that caused it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        status = getattr(getattr(seen, "response", None), "status_code", None)
+        if isinstance(seen, ConnectionError | TimeoutError) or (status or 0) >= 500:
+            return True
+        if status == 429 or type(seen).__name__ in _NO_ANSWER:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _remedy(error: Exception) -> str:
+    text = str(error)
+    if "script" in text.lower():
+        return (
+            "A data set that is made by a script is not run. Set `revision: refs/convert/parquet`, "
+            "which most of them have, or give an s3:// copy."
+        )
+    if "config" in text.lower():
+        return "Set `config` of this source to one of its configurations."
+    return "Check name, config, split, revision and HF_TOKEN, or give an s3:// copy."
