@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from moaa import home, records
@@ -29,7 +30,8 @@ from moaa.store import Missing, Store
 POLL_S = 2.0
 PATIENCE_S = 600.0
 """How long the cluster may not answer while a run is followed."""
-LAST_LINES = 5
+LAST_LINES = 200
+"""Of the log; the error of a failed run is looked for in them."""
 
 
 def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
@@ -65,7 +67,7 @@ def follow(run_id: str, cluster: Cluster) -> None:
     found = _job(run_id, cluster)
     loaded = load_text(runner_job.recipe_of(found))
     try:
-        last = _Logs(cluster, run_id).follow()
+        printed = _Logs(cluster, run_id).follow()
     except KeyboardInterrupt:
         options = f" --namespace {cluster.namespace}"
         print(
@@ -75,7 +77,7 @@ def follow(run_id: str, cluster: Cluster) -> None:
             flush=True,
         )
         raise SystemExit(130) from None
-    _conclude(loaded, run_id, cluster, last)
+    _conclude(loaded, run_id, cluster, printed)
 
 
 def stop(run_id: str, cluster: Cluster) -> None:
@@ -103,8 +105,8 @@ class _Logs:
         self._log: Log | None = None
         self._answered = time.monotonic()
 
-    def follow(self) -> str:
-        """Print until the Job is over; return the last lines of its log."""
+    def follow(self) -> Collection[str]:
+        """Print until the Job is over; return the last lines that were printed."""
         while True:
             try:
                 job = _job(self._run_id, self._cluster)
@@ -117,7 +119,7 @@ class _Logs:
                     ) from None
             else:
                 if pods.ended(job):
-                    return "\n".join(self._last)
+                    return self._last
             time.sleep(POLL_S)
 
     def _look(self) -> None:
@@ -159,8 +161,9 @@ class _Logs:
                 self._last.append(text)
 
 
-def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
-    """Copy the report, if the store can be reached from here; raise the error of a failed run."""
+def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, printed: Collection[str]) -> None:
+    """Copy the report, if the store can be reached from here; raise the error of a failed run,
+    unless it was `printed` as part of the log."""
     store, page = Store.of(loaded.recipe.store), home.HOME / "runs" / run_id / "report.html"
     address = f"{store.root}/runs/{run_id}/report.html"
     failure, reached = "", True
@@ -178,7 +181,9 @@ def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, last: str) -> None:
     condition = pods.ended(job)
     if condition["type"] == "Complete":
         return
-    why = [condition.get("message") or condition.get("reason", ""), _death(run_id, cluster), last]
+    if failure and all(line in printed for line in failure.splitlines()):
+        raise RunFailed(f"{run_id} failed; the log above ends with the error")
+    why = [condition.get("message") or condition.get("reason", ""), _death(run_id, cluster)]
     raise RunFailed(failure or "\n".join(filter(None, why)) or f"the run {run_id} failed")
 
 

@@ -34,11 +34,11 @@ def preflight(file: Path, sets: Sequence[str]) -> None:
 
 def report(run_id: str | None, recipe: Path | None, root: str | None, output: Path) -> None:
     """Write a run's report: the run that is named, else the last one."""
-    from moaa import report as view
+    from moaa.report import Run, build
     from moaa.stages.table import stages
 
-    last = home.last_run() if recipe is None and root is None else None
-    with _store(recipe, root) as store:
+    last = _last_run(recipe, root)
+    with _store(recipe, root, last) as store:
         chosen = run_id or (last.run_id if last else _newest(store))
         found = records.read(store, chosen)
         if not found:
@@ -46,7 +46,7 @@ def report(run_id: str | None, recipe: Path | None, root: str | None, output: Pa
                 f"{store.root}/runs/{chosen} has no records. "
                 f"`moaa runs --root {store.root}` lists the runs that there are."
             )
-        output.write_text(view.build(view.Run.of(found, stages()), store), encoding="utf-8")
+        output.write_text(build(Run.of(found, stages()), store), encoding="utf-8")
     print(output)
 
 
@@ -56,7 +56,7 @@ def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    with _store(recipe, root) as store:
+    with _store(recipe, root, _last_run(recipe, root)) as store:
         found = _all_runs(store)
     if not found:
         print(f"no runs below {store.root}/runs/")
@@ -74,15 +74,24 @@ def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
+def _last_run(recipe: Path | None, root: str | None) -> home.LastRun | None:
+    """Return the last run from this folder, if neither a recipe nor an address says where to look.
+
+    Raises StoreError if there was none.
+    """
+    if recipe is not None or root is not None:
+        return None
+    if last := home.last_run():
+        return last
+    raise StoreError(
+        f"No run was started from this folder ({home.HOME / 'last.json'} is not there). Give "
+        "--recipe RECIPE, or --root s3://BUCKET/PREFIX."
+    )
+
+
 @contextmanager
-def _store(recipe: Path | None, root: str | None) -> Iterator[Store]:
+def _store(recipe: Path | None, root: str | None, last: home.LastRun | None) -> Iterator[Store]:
     """The store of this address, of this recipe, or of the last run; the local one if need be."""
-    last = home.last_run() if recipe is None and root is None else None
-    if recipe is None and root is None and last is None:
-        raise StoreError(
-            f"No run was started from this folder ({home.HOME / 'last.json'} is not there). Give "
-            "--recipe RECIPE, or --root s3://BUCKET/PREFIX."
-        )
     address = _address(recipe, root, last)
     named = home.named_s3(address.get("endpoint_url"))
     if last and not named and last.s3 != home.LOCAL:

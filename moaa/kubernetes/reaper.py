@@ -22,6 +22,7 @@ from moaa.kubernetes import leases, names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Conflict, NotFound
 from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS, Kind, Object
+from moaa.progress.messages import log, say, show
 
 OURS = f"{names.PART_OF}={names.OURS}"
 DELETE_TRIES = 5
@@ -106,7 +107,7 @@ def _scale_down(cluster: Cluster, found: Object, change: Change, dry_run: bool) 
             if replicas is None
             else f"scaled from {now_has} to {replicas}: no live lease"
         )
-        done += f" (given back: {', '.join(gone)})" if gone else ""
+        done += f" (released: {', '.join(gone)})" if gone else ""
         return None if dry_run else patch
 
     name = found["metadata"]["name"]
@@ -151,16 +152,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be done")
     options = parser.parse_args(arguments)
+    show()
     try:
         cluster = Cluster.connect(options.namespace)
         count = 0
         for line in reap(cluster, dry_run=options.dry_run):
-            print(line, flush=True)
+            say(line)
             count += 1
         if not count:
-            print(f"nothing to scale down or delete in namespace {cluster.namespace}")
+            say(f"nothing to scale down or delete in namespace {cluster.namespace}")
     except MoaaError as error:
-        print(f"reaper: {error}", file=sys.stderr)
+        log.error(f"reaper: {error}")
         return 1
     return 0
 

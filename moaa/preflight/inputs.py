@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -57,9 +57,17 @@ def secrets(run: Run) -> Iterator[Finding]:
 def prompts_and_hub_models(run: Run) -> Iterator[Finding]:
     """Check that each source gives prompts, and that the hub knows the models of the run.
 
-    A hub that does not answer is one finding, and is not asked again.
+    A hub that does not answer is one finding, and is not asked again. What several sources lack in
+    the same way, as a package, is one finding too.
     """
-    looks = [*_prompt_looks(run), *_model_looks(run)]
+    shown: set[Finding] = set()
+    for found in _findings([*_prompt_looks(run), *_model_looks(run)]):
+        if found not in shown:
+            shown.add(found)
+            yield found
+
+
+def _findings(looks: Sequence[_Look]) -> Iterator[Finding]:
     away = False
     for on_hub, check, look, detail, fix in looks:
         if on_hub and away:

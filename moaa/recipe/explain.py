@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from moaa.recipe.fields import advice, called, owner_of
+from moaa.recipe.fields import advice, owner_of
 from moaa.recipe.read import Address, dotted
 from moaa.recipe.schema import Problems, Recipe
 
@@ -41,7 +41,7 @@ def _sentence(kind: str, address: Address, message: str, given: Any) -> str:
     name = dotted(address) or "the recipe"
     if kind == "extra_forbidden":
         owner = owner_of(address[:-1]) or Recipe
-        return f"{name} is not a field of {called(owner)}. {advice(str(address[-1]), owner)}"
+        return f"{name} is not a known field. {advice(str(address[-1]), owner)}"
     if kind == "missing":
         return f"{name} is missing."
     if kind == "value_error":

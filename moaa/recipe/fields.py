@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,11 +76,6 @@ def owner_of(address: Address) -> type[Part] | None:
         if kind:
             next(steps, None)
     return owner
-
-
-def called(owner: type[Part]) -> str:
-    """Return the name of a part in words: `JudgeMember` -> `the judge member`."""
-    return "the " + re.sub(r"(?<=[a-z])(?=[A-Z])", " ", owner.__name__).lower()
 
 
 def advice(key: str, owner: type[Part]) -> str:

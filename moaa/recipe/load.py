@@ -135,9 +135,12 @@ def _file(path: Path, above: tuple[Path, ...], errors: list[str]) -> Given:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
+        a_name = path.name == str(path) and not path.suffix
+        advice = (
+            "`moaa recipe list` lists those that come with moaa" if a_name else "Check the path"
+        )
         raise RecipeError(
-            f"{path}: the recipe cannot be read: {getattr(e, 'strerror', None) or e}. Check the "
-            "path."
+            f"{path}: the recipe cannot be read: {getattr(e, 'strerror', None) or e}. {advice}."
         ) from e
     given = _text(text, str(path), errors)
     parent = given.value.pop("extends", None)

@@ -46,8 +46,8 @@ _JOB, _META = "io.k8s.api.batch.v1.JobSpec", f"{_PRE}apis.meta.v1.ObjectMeta"
 
 
 def problems(manifest: dict[str, Any]) -> list[str]:
-    """What Kubernetes would not accept of an object, each with its path; a kind that is not known
-    here is one too."""
+    """Return what Kubernetes would refuse in an object, each with its path; also a kind that is not
+    known here."""
     known = json.loads(FILE.read_text())
     kind = f"{manifest.get('apiVersion')} {manifest.get('kind')}"
     if kind not in known["kinds"]:
@@ -65,7 +65,7 @@ def problems(manifest: dict[str, Any]) -> list[str]:
 
 
 def build(swagger: Path, crds: Iterable[Path]) -> dict[str, Any]:
-    """The schemas of KINDS and of the CRDs, with all that they refer to and nothing else."""
+    """Return the schemas of KINDS and of the CRDs, with all that they refer to."""
     definitions = json.loads(swagger.read_text())["definitions"] | _LOOSE
     kinds: dict[str, list[str]] = {}
     for name, definition in definitions.items():
@@ -105,7 +105,7 @@ def _of_crd(crd: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _strict(schema: Any) -> Any:
-    """Without prose, and closed: what has fields has only these."""
+    """Return the schema without descriptions; objects take no fields but those it names."""
     if isinstance(schema, list):
         return [_strict(each) for each in schema]
     if not isinstance(schema, dict):

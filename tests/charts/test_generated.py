@@ -24,8 +24,8 @@ def test_schema_and_readme_are_those_of_the_values(chart: Path) -> None:
 
 @by_chart
 def test_every_object_of_the_schema_is_closed(chart: Path) -> None:
-    """An object names its fields and takes no others, or its keys are the user's; what is a pod's
-    own is Kubernetes' affair."""
+    """An object names its fields and takes no others, or the user chooses its keys. Kubernetes
+    checks what belongs to a pod."""
     open_ones = []
 
     def look(path: str, schema: Any) -> None:

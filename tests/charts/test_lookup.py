@@ -86,7 +86,7 @@ class Api:
         self.kubeconfig.write_text(yaml.safe_dump(config | {"users": [{"name": "a", "user": {}}]}))
 
     def answer(self, path: str) -> dict[str, Any] | None:
-        """Discovery, as helm reads it, and the objects that the charts look up."""
+        """Answer discovery, as helm reads it, and return the objects that the charts look up."""
         known = {version: kinds for version, kinds in KINDS.items() if version not in self.unknown}
         for version, kinds in known.items():
             if path == f"/{'apis' if '/' in version else 'api'}/{version}":
@@ -170,9 +170,9 @@ def plural(kind: str) -> str:
 class Case:
     name: str
     there: tuple[int, dict[str, str]] | None
-    """Replicas and annotations of the Deployment that the cluster has."""
+    """Replicas and annotations of the Deployment in the cluster before the upgrade."""
     replicas: int
-    """After the upgrade."""
+    """Replicas after the upgrade."""
     model: dict[str, Any] = field(default_factory=dict)
 
 

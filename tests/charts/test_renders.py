@@ -1,5 +1,5 @@
-"""Every example renders to what was reviewed, and what is rendered would pass a cluster that is
-current and strict."""
+"""Every example renders to the text that was reviewed, and a current, strict cluster would accept
+it."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def engine() -> Iterator[Engine]:
 
 
 def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run as in a pod: by its text."""
+    """Run the script as a pod does: Python gets its text."""
     text = (SERVING / "files" / name).read_text()
     return subprocess.run(
         [sys.executable, "-c", text, *arguments], capture_output=True, text=True, timeout=60

@@ -111,7 +111,7 @@ def test_models_have_the_defaults_but_for_what_they_give() -> None:
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])
 def test_an_engine_is_started_as_on_one_machine(kind: Any, tmp_path: Path) -> None:
-    """Chart and `moaa.engines.server` must not drift apart: the same program and arguments, but for
+    """The chart and `moaa.engines.server` start the same program with the same arguments, except
     addresses and memory."""
     given = Model(
         source="a/b",
@@ -146,8 +146,8 @@ def test_an_engine_is_started_as_on_one_machine(kind: Any, tmp_path: Path) -> No
 
 
 def started(container: dict[str, Any], folder: Path) -> list[str]:
-    """The program that is started in the end, and its arguments: a shell is run, with a Python that
-    only says its own."""
+    """Return the program that the shell starts in the end, and its arguments. Its Python is one
+    that only prints them."""
     given = [*container["command"], *container["args"]]
     if given[0] != "sh":
         return given
@@ -167,7 +167,7 @@ def test_an_engine_on_cores_computes_in_what_they_can(dtype: str, tmp_path: Path
 
 
 def options(arguments: list[str]) -> dict[str, str]:
-    """`--a b`, `--a=b` and `--a` as a mapping."""
+    """Return the arguments `--a b`, `--a=b` and `--a` as a mapping."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
     following = [*words[1:], "--"]
     return {

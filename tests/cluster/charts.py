@@ -86,7 +86,7 @@ def names(ns: Namespace) -> set[str]:
 
 
 def pods(ns: Namespace, model: str) -> dict[str, dict[str, Any]]:
-    """Pods of a model that are not on their way out, by uid."""
+    """Return the pods of a model that are not being deleted, by uid."""
     found = ns.items("pods", f"moaa.dev/model={model}")
     return {
         each["metadata"]["uid"]: each
@@ -101,7 +101,7 @@ def ready(pod: dict[str, Any]) -> bool:
 
 
 def client(ns: Namespace, name: str, labels: dict[str, str]) -> None:
-    """A pod of ours that waits to be told what to do."""
+    """Return a pod that waits for commands."""
     container = {
         "name": "c",
         "image": IMAGE,

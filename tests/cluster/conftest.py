@@ -12,7 +12,7 @@ from tests.cluster.tools import tried
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster_answers() -> None:
-    """A cluster that is not there is one clear message, not a hundred time-outs."""
+    """Stop with one clear message if there is no cluster, before a hundred time-outs."""
     if "KUBECONFIG" not in os.environ:
         pytest.skip("KUBECONFIG names no cluster")
     asked = tried("kubectl", "version", "--request-timeout", "10s", "-o", "json", timeout_s=30)

@@ -60,7 +60,7 @@ class Demo:
         )
 
     def records(self, said: str) -> list[dict[str, Any]]:
-        """The stages of the run that said this."""
+        """Return the records of the run that this output names."""
         return records.read(self.store, run_id(said))
 
 

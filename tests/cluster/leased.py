@@ -27,7 +27,7 @@ def engine(
     resources: dict[str, Any] | None = None,
     init: list[str] | None = None,
 ) -> str:
-    """A Deployment at 0 replicas and its Service, as the chart makes them: its name."""
+    """Create a Deployment at 0 replicas and its Service, as the chart does; return its name."""
     name, labels = (
         f"moaa-{names.dns(model)}",
         {names.PART_OF: names.OURS, names.MODEL: names.dns(model)},
@@ -96,7 +96,7 @@ def leases(ns: Namespace, model: str) -> dict[str, float]:
 
 
 def pods(ns: Namespace, model: str) -> list[str]:
-    """Names of the model's pods that are not on their way out."""
+    """Return the names of the model's pods that are not being deleted."""
     found = ns.items("pods", f"{names.MODEL}={names.dns(model)}")
     return [
         each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]
@@ -104,7 +104,7 @@ def pods(ns: Namespace, model: str) -> list[str]:
 
 
 def kubeconfig_of(ns: Namespace, account: str, folder: Path) -> Path:
-    """A KUBECONFIG that logs in as this service account, with nobody else's rights."""
+    """Return a KUBECONFIG with the rights of this service account alone."""
     config = json.loads(run("kubectl", "config", "view", "--raw", "--minify", "-o", "json"))
     token = ns.kubectl("create", "token", account, "--duration=1h").strip()
     config["users"] = [{"name": "account", "user": {"token": token}}]

@@ -40,7 +40,7 @@ class S3:
         self.store = Store(f"s3://{BUCKET}/test", environ=self.outside)
 
     def secret(self, ns: Namespace, name: str = "moaa-s3") -> None:
-        """The Secret by which the pods of a namespace reach it."""
+        """Create the Secret with which the pods of a namespace reach it."""
         data = {**self.outside, "AWS_ENDPOINT_URL_S3": self.inside}
         ns.apply(
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
@@ -63,8 +63,8 @@ def s3(ns: Namespace) -> Iterator[S3]:
 
 @contextmanager
 def _forwarded(ns: Namespace, target: str, port: int) -> Iterator[int]:
-    """A local port that leads there, for as long as it is wanted: kubectl's own forward ends with
-    the first broken connection."""
+    """Forward a local port, again after each broken connection: kubectl's own forward stops at the
+    first."""
     local = free_port()
     command = ["kubectl", "-n", ns.name, "port-forward", target, f"{local}:{port}"]
     over = threading.Event()

@@ -44,7 +44,7 @@ def ns() -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def before(ns: Namespace) -> set[str]:
-    """What the namespace holds before a chart was there."""
+    """Create what the namespace needs before a chart is installed."""
     return names(ns)
 
 
@@ -67,7 +67,7 @@ def engines(ns: Namespace, before: set[str]) -> str:
 
 
 def lease(ns: Namespace, model: str, replicas: int, leases: dict[str, float]) -> None:
-    """As engines do it: lease and replicas in one write, by a field manager that is not helm."""
+    """Write lease and replicas at once, as engines do, by a field manager that is not helm."""
     patch = {
         "metadata": {"annotations": {"moaa.dev/leases": json.dumps(leases)}},
         "spec": {"replicas": replicas},
@@ -88,7 +88,7 @@ def replicas(ns: Namespace, model: str) -> int:
 
 
 def test_both_install_in_a_restricted_namespace(ns: Namespace, platform: str, engines: str) -> None:
-    """`--wait` saw the pod that is always on; a refusal by a policy would be an event."""
+    """`--wait` waited for the pod that is always on; a policy that refuses it leaves an event."""
     assert len(pods(ns, "always")) == 1
     assert (replicas(ns, "always"), replicas(ns, "leased")) == (1, 0)
     refused = [
@@ -139,7 +139,7 @@ def test_the_cluster_takes_every_object_of_every_example(ns: Namespace) -> None:
 
 
 def helm_test(ns: Namespace, release: str) -> str:
-    """What it says, with the logs of its pods (on standard error)."""
+    """Return what helm prints, with the logs of its pods on standard error."""
     done = tried("helm", "test", release, "-n", ns.name, "--timeout", "90s")
     assert not done.returncode, f"{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

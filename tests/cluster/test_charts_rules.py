@@ -189,7 +189,7 @@ def test_rights_both_ways(ns: Namespace, platform: None) -> None:
 
 
 def test_kubeflows_own_containers_may_report_results(ns: Namespace, platform: None) -> None:
-    """Asked by a review: `can-i` does not know a kind that this cluster lacks."""
+    """Ask by a review: `can-i` refuses a kind that this cluster does not have."""
     attributes = {
         "namespace": ns.name,
         "verb": "create",
@@ -260,15 +260,15 @@ NO_ROOM = f"Insufficient {ACCELERATOR}"
 
 
 def place(ns: Namespace, labels: str) -> list[str]:
-    """The nodes of these pods, of each that has one."""
+    """Return the nodes of these pods, without pods that have none."""
     return [
         each["spec"]["nodeName"] for each in ns.items("pods", labels) if "nodeName" in each["spec"]
     ]
 
 
 def test_engines_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
-    """Of eight GPUs on a node with the pool's label, engines of two and four find theirs; one of
-    sixteen waits and says why."""
+    """On a node with eight GPUs and the pool's label, engines of two and four are placed; one of
+    sixteen waits, and its pod says why."""
     pool = {
         "device": "cuda",
         "accelerator": ACCELERATOR,
@@ -327,7 +327,7 @@ def test_trainings_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
     }
 
     def training(digest: str) -> str:
-        """One that waits where it was placed: its name."""
+        """Create a pod that only waits; return its name."""
         where = StoreAddress(root="s3://x")
         job = Job(
             kind="sft",

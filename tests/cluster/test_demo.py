@@ -29,7 +29,7 @@ def made() -> Iterator[Demo]:
 
 
 def run(made: Demo, folder: Path, *more: str) -> tuple[int, str, float]:
-    """Exit status, output, seconds."""
+    """Return exit status, output and seconds of the command."""
     begun = time.monotonic()
     with (folder / "output.txt").open("w+") as output:
         process = made.start(folder, *more, output=output)

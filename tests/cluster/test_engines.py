@@ -44,7 +44,7 @@ def ns() -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def cluster(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """As the account that the platform chart makes for pipelines: its rights must do."""
+    """Use the account that the platform chart makes for pipelines, with its rights alone."""
     with connected(
         kubeconfig_of(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")), ns.name
     ) as found:
@@ -111,7 +111,7 @@ async def test_two_fleets_share_and_the_second_to_leave_scales_down(
 async def test_a_pod_that_goes_under_calls_loses_none(
     ns: Namespace, cluster: Cluster, gone: str
 ) -> None:
-    """One of two pods: its calls go to the other. Then both: the calls wait for the next pod."""
+    """If one of two pods is lost, the other gets its calls. If both are, calls wait."""
     engine(ns, gone, replicas=2, answer_s=0.3)
     force = ["--grace-period=0", "--force"] if gone == "killed" else []
     async with fleet(cluster, gone, calls=Calls(timeout_s=60, in_flight=4)) as bench:
@@ -277,7 +277,7 @@ async def test_watches_that_the_server_ends_are_opened_again(
 def test_sigterm_gives_the_lease_back_at_once(
     ns: Namespace, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """Kubeflow's launcher lets the process live for 0.2 to 1 s after it."""
+    """Kubeflow's launcher kills the process 0.2 to 1 s after SIGTERM."""
     engine(ns, "ended")
     file = kubeconfig_of(ns, "moaa-pipeline", tmp_path)
     with holding("ended", ns, file) as child:
@@ -299,7 +299,7 @@ def leases_now(cluster: Cluster, model: str) -> dict[str, float]:
 
 
 def holding(model: str, ns: Namespace, kubeconfig: Path) -> subprocess.Popen[str]:
-    """A process that has leased the model, and holds it until it is ended."""
+    """Start a process that leases the model until it is stopped."""
     code = Path(__file__).with_name("holder.py")
     command = [sys.executable, str(code), model, ns.name]
     environment = os.environ | {
@@ -313,7 +313,7 @@ def holding(model: str, ns: Namespace, kubeconfig: Path) -> subprocess.Popen[str
 
 
 def test_the_namespace_is_left_as_it_was(ns: Namespace) -> None:
-    """No test leaves an engine up."""
+    """Scale all engines down after each test."""
     for each in ns.items("deployments", "app.kubernetes.io/part-of=moaa"):
         assert each["spec"]["replicas"] == 0, each["metadata"]["name"]
     assert run("kubectl", "get", "deployments", "-n", ns.name, "-o", "name")

@@ -115,7 +115,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def lines_to(words: str, process: subprocess.Popen[str]) -> str:
-    """What it says, up to the first line that holds these words."""
+    """Return its output up to the first line with these words."""
     assert process.stdout
     said = ""
     for line in process.stdout:
@@ -126,7 +126,7 @@ def lines_to(words: str, process: subprocess.Popen[str]) -> str:
 
 
 def line_with(words: str, process: subprocess.Popen[str]) -> str:
-    """The first line of its output that holds these words; the process is interrupted then."""
+    """Return the first line of its output with these words; then interrupt the process."""
     found = lines_to(words, process).splitlines()[-1]
     process.send_signal(signal.SIGINT)
     return found
@@ -138,7 +138,7 @@ def pods(ns: Namespace, run_id: str, *, running: bool = False) -> list[dict[str,
 
 
 def test_the_pods_of_every_recipe_pass_restricted(ns: Namespace) -> None:
-    """Only pods are refused, so the Job's template is created as one, in a server-side dry run."""
+    """Policies refuse pods, not Jobs: create the Job's template as a pod, in a dry run."""
     for path in EVERY_RECIPE:
         loaded = load_file(path, KINDS)
         made = runner_job.job(loaded, f"{loaded.recipe.name}-20260101-000000-abcd", "evaluate")
@@ -167,7 +167,7 @@ def test_the_pods_of_every_recipe_pass_restricted(ns: Namespace) -> None:
 def test_a_run_is_started_followed_and_reported(
     ns: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the command's own functions, with the stand-in added to the Job that they create."""
+    """Start it by the command's own functions, with the stand-in added to their Job."""
     from moaa.pipelines import incluster
 
     sets = ["generate.mixture.proposers[0].system='Say 😀, $(HOME), {{workflow.name}}, \"$$\"'"]

@@ -96,7 +96,7 @@ def kill(*words: str) -> None:
 
 
 class Run:
-    """`run --in-cluster --until dpo` in the background, and what it says."""
+    """Runs `run --in-cluster --until dpo` in the background and keeps its output."""
 
     def __init__(self, made: Demo, folder: Path, name: str) -> None:
         self.made, self.file = made, folder / name
@@ -129,8 +129,7 @@ class Run:
         return status
 
     def lost(self, *more: str) -> None:
-        """The runner is killed, and its Job is gone as if it had never been; the processes with
-        these words too."""
+        """Kill the runner and the processes with these words, and delete the Job."""
         name = self.id
         self.made.ns.kubectl("delete", "job", name, "--cascade=orphan")
         kill("moaa", "/etc/moaa/recipe.yaml")
@@ -153,7 +152,7 @@ def begun(made: Demo, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
 
 
 def in_the_middle(begun: Run, stage: str) -> str:
-    """The artifact that the stage writes, once it has journaled something."""
+    """Return the address of the stage's artifact as soon as its journal has something."""
     uri = begun.while_it_lives(
         lambda: under_way(begun.made.store, stage), f"a first answer of {stage}", 900
     )
@@ -162,7 +161,7 @@ def in_the_middle(begun: Run, stage: str) -> str:
 
 
 def nothing_twice(begun: Run, stage: str, found: int) -> None:
-    """What an attempt left in its journal, `found` calls, was not asked by the next."""
+    """Check that the next attempt did not ask the `found` calls of the journal again."""
     record = begun.record(stage)
     artifact = Artifact.open(begun.made.store, record["manifest"]["uri"])
     rows = [row["id"] for row in artifact.rows()]
@@ -178,7 +177,7 @@ def nothing_twice(begun: Run, stage: str, found: int) -> None:
 
 
 def checkpoint(made: Demo, stage: str) -> int:
-    """The step of the newest complete checkpoint; 0 where there is none."""
+    """Return the step of the newest complete checkpoint; 0 if there is none."""
     listed = (
         re.search(r"/checkpoint-(\d+)/manifest.json$", uri)
         for uri, _ in made.store.list(f"{made.store.root}/{stage}")

@@ -126,8 +126,7 @@ def test_all_is_well(ns: Namespace, s3: S3) -> None:
 
 
 def test_the_pipelines_own_account_sees_what_it_may(ns: Namespace, s3: S3, tmp_path: Path) -> None:
-    """In the run's preflight: its rights are checked in full, and what it may not look at fails
-    nothing."""
+    """The run's own preflight checks all its rights; what it may not look at is no failure."""
     with connected(kubeconfig_of(ns, "moaa-pipeline", tmp_path), ns.name) as cluster:
         cluster.inside = True
         found = list(checks.findings(recipe(ns), s3.store, cluster, STAGES, kubeflow=True))
@@ -192,7 +191,7 @@ def test_a_missing_account_and_its_rights(ns: Namespace, s3: S3) -> None:
 
 
 def test_one_missing_right(ns: Namespace, s3: S3) -> None:
-    """An account like the pipeline's, but for one verb."""
+    """Create an account with the pipeline's rights, without one verb."""
     rules = ns.get("role", "moaa-pipeline")["rules"]
     for rule in rules:
         if "trainjobs" in rule["resources"]:

@@ -50,7 +50,7 @@ def ns() -> Iterator[Namespace]:
 def reap(
     ns: Namespace, folder: Path, *options: str, account: str = "moaa-reaper"
 ) -> subprocess.CompletedProcess[str]:
-    """As the platform chart's CronJob does it, with that account's rights and no others."""
+    """Run the reaper as the platform chart's CronJob does, with that account's rights alone."""
     environment = os.environ | {"KUBECONFIG": str(kubeconfig_of(ns, account, folder))}
     command = [sys.executable, "-m", "moaa.kubernetes.reaper", "--namespace", ns.name, *options]
     return subprocess.run(
@@ -70,14 +70,14 @@ def test_a_killed_run_s_engine_is_scaled_down_when_its_lease_is_over(
     assert (kept.returncode, replicas(ns, "orphan")) == (0, 1), kept
     over = json.dumps({holder: time.time() - 1})
     ns.kubectl("annotate", "--overwrite", "deployment", "moaa-orphan", f"{names.LEASES}={over}")
-    said = f"Deployment moaa-orphan {{}}scaled from 1 to 0: no live lease (given back: {holder})\n"
-    assert reap(ns, tmp_path, "--dry-run").stdout == said.format("would be ")
+    said = f"Deployment moaa-orphan {{}}scaled from 1 to 0: no live lease (released: {holder})\n"
+    assert reap(ns, tmp_path, "--dry-run").stderr == said.format("would be ")
     assert replicas(ns, "orphan") == 1
     done = reap(ns, tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, said.format(""), "")
+    assert (done.returncode, done.stderr) == (0, said.format(""))
     assert (replicas(ns, "orphan"), leases(ns, "orphan")) == (0, {})
     until(lambda: not pods(ns, "orphan"), "the end of the pod", 30)
-    assert reap(ns, tmp_path).stdout == f"nothing to scale down or delete in namespace {ns.name}\n"
+    assert reap(ns, tmp_path).stderr == f"nothing to scale down or delete in namespace {ns.name}\n"
 
 
 def work(kind: str, name: str, lease_ends: float | None) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_trainings_go_with_their_pods(
     )
     until(lambda: len(ns.items("pods", "batch.kubernetes.io/job-name")) >= 3, "their pods")
     done = reap(ns, tmp_path)
-    assert (done.returncode, done.stdout) == (
+    assert (done.returncode, done.stderr) == (
         0,
         f"{kind} over deleted: no live lease (last: run-1/sft/x)\n",
     )

@@ -92,7 +92,7 @@ def kubeconfig(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(ns: Namespace, kubeconfig: Path) -> Iterator[Cluster]:
-    """As the account that the platform chart makes for pipelines: its rights must do."""
+    """Use the account that the platform chart makes for pipelines, with its rights alone."""
     with connected(kubeconfig, ns.name) as found:
         yield found
 
@@ -149,7 +149,7 @@ def train(job: Job, runtime: Runtime, store: S3, ledger: Ledger | None = None) -
 
 
 def started(job: Job, runtime: Runtime, store: S3, kubeconfig: Path) -> subprocess.Popen[str]:
-    """The launcher in a process of its own."""
+    """Start the launcher in a process of its own."""
     store.store.put(f"{job.output}/job.json", job.model_dump_json().encode())
     pools = json.dumps({name: pool.model_dump(mode="json") for name, pool in POOLS.items()})
     command = [

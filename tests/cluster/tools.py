@@ -1,5 +1,5 @@
-"""kubectl and helm, as tests use them: each call is bounded, and a failure shows what the tool
-said."""
+"""kubectl and helm, as tests use them: each call has a time-out, and a failure shows what the
+tool printed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(*command: str, given: str | None = None, timeout_s: float = 120) -> str:
 def tried(
     *command: str, given: str | None = None, timeout_s: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """The same where failure is an answer too."""
+    """Run the command; return its result even if it failed."""
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=timeout_s)
 
 
@@ -65,7 +65,7 @@ class Namespace:
 
 @contextlib.contextmanager
 def namespace(name: str, **labels: str) -> Iterator[Namespace]:
-    """Made now, whatever an earlier run left of it, and gone at the end."""
+    """Create the namespace, after what an earlier run left of it is gone; delete it at the end."""
     tried("kubectl", "delete", "namespace", name, "--ignore-not-found", "--wait", timeout_s=180)
     metadata = {
         "name": name,
@@ -94,5 +94,5 @@ def namespace(name: str, **labels: str) -> Iterator[Namespace]:
 
 
 def until(look: Callable[[], T], what: str, timeout_s: float = 60) -> T:
-    """A cluster is asked less often than a server in this process."""
+    """Wait until it is true; a cluster is asked less often than a server in this process."""
     return waiting.until(look, what, timeout_s, every_s=0.5)

@@ -76,10 +76,10 @@ def test_what_no_live_lease_holds_is_ended(kube: KubeServer) -> None:
         kube.put(kind, job("foreign", leased(r_sft=OVER), **{names.PART_OF: "else"}))
 
     assert sorted(reaper.reap(kube.cluster())) == [
-        "Deployment kept-up scaled from 3 to 2: no live lease (given back: r/sft/x)",
-        "Deployment live kept at 2 (given back: q/sft/x)",
+        "Deployment kept-up scaled from 3 to 2: no live lease (released: r/sft/x)",
+        "Deployment live kept at 2 (released: q/sft/x)",
         "Deployment never scaled from 1 to 0: no live lease",
-        "Deployment over scaled from 2 to 0: no live lease (given back: r/sft/x)",
+        "Deployment over scaled from 2 to 0: no live lease (released: r/sft/x)",
         "Deployment released scaled from 1 to 0: no live lease",
         "Job over deleted: no live lease (last: r/sft/x)",
         "TrainJob over deleted: no live lease (last: r/sft/x)",
@@ -108,7 +108,7 @@ def test_a_dry_run_only_says(kube: KubeServer) -> None:
     kube.put(DEPLOYMENTS, deployment("over", "a", replicas=1, annotations=leased(r_sft=OVER)))
     kube.put(JOBS, job("over", leased(r_sft=OVER)))
     assert list(reaper.reap(kube.cluster(), dry_run=True)) == [
-        "Deployment over would be scaled from 1 to 0: no live lease (given back: r/sft/x)",
+        "Deployment over would be scaled from 1 to 0: no live lease (released: r/sft/x)",
         "Job over would be deleted: no live lease (last: r/sft/x)",
     ]
     assert {method for method, _, _ in kube.requests} == {"GET"}
@@ -180,8 +180,8 @@ def test_the_end_of_a_run_gives_back_what_it_holds(kube: KubeServer) -> None:
     done = {"conditions": [{"type": "Complete", "status": "True"}]}
     kube.put(TRAIN_JOBS, job("done", leased(r_sft=LIVE), status=done))
     assert sorted(reaper.end_run(kube.cluster(), "r")) == [
-        "Deployment mine scaled from 1 to 0: no live lease (given back: r/sft/x)",
-        "Deployment shared kept at 1 (given back: r/label/x)",
+        "Deployment mine scaled from 1 to 0: no live lease (released: r/sft/x)",
+        "Deployment shared kept at 1 (released: r/label/x)",
         "TrainJob mine deleted: no live lease (last: r/sft/x)",
     ]
     assert replicas(kube, "idle") == 1  # not this run's business
@@ -199,13 +199,13 @@ def test_the_command(
 
     monkeypatch.setattr(Cluster, "connect", connect)
     assert reaper.main(["--namespace", "team"]) == 0
-    assert (asked, capsys.readouterr().out) == (
+    assert (asked, capsys.readouterr().err) == (
         ["team"],
         "nothing to scale down or delete in namespace team\n",
     )
     kube.put(DEPLOYMENTS, deployment("a", "a", replicas=1))
     assert reaper.main(["--dry-run"]) == 0
-    assert capsys.readouterr().out == "Deployment a would be scaled from 1 to 0: no live lease\n"
+    assert capsys.readouterr().err == "Deployment a would be scaled from 1 to 0: no live lease\n"
     kube.fail(
         403,
         'deployments.apps is forbidden: User "system:serviceaccount:team:x" cannot list resource '

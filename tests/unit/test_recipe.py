@@ -166,8 +166,7 @@ def test_demo_can_be_changed_as_its_readers_are_told_and_keeps_its_sets_apart() 
 def test_unknown_key_names_the_nearest_and_the_line(write) -> None:
     lines = refused(write(SMALL.replace("  judge:\n", "  judge:\n    aggregater: {model: m}\n")))
     assert lines == [
-        "recipe.yaml:19: label.judge.aggregater is not a field of the judge. Did you mean "
-        "'aggregator'?"
+        "recipe.yaml:19: label.judge.aggregater is not a known field. Did you mean 'aggregator'?"
     ]
 
 
@@ -250,7 +249,7 @@ def test_unknown_key_names_the_nearest_and_the_line(write) -> None:
         (
             "dpo:",
             "epochs: 3\ndpo:",
-            "recipe.yaml:21: epochs is not a field of the recipe. It is one elsewhere: "
+            "recipe.yaml:21: epochs is not a known field. It is one elsewhere: "
             "sft.epochs, dpo.epochs. Fields "
             "here: name, store, models, target, prompts, generate, sft, sample, label, dpo, "
             "evaluate, runtime, pools, plan.",
@@ -411,6 +410,8 @@ def test_extends_goes_on_and_circles_are_refused(write) -> None:
         "d.yaml:2: extends nosuch.yaml: nosuch.yaml: the recipe cannot be read: No such file or "
         "directory. Check the path."
     ]
+    with pytest.raises(RecipeError, match="`moaa recipe list` lists those that come with moaa"):
+        load_file("nosuch")
     assert "needs a file to be relative to" in refused_text("extends: a.yaml\nname: b\n")[0]
 
 
@@ -451,11 +452,11 @@ def test_set_reaches_lists_new_parts_and_names_with_dots(write) -> None:
     [
         (
             "dpo.bata=0.1",
-            "--set dpo.bata: dpo.bata is not a field of the dpo. Did you mean 'beta'?",
+            "--set dpo.bata: dpo.bata is not a known field. Did you mean 'beta'?",
         ),
         (
             "dppo.beta=0.1",
-            "--set dppo.beta: dppo is not a field of the recipe. Did you mean 'dpo'?",
+            "--set dppo.beta: dppo is not a known field. Did you mean 'dpo'?",
         ),
         (
             "dpo.beta",
