@@ -23,6 +23,7 @@ from moaa.lifeline import Terminated, stoppable
 from moaa.progress.messages import final_error, log, say, show
 from moaa.recipe.load import Loaded, load_text
 from moaa.recipe.schema import Recipe
+from moaa.recipe.secrets import DESTINATIONS_ENV, refuse_other_destinations
 from moaa.records import Record, StageError
 from moaa.store import Store
 
@@ -149,9 +150,17 @@ class _Writer:
 def read_recipe(argument: str) -> Loaded:
     """Return the recipe that a task was given: a text, or its address `s3://…/<sha256>.yaml`.
 
+    In a task of a compiled pipeline the recipe may send no key elsewhere than the compiled one.
     Errors name the address, or the file in `MOAA_RECIPE`, in which a local run keeps the text.
     Raises ArtifactError if the text at the address does not have the digest in its name.
     """
+    loaded = _loaded(argument)
+    if compiled := os.environ.get(DESTINATIONS_ENV):
+        refuse_other_destinations(loaded.recipe, compiled)
+    return loaded
+
+
+def _loaded(argument: str) -> Loaded:
     if not argument.startswith("s3://"):
         return load_text(argument, name=os.environ.get("MOAA_RECIPE", "recipe"))
     data = Store(argument.rsplit("/", 1)[0]).get(argument)

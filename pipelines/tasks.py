@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,8 +17,9 @@ from moaa.errors import RecipeError
 from moaa.placement import images, pods
 from moaa.placement.pod_spec import CORE_TMP_GIB, HEAVY_TMP_GIB, WRITABLE
 from moaa.recipe.schema import Recipe
+from moaa.recipe.secrets import DESTINATIONS_ENV, S3_KEYS, destinations
 from moaa.stages.table import PREFLIGHT, REPORT
-from moaa.store.client import S3_KEYS, S3_SETTINGS
+from moaa.store.client import S3_SETTINGS
 
 RETRIES = 2
 """For pods that are lost. A stage itself retries what else may go away; running it again after a
@@ -62,6 +64,7 @@ def place(recipe: Recipe, stage: Declaration) -> Place:
     """The pod of one stage. Raises RecipeError for models that cannot be served in one pod."""
     cluster = recipe.runtime.cluster
     environment = dict(WRITABLE)
+    environment[DESTINATIONS_ENV] = json.dumps(destinations(recipe))
     if cluster.namespace:
         environment["MOAA_NAMESPACE"] = cluster.namespace
     common: dict[str, Any] = {

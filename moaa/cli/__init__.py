@@ -17,7 +17,7 @@ import os
 import sys
 
 from moaa.cli import models, pipeline, recipes, results
-from moaa.cli.options import Debug, Quiet, Verbose, application
+from moaa.cli.options import AllowFiles, Debug, Quiet, Verbose, application
 from moaa.errors import MoaaError
 from moaa.progress.messages import log, show
 
@@ -28,7 +28,12 @@ app.add_typer(recipes.app, name="recipe")
 
 
 @app.callback()
-def moaa(debug: Debug = False, verbose: Verbose = False, quiet: Quiet = False) -> None:
+def moaa(
+    debug: Debug = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    allow_files: AllowFiles = False,
+) -> None:
     """Align a small model with a committee of open models (Mixture of Agents Alignment).
 
     Example:  moaa run demo              the whole pipeline on this machine
@@ -40,8 +45,8 @@ def moaa(debug: Debug = False, verbose: Verbose = False, quiet: Quiet = False) -
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
-    """The arguments with -v and -q first: they may stand behind a command's name too."""
-    flags = {"-v", "--verbose", "-q", "--quiet"}
+    """The arguments with -v, -q and --allow-files first: they may stand behind a command's name."""
+    flags = {"-v", "--verbose", "-q", "--quiet", "--allow-files"}
     return sorted(arguments, key=lambda argument: argument not in flags)
 
 

@@ -12,20 +12,12 @@ from typer.core import TyperGroup
 
 from moaa.progress.messages import LEVEL_ENV, log, show
 
-RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
-"""The recipes that come with moaa."""
-
-
-def shipped() -> list[str]:
-    """The names of the recipes that come with moaa."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
 
 def recipe_file(text: str) -> Path:
     """The recipe's file: the path itself, or a recipe that comes with moaa by its name."""
-    path = Path(text)
-    ours = RECIPES / f"{text}.yaml"
-    return ours if not path.exists() and path.name == text and ours.exists() else path
+    from moaa.recipe.files import by_name
+
+    return by_name(text, Path())
 
 
 RecipeFile = Annotated[
@@ -76,6 +68,19 @@ def _set_quiet(value: bool) -> None:
         show(logging.ERROR)
 
 
+def _set_allow_files(value: bool) -> None:
+    if value:
+        os.environ["MOAA_ALLOW_FILES"] = "1"  # moaa.recipe.files
+
+
+AllowFiles = Annotated[
+    bool,
+    typer.Option(
+        "--allow-files",
+        callback=_set_allow_files,
+        help="Let the recipe name files outside of its folder. Only for a recipe you trust",
+    ),
+]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error")
 ]

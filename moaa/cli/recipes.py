@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moaa.cli.options import RecipeFile, Sets, application, shipped
+from moaa.cli.options import RecipeFile, Sets, application
 
 app = application("Check, show or plan a recipe.")
 
@@ -92,4 +92,6 @@ def list_recipes() -> None:
 
     Example:  moaa recipe list
     """
+    from moaa.recipe.files import shipped
+
     print(*shipped(), sep="\n")

@@ -28,7 +28,7 @@ from moaa.weights import hub, local
 START_TIMEOUT_S: Final = 900.0
 """To a first answer, unless `runtime.engines.start_timeout_s` is set."""
 
-_MORE_OF_THE_HUB: Final = re.compile(r"/|trust.remote.code")
+_MORE_OF_THE_HUB: Final = re.compile(r"/|^--trust-remote-code$")
 """Engine arguments that name another model, adapter or path, or allow code that may come from
 another repository."""
 
@@ -132,7 +132,7 @@ class ProcessFleet:
         folder = hub.download(found, model.revision, weights=weights)
         # A server that loads a folder may not reach the hub. One that needs more from the hub gets
         # the id, and finds these files in the cache.
-        needs_hub = any(_MORE_OF_THE_HUB.search(arg) for arg in model.engine_args)
+        needs_hub = any(_MORE_OF_THE_HUB.search(arg) for arg in model.arguments)
         return found if needs_hub else str(folder)
 
     def _specs(self, name: str, folder: str) -> list[Spec]:

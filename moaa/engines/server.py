@@ -89,7 +89,7 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
         openmp = Path(sys.prefix, "lib", "libiomp5.so")
         if openmp.exists():  # 2 to 10 % faster; only for this process
             env["LD_PRELOAD"] = " ".join(filter(None, [str(openmp), os.environ.get("LD_PRELOAD")]))
-    return [*program, *args, *model.engine_args], env
+    return [*program, *args, *model.arguments], env
 
 
 class Server:

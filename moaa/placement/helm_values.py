@@ -94,7 +94,7 @@ def spec(name: str, model: Model) -> dict[str, Any]:
         "max_model_len": model.max_model_len or 0,
         "quantization": model.quantization or "",
         "tensor_parallel": model.tensor_parallel,
-        "engine_args": list(model.engine_args),
+        "engine_args": model.arguments,
     }
 
 
@@ -167,7 +167,7 @@ def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
         "dtype": model.dtype if model.dtype != "bfloat16" else None,
         "maxModelLen": model.max_model_len,
         "quantization": model.quantization,
-        "extraArgs": list(model.engine_args) or None,
+        "extraArgs": model.arguments or None,
         "leasedReplicas": model.replicas if model.replicas != 1 else None,
         "sizeGib": weights_gib(model.source),
     }

@@ -85,6 +85,8 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
         without = [name for name in used if getattr(recipe.models[name], what) is None]
         if without:
             sentences.append(f"no {gives} for {', '.join(without)}: models.*.{what} is not stated")
+    if code := [name for name in used if recipe.models[name].trust_remote_code]:
+        sentences.append(f"code of the models' repositories runs: {', '.join(code)}")
     return sentences
 
 

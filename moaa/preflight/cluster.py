@@ -21,8 +21,8 @@ from moaa.preflight import capacity, clocks, rights
 from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.kinds import ACCOUNTS, LIMIT_RANGES, NODES, QUOTAS, RUNTIMES, SECRETS
 from moaa.recipe.schema import Recipe
+from moaa.recipe.secrets import S3_KEYS
 from moaa.store import Store
-from moaa.store.client import S3_KEYS
 
 T = TypeVar("T")
 PULL = "kubernetes.io/dockerconfigjson"

@@ -54,6 +54,15 @@ def secrets(run: Run) -> Iterator[Finding]:
         yield Finding("secret", present, f"{variable} ({field}) is {state}", fix)
 
 
+def remote_code(run: Run) -> Iterator[Finding]:
+    """Name the models that run code from their repositories: the recipe allows it."""
+    for name, model in run.recipe.models.items():
+        if model.trust_remote_code:
+            pinned = f"revision {model.revision}" if model.revision else "whatever revision is new"
+            detail = f"{name}: Python code of {model.source} runs, {pinned} (trust_remote_code)"
+            yield Finding("code", True, detail)
+
+
 def prompts_and_hub_models(run: Run) -> Iterator[Finding]:
     """Check that each source gives prompts, and that the hub knows the models of the run.
 

@@ -41,9 +41,10 @@ def findings(
     """
     run = Run(recipe, store, stages, local)
     if in_pods:
-        checks = [inputs.store, inputs.readable_by_pods, _endpoint_engines]
+        checks = [inputs.store, inputs.remote_code, inputs.readable_by_pods, _endpoint_engines]
     else:
-        checks = [inputs.store, inputs.secrets, inputs.prompts_and_hub_models]
+        checks = [inputs.store, inputs.secrets, inputs.remote_code]
+        checks += [inputs.prompts_and_hub_models]
         checks += [inputs.packages_and_s3_models]
         checks += [inputs.endpoints, _endpoint_engines]
         checks += [_engines, inputs.model_folders, _training] if local else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -11,7 +13,7 @@ class Problems(ValueError):
     All are shown at once, each with its line.
     """
 
-    def __init__(self, found: list[tuple[tuple[str | int, ...], str]]) -> None:
+    def __init__(self, found: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
         super().__init__("; ".join(text for _, text in found))
         self.found = found
 

@@ -56,6 +56,8 @@ def _sentence(kind: str, address: Address, message: str, given: Any) -> str:
     )
     legal = re.findall(r"'([^']+)'", message) if kind == "literal_error" else []
     near = difflib.get_close_matches(str(given), legal, 1)
+    if isinstance(given, str) and kind in ("model_type", "dict_type", "tuple_type"):
+        return f"{name} is a text. {allowed}."  # not repeated: it may be a key
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"{name} is {_short(given)}. {allowed}.{hint}"
 

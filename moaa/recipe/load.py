@@ -6,7 +6,6 @@ All mistakes are shown at once, each with its place.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from moaa.errors import RecipeError
+from moaa.recipe import files, secrets
 from moaa.recipe.explain import explain
+from moaa.recipe.files import MAX_BYTES
 from moaa.recipe.read import (
     Address,
     Given,
@@ -29,23 +30,6 @@ from moaa.recipe.read import (
     value_of,
 )
 from moaa.recipe.schema import Recipe
-
-MAX_BYTES = 64 * 1024
-"""A Kubeflow parameter of 140 KB fails with a misleading error; a task holds about 7 copies."""
-
-_TEXT_FIELDS = {
-    "instruction",
-    "criteria_instruction",
-    "assess_instruction",
-    "verdict_instruction",
-    "system",
-}
-_ENV_FIELDS = {"key_env", "access_key_env", "secret_key_env", "secret_envs"}
-_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
-_SECRET = re.compile(
-    r"(?<![A-Za-z0-9])(sk-|hf_|ghp_|gho_|github_pat_|glpat-|xox[abp]-|AKIA|ASIA|nvapi-|AIza)[A-Za-z0-9_\-]{12,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +58,8 @@ def load_file(path: str | Path, sets: Sequence[str] = ()) -> Loaded:
     given, what is allowed.
     """
     errors: list[str] = []
-    return _check(_file(Path(path), (), errors), Path(path).parent, sets, errors)
+    root = Path(path).parent
+    return _check(_file(Path(path), root, (), errors), root, sets, errors)
 
 
 def load_text(text: str, sets: Sequence[str] = (), *, name: str = "recipe") -> Loaded:
@@ -98,7 +83,7 @@ def _check(given: Given, base: Path | None, sets: Sequence[str], errors: list[st
         _set(given, setting, errors)
     _inline(given, base, errors)
     where = {path: item.where for path, item in places(given)}
-    _refuse_secrets(given, errors)
+    secrets.refuse_written(given, errors)
     try:
         # JSON and strict: "5" is no number, true is not 1, yet a list is a tuple.
         recipe = Recipe.model_validate_json(json.dumps(plain(given)), strict=True)
@@ -125,7 +110,7 @@ def _text(text: str, name: str, errors: list[str]) -> Given:
     return read(text, name, errors)
 
 
-def _file(path: Path, above: tuple[Path, ...], errors: list[str]) -> Given:
+def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) -> Given:
     """Return the tree of a file, laid on the trees of the files it extends."""
     if path.resolve() in above:
         raise RecipeError(
@@ -133,26 +118,27 @@ def _file(path: Path, above: tuple[Path, ...], errors: list[str]) -> Given:
             f"{' -> '.join(p.name for p in (*above, path))}."
         )
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
+        # The recipe itself may be a link: only what it names is confined.
+        text = files.text_of(path, root if above else path.resolve().parent)
+    except RecipeError as e:
         a_name = path.name == str(path) and not path.suffix
         advice = (
             "`moaa recipe list` lists those that come with moaa" if a_name else "Check the path"
         )
-        raise RecipeError(
-            f"{path}: the recipe cannot be read: {getattr(e, 'strerror', None) or e}. {advice}."
-        ) from e
+        raise RecipeError(f"{path}: the recipe cannot be read: {e}. {advice}.") from e
     given = _text(text, str(path), errors)
     parent = given.value.pop("extends", None)
     if parent is None:
         return given
     if not isinstance(parent.value, str):
         errors.append(
-            f"{parent.where}: extends must be the path of one recipe, relative to this one."
+            f"{parent.where}: extends must be the path of one recipe, relative to this one, or "
+            f"the name of one that comes with moaa ({', '.join(files.shipped())})."
         )
         return given
     try:
-        return merge(_file(path.parent / parent.value, (*above, path.resolve()), errors), given)
+        extended = files.by_name(parent.value, path.parent)
+        return merge(_file(extended, root, (*above, path.resolve()), errors), given)
     except RecipeError as e:
         raise RecipeError(f"{parent.where}: extends {parent.value}: {e}") from e
 
@@ -204,7 +190,7 @@ def _inline(given: Given, base: Path | None, errors: list[str]) -> None:
     for path, item in places(given):
         if not (
             path
-            and path[-1] in _TEXT_FIELDS
+            and path[-1] in secrets.TEXT_FIELDS
             and isinstance(item.value, str)
             and item.value.startswith("file:")
         ):
@@ -219,12 +205,9 @@ def _inline(given: Given, base: Path | None, errors: list[str]) -> None:
         named_in = item.where.rsplit(":", 1)[0]
         folder = base if item.where.startswith("--set ") else Path(named_in).parent
         try:
-            text = (folder / name).read_text(encoding="utf-8").strip("\n")
-        except (OSError, UnicodeDecodeError) as e:
-            errors.append(
-                f"{item.where}: {dotted(path)}: {folder / name} cannot be read: "
-                f"{getattr(e, 'strerror', None) or e}."
-            )
+            text = files.text_of(folder / name, base).strip("\n")
+        except RecipeError as e:
+            errors.append(f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {e}.")
             continue
         if text.startswith("file:"):
             errors.append(
@@ -232,32 +215,6 @@ def _inline(given: Given, base: Path | None, errors: list[str]) -> None:
                 "must hold the text."
             )
         item.value = text
-
-
-def _refuse_secrets(given: Given, errors: list[str]) -> None:
-    """Refuse what looks like a key, without repeating it: keys belong into the environment."""
-    for path, item in places(given):
-        if isinstance(item.value, str) and (found := _SECRET.search(item.value)):
-            kind = (
-                f"begins like a secret ('{found[1]}…')"
-                if found[1]
-                else "holds a password or a private key"
-            )
-            errors.append(
-                f"{item.where}: {dotted(path)} {kind}. A recipe holds none: put it into an "
-                "environment variable and give "
-                f"that variable's name (key_env)."
-            )
-            item.value = "REDACTED"
-        names = [step for step in path if step in _ENV_FIELDS]
-        if names and isinstance(item.value, str) and not _ENV_NAME.fullmatch(item.value):
-            errors.append(
-                f"{item.where}: {dotted(path)} must be the name of an environment variable, like "
-                "OPENAI_API_KEY; what is given "
-                "is not one (not shown here: it may be the secret itself). Capitals, digits and "
-                "_ only."
-            )
-            item.value = "REDACTED"
 
 
 def _leaves(data: Any, path: Address = ()) -> Iterator[tuple[Address, Any]]:

@@ -14,6 +14,8 @@ Address = tuple[str | int, ...]
 
 MAX_VALUES = 20_000
 """64 KB of text can hold more values than this only by aliases of aliases."""
+MAX_DEPTH = 50
+"""A recipe is about 6 deep. An alias inside of what it stands for has no end."""
 
 _SCALARS: dict[str, tuple[str, str]] = {
     "tag:yaml.org,2002:null": (r"^(?:~|null|Null|NULL|)$", "~nN\0"),
@@ -71,10 +73,10 @@ def read(text: str, name: str, errors: list[str]) -> Given:
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, RecursionError) as e:
         mark = getattr(e, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        errors.append(f"{name}{line}: this is not YAML: {getattr(e, 'problem', None) or e}.")
+        errors.append(f"{name}{line}: this is not YAML: {_problem(e)}.")
         return Given({}, name)
     if not isinstance(node, yaml.MappingNode):
         errors.append(
@@ -85,14 +87,29 @@ def read(text: str, name: str, errors: list[str]) -> Given:
     return _Reader(name, errors).given(node, node.start_mark.line)
 
 
+def _problem(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return f"it is nested more than {MAX_DEPTH} deep"
+    return str(getattr(error, "problem", None) or error)
+
+
 class _Reader:
     def __init__(self, name: str, errors: list[str]) -> None:
         self.name = name
         self.errors = errors
         self.values = 0
+        self.too_deep = False
 
-    def given(self, node: yaml.Node, line: int) -> Given:
+    def given(self, node: yaml.Node, line: int, depth: int = 0) -> Given:
         where = f"{self.name}:{line + 1}"
+        if depth > MAX_DEPTH:
+            if not self.too_deep:
+                self.errors.append(
+                    f"{where}: values are nested more than {MAX_DEPTH} deep; perhaps an alias "
+                    "(*name) is inside of what it stands for. Write it out."
+                )
+            self.too_deep = True
+            return Given(None, where)
         self.values += 1
         if self.values > MAX_VALUES:
             if self.values == MAX_VALUES + 1:
@@ -102,12 +119,13 @@ class _Reader:
                 )
             return Given(None, where)
         if isinstance(node, yaml.MappingNode):
-            return Given(self._mapping(node), where)
+            return Given(self._mapping(node, depth), where)
         if isinstance(node, yaml.SequenceNode):
-            return Given([self.given(child, child.start_mark.line) for child in node.value], where)
+            items = [self.given(child, child.start_mark.line, depth + 1) for child in node.value]
+            return Given(items, where)
         return Given(self._scalar(node, where), where)
 
-    def _mapping(self, node: yaml.MappingNode) -> dict[str, Given]:
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Given]:
         lines: dict[str, int] = {}
         result: dict[str, Given] = {}
         for key, child in node.value:
@@ -124,7 +142,7 @@ class _Reader:
                 )
             else:
                 lines[key.value] = line
-                result[key.value] = self.given(child, line)
+                result[key.value] = self.given(child, line, depth + 1)
         return result
 
     def _scalar(self, node: yaml.Node, where: str) -> Any:
@@ -154,8 +172,8 @@ def value_of(text: str, where: str, errors: list[str]) -> Given:
     """Return one YAML value (of `--set path=value`), all of it with the place `where`."""
     try:
         node = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as e:
-        errors.append(f"{where}: the value is not YAML: {getattr(e, 'problem', None) or e}.")
+    except (yaml.YAMLError, RecursionError) as e:
+        errors.append(f"{where}: the value is not YAML: {_problem(e)}.")
         return Given(None, where)
     given = _Reader(where, errors).given(node, 0) if node is not None else Given(None, where)
     _move(given, where)

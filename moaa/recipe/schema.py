@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from moaa.recipe import secrets
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.method import (
     Dpo,
@@ -102,6 +103,15 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         found = [*self._unknown_models(), *self._unknown_pools(), *self._uneven_batches()]
+        found += secrets.problems(self)
+        if (target := self.models.get(self.target)) and target.trust_remote_code:
+            found.append(
+                (
+                    ("models", self.target, "trust_remote_code"),
+                    f"{self.target} is the target: trainings run no code from a model's "
+                    "repository. Choose a target whose code is in transformers.",
+                )
+            )
         if self.sample.sampling.n < 2:
             found.append(
                 (

@@ -6,48 +6,15 @@ the exceptions: the fields of a model that decide its answers.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from moaa.recipe.document import Part
+from moaa.recipe import engine_args, urls
+from moaa.recipe.document import Part, Problems
 
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
-
-ANSWER_ARGS = frozenset(
-    {
-        "--config",
-        "--model",
-        "--revision",
-        "--dtype",
-        "--quantization",
-        "-q",
-        "--max-model-len",
-        "--load-format",
-        "--lora-modules",
-        "--tokenizer",
-        "--tokenizer-mode",
-        "--tokenizer-revision",
-        "--chat-template",
-        "--chat-template-content-format",
-        "--default-chat-template-kwargs",
-        "--reasoning-parser",
-        "--hf-config-path",
-        "--hf-overrides",
-        "--rope-scaling",
-        "--rope-theta",
-        "--kv-cache-dtype",
-        "--generation-config",
-        "--override-generation-config",
-        "--logits-processors",
-        "--logprobs-mode",
-    }
-)
-"""vLLM's arguments that change what a model answers; all others change how fast it does."""
-_ARG = re.compile(r"--?[A-Za-z]")
 
 
 class Endpoint(Part):
@@ -59,6 +26,25 @@ class Endpoint(Part):
     """The model's name on the server. Default: its name in the recipe."""
     key_env: str | None = None
     """Name of the environment variable that holds the API key; never the key itself."""
+    allow_http: bool = False
+    """Send the key over plain http too. Without it a key needs https, an address of this machine,
+    or a service of the cluster (`….svc`)."""
+
+    @model_validator(mode="after")
+    def _key_stays_private(self) -> Self:
+        if problem := urls.problem_of(self.url):
+            raise Problems([(("url",), f"the address {problem}.")])
+        if self.key_env and not self.allow_http and not urls.may_carry_key(self.url):
+            raise Problems(
+                [
+                    (
+                        ("url",),
+                        f"{urls.origin(self.url)} would get the key in {self.key_env} over plain "
+                        "http, where others can read it. Use https, or set allow_http: true.",
+                    )
+                ]
+            )
+        return self
 
 
 class Price(Part):
@@ -92,15 +78,35 @@ class Model(Part):
     replicas: int = Field(1, ge=1)
     pool: str | None = None
     engine_args: tuple[str, ...] = ()
+    """More arguments for vLLM. Refused are those that open its server, run code or hold keys."""
+    trust_remote_code: bool = False
+    """Run the Python code in the model's repository. It gets all that the engine's process may do:
+    pin the code with `revision`."""
     endpoint: Endpoint | None = None
     price: Price | None = None
     rate: Rate | None = None
 
+    @model_validator(mode="after")
+    def _arguments_are_allowed(self) -> Self:
+        found = [
+            (("engine_args",), f"{name} is not allowed: {why}.")
+            for name, why in engine_args.refused(self.engine_args)
+        ]
+        if found:
+            raise Problems(found)
+        return self
+
+    @property
+    def arguments(self) -> list[str]:
+        """Return all arguments for vLLM that the recipe gives."""
+        return [*self.engine_args, *(["--trust-remote-code"] if self.trust_remote_code else [])]
+
     def identity(self) -> dict[str, object]:
         """Return the fields that decide the model's answers: they enter fingerprints.
 
-        `endpoint.model` and those `engine_args` that change answers (`ANSWER_ARGS`) are in it if
-        they are given. Of a file that an argument names, only the name enters, not the content.
+        `endpoint.model`, those `engine_args` that change answers (`ANSWER_ARGS`) and
+        `trust_remote_code` are in it if they are given. Of a file that an argument names, only
+        the name enters, not the content.
         """
         found: dict[str, object] = self.model_dump(
             mode="json",
@@ -108,22 +114,11 @@ class Model(Part):
         )
         if self.endpoint and self.endpoint.model:
             found["endpoint_model"] = self.endpoint.model
-        if args := answer_args(self.engine_args):
+        if args := engine_args.answer_args(self.engine_args):
             found["engine_args"] = args
+        if self.trust_remote_code:
+            found["trust_remote_code"] = True
         return found
-
-
-def answer_args(given: Sequence[str]) -> list[list[str]]:
-    """Return the given ones of `ANSWER_ARGS` with values; `--x=v` and `--x v` are the same."""
-    found: list[list[str]] = []
-    for text in given:
-        if _ARG.match(text):
-            name, equals, value = text.partition("=")
-            name, dot, key = name.partition(".")  # --hf-overrides.KEY gives one of its keys
-            found.append([name.replace("_", "-") + dot + key, *([value] if equals else [])])
-        elif found:
-            found[-1].append(text)
-    return [arg for arg in found if arg[0].partition(".")[0] in ANSWER_ARGS]
 
 
 class StoreAddress(Part):
@@ -134,6 +129,13 @@ class StoreAddress(Part):
     region: str | None = None
     access_key_env: str = "AWS_ACCESS_KEY_ID"
     secret_key_env: str = "AWS_SECRET_ACCESS_KEY"
+
+    @model_validator(mode="after")
+    def _address_holds_no_key(self) -> Self:
+        problem = urls.problem_of(self.endpoint_url) if self.endpoint_url else None
+        if problem:
+            raise Problems([(("endpoint_url",), f"store.endpoint_url {problem}.")])
+        return self
 
 
 class Engines(Part):

@@ -44,11 +44,12 @@ def findings(
     checked. `elsewhere`: this machine looks at a recipe for a cluster; no stage will run
     here.
     """
+    agreed = list(agreement(recipe, compiled_from)) if compiled_from else []
+    if not all(each.ok for each in agreed):
+        return agreed  # the pods are other ones: no address of this recipe is asked
     wanted = on_cluster.wanted(recipe)
     local, in_pods = not compiled_from, elsewhere and wanted
-    found = list(machine.findings(recipe, store, run, local=local, in_pods=in_pods))
-    if compiled_from:
-        found += agreement(recipe, compiled_from)
+    found = [*machine.findings(recipe, store, run, local=local, in_pods=in_pods), *agreed]
     if wanted or compiled_from:
         found += _on_cluster(recipe, store, run, kubeflow=bool(compiled_from))
     return found

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from moaa.errors import StoreError
+from moaa.recipe.secrets import S3_KEYS
 from moaa.store.address import Missing, split
 from moaa.store.errors import Place, explain_no_answer, explain_refusal, is_temporary
 from moaa.store.retry import RetryWindow
@@ -18,10 +19,9 @@ RETRY_S = 60.0
 
 If it never has, its address is probably wrong: an error after boto3's own retries, within seconds.
 """
-S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-"""The usual names of the two keys: of environment variables, and in a cluster's Secret."""
 S3_SETTINGS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION")
-"""The usual names of the store's address and region, in the same places."""
+"""The usual names of the store's address and region: of environment variables, and in a cluster's
+Secret."""
 _PART = 16 << 20
 _TRANSFERS = 8
 

@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 
 from moaa.artifacts import Artifact
 from moaa.errors import RecipeError
+from moaa.recipe.engine_args import answer_args
 from moaa.recipe.schema import Model
-from moaa.recipe.serving import answer_args
 from moaa.store import Missing, Store
 from moaa.weights import hub, local
 from moaa.weights.chat_template import ChatTemplate

@@ -12,6 +12,7 @@ import yaml
 
 from moaa import __version__
 from moaa.pipelines.compiling import compile_recipe
+from moaa.recipe.secrets import DESTINATIONS_ENV
 from tests.support.paths import PAPER
 
 ON_CLUSTER = [
@@ -147,7 +148,9 @@ def guarded(task: Task) -> Iterator[str]:
 
 
 def told(task: Task) -> Iterator[str]:
-    words = [f"{each['name']}={each['value']}" for each in task["container"]["env"]]
+    given = {each["name"]: each["value"] for each in task["container"]["env"]}
+    del given[DESTINATIONS_ENV]  # test_recipe_secrets.py
+    words = [f"{name}={value}" for name, value in given.items()]
     for secret in task["platform"]["secretAsEnv"][2:]:
         words += [f"{secret['secretName']}:", *(each["envVar"] for each in secret["keyToEnv"])]
     yield " ".join(words)
@@ -208,7 +211,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 PULL = "runtime.cluster.image_pull_secrets=[registry]"
-KEY = "models.qwen2-72b.endpoint={url: http://qwen/v1, key_env: QWEN_KEY}"
+KEY = "models.qwen2-72b.endpoint={url: https://qwen/v1, key_env: QWEN_KEY}"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_what_decides_about_no_pod_may_differ(change: str) -> None:
             "models.gemma-2-27b.tensor_parallel=16",
             "tensor_parallel is 16, but a node of pool 'a100' has 8 GPUs",
         ),
-        ("models.qwen2-72b.endpoint={url: http://x/v1, key_env: K}", 'this run\'s recipe has "K"'),
+        ("models.qwen2-72b.endpoint={url: https://x/v1, key_env: K}", 'this run\'s recipe has "K"'),
     ],
 )
 def test_what_decides_about_a_pod_must_agree(change: str, words: str) -> None:

@@ -182,15 +182,19 @@ async def test_a_hub_model_is_there_before_its_server_is_started(
 
 
 @pytest.mark.parametrize(
-    "args",
-    [["--tokenizer", "org/other"], ["--lora-modules", "x=org/lora"], ["--trust-remote-code"]],
+    "options",
+    [
+        {"engine_args": ["--tokenizer", "org/other"]},
+        {"engine_args": ["--lora-modules", "x=org/lora"]},
+        {"trust_remote_code": True},
+    ],
 )
 async def test_a_server_that_needs_more_of_the_hub_is_given_the_id(
-    args: list[str], there: Hub, started: list[list[str]]
+    options: dict[str, Any], there: Hub, started: list[list[str]]
 ) -> None:
     """Given a folder it would be kept offline. The model itself is in the cache by then."""
     with pytest.raises(EngineError, match="not started"):
-        await up(engine_args=args)
+        await up(**options)
     assert (value(started[0], "--model"), value(started[0], "--revision")) == ("org/twice", "abc")
     assert len(there.calls) == 1
 

@@ -1,0 +1,194 @@
+"""Secrets in a recipe: none may be in it, and each named key goes only where it belongs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from moaa.errors import RecipeError
+from moaa.recipe import urls
+from moaa.recipe.read import Address, Given, dotted, places
+
+if TYPE_CHECKING:
+    from moaa.recipe.schema import Recipe
+
+TEXT_FIELDS: Final = frozenset(
+    {
+        "instruction",
+        "criteria_instruction",
+        "assess_instruction",
+        "verdict_instruction",
+        "system",
+    }
+)
+"""Fields with texts for models. Their value may be `file:PATH`."""
+_ENV_FIELDS = {"key_env", "access_key_env", "secret_key_env", "secret_envs"}
+_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
+_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(sk-|hf_|ghp_|gho_|github_pat_|glpat-|xox[abp]-|AKIA|ASIA|nvapi-|AIza)[A-Za-z0-9_\-]{12,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+_USER_IN_ADDRESS = re.compile(r"://[^/\s]*@")
+
+S3_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""The usual names of the two keys: of environment variables, and in a cluster's Secret."""
+
+_OWNED: Final[tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...]] = (
+    (re.compile(r"AWS_.*"), "AWS and S3", (".amazonaws.com",)),
+    (
+        re.compile(r"HF_.*|HUGGING_?FACE.*"),
+        "the model hub",
+        (".huggingface.co", ".huggingface.cloud"),
+    ),
+    (
+        re.compile(r"(GITHUB|GH|ACTIONS)_.*"),
+        "GitHub",
+        (".github.ai", ".github.com", ".inference.ai.azure.com"),
+    ),
+    (re.compile(r"KFP_.*"), "Kubeflow", ()),
+    (re.compile(r"KUBE.*"), "Kubernetes", ()),
+    (re.compile(r"(CI|GITLAB|JENKINS|BUILDKITE)_.*"), "the build", ()),
+    (re.compile(r"AZURE_CLIENT_.*|AZURE_STORAGE_.*|GOOGLE_APPLICATION_.*"), "the cloud", ()),
+    (re.compile(r"(DOCKER|REGISTRY|NPM|PYPI|TWINE|UV|PIP|VAULT|SSH|GPG)_.*"), "another tool", ()),
+    (re.compile(r"MOAA_.*"), "moaa itself", ()),
+    (re.compile(r"PATH|HOME|USER|LD_.*|PYTHON.*|HTTPS?_PROXY|ALL_PROXY"), "the system", ()),
+)
+"""Environment variables with an owner: their names, whose they are, and the hosts that may get
+them as an endpoint's key."""
+
+
+def refuse_written(given: Given, errors: list[str]) -> None:
+    """Refuse what looks like a key, without repeating it: keys belong into the environment."""
+    for path, item in places(given):
+        if isinstance(item.value, dict):
+            for field in [name for name in item.value if _SECRET.search(name)]:
+                del item.value[field]
+                errors.append(
+                    f"{item.where}: the name of a field begins like a secret. A recipe holds none: "
+                    "put it into an environment variable and give that variable's name (key_env)."
+                )
+        if not isinstance(item.value, str):
+            continue
+        found = _SECRET.search(item.value)
+        in_text = bool(path) and path[-1] in TEXT_FIELDS
+        if found or (not in_text and _USER_IN_ADDRESS.search(item.value)):
+            kind = (
+                f"begins like a secret ('{found[1]}…')"
+                if found and found[1]
+                else "holds a password or a private key"
+            )
+            errors.append(
+                f"{item.where}: {dotted(path)} {kind}. A recipe holds none: put it into an "
+                "environment variable and give "
+                f"that variable's name (key_env)."
+            )
+            item.value = _instead_of(path)
+            continue
+        names = [step for step in path if step in _ENV_FIELDS]
+        if names and not _ENV_NAME.fullmatch(item.value):
+            errors.append(
+                f"{item.where}: {dotted(path)} must be the name of an environment variable, like "
+                "OPENAI_API_KEY; what is given "
+                "is not one (not shown here: it may be the secret itself). Capitals, digits and "
+                "_ only."
+            )
+            item.value = _instead_of(path)
+
+
+def _instead_of(path: Address) -> str | None:
+    """Return a value that stands for a secret, so that the rest can be checked."""
+    if path and path[-1] in ("url", "endpoint_url"):
+        return "https://redacted.invalid"
+    return None if path and path[-1] == "key_env" else "REDACTED"
+
+
+def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the address of each named key that would go where it does not belong, and why."""
+    # The usual names hold a store's keys in a task, whatever the recipe names.
+    store = {*S3_KEYS, recipe.store.access_key_env, recipe.store.secret_key_env}
+    keys: set[str] = set()
+    for name, model in recipe.models.items():
+        if not model.endpoint or not model.endpoint.key_env:
+            continue
+        key = model.endpoint.key_env
+        where = ("models", name, "endpoint", "key_env")
+        if key in store:
+            yield where, f"{key} belongs to the store. Name the endpoint's own key."
+            continue
+        keys.add(key)
+        if whose := _owner(key, model.endpoint.url):
+            yield (
+                where,
+                f"{key} belongs to {whose}; it is not sent to this endpoint. Put the endpoint's "
+                "key into a variable of its own, like OPENAI_API_KEY.",
+            )
+    for field in ("access_key_env", "secret_key_env"):
+        name = getattr(recipe.store, field)
+        if (
+            name in keys
+            or re.search("TOKEN|API_?KEY", name)
+            or _owner(name, "", beside="AWS and S3")
+        ):
+            yield (
+                ("store", field),
+                f"{name} is not a key of an S3 store. Name the variable that holds the store's "
+                "own key, like AWS_ACCESS_KEY_ID.",
+            )
+    for index, name in enumerate(recipe.runtime.secret_envs):
+        if name in store or _owner(name, "", beside="the model hub"):
+            yield (
+                ("runtime", "secret_envs", index),
+                f"{name} is not for the stages' own use. Name only what they need besides the "
+                "store's keys, like HF_TOKEN.",
+            )
+
+
+def _owner(name: str, url: str, beside: str = "") -> str:
+    """Return whose variable it is, or "" if it may go to `url`, or is nobody's or `beside`'s."""
+    host = f".{urls.host(url)}" if url else ""
+    for pattern, owner, hosts in _OWNED:
+        if pattern.fullmatch(name):
+            return "" if owner == beside or (hosts and host.endswith(hosts)) else owner
+    return ""
+
+
+DESTINATIONS_ENV: Final = "MOAA_DESTINATIONS"
+"""What a compiled pipeline says about where each key may be sent, as JSON (`destinations`)."""
+
+
+def destinations(recipe: Recipe) -> dict[str, list[str]]:
+    """Return, by the name of each key's variable, the servers that get it (`urls.origin`).
+
+    The store's address is "" if the environment gives it.
+    """
+    found: dict[str, set[str]] = {}
+    store = recipe.store
+    for name in {*S3_KEYS, store.access_key_env, store.secret_key_env}:
+        found.setdefault(name, set()).add(
+            urls.origin(store.endpoint_url) if store.endpoint_url else ""
+        )
+    for model in recipe.models.values():
+        if model.endpoint and model.endpoint.key_env:
+            found.setdefault(model.endpoint.key_env, set()).add(urls.origin(model.endpoint.url))
+    return {name: sorted(servers) for name, servers in sorted(found.items())}
+
+
+def refuse_other_destinations(recipe: Recipe, compiled: str) -> None:
+    """Raise RecipeError if a key would go to a server that the compiled pipeline does not name.
+
+    Whoever starts a run chooses its recipe; the keys belong to whoever compiled the pipeline.
+    """
+    allowed = json.loads(compiled)
+    for name, servers in destinations(recipe).items():
+        known = allowed.get(name, [])
+        for server in servers:
+            if server not in known:
+                named = ", ".join(each or "the environment's store" for each in known)
+                raise RecipeError(
+                    f"this run's recipe sends {name} to {server or 'the environment'}, but the "
+                    f"pipeline was compiled for {named or 'no server'}. Nothing was sent. "
+                    "Compile the pipeline from this recipe, or start the run by `moaa submit "
+                    "RECIPE`, which does."
+                )
