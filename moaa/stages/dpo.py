@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from moaa.recipe.schema import Dpo, Part
+from typing import Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from moaa.recipe.schema import Dpo, Part, Recipe
 from moaa.stage import Context, stage
 from moaa.stages.table import DPO
-from moaa.stages.training import train
+from moaa.stages.training import template_args, train
 
 
 class DpoPart(Part):
     """What the model depends on, besides the SFT model and the pairs."""
 
     dpo: Dpo
+    template_args: tuple[list[str], ...] = ()
+    """The target's engine arguments that decide how its chat template renders."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not given: the fingerprint is the same as before there was this
+        field."""
+        found: dict[str, Any] = dump(self)
+        return found if self.template_args else {"dpo": found["dpo"]}
 
 
-@stage(DPO, part=lambda recipe: DpoPart(dpo=recipe.dpo))
+def part_of(recipe: Recipe) -> DpoPart:
+    """The stage's part of the recipe."""
+    return DpoPart(dpo=recipe.dpo, template_args=template_args(recipe))
+
+
+@stage(DPO, part=part_of)
 def dpo(part: DpoPart, context: Context) -> None:
     """Train the SFT model, which is the reference too. `moaa/train/run.py` is what trains."""
     train(

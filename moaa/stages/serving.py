@@ -7,6 +7,17 @@ from moaa.recipe.schema import Model
 
 
 def tuned(target: Model, name: str, artifact: Artifact) -> tuple[str, Model]:
-    """Return the name (`llama+sft`) and the model that serves the target with these weights."""
-    served = target.model_copy(update={"source": artifact.uri, "revision": None, "endpoint": None})
+    """Return the name (`llama+sft`) and the model that serves the target with these weights.
+
+    It is asked as it was trained: without a system role if its template has none.
+    """
+    system_role = target.system_role and artifact.manifest.facts.get("system_role", True)
+    served = target.model_copy(
+        update={
+            "source": artifact.uri,
+            "revision": None,
+            "endpoint": None,
+            "system_role": system_role,
+        }
+    )
     return f"{name}+{artifact.manifest.stage}", served

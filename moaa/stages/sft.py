@@ -7,7 +7,7 @@ from typing import Any
 from moaa.recipe.schema import Part, Recipe, Sft
 from moaa.stage import Context, stage
 from moaa.stages.table import SFT
-from moaa.stages.training import train
+from moaa.stages.training import template_args, train
 from moaa.store import Store
 from moaa.weights import content
 
@@ -17,15 +17,15 @@ class SftPart(Part):
 
     sft: Sft
     model: dict[str, Any]
-    """The weights that training starts from, however they are served."""
+    """The weights that training starts from, however they are served; and the engine arguments
+    that decide how its chat template renders, if there are any."""
 
 
 def part_of(recipe: Recipe) -> SftPart:
     """The stage's part of the recipe."""
-    return SftPart(
-        sft=recipe.sft,
-        model=recipe.models[recipe.target].model_dump(include={"source", "revision"}),
-    )
+    model = recipe.models[recipe.target].model_dump(include={"source", "revision"})
+    args = template_args(recipe)
+    return SftPart(sft=recipe.sft, model=model | ({"template_args": args} if args else {}))
 
 
 def content_of(recipe: Recipe, store: Store) -> dict[str, str]:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from moaa.artifacts import Artifact, File
-from moaa.recipe.schema import Dpo, Sft
+from moaa.recipe.schema import Dpo, Recipe, Sft
+from moaa.recipe.serving import answer_args
 from moaa.stage import Context
 from moaa.train.job import Job, Launch
+from moaa.weights.tokenizer import TemplateArgs
+
+TEMPLATE_ARGS = ("--chat-template", "--default-chat-template-kwargs")
+
+
+def template_args(recipe: Recipe) -> tuple[list[str], ...]:
+    """Return the target's engine arguments that decide which text is trained."""
+    given = answer_args(recipe.models[recipe.target].engine_args)
+    return tuple(arg for arg in given if arg[0].partition(".")[0] in TEMPLATE_ARGS)
 
 
 def train(
@@ -19,6 +29,7 @@ def train(
     from moaa.train import launch
 
     recipe = context.recipe
+    template = TemplateArgs.of(recipe.models[recipe.target])
     job = Job(
         kind="dpo" if isinstance(numbers, Dpo) else "sft",
         numbers=numbers,
@@ -28,6 +39,9 @@ def train(
         output=context.out.uri,
         store=recipe.store,
         device=recipe.runtime.launcher.device,
+        chat_template=template.text,
+        template_variables=template.variables,
+        max_rejected_share=recipe.runtime.max_rejected_share,
         checkpoint_minutes=recipe.runtime.launcher.checkpoint_minutes,
     )
     launched = Launch(job, recipe.runtime, recipe.pools)

@@ -5,9 +5,10 @@
 What a rank does; read in this order:
     job          what is trained, on what, with which numbers
     run          the training from top to bottom: data, model, steps, result
-    tokens, data     conversations become token ids
+    rendering, tokens, data     conversations become texts, then token ids
     deepspeed, trainers     the numbers become configurations; TRL's trainers
     checkpoints      what survives a killed machine
+    publish          the finished model, kept until it is on S3
     ranks, protocol     how ranks agree, and what they print for the launcher
 
 What starts the ranks, shows their progress and turns their failure into one error:

@@ -13,27 +13,32 @@ that one failed (then this checkpoint is given up and counted, and the training 
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from moaa.artifacts import File
 from moaa.errors import StoreError
 from moaa.progress.messages import log
 from moaa.recipe.model_size import CHECKPOINT_BYTES
 from moaa.store import Missing, Store
-from moaa.store.bytes import sha256_of
+from moaa.train.checkpoint_files import CheckpointManifest, holds_data_only, upload
 from moaa.train.ranks import Ranks
 
-Listed = dict[str, Any]
-"""A file as manifests list it: {name, size, sha256}."""
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A checkpoint on this node's disk."""
+
+    step: int
+    path: Path
 
 
 @dataclass
@@ -53,10 +58,12 @@ class Checkpoints:
     """How long earlier attempts trained until the checkpoint that this one resumed from."""
     failed: int = 0
     unusable: int = 0
-    """Complete checkpoints that could not be used: of another shape, or with a changed or missing
-    file."""
+    """Complete checkpoints that could not be used: of another shape, with a changed or missing
+    file, or with more than data in it."""
     size: float = 0
     """Bytes of a checkpoint on this node's disk: of the last one; before the first, an estimate."""
+    loadable: Callable[[Path], bool] = holds_data_only
+    """Whether a downloaded checkpoint can be loaded without running anything in it."""
     attempt: str = field(default_factory=lambda: secrets.token_hex(4))
     """The folder that this attempt writes to. Each rank draws a name; rank 0's counts."""
     started: float = field(default_factory=time.monotonic)
@@ -151,17 +158,15 @@ class Checkpoints:
         self.failed += broken
         if broken or not self.ranks.first:
             return
-        files = sorted((file for part in parts for file in part), key=lambda file: file["name"])
-        manifest = {
-            "schema_version": 1,
-            "step": upload.step,
-            "shape": dict(self.shape),
-            "seconds": round(self.seconds, 3),
-        }
+        files = sorted((file for part in parts for file in part), key=lambda file: file.name)
+        manifest = CheckpointManifest(
+            step=upload.step,
+            shape=dict(self.shape),
+            seconds=round(self.seconds, 3),
+            files=tuple(files),
+        )
         try:
-            self.store.put(
-                f"{upload.uri}/manifest.json", json.dumps({**manifest, "files": files}).encode()
-            )
+            manifest.write(self.store, upload.uri)
             self._delete_older(upload.uri)
         except StoreError:
             self.failed += 1
@@ -187,72 +192,54 @@ class Checkpoints:
 
     # Called at the start and at the end.
 
-    def restore(self) -> dict[str, Any] | None:
-        """Download the newest usable checkpoint to every node; return its manifest with its `path`.
+    def restore(self) -> Restored | None:
+        """Download the newest usable checkpoint to every node.
 
-        A checkpoint of another shape, or with a changed or missing file, is counted in `unusable`,
-        and the next newest is tried; None if none is left. If a running attempt writes a newer one
-        meanwhile, that is tried next.
+        A checkpoint of another shape, with a changed or missing file, with more than data in it, or
+        whose manifest is none, is counted in `unusable`, and the next newest is tried; None if none
+        is left. If a running attempt writes a newer one meanwhile, that is tried next.
         """
         tried: list[str] = []
         while left := self.ranks.on_first(
-            lambda: [each for each in self._complete() if each["uri"] not in tried]
+            lambda: [each for each in self._complete() if each[0] not in tried]
         ):
-            found = left[0]
-            tried.append(found["uri"])
-            path = (
-                self.ranks.on_leaders(partial(self._downloaded, found))
-                if found["shape"] == self.shape
-                else None
-            )
+            uri, manifest = left[0]
+            tried.append(uri)
+            path = None
+            if manifest is not None and manifest.shape == self.shape:
+                path = self.ranks.on_leaders(partial(self._downloaded, uri, manifest))
             everywhere = all(self.ranks.gather(path is not None))
-            if path is not None and everywhere:
-                self.seconds_before, self._last_step = found["seconds"], found["step"]
-                self.size = (
-                    sum(file["size"] for file in found["files"])
-                    * self.ranks.local_world
-                    / self.ranks.world
-                )
-                self._resumed, self._loaded = found["uri"], path
-                return {**found, "path": str(path)}
+            if manifest is not None and path is not None and everywhere:
+                self.seconds_before, self._last_step = manifest.seconds, manifest.step
+                self.size = manifest.size * self.ranks.local_world / self.ranks.world
+                self._resumed, self._loaded = uri, path
+                return Restored(manifest.step, path)
             self.unusable += 1
             if path is not None and self.ranks.leader:
                 shutil.rmtree(path)  # another node could not download it
         return None
 
-    def _complete(self) -> list[dict[str, Any]]:
-        """Return the manifests of all complete checkpoints with their `uri`, newest first."""
+    def _complete(self) -> list[tuple[str, CheckpointManifest | None]]:
+        """Return the addresses of all complete checkpoints with their manifests, newest first;
+        those whose manifest is none come last."""
         found = []
         for uri, _ in self.store.list(self.prefix):
             if uri.endswith("/manifest.json"):
+                where = uri.removesuffix("/manifest.json")
                 with suppress(Missing):  # deleted: its attempt has just written a newer one
-                    found.append(
-                        {
-                            **json.loads(self.store.get(uri)),
-                            "uri": uri.removesuffix("/manifest.json"),
-                        }
-                    )
-        return sorted(found, key=lambda manifest: manifest["step"], reverse=True)
+                    found.append((where, CheckpointManifest.read(self.store, where)))
+        return sorted(found, key=lambda each: each[1].step if each[1] else -1, reverse=True)
 
-    def _downloaded(self, manifest: Mapping[str, Any]) -> Path | None:
+    def _downloaded(self, uri: str, manifest: CheckpointManifest) -> Path | None:
         """Return the folder with the checkpoint's files; None, and nothing on the disk, if they
-        differ from the manifest."""
-        folder = self.folder / f"checkpoint-{manifest['step']}"
-        try:
-            for file in manifest["files"]:
-                self.store.download(f"{manifest['uri']}/{file['name']}", folder / file["name"])
-                if sha256_of(folder / file["name"]) != file["sha256"]:
-                    break
-            else:
-                return folder
-        except Missing:
-            pass
+        differ from the manifest or hold more than data."""
+        folder = self.folder / f"checkpoint-{manifest.step}"
+        if not manifest.download(self.store, uri, folder):
+            return None
+        if self.loadable(folder):
+            return folder
         shutil.rmtree(folder, ignore_errors=True)
         return None
-
-    def delete(self) -> None:
-        """Remove all checkpoints: the training is done."""
-        self.store.delete_prefix(self.prefix)
 
 
 class _Upload:
@@ -260,7 +247,7 @@ class _Upload:
 
     def __init__(self, store: Store, uri: str, folder: Path, paths: list[Path], step: int) -> None:
         self.store, self.uri, self.folder, self.step = store, uri, folder, step
-        self.files: list[Listed] = []
+        self.files: list[File] = []
         self.broken = False
         self.thread = threading.Thread(
             target=self._run, args=(paths,), daemon=True, name=f"checkpoint-{step}"
@@ -280,10 +267,3 @@ class _Upload:
                 path.unlink()
         except (StoreError, OSError):
             self.broken = True
-
-
-def upload(store: Store, path: Path, name: str, uri: str) -> Listed:
-    """Upload one file as `name` below `uri`."""
-    listed = {"name": name, "size": path.stat().st_size, "sha256": sha256_of(path)}
-    store.upload(path, f"{uri}/{name}")
-    return listed

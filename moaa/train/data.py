@@ -11,14 +11,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moaa.errors import RowRejected, TrainError
+from moaa.errors import RowRejected, TooManyRejected, TrainError
 from moaa.recipe.schema import Dpo
 from moaa.train.job import Job
 from moaa.train.tokens import Template
 
+CUT = "length"
+"""The finish reason of an answer that the token limit cut."""
+
 Example = dict[str, list[int]]
 Row = Mapping[str, Any]
-MakeExample = Callable[[Template, Row], Example]
+
+
+@dataclass
+class Made:
+    """What one row became: examples, and how many of its answers are in none, by the reason."""
+
+    examples: list[Example]
+    left_out: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
+    """Answers that the token limit cut: without loss on an end of turn."""
+
+
+MakeExamples = Callable[[Template, Row], Made]
 
 
 @dataclass
@@ -35,24 +50,65 @@ class Prepared:
     merged_system: int = 0
     """Rows whose system message was put into the first user turn, because the template has no
     system role."""
+    split: int = 0
+    """Rows of several sequences: the template shows an answer differently once more follows."""
+    cut: int = 0
+    """Answers that the token limit cut: the model is not taught to stop there."""
+    control_text: int = 0
+    """Rows in which the text of a control token was kept as plain text."""
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Answers of kept rows that are not trained on, by the reason."""
+    details: dict[str, str] = field(default_factory=dict)
+    """For each reason, what was wrong with its first row."""
+    end_of_turn: str = ""
+    """The text that ends an answer."""
+    system_role: bool = True
+    """False if system messages are put into the first user turn: the model must be asked so too."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the numbers for the report."""
+        return {
+            "rows": self.rows,
+            "dropped": dict(self.dropped),
+            "sequences": self.sequences,
+            "data_tokens": self.tokens,
+            "merged_system": self.merged_system,
+            "system_role": self.system_role,
+            "end_of_turn": self.end_of_turn,
+            "split": self.split,
+            "cut_answers": self.cut,
+            "control_texts": self.control_text,
+            "answers_left_out": dict(self.left_out),
+        }
 
 
-def sft_example(template: Template, row: Row) -> Example:
-    """Return {input_ids, labels} of a conversation (`messages`)."""
-    ids, labels = template.conversation(row["messages"])
-    return {"input_ids": ids, "labels": labels}
+def sft_examples(template: Template, row: Row) -> Made:
+    """Return {input_ids, labels} of a conversation (`messages`; `turns` say which answers were
+    cut)."""
+    cut = {
+        number
+        for number, turn in enumerate(row.get("turns") or ())
+        if turn.get("finish_reason") == CUT
+    }
+    found, left_out = template.sequences(row["messages"], cut)
+    return Made([{"input_ids": ids, "labels": labels} for ids, labels in found], left_out, len(cut))
 
 
-def dpo_example(template: Template, row: Row) -> Example:
+def dpo_examples(template: Template, row: Row) -> Made:
     """Return {prompt_ids, chosen_ids, rejected_ids} of a preference (`messages`, and the texts
-    `chosen` and `rejected`)."""
+    `chosen` and `rejected`, each with its finish reason)."""
     if row["chosen"] == row["rejected"]:
         raise RowRejected("identical", "chosen and rejected are the same text")
-    prompt, (chosen, rejected) = template.answers(row["messages"], row["chosen"], row["rejected"])
+    cut = [row.get(f"{name}_finish_reason") == CUT for name in ("chosen", "rejected")]
+    prompt, (chosen, rejected) = template.answers(
+        row["messages"], [row["chosen"], row["rejected"]], cut
+    )
     if chosen == rejected:
         raise RowRejected("identical", "chosen and rejected are the same to the template")
-    return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+    return Made(
+        [{"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}], cut=sum(cut)
+    )
 
 
 def length(example: Example) -> int:
@@ -70,21 +126,36 @@ def tokens(example: Example) -> int:
 
 
 def examples(
-    make: MakeExample, rows: Iterable[Row], template: Template, limit: int, counts: Prepared
+    make: MakeExamples, rows: Iterable[Row], template: Template, limit: int, counts: Prepared
 ) -> Iterator[Example]:
-    """Yield the rows that can be trained on; `counts` counts what happened to each row."""
+    """Yield the examples that can be trained on; `counts` counts what happened to each row."""
     for row in rows:
         try:
-            example = make(template, row)
-            if length(example) > limit:
-                raise RowRejected("too_long", f"{length(example)} tokens are more than {limit}")
+            made = make(template, row)
+            fitting = [each for each in made.examples if length(each) <= limit]
+            if not fitting:
+                shortest = min(map(length, made.examples))
+                raise RowRejected("too_long", f"{shortest} tokens are more than {limit}")
         except RowRejected as rejected:
             counts.dropped[rejected.reason] += 1
+            counts.details.setdefault(rejected.reason, rejected.detail)
             continue
+        made.left_out["too_long"] += len(made.examples) - len(fitting)
         counts.rows += 1
         counts.merged_system += template.merges(row["messages"])
-        counts.tokens += tokens(example)
-        yield example
+        counts.split += len(made.examples) > 1
+        counts.cut += made.cut
+        counts.control_text += template.has_control_text(texts_of(row))
+        counts.left_out += made.left_out  # leaves zeros out
+        for example in fitting:
+            counts.tokens += tokens(example)
+            yield example
+
+
+def texts_of(row: Row) -> list[str]:
+    """Return every text of a row that is trained on."""
+    answers = [row[name] for name in ("chosen", "rejected") if name in row]
+    return [*(message["content"] for message in row["messages"]), *answers]
 
 
 def prepare(
@@ -92,26 +163,51 @@ def prepare(
 ) -> Prepared:
     """Write the job's data set to `folder`; rows of more than `limit` tokens are left out.
 
-    Raises TrainError, with the table of reasons, if no row is left.
+    Raises TrainError if no row is left, TooManyRejected if more than `job.max_rejected_share` were
+    left out; both with the table of reasons.
     """
     counts = Prepared(path=str(folder / "data.arrow"))
-    make = dpo_example if isinstance(job.numbers, Dpo) else sft_example
-    counts.sequences = _write(examples(make, rows, template, limit, counts), Path(counts.path))
+    make = dpo_examples if isinstance(job.numbers, Dpo) else sft_examples
+    try:
+        counts.sequences = _write(examples(make, rows, template, limit, counts), Path(counts.path))
+    except OSError as error:
+        raise TrainError(
+            f"The data set of {job.data} could not be written to {folder}: {error.strerror}. "
+            "Free space there, or set TMPDIR to a folder with more; on Kubernetes raise the size "
+            "of the pod's /tmp."
+        ) from error
+    total = counts.rows + counts.dropped.total()
     if not counts.rows:
-        raise TrainError(_no_row_left(job, counts, limit))
+        left_out = f"all {total} were left out." if total else "it has no rows."
+        raise TrainError(
+            f"No row of {job.data} can be trained on: {left_out}{_table(job, counts, limit)}"
+        )
+    if counts.dropped.total() > job.max_rejected_share * total:
+        raise TooManyRejected(
+            f"{counts.dropped.total()} of {total} rows of {job.data} cannot be trained on "
+            f"({counts.dropped.total() / total:.1%}); the limit is {job.max_rejected_share:.1%} "
+            f"(runtime.max_rejected_share).{_table(job, counts, limit)}\n"
+            "  Fix the cause, or raise the limit to train on the rest, and run again: the rows "
+            "are not made again."
+        )
     if not isinstance(job.numbers, Dpo) and job.numbers.packing:
         _pack(counts, limit)
     return counts
 
 
-def _no_row_left(job: Job, counts: Prepared, limit: int) -> str:
-    left_out = counts.dropped.total()
-    text = f"No row of {job.data} can be trained on: "
-    text += f"all {left_out} were left out." if left_out else "it has no rows."
+def _table(job: Job, counts: Prepared, limit: int) -> str:
+    """Every reason with the number of its rows, an example, and what to do."""
+    text = ""
     for reason, count in counts.dropped.most_common():
-        text += f"\n  {count:>7} {reason}"
+        text += f"\n  {count:>7} {reason}   e.g. {counts.details[reason][:200]}"
     if counts.dropped["too_long"]:
-        text += f"\n{job.kind}.max_length is {limit}; raise it to keep longer rows."
+        text += f"\n  {job.kind}.max_length is {limit}; raise it to keep longer rows."
+    if counts.dropped["prompt_differs"] or counts.dropped["template_refuses"]:
+        text += (
+            f"\n  The chat template of {job.base} does not fit these conversations. "
+            "`moaa preflight` shows which kinds it loses; engine_args of the target can name "
+            "another one (--chat-template) or its variables (--default-chat-template-kwargs)."
+        )
     return text
 
 

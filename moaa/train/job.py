@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -33,6 +33,12 @@ class Job(Part):
     output: str
     store: StoreAddress
     device: Literal["auto", "cuda", "cpu"] = "auto"
+    chat_template: str = ""
+    """The text of a chat template that replaces the tokenizer's; empty: the tokenizer's own."""
+    template_variables: dict[str, Any] = Field(default_factory=dict)
+    """Variables of the chat template, as the target's engine gives them."""
+    max_rejected_share: float = Field(0.02, ge=0, le=1)
+    """The training fails if a larger share of its rows cannot be trained on."""
     checkpoint_minutes: float = Field(30, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1)
     """Write a checkpoint after so many steps, instead of so many minutes."""
@@ -68,7 +74,14 @@ class Job(Part):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise TrainError(f"--job {where} is not a training job: {error}") from None
+            wrong = "; ".join(
+                f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
+                for each in error.errors()[:5]
+            )
+            raise TrainError(
+                f"--job {where} is not a training job: {wrong}. Run the stage again: it writes the "
+                "job anew."
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

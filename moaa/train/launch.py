@@ -18,6 +18,7 @@ from moaa.store import Missing, Store
 from moaa.train import cluster, process
 from moaa.train.job import Job, Launch
 from moaa.train.objects import job_in_pods
+from moaa.train.publish import tidy
 
 LAUNCHERS: dict[str, Callable[[Launch, Ledger, Progress], None]] = {
     "process": process.start,
@@ -44,7 +45,8 @@ def run(launch: Launch, store: Store, ledger: Ledger, progress: Progress) -> dic
             raise TrainError(
                 f"The training ended without an error, but left no {job.result}. Run it again."
             )
-    store.delete_prefix(f"{job.output}/checkpoints")
+    checkpoints = f"{job.output}/checkpoints"
+    tidy(checkpoints, lambda: store.delete_prefix(checkpoints))
     ledger.events.update({what: count for what, count in _events(result["facts"]).items() if count})
     return result
 
@@ -66,4 +68,13 @@ def _events(facts: dict[str, Any]) -> dict[str, int]:
         "checkpoints given up": facts["checkpoints_failed"],
         unusable: facts["checkpoint_unusable"],
         "trained in float32: the CPU has no bfloat16": facts["precision"] == "float32",
+        "conversations trained in several sequences: the template shows earlier answers "
+        "differently": facts.get("split", 0),
+        "cut answers trained without their end": facts.get("cut_answers", 0),
+        "rows with control texts, kept as plain text": facts.get("control_texts", 0),
+        "waits for the store with the finished model": facts.get("upload_waits", 0),
+        **{
+            f"answers not trained on: {reason}": count
+            for reason, count in facts.get("answers_left_out", {}).items()
+        },
     }

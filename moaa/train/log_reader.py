@@ -10,7 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from moaa.errors import ArtifactError, EngineError, MoaaError, RecipeError, StoreError, TrainError
+from moaa.errors import (
+    ArtifactError,
+    EngineError,
+    MoaaError,
+    RecipeError,
+    StoreError,
+    TooManyRejected,
+    TrainError,
+)
 from moaa.progress import Progress
 from moaa.train.protocol import PROGRESS, parse
 
@@ -24,7 +32,14 @@ _NOISE = re.compile(r"FutureWarning|^\s*warnings\.warn|it/s\]|s/it\]|^[=\-*]{5,}
 
 _USER_ERRORS: dict[str, type[MoaaError]] = {
     kind.__name__: kind
-    for kind in (TrainError, StoreError, ArtifactError, RecipeError, EngineError)
+    for kind in (
+        TrainError,
+        TooManyRejected,
+        StoreError,
+        ArtifactError,
+        RecipeError,
+        EngineError,
+    )
 }
 """Errors of a rank whose message needs no addition."""
 

@@ -12,6 +12,7 @@ import traceback
 from typing import Any
 
 from moaa.errors import MoaaError
+from moaa.store.bytes import to_json
 
 PROGRESS = "moaa-progress "
 """{"note": …} or {"step", "steps", "loss", …}; printed by rank 0."""
@@ -22,7 +23,7 @@ failed."""
 
 def send(prefix: str, **fields: Any) -> None:
     """Print one message in one write, so that the lines of several ranks do not mix."""
-    os.write(1, (prefix + json.dumps(fields, ensure_ascii=False) + "\n").encode())
+    os.write(1, prefix.encode() + to_json(fields) + b"\n")
 
 
 def send_error(rank: int, error: BaseException) -> None:

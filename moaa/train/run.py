@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import secrets
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +14,11 @@ from moaa.errors import TrainError
 from moaa.recipe.schema import Dpo
 from moaa.store import Store
 from moaa.train import data, deepspeed
-from moaa.train.checkpoints import Checkpoints, Listed, upload
+from moaa.train.checkpoint_files import load_data_only
+from moaa.train.checkpoints import Checkpoints
 from moaa.train.job import Job
 from moaa.train.protocol import PROGRESS, send
+from moaa.train.publish import Finished, complete, publish, tidy
 from moaa.train.ranks import WAIT_S, Ranks
 from moaa.train.tokens import Template
 from moaa.weights import local
@@ -40,6 +38,8 @@ def train(job: Job, ranks: Ranks) -> None:
     store = Store.of(job.store, reached=not ranks.leader)
     scratch = Path(ranks.on_leaders(lambda: tempfile.mkdtemp(prefix="moaa-train-")))
     try:
+        if ranks.on_first(lambda: uploaded_now(job, store)):
+            return
         note(ranks, "reading model and data")
         model, prepared = ranks.on_leaders(lambda: fetch(job, store, scratch))
         deepspeed.check_rows(job.kind, prepared.sequences, what(job), size)
@@ -56,26 +56,22 @@ def train(job: Job, ranks: Ranks) -> None:
         trainer = trainers.trainer(job, arguments, model, data.read(prepared.path), checkpoints)
         found = checkpoints.restore()
         note(ranks, "first step")
-        trainer.train(resume_from_checkpoint=found["path"] if found else None)
+        trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         checkpoints.finish()
         note(ranks, "saving the model")
-        trainer.save_model(str(scratch / "model"))
+        finished = ranks.on_first(lambda: Finished.new(job))
+        trainer.save_model(str(finished.model))
         facts = {
             **trainers.curve(trainer),
-            "rows": prepared.rows,
-            "dropped": dict(prepared.dropped),
-            "sequences": prepared.sequences,
-            "data_tokens": prepared.tokens,
-            "merged_system": prepared.merged_system,
+            **prepared.facts(),
             "seconds": round(checkpoints.seconds, 3),
             **shape,
             "device": device,
             "checkpoints_failed": checkpoints.failed,
-            "resumed_from_step": found["step"] if found else None,
+            "resumed_from_step": found.step if found else None,
             "checkpoint_unusable": checkpoints.unusable,
         }
-        ranks.on_first(lambda: publish(job, store, model, scratch / "model", facts))
-        ranks.on_first(checkpoints.delete)
+        ranks.on_first(lambda: finish(job, store, finished, model, prepared.end_of_turn, facts))
     finally:
         if ranks.leader:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -86,6 +82,7 @@ def prepare_libraries(device: str) -> tuple[str, str]:
     (`bfloat16` or `float32`)."""
     import torch
 
+    load_data_only()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
@@ -119,45 +116,33 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared]:
     tokenizer = AutoTokenizer.from_pretrained(model, **of_base)
     context = getattr(AutoConfig.from_pretrained(model, **of_base), "max_position_embeddings", None)
     limit = min(job.numbers.max_length, context or job.numbers.max_length)
+    template = Template.of(tokenizer, job.base, job.chat_template, job.template_variables)
     rows = Artifact.open(store, job.data).rows()
-    return model, data.prepare(job, rows, Template.of(tokenizer, job.base), limit, scratch)
+    prepared = data.prepare(job, rows, template, limit, scratch)
+    prepared.end_of_turn = template.rendering.end
+    prepared.system_role = template.rendering.knows_system
+    return model, prepared
 
 
-def publish(job: Job, store: Store, base: str, folder: Path, facts: dict[str, Any]) -> None:
-    """Upload the model, then `result.json`.
-
-    If another attempt was faster, its result stays and this one is deleted.
-    """
-    complete(folder, base, job.revision)
-    attempt = f"model-{secrets.token_hex(4)}"
-
-    def put(path: Path) -> Listed:
-        name = str(path.relative_to(folder))
-        return {**upload(store, path, name, f"{job.output}/{attempt}"), "key": f"{attempt}/{name}"}
-
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "training_args.bin")
-    with ThreadPoolExecutor(4, "moaa-upload") as pool:
-        files = list(pool.map(put, paths))
-    result = {"schema_version": 1, "files": files, "facts": facts}
-    if not store.put_new(job.result, json.dumps(result).encode()):
-        store.delete_prefix(f"{job.output}/{attempt}")
+def uploaded_now(job: Job, store: Store) -> bool:
+    """Upload the model that an earlier attempt has trained here and could not upload, if any."""
+    found = Finished.find(job)
+    if found is None:
+        return False
+    send(PROGRESS, note="the model was trained by an earlier attempt: uploading it")
+    publish(job, store, found)
+    return True
 
 
-def complete(folder: Path, base: str, revision: str | None) -> None:
-    """Add the base model's tokenizer, chat template and generation settings to the weights."""
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
-    of_base: dict[str, Any] = {"revision": revision} if revision else {}
-    AutoTokenizer.from_pretrained(base, **of_base).save_pretrained(folder)
-    # A base model without generation settings: those written with the weights stay.
-    with contextlib.suppress(OSError):
-        GenerationConfig.from_pretrained(base, **of_base).save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    # The trainer has turned the cache off.
-    use_cache = getattr(AutoConfig.from_pretrained(base, **of_base), "use_cache", True)
-    (folder / "config.json").write_text(
-        json.dumps({**config, "dtype": "bfloat16", "use_cache": use_cache}, indent=2)
-    )
+def finish(
+    job: Job, store: Store, finished: Finished, base: str, end: str, facts: dict[str, Any]
+) -> None:
+    """Complete the model on this node's disk, and upload it; then no checkpoint is needed."""
+    complete(finished.model, job, base, end)
+    finished.keep(facts)
+    publish(job, store, finished)
+    checkpoints = f"{job.output}/checkpoints"
+    tidy(checkpoints, lambda: store.delete_prefix(checkpoints))
 
 
 def what(job: Job) -> str:

@@ -1,227 +1,203 @@
 """Conversations as token ids by the model's own chat template, with the loss on the answers and
 their end-of-turn only.
 
-Nothing is patched into the template and nothing is guessed from it. A conversation is rendered once
-as a whole and once up to each answer; the second must be the beginning of the first. The text from
-such a prompt to the next end-of-turn token is exactly what the model writes when it is served with
-this template, and exactly what is trained.
+`rendering` says which text is trained; here it becomes tokens, as the engine's tokenizer makes
+them. A text without control texts in its messages gets exactly the ids that the engine gives it.
+What messages contain never becomes a control token.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
-from moaa.chat.message import Message, without_system
+from moaa.chat.message import Message
 from moaa.errors import RowRejected, TrainError
+from moaa.train.rendering import Rendered, Rendering
+from moaa.weights import control
 
 IGNORED = -100
 """Label of a token without loss."""
 
+Tokens = tuple[list[int], list[int]]
+"""Token ids and labels of one sequence."""
+
 
 @dataclass(frozen=True)
 class Template:
-    """A tokenizer's chat template, and what rendering short conversations showed about it.
-
-    Create it with `Template.of`.
-    """
+    """A tokenizer, and what its chat template does with conversations. Create it with
+    `Template.of`."""
 
     tokenizer: Any
-    end_of_turn: int
-    """The token that ends an assistant's turn."""
-    ends_between: int
-    """End-of-turn tokens of a user's message: 1 in ChatML, 0 if only answers have one."""
-    knows_system: bool
-    """False if the template refuses or omits system messages: they are put into the first user
-    turn."""
+    rendering: Rendering
 
     @classmethod
-    def of(cls, tokenizer: Any, model: str) -> Template:
-        """Return the template of this tokenizer. Raises TrainError if the template does not show
-        where an answer begins and ends."""
+    def of(
+        cls,
+        tokenizer: Any,
+        model: str,
+        text: str = "",
+        variables: Mapping[str, Any] | None = None,
+    ) -> Template:
+        """Return the template of this tokenizer, or the one in `text`, with these variables.
+
+        Raises TrainError if the template does not show where an answer begins and ends.
+        """
+        if text:
+            tokenizer.chat_template = text
         if not tokenizer.chat_template:
             raise TrainError(
                 f"The tokenizer of {model} has no chat template. Give the model one "
                 "(chat_template.jinja)."
             )
-        end = _end_of_turn(tokenizer, model)
-        question, answer = _message("user", "Why?"), _message("assistant", "Because.")
-        once, twice = (_tokens(tokenizer, [question, answer] * n) for n in (1, 2))
-        between = twice.count(end) - once.count(end) - 1
-        return cls(tokenizer, end, between, _knows_system(tokenizer))
+
+        def render(messages: Sequence[Message], *, prompt: bool = False) -> str:
+            return str(
+                tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=prompt, **variables or {}
+                )
+            )
+
+        added = [(each.content, each.special) for each in tokenizer.added_tokens_decoder.values()]
+        added += [(text, True) for text in tokenizer.all_special_tokens]
+        controls = control.rendered_controls(added, tokenizer.get_chat_template(), render)
+        return cls(tokenizer, Rendering.of(render, controls, model))
 
     @property
-    def end_of_turn_text(self) -> str:
-        return str(self.tokenizer.convert_ids_to_tokens(self.end_of_turn))
-
-    def conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        """Return token ids and labels. Raises RowRejected if an answer's extent is not exact."""
-        messages = self._checked(messages)
-        answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        if not answers:
-            raise RowRejected("no_answer", "the conversation has no assistant message")
-        ids, starts = _cut(self.tokenizer, messages, answers)
-        labels = [IGNORED] * len(ids)
-        ends = [*starts[1:], len(ids)]
-        others = [following - at - 1 for at, following in pairwise(answers)]
-        for start, until, between in zip(starts, ends, [*others, 0], strict=True):
-            end = self._end(ids, start, until, expected=1 + between * self.ends_between)
-            labels[start:end] = ids[start:end]
-        return ids, labels
-
-    def answers(
-        self, messages: Sequence[Message], *texts: str
-    ) -> tuple[list[int], list[list[int]]]:
-        """Return the token ids of the prompt, and of each answer up to its end-of-turn token."""
-        found = []
-        prompt: list[int] = []
-        for text in texts:
-            whole = self._checked([*messages, _message("assistant", text)])
-            ids, (start,) = _cut(self.tokenizer, whole, [len(whole) - 1])
-            prompt = ids[:start]
-            found.append(ids[start : self._end(ids, start, len(ids), expected=1)])
-        return prompt, found
-
-    def _end(self, ids: list[int], start: int, until: int, expected: int) -> int:
-        """Position after the end-of-turn token of the answer that begins at `start`."""
-        span = ids[start:until]
-        if span.count(self.end_of_turn) != expected:
-            raise RowRejected(
-                "end_of_turn",
-                f"{span.count(self.end_of_turn)} end-of-turn tokens instead of {expected}",
-            )
-        return start + span.index(self.end_of_turn) + 1
-
-    def _checked(self, messages: Sequence[Message]) -> list[Message]:
-        for message in messages:
-            if found := self._control.search(message["content"]):
-                raise RowRejected(
-                    "control_token_in_text",
-                    f"a {message['role']} message contains {found.group()!r}",
-                )
-            if message["role"] == "assistant" and not message["content"].strip():
-                raise RowRejected("empty_answer", "an assistant message is empty")
-        return merged_system(messages) if self.merges(messages) else list(messages)
+    def end_of_turn(self) -> int:
+        """The token that ends an assistant's turn."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.rendering.end))
 
     def merges(self, messages: Sequence[Message]) -> bool:
         """Return whether a system message must be put into the first user turn."""
-        return not self.knows_system and messages[0]["role"] == "system"
+        return self.rendering.merges(messages)
+
+    def sequences(
+        self, messages: Sequence[Message], cut: Collection[int] = ()
+    ) -> tuple[list[Tokens], Counter[str]]:
+        """Return the sequences to train on, and how many answers are in none, by the reason.
+
+        `cut`: numbers (from 0) of the answers that the token limit cut: no loss teaches the model
+        to stop there. Raises RowRejected if no answer can be trained on.
+        """
+        rendered, left_out = self.rendering.sequences(messages, cut)
+        return [self._labelled(each) for each in rendered], left_out
+
+    def answers(
+        self, messages: Sequence[Message], texts: Sequence[str], cut: Sequence[bool] = ()
+    ) -> tuple[list[int], list[list[int]]]:
+        """Return the token ids of the prompt, and of each answer up to its end-of-turn token;
+        an answer that was cut is without that token."""
+        found = []
+        prompt: list[int] = []
+        for text, was_cut in zip(texts, cut or [False] * len(texts), strict=True):
+            rendered = self.rendering.answer(messages, text, cut=was_cut)
+            ids, (start,) = self._cut(rendered)
+            prompt = ids[:start]
+            end = self._end(ids, start)
+            found.append(ids[start : self._without_end(ids, start, end) if was_cut else end])
+        return prompt, found
+
+    def has_control_text(self, texts: Iterable[str]) -> bool:
+        """Return whether one of the texts contains that of a control token, which stays text."""
+        return any(self.rendering.controls.search(text) for text in texts)
+
+    def _labelled(self, rendered: Rendered) -> Tokens:
+        ids, starts = self._cut(rendered)
+        labels = [IGNORED] * len(ids)
+        for start, span in zip(starts, rendered.answers, strict=True):
+            end = self._end(ids, start)
+            if span.cut:
+                end = self._without_end(ids, start, end)
+            labels[start:end] = ids[start:end]
+        return ids, labels
+
+    def _end(self, ids: list[int], start: int) -> int:
+        """Position after the end-of-turn token of the answer that begins at `start`."""
+        return ids.index(self.end_of_turn, start) + 1
+
+    def _without_end(self, ids: list[int], start: int, end: int) -> int:
+        """Position after the answer's own text: without its end-of-turn, and the white space that
+        the template puts before that."""
+        end -= 1
+        while end > start and not self.tokenizer.decode([ids[end - 1]]).strip():
+            end -= 1
+        return end
+
+    def _cut(self, rendered: Rendered) -> tuple[list[int], list[int]]:
+        """Return the token ids of the text, and where in them each answer begins: right after its
+        prompt.
+
+        Some tokenizers join the prompt's last characters with the answer's first. A model that gets
+        the prompt cannot do that, so the text is then cut before each answer, and the pieces are
+        tokenized.
+        """
+        text, mark = rendered.text, rendered.mark
+        starts = [span.start for span in rendered.answers]
+        *beginnings, ids = self._ids([*(text[:start] for start in starts), text], mark)
+        if all(ids[: len(beginning)] == beginning for beginning in beginnings):
+            found = ids, [len(beginning) for beginning in beginnings]
+        else:
+            cuts = [0, *starts, len(text)]
+            pieces = self._ids([text[a:b] for a, b in pairwise(cuts)], mark)
+            joined = [token for piece in pieces for token in piece]
+            if self.tokenizer.decode(joined) != self.tokenizer.decode(ids):
+                raise RowRejected(
+                    "prompt_differs", "the tokenizer changes what comes before an answer"
+                )
+            found = joined, list(accumulate(len(piece) for piece in pieces[:-1]))
+        self._check(found[0], rendered)
+        return found
+
+    def _ids(self, texts: list[str], mark: str) -> list[list[int]]:
+        """Token ids of the texts, without those of the mark."""
+        if not mark:
+            found: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            return found
+        return [self._ids_around(text, mark) for text in texts]
+
+    def _ids_around(self, text: str, mark: str) -> list[int]:
+        """Token ids of a text, without those of the mark.
+
+        The text is tokenized with its marks, so that each piece stands where it stands. If the
+        tokenizer joins a mark with its neighbours, the pieces are tokenized one by one.
+        """
+        if self.tokenizer.is_fast:
+            found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            covered = [text[a:b] for a, b in found["offset_mapping"]]
+            if all(each == mark or mark not in each for each in covered):
+                ids = zip(found["input_ids"], covered, strict=True)
+                return [token for token, each in ids if each != mark]
+        pieces = self.tokenizer(text.split(mark), add_special_tokens=False)["input_ids"]
+        return [token for piece in pieces for token in piece]
+
+    def _check(self, ids: list[int], rendered: Rendered) -> None:
+        """Raise RowRejected if a message's text became a control token, or if it is not the same
+        text any more."""
+        wanted = Counter(
+            self._control_ids[text] for text in self.rendering.controls.findall(rendered.text)
+        )
+        known = set(self._control_ids.values())
+        if Counter(token for token in ids if token in known) != wanted:
+            raise RowRejected(
+                "control_token_in_text", "the text of a message would become a control token"
+            )
+        if rendered.mark:
+            plain = rendered.text.replace(rendered.mark, "")
+            whole = self.tokenizer(plain, add_special_tokens=False)["input_ids"]
+            if self.tokenizer.decode(ids) != self.tokenizer.decode(whole):
+                raise RowRejected(
+                    "control_token_in_text", "a control text cannot be kept as plain text"
+                )
 
     @cached_property
-    def _control(self) -> re.Pattern[str]:
-        """The texts that become control tokens wherever they appear: in a message they could forge
-        the end of a turn."""
-        special = {
-            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
+    def _control_ids(self) -> dict[str, int]:
+        """The tokens of the control texts."""
+        return {
+            text: self.tokenizer.convert_tokens_to_ids(text)
+            for text in self.rendering.control_texts
         }
-        special |= {self.end_of_turn_text, *self.tokenizer.all_special_tokens}
-        return re.compile(
-            "|".join(re.escape(text) for text in sorted(special, key=len, reverse=True))
-        )
-
-
-def merged_system(messages: Sequence[Message]) -> list[Message]:
-    """Return the conversation with its system message put before the first user's text."""
-    try:
-        return without_system(messages)
-    except ValueError:
-        raise RowRejected(
-            "template_refuses", "the template has no system message, and no user turn follows it"
-        ) from None
-
-
-def _cut(
-    tokenizer: Any, messages: list[Message], answers: list[int]
-) -> tuple[list[int], list[int]]:
-    """Return the token ids of the whole conversation, and where in them each answer begins: right
-    after the prompt.
-
-    Some tokenizers join the prompt's last characters with the answer's first. A model that gets the
-    prompt cannot do that, so the text is then cut before each answer, and the pieces are tokenized.
-    """
-    from jinja2 import TemplateError
-
-    try:
-        prompts = [_text(tokenizer, messages[:at], prompt=True) for at in answers]
-        whole = _text(tokenizer, messages)
-    except TemplateError as error:
-        raise RowRejected("template_refuses", str(error)) from None
-    *beginnings, ids = tokenizer([*prompts, whole], add_special_tokens=False)["input_ids"]
-    if all(ids[: len(beginning)] == beginning for beginning in beginnings):
-        return ids, [len(beginning) for beginning in beginnings]
-    if all(whole.startswith(prompt) for prompt in prompts):
-        cuts = [0, *map(len, prompts), len(whole)]
-        pieces = tokenizer([whole[a:b] for a, b in pairwise(cuts)], add_special_tokens=False)[
-            "input_ids"
-        ]
-        joined = [token for piece in pieces for token in piece]
-        if tokenizer.decode(joined) == tokenizer.decode(ids):
-            return joined, list(accumulate(len(piece) for piece in pieces[:-1]))
-    raise RowRejected(
-        "prompt_differs",
-        "the template renders what comes before an answer differently once it is answered",
-    )
-
-
-def _end_of_turn(tokenizer: Any, model: str) -> int:
-    """Return the control token that follows an answer's text."""
-    question, text = _message("user", "Why?"), "Because"
-    try:
-        ids, (start,) = _cut(tokenizer, [question, _message("assistant", text)], [1])
-    except RowRejected as error:
-        raise TrainError(
-            f"The loss cannot be put on the answers alone with the chat template of {model}: "
-            f"{error.detail}. Use a template that only adds to what it rendered before."
-        ) from None
-    rest = ids[start:]
-    control = [
-        i
-        for i, token in enumerate(rest)
-        if _is_control(tokenizer, token) and text in tokenizer.decode(rest[:i])
-    ]
-    if not control or not tokenizer.decode(rest[: control[0]]).rstrip().endswith(text):
-        raise TrainError(
-            f"The chat template of {model} ends an answer with {tokenizer.decode(rest)!r}, in "
-            "which no control token follows the answer's text: the model would never learn to "
-            "stop. Use a template that ends turns with a special token."
-        )
-    end = rest[control[0]]
-    if rest.count(end) > 1:
-        raise TrainError(
-            f"The chat template of {model} ends an answer with {rest.count(end)} times "
-            f"{tokenizer.convert_ids_to_tokens(end)!r} instead of once. Correct the template."
-        )
-    return end
-
-
-def _is_control(tokenizer: Any, token: int) -> bool:
-    added = tokenizer.added_tokens_decoder.get(token)
-    return added is not None and bool(added.content.strip())
-
-
-def _knows_system(tokenizer: Any) -> bool:
-    from jinja2 import TemplateError
-
-    text = "Answer in one word only."
-    try:
-        return text in _text(tokenizer, [_message("system", text), _message("user", "Why?")])
-    except TemplateError:
-        return False
-
-
-def _text(tokenizer: Any, messages: list[Message], *, prompt: bool = False) -> str:
-    return str(
-        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-    )
-
-
-def _tokens(tokenizer: Any, messages: list[Message]) -> list[int]:
-    return list(tokenizer(_text(tokenizer, messages), add_special_tokens=False)["input_ids"])
-
-
-def _message(role: str, content: str) -> Message:
-    return {"role": role, "content": content}

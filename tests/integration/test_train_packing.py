@@ -51,7 +51,7 @@ def test_the_logits_of_a_packed_document_are_those_of_the_document_alone(tmp_pat
         folder, dtype=torch.float32, num_hidden_layers=6
     ).eval()
     template = Template.of(tokenizer, folder)
-    alone = [data.sft_example(template, row) for row in ROWS]
+    alone = [made for row in ROWS for made in data.sft_examples(template, row).examples]
     prepared = data.prepare(JOB, ROWS, template, 256, tmp_path)
     (packed,) = data.read(prepared.path)
     assert (prepared.rows, prepared.sequences) == (3, 1)

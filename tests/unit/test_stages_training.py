@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from moaa.ledger import Ledger
-from moaa.recipe.schema import Dpo, Launcher, Runtime, Sft, StoreAddress
-from moaa.stages import training
+from moaa.recipe.schema import Dpo, Launcher, Model, Runtime, Sft, StoreAddress
+from moaa.stages import dpo, serving, sft, training
 from moaa.train import launch
 
 RESULT = {"files": [], "facts": {"rows": 5, "dropped": {"too_long": 2, "identical": 1}}}
@@ -19,7 +19,13 @@ def test_the_job_is_the_recipes_and_every_row_is_counted(numbers, kind, monkeypa
     launched, adopted = [], []
     monkeypatch.setattr(launch, "run", lambda each, *_: launched.append(each) or RESULT)
     recipe = SimpleNamespace(
-        runtime=Runtime(launcher=Launcher(device="cpu", checkpoint_minutes=7)),
+        runtime=Runtime(
+            launcher=Launcher(device="cpu", checkpoint_minutes=7), max_rejected_share=0.3
+        ),
+        target="t",
+        models={
+            "t": Model(source="b", engine_args=("--default-chat-template-kwargs.think=false",))
+        },
         store=StoreAddress(root="s3://b/r", access_key_env="MY_ID"),
         pools={},
     )
@@ -37,7 +43,51 @@ def test_the_job_is_the_recipes_and_every_row_is_counted(numbers, kind, monkeypa
     assert (job.kind, job.numbers, job.base, job.revision) == (kind, numbers, "b", "c1")
     assert (job.data, job.output, job.store) == (data.uri, context.out.uri, recipe.store)
     assert (job.device, job.checkpoint_minutes) == ("cpu", 7)
+    assert (job.max_rejected_share, job.template_variables) == (0.3, {"think": False})
     assert adopted == [[]]
     assert context.facts == RESULT["facts"]
     assert context.ledger.rows == {"in": 8, "kept": 5}
     assert context.ledger.rejected == {"too_long": 2, "identical": 1}
+
+
+def recipe(**of_target):
+    return SimpleNamespace(
+        target="t", models={"t": Model(source="b", **of_target)}, sft=Sft(), dpo=Dpo()
+    )
+
+
+@pytest.mark.parametrize("stage", [sft, dpo])
+def test_only_arguments_that_change_the_trained_text_enter_a_trainings_fingerprint(stage):
+    without = stage.part_of(recipe()).model_dump(mode="json")
+    assert "template_args" not in str(without)
+    other = ("--max-num-seqs", "4", "--max-model-len", "64")
+    assert stage.part_of(recipe(engine_args=other)).model_dump(mode="json") == without
+    given = ("--default-chat-template-kwargs", '{"enable_thinking": false}')
+    found = stage.part_of(recipe(engine_args=given)).model_dump(mode="json")
+    assert list(given) in str_values(found)
+
+
+def str_values(part):
+    """Every list in a part, at any depth."""
+    if isinstance(part, dict):
+        return [found for each in part.values() for found in str_values(each)]
+    if isinstance(part, list):
+        return [part, *(found for each in part for found in str_values(each))]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("facts", "of_recipe", "asked_so"),
+    [
+        ({}, True, True),
+        ({"system_role": False}, True, False),
+        ({"system_role": True}, False, False),
+    ],
+)
+def test_a_model_that_was_trained_without_a_system_role_is_asked_without_one(
+    facts, of_recipe, asked_so
+):
+    manifest = SimpleNamespace(stage="sft", facts=facts)
+    artifact = SimpleNamespace(uri="s3://b/r/sft/3f", manifest=manifest)
+    name, model = serving.tuned(Model(source="b", system_role=of_recipe), "m", artifact)
+    assert (name, model.source, model.system_role) == ("m+sft", artifact.uri, asked_so)

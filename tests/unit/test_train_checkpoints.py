@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moaa.train.checkpoint_files import holds_data_only, load_data_only
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.ranks import Ranks
 from tests.support.memory_store import MemoryStore
@@ -50,7 +52,10 @@ def two(work, store, folder, *, shape=SHAPE, steps=2):
     meeting = Meeting()
     ranks = [Threads(rank, 2, rank, 2, meeting) for rank in (0, 1)]
     each = [
-        Checkpoints(store, OUTPUT, rank, folder, shape, minutes=60, steps=steps) for rank in ranks
+        Checkpoints(
+            store, OUTPUT, rank, folder, shape, minutes=60, loadable=Path.exists, steps=steps
+        )
+        for rank in ranks
     ]
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(work, each))
@@ -123,7 +128,7 @@ def test_the_newest_complete_one_is_restored_on_both_ranks_with_its_seconds(tmp_
 
     def restore(checkpoints):
         found = checkpoints.restore()
-        return found["step"], found["path"], checkpoints.seconds_before == found["seconds"]
+        return found.step, str(found.path), checkpoints.seconds_before > 0
 
     folder = tmp_path / "b"
     assert two(restore, store, folder) == [(4, str(folder / "checkpoint-4"), True)] * 2
@@ -143,7 +148,7 @@ def test_a_checkpoint_of_another_shape_is_counted_and_not_loaded(other, tmp_path
 def restored(checkpoints):
     """The step that training would begin from, and how many checkpoints were of no use."""
     found = checkpoints.restore()
-    return found and found["step"], checkpoints.unusable
+    return found and found.step, checkpoints.unusable
 
 
 def saved(checkpoints, step, content):
@@ -158,7 +163,12 @@ def saved(checkpoints, step, content):
 def alone(store, folder, **options):
     folder.mkdir(exist_ok=True)
     return Checkpoints(
-        store, OUTPUT, Ranks(0, 1, 0, 1), folder, SHAPE, **{"minutes": 60, "steps": 2, **options}
+        store,
+        OUTPUT,
+        Ranks(0, 1, 0, 1),
+        folder,
+        SHAPE,
+        **{"minutes": 60, "steps": 2, "loadable": Path.exists, **options},
     )
 
 
@@ -204,7 +214,7 @@ def test_two_runs_at_the_same_training_leave_each_other_alone(tmp_path):
     a.due(5)
     assert two(restored, store, tmp_path / "c") == [(4, 0)] * 2
     saved(b, 4, b"another b")  # and is killed
-    assert alone(store, tmp_path / "d").restore()["step"] == 4
+    assert alone(store, tmp_path / "d").restore().step == 4
     assert (tmp_path / "d/checkpoint-4/trainer_state.json").read_bytes() == b"atrainer_state.json"
 
 
@@ -214,7 +224,7 @@ def test_what_was_resumed_from_goes_when_there_is_a_newer_one(tmp_path):
     committed(first, 4, b"a")
     committed(other, 2, b"b")
     resumed = alone(store, tmp_path / "c")
-    assert resumed.restore()["step"] == 4
+    assert resumed.restore().step == 4
     saved(resumed, 6, b"c")
     assert manifest_of(store, 4), "until then it is the one to resume from"
     resumed.due(7)
@@ -231,13 +241,13 @@ def test_a_checkpoint_that_another_attempt_replaces_meanwhile_is_no_reason_to_be
     resuming = alone(store, tmp_path / "b")
     download = resuming._downloaded
 
-    def while_the_other_goes_on(manifest):
-        if manifest["step"] == 2:
+    def while_the_other_goes_on(uri, manifest):
+        if manifest.step == 2:
             committed(at_work, 4, b"newer")
-        return download(manifest)
+        return download(uri, manifest)
 
     resuming._downloaded = while_the_other_goes_on
-    assert resuming.restore()["step"] == 4
+    assert resuming.restore().step == 4
 
 
 def test_what_was_restored_leaves_the_disk_once_it_is_loaded(tmp_path):
@@ -246,7 +256,7 @@ def test_what_was_restored_leaves_the_disk_once_it_is_loaded(tmp_path):
     there = []
 
     def resume(checkpoints):
-        folder = Path(checkpoints.restore()["path"])
+        folder = checkpoints.restore().path
         there.append(folder.exists())
         checkpoints.due(5)  # after the first step
         checkpoints.ranks.wait()
@@ -321,7 +331,7 @@ def test_a_failed_upload_gives_up_this_checkpoint_and_keeps_the_one_before(tmp_p
 
     assert two(train, store, tmp_path) == [([2, 4, 6], 1)] * 2
     found, _ = two(Checkpoints.restore, store, tmp_path / "b")
-    assert found["step"] == 6
+    assert found.step == 6
 
 
 def test_nothing_is_written_while_the_one_before_is_on_its_way(tmp_path):
@@ -348,14 +358,6 @@ def test_nothing_is_written_while_the_one_before_is_on_its_way(tmp_path):
     assert two(train, store, tmp_path) == [[2, 6]] * 2
 
 
-def test_all_are_deleted_when_the_training_is_done(tmp_path):
-    store = MemoryStore()
-    store.put(f"{OUTPUT}/result.json", b"{}")
-    two(steps_until(5, tmp_path), store, tmp_path)
-    Checkpoints(store, OUTPUT, Ranks(0, 1, 0, 1), tmp_path, SHAPE, minutes=60).delete()
-    assert list(store.objects) == [f"{OUTPUT}/result.json"]
-
-
 def test_minutes_decide_where_no_steps_are_given(tmp_path):
     store = MemoryStore()
     checkpoints = Checkpoints(store, OUTPUT, Ranks(0, 1, 0, 1), tmp_path, SHAPE, minutes=1)
@@ -377,7 +379,11 @@ def test_the_newest_usable_checkpoint_is_taken_and_each_unusable_newer_one_count
     store = MemoryStore()
     for step, state in found.items():
         uri, content = f"{PREFIX}/attempt{step}/checkpoint-{step}", b"%d" % step
-        listed = {"name": "state.pt", "size": 1, "sha256": hashlib.sha256(content).hexdigest()}
+        listed = {
+            "name": "state.pt",
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
         shape = SHAPE | {"world_size": 8 if state == "other shape" else 2}
         manifest = {"step": step, "shape": shape, "seconds": 1.0, "files": [listed]}
         store.put(f"{uri}/manifest.json", json.dumps(manifest).encode())
@@ -391,3 +397,75 @@ def test_the_newest_usable_checkpoint_is_taken_and_each_unusable_newer_one_count
     assert step == expected
     assert unusable == sum(step > (expected or 0) for step in found)
     assert left == ([f"checkpoint-{expected}"] if good else [])
+
+
+def as_listed(name, content):
+    """A file as a manifest lists it."""
+    return {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def planted(store, files, name, step=9):
+    """A checkpoint that somebody else wrote into the bucket."""
+    uri = f"{PREFIX}/attacker/checkpoint-{step}"
+    listed = []
+    for path, content in files.items():
+        store.put(f"{uri}/{path}", content)
+        listed.append(
+            {
+                "name": name,
+                "key": path,
+                "size": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+        )
+    manifest = {"schema_version": 1, "step": step, "shape": SHAPE, "seconds": 1.0, "files": listed}
+    store.put(f"{uri}/manifest.json", json.dumps(manifest).encode())
+
+
+@pytest.mark.parametrize("name", ["../../OUTSIDE.txt", "/tmp/OUTSIDE.txt", "a/../../OUTSIDE.txt"])
+def test_no_file_of_a_checkpoint_is_written_outside_of_its_folder(name, tmp_path):
+    store = MemoryStore()
+    planted(store, {"x": b"evil"}, name)
+    folder = tmp_path / "scratch"
+    assert restored(alone(store, folder)) == (None, 1)
+    assert list(tmp_path.rglob("*")) == [folder]
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b"[]", b"null", b"{}", b'{"step": -1}', b"[" * 100_000, b"\xff"]
+)
+def test_a_manifest_that_is_none_is_counted_and_the_next_checkpoint_used(text, tmp_path):
+    store = MemoryStore()
+    planted(store, {"state.pt": b"good"}, "state.pt")
+    store.put(f"{PREFIX}/attacker/checkpoint-10/manifest.json", text)
+    checkpoints = alone(store, tmp_path)
+    assert checkpoints.restore().step == 9
+    assert checkpoints.unusable == 0, "it comes last, and was not tried"
+    store.delete(f"{PREFIX}/attacker/checkpoint-9/manifest.json")
+    assert restored(alone(store, tmp_path)) == (None, 1)
+
+
+class Command:
+    """What a hostile pickle is: it runs a command when it is loaded."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_a_checkpoint_that_would_run_a_command_is_counted_and_never_loaded(tmp_path, monkeypatch):
+    import torch
+
+    trace, made = tmp_path / "it-ran", tmp_path / "made.pt"
+    torch.save({"module": Command(trace)}, made)
+    store = MemoryStore()
+    planted(store, {"mp_rank_00_model_states.pt": made.read_bytes()}, "mp_rank_00_model_states.pt")
+    assert restored(alone(store, tmp_path / "scratch", loadable=holds_data_only)) == (None, 1)
+    assert not list((tmp_path / "scratch").iterdir())
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")  # restored afterwards
+    load_data_only()
+    with pytest.raises(Exception, match="weights_only"):
+        torch.load(made, weights_only=False)  # as DeepSpeed does
+    assert not trace.exists()
