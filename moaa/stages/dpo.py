@@ -32,7 +32,7 @@ def part_of(recipe: Recipe) -> DpoPart:
     return DpoPart(dpo=recipe.dpo, template_args=template_args(recipe))
 
 
-@stage(DPO, part=part_of)
+@stage(DPO, part=part_of, schema=2)
 def dpo(part: DpoPart, context: Context) -> None:
     """Train the SFT model, which is the reference too. `moaa/train/run.py` is what trains."""
     train(

@@ -34,7 +34,7 @@ def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
     return {f"models.{recipe.target}": held} if held else {}
 
 
-@stage(SFT, part=part_of, content=content_of)
+@stage(SFT, part=part_of, content=content_of, schema=2)
 def sft(part: SftPart, context: Context) -> None:
     """Train the target on the data. `moaa/train/run.py` is what trains."""
     train(

@@ -70,8 +70,15 @@ def inputs(store: Any, stage: str) -> dict[str, Artifact]:
     }
 
 
-# Without prompts: more rows are read since schema 3, and answers no longer taken for prompts.
-@pytest.mark.parametrize("stage", [name for name in FINGERPRINTS if name != "prompts"])
+CHANGED = {
+    "prompts": "more rows are read since schema 3, and answers no longer taken for prompts",
+    "sft": "cut answers and control texts are trained otherwise since schema 2",
+    "dpo": "cut answers and control texts are trained otherwise since schema 2",
+}
+"""Stages whose result is another one now, and why: the earlier one is not found again."""
+
+
+@pytest.mark.parametrize("stage", FINGERPRINTS.keys() - CHANGED.keys())
 def test_a_stage_that_was_done_has_the_same_fingerprint_and_is_reused(
     store: Any, stage: str
 ) -> None:
