@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from moaa.artifacts import Artifact, File
+from moaa.recipe.engine_args import answer_args
 from moaa.recipe.schema import Dpo, Recipe, Sft
-from moaa.recipe.serving import answer_args
 from moaa.stage import Context
 from moaa.train.job import Job, Launch
 from moaa.weights.tokenizer import TemplateArgs
