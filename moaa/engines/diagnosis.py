@@ -69,7 +69,7 @@ def no_deployment(models: Collection[str], namespace: str) -> str:
         f"no Deployment in namespace '{namespace}' serves {named} (label {labels}). Install the "
         "recipe's ensemble:\n"
         "  moaa recipe helm-values RECIPE.yaml > values.yaml\n"
-        f"  helm upgrade --install moaa-serving helm/moaa-serving --namespace {namespace} "
+        f"  helm upgrade --install ensemble helm/moaa-serving --namespace {namespace} "
         "--values values.yaml"
     )
 

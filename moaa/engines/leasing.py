@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 
 from moaa.engines.deployment import Leased
 from moaa.errors import MoaaError
-from moaa.kubernetes import leases, names
+from moaa.kubernetes import leases, names, replicas
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import NotFound
 from moaa.kubernetes.kinds import DEPLOYMENTS, Object
@@ -17,7 +16,7 @@ from moaa.progress import Progress
 
 
 class LeaseHolder:
-    """Holds leases under one name. A lease is an annotation of the Deployment."""
+    """Holds leases under one name. A lease is an object of its own, beside the Deployment."""
 
     def __init__(
         self,
@@ -33,10 +32,12 @@ class LeaseHolder:
         self._renew_patience_s = renew_patience_s
         self._release_patience_s = release_patience_s
         self._name = names.holder()
+        self._held: dict[Leased, leases.Lease] = {}
 
     async def take(self, leased: Leased) -> None:
         """Lease it and scale it up. Raises MoaaError."""
         # `release` waits for this task, so a cancelled caller must not cancel it half done.
+        self._held[leased] = leases.Lease(self._cluster, DEPLOYMENTS, leased.deployment, self._name)
         leased.lease_task = asyncio.ensure_future(self.renew(leased))
         await asyncio.shield(leased.lease_task)
 
@@ -45,35 +46,29 @@ class LeaseHolder:
 
         Raises MoaaError; `Unreachable` and `Conflict` may succeed the next time.
         """
-        await asyncio.to_thread(self._update, leased)
+        lease = self._held.get(leased)
+        if lease is not None:
+            await asyncio.to_thread(self._renew, lease, leased.deployment)
 
-    def _update(self, leased: Leased) -> None:
-        def change(found: Object) -> Object | None:
-            if leased.closed:
-                return None
-            now = time.time()
-            annotations = found["metadata"].get("annotations") or {}
-            return leases.patch(found, leases.add(annotations, self._name, now), now)
-
-        self._cluster.update(DEPLOYMENTS, leased.deployment, change, retry_s=self._renew_patience_s)
+    def _renew(self, lease: leases.Lease, deployment: str) -> None:
+        # The lease first: whoever scales down looks at the leases afterwards.
+        patience_s = self._renew_patience_s
+        scale = partial(replicas.scale, self._cluster, deployment, leased=True, retry_s=patience_s)
+        lease.renew(scale, retry_s=patience_s)
 
     async def release(self, leased: Leased, known: Object | None) -> None:
         """Release the lease; without another lease, scale down.
 
         `known`: the Deployment as last seen, which saves a request. A failure is only noted: the
-        lease expires.
+        lease runs out.
         """
-
-        def change(found: Object) -> Object:
-            now = time.time()
-            annotations = found["metadata"].get("annotations") or {}
-            return leases.patch(found, leases.release(annotations, self._name, now), now)
-
         if leased.lease_task is not None:
             await asyncio.gather(leased.lease_task, return_exceptions=True)
-        release = partial(self._cluster.update, DEPLOYMENTS, leased.deployment, change, known=known)
+        lease = self._held.pop(leased, None)
+        if lease is None:  # not even tried
+            return
         try:
-            await asyncio.to_thread(release, retry_s=self._release_patience_s)
+            await asyncio.to_thread(partial(self._release, lease, leased.deployment, known))
         except NotFound:
             pass
         except MoaaError as error:
@@ -82,3 +77,14 @@ class LeaseHolder:
                 f"the lease of {leased.model} was not given back and runs out in "
                 f"{leases.LEASE_S:.0f} s: {error}"
             )
+
+    def _release(self, lease: leases.Lease, deployment: str, known: Object | None) -> None:
+        """A dead lease of another holder counts too: only the reaper watches for so long."""
+        patience_s = self._release_patience_s
+        lease.release(retry_s=patience_s)
+        if lease.others(retry_s=patience_s):
+            return
+        scale = partial(replicas.scale, self._cluster, deployment, retry_s=patience_s)
+        scale(leased=False, known=known)
+        if lease.others(retry_s=patience_s):  # taken a moment ago
+            scale(leased=True)

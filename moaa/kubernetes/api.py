@@ -53,27 +53,31 @@ class Cluster:
         """Return one object. Raises NotFound."""
         return self._object(self._request("get", kind, name), retry_s)
 
-    def list(self, kind: Kind, labels: str = "", *, fields: str = "") -> Objects:
+    def list(
+        self, kind: Kind, labels: str = "", *, fields: str = "", retry_s: float = RETRY_S
+    ) -> Objects:
         """Return all objects with these labels and fields, from all pages."""
-        return self.listing(kind, labels, fields=fields)[0]
+        return self.listing(kind, labels, fields=fields, retry_s=retry_s)[0]
 
-    def listing(self, kind: Kind, labels: str = "", *, fields: str = "") -> tuple[Objects, str]:
+    def listing(
+        self, kind: Kind, labels: str = "", *, fields: str = "", retry_s: float = RETRY_S
+    ) -> tuple[Objects, str]:
         """Return all objects, and the resourceVersion from which a watch can go on."""
         found: Objects = []
         query: dict[str, Any] = {"labelSelector": labels, "fieldSelector": fields, "limit": PAGE}
         while True:
             try:
-                page = self._object(self._request("list", kind, query=query))
+                page = self._object(self._request("list", kind, query=query), retry_s)
             except Gone:  # between two pages
-                return self.listing(kind, labels, fields=fields)
+                return self.listing(kind, labels, fields=fields, retry_s=retry_s)
             found += page.get("items") or []
             if not (more := page["metadata"].get("continue")):
                 return found, page["metadata"]["resourceVersion"]
             query["continue"] = more
 
-    def create(self, kind: Kind, body: Object) -> Object:
+    def create(self, kind: Kind, body: Object, *, retry_s: float = RETRY_S) -> Object:
         """Create the object and return it. Raises Conflict if one of this name exists."""
-        return self._object(self._request("create", kind, body=body))
+        return self._object(self._request("create", kind, body=body), retry_s)
 
     def patch(self, kind: Kind, name: str, body: Object, *, retry_s: float = RETRY_S) -> Object:
         """Apply a JSON merge patch and return the object.
@@ -89,12 +93,14 @@ class Cluster:
         change: Callable[[Object], Object | None],
         *,
         known: Object | None = None,
+        part: str = "",
         retry_s: float = RETRY_S,
     ) -> Object:
         """Change an object and return it. If somebody else was faster, read it and change it again.
 
         `change` returns a merge patch for the object it gets, or None if there is nothing to do.
-        `known`: a copy that may be the newest, which saves the first read.
+        `known`: a copy that may be the newest, which saves the first read. `part`: the subresource
+        that the patch is for (`scale`); what is returned is then that, if there was a change.
         """
         for _ in range(UPDATE_TRIES):
             found = known or self.get(kind, name, retry_s=retry_s)
@@ -104,7 +110,7 @@ class Cluster:
             version = {"resourceVersion": found["metadata"]["resourceVersion"]}
             wanted["metadata"] = {**wanted.get("metadata", {}), **version}
             try:
-                return self.patch(kind, name, wanted, retry_s=retry_s)
+                return self.patch(kind, f"{name}/{part}" if part else name, wanted, retry_s=retry_s)
             except Conflict:
                 time.sleep(random.uniform(0, 0.05))
         raise Conflict(

@@ -22,7 +22,8 @@ class Kind:
     def right(self) -> str:
         """Return the kind as the message of a Role names it: `deployments.apps`."""
         group = self.version.rpartition("/")[0]
-        return f"{self.plural}.{group}" if group else self.plural
+        plural, slash, part = self.plural.partition("/")
+        return f"{plural}.{group}{slash}{part}" if group else self.plural
 
     def path(self, namespace: str, name: str = "") -> str:
         """Return the REST path of all objects of this kind, or of one."""
@@ -38,6 +39,7 @@ PODS: Final = Kind("v1", "pods", "Pod")
 EVENTS: Final = Kind("v1", "events", "Event")
 SLICES: Final = Kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
 SERVICES: Final = Kind("v1", "services", "Service")
+LEASES: Final = Kind("coordination.k8s.io/v1", "leases", "Lease")
 JOBS: Final = Kind("batch/v1", "jobs", "Job")
 TRAIN_JOBS: Final = Kind("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
 VERSION: Final = Kind("", "version", "version")

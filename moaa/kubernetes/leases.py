@@ -1,111 +1,186 @@
-"""Who uses an engine or a training, and until when.
+"""Who uses an engine or a training: one `coordination.k8s.io/Lease` object for each holder.
 
-Arithmetic on the annotation `moaa.dev/leases`, without I/O:
+    lease = Lease(cluster, DEPLOYMENTS, "moaa-smol", names.holder())
+    lease.renew()               # taken, or renewed
+    if not lease.others(): ...  # nobody else holds it
+    lease.release()
 
-    patch = leases.add(annotations, holder, time.time())       # new or renewed
-    patch = leases.release(annotations, holder, time.time())   # {annotation: value}, for a patch
-    if not leases.live(annotations, time.time()): ...          # nobody uses it
-
-Each change also drops expired leases, so those of a crashed run are removed by the next user. Write
-the new value only over the version that was read (`api.Cluster.update` does).
+A holder renews its lease every RENEW_EVERY_S. No clock tells whether it still lives: whoever wants
+to know watches for LEASE_S whether the object changes (`Observer`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, Final
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Self
 
-from moaa.errors import MoaaError
-from moaa.kubernetes.names import IDLE_REPLICAS, LEASES, REPLICAS
+from moaa.kubernetes import names
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import Conflict, NotFound, Unreachable
+from moaa.kubernetes.kinds import LEASES, Kind, Object, Objects
+from moaa.kubernetes.transport import RETRY_S
 
 LEASE_S: Final = 120.0
 RENEW_EVERY_S: Final = 30.0
-"""Three renewals may fail before a lease runs out."""
+"""Three renewals may fail before a lease is taken for dead."""
+MOST_APART_S: Final = 20.0
+"""An observer that could not look for longer than this has seen nothing."""
+OURS: Final = f"{names.PART_OF}={names.OURS},{names.HOLDS}"
+"""Selects all leases."""
 
 
-def read(annotations: Mapping[str, str]) -> dict[str, float]:
-    """Return all leases, {holder: unix seconds at which it ends}.
+class Lease:
+    """One holder's lease on one object. Thread-safe."""
 
-    Raises MoaaError if the annotation has another form.
+    def __init__(self, cluster: Cluster, kind: Kind, name: str, holder: str) -> None:
+        """`kind`, `name`: the object."""
+        self._cluster, self._holder = cluster, holder
+        self._target = f"{kind.name}/{name}"
+        digest = hashlib.sha256(holder.encode()).hexdigest()[:10]
+        self.name = f"moaa-{kind.name.lower()}-{name}-{digest}"
+        self._lock = threading.Lock()
+        self._released = False
+
+    def renew(self, then: Callable[[], object] = lambda: None, *, retry_s: float = RETRY_S) -> None:
+        """Take or renew it, then call `then`; after `release`, do nothing.
+
+        A release waits until both are done.
+        """
+        with self._lock:
+            if self._released:
+                return
+            patch = {"spec": {"renewTime": _now(), "holderIdentity": self._holder}}
+            try:
+                self._cluster.patch(LEASES, self.name, patch, retry_s=retry_s)
+            except NotFound:  # not taken yet, or somebody has removed it
+                try:
+                    self._cluster.create(LEASES, self._body(), retry_s=retry_s)
+                except Conflict:  # created by an attempt whose answer was lost
+                    self._cluster.patch(LEASES, self.name, patch, retry_s=retry_s)
+            then()
+
+    def release(self, *, retry_s: float = RETRY_S) -> None:
+        """Give it back for good; a renewal under way is waited for."""
+        self._released = True
+        if not self._lock.acquire(timeout=max(retry_s, 1.0)):
+            raise Unreachable("a renewal of the lease is still under way")
+        try:
+            self._cluster.delete(LEASES, self.name, retry_s=retry_s)
+        finally:
+            self._lock.release()
+
+    def others(self, *, retry_s: float = RETRY_S) -> Objects:
+        """Return the other leases on the same object, dead ones too."""
+        found = on(self._cluster, self._target, retry_s=retry_s)
+        return [each for each in found if each["metadata"]["name"] != self.name]
+
+    def _body(self) -> Object:
+        run_id, stage, _ = self._holder.rsplit("/", 2)
+        labels = {**names.work_labels(run_id, stage), names.HOLDS: _label(self._target)}
+        now = _now()
+        return {
+            "apiVersion": LEASES.version,
+            "kind": LEASES.name,
+            "metadata": {
+                "name": self.name,
+                "labels": labels,
+                "annotations": {names.HOLDS: self._target},
+            },
+            "spec": {
+                "holderIdentity": self._holder,
+                "leaseDurationSeconds": int(LEASE_S),
+                "acquireTime": now,
+                "renewTime": now,
+            },
+        }
+
+
+def on(cluster: Cluster, target: str, *, retry_s: float = RETRY_S) -> Objects:
+    """Return all leases on an object (`Deployment/moaa-smol`), dead ones too."""
+    labels = f"{names.PART_OF}={names.OURS},{names.HOLDS}={_label(target)}"
+    return [
+        each for each in cluster.list(LEASES, labels, retry_s=retry_s) if target_of(each) == target
+    ]
+
+
+def of_run(cluster: Cluster, run_id: str) -> Objects:
+    """Return the leases of a run's stages."""
+    found = cluster.list(LEASES, f"{OURS},{names.RUN}={names.label(run_id)}")
+    return [each for each in found if holder_of(each).startswith(f"{run_id}/")]
+
+
+def target_of(lease: Object) -> str:
+    """Return what a lease holds, as `Deployment/moaa-smol`."""
+    return str((lease["metadata"].get("annotations") or {}).get(names.HOLDS, ""))
+
+
+def holder_of(lease: Object) -> str:
+    """Return who holds a lease."""
+    return str(lease["spec"].get("holderIdentity") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What an observer sees of something, and for how long it may stay so."""
+
+    seen: str
+    period_s: float = LEASE_S
+
+    @classmethod
+    def of(cls, lease: Object) -> Self:
+        """Return a lease's state. Each renewal changes it."""
+        lasts = float(lease["spec"].get("leaseDurationSeconds") or LEASE_S)
+        return cls(lease["metadata"]["resourceVersion"], lasts)
+
+
+class Observer:
+    """Tells what has not changed for its whole period.
+
+    It goes by what it saw itself and by its own monotonic clock, as leader election in client-go
+    does: the clocks of other machines do not matter. After a pause (the API server was away, this
+    process stood still) everything has its full period again.
     """
-    text = annotations.get(LEASES) or "{}"
-    try:
-        found = json.loads(text)
-        return {str(holder): float(end) for holder, end in found.items()}
-    except (ValueError, AttributeError, TypeError):
-        raise MoaaError(
-            f"the annotation {LEASES} holds '{text[:200]}', not JSON {{holder: unix seconds}}: "
-            "something else wrote it. Remove it "
-            f"(kubectl annotate KIND NAME {LEASES}-) when no run uses the object."
-        ) from None
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._since: dict[str, tuple[State, float]] = {}
+        self._looked = now()
+
+    def look(self, read: Callable[[], Mapping[str, State]]) -> set[str]:
+        """Return the keys whose state is the same for its whole period.
+
+        `read` asks the cluster for {key: state}. If it fails, all that was seen is forgotten.
+        """
+        asked = self._now()
+        if asked - self._looked > MOST_APART_S:
+            self._since = {}
+        try:
+            found = read()
+        except BaseException:
+            self._since = {}
+            raise
+        before, answered = self._since, self._now()
+        if answered - asked > MOST_APART_S:
+            before = {}
+        self._looked = answered
+        self._since = {
+            key: before[key] if key in before and before[key][0] == state else (state, answered)
+            for key, state in found.items()
+        }
+        return {
+            key for key, (state, since) in self._since.items() if asked - since > state.period_s
+        }
 
 
-def live(annotations: Mapping[str, str], now: float) -> dict[str, float]:
-    """Return the leases that have not expired."""
-    return {holder: end for holder, end in read(annotations).items() if end > now}
+def _label(target: str) -> str:
+    return names.label(target.replace("/", "."))
 
 
-def add(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:
-    """Return the annotation with a lease of this holder, new or renewed, for LEASE_S from now."""
-    return _written(live(annotations, now) | {holder: round(now + LEASE_S, 3)})
-
-
-def release(annotations: Mapping[str, str], holder: str, now: float) -> dict[str, str]:
-    """Return the annotation without this holder's lease; `{}` if no lease is left."""
-    return _written(
-        {other: end for other, end in live(annotations, now).items() if other != holder}
-    )
-
-
-def expire(annotations: Mapping[str, str], now: float) -> dict[str, str]:
-    """Return the annotation without expired leases."""
-    return _written(live(annotations, now))
-
-
-def release_run(annotations: Mapping[str, str], run_id: str, now: float) -> dict[str, str]:
-    """Return the annotation without the leases of this run's stages."""
-    mine = of_run(annotations, run_id)
-    return _written(
-        {other: end for other, end in live(annotations, now).items() if other not in mine}
-    )
-
-
-def of_run(annotations: Mapping[str, str], run_id: str) -> set[str]:
-    """Return the holders that are stages of this run; expired leases count too."""
-    return {holder for holder in read(annotations) if holder.startswith(f"{run_id}/")}
-
-
-def patch(deployment: Mapping[str, Any], change: Mapping[str, str], now: float) -> dict[str, Any]:
-    """Return the merge patch that writes a changed annotation and scales the Deployment to fit."""
-    annotations = {**(deployment["metadata"].get("annotations") or {}), **change}
-    replicas = deployment["spec"].get("replicas", 1)
-    wanted = scaled(annotations, replicas, now)
-    return {
-        "metadata": {"annotations": dict(change)},
-        **({"spec": {"replicas": wanted}} if wanted != replicas else {}),
-    }
-
-
-def scaled(annotations: Mapping[str, str], replicas: int, now: float) -> int:
-    """Return how many replicas a serving Deployment should have; it has `replicas` now."""
-    if live(annotations, now):
-        return max(replicas, count(annotations, REPLICAS, 1))
-    return min(replicas, count(annotations, IDLE_REPLICAS, 0))
-
-
-def count(annotations: Mapping[str, str], name: str, missing: int) -> int:
-    """Return the number in an annotation; `missing` if there is no such annotation."""
-    text = annotations.get(name)
-    if text is None:
-        return missing
-    if not text.isdecimal():
-        raise MoaaError(
-            f"the annotation {name} is '{text}', not a number of replicas. Correct it in the "
-            "chart's values."
-        )
-    return int(text)
-
-
-def _written(found: Mapping[str, Any]) -> dict[str, str]:
-    return {LEASES: json.dumps(found, separators=(",", ":"), sort_keys=True)}
+def _now() -> str:
+    """For people who look at the object; nothing is decided by it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

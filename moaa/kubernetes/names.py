@@ -32,9 +32,12 @@ OLD_DIGEST: Final = "moaa.dev/spec"
 CLIENT: Final = "moaa.dev/client"
 """Label of pods that may call models, `"true"`: the serving chart's network policy refuses all
 others."""
-LEASES: Final = "moaa.dev/leases"
-"""Annotation of a serving Deployment, a TrainJob or a Job: JSON {holder: unix seconds at which the
-lease ends}."""
+HOLDS: Final = "moaa.dev/holds"
+"""Label and annotation of a Lease: what it holds, `Deployment/moaa-smol`. (The label has a `.`, and
+may be cut.)"""
+JOINED: Final = "moaa.dev/joined"
+"""Annotation of a TrainJob or Job that trains: the last holder that found it at work. Writing it
+gives the object a new version, so whoever is about to delete it looks at its leases again."""
 REPLICAS: Final = "moaa.dev/replicas"
 """Annotation of a serving Deployment: its replicas while it is leased; 1 if it is missing."""
 IDLE_REPLICAS: Final = "moaa.dev/idle-replicas"

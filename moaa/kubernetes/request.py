@@ -47,5 +47,5 @@ class Request:
     @property
     def what(self) -> str:
         """Return what is asked for, in words: `Pod 'a'`, or `pods`."""
-        name = self.name.removesuffix("/log")
+        name = self.name.partition("/")[0]  # without a subresource
         return f"{self.kind.name} '{name}'" if name else self.kind.plural

@@ -1,11 +1,12 @@
 """Sends requests to the API server through the official client, and retries what may heal.
 
-Retried: broken connections, 429, 5xx. The client's own retries are off, because ours are limited
-in time.
+Retried: broken connections, 429, 5xx, and a login that was accepted before. The client's own
+retries are off, because ours are limited in time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -33,6 +34,8 @@ class Transport:
         """`client`: a kubernetes.client.ApiClient."""
         self.host: str = client.configuration.host
         self._client = client
+        self._accepted = False
+        """Whether the API server has accepted our login at least once."""
 
     def read(self, request: Request, *, retry_s: float = RETRY_S) -> bytes:
         """Return the answer's body. Retries for `retry_s` what may heal."""
@@ -78,10 +81,13 @@ class Transport:
                 _preload_content=False,
                 _request_timeout=(CONNECT_S, request.read_s),
             )
+            self._accepted = True
             return answer
         except ApiException as error:
             message, reason = status_of(error.body or error.reason)
-            if not _may_heal(request, error.status, message, reason):
+            # A token or certificate that is being replaced: the next one is read for each request.
+            renewed = error.status == 401 and self._accepted
+            if not renewed and not _may_heal(request, error.status, message, reason):
                 raise refusal(request, self.host, error.status, message) from None
             cause = f"HTTP {error.status}: {message}"
             after = (error.headers or {}).get("Retry-After", "")
@@ -124,6 +130,7 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
         if inside:
             config.load_incluster_config(settings)
             own = (_ACCOUNT / "namespace").read_text().strip()
+            settings.refresh_api_key_hook = _read_token
         else:
             config.load_kube_config(client_configuration=settings)
             own = config.list_kube_config_contexts()[1]["context"].get("namespace")
@@ -135,6 +142,13 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
     settings.retries = False
     chosen = namespace or os.environ.get("MOAA_NAMESPACE") or own or "default"
     return client.ApiClient(settings), chosen, inside
+
+
+def _read_token(settings: Any) -> None:
+    """Called before each request: the kubelet replaces the file long before its token expires, and
+    the client's own hook asks the wall clock whether it is time to look."""
+    with contextlib.suppress(OSError):  # the last one may still do
+        settings.api_key["authorization"] = f"bearer {(_ACCOUNT / 'token').read_text().strip()}"
 
 
 def lines(stream: HTTPResponse) -> Iterator[bytes]:

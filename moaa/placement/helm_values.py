@@ -21,6 +21,9 @@ from moaa.recipe.schema import Model, Pool, Recipe
 SPEC: Final = "moaa.dev/spec"
 """Annotation of a serving Deployment: what it serves and how, as JSON (see `spec`)."""
 
+RELEASE: Final = "ensemble"
+"""The release of moaa-serving in all our commands: the Deployments' names begin with it."""
+
 CPU_POOL: Final = Pool(gpus=0, cpus=2, memory_gib=8, shm_gib=2)
 """For models without a pool: cores of any node."""
 
@@ -55,11 +58,13 @@ def platform(recipe: Recipe) -> dict[str, Any]:
         if image
     }
     pool = {launcher.pool: recipe.pools[launcher.pool]} if launcher.pool else {"default": CPU_POOL}
+    engines = sorted(f"{RELEASE}-{dns}" for dns in names.by_dns(served(recipe)))
     return {
         **({"images": images} if images else {}),
         **_secrets(recipe),
         "env": {"secretName": cluster.env_secret},
         "serviceAccounts": {"pipeline": cluster.service_account},
+        **({"pipeline": {"deployments": engines}} if engines else {}),
         "pools": {
             _checked_name(name): _nodes(each) | {"shmGib": _number(each.shm_gib)}
             for name, each in pool.items()

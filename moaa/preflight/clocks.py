@@ -1,6 +1,7 @@
 """Whether the clocks agree.
 
-Leases expire by them, and S3 refuses requests from a machine whose clock is far off.
+S3 refuses requests from a machine whose clock is far off, and the times in logs and records tell
+what happened when. (No lease depends on them.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from moaa.errors import MoaaError
 from moaa.preflight.finding import Finding, unseen
 
 MOST_S = 30.0
-"""A quarter of a lease. A reaper whose clock is ahead by more could stop what is in use."""
+"""S3 refuses what is off by 15 minutes. A clock that is off by more than this follows no time
+server, and goes on drifting."""
 
 
 def findings(

@@ -15,6 +15,7 @@ from moaa.kubernetes.kinds import (
     DEPLOYMENTS,
     EVENTS,
     JOBS,
+    LEASES,
     PODS,
     SERVICES,
     SLICES,
@@ -26,8 +27,14 @@ from moaa.preflight.kinds import MY_REVIEWS, REVIEWS
 from moaa.recipe.schema import Recipe
 
 LOGS: Final = Kind("v1", "pods/log", "Pod log")
+SCALE: Final = Kind("apps/v1", "deployments/scale", "Scale")
 _READ = ("get", "list", "watch")
-_ENGINES: Final = ((DEPLOYMENTS, (*_READ, "patch")), (SLICES, ("list", "watch")))
+_ENGINES: Final = (
+    (DEPLOYMENTS, _READ),
+    (SCALE, ("patch",)),
+    (SLICES, ("list", "watch")),
+)
+_LEASES: Final = (LEASES, ("create", "get", "list", "patch", "delete"))
 _TRAININGS: Final = ("create", *_READ, "patch", "delete")
 _FOLLOWING: Final = ((PODS, _READ), (LOGS, ("get",)), (EVENTS, ("list",)))
 FIX: Final = (
@@ -44,7 +51,7 @@ def needed(recipe: Recipe, trainings: Kind | None) -> list[tuple[Kind, tuple[str
         found.append((trainings, _TRAININGS))
     if trainings is JOBS and recipe.runtime.launcher.nodes > 1:
         found.append((SERVICES, ("create",)))
-    return [*found, *_FOLLOWING] if found else []
+    return [*found, _LEASES, *_FOLLOWING] if found else []
 
 
 def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterator[Finding]:
@@ -76,11 +83,11 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
 def _may(cluster: Cluster, account: str, kind: Kind, verb: str) -> bool:
     """Return whether the account has this right to all objects of the kind.
 
-    The platform chart can limit the right to patch to the ensemble's Deployments: that is enough.
+    The platform chart can limit the right to scale to the ensemble's Deployments: that is enough.
     """
     if _allowed(cluster, account, kind, verb):
         return True
-    if (kind, verb) != (DEPLOYMENTS, "patch"):
+    if kind is not SCALE:
         return False
     try:
         found = [each["metadata"]["name"] for each in cluster.list(DEPLOYMENTS, names.MODEL)]

@@ -1,7 +1,7 @@
 """A training on Kubernetes: create it, or find it again, and follow it to its end.
 
-Its name follows from the fingerprint, so that a launcher finds what a killed one has started. It
-carries a lease (`lease`), so that a training that nobody waits for is deleted. Nothing is lost by
+Its name follows from the fingerprint, so that a launcher finds what a killed one has started. There
+is a lease on it (`lease`), so that a training that nobody waits for is deleted. Nothing is lost by
 that: the next one continues from the newest checkpoint.
 """
 
@@ -23,14 +23,14 @@ from moaa.kubernetes.mirror import Mirror
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.train import objects
-from moaa.train.failure import PodLost
+from moaa.train.failure import PodLost, TrainingDeleted
 from moaa.train.job import Launch
 from moaa.train.lease import LeasedTraining
 from moaa.train.log_reader import ShownProgress
 from moaa.train.pod_watch import PodWatch, Timing
 
 MAX_LOST_PODS: Final = 3
-"""How often a training starts again because a pod was taken away."""
+"""How often a training starts again because a pod, or all of it, was taken away."""
 _TIMING: Final = Timing()
 
 
@@ -59,7 +59,7 @@ def start(launch: Launch, ledger: Ledger, progress: Progress, timing: Timing = _
                     f"{error}\n  This happened {lost + 1} times, so the training was given up. "
                     "Run again to continue from the newest checkpoint."
                 ) from None
-            ledger.events["trainings begun again after a pod was lost"] += 1
+            ledger.events[error.event] += 1
             progress.note(f"{error} Started again from the newest checkpoint")
 
 
@@ -113,9 +113,8 @@ class Training:
             self._pods.look()
             found = self._mirror.objects.get(self._leased.name)
             if found is None or found["metadata"].get("deletionTimestamp"):
-                raise TrainError(
-                    f"{self._leased.what} was deleted while it trained, by the reaper or by hand. "
-                    "Run again to continue from the newest checkpoint."
+                raise TrainingDeleted(
+                    f"{self._leased.what} was deleted while it trained, by the reaper or by hand."
                 )
             condition = dict(pods.ended(found))
         self._pods.wait_for_end()

@@ -56,6 +56,14 @@ _CANNOT_START: Final = {
 class PodLost(TrainError):
     """A pod was taken away: another one can continue from the newest checkpoint."""
 
+    event = "trainings begun again after a pod was lost"
+
+
+class TrainingDeleted(PodLost):
+    """The training was deleted with its pods, by the reaper or by hand."""
+
+    event = "trainings begun again after they were deleted"
+
 
 def explain_failure(
     name: str,

@@ -1,4 +1,4 @@
-"""A TrainJob or Job that carries our lease: created or found, kept while we wait for it, and then
+"""A TrainJob or Job that we hold a lease on: created or found, kept while we wait for it, and then
 deleted or released.
 
 The reaper deletes a training without a live lease. Several launchers may hold a lease on the same
@@ -43,9 +43,12 @@ class LeasedTraining:
         """Why the lease can no longer be renewed."""
         self._poll_s = poll_s
         self._holder = names.holder()
+        self._lease = leases.Lease(cluster, kind, self.name, self._holder)
         self._left = threading.Event()
-        self._may_be_ours = False
-        """Whether the object may carry our lease."""
+        self._held = False
+        """Whether there may be a lease of ours."""
+        self._observer = leases.Observer()
+        self._first_seen: dict[str, leases.State] = {}
 
     @property
     def pods(self) -> str:
@@ -76,12 +79,16 @@ class LeasedTraining:
             return None if self.cluster.list(PODS, self.pods) else self._create()
         if found["metadata"].get("deletionTimestamp"):
             return None
-        if ended(found) or self._is_outdated(found):
+        if ended(found):
             self.cluster.delete(self.kind, self.name, seen=found)
             return None
-        self._may_be_ours = True
+        if self._is_outdated(found) and not (awaited := self._is_awaited()):
+            if awaited is False:
+                self.cluster.delete(self.kind, self.name, seen=found)
+            return None
+        self._take()
         try:
-            self.cluster.update(self.kind, self.name, self._leased, known=found)
+            self.cluster.update(self.kind, self.name, self._joined, known=found)
         except NotFound:
             return None
         self.ledger.events["trainings found at work"] += 1
@@ -89,14 +96,10 @@ class LeasedTraining:
         return found
 
     def _create(self) -> Object:
-        metadata = self.body["metadata"]
-        annotations = {**metadata["annotations"], **leases.add({}, self._holder, time.time())}
-        body = {**self.body, "metadata": {**metadata, "annotations": annotations}}
-        self._may_be_ours = True
+        self._take()
         try:
-            return self.cluster.create(self.kind, body)
+            return self.cluster.create(self.kind, self.body)
         except ClusterError as error:
-            self._may_be_ours = False
             if isinstance(error, Conflict) or "untime" not in str(error):
                 raise
             raise ClusterError(
@@ -104,17 +107,34 @@ class LeasedTraining:
                 "moaa recipe helm-values RECIPE --chart platform"
             ) from None
 
+    def _take(self) -> None:
+        """The lease comes before the training, so that the reaper never finds one without it."""
+        self._held = True
+        self._lease.renew()
+
     def _is_outdated(self, found: Object) -> bool:
-        """Whether it was created for something else (another image, fewer ranks), and nobody waits
-        for that any more."""
+        """Whether it was created for something else: another image, fewer ranks."""
         annotations = found["metadata"].get("annotations") or {}
         digest = annotations.get(names.DIGEST) or annotations.get(names.OLD_DIGEST)
-        wanted = self.body["metadata"]["annotations"][names.DIGEST]
-        return digest != wanted and not leases.live(annotations, time.time())
+        return bool(digest != self.body["metadata"]["annotations"][names.DIGEST])
 
-    def _leased(self, found: Object) -> Object:
-        annotations = found["metadata"].get("annotations") or {}
-        return {"metadata": {"annotations": leases.add(annotations, self._holder, time.time())}}
+    def _is_awaited(self) -> bool | None:
+        """Whether another launcher waits for it: one that renews its lease. None: not known yet."""
+        others: dict[str, leases.State] = {}
+
+        def read() -> dict[str, leases.State]:
+            others.update(
+                {each["metadata"]["name"]: leases.State.of(each) for each in self._lease.others()}
+            )
+            return others
+
+        dead = self._observer.look(read)
+        if any(self._first_seen.setdefault(name, state) != state for name, state in others.items()):
+            return True
+        return False if dead >= others.keys() else None
+
+    def _joined(self, found: Object) -> Object:
+        return {"metadata": {"annotations": {names.JOINED: self._holder}}}
 
     def renew(self, failed: Callable[[], Any]) -> None:
         """Renew the lease in a thread until `leave`; call `failed` once it can no longer be
@@ -133,46 +153,39 @@ class LeasedTraining:
 
     def _renew_once(self) -> None:
         try:
-            self.cluster.update(self.kind, self.name, self._leased, retry_s=leases.RENEW_EVERY_S)
-        except NotFound:  # whoever follows the training reports it
-            pass
+            self._lease.renew(retry_s=leases.RENEW_EVERY_S)
         except (Unreachable, Conflict) as error:
             self.ledger.events["lease renewals missed"] += 1
             self.progress.note(f"the lease of {self.name} could not be renewed: {error}")
 
     def leave(self, seen: Object | None, *, cancel: bool) -> None:
-        """Delete the training if `cancel` and nobody else waits for it; otherwise remove our lease.
+        """Delete the training if `cancel` and nobody else waits for it; give back our lease.
 
-        `seen`: the object as it was last seen. One request, or three if it has changed: a stage
-        that gets SIGTERM has a fifth of a second. What is left undone, the reaper does.
+        `seen`: the object as it was last seen. Few requests: a stage that gets SIGTERM has a fifth
+        of a second. What is left undone, the reaper does.
         """
         self._left.set()
-        if not self._may_be_ours:
+        if not self._held:
             return
+        # The training first: without it, a lease that is left behind ends nobody's work.
+        if cancel:
+            with contextlib.suppress(ClusterError):
+                self._cancel(seen)
         with contextlib.suppress(ClusterError):
-            try:
-                self._delete_or_release(seen or self._get(), cancel)
-            except Conflict:  # it has changed: perhaps another launcher waits for it now
-                self._delete_or_release(self._get(), cancel)
+            self._lease.release(retry_s=5)
+
+    def _cancel(self, seen: Object | None) -> None:
+        if self._lease.others(retry_s=0):
+            return
+        try:
+            self._delete(seen or self._get())
+        except Conflict:  # it has changed: perhaps another launcher waits for it now
+            newest = self._get()
+            if not self._lease.others(retry_s=0):
+                self._delete(newest)
 
     def _get(self) -> Object:
         return self.cluster.get(self.kind, self.name, retry_s=0)
 
-    def _delete_or_release(self, found: Object, cancel: bool) -> None:
-        if cancel and not self._others(found):
-            self.cluster.delete(self.kind, self.name, seen=found, retry_s=0)
-        else:
-            self.cluster.update(self.kind, self.name, self._released, known=found, retry_s=5)
-
-    def _others(self, found: Object) -> set[str]:
-        """Return the other launchers that wait for it."""
-        annotations = found["metadata"].get("annotations") or {}
-        return leases.live(annotations, time.time()).keys() - {self._holder}
-
-    def _released(self, found: Object) -> Object:
-        """Return the patch that removes our lease. With the last lease the annotation goes too:
-        the reaper then keeps the training, and the next launcher replaces it after its end."""
-        if not self._others(found):
-            return {"metadata": {"annotations": {names.LEASES: None}}}
-        annotations = found["metadata"].get("annotations") or {}
-        return {"metadata": {"annotations": leases.release(annotations, self._holder, time.time())}}
+    def _delete(self, seen: Object) -> None:
+        self.cluster.delete(self.kind, self.name, seen=seen, retry_s=0)

@@ -28,12 +28,13 @@ KINDS = {
     "apps/v1": ("Deployment",),
     "autoscaling/v2": ("HorizontalPodAutoscaler",),
     "batch/v1": ("CronJob",),
+    "coordination.k8s.io/v1": ("Lease",),
     "networking.k8s.io/v1": ("NetworkPolicy",),
     "policy/v1": ("PodDisruptionBudget",),
     "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
     TRAINER: ("TrainingRuntime",),
 }
-LEASED = {"moaa.dev/leases": json.dumps({"run/generate/1": 1.0})}
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/moaa/leases"
 IDLE = "moaa.dev/idle-replicas"
 
 
@@ -42,6 +43,7 @@ class Api:
 
     def __init__(self, folder: Path) -> None:
         self.deployments: dict[str, dict[str, Any]] = {}
+        self.leases: list[dict[str, Any]] = []
         self.unknown: set[str] = set()
         api = self
 
@@ -116,6 +118,7 @@ class Api:
             "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups},
             "/openapi/v3": {"paths": {}},
             "/api/v1/namespaces/moaa/serviceaccounts/default": account,
+            LEASES: {"kind": "LeaseList", "apiVersion": "v1", "items": self.leases},
         }.get(path) or self.deployments.get(
             path.removeprefix("/apis/apps/v1/namespaces/moaa/deployments/")
         )
@@ -174,26 +177,23 @@ class Case:
     replicas: int
     """Replicas after the upgrade."""
     model: dict[str, Any] = field(default_factory=dict)
+    leased: bool = False
 
 
 HPA = {"replicas": 2, "autoscaling": {"kind": "hpa", "maxReplicas": 6}}
 CASES = [
     Case("installed for the first time", None, 0),
     Case("idle", (0, {IDLE: "0"}), 0),
-    Case("leased and up", (1, {IDLE: "0", **LEASED}), 1),
-    Case("leased and up threefold", (3, {IDLE: "0", **LEASED}), 3),
-    Case(
-        "given back and not yet down: the reaper's work",
-        (1, {IDLE: "0", "moaa.dev/leases": "{}"}),
-        1,
-    ),
+    Case("leased and up", (1, {IDLE: "0"}), 1, leased=True),
+    Case("leased and up threefold", (3, {IDLE: "0"}), 3, leased=True),
+    Case("given back and not yet down: the reaper's work", (1, {IDLE: "0"}), 1),
     Case("always on", (2, {IDLE: "2"}), 2, {"replicas": 2}),
     Case("always on, and scaled down by hand", (0, {IDLE: "2"}), 2, {"replicas": 2}),
     Case("always on, more wanted", (1, {IDLE: "1"}), 3, {"replicas": 3}),
     Case("always on, fewer wanted", (3, {IDLE: "3"}), 1, {"replicas": 1}),
-    Case("always on, fewer wanted, and leased", (3, {IDLE: "3", **LEASED}), 3, {"replicas": 1}),
+    Case("always on, fewer wanted, and leased", (3, {IDLE: "3"}), 3, {"replicas": 1}, leased=True),
     Case("always on, only leased from now", (2, {IDLE: "2"}), 0),
-    Case("leased, and always on from now", (1, {IDLE: "0", **LEASED}), 2, {"replicas": 2}),
+    Case("leased, and always on from now", (1, {IDLE: "0"}), 2, {"replicas": 2}, leased=True),
     Case("autoscaled for the first time", None, 2, HPA),
     Case("autoscaled", (5, {IDLE: "6"}), 5, HPA),
     Case("autoscaled below the new least", (1, {IDLE: "6"}), 2, HPA),
@@ -207,6 +207,9 @@ def test_an_upgrade_keeps_what_leases_and_autoscalers_have_scaled(
 ) -> None:
     if case.there:
         api.has("ex-m", *case.there)
+    for held in ("Deployment/ex-other", *(["Deployment/ex-m"] if case.leased else [])):
+        api.leases.append({"metadata": {"annotations": {"moaa.dev/holds": held}}})
+    api.leases.append({"metadata": {"name": "of-somebody-else"}})
     done = api.template(
         SERVING, {"models": [{"name": "m", "source": "a/b", **case.model}]}, tmp_path
     )

@@ -30,11 +30,11 @@ def crossed(verbs: str, *resources: str) -> set[str]:
 
 
 PIPELINE = (
-    crossed("get list watch patch", "deployments.apps")
+    crossed("get list watch", "deployments.apps")
     | crossed("get patch", "deployments/scale.apps")
+    | crossed("create get list patch delete", "leases.coordination.k8s.io")
     | crossed("get list watch", "endpointslices.discovery.k8s.io", "pods", "pods/log", "events")
     | crossed("create get list watch patch delete", "trainjobs.trainer.kubeflow.org")
-    | {"list jobs.batch"}
 )
 JOBS = crossed("create get list watch patch delete", "jobs.batch") | {"create services"}
 KUBEFLOW = crossed("create patch", "workflowtaskresults.argoproj.io") | {
@@ -52,7 +52,7 @@ def test_the_pipelines_rights_are_these_and_no_others() -> None:
     recurring = {"enabled": True, "recipe": "name: x"}
     runner = objects(PLATFORM, {"kubeflow": {"enabled": False}, "recurring": recurring})
     assert rights(of("Role", runner, "moaa-pipeline")) == PIPELINE | crossed(
-        "create get", "jobs.batch"
+        "create get list", "jobs.batch"
     )
     submitted = objects(
         PLATFORM, {"kubeflow": {"enabled": False}, "recurring": {**recurring, "host": "http://kfp"}}
@@ -60,26 +60,22 @@ def test_the_pipelines_rights_are_these_and_no_others() -> None:
     assert rights(of("Role", submitted, "moaa-pipeline")) == PIPELINE
 
 
-def test_named_deployments_are_all_that_the_pipeline_may_change() -> None:
-    found = rights(
-        of(
-            "Role",
-            objects(PLATFORM, {"pipeline": {"deployments": ["ensemble-a"]}}),
-            "moaa-pipeline",
-        )
-    )
+@pytest.mark.parametrize("account", ["moaa-pipeline", "moaa-reaper"])
+def test_named_deployments_are_all_that_may_be_scaled(account: str) -> None:
+    values = {"pipeline": {"deployments": ["ensemble-a"]}}
+    found = rights(of("Role", objects(PLATFORM, values), account))
     assert {right for right in found if right.startswith("patch deployments")} == {
-        "patch deployments.apps ensemble-a",
         "patch deployments/scale.apps ensemble-a",
     }
-    assert crossed("get list watch", "deployments.apps") <= found
+    assert crossed("get list", "deployments.apps") <= found
 
 
 def test_the_reapers_rights_are_these_and_no_others() -> None:
     assert rights(of("Role", objects(PLATFORM), "moaa-reaper")) == (
-        crossed("get list patch", "deployments.apps")
+        crossed("get list", "deployments.apps")
         | crossed("get patch", "deployments/scale.apps")
-        | crossed("get list patch delete", "trainjobs.trainer.kubeflow.org", "jobs.batch")
+        | crossed("get list delete", "leases.coordination.k8s.io")
+        | crossed("get list delete", "trainjobs.trainer.kubeflow.org", "jobs.batch")
     )
 
 
@@ -200,10 +196,10 @@ def test_a_quota_never_comes_without_default_limits() -> None:
     )
 
 
-def test_the_reaper_runs_every_minute_and_never_twice() -> None:
-    cron = of("CronJob", objects(PLATFORM))["spec"]
-    assert (cron["schedule"], cron["concurrencyPolicy"]) == ("* * * * *", "Forbid")
-    pod = cron["jobTemplate"]["spec"]["template"]["spec"]
+def test_the_reaper_is_one_pod_that_runs_all_the_time() -> None:
+    made = of("Deployment", objects(PLATFORM))["spec"]
+    assert (made["replicas"], made["strategy"]) == (1, {"type": "Recreate"})
+    pod = made["template"]["spec"]
     assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("moaa-reaper", True)
     (container,) = pod["containers"]
     assert container["command"] == ["python3", "-m", "moaa.kubernetes.reaper"]
@@ -213,7 +209,7 @@ def test_the_reaper_runs_every_minute_and_never_twice() -> None:
         for each in objects(PLATFORM, {"reaper": {"enabled": False}})
     }
     assert (
-        not {("CronJob", "ex-reaper"), ("Role", "moaa-reaper"), ("RoleBinding", "moaa-reaper")}
+        not {("Deployment", "ex-reaper"), ("Role", "moaa-reaper"), ("RoleBinding", "moaa-reaper")}
         & without
     )
 
@@ -250,7 +246,7 @@ def test_a_recurring_run(host: str, command: list[str]) -> None:
         ({"images": {"train": "moaa/train:latest"}}, "/images/train"),
         ({"pools": {"A100": {}}}, "A100"),
         ({"pools": {"a100": {"gpus": 8}}}, "gpus"),
-        ({"reaper": {"schedule": "often"}}, "/reaper/schedule"),
+        ({"reaper": {"schedule": "* * * * *"}}, "schedule"),
         ({"pipeline": {"alsoBind": [{"name": "x"}]}}, "namespace"),
         (
             {"kubeflow": {"launcher": {"endpoint": "http://weed:8333"}}},

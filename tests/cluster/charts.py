@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from tests.charts.render import PLATFORM
 from tests.cluster.tools import Namespace
 
 IMAGE = "python:3.11-slim"
@@ -64,20 +65,18 @@ def fake_engine(ns: Namespace) -> None:
     )
 
 
-def install(ns: Namespace, release: str, chart: Path, values: dict[str, Any], *more: str) -> str:
-    arguments = (
-        "upgrade",
-        "--install",
-        release,
-        str(chart),
-        "--values",
-        "-",
-        "--wait",
-        "--timeout",
-        "120s",
-        *more,
-    )
+def install(
+    ns: Namespace, release: str, chart: Path, values: dict[str, Any], *more: str, wait: bool = True
+) -> str:
+    waiting = ("--wait", "--timeout", "120s") if wait else ()
+    arguments = ("upgrade", "--install", release, str(chart), "--values", "-", *waiting, *more)
     return ns.helm(*arguments, given=yaml.safe_dump(values))
+
+
+def without_reaper(ns: Namespace, values: dict[str, Any]) -> None:
+    """The platform with the reaper's account and rights, and no pod of it: the image lacks it."""
+    install(ns, "platform", PLATFORM, values, wait=False)
+    ns.kubectl("scale", "deployment", "platform-reaper", "--replicas=0")
 
 
 def names(ns: Namespace) -> set[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from moaa.kubernetes import names
+from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import DEPLOYMENTS, Kind
 from tests.cluster.tools import Namespace, run
 
 IMAGE = "python:3.11-slim"
@@ -90,9 +92,19 @@ def replicas(ns: Namespace, model: str) -> int:
     return ns.get("deployment", f"moaa-{names.dns(model)}")["spec"]["replicas"]
 
 
-def leases(ns: Namespace, model: str) -> dict[str, float]:
-    found = ns.get("deployment", f"moaa-{names.dns(model)}")["metadata"]["annotations"]
-    return json.loads(found.get(names.LEASES, "{}"))
+def holders(ns: Namespace, name: str, kind: str = "Deployment") -> list[str]:
+    """Who holds a lease on the object."""
+    return sorted(
+        leases.holder_of(each)
+        for each in ns.items("leases", leases.OURS)
+        if leases.target_of(each) == f"{kind}/{name}"
+    )
+
+
+def hold(ns: Namespace, name: str, holder: str, kind: Kind = DEPLOYMENTS) -> None:
+    """A lease of this holder, taken or renewed now."""
+    with connected(os.environ["KUBECONFIG"], ns.name) as cluster:
+        leases.Lease(cluster, kind, name, holder).renew()
 
 
 def pods(ns: Namespace, model: str) -> list[str]:

@@ -8,6 +8,7 @@ ones.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from moaa.kubernetes.kinds import DEPLOYMENTS
 from tests.charts.render import EXAMPLES, PLATFORM, SERVING, golden, parsed
 from tests.cluster.charts import (
     ALWAYS,
@@ -31,6 +33,7 @@ from tests.cluster.charts import (
     ready,
     serving,
 )
+from tests.cluster.leased import connected, hold, holders
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
 
 pytestmark = needs_cluster
@@ -44,7 +47,7 @@ def ns() -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def before(ns: Namespace) -> set[str]:
-    """Create what the namespace needs before a chart is installed."""
+    """What the namespace holds before a chart was there."""
     return names(ns)
 
 
@@ -54,7 +57,7 @@ def platform(ns: Namespace, before: set[str]) -> str:
         ns,
         "platform",
         PLATFORM,
-        {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"schedule": "0 0 1 1 *"}},
+        {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"enabled": False}},
     )
     return "platform"
 
@@ -66,21 +69,14 @@ def engines(ns: Namespace, before: set[str]) -> str:
     return "ens"
 
 
-def lease(ns: Namespace, model: str, replicas: int, leases: dict[str, float]) -> None:
-    """Write lease and replicas at once, as engines do, by a field manager that is not helm."""
-    patch = {
-        "metadata": {"annotations": {"moaa.dev/leases": json.dumps(leases)}},
-        "spec": {"replicas": replicas},
-    }
-    ns.kubectl(
-        "patch",
-        "deployment",
-        f"ens-{model}",
-        "--type=merge",
-        "--field-manager=moaa",
-        "-p",
-        json.dumps(patch),
-    )
+def lease(ns: Namespace, model: str, count: int, *holders: str) -> None:
+    """As engines do it: a lease, and the number of replicas by the subresource for it."""
+    ns.kubectl("delete", "leases", "-l", "moaa.dev/holds")
+    for holder in holders:
+        hold(ns, f"ens-{model}", holder)
+    with connected(os.environ["KUBECONFIG"], ns.name) as cluster:
+        patch = {"spec": {"replicas": count}}
+        cluster.patch(DEPLOYMENTS, f"ens-{model}/scale", patch)
 
 
 def replicas(ns: Namespace, model: str) -> int:
@@ -88,7 +84,7 @@ def replicas(ns: Namespace, model: str) -> int:
 
 
 def test_both_install_in_a_restricted_namespace(ns: Namespace, platform: str, engines: str) -> None:
-    """`--wait` waited for the pod that is always on; a policy that refuses it leaves an event."""
+    """`--wait` saw the pod that is always on; a refusal by a policy would be an event."""
     assert len(pods(ns, "always")) == 1
     assert (replicas(ns, "always"), replicas(ns, "leased")) == (1, 0)
     refused = [
@@ -139,7 +135,7 @@ def test_the_cluster_takes_every_object_of_every_example(ns: Namespace) -> None:
 
 
 def helm_test(ns: Namespace, release: str) -> str:
-    """Return what helm prints, with the logs of its pods on standard error."""
+    """What it says, with the logs of its pods (on standard error)."""
     done = tried("helm", "test", release, "-n", ns.name, "--timeout", "90s")
     assert not done.returncode, f"{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
@@ -157,7 +153,7 @@ def test_helm_test_passes_and_says_what_it_saw(ns: Namespace, platform: str, eng
 
 
 def test_a_pod_is_ready_only_after_a_real_answer(ns: Namespace, engines: str) -> None:
-    lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
+    lease(ns, "leased", 1, "run/generate/1")
     (uid,) = until(
         lambda: [
             uid for uid, pod in pods(ns, "leased").items() if pod["status"]["phase"] == "Running"
@@ -185,17 +181,14 @@ def seconds(time_: str) -> float:
 def test_an_upgrade_keeps_what_is_leased_and_restarts_only_what_it_changes(
     ns: Namespace, engines: str, tmp_path: Path
 ) -> None:
-    lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
+    lease(ns, "leased", 1, "run/generate/1")
     until(lambda: any(map(ready, pods(ns, "leased").values())), "the leased pod")
     always, leased = set(pods(ns, "always")), set(pods(ns, "leased"))
 
     install(ns, "ens", SERVING, serving(ALWAYS, LEASED, {"name": "third"}))
     assert (set(pods(ns, "always")), set(pods(ns, "leased"))) == (always, leased)
     assert (replicas(ns, "leased"), replicas(ns, "third")) == (1, 0)
-    assert (
-        "run/generate/1"
-        in ns.get("deployment", "ens-leased")["metadata"]["annotations"]["moaa.dev/leases"]
-    )
+    assert holders(ns, "ens-leased") == ["run/generate/1"]
 
     newer = tmp_path / "moaa-serving"
     shutil.copytree(SERVING, newer)
@@ -220,8 +213,8 @@ def test_an_upgrade_keeps_what_is_leased_and_restarts_only_what_it_changes(
 def test_leases_own_the_replicas_until_the_values_ask_for_others(
     ns: Namespace, engines: str
 ) -> None:
-    lease(ns, "always", 2, {"run/label/1": time.time() + 600})
-    lease(ns, "always", 1, {})
+    lease(ns, "always", 2, "run/label/1")
+    lease(ns, "always", 1)
     install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
     assert replicas(ns, "always") == 1
     helm_4 = run("helm", "version", "--short").startswith(
@@ -264,9 +257,10 @@ def test_requests_in_flight_end_before_their_pod_does(ns: Namespace, engines: st
 def test_uninstalling_leaves_nothing(
     ns: Namespace, before: set[str], platform: str, engines: str
 ) -> None:
-    lease(ns, "leased", 1, {"run/generate/1": time.time() + 600})
+    lease(ns, "leased", 1, "run/generate/1")
     for release in ("ens", "platform"):
         ns.helm("uninstall", release, "--wait", "--timeout", "120s")
     ns.kubectl("delete", "configmap", "fake", "--ignore-not-found")
+    ns.kubectl("delete", "leases", "-l", "moaa.dev/holds")
     ns.kubectl("delete", "pod", "patient", "--ignore-not-found")
     until(lambda: names(ns) == before, "an empty namespace", 60)

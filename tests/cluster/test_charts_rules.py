@@ -24,6 +24,7 @@ from tests.cluster.charts import (
     pods,
     ready,
     serving,
+    without_reaper,
 )
 from tests.cluster.gpus import pretended
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
@@ -46,8 +47,7 @@ def ns() -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def platform(ns: Namespace) -> None:
-    values = {"images": {"core": IMAGE, "train": IMAGE}, "reaper": {"schedule": "0 0 1 1 *"}}
-    install(ns, "platform", PLATFORM, values)
+    without_reaper(ns, {"images": {"core": IMAGE, "train": IMAGE}})
 
 
 def reaches(ns: Namespace, pod: str, address: str, port: int = 8000) -> bool:
@@ -114,15 +114,17 @@ MAY = [
     "get deployments.apps",
     "list deployments.apps",
     "watch deployments.apps",
-    "patch deployments.apps",
     "get deployments.apps/scale",
     "patch deployments.apps/scale",
+    "create leases.coordination.k8s.io",
+    "patch leases.coordination.k8s.io",
+    "list leases.coordination.k8s.io",
+    "delete leases.coordination.k8s.io",
     "list endpointslices.discovery.k8s.io",
     "create trainjobs.trainer.kubeflow.org",
     "watch trainjobs.trainer.kubeflow.org",
     "patch trainjobs.trainer.kubeflow.org",
     "delete trainjobs.trainer.kubeflow.org",
-    "list jobs.batch",
     "get pods",
     "list pods",
     "watch pods",
@@ -133,6 +135,8 @@ MAY = [
 ]
 MUST_NOT = [
     "create deployments.apps",
+    "patch deployments.apps",
+    "list jobs.batch",
     "update deployments.apps",
     "delete deployments.apps",
     "create pods",
@@ -178,10 +182,10 @@ def test_rights_both_ways(ns: Namespace, platform: None) -> None:
     assert reaper == {
         "get deployments.apps",
         "list deployments.apps",
-        "patch deployments.apps",
         "get deployments.apps/scale",
         "patch deployments.apps/scale",
-        "patch trainjobs.trainer.kubeflow.org",
+        "list leases.coordination.k8s.io",
+        "delete leases.coordination.k8s.io",
         "delete trainjobs.trainer.kubeflow.org",
         "list jobs.batch",
         "delete jobs.batch",
@@ -214,7 +218,11 @@ def test_kubeflows_own_containers_may_report_results(ns: Namespace, platform: No
 
 def test_rights_end_at_the_namespace(ns: Namespace, platform: None) -> None:
     who = f"--as=system:serviceaccount:{ns.name}:moaa-pipeline"
-    for right in ("list pods", "patch deployments.apps", "create trainjobs.trainer.kubeflow.org"):
+    for right in (
+        "list pods",
+        "patch deployments.apps/scale",
+        "create trainjobs.trainer.kubeflow.org",
+    ):
         assert tried(
             "kubectl", "-n", "default", "auth", "can-i", *right.split(" "), who
         ).stdout.startswith("no")

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from moaa.errors import ClusterError, EngineError
-from moaa.kubernetes import leases as arithmetic
+from moaa.kubernetes import leases
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import Kind
 from moaa.recipe.schema import Calls
 from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import fake_engine, install, serving
-from tests.cluster.leased import connected, engine, kubeconfig_of, leases, pods, replicas
+from tests.cluster.leased import connected, engine, holders, kubeconfig_of, pods, replicas
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, until
 from tests.support.leasing import fleet
 from tests.support.paths import ROOT
@@ -65,10 +65,9 @@ async def test_a_lease_scales_up_answers_and_scales_down(ns: Namespace, cluster:
         assert await bench.ask("Two.Of") == "Hello"
         assert replicas(ns, "Two.Of") == 2
         await async_until(lambda: len(bench.client.pool("Two.Of").endpoints) == 2, timeout_s=30)
-        (end,) = leases(ns, "Two.Of").values()
-        assert 60 < end - time.time() <= 120
+        assert len(holders(ns, "moaa-two-of")) == 1
     assert replicas(ns, "Two.Of") == 0
-    assert leases(ns, "Two.Of") == {}
+    assert holders(ns, "moaa-two-of") == []
     until(lambda: not pods(ns, "Two.Of"), "the end of the pods", 30)
     assert bench.ledger.events == {}
 
@@ -99,12 +98,12 @@ async def test_two_fleets_share_and_the_second_to_leave_scales_down(
     async with fleet(cluster, "shared") as other:
         async with fleet(cluster, "shared") as one:
             await asyncio.gather(one.fleet.up(["shared"]), other.fleet.up(["shared"]))
-            assert len(leases(ns, "shared")) == 2
+            assert len(holders(ns, "moaa-shared")) == 2
             assert len(pods(ns, "shared")) == 1
             await one.ask("shared")
-        assert (replicas(ns, "shared"), len(leases(ns, "shared"))) == (1, 1)
+        assert (replicas(ns, "shared"), len(holders(ns, "moaa-shared"))) == (1, 1)
         await other.ask("shared")
-    assert (replicas(ns, "shared"), leases(ns, "shared")) == (0, {})
+    assert (replicas(ns, "shared"), holders(ns, "moaa-shared")) == (0, [])
 
 
 @pytest.mark.parametrize("gone", ["drained", "killed"])
@@ -284,18 +283,12 @@ def test_sigterm_gives_the_lease_back_at_once(
         assert replicas(ns, "ended") == 1
         begun = time.monotonic()
         child.terminate()
-        while leases_now(cluster, "ended"):
+        while leases.on(cluster, "Deployment/moaa-ended"):
             assert time.monotonic() - begun < 30
             time.sleep(0.02)
         print(f"the lease was given back {(time.monotonic() - begun) * 1000:.0f} ms after SIGTERM")
         child.wait(30)
     assert replicas(ns, "ended") == 0
-
-
-def leases_now(cluster: Cluster, model: str) -> dict[str, float]:
-    from moaa.kubernetes.kinds import DEPLOYMENTS
-
-    return arithmetic.read(cluster.get(DEPLOYMENTS, f"moaa-{model}")["metadata"]["annotations"])
 
 
 def holding(model: str, ns: Namespace, kubeconfig: Path) -> subprocess.Popen[str]:

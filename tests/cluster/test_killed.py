@@ -37,8 +37,8 @@ SETS = [
 """Of sft so many steps that a new pod finds it at work, of dpo that a checkpoint, 2 GB, is on S3
 long before the last."""
 FLUSH_S = 2.0
-REAPED_S = LEASE_S + 120
-"""The reaper looks once a minute."""
+REAPED_S = LEASE_S + 60
+"""The reaper sees for a whole period that nothing changes."""
 KILL = """
 import os, sys
 for pid in filter(str.isdigit, os.listdir("/proc")):

@@ -184,7 +184,7 @@ def test_a_missing_account_and_its_rights(ns: Namespace, s3: S3) -> None:
         "there is no ServiceAccount 'nobody' in namespace 'pipe-preflight'.",
     )
     assert {check for check, _ in found[1:]} == {"rights"}
-    assert any("may not get, list, watch, patch deployments.apps" in detail for _, detail in found)
+    assert any("may not get, list, watch deployments.apps" in detail for _, detail in found)
     assert any(
         "may not create, get, list, watch, patch, delete trainjobs" in detail for _, detail in found
     )

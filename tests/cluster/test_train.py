@@ -23,7 +23,6 @@ import pytest
 from moaa import __version__
 from moaa.artifacts import Draft, Output
 from moaa.errors import MoaaError, TrainError
-from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -35,7 +34,7 @@ from moaa.train.job import Job, Launch
 from moaa.train.pod_watch import Timing
 from tests.charts.render import PLATFORM
 from tests.cluster.charts import install
-from tests.cluster.leased import connected, kubeconfig_of
+from tests.cluster.leased import connected, holders, kubeconfig_of
 from tests.cluster.s3 import S3, s3
 from tests.cluster.tools import Namespace, namespace, needs_cluster, until
 from tests.support.paths import ROOT
@@ -236,8 +235,7 @@ def test_a_launcher_that_was_killed_finds_its_training_at_work(
     assert facts["resumed_from_step"] is None
     assert before
     assert before <= {pod["metadata"]["uid"] for pod in pods(ns, job)}
-    left = ns.get("trainjob", objects.name_of(job))["metadata"]["annotations"]
-    assert len(leases.read(left)) == 1, (
+    assert len(holders(ns, objects.name_of(job), "TrainJob")) == 1, (
         "the killed launcher's lease is left, and with it the reaper ends the TrainJob"
     )
 
@@ -261,8 +259,8 @@ def test_a_training_that_fails_says_why_and_stays_to_be_looked_at(
     error = failure(wrong, runtime(ns), store)
     assert "nothing-here" in str(error)
     assert any("ended with exit status 1" in line for line in str(error).splitlines()[-5:])
-    left = ns.get("trainjob", objects.name_of(job))
-    assert names.LEASES not in (left["metadata"].get("annotations") or {})
+    assert there(ns, "trainjob", job)
+    assert holders(ns, objects.name_of(job), "TrainJob") == []
     train(job, runtime(ns), store)  # what failed makes room
     assert not there(ns, "trainjob", job)
 

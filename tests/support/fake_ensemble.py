@@ -6,10 +6,11 @@ from __future__ import annotations
 import threading
 from typing import Any, Self
 
-from moaa.kubernetes.kinds import DEPLOYMENTS, PODS, SLICES
+from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES, PODS, SLICES
 from moaa.kubernetes.names import MODEL, PART_OF, dns
 from tests.support.engine_server import EngineServer
 from tests.support.kube_server import KubeServer
+from tests.support.lease_objects import holders
 
 Object = dict[str, Any]
 
@@ -115,11 +116,11 @@ class Ensemble:
 
     def scale_by_hand(self, model: str, replicas: int) -> None:
         """As somebody with kubectl does, who knows of no lease and removes them."""
+        for kind, name in list(self.kube.objects):
+            if kind == LEASES.plural:
+                self.kube.remove(LEASES, name)
         found = self.kube.find(DEPLOYMENTS, f"moaa-{dns(model)}")
-        found["spec"]["replicas"], found["metadata"]["annotations"] = (
-            replicas,
-            {"moaa.dev/leases": "{}"},
-        )
+        found["spec"]["replicas"] = replicas
         self._patched(self.kube.put(DEPLOYMENTS, found))
 
     def kill(self, name: str, *, abruptly: bool = False) -> None:
@@ -162,10 +163,8 @@ class Ensemble:
     def replicas(self, model: str) -> int:
         return self.kube.find(DEPLOYMENTS, f"moaa-{dns(model)}")["spec"]["replicas"]
 
-    def leases(self, model: str) -> str:
-        return self.kube.find(DEPLOYMENTS, f"moaa-{dns(model)}")["metadata"]["annotations"].get(
-            "moaa.dev/leases", ""
-        )
+    def holders(self, model: str) -> list[str]:
+        return holders(self.kube, DEPLOYMENTS, f"moaa-{dns(model)}")
 
     def pods(self, model: str) -> list[str]:
         return [
@@ -176,8 +175,8 @@ class Ensemble:
 
     def _patched(self, found: Object) -> None:
         """As a controller: a little later than the answer to the request."""
-        name, replicas = found["metadata"]["name"], found["spec"]["replicas"]
-        if (
+        name, replicas = found["metadata"]["name"], found["spec"].get("replicas")
+        if name not in self._models or (
             self._replicas.get(name) == replicas
         ):  # a killed pod stays away until a test starts another
             return

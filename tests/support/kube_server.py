@@ -27,7 +27,7 @@ from tests.support.serving import Served
 
 NAMESPACE = "team"
 _PATH = re.compile(
-    r"/api(?:s/[^/]+)?/v[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<log>/log)?)?$"
+    r"/api(?:s/[^/]+)?/v[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<part>/log|/scale)?)?$"
 )
 
 
@@ -84,6 +84,10 @@ class KubeServer(Served):
         connection."""
         self._faults.extend([(when, status, message, headers or {})] * times)
 
+    def heal(self) -> None:
+        """No request fails any more."""
+        self._faults.clear()
+
     def cut_watches(self) -> None:
         """Every open watch ends in the middle of a line."""
         self._cut += 1
@@ -108,7 +112,8 @@ class KubeServer(Served):
         assert path, request.path
         body = await request.json() if request.can_read_body else None
         plural, name = path["plural"], path["name"]
-        what = f"{plural}/{name}" if name else plural
+        scales = path["part"] == "/scale"
+        what = "/".join(filter(None, (plural, name, "scale" if scales else "")))
         self.requests.append((request.method, what, body))
         for fault in self._faults:
             picked, status, message, headers = fault
@@ -123,7 +128,7 @@ class KubeServer(Served):
         if request.query.get("watch"):
             return await self._watch(request, plural)
         with self._lock:
-            if path["log"]:
+            if path["part"] == "/log":
                 query = request.query
                 text = self.logs.get((name, query["container"], query.get("previous") == "true"))
                 return (
@@ -139,6 +144,14 @@ class KubeServer(Served):
                 )
             if (plural, name) not in self.objects:
                 return _status(404, f'{plural} "{name}" not found')
+            if scales:  # nothing else of the object can be written by it
+                wanted = body or {}
+                body = {"spec": {"replicas": wanted["spec"]["replicas"]}}
+                body["metadata"] = {
+                    k: v for k, v in wanted.get("metadata", {}).items() if k == "resourceVersion"
+                }
+            elif plural == "deployments" and request.method == "PATCH":
+                return _status(403, "nobody of ours may patch Deployments")
             return self._change(request.method, plural, name, body)
 
     def _list(self, request: web.Request, plural: str) -> web.StreamResponse:

@@ -4,21 +4,24 @@ as pods."""
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
 from moaa.engines.kubernetes import Timing
 from moaa.errors import ClusterError, EngineError
-from moaa.kubernetes import mirror, names
+from moaa.kubernetes import mirror, names, replicas
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
+from moaa.kubernetes.leases import Observer
+from moaa.kubernetes.reaper import Reaper
 from tests.support import leasing
 from tests.support.fake_ensemble import Ensemble, crashed, deployment, pod, ready, unschedulable
 from tests.support.kube_server import KubeServer
+from tests.support.lease_objects import Clock, hold
 from tests.support.waiting import async_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -43,12 +46,10 @@ async def test_up_answers_and_down_scales_down(
         async with fleet(kube.cluster(), "Big.Model", "b", "idle") as bench:
             assert bench.fleet.capacity is None
             assert bench.fleet.absent == set()
-            begun = time.time()
             await bench.fleet.up(["Big.Model", "b"])
             assert await asyncio.gather(bench.ask("Big.Model"), bench.ask("b"))
-            ((holder, end),) = json.loads(ensemble.leases("b")).items()
+            (holder,) = ensemble.holders("b")
             assert re.fullmatch("run-1/generate/[0-9a-f]{8}", holder)
-            assert begun + 120 <= end <= time.time() + 120
             assert (ensemble.replicas("b"), ensemble.replicas("idle")) == (1, 0)
             assert bench.note == ""
             await bench.fleet.down(["b"])
@@ -57,7 +58,7 @@ async def test_up_answers_and_down_scales_down(
             await bench.fleet.up(["b"])  # again, as by turns
             await bench.ask("b")
         assert (ensemble.replicas("b"), ensemble.replicas("Big.Model")) == (0, 0)
-        assert ensemble.leases("b") == "{}"
+        assert ensemble.holders("b") == []
         assert bench.ledger.events == {}
         assert bench.ledger.seconds["engines"] > 0
 
@@ -77,29 +78,24 @@ async def test_two_runs_share_and_the_second_to_leave_scales_down(kube: KubeServ
         async with fleet(kube.cluster(), "a") as one:
             async with fleet(kube.cluster(), "a") as other:
                 await asyncio.gather(one.fleet.up(["a"]), other.fleet.up(["a"]))
-                assert len(json.loads(ensemble.leases("a"))) == 2
+                assert len(ensemble.holders("a")) == 2
                 assert len(ensemble.pods("a")) == 1
                 await one.fleet.down(["a"])
-                assert len(json.loads(ensemble.leases("a"))) == 1
+                assert len(ensemble.holders("a")) == 1
                 assert ensemble.replicas("a") == 1
                 await other.ask("a")
             assert ensemble.replicas("a") == 0
 
 
-async def test_what_a_crashed_run_left_is_cleaned_and_what_lives_is_kept(kube: KubeServer) -> None:
+async def test_what_a_crashed_run_left_keeps_the_engine_up_until_the_reaper_comes(
+    kube: KubeServer,
+) -> None:
+    """Only who watches for a whole period knows that its holder is dead."""
     with Ensemble(kube, "a") as ensemble:
-        now = time.time()
-        left = {"crashed/x/1": now - 1, "other/y/2": now + 60}
-        kube.put(
-            DEPLOYMENTS,
-            deployment("moaa-a", "a", replicas=1, annotations={names.LEASES: json.dumps(left)}),
-        )
-        ensemble.start("a")
+        hold(kube, DEPLOYMENTS, "moaa-a", "crashed/x/1")
         async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
-            assert json.loads(ensemble.leases("a")).keys() > {"other/y/2"}
-            assert "crashed/x/1" not in ensemble.leases("a")
-        assert list(json.loads(ensemble.leases("a"))) == ["other/y/2"]
+        assert ensemble.holders("a") == ["crashed/x/1"]
         assert ensemble.replicas("a") == 1
 
 
@@ -109,21 +105,23 @@ async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back
     with Ensemble(kube, "a") as ensemble:
         async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
-            first = max(json.loads(ensemble.leases("a")).values())
-            await async_until(lambda: max(json.loads(ensemble.leases("a")).values()) > first)
+            renewed = kube.count("PATCH", "leases/")
+            await async_until(lambda: kube.count("PATCH", "leases/") > renewed)
             ensemble.scale_by_hand("a", 0)
             await async_until(lambda: not bench.client.pool("a").endpoints)
             await bench.ask("a")
+            await async_until(lambda: len(ensemble.holders("a")) == 1)
             assert ensemble.replicas("a") == 1
             assert bench.ledger.events["engine pods lost"] == 1
-        assert ensemble.replicas("a") == 0
+        assert (ensemble.replicas("a"), ensemble.holders("a")) == (0, [])
 
 
-async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer) -> None:
-    """A terminated pod has a fifth of a second."""
+async def test_giving_back_is_few_requests_for_each_deployment(kube: KubeServer) -> None:
+    """A terminated pod has a fifth of a second. The lease goes first: the rest is the reaper's, if
+    need be."""
     rarely = replace(HURRY, renew_every_s=60.0)
-    with Ensemble(kube, "a", "b") as ensemble:
-        async with fleet(kube.cluster(), "a", "b", timing=rarely) as bench:
+    with Ensemble(kube, "a") as ensemble:
+        async with fleet(kube.cluster(), "a", timing=rarely) as bench:
 
             def mirrored(name: str) -> bool:
                 """Whether the mirror has seen what we wrote."""
@@ -134,15 +132,37 @@ async def test_giving_back_is_one_request_for_each_deployment(kube: KubeServer) 
                     == kube.find(DEPLOYMENTS, name)["metadata"]["resourceVersion"]
                 )
 
-            await bench.fleet.up(["a", "b"])
-            await async_until(lambda: mirrored("moaa-a") and mirrored("moaa-b"))
+            await bench.fleet.up(["a"])
+            await async_until(lambda: mirrored("moaa-a"))
             kube.requests.clear()
-            await bench.fleet.down(["a", "b"])
-            assert sorted(each[:2] for each in kube.requests) == [
-                ("PATCH", "deployments/moaa-a"),
-                ("PATCH", "deployments/moaa-b"),
+            await bench.fleet.down(["a"])
+            assert [
+                (method, what.partition("-deployment-")[0]) for method, what, _ in kube.requests
+            ] == [
+                ("DELETE", "leases/moaa"),
+                ("GET", "leases"),
+                ("PATCH", "deployments/moaa-a/scale"),
+                ("GET", "leases"),
             ]
-        assert ensemble.replicas("a") == ensemble.replicas("b") == 0
+        assert ensemble.replicas("a") == 0
+
+
+async def test_an_engine_that_is_leased_while_it_is_given_back_is_up_in_the_end(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        async with fleet(kube.cluster(), "a") as bench:
+            await bench.fleet.up(["a"])
+            scale = replicas.scale
+
+            def and_leased_by_another(*given: Any, **how: Any) -> tuple[int, int]:
+                if not how["leased"]:
+                    hold(kube, DEPLOYMENTS, "moaa-a", "other/sft/1")
+                return scale(*given, **how)
+
+            monkeypatch.setattr(replicas, "scale", and_leased_by_another)
+            await bench.fleet.down(["a"])
+        assert (ensemble.replicas("a"), ensemble.holders("a")) == (1, ["other/sft/1"])
 
 
 async def test_leaving_while_it_is_being_leased_leaves_no_lease(kube: KubeServer) -> None:
@@ -153,22 +173,46 @@ async def test_leaving_while_it_is_being_leased_leaves_no_lease(kube: KubeServer
         async with fleet(kube.cluster(), "a") as bench:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(bench.fleet.up(["a"]), 0.05)
-        assert ensemble.leases("a") == "{}"
+        assert ensemble.holders("a") == []
         assert ensemble.replicas("a") == 0
 
 
 async def test_an_api_server_that_is_away_costs_nothing_but_a_line(kube: KubeServer) -> None:
+    """And when it is back, the reaper comes first: the lease has its full period again."""
     with Ensemble(kube, "a") as ensemble:
+        reaper = Reaper(kube.cluster(), Observer(clock := Clock()))
         async with fleet(kube.cluster(), "a") as bench:
             await bench.fleet.up(["a"])
+            list(reaper.look())
             kube.fail(503, "rolling upgrade", times=10_000)
             kube.cut_watches()
             await async_until(lambda: bench.ledger.events["lease renewals missed"] > 0)
             assert "the lease of a could not be renewed" in bench.note
             await bench.ask("a")
+            renewed = kube.count("PATCH", "leases/")
+            kube.heal()
+            clock.now += 150
+            assert list(reaper.look()) == []
+            await async_until(lambda: kube.count("PATCH", "leases/") > renewed + 1)
+            clock.now += 15
+            assert list(reaper.look()) == []
+            kube.fail(503, "rolling upgrade", times=10_000)
         assert bench.ledger.events["leases left to run out"] == 1
         assert "lease of a was not given back and runs out in 120 s" in bench.note
         assert ensemble.replicas("a") == 1  # until the lease runs out, and the reaper comes
+
+
+async def test_a_login_that_is_being_replaced_costs_nothing_but_a_line(kube: KubeServer) -> None:
+    with Ensemble(kube, "a"):
+        async with fleet(kube.cluster(), "a") as bench:
+            await bench.fleet.up(["a"])
+            kube.fail(401, "Unauthorized", times=10_000)
+            await async_until(lambda: bench.ledger.events["lease renewals missed"] > 0)
+            kube.heal()
+            renewed = kube.count("PATCH", "leases/")
+            await async_until(lambda: kube.count("PATCH", "leases/") > renewed + 1)
+            await bench.ask("a")
+            assert bench.ledger.events["engines given up"] == 0
 
 
 async def test_no_deployment(kube: KubeServer) -> None:
@@ -180,7 +224,7 @@ async def test_no_deployment(kube: KubeServer) -> None:
         ) as caught:
             await bench.fleet.up(["Qwen2.5"])
     assert (
-        "moaa recipe helm-values RECIPE.yaml > values.yaml\n  helm upgrade --install moaa-serving"
+        "moaa recipe helm-values RECIPE.yaml > values.yaml\n  helm upgrade --install ensemble"
         in str(caught.value)
     )
     assert "--namespace team --values values.yaml" in str(caught.value)

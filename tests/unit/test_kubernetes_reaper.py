@@ -1,10 +1,11 @@
-"""The reaper ends what no live lease holds, and nothing else."""
+"""The reaper ends what nobody holds, and nothing else: whatever the clocks say, and whoever was
+away."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,37 +13,33 @@ import pytest
 from moaa.errors import MoaaError
 from moaa.kubernetes import names, reaper
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS, Kind
+from moaa.kubernetes.errors import Unreachable
+from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, LEASES, TRAIN_JOBS, Kind
+from moaa.kubernetes.leases import Lease, Observer
+from moaa.kubernetes.reaper import Reaper
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
+from tests.support.lease_objects import Clock, hold, holders
 
 pytestmark = pytest.mark.timeout(60)
-NOW = time.time()
-LIVE, OVER = NOW + 1000, NOW - 5
+DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
+ALL_KINDS = pytest.mark.parametrize("kind", [DEPLOYMENTS, JOBS, TRAIN_JOBS], ids=lambda k: k.name)
 
 
-def leased(**ends: float) -> dict[str, str]:
-    """`run_stage=end`: holders `run/stage/x`."""
-    return {
-        names.LEASES: json.dumps({f"{who.replace('_', '/')}/x": end for who, end in ends.items()})
-    }
+def job(name: str, *, status: dict[str, Any] | None = None, **labels: str) -> dict[str, Any]:
+    trains = names.work_labels("r", "sft") | {names.TRAINING: name} | labels
+    return {"metadata": {"name": name, "labels": trains}, "status": status or {}}
 
 
-def job(
-    name: str,
-    annotations: dict[str, str],
-    run: str = "r",
-    status: dict[str, Any] | None = None,
-    **labels: str,
-) -> dict[str, Any]:
-    return {
-        "metadata": {
-            "name": name,
-            "labels": names.work_labels(run, "sft") | labels,
-            "annotations": annotations,
-        },
-        "status": status or {},
-    }
+def put(kube: KubeServer, kind: Kind, name: str) -> None:
+    """An engine that is up, or a training at work."""
+    kube.put(kind, deployment(name, name, replicas=1) if kind is DEPLOYMENTS else job(name))
+
+
+def works(kube: KubeServer, kind: Kind, name: str) -> bool:
+    if kind is DEPLOYMENTS:
+        return bool(kube.find(kind, name)["spec"]["replicas"])
+    return name in there(kube, kind)
 
 
 def there(kube: KubeServer, kind: Kind) -> set[str]:
@@ -50,16 +47,31 @@ def there(kube: KubeServer, kind: Kind) -> set[str]:
 
 
 def replicas(kube: KubeServer, name: str) -> int:
-    return kube.find(DEPLOYMENTS, name)["spec"]["replicas"]
+    return int(kube.find(DEPLOYMENTS, name)["spec"]["replicas"])
 
 
-def test_what_no_live_lease_holds_is_ended(kube: KubeServer) -> None:
+class Watching:
+    """A reaper whose clock a test moves."""
+
+    def __init__(self, kube: KubeServer, *, dry_run: bool = False) -> None:
+        self.clock = Clock()
+        self.reaper = Reaper(kube.cluster(), Observer(self.clock), dry_run=dry_run)
+
+    def looks(self, after_s: float = 0.0) -> list[str]:
+        self.clock.now += after_s
+        return sorted(self.reaper.look())
+
+    def watches(self, for_s: float) -> list[str]:
+        """Looks every ten seconds; what was said."""
+        self.looks()
+        return [line for _ in range(int(for_s / 10)) for line in self.looks(10)]
+
+
+def test_what_nobody_has_held_for_a_whole_period_is_ended(kube: KubeServer) -> None:
     for name, count, given in (
-        ("live", 2, leased(r_sft=LIVE, q_sft=OVER)),
-        ("over", 2, leased(r_sft=OVER)),
-        ("released", 1, {names.LEASES: "{}"}),
+        ("over", 2, {}),
         ("never", 1, {}),
-        ("kept-up", 3, leased(r_sft=OVER) | {names.IDLE_REPLICAS: "2"}),
+        ("kept-up", 3, {names.IDLE_REPLICAS: "2"}),
         ("down", 0, {}),
     ):
         kube.put(DEPLOYMENTS, deployment(name, name, replicas=count, annotations=given))
@@ -69,123 +81,238 @@ def test_what_no_live_lease_holds_is_ended(kube: KubeServer) -> None:
     foreign = deployment("foreign", "x", replicas=2)
     foreign["metadata"]["labels"][names.PART_OF] = "else"
     kube.put(DEPLOYMENTS, foreign)
+    for name in ("over", "kept-up", "foreign"):
+        hold(kube, DEPLOYMENTS, name, "r/sft/x")
     for kind in (JOBS, TRAIN_JOBS):
-        kube.put(kind, job("live", leased(r_sft=LIVE)))
-        kube.put(kind, job("over", leased(r_sft=OVER)))
-        kube.put(kind, job("never", {}))  # the runner, the reaper itself
-        kube.put(kind, job("foreign", leased(r_sft=OVER), **{names.PART_OF: "else"}))
-
-    assert sorted(reaper.reap(kube.cluster())) == [
-        "Deployment kept-up scaled from 3 to 2: no live lease (released: r/sft/x)",
-        "Deployment live kept at 2 (released: q/sft/x)",
-        "Deployment never scaled from 1 to 0: no live lease",
-        "Deployment over scaled from 2 to 0: no live lease (released: r/sft/x)",
-        "Deployment released scaled from 1 to 0: no live lease",
+        for name in ("over", "never"):
+            kube.put(kind, job(name))
+        kube.put(kind, job("failed", status=DONE))  # for people to look at
+        kube.put(kind, job("foreign", **{names.PART_OF: "else"}))
+        runner = job("runner")
+        del runner["metadata"]["labels"][names.TRAINING]
+        kube.put(kind, runner)
+        hold(kube, kind, "over", "r/sft/x")
+    watching = Watching(kube)
+    assert watching.watches(120) == []
+    assert watching.looks(10) == [
+        "Deployment foreign: lease of r/sft/x removed, not renewed",
+        "Deployment kept-up scaled from 3 to 2: no live lease (last: r/sft/x)",
+        "Deployment never scaled from 1 to 0: no live lease (last: nobody)",
+        "Deployment over scaled from 2 to 0: no live lease (last: r/sft/x)",
+        "Job never deleted: no live lease (last: nobody)",
         "Job over deleted: no live lease (last: r/sft/x)",
+        "TrainJob never deleted: no live lease (last: nobody)",
         "TrainJob over deleted: no live lease (last: r/sft/x)",
     ]
     found = {name: replicas(kube, name) for name in there(kube, DEPLOYMENTS)}
     assert found == {
-        "live": 2,
         "over": 0,
-        "released": 0,
         "never": 0,
         "kept-up": 2,
         "down": 0,
         "gateway": 2,
         "foreign": 2,
     }
-    assert there(kube, JOBS) == there(kube, TRAIN_JOBS) == {"live", "never", "foreign"}
-    assert list(
-        json.loads(kube.find(DEPLOYMENTS, "live")["metadata"]["annotations"][names.LEASES])
-    ) == ["r/sft/x"]
+    assert there(kube, JOBS) == there(kube, TRAIN_JOBS) == {"failed", "foreign", "runner"}
+    assert there(kube, LEASES) == set()
     kube.requests.clear()
-    assert list(reaper.reap(kube.cluster())) == []
+    assert watching.watches(300) == []
     assert {method for method, _, _ in kube.requests} == {"GET"}
+
+
+@ALL_KINDS
+@pytest.mark.parametrize("skew_s", [-130, 130, 86_400])
+def test_the_clock_of_a_holder_does_not_matter(
+    kube: KubeServer, kind: Kind, skew_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its renewals change the object; the times in it are for people."""
+    put(kube, kind, "a")
+    from moaa.kubernetes import leases
+
+    real = leases.datetime
+
+    class Skewed(real):  # type: ignore[misc,valid-type]
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return real.fromtimestamp(time.time() + skew_s, tz)
+
+    monkeypatch.setattr(leases, "datetime", Skewed)
+    lease = Lease(kube.cluster(), kind, "a", "r/sft/x")
+    watching = Watching(kube)
+    for _ in range(20):
+        lease.renew()
+        assert watching.watches(30) == []
+    assert works(kube, kind, "a")
+
+
+@ALL_KINDS
+def test_an_api_server_that_was_away_ends_nothing_that_lives(kube: KubeServer, kind: Kind) -> None:
+    put(kube, kind, "a")
+    lease = Lease(kube.cluster(), kind, "a", "r/sft/x")
+    lease.renew()
+    watching = Watching(kube)
+    watching.watches(110)
+    reader = watching.reaper._cluster
+    reader.list = lambda *a, **k: (_ for _ in ()).throw(Unreachable("away"))  # type: ignore[method-assign]
+    for _ in range(15):
+        with pytest.raises(Unreachable):
+            watching.looks(10)
+    del reader.list
+    assert watching.watches(90) == [], "the reaper is the first when it is back"
+    lease.renew()
+    assert watching.watches(110) == []
+    assert works(kube, kind, "a")
+
+
+def test_two_runs_share_and_one_of_them_dies(kube: KubeServer) -> None:
+    put(kube, DEPLOYMENTS, "a")
+    hold(kube, DEPLOYMENTS, "a", "dead/sft/x")
+    lease = Lease(kube.cluster(), DEPLOYMENTS, "a", "alive/sft/y")
+    watching = Watching(kube)
+    said = []
+    for _ in range(6):
+        lease.renew()
+        said += watching.watches(30)
+    assert said == ["Deployment a: lease of dead/sft/x removed, not renewed"]
+    assert (replicas(kube, "a"), holders(kube, DEPLOYMENTS, "a")) == (1, ["alive/sft/y"])
 
 
 def test_a_dry_run_only_says(kube: KubeServer) -> None:
-    kube.put(DEPLOYMENTS, deployment("over", "a", replicas=1, annotations=leased(r_sft=OVER)))
-    kube.put(JOBS, job("over", leased(r_sft=OVER)))
-    assert list(reaper.reap(kube.cluster(), dry_run=True)) == [
-        "Deployment over would be scaled from 1 to 0: no live lease (released: r/sft/x)",
-        "Job over would be deleted: no live lease (last: r/sft/x)",
+    put(kube, DEPLOYMENTS, "over")
+    put(kube, JOBS, "over")
+    hold(kube, DEPLOYMENTS, "over", "r/sft/x")
+    kube.requests.clear()
+    watching = Watching(kube, dry_run=True)
+    watching.watches(120)
+    assert watching.looks(10) == [
+        "Deployment over would be scaled from 1 to 0: no live lease (last: r/sft/x)",
+        "Job over would be deleted: no live lease (last: nobody)",
     ]
     assert {method for method, _, _ in kube.requests} == {"GET"}
 
 
-@pytest.mark.parametrize("kind", [DEPLOYMENTS, JOBS])
-def test_a_lease_that_is_taken_in_the_same_moment_wins(
-    kube: KubeServer, kind: Kind, monkeypatch: pytest.MonkeyPatch
+class Racing(Cluster):
+    """Calls `meanwhile` once, before the request that `when` picks."""
+
+    when = staticmethod(lambda verb, kind: False)
+    meanwhile = staticmethod(lambda: None)
+
+    def delete(self, kind: Kind, name: str, **how: Any) -> None:
+        self._race("delete", kind)
+        super().delete(kind, name, **how)
+
+    def update(self, kind: Kind, name: str, change: Any, **how: Any) -> Any:
+        self._race("update", kind)
+        return super().update(kind, name, change, **how)
+
+    def _race(self, verb: str, kind: Kind) -> None:
+        if self.when(verb, kind):
+            self.when = lambda verb, kind: False  # type: ignore[method-assign]
+            self.meanwhile()
+
+
+def racing(watching: Watching, verb: str, kind: Kind, meanwhile: Any) -> None:
+    there = watching.reaper._cluster
+    there.__class__ = Racing
+    there.when = lambda asked, on: (asked, on) == (verb, kind)  # type: ignore[attr-defined]
+    there.meanwhile = meanwhile  # type: ignore[attr-defined]
+
+
+def test_an_engine_that_is_leased_in_the_same_moment_is_up_in_the_end(kube: KubeServer) -> None:
+    put(kube, DEPLOYMENTS, "a")
+    watching = Watching(kube)
+    watching.watches(120)
+    racing(watching, "update", DEPLOYMENTS, lambda: hold(kube, DEPLOYMENTS, "a", "q/sft/y"))
+    assert watching.looks(10) == []
+    assert replicas(kube, "a") == 1
+
+
+@pytest.mark.parametrize("kind", [JOBS, TRAIN_JOBS], ids=lambda k: k.name)
+def test_a_training_that_is_joined_in_the_same_moment_stays(kube: KubeServer, kind: Kind) -> None:
+    put(kube, kind, "a")
+    watching = Watching(kube)
+    watching.watches(120)
+
+    def join() -> None:
+        hold(kube, kind, "a", "q/sft/y")
+        joined = {"metadata": {"annotations": {names.JOINED: "q/sft/y"}}}
+        kube.cluster().update(kind, "a", lambda found: dict(joined))
+
+    racing(watching, "delete", kind, join)
+    assert watching.looks(10) == []
+    assert there(kube, kind) == {"a"}
+
+
+def test_a_lease_that_is_renewed_in_the_same_moment_is_not_removed(kube: KubeServer) -> None:
+    put(kube, DEPLOYMENTS, "a")
+    lease = Lease(kube.cluster(), DEPLOYMENTS, "a", "r/sft/x")
+    lease.renew()
+    watching = Watching(kube)
+    watching.watches(120)
+    racing(watching, "update", DEPLOYMENTS, lease.renew)
+    assert watching.looks(10) == []
+    assert (replicas(kube, "a"), holders(kube, DEPLOYMENTS, "a")) == (1, ["r/sft/x"])
+
+
+def test_a_training_that_counts_while_it_is_deleted_is_deleted_at_the_next_look(
+    kube: KubeServer,
 ) -> None:
-    kube.put(DEPLOYMENTS, deployment("a", "a", replicas=1, annotations=leased(r_sft=OVER)))
-    kube.put(JOBS, job("a", leased(r_sft=OVER)))
-    listed = Cluster.list
-
-    def and_then_leased(self: Cluster, asked: Kind, labels: str = "", **how: Any) -> Any:
-        found = listed(self, asked, labels, **how)
-        if asked == kind:
-            newest = kube.find(kind, "a")
-            newest["metadata"]["annotations"] = leased(q_sft=LIVE)
-            kube.put(kind, newest)
-        return found
-
-    monkeypatch.setattr(Cluster, "list", and_then_leased)
-    said = list(reaper.reap(kube.cluster()))
-    assert [line.split()[0] for line in said] == (
-        ["Job"] if kind == DEPLOYMENTS else ["Deployment"]
-    )
-    assert replicas(kube, "a") == (1 if kind == DEPLOYMENTS else 0)
-    assert there(kube, JOBS) == (set() if kind == DEPLOYMENTS else {"a"})
-
-
-def test_a_training_that_counts_while_it_is_deleted_is_deleted(kube: KubeServer) -> None:
-    kube.put(TRAIN_JOBS, job("a", leased(r_sft=OVER)))
-    kube.fail(409, "modified", times=2, when=lambda method, what: method == "DELETE")
-    assert list(reaper.reap(kube.cluster())) == [
-        "TrainJob a deleted: no live lease (last: r/sft/x)"
-    ]
-    kube.put(TRAIN_JOBS, job("b", leased(r_sft=OVER)))
-    kube.fail(
-        409, "modified", times=reaper.DELETE_TRIES, when=lambda method, what: method == "DELETE"
-    )
-    assert list(reaper.reap(kube.cluster())) == ["TrainJob b changes too fast to be deleted now"]
+    put(kube, TRAIN_JOBS, "a")
+    watching = Watching(kube)
+    watching.watches(120)
+    kube.fail(409, "modified", when=lambda method, what: method == "DELETE")
+    assert watching.looks(10) == []
+    assert watching.looks(10) == ["TrainJob a deleted: no live lease (last: nobody)"]
 
 
 def test_without_trainer(kube: KubeServer) -> None:
     kube.unknown.add("trainjobs")
-    assert list(reaper.reap(kube.cluster())) == [
-        "no trainjobs here: trainjobs.trainer.kubeflow.org is not installed"
-    ]
+    put(kube, JOBS, "a")
+    assert Watching(kube).watches(130) == ["Job a deleted: no live lease (last: nobody)"]
 
 
 def test_one_that_cannot_be_ended_does_not_keep_the_others(kube: KubeServer) -> None:
-    kube.put(DEPLOYMENTS, deployment("a", "a", replicas=1, annotations={names.LEASES: "soon"}))
-    kube.put(DEPLOYMENTS, deployment("b", "b", replicas=1))
-    said = []
-    with pytest.raises(MoaaError, match=r"annotation moaa.dev/leases holds 'soon'"):
-        said.extend(reaper.reap(kube.cluster()))
-    assert replicas(kube, "b") == 0
+    for name in ("a", "b"):
+        put(kube, DEPLOYMENTS, name)
+    watching = Watching(kube)
+    watching.watches(120)
+    kube.fail(403, "no", when=lambda method, what: what == "deployments/a/scale")
+    with pytest.raises(MoaaError, match="refuses to patch Deployment 'a'"):
+        watching.looks(10)
+    assert (replicas(kube, "a"), replicas(kube, "b")) == (1, 0)
 
 
 def test_the_end_of_a_run_gives_back_what_it_holds(kube: KubeServer) -> None:
-    for name, given in (
-        ("mine", leased(r_sft=LIVE)),
-        ("shared", leased(r_label=LIVE, q_sft=LIVE)),
-        ("idle", {}),
-    ):
-        kube.put(DEPLOYMENTS, deployment(name, name, replicas=1, annotations=given))
-    kube.put(TRAIN_JOBS, job("mine", leased(r_sft=LIVE)))
-    kube.put(TRAIN_JOBS, job("others", leased(q_sft=LIVE), run="q"))
-    done = {"conditions": [{"type": "Complete", "status": "True"}]}
-    kube.put(TRAIN_JOBS, job("done", leased(r_sft=LIVE), status=done))
+    for name in ("mine", "shared", "idle"):
+        put(kube, DEPLOYMENTS, name)
+    for name in ("mine", "shared", "others"):
+        put(kube, TRAIN_JOBS, name)
+    kube.put(TRAIN_JOBS, job("done", status=DONE))
+    hold(kube, DEPLOYMENTS, "mine", "r/sft/x")
+    hold(kube, DEPLOYMENTS, "shared", "r/label/x", "q/sft/x")
+    hold(kube, TRAIN_JOBS, "mine", "r/sft/x")
+    hold(kube, TRAIN_JOBS, "done", "r/sft/x")
+    hold(kube, TRAIN_JOBS, "shared", "r/sft/x", "q/sft/x")
+    hold(kube, TRAIN_JOBS, "others", "q/sft/x")
     assert sorted(reaper.end_run(kube.cluster(), "r")) == [
-        "Deployment mine scaled from 1 to 0: no live lease (released: r/sft/x)",
-        "Deployment shared kept at 1 (released: r/label/x)",
-        "TrainJob mine deleted: no live lease (last: r/sft/x)",
+        "Deployment mine scaled from 1 to 0 (released: r/sft/x)",
+        "Deployment shared kept: others hold it (released: r/label/x)",
+        "TrainJob done kept: it has ended (released: r/sft/x)",
+        "TrainJob mine deleted (released: r/sft/x)",
+        "TrainJob shared kept: others hold it (released: r/sft/x)",
     ]
-    assert replicas(kube, "idle") == 1  # not this run's business
-    assert there(kube, TRAIN_JOBS) == {"others", "done"}
+    assert [replicas(kube, name) for name in ("mine", "shared", "idle")] == [0, 1, 1]
+    assert there(kube, TRAIN_JOBS) == {"shared", "others", "done"}
+    left = holders(kube, DEPLOYMENTS, "shared") + holders(kube, TRAIN_JOBS, "shared")
+    assert left == ["q/sft/x"] * 2
+
+
+def test_the_end_of_a_run_removes_leases_on_what_is_gone(kube: KubeServer) -> None:
+    hold(kube, TRAIN_JOBS, "gone", "r/sft/x")
+    assert list(reaper.end_run(kube.cluster(), "r")) == [
+        "TrainJob gone is gone (released: r/sft/x)"
+    ]
+    assert there(kube, LEASES) == set()
 
 
 def test_the_command(
@@ -198,49 +325,56 @@ def test_the_command(
         return kube.cluster()
 
     monkeypatch.setattr(Cluster, "connect", connect)
-    assert reaper.main(["--namespace", "team"]) == 0
-    assert (asked, capsys.readouterr().err) == (
-        ["team"],
-        "nothing to scale down or delete in namespace team\n",
-    )
-    kube.put(DEPLOYMENTS, deployment("a", "a", replicas=1))
-    assert reaper.main(["--dry-run"]) == 0
-    assert capsys.readouterr().err == "Deployment a would be scaled from 1 to 0: no live lease\n"
-    kube.fail(
-        403,
-        'deployments.apps is forbidden: User "system:serviceaccount:team:x" cannot list resource '
-        '"deployments"',
-    )
+    monkeypatch.setattr(reaper.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(reaper, "watch", lambda made, stop_at: int(stop_at == float("inf")))
+    assert reaper.main(["--namespace", "team", "--once"]) == 0
     assert reaper.main([]) == 1
-    assert (
-        "reaper: the account 'system:serviceaccount:team:x' may not list deployments.apps"
-        in capsys.readouterr().err
+    assert (asked, capsys.readouterr().err) == (
+        ["team", None],
+        "watches the leases of namespace team\n" * 2,
     )
+
+
+def test_a_problem_is_said_once_and_the_watch_goes_on(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = 'leases is forbidden: User "x" cannot list resource "leases" in API group ""'
+    kube.fail(403, refusal, times=3, when=lambda method, what: what == "leases")
+    watching, naps = Watching(kube), list[float]()
+    clock = SimpleNamespace(monotonic=lambda: float(len(naps)), sleep=naps.append)
+    monkeypatch.setattr(reaper, "time", clock)
+    assert reaper.watch(watching.reaper, 4.5) == 0
+    assert naps == [reaper.LOOK_EVERY_S] * 5
+    (said,) = caplog.messages
+    assert "reaper: the account 'x' may not list leases.coordination.k8s.io" in said
 
 
 def test_what_went_by_itself_is_no_failure(kube: KubeServer) -> None:
-    kube.put(DEPLOYMENTS, deployment("a", "a", replicas=1))
-    kube.put(TRAIN_JOBS, job("a", leased(r_sft=OVER)))
-    said = reaper.reap(kube.cluster())
+    put(kube, DEPLOYMENTS, "a")
+    put(kube, TRAIN_JOBS, "a")
+    watching = Watching(kube)
+    watching.watches(120)
     kube.fail(404, "gone", when=lambda method, what: method == "PATCH")
-    kube.fail(409, "modified", when=lambda method, what: method == "DELETE")
-    kube.fail(404, "gone", when=lambda method, what: what == "trainjobs/a" and method == "GET")
-    assert list(said) == []
+    kube.fail(404, "gone", when=lambda method, what: method == "DELETE")
+    assert "Deployment" not in " ".join(watching.looks(10))
 
 
 def test_two_reapers_do_no_harm(kube: KubeServer) -> None:
     for n in range(10):
-        kube.put(DEPLOYMENTS, deployment(f"d{n}", f"m{n}", replicas=1))
-        kube.put(JOBS, job(f"j{n}", leased(r_sft=OVER)))
+        put(kube, DEPLOYMENTS, f"d{n}")
+        put(kube, JOBS, f"j{n}")
+    watchers = [Watching(kube) for _ in range(3)]
+    for each in watchers:
+        each.watches(120)
     failed: list[BaseException] = []
 
-    def reap() -> None:
+    def reap(watching: Watching) -> None:
         try:
-            list(reaper.reap(kube.cluster()))
+            watching.looks(10)
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=reap) for _ in range(3)]
+    threads = [threading.Thread(target=reap, args=(each,)) for each in watchers]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -3,18 +3,18 @@ nothing."""
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 
 import pytest
 
 from moaa.errors import ClusterError
-from moaa.kubernetes import api, names
+from moaa.kubernetes import api
 from moaa.kubernetes.kinds import DEPLOYMENTS
 from moaa.recipe.load import load_file
 from moaa.stages import report
+from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
+from tests.support.lease_objects import hold
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
@@ -32,10 +32,8 @@ def recipe(*sets: str) -> str:
 
 
 def leased(kube: KubeServer, *holders: str) -> None:
-    leases = json.dumps(dict.fromkeys(holders, time.time() + 100))
-    labels = {names.PART_OF: names.OURS, names.MODEL: "smollm2"}
-    metadata = {"name": "moaa-smollm2", "labels": labels, "annotations": {names.LEASES: leases}}
-    kube.put(DEPLOYMENTS, {"metadata": metadata, "spec": {"replicas": 1}})
+    kube.put(DEPLOYMENTS, deployment("moaa-smollm2", "smollm2", replicas=1))
+    hold(kube, DEPLOYMENTS, "moaa-smollm2", *holders)
 
 
 @pytest.mark.parametrize(

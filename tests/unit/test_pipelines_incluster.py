@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
 from moaa.pipelines import incluster
 from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import Loaded, load_file
+from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
+from tests.support.lease_objects import hold
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import RECIPES
 from tests.support.waiting import until
@@ -307,28 +308,13 @@ def test_stopping_gives_back_what_the_run_holds(
     background(kube, running(kube, "a"), ended(kube))
     incluster.start(demo(), "evaluate")
     run_id = name_of(kube)
-    later = time.time() + 100
-    mine, other = f"{run_id}/generate/ab", "other/label/cd"
-
-    def engine(name: str, *holders: str) -> None:
-        annotations = {names.LEASES: json.dumps(dict.fromkeys(holders, later))}
-        labels = {names.PART_OF: names.OURS, names.MODEL: name}
-        kube.put(
-            DEPLOYMENTS,
-            {
-                "metadata": {"name": name, "labels": labels, "annotations": annotations},
-                "spec": {"replicas": 1},
-            },
-        )
-
-    engine("a", mine)
-    engine("b", mine, other)
+    for name in ("a", "b"):
+        kube.put(DEPLOYMENTS, deployment(name, name, replicas=1))
+        hold(kube, DEPLOYMENTS, name, f"{run_id}/generate/ab")
+    hold(kube, DEPLOYMENTS, "b", "other/label/cd")
     labels = names.work_labels(run_id, "sft")
-    leased = {names.LEASES: json.dumps({f"{run_id}/sft/ef": later})}
-    kube.put(
-        TRAIN_JOBS,
-        {"metadata": {"name": "moaa-sft-1", "labels": labels, "annotations": leased}, "spec": {}},
-    )
+    kube.put(TRAIN_JOBS, {"metadata": {"name": "moaa-sft-1", "labels": labels}, "spec": {}})
+    hold(kube, TRAIN_JOBS, "moaa-sft-1", f"{run_id}/sft/ef")
     kube.remove(PODS, f"{run_id}-1")
     incluster.stop(run_id, kube.cluster())
     assert ("jobs", run_id) not in kube.objects

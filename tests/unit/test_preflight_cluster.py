@@ -186,9 +186,9 @@ def late(there: FakeCluster) -> None:
             "docker-registry",
         ),
         (
-            lambda there: there.deny("patch", "deployments"),
+            lambda there: there.deny("patch", "deployments/scale"),
             "rights",
-            "may not patch deployments.apps",
+            "may not patch deployments.apps/scale",
             "moaa-platform",
         ),
         (
@@ -286,7 +286,8 @@ def test_whose_rights_are_asked_about(inside: bool, review: Any, user: str | Non
         for each in there.reviews
     }
     assert {
-        ("deployments", "patch"),
+        ("deployments", "watch"),
+        ("leases", "create"),
         ("trainjobs", "delete"),
         ("endpointslices", "watch"),
         ("events", "list"),
@@ -299,27 +300,25 @@ def test_who_may_not_ask_is_told_so() -> None:
     assert (found.check, found.word) == ("rights", "?")
 
 
-def test_the_right_to_patch_may_be_limited_to_the_ensembles_deployments() -> None:
+def test_the_right_to_scale_may_be_limited_to_the_ensembles_deployments() -> None:
     """The platform chart does so where its value pipeline.deployments names them."""
     ensemble = [f"moaa-{names.dns(model)}" for model in helm_values.served(recipe())]
-    found = look(healthy().deny("patch", "deployments", but=ensemble))
+    found = look(healthy().deny("patch", "deployments/scale", but=ensemble))
     assert [each for each in found if each.word != "ok"] == []
     (bad,) = [
         each
-        for each in look(healthy().deny("patch", "deployments", but=ensemble[1:]))
+        for each in look(healthy().deny("patch", "deployments/scale", but=ensemble[1:]))
         if each.word != "ok"
     ]
-    assert "may not patch deployments.apps" in bad.detail
+    assert "may not patch deployments.apps/scale" in bad.detail
 
 
 def test_an_account_without_any_right_fails_by_each() -> None:
     there = healthy(inside=True).forbid(DEPLOYMENTS)
-    for verb in ("get", "list", "watch", "patch"):
+    for verb in ("get", "list", "watch"):
         there.deny(verb, "deployments")
     (bad,) = [each for each in look(there) if not each.ok]
-    assert bad.detail.startswith(
-        "this pod's account may not get, list, watch, patch deployments.apps"
-    )
+    assert bad.detail.startswith("this pod's account may not get, list, watch deployments.apps")
 
 
 def test_engines_alone_need_no_rights_on_trainings() -> None:

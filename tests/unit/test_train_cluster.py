@@ -4,7 +4,6 @@ too."""
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from moaa.errors import TrainError
 from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS, Object
+from moaa.kubernetes.kinds import JOBS, LEASES, PODS, SERVICES, TRAIN_JOBS, Object
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated
 from moaa.progress import Progress
@@ -24,6 +23,7 @@ from moaa.train.lease import LeasedTraining
 from moaa.train.pod_watch import Timing
 from tests.support.jobs import JOB, NAME
 from tests.support.kube_server import KubeServer
+from tests.support.lease_objects import hold, holders
 from tests.support.waiting import until
 
 POD = f"{NAME}-node-0-0-x7"
@@ -114,7 +114,7 @@ def set_status(kube, status, kind=TRAIN_JOBS):
 
 
 def lease(kube, kind=TRAIN_JOBS):
-    return leases.read(kube.find(kind, NAME)["metadata"].get("annotations") or {})
+    return holders(kube, kind, NAME)
 
 
 def test_it_is_created_with_a_lease_followed_and_gone_when_it_is_complete(kube):
@@ -151,14 +151,14 @@ def test_it_says_what_its_pods_wait_for(kube):
 
 def test_a_launcher_that_comes_back_goes_on_with_what_is_at_work(kube):
     body = objects.train_job(launch(), "earlier")
-    body["metadata"]["annotations"] |= leases.add({}, "earlier/sft/1", time.time())
     kube.put(TRAIN_JOBS, body)
+    hold(kube, TRAIN_JOBS, NAME, "earlier/sft/1")
     run = Running()
     until(lambda: len(lease(kube)) == 2)
     set_status(kube, COMPLETE)
     assert run.end() is None
     assert run.ledger.events["trainings found at work"] == 1
-    assert list(lease(kube)) == ["earlier/sft/1"], "the other launcher has yet to see it complete"
+    assert lease(kube) == ["earlier/sft/1"], "the other launcher has yet to see it complete"
 
 
 def test_a_training_that_an_earlier_version_started_is_found_by_its_old_annotation(kube):
@@ -168,7 +168,7 @@ def test_a_training_that_an_earlier_version_started_is_found_by_its_old_annotati
     kube.put(TRAIN_JOBS, body)
     uid = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
     run = Running()
-    until(lambda: names.LEASES in kube.find(TRAIN_JOBS, NAME)["metadata"]["annotations"])
+    until(lambda: len(lease(kube)) == 1)
     assert kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] == uid
     set_status(kube, COMPLETE)
     assert run.end() is None
@@ -211,9 +211,7 @@ def test_a_failure_ends_with_the_pods_own_reason_and_stays_to_be_looked_at(kube)
     assert any("OOMKilled" in line for line in str(error).splitlines()[-2:])
     assert "allocating" in str(error)
     assert there(kube)
-    assert names.LEASES not in kube.find(TRAIN_JOBS, NAME)["metadata"]["annotations"], (
-        "the reaper would delete it"
-    )
+    assert lease(kube) == [], "the reaper would delete it"
 
 
 def test_the_pods_of_a_failed_training_may_vanish_and_their_words_stay(kube):
@@ -261,11 +259,69 @@ def test_pods_that_are_lost_again_and_again_are_an_error(kube):
     assert "happened 4 times" in str(error)
 
 
-def test_a_training_that_the_reaper_ended_is_an_error_that_says_so(kube):
+def test_a_training_that_the_reaper_ended_is_begun_again(kube):
     run = Running()
     until(lambda: there(kube) and kube.count("GET", "pods"))
+    first = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
     kube.remove(TRAIN_JOBS, NAME)
-    assert "was deleted while it trained" in str(run.end())
+    until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] != first)
+    set_status(kube, COMPLETE)
+    assert run.end() is None
+    assert run.ledger.events == {"trainings begun again after they were deleted": 1}
+    assert lease(kube) == []
+
+
+def test_a_training_that_is_deleted_again_and_again_is_an_error_that_says_so(kube):
+    run = Running()
+    last = ""
+    for _ in range(cluster.MAX_LOST_PODS + 1):
+        until(lambda: there(kube) and kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] != last)  # noqa: B023
+        last = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
+        kube.remove(TRAIN_JOBS, NAME)
+    error = run.end()
+    assert "was deleted while it trained, by the reaper or by hand" in str(error)
+    assert "happened 4 times" in str(error)
+
+
+def test_a_training_is_never_without_a_lease(kube):
+    """The reaper could come between the two."""
+    kube.fail(503, times=3, when=lambda method, what: method == "POST" and what == "trainjobs")
+    run = Running()
+    until(lambda: there(kube))
+    made = [what for method, what, _ in kube.requests if method == "POST"]
+    assert made[0] == "leases"
+    assert len(lease(kube)) == 1
+    set_status(kube, COMPLETE)
+    assert run.end() is None
+
+
+def test_what_was_asked_for_otherwise_goes_on_while_its_launcher_renews(kube):
+    body = objects.train_job(launch(ranks=7), "earlier")
+    kube.put(TRAIN_JOBS, body)
+    uid = kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"]
+    hold(kube, TRAIN_JOBS, NAME, "earlier/sft/1")
+    run = Running()
+    until(lambda: kube.count("GET", "leases") > 2)
+    assert len(lease(kube)) == 1, "not known yet whether anybody waits"
+    hold(kube, TRAIN_JOBS, NAME, "earlier/sft/1")
+    until(lambda: len(lease(kube)) == 2)
+    assert kube.find(TRAIN_JOBS, NAME)["metadata"]["uid"] == uid
+    set_status(kube, COMPLETE)
+    assert run.end() is None
+
+
+def test_what_was_asked_for_otherwise_goes_with_its_dead_launcher(kube, monkeypatch):
+    monkeypatch.setattr(leases, "LEASE_S", 0.9)  # the whole seconds of a new lease: 0
+    kube.put(TRAIN_JOBS, objects.train_job(launch(ranks=7), "earlier"))
+    hold(kube, TRAIN_JOBS, NAME, "earlier/sft/1")
+    run = Running()
+    until(
+        lambda: (
+            there(kube) and kube.find(TRAIN_JOBS, NAME)["spec"]["trainer"]["numProcPerNode"] == 1
+        )
+    )
+    set_status(kube, COMPLETE)
+    assert run.end() is None
 
 
 def terminated_at(words: str) -> Progress:
@@ -284,7 +340,9 @@ def test_a_stage_that_is_told_to_end_takes_its_training_with_it(kube):
     run = Running(terminated_at("no pod yet"))
     assert isinstance(run.end(), Terminated)
     assert not there(kube)
-    assert kube.requests[-1][:2] == ("DELETE", f"trainjobs/{NAME}")
+    assert lease(kube) == []
+    gone = [what.partition("/")[0] for method, what, _ in kube.requests if method == "DELETE"]
+    assert gone == ["trainjobs", "leases"], "a lease that is left ends nobody's work"
 
 
 def test_nobody_reads_logs_for_a_launcher_that_has_left(kube):
@@ -293,8 +351,8 @@ def test_nobody_reads_logs_for_a_launcher_that_has_left(kube):
     kube.logs[POD, "node", False] = log('moaa-progress {"step": 1, "steps": 9}')
     kube.put(PODS, pod())
     until(lambda: run.progress.view().done == 1)
-    kube.remove(TRAIN_JOBS, NAME)
-    assert "was deleted" in str(run.end())
+    set_status(kube, COMPLETE)
+    assert run.end() is None
     until(
         lambda: not [each for each in threading.enumerate() if each.name == "log of a rank"],
         "the log is still read",
@@ -303,35 +361,46 @@ def test_nobody_reads_logs_for_a_launcher_that_has_left(kube):
 
 def test_but_not_from_another_launcher_that_waits_for_it(kube):
     body = objects.train_job(launch(), "earlier")
-    body["metadata"]["annotations"] |= leases.add({}, "other/sft/1", time.time())
     kube.put(TRAIN_JOBS, body)
+    hold(kube, TRAIN_JOBS, NAME, "other/sft/1")
     assert isinstance(Running(terminated_at("no pod yet")).end(), Terminated)
-    assert list(lease(kube)) == ["other/sft/1"]
+    assert there(kube)
+    assert lease(kube) == ["other/sft/1"]
 
 
-def test_nor_from_one_that_found_it_a_moment_ago(kube, monkeypatch):
-    """What we saw of it last is older than the other's lease."""
+def test_nor_from_one_that_joins_in_the_same_moment(kube, monkeypatch):
+    """It joins after we have looked at the leases, and before we delete."""
+    delete = LeasedTraining._delete
 
-    leave = LeasedTraining.leave
+    def and_joined_before(self: LeasedTraining, seen: Object) -> None:
+        monkeypatch.setattr(LeasedTraining, "_delete", delete)
+        hold(kube, TRAIN_JOBS, NAME, "other/sft/1")
+        joined = {"metadata": {"annotations": {names.JOINED: "other/sft/1"}}}
+        kube.cluster().update(TRAIN_JOBS, NAME, lambda found: dict(joined))
+        delete(self, seen)
 
-    def with_an_older_look(self: LeasedTraining, seen: Object, *, cancel: bool) -> None:
-        annotations = leases.add(seen["metadata"]["annotations"], "other/sft/1", time.time())
-        metadata = {**seen["metadata"], "annotations": annotations}
-        kube.put(TRAIN_JOBS, {**kube.find(TRAIN_JOBS, NAME), "metadata": metadata})
-        leave(self, seen, cancel=cancel)
-
-    monkeypatch.setattr(LeasedTraining, "leave", with_an_older_look)
+    monkeypatch.setattr(LeasedTraining, "_delete", and_joined_before)
     assert isinstance(Running(terminated_at("no pod yet")).end(), Terminated)
-    assert list(lease(kube)) == ["other/sft/1"]
+    assert there(kube)
+    assert lease(kube) == ["other/sft/1"]
 
 
 def test_the_lease_is_renewed_whatever_the_api_server_does(kube, monkeypatch):
     monkeypatch.setattr(leases, "RENEW_EVERY_S", 0.05)
     run = Running()
     until(lambda: there(kube))
-    first = next(iter(lease(kube).values()))
+
+    def renewed(times: int = 2) -> None:
+        before = kube.count("PATCH", "leases/")
+        until(lambda: kube.count("PATCH", "leases/") > before + times, "it was not renewed")
+
     kube.fail(503, times=3)
-    until(lambda: next(iter(lease(kube).values())) > first + 0.2, "the lease was not renewed")
+    renewed(5)
+    kube.fail(401, "Unauthorized", times=3)  # the token is being replaced
+    renewed(5)
+    (name,) = [name for plural, name in kube.objects if plural == "leases"]
+    kube.remove(LEASES, name)  # by hand
+    until(lambda: len(lease(kube)) == 1)
     set_status(kube, COMPLETE)
     assert run.end() is None
 

@@ -56,13 +56,11 @@ volumeMounts:
 {{ .Values.kubeflow.launcher.secretName | default .Values.s3.secretName }}
 {{- end }}
 
-{{- /* What the pipeline may do with Jobs. */}}
+{{- /* What the pipeline may do with Jobs; empty: nothing. */}}
 {{- define "moaa.jobVerbs" -}}
 {{- if not .Values.trainer.enabled -}}
 [create, get, list, watch, patch, delete]
 {{- else if and .Values.recurring.enabled (not .Values.recurring.host) -}}
 [create, get, list]  # the runner Job of the recurring run
-{{- else -}}
-[list]  # at its end, a run looks for trainings of both kinds
 {{- end }}
 {{- end }}

@@ -78,7 +78,10 @@ than before. At the first installation, and without a cluster (`helm template`),
 {{- $there := lookup "apps/v1" "Deployment" .root.Release.Namespace .model.fullname }}
 {{- if $there }}
 {{- $annotations := $there.metadata.annotations | default dict }}
-{{- $leased := ne (index $annotations "moaa.dev/leases" | default "{}") "{}" }}
+{{- $leased := false }}
+{{- range (lookup "coordination.k8s.io/v1" "Lease" .root.Release.Namespace "").items }}
+{{- if eq (index (.metadata.annotations | default dict) "moaa.dev/holds" | default "") (printf "Deployment/%s" $.model.fullname) }}{{ $leased = true }}{{ end }}
+{{- end }}
 {{- $unchanged := eq (index $annotations "moaa.dev/idle-replicas" | default "") (toString .model.mostIdle) }}
 {{- if or $leased $unchanged }}{{ max $there.spec.replicas .model.replicas }}{{ else }}{{ .model.replicas }}{{ end }}
 {{- else }}
