@@ -11,10 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from moaa import templates
+from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message, Redraw, opening
 from moaa.concurrency import together
 from moaa.errors import CallError, RowRejected
 from moaa.recipe import Member, Mixture, Sampling
+from moaa.recipe.method import CutAnswers
+
+CUT = "answer cut"
+"""The reason of a row whose answer max_tokens cut."""
+CUT_REMEDY = (
+    "cut at max_tokens. Raise sampling.max_tokens, ask for shorter answers, or set cut_answers to "
+    "keep; a larger runtime.max_rejected_share goes on without these rows."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +100,12 @@ class Conversation:
         return {"messages": list(self.messages), "turns": [turn.to_json() for turn in self.turns]}
 
 
-async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Answer:
+async def respond(
+    mixture: Mixture, history: Sequence[Message], ask: Ask, controls: Controls = KNOWN
+) -> Answer:
     """The mixture's answer to the last user turn, with its proposals (paper, Eq. 1-2).
+
+    Proposals pass to the next layer neutralised; the answer has them as they were written.
 
     Raises `RowRejected` when a layer has fewer proposals than the mixture's quorum, or when the
     aggregator fails.
@@ -110,40 +123,56 @@ async def respond(mixture: Mixture, history: Sequence[Message], ask: Ask) -> Ans
                 f"layer {layer}: {len(proposals)} of {mixture.proposals} proposals, "
                 f"{mixture.quorum} needed; left out: {', '.join(map(str, missing))}",
             )
-        seen = with_references(
-            history, proposals, mixture.instruction or templates.text("aggregate")
-        )
+        instruction = mixture.instruction or templates.text("aggregate")
+        seen = with_references(history, proposals, instruction, controls)
 
     aggregator = mixture.aggregator
     try:
         reply = await ask(aggregator.model, as_member(aggregator, seen), aggregator.sampling)
     except CallError as error:
         raise RowRejected(f"aggregator: {error.reason}", error.detail) from error
-    if not (text := reply.text.strip()):
-        raise RowRejected("aggregator: empty", f"{aggregator.label} gave an empty answer")
-    return Answer(text, reply.choices[0].finish_reason, tuple(layers), tuple(left_out))
+    choice = reply.choices[0]
+    if choice.missing:
+        raise RowRejected(f"aggregator: {choice.missing}", f"{aggregator.label} gave no answer")
+    return Answer(choice.text.strip(), choice.finish_reason, tuple(layers), tuple(left_out))
 
 
 async def converse(
-    mixture: Mixture, system: str | None, user_turns: Sequence[str], ask: Ask
+    mixture: Mixture,
+    system: str | None,
+    user_turns: Sequence[str],
+    ask: Ask,
+    *,
+    cut_answers: CutAnswers = "keep",
+    controls: Controls = KNOWN,
 ) -> Conversation:
     """Answer every user turn in order; the mixture's own answers become the history (paper, Eq. 3).
 
-    Raises `RowRejected` when one turn gets no answer.
+    Raises `RowRejected` when one turn gets no answer, or one that max_tokens cut unless
+    `cut_answers` is `keep`: no later turn is asked then. The messages hold the answers as they were
+    written, the history of later turns holds them neutralised.
     """
-    history: list[Message] = []
+    messages: list[Message] = []
     turns: list[Answer] = []
     for number, question in enumerate(user_turns, 1):
-        history += [Message(role="user", content=question)] if turns else opening(system, question)
+        messages += [Message(role="user", content=question)] if turns else opening(system, question)
+        history = [
+            Message(role=each["role"], content=controls.neutralised(each["content"]))
+            if each["role"] == "assistant"
+            else each
+            for each in messages
+        ]
         try:
-            answer = await respond(mixture, history, ask)
+            answer = await respond(mixture, history, ask, controls)
+            if answer.finish_reason == "length" and cut_answers != "keep":
+                raise RowRejected(CUT, f"{mixture.aggregator.label}: {CUT_REMEDY}")
         except RowRejected as error:
             raise RowRejected(
                 error.reason, f"turn {number} of {len(user_turns)}: {error.detail}"
             ) from error
-        history.append(Message(role="assistant", content=answer.text))
+        messages.append(Message(role="assistant", content=answer.text))
         turns.append(answer)
-    return Conversation(tuple(history), tuple(turns))
+    return Conversation(tuple(messages), tuple(turns))
 
 
 async def propose(
@@ -203,14 +232,17 @@ async def _proposals_of(
 
 
 def with_references(
-    history: Sequence[Message], proposals: Sequence[Proposal], instruction: str
+    history: Sequence[Message],
+    proposals: Sequence[Proposal],
+    instruction: str,
+    controls: Controls = KNOWN,
 ) -> list[Message]:
     """A copy of the history whose system message ends with the instruction and the numbered
     proposals.
 
     Proposals are joined, never formatted: a `{` or `$` in them stays as it is.
     """
-    return _with_system(history, after="\n\n".join([instruction, numbered(proposals)]))
+    return _with_system(history, after="\n\n".join([instruction, numbered(proposals, controls)]))
 
 
 def as_member(member: Member, messages: Sequence[Message]) -> list[Message]:
@@ -218,9 +250,12 @@ def as_member(member: Member, messages: Sequence[Message]) -> list[Message]:
     return _with_system(messages, before=member.system)
 
 
-def numbered(proposals: Sequence[Proposal]) -> str:
-    """The texts of the proposals as `1. …`, `2. …`, without gaps."""
-    return "\n\n".join(f"{number}. {proposal.text}" for number, proposal in enumerate(proposals, 1))
+def numbered(proposals: Sequence[Proposal], controls: Controls = KNOWN) -> str:
+    """The texts of the proposals as `1. …`, `2. …`, without gaps; control tokens neutralised."""
+    return "\n\n".join(
+        f"{number}. {controls.neutralised(proposal.text)}"
+        for number, proposal in enumerate(proposals, 1)
+    )
 
 
 def _with_system(

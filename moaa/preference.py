@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,10 @@ PRIOR = 0.1
 """Drawn pseudo-games of each answer against an answer of strength 1. They keep the strength of an
 unbeaten answer finite."""
 
+UNDECIDED = "hangs on a missing verdict"
+SAME = 1e-9
+"""Soft wins that are closer than this are equal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
@@ -22,7 +26,18 @@ class Ranking:
 
     order: tuple[int, ...]
     wins: tuple[float, ...]
-    """Sum of p(better) over the pairs of the answer: 0 to n-1."""
+    """Sum of p(better) over the pairs of the answer: 0 to n-1. An order that could not be judged
+    counts as a tie."""
+    low: tuple[float, ...]
+    """The wins if every order that could not be judged had gone against the answer."""
+    high: tuple[float, ...]
+    """The wins if every one of them had gone for the answer."""
+
+    def sure(self, better: int, worse: int) -> bool:
+        """Whether one answer is before the other whatever the missing orders would have said."""
+        if all(self.low[i] == self.high[i] for i in (better, worse)):
+            return self.order.index(better) < self.order.index(worse)
+        return self.low[better] > self.high[worse] + SAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +56,42 @@ def rank(n: int, judgements: Iterable[Judgement]) -> Ranking:
     computed if answers tie and pairs are missing.
     """
     judged = list(judgements)
-    wins = [0.0] * n
+    wins, low, high = [0.0] * n, [0.0] * n, [0.0] * n
     for each in judged:
-        wins[each.a] += each.p
-        wins[each.b] += 1 - each.p
+        least, most = each.bounds
+        for index, lowest, highest in ((each.a, least, most), (each.b, 1 - most, 1 - least)):
+            wins[index] += (lowest + highest) / 2
+            low[index] += lowest
+            high[index] += highest
     # Rounded: sums of the same numbers in another order are no preference.
     scores = [round(each, 9) for each in wins]
     tied = len(set(scores)) < n
     strengths = bradley_terry(n, judged) if tied and not _complete(n, judged) else [1.0] * n
     order = sorted(range(n), key=lambda i: (-scores[i], -round(strengths[i], 9), i))
-    return Ranking(tuple(order), tuple(wins))
+    return Ranking(tuple(order), tuple(wins), tuple(low), tuple(high))
 
 
-def pair(ranking: Ranking, min_margin: float = 0.0) -> Pair | None:
-    """Best against worst, or None if they are closer than `min_margin` soft wins."""
-    chosen, rejected = ranking.order[0], ranking.order[-1]
+def pair(
+    ranking: Ranking, min_margin: float = 0.0, choosable: Collection[int] | None = None
+) -> Pair | None:
+    """Best against worst, or None if they are closer than `min_margin` soft wins.
+
+    Only a `choosable` answer can be the best; None if one of these is the worst of all. Raises
+    `RowRejected` if best or worst hang on an order that could not be judged.
+    """
+    best = [i for i in ranking.order if choosable is None or i in choosable]
+    if not best or best[0] == ranking.order[-1]:
+        return None
+    chosen, rejected = best[0], ranking.order[-1]
+    others = [i for i in ranking.order if i != rejected]
+    unsure = [i for i in best[1:] if not ranking.sure(chosen, i)]
+    unsure += [i for i in others if not ranking.sure(i, rejected)]
+    if unsure:
+        raise RowRejected(
+            UNDECIDED,
+            f"answers {chosen} and {rejected} would be best and worst, but orders of answer "
+            f"{unsure[0]} that could not be judged may change that",
+        )
     margin = ranking.wins[chosen] - ranking.wins[rejected]
     return Pair(chosen, rejected, margin) if margin >= min_margin else None
 
@@ -71,9 +107,10 @@ def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     for text, finish_reason in answers:
         if not (text := text.strip()):
             continue
-        found.setdefault(text, {"text": text, "count": 0, "finish_reason": finish_reason})[
-            "count"
-        ] += 1
+        each = found.setdefault(text, {"text": text, "count": 0, "finish_reason": finish_reason})
+        each["count"] += 1
+        if finish_reason == "stop":  # once it ended by itself, so it is whole
+            each["finish_reason"] = finish_reason
     if len(found) < 2:
         empty = len(answers) - sum(each["count"] for each in found.values())
         raise RowRejected(
@@ -98,8 +135,9 @@ def bradley_terry(n: int, judgements: Iterable[Judgement]) -> list[float]:
     wins = [PRIOR / 2] * n
     games: dict[tuple[int, int], int] = {}
     for each in judgements:
-        wins[each.a] += each.p
-        wins[each.b] += 1 - each.p
+        p = sum(each.bounds) / 2
+        wins[each.a] += p
+        wins[each.b] += 1 - p
         for meeting in ((each.a, each.b), (each.b, each.a)):
             games[meeting] = games.get(meeting, 0) + 1
     strengths = [1.0] * n

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from moaa.artifacts.fields import (
     ANSWERED_TURNS,
+    CUT_TURNS,
     DETAIL,
     FINISH,
     ID,
@@ -99,7 +100,7 @@ def _verdict(row: Row) -> str | None:
 
 def _orders_disagree(row: Row) -> bool | None:
     verdicts = [order.get("verdict") for order in row.get("orders", ())]
-    return len(set(verdicts)) == 1 if verdicts else None
+    return len(set(verdicts)) == 1 if len(verdicts) == 2 else None
 
 
 # -- columns that several tables share
@@ -111,12 +112,16 @@ _reason = _copy("reason", "string", "Why the row was rejected.")
 _judgement = (
     _copy("a", "int32", "Index of answer *a*."),
     _copy("b", "int32", "Index of answer *b*."),
-    _copy("p", "double", "Probability that *a* is better, mean of both orders."),
+    _copy(
+        "p",
+        "double",
+        "Probability that *a* is better, mean of both orders; null unless both were judged.",
+    ),
     Column("verdict", "string", "`a`, `b` or `tie`: which answer `p` prefers.", _verdict),
     Column(
         "disagree",
         "bool",
-        "Whether the two orders prefer different answers; null if nobody judged.",
+        "Whether the two orders prefer different answers; null unless both were judged.",
         _orders_disagree,
     ),
 )
@@ -196,7 +201,7 @@ TABLES = (
                 _finish("samples"),
             ),
         ),
-        (ID, SOURCE, MESSAGES, SAMPLES),
+        (ID, SOURCE, MESSAGES, SAMPLES, CUT_TURNS),
         "table[table.samples < 5]",
     ),
     _rejected("samples", "Prompts without two different answers.", *PROMPT),
@@ -209,6 +214,8 @@ TABLES = (
             _user_messages,
             _copy("chosen_index", "int32", "Index of the best answer among the samples."),
             _copy("rejected_index", "int32", "Index of the worst answer."),
+            _copy("chosen_cut", "bool", "Whether the best answer was cut at `max_tokens`."),
+            _copy("rejected_cut", "bool", "Whether the worst answer was cut."),
             _copy("margin", "double", "Soft wins between the two, from 0 to n-1."),
         ),
         (
@@ -217,6 +224,8 @@ TABLES = (
             MESSAGES,
             Field("chosen", "text", "The best answer."),
             Field("rejected", "text", "The worst answer."),
+            Field("chosen_cut", "true or false", "Whether the best was cut at `max_tokens`."),
+            Field("rejected_cut", "true or false", "Whether the worst was cut."),
             Field("chosen_index", "whole number", "Its index among the samples."),
             Field("rejected_index", "whole number", "Its index among the samples."),
             Field("margin", "number", "Soft wins between the two, from 0 to n-1."),
@@ -234,7 +243,7 @@ TABLES = (
     ),
     _rejected(
         "preferences", "Prompts whose answers could not be judged.",
-        ID, SOURCE, MESSAGES, SAMPLES,
+        ID, SOURCE, MESSAGES, SAMPLES, CUT_TURNS,
     ),
     Table(
         "scores",

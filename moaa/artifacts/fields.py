@@ -10,6 +10,7 @@ FieldType = Literal[
     "text or null",
     "whole number",
     "number",
+    "number or null",
     "true or false",
     "object",
     "list of texts",
@@ -66,6 +67,9 @@ SAMPLES = Field(
         FINISH,
     ),
 )
+CUT_TURNS = Field(
+    "cut_turns", "whole number", "Earlier answers in `messages` that were cut at `max_tokens`."
+)
 PROPOSALS = Field(
     "proposals",
     "list of objects",
@@ -92,7 +96,7 @@ ANSWERED_TURNS = Field(
 ORDERS = Field(
     "orders",
     "list of objects",
-    "The two orders in which the pair was shown; empty for two equal answers, which nobody judged.",
+    "The orders that were judged: two; none for two equal answers, which nobody judged.",
     (
         Field("first", "whole number", "Index of the answer shown first (as `a` or `b`)."),
         Field("second", "whole number", "Index of the answer shown second."),
@@ -113,11 +117,29 @@ ORDERS = Field(
 JUDGEMENT = (
     Field("a", "whole number", "Index of answer *a*."),
     Field("b", "whole number", "Index of answer *b*."),
-    Field("p", "number", "Probability that *a* is better: the mean of both orders."),
-    Field("p_ab", "number", "The same, with *a* shown first."),
-    Field("p_ba", "number", "The same, with *b* shown first."),
+    Field(
+        "p",
+        "number or null",
+        "Probability that *a* is better: the mean of both orders; null unless both were judged.",
+    ),
+    Field("p_ab", "number or null", "The same, with *a* shown first."),
+    Field("p_ba", "number or null", "The same, with *b* shown first."),
     Field("criteria", "list of texts", "The criteria that were used in any order."),
     ORDERS,
+    Field(
+        "lost",
+        "list of objects",
+        "The orders that could not be judged.",
+        (
+            Field("first", "whole number", "Index of the answer shown first."),
+            Field("second", "whole number", "Index of the answer shown second."),
+            Field("reason", "text", "Why, in a few words."),
+            Field("detail", "text", "More about it."),
+        ),
+    ),
+    Field(
+        "asked_again", "whole number", "Replies that could not be read and were asked for again."
+    ),
 )
 REASON = Field("reason", "text", "Why the row was rejected: a short text for counting.")
 DETAIL = Field("detail", "text", "More about it.")

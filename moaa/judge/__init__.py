@@ -8,13 +8,14 @@ Tally        criteria frequencies, position bias and disagreement over many judg
 
 from moaa.judge.compare import check_instructions, compare, tournament
 from moaa.judge.criteria import CRITERIA, TRIPLES
-from moaa.judge.judgement import Judgement, Order, tie
+from moaa.judge.judgement import Judgement, Lost, Order, tie
 from moaa.judge.tally import Tally
 
 __all__ = [
     "CRITERIA",
     "TRIPLES",
     "Judgement",
+    "Lost",
     "Order",
     "Tally",
     "check_instructions",

@@ -5,29 +5,224 @@ Paper, mixture of agents as a judge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 from moaa import templates
+from moaa.chat.controls import KNOWN, Controls, fenced
 from moaa.chat.message import Ask, Choice, Message
 from moaa.concurrency import together
 from moaa.errors import CallError, RowRejected
 from moaa.judge import criteria, verdict
-from moaa.judge.judgement import Judgement, Order, merged
+from moaa.judge.judgement import Judgement, Lost, Order, merged
 from moaa.mixture import LeftOut, Proposal, as_member, numbered, propose
 from moaa.recipe import Judge, Sampling
 
 CRITERIA_TOKENS = 64
 """Room for the longest triple: a smaller `max_tokens` of the aggregator must not cut it."""
+ATTEMPTS = 3
+"""How often criteria and verdicts are asked for until a reply can be read."""
+
+T = TypeVar("T")
+Indexed: TypeAlias = tuple[int, str]
+"""An answer with its index."""
+
+
+@dataclass(slots=True)
+class Tries:
+    """Counts, for one pair, the replies that were asked for again."""
+
+    again: int = 0
+
+
+class Question(NamedTuple):
+    """What the aggregator is asked for in one step, and in which form."""
+
+    step: str
+    prompt: str
+    form: str
+    sampling: Sampling
+    choices: Sequence[str] | None = None
+    logprobs: bool = False
+
+    def text(self, attempt: int) -> str:
+        """The prompt. A judge at temperature 0 would repeat itself, so a later attempt says that it
+        is one."""
+        again = f"(Attempt {attempt} of {ATTEMPTS}: the reply before could not be read.)\n\n"
+        return f"{self.prompt}{again if attempt > 1 else ''}{self.form}"
+
+    def sampling_of(self, attempt: int) -> Sampling:
+        """The sampling; a seed is another one in each attempt."""
+        if self.sampling.seed is None or attempt == 1:
+            return self.sampling
+        # Recipes do not count seeds up in steps of 65536.
+        return self.sampling.model_copy(update={"seed": self.sampling.seed + (attempt - 1 << 16)})
 
 
 class Comparison(NamedTuple):
-    """What the judge sees of a pair. The fields are the placeholders of the templates."""
+    """What the judge sees of a pair: each text between tags. The fields are the placeholders of the
+    templates."""
 
     query: str
     answer_a: str
     answer_b: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A judge at work on the answers to one query."""
+
+    judge: Judge
+    ask: Ask
+    query: str
+    """As text, neutralised."""
+    controls: Controls
+    mark: str
+    """What the tags around the texts carry. It is a hash of all these texts, so that none of them
+    can name it; equal for all pairs, so that the prefix cache serves them."""
+
+    @classmethod
+    def over(
+        cls,
+        judge: Judge,
+        query: Sequence[Message],
+        answers: Sequence[str],
+        ask: Ask,
+        controls: Controls,
+    ) -> Self:
+        """The panel for these answers. `query` is the conversation that they answer; it ends with
+        the user."""
+        question = rendered(query)
+        mark = hashlib.sha256(json.dumps([question, *answers]).encode()).hexdigest()[:8]
+        return cls(judge, ask, controls.neutralised(question), controls, mark)
+
+    async def compare(self, a: Indexed, b: Indexed) -> Judgement:
+        """How much better answer a is than b, judged in both orders (9 calls with three proposers).
+
+        A step that fails for good costs its order: it is in `lost`.
+        """
+        (i, first), (j, second) = (
+            (index, self.controls.neutralised(text)) for index, text in (a, b)
+        )
+        ab, ba = self._shown(first, second), self._shown(second, first)
+        tries = Tries()
+        picked: tuple[str, ...] | None = None
+        if self.judge.criteria == "all":
+            picked = tuple(criteria.CRITERIA)
+        elif self.judge.criteria == "per-pair":
+            try:
+                picked = await self._pick_criteria(ab, tries)
+            except RowRejected as error:
+                lost = (Lost(i, j, error.reason, error.detail), Lost(j, i, error.reason))
+                return merged(*lost, tries.again)
+
+        async def in_order(one: int, other: int, comparison: Comparison) -> Order | Lost:
+            try:
+                names = picked or await self._pick_criteria(comparison, tries)
+                assessments, left_out = await self._assess(comparison, names)
+                decision, text = await self._decide(comparison, names, assessments, tries)
+            except RowRejected as error:
+                return Lost(one, other, error.reason, error.detail)
+            return Order(one, other, names, assessments, left_out, *decision, text)
+
+        one, other = await together([in_order(i, j, ab), in_order(j, i, ba)])
+        return merged(one, other, tries.again)
+
+    def _shown(self, a: str, b: str) -> Comparison:
+        return Comparison(
+            fenced("query", self.query, self.mark),
+            fenced("answer_a", a, self.mark),
+            fenced("answer_b", b, self.mark),
+        )
+
+    async def _pick_criteria(self, comparison: Comparison, tries: Tries) -> tuple[str, ...]:
+        """Step 1: the three of the eight criteria that the aggregator picks."""
+        described = criteria.described(tuple(criteria.CRITERIA))
+        prompt = _prompt(self.judge, "criteria", comparison, criteria=described)
+        sampling = self.judge.aggregator.sampling
+        room = sampling.model_copy(update={"max_tokens": max(sampling.max_tokens, CRITERIA_TOKENS)})
+        # Servers without grammars refuse a request that names one; recipes give those `parsed`.
+        triples = criteria.TRIPLES if self.judge.verdict == "soft" else None
+        question = Question("criteria", prompt, criteria.REPLY_FORM, room, triples)
+        names, _ = await self._ask(question, lambda choice: criteria.parse(choice.text), tries)
+        return names
+
+    async def _assess(
+        self, comparison: Comparison, names: Sequence[str]
+    ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
+        """Step 2: each proposer's assessment of both answers by these criteria; and the proposers
+        left out."""
+        judge = self.judge
+        prompt = _prompt(judge, "assess", comparison, criteria=criteria.described(names))
+        assessments, left_out = await propose(
+            judge.proposers, [Message(role="user", content=prompt)], self.ask
+        )
+        if len(assessments) < judge.quorum:
+            raise RowRejected(
+                "too few assessments",
+                f"{len(assessments)} assessments, {judge.quorum} needed; "
+                f"left out: {', '.join(map(str, left_out))}",
+            )
+        return assessments, left_out
+
+    async def _decide(
+        self,
+        comparison: Comparison,
+        names: Sequence[str],
+        assessments: Sequence[Proposal],
+        tries: Tries,
+    ) -> tuple[verdict.Verdict, str]:
+        """Step 3: the aggregator's verdict, and the text it wrote."""
+        judge = self.judge
+        soft = judge.verdict == "soft"
+        prompt = _prompt(
+            judge,
+            "verdict",
+            comparison,
+            criteria=criteria.described(names),
+            assessments=fenced("assessments", numbered(assessments, self.controls), self.mark),
+        )
+        question = Question(
+            "verdict",
+            prompt,
+            verdict.REPLY_FORM[judge.verdict],
+            judge.aggregator.sampling,
+            verdict.CHOICES if soft else None,
+            logprobs=soft,
+        )
+        return await self._ask(question, verdict.soft if soft else verdict.parsed, tries)
+
+    async def _ask(
+        self, question: Question, read: Callable[[Choice], T], tries: Tries
+    ) -> tuple[T, str]:
+        """What the aggregator's reply says, and its text. A reply that cannot be read is asked for
+        again, a few times. Raises `RowRejected` if none can be read, or if a call fails."""
+        aggregator = self.judge.aggregator
+        for attempt in range(1, ATTEMPTS + 1):
+            message = Message(role="user", content=question.text(attempt))
+            try:
+                reply = await self.ask(
+                    aggregator.model,
+                    as_member(aggregator, [message]),
+                    question.sampling_of(attempt),
+                    choices=question.choices,
+                    logprobs=question.logprobs,
+                )
+            except CallError as error:
+                raise RowRejected(f"{question.step}: {error.reason}", error.detail) from error
+            choice = reply.choices[0]
+            try:
+                return read(choice), choice.text
+            except RowRejected:
+                if attempt == ATTEMPTS:
+                    raise
+                tries.again += 1
+        raise AssertionError("the last attempt returns or raises")
 
 
 async def compare(
@@ -38,113 +233,40 @@ async def compare(
     ask: Ask,
     *,
     indices: tuple[int, int] = (0, 1),
+    controls: Controls = KNOWN,
 ) -> Judgement:
-    """How much better answer `a` is than `b`, judged in both orders (9 calls with three proposers).
-
-    `query` is the conversation that both answer; it ends with the user. `indices` name the answers
-    in the result. Raises `RowRejected` if a step fails for good, or if the aggregator's text cannot
-    be parsed.
-    """
-    question = rendered(query)
-    picked: tuple[str, ...] | None = None
-    if judge.criteria == "all":
-        picked = tuple(criteria.CRITERIA)
-    elif judge.criteria == "per-pair":
-        picked = await pick_criteria(judge, Comparison(question, a, b), ask)
-
-    async def in_order(first: int, second: int, comparison: Comparison) -> Order:
-        names = picked or await pick_criteria(judge, comparison, ask)
-        assessments, left_out = await assess(judge, comparison, names, ask)
-        decision, text = await decide(judge, comparison, names, assessments, ask)
-        return Order(
-            first,
-            second,
-            names,
-            assessments,
-            left_out,
-            decision.letter,
-            decision.p,
-            decision.soft,
-            text,
-        )
-
+    """How much better answer `a` is than `b`, judged in both orders. `indices` name the answers in
+    the result."""
     i, j = indices
-    ab, ba = await together(
-        [in_order(i, j, Comparison(question, a, b)), in_order(j, i, Comparison(question, b, a))]
-    )
-    return merged(ab, ba)
+    return await Panel.over(judge, query, (a, b), ask, controls).compare((i, a), (j, b))
 
 
 async def tournament(
-    judge: Judge, query: Sequence[Message], answers: Sequence[str], ask: Ask
+    judge: Judge,
+    query: Sequence[Message],
+    answers: Sequence[str],
+    ask: Ask,
+    controls: Controls = KNOWN,
 ) -> list[Judgement]:
     """All pairs of the answers, judged at the same time: (0, 1), (0, 2), …
 
-    90 calls for 5 answers and 3 proposers.
+    90 calls for 5 answers and 3 proposers. Raises `RowRejected`, with the most frequent reason, as
+    soon as more than half of the orders are lost.
     """
-    pairs = combinations(range(len(answers)), 2)
-    return await together(
-        compare(judge, query, answers[i], answers[j], ask, indices=(i, j)) for i, j in pairs
-    )
+    panel = Panel.over(judge, query, answers, ask, controls)
+    pairs = list(combinations(enumerate(answers), 2))
+    lost: list[Lost] = []
 
+    async def judged(a: Indexed, b: Indexed) -> Judgement:
+        found = await panel.compare(a, b)
+        lost.extend(found.lost)
+        if len(lost) > len(pairs):
+            reason, count = Counter(each.reason for each in lost).most_common(1)[0]
+            detail = next(each.detail for each in lost if each.reason == reason)
+            raise RowRejected(reason, f"{count} of {2 * len(pairs)} orders: {detail}")
+        return found
 
-async def pick_criteria(judge: Judge, comparison: Comparison, ask: Ask) -> tuple[str, ...]:
-    """Step 1: the three of the eight criteria that the aggregator picks."""
-    prompt = _prompt(
-        judge, "criteria", comparison, criteria=criteria.described(tuple(criteria.CRITERIA))
-    )
-    sampling = judge.aggregator.sampling
-    room = sampling.model_copy(update={"max_tokens": max(sampling.max_tokens, CRITERIA_TOKENS)})
-    # Servers without grammars refuse a request that names one; recipes give those `parsed`.
-    triples = criteria.TRIPLES if judge.verdict == "soft" else None
-    choice = await _ask_aggregator(
-        judge, "criteria", prompt + criteria.REPLY_FORM, room, ask, choices=triples
-    )
-    return criteria.parse(choice.text)
-
-
-async def assess(
-    judge: Judge, comparison: Comparison, names: Sequence[str], ask: Ask
-) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
-    """Step 2: each proposer's assessment of both answers by these criteria; and the proposers left
-    out."""
-    prompt = _prompt(judge, "assess", comparison, criteria=criteria.described(names))
-    assessments, left_out = await propose(
-        judge.proposers, [Message(role="user", content=prompt)], ask
-    )
-    if len(assessments) < judge.quorum:
-        raise RowRejected(
-            "too few assessments",
-            f"{len(assessments)} assessments, {judge.quorum} needed; "
-            f"left out: {', '.join(map(str, left_out))}",
-        )
-    return assessments, left_out
-
-
-async def decide(
-    judge: Judge,
-    comparison: Comparison,
-    names: Sequence[str],
-    assessments: Sequence[Proposal],
-    ask: Ask,
-) -> tuple[verdict.Verdict, str]:
-    """Step 3: the aggregator's verdict, and the text it wrote."""
-    prompt = _prompt(
-        judge,
-        "verdict",
-        comparison,
-        criteria=criteria.described(names),
-        assessments=numbered(assessments),
-    )
-    prompt += verdict.REPLY_FORM[judge.verdict]
-    sampling = judge.aggregator.sampling
-    if judge.verdict == "parsed":
-        choice = await _ask_aggregator(judge, "verdict", prompt, sampling, ask)
-        return verdict.parsed(choice), choice.text
-    choice = await _ask_aggregator(
-        judge, "verdict", prompt, sampling, ask, choices=verdict.CHOICES, logprobs=True
-    )
-    return verdict.soft(choice), choice.text
+    return await together(judged(a, b) for a, b in pairs)
 
 
 def check_instructions(judge: Judge) -> None:
@@ -174,23 +296,3 @@ def _prompt(judge: Judge, step: str, comparison: Comparison, **more: str) -> str
         )
         + "\n\n"
     )
-
-
-async def _ask_aggregator(
-    judge: Judge,
-    step: str,
-    prompt: str,
-    sampling: Sampling,
-    ask: Ask,
-    *,
-    choices: Sequence[str] | None = None,
-    logprobs: bool = False,
-) -> Choice:
-    messages = as_member(judge.aggregator, [Message(role="user", content=prompt)])
-    try:
-        reply = await ask(
-            judge.aggregator.model, messages, sampling, choices=choices, logprobs=logprobs
-        )
-    except CallError as error:
-        raise RowRejected(f"{step}: {error.reason}", error.detail) from error
-    return reply.choices[0]

@@ -68,19 +68,53 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """An order that could not be judged, and why."""
+
+    first: int
+    second: int
+    reason: str
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of `lost` of a judgement's row."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "reason": self.reason,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """Answers `a` and `b` (indices), judged in both orders. Every p is the probability that *a* is
     better."""
 
     a: int
     b: int
-    p: float
-    """Mean of both orders: the soft preference."""
-    p_ab: float
-    """With a shown first."""
-    p_ba: float
-    """With b shown first."""
+    p_ab: float | None
+    """With a shown first; None if that order could not be judged."""
+    p_ba: float | None
+    """With b shown first; None likewise."""
     orders: tuple[Order, ...]
+    """Those that were judged."""
+    lost: tuple[Lost, ...] = ()
+    """Those that could not be judged."""
+    asked_again: int = 0
+    """How often a reply could not be read, and was asked for again."""
+
+    @property
+    def p(self) -> float | None:
+        """Mean of both orders: the soft preference. None unless both were judged: one order alone
+        shows mostly which answer stood first."""
+        return None if self.p_ab is None or self.p_ba is None else (self.p_ab + self.p_ba) / 2
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest p that are possible, whatever the missing orders would say."""
+        known = [p for p in (self.p_ab, self.p_ba) if p is not None]
+        return sum(known) / 2, (sum(known) + (2 - len(known))) / 2
 
     @property
     def criteria(self) -> tuple[str, ...]:
@@ -91,7 +125,7 @@ class Judgement:
     @property
     def disagree(self) -> bool:
         """Whether the two orders prefer different answers: the verdict followed the position."""
-        return len({order.verdict for order in self.orders}) == 1
+        return len(self.orders) == 2 and len({order.verdict for order in self.orders}) == 1
 
     def to_json(self) -> dict[str, Any]:
         """The judgement as a row of the table `judgements` has it."""
@@ -103,21 +137,37 @@ class Judgement:
             "p_ba": self.p_ba,
             "criteria": list(self.criteria),
             "orders": [order.to_json() for order in self.orders],
+            "lost": [lost.to_json() for lost in self.lost],
+            "asked_again": self.asked_again,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Judgement:
-        """The judgement that `to_json` gave."""
-        orders = tuple(Order.from_json(order) for order in data["orders"])
-        return cls(data["a"], data["b"], data["p"], data["p_ab"], data["p_ba"], orders)
+        """The judgement that `to_json` gave; earlier versions lost nothing."""
+        return cls(
+            data["a"],
+            data["b"],
+            data["p_ab"],
+            data["p_ba"],
+            tuple(Order.from_json(order) for order in data["orders"]),
+            tuple(Lost(**lost) for lost in data.get("lost", ())),
+            data.get("asked_again", 0),
+        )
 
 
-def merged(ab: Order, ba: Order) -> Judgement:
+def merged(ab: Order | Lost, ba: Order | Lost, asked_again: int = 0) -> Judgement:
     """The judgement of a pair from its two orders. `ab` showed answer a first."""
-    p_ab, p_ba = ab.p, 1 - ba.p
-    return Judgement(ab.first, ab.second, (p_ab + p_ba) / 2, p_ab, p_ba, (ab, ba))
+    return Judgement(
+        ab.first,
+        ab.second,
+        ab.p if isinstance(ab, Order) else None,
+        1 - ba.p if isinstance(ba, Order) else None,
+        tuple(order for order in (ab, ba) if isinstance(order, Order)),
+        tuple(order for order in (ab, ba) if isinstance(order, Lost)),
+        asked_again,
+    )
 
 
 def tie(a: int = 0, b: int = 1) -> Judgement:
     """The judgement of two identical answers. No model is asked."""
-    return Judgement(a, b, 0.5, 0.5, 0.5, ())
+    return Judgement(a, b, 0.5, 0.5, ())

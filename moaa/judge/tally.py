@@ -23,9 +23,16 @@ class Tally:
     criteria: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(CRITERIA, 0)))
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Missing assessments, by proposer and reason."""
+    cut: Counter[str] = field(default_factory=Counter)
+    """Assessments that were cut at max_tokens, by proposer."""
+    lost: Counter[str] = field(default_factory=Counter)
+    """Orders that could not be judged, by reason."""
+    asked_again: int = 0
 
     def add(self, judgement: Judgement) -> None:
         """Count one judgement. A tie that no model was asked about does not count."""
+        self.lost.update(lost.reason for lost in judgement.lost)
+        self.asked_again += judgement.asked_again
         if not judgement.orders:
             return
         self.pairs += 1
@@ -37,6 +44,7 @@ class Tally:
             self.first_p += order.p
             self.hard += not order.soft
             self.left_out.update((gone.name, gone.reason) for gone in order.left_out)
+            self.cut.update(a.name for a in order.assessments if a.finish_reason == "length")
 
     def facts(self) -> dict[str, Any]:
         """The facts, for the report. Shares are None if nothing was judged.

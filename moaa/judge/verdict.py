@@ -24,6 +24,7 @@ REPLY_FORM = {
 
 _BRACKETED = re.compile(r"\[\[([AB])\]\]")
 _ENDS = re.compile(r"\[\[[AB]\]\][\s.*]*\Z")
+_END_OF_TURN = re.compile(r"<(?!/?think)[^<>]*>")
 _BARE = re.compile(r"[\s\"'*\[(]*([AB])[\s\"'*\]).]*\Z")
 
 
@@ -56,40 +57,38 @@ def soft(choice: Choice) -> Verdict:
     """The verdict of a text that is a single letter, with the probability of the token that holds
     it.
 
-    Without log-probabilities, p is 0 or 1. Engines without grammars may also explain themselves and
-    end in `[[A]]` or `[[B]]`. An explanation names both answers, so the last token that is a letter
-    counts. If the other letter is likelier at that token, it is not the token of the verdict, and p
-    is 0 or 1.
+    Engines without grammars may also explain themselves and end in `[[A]]` or `[[B]]`. Without
+    log-probabilities of the verdict's own token, p is 0 or 1.
     """
     bare = _BARE.match(choice.text)
     letter = bare[1] if bare else parsed(choice).letter
-    found = first_better(choice)
-    weighed = (
-        found[:1] if bare else [p for p in found[-1:] if (p if letter == "A" else 1 - p) >= 0.5]
-    )
-    return (
-        Verdict(letter, weighed[0], soft=True)
-        if weighed
-        else Verdict(letter, float(letter == "A"), soft=False)
-    )
+    p = _weight(choice, letter)
+    return Verdict(letter, float(letter == "A") if p is None else p, soft=p is not None)
 
 
-def first_better(choice: Choice) -> list[float]:
-    """pA / (pA + pB) at each token that is exactly A or B, in order; empty without
-    log-probabilities.
+def _weight(choice: Choice, letter: str) -> float | None:
+    """pA / (pA + pB) at the verdict's own token; None if there is no such token, or no number.
 
-    `[[A]]` is tokenized in more than one way, so the token is searched for, not counted off. The
-    likeliest token is taken for the chosen one: the candidates of a position do not show which was
-    chosen.
+    An explanation names both answers, so it is the last token that is a letter, and no word comes
+    after it. The letter of the text is the token that was written there, which comes first, or the
+    likelier one.
     """
-    found: list[float] = []
-    for candidates in choice.tokens or ():
-        if candidates and max(candidates, key=candidates.__getitem__).strip() in CHOICES:
-            # Forbidden tokens have -9999: exp() makes them 0.
-            p_a, p_b = (
-                sum(math.exp(lp) for token, lp in candidates.items() if token.strip() == letter)
-                for letter in CHOICES
-            )
-            if p_a + p_b:
-                found.append(p_a / (p_a + p_b))
-    return found
+    for candidates in reversed(choice.tokens or ()):
+        if not candidates:
+            continue
+        written, likeliest = next(iter(candidates)), max(candidates, key=candidates.__getitem__)
+        if written.strip() not in CHOICES and likeliest.strip() not in CHOICES:
+            if re.search(r"\w", _END_OF_TURN.sub("", likeliest)):
+                return None  # the letter, if there is one before, is not the end of the text
+            continue
+        # Forbidden tokens have -9999: exp() makes them 0.
+        p_a, p_b = (
+            sum(math.exp(min(lp, 0)) for token, lp in candidates.items() if token.strip() == name)
+            for name in CHOICES
+        )
+        if not 0 < p_a + p_b < math.inf:
+            return None
+        p = p_a / (p_a + p_b)
+        own = written.strip() == letter or (p if letter == "A" else 1 - p) >= 0.5
+        return p if own else None
+    return None

@@ -15,6 +15,7 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 MaxTokens = Annotated[int, Field(ge=1)]
 Answers = Annotated[int, Field(ge=1, le=64)]
+CutAnswers = Literal["reject", "keep"]
 
 
 class Sampling(Part):
@@ -193,6 +194,9 @@ class Generate(Part):
     """SFT data: every prompt answered by a mixture of agents (paper, stage 1)."""
 
     mixture: Mixture
+    cut_answers: CutAnswers = "reject"
+    """reject: a conversation with an answer that `max_tokens` cut is no SFT data. keep: it is, and
+    the end of a cut answer is not learned."""
 
 
 class Training(Part):
@@ -261,6 +265,9 @@ class Label(Part):
     min_margin: float = Field(0.0, ge=0)
     """Drop prompts whose best and worst answers are closer than this, in soft wins from 0 to n-1.
     0 keeps all, as in the paper."""
+    cut_answers: CutAnswers = "reject"
+    """reject: an answer that `max_tokens` cut may be the rejected one of a pair, but not the chosen
+    one. keep: it may be either. Its end is never learned."""
 
 
 class EvaluateSampling(Sampling):

@@ -100,7 +100,7 @@ def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
             expected -= 1
     for row in chosen:
         ends = {row["chosen_index"], row["rejected_index"]}
-        row["p"] = {(j["a"], j["b"]): j["p"] for j in judged[row["id"]]}
+        row["p"] = {(j["a"], j["b"]): j["p"] for j in judged[row["id"]] if j["p"] is not None}
         row["judgement"] = next(
             (_judgement(j) for j in judged[row["id"]] if {j["a"], j["b"]} == ends), None
         )

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from moaa import judge, statistics
+from moaa.chat.controls import Controls
 from moaa.chat.message import Ask, opening
 from moaa.concurrency import together
-from moaa.recipe.schema import Judge, Part, Recipe, Sampling
+from moaa.errors import RowRejected
+from moaa.recipe.schema import Judge, Recipe, Sampling
 from moaa.stage import Context, Row, stage
-from moaa.stages.judging import report, with_instructions
+from moaa.stages.judging import gaps_of, report, with_instructions
 from moaa.stages.serving import tuned
 from moaa.stages.table import EVALUATE
+from moaa.stages.texts import TextPart, control_texts
 
 
-class EvaluatePart(Part):
+class EvaluatePart(TextPart):
     """What the win rates depend on."""
 
     sampling: Sampling
@@ -31,10 +34,11 @@ def part_of(recipe: Recipe) -> EvaluatePart:
         judge=with_instructions(chosen),
         target=recipe.target,
         models=recipe.identities(chosen.models | {recipe.target}),
+        control_texts=control_texts(recipe),
     )
 
 
-@stage(EVALUATE, part=part_of, schema=2)
+@stage(EVALUATE, part=part_of, schema=3)
 def evaluate(part: EvaluatePart, context: Context) -> None:
     """Let base, SFT and DPO model answer; judge the two tuned ones against the base."""
     target = context.recipe.models[part.target]
@@ -43,6 +47,8 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     for name in ("sft", "dpo"):
         contestants[name], model = tuned(target, part.target, context.inputs[name])
         served[contestants[name]] = model
+
+    controls = Controls(part.control_texts)
 
     async def answer_and_compare(row: Row, ask: Ask) -> Row:
         """The first turn of the prompt answered by each model; each tuned model's answer judged
@@ -58,11 +64,16 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
         async def against_base(name: str) -> Row:
             a, b = answers[name].text, answers["base"].text
             judgement = (
-                judge.tie() if a == b else await judge.compare(part.judge, messages, a, b, ask)
+                judge.tie()
+                if a == b
+                else await judge.compare(part.judge, messages, a, b, ask, controls=controls)
             )
             return {"model_a": name, "model_b": "base", **judgement.to_json()}
 
         judgements = await together(against_base(name) for name in contestants if name != "base")
+        if all(each["p"] is None for each in judgements):
+            lost = judgements[0]["lost"][0]
+            raise RowRejected(lost["reason"], lost["detail"])
         return {
             "answers": [
                 {
@@ -80,7 +91,10 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     answers: list[Row] = []
     judgements: list[Row] = []
     for row, result in context.ask_each(
-        context.inputs["prompts"].rows("evaluation"), answer_and_compare, models=served
+        context.inputs["prompts"].rows("evaluation"),
+        answer_and_compare,
+        models=served,
+        gaps_of=gaps_of,
     ):
         for each in result["answers"]:
             context.out.write({"id": row["id"], **each}, table="answers")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from moaa import mixture, templates
 from moaa.asking.rejections import Gaps, absent
+from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
-from moaa.recipe.schema import Mixture, Part, Recipe
+from moaa.recipe.method import CutAnswers
+from moaa.recipe.schema import Mixture, Recipe
 from moaa.stage import Context, Row, stage
 from moaa.stages.table import GENERATE
+from moaa.stages.texts import NEUTRALISED, TextPart, control_texts
 
 
-class GeneratePart(Part):
+class GeneratePart(TextPart):
     """What the data depends on. The instruction is a text, so that a new default is a new part."""
 
     mixture: Mixture
     models: dict[str, Any]
+    cut_answers: CutAnswers = "reject"
 
 
 def part_of(recipe: Recipe) -> GeneratePart:
@@ -26,6 +31,8 @@ def part_of(recipe: Recipe) -> GeneratePart:
     return GeneratePart(
         mixture=chosen.model_copy(update={"instruction": instruction}),
         models=recipe.identities(chosen.models),
+        cut_answers=recipe.generate.cut_answers,
+        control_texts=control_texts(recipe),
     )
 
 
@@ -36,12 +43,21 @@ def gaps_of(conversation: Row) -> Gaps:
     return Gaps(absent=absent(spoke, (gone for turn in turns for gone in turn["left_out"])))
 
 
-@stage(GENERATE, part=part_of, schema=2)
+@stage(GENERATE, part=part_of, schema=3)
 def generate(part: GeneratePart, context: Context) -> None:
-    """Write every conversation that the mixture answers; its events count the missing proposals."""
+    """Write every conversation that the mixture answers; its events count what is missing, cut or
+    neutralised."""
+    controls = Controls(part.control_texts)
 
     async def answer(row: Row, ask: Ask) -> Row:
-        conversation = await mixture.converse(part.mixture, row["system"], row["turns"], ask)
+        conversation = await mixture.converse(
+            part.mixture,
+            row["system"],
+            row["turns"],
+            ask,
+            cut_answers=part.cut_answers,
+            controls=controls,
+        )
         return conversation.to_json()
 
     prompts = context.inputs["prompts"].rows("sft")
@@ -50,7 +66,16 @@ def generate(part: GeneratePart, context: Context) -> None:
     ):
         for turn in conversation["turns"]:
             context.ledger.rows["turns"] += 1
-            context.ledger.events.update(
-                f"left out: {gone['name']} ({gone['reason']})" for gone in turn["left_out"]
-            )
+            context.ledger.rows["cut turns"] += turn["finish_reason"] == "length"
+            context.ledger.events.update(events(turn, controls))
         context.out.write({"id": prompt["id"], "source": prompt["source"], **conversation})
+
+
+def events(turn: Row, controls: Controls) -> Counter[str]:
+    """What did not go as planned in a turn."""
+    found = Counter(f"left out: {gone['name']} ({gone['reason']})" for gone in turn["left_out"])
+    for proposal in turn["proposals"]:
+        found[f"cut at max_tokens: {proposal['name']}"] += proposal["finish_reason"] == "length"
+    texts = [turn["answer"], *(proposal["text"] for proposal in turn["proposals"])]
+    found[NEUTRALISED] = sum(controls.count(text) > 0 for text in texts)
+    return +found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from moaa import templates
+from moaa.asking.rejections import Gaps, Loss, absent
 from moaa.judge import Tally, check_instructions
 from moaa.recipe.schema import Judge
-from moaa.stage import Context
+from moaa.stage import Context, Row
 
 
 def with_instructions(judge: Judge) -> Judge:
@@ -24,6 +25,22 @@ def with_instructions(judge: Judge) -> Judge:
     )
 
 
+def gaps_of(row: Row) -> Gaps:
+    """What is missing in a row with `judgements`: an order that could not be judged is lost for its
+    part of all orders; and the proposers that assessed nothing."""
+    judgements = row["judgements"]
+    orders = [order for each in judgements for order in each["orders"]]
+    lost = [order for each in judgements for order in each["lost"]]
+    share = 1 / (2 * len(judgements))
+    return Gaps(
+        tuple(Loss(each["reason"], each["detail"], share) for each in lost),
+        absent(
+            (assessment["name"] for order in orders for assessment in order["assessments"]),
+            (gone for order in orders for gone in order["left_out"]),
+        ),
+    )
+
+
 def report(tally: Tally, judge: Judge, context: Context) -> None:
     """Put what the judgements say about the judge into the facts, what was missing into the
     ledger."""
@@ -31,6 +48,16 @@ def report(tally: Tally, judge: Judge, context: Context) -> None:
     context.ledger.events.update(
         {f"left out: {name} ({reason})": times for (name, reason), times in tally.left_out.items()}
     )
+    context.ledger.events.update(
+        {
+            **{f"cut at max_tokens: {name}": times for name, times in tally.cut.items()},
+            **{f"orders not judged: {reason}": times for reason, times in tally.lost.items()},
+        }
+    )
+    if tally.asked_again:
+        context.ledger.events["judge's replies that could not be read, asked again"] += (
+            tally.asked_again
+        )
     if judge.verdict == "soft" and tally.hard:
         context.ledger.events["verdicts by the letter alone, without log-probabilities"] += (
             tally.hard

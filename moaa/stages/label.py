@@ -5,19 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from moaa import judge, preference
+from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
-from moaa.recipe.schema import Judge, Part, Recipe
+from moaa.errors import RowRejected
+from moaa.mixture import CUT_REMEDY
+from moaa.recipe.method import CutAnswers
+from moaa.recipe.schema import Judge, Recipe
 from moaa.stage import Context, Row, stage
-from moaa.stages.judging import report, with_instructions
+from moaa.stages.judging import gaps_of, report, with_instructions
 from moaa.stages.table import LABEL
+from moaa.stages.texts import TextPart, control_texts, is_cut
+
+ONLY_CUT = "prompts whose only whole answer is the worst"
 
 
-class LabelPart(Part):
+class LabelPart(TextPart):
     """What the pairs depend on."""
 
     judge: Judge
     min_margin: float
     models: dict[str, Any]
+    cut_answers: CutAnswers = "reject"
 
 
 def part_of(recipe: Recipe) -> LabelPart:
@@ -27,31 +35,44 @@ def part_of(recipe: Recipe) -> LabelPart:
         judge=with_instructions(chosen),
         min_margin=recipe.label.min_margin,
         models=recipe.identities(chosen.models),
+        cut_answers=recipe.label.cut_answers,
+        control_texts=control_texts(recipe),
     )
 
 
-@stage(LABEL, part=part_of, schema=2)
+@stage(LABEL, part=part_of, schema=3)
 def label(part: LabelPart, context: Context) -> None:
     """Judge all pairs of a prompt's answers in both orders; write the pair and every judgement."""
+    controls = Controls(part.control_texts)
+
+    def choosable(row: Row) -> list[int]:
+        keep = part.cut_answers == "keep"
+        return [i for i, sample in enumerate(row["samples"]) if keep or not is_cut(sample)]
 
     async def compare_all(row: Row, ask: Ask) -> Row:
+        if not choosable(row):
+            raise RowRejected("every answer cut", f"{len(row['samples'])} answers: {CUT_REMEDY}")
         answers = [sample["text"] for sample in row["samples"]]
-        judgements = await judge.tournament(part.judge, row["messages"], answers, ask)
+        judgements = await judge.tournament(part.judge, row["messages"], answers, ask, controls)
+        preference.pair(preference.rank(len(answers), judgements), choosable=choosable(row))
         return {"judgements": [judgement.to_json() for judgement in judgements]}
 
     tally = judge.Tally()
     for row, result in context.ask_each(
-        context.inputs["samples"].rows(), compare_all, models=part.models.keys()
+        context.inputs["samples"].rows(), compare_all, models=part.models.keys(), gaps_of=gaps_of
     ):
+        samples = row["samples"]
         judgements = [judge.Judgement.from_json(each) for each in result["judgements"]]
         for judgement in judgements:
             tally.add(judgement)
-        ranking = preference.rank(len(row["samples"]), judgements)
+        ranking = preference.rank(len(samples), judgements)
         for each in result["judgements"]:
             context.out.write({"id": row["id"], **each}, table="judgements")
-        pair = preference.pair(ranking, min_margin=part.min_margin)
+        pair = preference.pair(ranking, part.min_margin, choosable(row))
         if pair is None:
             context.ledger.rows["unclear"] += 1
+            if choosable(row) == [ranking.order[-1]]:
+                context.ledger.events[ONLY_CUT] += 1
             continue
         context.ledger.rows["pairs"] += 1
         context.out.write(
@@ -59,8 +80,10 @@ def label(part: LabelPart, context: Context) -> None:
                 "id": row["id"],
                 "source": row["source"],
                 "messages": row["messages"],
-                "chosen": row["samples"][pair.chosen]["text"],
-                "rejected": row["samples"][pair.rejected]["text"],
+                "chosen": samples[pair.chosen]["text"],
+                "rejected": samples[pair.rejected]["text"],
+                "chosen_cut": is_cut(samples[pair.chosen]),
+                "rejected_cut": is_cut(samples[pair.rejected]),
                 "chosen_index": pair.chosen,
                 "rejected_index": pair.rejected,
                 "margin": pair.margin,

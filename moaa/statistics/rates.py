@@ -38,14 +38,16 @@ def win_rates(judgements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row for each pair of models in `judgements`.
 
     `judgements` are rows with `model_a`, `model_b`, and the probability `p` that a's answer is
-    better. p > 0.5 is a win, p = 0.5 a tie. `rate` counts a tie as half a win and has the Wilson
-    interval `low` to `high`; `soft` is the mean of p and has the bootstrap interval `soft_low` to
-    `soft_high`.
+    better. Rows without p, which could not be judged in both orders, do not count. p > 0.5 is a
+    win, p = 0.5 a tie. `rate` counts a tie as half a win and has the Wilson interval `low` to
+    `high`; `soft` is the mean of p and has the bootstrap interval `soft_low` to `soft_high`.
     """
     found: dict[tuple[str, str], list[float]] = {}
     for row in judgements:
-        found.setdefault((row["model_a"], row["model_b"]), []).append(row["p"])
-    return [_rates(model, against, p) for (model, against), p in found.items()]
+        known = found.setdefault((row["model_a"], row["model_b"]), [])
+        if row["p"] is not None:
+            known.append(row["p"])
+    return [_rates(model, against, p) for (model, against), p in found.items() if p]
 
 
 def _rates(model: str, against: str, p: list[float]) -> dict[str, Any]:

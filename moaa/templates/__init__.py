@@ -5,6 +5,10 @@ aggregate.txt   how the aggregator writes one answer from several (no placeholde
 criteria.txt    which three criteria fit this query and these two answers
 assess.txt      how a proposer of the judge assesses both answers
 verdict.txt     how the aggregator of the judge decides between them
+
+The judge's placeholders come with their tags: `$answer_a` becomes `<answer_a 3f9c21ab>`, the
+answer, `</answer_a 3f9c21ab>`. So every template has them, and no text between them can end its
+own.
 """
 
 from __future__ import annotations

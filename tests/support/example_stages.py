@@ -310,7 +310,13 @@ def sample(run: ExampleRun, chance: random.Random) -> None:
         ]
         messages = [{"role": "user", "content": topic.turns[0]}]
         data.append(
-            {"id": f"{i:016x}", "source": "mt-bench", "messages": messages, "samples": samples}
+            {
+                "id": f"{i:016x}",
+                "source": "mt-bench",
+                "messages": messages,
+                "samples": samples,
+                "cut_turns": 0,
+            }
         )
     ledger = {
         "rows": {"in": 10, "kept": 10, "merged answers": 2},
@@ -359,6 +365,8 @@ def label(run: ExampleRun, chance: random.Random) -> None:
                 "messages": [{"role": "user", "content": topic.turns[0]}],
                 "chosen": answers[best],
                 "rejected": answers[worst],
+                "chosen_cut": False,
+                "rejected_cut": False,
                 "chosen_index": best,
                 "rejected_index": worst,
                 "margin": round(wins[best] - wins[worst], 4),
@@ -380,6 +388,7 @@ def label(run: ExampleRun, chance: random.Random) -> None:
             "detail": "strict: timeout; fair: timeout",
             "messages": [{"role": "user", "content": TOPICS[1].turns[0]}],
             "samples": [],
+            "cut_turns": 0,
         }
     ]
     add(

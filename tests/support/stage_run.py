@@ -41,7 +41,11 @@ def run_stages(
     folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Artifact]:
     """Run the stages; return their artifacts by kind."""
-    sets = ["runtime.max_rejected_share=1", "generate.mixture.aggregator.sampling.max_tokens=4"]
+    sets = [
+        "runtime.max_rejected_share=1",
+        "generate.mixture.aggregator.sampling.max_tokens=4",
+        "generate.cut_answers=keep",
+    ]
     for name in ("sft", "preference", "evaluation"):
         rows = PROMPTS if name != "evaluation" else _other(PROMPTS)
         path = folder / f"{name}.jsonl"

@@ -29,6 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "text or null": (str, type(None)),
     "whole number": (int,),
     "number": (int, float),
+    "number or null": (int, float, type(None)),
     "true or false": (bool,),
     "object": (dict,),
     "list of texts": (list,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from moaa import records
 from moaa.artifacts import Artifact
 from moaa.journal import S3Journal
+from moaa.judge import Judgement
 from moaa.ledger import Ledger
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file, load_text
@@ -30,6 +32,18 @@ FINGERPRINTS = {
     "dpo": "a4403bd388926006353c5e9a",
     "evaluate": "7a787f6bb85ddc6e630f5150",
 }
+CHANGED = {
+    "prompts": "more rows are read since schema 3, and answers no longer taken for prompts",
+    "generate": "cut answers are no data since schema 3, and control tokens are neutralised",
+    "sft": "cut answers and control texts are trained otherwise since schema 2",
+    "sample": "control tokens are neutralised since schema 2",
+    "label": "cut answers are not chosen since schema 3, and missing verdicts are known",
+    "dpo": "cut answers and control texts are trained otherwise since schema 2",
+    "evaluate": "missing verdicts are known since schema 3",
+}
+"""Stages whose result is another one now, and why: the earlier one is not found again."""
+SCHEMAS = {"generate": 2, "sample": 1, "label": 2, "evaluate": 2}
+"""The schemas of then, of stages of which nothing else has changed in the fingerprint."""
 ROWS = {
     "prompts": {"evaluation": 5, "sft": 8, "preference": 3},
     "generate": {"data": 8},
@@ -63,6 +77,11 @@ def stage_of(name: str) -> Stage[Any]:
     return found
 
 
+def as_before(name: str) -> Stage[Any]:
+    """The stage of today, which takes up what the earlier one left."""
+    return replace(stage_of(name), schema=SCHEMAS[name])
+
+
 def inputs(store: Any, stage: str) -> dict[str, Artifact]:
     return {
         parent.name: Artifact.open(store, parent.uri)
@@ -70,22 +89,22 @@ def inputs(store: Any, stage: str) -> dict[str, Artifact]:
     }
 
 
-CHANGED = {
-    "prompts": "more rows are read since schema 3, and answers no longer taken for prompts",
-    "sft": "cut answers and control texts are trained otherwise since schema 2",
-    "dpo": "cut answers and control texts are trained otherwise since schema 2",
-}
-"""Stages whose result is another one now, and why: the earlier one is not found again."""
-
-
-@pytest.mark.parametrize("stage", [name for name in FINGERPRINTS if name not in CHANGED])
+@pytest.mark.parametrize("stage", SCHEMAS)
 def test_a_stage_that_was_done_has_the_same_fingerprint_and_is_reused(
     store: Any, stage: str
 ) -> None:
-    manifest, reused = stage_of(stage).run(recipe(), store, inputs(store, stage))
+    """But for its schema: a field that the recipe does not use is in no fingerprint."""
+    manifest, reused = as_before(stage).run(recipe(), store, inputs(store, stage))
     assert reused
     assert manifest.fingerprint == FINGERPRINTS[stage]
     assert manifest == artifact(store, stage).manifest
+
+
+@pytest.mark.parametrize("stage", CHANGED)
+def test_a_result_that_would_be_another_today_is_not_found_again(store: Any, stage: str) -> None:
+    current = stage_of(stage)
+    fingerprint = current.fingerprint(current.part_of(recipe()), inputs(store, stage))
+    assert fingerprint != FINGERPRINTS[stage]
 
 
 @pytest.mark.parametrize("stage", ROWS)
@@ -131,19 +150,24 @@ def test_a_journal_replays(store: Any) -> None:
         assert list(record["row"]) == ["messages", "turns"]
 
 
-@pytest.mark.parametrize("stage", ["generate", "label"])
-def test_an_attempt_that_was_stopped_goes_on_and_asks_only_what_is_missing(
-    store: Any, stage: str
-) -> None:
-    uri = artifact(store, stage).uri
-    given = inputs(store, stage)
+def test_an_attempt_that_was_stopped_goes_on_and_asks_only_what_is_missing(store: Any) -> None:
+    """Journals keep their format. Of the stages, generate still asks the same questions."""
+    uri = artifact(store, "generate").uri
+    given = inputs(store, "generate")
     del store.objects[f"{uri}/manifest.json"]
     with EngineServer("smollm2") as server:
         endpoint = recipe(f"models.smollm2.endpoint.url={server.url}")
-        found = journaled(store, uri, stage, endpoint)
+        found = journaled(store, uri, "generate", endpoint)
         ledger = Ledger()
-        manifest, reused = stage_of(stage).run(endpoint, store, given, ledger)
+        manifest, reused = as_before("generate").run(endpoint, store, given, ledger)
     assert found > 20
     assert not reused
-    every = calls_in_all(stage, endpoint, Artifact(store, manifest))
+    every = calls_in_all("generate", endpoint, Artifact(store, manifest))
     assert ledger.models["smollm2"].calls == every - found
+
+
+def test_rows_that_were_judged_before_are_read(store: Any) -> None:
+    for row in artifact(store, "label").rows("judgements"):
+        judgement = Judgement.from_json(row)
+        assert judgement.p == pytest.approx(row["p"])
+        assert (judgement.lost, judgement.asked_again) == ((), 0)

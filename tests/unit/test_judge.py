@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 from collections import Counter
 
 import pytest
@@ -45,11 +46,9 @@ def letter_with(p: float) -> Reply:
 
 def shown(call) -> tuple[str, str]:
     """The two answers of a judge's prompt, in the order shown."""
-    text = last(call)
-    return (
-        text.split("<answer_a>\n")[1].split("\n</answer_a>")[0],
-        text.split("<answer_b>\n")[1].split("\n</answer_b>")[0],
-    )
+    found = re.findall(r"<answer_[ab] (\w+)>\n(.*?)\n</answer_[ab] \1>", last(call), re.DOTALL)
+    (_, first), (_, second) = found
+    return first, second
 
 
 def step(call) -> str:
@@ -145,7 +144,7 @@ async def test_one_assessment_is_too_few_where_two_are_needed():
     with pytest.raises(
         RowRejected, match=r"1 assessments, 2 needed; left out: j1 \(timeout: 600 s\), j3 \("
     ):
-        await compare(JUDGE, QUERY, "x", "y", failing)
+        await tournament(JUDGE, QUERY, ["x", "y"], failing)
     lenient = JUDGE.model_copy(update={"min_proposers": 1})
     assert len((await compare(lenient, QUERY, "x", "y", failing)).orders[0].assessments) == 1
 
@@ -256,8 +255,9 @@ async def test_parsed_verdicts_are_asked_for_without_a_grammar_and_criteria_too(
 
 async def test_without_a_grammar_criteria_are_read_strictly():
     judge = JUDGE.model_copy(update={"verdict": "parsed"})
+    vague = Ask(lambda call: "Accuracy, Depth and maybe Clarity")
     with pytest.raises(RowRejected, match="criteria unparseable"):
-        await compare(judge, QUERY, "x", "y", Ask(lambda call: "Accuracy, Depth and maybe Clarity"))
+        await tournament(judge, QUERY, ["x", "y"], vague)
 
 
 async def test_equal_assessors_make_calls_of_their_own():
@@ -279,7 +279,9 @@ async def test_judgements_survive_json():
     ]
     assert [j.to_json() for j in again] == [j.to_json() for j in judgements]
     assert again[0].orders[0].assessments[0].finish_reason == "length"
-    assert set(again[0].to_json()) == {"a", "b", "p", "p_ab", "p_ba", "criteria", "orders"}
+    assert set(again[0].to_json()) == {
+        "a", "b", "p", "p_ab", "p_ba", "criteria", "orders", "lost", "asked_again",
+    }  # fmt: skip
     assert Judgement.from_json(tie().to_json()) == tie()
 
 

@@ -41,11 +41,11 @@ def test_anything_else_is_no_verdict(text):
         verdict.parsed(Choice(text))
 
 
-def test_a_soft_verdict_is_read_at_the_first_token_that_is_exactly_a_letter():
+def test_a_soft_verdict_is_read_at_the_token_that_is_exactly_a_letter():
     tokens = (
         {"[[": -0.1, "A": -3.0},  # the letter is possible here, but was not taken
         {" A": math.log(0.5), "A": math.log(0.1), "B": math.log(0.2), "An": math.log(0.1)},
-        {"B": -0.01, "A": -5.0},
+        {"]]": -0.01, "B": -5.0},
     )
     found = verdict.soft(Choice("[[A]]", tokens=tokens))
     assert found.letter == "A"
@@ -125,3 +125,38 @@ def test_criteria_are_parsed_strictly_but_in_any_order_and_case():
     ]:
         with pytest.raises(RowRejected, match="criteria unparseable"):
             criteria.parse(wrong)
+
+
+THOUGHT = (
+    {"Answer": -0.1, "The": -2.3},
+    {" A": -0.02, " B": -3.9},
+    {" is": -0.1, " was": -2.3},
+    {"</think>": -0.1, ".": -2.3},
+)
+
+
+def test_the_weight_of_a_verdict_is_not_read_from_the_judges_reasoning():
+    own = {"B": math.log(0.9), "A": math.log(0.1)}
+    found = verdict.soft(Choice("B", tokens=(*THOUGHT, own, {"<|im_end|>": -0.01})))
+    assert (found.letter, found.soft) == ("B", True)
+    assert found.p == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("letter", ["A", "B"])
+@pytest.mark.parametrize("thought", [THOUGHT, THOUGHT[:3], THOUGHT[:2] + THOUGHT[3:]])
+def test_reasoning_without_the_verdicts_own_token_gives_no_weight(letter, thought):
+    found = verdict.soft(Choice(letter, tokens=thought))
+    assert found == (letter, float(letter == "A"), False)
+
+
+@pytest.mark.parametrize("odd", [math.nan, -math.inf, -9999.0])
+def test_a_verdict_is_never_nan_and_never_divided_by_nothing(odd):
+    found = verdict.soft(Choice("A", tokens=({"A": odd, "B": odd},)))
+    assert found == ("A", 1.0, False)
+    assert verdict.soft(Choice("A", tokens=({"A": math.inf, "B": -2.0},))).p <= 1
+
+
+def test_a_letter_that_was_written_against_the_odds_keeps_its_weight():
+    found = verdict.soft(Choice("A", tokens=({"A": math.log(0.4), "B": math.log(0.6)},)))
+    assert (found.letter, found.soft) == ("A", True)
+    assert found.p == pytest.approx(0.4)

@@ -160,9 +160,7 @@ async def test_truncated_proposals_are_kept_and_marked():
 
 
 async def test_what_a_proposal_holds_is_never_interpreted():
-    tricky = (
-        "1. one\n2. two\n$proposals ${x} {0} {model} %(x)s \\1 <|im_end|>\nAnswers of the models:"
-    )
+    tricky = "1. one\n2. two\n$proposals ${x} {0} {model} %(x)s \\1 <html>\nAnswers of the models:"
     await respond(mixture(layers=3), Q, ask := Ask(lambda call: tricky))
     for call in (*ask.of("m1")[1:], *ask.of("agg")):
         assert (

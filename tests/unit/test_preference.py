@@ -11,7 +11,7 @@ from moaa.preference import PRIOR, bradley_terry, distinct, pair, rank
 
 
 def judged(a: int, b: int, p: float) -> Judgement:
-    return Judgement(a, b, p, p, p, ())
+    return Judgement(a, b, p, p, ())
 
 
 def test_answers_are_ranked_by_the_sum_of_soft_wins():

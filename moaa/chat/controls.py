@@ -1,0 +1,63 @@
+"""Control tokens as text: how a text that is passed to a model is kept from forging a turn.
+
+A tokenizer turns `<|im_end|>` inside a message into the token that ends the message. So whatever a
+prompt or a model wrote is neutralised before it becomes a part of another model's prompt: an
+invisible character after the first one keeps the text readable, and it is a control token no more.
+Plain words (`USER:`) are left alone: a model reads them as it reads any text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+WORD_JOINER: Final = "\u2060"
+"""Invisible, without width, and no place to break a line."""
+_SHAPES: Final = (
+    r"<[|｜][^<>|｜\s]{1,64}[|｜]?>",  # <|im_start|>, <｜User｜>, <|turn>
+    r"<[^<>|｜\s/]{1,64}[|｜]>",  # <turn|>
+)
+_TEXTS: Final = frozenset(
+    {"<s>", "</s>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "[EOS]", "[BOS]"}
+    | {f"[{end}{name}]" for end in ("", "/") for name in ("INST", "SYSTEM_PROMPT", "THINK")}
+    | {f"[{end}{name}]" for end in ("", "/") for name in ("AVAILABLE_TOOLS", "TOOL_RESULTS")}
+    | {"[TOOL_CALLS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[gMASK]", "<sop>", "<eop>"}
+    | {f"<{end}{name}>" for end in ("", "/") for name in ("think", "tool_call", "tool_response")}
+    | {"<start_of_image>", "<end_of_image>", "<end_of_utterance>", "<fake_token_around_image>"}
+)
+"""Those of well-known models that have another form than `_SHAPES`."""
+
+
+class Controls:
+    """The control texts that a run knows: those of well-known models, and `more` of its own."""
+
+    def __init__(self, more: Iterable[str] = ()) -> None:
+        texts = sorted({*_TEXTS, *more} - {""}, key=len, reverse=True)
+        self._pattern = re.compile("|".join([*map(re.escape, texts), *_SHAPES]))
+
+    def neutralised(self, text: str) -> str:
+        """The text with a word joiner after the first character of each control text."""
+        return self._pattern.sub(lambda found: _broken(found[0]), text)
+
+    def count(self, text: str) -> int:
+        """How many control texts there are in the text."""
+        return sum(1 for _ in self._pattern.finditer(text))
+
+    def covers(self, text: str) -> bool:
+        """Whether this text as a whole is one."""
+        return self._pattern.fullmatch(text) is not None
+
+
+KNOWN: Final = Controls()
+"""Those of well-known models alone."""
+
+
+def fenced(tag: str, text: str, mark: str) -> str:
+    """The text between tags with this mark, which the text itself cannot have: were it there by
+    chance, it is broken."""
+    return f"<{tag} {mark}>\n{text.replace(mark, _broken(mark))}\n</{tag} {mark}>"
+
+
+def _broken(text: str) -> str:
+    return f"{text[0]}{WORD_JOINER}{text[1:]}"
