@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from moaa.declaration import Declaration
-from moaa.preflight import inputs
+from moaa.preflight import inputs, template
 from moaa.preflight.finding import Finding, attempt, unseen
 from moaa.preflight.run import Run
 from moaa.recipe.model_size import CHECKPOINT_BYTES, WEIGHT_BYTES, weights_gib
@@ -42,12 +42,14 @@ def findings(
     run = Run(recipe, store, stages, local)
     if in_pods:
         checks = [inputs.store, inputs.remote_code, inputs.readable_by_pods, _endpoint_engines]
+        checks += [template.findings]
     else:
         checks = [inputs.store, inputs.secrets, inputs.remote_code]
         checks += [inputs.prompts_and_hub_models]
         checks += [inputs.packages_and_s3_models]
         checks += [inputs.endpoints, _endpoint_engines]
         checks += [_engines, inputs.model_folders, _training] if local else []
+        checks += [template.findings]
         checks += [_disks]
     for check in checks:
         yield from check(run)

@@ -136,18 +136,35 @@ def _download_prefix(uri: str, store: Store, folder: Path) -> None:
             store.download(each, path)
 
 
-def _converted(gguf: Path) -> Path:
-    """Return the folder of the converted model, and convert it if there is none.
+def unconverted(source: str) -> bool:
+    """Return whether the source is a GGUF file that must be converted first, which takes long."""
+    path = Path(source).expanduser()
+    if source.startswith("package:"):
+        path = package_file(source.removeprefix("package:"))
+    return path.suffix == ".gguf" and path.is_file() and not _conversion(path).is_dir()
 
-    An image has that folder beside the file; otherwise it is in the cache. 135M parameters take
-    about 30 s.
+
+def _conversion(gguf: Path) -> Path:
+    """Return the folder of the converted model, whether it is there or not.
+
+    An image has that folder beside the file; otherwise it is in the cache.
     """
     beside = gguf.with_suffix("")
     if (beside / "config.json").is_file():
         return beside
     with gguf.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
-    folder = cache() / "models" / f"{gguf.stem}-{digest}"
+    return cache() / "models" / f"{gguf.stem}-{digest}"
+
+
+def _converted(gguf: Path) -> Path:
+    """Return the folder of the converted model, and convert it if there is none.
+
+    135M parameters take about 30 s.
+    """
+    folder = _conversion(gguf)
+    if folder.is_dir():
+        return folder
     with _locked(folder):
         if not folder.is_dir():
             say(f"converting {gguf.name} to {folder} (once)")

@@ -1,0 +1,155 @@
+"""Which kinds of conversations the target's chat template can be trained on: looked at before the
+answers are paid for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from moaa.errors import MoaaError, RowRejected, TrainError
+from moaa.preflight.finding import Finding, unseen
+from moaa.preflight.run import Run
+from moaa.prompts import sources
+from moaa.prompts.prompt import read_prompt
+from moaa.recipe.schema import Source
+from moaa.store import Store
+from moaa.train.rendering import Rendering, conversation
+from moaa.weights import local, tokenizer
+from moaa.weights.control import control_texts
+
+CHECK: Final = "chat template"
+ROWS: Final = 500
+"""So many rows of each source say which kinds of conversations a run has."""
+TRAINED_SETS: Final = {"sft": "sft", "dpo": "preference"}
+"""The prompts that each training is about."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kind:
+    """A kind of conversation."""
+
+    several_turns: bool
+    system: bool
+
+    def __str__(self) -> str:
+        turns = "several turns" if self.several_turns else "one turn"
+        return f"{turns} and a system message" if self.system else turns
+
+
+KINDS: Final = tuple(Kind(turns, system) for turns in (False, True) for system in (False, True))
+
+
+def lost_kinds(rendering: Rendering) -> dict[Kind, str]:
+    """Return the kinds of conversations that cannot be trained on, each with the reason."""
+    lost = {}
+    for kind in KINDS:
+        messages = conversation(turns=3 if kind.several_turns else 1, system=kind.system)
+        try:
+            rendering.sequences(messages)
+        except RowRejected as error:
+            lost[kind] = f"{error.reason}: {error.detail}"
+    return lost
+
+
+def _ways(rendering: Rendering) -> Iterator[str]:
+    """How conversations are trained that a template does not simply add to, in words."""
+    if not rendering.knows_system:
+        yield "system messages go into the first user turn"
+    try:
+        found, left_out = rendering.sequences(conversation(turns=3, system=False))
+    except RowRejected:
+        return
+    if len(found) > 1:
+        yield "each answer of several turns becomes a sequence of its own"
+    if left_out:
+        yield f"{left_out.total()} of 3 answers are not trained ({', '.join(left_out)})"
+
+
+def found_kinds(given: Iterable[Source], store: Store) -> Counter[Kind]:
+    """Return how many of the first rows of these sources are of each kind.
+
+    A source that cannot be read gives none: another check says so.
+    """
+    found: Counter[Kind] = Counter()
+    for source in given:
+        try:
+            for raw in islice(sources.rows(source, store), ROWS):
+                row = read_prompt(raw, source)
+                if row.turns:
+                    found[Kind(len(row.turns) > 1, bool(row.system))] += 1
+        except MoaaError:
+            continue
+    return found
+
+
+def findings(run: Run) -> Iterator[Finding]:
+    """Render the target's template with every kind of conversation, and name what would be lost."""
+    trained = [stage.name for stage in run.stages if stage.name in TRAINED_SETS]
+    if not trained:
+        return
+    name = run.recipe.target
+    model = run.recipe.models[name]
+    fix = (
+        f"give models.{name}.engine_args another template (--chat-template FILE) or its variables "
+        "(--default-chat-template-kwargs '{\"enable_thinking\": false}'), or choose another target"
+    )
+    try:
+        tokenizer.TemplateArgs.of(model)
+    except MoaaError as error:
+        yield Finding(CHECK, False, f"{name}: {error}", fix)
+        return
+    try:
+        if local.unconverted(model.source):
+            yield unseen(CHECK, f"{name}: {model.source} is converted when the run starts")
+            return
+        template = tokenizer.chat_template(model, run.store)
+    except MoaaError as error:
+        yield unseen(CHECK, f"{name}: its tokenizer cannot be read here: {_first_line(error)}")
+        return
+    try:
+        rendering = Rendering.of(template.render, control_texts(template), name)
+    except TrainError as error:
+        yield Finding(CHECK, False, str(error), fix)
+        return
+    yield from _of_kinds(run, rendering, trained, fix)
+
+
+def _of_kinds(
+    run: Run, rendering: Rendering, trained: Iterable[str], fix: str
+) -> Iterator[Finding]:
+    lost = lost_kinds(rendering)
+    name = run.recipe.target
+    for stage in trained:
+        given = getattr(run.recipe.prompts, TRAINED_SETS[stage])
+        yield _of_prompts(stage, found_kinds(given, run.store), lost, run, fix)
+    kept = "; ".join(_ways(rendering)) or "every answer is trained as it is served"
+    yield Finding(CHECK, True, f"{name}: answers end with {rendering.end}; {kept}")
+
+
+def _of_prompts(
+    stage: str, found: Counter[Kind], lost: Mapping[Kind, str], run: Run, fix: str
+) -> Finding:
+    """Return the finding for the prompts that this training is about."""
+    total = found.total()
+    gone = sum(found[kind] for kind in lost)
+    limit = run.recipe.runtime.max_rejected_share
+    named = "; ".join(
+        f"{kind} ({found[kind]} of the first {total} prompts): {reason}"
+        for kind, reason in sorted(lost.items())
+    )
+    if gone > limit * total:
+        detail = (
+            f"{stage} would lose {gone / total:.0%} of its conversations under the chat template "
+            f"of {run.recipe.target}; the limit is {limit:.1%}. {named}"
+        )
+        return Finding(CHECK, False, detail, fix)
+    if lost:
+        return Finding(CHECK, True, f"{stage} can train all but: {named}")
+    return Finding(CHECK, True, f"{stage} can train every kind of conversation")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]
