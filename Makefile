@@ -66,8 +66,10 @@ workflows:
 $(ACTIONLINT):
 	GOBIN=$(CURDIR)/$(dir $@) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
+# Many tests wait more than they work: two workers a core. Tests that import torch or kfp share a worker (xdist_group).
+PARALLEL ?= -n $(shell expr 2 \* $$(nproc)) --dist loadgroup
 unit: setup
-	$(BIN)/python -m pytest -n auto tests/unit
+	$(BIN)/python -m pytest $(PARALLEL) tests/unit
 
 # The Helm charts: what is generated is up to date, every example renders to its golden file and is what Kubernetes knows.
 charts: setup

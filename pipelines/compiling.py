@@ -12,7 +12,6 @@ from moaa.declaration import Declaration
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
 from moaa.pipelines import tasks
-from moaa.pipelines.align import Configure, build
 from moaa.placement import compiled
 from moaa.recipe import read
 from moaa.recipe.load import Loaded, load_file
@@ -21,6 +20,8 @@ from moaa.stages.table import PREFLIGHT, STAGES_ENV, stages
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
+
+    from moaa.pipelines.align import Configure
 
 EXPANDED = re.compile(
     r"\{\{\s*(=|\$|workflow\.|inputs|pod\.|retries|tasks|outputs)[^}]*\}\}|\$\([A-Za-z_][\w.-]*\)|\$\$"
@@ -55,6 +56,8 @@ def write(loaded: Loaded, default: str, target: Path, run: Sequence[Declaration]
     `default` is the value of its parameter if a run gives none: the recipe's text or its address.
     """
     from kfp import compiler
+
+    from moaa.pipelines.align import build
 
     target.parent.mkdir(parents=True, exist_ok=True)
     fields = compiled.fields(loaded.recipe, stages())

@@ -17,7 +17,6 @@ from pathlib import Path
 from moaa import home, records, report
 from moaa.errors import StoreError
 from moaa.lifeline import runner
-from moaa.pipelines.align import build
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import relay, say, shown
 from moaa.recipe.load import Loaded
@@ -76,6 +75,8 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
 def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
     """Let Kubeflow run the DAG; return its message if a task failed. Its output goes to log.txt."""
     from kfp import local
+
+    from moaa.pipelines.align import build
 
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="kfp")
     local.init(

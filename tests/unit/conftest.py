@@ -6,8 +6,10 @@ A module that needs one of them prepared makes a fixture of the same name that a
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -32,6 +34,13 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("both_loops"):
         loops["uvloop"] = uvloop.new_event_loop
     return loops
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Each worker of xdist reads all files: what takes seconds to import, waits for its test."""
+    if all("unit" in item.path.parts for item in session.items):
+        heavy = sorted({"torch", "transformers", "kfp", "vllm"} & set(sys.modules))
+        assert not heavy, f"imported at the top of a test file (tests/support/later.py): {heavy}"
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +73,21 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     memory = MemoryStore("s3://moaa/demo")
     monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: memory)
     return memory
+
+
+@pytest.fixture(autouse=True)
+def short_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kfp asks for the whole stack, with the source of each frame, to learn its caller's name: 63
+    times a compilation. Below pytest and xdist, with many modules loaded, that takes seconds."""
+    whole = inspect.stack
+
+    def stack(context: int = 1) -> list[inspect.FrameInfo]:
+        kfp = sys._getframe(1)
+        if not kfp.f_globals["__name__"].startswith("kfp."):
+            return whole(context)
+        frames = (kfp, kfp.f_back)
+        return [
+            inspect.FrameInfo(frame, *inspect.getframeinfo(frame, 0)) for frame in frames if frame
+        ]
+
+    monkeypatch.setattr(inspect, "stack", stack)

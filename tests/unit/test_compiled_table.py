@@ -15,6 +15,8 @@ from moaa.pipelines.compiling import compile_recipe
 from moaa.recipe.secrets import DESTINATIONS_ENV
 from tests.support.paths import PAPER
 
+pytestmark = pytest.mark.xdist_group("kfp")
+
 ON_CLUSTER = [
     "runtime.engines.kind=kubernetes",
     "runtime.launcher.kind=trainer",

@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from moaa.errors import RecipeError
-from moaa.pipelines.align import build
 from moaa.pipelines.compiling import compile_recipe, refuse_expanded
 from moaa.placement.compiled import fields
 from moaa.recipe.load import load_file, load_text
 from moaa.stages.table import STAGES, up_to
 from tests.support.paths import DEMO, EVERY_RECIPE, PAPER, RECIPES, ROOT
+
+pytestmark = pytest.mark.xdist_group("kfp")
 
 NAMES = [stage.name for stage in STAGES]
 COMPILED = sorted((ROOT / "pipelines/compiled").glob("*.yaml"))
@@ -25,6 +26,8 @@ COMPILED = sorted((ROOT / "pipelines/compiled").glob("*.yaml"))
 
 def spec(tmp_path: Path, until: str = "evaluate") -> dict[str, Any]:
     from kfp import compiler
+
+    from moaa.pipelines.align import build
 
     target = tmp_path / "align.yaml"
     compiler.Compiler().compile(build("name: x", up_to(until)), str(target))

@@ -25,6 +25,8 @@ from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
+pytestmark = pytest.mark.xdist_group("kfp")
+
 
 @pytest.fixture
 def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:

@@ -6,8 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("trl")
+from tests.support.later import later
+
+torch = later("torch")
+later("trl")
+pytestmark = pytest.mark.xdist_group("torch")
 
 
 @pytest.fixture(scope="module")

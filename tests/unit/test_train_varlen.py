@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-torch: Any = pytest.importorskip("torch")
-pytest.importorskip("trl")
-transformers: Any = pytest.importorskip("transformers")
+from moaa.errors import TrainError
+from moaa.train import attention
+from tests.support.later import later
 
-from moaa.errors import TrainError  # noqa: E402
-from moaa.train import attention  # noqa: E402
+torch = later("torch")
+transformers = later("transformers")
+later("trl")
+pytestmark = pytest.mark.xdist_group("torch")
 
 SMALL: dict[str, Any] = {
     "vocab_size": 64,
@@ -29,8 +31,8 @@ SMALL: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 8,
 }
-LLAMA = transformers.LlamaConfig(**SMALL)
-MISTRAL = transformers.MistralConfig(**SMALL, sliding_window=5)
+LLAMA = ("LlamaConfig", SMALL)
+MISTRAL = ("MistralConfig", {**SMALL, "sliding_window": 5})
 
 Models = Callable[..., tuple[Any, Any]]
 
@@ -64,6 +66,15 @@ def loop(
     return torch.cat(found)
 
 
+def made(name: str, settings: dict[str, Any]) -> Any:
+    return getattr(transformers, name)(**settings)
+
+
+@pytest.fixture
+def config(request: pytest.FixtureRequest) -> Any:
+    return made(*request.param)
+
+
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> Models:
     """Gives two models of a config with the same weights: with transformers' default attention,
@@ -88,7 +99,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
     return make
 
 
-@pytest.mark.parametrize("config", [LLAMA, MISTRAL], ids=["whole", "window"])
+@pytest.mark.parametrize("config", [LLAMA, MISTRAL], ids=["whole", "window"], indirect=True)
 def test_packed_conversations_do_not_see_each_other(models: Models, config: Any) -> None:
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -107,12 +118,12 @@ def test_packed_conversations_do_not_see_each_other(models: Models, config: Any)
 
 
 def test_packed_conversations_without_their_lengths_are_refused(models: Models) -> None:
-    _, ours = models(LLAMA, packed=True)
+    _, ours = models(made(*LLAMA), packed=True)
     with pytest.raises(TrainError, match=r"set sft\.packing to false"):
         ours(input_ids=torch.arange(1, 41)[None], use_cache=False)
 
 
-@pytest.mark.parametrize("config", [LLAMA, MISTRAL], ids=["whole", "window"])
+@pytest.mark.parametrize("config", [LLAMA, MISTRAL], ids=["whole", "window"], indirect=True)
 def test_padding_changes_no_text(models: Models, config: Any) -> None:
     usual, ours = models(config)
     ids = torch.arange(1, 41).view(2, 20)
@@ -129,7 +140,7 @@ def test_padding_changes_no_text(models: Models, config: Any) -> None:
 def test_gradients_go_through_checkpointed_layers(
     models: Models,
 ) -> None:
-    usual, ours = models(LLAMA)
+    usual, ours = models(made(*LLAMA))
     ids = torch.arange(1, 41).view(2, 20)
     gradients = []
     for model in (usual, ours):
@@ -144,14 +155,15 @@ def test_gradients_go_through_checkpointed_layers(
     [
         (LLAMA, attention.VARLEN),
         (MISTRAL, attention.VARLEN),
-        (transformers.Qwen3Config(), attention.VARLEN),
-        (transformers.Gemma2Config(), "eager"),
-        (transformers.GptOssConfig(), None),  # attention sinks
-        (transformers.LlamaConfig(**{**SMALL, "head_dim": 512}), None),
-        (transformers.LlamaConfig(**SMALL, attention_dropout=0.1), None),
-        (transformers.DeepseekV3Config(), None),  # values and keys of different sizes
+        (("Qwen3Config", {}), attention.VARLEN),
+        (("Gemma2Config", {}), "eager"),
+        (("GptOssConfig", {}), None),  # attention sinks
+        (("LlamaConfig", {**SMALL, "head_dim": 512}), None),
+        (("LlamaConfig", {**SMALL, "attention_dropout": 0.1}), None),
+        (("DeepseekV3Config", {}), None),  # values and keys of different sizes
     ],
-    ids=lambda value: getattr(value, "model_type", None),
+    indirect=["config"],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
 def test_only_plain_attention_is_replaced(config: Any, chosen: str | None) -> None:
     assert attention.implementation(config, "cuda") == chosen
