@@ -15,8 +15,8 @@ from typing import Final
 WORD_JOINER: Final = "\u2060"
 """Invisible, without width, and no place to break a line."""
 _SHAPES: Final = (
-    r"<[|｜][^<>|｜\s]{1,64}[|｜]?>",  # <|im_start|>, <｜User｜>, <|turn>
-    r"<[^<>|｜\s/]{1,64}[|｜]>",  # <turn|>
+    r"<[|｜][^<>|｜\s\u2060]{1,64}[|｜]?>",  # <|im_start|>, <｜User｜>, <|turn>
+    r"<[^<>|｜\s\u2060/]{1,64}[|｜]>",  # <turn|>
 )
 _TEXTS: Final = frozenset(
     {"<s>", "</s>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "[EOS]", "[BOS]"}

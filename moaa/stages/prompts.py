@@ -8,21 +8,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+from moaa.chat.controls import Controls
 from moaa.errors import RecipeError, TooManyRejected
 from moaa.prompts import selection, sources
 from moaa.prompts.prompt import PromptRow, read_prompt
 from moaa.prompts.sources import SETS
-from moaa.recipe.schema import Part, Prompts, Recipe, Source
+from moaa.recipe.schema import Prompts, Recipe, Source
 from moaa.stage import Context, stage
 from moaa.stages.table import PROMPTS
+from moaa.stages.texts import TextPart, control_texts
 from moaa.store import Store
 
+FORGED = "prompts with control tokens, neutralised"
 
-class PromptsPart(Part):
+
+class PromptsPart(TextPart):
     """What the sets depend on, besides what their sources hold."""
 
     prompts: Prompts
+
+
+def part_of(recipe: Recipe) -> PromptsPart:
+    """The stage's part of the recipe."""
+    return PromptsPart(prompts=recipe.prompts, control_texts=control_texts(recipe))
 
 
 def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
@@ -30,12 +40,7 @@ def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
     return sources.contents(recipe.prompts, store)
 
 
-@stage(
-    PROMPTS,
-    part=lambda recipe: PromptsPart(prompts=recipe.prompts),
-    content=content_of,
-    schema=3,
-)
+@stage(PROMPTS, part=part_of, content=content_of, schema=4)
 def prompts(part: PromptsPart, context: Context) -> None:
     """Write the prompts of each set, and the rejected ones with their reasons."""
     found: dict[str, list[PromptRow]] = {name: [] for name in SETS}
@@ -54,13 +59,27 @@ def prompts(part: PromptsPart, context: Context) -> None:
     context.ledger.rejected.update(gone.reason for gone in chosen.rejected)
     for name, rows in found.items():
         refuse_unless_usable(name, getattr(part.prompts, name), len(rows), chosen, most)
+    controls = Controls(part.control_texts)
     for name, rows in chosen.kept.items():
         context.ledger.rows[name] += len(rows)
         context.ledger.rows["kept"] += len(rows)
         for row in rows:
-            context.out.write(row.to_json(), table=name)
+            written = neutralised(row, controls)
+            if written != row:
+                context.ledger.events[FORGED] += 1
+            context.out.write(written.to_json(), table=name)
     for gone in chosen.rejected:
         context.out.write(gone.to_json(), table="rejected")
+
+
+def neutralised(row: PromptRow, controls: Controls) -> PromptRow:
+    """The prompt without control tokens of any model: with them a prompt could begin turns of its
+    own."""
+    return replace(
+        row,
+        system=row.system and controls.neutralised(row.system),
+        turns=tuple(controls.neutralised(turn) for turn in row.turns),
+    )
 
 
 def _refuse_if_changed(context: Context) -> None:

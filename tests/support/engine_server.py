@@ -114,6 +114,10 @@ class EngineServer(Served):
         self.delay_s = delay_s
         self.refuse: Callable[[Body], bool] = lambda body: False
         """Requests of which this is true get 400, again and again."""
+        self.say: Callable[[Body], str | None] = lambda body: None
+        """The text of the answers to such requests; None: one of the server's own."""
+        self.ends: Callable[[Body], str] | None = None
+        """The finish reason of the answers to such requests."""
         self.requests: list[Body] = []
         self.at_once = 0
         """The most requests that were in flight at the same time."""
@@ -177,9 +181,19 @@ class EngineServer(Served):
                     404, f"The model `{body['model']}` does not exist.", type="NotFoundError"
                 )
             await asyncio.sleep(self.delay_s)
-            return web.json_response(answer(body))
+            return web.json_response(self._as_told(body))
         finally:
             self._in_flight -= 1
+
+    def _as_told(self, body: Body) -> Body:
+        found = answer(body)
+        said = self.say(body)
+        for choice in found["choices"]:
+            if said is not None:
+                choice["message"]["content"], choice["logprobs"] = said, None
+            if self.ends:
+                choice["finish_reason"] = self.ends(body)
+        return found
 
 
 def answer(body: Body) -> Body:

@@ -88,6 +88,8 @@ def test_a_failed_stage_leaves_no_result() -> None:
         ("label.min_margin=0.5", {"label"}),
         ("evaluate.sampling.max_tokens=48", {"evaluate"}),
         ("generate.mixture.layers=3", {"generate"}),
+        ("generate.cut_answers=keep", {"generate"}),
+        ("label.cut_answers=keep", {"label"}),
         ("generate.mixture.instruction=Answer better.", {"generate"}),
         ("models.smollm2.max_model_len=2048", {"generate", "sample", "label", "evaluate"}),
         (
@@ -97,7 +99,7 @@ def test_a_failed_stage_leaves_no_result() -> None:
         ("models.smollm2.endpoint={url: http://host/v1}", set()),
         (
             "models.smollm2.engine_args=[--chat-template, x.jinja]",
-            {"generate", "sample", "label", "evaluate"},
+            {"generate", "sft", "sample", "label", "dpo", "evaluate"},
         ),
         ("models.smollm2.engine_args=[--max-num-seqs, '8']", set()),
         ("runtime.calls.window=3", set()),
