@@ -59,7 +59,8 @@ def config(numbers: Training, size: Batch, device: str, precision: str) -> dict[
     """Return DeepSpeed's configuration. ZeRO keeps fp32 master weights, whatever the precision."""
     zero: dict[str, Any] = {"stage": numbers.zero_stage}
     if device == "cuda" and numbers.zero_stage:
-        zero |= {"overlap_comm": True, "contiguous_gradients": True}
+        # A single rank sends nothing: a second stream only costs.
+        zero |= {"overlap_comm": size.ranks > 1, "contiguous_gradients": True}
     if numbers.zero_stage == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return {

@@ -15,17 +15,16 @@ from tests.gpu.shapes import Shape
 from tests.gpu.training import train
 
 
-@pytest.mark.parametrize("packing", [True, False], ids=["packed", "one-a-row"])
-@pytest.mark.parametrize("zero", [2, 3])
+@pytest.mark.parametrize(
+    ("zero", "how"),
+    [(2, "packed"), (2, "one a row"), (2, "all kept"), (3, "packed"), (3, "one a row")],
+    ids=lambda value: str(value).replace(" ", "-"),
+)
 def test_sft(
-    s3: S3,
-    job: MakeJob,
-    shape: Shape,
-    results: Results,
-    tmp_path: Path,
-    zero: int,
-    packing: bool,
+    s3: S3, job: MakeJob, shape: Shape, results: Results, tmp_path: Path, zero: int, how: str
 ) -> None:
+    """`all kept`: packed, without gradient checkpointing, which computes each layer twice."""
+    packing = how != "one a row"
     longest = min(4096, shape.context)
     rows = shapes.conversations(200, longest)
     numbers = {
@@ -37,6 +36,7 @@ def test_sft(
         "max_length": longest,
         "zero_stage": zero,
         "packing": packing,
+        "gradient_checkpointing": how != "all kept",
     }
     trained = train(job(rows, shape, numbers), s3.store, tmp_path)
 
@@ -44,7 +44,7 @@ def test_sft(
     assert sum(lengths) == trained.facts["data_tokens"], (
         "the tests count tokens as the trainer does"
     )
-    name = f"sft {shape.name} zero-{zero} {'packed' if packing else 'one a row'}"
+    name = f"sft {shape.name} zero-{zero} {how}"
     measured = trained.measured(shape, lengths, str(results.machine["gpu"]))
     results.add(name, {**measured, "sequences_a_step": 8, "max_length": longest})
 

@@ -52,6 +52,12 @@ def test_fewer_rows_than_a_batch_are_an_error_that_says_what_fits():
         check_rows("sft", 3, "packed sequences", size)
 
 
+def test_communication_is_overlapped_only_if_there_is_any():
+    for ranks in (1, 8):
+        made = config(Sft(zero_stage=2), Batch(ranks, 2, 4), "cuda", "bfloat16")
+        assert made["zero_optimization"]["overlap_comm"] is (ranks > 1)
+
+
 def test_the_configuration_says_the_same_batch_three_times():
     made = config(Sft(zero_stage=2), Batch(8, 2, 4), "cuda", "bfloat16")
     assert made["train_batch_size"] == 64

@@ -103,16 +103,22 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
 def test_packed_conversations_do_not_see_each_other(models: Models, config: Any) -> None:
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+    from moaa.train.trainers import TOKENS_MULTIPLE
+
     usual, ours = models(config, packed=True)
     rows = [list(range(12)), list(range(20, 31)), list(range(40, 60))]
     packed = [
         {"input_ids": ids, "labels": ids, "seq_lengths": lengths}
         for ids, lengths in ((rows[0] + rows[1], [12, 11]), (rows[2], [20]))
     ]
-    batch = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)(packed)
+    collate = DataCollatorForLanguageModeling(
+        pad_token_id=0, padding_free=True, pad_to_multiple_of=TOKENS_MULTIPLE
+    )
+    batch = collate(packed)
+    assert batch["input_ids"].shape == (1, TOKENS_MULTIPLE)
     del batch["labels"]
     with torch.no_grad():
-        together = ours(**batch, use_cache=False).logits[0]
+        together = ours(**batch, use_cache=False).logits[0, : sum(map(len, rows))]
         alone = [usual(input_ids=torch.tensor([row]), use_cache=False).logits[0] for row in rows]
     assert torch.allclose(together, torch.cat(alone), atol=1e-3)
 
