@@ -1,13 +1,17 @@
-"""The failure of one attempt at a call. Another attempt may succeed."""
+"""How one attempt at a call may fail so that it is not known yet what it means."""
 
 from __future__ import annotations
+
+from moaa.errors import CallRejected, EngineError
+
+TIME_OUT, CONNECTION = "time-out", "connection"
+"""The reasons of a `Fault` after which nothing came from the server."""
 
 
 class Fault(Exception):
     """This attempt failed; another may succeed. `after_s`: how long the server asked to wait.
 
     `alive`: the server answered, and nothing says that it is unwell: other requests may go on.
-    `silent`: nothing came from the server at all.
     """
 
     def __init__(
@@ -17,14 +21,21 @@ class Fault(Exception):
         after_s: float = 0.0,
         *,
         alive: bool = False,
-        silent: bool = False,
     ) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
         self.after_s = after_s
         self.alive = alive
-        self.silent = silent
+
+
+class Denied(Exception):
+    """The server denies this request (403, 451). It is either this prompt, which a moderation does
+    not like (`rejected`), or all requests with this key (`failed`)."""
+
+    def __init__(self, rejected: CallRejected, failed: EngineError) -> None:
+        super().__init__(str(failed))
+        self.rejected, self.failed = rejected, failed
 
 
 SHOWN = 300

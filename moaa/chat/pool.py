@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from moaa.errors import EngineError
-
-REST_S = 0.5
-"""How long a server gets no requests after a fault: twice as long after each further fault in a
-row, at most `MAX_REST_S`."""
-MAX_REST_S = 30.0
 
 
 @dataclass(eq=False, slots=True)
@@ -24,33 +19,36 @@ class Endpoint:
     model: str
     key: str | None = field(default=None, repr=False)
     """The API key: sent, never shown."""
+    kept: bool = False
+    """An engine of ours: whoever keeps it up waits for `lost` and starts it again."""
     in_flight: int = 0
-    faults: int = 0
-    """Failures in a row."""
+    in_doubt: bool = False
+    """It gets no requests until it has answered: a check asks it (see `health`)."""
     rests_until: float = 0.0
-    """It gets no requests until this time.monotonic()."""
-    unreachable_since: float | None = None
+    """It asked for no requests until this time of the loop's clock."""
+    answered_at: float = 0.0
+    """The loop's time when it last answered anything."""
+    lost: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    """Set when it has not answered for too long. `why_lost` says it in words."""
+    why_lost: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Its address without user, password and query, which may be secret."""
+        address = urlsplit(self.url)
+        return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
 
 
 class Pool:
     """The endpoints of one model, at most `in_flight` requests each. Waiting callers are served in
-    order.
+    order."""
 
-    A server that fails has the fewest requests in flight, so every call would go to it. Therefore
-    it rests, and then gets one request at a time until it answers. If no server can be reached for
-    `patience_s`, the pool fails.
-    """
-
-    def __init__(
-        self, model: str, in_flight: int, patience_s: float = 600.0, rest_s: float = REST_S
-    ) -> None:
+    def __init__(self, model: str, in_flight: int) -> None:
         self.model = model
         self.endpoints: list[Endpoint] = []
+        self.failure: EngineError | None = None
         self._limit = in_flight
-        self._patience_s = patience_s
-        self._rest_s = rest_s
         self._waiting: deque[asyncio.Future[Endpoint]] = deque()
-        self._failure: EngineError | None = None
 
     @property
     def in_flight(self) -> int:
@@ -69,7 +67,7 @@ class Pool:
 
     def fail(self, error: EngineError) -> None:
         """Give up the model: every call that waits, and every later one, gets the error."""
-        self._failure = error
+        self.failure = error
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -80,8 +78,8 @@ class Pool:
 
         `release` frees the place.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         if not self._waiting and (endpoint := self._least_in_flight()) is not None:
             endpoint.in_flight += 1
             return endpoint
@@ -100,47 +98,44 @@ class Pool:
         endpoint.in_flight -= 1
         self._serve_waiting()
 
+    def doubt(self, endpoint: Endpoint) -> None:
+        """Send it no requests until it has answered."""
+        endpoint.in_doubt = True
+
     def answered(self, endpoint: Endpoint) -> None:
-        """The endpoint has answered: it does not rest any more."""
-        if endpoint.faults:
-            endpoint.faults, endpoint.rests_until, endpoint.unreachable_since = 0, 0.0, None
+        """The endpoint has answered: there is no doubt any more."""
+        endpoint.answered_at = asyncio.get_running_loop().time()
+        if endpoint.in_doubt:
+            endpoint.in_doubt = False
             self._serve_waiting()
 
-    def failed(
-        self, endpoint: Endpoint, detail: str, *, after_s: float = 0.0, reached: bool = True
-    ) -> None:
-        """The endpoint has failed: it rests, at least the `after_s` that it asked for. Failures
-        during a rest count as one."""
-        now = time.monotonic()
-        if now >= endpoint.rests_until:
-            rest_s = after_s + min(MAX_REST_S, self._rest_s * 2 ** min(endpoint.faults, 16))
-            endpoint.faults += 1
-        else:
-            rest_s = after_s
-        endpoint.rests_until = max(endpoint.rests_until, now + rest_s)
-        self._serve_after_rest(endpoint)
-        if reached:
-            endpoint.unreachable_since = None
-        elif endpoint.unreachable_since is None:
-            endpoint.unreachable_since = now
-        elif endpoint in self.endpoints and all(
-            each.unreachable_since is not None and now - each.unreachable_since >= self._patience_s
-            for each in self.endpoints
-        ):
-            self.fail(
-                EngineError(
-                    f"model '{self.model}': no server could be reached for {self._patience_s:.0f} "
-                    f"s ({detail}). Start it, or correct `endpoint.url`, and run again: answers "
-                    "are kept."
+    def rest(self, endpoint: Endpoint, for_s: float) -> None:
+        """Send it no requests for so long: it asked for that."""
+        loop = asyncio.get_running_loop()
+        endpoint.rests_until = max(endpoint.rests_until, loop.time() + for_s)
+        loop.call_at(endpoint.rests_until, self._serve_after_rest, endpoint)
+
+    def lose(self, endpoint: Endpoint, why: str) -> None:
+        """The endpoint has not answered for too long. Without another one the pool fails, unless
+        somebody keeps the endpoint up."""
+        endpoint.why_lost = why
+        endpoint.lost.set()
+        if not endpoint.kept:
+            self.remove(endpoint)
+            if not self.endpoints:
+                self.fail(
+                    EngineError(
+                        f"model '{self.model}': {why}. Start it again, or correct `endpoint.url`, "
+                        "and run again: answers are kept."
+                    )
                 )
-            )
 
     def _serve_after_rest(self, endpoint: Endpoint) -> None:
         """Serve the calls that wait when the rest is over. Timers may fire early (uvloop's by
         1 ms), so it checks again."""
-        left_s = endpoint.rests_until - time.monotonic()
-        if left_s > 0:
-            asyncio.get_running_loop().call_later(left_s, self._serve_after_rest, endpoint)
+        loop = asyncio.get_running_loop()
+        if endpoint.rests_until > loop.time():
+            loop.call_at(endpoint.rests_until, self._serve_after_rest, endpoint)
         else:
             self._serve_waiting()
 
@@ -155,11 +150,13 @@ class Pool:
                 return
 
     def _least_in_flight(self) -> Endpoint | None:
+        now = asyncio.get_running_loop().time()
         best = None
         for endpoint in self.endpoints:
-            limit = self._limit
-            if endpoint.faults:
-                limit = 1 if time.monotonic() >= endpoint.rests_until else 0
-            if endpoint.in_flight < limit and (best is None or endpoint.in_flight < best.in_flight):
+            if endpoint.in_doubt or endpoint.rests_until > now:
+                continue
+            if endpoint.in_flight < self._limit and (
+                best is None or endpoint.in_flight < best.in_flight
+            ):
                 best = endpoint
         return best

@@ -6,12 +6,16 @@ import json
 from typing import Any
 
 from moaa.chat.choices import read_choice
-from moaa.chat.fault import Fault, shorten
+from moaa.chat.fault import Denied, Fault, shorten
 from moaa.chat.message import FILTERED, Call, Choice, Reply
 from moaa.errors import CallError, CallRejected, EngineError
 
-RETRYABLE = frozenset({408, 409, 425, 429})
+RETRYABLE = frozenset({408, 409, 424, 425, 429})
 """With 5xx: the statuses after which the same request may succeed."""
+ALIVE = frozenset({409, 424, 425})
+"""Those that are about the request alone (TGI says 424 when one generation failed)."""
+DENIED = frozenset({403, 451})
+"""The request is denied: this prompt, or every request with this key."""
 REFUSED = frozenset({400, 413, 422})
 """The request itself is refused; a retry changes nothing."""
 MALFORMED = (
@@ -107,9 +111,9 @@ def _count(value: Any) -> int:
 
 def refusal(
     status: int, body: bytes, after_s: float, model: str, url: str
-) -> Fault | CallError | EngineError:
-    """The error for a status other than 200: a retry, a rejected call, or a model that is not
-    served."""
+) -> Fault | Denied | CallError | EngineError:
+    """The error for a status other than 200: a retry, a rejected call, a denial of which it is not
+    known what it means, or a model that is not served."""
     message, code = _error_of(body)
     shown = shorten(message)
     if status in REFUSED:
@@ -124,17 +128,26 @@ def refusal(
     if code == "insufficient_quota":
         return EngineError(f"model '{model}': {url} says that its quota is used up: {shown}")
     if status in RETRYABLE or status >= 500:
-        return Fault(f"HTTP {status}", shown, after_s)
-    remedy = {
-        401: "The key is missing or wrong: set the environment variable that `endpoint.key_env` "
-        "names.",
-        403: "The key may not use this model: use another key, or ask for access.",
-        404: "It does not know this model or address: compare `endpoint.model` and `endpoint.url` "
-        "with its /models.",
-    }.get(status, "This is not an OpenAI-compatible address: check `endpoint.url`.")
-    return EngineError(
-        f"model '{model}': {url} answered HTTP {status}{f' ({shown})' if shown else ''}. {remedy}"
+        return Fault(f"HTTP {status}", shown, after_s, alive=status in ALIVE)
+    remedy = _REMEDIES.get(
+        status, "This is not an OpenAI-compatible address: check `endpoint.url`."
     )
+    said = f" ({shown})" if shown else ""
+    error = EngineError(f"model '{model}': {url} answered HTTP {status}{said}. {remedy}")
+    if status in DENIED:
+        return Denied(CallRejected(f"denied (HTTP {status})", shown), error)
+    return error
+
+
+_REMEDIES = {
+    401: "The key is missing or wrong: set the environment variable that `endpoint.key_env` names.",
+    402: "The account has no credit left: add some, or use another key.",
+    403: "The key may not use this model: use another key, or ask for access.",
+    404: "It does not know this model or address: compare `endpoint.model` and `endpoint.url` with "
+    "its /models.",
+    407: "The proxy wants a name and password: put them into HTTPS_PROXY or HTTP_PROXY.",
+    451: "It may not answer for legal reasons, whatever is asked: use another server.",
+}
 
 
 def _error_of(body: bytes) -> tuple[str, str]:

@@ -82,9 +82,9 @@ class Leased:
             self.diagnosis_task.cancel()
 
 
-def addresses(slices: Iterable[Object]) -> set[str]:
-    """Base addresses of the pods that are ready, from EndpointSlices."""
-    found = set()
+def addresses(slices: Iterable[Object]) -> dict[str, str]:
+    """Base address -> name of the pod, for the pods that are ready, from EndpointSlices."""
+    found = {}
     for each in slices:
         ports = each.get("ports") or []
         port = next((p for p in ports if p.get("name") == "http"), ports[0] if ports else {})
@@ -93,5 +93,6 @@ def addresses(slices: Iterable[Object]) -> set[str]:
             if (endpoint.get("conditions") or {}).get("ready") is not False:
                 for address in endpoint["addresses"][:1]:
                     host = f"[{address}]" if ":" in address else address
-                    found.add(f"http://{host}:{number}/v1")
+                    pod = (endpoint.get("targetRef") or {}).get("name", "")
+                    found[f"http://{host}:{number}/v1"] = pod
     return found

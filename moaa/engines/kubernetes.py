@@ -19,6 +19,7 @@ from moaa.concurrency import together
 from moaa.engines.deployment import Leased
 from moaa.engines.diagnosis import diagnosis, no_deployment, state
 from moaa.engines.leasing import LeaseHolder
+from moaa.engines.replacing import Replacing
 from moaa.engines.view import ClusterView
 from moaa.errors import EngineError, MoaaError
 from moaa.kubernetes import leases, names
@@ -65,6 +66,7 @@ class KubernetesFleet:
             renew_patience_s=timing.renew_every_s,
             release_patience_s=timing.release_patience_s,
         )
+        self._replacing = Replacing(cluster, session.ledger, session.progress)
         self._up: dict[str, Leased] = {}
         self._noted = False
         self._changed = asyncio.Event()
@@ -225,8 +227,9 @@ class KubernetesFleet:
         )
 
     async def _admit(self, leased: Leased, url: str) -> None:
-        """Put the pod into the pool once it has answered."""
-        endpoint = Endpoint(url=url, model=leased.model)
+        """Put the pod into the pool once it has answered. If it hangs, take it out and have it
+        replaced."""
+        endpoint = Endpoint(url=url, model=leased.model, kept=True)
         try:
             await self._client.answers(endpoint, leased.model, self._budget(leased)[0])
         except EngineError as error:
@@ -240,6 +243,11 @@ class KubernetesFleet:
         leased.add(url, endpoint)
         self._client.pool(leased.model).add(endpoint)
         self._note()
+        await endpoint.lost.wait()
+        pod = self.view.addresses_of(leased.model).get(url, "")
+        self._withdraw(leased, [url])
+        if not await self._replacing.replace(leased, pod, endpoint.why_lost):
+            await self._admit(leased, url)
 
     def _withdraw(self, leased: Leased, gone: Collection[str]) -> None:
         for url in gone:

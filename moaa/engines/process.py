@@ -36,7 +36,7 @@ another repository."""
 @dataclass(slots=True, eq=False)
 class _Replica:
     """One server of a model that is kept up. `keeper` is the task that starts it again when it
-    dies."""
+    dies or hangs."""
 
     spec: Spec
     server: Server | None = None
@@ -171,7 +171,7 @@ class ProcessFleet:
             spec, self._logs / f"{_as_file(spec.name)}.{self._attempts}.log"
         )
         try:
-            endpoint = Endpoint(url=server.url, model=spec.name)
+            endpoint = Endpoint(url=server.url, model=spec.name, kept=True)
             await server.ready(self._client.answers(endpoint, spec.name, timeout_s))
         except BaseException as error:
             self._failed |= isinstance(error, EngineError)
@@ -187,15 +187,15 @@ class ProcessFleet:
         )
 
     async def _keep_up(self, replica: _Replica) -> None:
-        """Start the server again whenever it dies, at most `max_restarts` times. After that its
-        calls fail, unless another replica is left."""
+        """Start the server again whenever it dies or hangs, at most `max_restarts` times. After
+        that its calls fail, unless another replica is left."""
         name, most = replica.spec.name, self._engines.max_restarts
         try:
             error = await self._next_death(replica)
             for restart in range(1, most + 1):
                 self._session.ledger.events["engine restarts"] += 1
                 self._session.progress.note(
-                    f"the engine of {name} died; starting it again ({restart} of {most})"
+                    f"the engine of {name} died or hung; starting it again ({restart} of {most})"
                 )
                 try:
                     await self._start(replica)
@@ -221,13 +221,25 @@ class ProcessFleet:
             )
 
     async def _next_death(self, replica: _Replica) -> EngineError:
-        """Wait until the replica's server dies, take it out of the pool, and return what
-        happened."""
-        assert replica.server is not None
-        await replica.server.ended()
+        """Wait until the replica's server dies or hangs, take it out of the pool, and return what
+        happened. A server that hangs is stopped."""
+        server, endpoint = replica.server, replica.endpoint
+        assert server is not None
+        assert endpoint is not None
+        ended = asyncio.ensure_future(server.ended())
+        hangs = asyncio.ensure_future(endpoint.lost.wait())
+        try:
+            await asyncio.wait({ended, hangs}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (ended, hangs):
+                task.cancel()
         self._failed = True
         self._withdraw(replica)
-        return replica.server.death("died")
+        if not endpoint.lost.is_set():
+            return server.death("died")
+        self._session.ledger.events["engines that answered nothing any more"] += 1
+        await server.stop()
+        return server.death(f"was stopped: {endpoint.why_lost}")
 
     def _withdraw(self, replica: _Replica) -> None:
         if replica.endpoint:

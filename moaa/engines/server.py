@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from moaa.recipe.schema import Engines, Model
 
 STOP_GRACE_S = 8.0
 """After SIGTERM; then SIGKILL. vLLM needs 0.4 to 1.8 s."""
+KILL_GRACE_S = 20.0
+"""After SIGKILL, which ends a process at once unless it waits for a device."""
 TAIL = 20
 _CAUSE = re.compile(r"\b\w+(Error|Exception): \S")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -152,11 +155,16 @@ class Server:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Stop the server and all its processes, within 10 s."""
+        """Stop the server and all its processes, within 10 s.
+
+        A process that waits for a device cannot be stopped; after a while it is left to its guard.
+        """
         self._held.close()
         if self._process.returncode is None:
             self._process.terminate()
-            await self._process.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_GRACE_S + KILL_GRACE_S):
+                    await self._process.wait()
 
     def death(self, what: str) -> EngineError:
         """The error that says what happened to the server, with the end of its log."""

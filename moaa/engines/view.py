@@ -56,8 +56,8 @@ class ClusterView:
         """The model's pods."""
         return _labelled(self._pods, names.dns(model))
 
-    def addresses_of(self, model: str) -> set[str]:
-        """The base addresses of the model's pods that are ready."""
+    def addresses_of(self, model: str) -> dict[str, str]:
+        """The base addresses of the model's pods that are ready, and the pods' names."""
         return addresses(_labelled(self._slices, names.dns(model)))
 
     async def read_events(self, model: str) -> None:

@@ -119,13 +119,22 @@ class Cluster:
         )
 
     def delete(
-        self, kind: Kind, name: str, *, seen: Object | None = None, retry_s: float = RETRY_S
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        seen: Object | None = None,
+        grace_s: int | None = None,
+        retry_s: float = RETRY_S,
     ) -> None:
         """Delete the object and what belongs to it; do nothing if it does not exist.
 
-        `seen`: delete the object only if it is still exactly this; else raise Conflict.
+        `seen`: delete the object only if it is still exactly this; else raise Conflict. `grace_s`:
+        how long a pod may take to end, instead of its own `terminationGracePeriodSeconds`.
         """
         options: Object = {"propagationPolicy": "Background"}  # a Job's pods would stay otherwise
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
         if seen is not None:
             exactly = {key: seen["metadata"][key] for key in ("uid", "resourceVersion")}
             options["preconditions"] = exactly

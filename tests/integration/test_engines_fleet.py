@@ -63,8 +63,10 @@ class Bench(leasing.Bench):
 
 
 @asynccontextmanager
-async def serving(models: dict[str, Model], **options: Any) -> AsyncIterator[Bench]:
-    runtime = Runtime(engines=Engines.model_validate(options), calls=Calls(retries=3))
+async def serving(
+    models: dict[str, Model], calls: Calls = Calls(retries=3), **options: Any
+) -> AsyncIterator[Bench]:
+    runtime = Runtime(engines=Engines.model_validate(options), calls=calls)
     ledger, progress = Ledger(), Progress.silent()
     session = session_of(models, runtime, ledger=ledger, progress=progress)
     async with (
@@ -107,6 +109,27 @@ async def test_up_answers_down(weights: str) -> None:
     assert group(pgid) == []
     assert not logs.exists()
     assert cores.holders() == []
+
+
+async def test_an_engine_that_hangs_is_started_again_and_its_calls_are_answered(
+    weights: str, tmp_path: Path
+) -> None:
+    model = pretending(weights, f"hang-once={tmp_path / 'hung'}")
+    async with serving({"a": model}, calls=Calls(timeout_s=1, retries=0)) as bench:
+        await bench.fleet.up(["a"])
+        (hung,) = bench.groups("a")
+        assert all(await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(8))))
+        assert group(hung) == []
+        assert bench.ledger.events["engines that answered nothing any more"] == 1
+        assert bench.ledger.events["engine restarts"] == 1
+
+
+async def test_an_engine_that_hangs_again_and_again_fails_its_model(weights: str) -> None:
+    model = pretending(weights, "hang")
+    async with serving({"a": model}, calls=Calls(timeout_s=0.5), max_restarts=1) as bench:
+        await bench.fleet.up(["a"])
+        with pytest.raises(EngineError, match=r"was stopped: .* it hangs.*\(exit status"):
+            await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(8)))
 
 
 async def test_engines_side_by_side_share_no_core(weights: str) -> None:

@@ -6,12 +6,13 @@ import socket
 from contextlib import asynccontextmanager
 
 from moaa.chat.client import Client, Pace
+from moaa.chat.health import Rests
 from moaa.chat.message import Call
 from moaa.chat.pool import Endpoint
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls, Sampling
 
-QUICK = Pace(backoff_s=0.01, rest_s=0.01, probe_every_s=0.01)
+QUICK = Pace(backoff_s=0.01, rests=Rests(0.01), probe_every_s=0.01)
 
 
 @asynccontextmanager

@@ -118,6 +118,8 @@ class EngineServer(Served):
         """The text of the answers to such requests; None: one of the server's own."""
         self.ends: Callable[[Body], str] | None = None
         """The finish reason of the answers to such requests."""
+        self.answers_probes = False
+        """Whether requests for one token are answered whatever the faults, and not counted."""
         self.requests: list[Body] = []
         self.at_once = 0
         """The most requests that were in flight at the same time."""
@@ -162,6 +164,8 @@ class EngineServer(Served):
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if self.answers_probes and body["max_tokens"] == 1:
+            return web.json_response(answer(body))
         self.requests.append(body)
         self._in_flight += 1
         self.at_once = max(self.at_once, self._in_flight)

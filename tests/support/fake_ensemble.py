@@ -149,7 +149,14 @@ class Ensemble:
             if key.startswith(f"moaa-{dns(model)}-"):
                 self.kube.remove(SLICES, key)
         for name, server in mine.items():
-            endpoints = [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}]
+            pod_of_it = {"kind": "Pod", "name": name}
+            endpoints = [
+                {
+                    "addresses": ["127.0.0.1"],
+                    "conditions": {"ready": True},
+                    "targetRef": pod_of_it,
+                }
+            ]
             ports = [{"name": "http", "port": int(server.url.split(":")[2].split("/")[0])}]
             self.kube.put(
                 SLICES,

@@ -17,6 +17,7 @@ import uvloop
 from hypothesis import settings
 
 from tests.support.engine_server import EngineServer
+from tests.support.fast_clock import FastClockLoop
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
 
@@ -29,7 +30,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The event loops that a test runs on: asyncio's, and uvloop's too if it is marked so."""
+    """The event loops that a test runs on: asyncio's, and uvloop's too if it is marked so; or one
+    with a fast clock."""
+    if item.get_closest_marker("fast_clock"):
+        return {"fast_clock": FastClockLoop}
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if item.get_closest_marker("both_loops"):
         loops["uvloop"] = uvloop.new_event_loop

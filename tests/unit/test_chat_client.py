@@ -111,7 +111,7 @@ async def moved(request, body):
     [
         (status(404, "The model `m` does not exist."), "does not exist"),
         (status(401, "bad key"), "key_env"),
-        (status(403, "not yours"), "not yours"),
+        (status(402, "Insufficient Balance"), "no credit left"),
         (status(405, ""), "endpoint.url"),
         (moved, "endpoint.url"),
         (status(429, "You exceeded your current quota", code="insufficient_quota"), "quota"),
@@ -153,6 +153,7 @@ async def test_the_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture)
             server.fail(text(f"garbled {KEY}"), times=3)
             with pytest.raises(CallFailed) as garbled:
                 await client.send(call())
+            server.answers_probes = True
             server.key = "another"  # this server repeats the wrong key in its error
             with pytest.raises(EngineError) as failed:
                 await client.send(call())
@@ -171,6 +172,7 @@ async def test_the_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture)
 
 
 async def test_what_a_server_says_is_shown_in_one_short_line(server: EngineServer):
+    server.answers_probes = True
     server.fail(text("line\n" * 10_000, 500), times=3)
     async with client_of(server.url) as client:
         with pytest.raises(CallFailed) as failed:

@@ -22,6 +22,13 @@ SLOW = replace(QUICK, backoff_s=0.2, max_backoff_s=0.2)
 
 
 @pytest.fixture
+def server(server: EngineServer) -> EngineServer:
+    """The faults are those of the calls; the checks in between find the server well."""
+    server.answers_probes = True
+    return server
+
+
+@pytest.fixture
 def longest_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest of the random times: with `SLOW`, a test can take the endpoint away before the
     call looks."""
@@ -90,13 +97,13 @@ async def test_a_host_that_takes_no_connection_is_unreachable():
         async with client_of(
             f"http://127.0.0.1:{deaf.getsockname()[1]}/v1",
             retries=0,
-            pace=replace(QUICK, connect_timeout_s=0.2),
+            timeout_s=0.5,
+            pace=replace(QUICK, connect_timeout_s=0.1),
         ) as client:
-            with pytest.raises(CallFailed, match="no connection within") as failed:
+            with pytest.raises(EngineError, match=r"could not be reached .*no connection within"):
                 await client.send(call())
         for one in fill:
             one.close()
-    assert failed.value.reason == "connection"
 
 
 @pytest.mark.parametrize("header", ["0.4", "date"])
@@ -131,7 +138,7 @@ async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecti
     pace = replace(QUICK, max_backoff_s=0.01)
     url = f"http://127.0.0.1:{free_port()}/v1"
     async with client_of(url, pace=pace, retries=1_000, timeout_s=0.3) as client:
-        with pytest.raises(EngineError, match="no server could be reached"):
+        with pytest.raises(EngineError, match=r"could not be reached for \d+ s"):
             await client.send(call())
 
 
@@ -158,9 +165,9 @@ async def test_a_call_that_kills_every_server_ends(longest_backoff):
         while not sending.done():
             endpoint = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
             pool.add(endpoint)
-            await async_until(lambda seen=endpoint: seen.faults or sending.done())
+            await async_until(lambda seen=endpoint: seen.in_doubt or sending.done())
             pool.remove(endpoint)
-            killed += endpoint.faults
+            killed += endpoint.in_doubt
         with pytest.raises(CallFailed, match="connection"):
             await sending
     assert killed == module.MAX_SERVER_LOSSES + 1

@@ -7,12 +7,9 @@ On both loops: asyncio's, which the other tests use, and uvloop's, on which stag
 from __future__ import annotations
 
 import asyncio
-import time
-from types import SimpleNamespace
 
 import pytest
 
-from moaa.chat import pool as module
 from moaa.chat.pool import Endpoint, Pool
 from moaa.errors import EngineError
 
@@ -113,53 +110,34 @@ async def test_a_failure_reaches_those_who_wait_and_those_who_come():
             await acquired
 
 
-async def test_an_endpoint_that_failed_rests_even_when_the_others_are_full():
-    pool = Pool("m", 2, rest_s=0.05)
+async def test_an_endpoint_in_doubt_gets_nothing_even_when_the_others_are_full():
+    pool = Pool("m", 2)
     a, b = endpoints(pool, "a", "b")
-    pool.failed(a, "")
+    pool.doubt(a)
     assert [await pool.acquire(), await pool.acquire()] == [b, b]
     third = asyncio.create_task(pool.acquire())
     assert await waits(third)
-    assert await asyncio.wait_for(third, 2) is a, "nobody was woken when the rest was over"
+    pool.answered(a)
+    assert await third is a, "nobody was woken when the doubt was over"
+    assert await pool.acquire() is a, "it is used in full again"
 
 
-async def test_a_timer_that_fires_early_wakes_those_who_wait_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    """uvloop's timers count whole milliseconds: here a clock that is behind makes any loop's too
-    early."""
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.9 * time.monotonic()))
-    pool = Pool("m", 2, rest_s=0.05)
+async def test_a_timer_that_fires_early_wakes_those_who_wait_all_the_same():
+    """uvloop's timers count whole milliseconds."""
+    pool = Pool("m", 2)
     (a,) = endpoints(pool, "a")
-    pool.failed(a, "")
+    pool.rest(a, 0.05)
     waiting = asyncio.create_task(pool.acquire())
+    pool._serve_after_rest(a)
     assert await waits(waiting)
     assert await asyncio.wait_for(waiting, 2) is a
-
-
-async def test_after_its_rest_an_endpoint_gets_one_request_until_it_answers():
-    pool = Pool("m", 4, rest_s=0.01)
-    (a,) = endpoints(pool, "a")
-    pool.failed(a, "")
-    assert await pool.acquire() is a
-    second = asyncio.create_task(pool.acquire())
-    assert await waits(second)
-    pool.answered(a)
-    assert await second is a
-
-
-async def test_many_faults_at_once_are_one(monkeypatch: pytest.MonkeyPatch):
-    pool = Pool("m", 64)
-    (a,) = endpoints(pool, "a")
-    for _ in range(64):  # an engine died: all that it had in flight failed together
-        pool.failed(a, "")
-    assert a.faults == 1
 
 
 async def test_a_rest_that_the_server_asked_for_is_kept():
     pool = Pool("m", 1)
     a, b = endpoints(pool, "a", "b")
-    pool.failed(a, "", after_s=60)
+    pool.rest(a, 60)
+    pool.answered(a)  # something that was in flight before
     assert await pool.acquire() is b
     waiting = asyncio.create_task(pool.acquire())
     assert await waits(waiting)
@@ -167,21 +145,32 @@ async def test_a_rest_that_the_server_asked_for_is_kept():
     assert await waiting is b
 
 
-async def test_the_pool_fails_when_no_server_was_reached_for_long():
-    pool = Pool("m", 1, patience_s=0.05)
+async def test_the_pool_fails_with_its_last_server():
+    pool = Pool("m", 1)
     a, b = endpoints(pool, "a", "b")
-    pool.failed(a, "refused", reached=False)
-    pool.failed(b, "refused", reached=False)
-    await asyncio.sleep(0.06)
-    pool.failed(b, "HTTP 500")  # b is there, though it fails
-    pool.failed(a, "refused", reached=False)
+    pool.lose(a, "http://a/v1 hangs")
+    assert await pool.acquire() is b
     waiting = asyncio.create_task(pool.acquire())
     assert await waits(waiting)
-    pool.remove(b)
-    pool.failed(a, "refused", reached=False)
-    with pytest.raises(EngineError, match="no server could be reached"):
+    pool.lose(b, "http://b/v1 hangs")
+    with pytest.raises(EngineError, match="model 'm': http://b/v1 hangs"):
         await waiting
+
+
+async def test_a_server_that_somebody_keeps_up_is_left_to_them():
+    pool = Pool("m", 1)
+    a = Endpoint("http://a/v1", "m", kept=True)
+    pool.add(a)
+    pool.doubt(a)
+    pool.lose(a, "it hangs")
+    assert a.lost.is_set()
+    waiting = asyncio.create_task(pool.acquire())
+    assert await waits(waiting)
+    pool.remove(a)
+    (b,) = endpoints(pool, "b")
+    assert await waiting is b
 
 
 def test_a_key_is_never_shown():
     assert "hunter2" not in repr(Endpoint("http://a/v1", "m", "hunter2"))
+    assert Endpoint("http://u:hunter2@a:1/v1?key=hunter2", "m").shown == "http://a:1/v1"

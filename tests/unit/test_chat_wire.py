@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from moaa.chat.fault import SHOWN, Fault
+from moaa.chat.fault import SHOWN, Denied, Fault
 from moaa.chat.message import Call, Message, Reply
 from moaa.chat.wire import parse_reply, refusal
 from moaa.errors import CallError, CallRejected, EngineError, RowRejected
@@ -124,7 +124,7 @@ def test_an_answer_of_any_form_is_a_reply_or_a_clear_error(body: bytes) -> None:
 @example(400, json.dumps({"error": {"message": "half \ud83d"}}).encode())
 def test_a_refusal_of_any_form_is_a_clear_error(status: int, body: bytes) -> None:
     error = refusal(status, body, 0.0, "m", "http://server/v1")
-    assert isinstance(error, Fault | CallError | EngineError)
+    assert isinstance(error, Fault | Denied | CallError | EngineError)
     assert len(str(error).encode()) < 4 * SHOWN + 500
 
 

@@ -18,7 +18,9 @@ from moaa.kubernetes import mirror, names, replicas
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
 from moaa.kubernetes.leases import Observer
 from moaa.kubernetes.reaper import Reaper
+from moaa.recipe.schema import Calls
 from tests.support import leasing
+from tests.support.engine_server import slow
 from tests.support.fake_ensemble import Ensemble, crashed, deployment, pod, ready, unschedulable
 from tests.support.kube_server import KubeServer
 from tests.support.lease_objects import Clock, hold
@@ -163,6 +165,44 @@ async def test_an_engine_that_is_leased_while_it_is_given_back_is_up_in_the_end(
             monkeypatch.setattr(replicas, "scale", and_leased_by_another)
             await bench.fleet.down(["a"])
         assert (ensemble.replicas("a"), ensemble.holders("a")) == (1, ["other/sft/1"])
+
+
+async def test_a_pod_that_hangs_is_deleted_and_its_calls_go_to_the_next(kube: KubeServer) -> None:
+    with Ensemble(kube, "a") as ensemble:
+        calls = Calls(timeout_s=0.5, retries=0)
+        async with fleet(kube.cluster(), "a", calls=calls) as bench:
+            await bench.fleet.up(["a"])
+            (hung,) = ensemble.pods("a")
+            ensemble.servers[hung].fail(slow(3600), times=1000)
+            asking = asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(8)))
+            await async_until(lambda: kube.count("DELETE", f"pods/{hung}"))
+            server = ensemble.servers.pop(hung)
+            ensemble.show("a")
+            ensemble.start("a")  # as the Deployment does
+            assert all(await asking)
+            server.__exit__()
+            assert bench.ledger.events == {
+                "engine pods that answered nothing any more": 1,
+                "engine pods lost": 1,
+                "engine restarts": 1,
+            }
+
+
+async def test_a_pod_that_hangs_and_may_not_be_deleted_is_left_to_its_liveness_probe(
+    kube: KubeServer,
+) -> None:
+    kube.fail(403, "no", times=1000, when=lambda method, what: method == "DELETE")
+    with Ensemble(kube, "a") as ensemble:
+        calls = Calls(timeout_s=0.5, retries=0)
+        async with fleet(kube.cluster(), "a", calls=calls) as bench:
+            await bench.fleet.up(["a"])
+            (hung,) = ensemble.pods("a")
+            ensemble.servers[hung].fail(slow(3600), times=1000)
+            asking = asyncio.create_task(bench.ask("a"))
+            event = "engine pods that hung and could not be deleted"
+            await async_until(lambda: bench.ledger.events[event])
+            ensemble.servers[hung].heal()  # the container was started again
+            assert await asking
 
 
 async def test_leaving_while_it_is_being_leased_leaves_no_lease(kube: KubeServer) -> None:
@@ -400,7 +440,7 @@ async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
             await asyncio.to_thread(ensemble.start, "a")
             assert len(set(await asyncio.gather(*calls))) == 50
             assert bench.ledger.events["engine pods lost"] == 2
-            assert bench.note == ""
+            await async_until(lambda: bench.note == "", lambda: bench.note)
 
 
 async def test_pods_that_stay_away_fail_the_calls_that_wait(kube: KubeServer) -> None:

@@ -186,7 +186,11 @@ def test_addresses_are_of_ready_pods() -> None:
         {
             "ports": [{"name": "metrics", "port": 9}, {"name": "http", "port": 8000}],
             "endpoints": [
-                {"addresses": ["10.0.0.1"], "conditions": {"ready": True}},
+                {
+                    "addresses": ["10.0.0.1"],
+                    "conditions": {"ready": True},
+                    "targetRef": {"kind": "Pod", "name": "one"},
+                },
                 {
                     "addresses": ["10.0.0.2"],
                     "conditions": {"ready": False, "serving": True, "terminating": True},
@@ -198,7 +202,7 @@ def test_addresses_are_of_ready_pods() -> None:
         {"ports": [{"port": 8001}], "endpoints": [{"addresses": ["10.0.0.1"]}]},
     ]
     assert addresses(slices) == {
-        "http://10.0.0.1:8000/v1",
-        "http://[fd00::3]:8000/v1",
-        "http://10.0.0.1:8001/v1",
+        "http://10.0.0.1:8000/v1": "one",
+        "http://[fd00::3]:8000/v1": "",
+        "http://10.0.0.1:8001/v1": "",
     }

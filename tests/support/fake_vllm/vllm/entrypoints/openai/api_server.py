@@ -7,6 +7,8 @@ engine_args):
     stubborn          neither it nor its child ends at SIGTERM
     die-after=S       dies (SIGKILL) S seconds after its first request, its child does not
     die-later=FILE    serves, and leaves FILE; where FILE is, as die-at-start
+    hang-once=FILE    answers one request, leaves FILE, and answers no more; where FILE is, serves
+    hang              answers one request and no more
 """
 
 import argparse
@@ -45,7 +47,7 @@ if options.pretend.startswith("die-later="):
     if os.path.exists(mark):  # noqa: PTH110
         die()
     open(mark, "w").close()  # noqa: PTH123
-from tests.support.engine_server import EngineServer  # noqa: E402  # its imports take a while, and who dies at once needs none
+from tests.support.engine_server import EngineServer, slow  # noqa: E402  # its imports take a while, and who dies at once needs none
 
 stubborn = options.pretend == "stubborn"
 if stubborn:
@@ -59,4 +61,13 @@ with EngineServer(options.served_model_name, port=options.port) as server:
             time.sleep(0.01)
         time.sleep(float(options.pretend.removeprefix("die-after=")))
         os.kill(os.getpid(), signal.SIGKILL)
+    hang = options.pretend == "hang"
+    if options.pretend.startswith("hang-once="):
+        mark = options.pretend.removeprefix("hang-once=")
+        hang = not os.path.exists(mark)  # noqa: PTH110
+        open(mark, "w").close()  # noqa: PTH123
+    if hang:
+        while not server.requests:
+            time.sleep(0.001)
+        server.fail(slow(1e6), times=10_000)
     threading.Event().wait()

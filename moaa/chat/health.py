@@ -1,0 +1,127 @@
+"""Is a server that failed alive? One request of one token at a time settles it.
+
+A request may fail because of what it asks, while the server is well; a server may take requests
+and never answer. Only an answer tells the two apart. So a server that failed is in doubt: it gets
+no requests, and a check asks it for one token, again and again, until it answers (then it gets all
+requests again), is taken away (its engine died), or has answered nothing for too long (then it is
+lost: started again by whoever keeps it, else its model fails).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from moaa.chat.fault import CONNECTION, TIME_OUT, Denied, Fault
+from moaa.chat.pool import Endpoint, Pool
+from moaa.errors import CallError, EngineError
+
+PATIENCE: Final = 1.9
+"""A server that answered nothing for this times `timeout_s` is lost: the first request that got no
+answer took 1 of it, the check has the rest. Less than 2, with room for the error to be told."""
+
+Probe = Callable[[Endpoint, str, float], Awaitable[None]]
+"""Asks an endpoint of a model for one token, for at most so many seconds. Raises what a call does,
+but counts nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rests:
+    """How long a check waits between its requests, in seconds."""
+
+    first_s: float = 0.5
+    """Twice as long after each further one."""
+    longest_s: float = 30.0
+
+
+class Health:
+    """The checks of the endpoints that are in doubt, at most one each."""
+
+    def __init__(self, probe: Probe, timeout_s: float, rests: Rests = Rests()) -> None:
+        self._probe, self._timeout_s, self._rests = probe, timeout_s, rests
+        self._checks: dict[Endpoint, asyncio.Task[None]] = {}
+
+    def answered(self, pool: Pool, endpoint: Endpoint) -> None:
+        """The endpoint has answered a request: whatever doubt there was is over."""
+        if check := self._checks.pop(endpoint, None):
+            check.cancel()
+        pool.answered(endpoint)
+
+    def doubt(self, pool: Pool, endpoint: Endpoint, fault: Fault, started: float) -> None:
+        """A request that was sent at `started` (the loop's clock) failed in a way that may be the
+        server's: check it."""
+        if fault.after_s:
+            pool.rest(endpoint, fault.after_s)
+        if endpoint in pool.endpoints and endpoint not in self._checks:
+            pool.doubt(endpoint)
+            since = max(started, endpoint.answered_at)
+            self._checks[endpoint] = asyncio.create_task(
+                self._check(pool, endpoint, fault, since), name=f"check of {pool.model}"
+            )
+
+    async def settled(self, endpoint: Endpoint) -> None:
+        """Wait until the endpoint is not in doubt any more."""
+        if check := self._checks.get(endpoint):
+            await asyncio.wait([check])
+
+    async def close(self) -> None:
+        """Stop all checks."""
+        checks = list(self._checks.values())
+        for check in checks:
+            check.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)
+
+    async def _check(self, pool: Pool, endpoint: Endpoint, fault: Fault, since: float) -> None:
+        try:
+            lost = await self._ask_until_settled(pool, endpoint, fault, since)
+        finally:
+            if self._checks.get(endpoint) is asyncio.current_task():
+                del self._checks[endpoint]
+        if lost:
+            pool.lose(endpoint, lost)
+        else:
+            pool.answered(endpoint)
+
+    async def _ask_until_settled(
+        self, pool: Pool, endpoint: Endpoint, fault: Fault, since: float
+    ) -> str:
+        """Ask until it answers, or is taken away (empty), or is lost (why)."""
+        clock, tries = asyncio.get_running_loop().time, 0
+        deadline = since + PATIENCE * self._timeout_s
+        while True:
+            if fault.after_s:
+                deadline += fault.after_s
+            if fault.reason != TIME_OUT:
+                wait_s = max(self._rest_s(tries), fault.after_s)
+                await asyncio.sleep(max(0.0, min(wait_s, deadline - clock())))
+            if endpoint not in pool.endpoints:
+                return ""
+            if (left_s := deadline - clock()) <= 0:
+                return _why_lost(endpoint, fault, clock() - since)
+            try:
+                await self._probe(endpoint, pool.model, left_s)
+            except Fault as again:
+                if again.alive:
+                    return ""
+                tries += 1
+                if again.reason != TIME_OUT:  # the last moment's time-out says less than a refusal
+                    fault = again
+            except (CallError, EngineError, Denied):
+                return ""  # refused: the next call will say it
+            else:
+                return ""
+
+    def _rest_s(self, tries: int) -> float:
+        longest_s = min(self._rests.longest_s, self._timeout_s / 8)
+        return min(longest_s, self._rests.first_s * 2.0 ** min(tries, 16))
+
+
+def _why_lost(endpoint: Endpoint, fault: Fault, for_s: float) -> str:
+    what = {
+        TIME_OUT: "takes requests and has answered nothing, not even a request for one token, "
+        f"for {for_s:.0f} s: it hangs",
+        CONNECTION: f"could not be reached for {for_s:.0f} s ({fault.detail})",
+    }.get(fault.reason, f"has answered no request for {for_s:.0f} s (last: {fault})")
+    return f"{endpoint.shown} {what}"

@@ -1,0 +1,154 @@
+"""One request of the chat protocol over HTTP: sent, and its answer read, in bounds of time and
+length."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from moaa.chat.fault import CONNECTION, TIME_OUT, Fault, shorten
+from moaa.chat.pool import Endpoint
+from moaa.chat.proxies import proxy_for
+from moaa.errors import EngineError
+
+KEEP_ALIVE_S: Final = 4.0
+"""Idle connections are closed before vLLM closes them (5 s): a request on a connection that is
+being closed is lost."""
+LONGEST_ANSWER: Final = 64 << 20
+"""Bytes. The log-probabilities of 30,000 tokens fit."""
+LONGEST_ERROR: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered. `after_s`: how long it asked to wait; `seconds`: how long it took."""
+
+    status: int
+    body: bytes
+    after_s: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    url: URL
+    headers: dict[str, str]
+    proxy: URL | None
+
+
+class Http:
+    """The connections to all servers."""
+
+    def __init__(self, timeout_s: float, connect_timeout_s: float) -> None:
+        self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self._addresses: dict[Endpoint, _Address] = {}
+
+    async def open(self) -> None:
+        """Get ready to connect. Call it in the loop that posts."""
+        self._session = aiohttp.ClientSession(
+            # No limit: the pools bound what is in flight.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Compressing an answer costs more than sending it.
+            skip_auto_headers=("Accept", "Accept-Encoding"),
+            headers={"User-Agent": "moaa", "Content-Type": "application/json"},
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(
+        self, endpoint: Endpoint, model: str, body: bytes, timeout_s: float | None = None
+    ) -> Answer:
+        """The server's answer within `timeout_s` (default: the client's). Raises `Fault` without
+        one, EngineError if the endpoint's address cannot be used. `model` is for messages."""
+        assert self._session is not None, "the client is used outside its `async with`"
+        address = self._addresses.get(endpoint) or self._address(endpoint, model)
+        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        start = time.perf_counter()
+        try:
+            async with self._session.post(
+                address.url,
+                data=body,
+                headers=address.headers,
+                proxy=address.proxy,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=limit_s, sock_connect=min(self._connect_timeout_s, limit_s)
+                ),
+            ) as response:
+                answer = await _read(response)
+        except aiohttp.ConnectionTimeoutError:
+            raise Fault(
+                CONNECTION, f"no connection within {limit_s:.0f} s{_through(address)}"
+            ) from None
+        except TimeoutError:
+            raise Fault(TIME_OUT, f"no answer within {limit_s:.0f} s{_through(address)}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            said = shorten(str(error) or type(error).__name__)
+            raise Fault(CONNECTION, f"{said}{_through(address)}") from None
+        if endpoint.key:  # some servers repeat it in their errors
+            answer = answer.replace(endpoint.key.strip().encode(), b"***")
+        after_s = retry_after(response.headers.get("Retry-After"))
+        return Answer(response.status, answer, after_s, time.perf_counter() - start)
+
+    def _address(self, endpoint: Endpoint, model: str) -> _Address:
+        try:
+            url = URL(endpoint.url.rstrip("/") + "/chat/completions")
+            if url.scheme not in ("http", "https") or not url.host:
+                raise ValueError("it must start with http:// or https:// and a host")
+            # Engines of ours are on this machine or in this cluster.
+            proxy = None if endpoint.kept else proxy_for(url)
+        except ValueError as error:
+            raise EngineError(
+                f"model '{model}': `endpoint.url` is '{endpoint.url}', which cannot be reached: "
+                f"{error}"
+            ) from None
+        # Keys that come from files end in a newline, which a header must not contain.
+        headers = {"Authorization": f"Bearer {endpoint.key.strip()}"} if endpoint.key else {}
+        self._addresses[endpoint] = found = _Address(url, headers, proxy)
+        return found
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Of an error, no more than is needed for its message."""
+    longest = LONGEST_ANSWER if response.status == 200 else LONGEST_ERROR
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > longest:
+            if response.status != 200:
+                break
+            raise Fault(
+                "garbled answer", f"the answer is longer than {longest >> 20} MiB", alive=True
+            )
+    return b"".join(parts)
+
+
+def _through(address: _Address) -> str:
+    if address.proxy is None:
+        return ""
+    return f" (through the proxy {address.proxy.host}:{address.proxy.port})"
+
+
+def retry_after(value: str | None) -> float:
+    """The seconds that a Retry-After header asks for (a number or a date); 0 without one."""
+    if not value:
+        return 0.0
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0

@@ -1,0 +1,57 @@
+"""The proxy through which an address is reached: what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and
+NO_PROXY say, as for curl."""
+
+from __future__ import annotations
+
+import ipaddress
+from contextlib import suppress
+from typing import Final
+from urllib.request import getproxies, proxy_bypass
+
+from yarl import URL
+
+_INSIDE: Final = (".localhost", ".svc", ".cluster.local")
+"""Ends of names that no proxy outside knows: this machine's, and a cluster's."""
+
+
+def proxy_for(url: URL) -> URL | None:
+    """The proxy for requests to this address; None to reach it directly.
+
+    This machine, and names of services of a cluster, never go through a proxy. Raises ValueError
+    if the proxy that the environment names cannot be used.
+    """
+    proxies = getproxies()
+    found = proxies.get(url.scheme) or proxies.get("all")
+    if not found or is_inside(url) or _is_excluded(url, proxies):
+        return None
+    variable = f"{url.scheme.upper()}_PROXY"
+    with suppress(ValueError):
+        proxy = URL(found if "://" in found else f"http://{found}")
+        if proxy.scheme in ("http", "https") and proxy.host:
+            return proxy
+    raise ValueError(
+        f"the proxy that {variable} or ALL_PROXY names is not an address like http://HOST:PORT. "
+        f"Correct it, or put {url.host} into NO_PROXY."
+    )
+
+
+def is_inside(url: URL) -> bool:
+    """Whether the address is this machine's, or a name without a dot or of a cluster's service."""
+    host = (url.host or "").lower().rstrip(".")
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return "." not in host or host.endswith(_INSIDE)
+
+
+def _is_excluded(url: URL, proxies: dict[str, str]) -> bool:
+    host = url.host or ""
+    if proxy_bypass(f"{host}:{url.port}"):
+        return True
+    # Networks (10.0.0.0/8), which the standard library does not know.
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        for entry in proxies.get("no", "").split(","):
+            with suppress(ValueError):
+                if address in ipaddress.ip_network(entry.strip(), strict=False):
+                    return True
+    return False
