@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from moaa.chat.message import Message
 from moaa.errors import RowRejected, TrainError
 from moaa.train.rendering import Rendered, Rendering, conversation
 from moaa.weights.chat_template import ChatTemplate
+from moaa.weights.control import control_texts
 from tests.support import training as support
 from tests.support.training import said
 
@@ -171,3 +175,36 @@ def test_an_answer_that_was_cut_is_known_as_such_also_in_an_earlier_turn() -> No
         found, _ = rendering(text).sequences(TWO, cut={0})
         assert [span.cut for each in found for span in each.answers] == [True, False]
     assert rendering(support.LLAMA3).answer(TWO[:1], "x", cut=True).answers[0].cut
+
+
+# The templates of well-known models, as a package that is installed here holds them.
+
+_TRL = importlib.util.find_spec("trl")
+PUBLIC = sorted(Path(_TRL.origin or "").parent.glob("chat_templates/*.jinja")) if _TRL else []
+TOKEN = re.compile(r"<[|｜]?[^<>\s'\"+]{1,40}[|｜]?>|\[/?[A-Z_]+\]")
+
+
+def test_there_are_public_templates_to_look_at() -> None:
+    assert len(PUBLIC) > 40
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=lambda path: path.stem)
+def test_a_public_template_trains_every_kind_as_it_is_served_or_is_refused(path: Path) -> None:
+    text = path.read_text()
+    added = {*TOKEN.findall(text), "<s>", "</s>", "<|im_start|>", "<|im_end|>"}
+    template = ChatTemplate(
+        text, {"bos_token": "<s>", "eos_token": "</s>"}, tuple((each, True) for each in added)
+    )
+    try:
+        found = Rendering.of(template.render, control_texts(template), path.stem)
+    except TrainError:
+        return
+    for turns, system in ((1, False), (1, True), (3, False), (3, True)):
+        messages = conversation(turns=turns, system=system)
+        sequences, left_out = found.sequences(messages)
+        assert not left_out
+        told = support.merged(messages) if found.merges(messages) else messages
+        prompts = [asked(found, told[:at]) for at, m in enumerate(told) if m["role"] == "assistant"]
+        assert sorted(prompt for prompt, _ in trained(sequences)) == sorted(prompts)
+        if system:
+            assert all(told[0]["content"] in prompt for prompt in prompts)
