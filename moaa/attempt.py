@@ -16,7 +16,7 @@ from typing import NoReturn
 from moaa import records
 from moaa.artifacts import Manifest
 from moaa.declaration import Declaration
-from moaa.errors import ArtifactError, MoaaError, StoreError
+from moaa.errors import ArtifactError, MoaaError, StoreAway, StoreError
 from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, stoppable
@@ -26,6 +26,8 @@ from moaa.recipe.schema import Recipe
 from moaa.recipe.secrets import DESTINATIONS_ENV, refuse_other_destinations
 from moaa.records import Record, StageError
 from moaa.store import Store
+
+PREFLIGHT = "preflight"
 
 
 @dataclass
@@ -65,9 +67,10 @@ def recorded(stage: Declaration, recipe: str, run_id: str, summary: str = "") ->
         if unwritten := writer.end():
             final_error(
                 f"{stage.name} is done, but its record could not be written: {unwritten}\n"
-                "  Run again: the result is kept."
+                "  Run again: the result is kept.",
+                outside=unwritten.outside,
             )
-            raise SystemExit(1)
+            raise SystemExit(unwritten.exit_status)
 
 
 def _end_failed(stage: Declaration, writer: _Writer, error: BaseException) -> NoReturn:
@@ -78,7 +81,8 @@ def _end_failed(stage: Declaration, writer: _Writer, error: BaseException) -> No
     if _stopped(error):
         final_error(f"{stage.name} was terminated; run again and it continues where it was")
     elif isinstance(error, MoaaError):
-        final_error(f"{stage.name} failed: {error}")
+        final_error(f"{stage.name} failed: {error}", outside=error.outside)
+        raise SystemExit(error.exit_status) from None
     else:
         raise error
     raise SystemExit(1) from None
@@ -106,7 +110,9 @@ class _Writer:
 
     def begin(self, recipe: str) -> Attempt:
         loaded = read_recipe(recipe).recipe
-        self._attempt = Attempt(loaded, Store.of(loaded.store), self._record)
+        # Preflight finds a wrong address at once. Any other stage waits for a store that is away.
+        store = Store.of(loaded.store, reached=self._stage.name != PREFLIGHT)
+        self._attempt = Attempt(loaded, store, self._record)
         self._put(self._attempt.store)
         return self._attempt
 
@@ -116,6 +122,9 @@ class _Writer:
         self._record["error"] = _described(error)
         if self._attempt:
             self._record["ledger"] = self._attempt.ledger.to_json()
+            if isinstance(error, StoreAway) or _stopped(error):
+                # There is no time to wait for the store, or it was waited for already.
+                self._attempt.store = Store.of(self._attempt.recipe.store)
         return self.end()
 
     def end(self) -> StoreError | None:

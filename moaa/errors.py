@@ -17,12 +17,20 @@ MoaaError                   a user's mistake or an outside failure: shown withou
 Anything else that is raised is a bug, and keeps its traceback.
 """
 
+OUTSIDE = 75
+"""Exit status of a process that an outside fault ended: EX_TEMPFAIL of sysexits.h."""
+
 
 class MoaaError(Exception):
     """Base of all errors that a user can act on. The message is complete without a traceback."""
 
     outside = False
     """Whether the fault is outside of the run and may pass: the same run may succeed later."""
+
+    @property
+    def exit_status(self) -> int:
+        """Status of the process that this error ends: `OUTSIDE` if another attempt may succeed."""
+        return OUTSIDE if self.outside else 1
 
 
 class RecipeError(MoaaError):

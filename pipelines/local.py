@@ -54,7 +54,9 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
         except StoreError as error:
             if not messages.error:
                 raise
-            raise RunFailed(f"{messages.error}\nThere is no report: {error}") from None
+            raise RunFailed(
+                f"{messages.error}\nThere is no report: {error}", outside=messages.outside
+            ) from None
         page = folder / "report.html"
         view = report.Run.of(found, stages())
         page.write_text(report.build(view, store))
@@ -65,10 +67,10 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     # A stage that could not write its record has only its message.
     unwritten = messages.error if broken and not broken["error"] else ""
     if failure := unwritten or records.failure(of_run):
-        raise RunFailed(failure)
+        raise RunFailed(failure, outside=messages.outside)
     if stopped:
         last_lines = f"{stopped}\nLast lines of {kubeflow_log}:\n{_tail(kubeflow_log)}"
-        raise RunFailed(messages.error or last_lines)
+        raise RunFailed(messages.error or last_lines, outside=messages.outside)
     return page
 
 

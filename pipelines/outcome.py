@@ -12,6 +12,11 @@ from moaa.records import Record
 class RunFailed(MoaaError):
     """The run did not succeed; the message is the failed stage's own."""
 
+    def __init__(self, message: str, *, outside: bool = False) -> None:
+        """`outside`: an outside fault ended it, and another attempt may succeed."""
+        super().__init__(message)
+        self.outside = outside
+
 
 def changes(
     before: Mapping[str, str], records: Sequence[Record]

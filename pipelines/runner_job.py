@@ -26,7 +26,8 @@ ONE_STREAM: Final = ("sh", "-c", 'exec "$0" "$@" 2>&1')
 """A container's two streams are collected apart, in no certain order. As one stream, the error of
 the failed stage stays the last line."""
 FAILED, MISUSED = 1, 2
-"""Exit statuses of a run that failed or could not begin: another pod would fail too."""
+"""Exit statuses of a run that failed or could not begin: another pod would fail too. After an
+outside fault (`moaa.errors.OUTSIDE`) a new pod begins again, as after a lost one."""
 
 
 def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from moaa.placement.pod_spec import CORE_TMP_GIB, HEAVY_TMP_GIB, WRITABLE
 from moaa.recipe.schema import Recipe
 from moaa.recipe.secrets import DESTINATIONS_ENV, S3_KEYS, destinations
 from moaa.stages.table import PREFLIGHT, REPORT
-from moaa.store.client import S3_SETTINGS
+from moaa.store.client import S3_SETTINGS, SESSION_TOKEN
 
 RETRIES = 2
 """For pods that are lost. A stage itself retries what else may go away; running it again after a
@@ -155,12 +155,18 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
     cluster, store = recipe.runtime.cluster, recipe.store
     found = [
         Secret(cluster.s3_secret, {key: key for key in S3_KEYS}),
-        Secret(cluster.s3_secret, {key: key for key in S3_SETTINGS}, optional=True),
+        Secret(
+            cluster.s3_secret, {key: key for key in (*S3_SETTINGS, SESSION_TOKEN)}, optional=True
+        ),
     ]
     named = dict(zip(S3_KEYS, (store.access_key_env, store.secret_key_env), strict=True))
     own = {key: name for key, name in named.items() if name != key}
     if own:  # beside the usual names, by which a recipe is read
         found.insert(1, Secret(cluster.s3_secret, own))
+    if store.session_token_env:
+        found.append(
+            Secret(cluster.s3_secret, {SESSION_TOKEN: store.session_token_env}, optional=True)
+        )
     names = set(recipe.runtime.secret_envs) if stage != REPORT else set()
     if stage.keys:
         names |= key_names(recipe)

@@ -53,7 +53,8 @@ def _flags_first(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Run the command line.
 
-    An error that a user can act on gives its message and exit status 1; --debug adds the traceback.
+    An error that a user can act on gives its message and exit status 1, or 75 if an outside fault
+    ended a run that may succeed if it is tried again. --debug adds the traceback.
     """
     show()
     try:
@@ -62,7 +63,7 @@ def main() -> None:
         if os.environ.get("MOAA_DEBUG"):
             raise
         log.error(str(error))
-        sys.exit(1)
+        sys.exit(error.exit_status)
     except BrokenPipeError:
         # The reader of our output is gone (`moaa … | head`). Python's own flush at exit must not
         # fail too.

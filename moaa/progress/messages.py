@@ -36,9 +36,12 @@ def say(text: str) -> None:
     log.info(text)
 
 
-def final_error(text: str) -> None:
-    """Log the error that stops this process. The local runner shows it at the end of the run."""
-    log.error(text, extra={"final": True})
+def final_error(text: str, *, outside: bool = False) -> None:
+    """Log the error that stops this process. The local runner shows it at the end of the run.
+
+    `outside`: the fault is outside of the run, and another attempt may succeed.
+    """
+    log.error(text, extra={"final": True, "outside": outside})
 
 
 def show(level: int | str | None = None) -> None:
@@ -88,7 +91,14 @@ class Channel(logging.Handler):
             shown = above_view is not None and not final
             if above_view is not None and shown:
                 above_view(text)
-            line = {"level": record.levelno, "text": text, "final": final, "shown": shown}
+            outside = getattr(record, "outside", False)
+            line = {
+                "level": record.levelno,
+                "text": text,
+                "final": final,
+                "outside": outside,
+                "shown": shown,
+            }
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except Exception:
@@ -101,6 +111,8 @@ class Relay:
     def __init__(self, path: Path) -> None:
         self.error = ""
         """The first error that ended a stage. It is not logged: the end of the run shows it."""
+        self.outside = False
+        """Whether that error is an outside fault: another attempt may succeed."""
         self._stop = threading.Event()
         self._file = path.open(encoding="utf-8")
         self._file.seek(0, os.SEEK_END)
@@ -127,6 +139,8 @@ class Relay:
         for line in lines:
             message = json.loads(line)
             if message["final"]:
+                if not self.error:
+                    self.outside = message["outside"]
                 self.error = self.error or message["text"]
             elif not message["shown"]:
                 log.log(message["level"], message["text"], extra={"relayed": True})

@@ -24,7 +24,7 @@ TEXT_FIELDS: Final = frozenset(
     }
 )
 """Fields with texts for models. Their value may be `file:PATH`."""
-_ENV_FIELDS = {"key_env", "access_key_env", "secret_key_env", "secret_envs"}
+_ENV_FIELDS = {"key_env", "access_key_env", "secret_key_env", "session_token_env", "secret_envs"}
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
 _SECRET = re.compile(
     r"(?<![A-Za-z0-9])(sk-|hf_|ghp_|gho_|github_pat_|glpat-|xox[abp]-|AKIA|ASIA|nvapi-|AIza)[A-Za-z0-9_\-]{12,}"
@@ -107,7 +107,7 @@ def _instead_of(path: Address) -> str | None:
 def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the address of each named key that would go where it does not belong, and why."""
     # The usual names hold a store's keys in a task, whatever the recipe names.
-    store = {*S3_KEYS, recipe.store.access_key_env, recipe.store.secret_key_env}
+    store = {*S3_KEYS, *_names(recipe)}
     keys: set[str] = set()
     for name, model in recipe.models.items():
         if not model.endpoint or not model.endpoint.key_env:
@@ -124,11 +124,13 @@ def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 f"{key} belongs to {whose}; it is not sent to this endpoint. Put the endpoint's "
                 "key into a variable of its own, like OPENAI_API_KEY.",
             )
-    for field in ("access_key_env", "secret_key_env"):
+    for field in ("access_key_env", "secret_key_env", "session_token_env"):
         name = getattr(recipe.store, field)
+        if name is None:
+            continue
         if (
             name in keys
-            or re.search("TOKEN|API_?KEY", name)
+            or (re.search("TOKEN|API_?KEY", name) and field != "session_token_env")
             or _owner(name, "", beside="AWS and S3")
         ):
             yield (
@@ -143,6 +145,13 @@ def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 f"{name} is not for the stages' own use. Name only what they need besides the "
                 "store's keys, like HF_TOKEN.",
             )
+
+
+def _names(recipe: Recipe) -> set[str]:
+    """Return the names of the variables that hold the store's keys and their token."""
+    store = recipe.store
+    named = {store.access_key_env, store.secret_key_env}
+    return named | ({store.session_token_env} if store.session_token_env else set())
 
 
 def _owner(name: str, url: str, beside: str = "") -> str:
@@ -165,7 +174,7 @@ def destinations(recipe: Recipe) -> dict[str, list[str]]:
     """
     found: dict[str, set[str]] = {}
     store = recipe.store
-    for name in {*S3_KEYS, store.access_key_env, store.secret_key_env}:
+    for name in {*S3_KEYS, *_names(recipe)}:
         found.setdefault(name, set()).add(
             urls.origin(store.endpoint_url) if store.endpoint_url else ""
         )

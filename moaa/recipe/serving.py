@@ -129,6 +129,12 @@ class StoreAddress(Part):
     region: str | None = None
     access_key_env: str = "AWS_ACCESS_KEY_ID"
     secret_key_env: str = "AWS_SECRET_ACCESS_KEY"
+    session_token_env: str | None = None
+    """Name of the variable with the token of keys that are lent for some hours. Default:
+    AWS_SESSION_TOKEN, if the two keys have their usual names."""
+    expected_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] | None = None
+    """AWS account that the bucket must belong to. Calls to a bucket of another account are
+    refused."""
 
     @model_validator(mode="after")
     def _address_holds_no_key(self) -> Self:

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from moaa.errors import StoreError
+from moaa.errors import StoreAway, StoreError
+from moaa.progress.messages import log, say
 from moaa.recipe.secrets import S3_KEYS
 from moaa.store.address import Missing, split
-from moaa.store.errors import Place, explain_no_answer, explain_refusal, is_temporary
+from moaa.store.errors import (
+    Place,
+    explain_no_answer,
+    explain_refusal,
+    has_expired,
+    is_temporary,
+)
 from moaa.store.retry import RetryWindow
 
 T = TypeVar("T")
-RETRY_S = 60.0
+RETRY_S = 20 * 60.0
 """How long to retry if the store has answered before: it restarts, or the network is down.
 
 If it never has, its address is probably wrong: an error after boto3's own retries, within seconds.
 """
+SAY_AFTER_S = 5.0
+"""A shorter failure is not worth a word."""
 S3_SETTINGS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION")
 """The usual names of the store's address and region: of environment variables, and in a cluster's
 Secret."""
+SESSION_TOKEN = "AWS_SESSION_TOKEN"
+"""Beside keys that are lent for some hours; in the same places."""
+ATTEMPTS = 3
+"""boto3's own, for a lost packet; the others are ours."""
 _PART = 16 << 20
 _TRANSFERS = 8
 
@@ -35,27 +53,38 @@ class Client:
         self._reached = reached
         self._lock = threading.Lock()
         self._client: Any = None
+        self._outage = Outage(str(place))
 
     def do(self, uri: str, action: Callable[[Any], T], renewals: int = 0) -> T:
         """Return what `action` returns for the boto3 client; retry temporary failures.
 
-        Raises StoreError, which says what to do.
+        Raises StoreError, which says what to do; StoreAway if the same may succeed later.
         """
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         window = RetryWindow(RETRY_S, renewals)
+        renewed = False
         while True:
+            s3 = self._s3()
             try:
-                result = action(self._s3())
+                result = action(s3)
             # botocore refuses a malformed endpoint with a ValueError.
             except (ClientError, BotoCoreError, Boto3Error, ValueError) as error:
                 cause = _cause(error) if isinstance(error, Boto3Error) else error
-                if not (is_temporary(cause, self._reached) and window.pause()):
+                if has_expired(cause) and not renewed:
+                    renewed = True  # a profile or a role may have newer keys by now
+                    self._connect_again(s3)
+                    continue
+                temporary = is_temporary(cause, self._reached)
+                if temporary:
+                    self._outage.failed(cause, window.failed_s)
+                if not (temporary and window.pause()):
                     self._reached |= hasattr(cause, "response")
-                    raise self._explain(uri, cause) from error
+                    raise self._explain(uri, cause, temporary or has_expired(cause)) from error
             else:
                 self._reached = True
+                self._outage.over()
                 return result
 
     def _s3(self) -> Any:
@@ -64,10 +93,16 @@ class Client:
                 self._client = _connect(self._place, self._environ)
             return self._client
 
-    def _explain(self, uri: str, error: BaseException) -> StoreError:
+    def _connect_again(self, used: Any) -> None:
+        with self._lock:
+            if self._client is used:
+                self._client = None
+
+    def _explain(self, uri: str, error: BaseException, passes: bool) -> StoreError:
         response = getattr(error, "response", None)
+        kind = StoreAway if passes else StoreError
         if response is None:
-            return StoreError(f"{uri}: {explain_no_answer(error, self._place)}")
+            return kind(f"{uri}: {explain_no_answer(error, self._place)}")
         code = str(response["Error"].get("Code") or response["ResponseMetadata"]["HTTPStatusCode"])
         # The answer to HEAD has no body that names the code. Any other 404 without a code comes
         # from something that is not an S3.
@@ -77,7 +112,37 @@ class Client:
         bucket, key = split(uri)
         why = explain_refusal(code, response["Error"].get("Message", ""), bucket, self._place)
         # Of a DeleteObjects of many keys, the one that was refused.
-        return StoreError(f"s3://{bucket}/{response['Error'].get('Key', key)}: {why}")
+        return kind(f"s3://{bucket}/{response['Error'].get('Key', key)}: {why}")
+
+
+class Outage:
+    """Says once that the store does not answer, and once that it does again. Thread-safe."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._since: float | None = None
+
+    def failed(self, error: BaseException, failed_s: float) -> None:
+        """Note a failure of a call that has failed for so long."""
+        with self._lock:
+            if self._since is not None or failed_s < SAY_AFTER_S:
+                return
+            self._since = time.monotonic() - failed_s
+        what = " ".join(str(error).split())[:200]
+        log.warning(
+            f"S3 ({self._place}) does not answer: {what}. Trying for {RETRY_S / 60:.0f} minutes; "
+            "what was computed is kept in memory meanwhile"
+        )
+
+    def over(self) -> None:
+        """Note that a call succeeded."""
+        if self._since is None:
+            return
+        with self._lock:
+            since, self._since = self._since, None
+        if since is not None:
+            say(f"S3 ({self._place}) answers again, after {time.monotonic() - since:.0f} s")
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -94,7 +159,7 @@ def _connect(place: Place, environ: Mapping[str, str]) -> Any:
     from botocore.config import Config
 
     config = Config(
-        retries={"total_max_attempts": 3, "mode": "standard"},
+        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
         connect_timeout=3,
         read_timeout=60,
         max_pool_connections=32,
@@ -103,12 +168,40 @@ def _connect(place: Place, environ: Mapping[str, str]) -> Any:
         s3={"addressing_style": "path" if place.endpoint_url else "auto"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        **_proxies(place),
     )
     # A session of our own: boto3's default session is not safe to make clients from in threads.
     session = boto3.session.Session(**_keys(place, environ))
-    return session.client(
+    client = session.client(
         "s3", endpoint_url=place.endpoint_url, region_name=place.region, config=config
     )
+    # boto3 sends a CRC32 since 1.36. Stores before that want the MD5, and AWS takes both.
+    client.meta.events.register("before-call.s3.DeleteObjects", _add_content_md5)
+    if place.expected_owner:
+        client.meta.events.register(
+            "provide-client-params.s3", partial(_add_owner, place.expected_owner)
+        )
+    return client
+
+
+def _add_content_md5(params: dict[str, Any], **_: object) -> None:
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+
+
+def _add_owner(owner: str, params: dict[str, Any], model: Any, **_: object) -> dict[str, Any]:
+    """Name the account that the bucket must belong to, in every call that knows such a field."""
+    if "ExpectedBucketOwner" in model.input_shape.members:
+        return {**params, "ExpectedBucketOwner": owner}
+    return params
+
+
+def _proxies(place: Place) -> dict[str, Any]:
+    """Return the settings that keep calls to this machine away from a proxy of the environment."""
+    host = urlsplit(place.endpoint_url or "").hostname or ""
+    if host == "localhost" or host == "::1" or host.startswith("127."):
+        return {"proxies": {"none": ""}}  # an empty mapping means those of the environment
+    return {}
 
 
 def transfers() -> Any:
@@ -131,6 +224,7 @@ def _keys(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
     names = (place.access_key_env, place.secret_key_env)
     if names == S3_KEYS and environ is os.environ:
         return {}
+    token_name = place.session_token_env or (SESSION_TOKEN if names == S3_KEYS else None)
     unset = [name for name in names if not environ.get(name)]
     if unset:
         raise StoreError(
@@ -138,4 +232,9 @@ def _keys(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
             f"{' and '.join(unset)} is not set. "
             "Set it, or correct store.access_key_env and store.secret_key_env in the recipe."
         )
-    return {"aws_access_key_id": environ[names[0]], "aws_secret_access_key": environ[names[1]]}
+    token = environ.get(token_name) if token_name else None
+    return {
+        "aws_access_key_id": environ[names[0]],
+        "aws_secret_access_key": environ[names[1]],
+        **({"aws_session_token": token} if token else {}),
+    }

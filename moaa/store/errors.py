@@ -25,7 +25,17 @@ _TEMPORARY = frozenset(
     )
 )
 """Error codes of temporary failures, whatever their HTTP status: some come with 400 or 409."""
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
 _TEMPORARY_STATUS = (429, 500, 502, 503, 504)
+NO_BATCH_DELETE = (
+    "MissingContentMD5",
+    "MethodNotAllowed",
+    "NotImplemented",
+    "InvalidDigest",
+    "405",
+    "501",
+)
+"""Answers to DeleteObjects of stores that delete one object at a time."""
 FILE_RETRY_WINDOWS = 3
 """How often the retry window of a file transfer may start again."""
 CONDITIONAL = "Use an S3 with conditional writes (AWS, MinIO, Ceph, SeaweedFS 4)."
@@ -39,6 +49,8 @@ class Place:
     region: str
     access_key_env: str
     secret_key_env: str
+    session_token_env: str | None = None
+    expected_owner: str | None = None
 
     def __str__(self) -> str:
         return self.endpoint_url or f"AWS S3 in {self.region}"
@@ -59,6 +71,12 @@ def is_temporary(error: BaseException, reached: bool) -> bool:
     if response["Error"].get("Code") in _TEMPORARY:
         return True
     return reached and response["ResponseMetadata"].get("HTTPStatusCode") in _TEMPORARY_STATUS
+
+
+def has_expired(error: BaseException) -> bool:
+    """Return whether the keys were right, but their time is over."""
+    response = getattr(error, "response", None) or {}
+    return response.get("Error", {}).get("Code") in _EXPIRED
 
 
 def delete_error(errors: Sequence[Mapping[str, Any]]) -> ClientError:
@@ -117,12 +135,19 @@ def _remedy(code: str, bucket: str, place: Place) -> str:
             return f"Make the bucket '{bucket}', or correct store.root in the recipe."
         case "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidSecurity" | "InvalidToken":
             return f"The keys in {keys} are not those of this store: correct them."
-        case "ExpiredToken" | "ExpiredTokenException" | "RequestTimeTooSkewed":
-            return f"Renew the keys in {keys}, and check this machine's clock."
+        case "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired":
+            return f"Renew the keys in {keys} and run again: nothing that was computed is lost."
+        case "RequestTimeTooSkewed":
+            return "Set this machine's clock."
         case "AccessDenied" | "403" | "Forbidden" | "AllAccessDisabled":
             return (
                 f"Check the keys in {keys}: they need the right to read, write, list and delete "
-                f"in the bucket '{bucket}', which must exist."
+                f"in the bucket '{bucket}', which must exist"
+                + (
+                    f" and belong to the account {place.expected_owner} (store.expected_owner)."
+                    if place.expected_owner
+                    else "."
+                )
             )
         case (
             "PermanentRedirect"

@@ -22,6 +22,11 @@ class RetryWindow:
         self._attempt_started = time.monotonic()
         self._first_failure: float | None = None
 
+    @property
+    def failed_s(self) -> float:
+        """How long the call has failed since its first failure."""
+        return 0.0 if self._first_failure is None else time.monotonic() - self._first_failure
+
     def pause(self) -> bool:
         """Call after a failure. Wait and return True to try again, or return False to give up."""
         now = time.monotonic()

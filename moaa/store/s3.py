@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from moaa.errors import StoreError
 from moaa.store.address import Missing, split
 from moaa.store.client import Client, transfers
-from moaa.store.errors import CONDITIONAL, FILE_RETRY_WINDOWS, Place, delete_error
+from moaa.store.errors import (
+    CONDITIONAL,
+    FILE_RETRY_WINDOWS,
+    NO_BATCH_DELETE,
+    Place,
+    delete_error,
+)
 
 if TYPE_CHECKING:
     from moaa.recipe import schema
@@ -38,6 +44,8 @@ class Store:
         region: str | None = None,
         access_key_env: str = "AWS_ACCESS_KEY_ID",
         secret_key_env: str = "AWS_SECRET_ACCESS_KEY",
+        session_token_env: str | None = None,
+        expected_owner: str | None = None,
         environ: Mapping[str, str] = os.environ,
         reached: bool = False,
     ) -> None:
@@ -52,6 +60,8 @@ class Store:
             region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
             access_key_env,
             secret_key_env,
+            session_token_env,
+            expected_owner,
         )
         self._client = Client(self._place, environ, reached)
 
@@ -64,6 +74,8 @@ class Store:
             region=config.region,
             access_key_env=config.access_key_env,
             secret_key_env=config.secret_key_env,
+            session_token_env=config.session_token_env,
+            expected_owner=config.expected_owner,
             reached=reached,
         )
 
@@ -237,12 +249,23 @@ class Store:
     # How boto3 is called.
 
     def _delete(self, bucket: str, keys: Sequence[str]) -> None:
+        from botocore.exceptions import ClientError
+
         left = keys
 
         def delete(s3: Any) -> None:
             nonlocal left
             batch = {"Objects": [{"Key": key} for key in left], "Quiet": True}
-            if errors := s3.delete_objects(Bucket=bucket, Delete=batch).get("Errors"):
+            try:
+                errors = s3.delete_objects(Bucket=bucket, Delete=batch).get("Errors")
+            except ClientError as error:
+                status = error.response["ResponseMetadata"].get("HTTPStatusCode")
+                if (error.response["Error"].get("Code") or str(status)) not in NO_BATCH_DELETE:
+                    raise
+                for key in left:
+                    s3.delete_object(Bucket=bucket, Key=key)
+                return
+            if errors:
                 left = [error["Key"] for error in errors]
                 raise delete_error(errors)
 

@@ -21,10 +21,13 @@ class BadS3:
 
     script: list[Script] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Of each request, with names in lower case."""
     url: str = ""
 
-    def store(self) -> Store:
-        return Store("s3://bucket/root", environ={**KEYS, "AWS_ENDPOINT_URL_S3": self.url})
+    def store(self, **more: str) -> Store:
+        environ = {**KEYS, "AWS_ENDPOINT_URL_S3": self.url}
+        return Store("s3://bucket/root", environ=environ, **more)  # type: ignore[arg-type]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.bad.requests.append(self.command)
+        self.bad.headers.append({name.lower(): value for name, value in self.headers.items()})
         self.bad.script.pop(0)(self, body)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _handle

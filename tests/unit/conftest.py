@@ -75,7 +75,7 @@ def server() -> Iterator[EngineServer]:
 def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     """An empty store, which is also the one of every recipe."""
     memory = MemoryStore("s3://moaa/demo")
-    monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: memory)
+    monkeypatch.setattr("moaa.store.s3.Store.of", lambda config, **more: memory)
     return memory
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from moaa import records
 from moaa.attempt import recorded
-from moaa.errors import MoaaError
+from moaa.errors import OUTSIDE, HubAway, MoaaError, StoreAway
+from moaa.pipelines import runner_job
 from moaa.recipe.load import load_file
-from moaa.stages.table import GENERATE
+from moaa.stages.table import GENERATE, PREFLIGHT
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
@@ -111,3 +112,40 @@ def test_an_earlier_version_s_terminated_stage_is_one_too(store: MemoryStore) ->
         b'{"type": "Terminated", "message": "the stage was stopped before it was done"}}',
     )
     assert records.run_status(records.read(store, "run")) == "terminated"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(StoreAway("s3://a: away"), OUTSIDE), (HubAway("away"), OUTSIDE), (MoaaError("wrong"), 1)],
+)
+def test_an_outside_fault_has_an_exit_status_of_its_own(
+    store: MemoryStore, error: MoaaError, status: int
+) -> None:
+    with pytest.raises(SystemExit) as ended, recorded(GENERATE, load_file(DEMO).text, "run"):
+        raise error
+    assert ended.value.code == status
+    (record,) = records.read(store, "run")
+    assert (record["status"], record["error"]["message"]) == ("failed", str(error))  # type: ignore[index]
+
+
+def test_a_new_pod_begins_again_after_an_outside_fault_but_not_after_another() -> None:
+    rules = runner_job.job(load_file(DEMO), "run", "prompts")["spec"]["podFailurePolicy"]["rules"]
+    failing = [code for rule in rules for code in rule.get("onExitCodes", {}).get("values", [])]
+    assert failing == [1, 2]
+    assert OUTSIDE not in failing
+
+
+def test_a_stage_begins_while_the_store_is_away_but_preflight_says_so_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[bool] = []
+
+    def of(config: object, *, reached: bool = False) -> MemoryStore:
+        seen.append(reached)
+        return MemoryStore()
+
+    monkeypatch.setattr("moaa.store.s3.Store.of", of)
+    for stage in (PREFLIGHT, GENERATE):
+        with recorded(stage, load_file(DEMO).text, "run"):
+            pass
+    assert seen == [False, True]

@@ -70,16 +70,16 @@ report     1      2        30s x 2  168 h  no
 
 # `?` after a Secret's key: the pod starts without it too.
 SECRETS = """
-task       secrets                                                            non-root  volumes
-preflight  moaa-s3: id key url? region?  moaa-env: HF_TOKEN?  pull: registry  yes       /tmp 20Gi
-prompts    moaa-s3: id key url? region?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 20Gi
-generate   moaa-s3: id key url? region?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
-sft        moaa-s3: id key url? region?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
-sample     moaa-s3: id key url? region?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
-label      moaa-s3: id key url? region?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
-dpo        moaa-s3: id key url? region?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
-evaluate   moaa-s3: id key url? region?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
-report     moaa-s3: id key url? region?  pull: registry                       yes       /tmp 20Gi
+task       secrets                                                                    non-root  volumes
+preflight  moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN?  pull: registry  yes       /tmp 20Gi
+prompts    moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 20Gi
+generate   moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
+sft        moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
+sample     moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
+label      moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
+dpo        moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
+evaluate   moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory
+report     moaa-s3: id key url? region? token?  pull: registry                       yes       /tmp 20Gi
 """
 
 ENDPOINTS = """
@@ -131,6 +131,7 @@ def guarded(task: Task) -> Iterator[str]:
         "AWS_SECRET_ACCESS_KEY": "key",
         "AWS_ENDPOINT_URL_S3": "url",
         "AWS_REGION": "region",
+        "AWS_SESSION_TOKEN": "token",
     }
     found: dict[str, list[str]] = {}
     for secret in task["platform"]["secretAsEnv"]:

@@ -62,7 +62,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stages:
     store = MemoryStore("s3://moaa/demo")
     kubeflow = Stages(store)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: store)
+    monkeypatch.setattr("moaa.store.s3.Store.of", lambda config, **more: store)
     monkeypatch.setattr(home, "s3_environment", lambda endpoint: nullcontext("memory"))
     monkeypatch.setattr(local, "_execute", kubeflow)
     return kubeflow

@@ -133,6 +133,7 @@ def test_secrets_come_by_name_only() -> None:
         "MY_ID": {"name": "moaa-s3", "key": "AWS_ACCESS_KEY_ID", "optional": False},
         "AWS_ENDPOINT_URL_S3": {"name": "moaa-s3", "key": "AWS_ENDPOINT_URL_S3", "optional": True},
         "AWS_REGION": {"name": "moaa-s3", "key": "AWS_REGION", "optional": True},
+        "AWS_SESSION_TOKEN": {"name": "moaa-s3", "key": "AWS_SESSION_TOKEN", "optional": True},
         "HF_TOKEN": {
             "name": "moaa-env",
             "key": "HF_TOKEN",

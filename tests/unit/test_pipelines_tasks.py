@@ -142,7 +142,14 @@ def test_the_stores_keys_come_under_the_names_the_recipe_gives() -> None:
             False,
         ),
         ({"AWS_ACCESS_KEY_ID": "MY_ID", "AWS_SECRET_ACCESS_KEY": "MY_KEY"}, False),
-        ({"AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL_S3", "AWS_REGION": "AWS_REGION"}, True),
+        (
+            {
+                "AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL_S3",
+                "AWS_REGION": "AWS_REGION",
+                "AWS_SESSION_TOKEN": "AWS_SESSION_TOKEN",
+            },
+            True,
+        ),
     ]
 
 

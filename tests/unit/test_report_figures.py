@@ -38,7 +38,7 @@ def test_an_evaluation_says_its_win_rates_with_their_intervals_dpo_first() -> No
 
 def test_a_component_gets_them_whether_the_result_is_new_or_was_there(monkeypatch) -> None:
     store = MemoryStore("s3://moaa/demo")
-    monkeypatch.setattr("moaa.stage.Store.of", lambda config: store)
+    monkeypatch.setattr("moaa.stage.Store.of", lambda config, **more: store)
 
     @stage(
         Declaration(name="scored", purpose="", entry="", kind="numbers"), part=lambda recipe: Part()

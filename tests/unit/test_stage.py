@@ -146,7 +146,7 @@ class Recording(MemoryStore):
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     memory = Recording("s3://moaa/demo")
-    monkeypatch.setattr("moaa.store.s3.Store.of", lambda config: memory)
+    monkeypatch.setattr("moaa.store.s3.Store.of", lambda config, **more: memory)
     return memory
 
 
