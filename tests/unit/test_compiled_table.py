@@ -70,7 +70,7 @@ report     1      2        30s x 2  168 h  no
 
 # `?` after a Secret's key: the pod starts without it too.
 SECRETS = """
-task       secrets                                                                    non-root  volumes
+task       secrets                                                                   non-root  volumes
 preflight  moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN?  pull: registry  yes       /tmp 20Gi
 prompts    moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 20Gi
 generate   moaa-s3: id key url? region? token?  moaa-env: HF_TOKEN  pull: registry   yes       /tmp 2000Gi, /dev/shm 16Gi Memory

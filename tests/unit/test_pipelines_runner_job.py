@@ -115,7 +115,7 @@ def test_it_holds_what_its_largest_stage_needs(until: str, image: str, gpus: str
 
 def test_secrets_come_by_name_only() -> None:
     made = job(
-        "models.qwen2-72b.endpoint={url: http://x/v1, key_env: QWEN_KEY}",
+        "models.qwen2-72b.endpoint={url: https://x/v1, key_env: QWEN_KEY}",
         "store.access_key_env=MY_ID",
     )
     sources = {
