@@ -109,23 +109,23 @@ class Panel:
         (i, first), (j, second) = (
             (index, self.controls.neutralised(text)) for index, text in (a, b)
         )
-        ab, ba = self._shown(first, second), self._shown(second, first)
+        ab, ba = self.shown(first, second), self.shown(second, first)
         tries = Tries()
         picked: tuple[str, ...] | None = None
         if self.judge.criteria == "all":
             picked = tuple(criteria.CRITERIA)
         elif self.judge.criteria == "per-pair":
             try:
-                picked = await self._pick_criteria(ab, tries)
+                picked = await self.pick_criteria(ab, tries)
             except RowRejected as error:
                 lost = (Lost(i, j, error.reason, error.detail), Lost(j, i, error.reason))
                 return merged(*lost, tries.again)
 
         async def in_order(one: int, other: int, comparison: Comparison) -> Order | Lost:
             try:
-                names = picked or await self._pick_criteria(comparison, tries)
-                assessments, left_out = await self._assess(comparison, names)
-                decision, text = await self._decide(comparison, names, assessments, tries)
+                names = picked or await self.pick_criteria(comparison, tries)
+                assessments, left_out = await self.assess(comparison, names)
+                decision, text = await self.decide(comparison, names, assessments, tries)
             except RowRejected as error:
                 return Lost(one, other, error.reason, error.detail)
             return Order(one, other, names, assessments, left_out, *decision, text)
@@ -133,14 +133,15 @@ class Panel:
         one, other = await together([in_order(i, j, ab), in_order(j, i, ba)])
         return merged(one, other, tries.again)
 
-    def _shown(self, a: str, b: str) -> Comparison:
+    def shown(self, a: str, b: str) -> Comparison:
+        """Both answers and the query between their tags, with answer a first."""
         return Comparison(
             fenced("query", self.query, self.mark),
             fenced("answer_a", a, self.mark),
             fenced("answer_b", b, self.mark),
         )
 
-    async def _pick_criteria(self, comparison: Comparison, tries: Tries) -> tuple[str, ...]:
+    async def pick_criteria(self, comparison: Comparison, tries: Tries) -> tuple[str, ...]:
         """Step 1: the three of the eight criteria that the aggregator picks."""
         described = criteria.described(tuple(criteria.CRITERIA))
         prompt = _prompt(self.judge, "criteria", comparison, criteria=described)
@@ -152,7 +153,7 @@ class Panel:
         names, _ = await self._ask(question, lambda choice: criteria.parse(choice.text), tries)
         return names
 
-    async def _assess(
+    async def assess(
         self, comparison: Comparison, names: Sequence[str]
     ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
         """Step 2: each proposer's assessment of both answers by these criteria; and the proposers
@@ -170,7 +171,7 @@ class Panel:
             )
         return assessments, left_out
 
-    async def _decide(
+    async def decide(
         self,
         comparison: Comparison,
         names: Sequence[str],

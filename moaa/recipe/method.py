@@ -114,8 +114,12 @@ class Judge(Part):
     is chosen (ablation)."""
     min_proposers: int | None = Field(None, ge=1)
     criteria_instruction: str | None = None
+    """Text or `file:PATH` with `$query`, `$answer_a`, `$answer_b`, `$criteria` (all eight). The
+    query and each answer come with tags of their own. Default: the built-in text."""
     assess_instruction: str | None = None
+    """The same placeholders; `$criteria` are those that were chosen."""
     verdict_instruction: str | None = None
+    """The same, and `$assessments`."""
 
     @model_validator(mode="after")
     def _members_fit(self) -> Self:

@@ -1,0 +1,144 @@
+"""The label and evaluate stages with judges that cannot always be read."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from moaa.artifacts import Artifact, Draft, Output
+from moaa.errors import TooManyRejected
+from moaa.ledger import Ledger
+from moaa.recipe.load import load_file
+from moaa.stages.label import label
+from tests.support.engine_server import Body, EngineServer
+from tests.support.memory_store import MemoryStore
+from tests.support.paths import DEMO
+
+PROMPTS = 25
+ANSWERS = 5
+CALLS_A_PROMPT = 90
+
+
+def samples(store: MemoryStore) -> dict[str, Artifact]:
+    with Output(store, f"{store.root}/samples/x", "samples") as out:
+        for number in range(PROMPTS):
+            given = [
+                {"text": f"Fact {number} in way {i}.", "count": 1, "finish_reason": "stop"}
+                for i in range(ANSWERS)
+            ]
+            out.write(
+                {
+                    "id": str(number),
+                    "source": "s",
+                    "messages": [{"role": "user", "content": f"Tell me fact {number}."}],
+                    "samples": given,
+                    "cut_turns": 0,
+                }
+            )
+        draft = Draft(stage="sample", name="n", fingerprint="x")
+        return {"samples": Artifact(store, out.commit(draft))}
+
+
+class Judge:
+    """Of 1,000 prompts for a verdict, `unreadable` get a tie, and again if the same is asked."""
+
+    def __init__(self, unreadable: int, *, stubborn: bool) -> None:
+        self.unreadable, self.stubborn = unreadable, stubborn
+        self.asked = 0
+
+    def __call__(self, body: Body) -> str | None:
+        self.asked += 1
+        text = body["messages"][-1]["content"]
+        if "Reply with the names of exactly three" in text:
+            return "Accuracy, Depth, Clarity"
+        if "end your reply with your verdict" not in text:
+            return None
+        seen = text.partition("(Attempt")[0].partition("Explain your decision")[0]
+        chance = int(hashlib.sha256(seen.encode()).hexdigest()[:8], 16)
+        if chance % 1000 < self.unreadable and (self.stubborn or "(Attempt" not in text):
+            return "Both answers are equally good.\n\n[[C]]"
+        ways = [int(part[0]) for part in text.split(" in way ")[1:3]]
+        return f"A closer look decides.\n[[{'A' if ways[0] < ways[1] else 'B'}]]"
+
+
+def labelled(judge: Judge, *sets: str) -> tuple[Artifact, EngineServer]:
+    store = MemoryStore()
+    with EngineServer("smollm2") as server:
+        server.say = judge
+        given = [
+            f"models.smollm2.endpoint={{url: '{server.url}'}}",
+            "label.judge.verdict=parsed",
+            "runtime.max_rejected_share=0.02",
+            *sets,
+        ]
+        manifest, _ = label.run(load_file(DEMO, given).recipe, store, samples(store), Ledger())
+    return Artifact(store, manifest), server
+
+
+def test_unreadable_verdicts_of_a_greedy_judge_cost_no_prompt() -> None:
+    found, _ = labelled(Judge(20, stubborn=False))
+    assert len(list(found.rows())) == PROMPTS
+    events = found.manifest.ledger["events"]
+    assert events["judge's replies that could not be read, asked again"] > 0
+    assert not any("not judged" in event for event in events)
+
+
+def test_verdicts_that_stay_unreadable_cost_their_orders_and_are_counted() -> None:
+    found, _ = labelled(Judge(10, stubborn=True))
+    lost = [each for row in found.rows("judgements") for each in row["lost"]]
+    assert 0 < len(lost) < 10
+    assert found.manifest.ledger["events"]["orders not judged: verdict unparseable"] == len(lost)
+    assert {(row["chosen_index"], row["rejected_index"]) for row in found.rows()} == {(0, 4)}
+    assert len(list(found.rows())) == PROMPTS
+    assert all(row["p"] is None for row in found.rows("judgements") if row["lost"])
+
+
+def test_a_judge_that_is_never_read_fails_the_stage_at_once() -> None:
+    judge = Judge(1000, stubborn=True)
+    with pytest.raises(TooManyRejected, match="verdict unparseable"):
+        labelled(judge, "runtime.calls.in_flight=4")
+    assert judge.asked < PROMPTS * CALLS_A_PROMPT
+
+
+def test_a_pair_of_the_evaluation_that_cannot_be_judged_is_not_in_the_win_rates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluate: Any = import_module("moaa.stages.evaluate")
+    monkeypatch.setattr(
+        evaluate, "tuned", lambda target, name, made: (f"{name}+{made.manifest.stage}", target)
+    )
+    store = MemoryStore()
+
+    def artifact(name: str) -> Artifact:
+        with Output(store, f"{store.root}/{name}/x", "any") as out:
+            for number in range(4 if name == "prompts" else 0):
+                row = {"id": str(number), "source": "s", "system": None, "turns": [f"q{number}"]}
+                out.write(row, table="evaluation")
+            return Artifact(store, out.commit(Draft(stage=name, name="n", fingerprint=name)))
+
+    def says(body: Body) -> str | None:
+        text = body["messages"][-1]["content"]
+        if body["model"] != "smollm2" and "answer_a" not in text:
+            return f"{body['model']} on {text}"
+        if "Reply with the names" in text:
+            return "Accuracy, Depth, Clarity"
+        if "end your reply with your verdict" in text:
+            return "[[C]]" if "smollm2+dpo on q2" in text else "[[A]]"
+        return None
+
+    with EngineServer("smollm2", "smollm2+sft", "smollm2+dpo") as server:
+        server.say = says
+        given = [
+            f"models.smollm2.endpoint={{url: '{server.url}'}}",
+            "label.judge.verdict=parsed",
+            "runtime.max_rejected_share=0.2",
+        ]
+        inputs = {name: artifact(name) for name in ("prompts", "sft", "dpo")}
+        manifest, _ = evaluate.evaluate.run(load_file(DEMO, given).recipe, store, inputs)
+    rates = {rate["model"]: rate["n"] for rate in manifest.facts["win_rates"]}
+    assert rates == {"sft": 4, "dpo": 3}
+    assert manifest.ledger["events"]["orders not judged: verdict unparseable"] == 2
+    assert manifest.ledger["rows"]["kept"] == 4
