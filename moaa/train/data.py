@@ -13,6 +13,7 @@ from typing import Any
 
 from moaa.errors import RowRejected, TooManyRejected, TrainError
 from moaa.recipe.schema import Dpo
+from moaa.train import disk
 from moaa.train.job import Job
 from moaa.train.tokens import Template
 
@@ -168,14 +169,8 @@ def prepare(
     """
     counts = Prepared(path=str(folder / "data.arrow"))
     make = dpo_examples if isinstance(job.numbers, Dpo) else sft_examples
-    try:
+    with disk.named(folder):
         counts.sequences = _write(examples(make, rows, template, limit, counts), Path(counts.path))
-    except OSError as error:
-        raise TrainError(
-            f"The data set of {job.data} could not be written to {folder}: {error.strerror}. "
-            "Free space there, or set TMPDIR to a folder with more; on Kubernetes raise the size "
-            "of the pod's /tmp."
-        ) from error
     total = counts.rows + counts.dropped.total()
     if not counts.rows:
         left_out = f"all {total} were left out." if total else "it has no rows."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,7 +19,7 @@ from moaa.errors import TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Launcher
-from moaa.train import ranks
+from moaa.train import disk, ranks
 from moaa.train.job import Job, Launch
 from moaa.train.log_reader import LogReader
 
@@ -39,11 +40,12 @@ def start(launch: Launch, ledger: Ledger, progress: Progress) -> None:
         log, scratch, job_file = folder / "log.txt", folder / "tmp", folder / "job.json"
         status = 0
         try:
-            scratch.mkdir()
-            job_file.write_text(job.model_dump_json())
+            with disk.named(folder):
+                scratch.mkdir()
+                job_file.write_text(job.model_dump_json())
             reader = LogReader(progress)
             command = torchrun(launcher.ranks, job.kind, str(job_file))
-            status = _run(command, _environment(scratch, mine, launcher.ranks), reader, log)
+            status = _run(command, _environment(launch, scratch, mine, launcher.ranks), reader, log)
             if status:
                 raise reader.explain(status, str(log))
         finally:
@@ -100,9 +102,28 @@ def torchrun(ranks: int, kind: str, job: str) -> list[str]:
     return [*run, "--nproc-per-node", str(ranks), "-m", "moaa.train", kind, "--job", job]
 
 
-def _environment(scratch: Path, mine: Sequence[int], count: int) -> dict[str, str]:
+_SECRET: Final = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|_KEY$|_PAT$")
+_OF_STORE_AND_HUB: Final = re.compile(r"AWS_.*|HF_.*|HUGGING_?FACE.*")
+
+
+def own_environment(given: Mapping[str, str], launch: Launch) -> dict[str, str]:
+    """Return the variables of `given` that a training may see: without the keys of others.
+
+    Of the variables whose names say that they hold a secret, it gets the store's and the hub's, and
+    those that `runtime.secret_envs` names. It never sees the endpoints' API keys.
+    """
+    store = launch.job.store
+    named = {store.access_key_env, store.secret_key_env, *launch.runtime.secret_envs}
     return {
-        **os.environ,
+        name: value
+        for name, value in given.items()
+        if name in named or _OF_STORE_AND_HUB.fullmatch(name) or not _SECRET.search(name.upper())
+    }
+
+
+def _environment(launch: Launch, scratch: Path, mine: Sequence[int], count: int) -> dict[str, str]:
+    return {
+        **own_environment(os.environ, launch),
         **ranks.ENVIRONMENT,
         "TMPDIR": str(scratch),
         ranks.CORES: ",".join(map(str, mine)),
@@ -147,8 +168,10 @@ def _run(command: list[str], environment: dict[str, str], reader: LogReader, log
     try:
         with log.open("w") as kept:
             for line in child.stdout:
-                kept.write(line)
-                kept.flush()
+                # A full disk costs the log, not the training.
+                with suppress(OSError):
+                    kept.write(line)
+                    kept.flush()
                 reader.read(line)
         return child.wait()
     finally:

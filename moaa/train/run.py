@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from moaa.artifacts import Artifact
 from moaa.errors import TrainError
 from moaa.recipe.schema import Dpo
 from moaa.store import Store
-from moaa.train import data, deepspeed
+from moaa.train import data, deepspeed, disk
 from moaa.train.checkpoint_files import load_data_only
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.job import Job
@@ -37,7 +39,7 @@ def train(job: Job, ranks: Ranks) -> None:
     arguments = trainers.arguments(job, size, device, precision)
     store = Store.of(job.store, reached=not ranks.leader)
     scratch = Path(ranks.on_leaders(lambda: tempfile.mkdtemp(prefix="moaa-train-")))
-    try:
+    with _scratch(scratch, ranks), disk.named(scratch, local.cache()):
         if ranks.on_first(lambda: uploaded_now(job, store)):
             return
         note(ranks, "reading model and data")
@@ -72,9 +74,16 @@ def train(job: Job, ranks: Ranks) -> None:
             "checkpoint_unusable": checkpoints.unusable,
         }
         ranks.on_first(lambda: finish(job, store, finished, model, prepared.end_of_turn, facts))
+
+
+@contextmanager
+def _scratch(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Delete the folder at the end, whatever happens."""
+    try:
+        yield
     finally:
         if ranks.leader:
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def prepare_libraries(device: str) -> tuple[str, str]:

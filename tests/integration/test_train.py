@@ -19,6 +19,7 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe import schema
 from moaa.recipe.schema import Launcher, Runtime
+from moaa.store.bytes import sha256_of
 from moaa.train import launch, process
 from moaa.train.job import Job, Launch
 from moaa.weights import local
@@ -80,7 +81,7 @@ def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:
         output=f"{s3.root}/{name}",
         store=schema.StoreAddress(root=s3.root),
         device="cpu",
-        **more,
+        **{"max_rejected_share": 0.2, **more},
     )
 
 
@@ -164,8 +165,12 @@ def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, 
     assert time.monotonic() - started < 3, "what is trained is not trained again"
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(s3, small, losses):
-    asked = job(s3, "sft", [*ROWS, LONG], small, numbers={"max_steps": 12}, checkpoint_steps=2)
+@pytest.mark.parametrize("zero_stage", [3, 2])
+def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(
+    s3, small, losses, zero_stage, tmp_path
+):
+    numbers = {"max_steps": 12, "zero_stage": zero_stage}
+    asked = job(s3, "sft", [*ROWS, LONG], small, numbers=numbers, checkpoint_steps=2)
     failure = []
 
     def first_attempt():
@@ -186,12 +191,43 @@ def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(s3, 
     attempt.join(60)
     assert "SIGKILL" in failure[0]
 
+    trace = tmp_path / "it-ran"
+    plant_checkpoint_that_runs_a_command(s3.store, asked, trace)
     result, ledger = train(s3, asked)
     facts = result["facts"]
     assert facts["resumed_from_step"] in range(2, 12, 2)
     assert ledger.events["trainings resumed from a checkpoint"] == 1
-    assert {point["step"]: point["loss"] for point in facts["curve"]} == losses
+    assert facts["checkpoint_unusable"] == 1
+    assert not trace.exists(), "who can write the bucket runs nothing here"
+    if zero_stage == NUMBERS["zero_stage"]:
+        assert {point["step"]: point["loss"] for point in facts["curve"]} == losses
     assert not list(s3.store.list(f"{asked.output}/checkpoints"))
+
+
+class Command:
+    """What a hostile pickle is: it runs a command when it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def plant_checkpoint_that_runs_a_command(store, asked: Job, trace: Path) -> None:
+    """Write a newer checkpoint of the same shape, as somebody with the bucket's keys could."""
+    import torch
+
+    prefix = f"{asked.output}/checkpoints"
+    uris = [uri for uri, _ in store.list(prefix) if uri.endswith("/manifest.json")]
+    manifest = json.loads(store.get(uris[0]))
+    file = trace.with_suffix(".pt")
+    torch.save({"module": Command(trace)}, file)
+    name = "global_step99/zero_pp_rank_0_mp_rank_00_model_states.pt"
+    listed = {"name": name, "size": file.stat().st_size, "sha256": sha256_of(file)}
+    store.upload(file, f"{prefix}/planted/checkpoint-99/{name}")
+    planted = {**manifest, "step": 99, "files": [listed]}
+    store.put(f"{prefix}/planted/checkpoint-99/manifest.json", json.dumps(planted).encode())
 
 
 def kill_ranks() -> int:

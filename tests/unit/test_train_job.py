@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from moaa.errors import TrainError
 from moaa.recipe.schema import Dpo, Sft, StoreAddress
 from moaa.train.job import Job
+from moaa.train.protocol import ERROR, parse, send
 
 
 def job(kind="sft", numbers=None, **more) -> Job:
@@ -46,3 +47,20 @@ def test_a_job_that_is_none_is_an_error_that_names_it(text, message, tmp_path):
     with pytest.raises(TrainError, match=message) as error:
         Job.read(str(path))
     assert str(path) in str(error.value)
+
+
+def test_what_is_wrong_with_a_job_is_told_without_its_values(tmp_path):
+    path = tmp_path / "job.json"
+    path.write_text(job().model_dump_json().replace('"sft"', '"S3CR3T"'))
+    with pytest.raises(TrainError) as error:
+        Job.read(str(path))
+    text = str(error.value)
+    assert "kind: Input should be 'sft' or 'dpo'" in text
+    assert "S3CR3T" not in text
+    assert "pydantic" not in text
+
+
+def test_half_a_surrogate_pair_in_an_error_reaches_the_launcher(capfd):
+    send(ERROR, rank=0, message="half \ud800 and é")
+    (line,) = capfd.readouterr().out.splitlines()
+    assert parse(line) == (ERROR, {"rank": 0, "message": "half \ud800 and é"})

@@ -3,6 +3,7 @@ behind."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from moaa.errors import TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
-from moaa.train import launch, process
+from moaa.train import disk, launch, process
 from moaa.train.job import Job, Launch
 from tests.support.waiting import until
 
@@ -271,3 +272,33 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_training_on_this_machine_gets_no_key_but_its_own():
+    store = StoreAddress(root="s3://b", access_key_env="MY_ID", secret_key_env="MY_STORE_KEY")
+    own = Launch(JOB.model_copy(update={"store": store}), Runtime(secret_envs=("WANDB_TOKEN",)), {})
+    mine = ["MY_ID", "MY_STORE_KEY", "WANDB_TOKEN", "HF_TOKEN", "AWS_SESSION_TOKEN", "PATH", "HOME"]
+    others = ["OPENAI_API_KEY", "KFP_TOKEN", "GITHUB_TOKEN", "TOGETHER_KEY", "db_password"]
+    found = process.own_environment(dict.fromkeys([*mine, *others], "x"), own)
+    assert sorted(found) == sorted(mine)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed "
+                     "writing file data/0: file write failed"),
+        ValueError("I/O error: No space left on device (os error 28)"),
+    ],
+)  # fmt: skip
+def test_a_full_disk_is_an_error_that_says_where(error, tmp_path):
+    with pytest.raises(TrainError, match="The disk is full") as told, disk.named(tmp_path):
+        raise error
+    assert str(tmp_path) in str(told.value)
+    assert "GiB free" in str(told.value)
+
+
+def test_other_errors_are_what_they_were(tmp_path):
+    with pytest.raises(PermissionError), disk.named(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
