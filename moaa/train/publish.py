@@ -129,8 +129,8 @@ class _Waiting:
             try:
                 return do()
             except StoreError as error:
-                if time.monotonic() >= until:
-                    raise StoreError(
+                if not error.outside or time.monotonic() >= until:
+                    raise type(error)(
                         f"{error}\n  The training is done, but its model could not be uploaded. It "
                         f"stays in {self._finished.folder}: run again, and it is uploaded without "
                         "training (on this machine; elsewhere the training continues from its "

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moaa.errors import MoaaError, StoreError, TrainError
+from moaa.errors import HubAway, MoaaError, StoreAway, StoreError, TooManyRejected, TrainError
 from moaa.progress import Progress
 from moaa.store import Missing
 from moaa.train.log_reader import LogReader
@@ -179,3 +179,12 @@ def test_the_end_of_the_log_is_its_last_lines_that_are_not_empty(lines):
     last = [f"    {line.rstrip()}" for line in lines if line.strip()][-15:]
     assert reader.tail.splitlines() == last
     assert reader.tail in str(reader.explain(1, "/log"))
+
+
+@pytest.mark.parametrize("kind", [StoreAway, HubAway, TooManyRejected, TrainError])
+def test_an_outside_fault_of_a_rank_is_one_of_the_stage(kind):
+    """Its exit status says that another attempt may succeed."""
+    reader, _ = reading(error_line(0, 1.0, kind.__name__, "it is away"))
+    error = reader.explain(1, "/log")
+    assert type(error) is kind
+    assert error.exit_status == (75 if kind in (StoreAway, HubAway) else 1)

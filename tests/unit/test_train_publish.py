@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from moaa.errors import StoreError
+from moaa.errors import StoreAway, StoreError
 from moaa.recipe.schema import Sft, StoreAddress
 from moaa.train import publish
 from moaa.train.job import Job
@@ -31,14 +31,14 @@ LONG = Patience(total_s=3600, pause_s=0)
 class Away(MemoryStore):
     """A store that answers InternalError to the first requests to write."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, error: type[StoreError] = StoreAway) -> None:
         super().__init__("s3://b")
-        self.failures = failures
+        self.failures, self.error = failures, error
 
     def _fail(self) -> None:
         if self.failures > 0:
             self.failures -= 1
-            raise StoreError("http://store answered InternalError.")
+            raise self.error("http://store answered InternalError.")
 
     def upload(self, *args: Any, **more: Any) -> None:
         self._fail()
@@ -81,7 +81,7 @@ def test_a_model_that_could_not_be_uploaded_stays_and_the_next_attempt_only_uplo
     finished: Finished,
 ) -> None:
     away: Any = Away(failures=99)
-    with pytest.raises(StoreError, match="InternalError") as error:
+    with pytest.raises(StoreAway, match="InternalError") as error:
         publish.publish(JOB, away, finished, AT_ONCE)
     assert str(finished.folder) in str(error.value)
     found = Finished.find(JOB)
@@ -90,6 +90,14 @@ def test_a_model_that_could_not_be_uploaded_stays_and_the_next_attempt_only_uplo
     publish.publish(JOB, store, found, AT_ONCE)
     assert published(store)["model.safetensors"] == b"weights"
     assert Finished.find(JOB) is None
+
+
+def test_a_refusal_that_no_waiting_heals_ends_the_training_at_once(finished: Finished) -> None:
+    store: Any = Away(failures=1, error=StoreError)
+    with pytest.raises(StoreError, match="run again, and it is uploaded") as error:
+        publish.publish(JOB, store, finished, LONG)
+    assert not error.value.outside
+    assert Finished.find(JOB) == finished
 
 
 def test_a_model_that_is_not_complete_is_never_uploaded(finished: Finished) -> None:
