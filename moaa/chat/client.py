@@ -221,4 +221,4 @@ class Client:
                 f"wait {answer.after_s:.0f} s, more than runtime.calls.timeout_s = "
                 f"{self._calls.timeout_s:.0f}. Run again after that time: answers are kept."
             )
-        raise refusal(answer.status, answer.body, answer.after_s, call.model, endpoint.shown)
+        raise refusal(answer.status, answer.body, answer.after_s, call, endpoint.shown)

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import ipaddress
 from contextlib import suppress
-from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
-_INSIDE: Final = (".localhost", ".svc", ".cluster.local")
-"""Ends of names that no proxy outside knows: this machine's, and a cluster's."""
+from moaa.recipe.urls import needs_no_proxy
 
 
 def proxy_for(url: URL) -> URL | None:
@@ -22,7 +20,7 @@ def proxy_for(url: URL) -> URL | None:
     """
     proxies = getproxies()
     found = proxies.get(url.scheme) or proxies.get("all")
-    if not found or is_inside(url) or _is_excluded(url, proxies):
+    if not found or needs_no_proxy(str(url)) or _is_excluded(url, proxies):
         return None
     variable = f"{url.scheme.upper()}_PROXY"
     with suppress(ValueError):
@@ -33,14 +31,6 @@ def proxy_for(url: URL) -> URL | None:
         f"the proxy that {variable} or ALL_PROXY names is not an address like http://HOST:PORT. "
         f"Correct it, or put {url.host} into NO_PROXY."
     )
-
-
-def is_inside(url: URL) -> bool:
-    """Whether the address is this machine's, or a name without a dot or of a cluster's service."""
-    host = (url.host or "").lower().rstrip(".")
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return "." not in host or host.endswith(_INSIDE)
 
 
 def _is_excluded(url: URL, proxies: dict[str, str]) -> bool:

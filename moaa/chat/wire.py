@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from moaa.chat.choices import read_choice
@@ -110,13 +111,18 @@ def _count(value: Any) -> int:
 
 
 def refusal(
-    status: int, body: bytes, after_s: float, model: str, url: str
+    status: int, body: bytes, after_s: float, call: Call, url: str
 ) -> Fault | Denied | CallError | EngineError:
     """The error for a status other than 200: a retry, a rejected call, a denial of which it is not
     known what it means, or a model that is not served."""
     message, code = _error_of(body)
-    shown = shorten(message)
+    shown, model = shorten(message), call.model
     if status in REFUSED:
+        if call.messages[0]["role"] == "system" and _ABOUT_ROLES.search(message):
+            return CallRejected(
+                "system role refused",
+                f"{shown}. If the model has no system role, set models.{model}.system_role: false",
+            )
         long = (
             code in ("context_length_exceeded", "input_tokens", "max_tokens", "input_text")
             or "context length" in message
@@ -139,6 +145,8 @@ def refusal(
     return error
 
 
+_ABOUT_ROLES = re.compile(r"\broles?\b|system (message|prompt)", re.IGNORECASE)
+"""What templates and servers say that know no system role."""
 _REMEDIES = {
     401: "The key is missing or wrong: set the environment variable that `endpoint.key_env` names.",
     402: "The account has no credit left: add some, or use another key.",

@@ -15,6 +15,8 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 MaxTokens = Annotated[int, Field(ge=1)]
 Answers = Annotated[int, Field(ge=1, le=64)]
+GREEDY = 1e-5
+"""Below this temperature vLLM takes the likeliest token each time."""
 CutAnswers = Literal["reject", "keep"]
 
 
@@ -27,6 +29,15 @@ class Sampling(Part):
     n: Answers = 1
     seed: int | None = None
     stop: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _several_answers_differ(self) -> Self:
+        if self.n > 1 and self.temperature < GREEDY:
+            raise ValueError(
+                f"n is {self.n} at temperature {self.temperature:g}, where every answer is the "
+                "same: vLLM refuses such requests. Set a temperature above 0, or n to 1"
+            )
+        return self
 
 
 class Member(Part):

@@ -43,17 +43,25 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
-def may_carry_key(url: str) -> bool:
-    """Return whether nobody else can read a key on its way to this address.
-
-    So it is with https, on this machine, and inside a cluster (`….svc`, `….svc.cluster.local`).
-    """
-    name = host(url)
-    if url.startswith("https://") or name == "localhost" or name.endswith(".localhost"):
-        return True
-    if name.endswith((".svc", ".svc.cluster.local")):
+def is_inside(url: str) -> bool:
+    """Return whether the address is this machine's, or a service's inside a cluster (`….svc`,
+    `….svc.cluster.local`)."""
+    name = host(url).rstrip(".")
+    if name == "localhost" or name.endswith((".localhost", ".svc", ".svc.cluster.local")):
         return True
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def needs_no_proxy(url: str) -> bool:
+    """Return whether no proxy outside can know the address: one inside, or a name without a dot."""
+    name = host(url)
+    return is_inside(url) or not ("." in name or ":" in name)
+
+
+def may_carry_key(url: str) -> bool:
+    """Return whether nobody else can read a key on its way to this address: with https, or
+    inside."""
+    return url.startswith("https://") or is_inside(url)

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from moaa.errors import StoreAway, StoreError
 from moaa.progress.messages import log, say
 from moaa.recipe.secrets import S3_KEYS
+from moaa.recipe.urls import needs_no_proxy
 from moaa.store.address import Missing, split
 from moaa.store.errors import (
     Place,
@@ -197,9 +197,9 @@ def _add_owner(owner: str, params: dict[str, Any], model: Any, **_: object) -> d
 
 
 def _proxies(place: Place) -> dict[str, Any]:
-    """Return the settings that keep calls to this machine away from a proxy of the environment."""
-    host = urlsplit(place.endpoint_url or "").hostname or ""
-    if host == "localhost" or host == "::1" or host.startswith("127."):
+    """Return the settings that keep calls to this machine, and to services of the cluster, away
+    from a proxy of the environment."""
+    if place.endpoint_url and needs_no_proxy(place.endpoint_url):
         return {"proxies": {"none": ""}}  # an empty mapping means those of the environment
     return {}
 

@@ -123,13 +123,34 @@ def test_an_answer_of_any_form_is_a_reply_or_a_clear_error(body: bytes) -> None:
 @example(400, b"[" * 100_000)
 @example(400, json.dumps({"error": {"message": "half \ud83d"}}).encode())
 def test_a_refusal_of_any_form_is_a_clear_error(status: int, body: bytes) -> None:
-    error = refusal(status, body, 0.0, "m", "http://server/v1")
+    error = refusal(status, body, 0.0, CALL, "http://server/v1")
     assert isinstance(error, Fault | Denied | CallError | EngineError)
     assert len(str(error).encode()) < 4 * SHOWN + 500
 
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_refusal_without_a_body_names_its_status(status: int) -> None:
-    error = refusal(status, b"", 0.0, "m", "http://server/v1")
+    error = refusal(status, b"", 0.0, CALL, "http://server/v1")
     assert isinstance(error, CallRejected)
     assert error.detail == f"HTTP {status} with an empty body"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "System role not supported",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Only user and assistant roles are supported!",
+        "Unexpected system message",
+    ],
+)
+def test_a_refused_system_message_names_the_field_that_helps(message: str) -> None:
+    body = json.dumps({"error": {"message": message}}).encode()
+    told = Call("m", (Message(role="system", content="Be brief."), *CALL.messages), Sampling())
+    error = refusal(400, body, 0.0, told, "http://server/v1")
+    assert isinstance(error, CallRejected)
+    assert error.reason == "system role refused"
+    assert "models.m.system_role: false" in error.detail
+    other = refusal(400, body, 0.0, CALL, "http://server/v1")
+    assert isinstance(other, CallRejected)
+    assert other.reason == "bad request"

@@ -424,7 +424,7 @@ def test_set_reaches_lists_new_parts_and_names_with_dots(write) -> None:
         write(text),
         [
             "generate.mixture.proposers[1].system=Be brief.",
-            "generate.mixture.proposers.0.sampling={temperature: 0, n: 3}",
+            "generate.mixture.proposers.0.sampling={temperature: 1, n: 3}",
             'models."qwen-2.5".max_model_len=4096',
             "evaluate.judge={proposers: [{model: m}], aggregator: {model: m}}",
             "dpo.max_steps=null",
@@ -436,7 +436,7 @@ def test_set_reaches_lists_new_parts_and_names_with_dots(write) -> None:
     assert (
         recipe.generate.mixture.proposers[0].sampling.temperature,
         recipe.generate.mixture.proposers[0].sampling.n,
-    ) == (0, 3)
+    ) == (1, 3)
     assert recipe.models["qwen-2.5"].max_model_len == 4096
     assert recipe.evaluate.judge is not None
     assert recipe.runtime.launcher.device == "cpu"

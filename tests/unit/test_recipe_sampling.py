@@ -85,3 +85,18 @@ def test_rows_say_which_part_was_given_and_which_is_the_default() -> None:
 def test_bounds_hold_everywhere(part: str) -> None:
     with pytest.raises(RecipeError, match="less than or equal to 2"):
         load_text(SMALL, [f"{part}.sampling.temperature=3"])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "sample.sampling.temperature=0",
+        "sample.sampling={n: 3, temperature: 1e-6}",
+        "generate.mixture.proposers[0].sampling={n: 2, temperature: 0}",
+        "label.judge.proposers[0].sampling={n: 2}",
+    ],
+)
+def test_several_answers_without_chance_are_refused_before_the_engine_does(setting: str) -> None:
+    """vLLM: "n must be 1 when using greedy sampling"."""
+    with pytest.raises(RecipeError, match=r"every answer is the\s+same"):
+        load_text(SMALL, [setting])

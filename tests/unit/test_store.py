@@ -31,6 +31,17 @@ def bad() -> Iterator[BadS3]:
         yield bad
 
 
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])
+def test_a_proxy_in_the_environment_does_not_hide_the_store_of_this_machine(
+    bad: BadS3, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: "The local S3 did not start (ProxyConnectionError)"."""
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    bad.script = [ok()]
+    bad.store().put("s3://bucket/a", b"1")
+    assert bad.requests == ["PUT"]
+
+
 def test_a_conflict_of_conditional_writes_is_neither_won_nor_lost(bad: BadS3) -> None:
     bad.script = [
         error(409, "ConditionalRequestConflict"),
