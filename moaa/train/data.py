@@ -98,10 +98,10 @@ def sft_examples(template: Template, row: Row) -> Made:
 
 def dpo_examples(template: Template, row: Row) -> Made:
     """Return {prompt_ids, chosen_ids, rejected_ids} of a preference (`messages`, and the texts
-    `chosen` and `rejected`, each with its finish reason)."""
+    `chosen` and `rejected`; `chosen_cut` and `rejected_cut` say which were cut)."""
     if row["chosen"] == row["rejected"]:
         raise RowRejected("identical", "chosen and rejected are the same text")
-    cut = [row.get(f"{name}_finish_reason") == CUT for name in ("chosen", "rejected")]
+    cut = [bool(row.get(f"{name}_cut")) for name in ("chosen", "rejected")]
     prompt, (chosen, rejected) = template.answers(
         row["messages"], [row["chosen"], row["rejected"]], cut
     )

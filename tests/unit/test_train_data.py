@@ -164,7 +164,7 @@ def test_cut_answers_are_counted_and_told_to_the_template():
 
 def test_a_rejected_answer_that_was_cut_has_no_end_of_turn():
     counts = Prepared()
-    pair = {**row("q"), "chosen": "yes", "rejected": "no", "rejected_finish_reason": "length"}
+    pair = {**row("q"), "chosen": "yes", "rejected": "no", "rejected_cut": True}
     (kept,) = examples(dpo_examples, [pair], Characters(), 20, counts)
     assert bytes(kept["chosen_ids"]) == b"yes."
     assert bytes(kept["rejected_ids"]) == b"no"
