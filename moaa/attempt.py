@@ -182,12 +182,19 @@ def _loaded(argument: str) -> Loaded:
     return load_text(data.decode(), name=argument)
 
 
-def _stopped(error: BaseException | None) -> bool:
+def _stopped(error: BaseException) -> bool:
     """Return whether the stage was stopped from outside, whatever was raised on the way out."""
-    if error is None or isinstance(error, Terminated | KeyboardInterrupt):
-        return error is not None
-    group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return _stopped(error.__context__) or any(map(_stopped, group))
+    # An error that was kept and raised again may be in a circle of contexts.
+    left, seen = [error], set()
+    while left:
+        each = left.pop()
+        if isinstance(each, Terminated | KeyboardInterrupt):
+            return True
+        if id(each) not in seen:
+            seen.add(id(each))
+            left += [each.__context__] if each.__context__ else []
+            left += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+    return False
 
 
 def _described(error: BaseException) -> StageError:

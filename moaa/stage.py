@@ -213,7 +213,7 @@ class Stage(Generic[P]):
         log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
         if store.exists(f"{uri}/manifest.json"):
             say(f"{self.name}: reused {uri}{_compared(content)}")
-            return Artifact.open(store, uri).manifest, True
+            return Artifact.open(store, uri, fingerprint).manifest, True
         unit, kind = self.declaration.unit, self.declaration.kind
         with Progress(self.name, unit) as progress, Output(store, uri, kind) as out:
             context = Context(

@@ -34,22 +34,45 @@ class Artifact:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, store: Store, uri_or_text: str) -> Self:
+    def open(cls, store: Store, uri_or_text: str, fingerprint: str | None = None) -> Self:
         """Return the artifact below an s3:// prefix, or the one whose manifest this text is.
 
-        Raises `Missing` if there is no manifest.
+        Raises `Missing` if there is no manifest, ArtifactError if it is another one than was asked
+        for: made for another address or `fingerprint`, or a text that is not what was committed.
         """
         if uri_or_text.lstrip().startswith("{"):
-            return cls(store, Manifest.from_text(uri_or_text, "The input"))
+            given = Manifest.from_text(uri_or_text, "The input")
+            if not f"{given.uri}/".startswith(f"{store.root}/"):
+                raise ArtifactError(
+                    f"The input is a manifest of {given.uri}, which is not below {store.root}. "
+                    "Run the stage that makes it again, with this store.root."
+                )
+            committed = cls.open(store, given.uri, given.fingerprint)
+            if committed.manifest != given:
+                raise ArtifactError(
+                    f"The input is not the manifest that was committed at {given.uri}. Run the "
+                    "stage that makes it again."
+                )
+            return committed
         uri = uri_or_text.strip().rstrip("/")
+        where = f"{uri}/manifest.json"
         try:
-            return cls(
-                store, Manifest.from_text(store.get(f"{uri}/manifest.json"), f"{uri}/manifest.json")
-            )
+            manifest = Manifest.from_text(store.get(where), where)
         except Missing as error:
             raise Missing(
                 f"{uri} has no manifest.json: it is unfinished, or was never made. Run its stage."
             ) from error
+        if manifest.uri != uri:
+            raise ArtifactError(
+                f"{where} is the manifest of {manifest.uri}: it was copied or changed. Name that "
+                "address, or, for a copy of a model, delete the manifest.json beside it."
+            )
+        if fingerprint is not None and manifest.fingerprint != fingerprint:
+            raise ArtifactError(
+                f"{where} has the fingerprint {manifest.fingerprint}, not {fingerprint}: it was "
+                "changed. Delete it, and run the stage again."
+            )
+        return cls(store, manifest)
 
     @property
     def fingerprint(self) -> str:

@@ -14,6 +14,24 @@ from moaa.recipe.schema import Part
 SCHEMA_VERSION = 1
 
 
+def is_plain(name: str) -> bool:
+    """Return whether a name stays below the folder that it is downloaded to.
+
+    Neither `..` nor a root, nor what file systems, shells or terminals read as something else: NUL,
+    control characters, marks that turn the direction of writing, half a surrogate pair.
+    """
+    path = PurePosixPath(name)
+    return (
+        bool(path.parts)
+        and not path.is_absolute()
+        and not {"..", ".git"} & set(path.parts)
+        and str(path) == name
+        and "\\" not in name
+        and name.isprintable()
+        and all(len(part.encode()) <= 255 for part in path.parts)
+    )
+
+
 class File(Part):
     """A file of an artifact. A shard of rows has `table` and `rows` too."""
 
@@ -30,13 +48,7 @@ class File(Part):
     @classmethod
     def _stays_below(cls, value: str | None) -> str | None:
         """A manifest may come from anywhere: no name may lead out of the download's folder."""
-        path = PurePosixPath(value or "x")
-        if (
-            path.is_absolute()
-            or ".." in path.parts
-            or str(path) != (value or "x")
-            or "\\" in str(value)
-        ):
+        if value is not None and not is_plain(value):
             raise ValueError(f"{value!r} is not a plain relative path")
         return value
 

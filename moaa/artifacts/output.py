@@ -105,7 +105,7 @@ class Output:
         )
         if self.store.put_new(f"{self.uri}/manifest.json", manifest.to_text().encode()):
             return manifest
-        winner = Artifact.open(self.store, self.uri).manifest
+        winner = Artifact.open(self.store, self.uri, draft.fingerprint).manifest
         kept = {file.path for file in winner.files}
         self.store.delete(
             *(f"{self.uri}/{file.path}" for file in self._files if file.path not in kept)

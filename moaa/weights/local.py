@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moaa.artifacts import Artifact
+from moaa.artifacts.manifest import is_plain
 from moaa.errors import EngineError, RecipeError
 from moaa.progress.messages import say
 from moaa.store import Missing, Store
@@ -126,7 +127,7 @@ def _download_prefix(uri: str, store: Store, folder: Path) -> None:
         )
     for each, size in found.items():
         path = folder / each.removeprefix(uri + "/")
-        if not path.is_relative_to(folder) or ".." in path.parts:
+        if not is_plain(each.removeprefix(uri + "/")):
             raise RecipeError(
                 f"model source '{uri}' contains an object whose name leaves the folder: "
                 f"{each}. Remove it."

@@ -15,7 +15,7 @@ from moaa.errors import ArtifactError, StoreError
 from moaa.store import Missing
 from tests.support.artifacts import add_file
 
-URI = "s3://memory/root/generate/f00d"
+URI = "s3://moaa/demo/generate/f00d"
 DRAFT = Draft(stage="generate", name="test", fingerprint="f00d")
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "text": "plain", "turns": []},
@@ -196,3 +196,54 @@ def test_no_name_in_a_manifest_leads_out_of_its_folder(store: Any, name: str) ->
 def test_what_is_no_manifest_is_said_to_be_none(store: Any, text: str, says: str) -> None:
     with pytest.raises(ArtifactError, match=says):
         Artifact.open(store, text)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\x00b", "a\nb", "a\x1b[2Jb", "a\u202eb", "half \ud83d", "", ".", ".git/hooks/x", "x" * 256],
+)
+def test_no_name_in_a_manifest_is_read_as_something_else(store: Any, name: str) -> None:
+    """NUL ended in a traceback; the others reached a file system or a terminal."""
+    manifest = json.loads(write(store, []).to_text()) | {
+        "files": [{"name": name, "size": 1, "sha256": ""}]
+    }
+    with pytest.raises(ArtifactError, match="not a plain relative path"):
+        Artifact.open(store, json.dumps(manifest))
+
+
+def changed(store: Any, **fields: str) -> None:
+    where = f"{URI}/manifest.json"
+    store.objects[where] = json.dumps(json.loads(store.objects[where]) | fields).encode()
+
+
+def test_a_manifest_that_names_another_bucket_is_not_followed(store: Any) -> None:
+    """It was opened and its files downloaded from there, without a word."""
+    write(store, ROWS)
+    changed(store, uri="s3://attackers-bucket/evil")
+    with pytest.raises(ArtifactError, match="is the manifest of s3://attackers-bucket/evil"):
+        Artifact.open(store, URI)
+
+
+def test_a_manifest_of_another_fingerprint_is_not_what_was_asked_for(store: Any) -> None:
+    write(store, ROWS)
+    changed(store, fingerprint="0bad")
+    with pytest.raises(ArtifactError, match="has the fingerprint 0bad, not f00d"):
+        Artifact.open(store, URI, "f00d")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"uri": "s3://attackers-bucket/evil"}, "which is not below s3://moaa/demo"),
+        ({"uri": "s3://moaa/demo-2/generate/f00d"}, "which is not below s3://moaa/demo"),
+        ({"name": "another recipe"}, "is not the manifest that was committed at"),
+        ({"fingerprint": "0bad"}, "has the fingerprint f00d, not 0bad"),
+    ],
+)
+def test_an_input_that_was_changed_on_its_way_is_refused(
+    store: Any, fields: dict[str, str], says: str
+) -> None:
+    """Kubeflow's artifact store carries manifests between tasks; others may write there."""
+    manifest = json.loads(write(store, ROWS).to_text())
+    with pytest.raises(ArtifactError, match=says):
+        Artifact.open(store, json.dumps(manifest | fields))

@@ -254,7 +254,7 @@ def test_long_texts_are_cut_and_many_rows_bounded() -> None:
 
 
 def test_build_reads_real_artifacts_and_survives_a_torn_one() -> None:
-    run, store = example_run.whole(), MemoryStore()
+    run, store = example_run.whole(), MemoryStore("s3://moaa/demo")
     for record in run.records:
         if record["manifest"]:
             record["manifest"] = _commit(
