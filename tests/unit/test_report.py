@@ -281,7 +281,9 @@ def _commit(store: MemoryStore, manifest: dict, tables: dict) -> dict:
             for name in ("stage", "name", "fingerprint", "part", "ledger", "facts")
         }
         made = json.loads(out.commit(Draft(**fields)).to_text())
-    return {**made, "created": manifest["created"], "parents": manifest["parents"]}
+    made |= {"created": manifest["created"], "parents": manifest["parents"]}
+    store.objects[f"{made['uri']}/manifest.json"] = json.dumps(made).encode()
+    return made
 
 
 def _parts(run: ExampleRun) -> tuple:
