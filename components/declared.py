@@ -18,14 +18,21 @@ SOURCE = '''def {name}({parameters}):
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
+        overrides: Values that replace those of the recipe, by their paths.
         run_id: Names the run's records on S3.
 {arguments}
-        summary: Counts of the stage.
+        {name}_summary: Counts of the stage.
     """
+    from moaa.task import Task
     from {module} import {attribute} as stage
 
     inputs = {{{inputs}}}
-    stage.main(recipe, run_id, inputs=inputs, output={output}.path, summary=summary.path)
+    stage.main(
+        Task(recipe, run_id, overrides),
+        inputs=inputs,
+        output={output}.path,
+        summary={name}_summary.path,
+    )
 '''
 
 
@@ -39,6 +46,7 @@ def make(stage: Declaration) -> BaseComponent:
     names: dict[str, Any] = {
         each: getattr(dsl, each) for each in ("Input", "Output", "Dataset", "Model", "Markdown")
     }
+    names["Any"] = Any
     exec(compile(source, filename, "exec", dont_inherit=True), names)
     make_component = dsl.component(base_image=images.CORE, install_kfp_package=False)
     made: BaseComponent = make_component(names[stage.name])
@@ -54,10 +62,11 @@ def text(stage: Declaration) -> str:
     module, _, attribute = stage.entry.partition(":")
     parameters = [
         "recipe: str",
+        "overrides: dict[str, Any]",
         "run_id: str",
         *(f"{name}: Input[{types[source]}]" for name, source in stage.inputs.items()),
         f"{output}: Output[{kind}]",
-        "summary: Output[Markdown]",
+        f"{stage.name}_summary: Output[Markdown]",
     ]
     arguments = [f"{name}: Manifest of {source}." for name, source in stage.inputs.items()]
     return SOURCE.format(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,16 +16,15 @@ from typing import NoReturn
 from moaa import records
 from moaa.artifacts import Manifest
 from moaa.declaration import Declaration
-from moaa.errors import ArtifactError, MoaaError, StoreAway, StoreError
+from moaa.errors import MoaaError, StoreAway, StoreError
 from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, stoppable
 from moaa.progress.messages import final_error, log, say, show
-from moaa.recipe.load import Loaded, load_text
 from moaa.recipe.schema import Recipe
-from moaa.recipe.secrets import DESTINATIONS_ENV, refuse_other_destinations
 from moaa.records import Record, StageError
-from moaa.store import Store
+from moaa.store import Missing, Store
+from moaa.task import Task
 
 PREFLIGHT = "preflight"
 
@@ -47,19 +46,20 @@ class Attempt:
 
 
 @contextmanager
-def recorded(stage: Declaration, recipe: str, run_id: str, summary: str = "") -> Iterator[Attempt]:
+def recorded(stage: Declaration, task: Task, summary: str = "") -> Iterator[Attempt]:
     """Keep the record of a stage true while it runs, and exit with a readable message if it fails.
 
-    `recipe` is YAML text, or its s3:// address. A Markdown page goes to the file `summary`.
+    A Markdown page goes to the file `summary`.
     """
     show()
     # Who holds the leases of engines and trainings.
-    os.environ.update({RUN_ENV: run_id, STAGE_ENV: stage.name})
-    writer = _Writer(stage, run_id, summary)
+    os.environ.update({RUN_ENV: task.run_id, STAGE_ENV: stage.name})
+    writer = _Writer(stage, task.run_id, summary)
     with stoppable() as ignore_signals:
         try:
-            attempt = writer.begin(recipe)
-            yield attempt
+            attempt = writer.begin(task)
+            with writer.beating():
+                yield attempt
             ignore_signals()
         except BaseException as error:
             ignore_signals()
@@ -108,13 +108,42 @@ class _Writer:
         )
         self._attempt: Attempt | None = None
 
-    def begin(self, recipe: str) -> Attempt:
-        loaded = read_recipe(recipe).recipe
+    def begin(self, task: Task) -> Attempt:
+        loaded = task.load().recipe
         # Preflight finds a wrong address at once. Any other stage waits for a store that is away.
         store = Store.of(loaded.store, reached=self._stage.name != PREFLIGHT)
         self._attempt = Attempt(loaded, store, self._record)
+        self._record["name"] = loaded.name
+        self._record["attempt"] = self._attempts_before(store) + 1
         self._put(self._attempt.store)
         return self._attempt
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Show every minute in the record that the stage is at work: a killed one cannot."""
+        over = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(over,), daemon=True, name="beat")
+        beating.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beating.join()
+
+    def _beat(self, over: threading.Event) -> None:
+        assert self._attempt
+        while not over.wait(records.BEAT_S):
+            record = self._record.copy()
+            record["status"], record["beat"] = "running", _utc(time.time())
+            with suppress(StoreError):  # the next one may be written
+                self._attempt.store.put(self._uri(self._attempt.store), records.to_json(record))
+
+    def _attempts_before(self, store: Store) -> int:
+        try:
+            earlier = records.from_json(store.get(self._uri(store)), self._record["run_id"])
+            return earlier.get("attempt", 1)
+        except (Missing, ValueError, KeyError):
+            return 0
 
     def failed(self, error: BaseException) -> StoreError | None:
         """Write why the stage failed. Returns what kept the record from the store."""
@@ -143,8 +172,10 @@ class _Writer:
         return unwritten
 
     def _put(self, store: Store) -> None:
-        uri = f"{store.root}/runs/{self._record['run_id']}/{self._stage.name}.json"
-        store.put(uri, records.to_json(self._record))
+        store.put(self._uri(store), records.to_json(self._record))
+
+    def _uri(self, store: Store) -> str:
+        return f"{store.root}/runs/{self._record['run_id']}/{self._stage.name}.json"
 
     def _summarize(self) -> None:
         from moaa.report import stage_markdown
@@ -154,32 +185,6 @@ class _Writer:
             Path(self._summary).write_text(page, encoding="utf-8", errors="replace")
         except OSError as error:
             say(f"{self._stage.name}: its summary could not be written: {error}")
-
-
-def read_recipe(argument: str) -> Loaded:
-    """Return the recipe that a task was given: a text, or its address `s3://…/<sha256>.yaml`.
-
-    In a task of a compiled pipeline the recipe may send no key elsewhere than the compiled one.
-    Errors name the address, or the file in `MOAA_RECIPE`, in which a local run keeps the text.
-    Raises ArtifactError if the text at the address does not have the digest in its name.
-    """
-    loaded = _loaded(argument)
-    if compiled := os.environ.get(DESTINATIONS_ENV):
-        refuse_other_destinations(loaded.recipe, compiled)
-    return loaded
-
-
-def _loaded(argument: str) -> Loaded:
-    if not argument.startswith("s3://"):
-        return load_text(argument, name=os.environ.get("MOAA_RECIPE", "recipe"))
-    data = Store(argument.rsplit("/", 1)[0]).get(argument)
-    digest = argument.rsplit("/", 1)[1].removesuffix(".yaml")
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise ArtifactError(
-            f"the recipe at {argument} does not have the digest in its name: it was changed. "
-            "Submit the run again."
-        )
-    return load_text(data.decode(), name=argument)
 
 
 def _stopped(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from moaa.store import Store
@@ -36,9 +37,20 @@ class Record(TypedDict):
     ledger: dict[str, Any]
     facts: NotRequired[dict[str, Any]]
     """Of a stage without a manifest."""
+    name: NotRequired[str]
+    """The recipe's name."""
+    attempt: NotRequired[int]
+    """How often the stage was begun in this run."""
+    beat: NotRequired[str]
+    """When the stage last showed that it is at work: ISO 8601, UTC."""
 
 
-RunStatus = Literal["done", "reused", "partial", "unfinished", "failed", "terminated"]
+RunStatus = Literal["done", "reused", "partial", "unfinished", "running", "failed", "terminated"]
+
+BEAT_S = 60.0
+"""A stage at work writes its record this often."""
+SILENT_S = 5 * BEAT_S
+"""A stage that wrote nothing for so long was killed. Between two stages, Kubeflow needs 20 s."""
 
 
 _EMPTY: dict[str, Any] = {
@@ -74,8 +86,11 @@ def read(store: Store, run_id: str) -> list[Record]:
     return sorted(found, key=lambda record: record["started"])
 
 
-def run_status(records: Sequence[Record], stages: Collection[str] = ()) -> RunStatus:
-    """How a run of these `stages` ended, in one word.
+def run_status(
+    records: Sequence[Record], stages: Collection[str] = (), now: datetime | None = None
+) -> RunStatus:
+    """How a run ended, in one word. `stages` are those that it should have; by default those that
+    its preflight named.
 
     failed       a stage failed
     terminated   a stage was stopped from outside: by a user, a time-out, a node that is drained
@@ -83,17 +98,35 @@ def run_status(records: Sequence[Record], stages: Collection[str] = ()) -> RunSt
     partial      nothing went wrong, but some of `stages` have no record (preflight needs none)
     reused       every stage found its result
     done         at least one stage made its result
+
+    For a run that may still go on, give the time `now`. It is `running` while a stage shows that it
+    is at work, or the last one ended a moment ago; otherwise `unfinished` if stages are missing.
     """
+    wanted = set(stages) or _named(records)
     states = {record["stage"]: record["status"] for record in records}
     for word in ("failed", "terminated"):
         if word in states.values():
             return word
-    if "running" in states.values():
-        return "unfinished"
-    if set(stages) - states.keys() - {"preflight"}:
+    at_work = "running" in states.values()
+    if at_work or (now and wanted - states.keys()):
+        alive = now is not None and (now - _latest(records)).total_seconds() < SILENT_S
+        return "running" if alive else "unfinished"
+    if wanted - states.keys() - {"preflight"}:
         return "partial"
     made = [state for stage, state in states.items() if stage != "preflight"]
     return "reused" if made and set(made) == {"reused"} else "done"
+
+
+def _named(records: Sequence[Record]) -> set[str]:
+    """Return the stages of the run that its preflight named."""
+    facts = next((r.get("facts") or {} for r in records if r["stage"] == "preflight"), {})
+    return set(facts.get("stages") or ())
+
+
+def _latest(records: Sequence[Record]) -> datetime:
+    """Return when a stage last wrote its record."""
+    times = (r.get("beat") or r["ended"] or r["started"] for r in records)
+    return max(datetime.fromisoformat(time) for time in times)
 
 
 def broken(records: Sequence[Record]) -> Record | None:

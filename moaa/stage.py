@@ -30,6 +30,7 @@ from moaa.progress import Progress
 from moaa.progress.messages import log, say
 from moaa.recipe.schema import Model, Part, Recipe
 from moaa.store import Store
+from moaa.task import Task
 from moaa.weights.content import of_asked, pinned
 
 P = TypeVar("P", bound=Part)
@@ -171,8 +172,7 @@ class Stage(Generic[P]):
 
     def main(
         self,
-        recipe: str,
-        run_id: str,
+        task: Task,
         inputs: Mapping[str, str] | None = None,
         output: str = "",
         summary: str = "",
@@ -187,7 +187,7 @@ class Stage(Generic[P]):
         """
         from moaa.report.figures import figures
 
-        with recorded(self.declaration, recipe, run_id, summary) as attempt:
+        with recorded(self.declaration, task, summary) as attempt:
             artifacts = {
                 name: _input(attempt.store, name, path) for name, path in (inputs or {}).items()
             }

@@ -2,6 +2,7 @@
 happens."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl import PipelineTask
@@ -22,8 +23,11 @@ def build(
     configure: Configure = lambda stage, task: task,
     compiled_from: str = "",
 ) -> BaseComponent:
-    """The pipeline of these stages. Its one parameter is the recipe, `recipe` unless another is
-    given.
+    """The pipeline of these stages.
+
+    Its parameters are the recipe (`recipe` unless another is given) and `overrides`, a JSON object
+    that replaces values of the recipe by their paths. Kubeflow's UI edits that object and shows it
+    beside those of other runs.
 
     `run_id` names the run's records on S3: the id of the Kubeflow run unless given.
     `compiled_from`: what the pods took from the recipe that was compiled, for preflight to compare.
@@ -34,9 +38,9 @@ def build(
         description="Mixture of Agents Alignment: SFT on a mixture's answers, "
         "DPO on its judgements.",
     )
-    def align(recipe: str = recipe) -> None:
-        common = {"recipe": recipe, "run_id": run_id}
-        with dsl.ExitHandler(configure(REPORT, component(REPORT)(**common)), name="run"):
+    def align(recipe: str = recipe, overrides: dict[str, Any] = {}) -> None:  # noqa: B006
+        common = {"recipe": recipe, "overrides": overrides, "run_id": run_id}
+        with dsl.ExitHandler(configure(REPORT, component(REPORT)(**common)), name="align"):
             tasks: dict[str, PipelineTask] = {}
             for stage in stages:
                 own = {"compiled_from": compiled_from} if stage == PREFLIGHT else {}

@@ -31,8 +31,6 @@ EXPANDED = re.compile(
 written."""
 _WIDE = re.compile(r"[^\x00-\uffff]")
 """Beyond the Basic Multilingual Plane, where Kubeflow's database ends."""
-_ESCAPED = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|[^\x00-\uffff]")
-"""These, and what YAML takes for the end of a line or does not take at all."""
 
 
 def compile_recipe(
@@ -77,19 +75,12 @@ def default_of(loaded: Loaded) -> str:
     given = read.read(loaded.text, loaded.recipe.name, [])
     for path, each in read.places(given):
         if isinstance(each.value, str):
-            refuse_expanded(_json(each.value), f"{loaded.recipe.name}: {read.dotted(path)}")
+            refuse_expanded(read.one_line(each.value), f"{loaded.recipe.name}: {read.dotted(path)}")
     # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second
     # line would leave the comment.
-    text = _json(read.plain(given))
+    text = read.one_line(read.plain(given))
     refuse_expanded(text, loaded.recipe.name)
     return text
-
-
-def _json(value: object) -> str:
-    """Return JSON on one line. Characters that Kubeflow would change are escaped as in YAML."""
-    return _ESCAPED.sub(
-        lambda found: f"\\U{ord(found[0]):08X}", json.dumps(value, ensure_ascii=False)
-    )
 
 
 def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:

@@ -43,11 +43,11 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     recipe_file.write_text(loaded.text)
     home.remember(run_id, address.model_dump(exclude_defaults=True))
-    with home.s3_environment(address.endpoint_url) as s3, _task_environment(names, recipe_file):
+    with home.s3_environment(address.endpoint_url) as s3, _task_environment(names):
         say(f"run {run_id}   store {address.root} at {s3}   log {kubeflow_log}")
         # The stages are over when `runner` ends: the local S3 must not stop before.
         with relay(folder / "messages.jsonl") as messages, runner(folder):
-            stopped = _execute(loaded.text, until, run_id, folder)
+            stopped = _execute(recipe_file, until, run_id, folder)
         store = Store.of(address)
         try:
             found = records.read(store, run_id)
@@ -74,7 +74,7 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     return page
 
 
-def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
+def _execute(recipe: Path, until: str, run_id: str, folder: Path) -> str:
     """Let Kubeflow run the DAG; return its message if a task failed. Its output goes to log.txt."""
     from kfp import local
 
@@ -90,19 +90,19 @@ def _execute(recipe: str, until: str, run_id: str, folder: Path) -> str:
     output = (folder / "log.txt").open("a", buffering=1)
     with output, contextlib.redirect_stdout(output):
         try:
-            build(recipe, up_to(until), run_id)()
+            # The file, not its text: Kubeflow's runner would replace `{{$…}}` in it.
+            build(str(recipe.absolute()), up_to(until), run_id)()
         except RuntimeError as error:
             return re.sub(r"\x1b\[\d+m", "", str(error))
     return ""
 
 
 @contextlib.contextmanager
-def _task_environment(names: Sequence[str], recipe: Path) -> Iterator[None]:
-    """Set what the tasks inherit: the recipe's file, the run's stages, the terminal."""
+def _task_environment(names: Sequence[str]) -> Iterator[None]:
+    """Set what the tasks inherit: the run's stages, the terminal."""
     # The tasks load the moaa that runs here.
     path = [str(Path(report.__file__).parents[2]), os.environ.get("PYTHONPATH")]
     environment = {
-        "MOAA_RECIPE": str(recipe),
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         STAGES_ENV: ",".join(names),
     }

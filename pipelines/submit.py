@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from moaa import home, records
-from moaa.errors import ClusterError, MoaaError, StoreError
+from moaa.errors import ClusterError, MoaaError, RecipeError, StoreError
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import PODS
-from moaa.pipelines.compiling import write
+from moaa.pipelines.compiling import refuse_expanded, write
 from moaa.pipelines.outcome import RunFailed, changes
 from moaa.recipe.load import Loaded
 from moaa.stages.table import up_to
@@ -58,9 +58,11 @@ def submit(
     does not succeed.
     """
     store = Store.of(loaded.recipe.store)
-    address = upload(loaded, store)
+    text, overrides = parameters(loaded)
+    address = upload(text, store)
     cluster = loaded.recipe.runtime.cluster
     client = connect(host, namespace)
+    _describe(client, ", ".join(f"{path}={json.dumps(each)}" for path, each in overrides.items()))
     with tempfile.TemporaryDirectory() as folder, _refusals(host):
         package = Path(folder) / "align.yaml"
         write(loaded, address, package, up_to(until))
@@ -68,7 +70,7 @@ def submit(
         with contextlib.redirect_stdout(io.StringIO()):
             run_id: str = client.create_run_from_pipeline_package(
                 str(package),
-                arguments={"recipe": address},
+                arguments={"recipe": address, "overrides": overrides},
                 experiment_name=experiment,
                 namespace=namespace,
                 run_name=f"{loaded.recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
@@ -94,9 +96,34 @@ def _page(host: str, run_id: str) -> str:
     return f"{host.rstrip('/')}/#/runs/details/{run_id}"
 
 
-def upload(loaded: Loaded, store: Store) -> str:
-    """Put the resolved recipe on S3 under its digest; return its address."""
-    data = loaded.text.encode()
+def parameters(loaded: Loaded) -> tuple[str, dict[str, Any]]:
+    """Return the recipe's text and the overrides with which a run starts.
+
+    Kubeflow's UI shows and edits the overrides. A value that Kubeflow would change on the way goes
+    into the text, with all others.
+    """
+    safe = {}
+    for path, value in loaded.overrides.items():
+        with contextlib.suppress(RecipeError):
+            refuse_expanded(json.dumps({path: value}, ensure_ascii=False), path)
+            safe[path] = value
+    return loaded.base if len(safe) == len(loaded.overrides) else loaded.text, safe
+
+
+def _describe(client: Any, text: str) -> None:
+    """Give the next run a description: kfp's client has no argument for it."""
+    create = client._run_api.run_service_create_run
+
+    def described(run: Any) -> Any:
+        run.description = text or None
+        return create(run=run)
+
+    client._run_api.run_service_create_run = described
+
+
+def upload(text: str, store: Store) -> str:
+    """Put a recipe's text on S3 under its digest; return its address."""
+    data = text.encode()
     address = f"{store.root}/recipes/{hashlib.sha256(data).hexdigest()}.yaml"
     store.put_new(address, data)
     return address
@@ -233,9 +260,17 @@ def _waits(cluster: Any, found: list[dict[str, Any]]) -> Iterator[tuple[str, str
         name, labels = pod["metadata"]["name"], pod["metadata"].get("labels") or {}
         events = pods.latest_events(cluster.events(name), most=1)
         yield (
-            labels.get(names.STAGE, name),
+            labels.get(names.STAGE) or _driver(pod["metadata"]) or name,
             pods.waits_for(pod, time.time(), events[-1] if events else ""),
         )
+
+
+def _driver(metadata: dict[str, Any]) -> str:
+    """Return `driver of generate` for a pod of Kubeflow's own, from its node's name in the
+    workflow; empty for others."""
+    node = (metadata.get("annotations") or {}).get("workflows.argoproj.io/node-name", "")
+    task, found, _ = node.rpartition(".")[2].partition("-driver")
+    return f"driver of {task}" if found and task else ""
 
 
 @contextlib.contextmanager

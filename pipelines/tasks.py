@@ -27,7 +27,7 @@ failure is safe and quick."""
 ALL_ATTEMPTS_S = 7 * 24 * 3600
 """Kubeflow's `backoff_max_duration` is a deadline for all attempts together, and this is its
 largest value."""
-BACKOFF_S, BACKOFF_FACTOR = 30, 2  # the factor must be a whole number, or the retry fails
+BACKOFF_S, BACKOFF_FACTOR = 5, 2  # the factor must be a whole number, or the retry fails
 
 
 @dataclass(frozen=True, slots=True)

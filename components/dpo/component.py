@@ -1,3 +1,5 @@
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
@@ -7,33 +9,35 @@ from moaa.placement import images
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
 def dpo(
     recipe: str,
+    overrides: dict[str, Any],
     run_id: str,
     preferences: Input[Dataset],
     sft: Input[Model],
-    model: Output[Model],
-    metrics: Output[Metrics],
-    summary: Output[Markdown],
+    dpo_model: Output[Model],
+    dpo_metrics: Output[Metrics],
+    dpo_summary: Output[Markdown],
 ) -> None:
     """Train the SFT model on the preferences with DPO; the SFT model is the reference (TRL under
     DeepSpeed).
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
+        overrides: Values that replace those of the recipe, by their paths.
         run_id: Names the run's records on S3.
         preferences: Manifest of the pairs.
         sft: Manifest of the SFT model.
-        model: Manifest of the tuned model.
-        metrics: Last loss, reward accuracy and margin.
-        summary: Counts of the stage.
+        dpo_model: Manifest of the tuned model.
+        dpo_metrics: Last loss, reward accuracy and margin.
+        dpo_summary: Counts of the stage.
     """
     from moaa.stages.dpo import dpo as stage
+    from moaa.task import Task
 
     inputs = {"preferences": preferences.path, "sft": sft.path}
     stage.main(
-        recipe,
-        run_id,
+        Task(recipe, run_id, overrides),
         inputs=inputs,
-        output=model.path,
-        summary=summary.path,
-        metric=metrics.log_metric,
+        output=dpo_model.path,
+        summary=dpo_summary.path,
+        metric=dpo_metrics.log_metric,
     )

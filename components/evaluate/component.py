@@ -1,3 +1,5 @@
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
@@ -7,35 +9,37 @@ from moaa.placement import images
 @dsl.component(base_image=images.SERVE, install_kfp_package=False)
 def evaluate(
     recipe: str,
+    overrides: dict[str, Any],
     run_id: str,
     prompts: Input[Dataset],
     sft: Input[Model],
     dpo: Input[Model],
     scores: Output[Dataset],
-    metrics: Output[Metrics],
-    summary: Output[Markdown],
+    evaluate_metrics: Output[Metrics],
+    evaluate_summary: Output[Markdown],
 ) -> None:
     """Judge the tuned models against the base on held-out prompts: win rates with intervals,
     lengths.
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
+        overrides: Values that replace those of the recipe, by their paths.
         run_id: Names the run's records on S3.
         prompts: Manifest of the prompts.
         sft: Manifest of the SFT model.
         dpo: Manifest of the DPO model.
         scores: Manifest of the answers, judgements and win rates.
-        metrics: Win rates with their intervals.
-        summary: Counts of the stage.
+        evaluate_metrics: Win rates with their intervals.
+        evaluate_summary: Counts of the stage.
     """
     from moaa.stages.evaluate import evaluate as stage
+    from moaa.task import Task
 
     inputs = {"prompts": prompts.path, "sft": sft.path, "dpo": dpo.path}
     stage.main(
-        recipe,
-        run_id,
+        Task(recipe, run_id, overrides),
         inputs=inputs,
         output=scores.path,
-        summary=summary.path,
-        metric=metrics.log_metric,
+        summary=evaluate_summary.path,
+        metric=evaluate_metrics.log_metric,
     )

@@ -1,3 +1,5 @@
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
@@ -7,29 +9,31 @@ from moaa.placement import images
 @dsl.component(base_image=images.CORE, install_kfp_package=False)
 def sft(
     recipe: str,
+    overrides: dict[str, Any],
     run_id: str,
     data: Input[Dataset],
-    model: Output[Model],
-    metrics: Output[Metrics],
-    summary: Output[Markdown],
+    sft_model: Output[Model],
+    sft_metrics: Output[Metrics],
+    sft_summary: Output[Markdown],
 ) -> None:
     """Fine-tune the target on the mixture's answers (TRL under DeepSpeed).
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
+        overrides: Values that replace those of the recipe, by their paths.
         run_id: Names the run's records on S3.
         data: Manifest of the SFT conversations.
-        model: Manifest of the tuned model.
-        metrics: Last loss, steps, tokens.
-        summary: Counts of the stage.
+        sft_model: Manifest of the tuned model.
+        sft_metrics: Last loss, steps, tokens.
+        sft_summary: Counts of the stage.
     """
     from moaa.stages.sft import sft as stage
+    from moaa.task import Task
 
     stage.main(
-        recipe,
-        run_id,
+        Task(recipe, run_id, overrides),
         inputs={"data": data.path},
-        output=model.path,
-        summary=summary.path,
-        metric=metrics.log_metric,
+        output=sft_model.path,
+        summary=sft_summary.path,
+        metric=sft_metrics.log_metric,
     )

@@ -126,6 +126,7 @@ async def _show(client: Client, session: Session) -> None:
         for model, pool in client.pools.items():
             tokens = session.ledger.model(model).completion_tokens
             session.progress.flight(model, pool.in_flight)
+            session.progress.answered(model, session.ledger.model(model).calls)
             if tokens > shown.get(model, 0):
                 session.progress.tokens(model, tokens - shown.get(model, 0))
                 shown[model] = tokens

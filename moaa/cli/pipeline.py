@@ -103,14 +103,15 @@ def compile(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Default: pipelines/compiled/RECIPE.yaml")
     ] = None,
+    until: Until = "evaluate",
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Compile the pipeline to YAML for Kubeflow.
 
-    RECIPE becomes the default of the pipeline's parameter.
+    RECIPE becomes the default of the pipeline's parameter `recipe`; `overrides` is empty.
 
     Example:  moaa compile my.yaml -o my-pipeline.yaml
     """
     from moaa.commands import pipeline
 
-    pipeline.compile_recipe(recipe, sets, output)
+    pipeline.compile_recipe(recipe, sets, output, until)

@@ -36,6 +36,9 @@ def show(
     as_yaml: Annotated[
         bool, typer.Option("--yaml", help="One whole recipe: `extends` merged, files inlined")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The same on one line, for Kubeflow's UI and `kfp`")
+    ] = False,
 ) -> None:
     """Show every value and its origin.
 
@@ -44,11 +47,13 @@ def show(
     Example:  moaa recipe show paper-gemma --given --set dpo.epochs=3
 
     Example:  kfp run create -e moaa -r mine -f my-pipeline.yaml recipe="$(moaa recipe show my.yaml
-    --yaml)"
+    --json)"
     """
     from moaa.commands import recipes
 
-    if as_yaml:
+    if as_json:
+        recipes.show_json(file, sets)
+    elif as_yaml:
         recipes.show_yaml(file, sets)
     else:
         recipes.show(file, sets, given)

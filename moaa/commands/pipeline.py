@@ -81,12 +81,18 @@ def submit(recipe: Path, sets: Sequence[str], until: str, kubeflow: Kubeflow) ->
     start(loaded, kubeflow.host, until, kubeflow.experiment, kubeflow.namespace, wait=kubeflow.wait)
 
 
-def compile_recipe(recipe: Path, sets: Sequence[str], output: Path | None) -> None:
+def compile_recipe(
+    recipe: Path, sets: Sequence[str], output: Path | None, until: str = "evaluate"
+) -> None:
     """Write the compiled pipeline."""
     with _kubeflow_needed():
         from moaa.pipelines.compiling import compile_recipe as write
+
+        _check_stage(until)
+    from moaa.stages.table import up_to
+
     target = output or Path("pipelines/compiled") / f"{recipe.stem}.yaml"
-    write(recipe, target, sets)
+    write(recipe, target, sets, up_to(until))
     print(f"compiled {recipe} to {target}")
 
 

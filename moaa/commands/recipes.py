@@ -44,6 +44,12 @@ def show_yaml(file: Path, sets: list[str]) -> None:
     print(load_file(file, sets).text, end="")
 
 
+def show_json(file: Path, sets: list[str]) -> None:
+    from moaa.recipe import read
+
+    print(read.one_line(read.plain(read.read(load_file(file, sets).text, str(file), []))))
+
+
 def plan(file: Path, sets: list[str]) -> None:
     from rich.console import Console
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
     if not found:
         print(f"no runs below {store.root}/runs/")
         return
+    now = datetime.now(UTC)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "started (UTC)", "state", "minutes", "stages"):
         table.add_column(title, no_wrap=title != "stages", overflow="fold")
@@ -69,7 +71,11 @@ def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
         words = ", ".join(f"{record['stage']} {record['status']}" for record in stages)
         started = _started(stages)[:19].replace("T", " ")
         table.add_row(
-            Text(run_id), started, records.run_status(stages), f"{minutes:.1f}", Text(words)
+            Text(run_id),
+            started,
+            records.run_status(stages, now=now),
+            f"{minutes:.1f}",
+            Text(words),
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 

@@ -38,6 +38,7 @@ class Progress:
         self._flight: dict[str, int] = {}
         self._tokens: Counter[str] = Counter()
         self._gauges: dict[str, float] = {}
+        self._answered: dict[str, int] = {}
         self._samples: deque[tuple[float, int, dict[str, int]]] = deque()
         self._active = False
         self._screen: Log | Terminal | None = None
@@ -84,6 +85,11 @@ class Progress:
         """Set how many calls to the model are in flight."""
         with self._lock:
             self._flight[model] = n
+
+    def answered(self, model: str, n: int) -> None:
+        """Set how many calls the model has answered."""
+        with self._lock:
+            self._answered[model] = n
 
     def tokens(self, model: str, n: int) -> None:
         """Count n more tokens of the model, or of the training."""
@@ -134,6 +140,7 @@ class Progress:
                 dict(self._tokens),
                 token_rate,
                 dict(self._gauges),
+                dict(self._answered),
             )
 
     def __enter__(self) -> Self:

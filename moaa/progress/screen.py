@@ -36,6 +36,8 @@ class View:
     tokens: Mapping[str, int] = field(default_factory=dict)
     token_rate: Mapping[str, float] = field(default_factory=dict)
     gauges: Mapping[str, float] = field(default_factory=dict)
+    answered: Mapping[str, int] = field(default_factory=dict)
+    """How many calls each model has answered: long conversations take many."""
 
     @property
     def eta(self) -> float | None:
@@ -160,6 +162,8 @@ def line(view: View) -> str:
         if view.eta is not None:
             parts.append(f"ETA {duration(view.eta)}")
         parts += [f"{name} {value:.4g}" for name, value in view.gauges.items()]
+        if calls := sum(view.answered.values()):
+            parts.append(f"{calls:,} calls answered")
         flights = [f"{m} {n}{_speed(view, m)}" for m, n in sorted(view.flight.items()) if n]
         if flights:
             parts.append("in flight: " + ", ".join(flights))
@@ -214,6 +218,7 @@ def panel(view: View) -> RenderableType:
     for model in sorted({*view.flight, *view.tokens}):
         models.add_row(
             Text(model, style="dim"),
+            Text(f"{view.answered.get(model, 0):,} calls", justify="right", no_wrap=True),
             Text(f"{view.flight.get(model, 0)} in flight", justify="right", no_wrap=True),
             Text(f"{view.token_rate.get(model, 0):,.0f} tokens/s", justify="right"),
             Text(f"{view.tokens.get(model, 0):,} tokens", style="dim", justify="right"),

@@ -21,7 +21,10 @@ def explain(error: ValidationError, where: dict[Address, str]) -> list[str]:
         address: Address = item["loc"]
         problem = item.get("ctx", {}).get("error")
         if isinstance(problem, Problems):
-            lines += [f"{_place(address + inner, where)}: {text}" for inner, text in problem.found]
+            for inner, text in problem.found:
+                path = dotted(address + inner)
+                named = text if path in text else f"{path}: {text}"
+                lines.append(f"{_place(address + inner, where)}: {named}")
         else:
             lines.append(
                 f"{_place(address, where)}: "

@@ -6,7 +6,8 @@ All mistakes are shown at once, each with its place.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,23 @@ from moaa.errors import RecipeError
 from moaa.recipe import files, secrets
 from moaa.recipe.explain import explain
 from moaa.recipe.files import MAX_BYTES
+from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, value_at
 from moaa.recipe.read import (
     Address,
     Given,
     dotted,
     dump,
     merge,
-    parse_path,
     places,
     plain,
     read,
-    value_of,
 )
 from moaa.recipe.schema import Recipe
+
+LOST_LINE_ENDS = (
+    "Its line ends are lost: the field of Kubeflow's UI holds one line. Paste what "
+    "`moaa recipe show RECIPE --json` prints, or give the recipe's s3:// address."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,10 @@ class Loaded:
     """YAML of all that was given: `extends` merged, `--set` applied, files inlined."""
     origins: dict[str, str]
     """`dpo.beta` -> `demo.yaml:40` or `--set dpo.beta`. A field that is missing has its default."""
+    base: str
+    """The text without `--set` and overrides."""
+    overrides: dict[str, Any]
+    """What `base` lacks: values by their paths. The two together are the recipe."""
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """Return every value: its path, the value, and where it was given (or `default`)."""
@@ -59,29 +68,44 @@ def load_file(path: str | Path, sets: Sequence[str] = ()) -> Loaded:
     """
     errors: list[str] = []
     root = Path(path).parent
-    return _check(_file(Path(path), root, (), errors), root, sets, errors)
+    return _check(_file(Path(path), root, (), errors), root, of_sets(sets, errors), errors)
 
 
-def load_text(text: str, sets: Sequence[str] = (), *, name: str = "recipe") -> Loaded:
-    """Return the recipe in a YAML or JSON text; `name` stands for the file in errors.
+def load_text(
+    text: str,
+    sets: Sequence[str] = (),
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    name: str = "recipe",
+) -> Loaded:
+    """Return the recipe in a YAML or JSON text with `sets` and `overrides` applied.
 
-    A text has no folder: `extends` and `file:PATH` are refused. Raises as `load_file` does.
+    `overrides`: values by their paths. `name` stands for the file in errors. A text has
+    no folder: `extends` and `file:PATH` are refused. Raises as `load_file` does.
     """
     errors: list[str] = []
     given = _text(text, name, errors)
+    if errors and _lost_line_ends(text):
+        raise RecipeError(f"{errors[0]} {LOST_LINE_ENDS}")
     if "extends" in given.value:
         errors.append(
             f"{given.value['extends'].where}: `extends` needs a file to be relative to; give the "
             "recipe as a file."
         )
-    return _check(given, None, sets, errors)
+    replaced = [*of_sets(sets, errors), *of_mapping(overrides or {}, errors)]
+    return _check(given, None, replaced, errors)
 
 
-def _check(given: Given, base: Path | None, sets: Sequence[str], errors: list[str]) -> Loaded:
-    """Apply `sets`, inline files and validate; `errors` holds what reading has found so far."""
-    for setting in sets:
-        _set(given, setting, errors)
-    _inline(given, base, errors)
+def _check(
+    given: Given, folder: Path | None, replaced: Sequence[Override], errors: list[str]
+) -> Loaded:
+    """Apply overrides, inline files and validate; `errors` holds what reading has found so far."""
+    base = deepcopy(given)
+    if replaced:  # what is replaced may be wrong, but must be no secret: it is sent too
+        _inline(base, folder, [])
+        secrets.refuse_written(base, errors)
+    apply(given, replaced, errors)
+    _inline(given, folder, errors)
     where = {path: item.where for path, item in places(given)}
     secrets.refuse_written(given, errors)
     try:
@@ -98,7 +122,19 @@ def _check(given: Given, base: Path | None, sets: Sequence[str], errors: list[st
         )
     if errors:
         raise RecipeError("\n".join(dict.fromkeys(errors)))
-    return Loaded(recipe, text, {dotted(path): place for path, place in where.items() if path})
+    values = {dotted(each.path): value_at(given, each.path) for each in replaced}
+    return Loaded(
+        recipe,
+        text,
+        {dotted(path): place for path, place in where.items() if path},
+        dump(plain(base)) if replaced else text,
+        {path: plain(value) for path, value in values.items() if value is not None},
+    )
+
+
+def _lost_line_ends(text: str) -> bool:
+    """Return whether this is YAML of several lines that was pasted into a field of one line."""
+    return "\n" not in text.strip() and not text.lstrip().startswith("{") and text.count(": ") > 1
 
 
 def _text(text: str, name: str, errors: list[str]) -> Given:
@@ -141,48 +177,6 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
         return merge(_file(extended, root, (*above, path.resolve()), errors), given)
     except RecipeError as e:
         raise RecipeError(f"{parent.where}: extends {parent.value}: {e}") from e
-
-
-def _set(given: Given, setting: str, errors: list[str]) -> None:
-    """Apply one `path=value`. Missing parts on the way are made: the schema then checks them."""
-    name, equals, text = setting.partition("=")
-    path = parse_path(name.strip())
-    if not equals or path is None:
-        errors.append(
-            f"--set {name}: give it as path=value, like dpo.beta=0.1 or "
-            "generate.mixture.proposers[0].system=…."
-        )
-        return
-    where = f"--set {name.strip()}"
-    value = value_of(text, where, errors)
-    node = given
-    for depth, step in enumerate(path):
-        last = depth == len(path) - 1
-        if isinstance(node.value, list):
-            index = step if isinstance(step, int) else int(step) if step.isdecimal() else -1
-            if not 0 <= index < len(node.value):
-                errors.append(
-                    f"{where}: {dotted(path[:depth])} is a list of {len(node.value)}; name one of "
-                    "them by its index, "
-                    f"{dotted(path[:depth])}[0] to [{len(node.value) - 1}]. '{step}' is none."
-                )
-                return
-            if last:
-                node.value[index] = value
-            else:
-                node = node.value[index]
-            continue
-        if isinstance(step, int) or not (isinstance(node.value, dict) or node.value is None):
-            errors.append(
-                f"{where}: {dotted(path[:depth]) or 'the recipe'} has no '{dotted((step,))}' in it."
-            )
-            return
-        if node.value is None:
-            node.value = {}
-        if last:
-            node.value[step] = value
-        else:
-            node = node.value.setdefault(step, Given({}, where))
 
 
 def _inline(given: Given, base: Path | None, errors: list[str]) -> None:

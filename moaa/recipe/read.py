@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -180,6 +181,20 @@ def value_of(text: str, where: str, errors: list[str]) -> Given:
     return given
 
 
+def given_of(value: Any, where: str) -> Given:
+    """Return the tree of a value of JSON, all of it with the place `where`.
+
+    Kubeflow's objects hold no whole numbers: what is one becomes one again.
+    """
+    if isinstance(value, dict):
+        return Given({str(key): given_of(child, where) for key, child in value.items()}, where)
+    if isinstance(value, list):
+        return Given([given_of(child, where) for child in value], where)
+    if isinstance(value, float) and value.is_integer():
+        return Given(int(value), where)
+    return Given(value, where)
+
+
 def _move(given: Given, where: str) -> None:
     given.where = where
     children = (
@@ -241,6 +256,17 @@ def dump(data: Any, *, flow: bool = False) -> str:
         # Kubeflow's database refuses characters beyond the Basic Multilingual Plane: escape them.
         text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=False)
     return text
+
+
+_ESCAPED = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|[^\x00-\uffff]")
+"""What Kubeflow's database does not hold, and what YAML takes for the end of a line or refuses."""
+
+
+def one_line(data: Any) -> str:
+    """Return JSON on one line, which `read` turns into the same data. What Kubeflow would change is
+    escaped as in YAML."""
+    text = json.dumps(data, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08X}", text)
 
 
 def dotted(address: Address) -> str:

@@ -4,6 +4,7 @@ from run records alone.
 Run             what the others show: records and declarations of the stages
 build           the page, with examples read from the run's artifacts
 page            the same with another reader of rows
+failure         a page that says why there is no report
 summary         the text at the end of a run
 stage_markdown  one stage, for the Kubeflow UI
 """
@@ -14,14 +15,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from moaa.report.page import page
+from moaa.report.page import failure, page
 from moaa.report.text import stage_markdown, summary
 from moaa.report.view import Run
 
 if TYPE_CHECKING:
     from moaa.store import Store
 
-__all__ = ["Run", "build", "page", "stage_markdown", "summary"]
+__all__ = ["Run", "build", "failure", "page", "stage_markdown", "summary"]
 
 
 def build(run: Run, store: Store) -> str:

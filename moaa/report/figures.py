@@ -20,11 +20,12 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
             "tokens": facts.get("tokens"),
         }
     for rate in by_model(facts.get("win_rates") or []):
-        name = f"win rate of {rate['model']} against {rate['against']}"
+        # The UI shows the first 20 characters of a name: they must tell the names apart.
+        name = f"{rate['model']} win rate"
         found |= {
             name: rate["rate"],
-            f"{name}, low": rate["low"],
-            f"{name}, high": rate["high"],
+            f"{name} low": rate["low"],
+            f"{name} high": rate["high"],
             "prompts judged": rate["n"],
         }
     known = {name: float(value) for name, value in found.items() if value is not None}

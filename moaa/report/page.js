@@ -1,3 +1,13 @@
+// Kubeflow shows the page in a frame without an address of its own: there, a link to "#calls" would
+// leave the page. So the script scrolls instead.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  const target = link && document.getElementById(link.getAttribute("href").slice(1));
+  if (!target) return;
+  event.preventDefault();
+  target.scrollIntoView();
+});
+
 // The browser of examples: search, and one example at a time. Without scripts the examples are plain <details>.
 for (const browser of document.querySelectorAll(".browser")) {
   const items = [...browser.querySelectorAll(":scope > details")];

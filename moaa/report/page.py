@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,8 +37,8 @@ _MARKS = {
 }
 
 
-def page(run: Run, read: Read) -> str:
-    """Return the page. `read(manifest, table)` gives rows of artifacts.
+def page(run: Run, read: Read, made: datetime | None = None) -> str:
+    """Return the page. `read(manifest, table)` gives rows of artifacts; `made`: now, if not given.
 
     The page says what could not be read or made.
     """
@@ -98,11 +99,19 @@ def page(run: Run, read: Read) -> str:
             totals=guarded("totals", totals, run),
             sections=[section for section in sections if section[2]],
             problems=problems + unread,
+            made=made or datetime.now(UTC),
             style=Markup((_HERE / "page.css").read_text()),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
+
+
+def failure(run_id: str, why: str) -> str:
+    """Return a page that says why there is no report."""
+    template = _environment().get_template("failure.html")
+    style = Markup((_HERE / "page.css").read_text())
+    return template.render(run_id=run_id, why=why, style=style)
 
 
 def totals(run: Run) -> dict[str, Any]:

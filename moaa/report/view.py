@@ -126,9 +126,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Return the recipe's name; `run` if no stage left a manifest."""
-        names = (stage.manifest.get("name") for stage in self.stages)
+        """Return the recipe's name; `run` if no stage left a record."""
+        names = [stage.manifest.get("name") for stage in self.stages]
+        names += [record.get("name") for record in self.records]
         return next(filter(None, names), "run")
+
+    @property
+    def attempt(self) -> int:
+        """Return how often the stage was begun that was begun most often."""
+        return max((record.get("attempt", 1) for record in self.records), default=1)
 
     @property
     def id(self) -> str:

@@ -21,6 +21,7 @@ from moaa.progress.messages import say
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import PREFLIGHT, of_run, stages
 from moaa.store import Store
+from moaa.task import Task
 
 __all__ = ["Finding", "PreflightFailed", "findings", "main", "refuse", "show"]
 
@@ -83,15 +84,16 @@ def _on_cluster(
     yield from on_cluster.findings(recipe, store, cluster, run, kubeflow=kubeflow)
 
 
-def main(recipe: str, run_id: str, summary: str = "", compiled_from: str = "") -> None:
+def main(task: Task, summary: str = "", compiled_from: str = "") -> None:
     """Look, and fail with the table of what is not ok. The record gets the plan of the run."""
-    with recorded(PREFLIGHT, recipe, run_id, summary) as attempt:
+    with recorded(PREFLIGHT, task, summary) as attempt:
         loaded = attempt.recipe
         found = findings(loaded, attempt.store, of_run(), compiled_from)
         facts = {
             "findings": [asdict(each) for each in found],
             "plan": plan.as_rows(plan.lines(loaded, stages())),
             "prices": _prices(loaded),
+            "stages": [stage.name for stage in of_run()],
         }
         attempt.record["facts"] = facts
         if compiled_from or on_cluster.wanted(loaded):

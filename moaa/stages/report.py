@@ -6,31 +6,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moaa import records, report
-from moaa.attempt import read_recipe
 from moaa.errors import MoaaError
-from moaa.progress.messages import final_error, say, show
+from moaa.progress.messages import log, say, show
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import stages
 from moaa.store import Store
+from moaa.task import Task
 
 if TYPE_CHECKING:
     from moaa.kubernetes.api import Cluster
 
 
-def main(recipe: str, run_id: str, output: str = "") -> None:
-    """Release what the run holds; write `<root>/runs/<run id>/report.html` on S3, and `output`."""
+def main(task: Task, output: str = "") -> None:
+    """Release what the run holds; write `<root>/runs/<run id>/report.html` on S3, and `output`.
+
+    If there can be no report, `output` is a page that says why, and nothing is raised: the run's
+    own stages have failed of it too. Only an outside fault fails the task, which is tried again.
+    """
     show()
+    status = 0
     try:
-        loaded = read_recipe(recipe).recipe
-        give_back(loaded, run_id)
+        loaded = task.load().recipe
+        give_back(loaded, task.run_id)
         store = Store.of(loaded.store)
-        html = report.build(report.Run.of(records.read(store, run_id), stages()), store)
-        store.put(f"{store.root}/runs/{run_id}/report.html", html.encode())
+        html = report.build(report.Run.of(records.read(store, task.run_id), stages()), store)
+        store.put(f"{store.root}/runs/{task.run_id}/report.html", html.encode(errors="replace"))
     except MoaaError as error:
-        final_error(f"report failed: {error}")
-        raise SystemExit(1) from None
+        log.error(f"there is no report: {error}")
+        html = report.failure(task.run_id, str(error))
+        status = error.exit_status if error.outside else 0
     if output:
-        Path(output).write_text(html)
+        Path(output).write_text(html, encoding="utf-8", errors="replace")
+    if status:
+        raise SystemExit(status)
 
 
 def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> None:

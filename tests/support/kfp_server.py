@@ -79,10 +79,12 @@ class KfpServer:
         if unknown := sorted(given.keys() - declared.keys()):
             message = f"parameter(s) provided are not required by pipeline: {', '.join(unknown)}"
             return 400, {"message": f"Failed to create a new run: InvalidInputError: {message}"}
-        if not all(isinstance(value, str) for value in given.values()):
-            return 400, {
-                "message": "Failed to create a new run: input parameter requires type string"
-            }
+        types = {"STRING": str, "STRUCT": dict}
+        for name, value in given.items():
+            if not isinstance(value, types[declared[name]["parameterType"]]):
+                kind = declared[name]["parameterType"].lower()
+                message = f"input parameter {name} requires type {kind}"
+                return 400, {"message": f"Failed to create a new run: {message}"}
         self.runs.append({**body, "run_id": str(uuid.uuid4())})
         return 200, self.runs[-1]
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from moaa.task import Task
+
 
 def main(name: str, recipe: str, run_id: str, output: str, *inputs: str) -> None:
     if name == "sample":
@@ -16,7 +18,7 @@ def main(name: str, recipe: str, run_id: str, output: str, *inputs: str) -> None
         sample.tuned = lambda target, model, artifact: (model, target)
     paths = dict(each.split("=", 1) for each in inputs)
     stage = getattr(importlib.import_module(f"moaa.stages.{name}"), name)
-    stage.main(Path(recipe).read_text(), run_id, inputs=paths, output=output)
+    stage.main(Task(Path(recipe).read_text(), run_id), inputs=paths, output=output)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from moaa.errors import OUTSIDE, HubAway, MoaaError, StoreAway
 from moaa.pipelines import runner_job
 from moaa.recipe.load import load_file
 from moaa.stages.table import GENERATE, PREFLIGHT
+from moaa.task import Task
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
 
 def recorded_of(store: MemoryStore, work: Callable[[], None]) -> records.Record:
     def stage() -> None:
-        with recorded(GENERATE, load_file(DEMO).text, "run"):
+        with recorded(GENERATE, Task(load_file(DEMO).text, "run")):
             work()
 
     with pytest.raises((SystemExit, ExceptionGroup, ValueError)):
@@ -121,7 +122,7 @@ def test_an_earlier_version_s_terminated_stage_is_one_too(store: MemoryStore) ->
 def test_an_outside_fault_has_an_exit_status_of_its_own(
     store: MemoryStore, error: MoaaError, status: int
 ) -> None:
-    with pytest.raises(SystemExit) as ended, recorded(GENERATE, load_file(DEMO).text, "run"):
+    with pytest.raises(SystemExit) as ended, recorded(GENERATE, Task(load_file(DEMO).text, "run")):
         raise error
     assert ended.value.code == status
     (record,) = records.read(store, "run")
@@ -146,6 +147,6 @@ def test_a_stage_begins_while_the_store_is_away_but_preflight_says_so_at_once(
 
     monkeypatch.setattr("moaa.store.s3.Store.of", of)
     for stage in (PREFLIGHT, GENERATE):
-        with recorded(stage, load_file(DEMO).text, "run"):
+        with recorded(stage, Task(load_file(DEMO).text, "run")):
             pass
     assert seen == [False, True]

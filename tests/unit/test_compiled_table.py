@@ -57,15 +57,15 @@ report     core   500m-4  1Gi-8Gi  -                 -                          
 # each one's own.
 RUNNING = """
 task       hours  retries  wait     until  cached
-preflight  0.5    2        30s x 2  168 h  no
-prompts    12     2        30s x 2  168 h  yes
-generate   144    2        30s x 2  168 h  yes
-sft        144    2        30s x 2  168 h  yes
-sample     48     2        30s x 2  168 h  yes
-label      144    2        30s x 2  168 h  yes
-dpo        144    2        30s x 2  168 h  yes
-evaluate   48     2        30s x 2  168 h  yes
-report     1      2        30s x 2  168 h  no
+preflight  0.5    2        5s x 2   168 h  no
+prompts    12     2        5s x 2   168 h  yes
+generate   144    2        5s x 2   168 h  yes
+sft        144    2        5s x 2   168 h  yes
+sample     48     2        5s x 2   168 h  yes
+label      144    2        5s x 2   168 h  yes
+dpo        144    2        5s x 2   168 h  yes
+evaluate   48     2        5s x 2   168 h  yes
+report     1      2        5s x 2   168 h  no
 """
 
 # `?` after a Secret's key: the pod starts without it too.

@@ -20,6 +20,7 @@ from moaa.report.tables import cost_usd, plan
 from moaa.report.view import Run
 from moaa.stage import Context, Row, stage
 from moaa.stages.table import GENERATE, stages
+from moaa.task import Task
 from tests.support.engine_server import EngineServer, slow, status
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
@@ -54,7 +55,7 @@ def attempt(server: EngineServer, store: MemoryStore) -> Any:
     recipe["models"]["smollm2"]["endpoint"] = {"url": server.url}
     recipe["runtime"]["calls"] = {"in_flight": 1, "window": 1}
     with suppress(SystemExit):
-        two_calls_each.main(yaml.safe_dump(recipe), "run")
+        two_calls_each.main(Task(yaml.safe_dump(recipe), "run"))
     return records.read(store, "run")[0]
 
 

@@ -19,6 +19,7 @@ from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import say, show
 from moaa.recipe.load import load_file
 from moaa.stages.table import STAGES, up_to
+from moaa.task import Task
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
@@ -35,16 +36,17 @@ class Stages:
         self.unwritten = False
         """Whether the record of a failing stage cannot be written."""
 
-    def __call__(self, recipe: str, until: str, run_id: str, folder: Path) -> str:
+    def __call__(self, recipe: Path, until: str, run_id: str, folder: Path) -> str:
         self.told.append(os.environ.get("MOAA_STAGES", ""))
         self.terminals.append(os.environ.get("MOAA_TTY"))
         for stage in up_to(until):
+            task = Task(str(recipe.absolute()), run_id)
             name = stage.name
             if name in self.failing:
-                with pytest.raises(SystemExit), recorded(stage, recipe, run_id):
+                with pytest.raises(SystemExit), recorded(stage, task):
                     self.fail(name)
                 return f"{name} failed"
-            with recorded(stage, recipe, run_id) as attempt:
+            with recorded(stage, task) as attempt:
                 if name == "sft" and self.message:
                     say(self.message)
                 attempt.record["status"] = "done"

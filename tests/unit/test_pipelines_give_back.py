@@ -12,6 +12,7 @@ from moaa.kubernetes import api
 from moaa.kubernetes.kinds import DEPLOYMENTS
 from moaa.recipe.load import load_file
 from moaa.stages import report
+from moaa.task import Task
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
 from tests.support.lease_objects import hold
@@ -43,7 +44,7 @@ def test_leases_are_released_and_the_report_is_made(
     kube: KubeServer, store: MemoryStore, tmp_path: Path, kinds: list[str]
 ) -> None:
     leased(kube, f"{RUN}/generate/ab")
-    report.main(recipe(*kinds), RUN, output=str(tmp_path / "page.html"))
+    report.main(Task(recipe(*kinds), RUN), output=str(tmp_path / "page.html"))
     assert kube.find(DEPLOYMENTS, "moaa-smollm2")["spec"]["replicas"] == 0
     assert (
         store.objects[f"s3://moaa/demo/runs/{RUN}/report.html"]
@@ -54,7 +55,7 @@ def test_leases_are_released_and_the_report_is_made(
 def test_a_run_that_needs_no_cluster_asks_none(
     kube: KubeServer, store: MemoryStore, tmp_path: Path
 ) -> None:
-    report.main(recipe(), RUN, output=str(tmp_path / "page.html"))
+    report.main(Task(recipe(), RUN), output=str(tmp_path / "page.html"))
     assert not kube.requests
     assert (tmp_path / "page.html").exists()
 
@@ -69,8 +70,22 @@ def test_without_a_cluster_the_report_is_made_nevertheless(
         raise ClusterError("the account may not list deployments.apps")
 
     monkeypatch.setattr(api.Cluster, "connect", refuse)
-    report.main(recipe("runtime.engines.kind=kubernetes"), RUN, output=str(tmp_path / "page.html"))
+    report.main(
+        Task(recipe("runtime.engines.kind=kubernetes"), RUN), output=str(tmp_path / "page.html")
+    )
     assert (tmp_path / "page.html").exists()
     said = capsys.readouterr().err
     assert "its leases run out within 120 s" in said
     assert "may not list deployments.apps" in said
+
+
+def test_a_recipe_that_does_not_load_has_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, report failed beside preflight, with the mistake in line 46 of a log."""
+    text = recipe().replace("model: smollm2", "model: nosuch", 1)
+    report.main(Task(text, RUN), output=str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert "generate.mixture.proposers[0].model: &#39;nosuch&#39; is not one of" in page
+    assert RUN in page
+    assert "'nosuch' is not one of" in capsys.readouterr().err

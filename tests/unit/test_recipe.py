@@ -214,17 +214,18 @@ def test_unknown_key_names_the_nearest_and_the_line(write) -> None:
         (
             "target: m",
             "target: nosuch",
-            "recipe.yaml:6: 'nosuch' is not one of `models` (m, other).",
+            "recipe.yaml:6: target: 'nosuch' is not one of `models` (m, other).",
         ),
         (
             "{name: two, model: other}",
             "{name: two, model: x}",
-            "recipe.yaml:15: 'x' is not one of `models` (m, other).",
+            "recipe.yaml:15: generate.mixture.proposers[1].model: 'x' is not one of `models` "
+            "(m, other).",
         ),
         (
             "m: {source: some/model}",
             "m: {source: a/b, pool: p}",
-            "recipe.yaml:4: the pool 'p' is not one of `pools` (there are none).",
+            "recipe.yaml:4: models.m.pool: the pool 'p' is not one of `pools` (there are none).",
         ),
         ("target: m\n", "", "recipe.yaml:1: target is missing."),
         ("{source: some/model}", "{}", "recipe.yaml:4: models.m.source is missing."),

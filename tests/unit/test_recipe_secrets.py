@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import pytest
 
-from moaa.attempt import read_recipe
 from moaa.errors import RecipeError
 from moaa.pipelines import tasks
 from moaa.placement.compiled import fields
@@ -25,6 +24,7 @@ from moaa.recipe.secrets import DESTINATIONS_ENV, destinations
 from moaa.stages import preflight
 from moaa.stages.table import stages
 from moaa.store import Store
+from moaa.task import Task
 from tests.support.paths import PAPER
 from tests.unit.test_recipe import SMALL
 
@@ -296,11 +296,11 @@ def test_a_runs_recipe_sends_no_key_elsewhere_than_the_compiled_one(
     monkeypatch.setenv(DESTINATIONS_ENV, compiled)
     path = "models.m.endpoint.url"
     same = load_text(SMALL, [endpoint, f"{path}=https://models.example:443/other"]).text
-    assert read_recipe(same).recipe.models["m"].endpoint
+    assert Task(same, "r").load().recipe.models["m"].endpoint
     for elsewhere in (f"{path}=https://evil.example/v1", "store.endpoint_url=http://evil.example"):
         text = load_text(SMALL, [endpoint, elsewhere]).text
         with pytest.raises(RecipeError, match=r"evil\.example.*Nothing was sent"):
-            read_recipe(text)
+            Task(text, "r").load()
 
 
 def test_each_task_knows_where_keys_may_go() -> None:

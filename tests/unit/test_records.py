@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import pytest
 
 from moaa import report
@@ -73,3 +76,38 @@ def test_a_record_of_another_version_may_lack_fields() -> None:
     (found,) = read(store, "r1")
     assert (found["run_id"], found["seconds"], found["manifest"]) == ("r1", 0.0, None)
     assert "sft failed" in report.summary(report.Run.of([found], stages()))
+
+
+def at_work(**changes: Any) -> Record:
+    return record("sft", "running", **changes)
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "word"),
+    [
+        ({}, "00:04", "running"),
+        ({}, "00:06", "unfinished"),
+        ({"beat": "2026-01-01T02:00:00+00:00"}, "02:04", "running"),
+        ({"beat": "2026-01-01T02:00:00+00:00"}, "02:06", "unfinished"),
+    ],
+)
+def test_a_run_is_running_only_while_a_stage_shows_that_it_is_at_work(
+    last: dict[str, Any], now: str, word: str
+) -> None:
+    """Before, a run that was terminated half an hour ago was running."""
+    assert run_status([at_work(**last)], now=at(now)) == word
+
+
+def test_a_run_is_done_only_when_its_last_stage_is() -> None:
+    """Before, a run was done in the 20 s that Kubeflow needs between two stages."""
+    ended = {"ended": "2026-01-01T01:00:00+00:00"}
+    facts = {"stages": ["preflight", "prompts", "sft"]}
+    found = [record("preflight", "done", facts=facts, **ended), record("prompts", "done", **ended)]
+    assert run_status(found, now=at("01:01")) == "running"
+    assert run_status(found, now=at("01:30")) == "unfinished"
+    found.append(record("sft", "reused", **ended))
+    assert run_status(found, now=at("01:01")) == "done"
+
+
+def at(clock: str) -> datetime:
+    return datetime.fromisoformat(f"2026-01-01T{clock}:00+00:00")

@@ -11,10 +11,11 @@ import pytest
 
 from moaa import records
 from moaa.artifacts import Artifact
-from moaa.attempt import read_recipe, recorded
+from moaa.attempt import recorded
 from moaa.declaration import Declaration
 from moaa.errors import MoaaError
 from moaa.ledger import Ledger
+from moaa.lifeline import RUNNER_ENV
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Part, Recipe
 from moaa.stage import Context, Stage, stage
@@ -26,6 +27,7 @@ from moaa.stages.prompts import prompts
 from moaa.stages.sample import sample
 from moaa.stages.sft import sft
 from moaa.stages.table import LABEL, PROMPTS
+from moaa.task import Task
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
@@ -152,7 +154,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 def test_the_record_says_running_then_done(store: MemoryStore) -> None:
     text = DEMO.read_text()
-    with recorded(PROMPTS, text, "run-1") as attempt:
+    with recorded(PROMPTS, Task(text, "run-1")) as attempt:
         assert records.read(store, "run-1")[0]["status"] == "running"
         attempt.record["status"] = "done"
     (found,) = records.read(store, "run-1")
@@ -163,7 +165,7 @@ def test_the_record_says_running_then_done(store: MemoryStore) -> None:
 def test_a_user_error_ends_the_process_with_its_message_and_stands_in_the_record(
     store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended, recorded(LABEL, DEMO.read_text(), "run-2"):
+    with pytest.raises(SystemExit) as ended, recorded(LABEL, Task(DEMO.read_text(), "run-2")):
         raise MoaaError("the judge is not served")
     assert ended.value.code == 1
     assert "label failed: the judge is not served" in capsys.readouterr().err
@@ -181,7 +183,7 @@ def test_a_store_that_is_gone_costs_the_record_alone_and_the_stages_own_error_co
 
     with (
         pytest.raises(SystemExit) as ended,
-        recorded(LABEL, DEMO.read_text(), "r", str(tmp_path / "summary")),
+        recorded(LABEL, Task(DEMO.read_text(), "r"), str(tmp_path / "summary")),
     ):
         loses_its_store()
     assert ended.value.code == 1
@@ -199,7 +201,7 @@ def test_a_store_that_cannot_be_reached_at_all_is_said_once(
     store.fail_puts = 2
     with (
         pytest.raises(SystemExit),
-        recorded(LABEL, DEMO.read_text(), "r", str(tmp_path / "summary")),
+        recorded(LABEL, Task(DEMO.read_text(), "r"), str(tmp_path / "summary")),
     ):
         raise AssertionError("it does not begin")
     assert capsys.readouterr().err.splitlines() == [
@@ -217,7 +219,7 @@ def test_a_stage_that_was_done_but_could_not_be_recorded_fails_readably(
 
     with (
         pytest.raises(SystemExit) as ended,
-        recorded(LABEL, DEMO.read_text(), "r", str(tmp_path / "summary")) as attempt,
+        recorded(LABEL, Task(DEMO.read_text(), "r"), str(tmp_path / "summary")) as attempt,
     ):
         ends_without_its_store(attempt)
     assert ended.value.code == 1
@@ -231,7 +233,7 @@ def test_a_summary_that_cannot_be_written_costs_neither_the_record_nor_the_error
 ) -> None:
     with (
         contextlib.suppress(SystemExit),
-        recorded(LABEL, DEMO.read_text(), "r", "/dev/full") as attempt,
+        recorded(LABEL, Task(DEMO.read_text(), "r"), "/dev/full") as attempt,
     ):
         attempt.record["status"] = "done"
         if fails:
@@ -259,7 +261,7 @@ def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(
 
 
 def test_a_bug_keeps_its_traceback_in_the_record(store: MemoryStore) -> None:
-    with pytest.raises(ZeroDivisionError), recorded(LABEL, DEMO.read_text(), "run-3"):
+    with pytest.raises(ZeroDivisionError), recorded(LABEL, Task(DEMO.read_text(), "run-3")):
         _ = 1 / 0
     assert "ZeroDivisionError" in records.read(store, "run-3")[0]["error"]["traceback"]
 
@@ -270,29 +272,35 @@ def test_a_recipe_by_address_must_have_its_digest(
     import hashlib
 
     text = DEMO.read_bytes()
-    monkeypatch.setattr("moaa.attempt.Store", lambda root: store)
+    monkeypatch.setattr("moaa.task.Store", lambda root: store)
     good = f"s3://moaa/recipes/{hashlib.sha256(text).hexdigest()}.yaml"
     store.put(good, text)
-    assert read_recipe(good).recipe == load_file(DEMO).recipe
+    assert Task(good, "r").load().recipe == load_file(DEMO).recipe
     store.put(good, text + b"\n# changed")
     with pytest.raises(MoaaError, match="was changed"):
-        read_recipe(good)
+        Task(good, "r").load()
 
 
 def test_a_wrong_recipe_is_named_by_the_file_that_a_person_can_open(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(MoaaError, match=r"^recipe:1: "):
-        read_recipe("name: x")
-    monkeypatch.setenv("MOAA_RECIPE", ".moaa/runs/a/recipe.yaml")
-    with pytest.raises(MoaaError, match=r"^\.moaa/runs/a/recipe\.yaml:1: "):
-        read_recipe("name: x")
+        Task("name: x", "r").load()
+    file = tmp_path / "recipe.yaml"
+    file.write_text("name: x")
+    with pytest.raises(MoaaError, match="a recipe is a mapping of fields"):
+        Task(str(file), "r").load()
+    monkeypatch.setenv(RUNNER_ENV, str(tmp_path))
+    with pytest.raises(MoaaError, match=rf"^{file}:1: "):
+        Task(str(file), "r").load()
+    with pytest.raises(MoaaError, match="cannot be read: No such file"):
+        Task("/nosuch/recipe.yaml", "r").load()
 
 
 def test_a_missing_input_says_what_to_do(
     store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        counting([]).main(DEMO.read_text(), "run-4", inputs={"data": str(tmp_path / "gone")})
+        counting([]).main(Task(DEMO.read_text(), "run-4"), inputs={"data": str(tmp_path / "gone")})
     assert "input 'data': there is no manifest" in capsys.readouterr().err
     assert json.dumps(records.read(store, "run-4")[0]["error"]).count("caching off") == 1

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from moaa.attempt import read_recipe
 from moaa.kubernetes.kinds import PODS
 from moaa.pipelines import submit as module
 from moaa.pipelines.outcome import RunFailed
 from moaa.pipelines.submit import SubmitError, submit
 from moaa.recipe.load import Loaded, load_file, load_text
+from moaa.task import Task
 from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
@@ -81,7 +81,9 @@ def test_the_recipe_travels_by_its_address(
         address
         == f"s3://moaa/demo/recipes/{hashlib.sha256(store.objects[address]).hexdigest()}.yaml"
     )
-    assert load_text(store.objects[address].decode()).recipe == loaded.recipe
+    given = run["runtime_config"]["parameters"]["overrides"]
+    assert given == {"dpo.beta": 0.25}, "Kubeflow would change the other one"
+    assert load_text(store.objects[address].decode(), overrides=given).recipe == loaded.recipe
     assert "😀" not in json.dumps(run, ensure_ascii=False)
     assert run["service_account"] == "moaa-pipeline"
     assert run["run_id"] == run_id
@@ -95,10 +97,37 @@ def test_a_stage_reads_the_recipe_at_the_address(
     kfp: KfpServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(demo(), kfp.url, "evaluate")
-    monkeypatch.setattr("moaa.attempt.Store", lambda root: store)
+    monkeypatch.setattr("moaa.task.Store", lambda root: store)
     assert (
-        read_recipe(kfp.runs[0]["runtime_config"]["parameters"]["recipe"]).recipe == demo().recipe
+        Task(kfp.runs[0]["runtime_config"]["parameters"]["recipe"], "r").load().recipe
+        == demo().recipe
     )
+
+
+def test_settings_are_parameters_that_the_ui_shows_and_edits(
+    kfp: KfpServer, store: MemoryStore
+) -> None:
+    """Before, they were hidden in the recipe at an address: Clone had nothing to edit, and Compare
+    showed two addresses."""
+    loaded = demo("dpo.beta=0.25", "sft.epochs=2")
+    submit(loaded, kfp.url, "evaluate")
+    (run,) = kfp.runs
+    given = run["runtime_config"]["parameters"]
+    assert given["overrides"] == {"dpo.beta": 0.25, "sft.epochs": 2}
+    assert run["description"] == "dpo.beta=0.25, sft.epochs=2"
+    text = store.objects[given["recipe"]].decode()
+    assert load_text(text).recipe == demo().recipe
+    assert load_text(text, overrides=given["overrides"]).recipe == loaded.recipe
+
+
+def test_every_task_gets_the_overrides(kfp: KfpServer, store: MemoryStore) -> None:
+    submit(demo("dpo.beta=0.25"), kfp.url, "evaluate")
+    components = kfp.runs[0]["pipeline_spec"]["pipeline_spec"]["components"]
+    dags = [each["dag"] for each in components.values() if "dag" in each]
+    tasks = [task for dag in dags for task in dag["tasks"].values() if "componentRef" in task]
+    asking = [task for task in tasks if "run_id" in task["inputs"]["parameters"]]
+    assert len(asking) == 8
+    assert all("overrides" in task["inputs"]["parameters"] for task in asking)
 
 
 def test_the_same_recipe_is_uploaded_once(kfp: KfpServer, store: MemoryStore) -> None:

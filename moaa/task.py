@@ -1,0 +1,64 @@
+"""What each task of a run is given: the recipe, what overrides it, and the run's id."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moaa.errors import ArtifactError, RecipeError
+from moaa.lifeline import RUNNER_ENV
+from moaa.recipe.load import Loaded, load_text
+from moaa.recipe.secrets import DESTINATIONS_ENV, refuse_other_destinations
+from moaa.store import Store
+
+
+@dataclass(frozen=True)
+class Task:
+    """The parameters that all tasks of a run share."""
+
+    recipe: str
+    """YAML or JSON text, or its address `s3://…/<sha256>.yaml`; in a local run the absolute path of
+    its file."""
+    run_id: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Values that replace those of the recipe, by their paths: `{"dpo.beta": 0.2}`."""
+
+    def load(self) -> Loaded:
+        """Return the recipe with the overrides applied.
+
+        In a task of a compiled pipeline it may send no key elsewhere than the compiled one. Errors
+        name the address or the path. Raises ArtifactError if the text at the address does not have
+        the digest in its name.
+        """
+        text, name = self._text()
+        loaded = load_text(text, overrides=self.overrides, name=name)
+        if compiled := os.environ.get(DESTINATIONS_ENV):
+            refuse_other_destinations(loaded.recipe, compiled)
+        return loaded
+
+    def _text(self) -> tuple[str, str]:
+        if self.recipe.startswith("s3://"):
+            return _stored(self.recipe), self.recipe
+        # In a pod this would read files that belong to nobody who starts runs.
+        if self.recipe.startswith("/") and RUNNER_ENV in os.environ:
+            path = Path(self.recipe)
+            try:
+                return path.read_text(encoding="utf-8"), str(path)
+            except OSError as error:
+                raise RecipeError(f"{path}: the recipe cannot be read: {error.strerror}") from None
+        return self.recipe, "recipe"
+
+
+def _stored(address: str) -> str:
+    folder, _, name = address.rpartition("/")
+    data = Store(folder).get(address)
+    if hashlib.sha256(data).hexdigest() != name.removesuffix(".yaml"):
+        raise ArtifactError(
+            f"the recipe at {address} does not have the digest in its name: it was changed. "
+            "Submit the run again."
+        )
+    return data.decode()
