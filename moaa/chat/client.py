@@ -23,7 +23,7 @@ from typing import Final, Self
 from moaa.chat.fault import Denied, Fault
 from moaa.chat.health import Health, Rests
 from moaa.chat.http import Http
-from moaa.chat.message import Call, Message, Reply
+from moaa.chat.message import Call, Reply, opening
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.wire import parse_reply, refusal, request_body
 from moaa.errors import CallFailed, EngineError
@@ -36,10 +36,10 @@ MAX_SERVER_LOSSES: Final = 8
 up: it may be what kills the servers."""
 
 
-def probe(model: str) -> Call:
-    """The request for one token that shows whether a server answers."""
-    hello = Message(role="user", content="Hello")
-    return Call(model, (hello,), Sampling(temperature=0, max_tokens=1))
+def probe(model: str, system: str | None = None) -> Call:
+    """The request for one token that shows whether a server answers, or takes system messages."""
+    messages = tuple(opening(system, "Hello"))
+    return Call(model, messages, Sampling(temperature=0, max_tokens=1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,11 @@ class Health:
     async def _check(self, pool: Pool, endpoint: Endpoint, fault: Fault, since: float) -> None:
         try:
             lost = await self._ask_until_settled(pool, endpoint, fault, since)
+        except Exception as bug:  # nothing else would end the wait of its calls
+            pool.fail(
+                EngineError(f"model '{pool.model}': {endpoint.shown} was not checked: {bug!r}")
+            )
+            raise
         finally:
             if self._checks.get(endpoint) is asyncio.current_task():
                 del self._checks[endpoint]
@@ -89,10 +94,8 @@ class Health:
     ) -> str:
         """Ask until it answers, or is taken away (empty), or is lost (why)."""
         clock, tries = asyncio.get_running_loop().time, 0
-        deadline = since + PATIENCE * self._timeout_s
+        deadline = since + PATIENCE * self._timeout_s + fault.after_s
         while True:
-            if fault.after_s:
-                deadline += fault.after_s
             if fault.reason != TIME_OUT:
                 wait_s = max(self._rest_s(tries), fault.after_s)
                 await asyncio.sleep(max(0.0, min(wait_s, deadline - clock())))

@@ -81,6 +81,7 @@ def parse_reply(call: Call, body: bytes, seconds: float) -> Reply:
             "too few answers",
             f"asked for n={call.sampling.n}, got {len(choices)}: this server ignores `n`",
         )
+    choices = choices[: call.sampling.n]
     if all(choice.missing == FILTERED for choice in choices):
         raise CallRejected(FILTERED, "the server's filter stopped the answer")
     if call.choices and not all(choice.text.strip() for choice in choices):

@@ -114,6 +114,7 @@ class EngineServer(Served):
         self.delay_s = delay_s
         self.refuse: Callable[[Body], bool] = lambda body: False
         """Requests of which this is true get 400, again and again."""
+        self.refusal = "refused, as told"
         self.say: Callable[[Body], str | None] = lambda body: None
         """The text of the answers to such requests; None: one of the server's own."""
         self.ends: Callable[[Body], str] | None = None
@@ -177,7 +178,7 @@ class EngineServer(Served):
                         return answered
                     break
             if self.refuse(body):
-                return _error(400, "refused, as told")
+                return _error(400, self.refusal)
             if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
                 return _error(401, f"Incorrect API key: {request.headers.get('Authorization')}")
             if body["model"] not in self.models:

@@ -103,6 +103,52 @@ async def test_a_server_that_never_answers_fails_its_model_within_two_timeouts(
             assert it.url in str(error)
 
 
+@pytest.mark.parametrize("how", ["only headers", "a byte now and then", "closes", "429 for ever"])
+async def test_a_server_that_gives_something_but_no_answer_fails_its_model_too(how: str) -> None:
+    async def chat(request: web.Request) -> web.StreamResponse:
+        if how == "429 for ever":
+            return web.json_response({}, status=429, headers={"Retry-After": "30"})
+        assert request.transport is not None
+        if how == "closes":
+            request.transport.close()
+            return web.Response()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while how == "a byte now and then":
+            await asyncio.sleep(10)
+            await response.write(b" ")
+        await asyncio.sleep(1e9)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", chat)
+    async with TestServer(app) as server, Client(Calls(timeout_s=TIMEOUT_S), Ledger()) as client:
+        client.pool("m").add(Endpoint(str(server.make_url("/v1")), "m"))
+        begun = now()
+        calls = (client.send(call(word)) for word in words(8))
+        for error in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(error, EngineError)
+        assert now() - begun < 2 * TIMEOUT_S
+    await asyncio.sleep(1)
+
+
+async def test_a_bug_in_a_check_does_not_leave_calls_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(body: Body, number: int) -> web.StreamResponse:
+        return await refuse(body, 500)
+
+    async with bench(broken) as it:
+
+        async def bug(endpoint: Endpoint, model: str, timeout_s: float) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(it.client._health, "_probe", bug)
+        (error,) = await it.ask("Hello")
+        assert isinstance(error, EngineError)
+        assert "ZeroDivisionError" in str(error)
+
+
 async def test_a_server_that_stops_answering_is_found_from_its_last_answer_on() -> None:
     async def stop_after_five(body: Body, number: int) -> None:
         await (asyncio.sleep(400) if number <= 5 else hang(body, number))

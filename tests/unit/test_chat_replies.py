@@ -78,6 +78,11 @@ def test_a_filter_takes_only_the_answers_that_it_stopped() -> None:
     assert [each.missing for each in reply.choices] == ["content filter", ""]
 
 
+def test_more_answers_than_were_asked_for_are_left_out() -> None:
+    reply = parse_reply(CALL, body(message("One."), message("Two.")), 0.1)
+    assert [each.text for each in reply.choices] == ["One."]
+
+
 @pytest.mark.parametrize("finish", ["length", "MAX_TOKENS", "model_length", "repetition"])
 def test_a_cut_answer_is_known_as_cut(finish: str) -> None:
     found = choice("and then the next step is to", finish)

@@ -114,6 +114,19 @@ def endpoint():
         yield f"models.smollm2.endpoint={{url: '{server.url}'}}"
 
 
+def test_an_endpoint_without_a_system_role_is_found_before_a_row_is_paid(look) -> None:
+    with EngineServer("smollm2") as server:
+
+        def has_system(body: dict[str, Any]) -> bool:
+            return bool(body["messages"][0]["role"] == "system")
+
+        server.refuse, server.refusal = has_system, "System role not supported"
+        endpoint = f"models.smollm2.endpoint={{url: '{server.url}'}}"
+        (detail,) = wrong(look(endpoint), "endpoint")
+        assert "set models.smollm2.system_role: false" in detail
+        assert wrong(look(endpoint, "models.smollm2.system_role=false"), "endpoint") == []
+
+
 def test_a_run_on_endpoints_needs_an_engine_for_what_it_trains(
     look, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
