@@ -89,6 +89,9 @@ def _scratch(folder: Path, ranks: Ranks) -> Iterator[None]:
 def prepare_libraries(device: str) -> tuple[str, str]:
     """Prepare torch and DeepSpeed; return the device (`cuda` or `cpu`) and the precision
     (`bfloat16` or `float32`)."""
+    if device == "cpu":
+        # Else transformers and DeepSpeed put the model on a GPU that is there, and the data not.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
 
     load_data_only()

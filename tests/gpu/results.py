@@ -69,6 +69,8 @@ def markdown(parts: Mapping[str, Mapping[str, Any]]) -> str:
     lines += ["", _row(heads), _row(["---"] * len(heads))]
     for name, part in parts.items():
         more = {k: v for k, v in part.items() if k not in COLUMNS and _is_short(v)}
+        if len({str(machine["commit"]) for machine in machines}) > 1:
+            more["commit"] = part["machine"]["commit"]
         cells = [name, *(_cell(column, part.get(column)) for column in COLUMNS)]
         lines.append(_row([*cells, ", ".join(f"{k} {v}" for k, v in more.items())]))
     return "\n".join(lines) + "\n"

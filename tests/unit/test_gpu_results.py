@@ -58,5 +58,5 @@ def test_each_part_adds_its_numbers_to_the_machines_file(tmp_path: Path) -> None
     assert table.startswith("# NVIDIA H100 80GB HBM3\n")
     assert "- commit: abc, def" in table
     rows = [line for line in table.splitlines() if line.startswith("| ")]
-    assert rows[2] == "| engine 1b | 9,000 | - | - | - | - | - | - | calls_at_once 8 |"
-    assert rows[3] == "| sft 1b zero-2 packed | 20,000 | 50.0% | - | - | - | - | - |  |"
+    assert rows[2] == "| engine 1b | 9,000 | - | - | - | - | - | - | calls_at_once 8, commit abc |"
+    assert rows[3] == "| sft 1b zero-2 packed | 20,000 | 50.0% | - | - | - | - | - | commit def |"

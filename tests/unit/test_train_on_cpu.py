@@ -1,0 +1,29 @@
+"""A training with `device: cpu` on a machine that has GPUs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tests.support.later import later
+
+later("torch")
+pytestmark = pytest.mark.xdist_group("torch")
+
+
+def test_a_training_on_the_cpu_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen on an H200: the model was put on the GPU, its data not."""
+    from moaa.train.run import prepare_libraries
+
+    deepspeed = SimpleNamespace(
+        ops=SimpleNamespace(__compatible_ops__={}), init_distributed=lambda *a, **more: None
+    )
+    monkeypatch.setitem(sys.modules, "deepspeed", deepspeed)
+    monkeypatch.setenv("DS_ACCELERATOR", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    device, _ = prepare_libraries("cpu")
+    assert device == "cpu"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
