@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("torch")
 
 def test_a_training_on_the_cpu_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen on an H200: the model was put on the GPU, its data not."""
-    from moaa.train.run import prepare_libraries
+    from moaa.train import run
 
     deepspeed = SimpleNamespace(
         ops=SimpleNamespace(__compatible_ops__={}), init_distributed=lambda *a, **more: None
@@ -24,6 +24,7 @@ def test_a_training_on_the_cpu_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "deepspeed", deepspeed)
     monkeypatch.setenv("DS_ACCELERATOR", "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    device, _ = prepare_libraries("cpu")
+    monkeypatch.setattr(run, "load_data_only", lambda: None)  # loads DeepSpeed
+    device, _ = run.prepare_libraries("cpu")
     assert device == "cpu"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
