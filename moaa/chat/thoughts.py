@@ -50,6 +50,8 @@ _CLOSING_ALONE: Final = re.compile(
     rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>", re.IGNORECASE
 )
 """What ends a thought whose opening marker stands in the prompt (DeepSeek-R1, Qwen3-Thinking)."""
+_SIGNS: Final = ("<", "[", "◁", "analysis", "thought process")
+"""Without one of these there is no marker."""
 _QUOTES: Final = frozenset("`'\"“”‘’«»(<[*_")
 _WRAPPED: Final = re.compile(
     r"\A\s*(?:<(answer|response|output)>(?P<xml>.*?)</\1>"
@@ -66,10 +68,12 @@ def without_thoughts(text: str) -> tuple[str, bool]:
     Reasoning that does not end leaves no answer: the text is empty then. A marker that is only
     mentioned further down stays, with the rest of the text.
     """
+    if not any(sign in text for sign in _SIGNS):  # most answers: the rest takes its time
+        return text, False
     at = 0
     while (end := _end_of_marked(text, at)) is not None:
         at = end
-    if not at:
+    if not at and _CLOSING_ALONE.search(text):
         at = _end_of_opened(text)
     if not at:
         return text, False
