@@ -119,6 +119,8 @@ def refusal(
     message, code = _error_of(body)
     shown, model = shorten(message), call.model
     if status in REFUSED:
+        if "content_filter" in code or "content_policy" in code:
+            return CallRejected(FILTERED, shown)
         if call.messages[0]["role"] == "system" and _ABOUT_ROLES.search(message):
             return CallRejected(
                 "system role refused",

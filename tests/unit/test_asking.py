@@ -132,6 +132,17 @@ def test_a_failed_call_rejects_its_row_and_no_other(bench: Bench):
     assert bench.server.count == 5
 
 
+def test_a_server_that_hangs_ends_the_run_and_rejects_no_row(bench: Bench):
+    bench.server.fail(*[slow(0)] * 3, *[slow(3600)] * 100, model="a")
+    with pytest.raises(EngineError, match=r"model 'a': .* it hangs"):
+        bench.run(range(12), one_call, window=4, timeout_s=0.5, retries=0)
+    assert len(bench.journal.finished) == 3
+    bench.server.heal()  # it was started again
+    rows = bench.run(range(12), one_call, timeout_s=30)
+    assert all("row" in record for record in rows.values())
+    assert bench.ledger.model("a").calls == 9
+
+
 def test_a_row_may_reject_itself(bench: Bench):
     async def picky(item, ask):
         if item == 2:

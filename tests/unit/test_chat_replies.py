@@ -11,7 +11,7 @@ import pytest
 from moaa.chat.fault import Fault
 from moaa.chat.message import Call, Choice, Message
 from moaa.chat.thoughts import without_thoughts
-from moaa.chat.wire import parse_reply
+from moaa.chat.wire import parse_reply, refusal
 from moaa.errors import CallRejected
 from moaa.recipe import Sampling
 
@@ -66,6 +66,14 @@ def test_what_a_filter_stopped_is_no_answer(finish: str) -> None:
     with pytest.raises(CallRejected) as rejected:
         choice("The sky is", finish)
     assert rejected.value.reason == "content filter"
+
+
+def test_a_prompt_that_a_filter_refuses_is_counted_as_filtered() -> None:
+    """Azure answers 400."""
+    said = {"error": {"message": "The prompt was filtered", "code": "content_filter"}}
+    error = refusal(400, json.dumps(said).encode(), 0.0, CALL, "http://server/v1")
+    assert isinstance(error, CallRejected)
+    assert error.reason == "content filter"
 
 
 def test_a_filter_takes_only_the_answers_that_it_stopped() -> None:
