@@ -16,7 +16,7 @@ from moaa.declaration import Declaration
 from moaa.errors import RecipeError
 from moaa.placement import images, pods
 from moaa.placement.pod_spec import CORE_TMP_GIB, HEAVY_TMP_GIB, WRITABLE
-from moaa.recipe.schema import Recipe
+from moaa.recipe.schema import Recipe, StoreAddress
 from moaa.recipe.secrets import DESTINATIONS_ENV, S3_KEYS, destinations
 from moaa.stages.table import PREFLIGHT, REPORT
 from moaa.store.client import S3_SETTINGS, SESSION_TOKEN
@@ -152,21 +152,8 @@ def _heavy(
 def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
     """S3 for all stages; `secret_envs` for all but the report; the endpoints' keys for those that
     ask."""
-    cluster, store = recipe.runtime.cluster, recipe.store
-    found = [
-        Secret(cluster.s3_secret, {key: key for key in S3_KEYS}),
-        Secret(
-            cluster.s3_secret, {key: key for key in (*S3_SETTINGS, SESSION_TOKEN)}, optional=True
-        ),
-    ]
-    named = dict(zip(S3_KEYS, (store.access_key_env, store.secret_key_env), strict=True))
-    own = {key: name for key, name in named.items() if name != key}
-    if own:  # beside the usual names, by which a recipe is read
-        found.insert(1, Secret(cluster.s3_secret, own))
-    if store.session_token_env:
-        found.append(
-            Secret(cluster.s3_secret, {SESSION_TOKEN: store.session_token_env}, optional=True)
-        )
+    cluster = recipe.runtime.cluster
+    found = _store_secrets(cluster.s3_secret, recipe.store) if cluster.s3_secret else []
     names = set(recipe.runtime.secret_envs) if stage != REPORT else set()
     if stage.keys:
         names |= key_names(recipe)
@@ -179,6 +166,20 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
                 optional=stage == PREFLIGHT,
             )
         )
+    return found
+
+
+def _store_secrets(name: str, store: StoreAddress) -> list[Secret]:
+    found = [
+        Secret(name, {key: key for key in S3_KEYS}),
+        Secret(name, {key: key for key in (*S3_SETTINGS, SESSION_TOKEN)}, optional=True),
+    ]
+    named = dict(zip(S3_KEYS, (store.access_key_env, store.secret_key_env), strict=True))
+    own = {key: variable for key, variable in named.items() if variable != key}
+    if own:  # beside the usual names, by which a recipe is read
+        found.insert(1, Secret(name, own))
+    if store.session_token_env:
+        found.append(Secret(name, {SESSION_TOKEN: store.session_token_env}, optional=True))
     return found
 
 

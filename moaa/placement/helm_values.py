@@ -189,7 +189,7 @@ def _secrets(recipe: Recipe) -> dict[str, Any]:
     pull = (
         {"imagePullSecrets": list(cluster.image_pull_secrets)} if cluster.image_pull_secrets else {}
     )
-    return {**pull, "s3": {"secretName": cluster.s3_secret}}
+    return {**pull, "s3": {"secretName": cluster.s3_secret or ""}}
 
 
 def _pools(recipe: Recipe, models: Iterable[Model]) -> dict[str, Pool]:

@@ -132,7 +132,7 @@ def _secrets(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
         m.endpoint.key_env for m in recipe.models.values() if m.endpoint and m.endpoint.key_env
     }
     for name, keys in ((place.s3_secret, S3_KEYS), (place.env_secret, tuple(sorted(variables)))):
-        if keys:
+        if name and keys:
             literals = " ".join(f"--from-literal={key}=…" for key in keys)
             fix = f"kubectl -n {cluster.namespace} create secret generic {name} {literals}"
             yield _secret(cluster, name, fix, partial(_lacking, keys))

@@ -205,9 +205,10 @@ class Cluster(Part):
     """Namespace of the ensemble and the trainings. Default: the pod's own, or the one of the
     kubeconfig's context."""
     service_account: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-pipeline"
-    s3_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-s3"
+    s3_secret: Annotated[str, Field(pattern=_DNS_NAME)] | None = "moaa-s3"
     """Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and, unless the S3 is AWS,
-    AWS_ENDPOINT_URL_S3 and AWS_REGION."""
+    AWS_ENDPOINT_URL_S3 and AWS_REGION. null: pods get no keys. Their service account's identity
+    opens the store (IRSA, EKS Pod Identity)."""
     env_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-env"
     """Secret with the variables that `runtime.secret_envs` and the endpoints' `key_env` name."""
     image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()

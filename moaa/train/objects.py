@@ -176,7 +176,7 @@ def _pod(launch: Launch) -> Object:
         "command": command(launch.job),
         "env": [*plain(own | _environment(launch)), rank],
         "envFrom": [
-            {"secretRef": {"name": cluster.s3_secret}},
+            *([{"secretRef": {"name": cluster.s3_secret}}] if cluster.s3_secret else []),
             {"secretRef": {"name": cluster.env_secret, "optional": True}},
         ],
         "resources": resources(launch),

@@ -35,6 +35,7 @@ PIPELINE = (
     | crossed("create get list patch delete", "leases.coordination.k8s.io")
     | crossed("get list watch", "endpointslices.discovery.k8s.io", "pods", "pods/log", "events")
     | crossed("create get list watch patch delete", "trainjobs.trainer.kubeflow.org")
+    | {"delete pods"}  # of an engine that hangs: its Deployment starts another one
 )
 JOBS = crossed("create get list watch patch delete", "jobs.batch") | {"create services"}
 KUBEFLOW = crossed("create patch", "workflowtaskresults.argoproj.io") | {
@@ -183,6 +184,27 @@ def test_the_launchers_settings_are_what_kubeflow_reads() -> None:
         "credentials": {"fromEnv": False, "secretRef": secret},
     }
     assert "get secrets keys" in rights(of("Role", found, "moaa-pipeline"))
+
+
+def test_without_a_secret_no_pod_gets_keys_of_the_store() -> None:
+    """The service accounts' own identity opens it (IRSA, pod identity)."""
+    values = {
+        "s3": {"secretName": ""},
+        "serviceAccounts": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r"}},
+        "recurring": {
+            "schedule": "0 1 * * *",
+            "recipe": "store: {root: s3://b, access_key_env: K}",
+        },
+        "kubeflow": {"launcher": {"enabled": True}},
+    }
+    found = objects(PLATFORM, values)
+    rendered = yaml.safe_dump_all(found, width=1000)
+    assert "secretKeyRef" not in rendered
+    assert "fromEnv: true" in rendered
+    assert "moaa-s3" not in rendered
+    accounts = [each for each in found if each["kind"] == "ServiceAccount"]
+    assert len(accounts) == 3
+    assert all(each["metadata"]["annotations"] for each in accounts)
 
 
 def test_a_quota_never_comes_without_default_limits() -> None:

@@ -13,6 +13,7 @@ import pytest
 from moaa.errors import RecipeError
 from moaa.pipelines import tasks
 from moaa.placement.compiled import fields
+from moaa.placement.helm_values import serving
 from moaa.plan import lines
 from moaa.plan.sentences import assumptions
 from moaa.preflight.inputs import remote_code
@@ -333,3 +334,11 @@ def test_code_of_a_repository_is_shown_before_it_runs() -> None:
     assert "qwen2-72b: Python code of" in found.detail
     planned = assumptions(recipe, lines(recipe, stages()))
     assert "code of the models' repositories runs: qwen2-72b" in planned
+
+
+def test_with_an_identity_of_its_own_no_pod_gets_a_key() -> None:
+    recipe = load_file(PAPER, ["runtime.cluster.s3_secret=null"]).recipe
+    for stage in stages():
+        given = [key for each in tasks.place(recipe, stage).secrets for key in each.variables]
+        assert not [key for key in given if key.startswith("AWS_")], stage.name
+    assert serving(recipe)["s3"] == {"secretName": ""}
