@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ class ExampleRun:
     def view(self) -> Run:
         return Run.of(cast("list[Record]", self.records), stages())
 
-    def read(self, manifest: Row, table: str) -> Iterator[Row]:
+    def read(self, manifest: Mapping[str, Any], table: str) -> Iterator[Row]:
         return iter(copy.deepcopy(self.tables[manifest["uri"]][table]))
 
     def record(self, stage: str) -> Any:
