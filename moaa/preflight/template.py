@@ -42,13 +42,19 @@ class Kind:
 KINDS: Final = tuple(Kind(turns, system) for turns in (False, True) for system in (False, True))
 
 
-def lost_kinds(rendering: Rendering) -> dict[Kind, str]:
-    """Return the kinds of conversations that cannot be trained on, each with the reason."""
+def lost_kinds(rendering: Rendering, stage: str) -> dict[Kind, str]:
+    """Return the kinds of conversations that this training cannot train on, each with the reason.
+
+    dpo trains the last answer alone: a conversation is lost with it.
+    """
     lost = {}
     for kind in KINDS:
         messages = conversation(turns=3 if kind.several_turns else 1, system=kind.system)
         try:
-            rendering.sequences(messages)
+            if stage == "dpo":
+                rendering.answer(messages[:-1], messages[-1]["content"])
+            else:
+                rendering.sequences(messages)
         except RowRejected as error:
             lost[kind] = f"{error.reason}: {error.detail}"
     return lost
@@ -120,10 +126,10 @@ def findings(run: Run) -> Iterator[Finding]:
 def _of_kinds(
     run: Run, rendering: Rendering, trained: Iterable[str], fix: str
 ) -> Iterator[Finding]:
-    lost = lost_kinds(rendering)
     name = run.recipe.target
     for stage in trained:
         given = getattr(run.recipe.prompts, TRAINED_SETS[stage])
+        lost = lost_kinds(rendering, stage)
         yield _of_prompts(stage, found_kinds(given, run.store), lost, run, fix)
     kept = "; ".join(_ways(rendering)) or "every answer is trained as it is served"
     yield Finding(CHECK, True, f"{name}: answers end with {rendering.end}; {kept}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import platform
 import secrets
 import shutil
 import time
@@ -49,8 +51,16 @@ class Finished:
 
     @classmethod
     def new(cls, job: Job) -> Finished:
-        """Return a place of its own for the model of this training."""
-        return cls(_place(job) / secrets.token_hex(4))
+        """Return a place of its own for the model of this training.
+
+        What attempts on this machine that were killed while they saved it have left is deleted.
+        """
+        here = platform.node()
+        for left in _place(job).glob(f"{here}.*.*"):
+            pid = left.name.removeprefix(f"{here}.").split(".")[0]
+            if not Path("/proc", pid).exists() and not (left / "facts.json").exists():
+                shutil.rmtree(left, ignore_errors=True)
+        return cls(_place(job) / f"{here}.{os.getpid()}.{secrets.token_hex(4)}")
 
     @classmethod
     def find(cls, job: Job) -> Finished | None:

@@ -412,6 +412,14 @@ def test_conversations_that_the_targets_template_would_lose_are_named(look, tmp_
     assert "2 of 3 answers are not trained (prompt_differs)" in of_all.detail
 
 
+def test_pairs_of_several_turns_are_lost_with_their_last_answer(look, tmp_path: Path) -> None:
+    (tmp_path / "turns.jsonl").write_text(json.dumps({"turns": ["Why?", "And then?"]}))
+    several = f'prompts.preference=[{{source: "{tmp_path}/turns.jsonl"}}]'
+    _, of_dpo, _ = of_template(look, tmp_path, ONE_QUESTION, several)
+    assert not of_dpo.ok
+    assert "dpo would lose 100% of its conversations" in of_dpo.detail
+
+
 def test_a_template_without_an_end_of_turn_is_refused_before_anything_is_paid(
     look, tmp_path: Path
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,19 @@ def test_a_refusal_that_no_waiting_heals_ends_the_training_at_once(finished: Fin
 def test_a_model_that_is_not_complete_is_never_uploaded(finished: Finished) -> None:
     (finished.folder / "facts.json").rename(finished.folder / "facts.json.unfinished")
     assert Finished.find(JOB) is None
+
+
+def test_what_a_killed_attempt_had_half_saved_is_deleted(finished: Finished) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    half = finished.folder.with_name(f"{platform.node()}.{ended.pid}.0123abcd")
+    (half / "model").mkdir(parents=True)
+    at_work = Finished.new(JOB)
+    (at_work.model).mkdir(parents=True)
+    Finished.new(JOB)
+    assert not half.exists()
+    assert at_work.model.exists(), "an attempt that runs is left alone"
+    assert Finished.find(JOB) == finished, "a complete one stays"
 
 
 def test_a_model_of_another_training_is_left_alone(finished: Finished) -> None:
