@@ -20,6 +20,8 @@ parser.add_argument("--served-model-name")
 asked, rest = parser.parse_known_args()
 began = time.monotonic()
 running = 0
+hangs = False
+"""Whether it takes requests and answers none, from the question "Hang from now on." on."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,13 +38,16 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def do_POST(self) -> None:
-        global running
+        global running, hangs
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if time.monotonic() - began < float(os.environ.get("FAKE_START_S", "0")):
             return self.answer(503, {"error": "loading"})
         if question["model"] != asked.served_model_name:
             return self.answer(404, {"error": "no such model"})
         running += 1
+        if hangs:
+            time.sleep(3600)
+        hangs = question["messages"][-1]["content"] == "Hang from now on."
         time.sleep(float(question.get("sleep_s", os.environ.get("FAKE_ANSWER_S", "0"))))
         running -= 1
         message = {"role": "assistant", "content": "Hello"}

@@ -127,6 +127,20 @@ async def test_a_pod_that_goes_under_calls_loses_none(
         assert bench.ledger.model(gone).failed == 0
 
 
+async def test_a_pod_that_answers_nothing_is_deleted_and_its_calls_are_answered(
+    ns: Namespace, cluster: Cluster
+) -> None:
+    engine(ns, "hung")
+    async with fleet(cluster, "hung", calls=Calls(timeout_s=5, retries=0)) as bench:
+        await bench.fleet.up(["hung"])
+        (first,) = pods(ns, "hung")
+        await bench.ask("hung", "Hang from now on.")
+        asked = [bench.ask("hung", f"question {n}") for n in range(8)]
+        assert await asyncio.gather(*asked) == ["Hello"] * 8
+        assert first not in pods(ns, "hung")
+        assert bench.ledger.events["engine pods that answered nothing any more"] == 1
+
+
 async def test_an_unschedulable_pod_s_event_is_shown(ns: Namespace, cluster: Cluster) -> None:
     engine(ns, "wide", resources={"limits": {"nvidia.com/gpu": "1000"}})
     async with fleet(cluster, "wide", start_timeout_s=15) as bench:
