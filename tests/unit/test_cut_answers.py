@@ -51,7 +51,7 @@ def generated(*sets: str) -> tuple[Artifact, EngineServer]:
         server.ends = lambda body: (
             "length"
             if (by_aggregator(body) and asked(body) == "long")
-            or "Answer briefly" in body["messages"][0]["content"]
+            or "precise" in body["messages"][0]["content"]
             else "stop"
         )
         url = f"models.smollm2.endpoint={{url: '{server.url}'}}"

@@ -142,7 +142,7 @@ def test_history_grows_with_the_turns() -> None:
     two = planned(load_file(DEMO).recipe, "generate")["smollm2"]
     assert two.calls == 2 * one.calls
     grown = two.prompt_tokens / two.calls - one.prompt_tokens / one.calls
-    assert grown == pytest.approx((75 + 80) / 2, abs=0.1)
+    assert grown == pytest.approx((75 + 40) / 2, abs=0.1)
 
 
 def test_self_moa_pays_the_prompt_once_and_every_answer() -> None:
@@ -160,7 +160,7 @@ def test_self_moa_pays_the_prompt_once_and_every_answer() -> None:
         for n in (1, 3)
     )
     assert three.calls == one.calls
-    assert three.completion_tokens - one.completion_tokens == 2 * 80 * 16
+    assert three.completion_tokens - one.completion_tokens == 2 * 40 * 16
     assert (three.prompt_tokens - one.prompt_tokens) / 16 == 2 * (
         80 + 4
     )  # the aggregator reads two more proposals
