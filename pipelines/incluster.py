@@ -23,6 +23,7 @@ from moaa.kubernetes.logs import Log
 from moaa.pipelines import runner_job
 from moaa.pipelines.local import new_id
 from moaa.pipelines.outcome import RunFailed
+from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded, load_text
 from moaa.stages.report import give_back
 from moaa.store import Missing, Store
@@ -44,11 +45,10 @@ def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
     cluster = connect(loaded, namespace)
     cluster.create(JOBS, job)
     home.remember(run_id, loaded.recipe.store.model_dump(exclude_defaults=True))
-    print(f"run     {run_id}   (Job in namespace {cluster.namespace})", flush=True)
-    print(
+    out(f"run     {run_id}   (Job in namespace {cluster.namespace})")
+    out(
         f"report  {loaded.recipe.store.root.rstrip('/')}/runs/{run_id}/report.html   (when the "
-        "run is over)",
-        flush=True,
+        "run is over)"
     )
     follow(run_id, cluster)
 
@@ -70,11 +70,10 @@ def follow(run_id: str, cluster: Cluster) -> None:
         printed = _Logs(cluster, run_id).follow()
     except KeyboardInterrupt:
         options = f" --namespace {cluster.namespace}"
-        print(
+        out(
             "\nThe run continues; only this terminal stopped watching.\n"
             f"follow it: moaa run --follow {run_id}{options}\n"
-            f"stop it:   moaa run --stop {run_id}{options}",
-            flush=True,
+            f"stop it:   moaa run --stop {run_id}{options}"
         )
         raise SystemExit(130) from None
     _conclude(loaded, run_id, cluster, printed)
@@ -91,7 +90,7 @@ def stop(run_id: str, cluster: Cluster) -> None:
     while cluster.list(PODS, f"job-name={run_id}") and time.monotonic() < deadline:
         time.sleep(POLL_S)
     give_back(recipe, run_id, cluster)
-    print(f"stopped {run_id}; the same recipe continues from there", flush=True)
+    out(f"stopped {run_id}; the same recipe continues from there")
 
 
 class _Logs:
@@ -133,10 +132,7 @@ class _Logs:
         name = pod["metadata"]["name"]
         if name != self._pod:
             if self._pod:
-                print(
-                    f"(pod {self._pod} is gone: {_why(found, self._pod)}; {name} continues)",
-                    flush=True,
-                )
+                out(f"(pod {self._pod} is gone: {_why(found, self._pod)}; {name} continues)")
             self._pod = name
             self._log = Log(self._cluster, name, runner_job.CONTAINER)
         if self._log and pods.started(pod):
@@ -150,13 +146,13 @@ class _Logs:
 
     def _wait(self, why: str) -> None:
         if why != self._waited:
-            print(f"waits: {why}", flush=True)
+            out(f"waits: {why}")
             self._waited = why
 
     def _print(self, log: Log) -> None:
         for text in log.read():
             self._answered = time.monotonic()
-            print(text, flush=True)
+            out(text)
             if text.strip():
                 self._last.append(text)
 
@@ -170,10 +166,10 @@ def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, printed: Collection
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         store.download(address, page)
-        print(f"report: {address}, copied to {page}", flush=True)
+        out(f"report: {address}, copied to {page}")
     except MoaaError as error:
         reached = isinstance(error, Missing)
-        print(f"report: {address}   (not copied here: {error})", flush=True)
+        out(f"report: {address}   (not copied here: {error})")
     if reached:
         with contextlib.suppress(MoaaError):
             failure = records.failure(records.read(store, run_id))

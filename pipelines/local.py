@@ -19,6 +19,7 @@ from moaa.errors import StoreError
 from moaa.lifeline import runner
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import relay, say, shown
+from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded
 from moaa.stages.table import STAGES_ENV, stages, up_to
 from moaa.store import Store
@@ -60,7 +61,7 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
         page = folder / "report.html"
         view = report.Run.of(found, stages())
         page.write_text(report.build(view, store))
-    print(f"\n{report.summary(view)}\n\nreport: {page}", flush=True)
+    out(f"\n{report.summary(view)}\n\nreport: {page}")
     # An earlier attempt may have gone further: its other stages do not count.
     of_run = [record for record in found if record["stage"] in names]
     broken = records.broken(of_run)

@@ -23,6 +23,7 @@ from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import PODS
 from moaa.pipelines.compiling import refuse_expanded, write
 from moaa.pipelines.outcome import RunFailed, changes
+from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded
 from moaa.stages.table import up_to
 from moaa.store import Store
@@ -77,17 +78,14 @@ def submit(
                 service_account=cluster.service_account,
             ).run_id
     home.remember(run_id, loaded.recipe.store.model_dump(exclude_defaults=True))
-    print(f"run     {run_id}\nrecipe  {address}\nwatch   {_page(host, run_id)}", flush=True)
-    print(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)", flush=True)
+    out(f"run     {run_id}\nrecipe  {address}\nwatch   {_page(host, run_id)}")
+    out(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)")
     if wait:
         try:
             pods_in = namespace or STANDALONE
             follow(client, host, run_id, store, waiting(run_id, pods_in), pods_in)
         except KeyboardInterrupt:
-            print(
-                f"\nThe run continues; only this terminal stopped watching: {_page(host, run_id)}",
-                flush=True,
-            )
+            out(f"\nThe run continues; only this terminal stopped watching: {_page(host, run_id)}")
             raise SystemExit(130) from None
     return run_id
 
@@ -193,7 +191,7 @@ def follow(
         ]
         waited = now
         for line in lines:
-            print(line, flush=True)
+            out(line)
         if state in ENDED:
             break
         time.sleep(POLL_S)
@@ -205,9 +203,7 @@ def _conclude(state: str, run_id: str, store: Store, namespace: str) -> None:
     there = True
     with contextlib.suppress(StoreError):  # the run has ended as it has
         there = store.exists(page)
-    print(
-        f"\nKubeflow: {state}   {f'report: {page}' if there else 'there is no report'}", flush=True
-    )
+    out(f"\nKubeflow: {state}   {f'report: {page}' if there else 'there is no report'}")
     if state == "SUCCEEDED":
         return
     unrecorded = (
@@ -227,7 +223,7 @@ def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
     try:
         cluster: Cluster | None = Cluster.connect(namespace)
     except ClusterError as error:
-        print(f"(what a pod waits for is not shown: {error})", flush=True)
+        out(f"(what a pod waits for is not shown: {error})")
         cluster = None
 
     def look() -> dict[str, str]:
@@ -238,7 +234,7 @@ def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
             found = cluster.list(PODS, f"{RUN_LABEL}={run_id}", fields="status.phase=Pending")
             return dict(_waits(cluster, found))
         except ClusterError as error:
-            print(f"(what a pod waits for is not shown: {error})", flush=True)
+            out(f"(what a pod waits for is not shown: {error})")
             cluster = None
             return {}
 

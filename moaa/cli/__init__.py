@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from types import TracebackType
 
 from moaa.cli import models, pipeline, recipes, results
 from moaa.cli.options import AllowFiles, Debug, Quiet, Verbose, application
 from moaa.errors import MoaaError
 from moaa.progress.messages import log, show
+from moaa.progress.terminal import printable
 
 app = application()
 for part in (pipeline.app, results.app, models.app):
@@ -50,6 +53,10 @@ def _flags_first(arguments: list[str]) -> list[str]:
     return sorted(arguments, key=lambda argument: argument not in flags)
 
 
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
+
+
 def main() -> None:
     """Run the command line.
 
@@ -57,6 +64,7 @@ def main() -> None:
     ended a run that may succeed if it is tried again. --debug adds the traceback.
     """
     show()
+    sys.excepthook = _show_bug
     try:
         app(prog_name="moaa", args=_flags_first(sys.argv[1:]))
     except MoaaError as error:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from moaa.cli.options import RecipeFile, Sets, application
+from moaa.progress.terminal import out
 
 app = application("Check, show or plan a recipe.")
 
@@ -99,4 +100,4 @@ def list_recipes() -> None:
     """
     from moaa.recipe.files import shipped
 
-    print(*shipped(), sep="\n")
+    out("\n".join(shipped()))

@@ -14,20 +14,19 @@ from moaa.chat.message import Ask, Message, Reply, opening
 from moaa.errors import CallError, RecipeError, RowRejected
 from moaa.journal import MemoryJournal
 from moaa.ledger import Ledger
-from moaa.progress import Progress
+from moaa.progress import Progress, terminal
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Mixture, Recipe, Sampling
 from moaa.store import Store
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console  # noqa: TID251 - its type
     from rich.spinner import Spinner
 
 
 def ask(
     file: Path, question: str, system: str | None, endpoints: Sequence[str], sets: Sequence[str]
 ) -> None:
-    from rich.console import Console
     from rich.live import Live
 
     if not question.strip():
@@ -35,7 +34,7 @@ def ask(
             "The question is empty. Give it in quotes, or - to read it from standard input."
         )
     recipe = load_file(file, [*_endpoint_sets(file, endpoints, sets), *sets]).recipe
-    console = Console(highlight=False)
+    console = terminal.console(highlight=False)
     # On a terminal one line below the answers moves. Elsewhere the progress of starting engines is
     # logged line by line.
     progress = Progress.silent() if console.is_terminal else Progress("ask", "questions")
@@ -143,7 +142,7 @@ class Watch:
         ]
         note = self._progress.view().note
         self._spinner.text = Text(
-            printable(note or "  ".join(names)), style="dim", no_wrap=True, overflow="ellipsis"
+            note or "  ".join(names), style="dim", no_wrap=True, overflow="ellipsis"
         )
         return self._spinner
 
@@ -167,7 +166,7 @@ class Watch:
             which = f" #{number}" if len(reply.choices) > 1 else ""
             self._title(name + which, figures + cut, "bold green" if last else "bold cyan")
             self._console.print(
-                Text(printable(choice.text.strip()), style="" if last else "dim"),
+                Text(choice.text.strip(), style="" if last else "dim"),
                 soft_wrap=not self._console.is_terminal,
             )
 
@@ -175,15 +174,9 @@ class Watch:
         from rich.text import Text
 
         self._console.print(
-            Text.assemble("\n", (name, style), ("  " + printable(figures), "dim")),
+            Text.assemble("\n", (name, style), ("  " + figures, "dim")),
             soft_wrap=not self._console.is_terminal,
         )
-
-
-def printable(text: str) -> str:
-    """Text without control characters: a model's answer must not move the cursor or rename the
-    window."""
-    return re.sub(r"[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", text)
 
 
 def _endpoint_sets(file: Path, endpoints: Sequence[str], given: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from moaa.progress.terminal import out
 from moaa.store import Missing, Store
 
 
@@ -23,7 +24,7 @@ def fetch(source: str, directory: Path, revision: str | None) -> None:
             pass
         else:
             artifact.download(directory)
-            print(
+            out(
                 f"{directory}: {len(artifact.manifest.files)} files of {artifact.uri}, digests "
                 "verified"
             )
@@ -35,7 +36,7 @@ def fetch(source: str, directory: Path, revision: str | None) -> None:
         hub.download(found, revision, directory)
     else:
         _copy(Path(found), directory)
-    print(f"{directory}: files of {source}")
+    out(f"{directory}: files of {source}")
 
 
 def _copy(folder: Path, directory: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from moaa.errors import MoaaError, RecipeError
 from moaa.progress.messages import log
+from moaa.progress.terminal import out
 from moaa.recipe.load import load_file
 
 
@@ -93,7 +94,7 @@ def compile_recipe(
 
     target = output or Path("pipelines/compiled") / f"{recipe.stem}.yaml"
     write(recipe, target, sets, up_to(until))
-    print(f"compiled {recipe} to {target}")
+    out(f"compiled {recipe} to {target}")
 
 
 def _check_stage(until: str) -> None:

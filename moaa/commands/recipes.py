@@ -6,12 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+from moaa.progress.terminal import console, out, out_data
 from moaa.recipe.load import load_file
 
 
 def check(file: Path, sets: list[str]) -> None:
     recipe = load_file(file, sets).recipe
-    print(
+    out(
         f"{file}: OK. {recipe.name} aligns {recipe.target}; {len(recipe.models)} model(s); "
         f"results below {recipe.store.root}"
     )
@@ -22,9 +23,8 @@ def show(file: Path, sets: list[str], given: bool) -> None:
     texts = [(path, json.dumps(value, ensure_ascii=False), where) for path, value, where in rows]
     if not sys.stdout.isatty():
         for row in texts:
-            print(*row, sep="\t")
+            out_data("\t".join(row) + "\n")
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -37,30 +37,27 @@ def show(file: Path, sets: list[str], given: bool) -> None:
         table.add_row(
             Text(path, style=style), Text(_one_line(value), style=style), Text(where, style=style)
         )
-    Console().print(table)
+    console().print(table)
 
 
 def show_yaml(file: Path, sets: list[str]) -> None:
-    print(load_file(file, sets).text, end="")
+    out_data(load_file(file, sets).text)
 
 
 def show_json(file: Path, sets: list[str]) -> None:
     from moaa.recipe import read
 
-    print(read.one_line(read.plain(read.read(load_file(file, sets).text, str(file), []))))
+    out_data(read.one_line(read.plain(read.read(load_file(file, sets).text, str(file), []))) + "\n")
 
 
 def plan(file: Path, sets: list[str]) -> None:
-    from rich.console import Console
 
     from moaa import plan as planning
     from moaa.stages.table import stages
 
     recipe = load_file(file, sets).recipe
     # A pipe has no width: the table gets room, and sentences stay on one line.
-    Console(width=None if sys.stdout.isatty() else 200).print(
-        planning.table(recipe, planning.lines(recipe, stages()))
-    )
+    console().print(planning.table(recipe, planning.lines(recipe, stages())))
 
 
 def helm_values(file: Path, sets: list[str], chart: str) -> None:
@@ -70,15 +67,15 @@ def helm_values(file: Path, sets: list[str], chart: str) -> None:
     made = {"serving": charts.serving, "platform": charts.platform}[chart](
         load_file(file, sets).recipe
     )
-    print(
+    out(
         f"# Values of moaa-{chart} for {file}, by `moaa recipe helm-values`. What they do not "
         "name has the chart's default."
     )
     if chart == "serving" and any("sizeGib" in model for model in made["models"]):
-        print(
+        out(
             "# sizeGib, from which the time for a start follows, is guessed from each model's name."
         )
-    print(dump(made), end="")
+    out_data(dump(made))
 
 
 def _one_line(value: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 
 from moaa import home, records
 from moaa.errors import StoreError
+from moaa.progress.terminal import console, out
 from moaa.recipe.load import load_file
 from moaa.records import Record
 from moaa.store import Store
@@ -48,19 +48,18 @@ def report(run_id: str | None, recipe: Path | None, root: str | None, output: Pa
                 f"`moaa runs --root {store.root}` lists the runs that there are."
             )
         output.write_text(build(Run.of(found, stages()), store), encoding="utf-8")
-    print(output)
+    out(str(output))
 
 
 def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
     """Print the newest runs of a store, and how each ended."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     with _store(recipe, root, _last_run(recipe, root)) as store:
         found = _all_runs(store)
     if not found:
-        print(f"no runs below {store.root}/runs/")
+        out(f"no runs below {store.root}/runs/")
         return
     now = datetime.now(UTC)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -77,7 +76,7 @@ def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
             f"{minutes:.1f}",
             Text(words),
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    console().print(table)
 
 
 def _last_run(recipe: Path | None, root: str | None) -> home.LastRun | None:

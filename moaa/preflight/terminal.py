@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from moaa.preflight.finding import Finding
+from moaa.progress.terminal import console, out
 
 _STYLES = {"ok": "green", "FAIL": "bold red", "?": "yellow"}
 
@@ -15,9 +16,8 @@ def show(found: Sequence[Finding]) -> None:
     if not sys.stdout.isatty():
         for each in found:
             fix = f"  fix: {each.fix}" if not each.ok and each.fix else ""
-            print(f"{each.word:<4}  {each.check}: {each.detail}{fix}")
+            out(f"{each.word:<4}  {each.check}: {each.detail}{fix}")
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -30,4 +30,4 @@ def show(found: Sequence[Finding]) -> None:
         fix = each.fix if not each.ok else ""
         word = Text(each.word, style=_STYLES[each.word])
         table.add_row(word, Text(each.check), Text(each.detail), Text(fix))
-    Console().print(table)
+    console().print(table)

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from moaa.progress.terminal import printable
+
 CHANNEL_ENV = "MOAA_MESSAGES"
 LEVEL_ENV = "MOAA_LOG_LEVEL"
 """The level of `show` in the processes that a command starts: DEBUG after `moaa -v`."""
@@ -70,8 +72,10 @@ class Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             # Not `print`: Kubeflow's local runner replaces it by one that indents.
-            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.write(f"{printable(self.format(record))}\n")
             sys.stderr.flush()
+        except (OSError, ValueError):
+            pass  # a closed pipe: what is shown never decides what a stage does
         except Exception:
             self.handleError(record)
 

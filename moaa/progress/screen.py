@@ -7,14 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from moaa.progress import messages
 from moaa.progress.messages import say
+from moaa.progress.terminal import console
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 _QUIET_S = 60.0
 """A log gets a line at least this often: a stage that waits must not look like a dead process."""
@@ -107,14 +109,11 @@ class Terminal:
     every_s = 0.25
 
     def __init__(self, stream: IO[str]) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         self._stream = stream
         self._ours = stream is not sys.stderr
-        self._console: Console = Console(
-            file=stream, force_terminal=True, highlight=False, markup=False
-        )
+        self._console = console(stream, force_terminal=True, highlight=False, markup=False)
         # On its own terminal rich prints what others write above the view.
         redirect = not self._ours
         self._live = Live(
@@ -124,29 +123,34 @@ class Terminal:
             redirect_stdout=redirect,
             redirect_stderr=redirect,
         )
-        self._live.start()
+        with suppress(OSError, ValueError):
+            self._live.start()
+            # A stage that is killed must not leave a terminal without a cursor.
+            self._console.show_cursor(True)
         if self._ours:
             messages.above_view = self._print
-        # A stage that is killed must not leave a terminal without a cursor.
-        self._console.show_cursor(True)
 
     def show(self, view: View) -> None:
-        self._live.update(panel(view), refresh=True)
+        with suppress(OSError, ValueError):  # the terminal is gone: the stage goes on
+            self._live.update(panel(view), refresh=True)
 
     def note(self, view: View) -> None:
         """Nothing: the next picture shows the note."""
 
     def end(self, view: View, *, failed: bool) -> None:
         messages.above_view = None
-        self._live.stop()
-        self._console.print(
-            last_line(view, failed=failed), style="red" if failed else None, soft_wrap=True
-        )
+        last = last_line(view, failed=failed)
+        # What is shown never decides what is recorded.
+        with suppress(OSError, ValueError):
+            self._live.stop()
+            self._console.print(last, style="red" if failed else None, soft_wrap=True)
         if self._ours:
-            self._stream.close()
+            with suppress(OSError, ValueError):
+                self._stream.close()
 
     def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        with suppress(OSError, ValueError):
+            self._console.print(text, soft_wrap=True)
 
 
 # Pure: a view as text.

@@ -6,6 +6,7 @@ The checks are in `moaa.preflight`. Each finding says what is wrong and how to f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 from moaa import plan
@@ -97,7 +98,8 @@ def main(task: Task, summary: str = "", compiled_from: str = "") -> None:
         }
         attempt.record["facts"] = facts
         if compiled_from or on_cluster.wanted(loaded):
-            show(found)
+            with suppress(OSError):  # a closed pipe: the findings are recorded
+                show(found)
         refuse(found)
         attempt.record["status"] = "done"
         say(f"preflight: {len(found)} checks passed")

@@ -12,7 +12,7 @@ import pytest
 
 from moaa import cli
 from moaa.commands import recipes
-from moaa.commands.asking import printable
+from moaa.progress.terminal import printable
 from moaa.recipe.load import load_file, load_text
 from tests.support.engine_server import EngineServer, context_length, slow, text
 from tests.support.paths import ROOT
