@@ -25,6 +25,9 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
+        self.isolated: list[bool] = []
+        self.turned: list[str] = []
+        """Texts that can turn the direction of the text around them."""
         self.faults: list[str] = []
         self.words: list[str] = []
         self.attributes: list[tuple[str, str, str | None]] = []
@@ -40,6 +43,7 @@ class Page(HTMLParser):
         self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in VOID:
             self.open.append(tag)
+            self.isolated.append(tag in ("bdi", "title") or ("dir", "auto") in attrs)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -50,10 +54,13 @@ class Page(HTMLParser):
             self.faults.append(f"</{tag}> at {self.getpos()} closes {self.open[-3:]}")
         else:
             self.open.pop()
+            self.isolated.pop()
 
     def handle_data(self, data: str) -> None:
         if not self.open or self.open[-1] not in ("style", "script"):
             self.words.append(data)
+            if "\u202e" in data and not self.isolated[-1]:
+                self.turned.append(f"<{self.open[-1]}> {data[:80]}")
 
     @property
     def text(self) -> str:
@@ -106,6 +113,18 @@ def test_what_models_and_people_wrote_is_shown_as_text_and_never_runs() -> None:
             page.text,
         ), place
     assert not [a for a in page.attributes if a[1].startswith("on")]
+
+
+def test_a_text_turns_no_direction_but_its_own() -> None:
+    """A right-to-left override in an answer could show the numbers beside it in another order."""
+    run = example_run.hostile("\u202eabc")
+    page = shown(run)
+    assert "\u202eabc" in page.text
+    assert page.turned == []
+    failed = example_run.failed()
+    failed.records[-1]["error"] = {"type": "\u202e", "message": "\u202e", "traceback": "\u202e"}
+    assert shown(failed).turned == []
+    assert Page(report.failure("run", "\u202e")).turned == []
 
 
 def test_the_policy_allows_our_script_and_no_other() -> None:
