@@ -162,7 +162,7 @@ def test_self_moa_pays_the_prompt_once_and_every_answer() -> None:
     assert three.calls == one.calls
     assert three.completion_tokens - one.completion_tokens == 2 * 40 * 16
     assert (three.prompt_tokens - one.prompt_tokens) / 16 == 2 * (
-        80 + 4
+        40 + 4
     )  # the aggregator reads two more proposals
 
 
