@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -34,6 +35,9 @@ from moaa.recipe.schema import Calls, Sampling
 MAX_SERVER_LOSSES: Final = 8
 """Attempts whose server died or was lost do not count as retries. After this many the call is given
 up: it may be what kills the servers."""
+
+SURELY: Final = 2
+"""So many answers with only the end of a thought show that the model's prompt opens it."""
 
 
 def probe(model: str, system: str | None = None) -> Call:
@@ -64,6 +68,8 @@ class Client:
         self._ledger = ledger
         self._http = Http(calls.timeout_s, pace.connect_timeout_s)
         self._health = Health(self._probe, calls.timeout_s, pace.rests)
+        self._opened_thoughts: Counter[str] = Counter()
+        """By model: answers that had only the end of a thought."""
         self.pools: dict[str, Pool] = {}
 
     def pool(self, model: str) -> Pool:
@@ -111,6 +117,7 @@ class Client:
                 raise
             else:
                 self._health.answered(pool, endpoint)
+                reply = self._without_open_thoughts(call.model, reply)
                 self._count(call.model, reply)
                 return reply
             finally:
@@ -157,9 +164,25 @@ class Client:
         use.truncated += sum([choice.cut for choice in reply.choices])
         self._count_thoughts(model, reply)
 
+    def _without_open_thoughts(self, model: str, reply: Reply) -> Reply:
+        """The reply of a model whose prompt opens its thoughts, without answers that were cut: what
+        has no end of a thought is only a thought."""
+        self._opened_thoughts[model] += sum(
+            [choice.thought == "opened by the prompt" for choice in reply.choices]
+        )
+        if self._opened_thoughts[model] < SURELY:
+            return reply
+        choices = [
+            replace(choice, text="", tokens=None, thought="opened by the prompt")
+            if choice.cut and not choice.thought
+            else choice
+            for choice in reply.choices
+        ]
+        return replace(reply, choices=tuple(choices))
+
     def _count_thoughts(self, model: str, reply: Reply) -> None:
         """Count the answers whose text held reasoning; the first of a model is said."""
-        if not (found := sum([choice.thought for choice in reply.choices])):
+        if not (found := sum([bool(choice.thought) for choice in reply.choices])):
             return
         event = f"answers of {model} with reasoning in their text, which was taken out"
         if not self._ledger.events[event]:

@@ -17,10 +17,14 @@ from typing import Final
 from moaa.chat.fault import CONNECTION, TIME_OUT, Denied, Fault
 from moaa.chat.pool import Endpoint, Pool
 from moaa.errors import CallError, EngineError
+from moaa.progress.messages import log
 
 PATIENCE: Final = 1.9
 """A server that answered nothing for this times `timeout_s` is lost: the first request that got no
 answer took 1 of it, the check has the rest. Less than 2, with room for the error to be told."""
+
+SILENT_TRIES: Final = 4
+"""So many requests of a check may fail before people are told; a time-out is told at once."""
 
 Probe = Callable[[Endpoint, str, float], Awaitable[None]]
 """Asks an endpoint of a model for one token, for at most so many seconds. Raises what a call does,
@@ -93,7 +97,7 @@ class Health:
         self, pool: Pool, endpoint: Endpoint, fault: Fault, since: float
     ) -> str:
         """Ask until it answers, or is taken away (empty), or is lost (why)."""
-        clock, tries = asyncio.get_running_loop().time, 0
+        clock, tries, said = asyncio.get_running_loop().time, 0, False
         deadline = since + PATIENCE * self._timeout_s + fault.after_s
         while True:
             if fault.reason != TIME_OUT:
@@ -103,22 +107,38 @@ class Health:
                 return ""
             if (left_s := deadline - clock()) <= 0:
                 return _why_lost(endpoint, fault, clock() - since)
-            try:
-                await self._probe(endpoint, pool.model, left_s)
-            except Fault as again:
-                if again.alive:
-                    return ""
-                tries += 1
-                if again.reason != TIME_OUT:  # the last moment's time-out says less than a refusal
-                    fault = again
-            except (CallError, EngineError, Denied):
-                return ""  # refused: the next call will say it
-            else:
+            if not said and (fault.reason == TIME_OUT or tries >= SILENT_TRIES):
+                said = True
+                log.warning(_no_answer(pool, endpoint, fault, left_s))
+            again = await self._answer(endpoint, pool.model, left_s)
+            if again is None:
+                if said:
+                    log.warning(f"model '{pool.model}': {endpoint.shown} answers again")
                 return ""
+            tries += 1
+            if again.reason != TIME_OUT:  # the last moment's time-out says less than a refusal
+                fault = again
+
+    async def _answer(self, endpoint: Endpoint, model: str, timeout_s: float) -> Fault | None:
+        """Ask for one token; return why nothing came that shows that the server is well."""
+        try:
+            await self._probe(endpoint, model, timeout_s)
+        except Fault as fault:
+            return None if fault.alive else fault
+        except (CallError, EngineError, Denied):
+            return None  # refused: the next call will say it
+        return None
 
     def _rest_s(self, tries: int) -> float:
         longest_s = min(self._rests.longest_s, self._timeout_s / 8)
         return min(longest_s, self._rests.first_s * 2.0 ** min(tries, 16))
+
+
+def _no_answer(pool: Pool, endpoint: Endpoint, fault: Fault, left_s: float) -> str:
+    return (
+        f"model '{pool.model}': {endpoint.shown} does not answer ({fault}). It gets no calls and "
+        f"is asked for one token; if it does not answer within {left_s:.0f} s it is given up"
+    )
 
 
 def _why_lost(endpoint: Endpoint, fault: Fault, for_s: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypedDict
 
 from pydantic import Field
 
+from moaa.chat.thoughts import Thought
 from moaa.recipe.schema import Sampling
 
 FILTERED = "content filter"
@@ -95,8 +96,9 @@ class Choice:
     """If asked for: the log-probabilities of the likeliest tokens at each position (-9999 for
     tokens that the grammar forbids), the written one first. Only positions of `text`, from its end
     on: never those of the reasoning."""
-    thought: bool = field(default=False, compare=False)
-    """Whether the server left reasoning in the text, which was taken out. Not journaled."""
+    thought: Thought = field(default="", compare=False)
+    """How reasoning was marked that the server left in the text, and that was taken out. Not
+    journaled."""
 
     @property
     def cut(self) -> bool:

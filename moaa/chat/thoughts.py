@@ -7,8 +7,10 @@ judged answer or training data.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+Thought = Literal["", "marked", "opened by the prompt"]
+"""How the reasoning in a text was marked: at both ends, or only at its end; empty without any."""
 _TAG = r"(?:\w+[:_])?(?:think|thinking|thought|thoughts|reasoning)"
 """`<think>` (Qwen, DeepSeek, GLM), `<seed:think>`, `<mm:think>`, `<thought>` (EXAONE), …"""
 
@@ -54,7 +56,7 @@ _SIGNS: Final = ("<", "[", "◁", "analysis", "thought process")
 """Without one of these there is no marker."""
 _QUOTES: Final = frozenset("`'\"“”‘’«»(<[*_")
 _WRAPPED: Final = re.compile(
-    r"\A\s*(?:<(answer|response|output)>(?P<xml>.*?)</\1>"
+    r"\A\s*(?:<(answer|response|output)>(?P<xml>.*?)(?:</\1>|\Z)"
     r"|<\|begin_of_solution\|>(?P<solution>.*?)(?:<\|end_of_solution\|>|\Z)"
     r"|<\|START_RESPONSE\|>(?P<said>.*?)(?:<\|END_RESPONSE\|>|\Z))\s*\Z",
     re.IGNORECASE | re.DOTALL,
@@ -62,25 +64,26 @@ _WRAPPED: Final = re.compile(
 """The marks that some of these models put around the answer itself."""
 
 
-def without_thoughts(text: str) -> tuple[str, bool]:
-    """The text without the reasoning at its start, and whether there was any.
+def without_thoughts(text: str) -> tuple[str, Thought]:
+    """The text without the reasoning at its start, and how that was marked.
 
     Reasoning that does not end leaves no answer: the text is empty then. A marker that is only
     mentioned further down stays, with the rest of the text.
     """
     if not any(sign in text for sign in _SIGNS):  # most answers: the rest takes its time
-        return text, False
+        return text, ""
     at = 0
     while (end := _end_of_marked(text, at)) is not None:
         at = end
+    how: Thought = "marked"
     if not at and _CLOSING_ALONE.search(text):
-        at = _end_of_opened(text)
+        at, how = _end_of_opened(text), "opened by the prompt"
     if not at:
-        return text, False
+        return text, ""
     rest = text[at:]
     if wrapped := _WRAPPED.match(rest):
         rest = wrapped["xml"] or wrapped["solution"] or wrapped["said"] or ""
-    return rest.strip(), True
+    return rest.strip(), how
 
 
 def _end_of_marked(text: str, start: int) -> int | None:

@@ -79,6 +79,27 @@ async def test_reasoning_in_answers_is_counted_and_said_once(
     assert "--reasoning-parser" in said
 
 
+async def test_a_cut_thought_that_the_prompt_opened_is_no_answer(server: EngineServer):
+    """DeepSeek-R1's template ends with `<think>`: nothing marks where the thought began."""
+
+    def said(content: str, finish: str) -> str:
+        return json.dumps({"choices": [{"message": {"content": content}, "finish_reason": finish}]})
+
+    server.fail(
+        text(said("Hm.\n</think>\n\nYes.", "stop")),
+        text(said("Well.\n</think>\n\nYes.", "stop")),
+        text(said("Hm, so if", "length")),
+        text(said("Hm.\n</think>\n\nYes, bec", "length")),
+        text(said("No.", "stop")),
+    )
+    async with client_of(server.url) as client:
+        found = [(await client.send(call())).choices[0] for _ in range(5)]
+    assert [choice.text for choice in found] == ["Yes.", "Yes.", "", "Yes, bec", "No."]
+    assert [choice.cut for choice in found] == [False, False, True, True, False]
+    (times,) = client._ledger.events.values()
+    assert times == 4
+
+
 @pytest.mark.parametrize(
     ("fault", "reason", "says"),
     [

@@ -182,7 +182,9 @@ async def test_a_first_answer_that_takes_long_is_awaited() -> None:
         assert all(isinstance(each, Reply) for each in await it.ask(*words(16)))
 
 
-async def test_a_paused_engine_that_comes_back_is_not_given_up() -> None:
+async def test_a_paused_engine_that_comes_back_is_not_given_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A laptop that slept, an engine that loads other weights: all its requests wait."""
     resumed = now() + 1.8 * TIMEOUT_S
 
@@ -192,6 +194,10 @@ async def test_a_paused_engine_that_comes_back_is_not_given_up() -> None:
     async with bench(paused, in_flight=8, retries=1) as it:
         assert all(isinstance(each, Reply) for each in await it.ask(*words(20)))
         assert now() == pytest.approx(resumed, abs=60)
+    told = [record.getMessage() for record in caplog.records if record.name == "moaa"]
+    assert "does not answer (time-out" in told[0]
+    assert "within 540 s it is given up" in told[0]
+    assert told[1:] == [f"model 'm': {it.url} answers again"]
 
 
 async def test_one_request_that_never_ends_does_not_stop_the_others() -> None:
