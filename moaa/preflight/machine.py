@@ -42,17 +42,19 @@ def findings(
     run = Run(recipe, store, stages, local)
     if in_pods:
         checks = [inputs.store, inputs.remote_code, inputs.readable_by_pods, _endpoint_engines]
-        checks += [template.findings]
     else:
         checks = [inputs.store, inputs.secrets, inputs.remote_code]
         checks += [inputs.prompts_and_hub_models]
         checks += [inputs.packages_and_s3_models]
         checks += [inputs.endpoints, _endpoint_engines]
         checks += [_engines, inputs.model_folders, _training] if local else []
-        checks += [template.findings]
         checks += [_disks]
+    hub_away = False
     for check in checks:
-        yield from check(run)
+        for found in check(run):
+            hub_away = hub_away or (found.check == "hub" and not found.ok)
+            yield found
+    yield from template.findings(run, hub_away=hub_away)
 
 
 def _endpoint_engines(run: Run) -> Iterator[Finding]:

@@ -91,8 +91,11 @@ def found_kinds(given: Iterable[Source], store: Store) -> Counter[Kind]:
     return found
 
 
-def findings(run: Run) -> Iterator[Finding]:
-    """Render the target's template with every kind of conversation, and name what would be lost."""
+def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
+    """Render the target's template with every kind of conversation, and name what would be lost.
+
+    `hub_away`: the hub did not answer another check, and is not asked again.
+    """
     trained = [stage.name for stage in run.stages if stage.name in TRAINED_SETS]
     if not trained:
         return
@@ -106,6 +109,9 @@ def findings(run: Run) -> Iterator[Finding]:
         tokenizer.TemplateArgs.of(model)
     except MoaaError as error:
         yield Finding(CHECK, False, f"{name}: {error}", fix)
+        return
+    if hub_away and local.is_hub_id(model.source):
+        yield unseen(CHECK, f"{name}: its tokenizer is on the hub, which does not answer")
         return
     try:
         if local.unconverted(model.source):

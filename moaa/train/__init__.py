@@ -7,9 +7,9 @@ What a rank does; read in this order:
     run          the training from top to bottom: data, model, steps, result
     rendering, tokens, data     conversations become texts, then token ids
     deepspeed, trainers     the numbers become configurations; TRL's trainers
-    checkpoints      what survives a killed machine
+    checkpoints, checkpoint_files      what survives a killed machine, and how it is read back
     publish          the finished model, kept until it is on S3
-    ranks, protocol     how ranks agree, and what they print for the launcher
+    ranks, protocol, disk     how ranks agree, what they print for the launcher, a full disk
 
 What starts the ranks, shows their progress and turns their failure into one error:
     launch       starts a training as the recipe says, and returns its result

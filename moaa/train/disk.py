@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from moaa.errors import TrainError
+from moaa.errors import MoaaError, TrainError
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _SAID: Final = ("No space left on device", "Disk quota exceeded", "file write failed")
@@ -21,6 +21,8 @@ def named(*folders: Path) -> Iterator[None]:
     """Turn the error of a full disk into one that names these folders with their free space."""
     try:
         yield
+    except MoaaError:
+        raise  # it says already what to do
     except Exception as error:
         if not is_full(error):
             raise

@@ -15,6 +15,7 @@ from moaa.recipe.schema import Model
 from moaa.store import Missing, Store
 from moaa.weights import hub, local
 from moaa.weights.chat_template import ChatTemplate
+from moaa.weights.revisions import commit
 
 FILES: Final = (
     "tokenizer.json",
@@ -102,14 +103,16 @@ def folder(source: str, store: Store, revision: str | None = None) -> Path:
     """Return a folder with the tokenizer's files of this model: of a hub model and of one on S3
     only these are downloaded.
 
-    Raises RecipeError if there is no such model here, EngineError if it cannot be converted.
+    Raises RecipeError if there is no such model here, EngineError if it cannot be converted,
+    HubAway if the hub does not answer.
     """
     if source.startswith("s3://"):
         return _from_s3(source.rstrip("/"), store)
     found = local.resolve(source, store, revision)
     if Path(found).is_dir():
         return Path(found)
-    return hub.download_files(found, revision, FILES)
+    # A hub that is away is known within seconds by this.
+    return hub.download_files(found, commit(found, revision, "model"), FILES)
 
 
 def _from_s3(uri: str, store: Store) -> Path:

@@ -300,5 +300,8 @@ def test_a_full_disk_is_an_error_that_says_where(error, tmp_path):
 
 
 def test_other_errors_are_what_they_were(tmp_path):
+    with pytest.raises(TrainError) as told, disk.named(tmp_path), disk.named(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(told.value).count("The disk is full") == 1
     with pytest.raises(PermissionError), disk.named(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
