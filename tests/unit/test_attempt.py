@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,10 +15,12 @@ from moaa.attempt import recorded
 from moaa.errors import OUTSIDE, HubAway, MoaaError, StoreAway
 from moaa.pipelines import runner_job
 from moaa.recipe.load import load_file
-from moaa.stages.table import GENERATE, PREFLIGHT
+from moaa.report import Run, page
+from moaa.stages.table import GENERATE, PREFLIGHT, stages
 from moaa.task import Task
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.waiting import until
 
 
 def recorded_of(store: MemoryStore, work: Callable[[], None]) -> records.Record:
@@ -150,3 +153,33 @@ def test_a_stage_begins_while_the_store_is_away_but_preflight_says_so_at_once(
         with recorded(stage, Task(load_file(DEMO).text, "run")):
             pass
     assert seen == [False, True]
+
+
+def test_a_record_counts_the_attempts_of_its_run_and_names_the_recipe(store: MemoryStore) -> None:
+    """So that the report of a retried run says which attempt it shows, also if preflight failed."""
+
+    def fail() -> None:
+        raise MoaaError("no")
+
+    assert recorded_of(store, fail).get("attempt") == 1
+    record = recorded_of(store, fail)
+    assert (record.get("attempt"), record.get("name")) == (2, "demo")
+    run = Run.of([record], stages())
+    made = datetime(2026, 11, 28, 14, 3, tzinfo=UTC)
+    shown = page(run, lambda manifest, table: iter(()), made)
+    assert "2026-11-28 14:03 UTC, attempt 2" in shown
+    assert "<title>demo: failed</title>" in shown
+
+
+def test_a_stage_at_work_shows_it(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "BEAT_S", 0.01)
+
+    def beat() -> bool:
+        (record,) = records.read(store, "run")
+        return record["status"] == "running" and "beat" in record
+
+    with recorded(GENERATE, Task(load_file(DEMO).text, "run")) as attempt:
+        until(beat)
+        attempt.record["status"] = "done"
+    (record,) = records.read(store, "run")
+    assert record["status"] == "done"

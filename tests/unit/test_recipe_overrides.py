@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from moaa.errors import RecipeError
+from moaa.placement import compiled
 from moaa.recipe.load import load_file, load_text
 from moaa.recipe.read import one_line, plain, read
+from moaa.stages import preflight
+from moaa.stages.table import stages
+from moaa.task import Task
 from tests.support.paths import DEMO
 from tests.unit.test_recipe import SMALL
 
@@ -93,3 +97,12 @@ def test_a_recipe_on_one_line_is_the_same_recipe() -> None:
     assert max(line) <= "\uffff"
     assert load_text(line).recipe == loaded.recipe
     assert json.loads(one_line({"a": [1, "b"]})) == {"a": [1, "b"]}
+
+
+def test_overrides_are_compared_with_what_the_pipeline_was_compiled_for() -> None:
+    compiled_from = json.dumps(compiled.fields(load_file(DEMO).recipe, stages()))
+    same = Task(DEMO.read_text(), "r", {"dpo.beta": 0.3}).load().recipe
+    assert all(each.ok for each in preflight.agreement(same, compiled_from))
+    other = Task(DEMO.read_text(), "r", {"runtime.secret_envs": ["MINE"]}).load().recipe
+    (found,) = preflight.agreement(other, compiled_from)
+    assert found.detail.startswith("runtime.secret_envs: the pipeline was compiled with []")

@@ -390,3 +390,17 @@ def test_a_wrong_host_is_readable(store: MemoryStore) -> None:
         SubmitError, match=r"Kubeflow at http://127\.0\.0\.1:9 does not answer.*port-forward"
     ):
         submit(demo(), "http://127.0.0.1:9", "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("node", "name"),
+    [
+        ("moaa-align-k6m92.entrypoint.generate-driver", "driver of generate"),
+        ("moaa-align-k6m92.entrypoint", ""),
+        ("", ""),
+    ],
+)
+def test_kubeflow_s_own_pods_have_short_names(node: str, name: str) -> None:
+    """Before, a waiting driver was named moaa-align-k6m92-system-container-driver-2312646792."""
+    assert module._driver({"annotations": {"workflows.argoproj.io/node-name": node}}) == name
+    assert module._driver({}) == ""
