@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from moaa.errors import MoaaError, RowRejected, TrainError
+from moaa.errors import MoaaError, RowRejected
 from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.run import Run
 from moaa.prompts import sources
@@ -18,6 +18,7 @@ from moaa.recipe.schema import Source
 from moaa.store import Store
 from moaa.train.rendering import Rendering, conversation
 from moaa.weights import local, tokenizer
+from moaa.weights.chat_template import ChatTemplate
 from moaa.weights.control import control_texts
 
 CHECK: Final = "chat template"
@@ -100,45 +101,51 @@ def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
     if not trained:
         return
     name = run.recipe.target
-    model = run.recipe.models[name]
     fix = (
         f"give models.{name}.engine_args another template (--chat-template FILE) or its variables "
         "(--default-chat-template-kwargs '{\"enable_thinking\": false}'), or choose another target"
     )
     try:
-        tokenizer.TemplateArgs.of(model)
+        rendering = _rendering(run, hub_away=hub_away)
+    except _Unseen as error:
+        yield unseen(CHECK, f"{name}: {error}")
+        return
     except MoaaError as error:
         yield Finding(CHECK, False, f"{name}: {error}", fix)
         return
-    if hub_away and local.is_hub_id(model.source):
-        yield unseen(CHECK, f"{name}: its tokenizer is on the hub, which does not answer")
-        return
-    try:
-        if local.unconverted(model.source):
-            yield unseen(CHECK, f"{name}: {model.source} is converted when the run starts")
-            return
-        template = tokenizer.chat_template(model, run.store)
-    except MoaaError as error:
-        yield unseen(CHECK, f"{name}: its tokenizer cannot be read here: {_first_line(error)}")
-        return
-    try:
-        rendering = Rendering.of(template.render, control_texts(template), name)
-    except TrainError as error:
-        yield Finding(CHECK, False, str(error), fix)
-        return
-    yield from _of_kinds(run, rendering, trained, fix)
-
-
-def _of_kinds(
-    run: Run, rendering: Rendering, trained: Iterable[str], fix: str
-) -> Iterator[Finding]:
-    name = run.recipe.target
     for stage in trained:
-        given = getattr(run.recipe.prompts, TRAINED_SETS[stage])
-        lost = lost_kinds(rendering, stage)
-        yield _of_prompts(stage, found_kinds(given, run.store), lost, run, fix)
+        given = [
+            source
+            for source in getattr(run.recipe.prompts, TRAINED_SETS[stage])
+            if not (hub_away and source.source.startswith("hub:"))
+        ]
+        found = found_kinds(given, run.store)
+        yield _of_prompts(stage, found, lost_kinds(rendering, stage), run, fix)
     kept = "; ".join(_ways(rendering)) or "every answer is trained as it is served"
     yield Finding(CHECK, True, f"{name}: answers end with {rendering.end}; {kept}")
+
+
+class _Unseen(Exception):
+    """The target's tokenizer is not here."""
+
+
+def _rendering(run: Run, *, hub_away: bool) -> Rendering:
+    """Return what the target's template does. Raises a MoaaError if it cannot be trained with,
+    _Unseen if its tokenizer is not here."""
+    name = run.recipe.target
+    model = run.recipe.models[name]
+    args = tokenizer.TemplateArgs.of(model)
+    if hub_away and local.is_hub_id(model.source):
+        raise _Unseen("its tokenizer is on the hub, which does not answer")
+    try:
+        if local.unconverted(model.source):
+            raise _Unseen(f"{model.source} is converted when the run starts")
+        folder = tokenizer.folder_of(model, run.store)
+    except MoaaError as error:
+        first = str(error).split("\n")[0]
+        raise _Unseen(f"its tokenizer cannot be read here: {first}") from None
+    template = ChatTemplate.read(folder, args.variables, args.text)
+    return Rendering.of(template.render, control_texts(template), name)
 
 
 def _of_prompts(
@@ -161,7 +168,3 @@ def _of_prompts(
     if lost:
         return Finding(CHECK, True, f"{stage} can train all but: {named}")
     return Finding(CHECK, True, f"{stage} can train every kind of conversation")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0]

@@ -66,8 +66,13 @@ def chat_template(model: Model, store: Store) -> ChatTemplate:
     Raises RecipeError or EngineError if its tokenizer cannot be read here.
     """
     args = TemplateArgs.of(model)
-    source, revision = (args.tokenizer, None) if args.tokenizer else (model.source, model.revision)
-    return ChatTemplate.read(folder(source, store, revision), args.variables, args.text)
+    return ChatTemplate.read(folder_of(model, store), args.variables, args.text)
+
+
+def folder_of(model: Model, store: Store) -> Path:
+    """Return a folder with the files of the tokenizer that an engine of this model uses."""
+    other = TemplateArgs.of(model).tokenizer
+    return folder(other, store) if other else folder(model.source, store, model.revision)
 
 
 def _template(value: str) -> str:

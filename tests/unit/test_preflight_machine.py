@@ -14,8 +14,9 @@ import pytest
 from moaa.engines import cores, devices
 from moaa.engines.devices import Hardware
 from moaa.errors import EngineError, TrainError
-from moaa.preflight import machine
+from moaa.preflight import machine, template
 from moaa.preflight.finding import Finding
+from moaa.preflight.run import Run
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Launcher
 from moaa.stages.table import STAGES_ENV, of_run
@@ -428,6 +429,11 @@ def test_a_template_without_an_end_of_turn_is_refused_before_anything_is_paid(
     assert "would never learn to stop" in found.detail
 
 
+def test_a_target_without_a_template_is_refused(look, tmp_path: Path) -> None:
+    (found,) = of_template(look, tmp_path, "")
+    assert (found.ok, "has no chat template" in found.detail) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("template", "told"),
     [
@@ -462,3 +468,16 @@ def test_the_engines_own_template_arguments_are_what_is_looked_at(look, tmp_path
 def test_a_tokenizer_that_is_not_here_is_said_not_to_be_seen(look) -> None:
     (found,) = [each for each in look() if each.check == "chat template"]
     assert (found.ok, found.looked) == (True, False)
+
+
+def test_a_hub_that_is_away_is_not_asked_for_the_template(
+    look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another check has said so already."""
+    asked: list[Any] = []
+    monkeypatch.setattr(template, "found_kinds", lambda *given: asked.append(given))
+    monkeypatch.setattr("moaa.weights.tokenizer.folder", lambda *given: asked.append(given))
+    recipe = load_file(DEMO, ["models.smollm2.source=some/model"]).recipe
+    run = Run(recipe, MemoryStore(), of_run(), local=True)
+    (found,) = template.findings(run, hub_away=True)
+    assert (found.ok, found.looked, asked) == (True, False, [])
