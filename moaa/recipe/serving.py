@@ -171,7 +171,10 @@ class Calls(Part):
     window: int = Field(256, ge=1)
     """Conversations in progress at the same time."""
     timeout_s: float = Field(600, gt=0)
+    """The longest time of one request. A server that answers nothing for twice as long is started
+    again, or its model fails."""
     retries: int = Field(6, ge=0)
+    """How often a call is tried again after a failure that may pass, or a garbled answer."""
 
 
 class Launcher(Part):
