@@ -7,7 +7,8 @@ The first run in a directory starts the server, which stops with that run, also 
 killed. A second run at the same time uses the same server, and the first waits for it at its end.
 If the first is killed, the second starts the server again, on the same port.
 Below the directory:
-    data/ log.txt keys.json    objects, the server's log, its keys (only the owner can read them)
+    data/ log.txt              objects, the server's log
+    keys.json security.toml    its keys (local_keys.py); only the owner can open the directory
     server                     {"port", "ports"}; locked by the run that started the server
     users                      locked by the other runs that use it (shared)
 """
@@ -18,7 +19,6 @@ import ctypes
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -33,6 +33,7 @@ from typing import IO
 
 from moaa.errors import StoreError
 from moaa.progress.messages import log
+from moaa.store import local_keys
 from moaa.store.s3 import Store
 
 START_S = 60.0
@@ -48,6 +49,7 @@ _FLAGS = {
     "webdav": "false",
     "master.telemetry": "false",
     "s3.autoCreateBucket": "false",
+    "disableHttp": "true",
     "s3.port.iceberg": 0,
     "s3.port.lance": 0,
 }
@@ -63,7 +65,7 @@ def serve(directory: Path, *, port: int = 0, bucket: str = "moaa") -> Iterator[d
     any free one. Raises StoreError if SeaweedFS is not installed or does not start.
     """
     directory = directory.absolute()
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     deadline = time.monotonic() + START_S
     with (directory / "server").open("a+") as server, (directory / "users").open("a") as users:
         while not _try_lock(server):
@@ -142,6 +144,7 @@ def _server(directory: Path, file: IO[str], port: int, bucket: str) -> Iterator[
     """Start the server, with its ports in `file`; stop it at the end."""
     program, data, given = weed(), directory / "data", port
     data.mkdir(exist_ok=True)
+    local_keys.keep_out_others(directory)
     # Sockets that a killed server has left behind. Other runs may still know its port.
     with suppress(ValueError, LookupError):
         before = json.loads((directory / "server").read_text())
@@ -157,8 +160,9 @@ def _server(directory: Path, file: IO[str], port: int, bucket: str) -> Iterator[
         with (directory / "log.txt").open("w") as log:
             process = subprocess.Popen(
                 [program, "mini", *(f"-{name}={value}" for name, value in flags.items())],
-                cwd=data,
-                env={**os.environ, **_keys(directory)},
+                cwd=directory,  # where it looks for security.toml
+                umask=0o077,
+                env={**os.environ, **local_keys.keys(directory)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -208,27 +212,8 @@ def _environment(directory: Path) -> dict[str, str]:
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
-        **_keys(directory),
+        **local_keys.keys(directory),
     }
-
-
-def _keys(directory: Path) -> dict[str, str]:
-    """Return the server's keys; the first to come makes them."""
-    path = directory / "keys.json"
-    if not path.exists():
-        keys = {
-            "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
-            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
-        }
-        whole = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(keys, file)
-        # A link, unlike a rename, does not replace the keys of a run that was faster.
-        with suppress(FileExistsError):
-            path.hardlink_to(whole)
-        whole.unlink()
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
 
 
 def _try_lock(file: IO[str]) -> bool:

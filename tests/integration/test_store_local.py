@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
@@ -175,3 +178,81 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(
     with pytest.raises(StoreError, match="the disk is broken"), local.serve(tmp_path / "s3"):
         pass
     assert processes(tmp_path / "s3") == []
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """Status and body of an anonymous request; 0 for something that speaks no HTTP."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def speaks_plain_grpc(port: int) -> bool:
+    """Whether it answers HTTP/2 without TLS. One with TLS sends an alert, or hangs up."""
+    settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+            return plain.recv(9)[3:4] == b"\x04"
+    except OSError:
+        return False
+
+
+def test_no_port_gives_or_takes_anything_without_a_key(tmp_path: Path) -> None:
+    """The filer gave every object to every user of the machine, and took theirs."""
+    with local.serve(tmp_path) as environment:
+        store = Store("s3://moaa", environ=environment)
+        store.put("s3://moaa/sft/manifest.json", b"the secret")
+        large = tmp_path / "large"
+        large.write_bytes(os.urandom(20 << 20))
+        store.upload(large, "s3://moaa/sft/large")
+        ports = json.loads((tmp_path / "server").read_text())["ports"]
+        for port in ports:
+            for path in ("/buckets/moaa/sft/manifest.json", "/moaa/sft/manifest.json", "/"):
+                assert b"the secret" not in ask(port, "GET", path)[1], (port, path)
+            for path in ("/buckets/moaa/sft/manifest.json", "/moaa/evil", "/submit"):
+                for method in ("PUT", "POST"):
+                    assert ask(port, method, path, b"evil")[0] not in (200, 201, 204), (port, path)
+                assert ask(port, "DELETE", path)[0] not in (200, 202, 204), (port, path)
+            for path in ("/dir/assign", "/col/delete?collection=moaa", "/vol/grow?count=1"):
+                assert ask(port, "GET", path)[0] not in (200, 201, 204), (port, path)
+            assert not speaks_plain_grpc(port), port
+        assert store.get("s3://moaa/sft/manifest.json") == b"the secret"
+        store.download("s3://moaa/sft/large", tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == large.read_bytes()
+        assert tmp_path.stat().st_mode & 0o077 == 0
+        for each in (*sockets(tmp_path), tmp_path / "security.toml", tmp_path / "tls" / "own.key"):
+            assert each.stat().st_mode & 0o077 == 0, each
+
+
+def test_a_proxy_of_the_environment_does_not_hide_the_local_s3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with local.serve(tmp_path) as environment:
+        Store("s3://moaa", environ=environment).check()
+
+
+def test_deletions_with_both_checksums_and_versions_work(tmp_path: Path) -> None:
+    """With the real server, AWS's own checksums and ours go together."""
+    with local.serve(tmp_path) as environment:
+        store = Store("s3://moaa", environ=environment)
+        for name in "abc":
+            store.put(f"s3://moaa/d/{name}", b"x")
+        store.delete("s3://moaa/d/a", "s3://moaa/d/absent")
+        assert sorted(store.versions("s3://moaa/d")) == ["s3://moaa/d/b", "s3://moaa/d/c"]
+        before = store.versions("s3://moaa/d/b")
+        store.put("s3://moaa/d/b", b"y")
+        assert store.versions("s3://moaa/d/b") != before
+        assert store.versions("s3://moaa/d/absent") == {}
+        store.delete_prefix("s3://moaa/d")
+        assert store.versions("s3://moaa/d") == {}
