@@ -226,7 +226,8 @@ class Runtime(Part):
     launcher: Launcher = Launcher()
     cluster: Cluster = Cluster()
     max_rejected_share: float = Field(0.02, ge=0, le=1)
-    """A stage that rejects a larger share of its rows fails, with a table of the reasons."""
+    """A stage that rejects a larger share of its rows fails as soon as that is certain, with a
+    table of the reasons. A lost part of a row (one verdict of twenty) counts as that part."""
     secret_envs: tuple[str, ...] = ()
     """Names of more environment variables that the stages need (HF_TOKEN)."""
 

@@ -45,8 +45,10 @@ def recipe(engine: RealEngine, s3: S3, tmp_path: Path) -> Path:
         *judge["proposers"],
         judge["aggregator"],
     ):
-        member["sampling"]["max_tokens"] = 32
-    data["sample"]["sampling"] |= {"max_tokens": 48, "n": 3}
+        member["sampling"] |= {"max_tokens": 32, "stop": []}
+    data["sample"]["sampling"] |= {"max_tokens": 48, "n": 3, "stop": []}
+    for stage in ("generate", "label"):
+        data[stage]["cut_answers"] = "keep"
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
