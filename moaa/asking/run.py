@@ -21,6 +21,7 @@ from moaa.chat.message import Ask
 from moaa.concurrency import first_error
 from moaa.errors import CallError, RowRejected
 from moaa.journal import Journal
+from moaa.recipe import places
 
 if TYPE_CHECKING:
     from moaa.chat.client import Client
@@ -88,15 +89,24 @@ class _Run(Generic[T]):
             async with self._client, asyncio.TaskGroup() as beside:
                 engines = beside.create_task(self._schedule.serve())
                 view = beside.create_task(_show(self._client, self._session))
+                pace = beside.create_task(self._client.pace())
+                wide = beside.create_task(self._widen_with_servers())
                 try:
                     async with self._conversations:
-                        self._widen(self._session.runtime.calls.window)
+                        self._widen(places.window(self._session.runtime, 0))
                 finally:
                     self._journal.flush()  # first: it may take the engines a while to stop
-                engines.cancel()
-                view.cancel()
+                for task in (engines, view, pace, wide):
+                    task.cancel()
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
+
+    async def _widen_with_servers(self) -> None:
+        """Keep so many conversations in progress that the servers of every model are busy."""
+        while self._window < self._todo:
+            await asyncio.sleep(SHOW_EVERY_S)
+            most = max((pool.most for pool in self._client.pools.values()), default=0)
+            self._widen(places.window(self._session.runtime, most))
 
     def _widen(self, window: int) -> None:
         """Let `window` conversations run at the same time, if there are so many."""

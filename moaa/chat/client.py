@@ -25,11 +25,13 @@ from moaa.chat.fault import Denied, Fault
 from moaa.chat.health import Health, Rests
 from moaa.chat.http import Http
 from moaa.chat.message import Call, Reply, opening
+from moaa.chat.pacing import Pacing
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.wire import parse_reply, refusal, request_body
 from moaa.errors import CallFailed, EngineError
 from moaa.ledger import Ledger
 from moaa.progress.messages import log
+from moaa.recipe.places import ENDPOINT
 from moaa.recipe.schema import Calls, Sampling
 
 MAX_SERVER_LOSSES: Final = 8
@@ -75,7 +77,7 @@ class Client:
     def pool(self, model: str) -> Pool:
         """The pool of this model; the first call makes it."""
         if model not in self.pools:
-            self.pools[model] = Pool(model, self._calls.in_flight)
+            self.pools[model] = Pool(model, self._calls.in_flight or ENDPOINT)
         return self.pools[model]
 
     async def __aenter__(self) -> Self:
@@ -196,6 +198,10 @@ class Client:
     def _backoff_s(self, attempts: int) -> float:
         longest_s = self._pace.backoff_s * 2 ** min(attempts, 16)
         return random.uniform(0, min(self._pace.max_backoff_s, longest_s))
+
+    async def pace(self) -> None:
+        """Let the number of requests in flight follow the servers' load, until cancelled."""
+        await Pacing(self.pools, self._http.metrics, self._ledger).run()
 
     async def ready(self, model: str, timeout_s: float) -> None:
         """Wait until every endpoint of the model's pool has given a one-token answer. Raises

@@ -22,6 +22,7 @@ being closed is lost."""
 LONGEST_ANSWER: Final = 64 << 20
 """Bytes. The log-probabilities of 30,000 tokens fit."""
 LONGEST_ERROR: Final = 64 << 10
+METRICS_TIMEOUT_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,27 @@ class Http:
             answer = answer.replace(endpoint.key.strip().encode(), b"***")
         after_s = retry_after(response.headers.get("Retry-After"))
         return Answer(response.status, answer, after_s, time.perf_counter() - start)
+
+    async def metrics(self, endpoint: Endpoint) -> str | None:
+        """The text at the server's /metrics; "" if it could not be read just now; None if there is
+        none. No key is sent."""
+        assert self._session is not None, "the client is used outside its `async with`"
+        try:
+            url = URL(endpoint.url.rstrip("/").removesuffix("/v1") + "/metrics")
+            async with self._session.get(
+                url,
+                proxy=None if endpoint.kept else proxy_for(url),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=METRICS_TIMEOUT_S),
+            ) as response:
+                if response.status != 200:
+                    return "" if response.status >= 500 else None
+                text = await _read(response)
+        except (ValueError, Fault):  # no address that can be asked; a text without end
+            return None
+        except (aiohttp.ClientError, OSError):  # a time-out too
+            return ""
+        return text.decode(errors="replace")
 
     def _address(self, endpoint: Endpoint, model: str) -> _Address:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from moaa.errors import EngineError
+from moaa.recipe.places import Places
 
 
 @dataclass(eq=False, slots=True)
@@ -21,6 +22,8 @@ class Endpoint:
     """The API key: sent, never shown."""
     kept: bool = False
     """An engine of ours: whoever keeps it up waits for `lost` and starts it again."""
+    places: Places | None = None
+    """How many requests it gets at the same time; None: as many as its pool says."""
     in_flight: int = 0
     in_doubt: bool = False
     """It gets no requests until it has answered: a check asks it (see `health`)."""
@@ -40,20 +43,39 @@ class Endpoint:
 
 
 class Pool:
-    """The endpoints of one model, at most `in_flight` requests each. Waiting callers are served in
-    order."""
+    """The endpoints of one model, at most `in_flight` requests each unless they say otherwise.
+    Waiting callers are served in order."""
 
     def __init__(self, model: str, in_flight: int) -> None:
         self.model = model
         self.endpoints: list[Endpoint] = []
         self.failure: EngineError | None = None
-        self._limit = in_flight
+        self._in_flight = in_flight
+        self._limits: dict[Endpoint, int] = {}
         self._waiting: deque[asyncio.Future[Endpoint]] = deque()
 
     @property
     def in_flight(self) -> int:
         """Requests in flight at all endpoints."""
         return sum(endpoint.in_flight for endpoint in self.endpoints)
+
+    def limit(self, endpoint: Endpoint) -> int:
+        """The most requests in flight at this endpoint now."""
+        first = self._in_flight if endpoint.places is None else endpoint.places.first
+        return self._limits.get(endpoint, first)
+
+    def set_limit(self, endpoint: Endpoint, limit: int) -> None:
+        """Have at most so many requests in flight at this endpoint; those that are, go on."""
+        self._limits[endpoint] = limit
+        self._serve_waiting()
+
+    @property
+    def most(self) -> int:
+        """The most requests that may ever be in flight at all endpoints."""
+        return sum(
+            self._in_flight if endpoint.places is None else endpoint.places.most
+            for endpoint in self.endpoints
+        )
 
     def add(self, endpoint: Endpoint) -> None:
         """Send requests to this endpoint from now on."""
@@ -64,6 +86,7 @@ class Pool:
         """Send no more requests to it; those in flight continue. A second call does nothing."""
         if endpoint in self.endpoints:
             self.endpoints.remove(endpoint)
+        self._limits.pop(endpoint, None)
 
     def fail(self, error: EngineError) -> None:
         """Give up the model: every call that waits, and every later one, gets the error."""
@@ -155,7 +178,7 @@ class Pool:
         for endpoint in self.endpoints:
             if endpoint.in_doubt or endpoint.rests_until > now:
                 continue
-            if endpoint.in_flight < self._limit and (
+            if endpoint.in_flight < self.limit(endpoint) and (
                 best is None or endpoint.in_flight < best.in_flight
             ):
                 best = endpoint

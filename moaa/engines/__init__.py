@@ -31,7 +31,7 @@ async def start(session: Session, client: Client) -> AsyncIterator[Fleet]:
     """
     served = {name: model for name, model in session.models.items() if model.endpoint}
     others = {name: model for name, model in session.models.items() if not model.endpoint}
-    addresses = {name: endpoint(name, model) for name, model in served.items()}
+    addresses = {name: endpoint(name, model, session.runtime) for name, model in served.items()}
     for name, address in addresses.items():
         client.pool(name).add(address)
     await together(

@@ -10,6 +10,21 @@ from moaa.chat.pool import Endpoint
 from moaa.errors import EngineError
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.kinds import Object, Objects
+from moaa.recipe.places import Places, max_num_seqs, places
+from moaa.recipe.schema import Runtime
+
+
+def places_of(runtime: Runtime, deployment: Object | None) -> Places:
+    """Return the places of an engine in this Deployment's pods, by its command line and GPUs."""
+    pod = (deployment or {}).get("spec", {}).get("template", {}).get("spec", {})
+    containers = pod.get("containers", [])
+    args = [arg for each in containers for arg in each.get("args", [])]
+    on_gpus = any(
+        resource not in ("cpu", "memory", "ephemeral-storage")
+        for each in containers
+        for resource in each.get("resources", {}).get("limits", {})
+    )
+    return places(runtime, "cuda" if on_gpus else "cpu", max_num_seqs(args))
 
 
 class Leased:

@@ -7,7 +7,8 @@ from collections.abc import Collection
 
 from moaa.chat.pool import Endpoint
 from moaa.errors import EngineError
-from moaa.recipe.schema import Model
+from moaa.recipe.places import places
+from moaa.recipe.schema import Model, Runtime
 
 
 class NothingToStart:
@@ -22,7 +23,7 @@ class NothingToStart:
         """Do nothing: moaa did not start them."""
 
 
-def endpoint(name: str, model: Model) -> Endpoint:
+def endpoint(name: str, model: Model, runtime: Runtime) -> Endpoint:
     """The address of a model with `endpoint`, and its key. Raises EngineError when the key's
     variable is not set."""
     assert model.endpoint is not None
@@ -35,4 +36,9 @@ def endpoint(name: str, model: Model) -> Endpoint:
                 f"{served.key_env}, which is not set. Set {served.key_env}, or remove "
                 f"models.{name}.endpoint.key_env if the server needs no key."
             )
-    return Endpoint(url=served.url.rstrip("/"), model=served.model or name, key=key)
+    return Endpoint(
+        url=served.url.rstrip("/"),
+        model=served.model or name,
+        key=key,
+        places=places(runtime, "endpoint"),
+    )

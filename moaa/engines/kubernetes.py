@@ -16,7 +16,7 @@ from moaa.asking.session import Session
 from moaa.chat.client import Client
 from moaa.chat.pool import Endpoint
 from moaa.concurrency import together
-from moaa.engines.deployment import Leased
+from moaa.engines.deployment import Leased, places_of
 from moaa.engines.diagnosis import diagnosis, no_deployment, state
 from moaa.engines.leasing import LeaseHolder
 from moaa.engines.replacing import Replacing
@@ -53,7 +53,7 @@ class KubernetesFleet:
         cluster: Cluster,
         timing: Timing = Timing(),
     ) -> None:
-        self._engines = session.runtime.engines
+        self._runtime, self._engines = session.runtime, session.runtime.engines
         turns = self._engines.schedule == "by-turns"
         self.capacity = 1 if turns and len(models) > 1 else None
         self._names = names.by_dns(models)
@@ -229,7 +229,12 @@ class KubernetesFleet:
     async def _admit(self, leased: Leased, url: str) -> None:
         """Put the pod into the pool once it has answered. If it hangs, take it out and have it
         replaced."""
-        endpoint = Endpoint(url=url, model=leased.model, kept=True)
+        endpoint = Endpoint(
+            url=url,
+            model=leased.model,
+            kept=True,
+            places=places_of(self._runtime, self.view.deployment(leased.deployment)),
+        )
         try:
             await self._client.answers(endpoint, leased.model, self._budget(leased)[0])
         except EngineError as error:

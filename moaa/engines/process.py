@@ -20,8 +20,9 @@ from moaa.chat.pool import Endpoint
 from moaa.concurrency import detached, together
 from moaa.engines import cores
 from moaa.engines.devices import dtype_on, hardware, shares
-from moaa.engines.server import Server, Spec
+from moaa.engines.server import Server, Spec, seqs
 from moaa.errors import EngineError
+from moaa.recipe.places import places
 from moaa.recipe.schema import Model
 from moaa.weights import hub, local
 
@@ -171,7 +172,12 @@ class ProcessFleet:
             spec, self._logs / f"{_as_file(spec.name)}.{self._attempts}.log"
         )
         try:
-            endpoint = Endpoint(url=server.url, model=spec.name, kept=True)
+            endpoint = Endpoint(
+                url=server.url,
+                model=spec.name,
+                kept=True,
+                places=places(self._session.runtime, spec.kind, seqs(spec)),
+            )
             await server.ready(self._client.answers(endpoint, spec.name, timeout_s))
         except BaseException as error:
             self._failed |= isinstance(error, EngineError)

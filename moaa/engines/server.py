@@ -16,6 +16,7 @@ from typing import Any, Literal
 from moaa.engines import guard
 from moaa.engines.devices import dtype_on
 from moaa.errors import EngineError
+from moaa.recipe.places import CPU_SEQS, max_num_seqs
 from moaa.recipe.schema import Engines, Model
 
 STOP_GRACE_S = 8.0
@@ -51,12 +52,9 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
         str(port),
         "--disable-uvicorn-access-log",
     ]
-    args += [
-        "--dtype",
-        dtype_on(spec.kind, model.dtype),
-        "--max-num-seqs",
-        str(spec.engines.max_num_seqs),
-    ]
+    args += ["--dtype", dtype_on(spec.kind, model.dtype)]
+    if limit := spec.engines.max_num_seqs or (CPU_SEQS if spec.kind == "cpu" else None):
+        args += ["--max-num-seqs", str(limit)]
     # Else a model's own file (top_k, penalties) adds to the recipe's sampling.
     args += ["--generation-config", "vllm"]
     if model.revision:
@@ -93,6 +91,12 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
         if openmp.exists():  # 2 to 10 % faster; only for this process
             env["LD_PRELOAD"] = " ".join(filter(None, [str(openmp), os.environ.get("LD_PRELOAD")]))
     return [*program, *args, *model.arguments], env
+
+
+def seqs(spec: Spec) -> int | None:
+    """How many requests at the same time the server's command line lets it work on; None: vLLM
+    decides."""
+    return max_num_seqs(command(spec, 0)[0])
 
 
 class Server:

@@ -172,15 +172,14 @@ def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
         "dtype": model.dtype if model.dtype != "bfloat16" else None,
         "maxModelLen": model.max_model_len,
         "quantization": model.quantization,
+        "maxNumSeqs": recipe.runtime.engines.max_num_seqs,
         "extraArgs": model.arguments or None,
         "leasedReplicas": model.replicas if model.replicas != 1 else None,
         "sizeGib": weights_gib(model.source),
     }
     values |= {key: value for key, value in optional.items() if value is not None}
-    engines = recipe.runtime.engines
-    values["maxNumSeqs"] = engines.max_num_seqs
     if not (recipe.pools[model.pool] if model.pool else CPU_POOL).gpus:
-        values["kvCacheGib"] = _number(engines.kv_cache_gib)
+        values["kvCacheGib"] = _number(recipe.runtime.engines.kv_cache_gib)
     return values
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from moaa.plan import calls
 from moaa.plan.calls import CHARACTERS_PER_TOKEN, SetName, sizes
 from moaa.plan.lines import Line, cost, total
+from moaa.recipe import places
 from moaa.recipe.model_size import CHECKPOINT_BYTES, WEIGHT_BYTES, parameters
-from moaa.recipe.schema import Recipe
+from moaa.recipe.schema import Recipe, Runtime
 
 SETS: tuple[SetName, ...] = ("sft", "preference", "evaluation")
 
@@ -71,6 +72,7 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
         f"training: {assumed.train_tokens_per_gpu_s:,g} tokens a second and GPU; a GPU-hour at "
         f"${assumed.gpu_hour_usd:g} unless "
         "its pool says otherwise",
+        _in_flight(recipe.runtime),
         "no prompt is dropped, no two answers are the same, no call fails, no prefix is cached",
     ]
     for name in SETS:
@@ -88,6 +90,28 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     if code := [name for name in used if recipe.models[name].trust_remote_code]:
         sentences.append(f"code of the models' repositories runs: {', '.join(code)}")
     return sentences
+
+
+def _in_flight(runtime: Runtime) -> str:
+    """How many requests and conversations are in progress, and why."""
+    busy = (
+        f"{runtime.calls.window} conversations in progress (runtime.calls.window)"
+        if runtime.calls.window
+        else f"{places.CONVERSATIONS} conversations in progress for each"
+    )
+    if given := runtime.calls.in_flight:
+        return f"requests in flight at each server: {given} (runtime.calls.in_flight); {busy}"
+    if seqs := runtime.engines.max_num_seqs:
+        said = (
+            f"{seqs} at our engines (runtime.engines.max_num_seqs; fewer on GPUs while a queue or "
+            "preemptions grow)"
+        )
+    else:
+        said = (
+            f"{places.GPU_SEQS} on GPUs at first, up to {places.MOST:,} while none waits and none "
+            f"is preempted, {places.CPU_SEQS} on CPUs"
+        )
+    return f"requests in flight at each server: {said}, {places.ENDPOINT} at endpoints; {busy}"
 
 
 def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:

@@ -241,7 +241,7 @@ def _answers(run: Run, name: str, model: Model) -> None:
 
     async def answers() -> None:
         async with Client(run.recipe.runtime.calls, Ledger()) as client:
-            client.pool(name).add(endpoint(name, model))
+            client.pool(name).add(endpoint(name, model, run.recipe.runtime))
             await client.ready(name, timeout_s=60)
             if model.system_role and _gets_system_messages(run.recipe, name):
                 await client.send(probe(name, system="Answer briefly."))

@@ -160,16 +160,21 @@ class Engines(Part):
     max_restarts: int = Field(3, ge=0)
     kv_cache_gib: float = Field(2.0, gt=0)
     """KV cache of one engine on a CPU."""
-    max_num_seqs: int = Field(64, ge=1)
+    max_num_seqs: int | None = Field(None, ge=1)
+    """Requests that an engine works on at the same time. Default: vLLM's own limit on GPUs (256 or
+    1024), 64 on CPUs."""
 
 
 class Calls(Part):
     """Limits of the chat client."""
 
-    in_flight: int = Field(64, ge=1)
-    """Requests in flight per endpoint."""
-    window: int = Field(256, ge=1)
-    """Conversations in progress at the same time."""
+    in_flight: int | None = Field(None, ge=1)
+    """Requests in flight at each server. Default: as many as its engine works on. On GPUs that is
+    `engines.max_num_seqs`, or 256 at first and up to 1024; fewer while the engine's queue or its
+    preemptions grow. 64 on CPUs and at an `endpoint`."""
+    window: int | None = Field(None, ge=1)
+    """Conversations in progress at the same time. Default: four for each request that the servers
+    of a model take, at least 256."""
     timeout_s: float = Field(600, gt=0)
     """The longest time of one request. A server that answers nothing for twice as long is started
     again, or its model fails."""

@@ -109,8 +109,11 @@ def test_models_have_the_defaults_but_for_what_they_give() -> None:
     assert not [each for each in without["args"] if each.startswith("--max-model-len")]
 
 
+@pytest.mark.parametrize("seqs", [None, 7])
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])
-def test_an_engine_is_started_as_on_one_machine(kind: Any, tmp_path: Path) -> None:
+def test_an_engine_is_started_as_on_one_machine(
+    kind: Any, seqs: int | None, tmp_path: Path
+) -> None:
     """The chart and `moaa.engines.server` start the same program with the same arguments, except
     addresses and memory."""
     given = Model(
@@ -121,7 +124,9 @@ def test_an_engine_is_started_as_on_one_machine(kind: Any, tmp_path: Path) -> No
         quantization="fp8",
         engine_args=("--x=1",),
     )
-    theirs, _ = command(Spec("served", "a/b", given, Engines(max_num_seqs=7), kind, ("0",)), 8000)
+    theirs, _ = command(
+        Spec("served", "a/b", given, Engines(max_num_seqs=seqs), kind, ("0",)), 8000
+    )
     container = vllm(
         {
             "name": "m",
@@ -132,7 +137,7 @@ def test_an_engine_is_started_as_on_one_machine(kind: Any, tmp_path: Path) -> No
             "maxModelLen": 512,
             "quantization": "fp8",
             "extraArgs": ["--x=1"],
-            "maxNumSeqs": 7,
+            **({"maxNumSeqs": seqs} if seqs else {}),
         },
         pools={"default": {"device": kind}},
     )

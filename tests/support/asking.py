@@ -13,6 +13,7 @@ from moaa.errors import EngineError
 from moaa.journal import S3Journal
 from moaa.ledger import Ledger
 from moaa.progress import Progress
+from moaa.recipe.places import Places
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
@@ -26,9 +27,14 @@ class FakeFleet:
     started, and checks the rules."""
 
     def __init__(
-        self, server: EngineServer, capacity: int | None = None, start_s: float = 0.0
+        self,
+        server: EngineServer,
+        capacity: int | None = None,
+        start_s: float = 0.0,
+        places: Places | None = None,
     ) -> None:
         self.server, self.capacity, self.start_s = server, capacity, start_s
+        self.places = places
         self.starts: Counter[str] = Counter()
         self.entered = self.left = 0
         self.leaving = False
@@ -57,7 +63,7 @@ class FakeFleet:
             if model in self.broken:
                 raise EngineError(self.broken[model])
             self.starts[model] += 1
-            self._up[model] = Endpoint(self.server.url, model)
+            self._up[model] = Endpoint(self.server.url, model, places=self.places)
             assert self.capacity is None or len(self._up) <= self.capacity, (
                 f"{set(self._up)} are up at once"
             )

@@ -121,6 +121,10 @@ class EngineServer(Served):
         """The finish reason of the answers to such requests."""
         self.answers_probes = False
         """Whether requests for one token are answered whatever the faults, and not counted."""
+        self.metrics: str | None = None
+        """The text at /metrics; None: 404."""
+        self.looks: list[dict[str, str]] = []
+        """The headers of the requests for /metrics."""
         self.requests: list[Body] = []
         self.at_once = 0
         """The most requests that were in flight at the same time."""
@@ -153,10 +157,17 @@ class EngineServer(Served):
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
         return app
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.Response()
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        self.looks.append(dict(request.headers))
+        if self.metrics is None:
+            return web.Response(status=404)
+        return web.Response(text=self.metrics)
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(

@@ -11,6 +11,7 @@ import pytest
 from moaa import mixture as method
 from moaa.errors import EngineError, RowRejected
 from moaa.recipe import Member, Mixture, Sampling
+from moaa.recipe.places import Places
 from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow, status
 
@@ -205,3 +206,22 @@ def test_a_model_without_a_system_role_gets_none(bench: Bench):
         "a": [("user", "Be brief.\n\nWhy?")],
         "b": [("system", "Be brief."), ("user", "Why?")],
     }
+
+
+def test_more_conversations_run_when_servers_take_more_requests(bench: Bench):
+    """300 requests are answered only when all of them are there: a window of 256 would wait for
+    ever."""
+    count = 300
+    together = asyncio.Barrier(count)
+
+    async def waits(request, body):
+        await together.wait()
+
+    bench.server.fail(waits, times=count)
+    fleet = FakeFleet(bench.server, places=Places(count, count, follows=False))
+
+    async def work(item, ask):
+        return {"said": (await ask("a", user(f"question {item}"), SHORT)).text}
+
+    bench.run(range(count), work, fleet=fleet, models=("a",), timeout_s=60)
+    assert bench.server.at_once == count

@@ -49,6 +49,7 @@ def test_on_cpu(tmp_path: Path) -> None:
         "smol",
     )
     assert "--tensor-parallel-size" not in args
+    assert value(args, "--max-num-seqs") == "64"
     assert env["VLLM_CPU_OMP_THREADS_BIND"] == "0,1"
     assert env["VLLM_CPU_NUM_OF_RESERVED_CPU"] == "0"
     assert env["TORCHDYNAMO_DISABLE"] == "1"  # there may be no C++ compiler
@@ -94,6 +95,7 @@ def test_on_gpus() -> None:
         "fp8",
     )
     assert args[-2:] == ["--seed", "1"]
+    assert "--max-num-seqs" not in args, "vLLM's own limit stands"
     assert env["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert "HF_HUB_OFFLINE" not in env  # a hub model has to be fetched
     assert not {"--no-enable-chunked-prefill", "--enforce-eager", "--kv-cache-memory-bytes"} & set(

@@ -57,7 +57,6 @@ def test_all_models_that_are_asked_stand_in_the_values_with_their_pools() -> Non
         "tensorParallelSize": 4,
         "maxModelLen": 16384,
         "sizeGib": 135,
-        "maxNumSeqs": 64,
     }
     assert values["pools"] == {
         "a100": {

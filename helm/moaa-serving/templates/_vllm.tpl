@@ -27,7 +27,9 @@ args:
   - {{ printf "--dtype=%s" .dtype | quote }}
   {{- end }}
   - "--generation-config=vllm" # else a model's own file (top_k, penalties) adds to the recipe's sampling
-  - --max-num-seqs={{ int64 .maxNumSeqs }}
+  {{- if or .maxNumSeqs (ne .nodes.device "cuda") }}
+  - --max-num-seqs={{ int64 (.maxNumSeqs | default 64) }}
+  {{- end }}
   {{- if .revision }}
   - {{ printf "--revision=%s" .revision | quote }}
   - {{ printf "--tokenizer-revision=%s" .revision | quote }}

@@ -1,0 +1,77 @@
+"""How many requests a server gets at the same time, and how many conversations keep it busy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Literal
+
+from moaa.recipe.serving import Model, Runtime
+
+CPU_SEQS: Final = 64
+"""Requests that an engine on a CPU works on at the same time: two cores are busy with half of
+them."""
+GPU_SEQS: Final = 256
+"""vLLM's own limit on most GPUs; on those of 70 GiB and more, but not the A100, it is `MOST`."""
+MOST: Final = 1024
+ENDPOINT: Final = 64
+"""At a server that was up before: others may use it too."""
+CONVERSATIONS: Final = 4
+"""Conversations in progress for each request that a model's servers take: each one asks several
+models, and seldom two of them at the same time."""
+
+_SEQS: Final = re.compile(r"--max[-_]num[-_]seqs(?:=(\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A server's places for requests: `first`, and later up to `most`.
+
+    `follows`: their number follows the engine's load (see `moaa.chat.pacing`).
+    """
+
+    first: int
+    most: int
+    follows: bool
+
+
+def max_num_seqs(args: Sequence[str]) -> int | None:
+    """Return vLLM's `--max-num-seqs` if these arguments have it; the last one counts."""
+    found = None
+    for text, following in pairwise([*args, ""]):
+        if match := _SEQS.fullmatch(text):
+            value = match[1] or following
+            found = int(value) if value.isdecimal() else found
+    return found
+
+
+def places(
+    runtime: Runtime, device: Literal["cuda", "cpu", "endpoint"], seqs: int | None = None
+) -> Places:
+    """Return the places of a server on such a device. `seqs`: its own `--max-num-seqs`, if known.
+
+    `runtime.calls.in_flight` is taken as it is. Without it, an engine of ours gets as many requests
+    as it works on, and the number follows its load on GPUs.
+    """
+    if given := runtime.calls.in_flight:
+        return Places(given, given, follows=False)
+    if device == "endpoint":
+        return Places(ENDPOINT, ENDPOINT, follows=True)
+    if device == "cpu":
+        limit = seqs or CPU_SEQS
+        return Places(limit, limit, follows=False)
+    return Places(seqs or GPU_SEQS, seqs or MOST, follows=True)
+
+
+def seqs_of(runtime: Runtime, model: Model) -> int | None:
+    """Return how many requests at the same time the recipe gives an engine of this model; None:
+    vLLM decides."""
+    return max_num_seqs(model.engine_args) or runtime.engines.max_num_seqs
+
+
+def window(runtime: Runtime, servers: int) -> int:
+    """Return how many conversations run at the same time. `servers`: the places of all servers of
+    the model that has most."""
+    return runtime.calls.window or CONVERSATIONS * max(CPU_SEQS, servers)
