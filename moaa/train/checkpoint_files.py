@@ -115,9 +115,10 @@ def holds_data_only(folder: Path) -> bool:
 
 
 def _inert() -> list[Any]:
-    """DeepSpeed's classes in its own checkpoints: they hold numbers and do nothing when loaded."""
-    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    """DeepSpeed's classes in its checkpoints of every ZeRO stage: they hold numbers, and do nothing
+    when they are loaded."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
-    return [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+    return [LossScaler, ZeroStageEnum, fragment_address]

@@ -8,6 +8,7 @@ and trains nothing.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -92,9 +93,9 @@ class Finished:
 
 
 def _place(job: Job) -> Path:
-    # The address of the result ends in its fingerprint.
-    kind, fingerprint = job.kind, job.output.rsplit("/", 1)[1]
-    return local.cache() / FINISHED / f"{kind}-{fingerprint}"
+    # The address of the result ends in its fingerprint: the same address, the same model.
+    identity = hashlib.sha256(job.output.encode()).hexdigest()[:16]
+    return local.cache() / FINISHED / f"{job.kind}-{identity}"
 
 
 def publish(job: Job, store: Store, finished: Finished, patience: Patience = Patience()) -> None:
