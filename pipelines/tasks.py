@@ -14,6 +14,7 @@ from typing import Any
 
 from moaa.declaration import Declaration
 from moaa.errors import RecipeError
+from moaa.kubernetes.names import ENGINES_KEY
 from moaa.placement import images, pods
 from moaa.placement.pod_spec import CORE_TMP_GIB, HEAVY_TMP_GIB, WRITABLE
 from moaa.recipe.schema import Recipe, StoreAddress
@@ -154,6 +155,8 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
     ask."""
     cluster = recipe.runtime.cluster
     found = _store_secrets(cluster.s3_secret, recipe.store) if cluster.s3_secret else []
+    if stage.asks(recipe) and recipe.runtime.engines.kind == "kubernetes":
+        found.append(Secret(cluster.engines_secret, {ENGINES_KEY: ENGINES_KEY}, optional=True))
     names = set(recipe.runtime.secret_envs) if stage != REPORT else set()
     if stage.keys:
         names |= key_names(recipe)

@@ -7,6 +7,7 @@ lease of a crashed run expires. Calls go to the pods' own addresses, which come 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -232,6 +233,7 @@ class KubernetesFleet:
         endpoint = Endpoint(
             url=url,
             model=leased.model,
+            key=os.environ.get(names.ENGINES_KEY) or None,
             kept=True,
             places=places_of(self._runtime, self.view.deployment(leased.deployment)),
         )

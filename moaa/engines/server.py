@@ -16,6 +16,7 @@ from typing import Any, Literal
 from moaa.engines import guard
 from moaa.engines.devices import dtype_on
 from moaa.errors import EngineError
+from moaa.kubernetes import names
 from moaa.recipe.places import CPU_SEQS, max_num_seqs
 from moaa.recipe.schema import Engines, Model
 
@@ -119,7 +120,9 @@ class Server:
         held, port = _free_port()
         args, env = command(spec, port)
         # Without OMP_NUM_THREADS the worker takes as many threads as it has cores.
-        inherited = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+        # With the key of a cluster's engines it would refuse our own calls.
+        left_out = {"OMP_NUM_THREADS", names.ENGINES_KEY}
+        inherited = {k: v for k, v in os.environ.items() if k not in left_out}
         guarded = [sys.executable, "-S", guard.__file__, str(os.getpid()), str(STOP_GRACE_S), *args]
         with log.open("wb") as stream:
             stream.write((" ".join(args) + "\n").encode())

@@ -47,6 +47,10 @@ RUN_ENV: Final = "MOAA_RUN_ID"
 STAGE_ENV: Final = "MOAA_STAGE"
 """The run and stage that this process works for; the stage frame sets both."""
 
+ENGINES_KEY: Final = "VLLM_API_KEY"
+"""The engines' API key: the key of the serving chart's Secret, and the variable by which an engine
+and its callers get it."""
+
 PORT: Final = 8000
 """An engine listens on it; its OpenAI paths begin with /v1."""
 MAX_DNS: Final = 40

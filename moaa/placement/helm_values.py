@@ -70,6 +70,11 @@ def platform(recipe: Recipe) -> dict[str, Any]:
             for name, each in pool.items()
         },
         "trainer": {"enabled": launcher.kind == "trainer"},
+        "admissionPolicy": {
+            "trainEnv": sorted(set(recipe.runtime.secret_envs)),
+            "roots": [f"{recipe.store.root.rstrip('/')}/"],
+            **({"runnerImages": [cluster.images.serve]} if cluster.images.serve else {}),
+        },
     }
 
 
@@ -188,7 +193,8 @@ def _secrets(recipe: Recipe) -> dict[str, Any]:
     pull = (
         {"imagePullSecrets": list(cluster.image_pull_secrets)} if cluster.image_pull_secrets else {}
     )
-    return {**pull, "s3": {"secretName": cluster.s3_secret or ""}}
+    engines = {"apiKey": {"secretName": cluster.engines_secret}}
+    return {**pull, "s3": {"secretName": cluster.s3_secret or ""}, **engines}
 
 
 def _pools(recipe: Recipe, models: Iterable[Model]) -> dict[str, Pool]:

@@ -6,7 +6,7 @@ write only to volumes of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -71,3 +71,20 @@ def pod_spec(
 def plain(environment: Mapping[str, str]) -> list[dict[str, str]]:
     """Return a container's `env` for variables with plain values."""
     return [{"name": name, "value": value} for name, value in environment.items()]
+
+
+def from_secret(secret: str, keys: Iterable[str], *, optional: bool = False) -> list[Object]:
+    """Return a container's `env` for variables that are keys of a Secret."""
+    return [
+        {
+            "name": key,
+            "valueFrom": {
+                "secretKeyRef": {
+                    "name": secret,
+                    "key": key,
+                    **({"optional": True} if optional else {}),
+                }
+            },
+        }
+        for key in keys
+    ]

@@ -217,6 +217,9 @@ class Cluster(Part):
     """Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and, unless the S3 is AWS,
     AWS_ENDPOINT_URL_S3 and AWS_REGION. null: pods get no keys. Their service account's identity
     opens the store (IRSA, EKS Pod Identity)."""
+    engines_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-engines"
+    """Secret of the moaa-serving chart with the engines' API key, VLLM_API_KEY. It may be
+    missing."""
     env_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-env"
     """Secret with the variables that `runtime.secret_envs` and the endpoints' `key_env` name."""
     image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()

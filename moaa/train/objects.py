@@ -17,13 +17,26 @@ from moaa.kubernetes import names
 from moaa.kubernetes.kinds import JOBS, SERVICES, TRAIN_JOBS, Object
 from moaa.placement import images
 from moaa.placement import pods as placement
-from moaa.placement.pod_spec import HEAVY_TMP_GIB, KEPT_S, WRITABLE, Room, plain, pod_spec
+from moaa.placement.pod_spec import (
+    HEAVY_TMP_GIB,
+    KEPT_S,
+    WRITABLE,
+    Room,
+    from_secret,
+    plain,
+    pod_spec,
+)
 from moaa.recipe.schema import StoreAddress
-from moaa.store.client import S3_SETTINGS
+from moaa.recipe.secrets import S3_KEYS
+from moaa.store.client import S3_SETTINGS, SESSION_TOKEN
 from moaa.train import ranks
 from moaa.train.job import Job, Launch
 
 CONTAINER: Final = "node"
+ACCOUNT: Final = "moaa-train"
+"""The platform chart's account for trainings; a cloud's identity is bound to it."""
+IS_TRAINING: Final = {"app.kubernetes.io/component": "training"}
+"""Label of a training's pods: the platform chart's network policies go by it."""
 PORT: Final = 29500
 """Where the other pods connect to rank 0."""
 SHM_GIB: Final = 2.0
@@ -45,7 +58,7 @@ def job_in_pods(job: Job) -> Job:
     The store's keys come from the Secret `runtime.cluster.s3_secret` there, under their usual
     names, whatever the recipe calls them on this machine.
     """
-    store = job.store.model_dump(exclude={"access_key_env", "secret_key_env"})
+    store = job.store.model_dump(exclude={"access_key_env", "secret_key_env", "session_token_env"})
     return job.model_copy(update={"store": StoreAddress(**store)})
 
 
@@ -57,7 +70,7 @@ def train_job(launch: Launch, run_id: str) -> Object:
     launcher, image = launch.launcher, launch.runtime.cluster.images.train
     trainer: Object = {
         "command": command(launch.job),
-        "env": plain(_environment(launch)),
+        "env": [*plain(_environment(launch)), *_named_secrets(launch)],
         "numNodes": launcher.nodes,
         "numProcPerNode": launcher.ranks,
         "resourcesPerNode": resources(launch),
@@ -90,7 +103,7 @@ def indexed_job(launch: Launch, run_id: str) -> Object:
         "parallelism": nodes,
         "backoffLimit": 0,
         "ttlSecondsAfterFinished": KEPT_S,
-        "template": {"metadata": {"labels": labels}, "spec": pod},
+        "template": {"metadata": {"labels": labels | IS_TRAINING}, "spec": pod},
     }
     return {
         "apiVersion": JOBS.version,
@@ -158,6 +171,22 @@ def _environment(launch: Launch) -> dict[str, str]:
     return {**ranks.ENVIRONMENT, **threads, **{name: value for name, value in address if value}}
 
 
+def _s3_secrets(launch: Launch) -> list[Object]:
+    """The store's keys; in a TrainJob the TrainingRuntime has them. None where a cloud's identity
+    of the pod's account is enough."""
+    secret = launch.runtime.cluster.s3_secret
+    if secret is None:
+        return []
+    optional = (SESSION_TOKEN, *S3_SETTINGS)
+    return [*from_secret(secret, S3_KEYS), *from_secret(secret, optional, optional=True)]
+
+
+def _named_secrets(launch: Launch) -> list[Object]:
+    """The variables that the recipe names, and no others: no endpoint's key goes to a training."""
+    runtime = launch.runtime
+    return from_secret(runtime.cluster.env_secret, sorted(set(runtime.secret_envs)))
+
+
 def _pod(launch: Launch) -> Object:
     launcher, cluster, pool = launch.launcher, launch.runtime.cluster, launch.pool
     name = name_of(launch.job)
@@ -174,10 +203,12 @@ def _pod(launch: Launch) -> Object:
         "name": CONTAINER,
         "image": images.of(launch.runtime, "train"),
         "command": command(launch.job),
-        "env": [*plain(own | _environment(launch)), rank],
-        "envFrom": [
-            *([{"secretRef": {"name": cluster.s3_secret}}] if cluster.s3_secret else []),
-            {"secretRef": {"name": cluster.env_secret, "optional": True}},
+        # A later entry of the same name wins: the recipe's address of the store.
+        "env": [
+            *_s3_secrets(launch),
+            *plain(own | _environment(launch)),
+            rank,
+            *_named_secrets(launch),
         ],
         "resources": resources(launch),
     }
@@ -188,10 +219,12 @@ def _pod(launch: Launch) -> Object:
         toleration=pool.toleration if pool else None,
         image_pull_secrets=cluster.image_pull_secrets,
     )
+    account: Object = {} if cluster.s3_secret else {"serviceAccountName": ACCOUNT}
     return pod_spec(
         container,
         room,
         subdomain=name,
+        **account,
         automountServiceAccountToken=False,
         enableServiceLinks=False,
     )

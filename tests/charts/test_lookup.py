@@ -25,6 +25,10 @@ pytestmark = needs_helm
 TRAINER = "trainer.kubeflow.org/v1alpha1"
 KINDS = {
     "v1": ("ConfigMap", "Pod", "Secret", "Service", "ServiceAccount"),
+    "admissionregistration.k8s.io/v1": (
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ),
     "apps/v1": ("Deployment",),
     "autoscaling/v2": ("HorizontalPodAutoscaler",),
     "batch/v1": ("CronJob",),
@@ -35,6 +39,7 @@ KINDS = {
     TRAINER: ("TrainingRuntime",),
 }
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/moaa/leases"
+SECRET = "/api/v1/namespaces/moaa/secrets/moaa-engines"
 IDLE = "moaa.dev/idle-replicas"
 
 
@@ -43,6 +48,7 @@ class Api:
 
     def __init__(self, folder: Path) -> None:
         self.deployments: dict[str, dict[str, Any]] = {}
+        self.secret: dict[str, Any] | None = None
         self.leases: list[dict[str, Any]] = []
         self.unknown: set[str] = set()
         api = self
@@ -118,6 +124,7 @@ class Api:
             "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups},
             "/openapi/v3": {"paths": {}},
             "/api/v1/namespaces/moaa/serviceaccounts/default": account,
+            SECRET: self.secret,
             LEASES: {"kind": "LeaseList", "apiVersion": "v1", "items": self.leases},
         }.get(path) or self.deployments.get(
             path.removeprefix("/apis/apps/v1/namespaces/moaa/deployments/")
@@ -225,3 +232,36 @@ def test_a_cluster_without_trainer_is_told_what_to_do(api: Api, tmp_path: Path) 
     assert "Kubeflow Trainer is not installed" in done.stderr
     assert "trainer.enabled=false" in done.stderr
     assert not api.template(PLATFORM, {"trainer": {"enabled": False}}, tmp_path).returncode
+
+
+def engines_key(api: Api, folder: Path) -> str | None:
+    """The key in the Secret that an upgrade of release `ex` writes; None if it writes none."""
+    done = api.template(SERVING, {"models": [{"name": "m", "source": "a/b"}]}, folder)
+    assert not done.returncode, done.stderr
+    found = [each for each in parsed(done.stdout) if each["kind"] == "Secret"]
+    return found[0]["data"]["VLLM_API_KEY"] if found else None
+
+
+def test_an_upgrade_keeps_the_engines_key(api: Api, tmp_path: Path) -> None:
+    first, other = engines_key(api, tmp_path), engines_key(api, tmp_path)
+    assert first
+    assert other
+    assert first != other, "each installation has its own"
+    metadata: dict[str, Any] = {"name": "moaa-engines", "namespace": "moaa"}
+    metadata["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
+    metadata["annotations"] = {
+        "meta.helm.sh/release-name": "ex",
+        "meta.helm.sh/release-namespace": "moaa",
+    }
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    api.secret = secret | {"data": {"VLLM_API_KEY": first}}
+    assert engines_key(api, tmp_path) == first
+
+
+@pytest.mark.parametrize("owner", [{}, {"meta.helm.sh/release-name": "another"}])
+def test_a_key_that_somebody_else_made_is_used_as_it_is(
+    api: Api, tmp_path: Path, owner: dict[str, str]
+) -> None:
+    metadata = {"name": "moaa-engines", "annotations": owner}
+    api.secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {}}
+    assert engines_key(api, tmp_path) is None

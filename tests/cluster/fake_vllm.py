@@ -40,6 +40,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         global running, hangs
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        key = os.environ.get("VLLM_API_KEY")
+        if key and self.headers["Authorization"] != f"Bearer {key}":
+            return self.answer(401, {"error": "Unauthorized"})
         if time.monotonic() - began < float(os.environ.get("FAKE_START_S", "0")):
             return self.answer(503, {"error": "loading"})
         if question["model"] != asked.served_model_name:

@@ -7,6 +7,7 @@ ones.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -235,9 +236,12 @@ def test_leases_own_the_replicas_until_the_values_ask_for_others(
 def test_requests_in_flight_end_before_their_pod_does(ns: Namespace, engines: str) -> None:
     install(ns, "ens", SERVING, serving(ALWAYS, LEASED))
     (pod,) = until(lambda: [each for each in pods(ns, "always").values() if ready(each)], "the pod")
+    key = base64.b64decode(ns.get("secret", "moaa-engines")["data"]["VLLM_API_KEY"]).decode()
     script = (
         "import json,urllib.request as u;q={'model':'Always-1B','messages':[],'sleep_s':8};"
-        f"print(u.urlopen(u.Request('http://{pod['status']['podIP']}:8000/v1/chat/completions',json.dumps(q).encode())).status)"
+        f"r=u.Request('http://{pod['status']['podIP']}:8000/v1/chat/completions',json.dumps(q).encode(),"
+        f"{{'Authorization':'Bearer {key}'}});"
+        "print(u.urlopen(r).status)"
     )
     client(ns, "patient", {"moaa.dev/client": "true"})
     said: list[str] = []

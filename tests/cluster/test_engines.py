@@ -4,6 +4,7 @@ addresses."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from moaa.errors import ClusterError, EngineError
-from moaa.kubernetes import leases
+from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import Kind
 from moaa.recipe.schema import Calls
@@ -72,7 +73,9 @@ async def test_a_lease_scales_up_answers_and_scales_down(ns: Namespace, cluster:
     assert bench.ledger.events == {}
 
 
-async def test_the_chart_s_own_deployments(ns: Namespace, cluster: Cluster) -> None:
+async def test_the_chart_s_own_deployments(
+    ns: Namespace, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Found by label, leased, probed and drained as the chart defines them; the served name is the
     recipe's."""
     fake_engine(ns)
@@ -81,6 +84,8 @@ async def test_the_chart_s_own_deployments(ns: Namespace, cluster: Cluster) -> N
         networkPolicy={"enabled": False},
     )
     install(ns, "ens", SERVING, values)
+    key = base64.b64decode(ns.get("secret", "moaa-engines")["data"][names.ENGINES_KEY])
+    monkeypatch.setenv(names.ENGINES_KEY, key.decode())
     try:
         async with fleet(cluster, "Big-1B") as bench:
             await bench.fleet.up(["Big-1B"])
@@ -234,7 +239,7 @@ async def test_a_missing_deployment_says_how_to_install_it(ns: Namespace, cluste
     async with fleet(cluster, "nowhere") as bench:
         with pytest.raises(
             EngineError,
-            match=rf"helm upgrade --install moaa-serving helm/moaa-serving --namespace {ns.name}",
+            match=rf"helm upgrade --install ensemble helm/moaa-serving --namespace {ns.name}",
         ):
             await bench.fleet.up(["nowhere"])
 

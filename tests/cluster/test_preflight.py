@@ -65,7 +65,7 @@ def deployment(found: Recipe) -> dict[str, Any]:
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": "moaa-smollm2",
+            "name": "ensemble-smollm2",
             "labels": labels,
             "annotations": {helm_values.SPEC: spec},
         },

@@ -72,6 +72,7 @@ def ns() -> Iterator[Namespace]:
             "reaper": {"enabled": False},
             "kubeflow": {"enabled": False},
             "pools": pools,
+            "networkPolicy": {"namespaces": [made.name]},
         }
         install(made, "platform", PLATFORM, values)
         yield made
@@ -303,7 +304,16 @@ def test_a_runtime_that_is_not_there_is_an_error_that_says_who_makes_it(
 def test_an_indexed_job_does_the_same_without_trainer(
     ns: Namespace, cluster: Cluster, store: S3, job: Job
 ) -> None:
-    install(ns, "platform", PLATFORM, {**VALUES, "trainer": {"enabled": False}})
+    install(
+        ns,
+        "platform",
+        PLATFORM,
+        {
+            **VALUES,
+            "trainer": {"enabled": False},
+            "networkPolicy": {"namespaces": [ns.name]},
+        },
+    )
     facts = train(job, runtime(ns, kind="job"), store)
     assert (facts["world_size"], facts["rows"]) == (2, len(ROWS))
     assert not there(ns, "job", job)

@@ -83,16 +83,16 @@ report     moaa-s3: id key url? region? token?  pull: registry                  
 """
 
 ENDPOINTS = """
-task       environment                                                                     labels
-preflight  HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=preflight
-prompts    HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa client=true stage=prompts
-generate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=generate
-sft        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa client=true stage=sft
-sample     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=sample
-label      HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=label
-dpo        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN           part-of=moaa client=true stage=dpo
-evaluate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=evaluate
-report     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa                              part-of=moaa client=true stage=report
+task       environment                                                                                                labels
+preflight  HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY                             part-of=moaa client=true stage=preflight
+prompts    HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN                                      part-of=moaa client=true stage=prompts
+generate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-engines: VLLM_API_KEY moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=generate
+sft        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN                                      part-of=moaa client=true stage=sft
+sample     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN QWEN_KEY                             part-of=moaa client=true stage=sample
+label      HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-engines: VLLM_API_KEY moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=label
+dpo        HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-env: HF_TOKEN                                      part-of=moaa client=true stage=dpo
+evaluate   HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa moaa-engines: VLLM_API_KEY moaa-env: HF_TOKEN QWEN_KEY  part-of=moaa client=true stage=evaluate
+report     HOME=/tmp MOAA_CACHE=/tmp/moaa MOAA_NAMESPACE=moaa                                                         part-of=moaa client=true stage=report
 """
 
 Task = dict[str, Any]

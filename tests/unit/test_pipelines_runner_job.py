@@ -134,6 +134,7 @@ def test_secrets_come_by_name_only() -> None:
         "AWS_ENDPOINT_URL_S3": {"name": "moaa-s3", "key": "AWS_ENDPOINT_URL_S3", "optional": True},
         "AWS_REGION": {"name": "moaa-s3", "key": "AWS_REGION", "optional": True},
         "AWS_SESSION_TOKEN": {"name": "moaa-s3", "key": "AWS_SESSION_TOKEN", "optional": True},
+        "VLLM_API_KEY": {"name": "moaa-engines", "key": "VLLM_API_KEY", "optional": True},
         "HF_TOKEN": {
             "name": "moaa-env",
             "key": "HF_TOKEN",

@@ -36,7 +36,7 @@ SETS = [
     "runtime.engines.kind=kubernetes",
     "runtime.launcher.kind=trainer",
     "runtime.cluster.image_pull_secrets=[registry]",
-    "models.qwen2-72b.endpoint={url: http://x/v1, key_env: QWEN_KEY}",
+    "models.qwen2-72b.endpoint={url: https://x/v1, key_env: QWEN_KEY}",
 ]
 Change = Callable[[FakeCluster], Any]
 

@@ -3,6 +3,9 @@ same name."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from moaa.errors import RecipeError
@@ -123,7 +126,14 @@ def test_an_indexed_job_says_itself_what_trainer_would():
     )
     assert container["env"][-1]["name"] == "PET_NODE_RANK"
     assert container["image"] == images.TRAIN
-    assert container["envFrom"][0] == {"secretRef": {"name": "moaa-s3"}}
+    assert "envFrom" not in container
+    assert secrets(container["env"]) == {
+        "AWS_ACCESS_KEY_ID": "moaa-s3",
+        "AWS_SECRET_ACCESS_KEY": "moaa-s3",
+        "AWS_SESSION_TOKEN": "moaa-s3 (optional)",
+        "AWS_ENDPOINT_URL_S3": "moaa-s3 (optional)",
+        "AWS_REGION": "moaa-s3 (optional)",
+    }
     assert pod["automountServiceAccountToken"] is False
     assert pod["volumes"][1]["emptyDir"] == {"medium": "Memory", "sizeLimit": "32Gi"}
 
@@ -144,3 +154,33 @@ def test_its_service_finds_the_pods_before_they_are_ready_and_goes_with_the_job(
 def test_one_node_is_its_own_master():
     pod = objects.indexed_job(launch(nodes=1), "r")["spec"]["template"]["spec"]
     assert environment(pod["containers"][0])["PET_MASTER_ADDR"] == "127.0.0.1"
+
+
+def secrets(env: list[Any]) -> dict[str, str]:
+    """Return {variable: the Secret that it comes from}."""
+    return {
+        each["name"]: key["name"] + (" (optional)" if key.get("optional") else "")
+        for each in env
+        if (key := each.get("valueFrom", {}).get("secretKeyRef"))
+    }
+
+
+def test_a_training_gets_the_variables_that_the_recipe_names_and_no_others() -> None:
+    given = launch(kind="trainer")
+    assert secrets(objects.train_job(given, "run-1")["spec"]["trainer"]["env"]) == {}
+    runtime = given.runtime.model_copy(update={"secret_envs": ("HF_TOKEN", "WANDB_KEY")})
+    given = replace(given, runtime=runtime)
+    named = {"HF_TOKEN": "moaa-env", "WANDB_KEY": "moaa-env"}
+    assert secrets(objects.train_job(given, "run-1")["spec"]["trainer"]["env"]) == named
+    pod = objects.indexed_job(given, "run-1")["spec"]["template"]["spec"]
+    found = secrets(pod["containers"][0]["env"])
+    assert {name: secret for name, secret in found.items() if secret == "moaa-env"} == named
+
+
+def test_with_a_clouds_identity_a_training_gets_no_keys() -> None:
+    given = launch(kind="trainer")
+    where = given.runtime.cluster.model_copy(update={"s3_secret": None})
+    given = replace(given, runtime=given.runtime.model_copy(update={"cluster": where}))
+    pod = objects.indexed_job(given, "run-1")["spec"]["template"]["spec"]
+    assert secrets(pod["containers"][0]["env"]) == {}
+    assert pod["serviceAccountName"] == objects.ACCOUNT

@@ -53,7 +53,7 @@ volumeMounts:
 {{- end }}
 
 {{- define "moaa.launcherSecret" -}}
-{{ .Values.kubeflow.launcher.secretName | default .Values.s3.secretName }}
+{{- .Values.kubeflow.launcher.secretName | default .Values.s3.secretName }}
 {{- end }}
 
 {{- /* What the pipeline may do with Jobs; empty: nothing. */}}
@@ -62,5 +62,22 @@ volumeMounts:
 [create, get, list, watch, patch, delete]
 {{- else if and .Values.recurring.enabled (not .Values.recurring.host) -}}
 [create, get, list]  # the runner Job of the recurring run
+{{- end }}
+{{- end }}
+
+{{- /* An ipBlock without link-local addresses: a cloud's metadata, and with it the node's identity. */}}
+{{- define "moaa.block" -}}
+{{- if eq . "0.0.0.0/0" }}{cidr: {{ . }}, except: [169.254.0.0/16]}{{ else if eq . "::/0" }}{cidr: "::/0", except: ["fe80::/10", "fd00:ec2::254/128"]}{{ else }}{cidr: {{ . | quote }}}{{ end }}
+{{- end }}
+
+{{- /* S3's variables, by name: not all that the Secret may hold. Without a Secret, a cloud's identity must do. */}}
+{{- define "moaa.s3Env" -}}
+{{- with .Values.s3.secretName }}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $.Values.s3.secretName }}, key: {{ . }}}}}
+{{- end }}
+{{- range list "AWS_SESSION_TOKEN" "AWS_ENDPOINT_URL_S3" "AWS_REGION" }}
+- {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $.Values.s3.secretName }}, key: {{ . }}, optional: true}}}
+{{- end }}
 {{- end }}
 {{- end }}

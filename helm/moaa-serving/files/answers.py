@@ -4,10 +4,12 @@ Arguments: "SERVICE MODEL REPLICAS".
 """
 
 import json
+import os
 import socket
 import sys
 import urllib.request
 
+key = os.environ.get("VLLM_API_KEY", "")
 failed = 0
 for service, model, replicas in (argument.split(" ") for argument in sys.argv[1:]):
     try:
@@ -22,7 +24,7 @@ for service, model, replicas in (argument.split(" ") for argument in sys.argv[1:
         request = urllib.request.Request(
             f"http://{service}:8000/v1/chat/completions",
             json.dumps(question).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
         )
         with urllib.request.urlopen(request, timeout=120) as reply:
             usage = json.load(reply)["usage"]

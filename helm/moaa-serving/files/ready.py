@@ -4,9 +4,11 @@ Arguments: port, model name, seconds.
 """
 
 import json
+import os
 import sys
 import urllib.request
 
+key = os.environ.get("VLLM_API_KEY", "")
 port, model, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
 question = {
     "model": model,
@@ -17,7 +19,7 @@ question = {
 request = urllib.request.Request(
     f"http://127.0.0.1:{port}/v1/chat/completions",
     json.dumps(question).encode(),
-    {"Content-Type": "application/json"},
+    {"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
 )
 try:
     with urllib.request.urlopen(request, timeout=seconds) as reply:

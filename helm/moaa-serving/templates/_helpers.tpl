@@ -115,3 +115,15 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
 {{- end }}
+
+{{- /* S3's variables, by name: not all that the Secret may hold. Without a Secret, a cloud's identity must do. */}}
+{{- define "moaa.s3Env" -}}
+{{- with .Values.s3.secretName }}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $.Values.s3.secretName }}, key: {{ . }}}}}
+{{- end }}
+{{- range list "AWS_SESSION_TOKEN" "AWS_ENDPOINT_URL_S3" "AWS_REGION" }}
+- {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $.Values.s3.secretName }}, key: {{ . }}, optional: true}}}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -78,6 +78,11 @@ env:
     valueFrom:
       secretKeyRef: {name: {{ .root.Values.hub.secretName }}, key: HF_TOKEN, optional: true}
   {{- end }}
+  {{- if and .root.Values.apiKey.enabled (not (hasKey $env "VLLM_API_KEY")) }}
+  - name: VLLM_API_KEY
+    valueFrom:
+      secretKeyRef: {name: {{ .root.Values.apiKey.secretName }}, key: VLLM_API_KEY}
+  {{- end }}
 {{- end }}
 
 {{- /* GiB as a quantity. */}}
