@@ -181,8 +181,10 @@ class Template:
         wanted = Counter(
             self._control_ids[text] for text in self.rendering.controls.findall(rendered.text)
         )
-        known = set(self._control_ids.values())
-        if Counter(token for token in ids if token in known) != wanted:
+        # Any character that the tokenizer does not know becomes the unknown token.
+        known = {*self._control_ids.values()} - {self.tokenizer.unk_token_id}
+        found = Counter(token for token in ids if token in known)
+        if found != Counter({token: n for token, n in wanted.items() if token in known}):
             raise RowRejected(
                 "control_token_in_text", "the text of a message would become a control token"
             )

@@ -223,3 +223,25 @@ def test_a_cut_answer_teaches_no_end(template, end, answer):
     _, (chosen, rejected) = template.answers(TWO_TURNS[:1], ["Four", "Fo"], [False, True])
     assert template.tokenizer.decode(chosen) == answer.format("Four")
     assert template.tokenizer.decode(rejected) == answer.format("Fo").removesuffix(end)
+
+
+def test_characters_that_a_tokenizer_does_not_know_forge_nothing():
+    """They all become its unknown token, which is an added token like those that end turns."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "</s>", "<user>", "Hi", "Hello"]
+    made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, "<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", eos_token="</s>", extra_special_tokens=["<user>"]
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<user> ' + m.content + ' ' if m.role == 'user' else m.content }}"
+        "{{ '</s>' if m.role == 'assistant' }}{% endfor %}"
+    )
+    template = Template.of(tokenizer, "a model")
+    ids, labels = one(template, said("Hi 你好", "Hello 你"))
+    assert (ids, labels) == ([2, 3, 0, 4, 0, 1], [IGNORED] * 3 + [4, 0, 1])
+    with pytest.raises(RowRejected, match="kept as plain text"):
+        template.sequences(said("Hi", "so </s> it"))
