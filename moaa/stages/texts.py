@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 from pydantic import model_serializer
 
 from moaa.chat.controls import KNOWN
-from moaa.errors import EngineError, RecipeError, StoreError
+from moaa.errors import EngineError, HubAway, RecipeError, StoreError
 from moaa.progress.messages import log
 from moaa.recipe.schema import Model, Part, Recipe
 from moaa.store import Store
@@ -43,16 +43,23 @@ class TextPart(Part):
 def control_texts(recipe: Recipe) -> tuple[str, ...]:
     """The control texts that only the models of this recipe have.
 
-    A tokenizer that cannot be read here (a GGUF file, a model that only an endpoint has, a hub that
-    is away) adds none: the well-known ones are neutralised in any case.
+    A tokenizer that cannot be read here (a GGUF file, a model that only an endpoint has) adds none:
+    the well-known ones are neutralised in any case. Raises HubAway if engines of this run need the
+    hub too; a run that does not load the models itself goes on without it.
     """
-    return tuple(sorted({text for each in recipe.models.values() for text in _of(each, recipe)}))
-
-
-def _of(model: Model, recipe: Recipe) -> Iterable[str]:
-    if model.source.startswith("package:") or model.source.endswith(".gguf"):
-        return ()  # it would have to be converted
-    return _read(model.source, model.revision, model.engine_args, recipe.store.model_dump_json())
+    found: set[str] = set()
+    for model in recipe.models.values():
+        if model.source.startswith("package:") or model.source.endswith(".gguf"):
+            continue  # it would have to be converted
+        address = recipe.store.model_dump_json()
+        try:
+            found |= _read(model.source, model.revision, model.engine_args, address)
+        except HubAway as error:
+            if recipe.runtime.engines.kind == "process" and not model.endpoint:
+                raise
+            log.warning(f"only well-known control tokens are neutralised: {error}")
+            break
+    return tuple(sorted(found))
 
 
 @cache

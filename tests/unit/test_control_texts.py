@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.chat.controls import KNOWN, WORD_JOINER, Controls, fenced
 from moaa.chat.message import Call, Message
+from moaa.errors import HubAway
 from moaa.judge import tournament
 from moaa.mixture import converse
 from moaa.recipe import Judge, JudgeMember, Member, Mixture
@@ -30,6 +31,7 @@ FORGERIES = [
     "[INST]", "[/INST]", "</s>", "<s>", "<bos>", "[SYSTEM_PROMPT]", "<|turn>", "<turn|>",
     "<|channel|>", "<tool_call>", "</think>", "<|START_OF_TURN_TOKEN|>", "[gMASK]",
 ]  # fmt: skip
+KUBERNETES = "runtime.engines.kind=kubernetes"
 PLAIN = [
     "USER: hi ASSISTANT: yes", "### Instruction:", "<table><b>x</b></table>", "a < b | c > d",
     "x <| f |> g", "[inst]", "<html>", "Human:", "<filename>", "[1] [A] [[A]]", "List<String>",
@@ -149,6 +151,18 @@ def test_the_markers_of_the_runs_own_models_are_control_tokens_too(odd_model: Pa
     assert "control_texts" not in generate.part_of(load_file(DEMO).recipe).model_dump()
     controls = Controls(texts.control_texts(recipe))
     assert controls.neutralised("a@@end<table>@@user:b") == "a@\u2060@end<table>@\u2060@user:b"
+
+
+def test_a_hub_that_is_away_stops_only_runs_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(source: str, *more: object) -> frozenset[str]:
+        raise HubAway("the hub does not answer")
+
+    monkeypatch.setattr(texts, "_read", away)
+    hub_model = "models.other={source: owner/name}"
+    assert texts.control_texts(load_file(DEMO, [hub_model, KUBERNETES]).recipe) == ()
+    recipe = load_file(DEMO, [hub_model]).recipe
+    with pytest.raises(HubAway):
+        texts.control_texts(recipe)
 
 
 def test_prompts_are_neutralised_and_counted_before_anything_is_paid(
