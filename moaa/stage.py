@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from moaa.artifacts import Artifact, Draft, Manifest, Output, Parent
+from moaa.artifacts.owner import Owner
 from moaa.asking.rejections import Gaps, GapsOf, Rejections
 from moaa.attempt import recorded
 from moaa.chat.message import Ask
@@ -25,6 +27,7 @@ from moaa.declaration import Declaration
 from moaa.errors import ArtifactError, CallError, RowRejected, StoreError, TooManyRejected
 from moaa.journal import S3Journal
 from moaa.journal.usage import Usage
+from moaa.kubernetes.names import RUN_ENV
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.progress.messages import log, say
@@ -211,32 +214,33 @@ class Stage(Generic[P]):
         fingerprint = self.fingerprint(part, inputs, content)
         uri = f"{store.root}/{self.name}/{fingerprint}"
         log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
-        if store.exists(f"{uri}/manifest.json"):
-            say(f"{self.name}: reused {uri}{_compared(content)}")
-            return Artifact.open(store, uri, fingerprint).manifest, True
         unit, kind = self.declaration.unit, self.declaration.kind
-        with Progress(self.name, unit) as progress, Output(store, uri, kind) as out:
-            context = Context(
-                inputs, out, store, pinned(recipe, content), ledger, progress, content
-            )
-            self.compute(part, context)
-            manifest = out.commit(
-                Draft(
-                    stage=self.name,
-                    name=recipe.name,
-                    fingerprint=fingerprint,
-                    parents=[Parent.of(name, inputs[name].manifest) for name in sorted(inputs)],
-                    part=part.model_dump(mode="json") | ({"content": content} if content else {}),
-                    ledger=ledger.to_json(),
-                    facts=context.facts,
+        with Owner(store, uri, f"run {os.environ.get(RUN_ENV, 'without a name')}") as owner:
+            if not owner.acquire(f"{uri}/manifest.json"):
+                say(f"{self.name}: reused {uri}{_compared(content)}")
+                return Artifact.open(store, uri, fingerprint).manifest, True
+            with Progress(self.name, unit) as progress, Output(store, uri, kind) as out:
+                known = pinned(recipe, content)
+                context = Context(inputs, out, store, known, ledger, progress, content)
+                self.compute(part, context)
+                held = {"content": content} if content else {}
+                manifest = out.commit(
+                    Draft(
+                        stage=self.name,
+                        name=recipe.name,
+                        fingerprint=fingerprint,
+                        parents=[Parent.of(name, inputs[name].manifest) for name in sorted(inputs)],
+                        part=part.model_dump(mode="json") | held,
+                        ledger=ledger.to_json(),
+                        facts=context.facts,
+                    )
                 )
-            )
-        try:
-            store.delete_prefix(f"{uri}/journal/")
-        except StoreError as error:  # the result stands
-            log.warning(
-                f"{self.name}: {uri}/journal is no longer needed, but was not deleted: {error}"
-            )
+            try:
+                store.delete_prefix(f"{uri}/journal/")
+            except StoreError as error:  # the result stands
+                log.warning(
+                    f"{self.name}: {uri}/journal is no longer needed, but was not deleted: {error}"
+                )
         return manifest, False
 
 

@@ -32,6 +32,7 @@ STAGE/FINGERPRINT/manifest.json                   what the artifact is; written 
 STAGE/FINGERPRINT/TABLE/00000-DIGEST.parquet      rows; up to 20,000 in a file
 STAGE/FINGERPRINT/model-ATTEMPT/                  the model, of sft and dpo
 STAGE/FINGERPRINT/journal/                        answers of a stage that is not finished
+STAGE/FINGERPRINT/owner/                          who works on it, while somebody does
 runs/RUN/STAGE.json                               how a stage of a run went; names its artifact
 runs/RUN/report.html                              the report
 ```

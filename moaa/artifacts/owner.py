@@ -1,0 +1,160 @@
+"""Who works on a result, so that the same stage run twice at once is not paid for twice.
+
+    <uri>/owner/000001.json     {"holder", "who", "place", "pid", "beat"}
+
+The holder of the highest number owns the work, and writes its file anew every few seconds. Who
+comes second waits. It judges by what it sees change, not by clocks of two machines; when nothing
+has changed for `STANDS_STILL_S`, it writes the next number. Exactly one of several can do so.
+Two owners, after a long break of one, still do no harm: results are committed once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from moaa.errors import StoreError
+from moaa.progress.messages import log, say
+from moaa.store import Missing, Store
+
+BEAT_S: Final = 10.0
+STANDS_STILL_S: Final = 60.0
+LOOK_S: Final = 3.0
+
+
+class Owner:
+    """The right to work on a result. A context manager: leaving it gives the right back."""
+
+    def __init__(self, store: Store, uri: str, who: str) -> None:
+        self._store = store
+        self._uri = uri
+        self._holder = secrets.token_hex(8)
+        self._about = {
+            "holder": self._holder,
+            "who": f"{who} ({socket.gethostname()}, process {os.getpid()})",
+            "place": _place(),
+            "pid": os.getpid(),
+        }
+        self._own = ""
+        self._beats = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread is None:
+            return
+        # A beat may be waiting for a store that is away: it must not hold up the end.
+        self._thread.join(1)
+        if isinstance(error, StoreError):
+            return
+        with suppress(StoreError):
+            self._store.delete(*(uri for uri in self._numbers() if uri <= self._own))
+
+    def acquire(self, finished: str) -> bool:
+        """Wait for the right to work. Return False if the object `finished` appears before."""
+        seen, since, told = "", time.monotonic(), False
+        while not self._store.exists(finished):
+            looked = time.monotonic()
+            newest, text = self._newest()
+            if text != seen:
+                seen, since = text, looked
+            other = _read(text)
+            still_s = looked - since
+            if not newest or _is_gone(other) or still_s > STANDS_STILL_S:
+                if self._take(newest):
+                    if newest and still_s > STANDS_STILL_S:
+                        say(f"{other.get('who')} has stood still for {still_s:.0f} s: taking over")
+                    return True
+                continue
+            if not told:
+                told = True
+                say(f"{other.get('who')} works on the same result, {self._uri}: waiting for it")
+            self._stop.wait(LOOK_S)
+            if time.monotonic() - looked > 4 * LOOK_S:
+                since = time.monotonic()  # nothing could be seen meanwhile: the store was away
+        return False
+
+    def _take(self, newest: str) -> bool:
+        number = int(newest.rsplit("/", 1)[1].removesuffix(".json")) + 1 if newest else 1
+        own = f"{self._uri}/owner/{number:06d}.json"
+        if not self._store.put_new(own, self._text()):
+            return False
+        self._own = own
+        self._thread = threading.Thread(target=self._beat, name="moaa-owner", daemon=True)
+        self._thread.start()
+        return True
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            try:
+                newest, text = self._newest()
+                if newest > self._own:
+                    log.warning(f"{_read(text).get('who')} has taken over {self._uri}")
+                    return
+                self._beats += 1
+                if not self._stop.is_set():
+                    self._store.put(self._own, self._text())
+            except StoreError as error:  # the next beat tries again
+                log.debug(f"{self._own} was not renewed: {error}")
+
+    def _text(self) -> bytes:
+        return json.dumps({**self._about, "beat": self._beats}).encode()
+
+    def _numbers(self) -> list[str]:
+        return sorted(uri for uri, _ in self._store.list(f"{self._uri}/owner"))
+
+    def _newest(self) -> tuple[str, str]:
+        """Return the address and the text of the highest number; empty if there is none."""
+        numbers = self._numbers()
+        if not numbers:
+            return "", ""
+        try:
+            return numbers[-1], self._store.get(numbers[-1]).decode(errors="replace")
+        except Missing:  # given back since it was listed
+            return "", ""
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"who": "another run"}
+
+
+def _place() -> str:
+    """Return a name of the processes that this one can see."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return socket.gethostname()
+
+
+def _is_gone(other: dict[str, Any]) -> bool:
+    """Return whether the other was a process of this machine, and has ended."""
+    if other.get("place") != _place() or not isinstance(other.get("pid"), int):
+        return False
+    try:
+        os.kill(other["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
