@@ -14,6 +14,7 @@ from moaa.kubernetes import names
 from moaa.pipelines import tasks
 from moaa.placement import compiled
 from moaa.recipe import read
+from moaa.recipe.addresses import dotted
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import PREFLIGHT, STAGES_ENV, stages
@@ -75,7 +76,7 @@ def default_of(loaded: Loaded) -> str:
     given = read.read(loaded.text, loaded.recipe.name, [])
     for path, each in read.places(given):
         if isinstance(each.value, str):
-            refuse_expanded(read.one_line(each.value), f"{loaded.recipe.name}: {read.dotted(path)}")
+            refuse_expanded(read.one_line(each.value), f"{loaded.recipe.name}: {dotted(path)}")
     # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second
     # line would leave the comment.
     text = read.one_line(read.plain(given))

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.fields import advice, owner_of
-from moaa.recipe.read import Address, dotted
 from moaa.recipe.schema import Problems, Recipe
 
 

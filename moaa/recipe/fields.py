@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from moaa.recipe import method, schema, serving
-from moaa.recipe.read import Address, dump
+from moaa.recipe.addresses import Address
+from moaa.recipe.read import dump
 from moaa.recipe.schema import Part, Recipe
 
 START, END = (

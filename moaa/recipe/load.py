@@ -16,19 +16,11 @@ from pydantic import ValidationError
 
 from moaa.errors import RecipeError
 from moaa.recipe import files, secrets
+from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.explain import explain
 from moaa.recipe.files import MAX_BYTES
 from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, value_at
-from moaa.recipe.read import (
-    Address,
-    Given,
-    dotted,
-    dump,
-    merge,
-    places,
-    plain,
-    read,
-)
+from moaa.recipe.read import Given, dump, merge, places, plain, read
 from moaa.recipe.schema import Recipe
 
 LOST_LINE_ENDS = (

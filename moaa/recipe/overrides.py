@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moaa.recipe.read import Address, Given, dotted, given_of, parse_path, value_of
+from moaa.recipe.addresses import Address, dotted, parse_path
+from moaa.recipe.read import Given, given_of, value_of
 
 
 @dataclass(frozen=True, slots=True)

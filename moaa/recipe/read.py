@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-Address = tuple[str | int, ...]
-"""Address of a value: ("label", "judge", "proposers", 0, "model")."""
+from moaa.recipe.addresses import Address
 
 MAX_VALUES = 20_000
 """64 KB of text can hold more values than this only by aliases of aliases."""
@@ -267,41 +266,3 @@ def one_line(data: Any) -> str:
     escaped as in YAML."""
     text = json.dumps(data, ensure_ascii=False)
     return _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08X}", text)
-
-
-def dotted(address: Address) -> str:
-    """Return an address as `--set` takes it: `label.judge.proposers[0].model`.
-
-    Keys with dots in them are in quotes.
-    """
-    text = ""
-    for step in address:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            text += ("." if text else "") + (f'"{step}"' if re.search(r'[.\[\]"=]', step) else step)
-    return text
-
-
-_STEP = re.compile(r'"([^"]*)"|\[(\d+)\]|([^.\[\]"]+)')
-
-
-def parse_path(text: str) -> Address | None:
-    """Return the address in a text like that of `dotted`, or None if it is not one.
-
-    A list's index may also be written `proposers.0`.
-    """
-    steps: list[str | int] = []
-    position = 0
-    while position < len(text):
-        match = _STEP.match(text, position)
-        if not match:
-            return None
-        quoted, index, bare = match.groups()
-        steps.append(int(index) if index is not None else quoted if quoted is not None else bare)
-        position = match.end()
-        if position < len(text) and text[position] == ".":
-            position += 1
-            if position == len(text):
-                return None
-    return tuple(steps) or None

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from moaa.errors import RecipeError
 from moaa.recipe import urls
-from moaa.recipe.read import Address, Given, dotted, places
+from moaa.recipe.addresses import Address, dotted
+from moaa.recipe.read import Given, places
 
 if TYPE_CHECKING:
     from moaa.recipe.schema import Recipe

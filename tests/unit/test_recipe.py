@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from moaa.errors import RecipeError
+from moaa.recipe import addresses
 from moaa.recipe import read as yaml
 from moaa.recipe.load import MAX_BYTES, load_file, load_text
 from tests.support.paths import DEMO, EVERY_RECIPE, RECIPES
@@ -575,9 +576,9 @@ def test_rows_say_where_each_value_comes_from(write) -> None:
 
 def test_paths_are_read_as_they_are_written() -> None:
     for path in (("dpo", "beta"), ("a", 0, "b"), ("models", "qwen-2.5", "source"), ("x", 3, 1)):
-        assert yaml.parse_path(yaml.dotted(path)) == path
+        assert addresses.parse_path(addresses.dotted(path)) == path
     for text in ("", ".", "a.", ".a", "a..b", "a[x]", 'a."b'):
-        assert yaml.parse_path(text) is None, text
+        assert addresses.parse_path(text) is None, text
 
 
 def test_a_text_needs_no_line_break_and_a_path_is_never_read_as_text(write) -> None:

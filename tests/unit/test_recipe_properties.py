@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moaa.recipe import addresses
 from moaa.recipe import read as yaml
 from moaa.recipe.load import load_text
 
@@ -63,14 +64,14 @@ def test_dumped_text_has_no_character_that_kubeflow_refuses(data: dict[str, Any]
 
 @given(ADDRESSES)
 def test_an_address_is_read_as_it_is_written(address: tuple[str | int, ...]) -> None:
-    assert yaml.parse_path(yaml.dotted(address)) == address
+    assert addresses.parse_path(addresses.dotted(address)) == address
 
 
 @given(st.text(max_size=20))
 def test_a_text_is_an_address_or_is_refused(text: str) -> None:
-    address = yaml.parse_path(text)
+    address = addresses.parse_path(text)
     if address is not None:
-        assert yaml.parse_path(yaml.dotted(address)) == address
+        assert addresses.parse_path(addresses.dotted(address)) == address
 
 
 @given(VALUES)
