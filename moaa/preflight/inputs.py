@@ -12,10 +12,11 @@ from typing import NamedTuple
 from moaa.errors import HubAway, MoaaError, RecipeError
 from moaa.preflight.finding import Finding, attempt, unseen
 from moaa.preflight.run import Run
+from moaa.preflight.system_role import gets_system_messages
 from moaa.prompts import sources
 from moaa.prompts.prompt import read_prompt
 from moaa.prompts.sources import SETS, every_source
-from moaa.recipe.schema import Model, Recipe, Source
+from moaa.recipe.schema import Model, Source
 from moaa.store import Store
 from moaa.weights.local import is_hub_id
 from moaa.weights.revisions import commit, is_commit
@@ -243,21 +244,10 @@ def _answers(run: Run, name: str, model: Model) -> None:
         async with Client(run.recipe.runtime.calls, Ledger()) as client:
             client.pool(name).add(endpoint(name, model, run.recipe.runtime))
             await client.ready(name, timeout_s=60)
-            if model.system_role and _gets_system_messages(run.recipe, name):
+            if model.system_role and gets_system_messages(run.recipe, name):
                 await client.send(probe(name, system="Answer briefly."))
 
     asyncio.run(answers())
-
-
-def _gets_system_messages(recipe: Recipe, model: str) -> bool:
-    """Whether a run sends this model a system message, whatever its prompts: the proposals for an
-    aggregator, or a persona."""
-    mixture, judge = recipe.generate.mixture, recipe.label.judge
-    members = [*mixture.proposers, *judge.proposers, judge.aggregator]
-    if recipe.evaluate.judge:
-        members += [*recipe.evaluate.judge.proposers, recipe.evaluate.judge.aggregator]
-    personas = {member.model for member in members if member.system}
-    return model in personas | {mixture.aggregator.model}
 
 
 def _exists(store: Store, uri: str) -> bool:

@@ -451,6 +451,27 @@ def test_a_template_that_keeps_every_kind_is_ok_and_says_how(
     assert told in found[-1].detail
 
 
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        (
+            "{% if messages[0].role == 'system' %}{{ raise_exception('No system') }}{% endif %}"
+            + support.DEFAULT_SYSTEM,
+            "refuses system messages (No system)",
+        ),
+        ("{{ messages[-1].content }}", "leaves system messages out"),
+        (support.DEFAULT_SYSTEM, ""),
+    ],
+)
+def test_a_model_whose_template_has_no_system_role_is_found_before_anything_is_paid(
+    look, tmp_path: Path, template: str, problem: str
+) -> None:
+    source = f"models.smollm2.source={target(tmp_path / 'target', template)}"
+    found = wrong(look(source), "system role")
+    assert found == ([f"smollm2: its chat template {problem}"] if problem else [])
+    assert wrong(look(source, "models.smollm2.system_role=false"), "system role") == []
+
+
 def test_the_engines_own_template_arguments_are_what_is_looked_at(look, tmp_path: Path) -> None:
     left_open = of_template(look, tmp_path, support.LEFT_OPEN)
     assert "--default-chat-template-kwargs" in left_open[0].detail

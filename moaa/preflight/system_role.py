@@ -1,0 +1,68 @@
+"""Whether the models that get system messages in a run have a system role.
+
+An aggregator's proposals, and a persona, are a system message. A template that leaves them out
+would not show: the answers would only be worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from moaa.chat.message import Message
+from moaa.errors import MoaaError
+from moaa.preflight.finding import Finding, unseen
+from moaa.preflight.run import Run
+from moaa.recipe.schema import Recipe
+from moaa.weights import local, tokenizer
+from moaa.weights.chat_template import ChatTemplate
+
+CHECK: Final = "system role"
+_SYSTEM: Final = "Answer in one word only."
+
+
+def gets_system_messages(recipe: Recipe, model: str) -> bool:
+    """Return whether a run sends this model a system message, whatever its prompts: the proposals
+    for an aggregator, or a persona."""
+    mixture, judge = recipe.generate.mixture, recipe.label.judge
+    members = [*mixture.proposers, *judge.proposers, judge.aggregator]
+    if recipe.evaluate.judge:
+        members += [*recipe.evaluate.judge.proposers, recipe.evaluate.judge.aggregator]
+    personas = {member.model for member in members if member.system}
+    return model in personas | {mixture.aggregator.model}
+
+
+def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
+    """Render a system message with the chat templates of the models that the run starts.
+
+    `hub_away`: the hub did not answer another check, and is not asked again.
+    """
+    for name in sorted(run.started):
+        model = run.recipe.models[name]
+        if not (model.system_role and gets_system_messages(run.recipe, name)):
+            continue
+        if hub_away and local.is_hub_id(model.source):
+            continue
+        try:
+            if local.unconverted(model.source):
+                yield unseen(CHECK, f"{name}: {model.source} is converted when the run starts")
+                continue
+            template = tokenizer.chat_template(model, run.store)
+        except MoaaError as error:
+            yield unseen(CHECK, f"{name}: {str(error).splitlines()[0]}")
+            continue
+        problem = _problem(template)
+        detail = f"{name}: its chat template {problem or 'takes system messages'}"
+        yield Finding(CHECK, not problem, detail, f"set models.{name}.system_role: false")
+
+
+def _problem(template: ChatTemplate) -> str:
+    """What the template does with the system message of a prompt, if not what it should."""
+    from jinja2 import TemplateError
+
+    system, user = Message(role="system", content=_SYSTEM), Message(role="user", content="Why?")
+    try:
+        text = template.render([system, user], prompt=True)
+    except TemplateError as error:
+        return f"refuses system messages ({error})"
+    return "" if _SYSTEM in text else "leaves system messages out"
