@@ -23,10 +23,10 @@ from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Calls, Engines, Model, Runtime
-from tests.support import leasing
 from tests.support.engine_server import EngineServer
+from tests.support.leasing import Bench
 from tests.support.paths import ROOT
-from tests.support.processes import child_of, group
+from tests.support.processes import engine_groups, group
 from tests.support.sessions import session_of
 from tests.support.waiting import async_until
 
@@ -46,20 +46,6 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     folder.mkdir()
     (folder / "config.json").touch()
     return str(folder)
-
-
-class Bench(leasing.Bench):
-    """A client and a fleet of processes, with their ledger and notes."""
-
-    fleet: Any
-
-    def groups(self, model: str) -> list[int]:
-        """The process groups of the model's servers."""
-        return [
-            child_of(replica.server._process.pid)
-            for replica in self.fleet._up[model]
-            if replica.server
-        ]
 
 
 @asynccontextmanager
@@ -94,7 +80,7 @@ async def test_up_answers_down(weights: str) -> None:
         assert bench.ledger.seconds["engines"] > 0
         assert bench.ledger.model("a").calls == 1  # trying whether it is up is not counted
         await bench.fleet.up(["a"])
-        (pgid,) = bench.groups("a")
+        (pgid,) = engine_groups("a")
         assert len(group(pgid)) >= 2
         start = time.monotonic()
         await bench.fleet.down(["a"])
@@ -103,7 +89,7 @@ async def test_up_answers_down(weights: str) -> None:
         assert bench.client.pool("a").endpoints == []
         await bench.fleet.up(["a"])
         assert await bench.ask("a")
-        (pgid,) = bench.groups("a")
+        (pgid,) = engine_groups("a")
         logs = bench.fleet._logs
         assert cores.holders() == [f"engines of a (process {os.getpid()})"]
     assert group(pgid) == []
@@ -194,7 +180,7 @@ async def test_dead_at_start_is_an_error_at_once_with_its_cause(weights: str) ->
         )  # far above the last lines, and without its colour
         assert text.rstrip().endswith("  frame 39")
         log = re.search(r"Its log is (\S+);", text)[1]  # type: ignore[index]
-        assert bench.fleet._up == {}
+        assert engine_groups("a") == engine_groups("b") == []
     assert await asyncio.to_thread(Path(log).is_file)  # so that the rest of it can be read
 
 
@@ -213,7 +199,7 @@ async def test_not_ready_in_time(weights: str) -> None:
 async def test_calls_wait_while_a_killed_engine_is_started_again(weights: str) -> None:
     async with serving({"a": Model(source=weights)}) as bench:
         await bench.fleet.up(["a"])
-        (pgid,) = bench.groups("a")
+        (pgid,) = engine_groups("a")
         os.kill(pgid, signal.SIGKILL)
         answers = await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(20)))
         assert len(set(answers)) == 20
@@ -237,7 +223,7 @@ async def test_a_restart_that_fails_counts(weights: str, tmp_path: Path) -> None
         {"a": pretending(weights, f"die-later={tmp_path / 'mark'}")}, max_restarts=2
     ) as bench:
         await bench.fleet.up(["a"])
-        os.kill(bench.groups("a")[0], signal.SIGKILL)
+        os.kill(engine_groups("a")[0], signal.SIGKILL)
         with pytest.raises(EngineError, match=r"made of cheese[\s\S]*started again 2 times"):
             await bench.ask("a")
         assert bench.ledger.events["engine restarts"] == 2
@@ -250,7 +236,7 @@ async def test_a_stubborn_engine_is_killed_after_its_grace(
     monkeypatch.setattr(server, "STOP_GRACE_S", 1.0)
     async with serving({"a": pretending(weights, "stubborn")}) as bench:
         await bench.fleet.up(["a"])
-        (pgid,) = bench.groups("a")
+        (pgid,) = engine_groups("a")
         start = time.monotonic()
         await bench.fleet.down(["a"])
         assert 1 <= time.monotonic() - start < 4
@@ -260,14 +246,11 @@ async def test_a_stubborn_engine_is_killed_after_its_grace(
 async def test_cancelled_while_starting_leaves_nothing(weights: str) -> None:
     async with serving({"a": pretending(weights, "never-ready")}) as bench:
         up = asyncio.create_task(bench.fleet.up(["a"]))
-        await async_until(lambda: "a" in bench.fleet._up and bench.fleet._up["a"][0].server)
-        started = bench.fleet._up["a"][0].server
-        assert started is not None
+        (pgid,) = await async_until(lambda: engine_groups("a"))
         up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await up
-        assert started._process.returncode is not None
-        assert bench.fleet._up == {}
+        assert group(pgid) == engine_groups("a") == []
 
 
 @pytest.fixture
@@ -297,7 +280,7 @@ async def test_replicas_on_gpus_and_the_loss_of_one(four_gpus: str) -> None:
         ]
         assert len(bench.client.pool("a").endpoints) == 2
         assert cores.holders() == []
-        first, second = bench.groups("a")
+        first, second = engine_groups("a")
         os.kill(first, signal.SIGKILL)
         answers = await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(20)))
         assert len(set(answers)) == 20

@@ -4,7 +4,6 @@ killed."""
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import signal
@@ -20,10 +19,9 @@ from moaa import engines
 from moaa.chat.client import Client
 from moaa.chat.message import Call, Reply
 from moaa.chat.pool import Endpoint
-from moaa.engines.process import ProcessFleet
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls, Model, Runtime, Sampling
-from tests.support.processes import child_of, group
+from tests.support.processes import child_of, engine_groups, group
 from tests.support.real_engine import SMOL, RealEngine
 from tests.support.sessions import session_of
 
@@ -94,9 +92,8 @@ async def test_killed_in_the_middle_of_20_calls_all_are_answered() -> None:
         models = {"smol": Model(source=SMOL, max_model_len=4096)}
         session = session_of(models, runtime, ledger=ledger)
         async with engines.start(session, client) as fleet:
-            assert isinstance(fleet, ProcessFleet)
             await fleet.up(["smol"])
-            pgid = _group_of(fleet)
+            (pgid,) = engine_groups("smol")
             asked: list[asyncio.Task[Reply]] = [
                 asyncio.create_task(
                     client.send(
@@ -113,7 +110,7 @@ async def test_killed_in_the_middle_of_20_calls_all_are_answered() -> None:
             assert ledger.events["engine restarts"] == 1
             assert ledger.model("smol").calls == 20
             assert group(pgid) == []
-            pgid = _group_of(fleet)
+            (pgid,) = engine_groups("smol")
             assert len(group(pgid)) >= 3
             start = time.monotonic()
             await fleet.down(["smol"])
@@ -133,7 +130,7 @@ def test_a_killed_stage_leaves_no_engine(tmp_path: Path, smol_folder: Path) -> N
         "    spec = Spec('smol', sys.argv[1], Model(source='x', max_model_len=1024), Engines(), "
         "'cpu', ('0',))\n"
         "    server = await Server.launch(spec, Path(sys.argv[2]))\n"
-        "    print(server._process.pid, flush=True)\n"
+        "    print('started', flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
@@ -144,7 +141,8 @@ def test_a_killed_stage_leaves_no_engine(tmp_path: Path, smol_folder: Path) -> N
     )
     try:
         assert stage.stdout is not None
-        guard_pid = json.loads(stage.stdout.readline())
+        assert stage.stdout.readline() == "started\n"
+        guard_pid = child_of(stage.pid)
         while (
             len(group(pgid := child_of(guard_pid))) < 3
         ):  # vLLM's own processes: the core and the worker
@@ -158,12 +156,6 @@ def test_a_killed_stage_leaves_no_engine(tmp_path: Path, smol_folder: Path) -> N
         time.sleep(0.1)
     assert group(pgid) == []
     assert group(guard_pid) == []
-
-
-def _group_of(fleet: ProcessFleet) -> int:
-    server = fleet._up["smol"][0].server
-    assert server is not None
-    return child_of(server._process.pid)
 
 
 def _named(pgid: int, name: str) -> int:

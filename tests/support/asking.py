@@ -81,6 +81,7 @@ class Bench:
 
     def __init__(self, server: EngineServer) -> None:
         self.server, self.store = server, MemoryStore()
+        self.ledger, self.progress = Ledger(), Progress.silent()
 
     def run(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -27,3 +29,18 @@ def child_of(pid: int) -> int:
         assert time.monotonic() < deadline, f"process {pid} has no child"
         time.sleep(0.02)
     return int(children[0])
+
+
+def engine_groups(model: str) -> list[int]:
+    """The process groups of a model's servers that this process started, as guards' children."""
+    groups = []
+    for thread in Path(f"/proc/{os.getpid()}/task").iterdir():
+        try:
+            children = (thread / "children").read_text().split()
+        except FileNotFoundError:
+            continue
+        for guard in children:
+            command = Path(f"/proc/{guard}/cmdline").read_text().split("\0")
+            if ["--served-model-name", model] in map(list, pairwise(command)):
+                groups.append(child_of(int(guard)))
+    return groups

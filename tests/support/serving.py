@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from typing import Self
 
@@ -33,8 +34,13 @@ class Served:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        listening = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        await web.SockSite(runner, listening).start()
         self.port = runner.addresses[0][1]
         self._started.set()
         await self._stop.wait()
+        # asyncio forgets to close a connection that it accepts while its server is closed.
+        self._loop.remove_reader(listening)
+        for _ in range(3):
+            await asyncio.sleep(0)
         await runner.cleanup()

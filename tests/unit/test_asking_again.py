@@ -3,7 +3,6 @@ starts for nothing."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -14,6 +13,7 @@ import pytest
 from moaa.errors import EngineError
 from tests.support.asking import SHORT, Bench, mixture, one_call, user
 from tests.support.engine_server import EngineServer, slow, status
+from tests.support.waiting import async_until, until
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_what_a_row_shares_it_still_has_after_a_crash(bench: Bench):
     async def same(item, ask):
         await ask("a", user("the same for both"), SHORT)
         if item == 1:
-            await asyncio.sleep(0.1)
+            await async_until(lambda: bench.progress.view().done == 1, "the other row")
             raise KeyError
         return {}
 
@@ -126,11 +126,11 @@ def test_a_signal_stops_soon_and_keeps_what_was_answered(bench: Bench, signum: s
     told_at = []
 
     def send() -> None:
-        while not (bench.server.counts["a"] == 10 and bench.server.counts["b"]):
-            time.sleep(0.01)
-        time.sleep(0.5)
-        told_at.append(time.monotonic())
-        os.kill(os.getpid(), signum)
+        try:
+            until(lambda: bench.ledger.model("a").calls == 10 and bench.server.counts["b"])
+        finally:
+            told_at.append(time.monotonic())
+            os.kill(os.getpid(), signum)
 
     threading.Thread(target=send, daemon=True).start()
     try:

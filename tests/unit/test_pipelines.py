@@ -128,8 +128,16 @@ def test_until_ends_with_its_stage(until: str, tmp_path: Path) -> None:
     ],
 )
 def test_text_that_the_backend_would_change_is_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match="Kubeflow"):
+    assert "Kubeflow" in refused(text)
+
+
+def refused(text: str) -> str:
+    """The error of a recipe with this text; empty if it is taken."""
+    try:
         refuse_expanded(text, "x.yaml")
+    except RecipeError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("padding", range(90, 121, 5))
@@ -175,4 +183,4 @@ def test_a_default_arrives_as_it_was_written(text: str, tmp_path: Path) -> None:
     "text", ["a: '{{ bos_token }}'", "a: '{{ m[\"role\"] }}'", "a: it costs $5", "a: $query"]
 )
 def test_text_that_arrives_as_written_is_taken(text: str) -> None:
-    refuse_expanded(text, "x.yaml")
+    assert not refused(text)
