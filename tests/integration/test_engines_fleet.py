@@ -103,7 +103,7 @@ async def test_an_engine_that_hangs_is_started_again_and_its_calls_are_answered(
     model = pretending(weights, f"hang-once={tmp_path / 'hung'}")
     async with serving({"a": model}, calls=Calls(timeout_s=1, retries=0)) as bench:
         await bench.fleet.up(["a"])
-        (hung,) = bench.groups("a")
+        (hung,) = engine_groups("a")
         assert all(await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(8))))
         assert group(hung) == []
         assert bench.ledger.events["engines that answered nothing any more"] == 1
