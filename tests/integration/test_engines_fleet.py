@@ -110,6 +110,21 @@ async def test_an_engine_that_hangs_is_started_again_and_its_calls_are_answered(
         assert bench.ledger.events["engine restarts"] == 1
 
 
+async def test_an_engine_whose_processes_stand_still_is_replaced(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a driver blocks them: its port still takes connections, SIGTERM does nothing."""
+    monkeypatch.setattr(server, "STOP_GRACE_S", 0.5)
+    calls = Calls(timeout_s=1, retries=0)
+    async with serving({"a": Model(source=weights)}, calls=calls) as bench:
+        await bench.fleet.up(["a"])
+        (stopped,) = bench.groups("a")
+        os.killpg(stopped, signal.SIGSTOP)
+        assert all(await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(8))))
+        assert group(stopped) == []
+        assert bench.ledger.events["engines that answered nothing any more"] == 1
+
+
 async def test_an_engine_that_hangs_again_and_again_fails_its_model(weights: str) -> None:
     model = pretending(weights, "hang")
     async with serving({"a": model}, calls=Calls(timeout_s=0.5), max_restarts=1) as bench:
