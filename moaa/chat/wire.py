@@ -151,7 +151,8 @@ def refusal(
 _ABOUT_ROLES = re.compile(r"\broles?\b|system (message|prompt)", re.IGNORECASE)
 """What templates and servers say that know no system role."""
 _REMEDIES = {
-    401: "The key is missing or wrong: set the environment variable that `endpoint.key_env` names.",
+    401: "The key is missing or wrong: set the environment variable that `endpoint.key_env` names; "
+    "for leased engines VLLM_API_KEY, from the Secret `runtime.cluster.engines_secret`.",
     402: "The account has no credit left: add some, or use another key.",
     403: "The key may not use this model: use another key, or ask for access.",
     404: "It does not know this model or address: compare `endpoint.model` and `endpoint.url` with "

@@ -174,7 +174,6 @@ TRAIN_JOBS: dict[str, Change] = {
             }
         ]
     ),
-    "labels of its pods": lambda spec: spec.update(labels={"moaa.dev/client": "true"}),
 }
 
 
@@ -216,7 +215,6 @@ def runner(ns: Namespace) -> dict[str, Any]:
         "runtime.launcher.kind=trainer",
         f"runtime.cluster.namespace={ns.name}",
         f"runtime.cluster.images.core={IMAGE}",
-        f"runtime.cluster.images.train={IMAGE}",
     ]
     loaded = load_file(RECIPES / "demo-cluster.yaml", sets)
     return runner_job.job(loaded, "demo-20260101-000000-abcd", "sft")
@@ -254,7 +252,9 @@ JOBS: dict[str, Change] = {
     "a token as a file": lambda pod: pod["volumes"].append(
         {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
     ),
-    "privileges": lambda pod: container(pod)["securityContext"].update(privileged=True),
+    "privileges": lambda pod: container(pod)["securityContext"].update(
+        privileged=True, allowPrivilegeEscalation=True
+    ),
     "root": lambda pod: pod.pop("securityContext"),
     "capabilities": lambda pod: container(pod)["securityContext"].update(
         capabilities={"add": ["SYS_ADMIN"]}
