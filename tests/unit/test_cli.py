@@ -120,6 +120,13 @@ def test_debug_shows_the_traceback() -> None:
     assert "moaa.errors.RecipeError" in debug.stderr
 
 
+def test_show_gives_the_recipe_on_one_line_for_the_field_of_a_form(monkeypatch, capsys) -> None:
+    _, out, _ = called(monkeypatch, capsys, "recipe", "show", DEMO, "--json")
+    assert out.count("\n") == 1
+    assert json.loads(out)["name"] == "demo"
+    assert load_text(out).recipe == load_file(DEMO).recipe
+
+
 def test_show_gives_each_value_with_its_place(monkeypatch, capsys) -> None:
     _, out, _ = called(
         monkeypatch,

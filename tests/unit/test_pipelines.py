@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from moaa.commands import pipeline as commands
 from moaa.errors import RecipeError
 from moaa.pipelines.compiling import compile_recipe, refuse_expanded
 from moaa.placement.compiled import fields
@@ -53,6 +55,25 @@ def test_the_default_parameter_is_the_recipe(recipe: Path, tmp_path: Path) -> No
     assert not {"store", "models", "target"} & set(pipeline)
     default = pipeline["root"]["inputDefinitions"]["parameters"]["recipe"]["defaultValue"]
     assert load_text(default).recipe == load_file(recipe).recipe
+
+
+def test_a_short_pipeline_can_be_compiled_for_upload(tmp_path: Path) -> None:
+    commands.compile_recipe(DEMO, [], tmp_path / "short.yaml", "sft")
+    pipeline = next(yaml.safe_load_all((tmp_path / "short.yaml").read_text()))
+    assert set(tasks(pipeline)) == {"preflight", "prompts", "generate", "sft"}
+    with pytest.raises(typer.BadParameter, match="'nosuch' is not a stage"):
+        commands.compile_recipe(DEMO, [], tmp_path / "short.yaml", "nosuch")
+
+
+def test_outputs_of_two_stages_have_two_names(tmp_path: Path) -> None:
+    """Before, the UI's graph and list of artifacts held eight called `summary`."""
+    components = spec(tmp_path)["components"]
+    names = [
+        name
+        for each in components.values()
+        for name in each.get("outputDefinitions", {}).get("artifacts", {})
+    ]
+    assert len(names) == len(set(names)) == 19
 
 
 def test_stages_follow_the_data(tmp_path: Path) -> None:

@@ -42,6 +42,17 @@ def work(progress: Progress, clock: Clock, *, seconds: int, per_s: int) -> None:
         progress.view()
 
 
+def test_calls_are_counted_before_a_long_conversation_is_done() -> None:
+    """Before, a slow engine showed `0/8 conversations` for ten minutes, as one that hangs does."""
+    progress = Progress.silent("generate", "conversations")
+    progress.total(8)
+    progress.flight("smol", 8)
+    progress.answered("smol", 37)
+    assert screen.line(progress.view()) == (
+        "generate  0/8 conversations  37 calls answered  in flight: smol 8  rejected 0"
+    )
+
+
 def test_the_line_says_what_the_contract_shows() -> None:
     view = View(
         "generate", "conversations", done=12, total=24, rate=1.4, flight={"smol": 18, "idle": 0}
