@@ -35,7 +35,7 @@ class Tally:
         self.asked_again += judgement.asked_again
         if not judgement.orders:
             return
-        self.pairs += 1
+        self.pairs += len(judgement.orders) == 2
         self.disagreements += judgement.disagree
         self.criteria.update(judgement.criteria)
         for order in judgement.orders:
