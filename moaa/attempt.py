@@ -16,7 +16,7 @@ from typing import NoReturn
 from moaa import records
 from moaa.artifacts import Manifest
 from moaa.declaration import Declaration
-from moaa.errors import MoaaError, StoreAway, StoreError
+from moaa.errors import MoaaError, StoreAway, StoreError, readable
 from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, stoppable
@@ -63,7 +63,7 @@ def recorded(stage: Declaration, task: Task, summary: str = "") -> Iterator[Atte
             ignore_signals()
         except BaseException as error:
             ignore_signals()
-            _end_failed(stage, writer, error)
+            _end_failed(stage, writer, readable(error))
         if unwritten := writer.end():
             final_error(
                 f"{stage.name} is done, but its record could not be written: {unwritten}\n"

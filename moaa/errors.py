@@ -5,6 +5,7 @@ MoaaError                   a user's mistake or an outside failure: shown withou
 ├── StoreError              S3 cannot be reached, or refuses
 │   └── StoreAway           S3 does not answer, or has ended the keys: it may pass
 ├── HubAway                 the Hugging Face hub does not answer: it may pass
+├── DiskFull                a disk of this machine is full
 ├── ArtifactError           an artifact is damaged, changed or missing
 ├── ClusterError            Kubernetes cannot be reached, or refuses what was asked
 ├── EngineError             a model is not served: did not start, died too often, refuses the key
@@ -16,6 +17,8 @@ MoaaError                   a user's mistake or an outside failure: shown withou
 └── TrainError              a training failed: NaN loss, empty data set, a dead rank
 Anything else that is raised is a bug, and keeps its traceback.
 """
+
+import errno
 
 OUTSIDE = 75
 """Exit status of a process that an outside fault ended: EX_TEMPFAIL of sysexits.h."""
@@ -31,6 +34,22 @@ class MoaaError(Exception):
     def exit_status(self) -> int:
         """Status of the process that this error ends: `OUTSIDE` if another attempt may succeed."""
         return OUTSIDE if self.outside else 1
+
+
+class DiskFull(MoaaError):
+    """A disk of this machine is full."""
+
+
+def readable(error: BaseException) -> BaseException:
+    """Return a full disk, which any write may meet, as an error that a user can act on."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return DiskFull(
+            f"a disk of this machine is full{where}: {error.strerror}. Free some space, or set "
+            "TMPDIR, MOAA_CACHE or HF_HOME to a larger disk, and run again: what was answered and "
+            "committed is kept."
+        )
+    return error
 
 
 class RecipeError(MoaaError):

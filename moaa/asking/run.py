@@ -117,6 +117,9 @@ class _Run(Generic[T]):
     async def _work_through(self) -> None:
         """Work on one conversation after the other until all are done."""
         for name, item in self._left:
+            # A thread empties the journal, once the store is back.
+            while self._journal.full:  # noqa: ASYNC110
+                await asyncio.sleep(1)
             try:
                 row = await self._method(item, self._asker.ask_for(name))
                 record: dict[str, Any] = {"row": row}

@@ -20,7 +20,7 @@ from types import TracebackType
 
 from moaa.cli import models, pipeline, recipes, results
 from moaa.cli.options import AllowFiles, Debug, Quiet, Verbose, application
-from moaa.errors import MoaaError
+from moaa.errors import MoaaError, readable
 from moaa.progress.messages import log, show
 from moaa.progress.terminal import printable
 
@@ -76,4 +76,9 @@ def main() -> None:
         # The reader of our output is gone (`moaa … | head`). Python's own flush at exit must not
         # fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if (known := readable(error)) is error:
+            raise
+        log.error(str(known))
         sys.exit(1)

@@ -15,6 +15,10 @@ class Journal(Protocol):
     def finished(self) -> Mapping[str, dict[str, Any]]:
         """The record of each finished conversation: {"row": …} or {"rejected": …}."""
 
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to be written that no new conversation should begin."""
+
     def reply(self, key: str) -> Reply | None:
         """The reply to this call, if an unfinished conversation has got one already."""
 
@@ -31,6 +35,8 @@ class Journal(Protocol):
 
 class MemoryJournal:
     """A journal for work that is not continued later: nothing is written anywhere."""
+
+    full = False
 
     def __init__(self) -> None:
         self.finished: dict[str, dict[str, Any]] = {}

@@ -20,6 +20,9 @@ from moaa.journal.segments import Entry, Segments, compressed, expanded
 from moaa.store import Store
 from moaa.store.bytes import to_json
 
+HELD_BYTES = 512 << 20
+"""How much may wait in memory for a store that is away, about."""
+
 
 class S3Journal:
     """The journal of all attempts at one result of a stage (a `Journal`). Recording never waits for
@@ -57,9 +60,16 @@ class S3Journal:
         self._writing = threading.Lock()
         """Held while a batch is written to the store; guards `_segments`."""
         self._segments = Segments(store, self._uri, flush_bytes)
+        self._writing_bytes = 0
         self._failure: Exception | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the store, which is away, that no new conversation should
+        begin."""
+        return self._pending.bytes + self._writing_bytes > HELD_BYTES
 
     @property
     def left_behind(self) -> int:
@@ -133,6 +143,7 @@ class S3Journal:
         with self._writing:
             with self._changed:
                 batch, self._pending = self._pending, _Batch()
+            self._writing_bytes = batch.bytes
             try:
                 self._write(batch)
             except Exception as error:
@@ -140,6 +151,8 @@ class S3Journal:
                     self._pending = batch.then(self._pending)
                     self._failure = error
                 raise
+            finally:
+                self._writing_bytes = 0
             self._failure = None
             self._flushed()
 

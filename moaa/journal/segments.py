@@ -75,6 +75,9 @@ class Segments:
         self._large = large
         self._attempt = secrets.token_hex(4)
         self._written = 0
+        self._newest_ms = 0
+        """Of the segments of all attempts: the next one gets a later time, whatever the clock
+        says. The order of names is the order in which records replace one another."""
         self._seen: dict[Kind, set[str]] = {"rows": set(), "replies": set()}
         self._small: dict[Kind, list[_Segment]] = {"rows": [], "replies": []}
         self._replies_of: dict[str, set[_Segment]] = {}
@@ -88,6 +91,7 @@ class Segments:
         ]:
             # List again until nothing is new: another attempt may join segments meanwhile.
             seen.update(uris)
+            self._newest_ms = max(self._newest_ms, *map(_time_ms, uris))
             for found in read_ahead(lambda uri: self._found(uri, leave_out), uris, READERS):
                 yield from found
 
@@ -130,7 +134,8 @@ class Segments:
             self._tidy({segment.uri for segment in done})
 
     def _put(self, kind: Kind, data: bytes, conversations: set[str]) -> None:
-        name = f"{time.time_ns() // 1_000_000:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
+        self._newest_ms = max(self._newest_ms + 1, time.time_ns() // 1_000_000)
+        name = f"{self._newest_ms:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
         uri = f"{self._uri}/{kind}/{name}"
         self._written += 1
         self._store.put(uri, data)
@@ -184,6 +189,12 @@ class Segments:
                 "its calls are asked again."
             ) from error
         return found
+
+
+def _time_ms(uri: str) -> int:
+    """Return the time in a segment's name; 0 if it has none."""
+    first = uri.rsplit("/", 1)[1].partition("-")[0]
+    return int(first) if first.isascii() and first.isdigit() else 0
 
 
 def compressed(text: bytes) -> bytes:

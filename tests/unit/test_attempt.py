@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -130,6 +131,20 @@ def test_an_outside_fault_has_an_exit_status_of_its_own(
     assert ended.value.code == status
     (record,) = records.read(store, "run")
     assert (record["status"], record["error"]["message"]) == ("failed", str(error))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_as_such_not_as_a_bug(store: MemoryStore, number: int) -> None:
+    """/tmp of a task, a log, a training's data: each ended in a traceback."""
+    full = OSError(number, os.strerror(number), "/tmp/data.arrow")
+    with pytest.raises(SystemExit), recorded(GENERATE, Task(load_file(DEMO).text, "run")):
+        raise full
+    (record,) = records.read(store, "run")
+    error = record["error"]
+    assert error is not None
+    assert (error["type"], "traceback" in error) == ("DiskFull", False)
+    assert "full (/tmp/data.arrow)" in error["message"]
+    assert "what was answered and committed is kept" in error["message"]
 
 
 def test_a_new_pod_begins_again_after_an_outside_fault_but_not_after_another() -> None:

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -350,6 +351,43 @@ def _other(data: bytes) -> bytes:
 
 def _cut_in_second_frame(data: bytes) -> bytes:
     return data + data[:-3]
+
+
+@pytest.mark.parametrize("hours", [1, 24 * 365])
+def test_a_clock_that_goes_back_does_not_bring_back_what_was_forgotten(
+    store: MemoryStore, attempt: Any, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Segments were ordered by the machines' clocks: the rejected row was never asked again."""
+    one = attempt()
+    one.record_row("c1", {"rejected": {"reason": "timeout", "detail": ""}})
+    one.flush()
+    late = time.time_ns() - hours * 3600 * 10**9
+    monkeypatch.setattr("moaa.journal.segments.time", SimpleNamespace(time_ns=lambda: late))
+    two = attempt()
+    two.forget(["c1"])
+    three = attempt()
+    assert "c1" not in three.finished
+    three.record_row("c1", {"row": {"n": 1}})
+    three.flush()
+    assert attempt().finished["c1"] == {"row": {"n": 1}}
+
+
+def test_a_store_that_is_away_fills_a_bounded_memory_and_nothing_is_lost(
+    store: MemoryStore, attempt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moaa.journal.s3.HELD_BYTES", 25_000)
+    journal = attempt()
+    store.fail_puts = 1
+    for n in range(3):
+        assert not journal.full
+        journal.record_row(f"c{n}", {"row": {"n": n}})
+    assert journal.full  # no new conversation begins, and what is in flight is kept
+    with pytest.raises(StoreError):
+        journal.flush()
+    assert journal.full
+    journal.flush()
+    assert not journal.full
+    assert len(attempt().finished) == 3
 
 
 @pytest.mark.parametrize("damage", [_cut_off, _emptied, _flipped, _other, _cut_in_second_frame])
