@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.timeout(LIMIT_S))
         # The machine's libraries may be of other versions than ours, with warnings of their own.
         item.add_marker(pytest.mark.filterwarnings("default"))
-        if reason:
+        if reason and not item.get_closest_marker("without_gpu"):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
