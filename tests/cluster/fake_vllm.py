@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         running += 1
         if hangs:
             time.sleep(3600)
-        hangs = question["messages"][-1]["content"] == "Hang from now on."
+        hangs = any(each["content"] == "Hang from now on." for each in question["messages"])
         time.sleep(float(question.get("sleep_s", os.environ.get("FAKE_ANSWER_S", "0"))))
         running -= 1
         message = {"role": "assistant", "content": "Hello"}

@@ -1,0 +1,308 @@
+"""What the pipeline's account may create and delete on a real cluster, both ways."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moaa.kubernetes import names
+from moaa.pipelines import runner_job
+from moaa.recipe.load import load_file
+from moaa.recipe.schema import Cluster, Images, Launcher, Runtime, Sft, StoreAddress
+from moaa.train import objects
+from moaa.train.job import Job, Launch
+from tests.cluster.charts import IMAGE, client, without_reaper
+from tests.cluster.leased import kubeconfig_of
+from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
+from tests.support.paths import RECIPES
+
+pytestmark = [needs_cluster, pytest.mark.timeout(300)]
+Change = Callable[[dict[str, Any]], object]
+REFUSED = "ValidatingAdmissionPolicy"
+
+
+@pytest.fixture(scope="module")
+def ns() -> Iterator[Namespace]:
+    """With Trainer, and a runner Job that starts regularly."""
+    with namespace("guarded-trainer") as made:
+        images = {"core": IMAGE, "train": IMAGE}
+        recurring = {"enabled": True, "recipe": "name: x", "schedule": "0 0 1 1 *"}
+        without_reaper(made, {"images": images, "recurring": recurring})
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Namespace]:
+    """Without Trainer: trainings are Indexed Jobs."""
+    with namespace("guarded-jobs") as made:
+        without_reaper(
+            made, {"images": {"core": IMAGE, "train": IMAGE}, "trainer": {"enabled": False}}
+        )
+        yield made
+
+
+def launch(ns: Namespace) -> Launch:
+    root = "s3://moaa/guarded"
+    job = Job(
+        kind="sft",
+        numbers=Sft(),
+        base="b",
+        data="d",
+        output=f"{root}/sft/{'1' * 24}",
+        store=StoreAddress(root=root, endpoint_url="http://s3:8333"),
+        device="cpu",
+    )
+    where = Cluster(namespace=ns.name, images=Images(train=IMAGE, core=IMAGE))
+    launcher = Launcher(kind="trainer", ranks=1, nodes=2)
+    runtime = Runtime(launcher=launcher, cluster=where, secret_envs=("HF_TOKEN",))
+    return Launch(job, runtime, {})
+
+
+class Account:
+    """Asks to create and delete things, as this account. Nothing is really made."""
+
+    def __init__(self, ns: Namespace, folder: Path, name: str = "moaa-pipeline") -> None:
+        self.ns, self._config = ns, ("--kubeconfig", str(kubeconfig_of(ns, name, folder)))
+
+    def create(self, manifest: dict[str, Any]) -> str:
+        """Return why it was refused; empty if it was not."""
+        manifest = copy.deepcopy(manifest)
+        done = tried(
+            *("kubectl", *self._config, "-n", self.ns.name, "create", "-f", "-"),
+            *("--dry-run=server", "--validate=false"),
+            given=json.dumps(manifest),
+        )
+        return done.stderr.strip() if done.returncode else ""
+
+    def delete(self, *what: str) -> str:
+        done = tried(
+            *("kubectl", *self._config, "-n", self.ns.name, "delete", *what, "--dry-run=server")
+        )
+        return done.stderr.strip() if done.returncode else ""
+
+
+@pytest.fixture(scope="module")
+def account(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Account:
+    made = Account(ns, tmp_path_factory.mktemp("account"))
+    foreign = objects.train_job(launch(ns), "run")
+    foreign["spec"]["trainer"]["image"] = "evil:1"
+    until(lambda: REFUSED in made.create(foreign), "the policies", 60)
+    return made
+
+
+@pytest.fixture(scope="module")
+def without_trainer(plain: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Account:
+    made = Account(plain, tmp_path_factory.mktemp("account"))
+    foreign = objects.indexed_job(launch(plain), "run")
+    foreign["spec"]["template"]["spec"]["containers"][0]["image"] = "evil:1"
+    until(lambda: REFUSED in made.create(foreign), "the policies", 60)
+    return made
+
+
+def test_the_training_that_moaa_makes_passes(account: Account) -> None:
+    assert account.create(objects.train_job(launch(account.ns), "run")) == ""
+
+
+def env(container: dict[str, Any], **entry: Any) -> None:
+    container.setdefault("env", []).append(entry)
+
+
+def secret(name: str, key: str = "k") -> dict[str, Any]:
+    return {"secretKeyRef": {"name": name, "key": key}}
+
+
+TRAIN_JOBS: dict[str, Change] = {
+    "another runtime": lambda spec: spec["runtimeRef"].update(name="torch-distributed"),
+    "a cluster's runtime": lambda spec: spec["runtimeRef"].update(kind="ClusterTrainingRuntime"),
+    "an image": lambda spec: spec["trainer"].update(image="evil:1"),
+    "a shell": lambda spec: spec["trainer"].update(command=["sh", "-c", "id"]),
+    "another module": lambda spec: spec["trainer"]["command"].__setitem__(4, "http.server"),
+    "another option": lambda spec: spec["trainer"]["command"].__setitem__(6, "--exec"),
+    "arguments": lambda spec: spec["trainer"].update(args=["x"]),
+    "no command": lambda spec: spec["trainer"].pop("command"),
+    "no trainer": lambda spec: spec.pop("trainer"),
+    "a foreign secret": lambda spec: env(spec["trainer"], name="X", valueFrom=secret("other")),
+    "an endpoint's key": lambda spec: env(
+        spec["trainer"], name="OPENAI_KEY", valueFrom=secret("moaa-env", "OPENAI_KEY")
+    ),
+    "a preloaded library": lambda spec: env(spec["trainer"], name="LD_PRELOAD", value="/tmp/x.so"),
+    "a Python path": lambda spec: env(spec["trainer"], name="PYTHONPATH", value="/tmp"),
+    "an initializer": lambda spec: spec.update(
+        initializer={"dataset": {"storageUri": "hf://x", "env": [{"name": "A", "value": "b"}]}}
+    ),
+    "another account": lambda spec: spec.update(
+        runtimePatches=[
+            {
+                "manager": "x",
+                "trainingRuntimeSpec": {
+                    "template": {
+                        "spec": {
+                            "replicatedJobs": [
+                                {
+                                    "name": "node",
+                                    "template": {
+                                        "spec": {
+                                            "template": {
+                                                "spec": {"serviceAccountName": "moaa-reaper"}
+                                            }
+                                        }
+                                    },
+                                }
+                            ]
+                        }
+                    }
+                },
+            }
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TRAIN_JOBS)
+def test_a_training_with_something_else_is_refused(account: Account, what: str) -> None:
+    made = objects.train_job(launch(account.ns), "run")
+    TRAIN_JOBS[what](made["spec"])
+    said = account.create(made)
+    assert REFUSED in said, said or "it was taken"
+
+
+def test_the_spec_of_a_training_is_not_changed_afterwards_and_its_annotations_are(
+    account: Account, tmp_path: Path
+) -> None:
+    made = objects.train_job(launch(account.ns), "run")
+    made["spec"]["suspend"] = True
+    account.ns.apply(made)
+    config = str(kubeconfig_of(account.ns, "moaa-pipeline", tmp_path))
+    patch = ("kubectl", "--kubeconfig", config, "-n", account.ns.name, "patch", "trainjob")
+    name = made["metadata"]["name"]
+    joined = json.dumps({"metadata": {"annotations": {names.JOINED: "run/sft/x"}}})
+    try:
+        run(*patch, name, "--type=merge", "-p", joined)
+        spec = json.dumps({"spec": {"trainer": {"image": "evil:1"}}})
+        assert tried(*patch, name, "--type=merge", "-p", spec).returncode
+    finally:
+        account.ns.kubectl("delete", "trainjob", name, "--wait")
+
+
+def test_people_keep_the_rights_that_they_have(account: Account) -> None:
+    made = objects.train_job(launch(account.ns), "run")
+    made["spec"]["trainer"]["command"] = ["sleep", "300"]
+    account.ns.kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(made))
+
+
+def runner(ns: Namespace) -> dict[str, Any]:
+    sets = [
+        "runtime.engines.kind=kubernetes",
+        "runtime.launcher.kind=trainer",
+        f"runtime.cluster.namespace={ns.name}",
+        f"runtime.cluster.images.core={IMAGE}",
+    ]
+    loaded = load_file(RECIPES / "demo-cluster.yaml", sets)
+    return runner_job.job(loaded, "demo-20260101-000000-abcd", "sft")
+
+
+def test_the_run_that_a_recurring_job_starts_passes(account: Account) -> None:
+    assert account.create(runner(account.ns)) == ""
+
+
+def test_the_jobs_that_moaa_makes_without_trainer_pass(without_trainer: Account) -> None:
+    made = objects.indexed_job(launch(without_trainer.ns), "run")
+    assert without_trainer.create(made) == ""
+    made["metadata"]["uid"] = "0f2c-x"
+    assert without_trainer.create(objects.service(made)) == ""
+
+
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    return dict.__getitem__(pod, "containers")[0]
+
+
+def hook(pod: dict[str, Any]) -> None:
+    container(pod)["lifecycle"] = {"postStart": {"exec": {"command": ["id"]}}}
+
+
+JOBS: dict[str, Change] = {
+    "an image": lambda pod: container(pod).update(image="evil:1"),
+    "a shell": lambda pod: container(pod).update(command=["sh", "-c", "id"]),
+    "the reaper's account": lambda pod: pod.update(serviceAccountName="moaa-reaper"),
+    "a file of the node": lambda pod: pod["volumes"].append(
+        {"name": "h", "hostPath": {"path": "/"}}
+    ),
+    "a secret as a file": lambda pod: pod["volumes"].append(
+        {"name": "s", "secret": {"secretName": "other"}}
+    ),
+    "a token as a file": lambda pod: pod["volumes"].append(
+        {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    ),
+    "privileges": lambda pod: container(pod)["securityContext"].update(
+        privileged=True, allowPrivilegeEscalation=True
+    ),
+    "root": lambda pod: pod.pop("securityContext"),
+    "capabilities": lambda pod: container(pod)["securityContext"].update(
+        capabilities={"add": ["SYS_ADMIN"]}
+    ),
+    "the node's network": lambda pod: pod.update(hostNetwork=True),
+    "another container": lambda pod: pod["containers"].append({"name": "x", "image": IMAGE}),
+    "an init container": lambda pod: pod.update(initContainers=[{"name": "x", "image": IMAGE}]),
+    "all of a secret": lambda pod: container(pod).update(
+        envFrom=[{"secretRef": {"name": "moaa-env"}}]
+    ),
+    "a foreign secret": lambda pod: env(container(pod), name="X", valueFrom=secret("other")),
+    "a hook": hook,
+}
+
+
+@pytest.mark.parametrize("what", JOBS)
+def test_a_training_without_trainer_with_something_else_is_refused(
+    without_trainer: Account, what: str
+) -> None:
+    made = objects.indexed_job(launch(without_trainer.ns), "run")
+    JOBS[what](made["spec"]["template"]["spec"])
+    said = without_trainer.create(made)
+    assert REFUSED in said, said or "it was taken"
+
+
+@pytest.mark.parametrize("what", JOBS)
+def test_a_run_with_something_else_is_refused(account: Account, what: str) -> None:
+    made = runner(account.ns)
+    JOBS[what](made["spec"]["template"]["spec"])
+    said = account.create(made)
+    assert REFUSED in said, said or "it was taken"
+
+
+def test_a_token_in_a_training_is_refused(without_trainer: Account) -> None:
+    made = objects.indexed_job(launch(without_trainer.ns), "run")
+    made["spec"]["template"]["spec"]["automountServiceAccountToken"] = True
+    assert REFUSED in without_trainer.create(made)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "LoadBalancer", "ports": [{"port": 80}], "selector": {names.TRAINING: "x"}},
+        {"clusterIP": "None", "ports": [{"port": 80}], "selector": {"app": "theirs"}},
+    ],
+    ids=["to the outside", "of other pods"],
+)
+def test_another_service_is_refused(without_trainer: Account, spec: dict[str, Any]) -> None:
+    made = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": spec}
+    assert REFUSED in without_trainer.create(made)
+
+
+def test_only_leases_of_moaa_are_written(account: Account) -> None:
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {}}
+    assert account.create(lease | {"metadata": {"name": "moaa-deployment-a-1"}}) == ""
+    assert REFUSED in account.create(lease | {"metadata": {"name": "their-controller"}})
+    account.ns.apply(lease | {"metadata": {"name": "their-controller"}})
+    assert REFUSED in account.delete("lease", "their-controller")
+
+
+def test_only_pods_of_engines_are_deleted(account: Account) -> None:
+    client(account.ns, "engine", {names.PART_OF: names.OURS, names.MODEL: "m"})
+    client(account.ns, "theirs", {"app": "x"})
+    assert account.delete("pod", "engine") == ""
+    assert REFUSED in account.delete("pod", "theirs")
