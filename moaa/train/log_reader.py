@@ -12,6 +12,7 @@ from typing import Any
 
 from moaa.errors import (
     ArtifactError,
+    DiskFull,
     EngineError,
     HubAway,
     MoaaError,
@@ -40,6 +41,7 @@ _USER_ERRORS: dict[str, type[MoaaError]] = {
         StoreError,
         StoreAway,
         HubAway,
+        DiskFull,
         ArtifactError,
         RecipeError,
         EngineError,

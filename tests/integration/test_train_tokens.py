@@ -237,7 +237,8 @@ def test_characters_that_a_tokenizer_does_not_know_forge_nothing():
         tokenizer_object=made, unk_token="<unk>", eos_token="</s>", extra_special_tokens=["<user>"]
     )
     tokenizer.chat_template = (
-        "{% for m in messages %}{{ '<user> ' + m.content + ' ' if m.role == 'user' else m.content }}"
+        "{% for m in messages %}"
+        "{{ '<user> ' + m.content + ' ' if m.role == 'user' else m.content }}"
         "{{ '</s>' if m.role == 'assistant' }}{% endfor %}"
     )
     template = Template.of(tokenizer, "a model")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moaa.errors import RowRejected, TooManyRejected, TrainError
+from moaa.errors import DiskFull, RowRejected, TooManyRejected, TrainError
 from moaa.recipe.schema import Sft, StoreAddress
 from moaa.train import data
 from moaa.train.data import Prepared, dpo_examples, examples, prepare, sft_examples
@@ -183,7 +183,7 @@ def test_a_full_disk_under_the_data_set_is_an_error_that_says_what_to_free(tmp_p
     if not Path("/dev/full").exists():
         pytest.skip("this machine has no /dev/full")
     (tmp_path / "data.arrow").symlink_to("/dev/full")
-    with pytest.raises(TrainError, match=r"The disk is full .*No space left") as error:
+    with pytest.raises(DiskFull, match=r"The disk is full .*No space left") as error:
         prepare(JOB, [row("a")] * 30_000, Characters(), 20, tmp_path)
     assert "TMPDIR" in str(error.value)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from moaa.errors import TrainError
+from moaa.errors import DiskFull, TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
@@ -293,14 +293,14 @@ def test_a_training_on_this_machine_gets_no_key_but_its_own():
     ],
 )  # fmt: skip
 def test_a_full_disk_is_an_error_that_says_where(error, tmp_path):
-    with pytest.raises(TrainError, match="The disk is full") as told, disk.named(tmp_path):
+    with pytest.raises(DiskFull, match="The disk is full") as told, disk.named(tmp_path):
         raise error
     assert str(tmp_path) in str(told.value)
     assert "GiB free" in str(told.value)
 
 
 def test_other_errors_are_what_they_were(tmp_path):
-    with pytest.raises(TrainError) as told, disk.named(tmp_path), disk.named(tmp_path):
+    with pytest.raises(DiskFull) as told, disk.named(tmp_path), disk.named(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert str(told.value).count("The disk is full") == 1
     with pytest.raises(PermissionError), disk.named(tmp_path):

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moaa.errors import HubAway, MoaaError, StoreAway, StoreError, TooManyRejected, TrainError
+from moaa.errors import (
+    DiskFull,
+    HubAway,
+    MoaaError,
+    StoreAway,
+    StoreError,
+    TooManyRejected,
+    TrainError,
+)
 from moaa.progress import Progress
 from moaa.store import Missing
 from moaa.train.log_reader import LogReader
@@ -181,7 +189,7 @@ def test_the_end_of_the_log_is_its_last_lines_that_are_not_empty(lines):
     assert reader.tail in str(reader.explain(1, "/log"))
 
 
-@pytest.mark.parametrize("kind", [StoreAway, HubAway, TooManyRejected, TrainError])
+@pytest.mark.parametrize("kind", [StoreAway, HubAway, DiskFull, TooManyRejected, TrainError])
 def test_an_outside_fault_of_a_rank_is_one_of_the_stage(kind):
     """Its exit status says that another attempt may succeed."""
     reader, _ = reading(error_line(0, 1.0, kind.__name__, "it is away"))
