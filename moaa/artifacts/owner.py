@@ -18,7 +18,6 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from moaa.errors import StoreError
@@ -28,6 +27,7 @@ from moaa.store import Missing, Store
 BEAT_S: Final = 10.0
 STANDS_STILL_S: Final = 60.0
 LOOK_S: Final = 3.0
+END_S: Final = 10.0
 
 
 class Owner:
@@ -51,21 +51,14 @@ class Owner:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stop.set()
         if self._thread is None:
             return
-        # A beat may be waiting for a store that is away: it must not hold up the end.
-        self._thread.join(1)
-        if isinstance(error, StoreError):
-            return
-        with suppress(StoreError):
-            self._store.delete(*(uri for uri in self._numbers() if uri <= self._own))
+        # A store that is away must not hold up the end: the note then stands still.
+        giving_back = threading.Thread(target=self._give_back, name="moaa-owner", daemon=True)
+        giving_back.start()
+        giving_back.join(END_S)
 
     def acquire(self, finished: str) -> bool:
         """Wait for the right to work. Return False if the object `finished` appears before."""
@@ -113,6 +106,12 @@ class Owner:
                     self._store.put(self._own, self._text())
             except StoreError as error:  # the next beat tries again
                 log.debug(f"{self._own} was not renewed: {error}")
+
+    def _give_back(self) -> None:
+        assert self._thread
+        self._thread.join()
+        with suppress(StoreError):
+            self._store.delete(*(uri for uri in self._numbers() if uri <= self._own))
 
     def _text(self) -> bytes:
         return json.dumps({**self._about, "beat": self._beats}).encode()

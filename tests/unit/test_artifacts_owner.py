@@ -53,7 +53,7 @@ def test_who_comes_second_says_who_works_and_uses_what_appears(
     assert len(said) == 1
     assert said[0].startswith("run a (")
     assert f"works on the same result, {URI}: waiting for it" in said[0]
-    first.__exit__(None, None, None)
+    first.__exit__()
     assert list(store.objects) == [DONE]
 
 
