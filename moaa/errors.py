@@ -9,6 +9,7 @@ MoaaError                   a user's mistake or an outside failure: shown withou
 ├── ArtifactError           an artifact is damaged, changed or missing
 ├── ClusterError            Kubernetes cannot be reached, or refuses what was asked
 ├── EngineError             a model is not served: did not start, died too often, refuses the key
+│   └── EngineAway          an endpoint does not answer any more: it may pass
 ├── CallError               one call to a model failed for good; its `reason` is counted
 │   ├── CallRejected        the request itself is refused (context length, bad parameter)
 │   └── CallFailed          a failure that may pass went on through all retries
@@ -82,6 +83,12 @@ class ClusterError(MoaaError):
 
 class EngineError(MoaaError):
     """A model is not served, and no retry of a call would change that."""
+
+
+class EngineAway(EngineError):
+    """A server that somebody else keeps up has not answered for too long, or asks to wait."""
+
+    outside = True
 
 
 class CallError(MoaaError):

@@ -28,7 +28,7 @@ from moaa.chat.message import Call, Reply, opening
 from moaa.chat.pacing import Pacing
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.wire import parse_reply, refusal, request_body
-from moaa.errors import CallFailed, EngineError
+from moaa.errors import CallFailed, EngineAway, EngineError
 from moaa.ledger import Ledger
 from moaa.progress.messages import log
 from moaa.recipe.places import ENDPOINT
@@ -245,7 +245,7 @@ class Client:
         if answer.status == 200:
             return parse_reply(call, answer.body, answer.seconds)
         if answer.after_s > self._calls.timeout_s:
-            raise EngineError(
+            raise EngineAway(
                 f"model '{call.model}': {endpoint.shown} answered HTTP {answer.status} and asks to "
                 f"wait {answer.after_s:.0f} s, more than runtime.calls.timeout_s = "
                 f"{self._calls.timeout_s:.0f}. Run again after that time: answers are kept."

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from moaa.errors import EngineError
+from moaa.errors import EngineAway, EngineError
 from moaa.recipe.places import Places
 
 
@@ -147,7 +147,7 @@ class Pool:
             self.remove(endpoint)
             if not self.endpoints:
                 self.fail(
-                    EngineError(
+                    EngineAway(
                         f"model '{self.model}': {why}. Start it again, or correct `endpoint.url`, "
                         "and run again: answers are kept."
                     )

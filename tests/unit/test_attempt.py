@@ -13,7 +13,7 @@ import pytest
 
 from moaa import records
 from moaa.attempt import recorded
-from moaa.errors import OUTSIDE, HubAway, MoaaError, StoreAway
+from moaa.errors import OUTSIDE, EngineAway, HubAway, MoaaError, StoreAway
 from moaa.pipelines import runner_job
 from moaa.recipe.load import load_file
 from moaa.report import Run, page
@@ -121,7 +121,12 @@ def test_an_earlier_version_s_terminated_stage_is_one_too(store: MemoryStore) ->
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(StoreAway("s3://a: away"), OUTSIDE), (HubAway("away"), OUTSIDE), (MoaaError("wrong"), 1)],
+    [
+        (StoreAway("s3://a: away"), OUTSIDE),
+        (HubAway("away"), OUTSIDE),
+        (EngineAway("the endpoint is away"), OUTSIDE),
+        (MoaaError("wrong"), 1),
+    ],
 )
 def test_an_outside_fault_has_an_exit_status_of_its_own(
     store: MemoryStore, error: MoaaError, status: int
