@@ -21,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import uvloop
 
@@ -146,7 +147,7 @@ def openai(url: str, calls: int, concurrency: int) -> None:
                 concurrency,
                 lambda number: client.chat.completions.create(
                     model="m",
-                    messages=list(prompt(number)),
+                    messages=cast(Any, list(prompt(number))),
                     temperature=SAMPLING.temperature,
                     top_p=SAMPLING.top_p,
                     max_tokens=SAMPLING.max_tokens,

@@ -118,7 +118,7 @@ class Api:
             for v in versions
         ]
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-        return {
+        answers: dict[str, Any] = {
             "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.3"},
             "/api": {"kind": "APIVersions", "versions": ["v1"]},
             "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups},
@@ -126,9 +126,9 @@ class Api:
             "/api/v1/namespaces/moaa/serviceaccounts/default": account,
             SECRET: self.secret,
             LEASES: {"kind": "LeaseList", "apiVersion": "v1", "items": self.leases},
-        }.get(path) or self.deployments.get(
-            path.removeprefix("/apis/apps/v1/namespaces/moaa/deployments/")
-        )
+        }
+        name = path.removeprefix("/apis/apps/v1/namespaces/moaa/deployments/")
+        return answers.get(path) or self.deployments.get(name)
 
     def has(self, name: str, replicas: int, annotations: dict[str, str]) -> None:
         own = {"meta.helm.sh/release-name": "ex", "meta.helm.sh/release-namespace": "moaa"}

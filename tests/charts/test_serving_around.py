@@ -65,7 +65,7 @@ def test_only_clients_reach_an_engine_and_it_reaches_only_where_its_weights_are(
 
 
 def test_without_a_destination_there_is_no_way_out() -> None:
-    nowhere = {"cidrs": [], "namespaces": []}
+    nowhere: dict[str, list[str]] = {"cidrs": [], "namespaces": []}
     found = objects(SERVING, {"models": [HUB], "networkPolicy": {"hub": nowhere, "s3": nowhere}})
     assert [each["metadata"]["name"] for each in found if each["kind"] == "NetworkPolicy"] == ["ex"]
 

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from moaa import records
 from moaa.placement import helm_values
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
+from moaa.records import Record
 from moaa.store import Store
 from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import install
@@ -59,7 +60,7 @@ class Demo:
             command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True
         )
 
-    def records(self, said: str) -> list[dict[str, Any]]:
+    def records(self, said: str) -> list[Record]:
         """Return the records of the run that this output names."""
         return records.read(self.store, run_id(said))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import yaml
@@ -303,7 +304,7 @@ def test_engines_are_placed_by_pool_and_gpus(ns: Namespace) -> None:
             )
             for size in (2, 4):
                 assert until(
-                    lambda s=size: place(ns, f"moaa.dev/model=tp{s}"), f"tp{size}'s node"
+                    partial(place, ns, f"moaa.dev/model=tp{size}"), f"tp{size}'s node"
                 ) == [node]
             until(lambda: NO_ROOM in ns.kubectl("get", "events"), "the reason")
             assert not place(ns, "moaa.dev/model=tp16")

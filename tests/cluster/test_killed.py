@@ -120,8 +120,9 @@ class Run:
 
         return until(now, what, timeout_s)
 
-    def _lives(self) -> None:
+    def _lives(self) -> bool:
         assert self.process.poll() is None, f"the run was over:\n{self.said}"
+        return False
 
     def ends(self, timeout_s: float = 900) -> int:
         status = self.process.wait(timeout_s)
@@ -138,7 +139,7 @@ class Run:
         assert self.ends(120) == 1
         self.made.ns.kubectl("delete", "pod", "-l", f"job-name={name}")
 
-    def record(self, stage: str) -> dict[str, Any]:
+    def record(self, stage: str) -> Any:
         return next(each for each in self.made.records(self.said) if each["stage"] == stage)
 
 

@@ -118,7 +118,7 @@ async def test_an_engine_whose_processes_stand_still_is_replaced(
     calls = Calls(timeout_s=1, retries=0)
     async with serving({"a": Model(source=weights)}, calls=calls) as bench:
         await bench.fleet.up(["a"])
-        (stopped,) = bench.groups("a")
+        (stopped,) = engine_groups("a")
         os.killpg(stopped, signal.SIGSTOP)
         assert all(await asyncio.gather(*(bench.ask("a", f"question {n}") for n in range(8))))
         assert group(stopped) == []

@@ -9,7 +9,7 @@ import pytest
 
 from moaa import judge, mixture, preference
 from moaa.chat.client import Client
-from moaa.chat.message import Ask, Call
+from moaa.chat.message import Ask, Call, Message
 from moaa.chat.pool import Endpoint
 from moaa.ledger import Ledger
 from moaa.recipe import Judge, JudgeMember, JudgeSampling, Member, Mixture
@@ -26,7 +26,7 @@ JUDGE = Judge(
     ),
     aggregator=JudgeMember(model="smol", sampling=SHORT),
 )
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWERS = [
     "The capital of France is Paris.",
     "I like trains.",

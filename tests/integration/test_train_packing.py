@@ -6,12 +6,14 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moaa.recipe.schema import Sft, StoreAddress
+from moaa.store import Store
 from moaa.train import data
 from moaa.train.job import Job
 from moaa.train.tokens import IGNORED, Template
@@ -45,7 +47,7 @@ def test_the_logits_of_a_packed_document_are_those_of_the_document_alone(tmp_pat
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    folder = local.resolve(support.SMOLLM2, None)
+    folder = local.resolve(support.SMOLLM2, Store("s3://unused"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, num_hidden_layers=6
@@ -86,7 +88,8 @@ def test_the_first_token_of_a_packed_document_bears_no_loss(tmp_path):
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     template = Template.of(
-        AutoTokenizer.from_pretrained(local.resolve(support.SMOLLM2, None)), "a model"
+        AutoTokenizer.from_pretrained(local.resolve(support.SMOLLM2, Store("s3://unused"))),
+        "a model",
     )
     (packed,) = data.read(data.prepare(JOB, ROWS, template, 256, tmp_path).path)
     batch = DataCollatorForLanguageModeling(pad_token_id=2, padding_free=True)([packed])
@@ -99,7 +102,7 @@ def test_the_first_token_of_a_packed_document_bears_no_loss(tmp_path):
     assert len(ends) == 4, "one end-of-turn for each of the four answers"
 
 
-class Characters:
+class Characters(Any):
     """A template whose tokens are the characters of the only message."""
 
     def conversation(self, messages):

@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from moaa.errors import RowRejected, TrainError
+from moaa.store import Store
 from moaa.train.tokens import IGNORED, Template
 from moaa.weights import local
 from tests.support import training as support
@@ -23,7 +24,7 @@ TWO_TURNS = said(
 def smollm2():
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(local.resolve(support.SMOLLM2, None))
+    return AutoTokenizer.from_pretrained(local.resolve(support.SMOLLM2, Store("s3://unused")))
 
 
 @pytest.fixture

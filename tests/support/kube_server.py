@@ -18,6 +18,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -268,9 +269,10 @@ def _selects(request: web.Request, found: Object) -> bool:
 
 
 def _field(found: Object, path: str, value: str) -> bool:
+    field: Any = found
     for key in path.split("."):
-        found = found[key]
-    return bool(found == value)
+        field = field[key]
+    return bool(field == value)
 
 
 def _merge(into: Object, patch: Object) -> None:

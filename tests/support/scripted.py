@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 from moaa.chat.message import Call, Choice, Reply
 
@@ -12,8 +13,9 @@ from moaa.chat.message import Call, Choice, Reply
 class Ask:
     """`answer(call)` gives a text, several texts, a `Reply`, or an exception to raise."""
 
-    def __init__(self, answer: Callable[[Call], object]) -> None:
-        self.answer, self.calls = answer, []
+    def __init__(self, answer: Callable[[Call], Any]) -> None:
+        self.answer = answer
+        self.calls: list[Call] = []
 
     async def __call__(self, model, messages, sampling, *, choices=None, logprobs=False) -> Reply:
         call = Call(

@@ -57,12 +57,13 @@ def mistakes(row: dict[str, Any], fields: tuple[Field, ...], where: str) -> Iter
         if field.name not in row:
             yield f"{where}.{field.name} is declared, but the row does not have it"
             continue
-        value = row[field.name]
-        if not isinstance(value, TYPES[field.type]):
+        value, fits = row[field.name], isinstance(row[field.name], TYPES[field.type])
+        if not fits:
             yield f"{where}.{field.name} is {value!r}, no {field.type}"
         elif field.type.startswith("list of"):
             for item in value:
-                if not isinstance(item, ITEMS[field.type]):
+                fits = isinstance(item, ITEMS[field.type])
+                if not fits:
                     yield f"{where}.{field.name} holds {item!r}"
                 elif field.fields:
                     yield from mistakes(item, field.fields, f"{where}.{field.name}[]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
@@ -11,7 +12,7 @@ from moaa.concurrency import detached, together
 
 
 async def test_what_blocks_gives_its_result_or_its_error() -> None:
-    assert await together(detached(lambda n=n: n * n) for n in range(3)) == [0, 1, 4]
+    assert await together(detached(partial(pow, n, 2)) for n in range(3)) == [0, 1, 4]
     with pytest.raises(ZeroDivisionError):
         await detached(lambda: 1 // 0)
 
@@ -38,8 +39,12 @@ def test_nobody_waits_for_what_is_left() -> None:
     """A download of hundreds of GB, when the stage is told to end."""
     go, begun = threading.Event(), threading.Event()
 
+    def block() -> None:
+        begun.set()
+        go.wait(30)
+
     async def leave() -> None:
-        waiting = asyncio.create_task(detached(lambda: begun.set() or go.wait(30)))
+        waiting = asyncio.create_task(detached(block))
         await asyncio.to_thread(begun.wait, 10)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,7 +13,12 @@ from moaa.engines.server import TAIL, Spec, command, tail
 from moaa.recipe.schema import Engines, Model
 
 
-def spec(kind: str, devices: tuple[str, ...], source: str = "org/name", **model: object) -> Spec:
+def spec(
+    kind: Literal["cuda", "cpu"],
+    devices: tuple[str, ...],
+    source: str = "org/name",
+    **model: object,
+) -> Spec:
     return Spec(
         "smol",
         source,

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from moaa import templates
-from moaa.chat.message import Choice, Reply
+from moaa.chat.message import Call, Choice, Message, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
 from moaa.judge import (
     CRITERIA,
@@ -27,7 +27,7 @@ from tests.support.scripted import Ask, last, system
 
 THREE = tuple(JudgeMember(model=f"j{i}") for i in range(1, 4))
 JUDGE = Judge(proposers=THREE, aggregator=JudgeMember(model="chair"))
-QUERY = [{"role": "user", "content": "Name a prime."}]
+QUERY: list[Message] = [{"role": "user", "content": "Name a prime."}]
 TRIPLE = "Relevance, Accuracy, Clarity"
 
 
@@ -97,13 +97,13 @@ async def test_both_orders_are_merged_into_the_probability_that_a_is_better():
     assert judgement.p == pytest.approx(0.7)
     ab, ba = judgement.orders
     assert (ab.first, ab.second, ba.first, ba.second) == (4, 2, 2, 4)
-    assert (ab.p, ba.p) == (pytest.approx(0.9), pytest.approx(0.5))
+    assert [ab.p, ba.p] == pytest.approx([0.9, 0.5])
 
 
 async def test_what_each_step_is_shown():
     ask = Ask(judging())
     await compare(JUDGE, QUERY, "first text", "second text", ask)
-    by_step = {}
+    by_step: dict[str, list[Call]] = {}
     for call in ask.calls:
         by_step.setdefault(step(call), []).append(call)
     (picking,) = by_step["criteria"]
@@ -168,7 +168,7 @@ async def test_model_text_is_never_read_as_a_template():
 
 
 async def test_a_longer_conversation_is_rendered_with_its_roles():
-    query = [
+    query: list[Message] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},

@@ -182,7 +182,7 @@ def test_events_once_and_the_newest_last() -> None:
 
 
 def test_addresses_are_of_ready_pods() -> None:
-    slices = [
+    slices: list[dict[str, Any]] = [
         {
             "ports": [{"name": "metrics", "port": 9}, {"name": "http", "port": 8000}],
             "endpoints": [

@@ -87,7 +87,7 @@ def test_what_nobody_has_held_for_a_whole_period_is_ended(kube: KubeServer) -> N
         for name in ("over", "never"):
             kube.put(kind, job(name))
         kube.put(kind, job("failed", status=DONE))  # for people to look at
-        kube.put(kind, job("foreign", **{names.PART_OF: "else"}))
+        kube.put(kind, job("foreign", status=None, **{names.PART_OF: "else"}))
         runner = job("runner")
         del runner["metadata"]["labels"][names.TRAINING]
         kube.put(kind, runner)
@@ -127,11 +127,11 @@ def test_the_clock_of_a_holder_does_not_matter(
 ) -> None:
     """Its renewals change the object; the times in it are for people."""
     put(kube, kind, "a")
+    from datetime import datetime as real
+
     from moaa.kubernetes import leases
 
-    real = leases.datetime
-
-    class Skewed(real):  # type: ignore[misc,valid-type]
+    class Skewed(real):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return real.fromtimestamp(time.time() + skew_s, tz)
@@ -207,7 +207,7 @@ class Racing(Cluster):
 
     def _race(self, verb: str, kind: Kind) -> None:
         if self.when(verb, kind):
-            self.when = lambda verb, kind: False  # type: ignore[method-assign]
+            self.when = lambda verb, kind: False
             self.meanwhile()
 
 
@@ -325,7 +325,7 @@ def test_the_command(
         return kube.cluster()
 
     monkeypatch.setattr(Cluster, "connect", connect)
-    monkeypatch.setattr(reaper.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr(reaper, "watch", lambda made, stop_at: int(stop_at == float("inf")))
     assert reaper.main(["--namespace", "team", "--once"]) == 0
     assert reaper.main([]) == 1

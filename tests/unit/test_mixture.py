@@ -7,13 +7,13 @@ import string
 import pytest
 
 from moaa import templates
-from moaa.chat.message import Choice, Reply
+from moaa.chat.message import Choice, Message, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
 from moaa.mixture import converse, numbered, respond, with_references
 from moaa.recipe import Member, Mixture, Sampling
 from tests.support.scripted import Ask, last, system
 
-Q = [{"role": "user", "content": "q"}]
+Q: list[Message] = [{"role": "user", "content": "q"}]
 
 
 def mixture(*members, layers=2, **more):
@@ -26,7 +26,7 @@ def named(call):
 
 
 async def test_layer_0_sees_the_bare_conversation_and_later_layers_the_answers_before():
-    asked = {}
+    asked: dict[str, int] = {}
 
     def answer(call):
         asked[call.model] = asked.get(call.model, -1) + 1
@@ -57,7 +57,7 @@ async def test_a_persona_stands_before_the_conversations_system_message():
         Member(model="m", name="bare"),
         Member(model="m", name="poet", system="You are a poet."),
     )
-    history = [{"role": "system", "content": "Answer in French."}, *Q]
+    history: list[Message] = [{"role": "system", "content": "Answer in French."}, *Q]
     await respond(mixture(*members, layers=3), history, ask := Ask(named))
     first_bare, first_poet, later_bare, later_poet = [system(call) for call in ask.of("m")]
     assert first_bare == "Answer in French."
@@ -131,7 +131,7 @@ async def test_a_server_that_ignores_n_is_noticed():
 
 
 async def test_all_that_is_left_out_is_kept_through_the_layers():
-    counted = {}
+    counted: dict[str, int] = {}
 
     def answer(call):
         counted[call.model] = counted.get(call.model, 0) + 1
@@ -278,7 +278,7 @@ async def test_a_rejected_turn_rejects_the_conversation_and_says_which():
 
 
 def test_references_copy_the_history():
-    history = [{"role": "system", "content": "s"}, *Q]
+    history: list[Message] = [{"role": "system", "content": "s"}, *Q]
     changed = with_references(history, [], "instruction")
     changed[0]["content"] = "changed"
     changed.append({"role": "user", "content": "more"})

@@ -118,7 +118,10 @@ def ended(kube: KubeServer, kind: str = "Complete", message: str = "") -> Callab
 
 
 def after(look: Callable[[], bool]) -> Callable[[str], None]:
-    return lambda run_id: until(look)
+    def wait(run_id: str) -> None:
+        until(look)
+
+    return wait
 
 
 def test_a_run_from_its_start_to_its_report(

@@ -107,17 +107,20 @@ async def test_counts_are_those_of_the_method_itself(sets: list[str]) -> None:
     ask = Ask(answer)
     await mixture.converse(chosen, None, ["one", "two"], ask)
     conversations = recipe.prompts.sft[0].limit
+    pairs = recipe.prompts.preference[0].limit
+    assert conversations
+    assert pairs
     assert calls(recipe, "generate") == len(ask.calls) * conversations
 
     asked = Ask(answer)
     if judges.verdict == "parsed":
         await judge.tournament(judges, [{"role": "user", "content": "q"}], list("abcde")[:n], asked)
-        assert calls(recipe, "label") == len(asked.calls) * recipe.prompts.preference[0].limit
+        assert calls(recipe, "label") == len(asked.calls) * pairs
     else:
         # A soft verdict needs log-probabilities: count until the verdict, which is one call an
         # order.
         before = await _until_verdict(judges, list("abcde")[:n], asked)
-        assert calls(recipe, "label") == before * recipe.prompts.preference[0].limit
+        assert calls(recipe, "label") == before * pairs
 
 
 async def _until_verdict(judges, answers: list[str], ask: Ask) -> int:
@@ -183,6 +186,8 @@ def test_training_steps_and_their_limit() -> None:
 def test_hours_are_those_of_the_gpus_and_an_endpoint_has_none() -> None:
     sets = ["models.smollm2.tensor_parallel=4", "plan.gpu_hour_usd=3"]
     plain, four = (planned(load_file(DEMO, s).recipe, "generate")["smollm2"] for s in ([], sets))
+    assert plain.gpu_hours
+    assert four.gpu_hours
     assert plain.gpu_hours == pytest.approx(
         (plain.prompt_tokens / 3200 + plain.completion_tokens / 650) / 3600, rel=1e-3
     )

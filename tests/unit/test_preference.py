@@ -1,6 +1,7 @@
 """Ranking by soft wins, and the pair that comes of it."""
 
 import random
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
@@ -19,13 +20,15 @@ def test_answers_are_ranked_by_the_sum_of_soft_wins():
     assert ranking.wins == (1.0, 1.75, 0.25)
     assert ranking.order == (1, 0, 2)
     found = pair(ranking)
+    assert found
     assert (found.chosen, found.rejected, found.margin) == (1, 2, 1.5)
 
 
 def test_complete_ties_fall_to_the_lower_index():
     ranking = rank(4, [judged(a, b, 0.5) for a, b in combinations(range(4), 2)])
     assert ranking.order == (0, 1, 2, 3)
-    assert pair(ranking).margin == 0
+    assert (found := pair(ranking))
+    assert found.margin == 0
 
 
 def test_a_tie_that_differs_only_by_rounding_is_a_tie():
@@ -95,7 +98,7 @@ def test_a_true_order_is_found_whatever_the_indices(seed):
 
     renamed = list(range(n))
     draw.shuffle(renamed)
-    again = rank(n, [judged(renamed[j.a], renamed[j.b], j.p) for j in judgements])
+    again = rank(n, [replace(j, a=renamed[j.a], b=renamed[j.b]) for j in judgements])
     assert list(again.order) == [renamed[i] for i in truth]
 
 
@@ -105,7 +108,10 @@ def test_swapping_a_pair_or_the_judgements_order_changes_nothing(seed):
     judgements = [
         judged(a, b, draw.choice([0.0, 0.25, 0.5, 0.75, 1.0])) for a, b in combinations(range(5), 2)
     ]
-    mirrored = [judged(j.b, j.a, 1 - j.p) if draw.random() < 0.5 else j for j in judgements]
+    mirrored = [
+        judged(j.b, j.a, 1 - j.p) if j.p is not None and draw.random() < 0.5 else j
+        for j in judgements
+    ]
     draw.shuffle(mirrored)
     assert rank(5, judgements).order == rank(5, mirrored).order
     wins = rank(5, judgements).wins
@@ -133,7 +139,8 @@ def test_an_unbeaten_answer_has_a_finite_strength():
 
 def test_min_margin_drops_unclear_prompts_and_keeps_the_limit_itself():
     ranking = rank(2, [judged(0, 1, 0.75)])
-    assert pair(ranking, min_margin=0.5).margin == 0.5
+    assert (found := pair(ranking, min_margin=0.5))
+    assert found.margin == 0.5
     assert pair(ranking, min_margin=0.51) is None
 
 

@@ -269,7 +269,8 @@ def brute_force(texts, threshold):
         words = normalized(text).split()
         return {tuple(words[i : i + 5]) for i in range(max(1, len(words) - 4))}
 
-    kept, sets = [], []
+    kept: list[int] = []
+    sets: list[set[tuple[str, ...]]] = []
     for index, each in enumerate(map(of, texts)):
         if not any(len(each & other) / len(each | other) >= threshold for other in sets):
             kept.append(index)

@@ -1,6 +1,7 @@
 """Mistakes of published mixture-of-agents code that must not happen here."""
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ async def test_the_aggregator_sees_each_proposal_exactly_once_and_in_order():
 
 @pytest.mark.parametrize("as_system", [None, "Answer in French."])
 async def test_the_callers_messages_are_unchanged_and_the_instruction_never_nests(as_system):
-    history = [
+    history: list[Any] = [
         *([{"role": "system", "content": as_system}] if as_system else []),
         {"role": "user", "content": "one"},
         {"role": "assistant", "content": "first"},

@@ -7,13 +7,15 @@ import json
 import random
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from moaa.errors import RecipeError
 from moaa.recipe import addresses
 from moaa.recipe import read as yaml
-from moaa.recipe.load import MAX_BYTES, load_file, load_text
+from moaa.recipe.files import MAX_BYTES
+from moaa.recipe.load import load_file, load_text
 from tests.support.paths import DEMO, EVERY_RECIPE, RECIPES
 
 SMALL = """\
@@ -548,9 +550,10 @@ def test_any_text_survives_the_resolved_text(write) -> None:
         "- ",
         ": ",
     ]
+    errors: list[Any] = []
     for _ in range(300):
         text = "".join(rng.choices(alphabet, k=rng.randint(0, 30)))
-        assert yaml.plain(yaml.read(yaml.dump({"x": text, "y": [text]}), "t", errors := [])) == {
+        assert yaml.plain(yaml.read(yaml.dump({"x": text, "y": [text]}), "t", errors)) == {
             "x": text,
             "y": [text],
         }

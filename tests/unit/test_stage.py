@@ -6,12 +6,13 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from moaa import records
 from moaa.artifacts import Artifact
-from moaa.attempt import recorded
+from moaa.attempt import Attempt, recorded
 from moaa.declaration import Declaration
 from moaa.errors import MoaaError
 from moaa.ledger import Ledger
@@ -54,7 +55,8 @@ def recipe(*sets: str) -> Recipe:
 
 
 def test_same_inputs_are_computed_once() -> None:
-    store, calls = MemoryStore(), []
+    store = MemoryStore()
+    calls: list[Any] = []
     count = counting(calls)
     first, reused = count.run(recipe(), store, {})
     again, reused_again = count.run(recipe(), store, {})
@@ -112,9 +114,11 @@ def test_a_failed_stage_leaves_no_result() -> None:
 def test_a_field_changes_the_stages_that_see_it_and_no_other(
     change: str, changed: set[str]
 ) -> None:
+    all_stages: tuple[Any, ...] = STAGES  # each has a part of its own type
+
     def fingerprints(*sets: str) -> dict[str, str]:
         loaded = recipe(*sets)
-        return {each.name: each.fingerprint(each.part_of(loaded), {}) for each in STAGES}
+        return {each.name: each.fingerprint(each.part_of(loaded), {}) for each in all_stages}
 
     before, after = fingerprints(), fingerprints(change)
     assert {name for name in before if before[name] != after[name]} == changed
@@ -159,6 +163,7 @@ def test_the_record_says_running_then_done(store: MemoryStore) -> None:
         attempt.record["status"] = "done"
     (found,) = records.read(store, "run-1")
     assert (found["stage"], found["status"], found["error"]) == ("prompts", "done", None)
+    assert found["ended"] is not None
     assert found["ended"] >= found["started"]
 
 
@@ -213,7 +218,7 @@ def test_a_store_that_cannot_be_reached_at_all_is_said_once(
 def test_a_stage_that_was_done_but_could_not_be_recorded_fails_readably(
     store: MemoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def ends_without_its_store(record: dict) -> None:
+    def ends_without_its_store(attempt: Attempt) -> None:
         attempt.record["status"] = "done"
         store.fail_puts = 1
 
@@ -263,7 +268,9 @@ def test_a_journal_that_cannot_be_deleted_does_not_undo_the_result(
 def test_a_bug_keeps_its_traceback_in_the_record(store: MemoryStore) -> None:
     with pytest.raises(ZeroDivisionError), recorded(LABEL, Task(DEMO.read_text(), "run-3")):
         _ = 1 / 0
-    assert "ZeroDivisionError" in records.read(store, "run-3")[0]["error"]["traceback"]
+    error = records.read(store, "run-3")[0]["error"]
+    assert error is not None
+    assert "ZeroDivisionError" in error["traceback"]
 
 
 def test_a_recipe_by_address_must_have_its_digest(

@@ -27,7 +27,8 @@ class Run:
     rows."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.store, self.sources = folder, MemoryStore(), {}
+        self.folder, self.store = folder, MemoryStore()
+        self.sources: dict[str, Any] = {}
         self.give("evaluation", GOOD[:3])
         self.give("preference", GOOD[3:6])
         self.give("sft", GOOD[6:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,14 @@ RESULT = {"files": [], "facts": {"rows": 5, "dropped": {"too_long": 2, "identica
 
 @pytest.mark.parametrize(("numbers", "kind"), [(Sft(epochs=2), "sft"), (Dpo(beta=0.3), "dpo")])
 def test_the_job_is_the_recipes_and_every_row_is_counted(numbers, kind, monkeypatch):
-    launched, adopted = [], []
-    monkeypatch.setattr(launch, "run", lambda each, *_: launched.append(each) or RESULT)
+    launched: list[Any] = []
+    adopted: list[Any] = []
+
+    def run(each, *_):
+        launched.append(each)
+        return RESULT
+
+    monkeypatch.setattr(launch, "run", run)
     recipe = SimpleNamespace(
         runtime=Runtime(
             launcher=Launcher(device="cpu", checkpoint_minutes=7), max_rejected_share=0.3
@@ -29,7 +36,7 @@ def test_the_job_is_the_recipes_and_every_row_is_counted(numbers, kind, monkeypa
         store=StoreAddress(root="s3://b/r", access_key_env="MY_ID"),
         pools={},
     )
-    context = SimpleNamespace(
+    context: Any = SimpleNamespace(
         recipe=recipe,
         store=None,
         ledger=Ledger(),
@@ -37,7 +44,7 @@ def test_the_job_is_the_recipes_and_every_row_is_counted(numbers, kind, monkeypa
         out=SimpleNamespace(uri="s3://b/r/x/0123456789abcdef", adopt=adopted.append),
         facts={},
     )
-    data = SimpleNamespace(uri="s3://b/r/data")
+    data: Any = SimpleNamespace(uri="s3://b/r/data")
     training.train(context, numbers, base="b", revision="c1", data=data)
     (job,) = [each.job for each in launched]
     assert (job.kind, job.numbers, job.base, job.revision) == (kind, numbers, "b", "c1")
@@ -87,7 +94,7 @@ def str_values(part):
 def test_a_model_that_was_trained_without_a_system_role_is_asked_without_one(
     facts, of_recipe, asked_so
 ):
-    manifest = SimpleNamespace(stage="sft", facts=facts)
-    artifact = SimpleNamespace(uri="s3://b/r/sft/3f", manifest=manifest)
+    manifest: Any = SimpleNamespace(stage="sft", facts=facts)
+    artifact: Any = SimpleNamespace(uri="s3://b/r/sft/3f", manifest=manifest)
     name, model = serving.tuned(Model(source="b", system_role=of_recipe), "m", artifact)
     assert (name, model.source, model.system_role) == ("m+sft", artifact.uri, asked_so)

@@ -18,7 +18,7 @@ from moaa.statistics import bootstrap, lengths, wilson, win_rates
     ],
 )
 def test_wilson_gives_the_textbook_intervals(wins, n, low, high):
-    assert wilson(wins, n) == (pytest.approx(low, abs=2e-4), pytest.approx(high, abs=2e-4))
+    assert wilson(wins, n) == pytest.approx((low, high), abs=2e-4)
 
 
 def test_nothing_judged_says_nothing():

@@ -360,9 +360,12 @@ def test_pods_are_watched_where_kubeflow_has_them_wherever_the_engines_are(
     watched: str,
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(
-        module, "waiting", lambda run_id, namespace: looked.append(namespace) or dict
-    )
+
+    def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
+        looked.append(namespace)
+        return dict
+
+    monkeypatch.setattr(module, "waiting", waiting)
     submit(demo("runtime.cluster.namespace=moaa"), kfp.url, "evaluate", namespace=named, wait=True)
     assert looked == [watched]
 

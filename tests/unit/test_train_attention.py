@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -105,12 +106,12 @@ def test_both_trainers_are_given_it_and_it_is_said(kind, gemma, monkeypatch):
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *args: None)
     monkeypatch.setattr(trainers, "send", lambda prefix, **fields: said.append(fields["note"]))
     monkeypatch.setattr(trainers, f"{kind}Trainer", lambda **given: given["args"].model_init_kwargs)
-    checkpoints = SimpleNamespace(
+    checkpoints: Any = SimpleNamespace(
         shape={"precision": "bfloat16"}, ranks=SimpleNamespace(first=True)
     )
-    job = SimpleNamespace(numbers=getattr(schema, kind)(), revision=None)
-    arguments = SimpleNamespace(use_cpu=True)
-    loaded = trainers.trainer(job, arguments, gemma, None, checkpoints)
+    job: Any = SimpleNamespace(numbers=getattr(schema, kind)(), revision=None)
+    arguments: Any = SimpleNamespace(use_cpu=True)
+    loaded: Any = trainers.trainer(job, arguments, gemma, None, checkpoints)
     assert loaded == {"dtype": "bfloat16", "attn_implementation": "eager"}
     assert len(said) == 1
     assert "eager attention" in said[0]
@@ -119,7 +120,9 @@ def test_both_trainers_are_given_it_and_it_is_said(kind, gemma, monkeypatch):
 def test_the_first_checkpoint_is_measured_by_the_model(loaded):
     from moaa.train.trainers import Steps
 
-    told = []
-    steps = Steps(None, SimpleNamespace(expect=told.append))
-    steps.on_train_begin(None, SimpleNamespace(is_world_process_zero=False), None, model=loaded)
+    told: list[int] = []
+    nothing: Any = None
+    checkpoints: Any = SimpleNamespace(expect=told.append)
+    state: Any = SimpleNamespace(is_world_process_zero=False)
+    Steps(nothing, checkpoints).on_train_begin(nothing, state, nothing, model=loaded)
     assert told == [loaded.num_parameters()]

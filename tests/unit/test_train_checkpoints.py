@@ -338,7 +338,7 @@ def test_nothing_is_written_while_the_one_before_is_on_its_way(tmp_path):
     store = MemoryStore()
     gate = threading.Event()
     upload = store.upload
-    store.upload = lambda *args, **kwargs: (gate.wait(10), upload(*args, **kwargs))  # type: ignore[method-assign]
+    store.upload = lambda *args, **kwargs: (gate.wait(10), upload(*args, **kwargs))  # type: ignore[method-assign,assignment]
 
     def train(checkpoints):
         saved = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ JOB = Job(
 )
 
 
-class Characters:
+class Characters(Any):
     """A template that writes `role>content.` and knows no system role. A text of several lines
     becomes a sequence for each line."""
 
