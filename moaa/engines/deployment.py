@@ -11,7 +11,7 @@ from moaa.errors import EngineError
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.kinds import Object, Objects
 from moaa.recipe.places import Places, max_num_seqs, places
-from moaa.recipe.schema import Runtime
+from moaa.recipe.schema import Engines, Runtime
 
 
 def places_of(runtime: Runtime, deployment: Object | None) -> Places:
@@ -111,3 +111,14 @@ def addresses(slices: Iterable[Object]) -> dict[str, str]:
                     pod = (endpoint.get("targetRef") or {}).get("name", "")
                     found[f"http://{host}:{number}/v1"] = pod
     return found
+
+
+def start_budget(engines: Engines, deployment: Object | None) -> tuple[float, str]:
+    """Seconds to a first answer, and which setting they come from."""
+    if engines.start_timeout_s is not None:
+        return engines.start_timeout_s, "runtime.engines.start_timeout_s"
+    spec = (deployment or {}).get("spec", {})
+    return (
+        float(spec.get("progressDeadlineSeconds", 600)),
+        "progressDeadlineSeconds of its Deployment; runtime.engines.start_timeout_s overrides it",
+    )

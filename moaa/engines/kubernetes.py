@@ -17,7 +17,7 @@ from moaa.asking.session import Session
 from moaa.chat.client import Client
 from moaa.chat.pool import Endpoint
 from moaa.concurrency import together
-from moaa.engines.deployment import Leased, places_of
+from moaa.engines.deployment import Leased, places_of, start_budget
 from moaa.engines.diagnosis import diagnosis, no_deployment, state
 from moaa.engines.leasing import LeaseHolder
 from moaa.engines.replacing import Replacing
@@ -217,15 +217,7 @@ class KubernetesFleet:
         return ""
 
     def _budget(self, leased: Leased) -> tuple[float, str]:
-        """Seconds to a first answer, and which setting they come from."""
-        if self._engines.start_timeout_s is not None:
-            return self._engines.start_timeout_s, "runtime.engines.start_timeout_s"
-        spec = (self.view.deployment(leased.deployment) or {}).get("spec", {})
-        return (
-            float(spec.get("progressDeadlineSeconds", 600)),
-            "progressDeadlineSeconds of its Deployment; runtime.engines.start_timeout_s overrides "
-            "it",
-        )
+        return start_budget(self._engines, self.view.deployment(leased.deployment))
 
     async def _admit(self, leased: Leased, url: str) -> None:
         """Put the pod into the pool once it has answered. If it hangs, take it out and have it

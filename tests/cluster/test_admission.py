@@ -122,10 +122,7 @@ TRAIN_JOBS: dict[str, Change] = {
     "an image": lambda spec: spec["trainer"].update(image="evil:1"),
     "a shell": lambda spec: spec["trainer"].update(command=["sh", "-c", "id"]),
     "another module": lambda spec: spec["trainer"]["command"].__setitem__(4, "http.server"),
-    "another option": lambda spec: spec["trainer"]["command"].__setitem__(6, "--exec"),
     "arguments": lambda spec: spec["trainer"].update(args=["x"]),
-    "no command": lambda spec: spec["trainer"].pop("command"),
-    "no trainer": lambda spec: spec.pop("trainer"),
     "a foreign secret": lambda spec: env(spec["trainer"], name="X", valueFrom=secret("other")),
     "an endpoint's key": lambda spec: env(
         spec["trainer"], name="OPENAI_KEY", valueFrom=secret("moaa-env", "OPENAI_KEY")
@@ -221,10 +218,6 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
     return dict.__getitem__(pod, "containers")[0]
 
 
-def hook(pod: dict[str, Any]) -> None:
-    container(pod)["lifecycle"] = {"postStart": {"exec": {"command": ["id"]}}}
-
-
 JOBS: dict[str, Change] = {
     "an image": lambda pod: container(pod).update(image="evil:1"),
     "a shell": lambda pod: container(pod).update(command=["sh", "-c", "id"]),
@@ -247,12 +240,11 @@ JOBS: dict[str, Change] = {
     ),
     "the node's network": lambda pod: pod.update(hostNetwork=True),
     "another container": lambda pod: pod["containers"].append({"name": "x", "image": IMAGE}),
-    "an init container": lambda pod: pod.update(initContainers=[{"name": "x", "image": IMAGE}]),
     "all of a secret": lambda pod: container(pod).update(
         envFrom=[{"secretRef": {"name": "moaa-env"}}]
     ),
     "a foreign secret": lambda pod: env(container(pod), name="X", valueFrom=secret("other")),
-    "a hook": hook,
+    "a hook": lambda pod: container(pod).update(lifecycle={"preStop": {"sleep": {"seconds": 1}}}),
 }
 
 

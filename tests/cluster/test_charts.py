@@ -105,7 +105,7 @@ def test_the_cluster_takes_every_object_of_every_example(ns: Namespace) -> None:
         there = [
             each
             for each in found
-            if f"{each['kind'].lower()}s" in known or each["kind"] == "NetworkPolicy"
+            if f"{each['kind'].lower()}s" in known or each["kind"].endswith("Policy")
         ]
         assert {each["kind"] for each in found} - {each["kind"] for each in there} <= {
             "ServiceMonitor",

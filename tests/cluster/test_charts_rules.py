@@ -35,7 +35,7 @@ SECRET = {
     "apiVersion": "v1",
     "kind": "Secret",
     "metadata": {"name": "moaa-s3"},
-    "stringData": {"AWS_ACCESS_KEY_ID": "key"},
+    "stringData": {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden"},
 }
 
 
