@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from moaa import records
 from moaa.artifacts import Manifest
@@ -19,7 +19,7 @@ from moaa.declaration import Declaration
 from moaa.errors import MoaaError, StoreAway, StoreError, readable
 from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
-from moaa.lifeline import Terminated, stoppable
+from moaa.lifeline import POLL_S, Stop, Terminated, stoppable
 from moaa.progress.messages import final_error, log, say, show
 from moaa.recipe.schema import Recipe
 from moaa.records import Record, StageError
@@ -55,14 +55,14 @@ def recorded(stage: Declaration, task: Task, summary: str = "") -> Iterator[Atte
     # Who holds the leases of engines and trainings.
     os.environ.update({RUN_ENV: task.run_id, STAGE_ENV: stage.name})
     writer = _Writer(stage, task.run_id, summary)
-    with stoppable() as ignore_signals:
+    with stoppable() as stop:
         try:
             attempt = writer.begin(task)
-            with writer.beating():
+            with writer.beating(stop):
                 yield attempt
-            ignore_signals()
+            stop.ignore()
         except BaseException as error:
-            ignore_signals()
+            stop.ignore()
             _end_failed(stage, writer, readable(error))
         if unwritten := writer.end():
             final_error(
@@ -119,10 +119,14 @@ class _Writer:
         return self._attempt
 
     @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Show every minute in the record that the stage is at work: a killed one cannot."""
+    def beating(self, stop: Stop) -> Iterator[None]:
+        """Show every minute in the record that the stage is at work: a killed one cannot.
+
+        When it is asked to stop, the record says so at once: Kubeflow's launcher kills the process
+        0.2 to 1 s later, long before its engines have stopped.
+        """
         over = threading.Event()
-        beating = threading.Thread(target=self._beat, args=(over,), daemon=True, name="beat")
+        beating = threading.Thread(target=self._beat, args=(over, stop), daemon=True, name="beat")
         beating.start()
         try:
             yield
@@ -130,13 +134,27 @@ class _Writer:
             over.set()
             beating.join()
 
-    def _beat(self, over: threading.Event) -> None:
+    def _beat(self, over: threading.Event, stop: Stop) -> None:
+        due = time.monotonic() + records.BEAT_S
+        while not over.wait(POLL_S):
+            if stop.asked:
+                self._show_life("terminated", _described(Terminated()))
+                return
+            if time.monotonic() >= due:
+                self._show_life("running", None)
+                due = time.monotonic() + records.BEAT_S
+
+    def _show_life(
+        self, status: Literal["running", "terminated"], error: StageError | None
+    ) -> None:
         assert self._attempt
-        while not over.wait(records.BEAT_S):
-            record = self._record.copy()
-            record["status"], record["beat"] = "running", _utc(time.time())
-            with suppress(StoreError):  # the next one may be written
-                self._attempt.store.put(self._uri(self._attempt.store), records.to_json(record))
+        now = time.time()
+        record = self._record.copy()
+        record["status"], record["error"], record["beat"] = status, error, _utc(now)
+        record["seconds"] = round(now - self._began, 3)
+        with suppress(StoreError):  # the next one may be written
+            store = Store.of(self._attempt.recipe.store)  # which waits for no store that is away
+            store.put(self._uri(store), records.to_json(record))
 
     def _attempts_before(self, store: Store) -> int:
         try:

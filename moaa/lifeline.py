@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -54,18 +54,18 @@ def runner(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[Callable[[], None]]:
+def stoppable() -> Iterator[Stop]:
     """Raise Terminated on the first SIGTERM or Ctrl-C, so that engines stop and leases are
     released. Later ones are ignored: they would break off just that.
 
-    What it yields ignores the first one too, from the call on: a record is being written. In a
-    local run this process also stops when its runner leaves or is killed, and the runner waits
-    until this ends.
+    `Stop.ignore` ignores the first one too, from then on: a record is being written. In a local run
+    this process also stops when its runner leaves or is killed, and the runner waits until this
+    ends.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
+        yield Stop()
         return
-    stop = _Stop()
+    stop = Stop()
     handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     with contextlib.ExitStack() as held:
         if folder := os.environ.get(RUNNER_ENV):
@@ -80,24 +80,26 @@ def stoppable() -> Iterator[Callable[[], None]]:
             held.callback(watching.join)
             held.callback(over.set)
         try:
-            yield stop.ignore
+            yield stop
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
 
-class _Stop:
+class Stop:
     """A handler of signals that raises Terminated the first time."""
 
     def __init__(self) -> None:
-        self._raised = False
+        self.asked = False
+        """Whether Terminated was raised."""
+        self._ignored = False
 
     def ignore(self) -> None:
-        self._raised = True
+        self._ignored = True
 
     def __call__(self, signum: int, frame: object) -> None:
-        if not self._raised:
-            self._raised = True
+        if not (self.asked or self._ignored):
+            self.asked = True
             raise Terminated
 
 

@@ -203,3 +203,15 @@ def test_a_stage_at_work_shows_it(store: MemoryStore, monkeypatch: pytest.Monkey
         attempt.record["status"] = "done"
     (record,) = records.read(store, "run")
     assert record["status"] == "done"
+
+
+def test_a_stage_says_that_it_is_terminated_before_it_has_cleaned_up(store: MemoryStore) -> None:
+    """Kubeflow's launcher kills it a moment later: two of three terminated runs were `running`."""
+
+    def work() -> None:
+        try:
+            terminate()
+        finally:
+            until(lambda: records.run_status(records.read(store, "run")) == "terminated")
+
+    assert recorded_of(store, work)["status"] == "terminated"

@@ -21,12 +21,12 @@ from pathlib import Path
 from moaa.lifeline import Terminated, stoppable
 folder, needs_s = Path(sys.argv[1]), float(sys.argv[2])
 try:
-    with stoppable() as ignore_signals:
+    with stoppable() as stop:
         (folder / "up").touch()
         try:
             time.sleep(60)
         finally:
-            ignore_signals()
+            stop.ignore()
             time.sleep(needs_s)
             (folder / "record").touch()
 except Terminated:
@@ -100,6 +100,6 @@ def test_a_second_signal_does_not_break_off_what_the_first_one_began(number: int
 
 
 def test_no_signal_breaks_off_the_writing_of_a_record() -> None:
-    with stoppable() as ignore_signals:
-        ignore_signals()
+    with stoppable() as stop:
+        stop.ignore()
         os.kill(os.getpid(), signal.SIGTERM)
