@@ -6,21 +6,20 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import re
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from moaa import home, records
-from moaa.errors import ClusterError, MoaaError, RecipeError, StoreError
+from moaa.errors import ClusterError, RecipeError, StoreError
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import PODS
+from moaa.pipelines.client import STANDALONE, SubmitError, connect, refusals
 from moaa.pipelines.compiling import refuse_expanded, write
 from moaa.pipelines.outcome import RunFailed, changes
 from moaa.progress.terminal import out
@@ -29,8 +28,6 @@ from moaa.stages.table import up_to
 from moaa.store import Store
 
 EXPERIMENT = "moaa"
-STANDALONE = "kubeflow"
-"""The namespace of a run's pods if no profile is named: Kubeflow's own."""
 POLL_S = 5.0
 USUAL_S = 15.0
 """A pod that is pending for less is not reported."""
@@ -39,10 +36,6 @@ PATIENCE_S = 600.0
 ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
 RUN_LABEL = "pipeline/runid"
 """Kubeflow's own label on the pods of a run."""
-
-
-class SubmitError(MoaaError):
-    """Kubeflow cannot be reached, or does not take the run."""
 
 
 def submit(
@@ -64,7 +57,7 @@ def submit(
     cluster = loaded.recipe.runtime.cluster
     client = connect(host, namespace)
     _describe(client, ", ".join(f"{path}={json.dumps(each)}" for path, each in overrides.items()))
-    with tempfile.TemporaryDirectory() as folder, _refusals(host):
+    with tempfile.TemporaryDirectory() as folder, refusals(host):
         package = Path(folder) / "align.yaml"
         write(loaded, address, package, up_to(until))
         # The client prints links to the experiment and the run.
@@ -127,35 +120,6 @@ def upload(text: str, store: Store) -> str:
     return address
 
 
-def connect(host: str, namespace: str | None) -> Any:
-    """Kubeflow's client.
-
-    Environment: KFP_TOKEN is a bearer token, KFP_CA the file of the host's certificate authority.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from kfp import Client
-
-        class Quick(Client):  # type: ignore[misc, unused-ignore]  # kfp has no types
-            def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-                """Ask once. The original prints five tracebacks in 25 s for a wrong token."""
-                return self._healthz_api.healthz_service_get_healthz()
-
-        with _refusals(host):
-            client = Quick(
-                host=host,
-                namespace=namespace or STANDALONE,
-                existing_token=os.environ.get("KFP_TOKEN"),
-                ssl_ca_cert=os.environ.get("KFP_CA"),
-            )
-            if not client.get_user_namespace() and client.get_kfp_healthz().multi_user:
-                raise SubmitError(
-                    f"Kubeflow at {host} has many users: name the namespace of your profile by "
-                    "--namespace."
-                )
-    return client
-
-
 def follow(
     client: Any,
     host: str,
@@ -170,7 +134,7 @@ def follow(
     unanswered_since: float | None = None
     while True:
         try:
-            with _refusals(host):
+            with refusals(host):
                 state = client.get_run(run_id).state
             states, lines = changes(states, records.read(store, run_id))
             unanswered_since = None
@@ -267,40 +231,3 @@ def _driver(metadata: dict[str, Any]) -> str:
     node = (metadata.get("annotations") or {}).get("workflows.argoproj.io/node-name", "")
     task, found, _ = node.rpartition(".")[2].partition("-driver")
     return f"driver of {task}" if found and task else ""
-
-
-@contextlib.contextmanager
-def _refusals(host: str) -> Iterator[None]:
-    """Turn what Kubeflow's client raises into one readable error."""
-    from kfp_server_api import ApiException
-    from urllib3.exceptions import HTTPError
-
-    try:
-        yield
-    except ApiException as error:
-        raise SubmitError(
-            f"Kubeflow at {host} refuses (HTTP {error.status}): "
-            f"{_message(error)}{_hint(error.status)}"
-        ) from None
-    except HTTPError as error:
-        raise SubmitError(
-            f"Kubeflow at {host} does not answer: {error}. Correct --host, or reach it by "
-            "`kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80` and --host "
-            "http://localhost:8080."
-        ) from None
-
-
-def _message(error: Any) -> str:
-    try:
-        return str(json.loads(error.body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return str(error.body or error.reason)[:500]
-
-
-def _hint(status: int) -> str:
-    if status in (401, 403):
-        return (
-            " Put a token that Kubeflow accepts into KFP_TOKEN; if Kubeflow has many users, name "
-            "your profile by --namespace."
-        )
-    return ""

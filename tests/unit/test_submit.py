@@ -16,8 +16,9 @@ import pytest
 
 from moaa.kubernetes.kinds import PODS
 from moaa.pipelines import submit as module
+from moaa.pipelines.client import SubmitError, connect
 from moaa.pipelines.outcome import RunFailed
-from moaa.pipelines.submit import SubmitError, submit
+from moaa.pipelines.submit import submit
 from moaa.recipe.load import Loaded, load_file, load_text
 from moaa.task import Task
 from tests.support.kfp_server import KfpServer
@@ -275,7 +276,7 @@ def test_what_pods_wait_for_is_said_once_and_again_when_it_changes(
     pulled = [{"sample": f"image is pulled, for {seconds} s"} for seconds in (1, 6)]
     said = iter([{"sample": "0/6 nodes have GPUs"}] * 3 + pulled + [{}])
     run_id = submit(demo(), kfp.url, "evaluate")
-    module.follow(module.connect(kfp.url, None), kfp.url, run_id, store, lambda: next(said))
+    module.follow(connect(kfp.url, None), kfp.url, run_id, store, lambda: next(said))
     lines = [line for line in capsys.readouterr().out.splitlines() if "waits" in line]
     assert lines == [
         "sample     waits: 0/6 nodes have GPUs",
