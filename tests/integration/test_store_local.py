@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.real
 
 USER = """
 import sys, json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from moaa.store import local
 with local.serve(Path(sys.argv[1])) as environment:
@@ -56,15 +59,32 @@ def wait_until(true: object, seconds: float = 30) -> None:
         time.sleep(0.1)
 
 
-def user(directory: Path) -> tuple[subprocess.Popen[str], dict[str, str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", USER, str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+Start = Callable[[Path], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts users of the server, processes of their own that end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def one(directory: Path) -> subprocess.Popen[str]:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", USER, str(directory)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        yield one
+
+
+def environment_of(process: subprocess.Popen[str]) -> dict[str, str]:
     assert process.stdout
-    return process, json.loads(process.stdout.readline())
+    return json.loads(process.stdout.readline())
 
 
 def test_objects_outlast_the_server_and_no_process_does(tmp_path: Path) -> None:
@@ -90,8 +110,10 @@ def test_servers_of_two_directories_run_side_by_side(tmp_path: Path) -> None:
             ).check()
 
 
-def test_who_comes_second_uses_the_same_server_and_the_first_waits_for_it(tmp_path: Path) -> None:
-    first, environment = user(tmp_path)
+def test_who_comes_second_uses_the_same_server_and_the_first_waits_for_it(
+    tmp_path: Path, start: Start
+) -> None:
+    environment = environment_of(first := start(tmp_path))
     with local.serve(tmp_path) as mine:
         assert mine == environment
         assert len(processes(tmp_path)) == 2
@@ -104,11 +126,9 @@ def test_who_comes_second_uses_the_same_server_and_the_first_waits_for_it(tmp_pa
     assert processes(tmp_path) == []
 
 
-def test_two_that_start_at_the_same_moment_have_one_server(tmp_path: Path) -> None:
-    start = [sys.executable, "-c", USER, str(tmp_path)]
-    pipe = subprocess.PIPE
-    both = [subprocess.Popen(start, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
-    found = [json.loads(process.stdout.readline()) for process in both]  # type: ignore[union-attr]
+def test_two_that_start_at_the_same_moment_have_one_server(tmp_path: Path, start: Start) -> None:
+    both = [start(tmp_path) for _ in range(2)]
+    found = [environment_of(process) for process in both]
     assert found[0] == found[1]
     assert len(processes(tmp_path)) == 3
     for process in both:
@@ -118,9 +138,9 @@ def test_two_that_start_at_the_same_moment_have_one_server(tmp_path: Path) -> No
 
 
 def test_a_run_that_is_killed_leaves_no_server_and_the_next_one_starts_another(
-    tmp_path: Path,
+    tmp_path: Path, start: Start
 ) -> None:
-    process, environment = user(tmp_path)
+    environment = environment_of(process := start(tmp_path))
     Store("s3://moaa", environ=environment).put("s3://moaa/kept", b"kept")
     left = {each: each.stat().st_ctime_ns for each in sockets(tmp_path)}
     process.send_signal(signal.SIGKILL)
@@ -135,9 +155,11 @@ def test_a_run_that_is_killed_leaves_no_server_and_the_next_one_starts_another(
     assert processes(tmp_path) == []
 
 
-def test_a_killed_run_does_not_take_the_server_from_the_others(tmp_path: Path) -> None:
+def test_a_killed_run_does_not_take_the_server_from_the_others(
+    tmp_path: Path, start: Start
+) -> None:
     """Before, every request of the second run failed after two minutes of retries."""
-    first, environment = user(tmp_path)
+    environment = environment_of(first := start(tmp_path))
     with local.serve(tmp_path) as mine:
         store = Store("s3://moaa", environ=mine)
         store.put("s3://moaa/kept", b"kept")
@@ -145,7 +167,7 @@ def test_a_killed_run_does_not_take_the_server_from_the_others(tmp_path: Path) -
         first.wait()
         wait_until(lambda: len(processes(tmp_path)) == 1)  # the second run's server
         assert store.get("s3://moaa/kept") == b"kept"
-        third, found = user(tmp_path)
+        found = environment_of(third := start(tmp_path))
         assert found == mine == environment, "the address did not change"
         third.stdin.close()  # type: ignore[union-attr]
         assert third.wait(30) == 0

@@ -105,9 +105,12 @@ def test_the_first_token_of_a_packed_document_bears_no_loss(tmp_path):
 class Characters(Any):
     """A template whose tokens are the characters of the only message."""
 
-    def conversation(self, messages):
+    def sequences(self, messages, cut=()):
         ids = [ord(each) for each in messages[0]["content"]]
-        return ids, [-each for each in ids]
+        return [(ids, [-each for each in ids])], Counter()
+
+    def has_control_text(self, texts):
+        return False
 
     def merges(self, messages):
         return False
