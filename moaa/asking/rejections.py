@@ -23,6 +23,8 @@ MOST_BY_CHANCE: Final = 0.5
 million."""
 MOST_ABSENT: Final = 0.5
 """In what share of the rows a member of the mixture may give nothing."""
+FEW_ABSENT: Final = 2
+"""In so many rows it may in any case: of three rows, two are no habit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,10 @@ class Rejections:
 
     @property
     def to_ask_again(self) -> set[str]:
-        """The rows that lost something: another run may have more luck with them."""
-        return {*self._losses, *(id for rows in self._absent.values() for id in rows)}
+        """The rows that lost something, or lack a member that fails the stage: another run may have
+        more luck with them."""
+        lacking = (id for member in self._silent_members() for id in self._absent[member])
+        return {*self._losses, *lacking}
 
     @property
     def reasons(self) -> Counter[str]:
@@ -169,18 +173,26 @@ class Rejections:
 
     def _silent(self) -> TooManyRejected | None:
         """The error if a member of the mixture gives nothing."""
+        for member in self._silent_members():
+            rows = self._absent[member]
+            reason, count = Counter(rows.values()).most_common(1)[0]
+            return TooManyRejected(
+                f"'{member}' gave nothing in {len(rows)} of {len(self._kept)} rows ({count} "
+                f"times: {reason}). Without it the result is not that of the mixture in the "
+                "recipe.\n  Correct its model or its sampling (for 'context length': a smaller "
+                "max_tokens, a larger max_model_len), or take it out of the recipe."
+            )
+        return None
+
+    def _silent_members(self) -> list[str]:
         asked = self._kept.intersection(self.first)
         enough = len(asked) >= FIRST // 2 and self._done.issuperset(self.first)
-        for member, rows in self._absent.items():
-            if len(rows) > MOST_ABSENT * self._total or (enough and asked <= rows.keys()):
-                reason, count = Counter(rows.values()).most_common(1)[0]
-                return TooManyRejected(
-                    f"'{member}' gave nothing in {len(rows)} of {len(self._kept)} rows ({count} "
-                    f"times: {reason}). Without it the result is not that of the mixture in the "
-                    "recipe.\n  Correct its model or its sampling (for 'context length': a smaller "
-                    "max_tokens, a larger max_model_len), or take it out of the recipe."
-                )
-        return None
+        return [
+            member
+            for member, rows in self._absent.items()
+            if len(rows) > max(MOST_ABSENT * self._total, FEW_ABSENT)
+            or (enough and asked <= rows.keys())
+        ]
 
 
 def _passes(lost: float, total: int, limit: float) -> bool:

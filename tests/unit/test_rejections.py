@@ -156,3 +156,21 @@ def test_what_an_earlier_attempt_lost_is_asked_again_if_it_is_too_much() -> None
     kept: dict[str, Any] = {"row": {}}
     assert rejections.take_up({"a": lost, "b": lost, "c": kept}, lambda row: Gaps()) == {"a", "b"}
     rejections.rejected("a", "r", "")
+
+
+def test_a_member_that_lacks_in_some_rows_does_not_cost_their_answers_when_others_fail() -> None:
+    rejections = Rejections([str(n) for n in range(10)], 0.1)
+    rejections.kept("0", Gaps(absent={"creative": "time-out"}))
+    rejections.rejected("1", "r", "")
+    with pytest.raises(TooManyRejected):
+        rejections.rejected("2", "r", "")
+    assert rejections.to_ask_again == {"1", "2"}
+
+
+def test_a_member_that_lacks_in_two_of_three_rows_is_no_habit() -> None:
+    rejections = Rejections(["a", "b", "c"], 0)
+    for name in "ab":
+        rejections.kept(name, Gaps(absent={"creative": "time-out"}))
+    with pytest.raises(TooManyRejected, match="'creative' gave nothing in 3 of 3 rows"):
+        rejections.kept("c", Gaps(absent={"creative": "time-out"}))
+    assert rejections.to_ask_again == {"a", "b", "c"}
