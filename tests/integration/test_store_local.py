@@ -87,6 +87,13 @@ def environment_of(process: subprocess.Popen[str]) -> dict[str, str]:
     return json.loads(process.stdout.readline())
 
 
+def close_pipes(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+
+
 def test_objects_outlast_the_server_and_no_process_does(tmp_path: Path) -> None:
     with local.serve(tmp_path) as first:
         Store("s3://moaa", environ=first).put("s3://moaa/kept", b"kept")
@@ -123,6 +130,7 @@ def test_who_comes_second_uses_the_same_server_and_the_first_waits_for_it(
         assert first.poll() is None
         Store("s3://moaa", environ=mine).check()
     assert first.wait(30) == 0
+    close_pipes(first)
     assert processes(tmp_path) == []
 
 
@@ -134,6 +142,7 @@ def test_two_that_start_at_the_same_moment_have_one_server(tmp_path: Path, start
     for process in both:
         process.stdin.close()  # type: ignore[union-attr]
     assert [process.wait(30) for process in both] == [0, 0]
+    close_pipes(*both)
     assert processes(tmp_path) == []
 
 
@@ -145,6 +154,7 @@ def test_a_run_that_is_killed_leaves_no_server_and_the_next_one_starts_another(
     left = {each: each.stat().st_ctime_ns for each in sockets(tmp_path)}
     process.send_signal(signal.SIGKILL)
     process.wait()
+    close_pipes(process)
     wait_until(lambda: processes(tmp_path) == [])
     with local.serve(tmp_path) as again:
         assert Store("s3://moaa", environ=again).get("s3://moaa/kept") == b"kept"
