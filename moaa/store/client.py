@@ -66,8 +66,9 @@ class Client:
         window = RetryWindow(RETRY_S, renewals)
         renewed = False
         while True:
-            s3 = self._s3()
+            s3: Any = None
             try:
+                s3 = self._s3()
                 result = action(s3)
             # botocore refuses a malformed endpoint with a ValueError.
             except (ClientError, BotoCoreError, Boto3Error, ValueError) as error:
