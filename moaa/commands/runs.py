@@ -13,6 +13,7 @@ from moaa import home, records
 from moaa.errors import StoreError
 from moaa.progress.terminal import console, out
 from moaa.recipe.load import load_file
+from moaa.recipe.schema import StoreAddress
 from moaa.records import Record
 from moaa.store import Store
 
@@ -112,10 +113,12 @@ def _store(recipe: Path | None, root: str | None, last: home.LastRun | None) -> 
                 "this folder. Set AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or change to the folder of the run."
             )
-        yield Store(**address)  # boto3 may know keys: a profile, a role
+        yield Store.of(
+            StoreAddress.model_validate(address)
+        )  # boto3 may know keys: a profile, a role
         return
     with home.s3_environment(address.get("endpoint_url")):
-        yield Store(**address)
+        yield Store.of(StoreAddress.model_validate(address))
 
 
 def _address(recipe: Path | None, root: str | None, last: home.LastRun | None) -> dict[str, Any]:

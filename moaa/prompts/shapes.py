@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from moaa.errors import RowRejected
+from moaa.prompts.message import Message, Role, check_unicode, text_of, unreadable
 from moaa.prompts.transcript import opening_of_transcript
 
 FIELDS = (
@@ -40,7 +41,6 @@ _ALTERNATING = frozenset(("data",))
 """Columns whose texts alternate, the user's first (UltraChat)."""
 _CONVERSATIONS = frozenset(("messages", "turns", "conversations", "conversation", "data"))
 
-Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(
@@ -70,11 +70,6 @@ class UserSide(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-class _Message(NamedTuple):
-    role: Role
-    content: object
-
-
 def user_side(row: object, field: str | None) -> UserSide:
     """Return system message and user turns of a row, from `field` or the first of `FIELDS`.
 
@@ -82,7 +77,7 @@ def user_side(row: object, field: str | None) -> UserSide:
     conversation, but not its first.
     """
     if not isinstance(row, Mapping):
-        raise _unreadable(f"the row is not an object: {json.dumps(row, default=str)[:80]}")
+        raise unreadable(f"the row is not an object: {json.dumps(row, default=str)[:80]}")
     column = _column(row, field)
     value = _parsed(column, row[column])
     system = row.get("system") or row.get("system_prompt")
@@ -93,14 +88,14 @@ def user_side(row: object, field: str | None) -> UserSide:
     else:
         messages = list(_messages(column, value))
         first = next((i for i, each in enumerate(messages) if each.role == "user"), len(messages))
-        given = [_text(column, each) for each in messages[:first] if each.role == "system"]
+        given = [text_of(column, each) for each in messages[:first] if each.role == "system"]
         system = "\n\n".join(text for text in given if text.strip()) or system
-        turns = [_text(column, each) for each in messages if each.role == "user"]
+        turns = [text_of(column, each) for each in messages if each.role == "user"]
         late = sum(each.role == "system" for each in messages[first:])
         left_out = ("system message after the first user turn",) * late
     if not isinstance(system, str | None):
-        raise _unreadable("column system holds no text")
-    _check_unicode("system", system or "")
+        raise unreadable("column system holds no text")
+    check_unicode("system", system or "")
     return UserSide((system or "").strip() or None, [turn.strip() for turn in turns], left_out)
 
 
@@ -109,7 +104,7 @@ def _column(row: Mapping[str, Any], field: str | None) -> str:
         present = [name for name in FIELDS if row.get(name) is not None]
         field = next((name for name in present if row[name]), present[0] if present else None)
     if field is None or field not in row:
-        raise _unreadable(
+        raise unreadable(
             f"no column {field or 'with a prompt'} among {', '.join(map(str, row)) or 'none'}"
         )
     return field
@@ -123,7 +118,7 @@ def _parsed(column: str, value: object) -> object:
         found = json.loads(value)
     except (ValueError, RecursionError):
         if column in _CONVERSATIONS:
-            raise _unreadable(
+            raise unreadable(
                 f"column {column} is a text that looks like a list, but is not JSON"
             ) from None
         return value
@@ -151,23 +146,23 @@ def _refuse_answer(column: str, row: Mapping[str, Any]) -> None:
         elif role is not None:
             raise RowRejected(NOT_A_PROMPT, f"its column {key} says {said!r}")
         elif key in ("role", "speaker") and column not in _QUESTIONS:
-            raise _unreadable(f"its column {key} says {said[:40]!r}; {_KNOWN}")
+            raise unreadable(f"its column {key} says {said[:40]!r}; {_KNOWN}")
     if opening := opening_of_transcript(row[column]):
-        raise _unreadable(
+        raise unreadable(
             f"column {column} holds a whole conversation as one text, answers too (it begins with "
             f"{opening!r}). Give messages with roles, or a column with the question alone"
         )
 
 
 def _with_input(column: str, value: str, row: Mapping[str, Any]) -> str:
-    _check_unicode(column, value)
+    check_unicode(column, value)
     # Alpaca's rows have `input`, Dolly's `context`.
     extra = (row.get("input") or row.get("context")) if column == "instruction" else None
     if not extra:
         return value
     if not isinstance(extra, str):
-        raise _unreadable("column input holds no text")
-    _check_unicode("input", extra)
+        raise unreadable("column input holds no text")
+    check_unicode("input", extra)
     return f"{value}\n\n{extra}"
 
 
@@ -177,17 +172,17 @@ def _history(column: str, row: Mapping[str, Any]) -> list[str]:
     if not history or column not in _QUESTIONS:
         return []
     found = list(_messages("history", history))
-    return [_text("history", each) for each in found if each.role == "user"]
+    return [text_of("history", each) for each in found if each.role == "user"]
 
 
 # A column with messages.
 
 
-def _messages(column: str, value: object) -> Iterator[_Message]:
+def _messages(column: str, value: object) -> Iterator[Message]:
     if isinstance(value, Mapping):
         value = _transposed(column, value)
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise _unreadable(f"column {column} holds neither a text nor turns nor messages")
+        raise unreadable(f"column {column} holds neither a text nor turns nor messages")
     if all(isinstance(each, str) for each in value):
         yield from _texts(column, value)
     elif all(isinstance(each, Mapping) for each in value):
@@ -196,9 +191,9 @@ def _messages(column: str, value: object) -> Iterator[_Message]:
     elif all(_is_pair(each) for each in value):
         named = all(_plain(first) in _ROLES for first, _ in value)
         for first, second in value:
-            yield _Message(_ROLES[_plain(first)], second) if named else _Message("user", first)
+            yield Message(_ROLES[_plain(first)], second) if named else Message("user", first)
     else:
-        raise _unreadable(f"column {column} holds neither a text nor turns nor messages")
+        raise unreadable(f"column {column} holds neither a text nor turns nor messages")
 
 
 def _transposed(column: str, value: Mapping[str, Any]) -> Sequence[object]:
@@ -210,25 +205,25 @@ def _transposed(column: str, value: Mapping[str, Any]) -> Sequence[object]:
         return [value]  # one message; its content may be a list of parts
     wanted = {*roles, *texts, *(key for key in _ANSWERED if key in lists)}
     if len({len(lists[key]) for key in wanted}) > 1:
-        raise _unreadable(f"column {column} holds parallel lists of different lengths")
+        raise unreadable(f"column {column} holds parallel lists of different lengths")
     return [{key: lists[key][place] for key in wanted} for place in range(len(lists[texts[0]]))]
 
 
-def _texts(column: str, texts: Sequence[str]) -> Iterator[_Message]:
+def _texts(column: str, texts: Sequence[str]) -> Iterator[Message]:
     if column in _ALTERNATING:
         for place, text in enumerate(texts):
-            yield _Message("assistant" if place % 2 else "user", text)
+            yield Message("assistant" if place % 2 else "user", text)
     elif column in _ALL_USER or not texts:
         for text in texts:
-            yield _Message("user", text)
+            yield Message("user", text)
     else:
-        raise _unreadable(
+        raise unreadable(
             f"column {column} is a list of texts, and nothing says which of them are answers. "
             "Name it `turns` if all are the user's, `data` if they alternate, or give roles"
         )
 
 
-def _message(column: str, given: Mapping[str, Any]) -> Iterator[_Message]:
+def _message(column: str, given: Mapping[str, Any]) -> Iterator[Message]:
     """Yield the message of an object, or the two of an exchange."""
     key = next((key for key in _ROLE_KEYS if given.get(key) is not None), None)
     if key is not None:
@@ -237,57 +232,27 @@ def _message(column: str, given: Mapping[str, Any]) -> Iterator[_Message]:
             said = said.get("role")
         role = _ROLES.get(_plain(said)) if isinstance(said, str) else None
         if role is None:
-            raise _unreadable(f"a message of column {column} has the {key} {said!r}; {_KNOWN}")
+            raise unreadable(f"a message of column {column} has the {key} {said!r}; {_KNOWN}")
         text = next((given[name] for name in _TEXT_KEYS if given.get(name) is not None), None)
-        yield _Message(role, text)
+        yield Message(role, text)
         return
     asked = next((name for name in _ASKED if given.get(name) is not None), None)
     answered = next((name for name in _ANSWERED if given.get(name) is not None), None)
     if given.get("system") is not None:
-        yield _Message("system", given["system"])
+        yield Message("system", given["system"])
     if asked or answered:
         if asked:
-            yield _Message("user", given[asked])
+            yield Message("user", given[asked])
         if answered:
-            yield _Message("assistant", given[answered])
+            yield Message("assistant", given[answered])
         return
     text = next((given[name] for name in _TEXT_KEYS if given.get(name) is not None), None)
     if text is not None and column in _ALL_USER:
-        yield _Message("user", text)  # Arena-Hard's turns
+        yield Message("user", text)  # Arena-Hard's turns
     elif given.get("system") is None:
-        raise _unreadable(
+        raise unreadable(
             f"a message of column {column} has no role: {', '.join(map(str, given)) or 'no keys'}"
         )
-
-
-def _text(column: str, message: _Message) -> str:
-    """Return the text of a message; its parts are joined. Only a user's must have one."""
-    content = message.content
-    if isinstance(content, Mapping):
-        content = content.get("parts", [content])
-    if isinstance(content, Sequence) and not isinstance(content, str | bytes):
-        content = "".join(_part(column, message.role, part) for part in content)
-    if content is None and message.role != "user":
-        return ""
-    if not isinstance(content, str):
-        raise _unreadable(f"a message of column {column} has no text: {str(content)[:40]}")
-    _check_unicode(column, content)
-    return content
-
-
-def _part(column: str, role: Role, part: object) -> str:
-    """Return the text of a part. A picture or a file cannot be left out: the question needs it."""
-    if isinstance(part, str):
-        return part
-    if isinstance(part, Mapping):
-        kind = part.get("type", "text")
-        text = part.get("text", part.get("content"))
-        if kind in ("text", "input_text", None) and isinstance(text, str):
-            return text
-        raise _unreadable(
-            f"the {role} message of column {column} has a part of type {kind!r}; only text is read"
-        )
-    raise _unreadable(f"a part of a {role} message of column {column} is no text")
 
 
 def _is_pair(value: object) -> bool:
@@ -304,15 +269,3 @@ def _plain(role: str) -> str:
 
 
 _KNOWN = "known roles: user, human, prompter; assistant, gpt, bot, model; system, developer; tool"
-
-
-def _check_unicode(column: str, text: str) -> None:
-    try:
-        text.encode()
-    # Half of a surrogate pair: neither Parquet nor HTTP can carry it.
-    except UnicodeEncodeError as error:
-        raise _unreadable(f"column {column} is not valid Unicode: {error.reason}") from None
-
-
-def _unreadable(detail: str) -> RowRejected:
-    return RowRejected("unreadable", detail)

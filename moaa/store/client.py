@@ -222,10 +222,10 @@ def _keys(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
 
     Nothing for the usual names: boto3 then looks for roles and profiles too.
     """
-    names = (place.access_key_env, place.secret_key_env)
+    names = (place.keys.access, place.keys.secret)
     if names == S3_KEYS and environ is os.environ:
         return {}
-    token_name = place.session_token_env or (SESSION_TOKEN if names == S3_KEYS else None)
+    token_name = place.keys.token or (SESSION_TOKEN if names == S3_KEYS else None)
     unset = [name for name in names if not environ.get(name)]
     if unset:
         raise StoreError(

@@ -42,14 +42,21 @@ CONDITIONAL = "Use an S3 with conditional writes (AWS, MinIO, Ceph, SeaweedFS 4)
 
 
 @dataclass(frozen=True, slots=True)
+class KeyNames:
+    """The names of the environment variables that hold a store's keys."""
+
+    access: str = "AWS_ACCESS_KEY_ID"
+    secret: str = "AWS_SECRET_ACCESS_KEY"
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """The address of a store, and the names of the variables that hold its keys."""
 
     endpoint_url: str | None
     region: str
-    access_key_env: str
-    secret_key_env: str
-    session_token_env: str | None = None
+    keys: KeyNames
     expected_owner: str | None = None
 
     def __str__(self) -> str:
@@ -100,7 +107,7 @@ def explain_no_answer(error: BaseException, place: Place) -> str:
         case "NoCredentialsError" | "PartialCredentialsError" | "CredentialRetrievalError":
             return (
                 f"there are no keys for {place}. "
-                f"Set {place.access_key_env} and {place.secret_key_env} in the environment."
+                f"Set {place.keys.access} and {place.keys.secret} in the environment."
             )
         case "SSLError":
             return (
@@ -129,7 +136,7 @@ def explain_refusal(code: str, message: str, bucket: str, place: Place) -> str:
 
 
 def _remedy(code: str, bucket: str, place: Place) -> str:
-    keys = f"${place.access_key_env} and ${place.secret_key_env}"
+    keys = f"${place.keys.access} and ${place.keys.secret}"
     match code:
         case "NoSuchBucket" | "InvalidBucketName":
             return f"Make the bucket '{bucket}', or correct store.root in the recipe."

@@ -21,6 +21,7 @@ from moaa.store.errors import (
     CONDITIONAL,
     FILE_RETRY_WINDOWS,
     NO_BATCH_DELETE,
+    KeyNames,
     Place,
     delete_error,
 )
@@ -42,9 +43,7 @@ class Store:
         *,
         endpoint_url: str | None = None,
         region: str | None = None,
-        access_key_env: str = "AWS_ACCESS_KEY_ID",
-        secret_key_env: str = "AWS_SECRET_ACCESS_KEY",
-        session_token_env: str | None = None,
+        keys: KeyNames = KeyNames(),
         expected_owner: str | None = None,
         environ: Mapping[str, str] = os.environ,
         reached: bool = False,
@@ -58,9 +57,7 @@ class Store:
             or environ.get("AWS_ENDPOINT_URL")
             or None,
             region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            access_key_env,
-            secret_key_env,
-            session_token_env,
+            keys,
             expected_owner,
         )
         self._client = Client(self._place, environ, reached)
@@ -72,9 +69,7 @@ class Store:
             config.root,
             endpoint_url=config.endpoint_url,
             region=config.region,
-            access_key_env=config.access_key_env,
-            secret_key_env=config.secret_key_env,
-            session_token_env=config.session_token_env,
+            keys=KeyNames(config.access_key_env, config.secret_key_env, config.session_token_env),
             expected_owner=config.expected_owner,
             reached=reached,
         )

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from moaa.errors import StoreError
-from moaa.store import Missing, Store, split
+from moaa.store import KeyNames, Missing, Store, split
 from moaa.store.errors import Place, explain_refusal
 from tests.support.bad_s3 import (
     KEYS,
@@ -165,9 +165,7 @@ def test_a_store_needs_no_if_match(bad: BadS3) -> None:
 
 
 def test_keys_that_the_recipe_names_must_be_set(bad: BadS3) -> None:
-    store = Store(
-        "s3://bucket", access_key_env="MY_KEY", secret_key_env="MY_SECRET", environ={"MY_KEY": "x"}
-    )
+    store = Store("s3://bucket", keys=KeyNames("MY_KEY", "MY_SECRET"), environ={"MY_KEY": "x"})
     with pytest.raises(StoreError, match=r"MY_SECRET is not set"):
         store.get("s3://bucket/a")
 
@@ -190,5 +188,5 @@ def test_a_whole_bucket_is_not_deleted() -> None:
 
 def test_aws_itself_is_named_by_its_region() -> None:
     assert "AWS S3 in eu-west-1" in explain_refusal(
-        "NoSuchBucket", "", "b", Place(None, "eu-west-1", "A", "B")
+        "NoSuchBucket", "", "b", Place(None, "eu-west-1", KeyNames("A", "B"))
     )

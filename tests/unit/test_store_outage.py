@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from moaa.errors import StoreAway, StoreError
-from moaa.store import Store
+from moaa.store import KeyNames, Store
 from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok, serve
 
 QUARTER_H_S = 15 * 60
@@ -127,14 +127,13 @@ def test_keys_that_end_in_the_middle_are_read_again_then_a_clear_error(
 
 def test_a_session_token_is_not_sent_with_keys_of_other_names(bad: BadS3) -> None:
     environ = {"MY_KEY": "k", "MY_SECRET": "s", "AWS_SESSION_TOKEN": "of other keys"}
-    names = {"access_key_env": "MY_KEY", "secret_key_env": "MY_SECRET"}
     bad.script = [ok(), ok()]
-    for more in ({}, {"session_token_env": "MY_TOKEN"}):
+    for token in (None, "MY_TOKEN"):
         store = Store(
             "s3://bucket",
             endpoint_url=bad.url,
             environ={**environ, "MY_TOKEN": "mine"},
-            **{**names, **more},  # type: ignore[arg-type]
+            keys=KeyNames("MY_KEY", "MY_SECRET", token),
         )
         store.get("s3://bucket/a")
     assert [each.get("x-amz-security-token") for each in bad.headers] == [None, "mine"]
