@@ -17,7 +17,8 @@ from typing import Any, Final, TypeAlias
 from moaa.errors import TooManyRejected
 
 FIRST: Final = 20
-"""How many rows are asked before the others. The others begin when one of them succeeds."""
+"""How many rows are asked before the others. The others begin when one of them succeeds with all
+members, or when all of them are done."""
 MOST_BY_CHANCE: Final = 0.5
 """Up to this limit on rejections, 20 rejected rows of 20 are no chance: 0.5^20 is 1 in a
 million."""
@@ -119,7 +120,8 @@ class Rejections:
     def kept(self, id: str, gaps: Gaps) -> None:
         """Count a row that is kept, and what is missing in it."""
         self._keep(id, gaps)
-        self._others_begin.set()
+        if not gaps.absent:
+            self._others_begin.set()
         self._raise_if_certain()
 
     def end(self) -> None:
