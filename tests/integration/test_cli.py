@@ -121,11 +121,11 @@ def test_preflight_says_what_is_missing(s3: S3) -> None:
         "--set",
         f"store.root={s3.root}",
         "--set",
-        "runtime.secret_envs=[MOAA_NOT_SET]",
+        "runtime.secret_envs=[NOT_SET_HERE]",
     )
     assert done.returncode == 1
     assert any(line.startswith("ok    store:") for line in done.stdout.splitlines())
-    assert "FAIL  secret: MOAA_NOT_SET (runtime.secret_envs) is not set" in done.stdout
+    assert "FAIL  secret: NOT_SET_HERE (runtime.secret_envs) is not set" in done.stdout
     assert "1 of " in done.stderr
 
 
