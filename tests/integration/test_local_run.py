@@ -93,13 +93,13 @@ def test_a_failed_stage_ends_the_output_with_its_own_error(recipe: Path) -> None
 
 def test_a_preflight_that_fails_says_how_to_fix_it(recipe: Path) -> None:
     data = yaml.safe_load(recipe.read_text())
-    data["runtime"]["secret_envs"] = ["MOAA_TEST_TOKEN"]
+    data["runtime"]["secret_envs"] = ["TEST_TOKEN_OF_MINE"]
     recipe.write_text(yaml.safe_dump(data))
     failed = run(recipe)
     assert failed.returncode == 1
     assert "preflight failed: 1 of" in failed.stderr
-    assert "MOAA_TEST_TOKEN" in failed.stderr
-    assert "fix: export MOAA_TEST_TOKEN=" in failed.stderr
+    assert "TEST_TOKEN_OF_MINE" in failed.stderr
+    assert "fix: export TEST_TOKEN_OF_MINE=" in failed.stderr
 
 
 def test_an_unknown_stage_and_a_wrong_field_are_refused_before_anything_starts(
