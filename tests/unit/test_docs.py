@@ -162,3 +162,26 @@ def test_the_members_of_the_api_page_exist() -> None:
     for module, members in found:
         for member in filter(None, members.split(", ")):
             assert hasattr(importlib.import_module(module), member), f"{module}.{member}"
+
+
+def test_each_fault_of_the_matrix_names_tests_that_exist() -> None:
+    rows = [
+        line.rsplit("|", 2)[1]
+        for line in (ROOT / "docs/reliability.md").read_text().splitlines()
+        if line.startswith("|") and not line.startswith(("| fault ", "|---"))
+    ]
+    assert len(rows) > 80
+    for cell in rows:
+        file: Path | None = None
+        named = re.findall(r"`([^`]+)`", cell)
+        assert named, cell
+        for each in named:
+            where, colon, test = each.rpartition(": ")
+            path = where if colon else (each if each.endswith(".py") else "")
+            if path:
+                file = next(
+                    (p for p in (ROOT / "tests/unit" / path, ROOT / path) if p.exists()), None
+                )
+            assert file is not None, each
+            if not each.endswith(".py"):
+                assert f"def {test}(" in file.read_text(), each
