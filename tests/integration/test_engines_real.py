@@ -151,6 +151,8 @@ def test_a_killed_stage_leaves_no_engine(tmp_path: Path, smol_folder: Path) -> N
     finally:
         stage.kill()
         stage.wait()
+        if stage.stdout:
+            stage.stdout.close()
     deadline = time.monotonic() + 10
     while (group(pgid) or group(guard_pid)) and time.monotonic() < deadline:
         time.sleep(0.1)
