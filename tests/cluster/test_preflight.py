@@ -137,7 +137,7 @@ def test_the_pipelines_own_account_sees_what_it_may(ns: Namespace, s3: S3, tmp_p
         "secret",
         "training",
     }
-    assert len([each for each in found if each.check == "rights" and each.word == "ok"]) == 6
+    assert len([each for each in found if each.check == "rights" and each.word == "ok"]) == 8
 
 
 @pytest.mark.parametrize("name", list(SECRETS))
@@ -163,7 +163,7 @@ def test_the_wrong_kind_of_pull_secret(ns: Namespace, s3: S3) -> None:
 
 
 def test_a_missing_deployment(ns: Namespace, s3: S3) -> None:
-    ns.kubectl("delete", "deployment", "moaa-smollm2")
+    ns.kubectl("delete", "deployment", "ensemble-smollm2")
     try:
         detail = "model 'smollm2': no Deployment is labelled moaa.dev/model=smollm2"
         assert wrong(look(ns, s3)) == [("ensemble", detail)]
