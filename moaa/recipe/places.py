@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final, Literal
 
-from moaa.recipe.serving import Model, Runtime
+from moaa.recipe.engine_args import named
+from moaa.recipe.serving import Runtime
 
 CPU_SEQS: Final = 64
 """Requests that an engine on a CPU works on at the same time: two cores are busy with half of
@@ -21,8 +20,6 @@ ENDPOINT: Final = 64
 CONVERSATIONS: Final = 4
 """Conversations in progress for each request that a model's servers take: each one asks several
 models, and seldom two of them at the same time."""
-
-_SEQS: Final = re.compile(r"--max[-_]num[-_]seqs(?:=(\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +37,9 @@ class Places:
 def max_num_seqs(args: Sequence[str]) -> int | None:
     """Return vLLM's `--max-num-seqs` if these arguments have it; the last one counts."""
     found = None
-    for text, following in pairwise([*args, ""]):
-        if match := _SEQS.fullmatch(text):
-            value = match[1] or following
-            found = int(value) if value.isdecimal() else found
+    for name, values in named(args):
+        if name == "--max-num-seqs" and values and values[0].isdecimal():
+            found = int(values[0])
     return found
 
 
@@ -63,12 +59,6 @@ def places(
         limit = seqs or CPU_SEQS
         return Places(limit, limit, follows=False)
     return Places(seqs or GPU_SEQS, seqs or MOST, follows=True)
-
-
-def seqs_of(runtime: Runtime, model: Model) -> int | None:
-    """Return how many requests at the same time the recipe gives an engine of this model; None:
-    vLLM decides."""
-    return max_num_seqs(model.engine_args) or runtime.engines.max_num_seqs
 
 
 def window(runtime: Runtime, servers: int) -> int:

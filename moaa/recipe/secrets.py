@@ -107,8 +107,7 @@ def _instead_of(path: Address) -> str | None:
 
 def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the address of each named key that would go where it does not belong, and why."""
-    # The usual names hold a store's keys in a task, whatever the recipe names.
-    store = {*S3_KEYS, *_names(recipe)}
+    store = _store_keys(recipe)
     keys: set[str] = set()
     for name, model in recipe.models.items():
         if not model.endpoint or not model.endpoint.key_env:
@@ -148,10 +147,11 @@ def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
             )
 
 
-def _names(recipe: Recipe) -> set[str]:
+def _store_keys(recipe: Recipe) -> set[str]:
     """Return the names of the variables that hold the store's keys and their token."""
     store = recipe.store
-    named = {store.access_key_env, store.secret_key_env}
+    # The usual names hold a store's keys in a task, whatever the recipe names.
+    named = {*S3_KEYS, store.access_key_env, store.secret_key_env}
     return named | ({store.session_token_env} if store.session_token_env else set())
 
 
@@ -175,7 +175,7 @@ def destinations(recipe: Recipe) -> dict[str, list[str]]:
     """
     found: dict[str, set[str]] = {}
     store = recipe.store
-    for name in {*S3_KEYS, *_names(recipe)}:
+    for name in _store_keys(recipe):
         found.setdefault(name, set()).add(
             urls.origin(store.endpoint_url) if store.endpoint_url else ""
         )
