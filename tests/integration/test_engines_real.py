@@ -36,10 +36,14 @@ async def client(engine: RealEngine) -> AsyncIterator[Client]:
 
 
 def call(
-    text: str, choices: tuple[str, ...] | None = None, logprobs: bool = False, **sampling: object
+    text: str,
+    choices: tuple[str, ...] | None = None,
+    logprobs: bool = False,
+    model: str = "smol",
+    **sampling: object,
 ) -> Call:
     chosen = Sampling.model_validate({"max_tokens": 16, **sampling})
-    return Call("smol", ({"role": "user", "content": text},), chosen, choices, logprobs)
+    return Call(model, ({"role": "user", "content": text},), chosen, choices, logprobs)
 
 
 async def test_answers(client: Client) -> None:
@@ -86,18 +90,25 @@ async def test_seeded_prompts_at_once_do_not_kill_it(client: Client) -> None:
 @pytest.mark.timeout(1200)
 async def test_killed_in_the_middle_of_20_calls_all_are_answered() -> None:
     """SIGKILL to the process that computes. Its calls wait for the new engine; then all is stopped,
-    and nothing is left."""
+    and nothing is left. The engine of the other tests, `smol`, lives beside it.
+    """
+    name = "killed"
     ledger, runtime = Ledger(), Runtime()
     async with Client(runtime.calls, ledger) as client:
-        models = {"smol": Model(source=SMOL, max_model_len=4096)}
+        models = {name: Model(source=SMOL, max_model_len=4096)}
         session = session_of(models, runtime, ledger=ledger)
         async with engines.start(session, client) as fleet:
-            await fleet.up(["smol"])
-            (pgid,) = engine_groups("smol")
+            await fleet.up([name])
+            (pgid,) = engine_groups(name)
             asked: list[asyncio.Task[Reply]] = [
                 asyncio.create_task(
                     client.send(
-                        call(f"Write a long story about the number {n}.", max_tokens=200, seed=n)
+                        call(
+                            f"Write a long story about the number {n}.",
+                            model=name,
+                            max_tokens=200,
+                            seed=n,
+                        )
                     )
                 )
                 for n in range(20)
@@ -108,12 +119,12 @@ async def test_killed_in_the_middle_of_20_calls_all_are_answered() -> None:
             replies = await asyncio.gather(*asked)
             assert all(reply.text for reply in replies)
             assert ledger.events["engine restarts"] == 1
-            assert ledger.model("smol").calls == 20
+            assert ledger.model(name).calls == 20
             assert group(pgid) == []
-            (pgid,) = engine_groups("smol")
+            (pgid,) = engine_groups(name)
             assert len(group(pgid)) >= 3
             start = time.monotonic()
-            await fleet.down(["smol"])
+            await fleet.down([name])
             assert time.monotonic() - start < 10
             assert group(pgid) == []
 
