@@ -1,4 +1,4 @@
-"""The mixture of judges makes preference pairs (paper, stage 2): best against worst answer."""
+"""A labeller makes preference pairs (paper, stage 2): best against worst answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from moaa import judge, preference
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
 from moaa.errors import RowRejected
+from moaa.labellers import JudgeMixture, Labels
 from moaa.mixture import CUT_REMEDY
 from moaa.recipe.method import CutAnswers
 from moaa.recipe.schema import Judge, Recipe
@@ -42,32 +43,31 @@ def part_of(recipe: Recipe) -> LabelPart:
 
 @stage(LABEL, part=part_of, schema=3)
 def label(part: LabelPart, context: Context) -> None:
-    """Judge all pairs of a prompt's answers in both orders; write the pair and every judgement."""
-    controls = Controls(part.control_texts)
+    """Let the labeller rank the answers to each prompt; write the pair and every judgement."""
+    labeller = JudgeMixture(part.judge, Controls(part.control_texts))
 
     def choosable(row: Row) -> list[int]:
         keep = part.cut_answers == "keep"
         return [i for i, sample in enumerate(row["samples"]) if keep or not is_cut(sample)]
 
-    async def compare_all(row: Row, ask: Ask) -> Row:
+    async def rank_answers(row: Row, ask: Ask) -> Row:
         if not choosable(row):
             raise RowRejected("every answer cut", f"{len(row['samples'])} answers: {CUT_REMEDY}")
         answers = [sample["text"] for sample in row["samples"]]
-        judgements = await judge.tournament(part.judge, row["messages"], answers, ask, controls)
-        preference.pair(preference.rank(len(answers), judgements), choosable=choosable(row))
-        return {"judgements": [judgement.to_json() for judgement in judgements]}
+        labels = await labeller(row["id"], row["messages"], answers, ask)
+        preference.pair(labels.ranking, choosable=choosable(row))
+        return labels.to_json()
 
     tally = judge.Tally()
     for row, result in context.ask_each(
-        context.inputs["samples"].rows(), compare_all, models=part.models.keys(), gaps_of=gaps_of
+        context.inputs["samples"].rows(), rank_answers, models=part.models.keys(), gaps_of=gaps_of
     ):
         samples = row["samples"]
-        judgements = [judge.Judgement.from_json(each) for each in result["judgements"]]
-        for judgement in judgements:
+        labels = Labels.from_json(len(samples), result)
+        for judgement in labels.judgements:
             tally.add(judgement)
-        ranking = preference.rank(len(samples), judgements)
-        for each in result["judgements"]:
-            context.out.write({"id": row["id"], **each}, table="judgements")
+            context.out.write({"id": row["id"], **judgement.to_json()}, table="judgements")
+        ranking = labels.ranking
         pair = preference.pair(ranking, part.min_margin, choosable(row))
         if pair is None:
             context.ledger.rows["unclear"] += 1
