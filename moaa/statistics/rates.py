@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from moaa.statistics.estimate import LEVEL, Estimate, quantile
+
 Z = 1.959964
 """Standard normal quantile of a 95 % interval."""
 
@@ -67,3 +69,14 @@ def _rates(model: str, against: str, p: list[float]) -> dict[str, Any]:
         "soft_low": soft_low,
         "soft_high": soft_high,
     }
+
+
+def share(wins: float, n: int, level: float = LEVEL) -> Estimate:
+    """The share `wins / n` with its Wilson interval; ties count half a win.
+
+    Raises ValueError if nothing was judged (n is 0).
+    """
+    if n < 1:
+        raise ValueError("a share of no items: nothing was judged")
+    low, high = wilson(wins, n, quantile(level))
+    return Estimate(wins / n, low, high, n, "share", level)

@@ -1,0 +1,96 @@
+"""Means and paired differences, with standard errors that know which items belong together.
+
+Formulas: Miller, "Adding Error Bars to Evals" (arXiv 2411.00640); Agresti and Min, "Simple improved
+confidence intervals for comparing matched proportions" (Statistics in Medicine, 2005).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moaa.statistics.estimate import LEVEL, Estimate, normal, quantile, within
+
+Values = Sequence[float] | NDArray[np.float64]
+
+
+def standard_error(values: Values, clusters: Sequence[Hashable] | None = None) -> float:
+    """The standard error of the mean of `values`; infinite for a single value or cluster.
+
+    `clusters` names for each value what it belongs to (its conversation, its source): values of one
+    cluster may be alike, and count accordingly. Without it every value is a cluster of its own.
+    """
+    data = np.asarray(values, dtype=float)
+    n = len(data)
+    if clusters is None:
+        return float(data.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+    if len(clusters) != n:
+        raise ValueError(f"{n} values, but {len(clusters)} clusters: each value needs one")
+    sums: dict[Hashable, float] = {}
+    for cluster, deviation in zip(clusters, data - data.mean(), strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + float(deviation)
+    if len(sums) < 2:
+        return math.inf
+    return math.sqrt(sum(each * each for each in sums.values())) / n
+
+
+def mean(
+    values: Values,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    unit: str = "share",
+    level: float = LEVEL,
+) -> Estimate:
+    """The mean of `values` with its normal interval, clustered as `standard_error` says."""
+    error = standard_error(values, clusters)
+    return normal(float(np.mean(values)), error, len(values), unit, level)
+
+
+def difference(
+    a: Values,
+    b: Values,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    unit: str = "difference of shares",
+    level: float = LEVEL,
+) -> Estimate:
+    """Mean of `a` minus mean of `b`, where a[i] and b[i] are the scores of one and the same item.
+
+    Paired: what makes an item hard for both models cancels out.
+    """
+    return mean(_differences(a, b), clusters, unit=unit, level=level)
+
+
+def binary_difference(a: Sequence[bool], b: Sequence[bool], *, level: float = LEVEL) -> Estimate:
+    """The share of true in `a` minus that in `b`, paired by item, with Agresti and Min's interval.
+
+    The value is the plain difference; the interval adds half an item to each of the four cells,
+    so that it holds for few items too, where nothing or everything differs.
+    """
+    differences = _differences(a, b)
+    n, changed = len(differences), float(np.abs(differences).sum())
+    net = float(differences.sum())
+    middle = net / (n + 2)
+    half = quantile(level) * math.sqrt(changed + 1 - net * net / (n + 2)) / (n + 2)
+    return within(net / n, middle - half, middle + half, n, "difference of shares", level)
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """The exact two-sided p-value that `a` and `b` are equally often true, paired by item.
+
+    Only items where they differ count; each is a fair coin if there is no difference.
+    """
+    differences = _differences(a, b)
+    more, less = int((differences > 0).sum()), int((differences < 0).sum())
+    n = more + less
+    tail = sum(math.comb(n, k) for k in range(min(more, less) + 1)) / 2.0**n
+    return min(1.0, 2 * tail)
+
+
+def _differences(a: Values, b: Values) -> NDArray[np.float64]:
+    if len(a) != len(b):
+        raise ValueError(f"not paired: {len(a)} and {len(b)} scores; give one of each an item")
+    return np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
