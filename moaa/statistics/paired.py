@@ -86,7 +86,7 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     differences = _differences(a, b)
     more, less = int((differences > 0).sum()), int((differences < 0).sum())
     n = more + less
-    tail = sum(math.comb(n, k) for k in range(min(more, less) + 1)) / 2.0**n
+    tail = sum(math.comb(n, k) for k in range(min(more, less) + 1)) / (1 << n)
     return min(1.0, 2 * tail)
 
 

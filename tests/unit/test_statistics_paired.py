@@ -89,7 +89,7 @@ def test_clustered_intervals_cover_the_truth_and_others_do_not() -> None:
     for _ in range(300):
         values = draw.normal(0, 1, 60)[clusters] + draw.normal(0, 1, 480)
         for name, known in (("clustered", clusters.tolist()), ("plain", None)):
-            found = mean(values.tolist(), known)
+            found = mean(values, known, unit="rating")
             covered[name] += found.low <= 0 <= found.high
     assert 0.91 <= covered["clustered"] / 300 <= 0.98
     assert covered["plain"] / 300 < 0.8
