@@ -28,7 +28,7 @@ from moaa.chat.message import Call, Reply, opening
 from moaa.chat.pacing import Pacing
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.wire import parse_reply, refusal, request_body
-from moaa.errors import CallFailed, EngineAway, EngineError
+from moaa.errors import CallFailed, EngineError
 from moaa.ledger import Ledger
 from moaa.progress.messages import log
 from moaa.recipe.places import ENDPOINT
@@ -37,6 +37,11 @@ from moaa.recipe.schema import Calls, Sampling
 MAX_SERVER_LOSSES: Final = 8
 """Attempts whose server died or was lost do not count as retries. After this many the call is given
 up: it may be what kills the servers."""
+
+MOST_BUSY: Final = 50
+"""Attempts at which the server had too much to do do not count as retries either. After this many
+they do: some servers answer so to a request that they will never take. With the growing pauses that
+is more than ten minutes."""
 
 SURELY: Final = 2
 """So many answers with only the end of a thought show that the model's prompt opens it."""
@@ -98,6 +103,7 @@ class Client:
         model is not served)."""
         pool, use = self.pool(call.model), self._ledger.model(call.model)
         tried: list[Endpoint] = []
+        busy = 0
         while True:
             endpoint = await pool.acquire()
             started, start = asyncio.get_running_loop().time(), time.perf_counter()
@@ -105,7 +111,10 @@ class Client:
                 reply = await self._attempt(endpoint, call)
             except Fault as fault:
                 last = fault
-                tried.append(endpoint)
+                if fault.busy and busy < MOST_BUSY:
+                    busy += 1
+                else:
+                    tried.append(endpoint)
                 if fault.alive:
                     self._health.answered(pool, endpoint)
                 else:
@@ -128,12 +137,13 @@ class Client:
             if not await self._may_retry(pool, tried):
                 use.failed += 1
                 raise CallFailed(
-                    last.reason, f"{last.detail} (model '{call.model}', {len(tried)} attempts)"
+                    last.reason,
+                    f"{last.detail} (model '{call.model}', {len(tried) + busy} attempts)",
                 )
             use.retries += 1
-            if last.alive:
+            if last.alive or last.busy:
                 self._ledger.events[f"asked again after: {last.reason}"] += 1
-            await asyncio.sleep(self._backoff_s(len(tried) - 1))
+            await asyncio.sleep(self._backoff_s(len(tried) + busy - 1))
 
     async def _may_retry(self, pool: Pool, tried: list[Endpoint]) -> bool:
         """Whether a call that failed at these endpoints may be tried again. Failures of those that
@@ -213,9 +223,11 @@ class Client:
         for endpoint in endpoints:
             await self.answers(endpoint, model, max(deadline - time.monotonic(), 0.0))
 
-    async def answers(self, endpoint: Endpoint, model: str, timeout_s: float) -> None:
-        """Wait until this endpoint, in a pool or not, has given a one-token answer. Raises
-        EngineError after `timeout_s`."""
+    async def answers(
+        self, endpoint: Endpoint, model: str, timeout_s: float, *, or_is_busy: bool = False
+    ) -> None:
+        """Wait until this endpoint, in a pool or not, has given a one-token answer, or has said
+        that it has too much to do. Raises EngineError after `timeout_s`."""
         last_fault = "none"
         try:
             async with asyncio.timeout(timeout_s):
@@ -224,10 +236,12 @@ class Client:
                         await self._attempt(endpoint, probe(model))
                         return
                     except Fault as fault:
-                        last_fault = str(fault)
+                        if fault.busy and or_is_busy:
+                            return
+                        last_fault, after_s = str(fault), fault.after_s
                     except Denied as denied:
                         raise denied.failed from None
-                    await asyncio.sleep(self._pace.probe_every_s)
+                    await asyncio.sleep(max(self._pace.probe_every_s, after_s))
         except TimeoutError:
             raise EngineError(
                 f"model '{model}': {endpoint.shown} gave no answer to a one-token request in "
@@ -244,10 +258,4 @@ class Client:
         answer = await self._http.post(endpoint, call.model, body, timeout_s)
         if answer.status == 200:
             return parse_reply(call, answer.body, answer.seconds)
-        if answer.after_s > self._calls.timeout_s:
-            raise EngineAway(
-                f"model '{call.model}': {endpoint.shown} answered HTTP {answer.status} and asks to "
-                f"wait {answer.after_s:.0f} s, more than runtime.calls.timeout_s = "
-                f"{self._calls.timeout_s:.0f}. Run again after that time: answers are kept."
-            )
         raise refusal(answer.status, answer.body, answer.after_s, call, endpoint.shown)

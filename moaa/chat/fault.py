@@ -12,6 +12,8 @@ class Fault(Exception):
     """This attempt failed; another may succeed. `after_s`: how long the server asked to wait.
 
     `alive`: the server answered, and nothing says that it is unwell: other requests may go on.
+    `busy`: the server has too much to do, or this account asks too much of it: that is no fault of
+    the request.
     """
 
     def __init__(
@@ -21,12 +23,14 @@ class Fault(Exception):
         after_s: float = 0.0,
         *,
         alive: bool = False,
+        busy: bool = False,
     ) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
         self.after_s = after_s
         self.alive = alive
+        self.busy = busy
 
 
 class Denied(Exception):

@@ -5,6 +5,9 @@ and never answer. Only an answer tells the two apart. So a server that failed is
 no requests, and a check asks it for one token, again and again, until it answers (then it gets all
 requests again), is taken away (its engine died), or has answered nothing for too long (then it is
 lost: started again by whoever keeps it, else its model fails).
+
+A server that asks to be left alone for longer than `timeout_s` (a used-up quota) is waited for,
+within bounds.
 """
 
 from __future__ import annotations
@@ -22,6 +25,12 @@ from moaa.progress.messages import log
 PATIENCE: Final = 1.9
 """A server that answered nothing for this times `timeout_s` is lost: the first request that got no
 answer took 1 of it, the check has the rest. Less than 2, with room for the error to be told."""
+
+LONGEST_WAIT_S: Final = 6 * 3600.0
+"""For so long in all a server is waited for that asks to wait longer than `timeout_s`."""
+
+LOOK_AGAIN_S: Final = 600.0
+"""Meanwhile it is asked for one token so often: what a Retry-After says may be wrong by far."""
 
 SILENT_TRIES: Final = 4
 """So many requests of a check may fail before people are told; a time-out is told at once."""
@@ -56,7 +65,7 @@ class Health:
     def doubt(self, pool: Pool, endpoint: Endpoint, fault: Fault, started: float) -> None:
         """A request that was sent at `started` (the loop's clock) failed in a way that may be the
         server's: check it."""
-        if fault.after_s:
+        if 0 < fault.after_s <= self._timeout_s:
             pool.rest(endpoint, fault.after_s)
         if endpoint in pool.endpoints and endpoint not in self._checks:
             pool.doubt(endpoint)
@@ -98,10 +107,15 @@ class Health:
     ) -> str:
         """Ask until it answers, or is taken away (empty), or is lost (why)."""
         clock, tries, said = asyncio.get_running_loop().time, 0, False
-        deadline = since + PATIENCE * self._timeout_s + fault.after_s
+        last = fault
+        deadline = since + PATIENCE * self._timeout_s + min(fault.after_s, self._timeout_s)
         while True:
+            deadline = max(deadline, self._asked_for(last, since))
+            if not said and last.after_s > self._timeout_s:
+                said = True
+                log.warning(asks_to_wait(pool.model, endpoint, last))
             if fault.reason != TIME_OUT:
-                wait_s = max(self._rest_s(tries), fault.after_s)
+                wait_s = max(self._rest_s(tries), self.wait_s(last))
                 await asyncio.sleep(max(0.0, min(wait_s, deadline - clock())))
             if endpoint not in pool.endpoints:
                 return ""
@@ -115,9 +129,16 @@ class Health:
                 if said:
                     log.warning(f"model '{pool.model}': {endpoint.shown} answers again")
                 return ""
-            tries += 1
+            tries, last = tries + 1, again
             if again.reason != TIME_OUT:  # the last moment's time-out says less than a refusal
                 fault = again
+
+    def _asked_for(self, fault: Fault, since: float) -> float:
+        """Until when a server is waited for that asks to wait longer than a call may take."""
+        if fault.after_s <= self._timeout_s:
+            return since
+        wanted = asyncio.get_running_loop().time() + fault.after_s
+        return min(wanted, since + LONGEST_WAIT_S) + PATIENCE * self._timeout_s
 
     async def _answer(self, endpoint: Endpoint, model: str, timeout_s: float) -> Fault | None:
         """Ask for one token; return why nothing came that shows that the server is well."""
@@ -129,9 +150,23 @@ class Health:
             return None  # refused: the next call will say it
         return None
 
+    def wait_s(self, fault: Fault) -> float:
+        """How long to leave a server alone that asks for it."""
+        return min(fault.after_s, max(self._timeout_s, LOOK_AGAIN_S))
+
     def _rest_s(self, tries: int) -> float:
         longest_s = min(self._rests.longest_s, self._timeout_s / 8)
         return min(longest_s, self._rests.first_s * 2.0 ** min(tries, 16))
+
+
+def asks_to_wait(model: str, endpoint: Endpoint, fault: Fault) -> str:
+    """What is said of a server that asks to wait longer than a call may take."""
+    return (
+        f"model '{model}': {endpoint.shown} answers {fault.reason} and asks to wait "
+        f"{fault.after_s:.0f} s. It gets no calls, and is asked for one token every "
+        f"{LOOK_AGAIN_S / 60:.0f} min, for {LONGEST_WAIT_S / 3600:.0f} h at most. If that is too "
+        "long, stop the run and start it again later: answers are kept"
+    )
 
 
 def _no_answer(pool: Pool, endpoint: Endpoint, fault: Fault, left_s: float) -> str:

@@ -13,6 +13,7 @@ from moaa.errors import CallError, CallRejected, EngineError
 
 RETRYABLE = frozenset({408, 409, 424, 425, 429})
 """With 5xx: the statuses after which the same request may succeed."""
+BUSY = 429
 ALIVE = frozenset({409, 424, 425})
 """Those that are about the request alone (TGI says 424 when one generation failed)."""
 DENIED = frozenset({403, 451})
@@ -137,7 +138,10 @@ def refusal(
     if code == "insufficient_quota":
         return EngineError(f"model '{model}': {url} says that its quota is used up: {shown}")
     if status in RETRYABLE or status >= 500:
-        return Fault(f"HTTP {status}", shown, after_s, alive=status in ALIVE)
+        busy = status == BUSY or after_s > 0
+        if after_s >= 1:
+            shown = f"{shown} (asks to wait {after_s:.0f} s)".lstrip()
+        return Fault(f"HTTP {status}", shown, after_s, alive=status in ALIVE, busy=busy)
     remedy = _REMEDIES.get(
         status, "This is not an OpenAI-compatible address: check `endpoint.url`."
     )

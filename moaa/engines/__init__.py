@@ -27,7 +27,7 @@ ENDPOINT_TIMEOUT_S = 60.0
 async def start(session: Session, client: Client) -> AsyncIterator[Fleet]:
     """The fleet of the session's models, none of it up yet; leaving the context stops all of it.
 
-    Models with an `endpoint` must answer on entering. Raises EngineError.
+    Models with an `endpoint` must answer on entering, be it that they are busy. Raises EngineError.
     """
     served = {name: model for name, model in session.models.items() if model.endpoint}
     others = {name: model for name, model in session.models.items() if not model.endpoint}
@@ -35,7 +35,8 @@ async def start(session: Session, client: Client) -> AsyncIterator[Fleet]:
     for name, address in addresses.items():
         client.pool(name).add(address)
     await together(
-        client.answers(address, name, ENDPOINT_TIMEOUT_S) for name, address in addresses.items()
+        client.answers(address, name, ENDPOINT_TIMEOUT_S, or_is_busy=True)
+        for name, address in addresses.items()
     )
     kind = session.runtime.engines.kind
     if not others:

@@ -16,9 +16,10 @@ from aiohttp.test_utils import TestServer
 
 from moaa.chat import http
 from moaa.chat.client import Client
+from moaa.chat.health import LONGEST_WAIT_S, LOOK_AGAIN_S
 from moaa.chat.message import Reply
 from moaa.chat.pool import Endpoint
-from moaa.errors import CallFailed, CallRejected, EngineError
+from moaa.errors import CallFailed, CallRejected, EngineAway, EngineError
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls
 from tests.support.clients import call
@@ -83,8 +84,14 @@ async def hang(body: Body, number: int) -> None:
     await asyncio.sleep(1e9)
 
 
-async def refuse(body: Body, status: int, message: str = "as told") -> web.StreamResponse:
-    return web.json_response({"error": {"message": message, "code": status}}, status=status)
+async def refuse(
+    body: Body, status: int, message: str = "as told", after_s: float | None = None
+) -> web.StreamResponse:
+    return web.json_response(
+        {"error": {"message": message, "code": status}},
+        status=status,
+        headers={} if after_s is None else {"Retry-After": f"{after_s:g}"},
+    )
 
 
 @pytest.mark.parametrize("retries", [0, 6])
@@ -130,6 +137,80 @@ async def test_a_server_that_gives_something_but_no_answer_fails_its_model_too(h
             assert isinstance(error, EngineError)
         assert now() - begun < 2 * TIMEOUT_S
     await asyncio.sleep(1)
+
+
+async def test_a_retry_after_of_hours_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    until = now() + 7200
+
+    async def used_up(body: Body, number: int) -> web.StreamResponse | None:
+        return await refuse(body, 429, "daily quota", until - now()) if now() < until else None
+
+    async with bench(used_up, retries=0) as it:
+        outcomes = await it.ask(*words(8))
+        assert all(isinstance(each, Reply) for each in outcomes)
+        assert until <= now() <= until + LOOK_AGAIN_S
+        assert len([body for body in it.bodies if is_probe(body)]) <= 7200 / LOOK_AGAIN_S + 1
+    assert caplog.text.count("asks to wait 7200 s") == 1, "people were not told once"
+
+
+async def test_a_retry_after_that_is_wrong_by_years_costs_minutes() -> None:
+    begun = now()
+
+    async def wrong(body: Body, number: int) -> web.StreamResponse | None:
+        return await refuse(body, 429, after_s=1e9) if now() < begun + 60 else None
+
+    async with bench(wrong) as it:
+        (reply,) = await it.ask("Hello")
+        assert isinstance(reply, Reply)
+        assert now() - begun <= LOOK_AGAIN_S + 1
+
+
+async def test_a_server_that_always_asks_to_wait_fails_its_model_after_hours() -> None:
+    async def used_up(body: Body, number: int) -> web.StreamResponse:
+        return await refuse(body, 429, "daily quota", after_s=7200)
+
+    async with bench(used_up) as it:
+        begun = now()
+        (error,) = await it.ask("Hello")
+        assert isinstance(error, EngineAway), "the runner Job would not begin again"
+        assert "daily quota (asks to wait 7200 s)" in str(error)
+        assert LONGEST_WAIT_S <= now() - begun <= LONGEST_WAIT_S + 2 * TIMEOUT_S
+
+
+async def test_a_stage_begins_with_a_server_that_asks_to_wait() -> None:
+    async def busy(body: Body, number: int) -> web.StreamResponse | None:
+        return await refuse(body, 429, after_s=7200) if now() < 2000 else None
+
+    async with bench(busy) as it:
+        (endpoint,) = it.pool.endpoints
+        await it.client.answers(endpoint, "m", 60, or_is_busy=True)
+        with pytest.raises(EngineError, match="asks to wait 7200 s"):
+            await it.client.answers(endpoint, "m", 60)
+
+
+async def test_a_rate_limit_costs_no_call_its_retries() -> None:
+    answered_at: list[float] = []
+
+    async def three_a_minute(body: Body, number: int) -> web.StreamResponse | None:
+        if len([at for at in answered_at if at > now() - 60]) >= 3:
+            return await refuse(body, 429, "3 requests a minute", after_s=20)
+        answered_at.append(now())
+        return None
+
+    async with bench(three_a_minute, retries=1, in_flight=16) as it:
+        outcomes = await it.ask(*words(40))
+        assert all(isinstance(each, Reply) for each in outcomes), "a row was rejected"
+        assert it.ledger.events["asked again after: HTTP 429"] > 0
+
+
+async def test_a_request_that_is_too_large_for_its_rate_limit_is_given_up() -> None:
+    async def too_large(body: Body, number: int) -> web.StreamResponse | None:
+        return None if is_probe(body) else await refuse(body, 429, "limit 10000, requested 11000")
+
+    async with bench(too_large, retries=1) as it:
+        (error,) = await it.ask("Hello")
+        assert isinstance(error, CallFailed)
+        assert "requested 11000" in str(error)
 
 
 async def test_a_bug_in_a_check_does_not_leave_calls_waiting(
