@@ -283,17 +283,3 @@ class Label(Part):
     cut_answers: CutAnswers = "reject"
     """reject: an answer that `max_tokens` cut may be the rejected one of a pair, but not the chosen
     one. keep: it may be either. Its end is never learned."""
-
-
-class EvaluateSampling(Sampling):
-    """How the compared models are sampled: `Sampling` with a default of its own."""
-
-    temperature: Temperature = 0.0
-
-
-class Evaluate(Part):
-    """Pairwise win rates against the base model on held-out prompts, in both orders."""
-
-    judge: Judge | None = None
-    """Default: `label.judge`."""
-    sampling: EvaluateSampling = EvaluateSampling()

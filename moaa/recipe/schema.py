@@ -10,10 +10,9 @@ from pydantic import Field, model_validator
 
 from moaa.recipe import secrets
 from moaa.recipe.document import Part, Problems
+from moaa.recipe.evaluation import Benchmarks, Evaluate, EvaluateSampling
 from moaa.recipe.method import (
     Dpo,
-    Evaluate,
-    EvaluateSampling,
     Generate,
     Judge,
     JudgeMember,
@@ -46,6 +45,7 @@ from moaa.recipe.serving import (
 )
 
 __all__ = [
+    "Benchmarks",
     "Calls",
     "Cluster",
     "Dpo",
@@ -129,14 +129,13 @@ class Recipe(Part):
             (("generate", "mixture"), self.generate.mixture),
             (("label", "judge"), self.label.judge),
         ]
-        if self.evaluate.judge:
-            mixtures.append((("evaluate", "judge"), self.evaluate.judge))
         for where, mixture in mixtures:
             named += [
                 ((*where, "proposers", i, "model"), member.model)
                 for i, member in enumerate(mixture.proposers)
             ]
             named.append(((*where, "aggregator", "model"), mixture.aggregator.model))
+        named += [(("evaluate", *where), name) for where, name in self.evaluate.named_models()]
         for path, name in named:
             if name not in self.models:
                 yield path, f"'{name}' is not one of `models` ({', '.join(self.models)})."

@@ -1,0 +1,16 @@
+"""Benchmarks, one file each: whose answers, how they are judged, and which numbers follow.
+
+benchmark.py   what a benchmark is: `Benchmark`, and the data that it works with
+entrants.py    who is measured: a model, the mixture, a judge
+data.py        where the questions come from, and whether they are the published ones
+table.py       every benchmark by its name in `evaluate.benchmarks`
+
+A benchmark does no I/O: it asks by `ask`, as the mixture and the judge do. The stage `evaluate`
+(moaa/stages/evaluate.py) reads the questions, plays all benchmarks at the same time, keeps answers
+and judgements for the next evaluation, and writes the tables.
+"""
+
+from moaa.benchmarks.benchmark import Answer, Benchmark, Item, Played, Score
+from moaa.benchmarks.entrants import Entrant
+
+__all__ = ["Answer", "Benchmark", "Entrant", "Item", "Played", "Score"]

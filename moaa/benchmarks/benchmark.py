@@ -1,0 +1,213 @@
+"""What a benchmark is: its questions, how the answers are judged, and the scores that follow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from moaa.chat.controls import KNOWN, Controls
+from moaa.chat.message import Ask, Message
+from moaa.declaration import Asked
+from moaa.recipe.evaluation import Judged, alone
+from moaa.recipe.schema import Judge, Part, Recipe, Sampling, Source
+from moaa.statistics import Estimate
+
+if TYPE_CHECKING:
+    from moaa.benchmarks.entrants import Entrant
+
+Row = dict[str, Any]
+S = TypeVar("S", bound=Part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One question of a benchmark."""
+
+    id: str
+    """Unique in the benchmark. The same for the same question."""
+    messages: tuple[Message, ...] = ()
+    """The conversation before the first answer; it ends with the user. Empty if nothing is to be
+    answered (a pair of given answers, for judges)."""
+    later: tuple[str, ...] = ()
+    """The user's turns after the first answer."""
+    sampling: Sampling | None = None
+    """How it is answered. Default: `evaluate.sampling`."""
+    group: str = ""
+    """Its category or source: items of one group may be alike."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What comes with the question: reference answers, a baseline's answer, the label of a pair."""
+
+    def to_json(self) -> Row:
+        """The item as the digest of the questions sees it."""
+        sampling = self.sampling.model_dump(mode="json") if self.sampling else None
+        return {
+            "id": self.id,
+            "messages": list(self.messages),
+            "later": list(self.later),
+            "sampling": sampling,
+            "group": self.group,
+            "given": dict(self.given),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One turn of an entrant's answer. `messages` is what it answered to."""
+
+    messages: tuple[Message, ...]
+    text: str
+    tokens: int
+    finish_reason: str
+
+    def to_json(self) -> Row:
+        """The fields of a row of the table `answers`."""
+        return {
+            "messages": list(self.messages),
+            "text": self.text,
+            "tokens": self.tokens,
+            "finish_reason": self.finish_reason,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Answer:
+        """The answer of such a row."""
+        return cls(tuple(row["messages"]), row["text"], row["tokens"], row["finish_reason"])
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What is judged at a time: the entrants of one match, with their answers to one item."""
+
+    item: Item
+    entrants: tuple[Entrant, ...]
+    answers: tuple[tuple[Answer, ...], ...]
+    """One for each turn, of each entrant in order. Empty for judges."""
+    controls: Controls = KNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number of a benchmark: how well an entrant did."""
+
+    entrant: str
+    metric: str
+    """For example `win rate`. The judge's name is added where it is shown."""
+    estimate: Estimate
+    against: str = ""
+    """The other entrant, or the baseline."""
+    subset: str = ""
+    """The part of the questions that it is over (a category, a turn); empty: all of them."""
+    main: bool = False
+    """Whether this is the entrant's number in the table of all benchmarks."""
+    about: Mapping[str, float] = field(default_factory=dict)
+    """More numbers, without intervals: counts, mean lengths."""
+
+    def to_json(self) -> Row:
+        """The score as a row of the table `scores` has it, without its benchmark."""
+        return {
+            "entrant": self.entrant,
+            "against": self.against,
+            "metric": self.metric,
+            "subset": self.subset,
+            "main": self.main,
+            "value": self.estimate.value,
+            "low": self.estimate.low,
+            "high": self.estimate.high,
+            "n": self.estimate.n,
+            "unit": self.estimate.unit,
+            "level": self.estimate.level,
+            "about": dict(self.about),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Everything that was answered and judged, for the scores.
+
+    What was lost (a call that failed for good, a reply that nobody could read) is missing in it;
+    the stage counts it and shows it beside the scores.
+    """
+
+    items: Sequence[Item]
+    entrants: Sequence[str]
+    answers: Mapping[str, Mapping[str, tuple[Answer, ...]]]
+    """Entrant -> item id -> its answers, one for each turn."""
+    judgements: Mapping[tuple[str, ...], Mapping[str, Row]]
+    """Match (names of entrants) -> item id -> what `judge` returned."""
+
+
+class Benchmark(ABC, Generic[S]):
+    """A benchmark with the settings that the recipe chose. One subclass a file."""
+
+    name: ClassVar[str]
+    """In `evaluate.benchmarks`."""
+    title: ClassVar[str]
+    """As people write it: `MT-Bench`."""
+    protocol: ClassVar[str]
+    """How answers become a number, in two sentences at most."""
+    measures: ClassVar[Literal["models", "judges"]] = "models"
+    official_judges: ClassVar[frozenset[str]] = frozenset()
+    """The models that judged the published numbers."""
+    published: ClassVar[Source | None] = None
+    """The published questions; None: the held-out prompts of the run."""
+    digest: ClassVar[str] = ""
+    """`data.digest` of the published questions, if it is known."""
+    schema: ClassVar[int] = 1
+    """Raise it when the same answers and judgements no longer say the same."""
+
+    def __init__(self, settings: S, recipe: Recipe) -> None:
+        self.settings = settings
+        self.recipe = recipe
+
+    @property
+    def judge(self) -> Judge:
+        """Who judges: the benchmark's own judge, that of the evaluation, or that of the labels."""
+        if isinstance(self.settings, Judged):
+            if self.settings.judge:
+                return self.settings.judge
+            if self.settings.judge_model:
+                return alone(self.settings.judge_model)
+        return self.recipe.evaluation_judge
+
+    @property
+    def judges(self) -> frozenset[str]:
+        """The models that it asks besides its entrants."""
+        return self.judge.models
+
+    @property
+    def source(self) -> Source | None:
+        """Where the questions are; None: they are the held-out prompts of the run."""
+        return getattr(self.settings, "data", None) or self.published
+
+    @abstractmethod
+    def items(self, rows: Iterable[Row]) -> list[Item]:
+        """The questions of the source's rows, or of held-out prompts (`id`, `system`, `turns`).
+
+        Raises RecipeError, with what is wrong, if these are rows of something else.
+        """
+
+    def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:
+        """Who is judged together: by default each alone."""
+        return [(name,) for name in entrants]
+
+    @abstractmethod
+    async def judge_match(self, match: Match, ask: Ask) -> Row:
+        """The judgement of one match, as a row of the table `judgements` (without id and names).
+
+        What could not be judged goes into its list `lost` ({"reason", "detail", "share"}: the part
+        of the judgement that is lost). Raises RowRejected if nothing could be judged.
+        """
+
+    @abstractmethod
+    def scores(self, played: Played) -> list[Score]:
+        """The scores of all entrants. An entrant of whom nothing was judged has none."""
+
+    @abstractmethod
+    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+        """Yield the calls of the benchmark, for the plan."""
+
+    def incomparable(self, items: Sequence[Item]) -> str:
+        """Why its numbers cannot be compared with published ones; empty if they can."""
+        return f"{self.title} has no published numbers."

@@ -1,0 +1,56 @@
+"""Who is measured: a model, the mixture, or a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from moaa.benchmarks.benchmark import Answer, Item
+from moaa.chat.controls import KNOWN, Controls
+from moaa.chat.message import Ask, Message
+from moaa.mixture import respond
+from moaa.recipe.schema import Judge, Mixture, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """Someone who is measured under this name. One of `model`, `mixture` and `judge` is set."""
+
+    name: str
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What decides its answers: weights, fields of the recipe. Answers are kept under it."""
+    model: str = ""
+    """The name under which it is asked."""
+    mixture: Mixture | None = None
+    judge: Judge | None = None
+
+    async def answer(
+        self, item: Item, sampling: Sampling, ask: Ask, controls: Controls = KNOWN
+    ) -> tuple[Answer, ...]:
+        """Its answers to the turns of `item`; its own answers become the history.
+
+        The mixture answers as `generate.mixture` says, whatever `sampling` is. Raises CallError or
+        RowRejected if one turn has no answer.
+        """
+        messages, found = list(item.messages), []
+        for later in (*item.later, None):
+            answer = await self._turn(messages, item.sampling or sampling, ask, controls)
+            found.append(answer)
+            if later is not None:
+                messages = [
+                    *messages,
+                    Message(role="assistant", content=controls.neutralised(answer.text)),
+                    Message(role="user", content=later),
+                ]
+        return tuple(found)
+
+    async def _turn(
+        self, messages: Sequence[Message], sampling: Sampling, ask: Ask, controls: Controls
+    ) -> Answer:
+        if self.mixture:
+            written = await respond(self.mixture, messages, ask, controls)
+            return Answer(tuple(messages), written.text, 0, written.finish_reason)
+        reply = await ask(self.model, messages, sampling)
+        choice = reply.choices[0]
+        return Answer(tuple(messages), choice.text, reply.completion_tokens, choice.finish_reason)

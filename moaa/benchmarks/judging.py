@@ -1,0 +1,35 @@
+"""What benchmarks with a judge have in common: its name, pairs of answers, the plan's calls."""
+
+from __future__ import annotations
+
+from moaa import judge
+from moaa.benchmarks.benchmark import Match, Row
+from moaa.chat.message import Ask
+from moaa.judge import Judgement
+from moaa.recipe.schema import Judge
+
+
+def name_of(given: Judge) -> str:
+    """Return a judge's name, which is part of every metric's name: `qwen`, or `mixture of qwen,
+    llama and gemma`.
+
+    The last one of a mixture is the aggregator, which decides.
+    """
+    members = list(dict.fromkeys(member.label for member in given.proposers))
+    if members == [given.aggregator.label]:
+        return given.aggregator.label
+    return f"mixture of {', '.join(members)} and {given.aggregator.label}"
+
+
+async def compare(given: Judge, match: Match, a: str, b: str, ask: Ask) -> Judgement:
+    """Return how much better text `a` is than `b`, judged in both orders. Equal texts are a tie."""
+    if a == b:
+        return judge.tie()
+    return await judge.compare(given, match.item.messages, a, b, ask, controls=match.controls)
+
+
+def row_of(judgement: Judgement) -> Row:
+    """Return the judgement as a row; each order that was lost counts for half of it."""
+    row = judgement.to_json()
+    row["lost"] = [{**lost, "share": 0.5} for lost in row["lost"]]
+    return row

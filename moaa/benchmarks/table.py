@@ -1,0 +1,18 @@
+"""Every benchmark by its name in `evaluate.benchmarks`. A new one is a file, its settings in
+moaa/recipe/evaluation.py, and a line here."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from moaa.benchmarks.benchmark import Benchmark
+from moaa.benchmarks.head_to_head import HeadToHead
+from moaa.recipe.schema import Recipe
+
+BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {each.name: each for each in (HeadToHead,)}
+
+
+def chosen(recipe: Recipe) -> list[Benchmark[Any]]:
+    """Return the benchmarks that the recipe chose, with their settings, in the table's order."""
+    settings = recipe.evaluate.chosen
+    return [each(settings[name], recipe) for name, each in BENCHMARKS.items() if name in settings]

@@ -1,0 +1,120 @@
+"""The recipe's fields about evaluation: who is measured, by which benchmarks, and who judges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from moaa.recipe.document import Part
+from moaa.recipe.method import Judge, JudgeMember, Sampling, Source, Temperature
+
+OF_RUN: Final = ("base", "sft", "dpo", "mixture")
+"""Contestants that a run has by itself; every other name is one of `models`."""
+
+Path = tuple[str | int, ...]
+
+
+class EvaluateSampling(Sampling):
+    """How the compared models are sampled: `Sampling` with a default of its own."""
+
+    temperature: Temperature = 0.0
+
+
+class Judged(Part):
+    """A benchmark whose answers are judged. Without `judge` and `judge_model`: by `evaluate.judge`,
+    else by `label.judge`."""
+
+    judge: Judge | None = None
+    """A mixture of judges for this benchmark."""
+    judge_model: str | None = None
+    """One of `models`, which judges alone; with an `endpoint` any server of the OpenAI protocol."""
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> Judged:
+        if self.judge and self.judge_model:
+            raise ValueError("give `judge` or `judge_model`, not both")
+        return self
+
+
+class Published(Judged):
+    """A benchmark with published questions."""
+
+    data: Source | None = None
+    """Its questions: a file, an s3:// address or a hub data set with the published content.
+    Default: the published one."""
+    limit: int | None = Field(None, ge=1)
+    """Take only so many questions, the same ones each time, evenly chosen. The result is then not
+    comparable with published ones."""
+
+
+class HeadToHead(Judged):
+    """Every pair of contestants on the held-out prompts (`prompts.evaluation`), in both orders."""
+
+
+class Benchmarks(Part):
+    """The benchmarks of the run. `NAME: {}` adds one with its defaults; `head_to_head: null` takes
+    out the one that is there by default."""
+
+    head_to_head: HeadToHead | None = HeadToHead()
+
+
+class Evaluate(Part):
+    """What the models of the run are worth: contestants, benchmarks, judge."""
+
+    judge: Judge | None = None
+    """Default: `label.judge`."""
+    sampling: EvaluateSampling = EvaluateSampling()
+    """How contestants answer held-out prompts, and questions of benchmarks that do not say it."""
+    contestants: tuple[str, ...] = ("base", "sft", "dpo")
+    """Who is measured: `base` (the target before the run), `sft`, `dpo`, `mixture` (the answers of
+    `generate.mixture` itself), and names of `models`."""
+    benchmarks: Benchmarks = Benchmarks()
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer fields that have their defaults: fingerprints stay as they were."""
+        found: dict[str, Any] = dump(self)
+        for name in ("contestants", "benchmarks"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                found.pop(name, None)
+        return found
+
+    @property
+    def chosen(self) -> dict[str, Part]:
+        """The settings of the benchmarks that are chosen, by name."""
+        settings = {name: getattr(self.benchmarks, name) for name in Benchmarks.model_fields}
+        return {name: each for name, each in settings.items() if each is not None}
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The contestants that are models of the recipe."""
+        return tuple(name for name in self.contestants if name not in OF_RUN)
+
+    def named_models(self) -> Iterator[tuple[Path, str]]:
+        """Yield each model that the evaluation names, with its address below `evaluate`."""
+        for i, name in enumerate(self.contestants):
+            if name not in OF_RUN:
+                yield ("contestants", i), name
+        if self.judge:
+            yield from _members(("judge",), self.judge)
+        for benchmark, settings in self.chosen.items():
+            if isinstance(settings, Judged):
+                where = ("benchmarks", benchmark)
+                if settings.judge:
+                    yield from _members((*where, "judge"), settings.judge)
+                if settings.judge_model:
+                    yield (*where, "judge_model"), settings.judge_model
+
+
+def alone(model: str) -> Judge:
+    """Return the judge that is one model: it assesses by all criteria, and decides."""
+    member = JudgeMember(model=model)
+    return Judge(proposers=(member,), aggregator=member, criteria="all")
+
+
+def _members(where: Path, judge: Judge) -> Iterator[tuple[Path, str]]:
+    for i, member in enumerate(judge.proposers):
+        yield (*where, "proposers", i, "model"), member.model
+    yield (*where, "aggregator", "model"), judge.aggregator.model
