@@ -1,22 +1,54 @@
-"""Estimates with their intervals: rates, paired differences, and the lengths of answers."""
+"""Every number of a report with its interval: rates, paired differences, fitted win rates, power.
+
+Pure functions on numbers. The type of a result is `Estimate`.
+"""
 
 from moaa.statistics.estimate import Estimate, normal, quantile
+from moaa.statistics.length_control import Difficulties, length_adjusted, length_controlled
 from moaa.statistics.lengths import lengths
+from moaa.statistics.logistic import logistic
+from moaa.statistics.multiple import holm
 from moaa.statistics.paired import binary_difference, difference, mcnemar, mean, standard_error
+from moaa.statistics.power import detectable_difference, paired_sd, power_of, required_n
 from moaa.statistics.rates import bootstrap, share, wilson, win_rates
+from moaa.statistics.resampling import resample
+from moaa.statistics.style import (
+    Battle,
+    Style,
+    battle_rate,
+    style_controlled,
+    style_difference,
+    style_of,
+)
 
 __all__ = [
+    "Battle",
+    "Difficulties",
     "Estimate",
+    "Style",
+    "battle_rate",
     "binary_difference",
     "bootstrap",
+    "detectable_difference",
     "difference",
+    "holm",
+    "length_adjusted",
+    "length_controlled",
     "lengths",
+    "logistic",
     "mcnemar",
     "mean",
     "normal",
+    "paired_sd",
+    "power_of",
     "quantile",
+    "required_n",
+    "resample",
     "share",
     "standard_error",
+    "style_controlled",
+    "style_difference",
+    "style_of",
     "wilson",
     "win_rates",
 ]

@@ -1,0 +1,39 @@
+"""Intervals of what has no formula: the statistic is fitted again on resampled items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moaa.statistics.estimate import LEVEL, Estimate, within
+
+RESAMPLES = 1000
+
+Fit = Callable[[NDArray[np.float64]], float]
+
+
+def resample(
+    fit: Fit,
+    n: int,
+    *,
+    unit: str = "share",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Estimate:
+    """The statistic over `n` items, with its bootstrap percentile interval.
+
+    `fit(counts)` gives the statistic if item i occurs counts[i] times. It is called once with ones,
+    which gives the value, and then for each resample. An item is whatever was drawn independently:
+    the prompt, with all its orders and judges. Equal input and seed give an equal result.
+    """
+    value = fit(np.ones(n))
+    draw = np.random.default_rng(seed)
+    found = [
+        fit(np.bincount(draw.integers(0, n, n), minlength=n).astype(np.float64))
+        for _ in range(resamples)
+    ]
+    low, high = np.percentile(found, [50 * (1 - level), 50 * (1 + level)])
+    return within(value, float(low), float(high), n, unit, level)
