@@ -150,8 +150,8 @@ class Benchmark(ABC, Generic[S]):
     measures: ClassVar[Literal["models", "judges"]] = "models"
     official_judges: ClassVar[frozenset[str]] = frozenset()
     """The models that judged the published numbers."""
-    published: ClassVar[Source | None] = None
-    """The published questions; None: the held-out prompts of the run."""
+    published: ClassVar[tuple[Source, ...]] = ()
+    """The published questions; empty: the held-out prompts of the run."""
     digest: ClassVar[str] = ""
     """`data.digest` of the published questions, if it is known."""
     schema: ClassVar[int] = 1
@@ -177,14 +177,21 @@ class Benchmark(ABC, Generic[S]):
         return self.judge.models
 
     @property
-    def source(self) -> Source | None:
-        """Where the questions are; None: they are the held-out prompts of the run."""
-        return getattr(self.settings, "data", None) or self.published
+    def sources(self) -> tuple[Source, ...]:
+        """Where the questions are, and what comes with them (the baseline's answers, …); empty:
+        they are the held-out prompts of the run."""
+        return getattr(self.settings, "data", ()) or self.published
+
+    def entrants(self) -> list[Entrant]:
+        """Its own entrants: the judges that it measures. Empty: the recipe's contestants."""
+        return []
 
     @abstractmethod
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The questions of the source's rows, or of held-out prompts (`id`, `system`, `turns`).
+        """The questions of the rows of all sources, or of held-out prompts (`id`, `system`,
+        `turns`).
 
+        Rows of several kinds (questions, answers of a baseline) are told apart by their columns.
         Raises RecipeError, with what is wrong, if these are rows of something else.
         """
 

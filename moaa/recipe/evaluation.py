@@ -41,9 +41,9 @@ class Judged(Part):
 class Published(Judged):
     """A benchmark with published questions."""
 
-    data: Source | None = None
-    """Its questions: a file, an s3:// address or a hub data set with the published content.
-    Default: the published one."""
+    data: tuple[Source, ...] = ()
+    """Its questions and what comes with them: files, s3:// addresses or hub data sets with the
+    published content. Default: the published ones."""
     limit: int | None = Field(None, ge=1)
     """Take only so many questions, the same ones each time, evenly chosen. The result is then not
     comparable with published ones."""
