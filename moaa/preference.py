@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,22 @@ def rank(n: int, judgements: Iterable[Judgement]) -> Ranking:
     strengths = bradley_terry(n, judged) if tied and not _complete(n, judged) else [1.0] * n
     order = sorted(range(n), key=lambda i: (-scores[i], -round(strengths[i], 9), i))
     return Ranking(tuple(order), tuple(wins), tuple(low), tuple(high))
+
+
+def by_scores(scores: Sequence[float | None]) -> Ranking:
+    """Answers by their scores; equal ones by the lower index. Those without a score have no place.
+
+    The soft wins follow from the scores as a reward model is trained (Bradley-Terry): p(i better
+    than j) is 1 / (1 + exp(s_j - s_i)).
+    """
+    known = {i: score for i, score in enumerate(scores) if score is not None}
+    wins = [0.0] * len(scores)
+    for i, score in known.items():
+        wins[i] = sum(
+            (1 + math.tanh((score - other) / 2)) / 2 for j, other in known.items() if j != i
+        )
+    order = sorted(known, key=lambda i: (-known[i], i))
+    return Ranking(tuple(order), *(tuple(wins),) * 3)
 
 
 def pair(

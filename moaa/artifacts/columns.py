@@ -21,6 +21,7 @@ from moaa.artifacts.fields import (
     MESSAGES,
     PROMPT,
     REASON,
+    REFUSED,
     SAMPLES,
     SOURCE,
     TURNS,
@@ -229,7 +230,12 @@ TABLES = (
             Field("chosen_index", "whole number", "Its index among the samples."),
             Field("rejected_index", "whole number", "Its index among the samples."),
             Field("margin", "number", "Soft wins between the two, from 0 to n-1."),
-            Field("wins", "list of numbers", "Soft wins of each sample: the sum of its `p`."),
+            Field(
+                "wins",
+                "list of numbers",
+                "Soft wins of each sample: the sum of its `p` over the others. From scores, `p` "
+                "is 1 / (1 + exp(other - own)); 0 without a score.",
+            ),
         ),
         "table[table.margin > 1]",
     ),
@@ -240,6 +246,20 @@ TABLES = (
         _judgement,
         (ID, *JUDGEMENT),
         "table.disagree.mean()",
+    ),
+    Table(
+        "preferences",
+        "scores",
+        "The scores of every answer to a prompt, from a labeller that scores: `reward`, `armorm`, "
+        "`random`.",
+        (_count("answers", "scores", "Number of answers."),
+         _count("refused", "refused", "Answers without a score.")),
+        (
+            ID,
+            Field("scores", "list of numbers", "The score of each sample; null without one."),
+            REFUSED,
+        ),
+        "table[table.refused > 0]",
     ),
     _rejected(
         "preferences", "Prompts whose answers could not be judged.",

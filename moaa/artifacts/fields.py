@@ -55,6 +55,16 @@ LEFT_OUT = Field(
         Field("reason", "text", "Why, in a few words: `timeout`, `context_length` …"),
     ),
 )
+REFUSED = Field(
+    "refused",
+    "list of objects",
+    "Answers that could not be scored: neither the best nor the worst.",
+    (
+        Field("answer", "whole number", "Its index among the samples."),
+        Field("reason", "text", "Why: `context length`, above all."),
+        Field("detail", "text", "What the server said."),
+    ),
+)
 PROPOSER = Field("name", "text", "The proposer's name in the recipe.")
 MODEL = Field("model", "text", "Its model's name in the recipe.")
 SAMPLES = Field(

@@ -1,13 +1,18 @@
 """Who says which answers to a prompt are better: one small file each.
 
-mixture     the mixture of judges compares all pairs of answers (paper, stage 2)
+mixture     judges compare all pairs of answers (paper, stage 2); a single judge too
+reward      a reward model scores each answer
+armorm      so does ArmoRM: the vectors of a stock engine, and its published heads
+chance      an order by chance
 
-    labeller = JudgeMixture(judge)
+    labeller = RewardModel("skywork")
     labels = await labeller("prompt-1", messages, answers, ask)
     preference.pair(labels.ranking)
 """
 
+from moaa.labellers.chance import Chance
 from moaa.labellers.labels import Labeller, Labels
 from moaa.labellers.mixture import JudgeMixture
+from moaa.labellers.reward import RewardModel
 
-__all__ = ["JudgeMixture", "Labeller", "Labels"]
+__all__ = ["Chance", "JudgeMixture", "Labeller", "Labels", "RewardModel"]

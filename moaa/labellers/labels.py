@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from moaa import preference
 from moaa.chat.message import Ask, Message
+from moaa.concurrency import together
+from moaa.errors import CallError, RowRejected
 from moaa.judge import Judgement
+
+TOO_FEW = "fewer than two answers with a score"
+
+
+class Refused(NamedTuple):
+    """An answer that could not be scored, and why."""
+
+    answer: int
+    """Its index."""
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +30,36 @@ class Labels:
 
     ranking: preference.Ranking
     judgements: tuple[Judgement, ...] = ()
+    """Of the pairs of answers, from a labeller that compares them."""
+    scores: tuple[float | None, ...] = ()
+    """Of each answer, from a labeller that scores them; None for those in `refused`."""
+    refused: tuple[Refused, ...] = ()
 
     @classmethod
     def of_judgements(cls, answers: int, judgements: Sequence[Judgement]) -> Self:
         """The labels of so many answers whose pairs were judged."""
         return cls(preference.rank(answers, judgements), tuple(judgements))
 
+    @classmethod
+    def of_scores(cls, scores: Sequence[float | None], refused: Sequence[Refused] = ()) -> Self:
+        """The labels of answers that were scored. Raises `RowRejected` if fewer than two were."""
+        if sum(score is not None for score in scores) < 2:
+            reasons = "; ".join(sorted({f"{each.reason}: {each.detail}" for each in refused}))
+            raise RowRejected(TOO_FEW, f"of {len(scores)}: {reasons}")
+        return cls(preference.by_scores(scores), (), tuple(scores), tuple(refused))
+
     def to_json(self) -> dict[str, Any]:
         """The labels as the journal keeps them."""
+        if self.scores:
+            refused = [each._asdict() for each in self.refused]
+            return {"scores": list(self.scores), "refused": refused}
         return {"judgements": [judgement.to_json() for judgement in self.judgements]}
 
     @classmethod
     def from_json(cls, answers: int, data: Mapping[str, Any]) -> Self:
         """The labels of so many answers that `to_json` gave."""
+        if "scores" in data:
+            return cls.of_scores(data["scores"], [Refused(**each) for each in data["refused"]])
         judgements = [Judgement.from_json(each) for each in data["judgements"]]
         return cls.of_judgements(answers, judgements)
 
@@ -45,3 +75,22 @@ class Labeller(Protocol):
     ) -> Labels:
         """The labels of `answers` to the conversation `query`; `prompt` is the prompt's id."""
         ...
+
+
+async def scored(answers: Sequence[str], score: Callable[[str], Awaitable[float]]) -> Labels:
+    """The labels of answers that `score` scores, all at the same time.
+
+    An answer whose call fails for good (it is too long, above all) is refused: it is neither the
+    best nor the worst.
+    """
+    refused: list[Refused] = []
+
+    async def attempt(index: int, answer: str) -> float | None:
+        try:
+            return await score(answer)
+        except CallError as error:
+            refused.append(Refused(index, error.reason, error.detail))
+            return None
+
+    scores = await together(attempt(index, answer) for index, answer in enumerate(answers))
+    return Labels.of_scores(scores, sorted(refused))

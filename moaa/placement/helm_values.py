@@ -83,7 +83,7 @@ def served(recipe: Recipe) -> dict[str, Model]:
     needed = (
         {recipe.target}
         | recipe.generate.mixture.models
-        | recipe.label.judge.models
+        | recipe.label.models_of(recipe.label.labeller)
         | recipe.evaluation_judge.models
     )
     return {

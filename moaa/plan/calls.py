@@ -9,6 +9,7 @@ from typing import Literal
 from moaa import templates
 from moaa.declaration import Asked, Trained
 from moaa.judge import criteria
+from moaa.recipe.labelling import LabellerName
 from moaa.recipe.schema import Judge, Member, Mixture, Recipe, Source
 
 CHARACTERS_PER_TOKEN = 4
@@ -140,10 +141,24 @@ def judging(recipe: Recipe, judge: Judge, pairs: float, answer: float) -> Iterat
 
 
 def labelling(recipe: Recipe, prompts: int) -> Iterator[Asked]:
-    """Yield the judge's calls for every pair of a prompt's n answers."""
-    n = recipe.sample.sampling.n
-    pairs = prompts * n * (n - 1) / 2
-    yield from judging(recipe, recipe.label.judge, pairs, sampled_tokens(recipe))
+    """Yield the labeller's calls for a prompt's n answers."""
+    n, answer = recipe.sample.sampling.n, sampled_tokens(recipe)
+    yield from ranking(recipe, recipe.label.labeller, prompts, n, answer)
+
+
+def ranking(
+    recipe: Recipe, labeller: LabellerName, prompts: float, n: int, answer: float
+) -> Iterator[Asked]:
+    """Yield this labeller's calls to rank n answers to each of so many prompts.
+
+    A judge compares every pair. A reward model reads each answer once, ArmoRM also the prompt.
+    """
+    if judge := recipe.label.judge_of(labeller):
+        yield from judging(recipe, judge, prompts * n * (n - 1) / 2, answer)
+    elif model := recipe.label.model_of(labeller):
+        alone = 1 if labeller == "armorm" else 0
+        tokens = (n + alone) * recipe.plan.prompt_tokens + n * answer
+        yield Asked("score", model, prompts * (n + alone), prompts * tokens, 0)
 
 
 def evaluation(recipe: Recipe, prompts: int) -> Iterator[Asked]:

@@ -24,8 +24,10 @@ _SYSTEM: Final = "Answer in one word only."
 def gets_system_messages(recipe: Recipe, model: str) -> bool:
     """Return whether a run sends this model a system message, whatever its prompts: the proposals
     for an aggregator, or a persona."""
-    mixture, judge = recipe.generate.mixture, recipe.label.judge
-    members = [*mixture.proposers, *judge.proposers, judge.aggregator]
+    mixture, judge = recipe.generate.mixture, recipe.label.judge_of(recipe.label.labeller)
+    members = [*mixture.proposers]
+    if judge:
+        members += [*judge.proposers, judge.aggregator]
     if recipe.evaluate.judge:
         members += [*recipe.evaluate.judge.proposers, recipe.evaluate.judge.aggregator]
     personas = {member.model for member in members if member.system}

@@ -270,16 +270,3 @@ class Sample(Part):
     """Answers of the SFT model itself, n for each prompt."""
 
     sampling: SampleSampling = SampleSampling()
-
-
-class Label(Part):
-    """Preference pairs: a mixture of judges compares all answers to a prompt; the best is chosen,
-    the worst rejected (paper, stage 2)."""
-
-    judge: Judge
-    min_margin: float = Field(0.0, ge=0)
-    """Drop prompts whose best and worst answers are closer than this, in soft wins from 0 to n-1.
-    0 keeps all, as in the paper."""
-    cut_answers: CutAnswers = "reject"
-    """reject: an answer that `max_tokens` cut may be the rejected one of a pair, but not the chosen
-    one. keep: it may be either. Its end is never learned."""

@@ -8,16 +8,16 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from moaa.recipe import secrets
+from moaa.recipe import labelling, secrets
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.evaluation import Benchmarks, Evaluate, EvaluateSampling
+from moaa.recipe.labelling import Label
 from moaa.recipe.method import (
     Dpo,
     Generate,
     Judge,
     JudgeMember,
     JudgeSampling,
-    Label,
     Member,
     Mixture,
     Prompts,
@@ -103,7 +103,8 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         found = [*self._unknown_models(), *self._unknown_pools(), *self._uneven_batches()]
-        found += secrets.problems(self)
+        found += [*self._wrong_tasks(), *secrets.problems(self)]
+        found += labelling.problems(self.label, self.label.labeller, self.models)
         if (target := self.models.get(self.target)) and target.trust_remote_code:
             found.append(
                 (
@@ -123,7 +124,8 @@ class Recipe(Part):
             raise Problems(found)
         return self
 
-    def _unknown_models(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def _members(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """The models that must write answers, by the address that names them."""
         named: list[tuple[tuple[str | int, ...], str]] = [(("target",), self.target)]
         mixtures: list[tuple[tuple[str, ...], Mixture | Judge]] = [
             (("generate", "mixture"), self.generate.mixture),
@@ -136,9 +138,21 @@ class Recipe(Part):
             ]
             named.append(((*where, "aggregator", "model"), mixture.aggregator.model))
         named += [(("evaluate", *where), name) for where, name in self.evaluate.named_models()]
-        for path, name in named:
+        yield from named
+
+    def _unknown_models(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        for path, name in self._members():
             if name not in self.models:
                 yield path, f"'{name}' is not one of `models` ({', '.join(self.models)})."
+
+    def _wrong_tasks(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        for path, name in self._members():
+            if name in self.models and (task := self.models[name].task) != "chat":
+                yield (
+                    path,
+                    f"{name} must write answers, and models.{name}.task is {task}. Name another "
+                    "model, or correct its task.",
+                )
 
     def _unknown_pools(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         named: list[tuple[tuple[str, ...], str | None]] = [

@@ -73,6 +73,9 @@ class Model(Part):
     system_role: bool = True
     """false if the chat template refuses system messages (Gemma 2): their text then goes before the
     first user message."""
+    task: Literal["chat", "reward", "embed"] = "chat"
+    """chat: it writes answers. reward: it scores them (a sequence classification model). embed: it
+    gives the vector of the last token (ArmoRM's body). Both are for labellers."""
     # The following fields decide how it is served, not what it answers.
     tensor_parallel: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)
@@ -104,7 +107,7 @@ class Model(Part):
     def identity(self) -> dict[str, object]:
         """Return the fields that decide the model's answers: they enter fingerprints.
 
-        `endpoint.model`, those `engine_args` that change answers (`ANSWER_ARGS`) and
+        `task`, `endpoint.model`, those `engine_args` that change answers (`ANSWER_ARGS`) and
         `trust_remote_code` are in it if they are given. Of a file that an argument names, only
         the name enters, not the content.
         """
@@ -112,6 +115,8 @@ class Model(Part):
             mode="json",
             include={"source", "revision", "dtype", "max_model_len", "quantization", "system_role"},
         )
+        if self.task != "chat":
+            found["task"] = self.task
         if self.endpoint and self.endpoint.model:
             found["endpoint_model"] = self.endpoint.model
         if args := engine_args.answer_args(self.engine_args):

@@ -8,12 +8,14 @@ from moaa import judge, preference
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
 from moaa.errors import RowRejected
-from moaa.labellers import JudgeMixture, Labels
+from moaa.labellers import Labels
 from moaa.mixture import CUT_REMEDY
+from moaa.recipe.labelling import LabellerName
 from moaa.recipe.method import CutAnswers
 from moaa.recipe.schema import Judge, Recipe
 from moaa.stage import Context, Row, stage
-from moaa.stages.judging import gaps_of, report, with_instructions
+from moaa.stages.judging import report
+from moaa.stages.labelling import Labelling, gaps_of, labeller_of, labelling_of, score_facts
 from moaa.stages.table import LABEL
 from moaa.stages.texts import TextPart, control_texts, is_cut
 
@@ -23,28 +25,34 @@ ONLY_CUT = "prompts whose only whole answer is the worst"
 class LabelPart(TextPart):
     """What the pairs depend on."""
 
-    judge: Judge
+    judge: Judge | None = None
     min_margin: float
     models: dict[str, Any]
     cut_answers: CutAnswers = "reject"
+    labeller: LabellerName = "mixture"
+    model: str | None = None
 
 
 def part_of(recipe: Recipe) -> LabelPart:
     """The stage's part of the recipe."""
-    chosen = recipe.label.judge
+    label = recipe.label
+    chosen = labelling_of(label, label.labeller)
     return LabelPart(
-        judge=with_instructions(chosen),
-        min_margin=recipe.label.min_margin,
-        models=recipe.identities(chosen.models),
-        cut_answers=recipe.label.cut_answers,
+        judge=chosen.judge,
+        min_margin=label.min_margin,
+        models=recipe.identities(label.models_of(label.labeller)),
+        cut_answers=label.cut_answers,
         control_texts=control_texts(recipe),
+        labeller=chosen.labeller,
+        model=chosen.model,
     )
 
 
 @stage(LABEL, part=part_of, schema=3)
 def label(part: LabelPart, context: Context) -> None:
-    """Let the labeller rank the answers to each prompt; write the pair and every judgement."""
-    labeller = JudgeMixture(part.judge, Controls(part.control_texts))
+    """Let the labeller rank the answers to each prompt; write the pair, and all verdicts."""
+    chosen = Labelling(labeller=part.labeller, judge=part.judge, model=part.model)
+    labeller = labeller_of(chosen, Controls(part.control_texts))
 
     def choosable(row: Row) -> list[int]:
         keep = part.cut_answers == "keep"
@@ -58,15 +66,13 @@ def label(part: LabelPart, context: Context) -> None:
         preference.pair(labels.ranking, choosable=choosable(row))
         return labels.to_json()
 
-    tally = judge.Tally()
+    verdicts = _Verdicts(context)
     for row, result in context.ask_each(
         context.inputs["samples"].rows(), rank_answers, models=part.models.keys(), gaps_of=gaps_of
     ):
         samples = row["samples"]
         labels = Labels.from_json(len(samples), result)
-        for judgement in labels.judgements:
-            tally.add(judgement)
-            context.out.write({"id": row["id"], **judgement.to_json()}, table="judgements")
+        verdicts.write(row["id"], labels)
         ranking = labels.ranking
         pair = preference.pair(ranking, part.min_margin, choosable(row))
         if pair is None:
@@ -90,4 +96,33 @@ def label(part: LabelPart, context: Context) -> None:
                 "wins": ranking.wins,
             }
         )
-    report(tally, part.judge, context)
+    verdicts.report(part)
+
+
+class _Verdicts:
+    """Writes all that the labeller said, and counts it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._tally = judge.Tally()
+        self._scores: list[float] = []
+        self._refused = 0
+
+    def write(self, id: str, labels: Labels) -> None:
+        """Write the judgements or the scores of one prompt."""
+        for judgement in labels.judgements:
+            self._tally.add(judgement)
+            self._context.out.write({"id": id, **judgement.to_json()}, table="judgements")
+        if labels.scores:
+            self._context.out.write({"id": id, **labels.to_json()}, table="scores")
+            self._scores += [score for score in labels.scores if score is not None]
+            self._refused += len(labels.refused)
+            events = self._context.ledger.events
+            events.update(f"answers without a score: {each.reason}" for each in labels.refused)
+
+    def report(self, part: LabelPart) -> None:
+        """Put what was counted into the facts and the ledger."""
+        if part.judge:
+            report(self._tally, part.judge, self._context)
+        else:
+            self._context.facts.update(score_facts(part.labeller, self._scores, self._refused))

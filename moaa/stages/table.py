@@ -91,14 +91,14 @@ SAMPLE = Declaration(
 )
 LABEL = Declaration(
     name="label",
-    purpose="A mixture of judges compares",
+    purpose="A labeller ranks the answers",
     entry="moaa.stages.label:label",
     component="moaa.components.label.component:label",
     inputs={"samples": "sample.samples"},
     outputs={"preferences": "Dataset"},
     kind="preferences",
     unit="prompts",
-    asks=lambda recipe: recipe.label.judge.models,
+    asks=lambda recipe: recipe.label.models_of(recipe.label.labeller),
     calls=calls.of_label,
     headline=lambda rows, facts: f"{count(rows['pairs'])} pairs",
     hours=144,

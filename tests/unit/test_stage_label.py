@@ -96,6 +96,21 @@ def test_verdicts_that_stay_unreadable_cost_their_orders_and_are_counted() -> No
     assert all(row["p"] is None for row in found.rows("judgements") if row["lost"])
 
 
+def test_the_random_labeller_asks_nobody() -> None:
+    store = MemoryStore()
+    recipe = load_file(DEMO, ["label.labeller=random"]).recipe
+    manifest, _ = label.run(recipe, store, samples(store), Ledger())
+    found = Artifact(store, manifest)
+    pairs = {row["id"]: (row["chosen_index"], row["rejected_index"]) for row in found.rows()}
+    assert len(pairs) == PROMPTS
+    assert len(set(pairs.values())) > 5
+    scores = {row["id"]: row["scores"] for row in found.rows("scores")}
+    for id, (best, worst) in pairs.items():
+        assert scores[id][best] == max(scores[id])
+        assert scores[id][worst] == min(scores[id])
+    assert manifest.facts["labeller"] == "random"
+
+
 def test_a_judge_that_is_never_read_fails_the_stage_at_once() -> None:
     judge = Judge(1000, stubborn=True)
     with pytest.raises(TooManyRejected, match="verdict unparseable"):

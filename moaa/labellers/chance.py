@@ -1,0 +1,22 @@
+"""An order by chance, for the ablation: what the pairs are worth without a labeller."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moaa.chat.message import Ask, Message
+from moaa.labellers.labels import Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Labels answers by random scores that are fixed for each prompt. No model is asked."""
+
+    async def __call__(
+        self, prompt: str, query: Sequence[Message], answers: Sequence[str], ask: Ask
+    ) -> Labels:
+        """The labels of the answers: scores from 0 to 1, seeded by the prompt's id."""
+        draw = random.Random(f"label {prompt}")
+        return Labels.of_scores([draw.random() for _ in answers])

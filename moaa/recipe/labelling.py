@@ -1,0 +1,101 @@
+"""The recipe's fields that decide which answers are preferred: `label`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from moaa.recipe.document import Part
+from moaa.recipe.method import CutAnswers, Judge, JudgeMember
+from moaa.recipe.serving import Model
+
+LabellerName = Literal["mixture", "judge", "reward", "armorm", "endpoint", "random"]
+TASKS: dict[LabellerName, Literal["chat", "reward", "embed"]] = {
+    "judge": "chat",
+    "endpoint": "chat",
+    "reward": "reward",
+    "armorm": "embed",
+}
+"""The labellers that ask one model, and what it must do (`models.*.task`)."""
+
+
+class Label(Part):
+    """Preference pairs: a labeller ranks all answers to a prompt; the best is chosen, the worst
+    rejected (paper, stage 2)."""
+
+    labeller: LabellerName = "mixture"
+    """mixture: `judge` compares all pairs (paper). judge: one model does. reward: a reward model
+    scores each answer. armorm: so does ArmoRM. endpoint: one model of an OpenAI-compatible server
+    compares. random: an order by chance, fixed for each prompt."""
+    model: str | None = None
+    """The model of the labellers judge, reward, armorm and endpoint; the others do not use it.
+    Default for judge: the aggregator's of `judge`."""
+    judge: Judge
+    """The mixture of judges. Its instructions and its aggregator's sampling serve the labellers
+    judge and endpoint too; its mixture judges the evaluation unless that has one of its own."""
+    min_margin: float = Field(0.0, ge=0)
+    """Drop prompts whose best and worst answers are closer than this: in soft wins from 0 to n-1,
+    or in the scores of a reward model. 0 keeps all, as in the paper."""
+    cut_answers: CutAnswers = "reject"
+    """reject: an answer that `max_tokens` cut may be the rejected one of a pair, but not the chosen
+    one. keep: it may be either. Its end is never learned."""
+
+    def model_of(self, labeller: LabellerName) -> str | None:
+        """Return the model that this labeller asks, if it asks one model only."""
+        if labeller not in TASKS:
+            return None
+        return self.model or (self.judge.aggregator.model if labeller == "judge" else None)
+
+    def judge_of(self, labeller: LabellerName) -> Judge | None:
+        """Return the judge that compares pairs for this labeller; None if it gives scores.
+
+        A single model assesses by all criteria and decides. A server that is no engine of ours
+        may know no grammars, so its verdict is parsed.
+        """
+        if labeller == "mixture":
+            return self.judge
+        if TASKS.get(labeller) != "chat" or not (model := self.model_of(labeller)):
+            return None
+        alone = JudgeMember(model=model, sampling=self.judge.aggregator.sampling)
+        verdict = "parsed" if labeller == "endpoint" else self.judge.verdict
+        changed = {"proposers": (alone,), "aggregator": alone, "min_proposers": None}
+        return self.judge.model_copy(update={**changed, "criteria": "all", "verdict": verdict})
+
+    def models_of(self, labeller: LabellerName) -> frozenset[str]:
+        """Return all models that this labeller asks."""
+        if judge := self.judge_of(labeller):
+            return judge.models
+        model = self.model_of(labeller)
+        return frozenset({model} if model else ())
+
+
+def problems(
+    label: Label, labeller: LabellerName, models: Mapping[str, Model]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield what is wrong with the model of a labeller that asks one model: address, sentence."""
+    if labeller not in TASKS:
+        return
+    where, task, name = ("label", "model"), TASKS[labeller], label.model_of(labeller)
+    if name is None:
+        able = [each for each, model in models.items() if model.task == task]
+        yield (
+            where,
+            f"the labeller '{labeller}' asks one model. Name it: label.model, one of "
+            f"{', '.join(able) or f'`models` with task: {task} (there is none yet)'}.",
+        )
+    elif (model := models.get(name)) is None:
+        yield where, f"'{name}' is not one of `models` ({', '.join(models)})."
+    elif model.task != task:
+        yield (
+            where,
+            f"the labeller '{labeller}' needs a model with task: {task}, and models.{name}.task "
+            f"is {model.task}. Name another model, or correct its task.",
+        )
+    elif labeller == "endpoint" and not model.endpoint:
+        yield (
+            where,
+            f"the labeller 'endpoint' needs a model with an `endpoint`, and {name} has none. Give "
+            f"models.{name}.endpoint.url, or use the labeller 'judge'.",
+        )

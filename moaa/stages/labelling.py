@@ -1,0 +1,67 @@
+"""The labeller of a stage, and what it says about itself: for label, and for generate's `best`."""
+
+from __future__ import annotations
+
+from statistics import fmean, pstdev
+from typing import Any
+
+from moaa.asking.rejections import Gaps, Loss
+from moaa.chat.controls import Controls
+from moaa.errors import RecipeError
+from moaa.labellers import Chance, JudgeMixture, Labeller, RewardModel
+from moaa.recipe import Judge
+from moaa.recipe.labelling import Label, LabellerName
+from moaa.recipe.schema import Part
+from moaa.stage import Row
+from moaa.stages import judging
+
+
+class Labelling(Part):
+    """What a labeller's verdicts depend on."""
+
+    labeller: LabellerName
+    judge: Judge | None = None
+    model: str | None = None
+
+
+def labelling_of(label: Label, labeller: LabellerName) -> Labelling:
+    """Return what is needed of the recipe's `label` for this labeller."""
+    judge = label.judge_of(labeller)
+    return Labelling(
+        labeller=labeller,
+        judge=judging.with_instructions(judge) if judge else None,
+        model=None if judge else label.model_of(labeller),
+    )
+
+
+def labeller_of(chosen: Labelling, controls: Controls) -> Labeller:
+    """Return the labeller that the recipe has chosen."""
+    if chosen.judge:
+        return JudgeMixture(chosen.judge, controls)
+    if chosen.labeller == "reward" and chosen.model:
+        return RewardModel(chosen.model, controls)
+    if chosen.labeller == "random":
+        return Chance()
+    raise RecipeError(f"the labeller '{chosen.labeller}' lacks its model: set label.model")
+
+
+def gaps_of(row: Row) -> Gaps:
+    """What is missing in a labelled row: orders that could not be judged, or answers without a
+    score, each for its part of the row."""
+    if "scores" not in row:
+        return judging.gaps_of(row)
+    share = 1 / len(row["scores"])
+    return Gaps(tuple(Loss(each["reason"], each["detail"], share) for each in row["refused"]))
+
+
+def score_facts(labeller: LabellerName, scores: list[float], refused: int) -> dict[str, Any]:
+    """What the scores say about the labeller: how many, their mean and deviation."""
+    return {
+        "labeller": labeller,
+        "scores": {
+            "n": len(scores),
+            "refused": refused,
+            "mean": fmean(scores) if scores else None,
+            "sd": pstdev(scores) if scores else None,
+        },
+    }
