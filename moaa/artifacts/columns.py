@@ -256,7 +256,7 @@ TABLES = (
          _count("refused", "refused", "Answers without a score.")),
         (
             ID,
-            Field("scores", "list of numbers", "The score of each sample; null without one."),
+            Field("scores", "list of numbers or nulls", "The score of each sample."),
             REFUSED,
         ),
         "table[table.refused > 0]",

@@ -15,6 +15,7 @@ FieldType = Literal[
     "object",
     "list of texts",
     "list of numbers",
+    "list of numbers or nulls",
     "list of objects",
 ]
 

@@ -40,7 +40,8 @@ PROMPTS: list[dict[str, Any]] = [
 def run_stages(
     folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Artifact]:
-    """Run the stages; return their artifacts by kind."""
+    """Run the stages; return their artifacts by kind. The preferences have the tables of two
+    labellers: one that compares, one that scores."""
     sets = [
         "runtime.max_rejected_share=1",
         "generate.mixture.aggregator.sampling.max_tokens=4",
@@ -66,7 +67,17 @@ def run_stages(
             stage = getattr(import_module(f"moaa.stages.{name}"), name)
             manifest, *_ = stage.run(recipe, store, {each: found[each] for each in inputs})
             found[manifest.kind] = Artifact(store, manifest)
-    return found
+        scored, *_ = import_module("moaa.stages.label").label.run(
+            load_file(DEMO, [*sets, "label.labeller=random"]).recipe, store, found
+        )
+    tables = dict.fromkeys(found["preferences"].manifest.rows, found["preferences"])
+    tables["scores"] = Artifact(store, scored)
+    with Output(store, f"{store.root}/label/both", "preferences") as out:
+        for name, artifact in tables.items():
+            for row in artifact.rows(name):
+                out.write(row, table=name)
+        both = out.commit(Draft(stage="label", name="test", fingerprint="both"))
+    return {**found, "preferences": Artifact(store, both)}
 
 
 def _other(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

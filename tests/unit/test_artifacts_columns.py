@@ -34,11 +34,13 @@ TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "list of texts": (list,),
     "list of numbers": (list,),
+    "list of numbers or nulls": (list,),
     "list of objects": (list,),
 }
 ITEMS: dict[str, tuple[type, ...]] = {
     "list of texts": (str,),
     "list of numbers": (int, float),
+    "list of numbers or nulls": (int, float, type(None)),
     "list of objects": (dict,),
 }
 
