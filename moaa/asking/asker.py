@@ -26,6 +26,11 @@ class Asker:
         self._no_system_role = frozenset(
             name for name, model in session.models.items() if not model.system_role
         )
+        self._not_kept = frozenset(
+            name for name, model in session.models.items() if model.task == "embed"
+        )
+        """Models whose replies are vectors of kilobytes: the row's scores are journaled, not they.
+        """
         self._ledger = session.ledger
         self._journal = journal
         self._schedule = schedule
@@ -54,7 +59,8 @@ class Asker:
                 self._ledger.model(model).journal += 1
                 return known
             reply = await self._answer(call)
-            self._journal.record_reply(conversation, call.key, reply)
+            if model not in self._not_kept:
+                self._journal.record_reply(conversation, call.key, reply)
             return reply
 
         return ask

@@ -27,6 +27,7 @@ from moaa.chat.http import Http
 from moaa.chat.message import Call, Reply, opening
 from moaa.chat.pacing import Pacing
 from moaa.chat.pool import Endpoint, Pool
+from moaa.chat.pooling import parse_pooled, pooling_body
 from moaa.chat.wire import parse_reply, refusal, request_body
 from moaa.errors import CallFailed, EngineError
 from moaa.ledger import Ledger
@@ -254,8 +255,14 @@ class Client:
     async def _attempt(
         self, endpoint: Endpoint, call: Call, timeout_s: float | None = None
     ) -> Reply:
-        body = request_body(call, endpoint.model)
+        task = endpoint.task
+        chat = task == "chat"
+        body = (
+            request_body(call, endpoint.model) if chat else pooling_body(task, call, endpoint.model)
+        )
         answer = await self._http.post(endpoint, call.model, body, timeout_s)
         if answer.status == 200:
+            if not chat:
+                return parse_pooled(task, call, answer.body, answer.seconds)
             return parse_reply(call, answer.body, answer.seconds)
         raise refusal(answer.status, answer.body, answer.after_s, call, endpoint.shown)

@@ -14,6 +14,7 @@ from yarl import URL
 
 from moaa.chat.fault import CONNECTION, TIME_OUT, Fault, shorten
 from moaa.chat.pool import Endpoint
+from moaa.chat.pooling import PATHS
 from moaa.chat.proxies import proxy_for
 from moaa.errors import EngineError
 
@@ -125,7 +126,7 @@ class Http:
 
     def _address(self, endpoint: Endpoint, model: str) -> _Address:
         try:
-            url = URL(endpoint.url.rstrip("/") + "/chat/completions")
+            url = _url_of(endpoint)
             if url.scheme not in ("http", "https") or not url.host:
                 raise ValueError("it must start with http:// or https:// and a host")
             # Engines of ours are on this machine or in this cluster.
@@ -139,6 +140,13 @@ class Http:
         headers = {"Authorization": f"Bearer {endpoint.key.strip()}"} if endpoint.key else {}
         self._addresses[endpoint] = found = _Address(url, headers, proxy)
         return found
+
+
+def _url_of(endpoint: Endpoint) -> URL:
+    base = endpoint.url.rstrip("/")
+    if path := PATHS.get(endpoint.task):
+        return URL(base.removesuffix("/v1") + path)
+    return URL(base + "/chat/completions")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

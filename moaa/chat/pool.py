@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from moaa.chat.pooling import Task
 from moaa.errors import EngineAway, EngineError
 from moaa.recipe.places import Places
 
@@ -20,6 +21,8 @@ class Endpoint:
     model: str
     key: str | None = field(default=None, repr=False)
     """The API key: sent, never shown."""
+    task: Task = "chat"
+    """What it does with a conversation: answer it, score it, or give the vector of its end."""
     kept: bool = False
     """An engine of ours: whoever keeps it up waits for `lost` and starts it again."""
     places: Places | None = None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterable
 
 from moaa.chat.pool import Endpoint
+from moaa.chat.pooling import Task
 from moaa.errors import EngineError
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.kinds import Object, Objects
@@ -30,8 +31,8 @@ def places_of(runtime: Runtime, deployment: Object | None) -> Places:
 class Leased:
     """One model between `up` and `down`."""
 
-    def __init__(self, model: str, deployment: str) -> None:
-        self.model, self.deployment = model, deployment
+    def __init__(self, model: str, deployment: str, task: Task = "chat") -> None:
+        self.model, self.deployment, self.task = model, deployment, task
         self.endpoints: dict[str, Endpoint] = {}
         """Those in the pool, by address."""
         self.probes: dict[str, asyncio.Task[None]] = {}

@@ -40,5 +40,6 @@ def endpoint(name: str, model: Model, runtime: Runtime) -> Endpoint:
         url=served.url.rstrip("/"),
         model=served.model or name,
         key=key,
+        task=model.task,
         places=places(runtime, "endpoint"),
     )

@@ -57,7 +57,7 @@ class KubernetesFleet:
         self._runtime, self._engines = session.runtime, session.runtime.engines
         turns = self._engines.schedule == "by-turns"
         self.capacity = 1 if turns and len(models) > 1 else None
-        self._names = names.by_dns(models)
+        self._names, self._models = names.by_dns(models), models
         self._client, self._cluster, self._timing = client, cluster, timing
         self._ledger, self._progress = session.ledger, session.progress
         self._leases = LeaseHolder(
@@ -147,7 +147,7 @@ class KubernetesFleet:
                 f"'{namespace}' ({', '.join(found)}). Keep one, or give each release its own "
                 "namespace."
             )
-        leased = Leased(model, found[0])
+        leased = Leased(model, found[0], self._models[model].task)
         leased.count_restarts(self.view.pods_of(model), baseline=True)
         return leased
 
@@ -225,6 +225,7 @@ class KubernetesFleet:
         endpoint = Endpoint(
             url=url,
             model=leased.model,
+            task=leased.task,
             key=os.environ.get(names.ENGINES_KEY) or None,
             kept=True,
             places=places_of(self._runtime, self.view.deployment(leased.deployment)),

@@ -175,6 +175,7 @@ class ProcessFleet:
             endpoint = Endpoint(
                 url=server.url,
                 model=spec.name,
+                task=spec.model.task,
                 kept=True,
                 places=places(self._session.runtime, spec.kind, seqs(spec)),
             )

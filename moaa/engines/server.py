@@ -20,6 +20,14 @@ from moaa.kubernetes import names
 from moaa.recipe.places import CPU_SEQS, max_num_seqs
 from moaa.recipe.schema import Engines, Model
 
+POOLING: dict[str, tuple[str, ...]] = {
+    "reward": ("--runner", "pooling", "--convert", "classify"),
+    "embed": (
+        *("--runner", "pooling", "--convert", "embed"),
+        *("--pooler-config", '{"pooling_type":"LAST","use_activation":false}'),
+    ),
+}
+"""What a model that writes no answers is served with, by its task."""
 STOP_GRACE_S = 8.0
 """After SIGTERM; then SIGKILL. vLLM needs 0.4 to 1.8 s."""
 KILL_GRACE_S = 20.0
@@ -91,7 +99,7 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
         openmp = Path(sys.prefix, "lib", "libiomp5.so")
         if openmp.exists():  # 2 to 10 % faster; only for this process
             env["LD_PRELOAD"] = " ".join(filter(None, [str(openmp), os.environ.get("LD_PRELOAD")]))
-    return [*program, *args, *model.arguments], env
+    return [*program, *args, *POOLING.get(model.task, ()), *model.arguments], env
 
 
 def seqs(spec: Spec) -> int | None:

@@ -13,6 +13,7 @@ tests.support.engine_server PORT MODEL…` serves until it is killed, for tests 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import math
@@ -126,6 +127,8 @@ class EngineServer(Served):
         self.looks: list[dict[str, str]] = []
         """The headers of the requests for /metrics."""
         self.requests: list[Body] = []
+        self.pooled: list[tuple[str, Body]] = []
+        """The requests for scores and vectors, each with its path."""
         self.at_once = 0
         """The most requests that were in flight at the same time."""
         self._in_flight = 0
@@ -155,6 +158,8 @@ class EngineServer(Served):
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/classify", self._pooled)
+        app.router.add_post("/pooling", self._pooled)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
@@ -173,6 +178,16 @@ class EngineServer(Served):
         return web.json_response(
             {"object": "list", "data": [{"id": model, "object": "model"} for model in self.models]}
         )
+
+    async def _pooled(self, request: web.Request) -> web.StreamResponse:
+        """A score or a vector, in vLLM's shape: functions of the conversation."""
+        body = await request.json()
+        self.pooled.append((request.path, body))
+        if self.refuse(body):
+            return web.json_response({"error": CONTEXT_ERROR}, status=400)
+        if body["model"] not in self.models:
+            return _error(404, f"The model `{body['model']}` does not exist.")
+        return web.json_response(pooled(request.path, body))
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -210,6 +225,22 @@ class EngineServer(Served):
             if self.ends:
                 choice["finish_reason"] = self.ends(body)
         return found
+
+
+def pooled(path: str, body: Body) -> Body:
+    """A reward model's score, as vLLM gives it: a sigmoid unless the logit is asked for. At
+    /pooling, four numbers as base64."""
+    seen = json.dumps([body["model"], body["messages"]], sort_keys=True)
+    digest = hashlib.sha256(seen.encode()).digest()
+    numbers = [byte / 32 - 4 for byte in digest[:4]]
+    usage = {"prompt_tokens": sum(len(each["content"].split()) for each in body["messages"])}
+    if path == "/pooling":
+        data = base64.b64encode(struct.pack("<4f", *numbers)).decode()
+        return {"object": "list", "data": [{"index": 0, "data": data}], "usage": usage}
+    logit = numbers[0]
+    score = logit if body.get("use_activation") is False else 1 / (1 + math.exp(-logit))
+    found = {"index": 0, "label": "LABEL_0", "probs": [score], "num_classes": 1}
+    return {"object": "list", "data": [found], "usage": usage}
 
 
 def answer(body: Body) -> Body:

@@ -1,0 +1,69 @@
+"""What engines of pooling models are asked: the score of a conversation, or the vector of its last
+token. No I/O.
+
+vLLM serves both outside of the OpenAI protocol, at `/classify` and `/pooling`. They get no sampling
+and give no text: the reply's text is the score as Python writes it, or the vector as base64 of its
+float32 numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final, Literal
+
+from moaa.chat.fault import Fault, shorten
+from moaa.chat.message import Call, Choice, Reply
+from moaa.errors import EngineError
+
+Task = Literal["chat", "reward", "embed"]
+
+PATHS: Final[dict[Task, str]] = {"reward": "/classify", "embed": "/pooling"}
+"""Beside `/v1`, not below it."""
+DATE: Final = "26 Jul 2024"
+"""The date for chat templates that write one: with today's, scores would change from day to day.
+It is the one that Llama 3.1's template falls back to."""
+
+
+def pooling_body(task: Task, call: Call, model: str) -> bytes:
+    """The JSON of a request for a score or a vector: the logit, or the vector as it is."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": call.messages,
+        # Without it a score is a sigmoid, which is 1.0 for every good answer.
+        "use_activation": False,
+        "chat_template_kwargs": {"date_string": DATE},
+    }
+    if task == "embed":
+        body |= {"task": "embed", "encoding_format": "base64"}
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def parse_pooled(task: Task, call: Call, body: bytes, seconds: float) -> Reply:
+    """The reply in a body of status 200. Raises `Fault` if it holds no score or vector,
+    EngineError if the model has several labels."""
+    try:
+        data = json.loads(body)
+        tokens = int((data.get("usage") or {}).get("prompt_tokens") or 0)
+        (found,) = data["data"]
+        text = _score(call.model, found["probs"]) if task == "reward" else found["data"]
+        if not isinstance(text, str):
+            raise TypeError("no text")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        shown = shorten(body[:4_000].decode(errors="replace"))
+        what = "score" if task == "reward" else "vector"
+        detail = f"the server answered 200 without a {what}: {shown!r}"
+        raise Fault("garbled answer", detail, alive=True) from None
+    return Reply((Choice(text),), tokens, 0, seconds)
+
+
+def _score(model: str, numbers: list[float]) -> str:
+    if len(numbers) != 1:
+        raise EngineError(
+            f"model '{model}' gives {len(numbers)} numbers for a conversation; a reward model "
+            "has one label. Name another model, or use the labeller armorm if it is ArmoRM."
+        )
+    score = float(numbers[0])
+    if not math.isfinite(score):
+        raise ValueError("not a number")
+    return repr(score)
