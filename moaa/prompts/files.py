@@ -1,7 +1,8 @@
-"""Rows of a JSONL, JSON or Parquet file. Memory stays bounded, whatever the file holds."""
+"""Rows of a JSONL, JSON, Parquet or CSV file. Memory stays bounded, whatever the file holds."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 from moaa.errors import RecipeError
 
 READABLE: Final = (".jsonl", ".json", ".parquet")
+"""What is read of a folder. A single file may be .csv too."""
 JSON_BYTES: Final = 1 << 30
 """A JSON file is read as a whole. A larger one must be JSONL or Parquet."""
 LINE_BYTES: Final = 64 << 20
@@ -24,11 +26,12 @@ def rows(path: Path) -> Iterator[Any]:
         ".parquet": _parquet,
         ".json": _json,
         ".jsonl": _jsonl,
+        ".csv": _csv,
     }
     if path.suffix not in readers:
         raise RecipeError(
             f"prompt source '{path}': {path.suffix or 'no suffix'} is not readable; use one of "
-            f"{', '.join(READABLE)}"
+            f"{', '.join(readers)}"
         )
     yield from readers[path.suffix](path)
 
@@ -89,6 +92,17 @@ def _json(path: Path) -> Iterator[Any]:
             f"{{…}}]."
         )
     yield from found
+
+
+def _csv(path: Path) -> Iterator[Any]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            yield from csv.DictReader(stream)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RecipeError(
+            f"{path.name}: not readable CSV ({error}). A first line with the names of the columns "
+            "is expected, in UTF-8."
+        ) from None
 
 
 def _jsonl(path: Path) -> Iterator[Any]:

@@ -1,13 +1,15 @@
-"""Data sets of the Hugging Face hub."""
+"""Data sets of the Hugging Face hub, and single files of them."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from moaa.errors import HubAway, RecipeError
+from moaa.prompts import files
 from moaa.recipe.schema import Source
 from moaa.weights.content import digest
 from moaa.weights.revisions import commit, one_line
@@ -28,12 +30,16 @@ def content(source: Source) -> str:
 
 
 def rows(source: Source, revision: str) -> Iterator[Any]:
-    """Yield the rows of a data set as it was at this commit.
+    """Yield the rows of a data set as it was at this commit, or of one file of it
+    (`hub:OWNER/NAME/FILE`).
 
     Every error of the hub's libraries becomes one readable line: HubAway if the hub does not
     answer, else RecipeError.
     """
-    name = _name(source)
+    name, file = _name(source), _file(source)
+    if file:
+        yield from files.rows(_download(source, name, file, revision))
+        return
     try:
         from datasets import load_dataset
         from huggingface_hub import constants
@@ -53,18 +59,54 @@ def rows(source: Source, revision: str) -> Iterator[Any]:
     # Not only OSError and ValueError: the libraries below raise dozens of kinds.
     except Exception as error:
         if _is_away(error):
-            raise HubAway(
-                f"prompt source '{source.source}': the hub does not answer ({one_line(error)}). "
-                "Try again later, or give an s3:// copy."
-            ) from None
+            raise _away(source, error) from None
         raise RecipeError(
             f"prompt source '{source.source}' (config {source.config or 'none'}, split "
             f"'{source.split}') cannot be read from the hub: {one_line(error)}. {_remedy(error)}"
         ) from None
 
 
+def _download(source: Source, name: str, file: str, revision: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+    except ImportError:
+        raise RecipeError(
+            f"prompt source '{source.source}' needs the package huggingface-hub: "
+            "pip install 'moaa[hub]'"
+        ) from None
+    disable_progress_bars()
+    try:
+        endpoint = os.environ.get("HF_ENDPOINT")
+        return Path(
+            hf_hub_download(
+                name, file, repo_type="dataset", revision=revision, endpoint=endpoint or None
+            )
+        )
+    except Exception as error:
+        if _is_away(error):
+            raise _away(source, error) from None
+        raise RecipeError(
+            f"prompt source '{source.source}' cannot be read from the hub: {one_line(error)}. "
+            "Check the name of the file, the revision and HF_TOKEN, or give an s3:// copy."
+        ) from None
+
+
 def _name(source: Source) -> str:
-    return source.source.removeprefix("hub:")
+    """Return the data set's name, without the file; or the path of a local folder."""
+    name = source.source.removeprefix("hub:")
+    return name if Path(name).is_dir() else "/".join(name.split("/")[:2])
+
+
+def _file(source: Source) -> str:
+    return source.source.removeprefix(f"hub:{_name(source)}").strip("/")
+
+
+def _away(source: Source, error: Exception) -> HubAway:
+    return HubAway(
+        f"prompt source '{source.source}': the hub does not answer ({one_line(error)}). "
+        "Try again later, or give an s3:// copy."
+    )
 
 
 def _is_away(error: BaseException) -> bool:

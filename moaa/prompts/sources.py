@@ -109,7 +109,7 @@ def _all(source: Source, store: Store) -> Iterator[Any]:
 def _objects(source: Source, store: Store) -> dict[str, str]:
     """Return the objects of a source with their versions: one file, or those of a folder."""
     found = store.versions(source.source)
-    if source.source.endswith(READABLE):
+    if source.source.endswith((*READABLE, ".csv")):
         if source.source not in found:
             raise Missing(f"prompt source '{source.source}' does not exist. Correct the address.")
         return {source.source: found[source.source]}

@@ -159,8 +159,8 @@ class Judge(Part):
 
 
 class Source(Part):
-    """Where prompts come from. `source`: `hub:NAME`, an s3:// address, a JSONL, JSON or Parquet
-    file, or `package:PATH`."""
+    """Where prompts come from. `source`: `hub:NAME`, a single file of it (`hub:OWNER/NAME/FILE`),
+    an s3:// address, a JSONL, JSON, Parquet or CSV file, or `package:PATH`."""
 
     source: str
     name: str = ""

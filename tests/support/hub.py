@@ -1,7 +1,8 @@
-"""A hub of ours: it says which commit a name stands for, and answers 404, 503 or nothing."""
+"""A hub of ours: it says which commit a name stands for, gives files, and answers 404 or 503."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ class Hub:
 
     def __init__(self) -> None:
         self.commits: dict[str, str | int] = {}
+        self.files: dict[str, bytes | int] = {}
+        """{"datasets/owner/name/resolve/commit/path": content, or the status of the answer}"""
         self.asked: list[str] = []
         self.url = ""
 
@@ -24,7 +27,25 @@ def serve() -> Iterator[Hub]:
     hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.give_file()
+
+        def give_file(self) -> None:
+            hub.asked.append(self.path)
+            found = hub.files.get(self.path.strip("/"), 404)
+            body = b"" if isinstance(found, int) else found
+            self.send_response(found if isinstance(found, int) else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            self.send_header("X-Repo-Commit", self.path.partition("/resolve/")[2][:40])
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
         def do_GET(self) -> None:
+            if "/resolve/" in self.path:
+                self.give_file()
+                return
             name = self.path.removeprefix("/api/").partition("?")[0].partition("/revision/")[0]
             hub.asked.append(self.path)
             found = hub.commits.get(name, 404)

@@ -162,6 +162,20 @@ def test_offline_it_is_the_commit_in_the_cache(
     assert sources.content(source, MemoryStore()) == FIRST
 
 
+def test_a_single_file_of_a_data_set_is_read_at_its_commit(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    hub.commits["datasets/owner/name"] = FIRST
+    hub.files[f"datasets/owner/name/resolve/{FIRST}/data/rows.csv"] = b'question,n\n"a, b",1\n'
+    source = Source(source="hub:owner/name/data/rows.csv")
+    assert sources.content(source, MemoryStore()) == FIRST
+    assert list(sources.rows(source, MemoryStore())) == [{"question": "a, b", "n": "1"}]
+    gone = Source(source="hub:owner/name/other.json", revision=SECOND)
+    with pytest.raises(RecipeError, match="Check the name of the file"):
+        list(sources.rows(gone, MemoryStore()))
+
+
 HUB_MODEL = ("models.smollm2.source=owner/model", "models.smollm2.max_model_len=512")
 
 

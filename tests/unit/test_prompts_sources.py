@@ -52,7 +52,7 @@ def test_rows_of_each_kind(kind: str, tmp_path: Path) -> None:
         ("a.json", b"", "a.json:1: not JSON"),
         ("a.parquet", b"PAR1 and no more", "a.parquet: not a whole Parquet file"),
         ("a.parquet", b"", "a.parquet: not a whole Parquet file"),
-        ("a.csv", b"prompt\nx\n", ".csv is not readable"),
+        ("a.txt", b"prompt\nx\n", ".txt is not readable"),
     ],
 )
 def test_a_malformed_file_is_the_users_to_mend(
