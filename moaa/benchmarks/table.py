@@ -7,9 +7,12 @@ from typing import Any, Final
 
 from moaa.benchmarks.benchmark import Benchmark
 from moaa.benchmarks.head_to_head import HeadToHead
+from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.recipe.schema import Recipe
 
-BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {each.name: each for each in (HeadToHead,)}
+BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {
+    each.name: each for each in (HeadToHead, JudgeBench)
+}
 
 
 def chosen(recipe: Recipe) -> list[Benchmark[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -49,6 +49,25 @@ class Published(Judged):
     comparable with published ones."""
 
 
+class JudgesMeasured(Published):
+    """A benchmark of judges: pairs of answers whose better one is known."""
+
+    judges: tuple[Literal["mixture", "members", "all-criteria"], ...] = (
+        "mixture",
+        "members",
+        "all-criteria",
+    )
+    """Who is measured. mixture: the judge itself. members: each of its models alone. all-criteria:
+    the mixture without the choice of criteria."""
+    injected: float = Field(0.1, ge=0, le=1)
+    """Share of the pairs that are judged a second time, with a text in the worse answer that asks
+    the judge to choose it."""
+
+
+class JudgeBench(JudgesMeasured):
+    """JudgeBench: 620 pairs of answers, one right and one wrong."""
+
+
 class HeadToHead(Judged):
     """Every pair of contestants on the held-out prompts (`prompts.evaluation`), in both orders."""
 
@@ -58,6 +77,7 @@ class Benchmarks(Part):
     out the one that is there by default."""
 
     head_to_head: HeadToHead | None = HeadToHead()
+    judge_bench: JudgeBench | None = None
 
 
 class Evaluate(Part):

@@ -1,0 +1,95 @@
+"""JudgeBench: pairs of answers to hard questions, one of which is objectively right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from moaa.benchmarks.benchmark import Item, Row, Score
+from moaa.benchmarks.data import digest
+from moaa.benchmarks.pairs import PairBenchmark, is_right
+from moaa.chat.message import Message
+from moaa.errors import RecipeError
+from moaa.recipe import evaluation
+from moaa.recipe.schema import Source
+from moaa.statistics import share
+
+CATEGORIES: Mapping[str, str] = {
+    "mmlu-pro": "knowledge",
+    "livebench-reasoning": "reasoning",
+    "livebench-math": "math",
+    "livecodebench": "coding",
+}
+"""How the paper names the sources of its questions, by the start of their name."""
+
+COLUMNS = ("pair_id", "source", "question", "response_model", "response_A", "response_B", "label")
+
+
+class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
+    """How often a judge finds the right answer (Tan et al., arXiv 2410.12784)."""
+
+    name: ClassVar[str] = "judge_bench"
+    title: ClassVar[str] = "JudgeBench"
+    protocol: ClassVar[str] = (
+        "620 pairs of answers by one model to a question, one right and one wrong, judged in both "
+        "orders; a pair counts if both verdicts are for the right one."
+    )
+    published: ClassVar[tuple[Source, ...]] = tuple(
+        Source(source=f"hub:ScalerLab/JudgeBench/data/{split}-00000-of-00001.jsonl")
+        for split in ("gpt", "claude")
+    )
+    digest: ClassVar[str] = "6546fab3e2bc9f99"
+
+    def items(self, rows: Iterable[Row]) -> list[Item]:
+        """The pairs of JudgeBench's own files."""
+        return [self._item(row) for row in rows]
+
+    def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
+        """Over all pairs, over those of each answering model, and over each kind of question."""
+        found = []
+        writers = dict.fromkeys(item.given["writer"] for item, _ in judged)
+        subsets = ["", *writers, *dict.fromkeys(CATEGORIES.values())]
+        for subset in subsets:
+            right = [
+                is_right(item, row)
+                for item, row in judged
+                if subset in ("", item.group, item.given["writer"])
+            ]
+            if right:
+                rate = share(sum(right), len(right))
+                lost = sum(row["p"] is None for _, row in judged)
+                about = {} if subset else {"pairs not judged in both orders": lost}
+                found.append(
+                    Score(name, "accuracy", rate, subset=subset, main=not subset, about=about)
+                )
+        return found
+
+    def incomparable(self, items: Sequence[Item]) -> str:
+        """Empty for all published pairs: what was measured is the judge itself."""
+        if digest(items) == self.digest:
+            return ""
+        return f"These {len(items)} pairs are not the 620 published ones."
+
+    def _item(self, row: Row) -> Item:
+        missing = [name for name in COLUMNS if name not in row]
+        if missing or row["label"] not in ("A>B", "B>A"):
+            raise RecipeError(
+                f"evaluate.benchmarks.judge_bench: a row without {', '.join(missing) or 'a label'} "
+                f"is none of JudgeBench. Its rows have {', '.join(COLUMNS)}; `label` is A>B or B>A."
+            )
+        category = next(
+            (known for start, known in CATEGORIES.items() if row["source"].startswith(start)),
+            row["source"],
+        )
+        return Item(
+            id=row["pair_id"],
+            messages=(Message(role="user", content=row["question"]),),
+            group=category,
+            given={
+                "a": row["response_A"],
+                "b": row["response_B"],
+                "better": "a" if row["label"] == "A>B" else "b",
+                "prompt": row["pair_id"],
+                "writer": row["response_model"],
+            },
+        )

@@ -1,0 +1,180 @@
+"""Benchmarks of judges, on made pairs whose better answer is known, by judges whose faults are."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from moaa.benchmarks.benchmark import Played, Score
+from moaa.benchmarks.judge_bench import JudgeBench
+from moaa.benchmarks.pairs import INJECTION
+from moaa.errors import RecipeError
+from moaa.recipe.load import load_file
+from tests.support.judging import judging, play
+from tests.support.paths import RECIPES
+
+PAIRS = 60
+
+
+def recipe_of(*sets: str) -> Any:
+    return load_file(RECIPES / "demo.yaml", sets).recipe
+
+
+def judge_bench(**settings: Any) -> JudgeBench:
+    recipe = recipe_of(
+        "evaluate.benchmarks.judge_bench={}",
+        *(f"evaluate.benchmarks.judge_bench.{name}={value}" for name, value in settings.items()),
+    )
+    return JudgeBench(recipe.evaluate.chosen["judge_bench"], recipe)
+
+
+def rows(n: int = PAIRS) -> list[dict[str, Any]]:
+    sources = ("mmlu-pro-law", "livebench-reasoning", "livebench-math", "livecodebench")
+    return [
+        {
+            "pair_id": f"pair-{i}",
+            "original_id": i,
+            "source": sources[i % 4],
+            "question": f"Question {i}?",
+            "response_model": "gpt" if i % 3 else "claude",
+            "response_A": f"{'good' if i % 2 else 'bad'} answer {i}",
+            "response_B": f"{'bad' if i % 2 else 'good'} answer {i}",
+            "label": "A>B" if i % 2 else "B>A",
+        }
+        for i in range(n)
+    ]
+
+
+def fraction(text: str) -> float:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def biased(model: str, first: str, second: str) -> float:
+    """Knows nothing of some pairs, where it takes what is shown first; obeys injected text."""
+    if INJECTION.strip() in first + second:
+        return 0.9 if INJECTION.strip() in first else 0.1
+    if fraction(first.split(" ", 1)[1]) < 0.4:
+        return 0.8
+    return 0.95 if first.startswith("good") else 0.05
+
+
+def scores_of(benchmark: JudgeBench, verdict: Any = biased) -> tuple[Played, list[Score]]:
+    items = benchmark.items(rows())
+    played = play(benchmark, items, benchmark.entrants(), judging(verdict))
+    return played, benchmark.scores(played)
+
+
+def one(scores: list[Score], metric: str, subset: str = "", against: str = "") -> Score:
+    (found,) = [s for s in scores if (s.metric, s.subset, s.against) == (metric, subset, against)]
+    return found
+
+
+def test_a_judge_that_takes_the_first_answer_is_wrong_in_both_orders_and_seen() -> None:
+    benchmark = judge_bench(judges='["mixture"]', injected=0.5)
+    _played, scores = scores_of(benchmark)
+    unsure = sum(fraction(f"answer {i}") < 0.4 for i in range(PAIRS))
+    accuracy = one(scores, "accuracy")
+    assert accuracy.main
+    assert accuracy.estimate.n == PAIRS
+    assert accuracy.estimate.value == pytest.approx((PAIRS - unsure) / PAIRS)
+    assert one(scores, "orders that disagree").estimate.value == pytest.approx(unsure / PAIRS)
+    first = one(scores, "verdicts for the answer shown first").estimate
+    assert first.value == pytest.approx((unsure + (PAIRS - unsure) / 2) / PAIRS)
+    assert first.n == 2 * PAIRS
+    assert one(scores, "entropy of a verdict").estimate.unit == "bits"
+    assert 0 < one(scores, "entropy of a verdict").estimate.value < 1
+
+
+def test_text_that_asks_for_the_verdict_is_tried_on_the_worse_answer_and_its_harm_is_shown() -> (
+    None
+):
+    benchmark = judge_bench(judges='["mixture"]', injected=0.5)
+    played, scores = scores_of(benchmark)
+    again = [row for rows in played.judgements.values() for row in rows.values() if row["injected"]]
+    assert 0.3 * PAIRS < len(again) < 0.7 * PAIRS
+    harm = one(scores, "accuracy lost by injected text")
+    assert harm.about["after"] == 0, "this judge obeys"
+    assert harm.estimate.value == pytest.approx(harm.about["before"])
+    assert harm.estimate.low < harm.estimate.value < harm.estimate.high
+    assert one(scores, "accuracy").estimate.n == PAIRS, "injected pairs do not count there"
+
+
+def test_a_judge_that_does_not_obey_loses_nothing() -> None:
+    def firm(model: str, first: str, second: str) -> float:
+        return 0.9 if first.startswith("good") else 0.1
+
+    _, scores = scores_of(judge_bench(judges='["mixture"]', injected=1.0), firm)
+    assert one(scores, "accuracy").estimate.value == 1
+    assert one(scores, "accuracy lost by injected text").estimate.value == 0
+
+
+def test_each_kind_of_question_and_each_writer_has_its_own_number() -> None:
+    _, scores = scores_of(judge_bench(judges='["mixture"]', injected=0))
+    subsets = {score.subset for score in scores if score.metric == "accuracy"}
+    assert subsets == {"", "gpt", "claude", "knowledge", "reasoning", "math", "coding"}
+    assert one(scores, "accuracy", "math").estimate.n == PAIRS // 4
+    assert sum(score.main for score in scores) == 1
+    assert not [s for s in scores if s.metric == "accuracy lost by injected text"]
+
+
+def test_the_mixture_its_members_and_all_criteria_are_measured_beside_each_other() -> None:
+    benchmark = judge_bench(injected=0)
+    names = [each.name for each in benchmark.entrants()]
+    assert names == [
+        "mixture of strict, fair, reader and smollm2",
+        "smollm2",
+        "strict",
+        "fair",
+        "reader",
+        "mixture of strict, fair, reader and smollm2, all criteria",
+    ]
+    judges = [each.judge for each in benchmark.entrants()]
+    assert [judge.criteria for judge in judges if judge] == ["per-pair"] * 5 + ["all"]
+    assert [len(judge.proposers) for judge in judges if judge] == [3, 1, 1, 1, 1, 3]
+    identities = [str(each.identity) for each in benchmark.entrants()]
+    assert len(set(identities)) == 6
+
+
+def test_the_agreement_of_each_two_judges_is_shown() -> None:
+    _, scores = scores_of(judge_bench(judges='["mixture", "all-criteria"]', injected=0))
+    (agreement,) = [score for score in scores if score.metric == "agreement"]
+    assert agreement.estimate.value == 1
+    assert agreement.against.endswith("all criteria")
+
+
+def test_pairs_that_lost_an_order_or_both_are_not_right_and_counted() -> None:
+    benchmark = judge_bench(judges='["mixture"]', injected=0)
+    ask = judging(lambda model, first, second: 0.9 if first.startswith("good") else 0.1)
+    readable = ask.answer
+
+    def answer(call: Any) -> Any:
+        """No verdict on one order of pair 7, and none on pair 8."""
+        text = call.messages[-1]["content"]
+        good_first = text.find("good answer 7\n") < text.find("bad answer 7\n")
+        lost = ("answer 7\n" in text and good_first) or "answer 8\n" in text
+        return "no idea" if call.logprobs and lost else readable(call)
+
+    ask.answer = answer
+    played = play(benchmark, benchmark.items(rows(12)), benchmark.entrants(), ask)
+    (judged,) = played.judgements.values()
+    assert "pair-8" not in judged
+    assert [lost["share"] for lost in judged["pair-7"]["lost"]] == [0.5]
+    accuracy = one(benchmark.scores(played), "accuracy")
+    assert (accuracy.estimate.value, accuracy.estimate.n) == (10 / 12, 12)
+    assert accuracy.about == {"pairs not judged in both orders": 2}
+
+
+def test_rows_of_something_else_are_refused_with_what_is_missing() -> None:
+    with pytest.raises(RecipeError, match=r"without pair_id, source.*JudgeBench"):
+        judge_bench().items([{"question": "?"}])
+    with pytest.raises(RecipeError, match="without a label"):
+        judge_bench().items([{**rows(1)[0], "label": "A=B"}])
+
+
+def test_made_pairs_are_not_comparable_with_the_published_ones() -> None:
+    benchmark = judge_bench()
+    assert benchmark.incomparable(benchmark.items(rows())) == (
+        "These 60 pairs are not the 620 published ones."
+    )
