@@ -8,6 +8,8 @@ Plain words (`USER:`) are left alone: a model reads them as it reads any text.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -53,10 +55,20 @@ KNOWN: Final = Controls()
 """Those of well-known models alone."""
 
 
+def code(*texts: str) -> str:
+    """The code for tags around these texts: a hash of all of them, so that none can name it."""
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
+
+
 def fenced(tag: str, text: str, mark: str) -> str:
     """The text between tags with this mark, which the text itself cannot have: were it there by
     chance, it is broken."""
-    return f"<{tag} {mark}>\n{text.replace(mark, _broken(mark))}\n</{tag} {mark}>"
+    return between(tag, text.replace(mark, _broken(mark)), mark)
+
+
+def between(tag: str, fenced: str, mark: str) -> str:
+    """Texts that are fenced by the same mark already, between tags of their own."""
+    return f"<{tag} {mark}>\n{fenced}\n</{tag} {mark}>"
 
 
 def _broken(text: str) -> str:

@@ -5,8 +5,6 @@ Paper, mixture of agents as a judge.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from itertools import combinations
 from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 from moaa import templates
-from moaa.chat.controls import KNOWN, Controls, fenced
+from moaa.chat.controls import KNOWN, Controls, between, code, fenced
 from moaa.chat.message import Ask, Choice, Message
 from moaa.concurrency import together
 from moaa.errors import CallError, RowRejected
@@ -80,7 +78,7 @@ class Panel:
     judge: Judge
     ask: Ask
     query: str
-    """As text, neutralised."""
+    """As text between its tags, neutralised."""
     controls: Controls
     mark: str
     """What the tags around the texts carry. It is a hash of all these texts, so that none of them
@@ -97,9 +95,8 @@ class Panel:
     ) -> Self:
         """The panel for these answers. `query` is the conversation that they answer; it ends with
         the user."""
-        question = rendered(query)
-        mark = hashlib.sha256(json.dumps([question, *answers]).encode()).hexdigest()[:8]
-        return cls(judge, ask, controls.neutralised(question), controls, mark)
+        mark = code(*[message["content"] for message in query], *answers)
+        return cls(judge, ask, rendered(query, mark, controls), controls, mark)
 
     async def compare(self, a: Indexed, b: Indexed) -> Judgement:
         """How much better answer a is than b, judged in both orders (9 calls with three proposers).
@@ -136,7 +133,7 @@ class Panel:
     def shown(self, a: str, b: str) -> Comparison:
         """Both answers and the query between their tags, with answer a first."""
         return Comparison(
-            fenced("query", self.query, self.mark),
+            self.query,
             fenced("answer_a", a, self.mark),
             fenced("answer_b", b, self.mark),
         )
@@ -181,12 +178,13 @@ class Panel:
         """Step 3: the aggregator's verdict, and the text it wrote."""
         judge = self.judge
         soft = judge.verdict == "soft"
+        numbered_assessments = numbered(assessments, self.controls, self.mark, "assessment")
         prompt = _prompt(
             judge,
             "verdict",
             comparison,
             criteria=criteria.described(names),
-            assessments=fenced("assessments", numbered(assessments, self.controls), self.mark),
+            assessments=between("assessments", numbered_assessments, self.mark),
         )
         question = Question(
             "verdict",
@@ -279,12 +277,15 @@ def check_instructions(judge: Judge) -> None:
     _prompt(judge, "verdict", nothing, criteria="", assessments="")
 
 
-def rendered(query: Sequence[Message]) -> str:
-    """The conversation as text for a judge: a single message as it is, else each under its
-    role."""
+def rendered(query: Sequence[Message], mark: str, controls: Controls = KNOWN) -> str:
+    """The conversation for a judge, between tags with this mark: a single message as it is, else
+    each between tags of its role, which none of them can forge."""
+    texts = [controls.neutralised(message["content"]) for message in query]
     if len(query) == 1:
-        return query[0]["content"]
-    return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in query)
+        return fenced("query", texts[0], mark)
+    roles = [message["role"] for message in query]
+    turns = [fenced(role, text, mark) for role, text in zip(roles, texts, strict=True)]
+    return between("query", "\n\n".join(turns), mark)
 
 
 def _prompt(judge: Judge, step: str, comparison: Comparison, **more: str) -> str:

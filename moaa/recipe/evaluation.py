@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from moaa.recipe.document import Part
-from moaa.recipe.method import Judge, JudgeMember, Sampling, Source, Temperature
+from moaa.recipe.method import Judge, JudgeMember, Sampling, Temperature
+from moaa.recipe.prompts import Source
 
 OF_RUN: Final = ("base", "sft", "dpo", "mixture")
 """Contestants that a run has by itself; every other name is one of `models`."""

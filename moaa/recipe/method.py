@@ -69,6 +69,17 @@ class Mixture(Part):
     """A conversation with fewer proposals is rejected. Default: all but one, at least one."""
     instruction: str | None = None
     """The Aggregate-and-Synthesize instruction: text or `file:PATH`. Default: the built-in one."""
+    references: Literal["fenced", "plain"] = "fenced"
+    """How a model sees the proposals. fenced: each between tags with a code that no proposal can
+    name. plain: as `1. …`, `2. …` alone (paper); one with a list in it may pass for several."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a newer field unless it is set: fingerprints stay as they were."""
+        found: dict[str, Any] = dump(self)
+        if found.get("references") == "fenced":
+            del found["references"]
+        return found
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -156,53 +167,6 @@ class Judge(Part):
     @property
     def models(self) -> frozenset[str]:
         return frozenset(m.model for m in (*self.proposers, self.aggregator))
-
-
-class Source(Part):
-    """Where prompts come from. `source`: `hub:NAME`, a single file of it (`hub:OWNER/NAME/FILE`),
-    an s3:// address, a JSONL, JSON, Parquet or CSV file, or `package:PATH`."""
-
-    source: str
-    name: str = ""
-    config: str | None = None
-    """Configuration of a hub data set that has several."""
-    split: str = "train"
-    revision: str | None = None
-    """Commit, tag or branch of a hub data set. Default: main. A commit never moves."""
-    field: str | None = None
-    """Column with the prompt (text), the turns (list of texts) or the messages (list of role and
-    content). Default: the first column of a usual name."""
-    offset: int = Field(0, ge=0)
-    limit: int | None = Field(None, ge=1)
-    shuffle_seed: int | None = None
-    """Shuffle the rows with this seed, before offset and limit."""
-    turns: int | None = Field(None, ge=1)
-    """Keep only this many user turns of a conversation, the first ones."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out newer fields unless they are set: fingerprints stay as they were."""
-        found: dict[str, Any] = dump(self)
-        for name in ("config", "revision"):
-            if found.get(name) is None:
-                found.pop(name, None)
-        return found
-
-
-class Prompts(Part):
-    """Three sets of prompts. Prompts that are near to an evaluation prompt are removed from the
-    other two sets, which may share prompts."""
-
-    sft: tuple[Source, ...] = Field(min_length=1)
-    preference: tuple[Source, ...] = Field(min_length=1)
-    evaluation: tuple[Source, ...] = Field(min_length=1)
-    near_duplicate: float = Field(0.9, gt=0, le=1)
-    """Two prompts are the same from this Jaccard similarity of word 5-grams on; 1 removes exact
-    duplicates only."""
-    decontaminate_ngram: int = Field(13, ge=3)
-    """A prompt that has this many words in a row in common with an evaluation prompt is removed."""
-    max_characters: int = Field(60_000, ge=1)
-    """Longer prompts (all turns together) are rejected."""
 
 
 class Generate(Part):

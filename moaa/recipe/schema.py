@@ -20,14 +20,13 @@ from moaa.recipe.method import (
     JudgeSampling,
     Member,
     Mixture,
-    Prompts,
     Sample,
     SampleSampling,
     Sampling,
     Sft,
-    Source,
     Training,
 )
+from moaa.recipe.prompts import Prompts, Source
 from moaa.recipe.serving import (
     Calls,
     Cluster,

@@ -38,7 +38,7 @@ def part_of(recipe: Recipe) -> EvaluatePart:
     )
 
 
-@stage(EVALUATE, part=part_of, schema=3)
+@stage(EVALUATE, part=part_of, schema=4)
 def evaluate(part: EvaluatePart, context: Context) -> None:
     """Let base, SFT and DPO model answer; judge the two tuned ones against the base."""
     target = context.recipe.models[part.target]

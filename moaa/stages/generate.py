@@ -43,7 +43,7 @@ def gaps_of(conversation: Row) -> Gaps:
     return Gaps(absent=absent(spoke, (gone for turn in turns for gone in turn["left_out"])))
 
 
-@stage(GENERATE, part=part_of, schema=3)
+@stage(GENERATE, part=part_of, schema=4)
 def generate(part: GeneratePart, context: Context) -> None:
     """Write every conversation that the mixture answers; its events count what is missing, cut or
     neutralised."""

@@ -48,7 +48,7 @@ def part_of(recipe: Recipe) -> LabelPart:
     )
 
 
-@stage(LABEL, part=part_of, schema=3)
+@stage(LABEL, part=part_of, schema=4)
 def label(part: LabelPart, context: Context) -> None:
     """Let the labeller rank the answers to each prompt; write the pair, and all verdicts."""
     chosen = Labelling(labeller=part.labeller, judge=part.judge, model=part.model)

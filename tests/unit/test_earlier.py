@@ -16,7 +16,8 @@ from moaa.judge import Judgement
 from moaa.ledger import Ledger
 from moaa.recipe import Recipe
 from moaa.recipe.load import load_file, load_text
-from moaa.stage import Stage
+from moaa.recipe.schema import Generate
+from moaa.stage import Context, Stage
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.resuming import calls_in_all, journaled
@@ -34,12 +35,12 @@ FINGERPRINTS = {
 }
 CHANGED = {
     "prompts": "more rows are read since schema 3, and answers no longer taken for prompts",
-    "generate": "cut answers are no data since schema 3, and control tokens are neutralised",
+    "generate": "cut answers are no data since schema 3, proposals stand between tags since 4",
     "sft": "cut answers and control texts are trained otherwise since schema 2",
     "sample": "control tokens are neutralised since schema 2",
-    "label": "cut answers are not chosen since schema 3, and missing verdicts are known",
+    "label": "cut answers are not chosen since schema 3, assessments stand between tags since 4",
     "dpo": "cut answers and control texts are trained otherwise since schema 2",
-    "evaluate": "missing verdicts are known since schema 3",
+    "evaluate": "missing verdicts are known since schema 3, assessments stand between tags since 4",
 }
 """Stages whose result is another one now, and why: the earlier one is not found again."""
 SCHEMAS = {"generate": 2, "sample": 1, "label": 2, "evaluate": 2}
@@ -80,6 +81,17 @@ def stage_of(name: str) -> Stage[Any]:
 def as_before(name: str) -> Stage[Any]:
     """The stage of today, which takes up what the earlier one left."""
     return replace(stage_of(name), schema=SCHEMAS[name])
+
+
+def asking_as_before() -> Stage[Any]:
+    """Generate, with proposals shown as they were then."""
+    found = as_before("generate")
+
+    def compute(part: Generate, context: Context) -> None:
+        plain = part.mixture.model_copy(update={"references": "plain"})
+        found.compute(part.model_copy(update={"mixture": plain}), context)
+
+    return replace(found, compute=compute)
 
 
 def inputs(store: Any, stage: str) -> dict[str, Artifact]:
@@ -151,7 +163,7 @@ def test_a_journal_replays(store: Any) -> None:
 
 
 def test_an_attempt_that_was_stopped_goes_on_and_asks_only_what_is_missing(store: Any) -> None:
-    """Journals keep their format. Of the stages, generate still asks the same questions."""
+    """Journals keep their format. Of the stages, generate can still ask the same questions."""
     uri = artifact(store, "generate").uri
     given = inputs(store, "generate")
     del store.objects[f"{uri}/manifest.json"]
@@ -159,7 +171,7 @@ def test_an_attempt_that_was_stopped_goes_on_and_asks_only_what_is_missing(store
         endpoint = recipe(f"models.smollm2.endpoint.url={server.url}")
         found = journaled(store, uri, "generate", endpoint)
         ledger = Ledger()
-        manifest, reused = as_before("generate").run(endpoint, store, given, ledger)
+        manifest, reused = asking_as_before().run(endpoint, store, given, ledger)
     assert found > 20
     assert not reused
     every = calls_in_all("generate", endpoint, Artifact(store, manifest))

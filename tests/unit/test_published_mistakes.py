@@ -1,5 +1,6 @@
 """Mistakes of published mixture-of-agents code that must not happen here."""
 
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -23,11 +24,14 @@ def proposal(call):
     return "the synthesis" if call.model == "agg" else f"proposal of {call.model} to <{last(call)}>"
 
 
-async def test_the_aggregator_sees_each_proposal_exactly_once_and_in_order():
+@pytest.mark.parametrize("references", ["fenced", "plain"])
+async def test_the_aggregator_sees_each_proposal_exactly_once_and_in_order(references):
     ask = Ask(proposal)
-    await respond(MIXTURE, [{"role": "user", "content": "Why is the sky blue?"}], ask)
+    mixture = MIXTURE.model_copy(update={"references": references})
+    await respond(mixture, [{"role": "user", "content": "Why is the sky blue?"}], ask)
     (call,) = ask.of("agg")
     seen = "\n".join(message["content"] for message in call.messages)
+    seen = re.sub(r"</?answer \w{8}>\n?", "", seen)
     expected = [f"{i}. proposal of m{i} to <Why is the sky blue?>" for i in range(1, 5)]
     assert [seen.count(text) for text in expected] == [1, 1, 1, 1]
     assert sorted(expected, key=seen.index) == expected
@@ -90,7 +94,7 @@ async def test_a_failed_proposer_never_disappears_silently():
     assert [(out.name, out.reason) for out in result.left_out] == [("m2", "timeout")]
     assert result.to_json()["left_out"] == [{"name": "m2", "layer": 0, "reason": "timeout"}]
     assert [p.name for p in result.layers[0]] == ["m1", "m3", "m4"]
-    assert "2. proposal of m3" in system(ask.of("agg")[0])
+    assert re.search(r"2\. <answer \w{8}>\nproposal of m3", system(ask.of("agg")[0]))
     assert "4. " not in system(ask.of("agg")[0])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -43,9 +44,10 @@ def samples(store: MemoryStore) -> dict[str, Artifact]:
 
 
 class Judge:
-    """Of 1,000 prompts for a verdict, `unreadable` get a tie, and again if the same is asked."""
+    """The lower way is better. Verdicts on the orders (fact, first way, second way) that are
+    `unreadable` are ties, and again if the same is asked."""
 
-    def __init__(self, unreadable: int, *, stubborn: bool) -> None:
+    def __init__(self, unreadable: Callable[[int, int, int], bool], *, stubborn: bool) -> None:
         self.unreadable, self.stubborn = unreadable, stubborn
         self.asked = 0
 
@@ -56,12 +58,12 @@ class Judge:
             return "Accuracy, Depth, Clarity"
         if "end your reply with your verdict" not in text:
             return None
-        seen = text.partition("(Attempt")[0].partition("Explain your decision")[0]
-        chance = int(hashlib.sha256(seen.encode()).hexdigest()[:8], 16)
-        if chance % 1000 < self.unreadable and (self.stubborn or "(Attempt" not in text):
+        (fact, first), (_, second) = [
+            (int(fact), int(way)) for fact, way in re.findall(r"Fact (\d+) in way (\d)", text)[:2]
+        ]
+        if self.unreadable(fact, first, second) and (self.stubborn or "(Attempt" not in text):
             return "Both answers are equally good.\n\n[[C]]"
-        ways = [int(part[0]) for part in text.split(" in way ")[1:3]]
-        return f"A closer look decides.\n[[{'A' if ways[0] < ways[1] else 'B'}]]"
+        return f"A closer look decides.\n[[{'A' if first < second else 'B'}]]"
 
 
 def labelled(judge: Judge, *sets: str) -> tuple[Artifact, EngineServer]:
@@ -79,7 +81,9 @@ def labelled(judge: Judge, *sets: str) -> tuple[Artifact, EngineServer]:
 
 
 def test_unreadable_verdicts_of_a_greedy_judge_cost_no_prompt() -> None:
-    found, _ = labelled(Judge(20, stubborn=False))
+    found, _ = labelled(
+        Judge(lambda fact, first, second: fact % 3 == 0 and first == 0, stubborn=False)
+    )
     assert len(list(found.rows())) == PROMPTS
     events = found.manifest.ledger["events"]
     assert events["judge's replies that could not be read, asked again"] > 0
@@ -87,9 +91,9 @@ def test_unreadable_verdicts_of_a_greedy_judge_cost_no_prompt() -> None:
 
 
 def test_verdicts_that_stay_unreadable_cost_their_orders_and_are_counted() -> None:
-    found, _ = labelled(Judge(10, stubborn=True))
+    found, _ = labelled(Judge(lambda *order: order in {(3, 1, 2), (7, 3, 1)}, stubborn=True))
     lost = [each for row in found.rows("judgements") for each in row["lost"]]
-    assert 0 < len(lost) < 10
+    assert len(lost) == 2
     assert found.manifest.ledger["events"]["orders not judged: verdict unparseable"] == len(lost)
     assert {(row["chosen_index"], row["rejected_index"]) for row in found.rows()} == {(0, 4)}
     assert len(list(found.rows())) == PROMPTS
@@ -112,7 +116,7 @@ def test_the_random_labeller_asks_nobody() -> None:
 
 
 def test_a_judge_that_is_never_read_fails_the_stage_at_once() -> None:
-    judge = Judge(1000, stubborn=True)
+    judge = Judge(lambda *order: True, stubborn=True)
     with pytest.raises(TooManyRejected, match="verdict unparseable"):
         labelled(judge, "runtime.calls.in_flight=4")
     assert judge.asked < PROMPTS * CALLS_A_PROMPT
