@@ -31,6 +31,10 @@ class Terminated(BaseException):
     """SIGTERM or Ctrl-C arrived. What is open is released; nothing is committed."""
 
 
+class Superseded(Terminated):
+    """Another process has finished the same work. What is open is released; its result is used."""
+
+
 @contextlib.contextmanager
 def runner(folder: Path) -> Iterator[None]:
     """Run stages that stop when this ends; they are waited for, `WAIT_S` at the most."""
@@ -65,7 +69,8 @@ def stoppable() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield Stop()
         return
-    stop = Stop()
+    global _stop
+    stop = _stop = Stop()
     handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     with contextlib.ExitStack() as held:
         if folder := os.environ.get(RUNNER_ENV):
@@ -82,6 +87,7 @@ def stoppable() -> Iterator[Stop]:
         try:
             yield stop
         finally:
+            _stop = None
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
@@ -92,15 +98,32 @@ class Stop:
     def __init__(self) -> None:
         self.asked = False
         """Whether Terminated was raised."""
+        self.superseded = False
+        """The first signal is to raise Superseded: it is our own."""
         self._ignored = False
 
     def ignore(self) -> None:
         self._ignored = True
 
     def __call__(self, signum: int, frame: object) -> None:
-        if not (self.asked or self._ignored):
-            self.asked = True
-            raise Terminated
+        if self.asked or self._ignored:
+            return
+        if self.superseded:
+            self._ignored = True
+            raise Superseded
+        self.asked = True
+        raise Terminated
+
+
+_stop: Stop | None = None
+"""That of the stage that this process runs."""
+
+
+def supersede() -> None:
+    """Raise Superseded in the main thread, if that is inside `stoppable`. Called by another one."""
+    if _stop is not None:
+        _stop.superseded = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _watch(runner: IO[str], over: threading.Event) -> None:

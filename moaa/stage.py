@@ -25,6 +25,7 @@ from moaa.declaration import Declaration
 from moaa.errors import ArtifactError, StoreError
 from moaa.kubernetes.names import RUN_ENV
 from moaa.ledger import Ledger
+from moaa.lifeline import Superseded, supersede
 from moaa.progress import Progress
 from moaa.progress.messages import log, say
 from moaa.recipe.schema import Part, Recipe
@@ -120,34 +121,46 @@ class Stage(Generic[P]):
         fingerprint = self.fingerprint(part, inputs, content)
         uri = f"{store.root}/{self.name}/{fingerprint}"
         log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
-        unit, kind = self.declaration.unit, self.declaration.kind
-        with Owner(store, uri, f"run {os.environ.get(RUN_ENV, 'without a name')}") as owner:
-            if not owner.acquire(f"{uri}/manifest.json"):
-                say(f"{self.name}: reused {uri}{_compared(content)}")
-                return Artifact.open(store, uri, fingerprint).manifest, True
-            with Progress(self.name, unit) as progress, Output(store, uri, kind) as out:
+        who = f"run {os.environ.get(RUN_ENV, 'without a name')}"
+        try:
+            with Owner(store, uri, who, overtaken=supersede) as owner:
+                if not owner.acquire(f"{uri}/manifest.json"):
+                    say(f"{self.name}: reused {uri}{_compared(content)}")
+                    return Artifact.open(store, uri, fingerprint).manifest, True
                 known = pinned(recipe, content)
-                context = Context(inputs, out, store, known, ledger, progress, content)
-                self.compute(part, context)
-                held = {"content": content} if content else {}
-                manifest = out.commit(
-                    Draft(
-                        stage=self.name,
-                        name=recipe.name,
-                        fingerprint=fingerprint,
-                        parents=[Parent.of(name, inputs[name].manifest) for name in sorted(inputs)],
-                        part=part.model_dump(mode="json") | held,
-                        ledger=ledger.to_json(),
-                        facts=context.facts,
-                    )
-                )
-            try:
-                store.delete_prefix(f"{uri}/journal/")
-            except StoreError as error:  # the result stands
-                log.warning(
-                    f"{self.name}: {uri}/journal is no longer needed, but was not deleted: {error}"
-                )
+                with (
+                    Progress(self.name, self.declaration.unit) as progress,
+                    Output(store, uri, self.declaration.kind) as out,
+                ):
+                    context = Context(inputs, out, store, known, ledger, progress, content)
+                    self.compute(part, context)
+                    manifest = out.commit(self._draft(part, context, fingerprint))
+                self._forget_journal(store, uri)
+        except Superseded:
+            self._forget_journal(store, uri)  # of what this one has answered meanwhile
+            return Artifact.open(store, uri, fingerprint).manifest, True
         return manifest, False
+
+    def _draft(self, part: P, context: Context, fingerprint: str) -> Draft:
+        """What the manifest of a result says beside its files."""
+        inputs, content = context.inputs, context.content
+        return Draft(
+            stage=self.name,
+            name=context.recipe.name,
+            fingerprint=fingerprint,
+            parents=[Parent.of(name, inputs[name].manifest) for name in sorted(inputs)],
+            part=part.model_dump(mode="json") | ({"content": content} if content else {}),
+            ledger=context.ledger.to_json(),
+            facts=context.facts,
+        )
+
+    def _forget_journal(self, store: Store, uri: str) -> None:
+        try:
+            store.delete_prefix(f"{uri}/journal/")
+        except StoreError as error:  # the result stands
+            log.warning(
+                f"{self.name}: {uri}/journal is no longer needed, but was not deleted: {error}"
+            )
 
 
 def stage(

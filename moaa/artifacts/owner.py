@@ -5,7 +5,8 @@
 The holder of the highest number owns the work, and writes its file anew every few seconds. Who
 comes second waits. It judges by what it sees change, not by clocks of two machines; when nothing
 has changed for `STANDS_STILL_S`, it writes the next number. Exactly one of several can do so.
-Two owners, after a long break of one, still do no harm: results are committed once.
+Two owners, after a long break of one, still do no harm: results are committed once. An owner that
+was taken over stops when the other one has its result.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -31,9 +33,17 @@ END_S: Final = 10.0
 
 
 class Owner:
-    """The right to work on a result. A context manager: leaving it gives the right back."""
+    """The right to work on a result. A context manager: leaving it gives the right back.
 
-    def __init__(self, store: Store, uri: str, who: str) -> None:
+    `overtaken` is called at most once, from another thread: somebody else has taken this work over,
+    and has finished it.
+    """
+
+    def __init__(
+        self, store: Store, uri: str, who: str, overtaken: Callable[[], None] = lambda: None
+    ) -> None:
+        self._overtaken = overtaken
+        self._finished = ""
         self._store = store
         self._uri = uri
         self._holder = secrets.token_hex(8)
@@ -46,13 +56,15 @@ class Owner:
         self._own = ""
         self._beats = 0
         self._stop = threading.Event()
+        self._leaving = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stop.set()
+        with self._leaving:
+            self._stop.set()
         if self._thread is None:
             return
         # A store that is away must not hold up the end: the note then stands still.
@@ -62,6 +74,7 @@ class Owner:
 
     def acquire(self, finished: str) -> bool:
         """Wait for the right to work. Return False if the object `finished` appears before."""
+        self._finished = finished
         seen, since, told = "", time.monotonic(), False
         while not self._store.exists(finished):
             looked = time.monotonic()
@@ -95,17 +108,29 @@ class Owner:
         return True
 
     def _beat(self) -> None:
+        said = False
         while not self._stop.wait(BEAT_S):
             try:
                 newest, text = self._newest()
-                if newest > self._own:
-                    log.warning(f"{_read(text).get('who')} has taken over {self._uri}")
+                if newest != self._own and self._store.exists(self._finished):
+                    self._leave()
                     return
+                if newest > self._own:
+                    if not said:
+                        said = True
+                        log.warning(f"{_read(text).get('who')} has taken over {self._uri}")
+                    continue
                 self._beats += 1
                 if not self._stop.is_set():
                     self._store.put(self._own, self._text())
             except StoreError as error:  # the next beat tries again
                 log.debug(f"{self._own} was not renewed: {error}")
+
+    def _leave(self) -> None:
+        with self._leaving:
+            if not self._stop.is_set():
+                say(f"another run has taken over and finished {self._uri}: its result is used")
+                self._overtaken()
 
     def _give_back(self) -> None:
         assert self._thread

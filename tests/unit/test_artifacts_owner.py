@@ -13,6 +13,7 @@ import pytest
 from moaa.artifacts import owner
 from moaa.artifacts.owner import Owner
 from tests.support.memory_store import MemoryStore
+from tests.support.waiting import until
 
 URI = "s3://memory/root/generate/f00d"
 DONE = f"{URI}/manifest.json"
@@ -125,6 +126,32 @@ def test_a_garbled_note_is_an_unknown_run_that_may_stand_still(text: bytes) -> N
     store.objects[f"{URI}/owner/000001.json"] = text
     with Owner(store, URI, "run a") as mine:
         assert mine.acquire(DONE)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("gave_back", [True, False])
+def test_one_that_was_overtaken_stops_when_the_other_has_finished(gave_back: bool) -> None:
+    store, overtaken = MemoryStore(), threading.Event()
+    with Owner(store, URI, "run a", overtaken.set) as mine:
+        assert mine.acquire(DONE)
+        other = elsewhere(store, number=2)
+        beats = len([uri for request, uri in store.log if request == "list"])
+        until(lambda: len([uri for request, uri in store.log if request == "list"]) > beats + 3)
+        assert not overtaken.is_set(), "nobody has finished yet"
+        store.objects[DONE] = b"{}"
+        if gave_back:
+            store.delete(f"{URI}/owner/000001.json", other)
+        assert overtaken.wait(10)
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_whose_own_result_appears_is_not_overtaken() -> None:
+    store, overtaken = MemoryStore(), threading.Event()
+    with Owner(store, URI, "run a", overtaken.set) as mine:
+        assert mine.acquire(DONE)
+        store.objects[DONE] = b"{}"
+        assert not overtaken.wait(0.2)
+    assert list(store.objects) == [DONE]
 
 
 def test_a_result_that_is_there_needs_no_owner(tmp_path: Path) -> None:

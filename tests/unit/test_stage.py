@@ -3,8 +3,10 @@ much was rejected."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 
 from moaa import records
 from moaa.artifacts import Artifact
+from moaa.asking import loop
 from moaa.attempt import Attempt, recorded
 from moaa.declaration import Declaration
 from moaa.errors import MoaaError
 from moaa.ledger import Ledger
-from moaa.lifeline import RUNNER_ENV
+from moaa.lifeline import RUNNER_ENV, stoppable
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Part, Recipe
 from moaa.stage import Context, Stage, stage
@@ -65,6 +68,33 @@ def test_same_inputs_are_computed_once() -> None:
     assert first == again
     assert first.ledger["rows"] == {"kept": 1}
     assert list(Artifact.open(store, first.uri).rows()) == [{"id": "1", "beta": 0.05}]
+
+
+@pytest.mark.parametrize("waits", ["in a call", "in a loop"])
+def test_a_stage_that_was_overtaken_stops_and_uses_the_other_result(
+    waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moaa.artifacts.owner.BEAT_S", 0.01)
+    store = MemoryStore()
+    others, _ = counting([]).run(recipe(), store, {})
+    result = store.objects.pop(f"{others.uri}/manifest.json")
+
+    @stage(COUNT, part=lambda recipe: NumberPart(beta=recipe.dpo.beta))
+    def slow(part: NumberPart, context: Context) -> None:
+        store.put(f"{others.uri}/journal/mine.json", b"{}")
+        store.put(f"{others.uri}/owner/000002.json", b'{"who": "run b"}')
+        store.put(f"{others.uri}/manifest.json", result)
+        if waits == "in a call":
+            time.sleep(60)
+        else:
+            loop.run(asyncio.sleep(60))
+        raise AssertionError("it was not stopped")
+
+    with stoppable() as stop:
+        manifest, reused = slow.run(recipe(), store, {})
+        assert not stop.asked, "its record would say terminated"
+    assert (manifest, reused) == (others, True)
+    assert not any("/journal/" in uri for uri in store.objects)
 
 
 def test_a_failed_stage_leaves_no_result() -> None:
