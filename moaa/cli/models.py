@@ -1,4 +1,4 @@
-"""`moaa ask`, `moaa preflight`, `moaa fetch`."""
+"""`moaa ask`, `moaa preflight`, `moaa fetch`, `moaa split-armorm`."""
 
 from __future__ import annotations
 
@@ -74,3 +74,20 @@ def fetch(
     from moaa.commands import fetching
 
     fetching.fetch(source, directory, revision)
+
+
+@app.command()
+def split_armorm(
+    published: Annotated[Path, typer.Argument(help="The folder of the published ArmoRM model")],
+    directory: Annotated[Path, typer.Argument(help="Where its body and its heads go")],
+) -> None:
+    """Split ArmoRM into a body, which engines can serve, and its heads, for the labeller armorm.
+
+    No engine serves ArmoRM whole. Name the directory, or a copy of it on S3, as the source of a
+    model with `task: embed`.
+
+    Example:  moaa split-armorm ./ArmoRM-Llama3-8B-v0.1 ./armorm
+    """
+    from moaa.commands import fetching
+
+    fetching.split_armorm(published, directory)

@@ -1,4 +1,5 @@
-"""What `moaa fetch` does: put a model's files into a directory, as an engine reads them."""
+"""What `moaa fetch` and `moaa split-armorm` do: put a model's files into a directory, as an engine
+reads them."""
 
 from __future__ import annotations
 
@@ -37,6 +38,13 @@ def fetch(source: str, directory: Path, revision: str | None) -> None:
     else:
         _copy(Path(found), directory)
     out(f"{directory}: files of {source}")
+
+
+def split_armorm(published: Path, directory: Path) -> None:
+    from moaa.weights import armorm
+
+    armorm.split(published, directory)
+    out(f"{directory}: the body of {published}, and its heads in {armorm.HEADS}")
 
 
 def _copy(folder: Path, directory: Path) -> None:

@@ -10,9 +10,10 @@ chance      an order by chance
     preference.pair(labels.ranking)
 """
 
+from moaa.labellers.armorm import ArmoRM, Heads
 from moaa.labellers.chance import Chance
 from moaa.labellers.labels import Labeller, Labels
 from moaa.labellers.mixture import JudgeMixture
 from moaa.labellers.reward import RewardModel
 
-__all__ = ["Chance", "JudgeMixture", "Labeller", "Labels", "RewardModel"]
+__all__ = ["ArmoRM", "Chance", "Heads", "JudgeMixture", "Labeller", "Labels", "RewardModel"]

@@ -97,6 +97,7 @@ def spec(name: str, model: Model) -> dict[str, Any]:
     """Return what decides a model's answers and its size on the cluster, as the chart writes it to
     the annotation SPEC."""
     return {
+        **({"task": model.task} if model.task != "chat" else {}),
         "source": model.source,
         "revision": model.revision or "",
         "served_name": name,
@@ -143,7 +144,9 @@ def _differences_of(name: str, wanted: dict[str, Any], metadata: Mapping[str, An
     try:
         served_spec = json.loads(text or "")
         differing = {
-            key: served_spec.get(key) for key in wanted if served_spec.get(key) != wanted[key]
+            key: served_spec.get(key)
+            for key in (*wanted, *({"task"} - wanted.keys()))
+            if served_spec.get(key) != wanted.get(key)
         }
     except (ValueError, AttributeError):
         return [
@@ -152,7 +155,7 @@ def _differences_of(name: str, wanted: dict[str, Any], metadata: Mapping[str, An
     if not differing:
         return []
     parts = [
-        f"{key} is {_text(value)}, the recipe says {_text(wanted[key])}"
+        f"{key} is {_text(value)}, the recipe says {_text(wanted.get(key))}"
         for key, value in differing.items()
     ]
     return [f"{where}: {'; '.join(parts)}"]
@@ -172,6 +175,7 @@ def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
     optional = {
         "revision": model.revision,
         "servedName": name if name != dns else None,
+        "task": model.task if model.task != "chat" else None,
         "pool": _checked_name(model.pool) if model.pool else None,
         "tensorParallelSize": model.tensor_parallel if model.tensor_parallel != 1 else None,
         "dtype": model.dtype if model.dtype != "bfloat16" else None,

@@ -52,7 +52,7 @@ def part_of(recipe: Recipe) -> LabelPart:
 def label(part: LabelPart, context: Context) -> None:
     """Let the labeller rank the answers to each prompt; write the pair, and all verdicts."""
     chosen = Labelling(labeller=part.labeller, judge=part.judge, model=part.model)
-    labeller = labeller_of(chosen, Controls(part.control_texts))
+    labeller = labeller_of(chosen, Controls(part.control_texts), context)
 
     def choosable(row: Row) -> list[int]:
         keep = part.cut_answers == "keep"

@@ -7,13 +7,13 @@ from typing import Any
 
 from moaa.asking.rejections import Gaps, Loss
 from moaa.chat.controls import Controls
-from moaa.errors import RecipeError
-from moaa.labellers import Chance, JudgeMixture, Labeller, RewardModel
+from moaa.labellers import ArmoRM, Chance, Heads, JudgeMixture, Labeller, RewardModel
 from moaa.recipe import Judge
 from moaa.recipe.labelling import Label, LabellerName
 from moaa.recipe.schema import Part
-from moaa.stage import Row
+from moaa.stage import Context, Row
 from moaa.stages import judging
+from moaa.weights.armorm import heads_of
 
 
 class Labelling(Part):
@@ -34,15 +34,16 @@ def labelling_of(label: Label, labeller: LabellerName) -> Labelling:
     )
 
 
-def labeller_of(chosen: Labelling, controls: Controls) -> Labeller:
-    """Return the labeller that the recipe has chosen."""
+def labeller_of(chosen: Labelling, controls: Controls, context: Context) -> Labeller:
+    """Return the labeller that the recipe has chosen. Raises RecipeError if ArmoRM has no heads."""
     if chosen.judge:
         return JudgeMixture(chosen.judge, controls)
-    if chosen.labeller == "reward" and chosen.model:
-        return RewardModel(chosen.model, controls)
-    if chosen.labeller == "random":
+    if not chosen.model:
         return Chance()
-    raise RecipeError(f"the labeller '{chosen.labeller}' lacks its model: set label.model")
+    if chosen.labeller == "reward":
+        return RewardModel(chosen.model, controls)
+    heads = heads_of(context.recipe.models[chosen.model], context.store)
+    return ArmoRM(chosen.model, Heads.read(heads), controls)
 
 
 def gaps_of(row: Row) -> Gaps:

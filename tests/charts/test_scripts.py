@@ -30,6 +30,8 @@ class Engine:
         self.answers = True
         self.health = 200
         self.keys: set[str | None] = set()
+        self.paths: list[str] = []
+        self.data: list[dict[str, Any]] = [{"probs": [0.5]}]
         self.asked: list[dict[str, Any]] = []
         engine = self
 
@@ -39,9 +41,10 @@ class Engine:
                     json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 )
                 engine.keys.add(self.headers["Authorization"])
+                engine.paths.append(self.path)
                 if not engine.answers:
                     engine.stopped.wait(30)
-                reply = {"usage": {"completion_tokens": engine.tokens}}
+                reply = {"usage": {"completion_tokens": engine.tokens}, "data": engine.data}
                 self.answer(503 if engine.tokens is None else 200, json.dumps(reply))
 
             def do_GET(self) -> None:
@@ -96,13 +99,14 @@ class Liveness:
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine, self.memory = engine, folder / "alive.json"
+        self.task = "chat"
 
     def after(self, seconds: float) -> subprocess.CompletedProcess[str]:
         if self.memory.exists():
             seen = json.loads(self.memory.read_text())
             self.memory.write_text(json.dumps(seen | {"since": seen["since"] - seconds}))
         port = self.engine.port
-        return script("alive.py", port, "qwen", "300", str(self.memory), key="secret")
+        return script("alive.py", port, "qwen", "300", str(self.memory), self.task, key="secret")
 
 
 @pytest.fixture
@@ -155,7 +159,7 @@ def test_an_idle_engine_is_asked_now_and_then_and_one_that_hangs_is_found(
     assert [probe.after(s).returncode for s in (0, 200)] == [0, 0]
     done = probe.after(101)
     assert done.returncode == 1
-    assert "it does not answer one token" in done.stderr
+    assert "and it does not answer" in done.stderr
 
 
 def test_an_idle_engine_that_refuses_the_question_has_answered(
@@ -177,14 +181,28 @@ def test_what_an_earlier_container_left_does_not_count(
 ) -> None:
     probe.memory.write_text(left)
     engine.busy = 1
-    done = script("alive.py", engine.port, "qwen", "300", str(probe.memory))
+    done = script("alive.py", engine.port, "qwen", "300", str(probe.memory), "chat")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_ready_is_who_has_answered_one_token(engine: Engine) -> None:
-    assert script("ready.py", engine.port, "qwen", "5").returncode == 0
+    assert script("ready.py", engine.port, "qwen", "5", "chat").returncode == 0
     (asked,) = engine.asked
     assert (asked["model"], asked["max_tokens"]) == ("qwen", 1)
+
+
+@pytest.mark.parametrize(("task", "path"), [("reward", "/classify"), ("embed", "/pooling")])
+def test_a_reward_model_is_ready_and_alive_when_it_has_given_a_score(
+    engine: Engine, probe: Liveness, task: str, path: str
+) -> None:
+    probe.task = task
+    assert script("ready.py", engine.port, "rm", "5", task).returncode == 0
+    assert [probe.after(s).returncode for s in (0, 301)] == [0, 0]
+    assert engine.paths == [path, path]
+    assert all("max_tokens" not in body for body in engine.asked)
+    engine.data = []
+    done = script("ready.py", engine.port, "rm", "5", task)
+    assert (done.returncode, "does not answer yet" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("tokens", [None, 0])
@@ -192,13 +210,13 @@ def test_an_engine_that_does_not_answer_is_not_ready_and_says_why(
     engine: Engine, tokens: int | None
 ) -> None:
     engine.tokens = tokens
-    done = script("ready.py", engine.port, "qwen", "5")
+    done = script("ready.py", engine.port, "qwen", "5", "chat")
     assert done.returncode == 1
     assert done.stderr.startswith("qwen does not answer yet: ")
 
 
 def test_nobody_there_is_not_ready() -> None:
-    done = script("ready.py", "1", "qwen", "5")
+    done = script("ready.py", "1", "qwen", "5", "chat")
     assert (done.returncode, "refused" in done.stderr) == (1, True)
 
 
@@ -224,6 +242,6 @@ def test_there_is_nothing_to_drain_of_an_engine_that_is_gone() -> None:
 
 
 def test_the_test_fails_for_a_model_that_should_be_up_and_is_not() -> None:
-    done = script("answers.py", "localhost leased 0", "nowhere.invalid up 1")
+    done = script("answers.py", "localhost leased 0 chat", "nowhere.invalid up 1 reward")
     assert done.returncode == 1
     assert [line[:13] for line in done.stdout.splitlines()] == ["ok    leased:", "FAIL  up at n"]

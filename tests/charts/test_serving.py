@@ -212,11 +212,34 @@ def test_a_pod_is_ready_after_a_real_answer_and_drained_before_it_goes() -> None
     made = pod(HUB | {"servedName": "Qwen2-72B"}, drain={"seconds": 90})
     container = made["containers"][0]
     python, option, script, *arguments = container["startupProbe"]["exec"]["command"]
-    assert (python, option, arguments) == ("python3", "-c", ["8000", "Qwen2-72B", "25"])
+    assert (python, option, arguments) == ("python3", "-c", ["8000", "Qwen2-72B", "25", "chat"])
     assert script.strip() == (SERVING / "files" / "ready.py").read_text().strip()
     assert container["readinessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
     assert container["lifecycle"]["preStop"]["exec"]["command"][3:] == ["8000", "90"]
     assert made["terminationGracePeriodSeconds"] > 90
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments"),
+    [
+        ("reward", ["--runner=pooling", "--convert=classify"]),
+        (
+            "embed",
+            [
+                "--runner=pooling",
+                "--convert=embed",
+                '--pooler-config={"pooling_type":"LAST","use_activation":false}',
+            ],
+        ),
+    ],
+)
+def test_a_reward_model_is_served_as_one(task: str, arguments: list[str]) -> None:
+    made = deployment(HUB | {"task": task})
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    assert [each for each in container["args"] if each in arguments] == arguments
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["exec"]["command"][-1] == task
+    assert json.loads(made["metadata"]["annotations"]["moaa.dev/spec"])["task"] == task
 
 
 def secrets(container: dict[str, Any]) -> dict[str, str]:
@@ -260,7 +283,7 @@ def test_liveness_is_whether_the_engine_gets_on() -> None:
     probe = made["containers"][0]["livenessProbe"]
     script, *arguments = probe["exec"]["command"][2:]
     assert script.strip() == (SERVING / "files" / "alive.py").read_text().strip()
-    assert arguments == ["8000", "Qwen2-72B", "100", "/tmp/moaa-alive.json"]
+    assert arguments == ["8000", "Qwen2-72B", "100", "/tmp/moaa-alive.json", "chat"]
     assert probe["timeoutSeconds"] > 8 + 8 + 3 + 3, "its own time-outs end before the kubelet's"
     assert probe["terminationGracePeriodSeconds"] < made["terminationGracePeriodSeconds"]
 

@@ -1,10 +1,11 @@
 """Exit status 1 if the engine is dead, or stands still: /health alone does not see the latter.
 
 It stands still if nothing in its metrics has moved for `seconds` while requests run or wait; or,
-while it has nothing to do, if a request of one token is not answered. What prefills a long prompt
-moves with each step; what is paused or asleep is asked, and left alone.
+while it has nothing to do, if a request of one token (or for a score) is not answered. What
+prefills a long prompt moves with each step; what is paused or asleep is asked, and left alone.
 
-Arguments: port, model name, seconds, a file that keeps what was seen last.
+Arguments: port, model name, seconds, a file that keeps what was seen last, task (chat, reward or
+embed).
 """
 
 import json
@@ -83,16 +84,14 @@ if still < seconds or now.get("vllm:engine_sleep_state") == 0 or rests():
     sys.exit(0)
 if any(now.get(name) for name in BUSY):
     sys.exit(f"{now} for {still:.0f} s: requests are there, and nothing moves")
-question = {
-    "model": model,
-    "messages": [{"role": "user", "content": "Hi"}],
-    "max_tokens": 1,
-    "temperature": 0,
-}
+task = sys.argv[5]
+asked = {"reward": "/classify", "embed": "/pooling"}.get(task, "/v1/chat/completions")
+question = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+question |= {"max_tokens": 1, "temperature": 0} if task == "chat" else {}
 try:
-    get("/v1/chat/completions", question, timeout=20)
+    get(asked, question, timeout=20)
 except urllib.error.HTTPError:  # refused, but answered
     pass
 except Exception as error:
-    sys.exit(f"idle for {still:.0f} s, and it does not answer one token: {error}")
+    sys.exit(f"idle for {still:.0f} s, and it does not answer: {error}")
 memory.unlink()

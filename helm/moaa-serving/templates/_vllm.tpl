@@ -47,6 +47,14 @@ args:
   # A request with a seed kills the CPU engine if its prompt is split over steps.
   - --no-enable-chunked-prefill
   {{- end }}
+  {{- if eq .task "reward" }}
+  - --runner=pooling
+  - --convert=classify
+  {{- else if eq .task "embed" }}
+  - --runner=pooling
+  - --convert=embed
+  - {{ dict "pooling_type" "LAST" "use_activation" false | toJson | printf "--pooler-config=%s" | quote }}
+  {{- end }}
   {{- range .extraArgs }}
   - {{ . | quote }}
   {{- end }}
