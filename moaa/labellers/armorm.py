@@ -59,7 +59,8 @@ class Heads:
             )
         except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
             raise RecipeError(
-                f"the heads of ArmoRM cannot be read ({error!r}). Make them anew: moaa split-armorm."
+                f"the heads of ArmoRM cannot be read ({error!r}). Make them anew: moaa "
+                "split-armorm."
             ) from None
 
     def score(self, gate: Vector, last: Vector) -> float:
