@@ -23,16 +23,18 @@ SOURCE = '''def {name}({parameters}):
 {arguments}
         {name}_summary: Counts of the stage.
     """
+    from moaa.stages.report import renewed
     from moaa.task import Task
     from {module} import {attribute} as stage
 
-    inputs = {{{inputs}}}
-    stage.main(
-        Task(recipe, run_id, overrides),
-        inputs=inputs,
-        output={output}.path,
-        summary={name}_summary.path,
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        stage.main(
+            task,
+            inputs={{{inputs}}},
+            output={output}.path,
+            summary={name}_summary.path,
+        )
 '''
 
 

@@ -31,13 +31,16 @@ def dpo(
         dpo_summary: Counts of the stage.
     """
     from moaa.stages.dpo import dpo as stage
+    from moaa.stages.report import renewed
     from moaa.task import Task
 
     inputs = {"preferences": preferences.path, "sft": sft.path}
-    stage.main(
-        Task(recipe, run_id, overrides),
-        inputs=inputs,
-        output=dpo_model.path,
-        summary=dpo_summary.path,
-        metric=dpo_metrics.log_metric,
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        stage.main(
+            task,
+            inputs=inputs,
+            output=dpo_model.path,
+            summary=dpo_summary.path,
+            metric=dpo_metrics.log_metric,
+        )

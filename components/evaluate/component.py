@@ -33,13 +33,16 @@ def evaluate(
         evaluate_summary: Counts of the stage.
     """
     from moaa.stages.evaluate import evaluate as stage
+    from moaa.stages.report import renewed
     from moaa.task import Task
 
     inputs = {"prompts": prompts.path, "sft": sft.path, "dpo": dpo.path}
-    stage.main(
-        Task(recipe, run_id, overrides),
-        inputs=inputs,
-        output=scores.path,
-        summary=evaluate_summary.path,
-        metric=evaluate_metrics.log_metric,
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        stage.main(
+            task,
+            inputs=inputs,
+            output=scores.path,
+            summary=evaluate_summary.path,
+            metric=evaluate_metrics.log_metric,
+        )

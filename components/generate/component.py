@@ -27,11 +27,14 @@ def generate(
         generate_summary: Counts of the stage.
     """
     from moaa.stages.generate import generate as stage
+    from moaa.stages.report import renewed
     from moaa.task import Task
 
-    stage.main(
-        Task(recipe, run_id, overrides),
-        inputs={"prompts": prompts.path},
-        output=sft_data.path,
-        summary=generate_summary.path,
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        stage.main(
+            task,
+            inputs={"prompts": prompts.path},
+            output=sft_data.path,
+            summary=generate_summary.path,
+        )

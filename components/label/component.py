@@ -26,11 +26,14 @@ def label(
         label_summary: Counts of the stage.
     """
     from moaa.stages.label import label as stage
+    from moaa.stages.report import renewed
     from moaa.task import Task
 
-    stage.main(
-        Task(recipe, run_id, overrides),
-        inputs={"samples": samples.path},
-        output=preferences.path,
-        summary=label_summary.path,
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        stage.main(
+            task,
+            inputs={"samples": samples.path},
+            output=preferences.path,
+            summary=label_summary.path,
+        )

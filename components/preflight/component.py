@@ -25,8 +25,9 @@ def preflight(
         compiled_from: What the pods took from the recipe with which the pipeline was compiled.
     """
     from moaa.stages import preflight
+    from moaa.stages.report import renewed
     from moaa.task import Task
 
-    preflight.main(
-        Task(recipe, run_id, overrides), summary=preflight_summary.path, compiled_from=compiled_from
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        preflight.main(task, summary=preflight_summary.path, compiled_from=compiled_from)

@@ -24,10 +24,13 @@ def prompts(
         prompts_summary: Counts of the stage.
     """
     from moaa.stages.prompts import prompts as stage
+    from moaa.stages.report import renewed
     from moaa.task import Task
 
-    stage.main(
-        Task(recipe, run_id, overrides),
-        output=prompts.path,
-        summary=prompts_summary.path,
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        stage.main(
+            task,
+            output=prompts.path,
+            summary=prompts_summary.path,
+        )

@@ -27,13 +27,16 @@ def sample(
         samples: Manifest of the distinct answers.
         sample_summary: Counts of the stage.
     """
+    from moaa.stages.report import renewed
     from moaa.stages.sample import sample as stage
     from moaa.task import Task
 
     inputs = {"prompts": prompts.path, "sft": model.path}
-    stage.main(
-        Task(recipe, run_id, overrides),
-        inputs=inputs,
-        output=samples.path,
-        summary=sample_summary.path,
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        stage.main(
+            task,
+            inputs=inputs,
+            output=samples.path,
+            summary=sample_summary.path,
+        )

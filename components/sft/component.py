@@ -27,13 +27,16 @@ def sft(
         sft_metrics: Last loss, steps, tokens.
         sft_summary: Counts of the stage.
     """
+    from moaa.stages.report import renewed
     from moaa.stages.sft import sft as stage
     from moaa.task import Task
 
-    stage.main(
-        Task(recipe, run_id, overrides),
-        inputs={"data": data.path},
-        output=sft_model.path,
-        summary=sft_summary.path,
-        metric=sft_metrics.log_metric,
-    )
+    task = Task(recipe, run_id, overrides)
+    with renewed(task):
+        stage.main(
+            task,
+            inputs={"data": data.path},
+            output=sft_model.path,
+            summary=sft_summary.path,
+            metric=sft_metrics.log_metric,
+        )

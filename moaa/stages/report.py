@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moaa import records, report
 from moaa.errors import MoaaError
+from moaa.lifeline import RUNNER_ENV
 from moaa.progress.messages import log, say, show
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import stages
@@ -28,9 +32,8 @@ def main(task: Task, output: str = "") -> None:
     try:
         loaded = task.load().recipe
         give_back(loaded, task.run_id)
-        store = Store.of(loaded.store)
-        html = report.build(report.Run.of(records.read(store, task.run_id), stages()), store)
-        store.put(f"{store.root}/runs/{task.run_id}/report.html", html.encode(errors="replace"))
+        # The run's other tasks have reached it: it is waited for, not given up at once.
+        html = _write(Store.of(loaded.store, reached=True), task.run_id)
     except MoaaError as error:
         log.error(f"there is no report: {error}")
         html = report.failure(task.run_id, str(error))
@@ -39,6 +42,38 @@ def main(task: Task, output: str = "") -> None:
         Path(output).write_text(html, encoding="utf-8", errors="replace")
     if status:
         raise SystemExit(status)
+
+
+@contextmanager
+def renewed(task: Task) -> Iterator[None]:
+    """Write the run's report anew when a stage has ended, if there is one already.
+
+    Kubeflow's Retry runs stages again, but not the report, which has succeeded.
+    """
+    try:
+        yield
+    finally:
+        if RUNNER_ENV not in os.environ:  # a local run makes its report at its end, always
+            _renew(task)
+
+
+def _renew(task: Task) -> None:
+    try:
+        store = Store.of(task.load().recipe.store)
+        if store.exists(_address(store, task.run_id)):
+            _write(store, task.run_id)
+    except Exception as error:  # whatever it is: the stage's own end counts
+        log.warning(f"the run's report was not renewed: {error}")
+
+
+def _write(store: Store, run_id: str) -> str:
+    html = report.build(report.Run.of(records.read(store, run_id), stages()), store)
+    store.put(_address(store, run_id), html.encode(errors="replace"))
+    return html
+
+
+def _address(store: Store, run_id: str) -> str:
+    return f"{store.root}/runs/{run_id}/report.html"
 
 
 def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> None:

@@ -109,6 +109,27 @@ def test_a_run_on_this_machine_is_tried_once(tmp_path: Path) -> None:
     assert not any("retryPolicy" in task for task in tasks(spec(tmp_path)).values())
 
 
+def test_every_task_is_tried_again_after_an_outside_fault_as_after_a_lost_pod() -> None:
+    """Kubeflow's launcher hides the exit status (75), so every failure is tried again: a stage that
+    is done is found, and one that waited for its store goes on with what its journal holds."""
+    for name, task in tasks(compiled_demo()).items():
+        retry = task["retryPolicy"]
+        assert (retry["maxRetryCount"], retry["backoffDuration"]) == (2, "5s"), name
+        assert retry["backoffMaxDuration"] == "604800s", "a deadline of all attempts together"
+
+
+def test_every_stage_renews_a_report_that_was_made_before_it() -> None:
+    for name, executor in compiled_demo()["deploymentSpec"]["executors"].items():
+        source = " ".join(executor["container"]["command"])
+        assert ("with renewed(task):" in source) == (name != "exec-report"), name
+
+
+def compiled_demo() -> dict[str, Any]:
+    text = (ROOT / "pipelines/compiled/demo.yaml").read_text()
+    found: dict[str, Any] = next(yaml.safe_load_all(text))
+    return found
+
+
 def test_preflight_knows_what_was_compiled() -> None:
     pipeline = next(yaml.safe_load_all((ROOT / "pipelines/compiled/paper-llama.yaml").read_text()))
     compiled_from = tasks(pipeline)["preflight"]["inputs"]["parameters"]["compiled_from"][

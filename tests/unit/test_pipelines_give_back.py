@@ -3,15 +3,18 @@ nothing."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from moaa.errors import ClusterError
+from moaa.attempt import recorded
+from moaa.errors import ClusterError, MoaaError
 from moaa.kubernetes import api
 from moaa.kubernetes.kinds import DEPLOYMENTS
 from moaa.recipe.load import load_file
 from moaa.stages import report
+from moaa.stages.table import GENERATE
 from moaa.task import Task
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
@@ -89,3 +92,33 @@ def test_a_recipe_that_does_not_load_has_a_page(
     assert "generate.mixture.proposers[0].model: &#39;nosuch&#39; is not one of" in page
     assert RUN in page
     assert "'nosuch' is not one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ends", ["done", "failed"])
+def test_a_stage_that_runs_again_renews_the_report(store: MemoryStore, ends: str) -> None:
+    """Kubeflow's Retry does not run the report again: it said `failed` for ever."""
+    page = f"s3://moaa/demo/runs/{RUN}/report.html"
+    task = Task(recipe(), RUN)
+
+    def run() -> None:
+        with suppress(SystemExit), report.renewed(task), recorded(GENERATE, task):
+            if ends == "failed":
+                raise MoaaError("the second mistake")
+
+    run()
+    assert page not in store.objects, "the run has not ended yet"
+    report.main(task)
+    first = store.objects[page]
+    run()
+    assert store.objects[page] != first
+    assert ("the second mistake" in store.objects[page].decode()) == (ends == "failed")
+
+
+def test_a_report_that_cannot_be_renewed_fails_no_stage(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(recipe(), RUN)
+    report.main(task)
+    monkeypatch.setattr("moaa.report.build", lambda *_: 1 / 0)
+    with report.renewed(task):
+        pass
