@@ -6,12 +6,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from moaa.benchmarks.benchmark import Benchmark
+from moaa.benchmarks.gsm8k import Gsm8k
 from moaa.benchmarks.head_to_head import HeadToHead
+from moaa.benchmarks.ifbench import Ifbench
+from moaa.benchmarks.ifeval import Ifeval
 from moaa.benchmarks.judge_bench import JudgeBench
+from moaa.benchmarks.mmlu_pro import MmluPro
 from moaa.recipe.schema import Recipe
 
 BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {
-    each.name: each for each in (HeadToHead, JudgeBench)
+    each.name: each for each in (HeadToHead, JudgeBench, Gsm8k, Ifeval, Ifbench, MmluPro)
 }
 
 

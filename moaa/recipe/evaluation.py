@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from moaa.recipe.document import Part
 from moaa.recipe.method import Judge, JudgeMember, Sampling, Temperature
-from moaa.recipe.prompts import Source
+from moaa.recipe.reasoning import Gsm8k, Ifbench, Ifeval, MmluPro, Questions
 
 OF_RUN: Final = ("base", "sft", "dpo", "mixture")
 """Contestants that a run has by itself; every other name is one of `models`."""
@@ -39,15 +39,8 @@ class Judged(Part):
         return self
 
 
-class Published(Judged):
-    """A benchmark with published questions."""
-
-    data: tuple[Source, ...] = ()
-    """Its questions and what comes with them: files, s3:// addresses or hub data sets with the
-    published content. Default: the published ones."""
-    limit: int | None = Field(None, ge=1)
-    """Take only so many questions, the same ones each time, evenly chosen. The result is then not
-    comparable with published ones."""
+class Published(Questions, Judged):
+    """A benchmark with published questions whose answers are judged."""
 
 
 class JudgesMeasured(Published):
@@ -79,6 +72,10 @@ class Benchmarks(Part):
 
     head_to_head: HeadToHead | None = HeadToHead()
     judge_bench: JudgeBench | None = None
+    gsm8k: Gsm8k | None = None
+    ifeval: Ifeval | None = None
+    ifbench: Ifbench | None = None
+    mmlu_pro: MmluPro | None = None
 
 
 class Evaluate(Part):

@@ -1,0 +1,160 @@
+"""Tasks of lm-eval: their prompts, examples, filters and metrics. The asking is ours.
+
+    task = load("gsm8k_cot_zeroshot", docs, folder="gsm8k")
+    task.messages(doc)           what a model is asked
+    task.marks(doc, text)        {"exact_match, flexible-extract": 1.0, …}
+
+lm-eval is the optional extra `evaluate`; it is imported when a task is loaded. Neither its models
+nor its cache are used: the cache hands one model's answers to the next.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from moaa.chat.message import Message
+from moaa.errors import RecipeError
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import ConfigurableTask
+
+Doc = Mapping[str, Any]
+Marks = dict[str, float | list[bool]]
+
+INSTALL: Final = "pip install 'moaa[evaluate]'"
+SEED: Final = 1234
+"""lm-eval's own seed of examples that are drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class HarnessTask:
+    """A task of lm-eval on documents of ours."""
+
+    task: ConfigurableTask
+    shots: int
+    """How many solved examples come before each question."""
+
+    def messages(self, doc: Doc) -> tuple[Message, ...]:
+        """Return the conversation of one document. Each example is a turn of its own."""
+        self.task.set_fewshot_seed(SEED)  # the same examples, whatever was asked before
+        found = self.task.fewshot_context(
+            dict(doc),
+            self.shots,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
+            chat_template=lambda messages, add_generation_prompt: messages,
+        )
+        return tuple(Message(role=each["role"], content=each["content"]) for each in found)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts at which an answer ends."""
+        return tuple(self.task.config.generation_kwargs.get("until") or ())
+
+    def marks(self, doc: Doc, text: str) -> Marks:
+        """Return what the task's metrics say of one answer, by `metric, filter`.
+
+        A filter finds the answer in the text: `strict-match` wants the form that was asked for,
+        `flexible-extract` takes the last number. A metric of several verdicts gives a list.
+        """
+        from lm_eval.api.instance import Instance
+
+        cut = min([text.find(stop) for stop in self.stops if stop in text], default=len(text))
+        instance = Instance("generate_until", dict(doc), (), 0, resps=[text[:cut]])
+        found: Marks = {}
+        for each in self.task._filters:
+            each.apply([instance])
+            marks = self.task.process_results(dict(doc), [instance.filtered_resps[each.name]])
+            for metric, value in marks.items():
+                name = metric if each.name == "none" else f"{metric}, {each.name}"
+                found[name] = list(value) if isinstance(value, list) else float(value)
+        return found
+
+
+def load(
+    name: str,
+    docs: Sequence[Doc],
+    *,
+    folder: str,
+    examples: Sequence[Doc] = (),
+    shots: int | None = None,
+) -> HarnessTask:
+    """Return the task of this name, below `lm_eval/tasks/{folder}`, with these documents.
+
+    `shots` solved examples come before each question (default: as many as the task says), out of
+    `examples`, or of those that the task itself holds. Raises RecipeError if lm-eval is not
+    installed, has no such task, or one that an endpoint cannot do honestly.
+    """
+    try:
+        import datasets
+        import lm_eval
+        from lm_eval.tasks import TaskManager
+    except ImportError as error:
+        raise RecipeError(f"task '{name}' needs the package {error.name}: {INSTALL}") from None
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    path = Path(str(lm_eval.__file__)).parent / "tasks" / folder
+    manager = TaskManager(include_defaults=False, include_path=str(path))
+    if name not in manager.task_index:
+        raise RecipeError(
+            f"lm-eval has no task '{name}' in {folder}. It has {', '.join(manager.all_subtasks)}."
+        )
+    config = manager.task_index[name].cfg or {}
+    if refused := why_not(config):
+        raise RecipeError(f"task '{name}' cannot be played: {refused}")
+    shots = config.get("num_fewshot") or 0 if shots is None else shots
+    own = "samples" in (config.get("fewshot_config") or {})
+    if shots > len(examples) and not own:
+        raise RecipeError(
+            f"task '{name}' shows {shots} solved examples, but its data hold {len(examples)}. Add "
+            "them to its data, or choose fewer examples."
+        )
+    splits = {config["test_split"]: datasets.Dataset.from_list([dict(doc) for doc in docs])}
+    given: dict[str, Any] = {}
+    if examples:
+        solved = datasets.Dataset.from_list([dict(doc) for doc in examples])
+        splits[config.get("fewshot_split") or config["training_split"]] = solved
+    else:
+        given = {"training_split": None, "fewshot_split": None}
+        given |= {} if own else {"fewshot_config": None}
+    # A group of one: only its members may be given other data than the hub's.
+    ours = {"task": name, "custom_dataset": lambda **_: splits, **given}
+    found = manager.load({"group": "moaa", "task": [ours]})["tasks"][name]
+    return HarnessTask(found, shots)
+
+
+def why_not(config: Mapping[str, Any]) -> str:
+    """Return why a chat endpoint cannot do a task honestly, by its configuration; else nothing."""
+    kind = config.get("output_type", "generate_until")
+    if kind != "generate_until":
+        return (
+            f"it is scored by the log-probabilities of given answers ({kind}), which a chat "
+            "endpoint does not give. Take a task that generates its answers."
+        )
+    if config.get("gen_prefix"):
+        return (
+            "it begins the model's answer (gen_prefix). A chat endpoint drops that beginning, and "
+            "the score would be near 0. Take a task without it."
+        )
+    if config.get("unsafe_code"):
+        return "its metric runs code that the model wrote, on this machine. Take `humaneval`."
+    return ""
+
+
+def installed(benchmark: str) -> None:
+    """Raises RecipeError, with the remedy, if the extra `evaluate` is not installed."""
+    for name in ("lm_eval", "nltk", "langdetect", "if_verifiable"):
+        if importlib.util.find_spec(name) is None:
+            raise RecipeError(f"{benchmark} needs the package {name}: {INSTALL}")
+
+
+def same_languages() -> None:
+    """Let langdetect find the same language of a text each time: it draws samples of it."""
+    from langdetect import DetectorFactory
+
+    DetectorFactory.seed = 0

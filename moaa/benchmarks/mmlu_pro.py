@@ -1,0 +1,137 @@
+"""MMLU-Pro: questions of 14 subjects, each with up to ten choices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final
+
+from moaa.benchmarks import harness
+from moaa.benchmarks.benchmark import Item, Row
+from moaa.benchmarks.reasoning import Doc, Marks, Reasons, plain
+from moaa.chat.message import Message
+from moaa.errors import RecipeError
+from moaa.recipe import reasoning
+from moaa.recipe.schema import Source
+
+REVISION: Final = "b189ec765aa7ed75c8acfea42df31fdae71f97be"
+"""Its questions were corrected several times: other copies differ in some."""
+
+
+class MmluPro(Reasons[reasoning.MmluPro]):
+    """The share of questions whose letter is right, over all subjects and in each."""
+
+    name: ClassVar[str] = "mmlu_pro"
+    title: ClassVar[str] = "MMLU-Pro"
+    protocol: ClassVar[str] = (
+        "Each question comes after solved examples of its subject, each a turn of the chat. Right: "
+        "the letter after 'the answer is'. Questions of one source count as alike."
+    )
+    published: ClassVar[tuple[Source, ...]] = (
+        Source(source="hub:TIGER-Lab/MMLU-Pro", split="test", revision=REVISION),
+        Source(source="hub:TIGER-Lab/MMLU-Pro", split="validation", revision=REVISION),
+    )
+    content: ClassVar[str] = ""
+    count: ClassVar[int] = 12_032
+    main: ClassVar[str] = "exact_match, custom-extract"
+    columns: ClassVar[tuple[str, ...]] = (
+        "question_id",
+        "question",
+        "options",
+        "answer",
+        "category",
+        "src",
+    )
+
+    def documents(self, rows: Iterable[Row]) -> list[Doc]:
+        """Its questions; rows with a written chain of thought are the examples."""
+        questions: list[Row] = []
+        solved: list[Row] = []
+        for row in rows:
+            (solved if row.get("cot_content") else questions).append(row)
+        self._examples: dict[str, list[Doc]] = defaultdict(list)
+        for row in sorted(solved, key=lambda row: str(row["question_id"])):
+            kept = {name: plain(row.get(name)) for name in (*self.columns, "cot_content")}
+            self._examples[str(row["category"])].append(kept)
+        return super().documents(questions)
+
+    def chosen(self, docs: Sequence[Doc]) -> list[Doc]:
+        """At most `limit` of them, each subject by its share."""
+        return stratified(docs, self.settings.limit)
+
+    def prepare(self, docs: Sequence[Doc]) -> None:
+        """Load lm-eval's task of each subject."""
+        by_subject: dict[str, list[Doc]] = defaultdict(list)
+        for doc in docs:
+            by_subject[doc["category"]].append(doc)
+        self._tasks = {}
+        for subject, theirs in by_subject.items():
+            examples = self._examples.get(subject, [])
+            if len(examples) < self.settings.examples:
+                raise RecipeError(
+                    f"MMLU-Pro: {len(examples)} solved examples of {subject}, but `examples` is "
+                    f"{self.settings.examples}. Add the validation split (rows with `cot_content`) "
+                    "to `data`, or set `examples: 0`."
+                )
+            self._tasks[subject] = harness.load(
+                f"mmlu_pro_{subject.replace(' ', '_')}",
+                theirs,
+                folder="mmlu_pro",
+                examples=examples,
+                shots=self.settings.examples,
+            )
+
+    def identity(self, doc: Doc) -> str:
+        """Its number."""
+        return str(doc["question_id"])
+
+    def group(self, doc: Doc) -> str:
+        """Where the question was taken from."""
+        return str(doc["src"])
+
+    def subset(self, item: Item) -> str:
+        """Its subject."""
+        return str(item.given["category"])
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Those of the tasks, which are the same for all subjects."""
+        return next(iter(self._tasks.values())).stops
+
+    def messages(self, doc: Doc) -> tuple[Message, ...]:
+        """The question with its choices, after the examples."""
+        return self._tasks[doc["category"]].messages(doc)
+
+    def marks(self, doc: Doc, text: str) -> Marks:
+        """Exact match of the letter."""
+        return self._tasks[doc["category"]].marks(doc, text)
+
+    def differs(self) -> str:
+        """Published numbers come after 5 examples."""
+        n = self.settings.examples
+        return "" if n == 5 else f"{n} examples before each question; published numbers have 5."
+
+
+def stratified(docs: Sequence[Doc], limit: int | None) -> list[Doc]:
+    """Return at most `limit` documents, each category by its share (largest remainders first).
+
+    Which ones is decided by a hash of their number: the same ones, in whatever order they come.
+    """
+    if limit is None or limit >= len(docs):
+        return list(docs)
+    sizes = Counter(doc["category"] for doc in docs)
+    exact = {name: limit * size / len(docs) for name, size in sizes.items()}
+    take = {name: int(share) for name, share in exact.items()}
+    rest = sorted(exact, key=lambda name: (take[name] - exact[name], name))
+    for name in rest[: limit - sum(take.values())]:
+        take[name] += 1
+    found: list[Doc] = []
+    for name in sorted(sizes):
+        ours = [doc for doc in docs if doc["category"] == name]
+        found += sorted(ours, key=_drawn)[: take[name]]
+    return found
+
+
+def _drawn(doc: Doc) -> str:
+    return hashlib.sha256(str(doc["question_id"]).encode()).hexdigest()

@@ -1,0 +1,269 @@
+"""What benchmarks of reasoning have in common: an answer is right or wrong, and no judge is asked.
+
+They show whether alignment cost the model what it could do before: beside each share of right
+answers stands its paired difference to the base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from moaa import statistics
+from moaa.benchmarks.benchmark import Answer, Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.data import evenly
+from moaa.chat.message import Ask, Message
+from moaa.declaration import Asked
+from moaa.errors import RecipeError
+from moaa.recipe.reasoning import Reasoning
+from moaa.recipe.schema import Recipe, Sampling
+
+S = TypeVar("S", bound=Reasoning)
+Doc = Mapping[str, Any]
+Marks = Mapping[str, float | list[bool]]
+"""What each metric says of one answer: 0 to 1, or several verdicts."""
+
+STOPS = 4
+"""The OpenAI protocol takes no more stop texts; an answer is cut at every one of them anyway."""
+
+
+class Reasons(Benchmark[S]):
+    """A benchmark whose answers a program marks. A subclass says how."""
+
+    main: ClassVar[str]
+    """The metric that stands for the benchmark."""
+    columns: ClassVar[tuple[str, ...]]
+    """What each question of its data must have."""
+    count: ClassVar[int]
+    """How many questions are published."""
+    content: ClassVar[str]
+    """`content` of the published questions; empty if it is not known."""
+
+    @property
+    def judges(self) -> frozenset[str]:
+        """None: no model is asked but the entrants."""
+        return frozenset()
+
+    def items(self, rows: Iterable[Row]) -> list[Item]:
+        """Its questions, each a conversation; `given` is the row without empty fields."""
+        docs = self.chosen(self.documents(rows))
+        if not docs:
+            raise RecipeError(f"{self.title}: its data hold no question.")
+        self.prepare(docs)
+        stops = self.stops[:STOPS]
+        sampling = Sampling(temperature=0.0, max_tokens=self.settings.max_tokens, stop=stops)
+        return [
+            Item(
+                id=self.identity(doc),
+                messages=self.messages(doc),
+                sampling=sampling,
+                group=self.group(doc),
+                given=doc,
+            )
+            for doc in docs
+        ]
+
+    def documents(self, rows: Iterable[Row]) -> list[Doc]:
+        """Its questions in the order of their names, without what other sources add to the row.
+
+        The same content gives the same documents, whatever file or data set it came in.
+        """
+        found: dict[str, Doc] = {}
+        for number, row in enumerate(rows, 1):
+            if missing := [name for name in self.columns if row.get(name) is None]:
+                raise RecipeError(
+                    f"{self.title}: row {number} of its data has no {', '.join(missing)}. Each "
+                    f"needs {', '.join(self.columns)}: give the published questions."
+                )
+            doc = {name: plain(row[name]) for name in self.columns}
+            name = self.identity(doc)
+            if found.setdefault(name, doc) != doc:
+                raise RecipeError(
+                    f"{self.title}: two different questions are called {name!r}. Give the "
+                    "published questions, each once."
+                )
+        return [found[name] for name in sorted(found)]
+
+    @abstractmethod
+    def identity(self, doc: Doc) -> str:
+        """The name of a question."""
+
+    def chosen(self, docs: Sequence[Doc]) -> list[Doc]:
+        """The questions that are asked: at most `limit`, evenly spread."""
+        return evenly(docs, self.settings.limit)
+
+    def group(self, doc: Doc) -> str:
+        """What a question may be alike with others in: its source. Empty: nothing is known."""
+        return ""
+
+    def subset(self, item: Item) -> str:
+        """The part of the benchmark that is shown by itself; empty: none."""
+        return ""
+
+    def prepare(self, docs: Sequence[Doc]) -> None:
+        """Load what `messages` and `marks` need. Raises RecipeError, with the remedy."""
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts at which an answer ends."""
+        return ()
+
+    @abstractmethod
+    def messages(self, doc: Doc) -> tuple[Message, ...]:
+        """What a model is asked."""
+
+    @abstractmethod
+    def marks(self, doc: Doc, text: str) -> Marks:
+        """What each metric says of an answer."""
+
+    async def judge_match(self, match: Match, ask: Ask) -> Row:
+        """The marks of one answer: `marks` is a list of {"metric", "value", "verdicts"}."""
+        (answer,) = match.answers[0]
+        marks = [
+            {
+                "metric": metric,
+                "value": sum(value) / len(value) if isinstance(value, list) else value,
+                "verdicts": value if isinstance(value, list) else [],
+            }
+            for metric, value in self.marks(match.item.given, answer.text).items()
+        ]
+        return {"marks": marks, "lost": []}
+
+    def scores(self, played: Played) -> list[Score]:
+        """For each entrant the share of right answers by every metric, the main one also for each
+        subset, and its difference to the base, paired by question."""
+        marked = {name: _by_item(played.judgements.get((name,), {})) for name in played.entrants}
+        base = "base" if "base" in marked else next(iter(marked), "")
+        found: list[Score] = []
+        for name, by_item in marked.items():
+            items = [item for item in played.items if item.id in by_item]
+            if not items:
+                continue
+            for metric in by_item[items[0].id]:
+                verdicts, groups = _verdicts(items, by_item, metric)
+                main = metric == self.main
+                found.append(
+                    Score(
+                        name,
+                        metric,
+                        _share(verdicts, groups),
+                        main=main,
+                        about=_about(items, played.answers.get(name, {})) if main else {},
+                    )
+                )
+            found += self._subsets(name, items, by_item)
+            if name != base:
+                found += self._differences(name, base, played.items, by_item, marked[base])
+        return found
+
+    def _subsets(self, name: str, items: Sequence[Item], by_item: _ByItem) -> Iterator[Score]:
+        for subset in sorted({self.subset(item) for item in items} - {""}):
+            chosen = [item for item in items if self.subset(item) == subset]
+            verdicts, groups = _verdicts(chosen, by_item, self.main)
+            yield Score(name, self.main, _share(verdicts, groups), subset=subset)
+
+    def _differences(
+        self, name: str, base: str, items: Sequence[Item], ours: _ByItem, theirs: _ByItem
+    ) -> Iterator[Score]:
+        """The paired difference to the base, on the questions that both were marked on."""
+        both = [item for item in items if item.id in ours and item.id in theirs]
+        if not both:
+            return
+        a, groups = _verdicts(both, ours, self.main)
+        b, _ = _verdicts(both, theirs, self.main)
+        alone = len(set(groups)) == len(groups)
+        estimate = (
+            statistics.binary_difference([each > 0 for each in a], [each > 0 for each in b])
+            if alone
+            else statistics.difference(a, b, groups)
+        )
+        yield Score(name, f"{self.main} difference", estimate, against=base)
+
+    def incomparable(self, items: Sequence[Item]) -> str:
+        """Why its shares are not those of published tables: other questions, or asked otherwise."""
+        if len(items) != self.count:
+            return f"{len(items):,} of its {self.count:,} questions. {self.differs()}".strip()
+        if self.content and content([item.given for item in items]) != self.content:
+            return "Its questions are not the published ones."
+        if not self.content and self.settings.data:
+            return "Its questions are the recipe's: they may differ from the published ones."
+        return self.differs()
+
+    def differs(self) -> str:
+        """How it is asked otherwise than for published numbers; empty: it is not."""
+        return ""
+
+    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+        """Yield nothing: the answers of the contestants are planned for every benchmark alike."""
+        yield from ()
+
+
+_ByItem = Mapping[str, Mapping[str, float | list[bool]]]
+"""Item -> metric -> its value, or its verdicts."""
+
+
+def _by_item(judgements: Mapping[str, Row]) -> _ByItem:
+    return {
+        id: {mark["metric"]: mark["verdicts"] or mark["value"] for mark in row["marks"]}
+        for id, row in judgements.items()
+    }
+
+
+def _verdicts(
+    items: Sequence[Item], by_item: _ByItem, metric: str
+) -> tuple[list[float], list[str]]:
+    """Every verdict of a metric, and for each the group that it belongs to: verdicts on one answer
+    are alike, and so are questions of one group."""
+    verdicts: list[float] = []
+    groups: list[str] = []
+    for item in items:
+        value = by_item[item.id][metric]
+        values = [float(each) for each in value] if isinstance(value, list) else [value]
+        verdicts += values
+        groups += [item.group or item.id] * len(values)
+    return verdicts, groups
+
+
+def _share(verdicts: Sequence[float], groups: Sequence[str]) -> statistics.Estimate:
+    """The share of right ones: Wilson's interval for single questions, else a clustered one."""
+    if len(set(groups)) == len(groups):
+        return statistics.share(sum(verdicts), len(verdicts))
+    return statistics.mean(verdicts, groups)
+
+
+def _about(items: Sequence[Item], answers: Mapping[str, tuple[Answer, ...]]) -> dict[str, float]:
+    """How the answers are: a cut one counts as it stands, mostly as wrong."""
+    given = [answers[item.id][-1] for item in items if item.id in answers]
+    if not given:
+        return {}
+    ends = Counter(answer.finish_reason for answer in given)
+    return {
+        "truncated": ends["length"] / len(given),
+        "empty": sum(not answer.text.strip() for answer in given) / len(given),
+        "mean tokens": sum(answer.tokens for answer in given) / len(given),
+    }
+
+
+def content(docs: Iterable[Doc]) -> str:
+    """Return the first 16 hex digits of the sha256 of questions, in any order."""
+    texts = sorted(json.dumps(doc, sort_keys=True) for doc in docs)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """Return the value as JSON would have it everywhere: no empty fields, whole numbers whole.
+
+    Data sets of the hub fill a row's fields up with nulls, and count in floats where some are
+    missing.
+    """
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

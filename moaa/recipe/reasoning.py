@@ -1,0 +1,53 @@
+"""The recipe's fields about benchmarks of reasoning, whose answers a program marks."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from moaa.recipe.document import Part
+from moaa.recipe.method import Source
+
+
+class Questions(Part):
+    """A benchmark with published questions."""
+
+    data: tuple[Source, ...] = ()
+    """Its questions and what comes with them: files, s3:// addresses or hub data sets with the
+    published content. Default: the published ones."""
+    limit: int | None = Field(None, ge=1)
+    """Take only so many questions, the same ones each time, evenly chosen. The result is then not
+    comparable with published ones."""
+
+
+class Reasoning(Questions):
+    """A benchmark whose answers a program marks as right or wrong. Needs `moaa[evaluate]`."""
+
+    max_tokens: int = Field(2048, ge=2048)
+    """An answer is cut here. A chain of thought that is cut counts as wrong: fewer tokens would
+    measure length."""
+
+
+class Gsm8k(Reasoning):
+    """GSM8K: 1,319 problems of school mathematics, asked without examples, by chain of thought."""
+
+    task: str = "gsm8k_cot_zeroshot"
+    """A task of lm-eval on the same data: its prompt, examples and filters."""
+
+
+class Ifeval(Reasoning):
+    """IFEval: 541 prompts with instructions that a program can check."""
+
+
+class Ifbench(Reasoning):
+    """IFBench: prompts with instructions of kinds that models were not trained on."""
+
+
+class MmluPro(Reasoning):
+    """MMLU-Pro: questions of 14 subjects with ten choices."""
+
+    limit: int | None = Field(2000, ge=1)
+    """Take only so many questions, the same ones each time, each subject by its share. null: all
+    12,032."""
+    examples: int = Field(5, ge=0, le=5)
+    """So many solved examples of its subject come before each question, from rows of the data with
+    `cot_content` (the hub's validation split)."""
