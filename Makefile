@@ -142,16 +142,17 @@ lock:
 	for each in uv build $(PACKAGES); do $(UV) pip compile $(IMAGE_LOCK) --no-deps requirements/$$each.in -o requirements/$$each.lock; done
 	$(UV) pip compile $(IMAGE_LOCK) --upgrade requirements/audit.in -o requirements/audit.lock
 	$(UV) pip compile -q pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra evaluate --extra dev \
-	  --override requirements/override.txt --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/cpu.lock
-	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines --extra evaluate \
+	  --override requirements/override.txt --override requirements/lm-eval-unused.txt \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/cpu.lock
+	$(UV) pip compile -q pyproject.toml --extra serve --extra train --extra pipelines --extra evaluate --override requirements/lm-eval-unused.txt \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements/gpu.lock
 	$(UV) pip compile $(IMAGE_LOCK) --group docs --upgrade -c requirements/cpu.lock -o requirements/docs.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra pipelines --extra kubernetes --extra hub \
 	  -c requirements/cpu.lock -o requirements/image-core.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve-cpu --extra train --extra pipelines --extra kubernetes --extra hub --extra evaluate \
-	  -c requirements/cpu.lock --override requirements/override.txt -o requirements/image-cpu.lock
+	  -c requirements/cpu.lock --override requirements/override.txt --override requirements/lm-eval-unused.txt -o requirements/image-cpu.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra serve --extra pipelines --extra kubernetes --extra hub --extra evaluate \
-	  -c requirements/gpu.lock -o requirements/image-serve-cuda.lock
+	  -c requirements/gpu.lock --override requirements/lm-eval-unused.txt -o requirements/image-serve-cuda.lock
 	$(UV) pip compile $(IMAGE_LOCK) pyproject.toml --extra train --extra hub \
 	  -c requirements/gpu.lock -o requirements/image-train-cuda.lock
 

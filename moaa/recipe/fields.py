@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from moaa.recipe import evaluation, labelling, method, prompts, schema, serving
+from moaa.recipe import evaluation, labelling, method, prompts, reasoning, schema, serving
 from moaa.recipe.addresses import Address
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Part, Recipe
@@ -178,7 +178,7 @@ def _notes() -> dict[tuple[str, str], str]:
     notes: dict[tuple[str, str], str] = {}
     bodies = [
         node
-        for module in (method, prompts, evaluation, labelling, serving, schema)
+        for module in (method, prompts, evaluation, reasoning, labelling, serving, schema)
         for node in ast.parse(inspect.getsource(module)).body
     ]
     for node in bodies:

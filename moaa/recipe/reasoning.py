@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from moaa.recipe.document import Part
-from moaa.recipe.method import Source
+from moaa.recipe.prompts import Source
 
 
 class Questions(Part):

@@ -9,9 +9,12 @@ HEAVY = (
     "aiohttp",
     "boto3",
     "botocore",
+    "if_verifiable",
     "jinja2",
     "kfp",
     "kubernetes",
+    "lm_eval",
+    "nltk",
     "numpy",
     "openai",
     "pyarrow",
@@ -60,3 +63,13 @@ def test_importing_the_library_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {*HEAVY, "typer"} & set(loaded)
+
+
+def test_benchmarks_import_their_libraries_when_they_are_played() -> None:
+    """lm-eval and the checkers of instructions are the optional extra `evaluate`."""
+    code = "import sys, moaa.benchmarks.table; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "moaa" in loaded
+    assert not {"datasets", "if_verifiable", "langdetect", "lm_eval", "nltk"} & set(loaded)
