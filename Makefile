@@ -75,7 +75,7 @@ unit: setup
 # The Helm charts: what is generated is up to date, every example renders to its golden file and is what Kubernetes knows.
 charts: setup
 	@command -v helm >/dev/null || echo "CHARTS NOT RENDERED: helm is not on PATH. Get it from https://helm.sh/docs/intro/install (3.18 or later), then: make charts" >&2
-	$(BIN)/python -m pytest tests/charts
+	$(BIN)/python -m pytest $(PARALLEL) tests/charts
 
 integration: setup
 	$(BIN)/python -m pytest tests/integration
@@ -91,11 +91,13 @@ coverage: setup
 test-gpu: $(if $(GPU_PYTHON),,setup)
 	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -rs $(ARGS)
 
-# Each file makes its own namespace and removes it; ARGS goes to pytest. SET=quick leaves out what needs our images.
+# Each file makes its own namespace and removes it; ARGS goes to pytest. SET=quick leaves out what needs our images; the
+# rest mostly waits for pods, so three files run at a time.
 SET ?= all
 NEEDS_IMAGES := test_train test_demo test_killed
+QUICK := -n 3 --dist loadfile $(NEEDS_IMAGES:%=--ignore tests/cluster/%.py)
 test-cluster: cluster-answers setup
-	$(BIN)/python -m pytest tests/cluster $(if $(filter quick,$(SET)),$(NEEDS_IMAGES:%=--ignore tests/cluster/%.py)) $(ARGS)
+	$(BIN)/python -m pytest tests/cluster $(if $(filter quick,$(SET)),$(QUICK)) $(ARGS)
 
 cluster-answers:
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG is not set: it names the cluster to test on (kind get kubeconfig > FILE; export KUBECONFIG=FILE)" >&2; exit 2; }

@@ -75,7 +75,10 @@ def test_the_tests_pod_may_ask() -> None:
     made = of("Pod", found)
     assert made["metadata"]["labels"]["moaa.dev/client"] == "true"
     assert "moaa.dev/model" not in made["metadata"]["labels"]
-    assert made["spec"]["containers"][0]["command"][3:] == ["ex-qwen qwen 0", "ex-own own 1"]
+    assert made["spec"]["containers"][0]["command"][3:] == [
+        "ex-qwen qwen 0 chat",
+        "ex-own own 1 chat",
+    ]
 
 
 def test_hpa_on_waiting_requests() -> None:
