@@ -6,9 +6,9 @@ Paper, Eq. 1-3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 from moaa import templates
 from moaa.chat.controls import KNOWN, Controls, code, fenced
@@ -43,13 +43,7 @@ class Proposal:
 
     def to_json(self) -> dict[str, Any]:
         """The proposal as `proposals` of a turn has it."""
-        return {
-            "name": self.name,
-            "model": self.model,
-            "layer": self.layer,
-            "text": self.text,
-            "finish_reason": self.finish_reason,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +135,10 @@ async def respond(
     return Answer(choice.text.strip(), choice.finish_reason, tuple(layers), tuple(left_out))
 
 
+Respond: TypeAlias = Callable[[Sequence[Message]], Awaitable[Answer]]
+"""Answers the last user turn of a conversation."""
+
+
 async def converse(
     mixture: Mixture,
     system: str | None,
@@ -151,6 +149,27 @@ async def converse(
     controls: Controls = KNOWN,
 ) -> Conversation:
     """Answer every user turn in order; the mixture's own answers become the history (paper, Eq. 3).
+
+    Raises `RowRejected` as `turn_by_turn` does.
+    """
+    return await turn_by_turn(
+        lambda history: respond(mixture, history, ask, controls),
+        system,
+        user_turns,
+        cut_answers=cut_answers,
+        controls=controls,
+    )
+
+
+async def turn_by_turn(
+    answer_of: Respond,
+    system: str | None,
+    user_turns: Sequence[str],
+    *,
+    cut_answers: CutAnswers = "keep",
+    controls: Controls = KNOWN,
+) -> Conversation:
+    """Have every user turn answered in order; the answers become the history.
 
     Raises `RowRejected` when one turn gets no answer, or one that max_tokens cut unless
     `cut_answers` is `keep`: no later turn is asked then. The messages hold the answers as they were
@@ -167,9 +186,9 @@ async def converse(
             for each in messages
         ]
         try:
-            answer = await respond(mixture, history, ask, controls)
+            answer = await answer_of(history)
             if answer.finish_reason == "length" and cut_answers != "keep":
-                raise RowRejected(CUT, f"{mixture.aggregator.label}: {CUT_REMEDY}")
+                raise RowRejected(CUT, CUT_REMEDY)
         except RowRejected as error:
             raise RowRejected(
                 error.reason, f"turn {number} of {len(user_turns)}: {error.detail}"

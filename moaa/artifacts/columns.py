@@ -146,7 +146,11 @@ def _rejected(kind: str, about: str, *row: Field) -> Table:
 
 
 TABLES = (
-    _prompts("sft", "Prompts that the mixture answers."),
+    _prompts(
+        "sft",
+        "Prompts that the mixture answers. With `generate.source: original` a row also has "
+        "`answers`: the data set's own, one for each turn.",
+    ),
     _prompts("preference", "Prompts that the tuned model answers, for preferences."),
     _prompts("evaluation", "Prompts of the evaluation."),
     Table(

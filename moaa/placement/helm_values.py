@@ -82,7 +82,7 @@ def served(recipe: Recipe) -> dict[str, Model]:
     """Return the models that must be served on the cluster, in the recipe's order."""
     needed = (
         {recipe.target}
-        | recipe.generate.mixture.models
+        | recipe.generating
         | recipe.label.models_of(recipe.label.labeller)
         | recipe.evaluation_judge.models
     )

@@ -56,7 +56,8 @@ def of_evaluate(recipe: Recipe) -> Iterator[Asked]:
 
 def of_sft(recipe: Recipe) -> Trained:
     answer = answer_tokens(recipe, recipe.generate.mixture.aggregator)
-    sets = list(sizes(recipe, "sft"))
+    times = len(recipe.generate.writers) if recipe.generate.source == "all" else 1
+    sets = [(source, times * prompts, turns) for source, prompts, turns in sizes(recipe, "sft")]
     conversations = sum(prompts for _, prompts, _ in sets)
     turn = recipe.plan.prompt_tokens + answer
     tokens = sum(prompts * turns * turn for _, prompts, turns in sets)
@@ -73,10 +74,19 @@ def of_dpo(recipe: Recipe) -> Trained:
 
 
 def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Asked]:
-    """Yield the calls of the mixture for these conversations and user turns (paper, Eq. 1-3)."""
-    mixture = recipe.generate.mixture
-    answer = answer_tokens(recipe, mixture.aggregator)
+    """Yield the calls that write the SFT data of these conversations and user turns: the mixture's
+    (paper, Eq. 1-3), or those of the recipe's other source."""
+    generate, mixture = recipe.generate, recipe.generate.mixture
     calls = conversations * turns
+    share = 1 / len(generate.writers) if generate.source == "random" else 1
+    for member in generate.writers:
+        answer = answer_tokens(recipe, member)
+        alone = member.model_copy(update={"sampling": member.sampling.model_copy(update={"n": 1})})
+        seen = _history(recipe, turns, answer)
+        yield _asked("writer", alone, calls * share, seen, answer)
+    if not generate.mixes:
+        return
+    answer = answer_tokens(recipe, mixture.aggregator)
     seen = _history(recipe, turns, answer)
     injected = _injected(recipe, mixture)
     for layer in range(mixture.layers - 1):
@@ -89,6 +99,8 @@ def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Ask
                 answer_tokens(recipe, member),
             )
     yield _asked("aggregator", mixture.aggregator, calls, seen + injected, answer)
+    if recipe.best_by:
+        yield from ranking(recipe, recipe.best_by, calls, mixture.proposals + 1, answer)
 
 
 def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[Asked]:

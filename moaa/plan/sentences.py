@@ -49,7 +49,7 @@ def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | 
             return None
         dollars[asked.role] = dollars.get(asked.role, 0) + usd
     whole = sum(dollars.values())
-    if not whole:
+    if not whole or "aggregator" not in dollars:
         return None
     turned = f"{turns:g} turn{'s' if turns != 1 else ''}"
     return (

@@ -13,7 +13,7 @@ from moaa.chat.message import Message
 from moaa.errors import MoaaError
 from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.run import Run
-from moaa.recipe.schema import Recipe
+from moaa.recipe.schema import Member, Recipe
 from moaa.weights import local, tokenizer
 from moaa.weights.chat_template import ChatTemplate
 
@@ -24,14 +24,17 @@ _SYSTEM: Final = "Answer in one word only."
 def gets_system_messages(recipe: Recipe, model: str) -> bool:
     """Return whether a run sends this model a system message, whatever its prompts: the proposals
     for an aggregator, or a persona."""
-    mixture, judge = recipe.generate.mixture, recipe.label.judge_of(recipe.label.labeller)
-    members = [*mixture.proposers]
-    if judge:
-        members += [*judge.proposers, judge.aggregator]
+    generate, label = recipe.generate, recipe.label
+    members: list[Member] = [*generate.writers]
+    if generate.mixes:
+        members += generate.mixture.proposers
+    for labeller in (label.labeller, recipe.best_by):
+        if labeller and (judge := label.judge_of(labeller)):
+            members += [*judge.proposers, judge.aggregator]
     if recipe.evaluate.judge:
         members += [*recipe.evaluate.judge.proposers, recipe.evaluate.judge.aggregator]
     personas = {member.model for member in members if member.system}
-    return model in personas | {mixture.aggregator.model}
+    return model in personas | ({generate.mixture.aggregator.model} if generate.mixes else set())
 
 
 def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from moaa.errors import RowRejected
 from moaa.prompts.overlap import normalized
-from moaa.prompts.shapes import user_side
+from moaa.prompts.shapes import answers_of, user_side
 from moaa.recipe.schema import Source
 
 
@@ -31,6 +31,8 @@ class PromptRow:
     """The problem in one or two words, for counting."""
     left_out: tuple[str, ...] = ()
     """What of the user's side is not in the prompt."""
+    answers: tuple[str, ...] | None = None
+    """The data set's own answers to the turns, if they are wanted: as many as there are."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -38,6 +40,7 @@ class PromptRow:
             "source": self.source,
             "system": self.system,
             "turns": list(self.turns),
+            **({} if self.answers is None else {"answers": list(self.answers)}),
         }
 
     @property
@@ -45,10 +48,11 @@ class PromptRow:
         return "\n\n".join(self.turns)
 
 
-def read_prompt(row: object, source: Source) -> PromptRow:
+def read_prompt(row: object, source: Source, *, answers: bool = False) -> PromptRow:
     """Return the prompt of one row, from the column `source.field` or one of a usual name.
 
-    Only user turns are kept (the mixture answers anew), and of these the first `source.turns`. A
+    Only user turns are kept (the mixture answers anew), and of these the first `source.turns`; the
+    answers to them too if they are wanted. A
     row without a prompt is returned with its `problem`, and `build` rejects it.
     """
     name = source.name or source.source
@@ -62,7 +66,8 @@ def read_prompt(row: object, source: Source) -> PromptRow:
     turns = found[: source.turns]
     texts = [normalized(turn) for turn in turns]
     identity = digest_of([normalized(system), texts] if system else texts)
-    return PromptRow(identity, name, system, tuple(turns), left_out=left_out)
+    own = tuple(answers_of(row, source.field)[: len(turns)]) if answers else None
+    return PromptRow(identity, name, system, tuple(turns), left_out=left_out, answers=own)
 
 
 def digest_of(texts: list[Any]) -> str:

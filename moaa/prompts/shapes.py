@@ -99,6 +99,34 @@ def user_side(row: object, field: str | None) -> UserSide:
     return UserSide((system or "").strip() or None, [turn.strip() for turn in turns], left_out)
 
 
+def answers_of(row: object, field: str | None) -> list[str]:
+    """Return the row's own answer to each of its user turns (the last of several); empty without
+    one. `row` is one that `user_side` has read. With a column of one text, it is in a column of a
+    usual name beside it."""
+    assert isinstance(row, Mapping)
+    column = _column(row, field)
+    value = _parsed(column, row[column])
+    if isinstance(value, str):
+        earlier = row.get("history") if column in _QUESTIONS else None
+        found = _answers("history", list(_messages("history", earlier))) if earlier else []
+        beside = (row.get(name) for name in (*_ANSWERED, "chosen"))
+        own = next((text for text in beside if isinstance(text, str) and text.strip()), "")
+        check_unicode("answer", own)
+        return [*found, own.strip()]
+    return _answers(column, list(_messages(column, value)))
+
+
+def _answers(column: str, messages: Sequence[Message]) -> list[str]:
+    """Return the answer to each user turn; empty without one."""
+    found: list[str] = []
+    for message in messages:
+        if message.role == "user":
+            found.append("")
+        elif message.role == "assistant" and found:
+            found[-1] = text_of(column, message).strip()
+    return found
+
+
 def _column(row: Mapping[str, Any], field: str | None) -> str:
     if field is None:
         present = [name for name in FIELDS if row.get(name) is not None]
@@ -191,7 +219,8 @@ def _messages(column: str, value: object) -> Iterator[Message]:
     elif all(_is_pair(each) for each in value):
         named = all(_plain(first) in _ROLES for first, _ in value)
         for first, second in value:
-            yield Message(_ROLES[_plain(first)], second) if named else Message("user", first)
+            both = (Message("user", first), Message("assistant", second))
+            yield from (Message(_ROLES[_plain(first)], second),) if named else both
     else:
         raise unreadable(f"column {column} holds neither a text nor turns nor messages")
 

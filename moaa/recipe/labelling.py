@@ -1,4 +1,4 @@
-"""The recipe's fields that decide which answers are preferred: `label`."""
+"""The recipe's fields that decide whose answers are trained on: `generate` and `label`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from moaa.recipe.document import Part
-from moaa.recipe.method import CutAnswers, Judge, JudgeMember
+from moaa.recipe.method import CutAnswers, Judge, JudgeMember, Member, Mixture
 from moaa.recipe.serving import Model
 
 LabellerName = Literal["mixture", "judge", "reward", "armorm", "endpoint", "random"]
@@ -19,6 +19,39 @@ TASKS: dict[LabellerName, Literal["chat", "reward", "embed"]] = {
     "armorm": "embed",
 }
 """The labellers that ask one model, and what it must do (`models.*.task`)."""
+
+
+class Generate(Part):
+    """SFT data: every prompt answered by a mixture of agents (paper, stage 1)."""
+
+    source: Literal["mixture", "teacher", "random", "all", "best", "original"] = "mixture"
+    """mixture: the aggregator's answer (paper). teacher: one model's. random: one proposer's, drawn
+    for each conversation. all: each proposer's, so many times the data. best: the best of the
+    proposals and the aggregator's answer, by `labeller`. original: the data set's own."""
+    mixture: Mixture
+    teacher: str | None = None
+    """For source teacher: the name of a proposer, or a model, which is asked as the aggregator is
+    (its persona, its sampling). Default: the aggregator's model."""
+    labeller: LabellerName | None = None
+    """For source best. Its model and judge are those of `label`. Default: `label.labeller`."""
+    cut_answers: CutAnswers = "reject"
+    """reject: a conversation with an answer that `max_tokens` cut is no SFT data. keep: it is, and
+    the end of a cut answer is not learned."""
+
+    @property
+    def writers(self) -> tuple[Member, ...]:
+        """Return the members that may write an answer alone: the teacher, or the proposers."""
+        mixture = self.mixture
+        if self.source == "teacher":
+            named = next((m for m in mixture.proposers if m.label == self.teacher), None)
+            changed = {"model": self.teacher or mixture.aggregator.model, "name": ""}
+            return (named or mixture.aggregator.model_copy(update=changed),)
+        return mixture.proposers if self.source in ("random", "all") else ()
+
+    @property
+    def mixes(self) -> bool:
+        """Return whether the whole mixture is asked."""
+        return self.source in ("mixture", "best")
 
 
 class Label(Part):

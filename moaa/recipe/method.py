@@ -169,15 +169,6 @@ class Judge(Part):
         return frozenset(m.model for m in (*self.proposers, self.aggregator))
 
 
-class Generate(Part):
-    """SFT data: every prompt answered by a mixture of agents (paper, stage 1)."""
-
-    mixture: Mixture
-    cut_answers: CutAnswers = "reject"
-    """reject: a conversation with an answer that `max_tokens` cut is no SFT data. keep: it is, and
-    the end of a cut answer is not learned."""
-
-
 class Training(Part):
     """The fields of both SFT and DPO. The optimizer is AdamW, under DeepSpeed."""
 

@@ -11,10 +11,9 @@ from pydantic import Field, model_validator
 from moaa.recipe import labelling, secrets
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.evaluation import Benchmarks, Evaluate, EvaluateSampling
-from moaa.recipe.labelling import Label
+from moaa.recipe.labelling import Generate, Label, LabellerName
 from moaa.recipe.method import (
     Dpo,
-    Generate,
     Judge,
     JudgeMember,
     JudgeSampling,
@@ -103,7 +102,8 @@ class Recipe(Part):
     def _parts_fit(self) -> Self:
         found = [*self._unknown_models(), *self._unknown_pools(), *self._uneven_batches()]
         found += [*self._wrong_tasks(), *secrets.problems(self)]
-        found += labelling.problems(self.label, self.label.labeller, self.models)
+        for labeller in dict.fromkeys((self.label.labeller, self.best_by)):
+            found += labelling.problems(self.label, labeller, self.models) if labeller else []
         if (target := self.models.get(self.target)) and target.trust_remote_code:
             found.append(
                 (
@@ -137,6 +137,10 @@ class Recipe(Part):
             ]
             named.append(((*where, "aggregator", "model"), mixture.aggregator.model))
         named += [(("evaluate", *where), name) for where, name in self.evaluate.named_models()]
+        named += [
+            (("generate", "teacher"), member.model)
+            for member in (self.generate.writers if self.generate.source == "teacher" else ())
+        ]
         yield from named
 
     def _unknown_models(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -165,6 +169,21 @@ class Recipe(Part):
                     f"the pool '{name}' is not one of `pools` "
                     f"({', '.join(self.pools) or 'there are none'}).",
                 )
+
+    @property
+    def best_by(self) -> LabellerName | None:
+        """Return the labeller that chooses the best answers of the SFT data, if one does."""
+        if self.generate.source != "best":
+            return None
+        return self.generate.labeller or self.label.labeller
+
+    @property
+    def generating(self) -> frozenset[str]:
+        """Return the models that write the SFT data, and those that choose the best answers."""
+        named = {member.model for member in self.generate.writers}
+        if self.generate.mixes:
+            named |= self.generate.mixture.models
+        return frozenset(named | (self.label.models_of(self.best_by) if self.best_by else set()))
 
     def _uneven_batches(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         world = self.runtime.launcher.ranks * self.runtime.launcher.nodes

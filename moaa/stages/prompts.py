@@ -28,11 +28,16 @@ class PromptsPart(TextPart):
     """What the sets depend on, besides what their sources hold."""
 
     prompts: Prompts
+    answers: bool = False
 
 
 def part_of(recipe: Recipe) -> PromptsPart:
     """The stage's part of the recipe."""
-    return PromptsPart(prompts=recipe.prompts, control_texts=control_texts(recipe))
+    return PromptsPart(
+        prompts=recipe.prompts,
+        control_texts=control_texts(recipe),
+        answers=recipe.generate.source == "original",
+    )
 
 
 def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
@@ -50,7 +55,7 @@ def prompts(part: PromptsPart, context: Context) -> None:
             for raw in sources.rows(source, context.store):
                 context.ledger.rows["in"] += 1
                 context.progress.advance()
-                row = read_prompt(raw, source)
+                row = read_prompt(raw, source, answers=part.answers and name == "sft")
                 context.ledger.events.update(f"left out: {what}" for what in row.left_out)
                 found[name].append(row)
     _refuse_if_changed(context)

@@ -49,7 +49,7 @@ class Asker:
 async def served(**models: Model) -> AsyncIterator[Asker]:
     """The models on engines of this machine, each of which has given a score or a vector."""
     runtime = Runtime.model_validate(
-        {"engines": {"kind": "process", "start_timeout_s": 400, "kv_cache_gib": 0.25}}
+        {"engines": {"kind": "process", "start_timeout_s": 1500, "kv_cache_gib": 0.25}}
     )
     session: Session = session_of(models, runtime)
     async with (
