@@ -17,6 +17,7 @@ from moaa.engines import guard
 from moaa.engines.devices import dtype_on
 from moaa.errors import EngineError
 from moaa.kubernetes import names
+from moaa.recipe.engine_args import tokenizer_of
 from moaa.recipe.places import CPU_SEQS, max_num_seqs
 from moaa.recipe.schema import Engines, Model
 
@@ -67,7 +68,11 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
     # Else a model's own file (top_k, penalties) adds to the recipe's sampling.
     args += ["--generation-config", "vllm"]
     if model.revision:
-        args += ["--revision", model.revision, "--tokenizer-revision", model.revision]
+        args += ["--revision", model.revision]
+        if not tokenizer_of(model.engine_args)[
+            0
+        ]:  # else vLLM would look for it in another repository
+            args += ["--tokenizer-revision", model.revision]
     if model.max_model_len:
         args += ["--max-model-len", str(model.max_model_len)]
     if model.quantization:

@@ -145,6 +145,12 @@ def answer_args(given: Sequence[str]) -> list[list[str]]:
     ]
 
 
+def tokenizer_of(given: Sequence[str]) -> tuple[str, str | None]:
+    """Return what `--tokenizer` and `--tokenizer-revision` say; empty without."""
+    found = {name: " ".join(values) for name, values in named(given)}
+    return found.get("--tokenizer", ""), found.get("--tokenizer-revision")
+
+
 def refused(given: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each argument that a recipe may not give, and the reason.
 

@@ -43,14 +43,12 @@ class TextPart(Part):
 def control_texts(recipe: Recipe) -> tuple[str, ...]:
     """The control texts that only the models of this recipe have.
 
-    A tokenizer that cannot be read here (a GGUF file, a model that only an endpoint has) adds none:
-    the well-known ones are neutralised in any case. Raises HubAway if engines of this run need the
+    A tokenizer that cannot be read here (a model that only an endpoint has) adds none: the
+    well-known ones are neutralised in any case. Raises HubAway if engines of this run need the
     hub too; a run that does not load the models itself goes on without it.
     """
     found: set[str] = set()
     for model in recipe.models.values():
-        if model.source.startswith("package:") or model.source.endswith(".gguf"):
-            continue  # it would have to be converted
         address = recipe.store.model_dump_json()
         try:
             found |= _read(model.source, model.revision, model.engine_args, address)

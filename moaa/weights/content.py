@@ -5,20 +5,27 @@ s3://…          the versions of the objects
 a local folder  the digests of its files
 package:…       nothing: the installed version is part of the image
 an endpoint     nothing: who serves it decides what it serves
+
+What engine arguments name (`--tokenizer`, `--chat-template`, …) counts as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Final
 
+from moaa.recipe.engine_args import named, tokenizer_of
 from moaa.recipe.schema import Model, Recipe
 from moaa.store import Store
 from moaa.store.bytes import sha256_of
 from moaa.weights.local import cache, is_hub_id
 from moaa.weights.revisions import commit, is_commit
+
+NAMES_A_MODEL: Final = ("--tokenizer", "--hf-config-path")
+"""Engine arguments that name another model: a hub id, or a folder."""
 
 
 def of_asked(recipe: Recipe, names: Collection[str], store: Store) -> dict[str, str]:
@@ -32,7 +39,7 @@ def of_asked(recipe: Recipe, names: Collection[str], store: Store) -> dict[str, 
         if model.endpoint or recipe.runtime.engines.kind == "endpoint":
             continue
         if recipe.runtime.engines.kind == "process":
-            found |= _of_files(name, model.engine_args)
+            found |= _of_args(f"models.{name}", model)
         elif not model.source.startswith("s3://"):
             continue
         if content := of_source(model, store):
@@ -56,13 +63,26 @@ def of_source(model: Model, store: Store) -> str | None:
 
 
 def pinned(recipe: Recipe, content: dict[str, str]) -> Recipe:
-    """Return the recipe with each hub model at the commit that was found for it."""
+    """Return the recipe with each hub model, and each tokenizer of another one, at the commit that
+    was found for it."""
     changed = {
-        name: model.model_copy(update={"revision": content[f"models.{name}"]})
+        name: model.model_copy(update=update)
         for name, model in recipe.models.items()
-        if is_commit(content.get(f"models.{name}")) and is_hub_id(model.source)
+        if (update := _pins(f"models.{name}", model, content))
     }
     return recipe.model_copy(update={"models": {**recipe.models, **changed}}) if changed else recipe
+
+
+def _pins(name: str, model: Model, content: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if is_commit(content.get(name)) and is_hub_id(model.source):
+        found["revision"] = content[name]
+    tokenizer, revision = tokenizer_of(model.engine_args)
+    held = content.get(f"{name}: {tokenizer}")
+    if held and is_commit(held) and held != revision and is_hub_id(tokenizer):
+        # The last one counts.
+        found["engine_args"] = (*model.engine_args, f"--tokenizer-revision={held}")
+    return found
 
 
 def versions_digest(versions: dict[str, str]) -> str:
@@ -71,18 +91,51 @@ def versions_digest(versions: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _of_files(name: str, engine_args: Iterable[str]) -> dict[str, str]:
-    """Return the digests of the files that engine arguments name (chat templates)."""
-    # `--chat-template X`, `--chat-template=X`, `--lora-modules NAME=X`
-    values = [value for text in engine_args for value in {text, text.partition("=")[2]}]
+def _of_args(name: str, model: Model) -> dict[str, str]:
+    """Return what the files, folders and hub models that engine arguments name hold."""
+    tokenizer, revision = tokenizer_of(model.engine_args)
     found: dict[str, str] = {}
-    for value in sorted(values):
-        try:
-            if value and Path(value).is_file():
-                found[f"models.{name}: {value}"] = digest(Path(value))
-        except OSError:  # a template as a text is too long for a name
-            continue
+    for value in sorted(_values(model.engine_args)):
+        if held := _of_path(value):
+            found[f"{name}: {value}"] = held
+    for value in sorted(_models(model.engine_args)):
+        if is_hub_id(value):
+            of_it = revision if value == tokenizer else None
+            found[f"{name}: {value}"] = commit(value, of_it, "model")
+        elif Path(value).is_dir():
+            found[f"{name}: {value}"] = digest(Path(value))
     return found
+
+
+def _values(engine_args: Iterable[str]) -> set[str]:
+    # `--chat-template X`, `--chat-template=X`, `--lora-modules NAME=X`
+    return {value for text in engine_args for value in (text, text.partition("=")[2])}
+
+
+def _of_path(value: str) -> str | None:
+    """Return the digest of the file, if it is one."""
+    try:
+        return digest(Path(value)) if value and Path(value).is_file() else None
+    except OSError:  # a template as a text is too long for a name
+        return None
+
+
+def _models(engine_args: Sequence[str]) -> Iterator[str]:
+    """Yield the models, by hub id or folder, that engine arguments name beside the model itself."""
+    for name, values in named(engine_args):
+        if name in NAMES_A_MODEL:
+            yield from values
+        elif name == "--lora-modules":
+            for value in values:
+                yield _path_of_adapter(value)
+
+
+def _path_of_adapter(value: str) -> str:
+    """Return the path in `NAME=PATH` or in {"name": …, "path": …}."""
+    try:
+        return str(json.loads(value)["path"])
+    except (ValueError, TypeError, KeyError):
+        return value.partition("=")[2]
 
 
 def digest(path: Path) -> str:

@@ -139,10 +139,19 @@ def _download_prefix(uri: str, store: Store, folder: Path) -> None:
 
 def unconverted(source: str) -> bool:
     """Return whether the source is a GGUF file that must be converted first, which takes long."""
+    path = gguf_file(source)
+    return path is not None and not _conversion(path).is_dir()
+
+
+def gguf_file(source: str) -> Path | None:
+    """Return the GGUF file that a source names; None if it is none, or not here.
+
+    Raises RecipeError for a package that is not installed.
+    """
     path = Path(source).expanduser()
     if source.startswith("package:"):
         path = package_file(source.removeprefix("package:"))
-    return path.suffix == ".gguf" and path.is_file() and not _conversion(path).is_dir()
+    return path if path.suffix == ".gguf" and path.is_file() else None
 
 
 def _conversion(gguf: Path) -> Path:

@@ -10,10 +10,10 @@ from typing import Any, Final, Self
 
 from moaa.artifacts import Artifact
 from moaa.errors import RecipeError
-from moaa.recipe.engine_args import answer_args
+from moaa.recipe.engine_args import answer_args, tokenizer_of
 from moaa.recipe.schema import Model
 from moaa.store import Missing, Store
-from moaa.weights import hub, local
+from moaa.weights import gguf, hub, local
 from moaa.weights.chat_template import ChatTemplate
 from moaa.weights.revisions import commit
 
@@ -38,26 +38,22 @@ class TemplateArgs:
     """The template itself, instead of the tokenizer's; empty: the tokenizer's."""
     variables: dict[str, Any] = field(default_factory=dict)
     """Variables of the template: `enable_thinking`, for example."""
-    tokenizer: str = ""
-    """A model whose tokenizer is used; empty: its own."""
 
     @classmethod
     def of(cls, model: Model) -> Self:
-        """Return what `--chat-template`, `--default-chat-template-kwargs` and `--tokenizer` say.
+        """Return what `--chat-template` and `--default-chat-template-kwargs` say.
 
         Raises RecipeError if one of them cannot be read here.
         """
-        text, tokenizer = "", ""
+        text = ""
         variables: dict[str, Any] = {}
         for name, *values in answer_args(model.engine_args):
             value = " ".join(values)
             if name == "--chat-template":
                 text = _template(value)
-            elif name == "--tokenizer":
-                tokenizer = value
             elif name.partition(".")[0] == "--default-chat-template-kwargs":
                 variables |= _variables(name, value)
-        return cls(text, variables, tokenizer)
+        return cls(text, variables)
 
 
 def chat_template(model: Model, store: Store) -> ChatTemplate:
@@ -66,13 +62,17 @@ def chat_template(model: Model, store: Store) -> ChatTemplate:
     Raises RecipeError or EngineError if its tokenizer cannot be read here.
     """
     args = TemplateArgs.of(model)
+    if not tokenizer_of(model.engine_args)[0] and (file := local.gguf_file(model.source)):
+        return gguf.template_of(file, args.variables, args.text)  # converting it takes long
     return ChatTemplate.read(folder_of(model, store), args.variables, args.text)
 
 
 def folder_of(model: Model, store: Store) -> Path:
     """Return a folder with the files of the tokenizer that an engine of this model uses."""
-    other = TemplateArgs.of(model).tokenizer
-    return folder(other, store) if other else folder(model.source, store, model.revision)
+    other, revision = tokenizer_of(model.engine_args)
+    if other:
+        return folder(other, store, revision)
+    return folder(model.source, store, model.revision)
 
 
 def _template(value: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from moaa.engines.server import Spec, command
 from moaa.errors import HubAway, RecipeError
 from moaa.preflight import inputs
 from moaa.preflight.finding import Finding
@@ -189,6 +190,55 @@ def test_a_moved_revision_of_a_hub_model_is_noticed_and_that_commit_is_used(
         seen.append(stage.content(given, MemoryStore()))  # type: ignore[attr-defined]
     assert seen == [{"models.smollm2": FIRST}, {"models.smollm2": SECOND}]
     assert content.pinned(given, seen[0]).models["smollm2"].revision == FIRST
+
+
+def test_a_tokenizer_that_moves_is_noticed_and_that_commit_is_used(hub: Hub) -> None:
+    """It is another repository than the model's, which has commits of its own."""
+    hub.commits["models/owner/model"] = FIRST
+    given = recipe(
+        *HUB_MODEL,
+        "models.smollm2.engine_args=[--tokenizer, owner/words]",
+        "runtime.engines.kind=process",
+    )
+    seen = []
+    for hub.commits["models/owner/words"] in (FIRST, SECOND):
+        seen.append(generate.content(given, MemoryStore()))
+    assert [each["models.smollm2: owner/words"] for each in seen] == [FIRST, SECOND]
+    model = content.pinned(given, seen[1]).models["smollm2"]
+    spec = Spec("smollm2", model.source, model, given.runtime.engines, "cpu", ("0",))
+    line, _ = command(spec, 1)
+    assert line[line.index("--revision") + 1] == FIRST
+    assert "--tokenizer-revision" not in line, "of the model's repository"
+    assert line[-1] == f"--tokenizer-revision={SECOND}"
+    again = {**given.models, "smollm2": model}
+    pinned = generate.content(given.model_copy(update={"models": again}), MemoryStore())
+    assert pinned["models.smollm2: owner/words"] == SECOND
+
+
+@pytest.mark.parametrize("form", ["words={}", '{{"name": "words", "path": "{}"}}'])
+def test_an_adapter_or_folder_that_changes_is_noticed(
+    hub: Hub, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOAA_CACHE", str(tmp_path / "cache"))
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    hub.commits["models/owner/lora"] = FIRST
+
+    def held() -> dict[str, str]:
+        loras = [form.format("owner/lora"), form.format(adapter)]
+        args = json.dumps(["--lora-modules", *loras, "--hf-config-path", str(adapter)])
+        return generate.content(
+            recipe(f"models.smollm2.engine_args={args}", "runtime.engines.kind=process"),
+            MemoryStore(),
+        )
+
+    seen = [held()]
+    (adapter / "adapter_model.safetensors").write_text("b")
+    seen.append(held())
+    hub.commits["models/owner/lora"] = SECOND
+    seen.append(held())
+    assert len({json.dumps(each, sort_keys=True) for each in seen}) == 3
+    assert "models.smollm2: owner/lora" in seen[0]
 
 
 def test_a_model_behind_an_endpoint_is_not_asked_for_at_the_hub(hub: Hub) -> None:

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.chat.controls import KNOWN, WORD_JOINER, Controls, fenced
 from moaa.chat.message import Call, Message
-from moaa.errors import HubAway
+from moaa.errors import HubAway, RecipeError
 from moaa.judge import tournament
 from moaa.mixture import converse
 from moaa.recipe import Judge, JudgeMember, Member, Mixture
 from moaa.recipe.load import load_file
 from moaa.stages import generate, texts
 from moaa.stages.prompts import FORGED, prompts
+from moaa.weights import gguf
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
@@ -166,6 +167,49 @@ def test_the_markers_of_the_runs_own_models_are_control_tokens_too(odd_model: Pa
     assert "control_texts" not in generate.part_of(load_file(DEMO).recipe).model_dump()
     controls = Controls(texts.control_texts(recipe))
     assert controls.neutralised("a@@end<table>@@user:b") == "a@\u2060@end<table>@\u2060@user:b"
+
+
+@pytest.fixture
+def odd_gguf(tmp_path: Path) -> Path:
+    """A GGUF file, written by llama.cpp's own library: control tokens of no known form."""
+    from gguf import GGUFWriter, TokenType
+
+    tokens = {
+        "@@user:": TokenType.CONTROL,
+        "@@end": TokenType.USER_DEFINED,
+        "@@spare": TokenType.CONTROL,
+        "<table>": TokenType.USER_DEFINED,
+        "user": TokenType.NORMAL,
+    }
+    path = tmp_path / "odd.gguf"
+    writer = GGUFWriter(path, "llama")
+    writer.add_token_list(list(tokens))
+    writer.add_token_types(list(tokens.values()))
+    writer.add_token_scores([0.5] * len(tokens))
+    writer.add_eos_token_id(1)
+    writer.add_bool("tokenizer.ggml.add_bos_token", False)
+    writer.add_chat_template(
+        "{% for m in messages %}{{ '@@' + m.role + ':' + m.content + eos_token }}{% endfor %}"
+    )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path
+
+
+def test_the_control_tokens_of_a_gguf_file_are_known_before_it_is_converted(odd_gguf: Path) -> None:
+    """As with other models: those that its template writes, or puts together."""
+    recipe = load_file(DEMO, [f"models.odd={{source: '{odd_gguf}'}}"]).recipe
+    assert texts.control_texts(recipe) == ("@@end", "@@user:")
+    plain = f"models.odd={{source: '{odd_gguf}', engine_args: ['--chat-template={{{{ 1 }}}}']}}"
+    assert texts.control_texts(load_file(DEMO, [plain]).recipe) == ()
+
+
+@pytest.mark.parametrize("cut", [0, 3, 20, 60, 200])
+def test_a_torn_gguf_file_is_no_bug(odd_gguf: Path, cut: int) -> None:
+    odd_gguf.write_bytes(odd_gguf.read_bytes()[:cut])
+    with pytest.raises(RecipeError, match=r"is no GGUF file|has no chat template"):
+        gguf.template_of(odd_gguf)
 
 
 def test_a_hub_that_is_away_stops_only_runs_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
