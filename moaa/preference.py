@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 from moaa.errors import RowRejected
@@ -50,13 +51,19 @@ class Pair:
     margin: float
 
 
-def rank(n: int, judgements: Iterable[Judgement]) -> Ranking:
+def rank(
+    n: int, judgements: Iterable[Judgement], expected: Mapping[tuple[int, int], float] | None = None
+) -> Ranking:
     """`n` answers by their soft wins; ties by Bradley-Terry strength, then by the lower index.
 
-    If every pair was judged equally often, equal wins mean equal strengths. So strengths are only
-    computed if answers tie and pairs are missing.
+    `expected`: of each order that an adaptive judge did not ask for, the probability that its first
+    answer is better; it counts as if it had been asked. If every pair was judged equally often,
+    equal wins mean equal strengths. So strengths are only computed if answers tie and pairs are
+    missing.
     """
     judged = list(judgements)
+    if expected:
+        judged = _completed(n, judged, expected)
     wins, low, high = [0.0] * n, [0.0] * n, [0.0] * n
     for each in judged:
         least, most = each.bounds
@@ -135,6 +142,25 @@ def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
             f"{len(answers)} answers: {len(found)} distinct, {empty} empty",
         )
     return list(found.values())
+
+
+def _completed(
+    n: int, judged: Sequence[Judgement], expected: Mapping[tuple[int, int], float]
+) -> list[Judgement]:
+    """All pairs, with the expected verdict of each order that was not asked."""
+    known = {(each.a, each.b): each for each in judged}
+    found = []
+    for a, b in combinations(range(n), 2):
+        each = known.get((a, b)) or Judgement(a, b, None, None, ())
+        p_ab, p_ba = expected.get((a, b)), expected.get((b, a))
+        found.append(
+            replace(
+                each,
+                p_ab=each.p_ab if p_ab is None else p_ab,
+                p_ba=each.p_ba if p_ba is None else 1 - p_ba,
+            )
+        )
+    return found
 
 
 def _complete(n: int, judged: Sequence[Judgement]) -> bool:

@@ -1,25 +1,31 @@
 """The mixture of judges: which of two answers is better, and how much (paper, stage 2).
 
-compare      one pair in both orders: models pick criteria, write assessments, give a verdict
-tournament   all pairs of several answers at the same time
-Judgement    the outcome of a pair, with all that led to it
-Tally        criteria frequencies, position bias and disagreement over many judgements
+compare               one pair in both orders: criteria are picked, assessments written, a verdict
+                      given
+tournament            all pairs of several answers at the same time
+adaptive_tournament   only the comparisons that best and worst answer depend on
+Judgement             the outcome of a pair, with all that led to it
+Tally                 criteria frequencies, position bias and disagreement over many judgements
 """
 
-from moaa.judge.compare import check_instructions, compare, tournament
+from moaa.judge.compare import check_instructions, compare
 from moaa.judge.criteria import CRITERIA, TRIPLES
 from moaa.judge.judgement import Judgement, Lost, Order, tie
 from moaa.judge.tally import Tally
+from moaa.judge.tournament import Adaptive, adaptive_tournament, rule_of, tournament
 
 __all__ = [
     "CRITERIA",
     "TRIPLES",
+    "Adaptive",
     "Judgement",
     "Lost",
     "Order",
     "Tally",
+    "adaptive_tournament",
     "check_instructions",
     "compare",
+    "rule_of",
     "tie",
     "tournament",
 ]

@@ -1,14 +1,12 @@
-"""Pairs of answers, judged in both orders: criteria, assessments, verdict.
+"""A pair of answers, judged in both orders: criteria, assessments, verdict.
 
 Paper, mixture of agents as a judge.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 from moaa import templates
@@ -83,6 +81,8 @@ class Panel:
     mark: str
     """What the tags around the texts carry. It is a hash of all these texts, so that none of them
     can name it; equal for all pairs, so that the prefix cache serves them."""
+    picked: tuple[str, ...] | None = None
+    """The criteria of all pairs, if they are picked once for the prompt."""
 
     @classmethod
     def over(
@@ -103,39 +103,46 @@ class Panel:
 
         A step that fails for good costs its order: it is in `lost`.
         """
-        (i, first), (j, second) = (
-            (index, self.controls.neutralised(text)) for index, text in (a, b)
-        )
-        ab, ba = self.shown(first, second), self.shown(second, first)
         tries = Tries()
-        picked: tuple[str, ...] | None = None
-        if self.judge.criteria == "all":
-            picked = tuple(criteria.CRITERIA)
-        elif self.judge.criteria == "per-pair":
-            try:
-                picked = await self.pick_criteria(ab, tries)
-            except RowRejected as error:
-                lost = (Lost(i, j, error.reason, error.detail), Lost(j, i, error.reason))
-                return merged(*lost, tries.again)
-
-        async def in_order(one: int, other: int, comparison: Comparison) -> Order | Lost:
-            try:
-                names = picked or await self.pick_criteria(comparison, tries)
-                assessments, left_out = await self.assess(comparison, names)
-                decision, text = await self.decide(comparison, names, assessments, tries)
-            except RowRejected as error:
-                return Lost(one, other, error.reason, error.detail)
-            return Order(one, other, names, assessments, left_out, *decision, text)
-
-        one, other = await together([in_order(i, j, ab), in_order(j, i, ba)])
+        try:
+            names = await self.criteria_of(a, b, tries)
+        except RowRejected as error:
+            lost = (Lost(a[0], b[0], error.reason, error.detail), Lost(b[0], a[0], error.reason))
+            return merged(*lost, tries.again)
+        one, other = await together(
+            [self.in_order(a, b, names, tries), self.in_order(b, a, names, tries)]
+        )
         return merged(one, other, tries.again)
+
+    async def criteria_of(self, a: Indexed, b: Indexed, tries: Tries) -> tuple[str, ...] | None:
+        """The criteria of a pair, for both orders; None if each order picks its own. Raises
+        `RowRejected` if none can be read."""
+        if self.judge.criteria == "all":
+            return tuple(criteria.CRITERIA)
+        if self.judge.criteria == "per-order" or self.picked:
+            return self.picked
+        return await self.pick_criteria(self.shown(a[1], b[1]), tries)
+
+    async def in_order(
+        self, first: Indexed, second: Indexed, names: tuple[str, ...] | None, tries: Tries
+    ) -> Order | Lost:
+        """The verdict with answer `first` shown first, by these criteria. Without names, they are
+        picked for this order."""
+        comparison = self.shown(first[1], second[1])
+        try:
+            names = names or await self.pick_criteria(comparison, tries)
+            assessments, left_out = await self.assess(comparison, names)
+            decision, text = await self.decide(comparison, names, assessments, tries)
+        except RowRejected as error:
+            return Lost(first[0], second[0], error.reason, error.detail)
+        return Order(first[0], second[0], names, assessments, left_out, *decision, text)
 
     def shown(self, a: str, b: str) -> Comparison:
         """Both answers and the query between their tags, with answer a first."""
         return Comparison(
             self.query,
-            fenced("answer_a", a, self.mark),
-            fenced("answer_b", b, self.mark),
+            fenced("answer_a", self.controls.neutralised(a), self.mark),
+            fenced("answer_b", self.controls.neutralised(b), self.mark),
         )
 
     async def pick_criteria(self, comparison: Comparison, tries: Tries) -> tuple[str, ...]:
@@ -238,34 +245,6 @@ async def compare(
     the result."""
     i, j = indices
     return await Panel.over(judge, query, (a, b), ask, controls).compare((i, a), (j, b))
-
-
-async def tournament(
-    judge: Judge,
-    query: Sequence[Message],
-    answers: Sequence[str],
-    ask: Ask,
-    controls: Controls = KNOWN,
-) -> list[Judgement]:
-    """All pairs of the answers, judged at the same time: (0, 1), (0, 2), …
-
-    90 calls for 5 answers and 3 proposers. Raises `RowRejected`, with the most frequent reason, as
-    soon as more than half of the orders are lost.
-    """
-    panel = Panel.over(judge, query, answers, ask, controls)
-    pairs = list(combinations(enumerate(answers), 2))
-    lost: list[Lost] = []
-
-    async def judged(a: Indexed, b: Indexed) -> Judgement:
-        found = await panel.compare(a, b)
-        lost.extend(found.lost)
-        if len(lost) > len(pairs):
-            reason, count = Counter(each.reason for each in lost).most_common(1)[0]
-            detail = next(each.detail for each in lost if each.reason == reason)
-            raise RowRejected(reason, f"{count} of {2 * len(pairs)} orders: {detail}")
-        return found
-
-    return await together(judged(a, b) for a, b in pairs)
 
 
 def check_instructions(judge: Judge) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 from zipfile import BadZipFile
@@ -87,7 +87,12 @@ class ArmoRM:
     controls: Controls = KNOWN
 
     async def __call__(
-        self, prompt: str, query: Sequence[Message], answers: Sequence[str], ask: Ask
+        self,
+        prompt: str,
+        query: Sequence[Message],
+        answers: Sequence[str],
+        ask: Ask,
+        choosable: Collection[int] | None = None,
     ) -> Labels:
         """The labels of the answers, with their scores."""
         try:

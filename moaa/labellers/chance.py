@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from moaa.chat.message import Ask, Message
@@ -15,7 +15,12 @@ class Chance:
     """Labels answers by random scores that are fixed for each prompt. No model is asked."""
 
     async def __call__(
-        self, prompt: str, query: Sequence[Message], answers: Sequence[str], ask: Ask
+        self,
+        prompt: str,
+        query: Sequence[Message],
+        answers: Sequence[str],
+        ask: Ask,
+        choosable: Collection[int] | None = None,
     ) -> Labels:
         """The labels of the answers: scores from 0 to 1, seeded by the prompt's id."""
         draw = random.Random(f"label {prompt}")

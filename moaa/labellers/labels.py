@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, Self
 
 from moaa import preference
@@ -34,11 +34,24 @@ class Labels:
     scores: tuple[float | None, ...] = ()
     """Of each answer, from a labeller that scores them; None for those in `refused`."""
     refused: tuple[Refused, ...] = ()
+    expected: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    """Of each order that an adaptive judge did not ask for, the probability that its first answer
+    is better."""
+    sure: float | None = None
+    """From an adaptive judge: how sure the less sure end of the ranking is."""
 
     @classmethod
-    def of_judgements(cls, answers: int, judgements: Sequence[Judgement]) -> Self:
-        """The labels of so many answers whose pairs were judged."""
-        return cls(preference.rank(answers, judgements), tuple(judgements))
+    def of_judgements(
+        cls,
+        answers: int,
+        judgements: Sequence[Judgement],
+        expected: Mapping[tuple[int, int], float] | None = None,
+        sure: float | None = None,
+    ) -> Self:
+        """The labels of so many answers whose pairs were judged: all of them, or an adaptive
+        judge's choice, with what it expects of the others."""
+        ranking = preference.rank(answers, judgements, expected)
+        return cls(ranking, tuple(judgements), expected=expected or {}, sure=sure)
 
     @classmethod
     def of_scores(cls, scores: Sequence[float | None], refused: Sequence[Refused] = ()) -> Self:
@@ -53,7 +66,11 @@ class Labels:
         if self.scores:
             refused = [each._asdict() for each in self.refused]
             return {"scores": list(self.scores), "refused": refused}
-        return {"judgements": [judgement.to_json() for judgement in self.judgements]}
+        found: dict[str, Any] = {"judgements": [each.to_json() for each in self.judgements]}
+        if self.sure is not None:
+            found["expected"] = [[*meeting, p] for meeting, p in self.expected.items()]
+            found["sure"] = self.sure
+        return found
 
     @classmethod
     def from_json(cls, answers: int, data: Mapping[str, Any]) -> Self:
@@ -61,7 +78,8 @@ class Labels:
         if "scores" in data:
             return cls.of_scores(data["scores"], [Refused(**each) for each in data["refused"]])
         judgements = [Judgement.from_json(each) for each in data["judgements"]]
-        return cls.of_judgements(answers, judgements)
+        expected = {(first, second): p for first, second, p in data.get("expected", ())}
+        return cls.of_judgements(answers, judgements, expected, data.get("sure"))
 
 
 class Labeller(Protocol):
@@ -71,9 +89,15 @@ class Labeller(Protocol):
     """
 
     async def __call__(
-        self, prompt: str, query: Sequence[Message], answers: Sequence[str], ask: Ask
+        self,
+        prompt: str,
+        query: Sequence[Message],
+        answers: Sequence[str],
+        ask: Ask,
+        choosable: Collection[int] | None = None,
     ) -> Labels:
-        """The labels of `answers` to the conversation `query`; `prompt` is the prompt's id."""
+        """The labels of `answers` to the conversation `query`; `prompt` is the prompt's id. Only a
+        `choosable` answer is wanted as the best (default: any)."""
         ...
 
 

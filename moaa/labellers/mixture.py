@@ -1,8 +1,9 @@
-"""The mixture of judges: every pair of answers is compared in both orders (paper, stage 2)."""
+"""The mixture of judges: every pair of answers is compared in both orders (paper, stage 2), or only
+what the ends of the ranking depend on (`mode: adaptive`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from moaa import judge
@@ -20,8 +21,19 @@ class JudgeMixture:
     controls: Controls = KNOWN
 
     async def __call__(
-        self, prompt: str, query: Sequence[Message], answers: Sequence[str], ask: Ask
+        self,
+        prompt: str,
+        query: Sequence[Message],
+        answers: Sequence[str],
+        ask: Ask,
+        choosable: Collection[int] | None = None,
     ) -> Labels:
-        """The labels of the answers: soft wins over all pairs."""
+        """The labels of the answers: soft wins over all pairs, counted or expected."""
+        if self.judge.mode == "adaptive":
+            judgements, outlook = await judge.adaptive_tournament(
+                self.judge, query, answers, ask, self.controls, choosable
+            )
+            sure = min(outlook.best_sure, outlook.worst_sure)
+            return Labels.of_judgements(len(answers), judgements, outlook.expected, sure)
         judgements = await judge.tournament(self.judge, query, answers, ask, self.controls)
         return Labels.of_judgements(len(answers), judgements)

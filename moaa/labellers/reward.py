@@ -6,7 +6,7 @@ is too long for the engine is refused, never cut: a cut answer would get another
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from moaa.chat.controls import KNOWN, Controls
@@ -34,7 +34,12 @@ class RewardModel:
     controls: Controls = KNOWN
 
     async def __call__(
-        self, prompt: str, query: Sequence[Message], answers: Sequence[str], ask: Ask
+        self,
+        prompt: str,
+        query: Sequence[Message],
+        answers: Sequence[str],
+        ask: Ask,
+        choosable: Collection[int] | None = None,
     ) -> Labels:
         """The labels of the answers, with their scores."""
 

@@ -120,14 +120,22 @@ def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[Asked]:
     yield Asked("sample", name, prompts, prompts * seen, prompts * answer * chosen.n)
 
 
-def judging(recipe: Recipe, judge: Judge, pairs: float, answer: float) -> Iterator[Asked]:
-    """Yield the judge's calls for these pairs of answers, in both orders.
+def judging(
+    recipe: Recipe, judge: Judge, pairs: float, answer: float, prompts: float | None = None
+) -> Iterator[Asked]:
+    """Yield the judge's calls for these pairs of answers, in both orders. `prompts`: of how many
+    prompts the answers are (default: as many as pairs).
 
     Paper: 90 calls for the 10 pairs of 5 answers.
     """
     every, three = tuple(criteria.CRITERIA), tuple(criteria.CRITERIA)[:3]
     shown = recipe.plan.prompt_tokens + 2 * answer
-    picks = {"per-pair": pairs, "per-order": 2 * pairs, "all": 0}[judge.criteria]
+    picks = {
+        "per-pair": pairs,
+        "per-order": 2 * pairs,
+        "per-prompt": pairs if prompts is None else prompts,
+        "all": 0,
+    }[judge.criteria]
     if picks:
         prompt = _instruction(judge.criteria_instruction, "criteria") + tokens_of(
             criteria.described(every)
@@ -166,7 +174,9 @@ def ranking(
     A judge compares every pair. A reward model reads each answer once, ArmoRM also the prompt.
     """
     if judge := recipe.label.judge_of(labeller):
-        yield from judging(recipe, judge, prompts * n * (n - 1) / 2, answer)
+        pairs = n * (n - 1) / 2
+        share = recipe.plan.adaptive_share if judge.mode == "adaptive" else 1
+        yield from judging(recipe, judge, prompts * pairs * share, answer, prompts)
     elif model := recipe.label.model_of(labeller):
         alone = 1 if labeller == "armorm" else 0
         tokens = (n + alone) * recipe.plan.prompt_tokens + n * answer

@@ -75,6 +75,12 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
         _in_flight(recipe.runtime),
         "no prompt is dropped, no two answers are the same, no call fails, no prefix is cached",
     ]
+    judge = recipe.label.judge_of(recipe.label.labeller)
+    if judge and judge.mode == "adaptive":
+        sentences.append(
+            f"the adaptive judge asks {assumed.adaptive_share:.0%} of the exhaustive one's calls "
+            "(plan.adaptive_share)"
+        )
     for name in SETS:
         sentences += [
             f"missing: how many prompts {source.source} holds (counted as 0): state its limit, or "

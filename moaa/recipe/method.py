@@ -131,9 +131,19 @@ class Judge(Part):
     verdict: Literal["soft", "parsed"] = "soft"
     """soft: from the log-probabilities of the verdict's letter, under a grammar. parsed: from a
     text that ends in [[A]] or [[B]]; criteria are parsed too, for servers without grammars."""
-    criteria: Literal["per-pair", "per-order", "all"] = "per-pair"
-    """per-pair: chosen once for both orders. per-order: chosen for each order. all: all eight, none
-    is chosen (ablation)."""
+    criteria: Literal["per-pair", "per-order", "per-prompt", "all"] = "per-pair"
+    """per-pair: chosen once for both orders. per-order: chosen for each order. per-prompt: chosen
+    once for all pairs of a prompt, from its first two answers (cheaper ablation). all: all eight,
+    none is chosen (ablation)."""
+    mode: Literal["exhaustive", "adaptive"] = "exhaustive"
+    """exhaustive: all pairs of a prompt's answers are compared in both orders. adaptive: only what
+    the best and the worst answer depend on, for fewer than half of the calls."""
+    confidence: float = Field(0.9, gt=0.5, lt=1)
+    """adaptive: an end of the ranking is settled if, with this probability, the comparisons that
+    were not made would not change it."""
+    max_calls_share: float = Field(0.8, gt=0, le=1)
+    """adaptive: the most calls for one prompt, as a share of the exhaustive judge's. A prompt that
+    is not settled then keeps its likeliest best and worst answer."""
     min_proposers: int | None = Field(None, ge=1)
     criteria_instruction: str | None = None
     """Text or `file:PATH` with `$query`, `$answer_a`, `$answer_b`, `$criteria` (all eight). The
@@ -142,6 +152,15 @@ class Judge(Part):
     """The same placeholders; `$criteria` are those that were chosen."""
     verdict_instruction: str | None = None
     """The same, and `$assessments`."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only an adaptive judge uses: fingerprints stay as they were."""
+        found: dict[str, Any] = dump(self)
+        if self.mode == "exhaustive":
+            for name in ("mode", "confidence", "max_calls_share"):
+                found.pop(name, None)
+        return found
 
     @model_validator(mode="after")
     def _members_fit(self) -> Self:

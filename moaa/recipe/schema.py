@@ -198,7 +198,9 @@ class Recipe(Part):
 
     @property
     def evaluation_judge(self) -> Judge:
-        return self.evaluate.judge or self.label.judge
+        """The judge of the evaluation. It compares single pairs, so it has nothing to adapt."""
+        judge = self.evaluate.judge or self.label.judge
+        return judge.model_copy(update={"mode": "exhaustive"})
 
     def identities(self, names: frozenset[str] | set[str]) -> dict[str, dict[str, object]]:
         """Return the identities of these models, for a stage's fingerprint."""

@@ -275,6 +275,9 @@ class Plan(Part):
     answer_tokens: int = Field(500, ge=1)
     """Tokens of one answer, unless `max_tokens` is smaller."""
     assessment_tokens: int = Field(350, ge=1)
+    adaptive_share: float = Field(0.45, gt=0, le=1)
+    """Calls of an adaptive judge, as a share of the exhaustive one's. The report says what it
+    was."""
     prompts: dict[Literal["sft", "preference", "evaluation"], int] = Field({})
     """Number of prompts in sources without a `limit`."""
     train_tokens_per_gpu_s: float = Field(3000, gt=0)

@@ -186,6 +186,7 @@ def judges(run: Run) -> list[dict[str, Any]]:
                     "most": criteria[0][1],
                     "bias": facts.get("position_bias") or {},
                     "disagreement": facts.get("disagreement"),
+                    "adaptive": facts.get("adaptive"),
                 }
             )
     return found

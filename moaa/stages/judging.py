@@ -31,7 +31,8 @@ def gaps_of(row: Row) -> Gaps:
     judgements = row["judgements"]
     orders = [order for each in judgements for order in each["orders"]]
     lost = [order for each in judgements for order in each["lost"]]
-    share = 1 / (2 * len(judgements))
+    # An adaptive judge asks for one order of some pairs; a tie was not asked at all.
+    share = 1 / sum(len(each["orders"]) + len(each["lost"]) or 2 for each in judgements)
     return Gaps(
         tuple(Loss(each["reason"], each["detail"], share) for each in lost),
         absent(

@@ -15,7 +15,7 @@ from moaa.recipe.method import CutAnswers
 from moaa.recipe.schema import Judge, Recipe
 from moaa.stage import Context, Row, stage
 from moaa.stages.judging import report
-from moaa.stages.labelling import Labelling, gaps_of, labeller_of, labelling_of, score_facts
+from moaa.stages.labelling import Labelling, Thrift, gaps_of, labeller_of, labelling_of, score_facts
 from moaa.stages.table import LABEL
 from moaa.stages.texts import TextPart, control_texts, is_cut
 
@@ -62,7 +62,7 @@ def label(part: LabelPart, context: Context) -> None:
         if not choosable(row):
             raise RowRejected("every answer cut", f"{len(row['samples'])} answers: {CUT_REMEDY}")
         answers = [sample["text"] for sample in row["samples"]]
-        labels = await labeller(row["id"], row["messages"], answers, ask)
+        labels = await labeller(row["id"], row["messages"], answers, ask, choosable(row))
         preference.pair(labels.ranking, choosable=choosable(row))
         return labels.to_json()
 
@@ -107,9 +107,11 @@ class _Verdicts:
         self._tally = judge.Tally()
         self._scores: list[float] = []
         self._refused = 0
+        self._thrift = Thrift()
 
     def write(self, id: str, labels: Labels) -> None:
         """Write the judgements or the scores of one prompt."""
+        self._thrift.add(labels)
         for judgement in labels.judgements:
             self._tally.add(judgement)
             self._context.out.write({"id": id, **judgement.to_json()}, table="judgements")
@@ -124,5 +126,7 @@ class _Verdicts:
         """Put what was counted into the facts and the ledger."""
         if part.judge:
             report(self._tally, part.judge, self._context)
+            if part.judge.mode == "adaptive":
+                self._context.facts["adaptive"] = self._thrift.facts(part.judge)
         else:
             self._context.facts.update(score_facts(part.labeller, self._scores, self._refused))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from statistics import fmean, pstdev
 from typing import Any
 
 from moaa.asking.rejections import Gaps, Loss
 from moaa.chat.controls import Controls
-from moaa.labellers import ArmoRM, Chance, Heads, JudgeMixture, Labeller, RewardModel
+from moaa.judge import rule_of
+from moaa.labellers import ArmoRM, Chance, Heads, JudgeMixture, Labeller, Labels, RewardModel
 from moaa.recipe import Judge
 from moaa.recipe.labelling import Label, LabellerName
 from moaa.recipe.schema import Part
@@ -66,3 +68,45 @@ def score_facts(labeller: LabellerName, scores: list[float], refused: int) -> di
             "sd": pstdev(scores) if scores else None,
         },
     }
+
+
+class Thrift:
+    """Counts what an adaptive judge asked for, and what it did not."""
+
+    def __init__(self) -> None:
+        self._orders: Counter[int] = Counter()
+        """Pairs by the number of their orders that were asked."""
+        self._calls: Counter[tuple[int, int, int]] = Counter()
+        """Prompts by answers, pairs that were compared, and orders that were asked."""
+        self._sure: list[float] = []
+
+    def add(self, labels: Labels) -> None:
+        """Count the labels of one prompt."""
+        if labels.sure is None:
+            return
+        n = len(labels.ranking.order)
+        asked = [len(each.orders) + len(each.lost) for each in labels.judgements]
+        self._orders.update(asked)
+        self._orders[0] += n * (n - 1) // 2 - len(asked)
+        self._calls[n, len(asked), sum(asked)] += 1
+        self._sure.append(labels.sure)
+
+    def facts(self, judge: Judge) -> dict[str, Any]:
+        """The facts, for the report.
+
+        `calls_share`: calls, as a share of what the exhaustive judge would have asked; `settled`:
+        share of prompts whose ends are settled at `confidence`, the others used their budget (None
+        without prompts); `pairs`: how many were compared in both orders, in one, in none.
+        """
+        used = whole = 0
+        for (n, pairs, orders), prompts in self._calls.items():
+            rule, every = rule_of(judge, n), n * (n - 1) // 2
+            used += prompts * (pairs * rule.first + (orders - pairs) * rule.second)
+            whole += prompts * every * (rule.first + rule.second)
+        settled = sum(sure >= judge.confidence for sure in self._sure)
+        return {
+            "calls_share": used / whole if whole else None,
+            "settled": settled / len(self._sure) if self._sure else None,
+            "confidence": judge.confidence,
+            "pairs": {"both": self._orders[2], "one": self._orders[1], "none": self._orders[0]},
+        }
