@@ -18,7 +18,7 @@ from moaa.kubernetes.names import ENGINES_KEY
 from moaa.placement import images, pods
 from moaa.placement.pod_spec import CORE_TMP_GIB, HEAVY_TMP_GIB, WRITABLE
 from moaa.recipe.schema import Recipe, StoreAddress
-from moaa.recipe.secrets import DESTINATIONS_ENV, S3_KEYS, destinations
+from moaa.recipe.secrets import DESTINATIONS_ENV, S3_KEYS, destinations, endpoint_keys
 from moaa.stages.table import PREFLIGHT, REPORT
 from moaa.store.client import S3_SETTINGS, SESSION_TOKEN
 
@@ -159,7 +159,7 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
         found.append(Secret(cluster.engines_secret, {ENGINES_KEY: ENGINES_KEY}, optional=True))
     names = set(recipe.runtime.secret_envs) if stage != REPORT else set()
     if stage.keys:
-        names |= key_names(recipe)
+        names |= set(endpoint_keys(recipe).values())
     if names:
         # Preflight's pod starts without it too, and says what is missing.
         found.append(
@@ -184,12 +184,3 @@ def _store_secrets(name: str, store: StoreAddress) -> list[Secret]:
     if store.session_token_env:
         found.append(Secret(name, {SESSION_TOKEN: store.session_token_env}, optional=True))
     return found
-
-
-def key_names(recipe: Recipe) -> set[str]:
-    """The variables that hold the endpoints' API keys."""
-    return {
-        model.endpoint.key_env
-        for model in recipe.models.values()
-        if model.endpoint and model.endpoint.key_env
-    }

@@ -29,7 +29,9 @@ def fields(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, Any]:
             ),
             "secret_envs": sorted(runtime.secret_envs),
         },
-        "store": recipe.store.model_dump(mode="json", include={"access_key_env", "secret_key_env"}),
+        "store": recipe.store.model_dump(
+            mode="json", include={"access_key_env", "secret_key_env", "session_token_env"}
+        ),
         "models": {
             name: {"endpoint": {"key_env": model.endpoint.key_env} if model.endpoint else None}
             for name, model in recipe.models.items()

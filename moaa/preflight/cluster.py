@@ -21,7 +21,7 @@ from moaa.preflight import capacity, clocks, rights
 from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.kinds import ACCOUNTS, LIMIT_RANGES, NODES, QUOTAS, RUNTIMES, SECRETS
 from moaa.recipe.schema import Recipe
-from moaa.recipe.secrets import S3_KEYS
+from moaa.recipe.secrets import S3_KEYS, endpoint_keys
 from moaa.store import Store
 
 T = TypeVar("T")
@@ -127,10 +127,7 @@ def _account(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
 def _secrets(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
     """Check the Secrets that pods name, and their keys. Values are never read."""
     place = recipe.runtime.cluster
-    variables = set(recipe.runtime.secret_envs)
-    variables |= {
-        m.endpoint.key_env for m in recipe.models.values() if m.endpoint and m.endpoint.key_env
-    }
+    variables = {*recipe.runtime.secret_envs, *endpoint_keys(recipe).values()}
     for name, keys in ((place.s3_secret, S3_KEYS), (place.env_secret, tuple(sorted(variables)))):
         if name and keys:
             literals = " ".join(f"--from-literal={key}=…" for key in keys)

@@ -17,6 +17,7 @@ from moaa.prompts import sources
 from moaa.prompts.prompt import read_prompt
 from moaa.prompts.sources import SETS, every_source
 from moaa.recipe.schema import Model, Source
+from moaa.recipe.secrets import endpoint_keys
 from moaa.store import Store
 from moaa.weights.local import is_hub_id
 from moaa.weights.revisions import commit, is_commit
@@ -40,9 +41,8 @@ def store(run: Run) -> Iterator[Finding]:
 def secrets(run: Run) -> Iterator[Finding]:
     """Check the environment variables with API keys. Their values are not read."""
     needed = {
-        model.endpoint.key_env: f"models.{name}.endpoint.key_env"
-        for name, model in run.recipe.models.items()
-        if model.endpoint and model.endpoint.key_env
+        variable: f"models.{name}.endpoint.key_env"
+        for name, variable in endpoint_keys(run.recipe).items()
     }
     needed |= dict.fromkeys(run.recipe.runtime.secret_envs, "runtime.secret_envs")
     secret = run.recipe.runtime.cluster.env_secret

@@ -105,20 +105,27 @@ def _instead_of(path: Address) -> str | None:
     return None if path and path[-1] == "key_env" else "REDACTED"
 
 
+def endpoint_keys(recipe: Recipe) -> dict[str, str]:
+    """Return the name of the variable with the API key of each endpoint that needs one, by the
+    model's name."""
+    return {
+        name: model.endpoint.key_env
+        for name, model in recipe.models.items()
+        if model.endpoint and model.endpoint.key_env
+    }
+
+
 def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the address of each named key that would go where it does not belong, and why."""
     store = _store_keys(recipe)
     keys: set[str] = set()
-    for name, model in recipe.models.items():
-        if not model.endpoint or not model.endpoint.key_env:
-            continue
-        key = model.endpoint.key_env
+    for name, key in endpoint_keys(recipe).items():
         where = ("models", name, "endpoint", "key_env")
         if key in store:
             yield where, f"{key} belongs to the store. Name the endpoint's own key."
             continue
         keys.add(key)
-        if whose := _owner(key, model.endpoint.url):
+        if whose := _owner(key, _address(recipe, name)):
             yield (
                 where,
                 f"{key} belongs to {whose}; it is not sent to this endpoint. Put the endpoint's "
@@ -145,6 +152,12 @@ def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 f"{name} is not for the stages' own use. Name only what they need besides the "
                 "store's keys, like HF_TOKEN.",
             )
+
+
+def _address(recipe: Recipe, model: str) -> str:
+    endpoint = recipe.models[model].endpoint
+    assert endpoint
+    return endpoint.url
 
 
 def _store_keys(recipe: Recipe) -> set[str]:
@@ -179,9 +192,8 @@ def destinations(recipe: Recipe) -> dict[str, list[str]]:
         found.setdefault(name, set()).add(
             urls.origin(store.endpoint_url) if store.endpoint_url else ""
         )
-    for model in recipe.models.values():
-        if model.endpoint and model.endpoint.key_env:
-            found.setdefault(model.endpoint.key_env, set()).add(urls.origin(model.endpoint.url))
+    for model, name in endpoint_keys(recipe).items():
+        found.setdefault(name, set()).add(urls.origin(_address(recipe, model)))
     return {name: sorted(servers) for name, servers in sorted(found.items())}
 
 

@@ -57,6 +57,7 @@ def test_what_decides_about_no_pod_may_differ(change: str) -> None:
         ("runtime.secret_envs=[]", 'compiled with ["HF_TOKEN"], this run\'s recipe has []'),
         ("runtime.launcher.kind=trainer", "runtime.launcher.kind"),
         ("store.access_key_env=OTHER", "store.access_key_env"),
+        ("store.session_token_env=MY_TOKEN", "store.session_token_env"),
         ("models.llama-3-1-8b.tensor_parallel=2", "stages.sample.gpus"),
         (
             "target=gemma-2-27b",
