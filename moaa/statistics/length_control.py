@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Difficulties:
     preference (0 to 1), shape (rows, 3). They keep the effect of length alike for all models.
     """
 
-    of: Mapping[Hashable, float]
+    of: Mapping[Any, float]
     gamed: Array
 
 

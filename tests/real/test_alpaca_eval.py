@@ -1,0 +1,117 @@
+"""AlpacaEval 2's length-controlled win rates, from published judgements of published answers."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moaa.statistics import Difficulties, length_controlled, mean, standard_error
+from moaa.statistics.logistic import Array
+from tests.real.conftest import Read
+
+MODELS = (
+    "FuseChat-Llama-3.1-8B-Instruct",
+    "FuseChat-Llama-3.2-1B-Instruct",
+    "FuseChat-Gemma-2-9B-Instruct",
+    "FuseChat-Qwen-2.5-7B-Instruct",
+    "gemma-7b-it",
+    "claude-2",
+    "gpt-3.5-turbo-1106_verbose",
+)
+"""Models of which every instruction was judged."""
+
+
+@pytest.fixture(scope="module")
+def instructions(read: Read) -> list[str]:
+    """The 805 instructions, in the order to which the published difficulties refer."""
+    return [row["instruction"] for row in read("alpaca_eval/baseline.json")]
+
+
+@pytest.fixture(scope="module")
+def published(real_data: Path, instructions: list[str]) -> Difficulties:
+    """The difficulties and the gamed rows: the published file, or what was recovered of it."""
+    file = real_data / "df_gamed.csv"
+    if file.exists():
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        of = {instructions[int(row["index"])]: float(row["instruction_difficulty"]) for row in rows}
+        columns = ("std_delta_len", "instruction_difficulty", "preference")
+        gamed = np.array([[float(row[name]) for name in columns] for row in rows])
+        gamed[:, 0] = np.tanh(gamed[:, 0])
+        return Difficulties(of, gamed)
+    recovered = real_data / "alpaca_lc.json.gz"
+    if not recovered.exists():
+        pytest.skip(f"{real_data} has no df_gamed.csv; see tests/real/data.py")
+    found = json.loads(gzip.decompress(recovered.read_bytes()))
+    names = ("tanh_len", "difficulty", "preference")
+    gamed = np.column_stack([found["gamed"][name] for name in names])
+    return Difficulties(dict(zip(instructions, found["difficulty"], strict=True)), gamed)
+
+
+@pytest.fixture(scope="module")
+def leaderboard(read: Read, real_data: Path) -> dict[str, dict[str, str]]:
+    read("alpaca_eval/baseline.json")  # skips if the folder is empty
+    with (real_data / "alpaca_eval/leaderboard.csv").open(encoding="utf-8", newline="") as stream:
+        return {row[""]: row for row in csv.DictReader(stream)}
+
+
+def inputs(rows: list[dict[str, Any]]) -> tuple[list[str], Array, tuple[list[int], list[int]]]:
+    return (
+        [row["instruction"] for row in rows],
+        np.array([row["preference"] - 1 for row in rows]),
+        ([len(row["output_1"]) for row in rows], [len(row["output_2"]) for row in rows]),
+    )
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_published_length_controlled_rate_comes_out(
+    model: str, read: Read, published: Difficulties, leaderboard: dict[str, dict[str, str]]
+) -> None:
+    names, p, lengths = inputs(read(f"alpaca_eval/{model}.json"))
+    found = length_controlled(names, p.tolist(), lengths, published, resamples=2)
+    expected = float(leaderboard[model]["length_controlled_winrate"])
+    print(f"{model}: {100 * found.value:.4f}, published {expected:.4f}")
+    assert 100 * found.value == pytest.approx(expected, abs=0.1)
+    assert 100 * mean(p).value == pytest.approx(float(leaderboard[model]["win_rate"]), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "n", "matched", "by_row"),
+    [("phi-2", 803, 3.89, 4.40), ("alpaca-7b_verbose", 802, 5.20, 6.82)],
+)
+def test_missing_rows_do_not_shift_the_difficulties(
+    model: str,
+    n: int,
+    matched: float,
+    by_row: float,
+    read: Read,
+    instructions: list[str],
+    published: Difficulties,
+    leaderboard: dict[str, dict[str, str]],
+) -> None:
+    """The published number matches difficulties by the number of the row; rows are missing."""
+    names, p, lengths = inputs(read(f"alpaca_eval/{model}.json"))
+    assert len(names) == n
+    found = length_controlled(names, p.tolist(), lengths, published, resamples=2)
+    shifted = length_controlled(instructions[:n], p.tolist(), lengths, published, resamples=2)
+    print(f"{model}: {100 * found.value:.4f}, by row {100 * shifted.value:.4f}")
+    assert 100 * found.value == pytest.approx(matched, abs=0.01)
+    assert 100 * shifted.value == pytest.approx(by_row, abs=0.1)
+    wrong = float(leaderboard[model]["length_controlled_winrate"])
+    assert 100 * shifted.value == pytest.approx(wrong, abs=0.1)
+
+
+def test_the_interval_is_that_of_prompts_drawn_again(read: Read, published: Difficulties) -> None:
+    """The published `lc_standard_error` is 0.67 here; it is the spread of the fitted rates."""
+    names, p, lengths = inputs(read(f"alpaca_eval/{MODELS[0]}.json"))
+    found = length_controlled(names, p.tolist(), lengths, published)
+    error = 100 * (found.high - found.low) / (2 * 1.96)
+    print(f"standard error {error:.2f}; of the raw rate {100 * standard_error(p):.2f}")
+    assert error == pytest.approx(1.48, abs=0.08)
+    assert 100 * standard_error(p) == pytest.approx(1.42, abs=0.04)
