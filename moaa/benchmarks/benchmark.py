@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from moaa.benchmarks.entrants import Entrant
 
 Row = dict[str, Any]
+RunProgram = Callable[[str], Awaitable[str]]
 S = TypeVar("S", bound=Part)
 
 
@@ -85,6 +86,9 @@ class Match:
     answers: tuple[tuple[Answer, ...], ...]
     """One for each turn, of each entrant in order. Empty for judges."""
     controls: Controls = KNOWN
+    run_program: RunProgram | None = None
+    """Runs a program of Python that a model wrote, shut in; returns `passed`, or what kept it from
+    that. None: that cannot be done here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,8 @@ class Benchmark(ABC, Generic[S]):
     """The published questions; empty: the held-out prompts of the run."""
     digest: ClassVar[str] = ""
     """`data.digest` of the published questions, if it is known."""
+    runs_programs: ClassVar[bool] = False
+    """Whether it runs what models wrote: only where `moaa.sandbox` can."""
     schema: ClassVar[int] = 1
     """Raise it when the same answers and judgements no longer say the same."""
 

@@ -121,17 +121,9 @@ class Reasons(Benchmark[S]):
         """What each metric says of an answer."""
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """The marks of one answer: `marks` is a list of {"metric", "value", "verdicts"}."""
+        """The marks of one answer, as `row_of` writes them."""
         (answer,) = match.answers[0]
-        marks = [
-            {
-                "metric": metric,
-                "value": sum(value) / len(value) if isinstance(value, list) else value,
-                "verdicts": value if isinstance(value, list) else [],
-            }
-            for metric, value in self.marks(match.item.given, answer.text).items()
-        ]
-        return {"marks": marks, "lost": []}
+        return row_of(self.marks(match.item.given, answer.text))
 
     def scores(self, played: Played) -> list[Score]:
         """For each entrant the share of right answers by every metric, the main one also for each
@@ -200,6 +192,19 @@ class Reasons(Benchmark[S]):
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """Yield nothing: the answers of the contestants are planned for every benchmark alike."""
         yield from ()
+
+
+def row_of(marks: Marks) -> Row:
+    """Return marks as a judgement: `marks` is a list of {"metric", "value", "verdicts"}."""
+    found = [
+        {
+            "metric": metric,
+            "value": sum(value) / len(value) if isinstance(value, list) else value,
+            "verdicts": value if isinstance(value, list) else [],
+        }
+        for metric, value in marks.items()
+    ]
+    return {"marks": found, "lost": []}
 
 
 _ByItem = Mapping[str, Mapping[str, float | list[bool]]]

@@ -8,6 +8,7 @@ from typing import Any, Final
 from moaa.benchmarks.benchmark import Benchmark
 from moaa.benchmarks.gsm8k import Gsm8k
 from moaa.benchmarks.head_to_head import HeadToHead
+from moaa.benchmarks.humaneval import HumanEval
 from moaa.benchmarks.ifbench import Ifbench
 from moaa.benchmarks.ifeval import Ifeval
 from moaa.benchmarks.judge_bench import JudgeBench
@@ -15,7 +16,7 @@ from moaa.benchmarks.mmlu_pro import MmluPro
 from moaa.recipe.schema import Recipe
 
 BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {
-    each.name: each for each in (HeadToHead, JudgeBench, Gsm8k, Ifeval, Ifbench, MmluPro)
+    each.name: each for each in (HeadToHead, JudgeBench, Gsm8k, Ifeval, Ifbench, MmluPro, HumanEval)
 }
 
 

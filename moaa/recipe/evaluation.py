@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from moaa.recipe.document import Part
 from moaa.recipe.method import Judge, JudgeMember, Sampling, Temperature
-from moaa.recipe.reasoning import Gsm8k, Ifbench, Ifeval, MmluPro, Questions
+from moaa.recipe.reasoning import Gsm8k, HumanEval, Ifbench, Ifeval, MmluPro, Questions
 
 OF_RUN: Final = ("base", "sft", "dpo", "mixture")
 """Contestants that a run has by itself; every other name is one of `models`."""
@@ -76,6 +76,7 @@ class Benchmarks(Part):
     ifeval: Ifeval | None = None
     ifbench: Ifbench | None = None
     mmlu_pro: MmluPro | None = None
+    humaneval: HumanEval | None = None
 
 
 class Evaluate(Part):

@@ -51,3 +51,8 @@ class MmluPro(Reasoning):
     examples: int = Field(5, ge=0, le=5)
     """So many solved examples of its subject come before each question, from rows of the data with
     `cot_content` (the hub's validation split)."""
+
+
+class HumanEval(Reasoning):
+    """HumanEval: 164 functions of Python, run against their tests. Only on Kubernetes, in a pod
+    without network, token, or anything to write (platform chart: `sandbox.enabled`)."""
