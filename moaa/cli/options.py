@@ -20,6 +20,14 @@ def recipe_file(text: str) -> Path:
     return by_name(text, Path())
 
 
+def sweep_file(text: str) -> Path:
+    """The sweep's file: the path itself, or a sweep that comes with moaa by its name."""
+    from moaa.sweeps.document import SHIPPED
+
+    path, ours = Path(text), SHIPPED / f"{text}.yaml"
+    return ours if not path.exists() and path.name == text and ours.exists() else path
+
+
 RecipeFile = Annotated[
     Path,
     typer.Argument(

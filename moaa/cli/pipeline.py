@@ -1,4 +1,4 @@
-"""`moaa run`, `moaa submit`, `moaa compile`."""
+"""`moaa run`, `moaa submit`, `moaa compile`, `moaa sweep`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from moaa.cli.options import RecipeFile, Sets, Until, application, recipe_file
+from moaa.cli.options import (
+    RecipeFile,
+    Sets,
+    Until,
+    application,
+    recipe_file,
+    sweep_file,
+)
 
 app = application()
 
@@ -115,3 +122,50 @@ def compile(
     from moaa.commands import pipeline
 
     pipeline.compile_recipe(recipe, sets, output, until)
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SWEEP",
+            parser=sweep_file,
+            help="A sweep's YAML file, or the name of one that comes with moaa: paper-tables",
+        ),
+    ],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only print the price of each variant, and of all")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Only compare what has run so far")
+    ] = False,
+    at_once: Annotated[
+        int | None, typer.Option(min=1, help="So many variants side by side. Default: the sweep's")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="USD", min=0, help="Begin only variants that fit by their plan, in order"
+        ),
+    ] = None,
+) -> None:
+    """Run named variants of a recipe, and compare them.
+
+    Stages that variants share are computed once. The same command continues a sweep that was
+    stopped. The comparison is a table, and a page in .moaa/sweeps.
+
+    Example:  moaa sweep paper-tables --plan
+
+    Example:  moaa sweep my-sweep.yaml --at-once 2 --budget 500
+    """
+    if plan and compare:
+        raise typer.BadParameter("Give --plan or --compare, not both.")
+    from moaa.commands import sweeping
+
+    if plan:
+        sweeping.plan(file)
+    elif compare:
+        sweeping.compare(file)
+    else:
+        sweeping.run(file, at_once, budget)

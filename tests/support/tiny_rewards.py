@@ -46,7 +46,8 @@ def _config() -> dict[str, Any]:
         "intermediate_size": 256,
         "num_hidden_layers": 2,
         "max_position_embeddings": 512,
-        "pad_token_id": 259,
+        # Not the end of a turn: transformers takes the last token that is no padding.
+        "pad_token_id": 300,
     }
 
 

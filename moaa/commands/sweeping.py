@@ -1,0 +1,180 @@
+"""What `moaa sweep` does: price the variants, run them within the budget, compare them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from moaa import home, records, sweeps
+from moaa.errors import MoaaError, RecipeError
+from moaa.kubernetes.names import RUN_ENV
+from moaa.progress.messages import log, say
+from moaa.progress.terminal import console, out
+from moaa.report.view import Run
+from moaa.stages.table import up_to
+from moaa.store import Store
+from moaa.sweeps.pricing import within
+
+LOOK_EVERY_S = 0.5
+STOP_GRACE_S = 60.0
+"""How long a run may take to stop: it flushes its answers."""
+
+
+class SweepFailed(MoaaError):
+    """Variants failed; the others have run."""
+
+
+def plan(file: Path) -> None:
+    """Print the price of each variant and of the whole sweep."""
+    sweep = sweeps.load(file)
+    # A pipe has no width: the table gets room, and sentences stay on one line.
+    console().print(sweeps.plan_table(sweep, sweeps.priced(sweep.variants, up_to(sweep.until))))
+
+
+def run(file: Path, at_once: int | None, budget_usd: float | None) -> None:
+    """Run what fits the budget, then compare. Raises SweepFailed if a variant failed."""
+    sweep = sweeps.load(file)
+    budget = sweep.budget_usd if budget_usd is None else budget_usd
+    planned = sweeps.priced(sweep.variants, up_to(sweep.until))
+    _refuse_unpriced(planned, budget)
+    fitting = within(planned, budget)
+    for each in planned:
+        if each not in fitting:
+            log.warning(f"{each.variant.name}: not run, over the budget of ${budget:,.2f}")
+    store = sweep.variants[0].loaded.recipe.store
+    with home.s3_environment(store.endpoint_url):
+        failed = _Runs(sweep, fitting, at_once or sweep.at_once).run()
+        _compare(sweep, {each.variant.name for each in fitting})
+    if failed:
+        raise SweepFailed(
+            f"{len(failed)} of {len(fitting)} variants failed: {', '.join(failed)}. "
+            "The same command goes on with them; what is done is reused."
+        )
+
+
+def compare(file: Path) -> None:
+    """Write and print the comparison of what has run so far."""
+    sweep = sweeps.load(file)
+    with home.s3_environment(sweep.variants[0].loaded.recipe.store.endpoint_url):
+        _compare(sweep, {each.name for each in sweep.variants})
+
+
+def _refuse_unpriced(planned: Sequence[sweeps.Priced], budget: float | None) -> None:
+    unknown = [each.variant.name for each in planned if each.lines and each.usd is None]
+    if budget is not None and unknown:
+        raise RecipeError(
+            f"the sweep has a budget, but {', '.join(unknown)} have no price: state "
+            "models.*.price or models.*.rate, or leave out the budget."
+        )
+
+
+class _Runs:
+    """The runs of a sweep: at most so many side by side, and no stage in two of them at once."""
+
+    def __init__(self, sweep: sweeps.Sweep, planned: Sequence[sweeps.Priced], at_once: int) -> None:
+        self._sweep, self._at_once = sweep, at_once
+        self._left = list(planned)
+        self._running: dict[str, tuple[subprocess.Popen[bytes], sweeps.Priced]] = {}
+        self._done: set[str] = set()
+        self._failed: list[str] = []
+        self.folder = folder_of(sweep)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> list[str]:
+        """Run all; return the names of those that failed."""
+        with _terminable():
+            try:
+                while self._left or self._running:
+                    self._begin()
+                    time.sleep(LOOK_EVERY_S)
+                    self._look()
+            finally:
+                self._stop()
+        return self._failed
+
+    def _begin(self) -> None:
+        for each in list(self._left):
+            others = [other.keys.values() for _, other in self._running.values()]
+            if len(self._running) >= self._at_once:
+                return
+            if sweeps.may_start(each.keys.values(), others, self._done):
+                self._left.remove(each)
+                self._running[each.variant.name] = self._started(each), each
+
+    def _started(self, each: sweeps.Priced) -> subprocess.Popen[bytes]:
+        variant = each.variant
+        sets = [part for text in variant.sets for part in ("--set", text)]
+        command = [sys.executable, "-m", "moaa.cli", "run", str(self._sweep.recipe.absolute())]
+        command += ["--until", self._sweep.until, *sets]
+        environment = os.environ | {RUN_ENV: variant.run_id}
+        if self._at_once == 1:
+            say(f"variant {variant.name}: run {variant.run_id}")
+            return subprocess.Popen(command, env=environment)
+        path = self.folder / f"{variant.name}.log"
+        say(f"variant {variant.name}: run {variant.run_id}, log {path}")
+        with path.open("ab") as log_file:
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file
+            )
+
+    def _look(self) -> None:
+        for name, (process, each) in list(self._running.items()):
+            if (status := process.poll()) is None:
+                continue
+            del self._running[name]
+            say(f"variant {name}: {'done' if status == 0 else f'failed (exit status {status})'}")
+            if status == 0:
+                self._done |= set(each.keys.values())
+            else:
+                self._failed.append(name)
+
+    def _stop(self) -> None:
+        for process, _ in self._running.values():
+            process.send_signal(signal.SIGTERM)
+        for process, _ in self._running.values():
+            try:
+                process.wait(STOP_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops the sweep as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def folder_of(sweep: sweeps.Sweep) -> Path:
+    """Return where the sweep's page, results and logs are."""
+    return home.HOME / "sweeps" / sweep.name
+
+
+def _compare(sweep: sweeps.Sweep, fitting: set[str]) -> None:
+    store = Store.of(sweep.variants[0].loaded.recipe.store)
+    outcomes = []
+    for variant in sweep.variants:
+        run = Run.of(records.read(store, variant.run_id), up_to(sweep.until))
+        state = "" if variant.name in fitting else "over the budget"
+        outcomes.append(sweeps.outcome(variant, run, state))
+    folder = folder_of(sweep)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.html").write_text(sweeps.page(sweep, outcomes), encoding="utf-8")
+    found = json.dumps([each.to_json() for each in outcomes], indent=1, ensure_ascii=False)
+    (folder / "comparison.json").write_text(found + "\n", encoding="utf-8")
+    console().print(sweeps.table(sweep, outcomes))
+    out(f"\ncomparison: {folder / 'comparison.html'}")

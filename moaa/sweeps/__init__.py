@@ -1,0 +1,27 @@
+"""A sweep: named variants of one recipe, priced before they run, compared after.
+
+document     the YAML of a sweep, and its recipes
+sharing      which stages of two variants are the same
+pricing      what the variants cost, stages that they share counted once
+comparison   what came out, side by side: a table and a page
+"""
+
+from moaa.sweeps.comparison import Outcome, outcome, page, table
+from moaa.sweeps.document import Sweep, Variant, load
+from moaa.sweeps.pricing import Priced, plan_table, priced
+from moaa.sweeps.sharing import keys, may_start
+
+__all__ = [
+    "Outcome",
+    "Priced",
+    "Sweep",
+    "Variant",
+    "keys",
+    "load",
+    "may_start",
+    "outcome",
+    "page",
+    "plan_table",
+    "priced",
+    "table",
+]

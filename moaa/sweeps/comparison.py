@@ -1,0 +1,151 @@
+"""What came out of a sweep: scores with intervals and costs, a row a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from moaa.report import charts
+from moaa.report.figures import figures
+from moaa.report.tables import cost_usd
+from moaa.report.view import Run
+from moaa.report.words import count, seconds
+from moaa.sweeps.document import Sweep, Variant
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Score(NamedTuple):
+    """A figure of a variant, and its interval if it has one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def text(self) -> str:
+        """Return `0.612 (0.55 to 0.67)`."""
+        if self.low is None or self.high is None:
+            return f"{self.value:.4g}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    @property
+    def share(self) -> bool:
+        """Return whether it is a share with its interval, which a chart can show."""
+        return self.low is not None and self.high is not None and 0 <= self.low <= self.high <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a variant's run left, and what it used itself: reused stages cost nothing again."""
+
+    variant: Variant
+    state: str
+    """`done`, `failed` …; `not run`, or `over the budget`."""
+    scores: dict[str, Score]
+    labelled: str = ""
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain data."""
+        return {
+            "variant": self.variant.name,
+            "about": self.variant.about,
+            "set": list(self.variant.sets),
+            "run": self.variant.run_id,
+            "state": self.state,
+            "scores": {name: score._asdict() for name, score in self.scores.items()},
+            "calls": self.calls,
+            "tokens": self.tokens,
+            "api_usd": self.usd,
+            "seconds": self.seconds,
+            "error": self.error,
+        }
+
+
+def outcome(variant: Variant, run: Run, state: str = "") -> Outcome:
+    """Return what the records of a run say; `state`: why there are none."""
+    if not run.records:
+        return Outcome(variant, state or "not run", {})
+    own = [stage for stage in run.present if stage.status != "reused"]
+    uses = [use for stage in own for use in stage.uses.values()]
+    errors = [stage.error["message"] for stage in run.present if stage.error]
+    return Outcome(
+        variant,
+        run.status,
+        scores_of({k: v for stage in run.present for k, v in stage.facts.items()}),
+        next((stage.headline for stage in run.present if stage.name == "label"), ""),
+        sum(use.calls for use in uses),
+        sum(use.prompt_tokens + use.completion_tokens for use in uses),
+        cost_usd(run, reused=False),
+        sum(stage.seconds for stage in own),
+        errors[0] if errors else "",
+    )
+
+
+def scores_of(facts: dict[str, Any]) -> dict[str, Score]:
+    """Return the figures of an evaluation that have intervals, as Kubeflow's metrics name them."""
+    found = figures(facts)
+    return {
+        name: Score(value, found[f"{name} low"], found[f"{name} high"])
+        for name, value in found.items()
+        if {f"{name} low", f"{name} high"} <= found.keys()
+    }
+
+
+def columns_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the names of all scores, in the order in which they come."""
+    return list(dict.fromkeys(name for each in outcomes for name in each.scores))
+
+
+def table(sweep: Sweep, outcomes: Sequence[Outcome]) -> RenderableType:
+    """Return the comparison for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=None, box=None, pad_edge=False, header_style="bold")
+    grid.add_column("variant", style="bold", no_wrap=True)
+    names = columns_of(outcomes)
+    for title in ("state", *names, "pairs", "calls", "API $", "time"):
+        grid.add_column(title, justify="right" if title in _NUMBERS else "left", overflow="fold")
+    for each in outcomes:
+        shown = [each.scores[name].text if name in each.scores else "" for name in names]
+        cells = [each.state, *shown, each.labelled, *_costs(each)]
+        grid.add_row(Text(each.variant.name), *map(Text, cells))
+    return grid
+
+
+def page(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
+    """Return the comparison as one HTML page without scripts."""
+    from jinja2 import Environment, FileSystemLoader
+
+    here = Path(__file__).parent
+    environment = Environment(
+        autoescape=True, loader=FileSystemLoader(here), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(interval=charts.interval)
+    style = (here.parent / "report" / "page.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html").render(
+        sweep=sweep,
+        outcomes=outcomes,
+        names=columns_of(outcomes),
+        costs=_costs,
+        style=style,
+        made=datetime.now(UTC),
+    )
+
+
+_NUMBERS = ("calls", "API $", "time")
+
+
+def _costs(each: Outcome) -> list[str]:
+    usd = "" if each.usd is None else f"{each.usd:,.2f}"
+    return [count(each.calls), usd, seconds(each.seconds)]

@@ -1,0 +1,67 @@
+"""Which stages of two variants are the same: computed once, whoever comes first.
+
+A stage's fingerprint is known when its inputs are. Here each stage gets a key beforehand: of its
+part of the recipe, and of the keys of its inputs. Equal keys give equal fingerprints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from moaa.declaration import Declaration, needed_by
+from moaa.errors import MoaaError
+from moaa.recipe.schema import Recipe
+
+
+def keys(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, str]:
+    """Return a key for each stage that keeps a result. A stage whose part cannot be known here has
+    one of its own, as if it were shared with nobody."""
+    unread = _unread(recipe)
+    found: dict[str, str] = {}
+    for declared in stages:
+        if not declared.outputs:
+            continue
+        identity: list[Any] = [
+            declared.name,
+            *(found[name] for name in sorted(needed_by(declared))),
+        ]
+        try:
+            made = _stage(declared)
+            identity += [made.schema, made.part_of(unread).model_dump(mode="json")]
+        except MoaaError:
+            identity.append(recipe.model_dump_json(exclude={"runtime", "plan", "pools"}))
+        text = json.dumps(identity, sort_keys=True)
+        found[declared.name] = hashlib.sha256(text.encode()).hexdigest()[:24]
+    return found
+
+
+def may_start(
+    variant: Collection[str], running: Iterable[Collection[str]], done: Collection[str]
+) -> bool:
+    """Return whether a variant with these keys may begin beside those that run: nothing that is not
+    done yet would be computed twice."""
+    return all(set(variant) & set(other) <= set(done) for other in running)
+
+
+def shared(own: Mapping[str, str], before: Collection[str]) -> list[str]:
+    """Return the stages of a variant that earlier variants compute."""
+    return [stage for stage, key in own.items() if key in before]
+
+
+def _stage(declared: Declaration) -> Any:
+    module, _, name = declared.entry.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _unread(recipe: Recipe) -> Recipe:
+    """The recipe with models that nobody tries to read: their tokenizers say nothing that differs
+    between variants."""
+    models = {
+        name: model.model_copy(update={"source": f"package:{model.source}"})
+        for name, model in recipe.models.items()
+    }
+    return recipe.model_copy(update={"models": models})
