@@ -128,3 +128,6 @@ class Context:
                     self.ledger.events["journal segments that could not be deleted"] += (
                         journal.left_behind
                     )
+        uses = self.ledger.in_all().items()
+        if rates := {m: use.prefix_hit_rate for m, use in uses if use.prefix_queries}:
+            self.facts["prefix_cache"] = rates

@@ -24,6 +24,15 @@ class ModelUse:
     seconds: float = 0.0
     """Sum of the latencies of all calls. Many calls run at the same time, so this is more than the
     wall-clock time."""
+    prefix_queries: int = 0
+    """Prompt tokens that the model's engines looked for in their prefix cache, by their count."""
+    prefix_hits: int = 0
+    """Those that were there, and were not computed again."""
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """The share of prompt tokens that came from the prefix cache; None if no engine said."""
+        return self.prefix_hits / self.prefix_queries if self.prefix_queries else None
 
 
 @dataclass(slots=True)

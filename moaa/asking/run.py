@@ -91,12 +91,15 @@ class _Run(Generic[T]):
                 view = beside.create_task(_show(self._client, self._session))
                 pace = beside.create_task(self._client.pace())
                 wide = beside.create_task(self._widen_with_servers())
+                caches = self._client.prefix_caches()
+                watch = beside.create_task(caches.run())
                 try:
                     async with self._conversations:
                         self._widen(places.window(self._session.runtime, 0))
+                    await caches.look()  # the engines stop now
                 finally:
                     self._journal.flush()  # first: it may take the engines a while to stop
-                for task in (engines, view, pace, wide):
+                for task in (engines, view, pace, wide, watch):
                     task.cancel()
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None

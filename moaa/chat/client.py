@@ -28,6 +28,7 @@ from moaa.chat.message import Call, Reply, opening
 from moaa.chat.pacing import Pacing
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.pooling import parse_pooled, pooling_body
+from moaa.chat.prefix_cache import PrefixCaches
 from moaa.chat.wire import parse_reply, refusal, request_body
 from moaa.errors import CallFailed, EngineError
 from moaa.ledger import Ledger
@@ -209,6 +210,10 @@ class Client:
     def _backoff_s(self, attempts: int) -> float:
         longest_s = self._pace.backoff_s * 2 ** min(attempts, 16)
         return random.uniform(0, min(self._pace.max_backoff_s, longest_s))
+
+    def prefix_caches(self) -> PrefixCaches:
+        """What counts the hits of the servers' prefix caches."""
+        return PrefixCaches(self.pools, self._http.metrics, self._ledger)
 
     async def pace(self) -> None:
         """Let the number of requests in flight follow the servers' load, until cancelled."""
