@@ -76,7 +76,7 @@ def fetch(
     fetching.fetch(source, directory, revision)
 
 
-@app.command()
+@app.command(name="split-armorm")
 def split_armorm(
     published: Annotated[Path, typer.Argument(help="The folder of the published ArmoRM model")],
     directory: Annotated[Path, typer.Argument(help="Where its body and its heads go")],

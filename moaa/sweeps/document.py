@@ -9,7 +9,6 @@ variants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -112,13 +111,10 @@ def _document(path: Path) -> Document:
         given = read.read(path.read_text(encoding="utf-8"), path.name, errors)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read: {error}") from None
-    data = read.plain(given)
-    if not isinstance(data, Mapping):
-        errors = [f"{path.name}: a sweep is a mapping with name, recipe and variants"]
     if errors:
         raise RecipeError("\n".join(errors))
     try:
-        return Document.model_validate(data)
+        return Document.model_validate(read.plain(given))
     except ValidationError as error:
         raise RecipeError(
             "\n".join(

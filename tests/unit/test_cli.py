@@ -82,7 +82,9 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
         ("report",),
         ("run",),
         ("runs",),
+        ("split-armorm",),
         ("submit",),
+        ("sweep",),
     ]
 
 
