@@ -25,6 +25,7 @@ from moaa.kubernetes.kinds import (
 from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.kinds import MY_REVIEWS, REVIEWS
 from moaa.recipe.schema import Recipe
+from moaa.sandbox import run
 
 LOGS: Final = Kind("v1", "pods/log", "Pod log")
 SCALE: Final = Kind("apps/v1", "deployments/scale", "Scale")
@@ -51,6 +52,8 @@ def needed(recipe: Recipe, trainings: Kind | None) -> list[tuple[Kind, tuple[str
         found.append((trainings, _TRAININGS))
     if trainings is JOBS and recipe.runtime.launcher.nodes > 1:
         found.append((SERVICES, ("create",)))
+    if recipe.evaluate.benchmarks.humaneval and not run.why_not(recipe.runtime):
+        found.append((JOBS, ("create", "get", "delete")))
     return [*found, _LEASES, *_FOLLOWING] if found else []
 
 
@@ -74,7 +77,8 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
         if missing:
             fix = FIX
             if kind in (JOBS, SERVICES):
-                fix += ". For Indexed Jobs it needs trainer.enabled=false."
+                fix += ". For Indexed Jobs it needs trainer.enabled=false, for HumanEval "
+                fix += "sandbox.enabled=true."
             yield Finding("rights", False, f"{who} may not {', '.join(missing)} {what}", fix)
         else:
             yield Finding("rights", True, f"{who} may {', '.join(verbs)} {what}")

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from moaa.kubernetes import names
+from moaa.recipe.schema import Runtime
 from moaa.recipe.secrets import S3_KEYS
+from moaa.sandbox import objects as sandbox
 from moaa.store.client import S3_SETTINGS
 from tests.charts.render import EXAMPLES, PLATFORM, needs_helm, objects, of, parsed, refusal, text
 
@@ -58,6 +60,10 @@ def test_the_pipelines_rights_are_these_and_no_others() -> None:
     runner = objects(PLATFORM, {"kubeflow": {"enabled": False}, "recurring": recurring})
     assert rights(of("Role", runner, "moaa-pipeline")) == PIPELINE | crossed(
         "create get list", "jobs.batch"
+    )
+    shut = objects(PLATFORM, {"kubeflow": {"enabled": False}, "sandbox": {"enabled": True}})
+    assert rights(of("Role", shut, "moaa-pipeline")) == PIPELINE | crossed(
+        "create get list delete", "jobs.batch"
     )
     submitted = objects(
         PLATFORM, {"kubeflow": {"enabled": False}, "recurring": {**recurring, "host": "http://kfp"}}
@@ -188,6 +194,21 @@ def test_pods_of_moaa_are_closed_but_for_what_they_need() -> None:
     }
     off = objects(PLATFORM, {"networkPolicy": {"enabled": False}})
     assert "NetworkPolicy" not in {each["kind"] for each in off}
+
+
+def test_programs_of_models_have_no_connection_at_all() -> None:
+    """The pods of a sandbox have no `part-of`: no other policy of ours opens anything to them."""
+    given: dict[str, Any] = {"sandbox": {"enabled": True}, "networkPolicy": {"enabled": False}}
+    shut = policy(objects(PLATFORM, given), "sandbox")
+    assert shut["podSelector"] == {"matchLabels": {"moaa.dev/sandbox": "true"}}
+    assert (shut["ingress"], shut["egress"]) == ([], [])
+    assert shut["policyTypes"] == ["Ingress", "Egress"]
+    labels = sandbox.job({"a": ""}, Runtime(), "run")["spec"]["template"]["metadata"]["labels"]
+    found = objects(PLATFORM, {"sandbox": {"enabled": True}})
+    for each in [each for each in found if each["kind"] == "NetworkPolicy"]:
+        wanted = each["spec"]["podSelector"]["matchLabels"]
+        picks = wanted.items() <= labels.items()
+        assert picks == (each["metadata"]["name"] == "ex-sandbox")
 
 
 def test_admission_binds_our_accounts_in_our_namespace_alone() -> None:

@@ -60,6 +60,8 @@ volumeMounts:
 {{- define "moaa.jobVerbs" -}}
 {{- if not .Values.trainer.enabled -}}
 [create, get, list, watch, patch, delete]
+{{- else if .Values.sandbox.enabled -}}
+[create, get, list, delete]
 {{- else if and .Values.recurring.enabled (not .Values.recurring.host) -}}
 [create, get, list]  # the runner Job of the recurring run
 {{- end }}
