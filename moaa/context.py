@@ -40,6 +40,8 @@ class Context:
     """What the sources outside of the run held when the stage began."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Numbers of the stage's own, for its manifest and the report."""
+    again: bool = False
+    """Whether something failed that another run may get: the result is shown, and not reused."""
 
     def ask_each(
         self,

@@ -75,6 +75,8 @@ class Answer:
     finish_reason: str
     layers: tuple[tuple[Proposal, ...], ...]
     left_out: tuple[LeftOut, ...] = ()
+    tokens: int = 0
+    """Of the text, as the aggregator's server counts them."""
 
     def to_json(self) -> dict[str, Any]:
         """The answer as `turns` of an sft-data row has it."""
@@ -132,7 +134,8 @@ async def respond(
     choice = reply.choices[0]
     if choice.missing:
         raise RowRejected(f"aggregator: {choice.missing}", f"{aggregator.label} gave no answer")
-    return Answer(choice.text.strip(), choice.finish_reason, tuple(layers), tuple(left_out))
+    text, tokens = choice.text.strip(), reply.completion_tokens
+    return Answer(text, choice.finish_reason, tuple(layers), tuple(left_out), tokens)
 
 
 Respond: TypeAlias = Callable[[Sequence[Message]], Awaitable[Answer]]

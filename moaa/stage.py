@@ -29,13 +29,15 @@ from moaa.lifeline import Superseded, supersede
 from moaa.progress import Progress
 from moaa.progress.messages import log, say
 from moaa.recipe.schema import Part, Recipe
-from moaa.store import Store
+from moaa.store import Missing, Store
 from moaa.task import Task
 from moaa.weights.content import of_asked, pinned
 
 __all__ = ["Context", "Metric", "Row", "Stage", "stage"]
 
 P = TypeVar("P", bound=Part)
+AGAIN = "again"
+"""The fact of a result in which something failed that another run may get."""
 Metric = Callable[[str, float], None]
 """Takes the name and the value of one figure."""
 
@@ -119,6 +121,8 @@ class Stage(Generic[P]):
         ledger = Ledger() if ledger is None else ledger
         part, content = self.part_of(recipe), self.content(recipe, store)
         fingerprint = self.fingerprint(part, inputs, content)
+        while _to_do_again(store, f"{store.root}/{self.name}/{fingerprint}"):
+            fingerprint = hashlib.sha256(f"{fingerprint} again".encode()).hexdigest()[:24]
         uri = f"{store.root}/{self.name}/{fingerprint}"
         log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
         who = f"run {os.environ.get(RUN_ENV, 'without a name')}"
@@ -151,7 +155,7 @@ class Stage(Generic[P]):
             parents=[Parent.of(name, inputs[name].manifest) for name in sorted(inputs)],
             part=part.model_dump(mode="json") | ({"content": content} if content else {}),
             ledger=context.ledger.to_json(),
-            facts=context.facts,
+            facts=context.facts | ({AGAIN: True} if context.again else {}),
         )
 
     def _forget_journal(self, store: Store, uri: str) -> None:
@@ -180,6 +184,14 @@ def stage(
         return Stage(declaration, schema, part, compute, content)
 
     return wrap
+
+
+def _to_do_again(store: Store, uri: str) -> bool:
+    """Return whether there is a result whose failed parts another run may get."""
+    try:
+        return bool(Artifact.open(store, uri).manifest.facts.get(AGAIN))
+    except Missing:
+        return False
 
 
 def _compared(content: Mapping[str, str]) -> str:

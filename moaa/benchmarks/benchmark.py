@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked
-from moaa.recipe.evaluation import Judged, alone
 from moaa.recipe.schema import Judge, Part, Recipe, Sampling, Source
 from moaa.statistics import Estimate
 
@@ -169,13 +168,8 @@ class Benchmark(ABC, Generic[S]):
 
     @property
     def judge(self) -> Judge:
-        """Who judges: the benchmark's own judge, that of the evaluation, or that of the labels."""
-        if isinstance(self.settings, Judged):
-            if self.settings.judge:
-                return self.settings.judge
-            if self.settings.judge_model:
-                return alone(self.settings.judge_model)
-        return self.recipe.evaluation_judge
+        """Who judges."""
+        return self.recipe.judge_of(self.settings)
 
     @property
     def judges(self) -> frozenset[str]:
@@ -209,8 +203,9 @@ class Benchmark(ABC, Generic[S]):
     async def judge_match(self, match: Match, ask: Ask) -> Row:
         """The judgement of one match, as a row of the table `judgements` (without id and names).
 
-        What could not be judged goes into its list `lost` ({"reason", "detail", "share"}: the part
-        of the judgement that is lost). Raises RowRejected if nothing could be judged.
+        What could not be judged goes into its list `lost`: {"reason", "detail"} for each half of
+        the judgement (one of two orders, one of two turns). Raises RowRejected if nothing could be
+        judged.
         """
 
     @abstractmethod

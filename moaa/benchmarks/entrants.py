@@ -25,6 +25,13 @@ class Entrant:
     mixture: Mixture | None = None
     judge: Judge | None = None
 
+    @property
+    def asks(self) -> frozenset[str]:
+        """The models that it needs."""
+        if self.mixture:
+            return self.mixture.models
+        return self.judge.models if self.judge else frozenset({self.model})
+
     async def answer(
         self, item: Item, sampling: Sampling, ask: Ask, controls: Controls = KNOWN
     ) -> tuple[Answer, ...]:
@@ -50,7 +57,7 @@ class Entrant:
     ) -> Answer:
         if self.mixture:
             written = await respond(self.mixture, messages, ask, controls)
-            return Answer(tuple(messages), written.text, 0, written.finish_reason)
+            return Answer(tuple(messages), written.text, written.tokens, written.finish_reason)
         reply = await ask(self.model, messages, sampling)
         choice = reply.choices[0]
         return Answer(tuple(messages), choice.text, reply.completion_tokens, choice.finish_reason)

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import ClassVar
 
 from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
-from moaa.benchmarks.judging import compare, row_of
+from moaa.benchmarks.judging import compare
 from moaa.chat.message import Ask, opening
 from moaa.declaration import Asked
 from moaa.recipe import evaluation
@@ -42,7 +42,7 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
     async def judge_match(self, match: Match, ask: Ask) -> Row:
         """The judgement of both answers; `p`: probability that the first entrant's is better."""
         (a,), (b,) = match.answers
-        return row_of(await compare(self.judge, match, a.text, b.text, ask))
+        return (await compare(self.judge, match, a.text, b.text, ask)).to_json()
 
     def scores(self, played: Played) -> list[Score]:
         """Not yet."""

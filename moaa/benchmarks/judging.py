@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moaa import judge
-from moaa.benchmarks.benchmark import Match, Row
+from moaa.benchmarks.benchmark import Match
 from moaa.chat.message import Ask
 from moaa.judge import Judgement
 from moaa.recipe.schema import Judge
@@ -26,10 +26,3 @@ async def compare(given: Judge, match: Match, a: str, b: str, ask: Ask) -> Judge
     if a == b:
         return judge.tie()
     return await judge.compare(given, match.item.messages, a, b, ask, controls=match.controls)
-
-
-def row_of(judgement: Judgement) -> Row:
-    """Return the judgement as a row; each order that was lost counts for half of it."""
-    row = judgement.to_json()
-    row["lost"] = [{**lost, "share": 0.5} for lost in row["lost"]]
-    return row

@@ -84,7 +84,7 @@ def served(recipe: Recipe) -> dict[str, Model]:
         {recipe.target}
         | recipe.generating
         | recipe.label.models_of(recipe.label.labeller)
-        | recipe.evaluation_judge.models
+        | recipe.evaluation_models
     )
     return {
         name: model

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from moaa.recipe.document import Part
-from moaa.recipe.method import Judge, JudgeMember, Sampling, Temperature
+from moaa.recipe.method import Judge, Sampling, Temperature
 from moaa.recipe.reasoning import Gsm8k, HumanEval, Ifbench, Ifeval, MmluPro, Questions
 
 OF_RUN: Final = ("base", "sft", "dpo", "mixture")
 """Contestants that a run has by itself; every other name is one of `models`."""
 
 Path = tuple[str | int, ...]
+
+
+def _refuse_two_judges(judge: Judge | None, model: str | None) -> None:
+    if judge and model:
+        raise ValueError("give `judge` or `judge_model`, not both")
 
 
 class EvaluateSampling(Sampling):
@@ -33,9 +38,8 @@ class Judged(Part):
     """One of `models`, which judges alone; with an `endpoint` any server of the OpenAI protocol."""
 
     @model_validator(mode="after")
-    def _one_judge(self) -> Judged:
-        if self.judge and self.judge_model:
-            raise ValueError("give `judge` or `judge_model`, not both")
+    def _one_judge(self) -> Self:
+        _refuse_two_judges(self.judge, self.judge_model)
         return self
 
 
@@ -83,7 +87,9 @@ class Evaluate(Part):
     """What the models of the run are worth: contestants, benchmarks, judge."""
 
     judge: Judge | None = None
-    """Default: `label.judge`."""
+    """The mixture that judges. Default: `label.judge`."""
+    judge_model: str | None = None
+    """One of `models`, which judges alone, instead of `judge`."""
     sampling: EvaluateSampling = EvaluateSampling()
     """How contestants answer held-out prompts, and questions of benchmarks that do not say it."""
     contestants: tuple[str, ...] = ("base", "sft", "dpo")
@@ -95,10 +101,18 @@ class Evaluate(Part):
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer fields that have their defaults: fingerprints stay as they were."""
         found: dict[str, Any] = dump(self)
-        for name in ("contestants", "benchmarks"):
+        for name in ("contestants", "benchmarks", "judge_model"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 found.pop(name, None)
         return found
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> Self:
+        double = sorted({name for name in self.contestants if self.contestants.count(name) > 1})
+        if double:
+            raise ValueError(f"contestants {double} are there twice; name each once")
+        _refuse_two_judges(self.judge, self.judge_model)
+        return self
 
     @property
     def chosen(self) -> dict[str, Part]:
@@ -118,6 +132,8 @@ class Evaluate(Part):
                 yield ("contestants", i), name
         if self.judge:
             yield from _members(("judge",), self.judge)
+        if self.judge_model:
+            yield ("judge_model",), self.judge_model
         for benchmark, settings in self.chosen.items():
             if isinstance(settings, Judged):
                 where = ("benchmarks", benchmark)
@@ -125,12 +141,6 @@ class Evaluate(Part):
                     yield from _members((*where, "judge"), settings.judge)
                 if settings.judge_model:
                     yield (*where, "judge_model"), settings.judge_model
-
-
-def alone(model: str) -> Judge:
-    """Return the judge that is one model: it assesses by all criteria, and decides."""
-    member = JudgeMember(model=model)
-    return Judge(proposers=(member,), aggregator=member, criteria="all")
 
 
 def _members(where: Path, judge: Judge) -> Iterator[tuple[Path, str]]:

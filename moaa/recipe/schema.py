@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from moaa.recipe import labelling, secrets
 from moaa.recipe.document import Part, Problems
-from moaa.recipe.evaluation import Benchmarks, Evaluate, EvaluateSampling
+from moaa.recipe.evaluation import Benchmarks, Evaluate, EvaluateSampling, Judged
 from moaa.recipe.labelling import Generate, Label, LabellerName
 from moaa.recipe.method import (
     Dpo,
@@ -196,11 +196,41 @@ class Recipe(Part):
                     f"{stage}.global_batch is {training.global_batch}; {text}",
                 )
 
+    def judge_of(self, settings: Part) -> Judge:
+        """Return who judges for a benchmark with these settings. It compares single pairs, so it
+        has nothing to adapt."""
+        judge = self.label.judge
+        for part in (self.evaluate, settings):
+            if isinstance(part, Judged | Evaluate):
+                named = self.alone(part.judge_model) if part.judge_model else part.judge
+                judge = named or judge
+        return judge.model_copy(update={"mode": "exhaustive"})
+
     @property
     def evaluation_judge(self) -> Judge:
-        """The judge of the evaluation. It compares single pairs, so it has nothing to adapt."""
-        judge = self.evaluate.judge or self.label.judge
-        return judge.model_copy(update={"mode": "exhaustive"})
+        """Who judges for benchmarks that do not name a judge."""
+        return self.judge_of(self.evaluate)
+
+    def alone(self, model: str) -> Judge:
+        """Return the judge that is one model: it assesses by all criteria, and decides, with the
+        instructions of `label.judge`. Behind an endpoint its verdict is read from its text: not
+        every server has grammars."""
+        judge = self.label.judge
+        member = JudgeMember(model=model, sampling=judge.aggregator.sampling)
+        verdict = "parsed" if self.models[model].endpoint else judge.verdict
+        changed = {"proposers": (member,), "aggregator": member, "min_proposers": None}
+        return judge.model_copy(update={**changed, "criteria": "all", "verdict": verdict})
+
+    @property
+    def evaluation_models(self) -> frozenset[str]:
+        """The models that the evaluation asks: judges, contestants, members of the mixture. The
+        target is in it only if it is one of these."""
+        found = set(self.evaluate.others)
+        for settings in self.evaluate.chosen.values():
+            found |= self.judge_of(settings).models
+        if "mixture" in self.evaluate.contestants:
+            found |= self.generate.mixture.models
+        return frozenset(found)
 
     def identities(self, names: frozenset[str] | set[str]) -> dict[str, dict[str, object]]:
         """Return the identities of these models, for a stage's fingerprint."""

@@ -1,111 +1,279 @@
-"""Win rates of the tuned models against the base, on held-out prompts, judged in both orders."""
+"""What the models are worth: benchmarks answered, judged and scored, for all contestants."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from moaa import judge, statistics
+from moaa.benchmarks import Benchmark, Entrant, data, judging
+from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
-from moaa.chat.message import Ask, opening
-from moaa.concurrency import together
-from moaa.errors import RowRejected
-from moaa.recipe.schema import Judge, Recipe, Sampling
+from moaa.errors import HubAway, RecipeError, StoreError
+from moaa.progress.messages import log
+from moaa.prompts import sources
+from moaa.recipe.evaluation import Benchmarks, Judged
+from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.stage import Context, Row, stage
-from moaa.stages.judging import gaps_of, report, with_instructions
+from moaa.stages.judging import report, with_instructions
+from moaa.stages.playing import Game, Rules, play, set_up
 from moaa.stages.serving import tuned
 from moaa.stages.table import EVALUATE
 from moaa.stages.texts import TextPart, control_texts
+from moaa.store import Store
+from moaa.weights.content import of_asked
+
+DATA_ERRORS = (RecipeError, StoreError, HubAway)
+"""What keeps questions from being read: the benchmark has no score then."""
 
 
 class EvaluatePart(TextPart):
-    """What the win rates depend on."""
+    """What the scores depend on."""
 
     sampling: Sampling
     judge: Judge
     target: str
     models: dict[str, Any]
+    contestants: tuple[str, ...] = ("base", "sft", "dpo")
+    benchmarks: Benchmarks = Benchmarks()
+    mixture: Mixture | None = None
 
 
 def part_of(recipe: Recipe) -> EvaluatePart:
     """The stage's part of the recipe."""
-    chosen = recipe.evaluation_judge
+    evaluate = recipe.evaluate
     return EvaluatePart(
-        sampling=recipe.evaluate.sampling,
-        judge=with_instructions(chosen),
+        sampling=evaluate.sampling,
+        judge=with_instructions(recipe.evaluation_judge),
         target=recipe.target,
-        models=recipe.identities(chosen.models | {recipe.target}),
+        models=recipe.identities(recipe.evaluation_models | {recipe.target}),
+        contestants=evaluate.contestants,
+        benchmarks=_with_texts(evaluate.benchmarks),
+        mixture=recipe.generate.mixture if "mixture" in evaluate.contestants else None,
         control_texts=control_texts(recipe),
     )
 
 
-@stage(EVALUATE, part=part_of, schema=4)
+def _with_texts(benchmarks: Benchmarks) -> Benchmarks:
+    """The settings with the instructions of their judges as text."""
+    found: dict[str, Any] = {}
+    for name in Benchmarks.model_fields:
+        settings = getattr(benchmarks, name)
+        if isinstance(settings, Judged) and settings.judge:
+            judge_with = with_instructions(settings.judge)
+            found[name] = settings.model_copy(update={"judge": judge_with})
+    return benchmarks.model_copy(update=found) if found else benchmarks
+
+
+def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
+    """Return what the models and the questions are now. Questions that cannot be read are noted:
+    once they can, it is another evaluation."""
+    found = of_asked(recipe, EVALUATE.models(recipe), store)
+    for benchmark in chosen(recipe):
+        for source in benchmark.sources:
+            key = f"benchmarks.{benchmark.name}: {source.source}"
+            try:
+                found[key] = sources.content(source, store)
+            except DATA_ERRORS as error:
+                log.warning(f"{benchmark.title}: {error}")
+                found[key] = "not there"
+    return found
+
+
+@stage(EVALUATE, part=part_of, content=content_of, schema=4)
 def evaluate(part: EvaluatePart, context: Context) -> None:
-    """Let base, SFT and DPO model answer; judge the two tuned ones against the base."""
-    target = context.recipe.models[part.target]
-    served = {name: context.recipe.models[name] for name in part.models}
-    contestants = {"base": part.target}
-    for name in ("sft", "dpo"):
-        contestants[name], model = tuned(target, part.target, context.inputs[name])
-        served[contestants[name]] = model
-
-    controls = Controls(part.control_texts)
-
-    async def answer_and_compare(row: Row, ask: Ask) -> Row:
-        """The first turn of the prompt answered by each model; each tuned model's answer judged
-        against the base's."""
-        messages = opening(row["system"], row["turns"][0])
-        replies = await together(
-            ask(model, messages, part.sampling) for model in contestants.values()
-        )
-        answers = dict(
-            zip(contestants, replies, strict=True)
-        )  # an empty one is judged like any other, whoever gave it
-
-        async def against_base(name: str) -> Row:
-            a, b = answers[name].text, answers["base"].text
-            judgement = (
-                judge.tie()
-                if a == b
-                else await judge.compare(part.judge, messages, a, b, ask, controls=controls)
-            )
-            return {"model_a": name, "model_b": "base", **judgement.to_json()}
-
-        judgements = await together(against_base(name) for name in contestants if name != "base")
-        if all(each["p"] is None for each in judgements):
-            lost = judgements[0]["lost"][0]
-            raise RowRejected(lost["reason"], lost["detail"])
-        return {
-            "answers": [
-                {
-                    "messages": messages,
-                    "model": name,
-                    "text": reply.text,
-                    "tokens": reply.completion_tokens,
-                    "finish_reason": reply.choices[0].finish_reason,
-                }
-                for name, reply in answers.items()
-            ],
-            "judgements": judgements,
-        }
-
-    answers: list[Row] = []
-    judgements: list[Row] = []
-    for row, result in context.ask_each(
-        context.inputs["prompts"].rows("evaluation"),
-        answer_and_compare,
-        models=served,
-        gaps_of=gaps_of,
-    ):
-        for each in result["answers"]:
-            context.out.write({"id": row["id"], **each}, table="answers")
-        for each in result["judgements"]:
-            context.out.write({"id": row["id"], **each}, table="judgements")
-        answers += result["answers"]
-        judgements += result["judgements"]
-    tally = judge.Tally()
-    for each in judgements:
-        tally.add(judge.Judgement.from_json(each))
-    report(tally, part.judge, context)
-    context.facts.update(
-        win_rates=statistics.win_rates(judgements), lengths=statistics.lengths(answers)
+    """Let all contestants answer, let the judges judge; write answers, judgements and scores."""
+    rules = Rules(
+        part.sampling,
+        Controls(part.control_texts),
+        {"sampling": part.sampling.model_dump(mode="json"), "controls": list(part.control_texts)},
+        context.recipe.runtime.max_rejected_share,
     )
+    contestants, served = contestants_of(part, context)
+    games = [_game(benchmark, contestants, rules, context) for benchmark in chosen(context.recipe)]
+    play([game for game in games if not game.failed], rules, served, context)
+    found = {game.benchmark.name: _written(game, context) for game in games}
+    context.facts["benchmarks"] = found
+    context.again = any(each["failed"] for each in found.values())
+    _head_to_head(games, part, context)
+
+
+def contestants_of(
+    part: EvaluatePart, context: Context
+) -> tuple[dict[str, Entrant], dict[str, Model]]:
+    """Return who is measured, by name, and every model that may be asked.
+
+    Without an input `sft` or `dpo` these are left out: nobody has trained them.
+    """
+    recipe = context.recipe
+    served = {name: recipe.models[name] for name in sorted(part.models)}
+    found: dict[str, Entrant] = {}
+    for name in part.contestants:
+        if name in ("sft", "dpo"):
+            if artifact := context.inputs.get(name):
+                asked, served[asked] = tuned(recipe.models[part.target], part.target, artifact)
+                identity = {**served[asked].identity(), "source": artifact.fingerprint}
+                found[name] = Entrant(name, identity, model=asked)
+        elif name == "mixture":
+            assert part.mixture
+            members = _identity(part.mixture.models, context)
+            mixture = {"mixture": part.mixture.model_dump(mode="json"), **members}
+            found[name] = Entrant(name, mixture, mixture=part.mixture)
+        else:
+            asked = part.target if name == "base" else name
+            found[name] = Entrant(name, _identity({asked}, context)[asked], model=asked)
+    return found, served
+
+
+def _identity(models: frozenset[str] | set[str], context: Context) -> dict[str, Any]:
+    """What decides the answers of these models: their fields, and what their sources hold."""
+    return {
+        name: {
+            **context.recipe.models[name].identity(),
+            **{key: held for key, held in context.content.items() if _is_of(key, name)},
+        }
+        for name in sorted(models)
+    }
+
+
+def _is_of(key: str, model: str) -> bool:
+    return key == f"models.{model}" or key.startswith(f"models.{model}: ")
+
+
+def _game(
+    benchmark: Benchmark[Any],
+    contestants: Mapping[str, Entrant],
+    rules: Rules,
+    context: Context,
+) -> Game:
+    """The benchmark with its questions; without them it has failed, and says why."""
+    game = Game(benchmark)
+    rows: Iterable[Row]
+    try:
+        if benchmark.sources:
+            rows = chain.from_iterable(
+                sources.rows(source, context.store) for source in benchmark.sources
+            )
+        else:
+            rows = context.inputs["prompts"].rows("evaluation")
+        limit = getattr(benchmark.settings, "limit", None)
+        game.items = data.evenly(benchmark.items(rows), limit)
+    except DATA_ERRORS as error:
+        game.failed = f"its questions cannot be read: {error}"
+        log.warning(f"{benchmark.title}: {game.failed}")
+        return game
+    if benchmark.measures == "models":
+        game.entrants = contestants
+        how = _judge_identity(benchmark.judge, context)
+    else:
+        game.entrants = {
+            each.name: replace(each, identity=_judge_identity(each.judge, context))
+            for each in benchmark.entrants()
+            if each.judge
+        }
+        how = {}
+    set_up(game, data.digest(game.items), how, rules)
+    return game
+
+
+def _judge_identity(given: Judge, context: Context) -> dict[str, Any]:
+    return {
+        "judge": with_instructions(given).model_dump(mode="json"),
+        "models": list(_identity(given.models, context).items()),
+    }
+
+
+def _written(game: Game, context: Context) -> dict[str, Any]:
+    """Write the tables of one benchmark; return its facts."""
+    benchmark, name = game.benchmark, game.benchmark.name
+    scores = []
+    if not game.failed:
+        scores = [
+            {"id": f"{name}/{number}", "benchmark": name, **score.to_json()}
+            for number, score in enumerate(benchmark.scores(game.played()))
+        ]
+        _write_batches(game, context)
+    for score in scores:
+        context.out.write(score, table="scores")
+    lengths = statistics.lengths(
+        {"model": who, **answer}
+        for who, batch in game.answers.items()
+        for row in batch.rows().values()
+        for answer in row["answers"]
+    )
+    lost = sum(len(batch.lost) for batch in game.batches)
+    return {
+        "title": benchmark.title,
+        "protocol": benchmark.protocol,
+        "measures": benchmark.measures,
+        "judge": judging.name_of(benchmark.judge) if benchmark.measures == "models" else "",
+        "sources": [
+            f"{source.source}{f'@{source.revision}' if source.revision else ''}"
+            for source in benchmark.sources
+        ]
+        or ["prompts.evaluation"],
+        "items": len(game.items),
+        "digest": data.digest(game.items),
+        "incomparable": benchmark.incomparable(game.items),
+        "failed": game.failed or ("" if scores else "nothing could be judged"),
+        "failures": game.failures(),
+        "lost": lost,
+        "scores": scores,
+        "lengths": lengths,
+        "judging": _judge_facts(game),
+    }
+
+
+def _write_batches(game: Game, context: Context) -> None:
+    """Write answers, judgements and what was lost: all about one question, then the next."""
+    name = game.benchmark.name
+    for item in game.items:
+        about = {"id": item.id, "benchmark": name, "group": item.group}
+        for batch in game.batches:
+            record = batch.records[item.id]
+            if "rejected" in record:
+                lost = record["rejected"]
+                context.ledger.rejected[lost["reason"]] += 1
+                whose = {"what": batch.kind, "who": batch.named}
+                context.out.write({**about, **whose, **lost}, table="rejected")
+                continue
+            context.ledger.rows["kept"] += 1
+            if batch.kind == "judgements":
+                models = dict(zip(("model_a", "model_b"), batch.who, strict=False))
+                context.out.write({**about, **models, **record["row"]}, table="judgements")
+                continue
+            for turn, answer in enumerate(record["row"]["answers"], 1):
+                row = {**about, "model": batch.who[0], "turn": turn, **answer}
+                context.out.write(row, table="answers")
+
+
+def _pairs(game: Game) -> judge.Tally:
+    """What the judgements of pairs, in both orders, say about the judge."""
+    tally = judge.Tally()
+    for batch in game.judgements.values():
+        for row in batch.rows().values():
+            if "orders" in row:
+                tally.add(judge.Judgement.from_json(row))
+    return tally
+
+
+def _judge_facts(game: Game) -> dict[str, Any]:
+    tally = _pairs(game)
+    return tally.facts() if tally.verdicts else {}
+
+
+def _head_to_head(games: list[Game], part: EvaluatePart, context: Context) -> None:
+    """Put what every report shows into the facts: win rates, lengths, figures of the judge."""
+    for game in games:
+        if game.benchmark.name != "head_to_head" or game.failed:
+            continue
+        rows: list[Row] = [
+            {"model_a": a, "model_b": b, "p": row["p"]}
+            for (a, b), batch in game.judgements.items()
+            for row in batch.rows().values()
+        ]
+        report(_pairs(game), game.benchmark.judge, context)
+        context.facts["win_rates"] = statistics.win_rates(rows)
+        context.facts["lengths"] = context.facts["benchmarks"]["head_to_head"]["lengths"]

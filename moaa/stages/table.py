@@ -119,14 +119,14 @@ DPO = Declaration(
 )
 EVALUATE = Declaration(
     name="evaluate",
-    purpose="Win rates on held-out prompts",
+    purpose="Benchmarks of all contestants",
     entry="moaa.stages.evaluate:evaluate",
     component="moaa.components.evaluate.component:evaluate",
     inputs={"prompts": "prompts.prompts", "sft": "sft.sft_model", "dpo": "dpo.dpo_model"},
     outputs={"scores": "Dataset"},
     kind="scores",
-    unit="prompts",
-    asks=lambda recipe: recipe.evaluation_judge.models,
+    unit="answers and judgements",
+    asks=lambda recipe: recipe.evaluation_models,
     tuned=2,
     base=True,
     calls=calls.of_evaluate,

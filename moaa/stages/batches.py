@@ -1,0 +1,189 @@
+"""What evaluate asks, in batches: one entrant's answers, or the judgements of one match, to all
+questions of one benchmark.
+
+A finished batch is an artifact of its own, under a fingerprint of everything that decides it:
+
+    <root>/evaluation/answers/<fingerprint>        questions, sampling, who answers (weights)
+    <root>/evaluation/judgements/<fingerprint>     these answers, who judges and how
+
+So another benchmark or another model asks only what is new, and answers never serve another model,
+whatever its name is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from moaa.artifacts import Artifact, Draft, Output
+from moaa.asking.rejections import Gaps, GapsOf, Rejections
+from moaa.errors import ArtifactError, StoreError, TooManyRejected
+from moaa.progress.messages import log
+from moaa.store import Missing, Store
+
+Kind = Literal["answers", "judgements"]
+Record = dict[str, Any]
+"""{"row": …} or {"rejected": {"reason", "detail"}}, as the journal keeps it."""
+
+
+def fingerprint(identity: object) -> str:
+    """Return the first 24 hex digits of the sha256 of what decides a batch."""
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(slots=True)
+class Batch:
+    """The records of one entrant or match, by question."""
+
+    kind: Kind
+    benchmark: str
+    who: tuple[str, ...]
+    identity: object
+    items: tuple[str, ...]
+    limit: float
+    """Share of the questions that may be lost: `runtime.max_rejected_share`."""
+    gaps_of: GapsOf
+    records: dict[str, Record] = field(default_factory=dict)
+    reused: bool = False
+    failed: str = ""
+    """Why the whole batch is of no use."""
+    _events: dict[str, asyncio.Event] = field(default_factory=dict)
+    _rejections: Rejections = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rejections = Rejections(self.items, self.limit)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the name of the batch's artifact."""
+        return fingerprint([self.kind, self.benchmark, self.identity])
+
+    @property
+    def named(self) -> str:
+        """Return who it is about, for people: `dpo`, or `dpo against base`."""
+        return " against ".join(self.who)
+
+    def unit(self, item: str) -> str:
+        """Return the name of one question of it in the stage's journal."""
+        return "/".join((self.kind, self.benchmark, "~".join(self.who), item))
+
+    async def record(self, item: str) -> Record:
+        """Return the record of a question; wait until there is one."""
+        if item not in self.records:
+            await self._events.setdefault(item, asyncio.Event()).wait()
+        return self.records[item]
+
+    def keep(self, item: str, row: Mapping[str, Any]) -> None:
+        """Take in what was answered or judged."""
+        self._settle(item, {"row": dict(row)})
+        self._count(lambda: self._rejections.kept(item, self.gaps_of(dict(row))))
+
+    def lose(self, item: str, reason: str, detail: str) -> None:
+        """Take in that a question has no answer, or no judgement."""
+        self._settle(item, {"rejected": {"reason": reason, "detail": detail}})
+        if not self.failed:
+            self._count(lambda: self._rejections.rejected(item, reason, detail))
+
+    def take_up(self, finished: Mapping[str, Record]) -> set[str]:
+        """Take in what an earlier attempt has finished, by the names of `unit`. Returns those to
+        ask again: all that lost something, if that is too much."""
+        found = {
+            item: finished[self.unit(item)] for item in self.items if self.unit(item) in finished
+        }
+        again = self._rejections.take_up(found, self.gaps_of)
+        self.records.update((item, each) for item, each in found.items() if item not in again)
+        return {self.unit(item) for item in again}
+
+    def end(self) -> None:
+        """Note that nothing more comes: a batch without any row has failed."""
+        self._count(self._rejections.end)
+
+    def rows(self) -> dict[str, Any]:
+        """Return what was kept, by question."""
+        return {item: each["row"] for item, each in self.records.items() if "row" in each}
+
+    @property
+    def lost(self) -> dict[str, Any]:
+        """Return what was lost, by question: {"reason", "detail"}."""
+        return {id: each["rejected"] for id, each in self.records.items() if "rejected" in each}
+
+    def _settle(self, item: str, record: Record) -> None:
+        self.records[item] = record
+        if event := self._events.pop(item, None):
+            event.set()
+
+    def _count(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except TooManyRejected as error:
+            self.failed = self.failed or str(error)
+
+
+def judgement_gaps(row: Mapping[str, Any]) -> Gaps:
+    """What is missing in a judgement: each lost half, and the judges that assessed nothing."""
+    from moaa.asking.rejections import Loss, absent
+
+    orders = row.get("orders", ())
+    return Gaps(
+        tuple(Loss(each["reason"], each.get("detail", ""), 0.5) for each in row.get("lost", ())),
+        absent(
+            (assessment["name"] for order in orders for assessment in order["assessments"]),
+            (gone for order in orders for gone in order["left_out"]),
+        ),
+    )
+
+
+class Kept:
+    """The batches that evaluations below this store have finished."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def _uri(self, batch: Batch) -> str:
+        return f"{self._store.root}/evaluation/{batch.kind}/{batch.fingerprint}"
+
+    def find(self, batch: Batch) -> bool:
+        """Fill the batch from its artifact; return whether there is one that can be read."""
+        try:
+            artifact = Artifact.open(self._store, self._uri(batch), batch.fingerprint)
+            found = {row["id"]: row["record"] for row in artifact.rows()}
+        except Missing:
+            return False
+        except ArtifactError as error:  # damaged: it is asked again
+            log.warning(f"{batch.benchmark}, {batch.kind} of {batch.named}: {error}")
+            return False
+        if set(found) != set(batch.items):
+            return False
+        for item, record in found.items():
+            if "row" in record:
+                batch.keep(item, record["row"])
+            else:
+                batch.lose(item, **record["rejected"])
+        batch.reused = True
+        return True
+
+    def keep(self, batch: Batch, name: str) -> None:
+        """Commit a batch that is complete and of use. `name`: the recipe's."""
+        if batch.reused or batch.failed or set(batch.records) != set(batch.items):
+            return
+        uri = self._uri(batch)
+        try:
+            with Output(self._store, uri, batch.kind) as out:
+                for item in batch.items:
+                    out.write({"id": item, "record": batch.records[item]})
+                out.commit(
+                    Draft(
+                        stage="evaluate",
+                        name=name,
+                        fingerprint=batch.fingerprint,
+                        part={"benchmark": batch.benchmark, "identity": batch.identity},
+                        facts={"who": list(batch.who), "lost": len(batch.lost)},
+                    )
+                )
+        except StoreError as error:  # the next evaluation asks again; this one is complete
+            log.warning(f"{uri} was not kept for later evaluations: {error}")

@@ -1,0 +1,192 @@
+"""Benchmarks at play: what is asked for each question, all benchmarks at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from moaa.asking import ask_all
+from moaa.asking.rejections import Gaps
+from moaa.benchmarks import Answer, Benchmark, Entrant, Item, Played
+from moaa.benchmarks.benchmark import Match
+from moaa.chat.controls import Controls
+from moaa.chat.message import Ask
+from moaa.context import Context, Row
+from moaa.errors import CallError, RowRejected
+from moaa.recipe.schema import Model, Sampling
+from moaa.stages.batches import Batch, Kept, judgement_gaps
+
+
+@dataclass(slots=True)
+class Game:
+    """One benchmark with its questions, its entrants, and the batches of both."""
+
+    benchmark: Benchmark[Any]
+    items: Sequence[Item] = ()
+    entrants: Mapping[str, Entrant] = field(default_factory=dict)
+    answers: dict[str, Batch] = field(default_factory=dict)
+    judgements: dict[tuple[str, ...], Batch] = field(default_factory=dict)
+    failed: str = ""
+    """Why there is no score at all."""
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [*self.answers.values(), *self.judgements.values()]
+
+    def played(self) -> Played:
+        """Everything that was answered and judged, without batches that failed."""
+        return Played(
+            self.items,
+            tuple(name for name in self.entrants if not self._out(name)),
+            {
+                name: {id: _answers(row) for id, row in batch.rows().items()}
+                for name, batch in self.answers.items()
+                if not batch.failed
+            },
+            {who: batch.rows() for who, batch in self.judgements.items() if not batch.failed},
+        )
+
+    def _out(self, name: str) -> bool:
+        return name in self.answers and bool(self.answers[name].failed)
+
+    def failures(self) -> dict[str, str]:
+        """Return why which entrant or match has no score."""
+        return {batch.named: batch.failed for batch in self.batches if batch.failed}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for all benchmarks of an evaluation."""
+
+    sampling: Sampling
+    controls: Controls
+    identity: Mapping[str, Any]
+    """What of it decides answers."""
+    limit: float
+    """`runtime.max_rejected_share`."""
+
+
+def set_up(game: Game, digest: str, judging: Mapping[str, Any], rules: Rules) -> None:
+    """Give the game its batches. `digest`: of its questions; `judging`: what decides judgements."""
+    ids = tuple(item.id for item in game.items)
+    name = game.benchmark.name
+    if game.benchmark.measures == "models":
+        for who, entrant in game.entrants.items():
+            identity = [digest, rules.identity, entrant.identity]
+            game.answers[who] = Batch(
+                "answers", name, (who,), identity, ids, rules.limit, lambda row: Gaps()
+            )
+    for match in game.benchmark.matches(tuple(game.entrants)):
+        who_is: list[object] = [
+            game.answers[who].fingerprint if who in game.answers else game.entrants[who].identity
+            for who in match
+        ]
+        made: list[object] = [digest, game.benchmark.schema, rules.identity, dict(judging), who_is]
+        game.judgements[match] = Batch(
+            "judgements", name, match, made, ids, rules.limit, judgement_gaps
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One question to one entrant, or one judgement."""
+
+    game: Game
+    item: Item
+    batch: Batch
+
+    async def play(self, rules: Rules, ask: Ask) -> Row:
+        """Return the row; take it, or the loss of it, into the batch."""
+        batch = self.batch
+        try:
+            if batch.failed:
+                raise RowRejected("not asked", batch.failed.splitlines()[0])
+            work = self._answer if batch.kind == "answers" else self._judge
+            row = await work(rules, ask)
+        except (RowRejected, CallError) as error:
+            batch.lose(self.item.id, error.reason, error.detail)
+            raise
+        batch.keep(self.item.id, row)
+        return row
+
+    async def _answer(self, rules: Rules, ask: Ask) -> Row:
+        entrant = self.game.entrants[self.batch.who[0]]
+        answers = await entrant.answer(self.item, rules.sampling, ask, rules.controls)
+        return {"answers": [each.to_json() for each in answers]}
+
+    async def _judge(self, rules: Rules, ask: Ask) -> Row:
+        given = []
+        for who in self.batch.who:
+            if batch := self.game.answers.get(who):
+                record = await batch.record(self.item.id)
+                if "rejected" in record:
+                    rejected = record["rejected"]
+                    raise RowRejected(f"no answer of {who}", f"{rejected['reason']}")
+                given.append(_answers(record["row"]))
+        entrants = tuple(self.game.entrants[who] for who in self.batch.who)
+        match = Match(self.item, entrants, tuple(given), rules.controls)
+        return await self.game.benchmark.judge_match(match, ask)
+
+
+def units(games: Collection[Game]) -> Iterator[tuple[str, Unit]]:
+    """Yield what is to be asked, by its name in the journal. The answers to a question come before
+    its judgements, which wait for them."""
+    for game in games:
+        for item in game.items:
+            for batch in game.batches:
+                if not batch.reused:
+                    yield batch.unit(item.id), Unit(game, item, batch)
+
+
+def play(
+    games: Sequence[Game], rules: Rules, models: Mapping[str, Model], context: Context
+) -> None:
+    """Fill the batches of all games: from earlier evaluations, from the journal, by asking."""
+    kept = Kept(context.store)
+    for batch in (batch for game in games for batch in game.batches):
+        if kept.find(batch):
+            context.ledger.events[f"reused: {batch.kind} of earlier evaluations"] += len(
+                batch.items
+            )
+    todo = dict(units(games))
+    context.ledger.rows["in"] += sum(len(b.items) for game in games for b in game.batches)
+
+    async def one(unit: Unit, ask: Ask) -> Row:
+        return await unit.play(rules, ask)
+
+    needed = asked(games)
+    try:
+        if todo:
+            served = {name: model for name, model in models.items() if name in needed}
+            with context.asking(served) as (session, journal):
+                for batch in (batch for game in games for batch in game.batches):
+                    if not batch.reused:
+                        journal.forget(batch.take_up(journal.finished))
+                ask_all(todo, one, session, journal)
+        for game in games:
+            for batch in game.batches:
+                batch.end()
+    finally:
+        for game in games:
+            for batch in game.batches:
+                kept.keep(batch, context.recipe.name)
+
+
+def asked(games: Sequence[Game]) -> set[str]:
+    """Return the models that are needed for what is not there yet."""
+    found: set[str] = set()
+    for game in games:
+        for who, batch in game.answers.items():
+            if not batch.reused:
+                found |= game.entrants[who].asks
+        for match, batch in game.judgements.items():
+            if not batch.reused and game.benchmark.measures == "models":
+                found |= game.benchmark.judges
+            elif not batch.reused:
+                found |= game.entrants[match[0]].asks
+    return found
+
+
+def _answers(row: Row) -> tuple[Answer, ...]:
+    return tuple(Answer.from_json(each) for each in row["answers"])
