@@ -6,16 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import ClassVar
 
+from moaa import statistics
 from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
 from moaa.benchmarks.judging import compare
 from moaa.chat.message import Ask, opening
 from moaa.declaration import Asked
+from moaa.plan.calls import answering, judging, sizes
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe
 
+FEWEST = 10
+"""Prompts from which on the effect of length can be estimated at all."""
+
 
 class HeadToHead(Benchmark[evaluation.HeadToHead]):
-    """Win rates of every pair."""
+    """Win rates of every pair of contestants."""
 
     name: ClassVar[str] = "head_to_head"
     title: ClassVar[str] = "Head to head"
@@ -45,13 +50,40 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
         return (await compare(self.judge, match, a.text, b.text, ask)).to_json()
 
     def scores(self, played: Played) -> list[Score]:
-        """Not yet."""
-        return []
+        """Of each pair: the win rate, the mean probability to win, and the win rate at equal
+        length. The main number is the win rate against the first contestant."""
+        first = next(iter(played.entrants), "")
+        found: list[Score] = []
+        for (model, against), rows in played.judgements.items():
+            judged = {id: row["p"] for id, row in rows.items() if row["p"] is not None}
+            if not judged:
+                continue
+            p = list(judged.values())
+            wins, ties = sum(each > 0.5 for each in p), sum(each == 0.5 for each in p)
+            rate = statistics.share(wins + ties / 2, len(p))
+            counts = {"wins": wins, "ties": ties}
+            found += [
+                Score(model, "win rate", rate, against, main=against == first, about=counts),
+                Score(model, "mean probability to win", statistics.mean(p), against),
+            ]
+            if len(p) >= FEWEST:
+                lengths = tuple(
+                    [len(played.answers[who][id][0].text) for id in judged]
+                    for who in (model, against)
+                )
+                adjusted = statistics.length_adjusted(p, (lengths[0], lengths[1]))
+                found.append(Score(model, "win rate at equal length", adjusted, against))
+        return found
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """Not yet."""
-        yield from ()
+        """One answer of each contestant to each prompt, and all pairs judged in both orders."""
+        names = recipe.evaluate.contestants
+        for _, prompts, _ in sizes(recipe, "evaluation"):
+            answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
+            yield from answering(recipe, prompts, 1, answer)
+            pairs = prompts * len(names) * (len(names) - 1) / 2
+            yield from judging(recipe, self.judge, pairs, answer)
 
     def incomparable(self, items: Sequence[Item]) -> str:
         """Always: the prompts are those of this recipe."""
-        return "The prompts are those of this recipe; compare only contestants of this table."
+        return "The prompts are those of this recipe: compare only contestants of this table."

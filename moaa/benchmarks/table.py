@@ -3,6 +3,7 @@ moaa/recipe/evaluation.py, and a line here."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from moaa.benchmarks.benchmark import Benchmark
@@ -13,6 +14,7 @@ from moaa.benchmarks.ifbench import Ifbench
 from moaa.benchmarks.ifeval import Ifeval
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.benchmarks.mmlu_pro import MmluPro
+from moaa.declaration import Asked
 from moaa.recipe.schema import Recipe
 
 BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {
@@ -24,3 +26,9 @@ def chosen(recipe: Recipe) -> list[Benchmark[Any]]:
     """Return the benchmarks that the recipe chose, with their settings, in the table's order."""
     settings = recipe.evaluate.chosen
     return [each(settings[name], recipe) for name, each in BENCHMARKS.items() if name in settings]
+
+
+def calls(recipe: Recipe) -> Iterator[Asked]:
+    """Yield the calls of all benchmarks that the recipe chose, for the plan."""
+    for benchmark in chosen(recipe):
+        yield from benchmark.calls(recipe)

@@ -49,11 +49,6 @@ def of_label(recipe: Recipe) -> Iterator[Asked]:
         yield from labelling(recipe, prompts)
 
 
-def of_evaluate(recipe: Recipe) -> Iterator[Asked]:
-    for _, prompts, _ in sizes(recipe, "evaluation"):
-        yield from evaluation(recipe, prompts)
-
-
 def of_sft(recipe: Recipe) -> Trained:
     answer = answer_tokens(recipe, recipe.generate.mixture.aggregator)
     times = len(recipe.generate.writers) if recipe.generate.source == "all" else 1
@@ -183,12 +178,36 @@ def ranking(
         yield Asked("score", model, prompts * (n + alone), prompts * tokens, 0)
 
 
-def evaluation(recipe: Recipe, prompts: int) -> Iterator[Asked]:
-    """Yield the answers of base, SFT and DPO model, and the judgements of the two tuned ones."""
-    answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
-    for name in (recipe.target, f"{recipe.target}+sft", f"{recipe.target}+dpo"):
-        yield Asked("answer", name, prompts, prompts * recipe.plan.prompt_tokens, prompts * answer)
-    yield from judging(recipe, recipe.evaluation_judge, 2 * prompts, answer)
+def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> Iterator[Asked]:
+    """Yield the contestants' answers to so many questions of a benchmark."""
+    prompt = _history(recipe, turns, answer)
+    calls = questions * turns
+    for name in recipe.evaluate.contestants:
+        if name == "mixture":
+            yield from generation(recipe, round(questions), turns)
+            continue
+        model = {
+            "base": recipe.target,
+            "sft": f"{recipe.target}+sft",
+            "dpo": f"{recipe.target}+dpo",
+        }.get(name, name)
+        yield Asked("answer", model, calls, calls * prompt, calls * answer)
+
+
+def rating(
+    recipe: Recipe, judge: Judge, ratings: float, shown: float, instruction: str
+) -> Iterator[Asked]:
+    """Yield the judge's calls to rate so many answers one by one: each proposer assesses, the
+    aggregator rates. A judge of one model rates in one call. `shown`: tokens of what is rated."""
+    read = tokens_of(instruction) + shown
+    assessments = 0.0
+    if len(judge.models) > 1 or len(judge.proposers) > 1:
+        for member in judge.proposers:
+            completion = min(recipe.plan.assessment_tokens, member.sampling.max_tokens)
+            assessments += completion + NUMBER_TOKENS
+            yield _asked("assessment", member, ratings, read, completion)
+    written = min(recipe.plan.assessment_tokens, judge.aggregator.sampling.max_tokens)
+    yield _asked("rating", judge.aggregator, ratings, read + assessments, written)
 
 
 def tokens_of(text: str | None) -> int:

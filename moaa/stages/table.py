@@ -6,15 +6,16 @@ A stage of your own stands in a package of yours: docs/extending.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from moaa.declaration import Declaration, needed_by
+from moaa.declaration import Asked, Declaration, needed_by
 from moaa.errors import RecipeError
 from moaa.plan import calls
 from moaa.report.headlines import loss, win_rate
+from moaa.recipe.schema import Recipe
 from moaa.report.words import count
 
 Rows = Mapping[str, int]
@@ -24,6 +25,13 @@ STAGES_ENV: Final = "MOAA_STAGES"
 """Set by the runner: the names of the run's stages, separated by commas."""
 GROUP: Final = "moaa.stages"
 """The entry points under which other packages declare stages."""
+
+
+def _evaluation_calls(recipe: Recipe) -> Iterable[Asked]:
+    from moaa.benchmarks.table import calls  # loads numpy
+
+    return calls(recipe)
+
 
 PREFLIGHT = Declaration(
     name="preflight",
@@ -129,7 +137,7 @@ EVALUATE = Declaration(
     asks=lambda recipe: recipe.evaluation_models,
     tuned=2,
     base=True,
-    calls=calls.of_evaluate,
+    calls=_evaluation_calls,
     headline=lambda rows, facts: win_rate(facts),
     hours=48,
     keys=True,
