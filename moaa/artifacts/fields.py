@@ -13,6 +13,7 @@ FieldType = Literal[
     "number or null",
     "true or false",
     "object",
+    "object or null",
     "list of texts",
     "list of numbers",
     "list of numbers or nulls",

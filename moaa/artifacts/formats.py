@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from moaa.artifacts.columns import TABLES, Table
+from moaa.artifacts.columns import TABLES
 from moaa.artifacts.fields import Field
+from moaa.artifacts.table import Table
 
 STAGES = {
     "prompts": "prompts",
@@ -33,6 +34,8 @@ STAGE/FINGERPRINT/TABLE/00000-DIGEST.parquet      rows; up to 20,000 in a file
 STAGE/FINGERPRINT/model-ATTEMPT/                  the model, of sft and dpo
 STAGE/FINGERPRINT/journal/                        answers of a stage that is not finished
 STAGE/FINGERPRINT/owner/                          who works on it, while somebody does
+evaluation/answers/FINGERPRINT/                   a contestant's answers, for later evaluations
+evaluation/judgements/FINGERPRINT/                the judgements of a match, likewise
 runs/RUN/STAGE.json                               how a stage of a run went; names its artifact
 runs/RUN/report.html                              the report
 ```
@@ -77,7 +80,7 @@ KINDS = {
     "sft-data": "Conversations written by the mixture, and what could not be answered.",
     "samples": "Answers of the SFT model, several to a prompt.",
     "preferences": "Pairs of a better and a worse answer, and all that was judged.",
-    "scores": "Answers and judgements of the evaluation; win rates are in the manifest's `facts`.",
+    "scores": "Scores, answers and judgements of all benchmarks of the evaluation.",
 }
 
 TAIL = """

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from moaa.artifacts.artifact import Artifact
-from moaa.artifacts.columns import Column, columns_of
+from moaa.artifacts.columns import columns_of
 from moaa.artifacts.manifest import File, Manifest, Parent
+from moaa.artifacts.table import Column
 from moaa.errors import ArtifactError
 from moaa.store import Store
 from moaa.store.bytes import to_json

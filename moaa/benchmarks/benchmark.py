@@ -151,6 +151,9 @@ class Benchmark(ABC, Generic[S]):
     protocol: ClassVar[str]
     """How answers become a number, in two sentences at most."""
     measures: ClassVar[Literal["models", "judges"]] = "models"
+    table: ClassVar[Literal["judgements", "verdicts", "ratings"]] = "judgements"
+    """Where its judgements are written: pairs of contestants, verdicts of measured judges, or
+    ratings of single answers."""
     official_judges: ClassVar[frozenset[str]] = frozenset()
     """The models that judged the published numbers."""
     published: ClassVar[tuple[Source, ...]] = ()
@@ -201,7 +204,7 @@ class Benchmark(ABC, Generic[S]):
 
     @abstractmethod
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """The judgement of one match, as a row of the table `judgements` (without id and names).
+        """The judgement of one match, as a row of the table `table` (without id and names).
 
         What could not be judged goes into its list `lost`: {"reason", "detail"} for each half of
         the judgement (one of two orders, one of two turns). Raises RowRejected if nothing could be
@@ -218,4 +221,16 @@ class Benchmark(ABC, Generic[S]):
 
     def incomparable(self, items: Sequence[Item]) -> str:
         """Why its numbers cannot be compared with published ones; empty if they can."""
-        return f"{self.title} has no published numbers."
+        if not self.published:
+            return f"{self.title} has no published numbers."
+        from moaa.benchmarks.data import digest
+
+        reasons = []
+        if digest(items) != self.digest:
+            reasons.append(f"these {len(items)} questions are not the published ones")
+        names = {self.recipe.models[name].published_name for name in self.judges}
+        if self.official_judges and not (len(names) == 1 and names <= self.official_judges):
+            official = " or ".join(sorted(self.official_judges))
+            reasons.append(f"the published judge is {official}")
+        text = "; ".join(reasons)
+        return text and f"{text[0].upper()}{text[1:]}."

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TypeVar
 
-from moaa.benchmarks.benchmark import Item
+from moaa.benchmarks.benchmark import Item, Row
 
 T = TypeVar("T")
 
@@ -15,9 +15,18 @@ T = TypeVar("T")
 def digest(items: Sequence[Item]) -> str:
     """Return the first 16 hex digits of the sha256 of the questions, in any order.
 
-    It does not depend on the file that they came in.
+    It does not depend on the file that they came in, or on how they are answered.
     """
-    texts = sorted(json.dumps(item.to_json(), sort_keys=True) for item in items)
+    return _digest([{**item.to_json(), "sampling": None} for item in items])
+
+
+def identity(items: Sequence[Item]) -> str:
+    """Return the digest of the questions and of how each is answered."""
+    return _digest([item.to_json() for item in items])
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    texts = sorted(json.dumps(row, sort_keys=True) for row in rows)
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, TypeVar
 from moaa import judge
 from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
 from moaa.benchmarks.entrants import Entrant
-from moaa.benchmarks.judging import name_of, row_of
+from moaa.benchmarks.judging import name_of
 from moaa.chat.message import Ask, Message
 from moaa.concurrency import together
 from moaa.declaration import Asked
@@ -42,6 +42,7 @@ class PairBenchmark(Benchmark[S]):
     """
 
     measures: ClassVar[Literal["models", "judges"]] = "judges"
+    table: ClassVar[Literal["judgements", "verdicts", "ratings"]] = "verdicts"
 
     def entrants(self) -> list[Entrant]:
         """The judges that `judges` names, each once."""
@@ -68,7 +69,8 @@ class PairBenchmark(Benchmark[S]):
 
         async def compared(a: str, b: str) -> Row:
             query = match.item.messages
-            return row_of(await judge.compare(used, query, a, b, ask, controls=match.controls))
+            found = await judge.compare(used, query, a, b, ask, controls=match.controls)
+            return found.to_json()
 
         texts = [(given["a"], given["b"])]
         if self._is_injected(match.item):

@@ -14,11 +14,13 @@ from moaa.benchmarks.ifbench import Ifbench
 from moaa.benchmarks.ifeval import Ifeval
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.benchmarks.mmlu_pro import MmluPro
+from moaa.benchmarks.mt_bench import MtBench
 from moaa.declaration import Asked
 from moaa.recipe.schema import Recipe
 
 BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {
-    each.name: each for each in (HeadToHead, JudgeBench, Gsm8k, Ifeval, Ifbench, MmluPro, HumanEval)
+    each.name: each
+    for each in (HeadToHead, MtBench, JudgeBench, Gsm8k, Ifeval, Ifbench, MmluPro, HumanEval)
 }
 
 

@@ -194,19 +194,20 @@ def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> It
         yield Asked("answer", model, calls, calls * prompt, calls * answer)
 
 
-def rating(
-    recipe: Recipe, judge: Judge, ratings: float, shown: float, instruction: str
-) -> Iterator[Asked]:
+def rating(recipe: Recipe, judge: Judge, ratings: float, read: float) -> Iterator[Asked]:
     """Yield the judge's calls to rate so many answers one by one: each proposer assesses, the
-    aggregator rates. A judge of one model rates in one call. `shown`: tokens of what is rated."""
-    read = tokens_of(instruction) + shown
+    aggregator rates. A judge of one model with parsed verdicts rates in one call. `read`: tokens
+    of what is rated, and of the instruction."""
     assessments = 0.0
-    if len(judge.models) > 1 or len(judge.proposers) > 1:
+    alone = len(judge.proposers) == 1 and judge.models == {judge.aggregator.model}
+    if not (alone and judge.verdict == "parsed"):
         for member in judge.proposers:
             completion = min(recipe.plan.assessment_tokens, member.sampling.max_tokens)
             assessments += completion + NUMBER_TOKENS
             yield _asked("assessment", member, ratings, read, completion)
     written = min(recipe.plan.assessment_tokens, judge.aggregator.sampling.max_tokens)
+    if judge.verdict == "soft":
+        written = VERDICT_TOKENS
     yield _asked("rating", judge.aggregator, ratings, read + assessments, written)
 
 

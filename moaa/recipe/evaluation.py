@@ -66,6 +66,13 @@ class JudgeBench(JudgesMeasured):
     """JudgeBench: 620 pairs of answers, one right and one wrong."""
 
 
+class MtBench(Published):
+    """MT-Bench: 80 questions of two turns, rated from 1 to 10."""
+
+    max_tokens: int = Field(1024, ge=1)
+    """Of each answer."""
+
+
 class HeadToHead(Judged):
     """Every pair of contestants on the held-out prompts (`prompts.evaluation`), in both orders."""
 
@@ -75,6 +82,7 @@ class Benchmarks(Part):
     out the one that is there by default."""
 
     head_to_head: HeadToHead | None = HeadToHead()
+    mt_bench: MtBench | None = None
     judge_bench: JudgeBench | None = None
     gsm8k: Gsm8k | None = None
     ifeval: Ifeval | None = None

@@ -104,6 +104,11 @@ class Model(Part):
         """Return all arguments for vLLM that the recipe gives."""
         return [*self.engine_args, *(["--trust-remote-code"] if self.trust_remote_code else [])]
 
+    @property
+    def published_name(self) -> str:
+        """Return the name by which others know the model: that of its endpoint, or its source."""
+        return (self.endpoint and self.endpoint.model) or self.source
+
     def identity(self) -> dict[str, object]:
         """Return the fields that decide the model's answers: they enter fingerprints.
 

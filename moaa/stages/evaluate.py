@@ -97,7 +97,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     found = {game.benchmark.name: _written(game, context) for game in games}
     context.facts["benchmarks"] = found
     context.again = any(each["failed"] for each in found.values())
-    _head_to_head(games, part, context)
+    _head_to_head(games, context)
 
 
 def contestants_of(
@@ -174,7 +174,7 @@ def _game(
             if each.judge
         }
         how = {}
-    set_up(game, data.digest(game.items), how, rules)
+    set_up(game, data.identity(game.items), how, rules)
     return game
 
 
@@ -241,8 +241,10 @@ def _write_batches(game: Game, context: Context) -> None:
                 continue
             context.ledger.rows["kept"] += 1
             if batch.kind == "judgements":
-                models = dict(zip(("model_a", "model_b"), batch.who, strict=False))
-                context.out.write({**about, **models, **record["row"]}, table="judgements")
+                names = ("model_a", "model_b") if len(batch.who) == 2 else ("entrant",)
+                models = dict(zip(names, batch.who, strict=True))
+                row = {**about, **models, **record["row"]}
+                context.out.write(row, table=game.benchmark.table)
                 continue
             for turn, answer in enumerate(record["row"]["answers"], 1):
                 row = {**about, "model": batch.who[0], "turn": turn, **answer}
@@ -264,7 +266,7 @@ def _judge_facts(game: Game) -> dict[str, Any]:
     return tally.facts() if tally.verdicts else {}
 
 
-def _head_to_head(games: list[Game], part: EvaluatePart, context: Context) -> None:
+def _head_to_head(games: list[Game], context: Context) -> None:
     """Put what every report shows into the facts: win rates, lengths, figures of the judge."""
     for game in games:
         if game.benchmark.name != "head_to_head" or game.failed:

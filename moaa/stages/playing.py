@@ -67,13 +67,16 @@ class Rules:
     """`runtime.max_rejected_share`."""
 
 
-def set_up(game: Game, digest: str, judging: Mapping[str, Any], rules: Rules) -> None:
-    """Give the game its batches. `digest`: of its questions; `judging`: what decides judgements."""
+def set_up(game: Game, questions: str, judging: Mapping[str, Any], rules: Rules) -> None:
+    """Give the game its batches.
+
+    `questions`: their identity. `judging`: what decides judgements, besides the answers.
+    """
     ids = tuple(item.id for item in game.items)
     name = game.benchmark.name
     if game.benchmark.measures == "models":
         for who, entrant in game.entrants.items():
-            identity = [digest, rules.identity, entrant.identity]
+            identity = [questions, rules.identity, entrant.identity]
             game.answers[who] = Batch(
                 "answers", name, (who,), identity, ids, rules.limit, lambda row: Gaps()
             )
@@ -82,7 +85,13 @@ def set_up(game: Game, digest: str, judging: Mapping[str, Any], rules: Rules) ->
             game.answers[who].fingerprint if who in game.answers else game.entrants[who].identity
             for who in match
         ]
-        made: list[object] = [digest, game.benchmark.schema, rules.identity, dict(judging), who_is]
+        made: list[object] = [
+            questions,
+            game.benchmark.schema,
+            rules.identity,
+            dict(judging),
+            who_is,
+        ]
         game.judgements[match] = Batch(
             "judgements", name, match, made, ids, rules.limit, judgement_gaps
         )

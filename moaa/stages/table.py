@@ -14,8 +14,8 @@ from typing import Any, Final
 from moaa.declaration import Asked, Declaration, needed_by
 from moaa.errors import RecipeError
 from moaa.plan import calls
-from moaa.report.headlines import loss, win_rate
 from moaa.recipe.schema import Recipe
+from moaa.report.headlines import loss, win_rate
 from moaa.report.words import count
 
 Rows = Mapping[str, int]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from moaa import judge, statistics
 from moaa.judge.judgement import merged
 from moaa.mixture import Proposal
+from tests.support.example_scores import benchmarks
 from tests.support.example_texts import CRITERIA, PERSONAS, REVIEWERS, TOPICS
 
 if TYPE_CHECKING:
@@ -417,6 +418,9 @@ def evaluate(run: ExampleRun, chance: random.Random) -> None:
             answers.append(
                 {
                     "id": f"{i:016x}",
+                    "benchmark": "head_to_head",
+                    "group": "mt-bench",
+                    "turn": 1,
                     "messages": [{"role": "user", "content": topic.turns[0]}],
                     "model": model,
                     "text": topic.answer(chance, 2 + number),
@@ -426,7 +430,8 @@ def evaluate(run: ExampleRun, chance: random.Random) -> None:
             )
         for model, lean in (("sft", 0.53), ("dpo", 0.6)):
             judged = _judgement(0, 1, chance, lean)
-            judgements.append({"id": f"{i:016x}", "model_a": model, "model_b": "base", **judged})
+            about = {"id": f"{i:016x}", "benchmark": "head_to_head", "group": "mt-bench"}
+            judgements.append({**about, "model_a": model, "model_b": "base", **judged})
     ledger = {
         "rows": {"in": 12, "kept": 12},
         "seconds": {"engines": 84.0, "asking": 34.2},
@@ -437,6 +442,7 @@ def evaluate(run: ExampleRun, chance: random.Random) -> None:
         },
     }
     facts = {
+        "benchmarks": benchmarks(judgements, answers),
         "win_rates": statistics.win_rates(judgements),
         "lengths": statistics.lengths(answers),
         **_judging(judgements),

@@ -37,6 +37,25 @@ PROMPTS: list[dict[str, Any]] = [
 ]
 
 
+QUESTIONS: list[dict[str, Any]] = [
+    {"question_id": 1, "category": "writing", "turns": ["Write a line on rain.", "Again."]},
+    {"question_id": 2, "category": "math", "turns": ["What is 2 + 2?", "And times 3?"]},
+    {"question_id": 2, "choices": [{"turns": ["4", "12"]}]},
+]
+PAIRS: list[dict[str, Any]] = [
+    {
+        "pair_id": f"pair-{number}",
+        "source": "mmlu-pro-math",
+        "question": f"What is {number} + {number}?",
+        "response_model": "someone",
+        "response_A": str(2 * number),
+        "response_B": str(3 * number),
+        "label": "A>B",
+    }
+    for number in range(1, 4)
+]
+
+
 def run_stages(
     folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Artifact]:
@@ -52,6 +71,7 @@ def run_stages(
         path = folder / f"{name}.jsonl"
         path.write_text("\n".join(json.dumps(row) for row in rows))
         sets.append(f'prompts.{name}=[{{source: "{path}", name: "the {name} set"}}]')
+    sets += benchmark_sets(folder)
     for stage in ("sample", "evaluate"):
         monkeypatch.setattr(
             import_module(f"moaa.stages.{stage}"),
@@ -78,6 +98,17 @@ def run_stages(
                 out.write(row, table=name)
         both = out.commit(Draft(stage="label", name="test", fingerprint="both"))
     return {**found, "preferences": Artifact(store, both)}
+
+
+def benchmark_sets(folder: Path) -> list[str]:
+    """The `--set`s of benchmarks with questions of our own in this folder."""
+    tables: dict[str, list[dict[str, Any]]] = {"mt_bench": QUESTIONS, "judge_bench": PAIRS}
+    for name, rows in tables.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return [
+        f'evaluate.benchmarks.{name}={{data: [{{source: "{folder}/{name}.jsonl"}}]}}'
+        for name in tables
+    ]
 
 
 def _other(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

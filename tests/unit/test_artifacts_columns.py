@@ -15,8 +15,9 @@ import pyarrow.parquet as parquet
 import pytest
 
 from moaa.artifacts import Artifact, Draft, File, Manifest, Output, formats
-from moaa.artifacts.columns import TABLES, Table, columns_of
+from moaa.artifacts.columns import TABLES, columns_of
 from moaa.artifacts.fields import Field
+from moaa.artifacts.table import Table
 from tests.support import example_run
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import ROOT
@@ -32,6 +33,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "number or null": (int, float, type(None)),
     "true or false": (bool,),
     "object": (dict,),
+    "object or null": (dict, type(None)),
     "list of texts": (list,),
     "list of numbers": (list,),
     "list of numbers or nulls": (list,),

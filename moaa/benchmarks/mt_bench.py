@@ -1,0 +1,179 @@
+"""MT-Bench: 80 questions of two turns; the judge rates each answer from 1 to 10.
+
+Zheng et al., arXiv 2306.05685. The judge's prompts (moaa/templates/mt_bench_*.txt) and the
+temperatures are those of FastChat's llm_judge, Apache-2.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, Final, Literal
+
+from moaa import statistics, templates
+from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.rating import rate
+from moaa.chat.message import Ask, Message
+from moaa.declaration import Asked
+from moaa.errors import RecipeError, RowRejected
+from moaa.plan.calls import answering, rating, tokens_of
+from moaa.recipe import evaluation
+from moaa.recipe.schema import Recipe, Sampling, Source
+
+TEMPERATURES: Final[Mapping[str, float]] = {
+    "writing": 0.7,
+    "roleplay": 0.7,
+    "extraction": 0.0,
+    "math": 0.0,
+    "coding": 0.0,
+    "reasoning": 0.0,
+    "stem": 0.1,
+    "humanities": 0.1,
+}
+OTHER_TEMPERATURE: Final = 0.7
+"""Of a category that is none of these, as in FastChat."""
+WITH_REFERENCE: Final = ("math", "reasoning", "coding")
+"""The categories in which the judge sees a reference answer."""
+QUESTIONS: Final = 80
+SYSTEM: Final = "You are a helpful assistant."
+"""The system message of the published prompt for the first turn."""
+_PACKAGE: Final = "package:instructlab/eval/data/mt_bench"
+
+
+class MtBench(Benchmark[evaluation.MtBench]):
+    """Ratings of single answers, over two turns."""
+
+    name: ClassVar[str] = "mt_bench"
+    title: ClassVar[str] = "MT-Bench"
+    protocol: ClassVar[str] = (
+        "Two turns, each answer rated alone from 1 to 10; with a reference answer in math, "
+        "reasoning and coding. The number is the mean over all answers that have a rating."
+    )
+    table: ClassVar[Literal["judgements", "verdicts", "ratings"]] = "ratings"
+    official_judges: ClassVar[frozenset[str]] = frozenset({"gpt-4", "gpt-4-0613"})
+    published: ClassVar[tuple[Source, ...]] = (
+        Source(source=f"{_PACKAGE}/question.jsonl"),
+        Source(source=f"{_PACKAGE}/reference_answer/gpt-4.jsonl"),
+    )
+    digest: ClassVar[str] = "6aedf23b36812830"
+
+    def items(self, rows: Iterable[Row]) -> list[Item]:
+        """The questions (`question_id`, `category`, `turns`), with the reference answers of rows
+        that have `choices`."""
+        questions, references = [], {}
+        for row in rows:
+            if "choices" in row:
+                references[row.get("question_id")] = row["choices"][0]["turns"]
+            else:
+                questions.append(row)
+        return [self._item(row, references) for row in questions]
+
+    async def judge_match(self, match: Match, ask: Ask) -> Row:
+        """The rating of each turn. Raises RowRejected if there is none at all."""
+        ratings: list[Row] = []
+        lost: list[Row] = []
+        for turn in range(1, len(match.answers[0]) + 1):
+            try:
+                rated = await rate(self.judge, _prompt(match, turn), ask, match.controls)
+                ratings.append({"turn": turn, **rated.to_json()})
+            except RowRejected as error:
+                lost.append({"turn": turn, "reason": error.reason, "detail": error.detail})
+        if not ratings:
+            raise RowRejected(lost[0]["reason"], lost[0]["detail"])
+        return {"ratings": ratings, "lost": lost}
+
+    def scores(self, played: Played) -> list[Score]:
+        """The mean rating of each contestant: over all answers, each turn, each category."""
+        group = {item.id: item.group for item in played.items}
+        found: list[Score] = []
+        for name in played.entrants:
+            rows = played.judgements.get((name,), {})
+            rated = [(id, each) for id, row in rows.items() for each in row["ratings"]]
+            if not rated:
+                continue
+            without = sum(len(row["lost"]) for row in rows.values())
+            without += sum(1 + len(item.later) for item in played.items if item.id not in rows)
+            subsets = {
+                "": rated,
+                **{
+                    f"turn {turn}": [(id, each) for id, each in rated if each["turn"] == turn]
+                    for turn in (1, 2)
+                },
+                **{
+                    category: [(id, each) for id, each in rated if group[id] == category]
+                    for category in dict.fromkeys(group.values())
+                },
+            }
+            for subset, some in subsets.items():
+                if some:
+                    values = [float(each["rating"]) for _, each in some]
+                    estimate = statistics.mean(values, [id for id, _ in some], unit="rating")
+                    about = {} if subset else {"answers without a rating": without}
+                    found.append(Score(name, "rating", estimate, "", subset, not subset, about))
+        return found
+
+    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+        """Two answers of each contestant to each question, and a rating of each."""
+        questions = min(self.settings.limit or QUESTIONS, QUESTIONS)
+        answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)
+        yield from answering(recipe, questions, 2, answer)
+        ratings = 2 * questions * len(recipe.evaluate.contestants)
+        shown = 2 * (recipe.plan.prompt_tokens + answer)
+        yield from rating(recipe, self.judge, ratings, shown + tokens_of(_text("mt_bench_1")))
+
+    def _item(self, row: Row, references: Mapping[object, Sequence[str]]) -> Item:
+        missing = [name for name in ("question_id", "category", "turns") if name not in row]
+        if missing:
+            raise RecipeError(
+                f"evaluate.benchmarks.mt_bench: a row without {', '.join(missing)} is no question "
+                "of MT-Bench. Its rows have question_id, category and turns; reference answers are "
+                "rows with question_id and choices."
+            )
+        category = row["category"]
+        reference: Sequence[str] = ()
+        if category in WITH_REFERENCE:
+            reference = references.get(row["question_id"]) or row.get("reference") or ()
+        first, *later = row["turns"]
+        return Item(
+            id=str(row["question_id"]),
+            messages=(Message(role="user", content=first),),
+            later=tuple(later),
+            sampling=Sampling(
+                temperature=TEMPERATURES.get(category, OTHER_TEMPERATURE),
+                max_tokens=self.settings.max_tokens,
+                stop=self.recipe.evaluate.sampling.stop,
+            ),
+            group=category,
+            given={"reference": list(reference)},
+        )
+
+
+def _prompt(match: Match, turn: int) -> list[Message]:
+    """The published prompt of the judge for one turn of an answer."""
+    item, answers = match.item, match.answers[0]
+    reference = [match.controls.neutralised(text) for text in item.given["reference"]]
+    texts = [match.controls.neutralised(answer.text) for answer in answers]
+    questions = [item.messages[-1]["content"], *item.later]
+    referred = "_reference" if len(reference) >= turn else ""
+    values: dict[str, str]
+    if turn == 1:
+        system = SYSTEM
+        values = {"question": questions[0], "answer": texts[0]}
+        if referred:
+            values["reference"] = reference[0]
+    else:
+        system = _text(f"mt_bench_2{referred}_system")
+        values = {
+            "question_1": questions[0],
+            "question_2": questions[1],
+            "answer_1": texts[0],
+            "answer_2": texts[1],
+        }
+        if referred:
+            values |= {"reference_1": reference[0], "reference_2": reference[1]}
+    name = f"mt_bench_{turn}{referred}"
+    prompt = templates.fill(name, _text(name), values)
+    return [Message(role="system", content=system), Message(role="user", content=prompt)]
+
+
+def _text(name: str) -> str:
+    return templates.text(name)
