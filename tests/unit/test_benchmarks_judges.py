@@ -160,7 +160,7 @@ def test_pairs_that_lost_an_order_or_both_are_not_right_and_counted() -> None:
     played = play(benchmark, benchmark.items(rows(12)), benchmark.entrants(), ask)
     (judged,) = played.judgements.values()
     assert "pair-8" not in judged
-    assert [lost["share"] for lost in judged["pair-7"]["lost"]] == [0.5]
+    assert [lost["reason"] for lost in judged["pair-7"]["lost"]] == ["verdict unparseable"]
     accuracy = one(benchmark.scores(played), "accuracy")
     assert (accuracy.estimate.value, accuracy.estimate.n) == (10 / 12, 12)
     assert accuracy.about == {"pairs not judged in both orders": 2}

@@ -159,5 +159,5 @@ def test_a_pair_of_the_evaluation_that_cannot_be_judged_is_not_in_the_win_rates(
         manifest, _ = evaluate.evaluate.run(load_file(DEMO, given).recipe, store, inputs)
     rates = {rate["model"]: rate["n"] for rate in manifest.facts["win_rates"]}
     assert rates == {"sft": 4, "dpo": 3}
-    assert manifest.ledger["events"]["orders not judged: verdict unparseable"] == 2
-    assert manifest.ledger["rows"]["kept"] == 4
+    assert manifest.ledger["events"]["orders not judged: verdict unparseable"] == 4  # of two pairs
+    assert manifest.ledger["rows"]["kept"] == 24  # 3 answers and 3 pairs of each
