@@ -15,6 +15,7 @@ FieldType = Literal[
     "object",
     "object or null",
     "list of texts",
+    "list of true or false",
     "list of numbers",
     "list of numbers or nulls",
     "list of objects",

@@ -72,7 +72,7 @@ SCORE_TABLES = (
             Field("level", "number", "How often such an interval covers the truth."),
             Field("about", "object", "More numbers, by name."),
         ),
-        "table[table.metric == 'win rate'].set_index('entrant').value",
+        'table[table.metric == "win rate"].set_index("entrant").value',
     ),
     Table(
         "scores",
@@ -167,6 +167,30 @@ SCORE_TABLES = (
             ),
         ),
         'table.groupby(["benchmark", "entrant"]).rating.mean()',
+    ),
+    Table(
+        "scores",
+        "marks",
+        "Single answers, marked by a program.",
+        (BENCHMARK_COLUMN, ENTRANT),
+        (
+            *ABOUT,
+            Field("entrant", "text", "The contestant that is measured."),
+            Field(
+                "marks",
+                "list of objects",
+                "What each metric says of the answer.",
+                (
+                    Field("metric", "text", "The metric."),
+                    Field("value", "number", "From 0 to 1: the mean of its verdicts."),
+                    Field(
+                        "verdicts", "list of true or false", "Each verdict, if there are several."
+                    ),
+                ),
+            ),
+            Field("lost", "list of objects", "Empty: a program marks every answer."),
+        ),
+        'table.groupby(["benchmark", "entrant"]).size()',
     ),
     Table(
         "scores",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 RunProgram = Callable[[str], Awaitable[str]]
 S = TypeVar("S", bound=Part)
+Table = Literal["judgements", "verdicts", "ratings", "marks"]
+"""Pairs of contestants, verdicts of measured judges, ratings by a judge, marks by a program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +153,8 @@ class Benchmark(ABC, Generic[S]):
     protocol: ClassVar[str]
     """How answers become a number, in two sentences at most."""
     measures: ClassVar[Literal["models", "judges"]] = "models"
-    table: ClassVar[Literal["judgements", "verdicts", "ratings"]] = "judgements"
-    """Where its judgements are written: pairs of contestants, verdicts of measured judges, or
-    ratings of single answers."""
+    table: ClassVar[Table] = "judgements"
+    """Where its judgements are written."""
     official_judges: ClassVar[frozenset[str]] = frozenset()
     """The models that judged the published numbers."""
     published: ClassVar[tuple[Source, ...]] = ()

@@ -7,10 +7,10 @@ temperatures are those of FastChat's llm_judge, Apache-2.0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final
 
 from moaa import statistics, templates
-from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score, Table
 from moaa.benchmarks.rating import rate
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked
@@ -48,7 +48,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
         "Two turns, each answer rated alone from 1 to 10; with a reference answer in math, "
         "reasoning and coding. The number is the mean over all answers that have a rating."
     )
-    table: ClassVar[Literal["judgements", "verdicts", "ratings"]] = "ratings"
+    table: ClassVar[Table] = "ratings"
     official_judges: ClassVar[frozenset[str]] = frozenset({"gpt-4", "gpt-4-0613"})
     published: ClassVar[tuple[Source, ...]] = (
         Source(source=f"{_PACKAGE}/question.jsonl"),

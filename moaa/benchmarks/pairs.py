@@ -11,13 +11,14 @@ from itertools import combinations
 from typing import ClassVar, Literal, TypeVar
 
 from moaa import judge
-from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score, Table
 from moaa.benchmarks.entrants import Entrant
 from moaa.benchmarks.judging import name_of
 from moaa.chat.message import Ask, Message
 from moaa.concurrency import together
 from moaa.declaration import Asked
 from moaa.errors import RowRejected
+from moaa.plan.calls import judging
 from moaa.recipe.evaluation import JudgesMeasured
 from moaa.recipe.schema import Judge, Recipe
 from moaa.statistics import Estimate, binary_difference, mean, share
@@ -41,8 +42,10 @@ class PairBenchmark(Benchmark[S]):
     the pairs of one prompt have in common). Its `messages` are what both answer to.
     """
 
+    count: ClassVar[int]
+    """How many pairs are published."""
     measures: ClassVar[Literal["models", "judges"]] = "judges"
-    table: ClassVar[Literal["judgements", "verdicts", "ratings"]] = "verdicts"
+    table: ClassVar[Table] = "verdicts"
 
     def entrants(self) -> list[Entrant]:
         """The judges that `judges` names, each once."""
@@ -109,8 +112,11 @@ class PairBenchmark(Benchmark[S]):
         """The scores that the benchmark publishes, one of them the main one."""
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """Not yet."""
-        yield from ()
+        """Every pair judged in both orders by every judge, and a share of them once more."""
+        pairs = min(self.settings.limit or self.count, self.count) * (1 + self.settings.injected)
+        for entrant in self.entrants():
+            if entrant.judge:
+                yield from judging(recipe, entrant.judge, pairs, recipe.plan.answer_tokens)
 
     def _is_injected(self, item: Item) -> bool:
         """Whether it is one of those that are judged again: the same ones each time."""

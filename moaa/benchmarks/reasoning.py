@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from moaa import statistics
-from moaa.benchmarks.benchmark import Answer, Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.benchmark import Answer, Benchmark, Item, Match, Played, Row, Score, Table
 from moaa.benchmarks.data import evenly
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked
 from moaa.errors import RecipeError
+from moaa.plan.calls import answering
 from moaa.recipe.reasoning import Reasoning
 from moaa.recipe.schema import Recipe, Sampling
 
@@ -34,6 +35,7 @@ STOPS = 4
 class Reasons(Benchmark[S]):
     """A benchmark whose answers a program marks. A subclass says how."""
 
+    table: ClassVar[Table] = "marks"
     main: ClassVar[str]
     """The metric that stands for the benchmark."""
     columns: ClassVar[tuple[str, ...]]
@@ -190,8 +192,10 @@ class Reasons(Benchmark[S]):
         return ""
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """Yield nothing: the answers of the contestants are planned for every benchmark alike."""
-        yield from ()
+        """One answer of each contestant to each question."""
+        questions = min(self.settings.limit or self.count, self.count)
+        answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)
+        yield from answering(recipe, questions, 1, answer)
 
 
 def row_of(marks: Marks) -> Row:

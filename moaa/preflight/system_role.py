@@ -31,8 +31,7 @@ def gets_system_messages(recipe: Recipe, model: str) -> bool:
     for labeller in (label.labeller, recipe.best_by):
         if labeller and (judge := label.judge_of(labeller)):
             members += [*judge.proposers, judge.aggregator]
-    for settings in recipe.evaluate.chosen.values():
-        judge = recipe.judge_of(settings)
+    for judge in recipe.evaluation_judges:
         members += [*judge.proposers, judge.aggregator]
     personas = {member.model for member in members if member.system}
     return model in personas | ({generate.mixture.aggregator.model} if generate.mixes else set())

@@ -222,12 +222,18 @@ class Recipe(Part):
         return judge.model_copy(update={**changed, "criteria": "all", "verdict": verdict})
 
     @property
+    def evaluation_judges(self) -> list[Judge]:
+        """The judges of the benchmarks that have one."""
+        chosen = self.evaluate.chosen.values()
+        return [self.judge_of(settings) for settings in chosen if isinstance(settings, Judged)]
+
+    @property
     def evaluation_models(self) -> frozenset[str]:
         """The models that the evaluation asks: judges, contestants, members of the mixture. The
         target is in it only if it is one of these."""
         found = set(self.evaluate.others)
-        for settings in self.evaluate.chosen.values():
-            found |= self.judge_of(settings).models
+        for judge in self.evaluation_judges:
+            found |= judge.models
         if "mixture" in self.evaluate.contestants:
             found |= self.generate.mixture.models
         return frozenset(found)

@@ -166,7 +166,7 @@ def _game(
         return game
     if benchmark.measures == "models":
         game.entrants = contestants
-        how = _judge_identity(benchmark.judge, context)
+        how = _judge_identity(benchmark.judge, context) if benchmark.judges else {}
     else:
         game.entrants = {
             each.name: replace(each, identity=_judge_identity(each.judge, context))
@@ -208,7 +208,7 @@ def _written(game: Game, context: Context) -> dict[str, Any]:
         "title": benchmark.title,
         "protocol": benchmark.protocol,
         "measures": benchmark.measures,
-        "judge": judging.name_of(benchmark.judge) if benchmark.measures == "models" else "",
+        "judge": _judge_name(benchmark),
         "sources": [
             f"{source.source}{f'@{source.revision}' if source.revision else ''}"
             for source in benchmark.sources
@@ -224,6 +224,11 @@ def _written(game: Game, context: Context) -> dict[str, Any]:
         "lengths": lengths,
         "judging": _judge_facts(game),
     }
+
+
+def _judge_name(benchmark: Benchmark[Any]) -> str:
+    judged = benchmark.measures == "models" and benchmark.judges
+    return judging.name_of(benchmark.judge) if judged else ""
 
 
 def _write_batches(game: Game, context: Context) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from moaa.artifacts import Artifact, Draft, Output
+from moaa.benchmarks.table import BENCHMARKS
 from moaa.recipe.load import load_file
 from tests.support.engine_server import Body, EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.spelling import Spelling
 
 INPUTS = {
     "prompts": (),
@@ -72,6 +74,7 @@ def run_stages(
         path.write_text("\n".join(json.dumps(row) for row in rows))
         sets.append(f'prompts.{name}=[{{source: "{path}", name: "the {name} set"}}]')
     sets += benchmark_sets(folder)
+    monkeypatch.setitem(BENCHMARKS, "gsm8k", Spelling)
     for stage in ("sample", "evaluate"):
         monkeypatch.setattr(
             import_module(f"moaa.stages.{stage}"),
@@ -102,7 +105,11 @@ def run_stages(
 
 def benchmark_sets(folder: Path) -> list[str]:
     """The `--set`s of benchmarks with questions of our own in this folder."""
-    tables: dict[str, list[dict[str, Any]]] = {"mt_bench": QUESTIONS, "judge_bench": PAIRS}
+    tables: dict[str, list[dict[str, Any]]] = {
+        "mt_bench": QUESTIONS,
+        "judge_bench": PAIRS,
+        "gsm8k": [{"question": "WHY?"}, {"question": "how?"}],
+    }
     for name, rows in tables.items():
         (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return [

@@ -35,12 +35,14 @@ TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "object or null": (dict, type(None)),
     "list of texts": (list,),
+    "list of true or false": (list,),
     "list of numbers": (list,),
     "list of numbers or nulls": (list,),
     "list of objects": (list,),
 }
 ITEMS: dict[str, tuple[type, ...]] = {
     "list of texts": (str,),
+    "list of true or false": (bool,),
     "list of numbers": (int, float),
     "list of numbers or nulls": (int, float, type(None)),
     "list of objects": (dict,),

@@ -1,0 +1,33 @@
+"""A benchmark that a program marks, for tests: lm-eval's tasks take seconds to import."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from moaa.benchmarks.reasoning import Doc, Marks, Reasons
+from moaa.chat.message import Message
+from moaa.recipe.reasoning import Gsm8k
+
+
+class Spelling(Reasons[Gsm8k]):
+    """Whether an answer is in capitals, and which of its words are."""
+
+    name: ClassVar[str] = "gsm8k"
+    title: ClassVar[str] = "Spelling"
+    protocol: ClassVar[str] = "Answers in capitals are right."
+    main: ClassVar[str] = "capitals"
+    columns: ClassVar[tuple[str, ...]] = ("question",)
+    count: ClassVar[int] = 2
+    content: ClassVar[str] = ""
+
+    def identity(self, doc: Doc) -> str:
+        """The question."""
+        return str(doc["question"])
+
+    def messages(self, doc: Doc) -> tuple[Message, ...]:
+        """The question."""
+        return (Message(role="user", content=doc["question"]),)
+
+    def marks(self, doc: Doc, text: str) -> Marks:
+        """Of the text, and of each word."""
+        return {"capitals": float(text.isupper()), "words": [w.isupper() for w in text.split()]}
