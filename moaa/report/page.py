@@ -42,29 +42,56 @@ def page(run: Run, read: Read, made: datetime | None = None) -> str:
 
     The page says what could not be read or made.
     """
-    problems: list[str] = []
+    guard = _Guard()
+    examples, unread = guard("examples", gather, run, read) or ({}, [])
+    sections = _sections(run, examples, guard)
+    script = (_HERE / "page.js").read_text()
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            run=run,
+            totals=guard("totals", totals, run),
+            sections=sections,
+            problems=guard.problems + unread,
+            made=made or datetime.now(UTC),
+            style=Markup((_HERE / "page.css").read_text()),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
 
-    def guarded(name: str, make: Callable[..., T], *given: Any) -> T | None:
+
+class _Guard:
+    """Makes parts of the page. A broken run needs its report, whatever its records hold."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def __call__(self, name: str, make: Callable[..., T], *given: Any) -> T | None:
+        """Return what `make` makes, or None: then `problems` say why not."""
         try:
             return make(*given)
-        except Exception as error:  # a broken run needs its report, whatever its records hold
+        except Exception as error:
             why = f"{type(error).__name__}: {error}"
-            problems.append(f"The section '{name}' could not be made: {why}")
+            self.problems.append(f"The section '{name}' could not be made: {why}")
             return None
 
-    examples, unread = guarded("examples", gather, run, read) or ({}, [])
+
+def _sections(run: Run, examples: Any, guard: _Guard) -> list[tuple[str, str, Any]]:
+    """Return anchor, title and content of each section that has something to show."""
     shown = {
         "run": run,
         "slowest": max((stage.seconds for stage in run.present), default=0.0),
-        "funnel": guarded("rows", tables.funnel, run),
-        "calls": guarded("calls", tables.calls, run),
-        "plan": guarded("plan", tables.plan, run),
-        "curves": guarded("training", curves, run),
-        "lengths": guarded("answer lengths", lengths, run),
-        "judges": guarded("judges", judges, run),
-        "events": guarded("events", events, run),
-        "steps": guarded("steps", tables.steps, run),
-        "settings": guarded("artifacts", settings, run),
+        "funnel": guard("rows", tables.funnel, run),
+        "calls": guard("calls", tables.calls, run),
+        "plan": guard("plan", tables.plan, run),
+        "curves": guard("training", curves, run),
+        "lengths": guard("answer lengths", lengths, run),
+        "judges": guard("judges", judges, run),
+        "events": guard("events", events, run),
+        "steps": guard("steps", tables.steps, run),
+        "settings": guard("artifacts", settings, run),
         "examples": examples,
     }
     parts: Any = _environment().get_template("parts.html").make_module(shown)
@@ -72,39 +99,25 @@ def page(run: Run, read: Read, made: datetime | None = None) -> str:
     def browser() -> Markup:
         return Markup(_environment().get_template("examples.html").render(shown))
 
-    sections = [
-        ("pipeline", "Pipeline", guarded("pipeline", parts.pipeline)),
-        ("rows", "Rows", shown["funnel"] and guarded("rows", parts.rows)),
-        ("training", "Training", shown["curves"] and guarded("training", parts.training)),
+    made: list[tuple[str, str, Any]] = [
+        ("pipeline", "Pipeline", guard("pipeline", parts.pipeline)),
+        ("rows", "Rows", shown["funnel"] and guard("rows", parts.rows)),
+        ("training", "Training", shown["curves"] and guard("training", parts.training)),
         (
             "evaluation",
             "Evaluation",
-            (run.win_rates or shown["lengths"]) and guarded("evaluation", parts.evaluation),
+            (run.win_rates or shown["lengths"]) and guard("evaluation", parts.evaluation),
         ),
-        ("judges", "Judges", shown["judges"] and guarded("judges", parts.judging)),
+        ("judges", "Judges", shown["judges"] and guard("judges", parts.judging)),
         (
             "calls",
             "Calls and tokens",
-            (shown["calls"] or shown["plan"]) and guarded("calls", parts.calls_and_tokens),
+            (shown["calls"] or shown["plan"]) and guard("calls", parts.calls_and_tokens),
         ),
-        ("examples", "Examples", guarded("examples", browser) if any(examples.values()) else None),
-        ("artifacts", "Artifacts", shown["settings"] and guarded("artifacts", parts.artifacts)),
+        ("examples", "Examples", guard("examples", browser) if any(examples.values()) else None),
+        ("artifacts", "Artifacts", shown["settings"] and guard("artifacts", parts.artifacts)),
     ]
-    script = (_HERE / "page.js").read_text()
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            run=run,
-            totals=guarded("totals", totals, run),
-            sections=[section for section in sections if section[2]],
-            problems=problems + unread,
-            made=made or datetime.now(UTC),
-            style=Markup((_HERE / "page.css").read_text()),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        )
-    )
+    return [section for section in made if section[2]]
 
 
 def failure(run_id: str, why: str) -> str:

@@ -424,12 +424,15 @@ async def test_restarts_of_before_do_not_count(kube: KubeServer) -> None:
 
 async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
     with Ensemble(kube, "a", replicas="2") as ensemble:
-        async with fleet(kube.cluster(), "a") as bench:
+        # However slow this machine is: no server is taken for one that hangs.
+        async with fleet(kube.cluster(), "a", calls=Calls(timeout_s=600)) as bench:
             await bench.fleet.up(["a"])
             await async_until(lambda: len(bench.client.pool("a").endpoints) == 2)
-            calls = [asyncio.create_task(bench.ask("a", f"question {n}")) for n in range(50)]
             servers = list(ensemble.servers.values())
-            await async_until(lambda: all(server.count for server in servers))
+            for server in servers:
+                server.delay_s = 3600  # they die with all their calls
+            calls = [asyncio.create_task(bench.ask("a", f"question {n}")) for n in range(50)]
+            await async_until(lambda: all(server.at_once > 1 for server in servers))
             first, second = ensemble.pods("a")
             await asyncio.to_thread(
                 ensemble.kill, first, abruptly=True

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
+from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +68,9 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
+
+
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def shown(run: ExampleRun) -> Page:
@@ -272,7 +278,11 @@ def test_long_texts_are_cut_and_many_rows_bounded() -> None:
     assert len(html) < 1_000_000
 
 
-def test_build_reads_real_artifacts_and_survives_a_torn_one() -> None:
+def test_build_reads_real_artifacts_and_survives_a_torn_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=lambda zone: MADE)  # the page says when it was made
+    monkeypatch.setattr(import_module("moaa.report.page"), "datetime", clock)
     run, store = example_run.whole(), MemoryStore("s3://moaa/demo")
     for record in run.records:
         if record["manifest"]:
