@@ -4,6 +4,7 @@ finding   one thing that was checked; terminal prints findings
 run       which models a run starts, loads and trains
 inputs    store, API keys, prompts, models, endpoints
 template  what the target's chat template can be trained on
+labeller      whether the models that only score are such models
 system_role   whether the models that get system messages have that role
 machine   engines, trainings and disks of this machine
 cluster   objects, rights, room and clocks of the cluster

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from moaa.errors import TooManyRejected
 from moaa.ledger import Ledger
 from moaa.recipe.load import load_file
 from moaa.stages.label import label
-from tests.support.engine_server import Body, EngineServer
+from moaa.weights.armorm import HEADS
+from tests.support.engine_server import Body, EngineServer, pooled
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
@@ -113,6 +116,62 @@ def test_the_random_labeller_asks_nobody() -> None:
         assert scores[id][best] == max(scores[id])
         assert scores[id][worst] == min(scores[id])
     assert manifest.facts["labeller"] == "random"
+
+
+def scored_by(*sets: str) -> tuple[Artifact, EngineServer]:
+    """The pairs of a labeller that asks the model `rm` for scores or vectors."""
+    store = MemoryStore()
+    with EngineServer("rm") as server:
+        given = [f"models.rm={{source: a/rm, endpoint: {{url: '{server.url}'}}, {sets[0]}}}"]
+        server.refuse = lambda body: "Fact 3 in way 2" in body["messages"][-1]["content"]
+        recipe = load_file(DEMO, [*given, "label.model=rm", *sets[1:]]).recipe
+        manifest, _ = label.run(recipe, store, samples(store), Ledger())
+    return Artifact(store, manifest), server
+
+
+def test_a_reward_model_labels_with_one_call_an_answer() -> None:
+    found, server = scored_by("task: reward", "label.labeller=reward")
+    asked = [body for path, body in server.pooled if len(body["messages"]) == 2]
+    assert len(asked) == PROMPTS * ANSWERS
+    assert server.requests == []
+    scores = {row["id"]: row["scores"] for row in found.rows("scores")}
+    for row in found.rows():
+        given = [score for score in scores[row["id"]] if score is not None]
+        assert scores[row["id"]][row["chosen_index"]] == max(given)
+        assert scores[row["id"]][row["rejected_index"]] == min(given)
+    assert scores["3"][2] is None
+    assert len(list(found.rows())) == PROMPTS
+    assert found.manifest.facts["scores"]["refused"] == 1
+    assert found.manifest.ledger["events"]["answers without a score: context length"] == 1
+    assert found.manifest.ledger["models"]["rm"]["calls"] == PROMPTS * ANSWERS - 1
+
+
+def test_answers_that_are_too_long_count_against_the_limit() -> None:
+    with pytest.raises(TooManyRejected, match="context length"):
+        scored_by("task: reward", "label.labeller=reward", "runtime.max_rejected_share=0.001")
+
+
+def test_armorm_labels_with_the_heads_beside_its_body(tmp_path: Path) -> None:
+    import numpy as np
+
+    arrays = {
+        "regression_layer.weight": np.array([[1.0, 0, 0, 0]]),
+        "reward_transform_matrix": np.array([[1.0]]),
+        "gating.layers.0.weight": np.zeros((1, 4)),
+        "gating.layers.0.bias": np.zeros(1),
+        "gating.logit_scale": np.array([1.0]),
+        "temperature": np.array(10.0),
+    }
+    with (tmp_path / HEADS).open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    found, server = scored_by(
+        "task: embed", "label.labeller=armorm", f"models.rm.source={tmp_path}"
+    )
+    assert len(server.pooled) > PROMPTS * (ANSWERS + 1)  # and first answers
+    scores = {row["id"]: row["scores"] for row in found.rows("scores")}
+    body = {"model": "rm", "messages": server.pooled[-1][1]["messages"]}
+    vector = np.frombuffer(base64.b64decode(pooled("/pooling", body)["data"][0]["data"]), "<f4")
+    assert any(float(vector[0]) in given for given in scores.values())
 
 
 def test_a_judge_that_is_never_read_fails_the_stage_at_once() -> None:
