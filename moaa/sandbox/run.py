@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,8 +51,14 @@ def why_not(runtime: Runtime) -> str:
 class Sandbox:
     """Runs programs; several that come close in time share a Job."""
 
-    def __init__(self, cluster: Cluster, runtime: Runtime, pace: Pace = Pace()) -> None:
-        self._cluster, self._runtime, self._pace = cluster, runtime, pace
+    def __init__(
+        self,
+        runtime: Runtime,
+        pace: Pace = Pace(),
+        connect: Callable[[str | None], Cluster] = Cluster.connect,
+    ) -> None:
+        """The cluster is asked for when the first program comes."""
+        self._runtime, self._pace, self._connect = runtime, pace, connect
         self._waiting: dict[str, tuple[str, asyncio.Future[str]]] = {}
         self._last = 0.0
         self._gathering: asyncio.Task[None] | None = None
@@ -118,46 +124,48 @@ class Sandbox:
         """
         body = objects.job(programs, self._runtime, os.environ.get(names.RUN_ENV, "by-hand"))
         name = body["metadata"]["name"]
-        self._cluster.create(JOBS, body)
+        cluster = self._connect(self._runtime.cluster.namespace)
+        cluster.create(JOBS, body)
         try:
-            self._wait(name)
-            return self._read(name)
+            self._wait(cluster, name)
+            return _read(cluster, name)
         finally:
-            self._cluster.delete(JOBS, name)
+            cluster.delete(JOBS, name)
 
-    def _wait(self, name: str) -> None:
+    def _wait(self, cluster: Cluster, name: str) -> None:
         while True:
             try:
-                job = self._cluster.get(JOBS, name)
+                job = cluster.get(JOBS, name)
             except NotFound:
                 raise ClusterError(f"the Job {name} was deleted while it ran") from None
             if pods.ended(job):
                 return
             time.sleep(self._pace.poll_s)
 
-    def _read(self, name: str) -> dict[str, str]:
-        found: dict[str, str] = {}
-        selector = f"batch.kubernetes.io/job-name={name}"
-        ran: list[Object] = self._cluster.list(PODS, selector)
-        for pod in ran:
-            log = self._cluster.log(pod["metadata"]["name"], objects.CONTAINER, lines=LOG_LINES)
-            for line in log.splitlines():
-                said = _line(line)
-                if "refused" in said:
-                    raise ClusterError(
-                        f"the sandbox of programs is not shut in: {said['refused']}. No program "
-                        "was run. Install the moaa-platform chart with sandbox.enabled=true, on a "
-                        "cluster whose network enforces policies."
-                    )
-                if "id" in said:
-                    found.setdefault(said["id"], said["outcome"])
-        if not found:
-            why = "; ".join(filter(None, (pods.death(pod) for pod in ran)))
-            waits = pods.summary(pods.waits_for(pod, time.time()) for pod in ran)
-            raise ClusterError(
-                f"the sandbox's Job {name} ended without a result: {why or waits or 'no pod'}"
-            )
-        return found
+
+def _read(cluster: Cluster, name: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    selector = f"batch.kubernetes.io/job-name={name}"
+    ran: list[Object] = cluster.list(PODS, selector)
+    for pod in ran:
+        log = cluster.log(pod["metadata"]["name"], objects.CONTAINER, lines=LOG_LINES)
+        for line in log.splitlines():
+            said = _line(line)
+            if "refused" in said:
+                raise ClusterError(
+                    f"the sandbox of programs is not shut in: {said['refused']}. No program "
+                    "was run. Install the moaa-platform chart with sandbox.enabled=true, on a "
+                    "cluster whose network enforces policies."
+                )
+            if "id" in said:
+                found.setdefault(said["id"], said["outcome"])
+    if not found:
+        why = "; ".join(filter(None, (pods.death(pod) for pod in ran)))
+        waits = pods.summary(pods.waits_for(pod, time.time()) for pod in ran)
+        raise ClusterError(
+            f"the sandbox's Job {name} ended without a result: {why or waits or 'no pod'}"
+        )
+    return found
 
 
 def _line(line: str) -> dict[str, str]:

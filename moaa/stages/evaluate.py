@@ -16,6 +16,7 @@ from moaa.progress.messages import log
 from moaa.prompts import sources
 from moaa.recipe.evaluation import Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
+from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, Row, stage
 from moaa.stages.judging import report, with_instructions
 from moaa.stages.playing import Game, Rules, play, set_up
@@ -90,6 +91,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
         Controls(part.control_texts),
         {"sampling": part.sampling.model_dump(mode="json"), "controls": list(part.control_texts)},
         context.recipe.runtime.max_rejected_share,
+        Sandbox(context.recipe.runtime).run,
     )
     contestants, served = contestants_of(part, context)
     games = [_game(benchmark, contestants, rules, context) for benchmark in chosen(context.recipe)]
@@ -150,6 +152,10 @@ def _game(
 ) -> Game:
     """The benchmark with its questions; without them it has failed, and says why."""
     game = Game(benchmark)
+    if benchmark.runs_programs and (reason := why_not(context.recipe.runtime)):
+        game.failed = reason
+        log.warning(f"{benchmark.title}: {game.failed}")
+        return game
     rows: Iterable[Row]
     try:
         if benchmark.sources:

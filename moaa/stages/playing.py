@@ -9,7 +9,7 @@ from typing import Any
 from moaa.asking import ask_all
 from moaa.asking.rejections import Gaps
 from moaa.benchmarks import Answer, Benchmark, Entrant, Item, Played
-from moaa.benchmarks.benchmark import Match
+from moaa.benchmarks.benchmark import Match, RunProgram
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
 from moaa.context import Context, Row
@@ -65,6 +65,8 @@ class Rules:
     """What of it decides answers."""
     limit: float
     """`runtime.max_rejected_share`."""
+    run_program: RunProgram | None = None
+    """Runs programs that models wrote, where that can be done."""
 
 
 def set_up(game: Game, questions: str, judging: Mapping[str, Any], rules: Rules) -> None:
@@ -134,7 +136,7 @@ class Unit:
                     raise RowRejected(f"no answer of {who}", f"{rejected['reason']}")
                 given.append(_answers(record["row"]))
         entrants = tuple(self.game.entrants[who] for who in self.batch.who)
-        match = Match(self.item, entrants, tuple(given), rules.controls)
+        match = Match(self.item, entrants, tuple(given), rules.controls, rules.run_program)
         return await self.game.benchmark.judge_match(match, ask)
 
 

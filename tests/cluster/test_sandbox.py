@@ -73,7 +73,7 @@ def runtime(ns: Namespace, monkeypatch: pytest.MonkeyPatch) -> Runtime:
 
 def outcomes(ns: Namespace, runtime: Runtime, programs: dict[str, str]) -> dict[str, str]:
     with connected(os.environ["KUBECONFIG"], ns.name) as cluster:
-        return Sandbox(cluster, runtime, Pace(poll_s=0.5)).outcomes(programs)
+        return Sandbox(runtime, Pace(poll_s=0.5), lambda _: cluster).outcomes(programs)
 
 
 def test_programs_reach_nothing_and_keep_nothing(ns: Namespace, runtime: Runtime) -> None:

@@ -138,7 +138,7 @@ def outcomes(kube: KubeServer, answer: Any, programs: list[str]) -> tuple[list[A
     node = Node(kube, answer)
 
     async def all_of_them() -> list[Any]:
-        sandbox = run.Sandbox(kube.cluster(), Runtime(), QUICK)
+        sandbox = run.Sandbox(Runtime(), QUICK, lambda namespace: kube.cluster())
         return await asyncio.gather(*map(sandbox.run, programs), return_exceptions=True)
 
     try:

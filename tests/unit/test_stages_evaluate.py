@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from moaa.artifacts import Artifact, Draft, Output
+from moaa.benchmarks.table import BENCHMARKS
 from moaa.recipe.load import load_file
+from moaa.sandbox.run import Sandbox
 from tests.support.engine_server import Body, EngineServer, Fault, answer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.spelling import Spelling
 
 MODELS = ("smollm2", "smollm2+sft", "smollm2+dpo")
 QUESTIONS = ("Why is the sky blue?", "What is the sea made of?")
@@ -28,13 +35,18 @@ def says_nothing(question: str) -> Fault:
     return fault
 
 
-def evaluated(server: EngineServer, monkeypatch: pytest.MonkeyPatch, *sets: str) -> Artifact:
+def evaluated(
+    server: EngineServer,
+    monkeypatch: pytest.MonkeyPatch,
+    *sets: str,
+    store: MemoryStore | None = None,
+) -> Artifact:
     """The stage's result for two prompts. What was trained is served where the target is."""
     stage = importlib.import_module("moaa.stages.evaluate")
     monkeypatch.setattr(
         stage, "tuned", lambda target, name, artifact: (f"{name}+{artifact.manifest.stage}", target)
     )
-    store = MemoryStore()
+    store = store or MemoryStore()
 
     def artifact(name: str) -> Artifact:
         with Output(store, f"{store.root}/{name}/x", "any") as out:
@@ -94,3 +106,85 @@ def test_a_call_that_failed_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> Non
         ("0", "judgements", "dpo against base", "no answer of dpo"),
         ("0", "judgements", "dpo against sft", "no answer of dpo"),
     ]
+
+
+def data(folder: Path, *rows: dict[str, str]) -> str:
+    """The setting of a benchmark's data."""
+    path = folder / "data.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return f"{{data: [{{source: '{path}'}}]}}"
+
+
+def marks(found: Artifact) -> dict[tuple[str, str], float]:
+    scores = [row for row in found.rows("scores") if row["main"] and not row["subset"]]
+    return {(row["benchmark"], row["entrant"]): row["value"] for row in scores}
+
+
+def test_one_models_answers_never_serve_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The fault of a harness whose cache has no model in its key. One store, one journal."""
+    monkeypatch.setitem(BENCHMARKS, "gsm8k", Spelling)
+    settings = data(tmp_path, {"question": "Say it."}, {"question": "Say it again."})
+    store = MemoryStore()
+    sets = (f"evaluate.benchmarks.gsm8k={settings}", "evaluate.benchmarks.head_to_head=null")
+    asked: list[str] = []
+
+    def says(loud: Collection[str]) -> Callable[[Body], str]:
+        def say(body: Body) -> str:
+            if body["messages"][-1]["content"].startswith("Say"):
+                asked.append(body["model"])
+            return "LOUD" if body["model"] in loud else "quiet"
+
+        return say
+
+    with EngineServer(*MODELS) as server:
+        server.say = says({"smollm2+dpo"})
+        found = evaluated(server, monkeypatch, *sets, store=store)
+    assert marks(found) == {("gsm8k", "base"): 0, ("gsm8k", "sft"): 0, ("gsm8k", "dpo"): 1}
+    with EngineServer("other") as server:  # another model under the same names
+        server.say = says({"other"})
+        found = evaluated(
+            server, monkeypatch, *sets, "models.smollm2.endpoint.model=other", store=store
+        )
+    assert set(marks(found).values()) == {1}
+    assert Counter(asked) == {**dict.fromkeys(MODELS, 2), "other": 6}
+
+
+HUMAN_EVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": "def one():\n",
+    "test": "def check(candidate):\n    assert candidate() == 1\n",
+    "entry_point": "one",
+}
+
+
+def test_programs_of_models_run_on_kubernetes_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    setting = f"evaluate.benchmarks.humaneval={data(tmp_path, HUMAN_EVAL)}"
+    with EngineServer(*MODELS) as server:
+        found = evaluated(server, monkeypatch, setting)
+    assert "only in a pod" in found.manifest.facts["benchmarks"]["humaneval"]["failed"]
+    assert not [row for row in found.rows("answers") if row["benchmark"] == "humaneval"]
+    assert [rate["n"] for rate in found.manifest.facts["win_rates"]] == [2, 2, 2]
+
+
+def test_programs_of_models_are_marked_by_their_outcome(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def run_program(sandbox: Sandbox, program: str) -> str:
+        return "passed" if "return 1" in program else "AssertionError"
+
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr(Sandbox, "run", run_program)
+    setting = f"evaluate.benchmarks.humaneval={data(tmp_path, HUMAN_EVAL)}"
+    with EngineServer(*MODELS) as server:
+        server.say = lambda body: "return 1" if body["model"] == "smollm2+dpo" else "return 2"
+        found = evaluated(server, monkeypatch, setting, "evaluate.benchmarks.head_to_head=null")
+    assert marks(found) == {
+        ("humaneval", "base"): 0,
+        ("humaneval", "sft"): 0,
+        ("humaneval", "dpo"): 1,
+    }
