@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sqlite3
 from math import comb
@@ -14,6 +13,7 @@ import pytest
 from moaa import preference
 from moaa.chat.client import Client
 from moaa.judge import criteria
+from moaa.labellers import Labeller
 from moaa.ledger import Ledger
 from moaa.recipe import Calls
 from tests.support.paths import ROOT
@@ -28,12 +28,14 @@ def run(title: str, **given: Any) -> dict[str, Any]:
     return given
 
 
-def test_a_labeller() -> None:
-    prefer_shorter = run("labeller")["prefer_shorter"]
-    judgements = asyncio.run(prefer_shorter(["longest", "s", "long"]))
-    pair = preference.pair(preference.rank(3, judgements))
+async def test_a_labeller() -> None:
+    shorter: Labeller = run("labeller")["Shorter"]()
+    answers = ["longest", "s", "long"]
+    labels = await shorter("p", [], answers, None)  # type: ignore[arg-type]
+    pair = preference.pair(labels.ranking)
     assert pair is not None
-    assert (pair.chosen, pair.rejected, pair.margin) == (1, 0, 2.0)
+    assert (pair.chosen, pair.rejected) == (1, 0)
+    assert labels.ranking.order == (1, 2, 0)
 
 
 async def test_an_engine_kind(monkeypatch: pytest.MonkeyPatch) -> None:
