@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,6 +43,11 @@ class Attempt:
         self.record["status"] = "reused" if reused else "done"
         self.record["manifest"] = manifest.model_dump(mode="json")
         self.record["ledger"] = manifest.ledger
+
+    def also_counted(self, events: Mapping[str, int]) -> None:
+        """Add events of this run to those of the result, in the run's record alone."""
+        ledger = self.record["ledger"]
+        self.record["ledger"] = {**ledger, "events": {**ledger.get("events", {}), **events}}
 
 
 @contextmanager

@@ -105,6 +105,11 @@ class Stage(Generic[P]):
             }
             manifest, reused = self.run(attempt.recipe, attempt.store, artifacts, attempt.ledger)
             attempt.done(manifest, reused=reused)
+            if chosen := attempt.recipe.runtime.trackers:
+                from moaa import trackers
+
+                entry = trackers.entry_of(manifest, task.run_id)
+                attempt.also_counted(trackers.write(chosen, entry, attempt.store))
             if output:
                 Path(output).write_text(manifest.to_text())
             for figure, value in figures(manifest.facts).items():

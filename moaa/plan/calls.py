@@ -53,15 +53,17 @@ def of_sft(recipe: Recipe) -> Trained:
     answer = answer_tokens(recipe, recipe.generate.mixture.aggregator)
     times = len(recipe.generate.writers) if recipe.generate.source == "all" else 1
     sets = [(source, times * prompts, turns) for source, prompts, turns in sizes(recipe, "sft")]
-    conversations = sum(prompts for _, prompts, _ in sets)
+    trained = 1 - recipe.sft.validation
+    conversations = round(trained * sum(prompts for _, prompts, _ in sets))
     turn = recipe.plan.prompt_tokens + answer
-    tokens = sum(prompts * turns * turn for _, prompts, turns in sets)
+    tokens = trained * sum(prompts * turns * turn for _, prompts, turns in sets)
     packed = math.ceil(tokens / recipe.sft.max_length) if recipe.sft.packing else conversations
     return Trained(recipe.sft, packed, tokens)
 
 
 def of_dpo(recipe: Recipe) -> Trained:
-    pairs = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
+    prompts = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
+    pairs = round((1 - recipe.dpo.validation) * prompts)
     tokens = pairs * 2 * (recipe.plan.prompt_tokens + sampled_tokens(recipe))
     # The reference's log-probabilities are computed once: a forward pass, about a third of a
     # training step's work.

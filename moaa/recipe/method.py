@@ -207,6 +207,30 @@ class Training(Part):
     gradient_checkpointing: bool = True
     seed: int = 42
     max_steps: int | None = Field(None, ge=1)
+    validation: float = Field(0.0, ge=0, le=0.5)
+    """Share of the rows that is held out: never trained on, and measured before the training, after
+    each epoch and at its end. All rows with the same first question are held out together."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the model. best: those with the lowest loss on the held-out rows, of all
+    times that it was measured."""
+
+    @model_validator(mode="after")
+    def _the_best_is_measured(self) -> Self:
+        if self.keep == "best" and not self.validation:
+            raise ValueError(
+                "keep is 'best', but no rows are held out to measure it: set `validation`, to "
+                "0.02 for example"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer fields unless they are set: fingerprints stay as they were."""
+        found: dict[str, Any] = dump(self)
+        for name, default in (("validation", 0.0), ("keep", "last")):
+            if found.get(name) == default:
+                found.pop(name, None)
+        return found
 
 
 class Sft(Training):

@@ -101,7 +101,7 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         found = [*self._unknown_models(), *self._unknown_pools(), *self._uneven_batches()]
-        found += [*self._wrong_tasks(), *secrets.problems(self)]
+        found += [*self._wrong_tasks(), *secrets.problems(self), *secrets.tracker_problems(self)]
         for labeller in dict.fromkeys((self.label.labeller, self.best_by)):
             found += labelling.problems(self.label, labeller, self.models) if labeller else []
         if (target := self.models.get(self.target)) and target.trust_remote_code:

@@ -154,6 +154,22 @@ def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
             )
 
 
+def tracker_problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the address of each tracker's key that would not be there, or is another's."""
+    for index, tracker in enumerate(recipe.runtime.trackers):
+        where = ("runtime", "trackers", index, "key_env")
+        if not (key := tracker.key_env):
+            continue
+        if key in _store_keys(recipe) or (whose := _owner(key, "")):
+            whose = "the store" if key in _store_keys(recipe) else whose
+            yield where, f"{key} belongs to {whose}. Name the tracker's own key."
+        elif key not in recipe.runtime.secret_envs:
+            yield (
+                where,
+                f"{key} is not one of runtime.secret_envs: no stage would get it. Add it there.",
+            )
+
+
 def _address(recipe: Recipe, model: str) -> str:
     endpoint = recipe.models[model].endpoint
     assert endpoint
@@ -194,6 +210,9 @@ def destinations(recipe: Recipe) -> dict[str, list[str]]:
         )
     for model, name in endpoint_keys(recipe).items():
         found.setdefault(name, set()).add(urls.origin(_address(recipe, model)))
+    for tracker in recipe.runtime.trackers:
+        if tracker.key_env and tracker.server:
+            found.setdefault(tracker.key_env, set()).add(urls.origin(tracker.server))
     return {name: sorted(servers) for name, servers in sorted(found.items())}
 
 

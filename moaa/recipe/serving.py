@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from moaa.recipe import engine_args, urls
 from moaa.recipe.document import Part, Problems
+from moaa.recipe.trackers import Tracker
 
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
@@ -248,6 +249,8 @@ class Runtime(Part):
     table of the reasons. A lost part of a row (one verdict of twenty) counts as that part."""
     secret_envs: tuple[str, ...] = ()
     """Names of more environment variables that the stages need (HF_TOKEN)."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where each stage writes its numbers besides the report: none."""
 
 
 class Pool(Part):

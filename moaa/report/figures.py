@@ -9,6 +9,7 @@ from typing import Any
 from moaa.report.view import by_model
 
 _LAST = ("loss", "rewards/accuracies", "rewards/margins")
+_HELD_OUT = {"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"}
 
 
 def figures(facts: Mapping[str, Any]) -> dict[str, float]:
@@ -19,6 +20,9 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
             "steps": facts.get("steps"),
             "tokens": facts.get("tokens"),
         }
+    if measured := (facts.get("validation") or {}).get("curve"):
+        found |= {"before, held-out loss": measured[0]["loss"]}
+        found |= {f"held-out {name}": measured[-1].get(key) for name, key in _HELD_OUT.items()}
     for rate in by_model(facts.get("win_rates") or []):
         # The UI shows the first 20 characters of a name: they must tell the names apart.
         name = f"{rate['model']} win rate"

@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _HERE = Path(__file__).parent
 
-_CURVES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+_ONE_CURVE: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("sft", "loss", "SFT loss", {}),
     ("dpo", "loss", "DPO loss", {"mark": 0.6931}),
     ("dpo", "rewards/margins", "DPO reward margin", {"mark": 0.0}),
     ("dpo", "rewards/accuracies", "DPO reward accuracy", {"low": 0.0, "high": 1.0, "mark": 0.5}),
 )
+HELD_OUT = ", held out"
+_CURVES = [
+    (stage, key, title + part, options)
+    for stage, key, title, options in _ONE_CURVE
+    for part in ("", HELD_OUT)
+]
 _MARKS = {
     "DPO loss": "dashed: ln 2, where DPO begins",
     "DPO reward accuracy": "dashed: chance",
@@ -151,13 +157,21 @@ def curves(run: Run) -> list[dict[str, Any]]:
     """Return the training curves: title, chart, first and last value."""
     found = []
     for stage, key, title, options in _CURVES:
-        curve = run.stage(stage).facts.get("curve") or []
+        facts = run.stage(stage).facts
+        if title.endswith(HELD_OUT):
+            facts = facts.get("validation") or {}
+        curve = facts.get("curve") or []
         points = [(point["step"], point[key]) for point in curve if point.get(key) is not None]
         if points:
             chart = charts.line(points, **options)
             ends = f"{number(points[0][1])} → {number(points[-1][1])}"
             found.append(
-                {"title": title, "chart": chart, "ends": ends, "mark": _MARKS.get(title, "")}
+                {
+                    "title": title,
+                    "chart": chart,
+                    "ends": ends,
+                    "mark": _MARKS.get(title.removesuffix(HELD_OUT), ""),
+                }
             )
     return found
 

@@ -53,3 +53,7 @@ def train(
     kept, dropped = facts["rows"], facts["dropped"]
     context.ledger.rows.update({"in": kept + sum(dropped.values()), "kept": kept})
     context.ledger.rejected.update(dropped)
+    if held := facts.get("validation"):
+        context.ledger.rows["in"] += held["rows"] + sum(held["dropped"].values())
+        context.ledger.rows["held out"] += held["rows"]
+        context.ledger.rejected.update(held["dropped"])

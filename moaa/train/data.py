@@ -5,6 +5,7 @@ Every row that is left out is counted by its reason.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -159,15 +160,30 @@ def texts_of(row: Row) -> list[str]:
     return [*(message["content"] for message in row["messages"]), *answers]
 
 
+def held_out(row: Row, share: float) -> bool:
+    """Return whether a row belongs to the share that is never trained on.
+
+    Its first question decides: all answers to a prompt are on one side, in SFT and in DPO.
+    """
+    first = next((m["content"] for m in row["messages"] if m["role"] == "user"), "")
+    number = int.from_bytes(hashlib.sha256(f"held out\n{first}".encode()).digest()[:8])
+    return number < share * 2**64
+
+
 def prepare(
-    job: Job, rows: Iterable[Row], template: Template, limit: int, folder: Path
+    job: Job,
+    rows: Iterable[Row],
+    template: Template,
+    limit: int,
+    folder: Path,
+    name: str = "data",
 ) -> Prepared:
-    """Write the job's data set to `folder`; rows of more than `limit` tokens are left out.
+    """Write the job's data set `name` to `folder`; rows of more than `limit` tokens are left out.
 
     Raises TrainError if no row is left, TooManyRejected if more than `job.max_rejected_share` were
     left out; both with the table of reasons.
     """
-    counts = Prepared(path=str(folder / "data.arrow"))
+    counts = Prepared(path=str(folder / f"{name}.arrow"))
     make = dpo_examples if isinstance(job.numbers, Dpo) else sft_examples
     with disk.named(folder):
         counts.sequences = _write(examples(make, rows, template, limit, counts), Path(counts.path))
@@ -176,6 +192,10 @@ def prepare(
         left_out = f"all {total} were left out." if total else "it has no rows."
         raise TrainError(
             f"No row of {job.data} can be trained on: {left_out}{_table(job, counts, limit)}"
+            if name == "data"
+            else f"{job.kind}.validation is {job.numbers.validation:g}, but of the rows of "
+            f"{job.data} none is left to measure the training: {left_out} Raise the share, or set "
+            f"it to 0.{_table(job, counts, limit)}"
         )
     if counts.dropped.total() > job.max_rejected_share * total:
         raise TooManyRejected(

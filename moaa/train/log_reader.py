@@ -98,6 +98,10 @@ class LogReader:
         if "note" in fields:
             self._progress.note(fields["note"])
             return
+        if "held_out" in fields:
+            for name, value in fields["held_out"].items():
+                self._progress.gauge(f"held-out {name}", value)
+            return
         step, again = fields["step"], fields.get("begin") or not self._started
         if again:
             self._progress.note("")

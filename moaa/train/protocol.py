@@ -15,7 +15,7 @@ from moaa.errors import MoaaError
 from moaa.store.bytes import to_json
 
 PROGRESS = "moaa-progress "
-"""{"note": …} or {"step", "steps", "loss", …}; printed by rank 0."""
+"""{"note": …}, {"step", "steps", "loss", …} or {"held_out": {"loss", …}}; printed by rank 0."""
 ERROR = "moaa-error "
 """{"rank", "time", "type", "message"}, and {"traceback": lines} for a bug; printed by a rank that
 failed."""

@@ -23,6 +23,7 @@ from moaa.train.protocol import PROGRESS, send
 from moaa.train.publish import Finished, complete, publish, tidy
 from moaa.train.ranks import WAIT_S, Ranks
 from moaa.train.tokens import Template
+from moaa.train.validation import Validation
 from moaa.weights import local
 
 
@@ -43,7 +44,7 @@ def train(job: Job, ranks: Ranks) -> None:
         if ranks.on_first(lambda: uploaded_now(job, store)):
             return
         note(ranks, "reading model and data")
-        model, prepared = ranks.on_leaders(lambda: fetch(job, store, scratch))
+        model, prepared, held = ranks.on_leaders(lambda: fetch(job, store, scratch))
         deepspeed.check_rows(job.kind, prepared.sequences, what(job), size)
         shape = {
             "world_size": ranks.world,
@@ -55,14 +56,23 @@ def train(job: Job, ranks: Ranks) -> None:
         )
         note(ranks, "loading the model")
         arguments.output_dir = str(scratch)
-        trainer = trainers.trainer(job, arguments, model, data.read(prepared.path), checkpoints)
+        validation = Validation(job, held, ranks, scratch) if held else None
+        trainer = trainers.trainer(
+            job, arguments, model, data.read(prepared.path), checkpoints, validation
+        )
         found = checkpoints.restore()
+        # What was measured before the first step is in the checkpoint.
+        trainer.args.eval_on_start = bool(held) and found is None
         note(ranks, "first step")
         trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         checkpoints.finish()
         note(ranks, "saving the model")
         finished = ranks.on_first(lambda: Finished.new(job))
-        trainer.save_model(str(finished.model))
+        best = validation.best_model() if validation else None
+        if best is None:
+            trainer.save_model(str(finished.model))
+        elif ranks.first:
+            shutil.copytree(best, finished.model)
         facts = {
             **trainers.curve(trainer),
             **prepared.facts(),
@@ -72,6 +82,7 @@ def train(job: Job, ranks: Ranks) -> None:
             "checkpoints_failed": checkpoints.failed,
             "resumed_from_step": found.step if found else None,
             "checkpoint_unusable": checkpoints.unusable,
+            **(validation.facts(trainer.state.log_history) if validation else {}),
         }
         ranks.on_first(lambda: finish(job, store, finished, model, prepared.end_of_turn, facts))
 
@@ -119,8 +130,9 @@ def prepare_libraries(device: str) -> tuple[str, str]:
     return device, precision
 
 
-def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared]:
-    """Return the base model's path (or hub id), and the data as token ids on this node's disk."""
+def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared, data.Prepared | None]:
+    """Return the base model's path (or hub id), and the data as token ids on this node's disk: what
+    is trained on, and what is held out, if anything is."""
     from transformers import AutoConfig, AutoTokenizer
 
     model = local.resolve(job.base, store, job.revision)
@@ -129,11 +141,17 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared]:
     context = getattr(AutoConfig.from_pretrained(model, **of_base), "max_position_embeddings", None)
     limit = min(job.numbers.max_length, context or job.numbers.max_length)
     template = Template.of(tokenizer, job.base, job.chat_template, job.template_variables)
-    rows = Artifact.open(store, job.data).rows()
-    prepared = data.prepare(job, rows, template, limit, scratch)
+    share = job.numbers.validation
+
+    def part(name: str, held: bool) -> data.Prepared:
+        rows = Artifact.open(store, job.data).rows()
+        mine = (row for row in rows if data.held_out(row, share) == held) if share else rows
+        return data.prepare(job, mine, template, limit, scratch, name)
+
+    prepared = part("data", False)
     prepared.end_of_turn = template.rendering.end
     prepared.system_role = template.rendering.knows_system
-    return model, prepared
+    return model, prepared, part("validation", True) if share else None
 
 
 def uploaded_now(job: Job, store: Store) -> bool:

@@ -15,12 +15,13 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from moaa.errors import TrainError
 from moaa.recipe.schema import Dpo
-from moaa.train import attention
+from moaa.train import attention, data
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.deepspeed import Batch, config
 from moaa.train.job import Job
 from moaa.train.protocol import PROGRESS, send
 from moaa.train.ranks import WAIT_S
+from moaa.train.validation import Validation
 
 TOKENS_MULTIPLE: Final = 64
 """On a GPU a forward pass has a multiple of so many tokens, or a row has. For each new number of
@@ -65,7 +66,7 @@ class DpoTrainer(_Ours, DPOTrainer):
     """DPO on {prompt_ids, chosen_ids, rejected_ids}; reports the progress of the reference's
     log-probabilities."""
 
-    _seen = 0
+    _seen = _total = 0
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
@@ -79,6 +80,7 @@ class DpoTrainer(_Ours, DPOTrainer):
         from torch.utils.data import DataLoader
         from trl.models.utils import prepare_deepspeed
 
+        self._seen, self._total = 0, len(dataset)
         batches = self.accelerator.prepare(
             DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator)
         )
@@ -98,11 +100,9 @@ class DpoTrainer(_Ours, DPOTrainer):
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
         if self.accelerator.is_main_process:
-            total = len(self.train_dataset)  # type: ignore[arg-type]
-            pairs = min(
-                self._seen * self.args.per_device_train_batch_size * self.args.world_size, total
-            )
-            send(PROGRESS, note=f"reference log-probabilities: {pairs} of {total} pairs")
+            at_once = self.args.per_device_train_batch_size * self.args.world_size
+            pairs = min(self._seen * at_once, self._total)
+            send(PROGRESS, note=f"reference log-probabilities: {pairs} of {self._total} pairs")
         self._seen += 1
         compute: Any = super().compute_ref_log_probs
         return compute(model, inputs)
@@ -136,6 +136,12 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         "disable_tqdm": True,
         "report_to": [],
     }
+    if numbers.validation:
+        common |= {
+            "eval_strategy": "epoch",
+            "per_device_eval_batch_size": size.micro,
+            "prediction_loss_only": True,  # else it gathers the logits of all rows
+        }
     if isinstance(numbers, Dpo):
         return DPOConfig(**common, beta=numbers.beta, precompute_ref_log_probs=True)
     prepared = {"skip_prepare_dataset": True}
@@ -157,7 +163,12 @@ def loading(model: str, revision: str | None, precision: str, device: str) -> di
 
 
 def trainer(
-    job: Job, arguments: SFTConfig | DPOConfig, model: str, dataset: Any, checkpoints: Checkpoints
+    job: Job,
+    arguments: SFTConfig | DPOConfig,
+    model: str,
+    dataset: Any,
+    checkpoints: Checkpoints,
+    validation: Validation | None = None,
 ) -> SftTrainer | DpoTrainer:
     """Return the trainer with its model loaded.
 
@@ -181,14 +192,17 @@ def trainer(
         send(PROGRESS, note="eager attention: only it caps the scores, as this model needs")
     # A tokenizer of its own: TRL adds a padding token to it.
     tokenizer = AutoTokenizer.from_pretrained(model, **of_base)
-    steps = Steps(job, checkpoints)
+    steps = Steps(job, checkpoints, validation)
     made: SftTrainer | DpoTrainer = kind(
         model=model,
         args=arguments,
         train_dataset=dataset,
+        eval_dataset=data.read(validation.held.path) if validation else None,
         processing_class=tokenizer,
         callbacks=[steps],
     )
+    if validation:
+        validation.save = made.save_model
     return made
 
 
@@ -196,8 +210,10 @@ class Steps(TrainerCallback):
     """Reports each step to the launcher, stops at the first loss that is not finite, and decides
     when checkpoints are written."""
 
-    def __init__(self, job: Job, checkpoints: Checkpoints) -> None:
-        self.job, self.checkpoints = job, checkpoints
+    def __init__(
+        self, job: Job, checkpoints: Checkpoints, validation: Validation | None = None
+    ) -> None:
+        self.job, self.checkpoints, self.validation = job, checkpoints, validation
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -226,6 +242,18 @@ class Steps(TrainerCallback):
         check_finite(self.job, state.global_step, logs)
         if state.is_world_process_zero:
             send(PROGRESS, step=state.global_step, steps=state.max_steps, **curve_point(logs))
+
+    def on_evaluate(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # TRL adds rewards to what is logged, and not to `metrics`.
+        if self.validation and state.log_history:
+            self.validation.measured(state.global_step, state.log_history[-1])
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any

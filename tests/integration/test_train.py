@@ -21,8 +21,9 @@ from moaa.recipe import schema
 from moaa.recipe.schema import Launcher, Runtime
 from moaa.store import Store
 from moaa.store.bytes import sha256_of
-from moaa.train import launch, process
+from moaa.train import data, launch, process
 from moaa.train.job import Job, Launch
+from moaa.train.tokens import Template
 from moaa.weights import local
 from tests.support import training as support
 from tests.support.training import said
@@ -124,6 +125,50 @@ def changed(model, base) -> float:
 def losses():
     """Losses by step of the training that was not interrupted, for the one that was."""
     return {}
+
+
+def test_held_out_rows_measure_both_trainings_and_the_best_weights_are_kept(s3, small, tmp_path):
+    """The learning rate is so high that the later weights are worse on rows that were not seen."""
+    held = {"validation": 0.3, "keep": "best"}
+    rows = [{**row, "messages": row["messages"][:2]} for row in ROWS]
+    asked = job(s3, "sft", rows, small, "held-sft", {**held, "epochs": 3, "packing": False})
+    result, _ = train(s3, asked)
+    facts, found = result["facts"], result["facts"]["validation"]
+    assert facts["rows"] + found["rows"] == len(rows)
+    assert found["rows"] == sum(data.held_out(row, 0.3) for row in rows)
+    steps = [point["step"] for point in found["curve"]]
+    assert steps == [0, *range(facts["steps"] // 3, facts["steps"] + 1, facts["steps"] // 3)]
+    losses = [point["loss"] for point in found["curve"]]
+    assert min(losses[1:]) < losses[0]
+    assert found["kept_step"] == steps[losses.index(min(losses))]
+    # What is published are those weights: they have that loss.
+    model, tokenizer = model_of(s3, asked, result, tmp_path / "model")
+    template = Template.of(tokenizer, "m")
+    own = [
+        float(model(**_batch(*template.sequences(said(*texts(row)))[0][0])).loss.detach())
+        for row in rows
+        if data.held_out(row, 0.3)
+    ]
+    assert sum(own) / len(own) == pytest.approx(min(losses), rel=0.05)
+
+    asked = job(s3, "dpo", PAIRS, small, "held-dpo", {"validation": 0.3, "epochs": 2, "beta": 0.1})
+    found = train(s3, asked)[0]["facts"]["validation"]
+    first, *_, last = found["curve"]
+    assert first["loss"] == pytest.approx(math.log(2), abs=0.02)
+    assert first["rewards/margins"] == pytest.approx(0, abs=0.02)
+    assert last["loss"] < first["loss"]
+    assert last["rewards/accuracies"] > 0.5
+    assert found["kept_step"] is None
+
+
+def texts(row) -> list[str]:
+    return [message["content"] for message in row["messages"]]
+
+
+def _batch(ids, labels):
+    import torch
+
+    return {"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])}
 
 
 def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, tmp_path, losses):

@@ -57,3 +57,16 @@ def test_names_differ_in_what_the_ui_shows_of_them() -> None:
     """Kubeflow's comparison cuts a name after some 20 characters; before, three were the same."""
     found = figures({"win_rates": [RATE, {**RATE, "model": "dpo"}]})
     assert len({name[:20] for name in found}) == len(found) == 7
+
+
+def test_held_out_rows_are_told_before_and_after_a_training() -> None:
+    measured = [
+        {"step": 0, "loss": 0.69, "rewards/accuracies": 0.0, "rewards/margins": 0.0},
+        {"step": 4, "loss": 0.5, "rewards/accuracies": 0.75, "rewards/margins": 0.2},
+    ]
+    assert figures({"validation": {"curve": measured}}) == {
+        "before, held-out loss": 0.69,
+        "held-out loss": 0.5,
+        "held-out accuracy": 0.75,
+        "held-out margin": 0.2,
+    }

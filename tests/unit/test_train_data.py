@@ -199,3 +199,22 @@ def test_rows_keep_their_order_and_none_is_lost(texts):
     fitting = [text for text in texts if text != "bad" and len(text) + 3 <= 20]
     assert [bytes(each["input_ids"]).decode()[2:-1] for each in kept] == fitting
     assert counts.rows + counts.dropped.total() == len(texts)
+
+
+def test_a_conversation_is_held_out_by_its_first_question() -> None:
+    rows = [row(f"q {n}") for n in range(2000)]
+    held = [each for each in rows if data.held_out(each, 0.1)]
+    assert len(held) == pytest.approx(200, abs=40)
+    assert not any(data.held_out(each, 0) for each in rows)
+    for each in held[:20]:
+        more = {"messages": [*each["messages"], {"role": "assistant", "content": "a"}]}
+        assert data.held_out(more, 0.1)
+        assert data.held_out(more, 0.5)
+    with_system = {"messages": row(held[0]["messages"][0]["content"], system=True)["messages"]}
+    assert data.held_out(with_system, 0.1)
+
+
+def test_no_row_left_to_measure_is_an_error_that_says_so(tmp_path: Path) -> None:
+    job = JOB.model_copy(update={"numbers": Sft(packing=False, validation=0.01)})
+    with pytest.raises(TrainError, match=r"sft.validation is 0.01, .* Raise the share"):
+        data.prepare(job, [], Characters(), 100, tmp_path, "validation")

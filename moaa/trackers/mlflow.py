@@ -1,0 +1,104 @@
+"""An MLflow server, by its REST protocol (2.0): one MLflow run for each run of moaa."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from moaa.trackers.entry import Entry
+
+MOST_METRICS: Final = 1000
+"""What log-batch takes at once."""
+TIMEOUT_S: Final = 30
+RUN_TAG: Final = "moaa.run"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An MLflow server. `key`: its bearer token, if it wants one."""
+
+    url: str
+    key: str | None = None
+
+    def ask(self, path: str, body: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
+        """Return the answer to a request; GET without a body. Raises OSError and ValueError."""
+        url = f"{self.url.rstrip('/')}/api/2.0/mlflow/{path}"
+        if query:
+            url += "?" + urllib.parse.urlencode(query)
+        headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, headers)
+        with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The key goes to the server that the recipe names, and to no other one."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect())
+
+
+def write(entry: Entry, server: Server, project: str) -> None:
+    """Log the entry. What is logged twice is there once: times and steps are the same."""
+    experiment = _experiment(server, project)
+    run = _run(server, experiment, entry)
+    milliseconds = int(entry.made_s * 1000)
+    metrics = [
+        {"key": _name(name), "value": value, "timestamp": milliseconds, "step": step}
+        for name, step, value in entry.scalars
+    ]
+    tags = [{"key": _name(key), "value": value[:5000]} for key, value in entry.tags.items()]
+    for batch in _batches(metrics) or [[]]:
+        server.ask("runs/log-batch", {"run_id": run, "metrics": batch, "tags": tags})
+        tags = []
+
+
+def _experiment(server: Server, name: str) -> str:
+    try:
+        found = server.ask("experiments/get-by-name", experiment_name=name)
+        return str(found["experiment"]["experiment_id"])
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+    return str(server.ask("experiments/create", {"name": name})["experiment_id"])
+
+
+def _run(server: Server, experiment: str, entry: Entry) -> str:
+    found = server.ask(
+        "runs/search",
+        {
+            "experiment_ids": [experiment],
+            "filter": f"tags.`{RUN_TAG}` = '{entry.run_id}'",
+            "max_results": 1,
+        },
+    )
+    if runs := found.get("runs"):
+        return str(runs[0]["info"]["run_id"])
+    body = {
+        "experiment_id": experiment,
+        "run_name": entry.run_id,
+        "start_time": int(entry.made_s * 1000),
+        "tags": [{"key": RUN_TAG, "value": entry.run_id}],
+    }
+    return str(server.ask("runs/create", body)["run"]["info"]["run_id"])
+
+
+def _name(text: str) -> str:
+    """A name with the characters that MLflow takes."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in text)[:250]
+
+
+def _batches(metrics: Sequence[dict[str, Any]]) -> list[Sequence[dict[str, Any]]]:
+    return [metrics[i : i + MOST_METRICS] for i in range(0, len(metrics), MOST_METRICS)]

@@ -1,0 +1,36 @@
+"""Weights & Biases, by its package: one run a stage, grouped by the run of moaa."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from moaa.errors import RecipeError
+from moaa.trackers.entry import Entry
+
+
+def write(entry: Entry, server: str, key: str, project: str) -> None:
+    """Log the entry. Raises RecipeError if the package is not installed."""
+    try:
+        package: Any = importlib.import_module("wandb")
+    except ImportError:
+        raise RecipeError(
+            "the package wandb is not installed here: `pip install wandb`, in the image of the "
+            "stages too"
+        ) from None
+    settings = package.Settings(base_url=server, api_key=key, silent=True, console="off")
+    run = package.init(
+        project=project,
+        id=f"{entry.run_id}-{entry.stage}",
+        name=f"{entry.run_id} {entry.stage}",
+        group=entry.run_id,
+        job_type=entry.stage,
+        config=dict(entry.tags),
+        settings=settings,
+    )
+    by_step: dict[int, dict[str, float]] = {}
+    for name, step, value in entry.scalars:
+        by_step.setdefault(step, {})[name] = value
+    for step, values in sorted(by_step.items()):
+        run.log(values, step=step)
+    run.finish()

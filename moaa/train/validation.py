@@ -1,0 +1,74 @@
+"""A training measured on rows that it never sees: before, after each epoch, at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from moaa.train.data import Prepared
+from moaa.train.job import Job
+from moaa.train.protocol import PROGRESS, send
+from moaa.train.ranks import Ranks
+
+MEASURED: Final = ("loss", "rewards/accuracies", "rewards/margins")
+"""What is kept of a measurement; the last two are DPO's. TRL's names, without its `eval_`."""
+
+
+def point(entry: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return the numbers of a measurement in the trainer's log, with six digits; None for another
+    entry."""
+    if "eval_loss" not in entry:
+        return None
+    return {
+        name: float(f"{entry[f'eval_{name}']:.6g}") for name in MEASURED if f"eval_{name}" in entry
+    }
+
+
+@dataclass
+class Validation:
+    """The held-out rows of a training, and the best weights so far by their loss."""
+
+    job: Job
+    held: Prepared
+    ranks: Ranks
+    scratch: Path
+    save: Callable[[str], None] = field(default=lambda folder: None)
+    """Writes the weights to a folder; all ranks call it."""
+    best_step: int | None = None
+    best_loss: float = math.inf
+
+    def measured(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Report a measurement, and keep the weights if they are the best so far and wanted."""
+        if (found := point(metrics)) is None:
+            return
+        if self.ranks.first:
+            send(PROGRESS, held_out=found)
+        # Every rank has the same number: the loss is gathered.
+        if self.job.numbers.keep == "best" and found["loss"] < self.best_loss:
+            self.best_step, self.best_loss = step, found["loss"]
+            self.save(str(self.scratch / "best"))
+
+    def best_model(self) -> Path | None:
+        """Return the folder of the best weights; None if the last ones are wanted."""
+        return None if self.best_step is None else self.scratch / "best"
+
+    def facts(self, log: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the numbers for the report.
+
+        `kept_step`: after which step the weights were that became the model (None: the last). An
+        attempt that resumed has lost the weights of earlier attempts: it keeps the best of its own.
+        """
+        curve = [{"step": each["step"], **found} for each in log if (found := point(each))]
+        return {
+            "validation": {
+                "share": self.job.numbers.validation,
+                "rows": self.held.rows,
+                "dropped": dict(self.held.dropped),
+                "sequences": self.held.sequences,
+                "curve": curve,
+                "kept_step": self.best_step,
+            }
+        }
