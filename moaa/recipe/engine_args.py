@@ -32,6 +32,9 @@ ANSWER_ARGS: Final = frozenset(
         "--override-generation-config",
         "--logits-processors",
         "--logprobs-mode",
+        "--runner",
+        "--convert",
+        "--pooler-config",
     }
 )
 """vLLM's arguments that change what a model answers; all others change how fast it does."""

@@ -69,8 +69,8 @@ class Label(Part):
     """The mixture of judges. Its instructions and its aggregator's sampling serve the labellers
     judge and endpoint too; its mixture judges the evaluation unless that has one of its own."""
     min_margin: float = Field(0.0, ge=0)
-    """Drop prompts whose best and worst answers are closer than this: in soft wins from 0 to n-1,
-    or in the scores of a reward model. 0 keeps all, as in the paper."""
+    """Drop prompts whose best and worst answers are closer than this, in soft wins from 0 to n-1.
+    0 keeps all, as in the paper."""
     cut_answers: CutAnswers = "reject"
     """reject: an answer that `max_tokens` cut may be the rejected one of a pair, but not the chosen
     one. keep: it may be either. Its end is never learned."""
@@ -104,10 +104,29 @@ class Label(Part):
         return frozenset({model} if model else ())
 
 
+Problem = tuple[tuple[str | int, ...], str]
+"""The address of a field, and what is wrong with it."""
+
+
+def unknown_names(
+    generate: Generate, label: Label, models: Mapping[str, Model]
+) -> Iterator[Problem]:
+    """Yield the teacher and the labeller's model if there is no such model, used or not."""
+    proposers = [member.label for member in generate.mixture.proposers]
+    if (name := generate.teacher) and name not in (*models, *proposers):
+        yield (
+            ("generate", "teacher"),
+            f"'{name}' is not one of `models` ({', '.join(models)}), nor a proposer "
+            f"({', '.join(proposers)}).",
+        )
+    if (name := label.model) and name not in models:
+        yield ("label", "model"), f"'{name}' is not one of `models` ({', '.join(models)})."
+
+
 def problems(
     label: Label, labeller: LabellerName, models: Mapping[str, Model]
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield what is wrong with the model of a labeller that asks one model: address, sentence."""
+) -> Iterator[Problem]:
+    """Yield what is wrong with the model of a labeller that asks one model."""
     if labeller not in TASKS:
         return
     where, task, name = ("label", "model"), TASKS[labeller], label.model_of(labeller)
@@ -119,7 +138,7 @@ def problems(
             f"{', '.join(able) or f'`models` with task: {task} (there is none yet)'}.",
         )
     elif (model := models.get(name)) is None:
-        yield where, f"'{name}' is not one of `models` ({', '.join(models)})."
+        return  # said already
     elif model.task != task:
         yield (
             where,

@@ -102,6 +102,7 @@ class Recipe(Part):
     def _parts_fit(self) -> Self:
         found = [*self._unknown_models(), *self._unknown_pools(), *self._uneven_batches()]
         found += [*self._wrong_tasks(), *secrets.problems(self), *secrets.tracker_problems(self)]
+        found += labelling.unknown_names(self.generate, self.label, self.models)
         for labeller in dict.fromkeys((self.label.labeller, self.best_by)):
             found += labelling.problems(self.label, labeller, self.models) if labeller else []
         if (target := self.models.get(self.target)) and target.trust_remote_code:
@@ -137,10 +138,6 @@ class Recipe(Part):
             ]
             named.append(((*where, "aggregator", "model"), mixture.aggregator.model))
         named += [(("evaluate", *where), name) for where, name in self.evaluate.named_models()]
-        named += [
-            (("generate", "teacher"), member.model)
-            for member in (self.generate.writers if self.generate.source == "teacher" else ())
-        ]
         yield from named
 
     def _unknown_models(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -149,7 +146,10 @@ class Recipe(Part):
                 yield path, f"'{name}' is not one of `models` ({', '.join(self.models)})."
 
     def _wrong_tasks(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        for path, name in self._members():
+        alone = self.generate.writers if self.generate.source == "teacher" else ()
+        teachers = [member.model for member in alone]
+        named = [*self._members(), *((("generate", "teacher"), name) for name in teachers)]
+        for path, name in named:
             if name in self.models and (task := self.models[name].task) != "chat":
                 yield (
                     path,

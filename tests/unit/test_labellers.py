@@ -121,6 +121,8 @@ def test_the_judge_of_an_endpoint_is_parsed() -> None:
         (["label.labeller=reward"], "asks one model. Name it: label.model"),
         (["label.labeller=reward", "label.model=smollm2"], "needs a model with task: reward"),
         (["label.labeller=reward", "label.model=no"], "'no' is not one of `models`"),
+        (["label.model=no"], "'no' is not one of `models`"),
+        ([SKYWORK, "generate.source=teacher", "generate.teacher=skywork"], "must write answers"),
         (["label.labeller=endpoint", "label.model=smollm2"], "smollm2 has none. Give models.sm"),
         ([SKYWORK, "generate.mixture.aggregator.model=skywork"], "skywork must write answers"),
         ([SKYWORK, "target=skywork"], "skywork must write answers"),

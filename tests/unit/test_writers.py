@@ -79,8 +79,9 @@ def test_the_teacher_is_the_aggregators_model_unless_named() -> None:
     (teacher,) = recipe("generate.source=teacher").generate.writers
     assert (teacher.model, teacher.label) == ("smollm2", "smollm2")
     assert teacher.system == "Answer in one short sentence."
-    with pytest.raises(RecipeError, match="'gemma' is not one of `models`"):
-        recipe("generate.source=teacher", "generate.teacher=gemma")
+    for source in ("teacher", "mixture"):
+        with pytest.raises(RecipeError, match=r"'gemma' is not one of `models`.*nor a proposer"):
+            recipe(f"generate.source={source}", "generate.teacher=gemma")
 
 
 def test_one_proposer_is_drawn_for_a_whole_conversation_and_always_the_same() -> None:
