@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -51,13 +51,16 @@ class Selection:
     rejected: list[Rejected]
 
 
-def build(sets: Mapping[str, Iterable[PromptRow]], config: Prompts) -> Selection:
+def build(
+    sets: Mapping[str, Iterable[PromptRow]], config: Prompts, guarded: Sequence[PromptRow] = ()
+) -> Selection:
     """Return the sets without empty, too long, repeated or contaminated prompts.
 
     Prompts are compared within a set: SFT and preference prompts may be the same (the paper uses
     UltraFeedback's for both). Of equal prompts the first is kept. A prompt of these two sets is
     contaminated if it has `decontaminate_ngram` words in a row in common with an evaluation
-    prompt, or is a near duplicate of it or of one of its turns.
+    prompt, or is a near duplicate of it or of one of its turns. What benchmarks ask (`guarded`)
+    counts as evaluation prompts.
     """
     kept: dict[str, list[PromptRow]] = {}
     rejected: list[Rejected] = []
@@ -67,7 +70,7 @@ def build(sets: Mapping[str, Iterable[PromptRow]], config: Prompts) -> Selection
         sieve = _Sieve(name, config, texts, rejected)
         rows = sieve.usable(sets[name])
         if name != "evaluation":
-            rows = sieve.uncontaminated(rows, kept.get("evaluation", []))
+            rows = sieve.uncontaminated(rows, [*kept.get("evaluation", []), *guarded])
         kept[name] = sieve.unrepeated(rows)
     return Selection(kept, rejected)
 

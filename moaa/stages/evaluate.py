@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from moaa import judge, statistics
-from moaa.benchmarks import Benchmark, Entrant, data, judging
+from moaa.benchmarks import Benchmark, Entrant, data, guard, judging
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
 from moaa.errors import HubAway, RecipeError, StoreError
@@ -156,16 +155,14 @@ def _game(
         game.failed = reason
         log.warning(f"{benchmark.title}: {game.failed}")
         return game
-    rows: Iterable[Row]
     try:
-        if benchmark.sources:
-            rows = chain.from_iterable(
-                sources.rows(source, context.store) for source in benchmark.sources
-            )
-        else:
-            rows = context.inputs["prompts"].rows("evaluation")
+        items = (
+            guard.questions(benchmark, context.store)
+            if benchmark.sources
+            else benchmark.items(context.inputs["prompts"].rows("evaluation"))
+        )
         limit = getattr(benchmark.settings, "limit", None)
-        game.items = data.evenly(benchmark.items(rows), limit)
+        game.items = data.evenly(items, limit)
     except DATA_ERRORS as error:
         game.failed = f"its questions cannot be read: {error}"
         log.warning(f"{benchmark.title}: {game.failed}")

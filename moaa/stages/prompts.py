@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pydantic import Field
+
+from moaa.benchmarks import guard
 from moaa.chat.controls import Controls
 from moaa.errors import RecipeError, TooManyRejected
 from moaa.prompts import selection, sources
@@ -21,6 +24,7 @@ from moaa.stages.table import PROMPTS
 from moaa.stages.texts import TextPart, control_texts
 from moaa.store import Store
 
+GUARDED = "questions of benchmarks that prompts were compared with"
 FORGED = "prompts with control tokens, neutralised"
 
 
@@ -29,6 +33,8 @@ class PromptsPart(TextPart):
 
     prompts: Prompts
     answers: bool = False
+    guarded: dict[str, tuple[Source, ...]] = Field({})
+    """The sources of benchmarks: no training prompt may be near to what they ask."""
 
 
 def part_of(recipe: Recipe) -> PromptsPart:
@@ -37,12 +43,17 @@ def part_of(recipe: Recipe) -> PromptsPart:
         prompts=recipe.prompts,
         control_texts=control_texts(recipe),
         answers=recipe.generate.source == "original",
+        guarded=guard.guarded(recipe),
     )
 
 
 def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
     """Return what the sources hold now: changed prompts at an old address are another input."""
-    return sources.contents(recipe.prompts, store)
+    found = sources.contents(recipe.prompts, store)
+    for name, given in guard.guarded(recipe).items():
+        for source in given:
+            found[f"benchmarks.{name}: {source.source}"] = sources.content(source, store)
+    return found
 
 
 @stage(PROMPTS, part=part_of, content=content_of, schema=4)
@@ -60,7 +71,9 @@ def prompts(part: PromptsPart, context: Context) -> None:
                 found[name].append(row)
     _refuse_if_changed(context)
     most = context.recipe.runtime.max_rejected_share
-    chosen = selection.build(found, part.prompts)
+    asked = guard.prompts(context.recipe, context.store) if part.guarded else []
+    context.ledger.events.update({GUARDED: len(asked)} if asked else {})
+    chosen = selection.build(found, part.prompts, asked)
     context.ledger.rejected.update(gone.reason for gone in chosen.rejected)
     for name, rows in found.items():
         refuse_unless_usable(name, getattr(part.prompts, name), len(rows), chosen, most)
@@ -89,7 +102,7 @@ def neutralised(row: PromptRow, controls: Controls) -> PromptRow:
 
 def _refuse_if_changed(context: Context) -> None:
     """Raise if a source was changed while it was read: the result would be filed wrongly."""
-    now = sources.contents(context.recipe.prompts, context.store)
+    now = content_of(context.recipe, context.store)
     changed = [name for name, held in context.content.items() if now.get(name) != held]
     if changed:
         raise RecipeError(

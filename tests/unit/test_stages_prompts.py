@@ -15,6 +15,7 @@ from moaa.recipe.load import load_file
 from moaa.stages.prompts import prompts
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.stage_run import PAIRS
 
 GOOD = [
     {"prompt": f"{topic}: what is it?"}
@@ -38,9 +39,9 @@ class Run:
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         self.sources[name] = {"source": str(path), **source}
 
-    def run(self, share: float = 0.02) -> tuple[Artifact, dict[str, Any]]:
+    def run(self, share: float = 0.02, *more: str) -> tuple[Artifact, dict[str, Any]]:
         sets = [f"prompts.{name}=[{json.dumps(source)}]" for name, source in self.sources.items()]
-        recipe = load_file(DEMO, [*sets, f"runtime.max_rejected_share={share}"]).recipe
+        recipe = load_file(DEMO, [*sets, f"runtime.max_rejected_share={share}", *more]).recipe
         manifest, _ = prompts.run(recipe, self.store, {})
         return Artifact(self.store, manifest), manifest.ledger
 
@@ -108,3 +109,35 @@ def test_repeated_empty_and_contaminated_prompts_are_not_unreadable(stage: Run) 
     _, ledger = stage.run(share=0)
     assert ledger["rejected"] == {"duplicate": 3, "near an evaluation prompt": 3, "empty": 1}
     assert ledger["rows"]["sft"] == 3
+
+
+def test_prompts_near_to_a_question_of_a_benchmark_are_removed(stage: Run) -> None:
+    """Of either turn of MT-Bench, and of a pair of JudgeBench; both benchmarks are the recipe's."""
+    first, second = (" ".join(f"{word}{n}" for n in range(15)) for word in ("rain", "wind"))
+    questions = {"question_id": 1, "category": "writing", "turns": [f"Ask {first}.", f"{second}!"]}
+    rows = {"mt_bench": [questions], "judge_bench": [{**PAIRS[0], "question": "What is a quark?"}]}
+    sets = []
+    for name, given in rows.items():
+        path = stage.folder / f"{name}.jsonl"
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in given))
+        sets.append(f'evaluate.benchmarks.{name}={{data: [{{source: "{path}"}}]}}')
+    near = [f"Please {first}", f"And {second}", "what is a Quark"]
+    stage.give("sft", [*GOOD[6:], *({"prompt": text} for text in near)])
+    found, ledger = stage.run(0.02, *sets)
+    rejected = {row["text"]: row["detail"] for row in found.rows("rejected")}
+    assert {text: detail.split()[1].rstrip(":") for text, detail in rejected.items()} == {
+        near[0]: "mt_bench:1",
+        near[1]: "mt_bench:1",
+        near[2]: "judge_bench:pair-1",
+    }
+    assert ledger["events"]["questions of benchmarks that prompts were compared with"] == 2
+    without, _ = stage.run()
+    assert without.fingerprint != found.fingerprint
+    assert len(list(without.rows("sft"))) == len(list(found.rows("sft"))) + len(near)
+
+
+def test_questions_of_a_benchmark_that_cannot_be_read_stop_the_run(stage: Run) -> None:
+    """A check against nothing would look like a good one."""
+    nowhere = f'evaluate.benchmarks.mt_bench={{data: [{{source: "{stage.folder}/none.jsonl"}}]}}'
+    with pytest.raises(RecipeError, match="no such file"):
+        stage.run(0.02, nowhere)
