@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -33,6 +35,11 @@ class LastRun:
     """Address of the S3: an endpoint, `AWS`, or `local`."""
     store: Mapping[str, Any] = field(default_factory=dict)
     """What the recipe says of its S3: endpoint, region, names of the keys' variables."""
+
+
+def new_id(name: str) -> str:
+    """A new name for a run of the recipe `name`: at most 61 characters, valid for a Job."""
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def remember(run_id: str, store: Mapping[str, Any]) -> None:

@@ -21,7 +21,6 @@ from moaa.kubernetes.errors import Forbidden, NotFound, Unreachable
 from moaa.kubernetes.kinds import JOBS, PODS
 from moaa.kubernetes.logs import Log
 from moaa.pipelines import runner_job
-from moaa.pipelines.local import new_id
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded, load_text
@@ -40,7 +39,7 @@ def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
 
     Raises RunFailed with the failed stage's own error, ClusterError if the Job cannot be created.
     """
-    run_id = new_id(loaded.recipe.name)
+    run_id = home.new_id(loaded.recipe.name)
     job = runner_job.job(loaded, run_id, until)
     cluster = connect(loaded, namespace)
     cluster.create(JOBS, job)

@@ -6,10 +6,8 @@ import contextlib
 import logging
 import os
 import re
-import secrets
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,11 +23,6 @@ from moaa.stages.table import STAGES_ENV, stages, up_to
 from moaa.store import Store
 
 
-def new_id(name: str) -> str:
-    """A new name for a run of the recipe `name`: at most 61 characters, valid for a Job."""
-    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
 def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     """Run the pipeline up to `until` and return the report's path.
 
@@ -37,7 +30,7 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     finished stages are reused, and each stage that runs again overwrites its record. Raises
     RunFailed with the error of the stage that failed.
     """
-    run_id = run_id or new_id(loaded.recipe.name)
+    run_id = run_id or home.new_id(loaded.recipe.name)
     address = loaded.recipe.store
     folder, names = home.HOME / "runs" / run_id, [stage.name for stage in up_to(until)]
     kubeflow_log, recipe_file = folder / "log.txt", folder / "recipe.yaml"

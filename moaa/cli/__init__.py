@@ -2,7 +2,7 @@
 
 __init__   the command `moaa`, and how it ends
 options    arguments and options that several commands take
-pipeline   run, submit, compile, sweep
+pipeline   run, evaluate, submit, compile, sweep
 results    runs, report
 recipes    recipe check, show, plan, helm-values
 models     ask, preflight, fetch

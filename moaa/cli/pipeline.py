@@ -1,4 +1,4 @@
-"""`moaa run`, `moaa submit`, `moaa compile`, `moaa sweep`."""
+"""`moaa run`, `moaa evaluate`, `moaa submit`, `moaa compile`, `moaa sweep`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,33 @@ def run(
         pipeline.run_in_cluster(recipe, sets, until, namespace)
     elif recipe:
         pipeline.run(recipe, sets, until)
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeFile,
+    models: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            metavar="NAME=SOURCE",
+            help="A model to measure: hub id, s3:// prefix, folder, or the URL of a server",
+        ),
+    ] = [],  # noqa: B006
+    sets: Sets = [],  # noqa: B006
+) -> None:
+    """Measure models that no run made, by the recipe's benchmarks.
+
+    Beside them the recipe's contestants are measured, without what a run trains (sft, dpo). What
+    was answered and judged before, by runs too, is not asked again.
+
+    Example:  moaa evaluate my.yaml --model production=s3://models/production
+
+    Example:  moaa evaluate my.yaml --model gpt=https://host/v1
+    """
+    from moaa.commands import evaluating
+
+    evaluating.evaluate(recipe, sets, models)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from moaa.recipe.schema import Recipe
 from moaa.report import Run, build, summary
 from moaa.stages.evaluate import evaluate as stage
 from moaa.stages.prompts import prompts
-from moaa.stages.table import EVALUATE, PROMPTS, STAGES_ENV
+from moaa.stages.table import EVALUATE, PROMPTS, STAGES_ENV, stages
 from moaa.store import Store
 from moaa.task import Task
 
@@ -45,7 +45,7 @@ def evaluate(file: Path, sets: Sequence[str], named: Sequence[str]) -> None:
             prompts.main(held_out, output=inputs["prompts"])
         stage.main(Task(loaded.text, run_id), inputs, output=str(folder / "scores.json"))
         store = Store.of(recipe.store)
-        view = Run.of(records.read(store, run_id), (PROMPTS, EVALUATE))
+        view = Run.of(records.read(store, run_id), stages())
         page = folder / "report.html"
         page.write_text(build(view, store), encoding="utf-8")
     out(f"\n{summary(view)}\n\nreport: {page}")

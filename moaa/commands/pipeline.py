@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from moaa import home
 from moaa.errors import MoaaError, RecipeError
 from moaa.progress.messages import log
 from moaa.progress.terminal import out
@@ -36,7 +37,7 @@ def run(recipe: Path, sets: Sequence[str], until: str) -> None:
     from moaa.kubernetes.names import RUN_ENV
 
     # A runner's pod is given the run's name; what a terminated run holds is given back there.
-    run_id = os.environ.get(RUN_ENV) or local.new_id(loaded.recipe.name)
+    run_id = os.environ.get(RUN_ENV) or home.new_id(loaded.recipe.name)
     try:
         local.run(loaded, until, run_id)
     except KeyboardInterrupt:

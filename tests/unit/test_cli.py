@@ -72,6 +72,7 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert sorted(commands()) == [
         ("ask",),
         ("compile",),
+        ("evaluate",),
         ("fetch",),
         ("preflight",),
         ("recipe", "check"),
