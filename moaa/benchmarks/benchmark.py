@@ -161,6 +161,8 @@ class Benchmark(ABC, Generic[S]):
     """The published questions; empty: the held-out prompts of the run."""
     digest: ClassVar[str] = ""
     """`data.digest` of the published questions, if it is known."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages of the extra `evaluate` that it is played with."""
     runs_programs: ClassVar[bool] = False
     """Whether it runs what models wrote: only where `moaa.sandbox` can."""
     schema: ClassVar[int] = 1

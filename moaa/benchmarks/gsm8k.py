@@ -32,6 +32,7 @@ class Gsm8k(Reasons[reasoning.Gsm8k]):
     )
     content: ClassVar[str] = "ae6a977c3224d773"
     count: ClassVar[int] = 1319
+    packages: ClassVar[tuple[str, ...]] = ("lm_eval",)
     main: ClassVar[str] = "exact_match, flexible-extract"
     columns: ClassVar[tuple[str, ...]] = ("question", "answer")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -146,9 +146,9 @@ def why_not(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def installed(benchmark: str) -> None:
+def installed(benchmark: str, packages: Iterable[str]) -> None:
     """Raises RecipeError, with the remedy, if the extra `evaluate` is not installed."""
-    for name in ("lm_eval", "nltk", "langdetect", "if_verifiable"):
+    for name in packages:
         if importlib.util.find_spec(name) is None:
             raise RecipeError(f"{benchmark} needs the package {name}: {INSTALL}")
 

@@ -32,12 +32,13 @@ class Ifbench(Reasons[reasoning.Ifbench]):
     )
     content: ClassVar[str] = ""
     count: ClassVar[int] = 300
+    packages: ClassVar[tuple[str, ...]] = ("if_verifiable", "nltk", "langdetect")
     main: ClassVar[str] = "prompt, loose"
     columns: ClassVar[tuple[str, ...]] = ("key", "prompt", "instruction_id_list", "kwargs")
 
     def prepare(self, docs: Sequence[Doc]) -> None:
         """Load the checkers."""
-        harness.installed(self.title)
+        harness.installed(self.title, self.packages)
         nltk_data.need(self.title, nltk_data.SENTENCES, nltk_data.STOP_WORDS)
         with nltk_data.without_downloads():
             from if_verifiable.ifbench.instructions_registry import INSTRUCTION_DICT
@@ -48,7 +49,7 @@ class Ifbench(Reasons[reasoning.Ifbench]):
     def documents(self, rows: Iterable[Row]) -> list[Doc]:
         """Its questions, without those that nothing here can check."""
         docs = super().documents(rows)
-        harness.installed(self.title)
+        harness.installed(self.title, self.packages)
         self._unchecked = 0
         if nltk_data.has(nltk_data.TAGGER):
             return docs

@@ -34,12 +34,13 @@ class Ifeval(Reasons[reasoning.Ifeval]):
     )
     content: ClassVar[str] = ""
     count: ClassVar[int] = 541
+    packages: ClassVar[tuple[str, ...]] = ("lm_eval", "nltk", "langdetect")
     main: ClassVar[str] = "prompt, strict"
     columns: ClassVar[tuple[str, ...]] = ("key", "prompt", "instruction_id_list", "kwargs")
 
     def prepare(self, docs: Sequence[Doc]) -> None:
         """Load lm-eval's checkers."""
-        harness.installed(self.title)
+        harness.installed(self.title, self.packages)
         nltk_data.need(self.title, nltk_data.SENTENCES)
         self._task = harness.load("ifeval", docs, folder="ifeval")
         harness.same_languages()

@@ -34,6 +34,7 @@ class MmluPro(Reasons[reasoning.MmluPro]):
     )
     content: ClassVar[str] = ""
     count: ClassVar[int] = 12_032
+    packages: ClassVar[tuple[str, ...]] = ("lm_eval",)
     main: ClassVar[str] = "exact_match, custom-extract"
     columns: ClassVar[tuple[str, ...]] = (
         "question_id",

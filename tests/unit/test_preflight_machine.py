@@ -53,6 +53,21 @@ def look(tmp_path: Path):
     return findings
 
 
+def test_a_benchmark_without_a_score_is_said_and_stops_nothing(look, tmp_path: Path) -> None:
+    (tmp_path / "gsm8k.jsonl").write_text('{"question": "1+1?", "answer": "#### 2"}')
+    found = look(
+        f"evaluate.benchmarks.gsm8k={{data: [{{source: '{tmp_path}/gsm8k.jsonl'}}]}}",
+        f"evaluate.benchmarks.ifeval={{data: [{{source: '{tmp_path}/none.jsonl'}}]}}",
+        f"evaluate.benchmarks.humaneval={{data: [{{source: '{tmp_path}/gsm8k.jsonl'}}]}}",
+    )
+    said = [(each.word, each.detail) for each in found if each.check == "benchmark"]
+    assert said[0] == ("ok", "GSM8K: its questions can be read")
+    assert [word for word, _ in said[1:]] == ["?", "?"]
+    assert "IFEval will have no score" in said[1][1]
+    assert "no such file" in said[1][1]
+    assert "only in a pod" in said[2][1]
+
+
 def wrong(found: list[Finding], check: str) -> list[str]:
     assert all(finding.fix for finding in found if not finding.ok)
     return [finding.detail for finding in found if finding.check == check and not finding.ok]

@@ -1,0 +1,53 @@
+"""Whether the benchmarks of the evaluation will have scores. It is the last stage of a run, and
+goes on without one that fails: so none of this stops a run, but it is said at its start.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any, Final
+
+from moaa.benchmarks import Benchmark
+from moaa.benchmarks.table import chosen
+from moaa.errors import MoaaError
+from moaa.preflight.finding import Finding, unseen
+from moaa.preflight.run import Run
+from moaa.prompts import sources
+from moaa.sandbox.run import why_not
+
+CHECK: Final = "benchmark"
+
+
+def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
+    """Look at every benchmark that has questions of its own.
+
+    `hub_away`: the hub did not answer another check, and is not asked again.
+    """
+    if not any(stage.name == "evaluate" for stage in run.stages):
+        return
+    for benchmark in chosen(run.recipe):
+        if benchmark.sources:
+            missing = _missing(benchmark, run, hub_away)
+            if missing:
+                yield unseen(CHECK, f"{benchmark.title} will have no score: {missing}")
+            else:
+                yield Finding(CHECK, True, f"{benchmark.title}: its questions can be read")
+
+
+def _missing(benchmark: Benchmark[Any], run: Run, hub_away: bool) -> str:
+    if benchmark.runs_programs and (reason := why_not(run.recipe.runtime)):
+        return reason
+    if run.local:
+        for package in benchmark.packages:
+            if importlib.util.find_spec(package) is None:
+                return f"the package {package} is not installed (pip install 'moaa[evaluate]')"
+    for source in benchmark.sources:
+        if source.source.startswith("hub:") and hub_away:
+            return "the hub does not answer"
+        try:
+            if next(iter(sources.rows(source, run.store)), None) is None:
+                return f"{source.source} has no row"
+        except MoaaError as error:
+            return str(error)
+    return ""
