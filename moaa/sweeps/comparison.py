@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from moaa.report import charts
 from moaa.report.figures import figures
@@ -17,6 +17,10 @@ from moaa.sweeps.document import Sweep, Variant
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+HEAD_TO_HEAD: Final = "head_to_head"
+"""The benchmark whose numbers are the win rates."""
 
 
 class Score(NamedTuple):
@@ -92,13 +96,21 @@ def outcome(variant: Variant, run: Run, state: str = "") -> Outcome:
 
 
 def scores_of(facts: dict[str, Any]) -> dict[str, Score]:
-    """Return the figures of an evaluation that have intervals, as Kubeflow's metrics name them."""
+    """Return the figures of an evaluation that have intervals: the win rates, and each benchmark's
+    main numbers with their judge."""
     found = figures(facts)
-    return {
+    scores = {
         name: Score(value, found[f"{name} low"], found[f"{name} high"])
         for name, value in found.items()
         if {f"{name} low", f"{name} high"} <= found.keys()
     }
+    for name, benchmark in (facts.get("benchmarks") or {}).items():
+        judged = f" by {benchmark['judge']}" if benchmark.get("judge") else ""
+        for each in benchmark["scores"]:
+            if each["main"] and name != HEAD_TO_HEAD:
+                title = f"{name}, {each['entrant']}: {each['metric']}{judged}"
+                scores[title] = Score(each["value"], each["low"], each["high"])
+    return scores
 
 
 def columns_of(outcomes: Sequence[Outcome]) -> list[str]:

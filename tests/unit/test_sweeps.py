@@ -13,6 +13,7 @@ from moaa import sweeps
 from moaa.commands import sweeping
 from moaa.errors import RecipeError
 from moaa.stages.table import up_to
+from moaa.sweeps.comparison import scores_of
 from moaa.sweeps.document import SHIPPED
 from moaa.sweeps.pricing import within
 from tests.support import example_run
@@ -215,6 +216,19 @@ def test_a_comparison_has_scores_with_intervals_and_own_costs(sweep: sweeps.Swee
     assert "--set label.labeller=random" in page
     assert "the paper&#39;s" in page
     assert "over the budget" in page
+
+
+def test_benchmarks_give_their_main_numbers_with_the_judge() -> None:
+    def score(entrant: str, main: bool) -> dict[str, Any]:
+        numbers = {"value": 7.5, "low": 7.0, "high": 8.0}
+        return {"entrant": entrant, "metric": "rating", "main": main, **numbers}
+
+    rated = {"judge": "qwen2-72b", "scores": [score("sft", True), score("sft", False)]}
+    games = {"judge": "", "scores": [score("dpo", True)]}
+    found = scores_of({"benchmarks": {"mt_bench": rated, "head_to_head": games}})
+    assert {name: each.text for name, each in found.items()} == {
+        "mt_bench, sft: rating by qwen2-72b": "7.500 (7.000 to 8.000)"
+    }
 
 
 def test_the_papers_ablations_are_recipes_that_can_be_planned() -> None:
