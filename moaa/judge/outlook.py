@@ -38,7 +38,7 @@ ORDER_NOISE: Final = 1.7
 """... of what is special to one order of a pair."""
 BIAS: Final = 1.5
 """... of the position bias, which is the same for all verdicts of a prompt."""
-WEIGHT: Final = 6.0
+WEIGHT: Final = 1.0
 """The four numbers above are scaled to how sharp this judge is on this prompt. So many verdicts
 are as much evidence for the scale as the prior is."""
 MOST_LOG_ODDS: Final = 10.0

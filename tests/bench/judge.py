@@ -1,7 +1,6 @@
 """How often the adaptive judge picks the exhaustive judge's best and worst answer, for which calls.
 
     python -m tests.bench.judge [--prompts 300] [--recorded FILE.parquet …] [--scores FILE]
-    python -m tests.bench.judge --engine 6
 
 Every tournament is played from verdicts that are there already, five answers each:
 
@@ -11,19 +10,14 @@ simulated   judges of several kinds; a verdict's log-odds are the difference of 
 recorded    tables `judgements` of runs with an exhaustive judge
 scores      published preferences against one baseline (`alpaca_lc.json.gz`: models, preferences):
             real differences between answers; noise is simulated
-
-`--engine N`: the demo's judge on SmolLM2-135M, both ways, on N of MT-Bench's prompts; each way has
-an engine of its own, so that none profits from the other's prefix cache.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gzip
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, permutations
 from pathlib import Path
@@ -32,27 +26,15 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from moaa.chat.client import Client
-from moaa.chat.message import Message
-from moaa.chat.pool import Endpoint
 from moaa.judge.outlook import Meeting, Rule, calls, next_round, outlook
-from moaa.labellers import JudgeMixture, Labels
-from moaa.ledger import Ledger
-from moaa.recipe import Judge
-from moaa.recipe.load import load_file
-from moaa.recipe.schema import Calls, Sampling
 from tests.bench.client import _commit, _cpu
-from tests.bench.generation import questions
-from tests.bench.injection import Asking
-from tests.support.paths import DEMO
-from tests.support.real_engine import RealEngine, real_engine
 
 Tournament = dict[Meeting, float]
 """Of every meeting, the probability that the answer shown first is better."""
 ANSWERS: Final = 5
 FIRST, SECOND = 5, 4
 """Calls of a pair's first and second order, with three proposers."""
-CONFIDENCES: Final = (0.6, 0.7, 0.8, 0.9, 0.95)
+CONFIDENCES: Final = (0.6, 0.8, 0.92, 0.97)
 
 
 class Kind(NamedTuple):
@@ -189,65 +171,14 @@ def curve(name: str, facts: str, tournaments: Sequence[Tournament]) -> None:
         )
 
 
-async def _labelled(engine: RealEngine, judge: Judge, prompts: int) -> tuple[list[Labels], Ledger]:
-    """The labels of so many prompts: five answers each, sampled with a seed, then judged."""
-    ledger = Ledger()
-    sampling = Sampling(temperature=0.8, top_p=0.95, max_tokens=96, n=ANSWERS, seed=5, stop=("\n",))
-    async with Client(Calls(), ledger) as client:
-        client.pool("smollm2").add(Endpoint(engine.url, engine.model))
-        ask, labeller = Asking(client), JudgeMixture(judge)
-        queries = [[Message(role="user", content=text)] for text in questions(prompts)]
-        replies = [await ask("smollm2", query, sampling) for query in queries]
-        ledger.models.clear()
-        labels = await asyncio.gather(
-            *(
-                labeller(str(k), query, [choice.text.strip() for choice in reply.choices], ask)
-                for k, (query, reply) in enumerate(zip(queries, replies, strict=True))
-            )
-        )
-    return list(labels), ledger
-
-
-def on_engine(prompts: int) -> None:
-    """Print calls, seconds and cache hits of both ways, and how often they agree."""
-    judge = load_file(DEMO, []).recipe.label.judge
-    ends: dict[str, list[tuple[int, int]]] = {}
-    print(
-        "| judge | calls | prompt tokens | from the prefix cache | seconds |\n|---|---|---|---|---|"
-    )
-    for mode in ("exhaustive", "adaptive"):
-        with real_engine() as engine:
-            start = time.perf_counter()
-            labels, ledger = asyncio.run(
-                _labelled(engine, judge.model_copy(update={"mode": mode}), prompts)
-            )
-            seconds = time.perf_counter() - start
-            hits, queries = (
-                engine.counter(f"vllm:prefix_cache_{what}_total") for what in ("hits", "queries")
-            )
-        use = ledger.model("smollm2")
-        print(
-            f"| {mode} | {use.calls} | {use.prompt_tokens:,} | {hits / queries:.1%} | "
-            f"{seconds:.0f} |",
-            flush=True,
-        )
-        ends[mode] = [(e.ranking.order[0], e.ranking.order[-1]) for e in labels]
-    both = list(zip(*ends.values(), strict=True))
-    for what, place in (("chosen", 0), ("rejected", 1)):
-        print(f"{what}: {sum(a[place] == b[place] for a, b in both)} of {len(both)} agree")
-
-
 def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--recorded", type=Path, nargs="*", default=[])
     parser.add_argument("--scores", type=Path)
-    parser.add_argument("--engine", type=int, default=0)
     options = parser.parse_args()
     print(f"{_cpu()}, load {os.getloadavg()[0]:.1f}, commit {_commit()}\n")
-    if options.engine:
-        return on_engine(options.engine)
     print(
         "| judge | one order is right | orders disagree | confidence | calls | same chosen | "
         "same rejected | prompts |\n|---|---|---|---|---|---|---|---|"
@@ -261,7 +192,6 @@ def main() -> None:
     if options.recorded:
         given = list(recorded(options.recorded))
         curve("recorded", f"| {disagreement(given):.1%}", given)
-    return None
 
 
 if __name__ == "__main__":
