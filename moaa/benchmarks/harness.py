@@ -100,13 +100,15 @@ def load(
     datasets.disable_progress_bars()
     path = Path(str(lm_eval.__file__)).parent / "tasks" / folder
     manager = TaskManager(include_defaults=False, include_path=str(path))
+    # For a name that is not in the folder all 14,000 tasks are read: it takes seconds.
+    entry = manager.task_index.get(name) or TaskManager().task_index.get(name)
+    config = (entry.cfg if entry else None) or {}
+    if refused := why_not(config):
+        raise RecipeError(f"task '{name}' cannot be played: {refused}")
     if name not in manager.task_index:
         raise RecipeError(
             f"lm-eval has no task '{name}' in {folder}. It has {', '.join(manager.all_subtasks)}."
         )
-    config = manager.task_index[name].cfg or {}
-    if refused := why_not(config):
-        raise RecipeError(f"task '{name}' cannot be played: {refused}")
     shots = config.get("num_fewshot") or 0 if shots is None else shots
     own = "samples" in (config.get("fewshot_config") or {})
     if shots > len(examples) and not own:

@@ -61,7 +61,6 @@ def test_a_task_with_examples_of_its_own_shows_them_as_turns() -> None:
         ("hellaswag", "hellaswag", "log-probabilities of given answers"),
         ("humaneval", "humaneval_instruct", "begins the model's answer"),
         ("humaneval", "humaneval", "runs code that the model wrote"),
-        ("gsm8k", "gsm9k", "lm-eval has no task 'gsm9k' in gsm8k. It has gsm8k,"),
     ],
 )
 def test_what_an_endpoint_cannot_do_honestly_is_refused_by_name(
