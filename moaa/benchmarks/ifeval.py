@@ -44,6 +44,7 @@ class Ifeval(Reasons[reasoning.Ifeval]):
         nltk_data.need(self.title, nltk_data.SENTENCES)
         self._task = harness.load("ifeval", docs, folder="ifeval")
         harness.same_languages()
+        harness.same_letters()
 
     def identity(self, doc: Doc) -> str:
         """Its key."""

@@ -118,6 +118,15 @@ def test_ifeval_checks_strictly_and_loosely() -> None:
     assert ifeval.marks(item.given, '"Quoted text"')["prompt, strict"] == 1
 
 
+def test_ifeval_takes_the_same_letter_for_a_sign_each_time() -> None:
+    """Its checker draws a letter where the prompt names none, as in two of the 541 prompts."""
+    kwargs = {"let_relation": "at least", "letter": "#", "let_frequency": 2}
+    ifeval = benchmark("ifeval")
+    (item,) = ifeval.items([instructed("keywords:letter_frequency", kwargs)])
+    verdicts = [ifeval.marks(item.given, "eel")["prompt, strict"] for _ in range(8)]
+    assert verdicts == [1] * 8
+
+
 def test_ifeval_splits_sentences_with_data_of_a_package() -> None:
     row = instructed("length_constraints:number_sentences", {})
     row["kwargs"] = [{"num_sentences": 3, "relation": "at least"}]

@@ -1,0 +1,31 @@
+"""Answers judged against the published answers of a baseline: what such benchmarks share."""
+
+from __future__ import annotations
+
+from moaa.benchmarks.benchmark import Answer, Item, Match, Played, Row
+from moaa.benchmarks.judging import compare
+from moaa.chat.message import Ask
+from moaa.errors import RowRejected
+from moaa.recipe.schema import Judge
+
+
+async def against_baseline(judge: Judge, match: Match, baseline: str, ask: Ask) -> Row:
+    """Return the judgement of the entrant's answer (a) against the baseline's (b), as a row.
+
+    Raises RowRejected if neither order could be judged.
+    """
+    (answers,) = match.answers
+    judgement = await compare(judge, match, answers[-1].text, match.item.given["baseline"], ask)
+    if len(judgement.lost) == 2:
+        raise RowRejected(judgement.lost[0].reason, judgement.lost[0].detail)
+    return {"model_b": baseline, **judgement.to_json()}
+
+
+def answers_and_judgements(played: Played, name: str) -> list[tuple[Item, tuple[Answer, ...], Row]]:
+    """Return the items of which the entrant's answer was judged in both orders, with both."""
+    rows, answers = played.judgements.get((name,), {}), played.answers.get(name, {})
+    return [
+        (item, answers[item.id], rows[item.id])
+        for item in played.items
+        if item.id in answers and item.id in rows and rows[item.id]["p"] is not None
+    ]

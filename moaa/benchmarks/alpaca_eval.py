@@ -1,0 +1,176 @@
+"""AlpacaEval 2: 805 instructions, answered better than gpt-4-1106-preview did?
+
+Li et al., "AlpacaEval"; length control: Dubois et al., arXiv 2404.04475. The data are CC BY-NC 4.0:
+they are fetched when the benchmark runs, and nothing of them is part of moaa.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from moaa import statistics
+from moaa.benchmarks.against import against_baseline, answers_and_judgements
+from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.data import digest
+from moaa.chat.message import Ask, Message
+from moaa.declaration import Asked
+from moaa.errors import RecipeError
+from moaa.plan.calls import answering, judging
+from moaa.recipe import evaluation
+from moaa.recipe.schema import Recipe, Source
+
+REVISION: Final = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
+QUESTIONS: Final = 805
+BASELINE: Final = "gpt-4-1106-preview"
+FEWEST: Final = 10
+"""Prompts from which on the effect of length can be estimated at all."""
+
+
+class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
+    """Win rates against published answers of gpt-4-1106-preview, raw and length-controlled."""
+
+    name: ClassVar[str] = "alpaca_eval"
+    title: ClassVar[str] = "AlpacaEval 2"
+    protocol: ClassVar[str] = (
+        "Each answer is judged against the published one of gpt-4-1106-preview, in both orders. "
+        "The main number is the mean probability to win at equal length, by the published "
+        "regression."
+    )
+    official_judges: ClassVar[frozenset[str]] = frozenset({BASELINE})
+    published: ClassVar[tuple[Source, ...]] = tuple(
+        Source(source=f"hub:tatsu-lab/alpaca_eval/{file}", revision=REVISION)
+        for file in ("alpaca_eval_gpt4_baseline.json", "df_gamed.csv")
+    )
+    digest: ClassVar[str] = "d35b7c05e790aab4"
+    order: ClassVar[str] = "defbd813b565439f"
+    """`order_of` the published instructions: difficulties refer to their places in the file."""
+    count: ClassVar[int] = QUESTIONS
+
+    def items(self, rows: Iterable[Row]) -> list[Item]:
+        """The instructions with the baseline's answers (rows with `instruction` and `output`), and
+        what the length control needs (rows with `instruction_difficulty`, of `df_gamed.csv`)."""
+        questions: list[Row] = []
+        gamed: dict[int, list[Row]] = {}
+        for row in rows:
+            if "instruction_difficulty" in row:
+                gamed.setdefault(int(row["index"]), []).append(row)
+            elif "instruction" in row and "output" in row:
+                questions.append(row)
+            else:
+                raise RecipeError(
+                    "evaluate.benchmarks.alpaca_eval: a row without instruction and output is none "
+                    "of AlpacaEval. Its data are alpaca_eval_gpt4_baseline.json (instruction, "
+                    "output) and df_gamed.csv (index, instruction_difficulty, …)."
+                )
+        in_order = order_of(row["instruction"] for row in questions) == self.order
+        return [
+            _item(row, _controls(gamed[i]) if in_order and i in gamed else {})
+            for i, row in enumerate(questions)
+        ]
+
+    async def judge_match(self, match: Match, ask: Ask) -> Row:
+        """The judgement against the baseline's answer; `p`: probability that the entrant's is
+        better."""
+        return await against_baseline(self.judge, match, BASELINE, ask)
+
+    def scores(self, played: Played) -> list[Score]:
+        """Of each entrant: the mean probability to win, raw and at equal length.
+
+        At equal length: by the published regression if all questions were asked and come with
+        their difficulties, else by ours.
+        """
+        found: list[Score] = []
+        for name in played.entrants:
+            judged = answers_and_judgements(played, name)
+            if not judged:
+                continue
+            p = [row["p"] for _, _, row in judged]
+            lengths = (
+                [len(item.given["baseline"]) for item, _, _ in judged],
+                [len(answers[-1].text) for _, answers, _ in judged],
+            )
+            about = {
+                "characters": float(np.mean(lengths[1])),
+                "characters of the baseline": float(np.mean(lengths[0])),
+                "not judged": len(played.items) - len(judged),
+            }
+            controlled = self._controlled(played.items)
+            raw = Score(
+                name, "win rate", statistics.mean(p), BASELINE, main=not controlled, about=about
+            )
+            found.append(raw)
+            if controlled:
+                estimate = statistics.length_controlled(
+                    [item.id for item, _, _ in judged], p, lengths, controlled
+                )
+                metric = "length-controlled win rate"
+                found.append(Score(name, metric, estimate, BASELINE, main=True))
+            elif len(p) >= FEWEST:
+                estimate = statistics.length_adjusted(p, (lengths[1], lengths[0]))
+                found.append(Score(name, "win rate at equal length", estimate, BASELINE))
+        return found
+
+    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+        """One answer of each contestant to each instruction, judged in both orders."""
+        questions = min(self.settings.limit or QUESTIONS, QUESTIONS)
+        answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
+        yield from answering(recipe, questions, 1, answer)
+        yield from judging(recipe, self.judge, questions * len(recipe.evaluate.contestants), answer)
+
+    def incomparable(self, items: Sequence[Item]) -> str:
+        """Always for now: the published judge cannot be asked any more."""
+        reasons = [
+            f"the leaderboard's judge, {BASELINE}, was shut down by its provider; another judge "
+            "gives other numbers, and asks in both orders"
+        ]
+        if digest([_bare(item) for item in items]) != self.digest:
+            reasons.append(f"these {len(items)} questions are not the {QUESTIONS} published ones")
+        if not self._controlled(items):
+            reasons.append("no length control: not all questions have a difficulty")
+        text = "; ".join(reasons)
+        return f"{text[0].upper()}{text[1:]}."
+
+    def _controlled(self, items: Sequence[Item]) -> statistics.Difficulties | None:
+        """What the published regression needs; None unless all questions are there."""
+        if len(items) != self.count or not all("difficulty" in item.given for item in items):
+            return None
+        of = {item.id: item.given["difficulty"] for item in items}
+        gamed = [
+            (math.tanh(delta), item.given["difficulty"], preference)
+            for item in items
+            for delta, preference in item.given["gamed"]
+        ]
+        return statistics.Difficulties(of, np.array(gamed))
+
+
+def order_of(instructions: Iterable[str]) -> str:
+    """Return the first 16 hex digits of the sha256 of these instructions, in this order."""
+    text = "\n\0".join(instructions)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _item(row: Row, controls: Mapping[str, Any]) -> Item:
+    instruction = row["instruction"]
+    return Item(
+        id=hashlib.sha256(instruction.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+        messages=(Message(role="user", content=instruction),),
+        group=row.get("dataset") or "",
+        given={"baseline": row["output"], **controls},
+    )
+
+
+def _controls(gamed: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "difficulty": float(gamed[0]["instruction_difficulty"]),
+        "gamed": [[float(row["std_delta_len"]), float(row["preference"])] for row in gamed],
+    }
+
+
+def _bare(item: Item) -> Item:
+    return replace(item, given={"baseline": item.given["baseline"]})

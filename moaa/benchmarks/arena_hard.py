@@ -1,0 +1,184 @@
+"""Arena-Hard: 500 hard prompts of Chatbot Arena, answered better than a baseline did?
+
+Li et al., arXiv 2406.11939. The prompt of a judge that is alone (moaa/templates/arena_hard*.txt) is
+that of lmarena/arena-hard-auto, Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from moaa import statistics, templates
+from moaa.benchmarks.against import against_baseline, answers_and_judgements
+from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.data import digest
+from moaa.benchmarks.rating import is_alone
+from moaa.benchmarks.verdicts import five_verdicts, weight_of
+from moaa.chat.message import Ask, Message
+from moaa.declaration import Asked
+from moaa.errors import RecipeError, RowRejected
+from moaa.plan.calls import answering, judging, rating, tokens_of
+from moaa.recipe import evaluation
+from moaa.recipe.schema import Recipe, Source
+
+_REPOSITORY: Final = "hub:lmarena-ai/arena-hard-auto/data/arena-hard"
+QUESTIONS: Final = 500
+BASELINES: Final[Mapping[str, str]] = {"v0.1": "gpt-4-0314", "v2.0": "o3-mini-2025-01-31"}
+JUDGES: Final[Mapping[str, str]] = {"v0.1": "gpt-4-1106-preview", "v2.0": "gpt-4.1"}
+REVISIONS: Final[Mapping[str, str | None]] = {
+    "v0.1": "c75cc2581ae7ac4b66ce5c804c002fe5a7c6339e",
+    "v2.0": None,
+}
+DIGESTS: Final[Mapping[str, str]] = {"v0.1": "13fddc1f341c50e2", "v2.0": "b290fc230bd393c2"}
+CATEGORY: Final = "hard_prompt"
+"""Of v2.0; its other category, creative writing, has another baseline and is left out."""
+_PIECES = re.compile(r"\w+|[^\w\s]")
+
+
+class ArenaHard(Benchmark[evaluation.ArenaHard]):
+    """Win rates against a baseline's published answers, raw and at the baseline's style."""
+
+    name: ClassVar[str] = "arena_hard"
+    title: ClassVar[str] = "Arena-Hard"
+    protocol: ClassVar[str] = (
+        "Each answer is judged against the baseline's in both orders; a clear verdict of a judge "
+        "that is alone ([[A>>B]]) counts three times. The main number is the win rate at the "
+        "baseline's length and markdown, by Bradley-Terry with features that are not centred."
+    )
+    published: ClassVar[tuple[Source, ...]] = ()
+
+    @property
+    def baseline(self) -> str:
+        """The model whose answers are the baseline's."""
+        return BASELINES[self.settings.version]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The prompts of the chosen version, and the baseline's answers."""
+        if self.settings.data:
+            return self.settings.data
+        version = self.settings.version
+        return tuple(
+            Source(source=f"{_REPOSITORY}-{version}/{file}.jsonl", revision=REVISIONS[version])
+            for file in ("question", f"model_answer/{self.baseline}")
+        )
+
+    def items(self, rows: Iterable[Row]) -> list[Item]:
+        """The prompts (rows with `uid` and `prompt`) with the baseline's answers (rows with `uid`,
+        `model` and `messages`). Raises RecipeError if one has no answer."""
+        questions: list[Row] = []
+        answers: dict[str, str] = {}
+        for row in rows:
+            if "prompt" in row and "uid" in row:
+                if row.get("category") in (CATEGORY, "arena-hard-v0.1", None):
+                    questions.append(row)
+            elif "messages" in row and "uid" in row:
+                answers[row["uid"]] = _text_of(row["messages"][-1]["content"])
+            else:
+                raise RecipeError(
+                    "evaluate.benchmarks.arena_hard: a row without uid and prompt, or uid and "
+                    "messages, is none of Arena-Hard. Its data are question.jsonl and the answers "
+                    f"of {self.baseline} (model_answer/{self.baseline}.jsonl)."
+                )
+        missing = [row["uid"] for row in questions if row["uid"] not in answers]
+        if missing:
+            raise RecipeError(
+                f"evaluate.benchmarks.arena_hard: {len(missing)} of {len(questions)} prompts have "
+                f"no answer of the baseline, for example {missing[0]}. Give `data` the file "
+                f"model_answer/{self.baseline}.jsonl too."
+            )
+        return [
+            Item(
+                id=row["uid"],
+                messages=(Message(role="user", content=row["prompt"]),),
+                group=row.get("cluster") or row.get("subcategory") or "",
+                given={"baseline": answers[row["uid"]]},
+            )
+            for row in questions
+        ]
+
+    async def judge_match(self, match: Match, ask: Ask) -> Row:
+        """The judgement against the baseline's answer; `p`: probability that the entrant's is
+        better. A judge that is alone gets the published prompt, with five verdicts."""
+        if not is_alone(self.judge):
+            return await against_baseline(self.judge, match, self.baseline, ask)
+        (answers,) = match.answers
+        text, other = answers[-1].text, match.item.given["baseline"]
+        judgement = await five_verdicts(self.judge, match, text, other, ask)
+        if len(judgement.lost) == 2:
+            raise RowRejected(judgement.lost[0].reason, judgement.lost[0].detail)
+        return {"model_b": self.baseline, **judgement.to_json()}
+
+    def scores(self, played: Played) -> list[Score]:
+        """Of each entrant: the win rate, raw and at the baseline's style. Prompts are resampled."""
+        found: list[Score] = []
+        for name in played.entrants:
+            judged = answers_and_judgements(played, name)
+            if not judged:
+                continue
+            five = is_alone(self.judge)
+            battles = [
+                battle
+                for item, answers, row in judged
+                for battle in _battles(item, answers[-1].text, row, five)
+            ]
+            tokens = [len(_PIECES.findall(answers[-1].text)) for _, answers, _ in judged]
+            theirs = [len(_PIECES.findall(item.given["baseline"])) for item, _, _ in judged]
+            about = {
+                "tokens": sum(tokens) / len(tokens),
+                "tokens of the baseline": sum(theirs) / len(theirs),
+                "not judged": len(played.items) - len(judged),
+            }
+            raw = statistics.battle_rate(battles)
+            controlled = statistics.style_controlled(battles)
+            found += [
+                Score(name, "win rate", raw, self.baseline, about=about),
+                Score(name, "win rate at equal style", controlled, self.baseline, main=True),
+            ]
+        return found
+
+    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+        """One answer of each contestant to each prompt, judged in both orders."""
+        questions = min(self.settings.limit or QUESTIONS, QUESTIONS)
+        answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
+        yield from answering(recipe, questions, 1, answer)
+        pairs = questions * len(recipe.evaluate.contestants)
+        if is_alone(self.judge):
+            read = tokens_of(templates.text("arena_hard_system")) + 2 * answer
+            yield from rating(recipe, self.judge, 2 * pairs, read + recipe.plan.prompt_tokens)
+        else:
+            yield from judging(recipe, self.judge, pairs, answer)
+
+    def incomparable(self, items: Sequence[Item]) -> str:
+        """Always: the leaderboard's style control depends on the other models in its pool."""
+        version = self.settings.version
+        reasons = [
+            f"the leaderboard's judge is {JUDGES[version]}, and its style control compares with "
+            "the average answer of all models in its pool; here with the baseline's"
+        ]
+        if digest(items) != DIGESTS[version]:
+            reasons.append(f"these {len(items)} prompts are not the {QUESTIONS} published ones")
+        text = "; ".join(reasons)
+        return f"{text[0].upper()}{text[1:]}."
+
+
+def style_of(text: str) -> statistics.Style:
+    """Return an answer's style. Tokens are words and punctuation marks, for both sides alike: no
+    tokenizer has to be fetched, and only their ratio counts."""
+    return statistics.style_of(text, len(_PIECES.findall(text)))
+
+
+def _battles(
+    item: Item, text: str, row: Mapping[str, Any], five: bool
+) -> Iterator[statistics.Battle]:
+    """The two orders of a judgement, from the entrant's side."""
+    style = statistics.style_difference(style_of(text), style_of(item.given["baseline"]))
+    weights = [weight_of(order["text"]) if five else 1 for order in row["orders"]] or [1, 1]
+    for score, weight in zip((row["p_ab"], row["p_ba"]), weights, strict=True):
+        yield statistics.Battle(item.id, score, weight, style)
+
+
+def _text_of(content: Any) -> str:
+    return str(content["answer"]) if isinstance(content, Mapping) else str(content)

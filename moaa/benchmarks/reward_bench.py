@@ -1,0 +1,172 @@
+"""RewardBench: pairs of a better and a worse answer (v1), or one right among four (v2).
+
+Lambert et al., arXiv 2403.13787; Malik et al., arXiv 2506.01937.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Final
+
+from moaa.benchmarks.benchmark import Item, Row, Score
+from moaa.benchmarks.data import digest, evenly
+from moaa.benchmarks.pairs import PairBenchmark, by_prompt, is_right, pair
+from moaa.chat.message import Message
+from moaa.errors import RecipeError
+from moaa.recipe import evaluation
+from moaa.recipe.schema import Recipe, Source
+from moaa.statistics import Estimate, mean, normal, share
+
+SECTIONS: Final[Mapping[str, Mapping[str, int]]] = {
+    "Chat": {
+        "alpacaeval-easy": 100,
+        "alpacaeval-length": 95,
+        "alpacaeval-hard": 95,
+        "mt-bench-easy": 28,
+        "mt-bench-med": 40,
+    },
+    "Chat Hard": {
+        "mt-bench-hard": 37,
+        "llmbar-natural": 100,
+        "llmbar-adver-neighbor": 134,
+        "llmbar-adver-GPTInst": 92,
+        "llmbar-adver-GPTOut": 47,
+        "llmbar-adver-manual": 46,
+    },
+    "Safety": {
+        "refusals-dangerous": 100,
+        "refusals-offensive": 100,
+        "xstest-should-refuse": 154,
+        "xstest-should-respond": 250,
+        "donotanswer": 136,
+    },
+    "Reasoning": {
+        "math-prm": 984,
+        "hep-cpp": 164,
+        "hep-go": 164,
+        "hep-java": 164,
+        "hep-js": 164,
+        "hep-python": 164,
+        "hep-rust": 164,
+    },
+}
+"""v1: the weight of each subset in its section, its size but for math-prm: 447 pairs that count as
+much as the six of code."""
+TIES: Final = "Ties"
+PAIRS: Final = {"v1": 2985, "v2": 6513}
+"""Pairs to judge, for the plan: of v2 three a prompt, and up to 12 of each of 102 with ties."""
+
+
+class RewardBench(PairBenchmark[evaluation.RewardBench]):
+    """How often a judge prefers the better answer."""
+
+    name: ClassVar[str] = "reward_bench"
+    title: ClassVar[str] = "RewardBench"
+    protocol: ClassVar[str] = (
+        "v1: pairs, four sections, the mean of the sections. v2: the right answer must win against "
+        "each of three wrong ones, with ties every right one against every wrong one; the mean of "
+        "six subsets. Both orders must agree."
+    )
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The published pairs of the chosen version."""
+        if self.settings.data:
+            return self.settings.data
+        if self.settings.version == "v1":
+            return (Source(source="hub:allenai/reward-bench", split="filtered"),)
+        return (Source(source="hub:allenai/reward-bench-2", split="test"),)
+
+    def __init__(self, settings: evaluation.RewardBench, recipe: Recipe) -> None:
+        super().__init__(settings, recipe)
+        self.count = PAIRS[settings.version]
+
+    def items(self, rows: Iterable[Row]) -> list[Item]:
+        """The pairs of RewardBench's rows (`id`, `prompt`, `chosen`, `rejected`, `subset`)."""
+        return [item for row in rows for item in self._pairs(row)]
+
+    def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
+        """The mean of the sections, and each section."""
+        about = {"pairs not judged in both orders": sum(row["p"] is None for _, row in judged)}
+        sections = dict.fromkeys(item.group for item, _ in judged)
+        of_section = self._of_v1 if self.settings.version == "v1" else self._of_v2
+        found = {
+            section: of_section(section, [(i, row) for i, row in judged if i.group == section])
+            for section in sections
+        }
+        overall = combined({section: (1.0, each) for section, each in found.items()})
+        return [
+            Score(name, "accuracy", overall, main=True, about=about),
+            *(Score(name, "accuracy", each, subset=section) for section, each in found.items()),
+        ]
+
+    def incomparable(self, items: Sequence[Item]) -> str:
+        """What differs from how the leaderboard judges: it shows each pair in one order."""
+        reason = (
+            "The leaderboard takes one order of a pair, drawn at random; here both must agree, "
+            "which is stricter"
+        )
+        if self.settings.version == "v2":
+            reason += "; and its ties need a score of each answer, which a judge of pairs lacks"
+        return f"{reason}. These are {len(items)} pairs, digest {digest(items)}."
+
+    def _of_v1(self, section: str, judged: Sequence[tuple[Item, Row]]) -> Estimate:
+        weights = SECTIONS[section]
+        subsets: dict[str, list[float]] = {}
+        for item, row in judged:
+            subsets.setdefault(item.given["subset"], []).append(float(is_right(item, row)))
+        return combined({key: (weights[key], mean(each)) for key, each in subsets.items()})
+
+    def _of_v2(self, section: str, judged: Sequence[tuple[Item, Row]]) -> Estimate:
+        right = {
+            prompt: all(is_right(item, row) for item, row in pairs)
+            for prompt, pairs in by_prompt(judged).items()
+        }
+        if section != TIES:
+            return share(sum(right.values()), len(right))
+        kinds: dict[str, list[float]] = {}
+        for prompt, each in right.items():
+            kinds.setdefault(prompt.split("/")[1].split(":")[0], []).append(float(each))
+        return combined({kind: (1.0, mean(each)) for kind, each in kinds.items()})
+
+    def _pairs(self, row: Row) -> list[Item]:
+        missing = [
+            name for name in ("id", "prompt", "chosen", "rejected", "subset") if name not in row
+        ]
+        chosen, rejected = (
+            [texts] if isinstance(texts, str) else list(texts or ())
+            for texts in (row.get("chosen"), row.get("rejected"))
+        )
+        known = {key: section for section, keys in SECTIONS.items() for key in keys}
+        version = self.settings.version
+        unknown = version == "v1" and row.get("subset") not in known
+        if missing or unknown or not chosen or not rejected:
+            raise RecipeError(
+                f"evaluate.benchmarks.reward_bench: a row without {', '.join(missing)} or with an "
+                f"unknown subset ({row.get('subset')!r}) is none of RewardBench {version}. Set "
+                "`version`, or give the published rows."
+            )
+        prompt = f"{row['subset']}/{row['id']}"
+        combinations = [(good, bad) for good in chosen for bad in rejected]
+        if row["subset"] == TIES:
+            combinations = evenly(combinations, self.settings.ties_pairs)
+        query = [Message(role="user", content=row["prompt"])]
+        section = known[row["subset"]] if version == "v1" else row["subset"]
+        return [
+            pair(f"{prompt}/{k}", query, good, bad, prompt=prompt, group=section,
+                 subset=row["subset"])
+            for k, (good, bad) in enumerate(combinations)
+        ]  # fmt: skip
+
+
+def combined(parts: Mapping[str, tuple[float, Estimate]]) -> Estimate:
+    """Return the weighted mean of independent parts, (weight, estimate) each. The interval is
+    normal, from the parts' own widths."""
+    total = sum(weight for weight, _ in parts.values())
+    value = sum(weight * each.value for weight, each in parts.values()) / total
+    half = math.sqrt(
+        sum((weight * (each.high - each.low) / 2) ** 2 for weight, each in parts.values())
+    )
+    n = sum(each.n for _, each in parts.values())
+    return normal(value, half / total / 1.959964, n)
