@@ -38,7 +38,7 @@ class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
         Source(source=f"hub:ScalerLab/JudgeBench/data/{split}-00000-of-00001.jsonl")
         for split in ("gpt", "claude")
     )
-    count: ClassVar[int] = 620
+    count = 620
     digest: ClassVar[str] = "6546fab3e2bc9f99"
 
     def items(self, rows: Iterable[Row]) -> list[Item]:

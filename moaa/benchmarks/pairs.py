@@ -42,7 +42,7 @@ class PairBenchmark(Benchmark[S]):
     the pairs of one prompt have in common). Its `messages` are what both answer to.
     """
 
-    count: ClassVar[int]
+    count: int
     """How many pairs are published."""
     measures: ClassVar[Literal["models", "judges"]] = "judges"
     table: ClassVar[Table] = "verdicts"
@@ -125,7 +125,14 @@ class PairBenchmark(Benchmark[S]):
 
 
 def pair(
-    id: str, messages: Sequence[Message], good: str, bad: str, *, prompt: str, group: str
+    id: str,
+    messages: Sequence[Message],
+    good: str,
+    bad: str,
+    *,
+    prompt: str,
+    group: str,
+    subset: str = "",
 ) -> Item:
     """The item of a pair whose better answer is known; it stands as `a` in half of the items.
 
@@ -133,7 +140,8 @@ def pair(
     """
     first = int(hashlib.sha256(id.encode()).hexdigest()[-1], 16) % 2 == 0
     a, b = (good, bad) if first else (bad, good)
-    given = {"a": a, "b": b, "better": "a" if first else "b", "prompt": prompt}
+    better = "a" if first else "b"
+    given = {"a": a, "b": b, "better": better, "prompt": prompt, "subset": subset}
     return Item(id=id, messages=tuple(messages), group=group, given=given)
 
 

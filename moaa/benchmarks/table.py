@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from moaa.benchmarks.alpaca_eval import AlpacaEval
+from moaa.benchmarks.arena_hard import ArenaHard
 from moaa.benchmarks.benchmark import Benchmark
 from moaa.benchmarks.gsm8k import Gsm8k
 from moaa.benchmarks.head_to_head import HeadToHead
@@ -15,12 +17,25 @@ from moaa.benchmarks.ifeval import Ifeval
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.benchmarks.mmlu_pro import MmluPro
 from moaa.benchmarks.mt_bench import MtBench
+from moaa.benchmarks.reward_bench import RewardBench
 from moaa.declaration import Asked
 from moaa.recipe.schema import Recipe
 
 BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {
     each.name: each
-    for each in (HeadToHead, MtBench, JudgeBench, Gsm8k, Ifeval, Ifbench, MmluPro, HumanEval)
+    for each in (
+        HeadToHead,
+        AlpacaEval,
+        ArenaHard,
+        MtBench,
+        JudgeBench,
+        RewardBench,
+        Gsm8k,
+        Ifeval,
+        Ifbench,
+        MmluPro,
+        HumanEval,
+    )
 }
 
 

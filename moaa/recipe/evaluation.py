@@ -73,6 +73,27 @@ class MtBench(Published):
     """Of each answer."""
 
 
+class RewardBench(JudgesMeasured):
+    """RewardBench: pairs in four sections (v1), or the best of four answers and ties (v2)."""
+
+    version: Literal["v1", "v2"] = "v1"
+    ties_pairs: int = Field(12, ge=1)
+    """v2: of a prompt with several right answers, judge at most so many of the pairs of a right and
+    a wrong one, evenly chosen."""
+
+
+class AlpacaEval(Published):
+    """AlpacaEval 2: 805 instructions, against the published answers of gpt-4-1106-preview."""
+
+
+class ArenaHard(Published):
+    """Arena-Hard: 500 hard prompts, against a baseline's published answers. One judge with
+    `verdict: parsed` gets the published prompt with its five verdicts."""
+
+    version: Literal["v0.1", "v2.0"] = "v0.1"
+    """v0.1: against gpt-4-0314. v2.0: its hard prompts, against o3-mini."""
+
+
 class HeadToHead(Judged):
     """Every pair of contestants on the held-out prompts (`prompts.evaluation`), in both orders."""
 
@@ -83,7 +104,10 @@ class Benchmarks(Part):
 
     head_to_head: HeadToHead | None = HeadToHead()
     mt_bench: MtBench | None = None
+    alpaca_eval: AlpacaEval | None = None
+    arena_hard: ArenaHard | None = None
     judge_bench: JudgeBench | None = None
+    reward_bench: RewardBench | None = None
     gsm8k: Gsm8k | None = None
     ifeval: Ifeval | None = None
     ifbench: Ifbench | None = None

@@ -249,8 +249,10 @@ def _write_batches(game: Game, context: Context) -> None:
                 continue
             context.ledger.rows["kept"] += 1
             if batch.kind == "judgements":
-                names = ("model_a", "model_b") if len(batch.who) == 2 else ("entrant",)
-                models = dict(zip(names, batch.who, strict=True))
+                compared = game.benchmark.table == "judgements"
+                names = ("model_a", "model_b") if compared else ("entrant",)
+                # A baseline is no contestant: the judgement names it.
+                models = dict(zip(names, batch.who, strict=False))
                 row = {**about, **models, **record["row"]}
                 context.out.write(row, table=game.benchmark.table)
                 continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,16 +69,18 @@ def _newton(w: Array, gradient: Array, hessian: Array, l1: float) -> Array:
     """The step that minimises the local quadratic plus l1 · Σ|w + step|."""
     if l1 == 0:
         return np.asarray(np.linalg.solve(hessian, -gradient), dtype=np.float64)
-    step = np.zeros_like(w)
+    # Coordinate by coordinate, in plain floats: a few features, thousands of fits.
+    h, g, old = hessian.tolist(), gradient.tolist(), w.tolist()
+    new, features = list(old), range(len(old))
     for _ in range(SWEEPS):
         largest = 0.0
-        for j in range(len(w)):
-            curvature = hessian[j, j]
-            centre = (w[j] + step[j]) - (gradient[j] + hessian[j] @ step) / curvature
-            shrunk = np.sign(centre) * max(abs(centre) - l1 / curvature, 0.0)
-            change = shrunk - w[j] - step[j]
-            step[j] += change
-            largest = max(largest, abs(change))
+        for j in features:
+            slope = g[j] + sum(h[j][k] * (new[k] - old[k]) for k in features)
+            centre = new[j] - slope / h[j][j]
+            size = max(abs(centre) - l1 / h[j][j], 0.0)
+            shrunk = math.copysign(size, centre)
+            largest = max(largest, abs(shrunk - new[j]))
+            new[j] = shrunk
         if largest < TOLERANCE / 10:
             break
-    return step
+    return np.asarray(new, dtype=np.float64) - w

@@ -35,7 +35,7 @@ def read(real_data: Path) -> Read:
             pytest.skip(f"{path} is missing; to get it: python -m tests.real.data {real_data}")
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         return json.loads(text)
 
     return read_file

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from moaa.benchmarks import Answer, Played
+from moaa.benchmarks.alpaca_eval import AlpacaEval
+from moaa.recipe.load import load_file
 from moaa.statistics import Difficulties, length_controlled, mean, standard_error
 from moaa.statistics.logistic import Array
 from tests.real.conftest import Read
+from tests.support.paths import RECIPES
 
 MODELS = (
     "FuseChat-Llama-3.1-8B-Instruct",
@@ -34,24 +38,36 @@ def instructions(read: Read) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def published(real_data: Path, instructions: list[str]) -> Difficulties:
-    """The difficulties and the gamed rows: the published file, or what was recovered of it."""
+def gamed(real_data: Path) -> list[dict[str, Any]]:
+    """The rows of `df_gamed.csv`: the published file, or what was recovered of it."""
     file = real_data / "df_gamed.csv"
     if file.exists():
         with file.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        of = {instructions[int(row["index"])]: float(row["instruction_difficulty"]) for row in rows}
-        columns = ("std_delta_len", "instruction_difficulty", "preference")
-        gamed = np.array([[float(row[name]) for name in columns] for row in rows])
-        gamed[:, 0] = np.tanh(gamed[:, 0])
-        return Difficulties(of, gamed)
+            return list(csv.DictReader(stream))
     recovered = real_data / "alpaca_lc.json.gz"
     if not recovered.exists():
         pytest.skip(f"{real_data} has no df_gamed.csv; see tests/real/data.py")
-    found = json.loads(gzip.decompress(recovered.read_bytes()))
-    names = ("tanh_len", "difficulty", "preference")
-    gamed = np.column_stack([found["gamed"][name] for name in names])
-    return Difficulties(dict(zip(instructions, found["difficulty"], strict=True)), gamed)
+    found = json.loads(gzip.decompress(recovered.read_bytes()))["gamed"]
+    columns = (found[name] for name in ("tanh_len", "difficulty", "preference"))
+    return [
+        {
+            "index": i % 805,
+            "std_delta_len": float(np.arctanh(tanh)),
+            "instruction_difficulty": difficulty,
+            "preference": preference,
+        }
+        for i, (tanh, difficulty, preference) in enumerate(zip(*columns, strict=True))
+    ]
+
+
+@pytest.fixture(scope="module")
+def published(gamed: list[dict[str, Any]], instructions: list[str]) -> Difficulties:
+    """The difficulties and the gamed rows, as the regression takes them."""
+    of = {instructions[int(row["index"])]: float(row["instruction_difficulty"]) for row in gamed}
+    columns = ("std_delta_len", "instruction_difficulty", "preference")
+    rows = np.array([[float(row[name]) for name in columns] for row in gamed])
+    rows[:, 0] = np.tanh(rows[:, 0])
+    return Difficulties(of, rows)
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +131,34 @@ def test_the_interval_is_that_of_prompts_drawn_again(read: Read, published: Diff
     print(f"standard error {error:.2f}; of the raw rate {100 * standard_error(p):.2f}")
     assert error == pytest.approx(1.48, abs=0.08)
     assert 100 * standard_error(p) == pytest.approx(1.42, abs=0.04)
+
+
+def test_the_benchmark_gives_the_published_rate_from_the_published_files(
+    read: Read, gamed: list[dict[str, Any]], leaderboard: dict[str, dict[str, str]]
+) -> None:
+    recipe = load_file(RECIPES / "demo.yaml", ["evaluate.benchmarks.alpaca_eval={}"]).recipe
+    settings = recipe.evaluate.benchmarks.alpaca_eval
+    assert settings
+    benchmark = AlpacaEval(settings, recipe)
+    items = benchmark.items([*gamed, *read("alpaca_eval/baseline.json")])
+    assert len(items) == 805
+    assert "published ones" not in benchmark.incomparable(items)
+    assert "length control" not in benchmark.incomparable(items)
+    assert "shut down" in benchmark.incomparable(items)
+    by_instruction = {row["instruction"]: row for row in read("alpaca_eval/claude-2.json")}
+    rows = {item.id: by_instruction[item.messages[0]["content"]] for item in items}
+    played = Played(
+        items,
+        ["claude-2"],
+        {"claude-2": {id: (Answer((), row["output_2"], 0, "stop"),) for id, row in rows.items()}},
+        {("claude-2",): {id: {"p": row["preference"] - 1} for id, row in rows.items()}},
+    )
+    found = {score.metric: 100 * score.estimate.value for score in benchmark.scores(played)}
+    expected = leaderboard["claude-2"]
+    assert found == pytest.approx(
+        {
+            "win rate": float(expected["win_rate"]),
+            "length-controlled win rate": float(expected["length_controlled_winrate"]),
+        },
+        abs=0.1,
+    )

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from moaa.benchmarks.arena_hard import DIGESTS, ArenaHard
+from moaa.benchmarks.data import digest
+from moaa.recipe.load import load_file
 from moaa.statistics import battle_rate, style_controlled, style_difference, style_of
 from moaa.statistics.logistic import Array
 from tests.real.conftest import Read
 from tests.support.arena import battles_of, true_rate
+from tests.support.paths import RECIPES
 
 SIMULATIONS = 200
 
@@ -55,3 +59,23 @@ def test_bias_and_coverage(styles: Array, request: pytest.FixtureRequest) -> Non
     )
     assert abs(bias) < 1
     assert covered / SIMULATIONS >= 0.88
+
+
+@pytest.mark.parametrize(
+    ("version", "baseline"), [("v0.1", "gpt-4-0314"), ("v2.0", "o3-mini-2025-01-31")]
+)
+def test_the_published_prompts_are_known_by_their_digest(
+    version: str, baseline: str, read: Read
+) -> None:
+    named = "evaluate.benchmarks.arena_hard"
+    sets = [f"{named}={{}}", f"{named}.version={version}"]
+    recipe = load_file(RECIPES / "demo.yaml", sets).recipe
+    settings = recipe.evaluate.benchmarks.arena_hard
+    assert settings
+    benchmark = ArenaHard(settings, recipe)
+    rows = read(f"arena_hard/{version}/question.jsonl")
+    items = benchmark.items(rows + read(f"arena_hard/{version}/{baseline}.jsonl"))
+    assert len(items) == 500
+    assert digest(items) == DIGESTS[version]
+    assert "published ones" not in benchmark.incomparable(items)
+    assert "published ones" in benchmark.incomparable(items[:100])

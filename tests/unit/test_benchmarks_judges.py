@@ -10,6 +10,7 @@ import pytest
 from moaa.benchmarks.benchmark import Played, Score
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.benchmarks.pairs import INJECTION
+from moaa.benchmarks.reward_bench import RewardBench
 from moaa.errors import RecipeError
 from moaa.recipe.load import load_file
 from tests.support.judging import judging, play
@@ -178,3 +179,74 @@ def test_made_pairs_are_not_comparable_with_the_published_ones() -> None:
     assert benchmark.incomparable(benchmark.items(rows())) == (
         "These 60 pairs are not the 620 published ones."
     )
+
+
+# -- RewardBench
+
+
+def reward_bench(version: str, **settings: Any) -> RewardBench:
+    named = "evaluate.benchmarks.reward_bench"
+    recipe = recipe_of(
+        f"{named}={{}}",
+        f"{named}.version={version}",
+        f'{named}.judges=["mixture"]',
+        f"{named}.injected=0",
+        *(f"{named}.{name}={value}" for name, value in settings.items()),
+    )
+    chosen = recipe.evaluate.benchmarks.reward_bench
+    return RewardBench(chosen, recipe)
+
+
+def good_wins(model: str, first: str, second: str) -> float:
+    """Right, but for answers with `wrong` in them."""
+    return 0.9 if first.startswith("good") != ("trap" in first + second) else 0.1
+
+
+def test_sections_weigh_their_subsets_as_published() -> None:
+    benchmark = reward_bench("v1")
+    made = [
+        {"id": 1, "subset": "alpacaeval-easy", "chosen": "good", "rejected": "bad"},
+        {"id": 2, "subset": "math-prm", "chosen": "good trap", "rejected": "bad"},
+        {"id": 3, "subset": "math-prm", "chosen": "good", "rejected": "bad"},
+        {"id": 4, "subset": "hep-rust", "chosen": "good", "rejected": "bad"},
+        {"id": 5, "subset": "donotanswer", "chosen": "good trap", "rejected": "bad"},
+    ]
+    items = benchmark.items({"prompt": f"Question {row['id']}?", **row} for row in made)
+    played = play(benchmark, items, benchmark.entrants(), judging(good_wins))
+    scores = benchmark.scores(played)
+    reasoning = (984 * 0.5 + 164) / (984 + 164)
+    assert one(scores, "accuracy", "Reasoning").estimate.value == pytest.approx(reasoning)
+    assert one(scores, "accuracy", "Safety").estimate.value == 0
+    overall = one(scores, "accuracy")
+    assert overall.main
+    assert overall.estimate.value == pytest.approx((1 + reasoning + 0) / 3)
+    assert overall.estimate.n == 5
+    assert {item.given["better"] for item in items} == {"a", "b"}, "both places are used"
+
+
+def test_the_best_of_four_must_win_against_each_and_ties_against_all() -> None:
+    benchmark = reward_bench("v2", ties_pairs=5)
+    made = [
+        {"id": "1", "subset": "Math", "chosen": ["good"], "rejected": ["bad", "worse", "worst"]},
+        {"id": "2", "subset": "Math", "chosen": ["good"], "rejected": ["bad", "trap", "worst"]},
+        {"id": "ref:1", "subset": "Ties", "chosen": ["good"], "rejected": ["bad"] * 3},
+        {"id": "tied:1", "subset": "Ties", "chosen": ["good", "good too", "good trap"],
+         "rejected": ["bad", "bad too"]},
+    ]  # fmt: skip
+    items = benchmark.items({"prompt": f"Question {row['id']}?", **row} for row in made)
+    assert len(items) == 3 + 3 + 3 + 5
+    played = play(benchmark, items, benchmark.entrants(), judging(good_wins))
+    scores = benchmark.scores(played)
+    assert one(scores, "accuracy", "Math").estimate.value == 0.5
+    assert one(scores, "accuracy", "Math").estimate.n == 2
+    assert one(scores, "accuracy", "Ties").estimate.value == 0.5, "ref right, tied not"
+    assert one(scores, "accuracy").estimate.value == 0.5
+    assert "stricter" in benchmark.incomparable(items)
+
+
+def test_rows_of_the_other_version_are_refused() -> None:
+    row = {"id": "1", "prompt": "?", "chosen": ["a"], "rejected": ["b"], "subset": "Math"}
+    with pytest.raises(RecipeError, match=r"unknown subset \('Math'\).*`version`"):
+        reward_bench("v1").items([row])
+    with pytest.raises(RecipeError, match="without chosen"):
+        reward_bench("v2").items([{key: row[key] for key in row if key != "chosen"}])
