@@ -8,6 +8,7 @@ from typing import Any
 
 from moaa.chat.client import Client
 from moaa.chat.message import Call
+from moaa.chat.pooling import Task
 from moaa.engines.kubernetes import KubernetesFleet, Timing
 from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
@@ -40,13 +41,14 @@ async def fleet(
     *models: str,
     calls: Calls = Calls(timeout_s=5),
     timing: Timing = Timing(),
+    task: Task = "chat",
     **how: Any,
 ) -> AsyncIterator[Bench]:
     """`how`: fields of runtime.engines."""
     ledger, progress = Ledger(), Progress.silent()
     runtime = Runtime(engines=Engines(kind="kubernetes", **how), calls=calls)
     async with Client(runtime.calls, ledger) as client:
-        made = {name: Model(source="org/name") for name in models}
+        made = {name: Model(source="org/name", task=task) for name in models}
         session = session_of(made, runtime, ledger=ledger, progress=progress)
         leased = KubernetesFleet(session, made, client, cluster, timing)
         try:

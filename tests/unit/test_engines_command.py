@@ -33,6 +33,26 @@ def value(args: list[str], flag: str) -> str:
     return args[args.index(flag) + 1]
 
 
+@pytest.mark.parametrize(
+    ("task", "added"),
+    [
+        ("chat", []),
+        ("reward", ["--runner", "pooling", "--convert", "classify"]),
+        (
+            "embed",
+            [
+                *("--runner", "pooling", "--convert", "embed"),
+                *("--pooler-config", '{"pooling_type":"LAST","use_activation":false}'),
+            ],
+        ),
+    ],
+)
+def test_what_a_model_does_decides_how_it_is_served(task: str, added: list[str]) -> None:
+    chat, _ = command(spec("cuda", ("0",)), 1)
+    args, _ = command(spec("cuda", ("0",), task=task, engine_args=("--seed", "1")), 1)
+    assert args == [*chat, *added, "--seed", "1"]
+
+
 def test_on_cpu(tmp_path: Path) -> None:
     args, env = command(
         spec("cpu", ("0", "1"), str(tmp_path), max_model_len=4096, tensor_parallel=8), 8123

@@ -75,6 +75,17 @@ async def test_so_many_replicas_as_the_chart_says(kube: KubeServer) -> None:
         assert ensemble.replicas("a") == 1
 
 
+async def test_a_leased_reward_model_is_ready_when_it_has_given_a_score(kube: KubeServer) -> None:
+    with Ensemble(kube, "rm") as ensemble:
+        async with fleet(kube.cluster(), "rm", task="reward") as bench:
+            await bench.fleet.up(["rm"])
+            assert float(await bench.ask("rm", "How good is this?"))
+            asked = [path for each in ensemble.servers.values() for path, _ in each.pooled]
+            assert asked == ["/classify", "/classify"]
+            assert all(each.count == 0 for each in ensemble.servers.values())
+        assert ensemble.replicas("rm") == 0
+
+
 async def test_two_runs_share_and_the_second_to_leave_scales_down(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
         async with fleet(kube.cluster(), "a") as one:

@@ -25,6 +25,10 @@ def test_a_model_without_either_has_the_identity_that_it_always_had() -> None:
     assert Model(source="a/b", endpoint=Endpoint(url="http://x/v1"), replicas=3).identity() == PLAIN
 
 
+def test_what_a_model_does_decides_its_answers() -> None:
+    assert Model(source="a/b", task="reward").identity() == {**PLAIN, "task": "reward"}
+
+
 def test_what_a_server_calls_the_model_decides_what_is_answered() -> None:
     one, two = (
         Model(source="a/b", endpoint=Endpoint(url="http://x/v1", model=name)).identity()
