@@ -106,8 +106,13 @@ def segments(parts: Sequence[tuple[float, str, str]], total: float | None = None
     return _svg(Markup().join(drawn), "; ".join(title for _, _, title in parts), "strip")
 
 
-def interval(value: float, low: float, high: float, *, mark: float = 0.5) -> Markup:
-    """Return one row of a forest plot: a share with its interval, and a line at `mark`."""
+def interval(
+    value: float, low: float, high: float, *, mark: float = 0.5, label: str = ""
+) -> Markup:
+    """Return one row of a forest plot: a share with its interval, and a line at `mark`.
+
+    `label`: what it says to those who do not see it; the shares, if not given.
+    """
     side = "above" if low > mark else "below" if high < mark else "even"
     drawn = Markup(
         '<path class="grid" d="M0 50H100"/><path class="mark" d="M{m:.2f} 0V100"/>'
@@ -115,8 +120,43 @@ def interval(value: float, low: float, high: float, *, mark: float = 0.5) -> Mar
         '<path class="whisker" d="M{l:.2f} 30V70M{h:.2f} 30V70"/>'
         '<path class="point" d="M{v:.2f} 50h0"/>'
     ).format(m=100 * mark, l=100 * low, h=100 * high, v=100 * value)
-    label = f"{percent(value)}, interval {percent(low)} to {percent(high)}"
-    return _svg(drawn, label, f"interval {side}")
+    shares = f"{percent(value)}, interval {percent(low)} to {percent(high)}"
+    return _svg(drawn, label or shares, f"interval {side}")
+
+
+def difference(value: float, low: float, high: float, *, reach: float) -> Markup:
+    """Return one row of a forest plot of differences: from -reach to reach, a line at 0."""
+    ends = (min(max((x + reach) / (2 * reach), 0.0), 1.0) for x in (value, low, high))
+    label = f"difference {number(value)}, interval {number(low)} to {number(high)}"
+    return interval(*ends, label=label)
+
+
+def scatter(points: Sequence[tuple[float, float, str]], *, mark: float) -> Markup:
+    """Return points (x around 1, a share, a label), with lines at x = 1 and at `mark`."""
+    xs = [x for x, _, _ in points]
+    left, right = min(0.8, *xs) - 0.05, max(1.2, *xs) + 0.05
+
+    def across(x: float) -> float:
+        return 100 * (x - left) / (right - left)
+
+    parts = [_level("grid", y) for y in (0, 25, 75, 100)]
+    parts.append(_level("mark", 100 * (1 - mark)))
+    parts.append(Markup('<path class="mark" d="M{:.2f} 0V100"/>').format(across(1)))
+    dot = Markup('<path class="dot" d="M{:.2f} {:.2f}h0"><title>{}</title></path>')
+    for x, y, label in points:
+        parts.append(dot.format(across(x), 100 * (1 - y), f"{label}: {percent(y)}, {x:.2f} x"))
+    name = Markup('<span class="point{}" style="left:{:.2f}%;top:{:.2f}%">{}</span>')
+    names = Markup().join(
+        name.format(" left" if across(x) > 55 else "", across(x), 100 * (1 - y), label)
+        for x, y, label in points
+    )
+    svg = _svg(Markup().join(parts), f"{len(points)} win rates by relative length")
+    span = Markup('<span style="top:{:.2f}%">{}</span>')
+    labels = Markup().join(span.format(100 * (1 - y), percent(y, 0)) for y in (0.0, 0.5, 1.0))
+    return Markup(
+        '<div class="plot scatter"><div class="ys">{}</div><div class="area">{}{}</div>'
+        '<div class="xs"><span>{:.2f} x</span><span>length</span><span>{:.2f} x</span></div></div>'
+    ).format(labels, svg, names, left, right)
 
 
 def matrix(n: int, p: dict[tuple[int, int], float]) -> Markup:

@@ -109,9 +109,9 @@ def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
 
 
 def evaluations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
-    """Return held-out prompts with every model's answer and the judgements against the base."""
+    """Return held-out prompts with every contestant's answer and the judgements of all pairs."""
     by_prompt: dict[str, Row] = {}
-    for answer in read(manifest, "answers"):
+    for answer in filter(_head_to_head, read(manifest, "answers")):
         if answer["id"] not in by_prompt:
             if len(by_prompt) == MOST:
                 break
@@ -126,13 +126,18 @@ def evaluations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
             {**answer, "messages": None, "text": _cut(answer["text"])}
         )
     seen = set()
-    for judgement in read(manifest, "judgements"):
+    for judgement in filter(_head_to_head, read(manifest, "judgements")):
         seen.add(judgement["id"])
         if len(seen) > MOST:
             break
         if judgement["id"] in by_prompt:
             by_prompt[judgement["id"]]["judgements"].append(_judgement(judgement))
     return _few(by_prompt.values())
+
+
+def _head_to_head(row: Row) -> bool:
+    """Whether a row of evaluate is about held-out prompts; earlier runs had no other."""
+    return bool(row.get("benchmark", "head_to_head") == "head_to_head")
 
 
 def rejected(stage: str, manifest: Mapping[str, Any], read: Read) -> list[Row]:

@@ -13,7 +13,7 @@ _HELD_OUT = {"loss": "loss", "accuracy": "rewards/accuracies", "margin": "reward
 
 
 def figures(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Return the last numbers of a training, or win rates with intervals; {} for other stages."""
+    """Return the last numbers of a training, or the main ones of each benchmark; {} for others."""
     found: dict[str, Any] = {}
     if curve := facts.get("curve"):
         found |= {name: curve[-1].get(name) for name in _LAST} | {
@@ -23,8 +23,10 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
     if measured := (facts.get("validation") or {}).get("curve"):
         found |= {"before, held-out loss": measured[0]["loss"]}
         found |= {f"held-out {name}": measured[-1].get(key) for name, key in _HELD_OUT.items()}
-    for rate in by_model(facts.get("win_rates") or []):
-        # The UI shows the first 20 characters of a name: they must tell the names apart.
+    # The UI shows the first 20 characters of a name: they must tell the names apart.
+    rates = facts.get("win_rates") or []
+    first = rates[0]["against"] if rates else ""
+    for rate in (each for each in by_model(rates) if each["against"] == first):
         name = f"{rate['model']} win rate"
         found |= {
             name: rate["rate"],
@@ -32,5 +34,11 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
             f"{name} high": rate["high"],
             "prompts judged": rate["n"],
         }
+    for benchmark, each in (facts.get("benchmarks") or {}).items():
+        for score in each["scores"]:
+            if score["main"] and benchmark != "head_to_head":
+                name = f"{score['entrant']} {benchmark}"
+                found |= {name: score["value"], f"{name} n": score["n"]}
+                found |= {f"{name} low": score["low"], f"{name} high": score["high"]}
     known = {name: float(value) for name, value in found.items() if value is not None}
     return {name: value for name, value in known.items() if math.isfinite(value)}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from markupsafe import Markup
 
 from moaa.report import charts, tables
+from moaa.report.benchmarks import benchmarks
 from moaa.report.examples import Read, gather
 from moaa.report.view import Run, judged
 from moaa.report.words import count, number, percent, seconds
@@ -95,6 +96,7 @@ def _sections(run: Run, examples: Any, guard: _Guard) -> list[tuple[str, str, An
         "curves": guard("training", curves, run),
         "lengths": guard("answer lengths", lengths, run),
         "judges": guard("judges", judges, run),
+        "benchmarks": guard("benchmarks", benchmarks, run),
         "events": guard("events", events, run),
         "steps": guard("steps", tables.steps, run),
         "settings": guard("artifacts", settings, run),
@@ -105,6 +107,9 @@ def _sections(run: Run, examples: Any, guard: _Guard) -> list[tuple[str, str, An
     def browser() -> Markup:
         return Markup(_environment().get_template("examples.html").render(shown))
 
+    def scores(found: dict[str, Any]) -> Markup:
+        return Markup(_environment().get_template("benchmarks.html").render(shown=found))
+
     made: list[tuple[str, str, Any]] = [
         ("pipeline", "Pipeline", guard("pipeline", parts.pipeline)),
         ("rows", "Rows", shown["funnel"] and guard("rows", parts.rows)),
@@ -113,6 +118,11 @@ def _sections(run: Run, examples: Any, guard: _Guard) -> list[tuple[str, str, An
             "evaluation",
             "Evaluation",
             (run.win_rates or shown["lengths"]) and guard("evaluation", parts.evaluation),
+        ),
+        (
+            "benchmarks",
+            "Benchmarks",
+            shown["benchmarks"] and guard("benchmarks", scores, shown["benchmarks"]),
         ),
         ("judges", "Judges", shown["judges"] and guard("judges", parts.judging)),
         (

@@ -89,6 +89,15 @@ def plan(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+def cost_usd_of(run: Run, stage: str) -> float | None:
+    """Return the dollars for the tokens of one stage. None if the recipe states no prices."""
+    prices = run.stage("preflight").facts.get("prices") or {}
+    priced = [each for each in calls(run) if each["model"] in prices and each["stage"] == stage]
+    return (
+        float(sum(_usd(each["use"], prices[each["model"]]) for each in priced)) if priced else None
+    )
+
+
 def cost_usd(run: Run, *, reused: bool) -> float | None:
     """Return the dollars for the tokens of this run's own stages, or of the reused ones.
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from moaa.declaration import Declaration
 from moaa.records import Record
+from moaa.report.benchmarks import interval, value
 from moaa.report.tables import cost_usd
 from moaa.report.view import Run, StageView, by_model, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
 
 _MOST_LINES = 25
+_WIDTH = 118
 _USES = (
     ("calls", "calls"),
     ("journal", "journal"),
@@ -40,6 +42,7 @@ def summary(run: Run) -> str:
             f"{count(rate['wins'])} won, {count(rate['ties'])} tied of {count(rate['n'])}"
             for rate in run.win_rates
         ]
+    lines += _benchmarks(run)
     lines += ["", *_tokens(run)]
     return "\n".join(line.rstrip() for line in lines[:_MOST_LINES]).rstrip().replace(NBSP, " ")
 
@@ -54,6 +57,21 @@ def _stage_line(stage: StageView) -> str:
     if stage.headline and not stage.headline.startswith(f"{count(stage.kept)} "):
         parts.append(f"   {stage.headline}")
     return "".join(parts)
+
+
+def _benchmarks(run: Run) -> list[str]:
+    """Return a line for each benchmark but head to head: its main numbers, or why it has none."""
+    lines = []
+    for name, facts in (run.stage("evaluate").facts.get("benchmarks") or {}).items():
+        if name == "head_to_head":
+            continue
+        main = [score for score in facts["scores"] if score["main"]]
+        numbers = ", ".join(f"{score['entrant']} {value(score)}" for score in main[:5])
+        more = f" and {len(main) - 5} more" if len(main) > 5 else ""
+        failed = facts["failed"].splitlines()[0] if facts["failed"] else ""
+        shown = f"failed: {failed}" if failed else f"{numbers}{more}"
+        lines.append(f"  {facts['title']:<16}{shown}"[:_WIDTH])
+    return ["", *lines] if lines else []
 
 
 def _tokens(run: Run) -> list[str]:
@@ -103,6 +121,15 @@ def stage_markdown(record: Record, declaration: Declaration | None = None) -> st
         )
     for rate in by_model(facts.get("win_rates") or []):
         parts.append(f"- {_plain(judged(rate))}")
+    for each in (facts.get("benchmarks") or {}).values():
+        if each["failed"]:
+            parts.append(f"- {_plain(each['title'])} failed: {_plain(each['failed'])}")
+        parts += [
+            f"- {_plain(each['title'])}, {_plain(score['entrant'])}: {value(score)} "
+            f"({interval(score)}, n {count(score['n'])})"
+            for score in each["scores"]
+            if score["main"]
+        ]
     if facts.get("steps"):
         parts.append(
             f"- {count(facts['steps'])} steps, {count(facts.get('tokens'))} tokens, "
