@@ -85,7 +85,9 @@ class DpoTrainer(_Ours, DPOTrainer):
             DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator)
         )
         model: Any = self.model
-        self._precompute_engine = prepare_deepspeed(model, self.accelerator)
+        # One engine for all data sets: a second one would put its hooks on the same model.
+        if self._precompute_engine is None:
+            self._precompute_engine = prepare_deepspeed(model, self.accelerator)
         found: dict[str, list[float]] = {"ref_chosen_logps": [], "ref_rejected_logps": []}
         for batch in batches:
             chosen, rejected = self.accelerator.gather_for_metrics(

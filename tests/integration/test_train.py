@@ -127,7 +127,7 @@ def losses():
     return {}
 
 
-def test_held_out_rows_measure_both_trainings_and_the_best_weights_are_kept(s3, small, tmp_path):
+def test_held_out_rows_measure_sft_and_the_best_weights_are_kept(s3, small, tmp_path):
     """The learning rate is so high that the later weights are worse on rows that were not seen."""
     held = {"validation": 0.3, "keep": "best"}
     rows = [{**row, "messages": row["messages"][:2]} for row in ROWS]
@@ -151,6 +151,8 @@ def test_held_out_rows_measure_both_trainings_and_the_best_weights_are_kept(s3, 
     ]
     assert sum(own) / len(own) == pytest.approx(min(losses), rel=0.05)
 
+
+def test_held_out_pairs_measure_dpo_before_during_and_after(s3, small):
     asked = job(s3, "dpo", PAIRS, small, "held-dpo", {"validation": 0.3, "epochs": 2, "beta": 0.1})
     found = train(s3, asked)[0]["facts"]["validation"]
     first, *_, last = found["curve"]

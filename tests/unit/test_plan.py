@@ -40,11 +40,35 @@ def test_the_papers_judge_asks_540_000_times() -> None:
     [
         (["label.judge.criteria=per-order"], 100),
         (["label.judge.criteria=all"], 80),
+        (["label.judge.criteria=per-prompt"], 81),
         (["sample.sampling.n=2"], 9),
+        (["label.judge.mode=adaptive", "plan.adaptive_share=0.4"], 36),
     ],
 )
 def test_the_judges_other_settings(sets: list[str], each: int) -> None:
     assert calls(load_file(PAPER, sets).recipe, "label") == 6_000 * each
+
+
+def test_the_adaptive_judges_share_is_an_assumption_that_is_said() -> None:
+    recipe = load_file(PAPER, ["label.judge.mode=adaptive"]).recipe
+    said = plan.assumptions(recipe, plan.lines(recipe, stages()))
+    assert any("adaptive judge asks 45% of the exhaustive one's calls" in each for each in said)
+    before = load_file(PAPER).recipe
+    assert not any("adaptive" in each for each in plan.assumptions(before, []))
+    assert calls(recipe, "evaluate") == calls(before, "evaluate")
+
+
+def test_held_out_rows_are_not_trained_on() -> None:
+    sets = ["sft.packing=false", "sft.validation=0.1", "dpo.validation=0.1"]
+    part, whole = load_file(PAPER, sets).recipe, load_file(PAPER, sets[:1]).recipe
+
+    def steps(recipe: Recipe) -> dict[str, int]:
+        return {line.stage: line.steps for line in plan.lines(recipe, stages()) if line.steps}
+
+    batches = {"sft": 66_135 / 128, "dpo": 6_000 / 128}
+    for stage, epochs in (("sft", part.sft.epochs), ("dpo", part.dpo.epochs)):
+        assert steps(whole)[stage] == math.ceil(math.ceil(batches[stage]) * epochs)
+        assert steps(part)[stage] == math.ceil(math.ceil(0.9 * batches[stage]) * epochs)
 
 
 def test_the_papers_first_stage_costs_what_the_paper_says() -> None:

@@ -267,6 +267,30 @@ def test_a_record_with_odd_facts_costs_one_section_not_the_report() -> None:
     assert "Answer lengths" in page.text
 
 
+def test_held_out_rows_and_an_adaptive_judge_are_shown() -> None:
+    run = example_run.whole()
+    assert "held out" not in shown(run).text
+    run.record("dpo")["manifest"]["facts"]["validation"] = {
+        "curve": [
+            {"step": 0, "loss": 0.6931, "rewards/accuracies": 0.0, "rewards/margins": 0.0},
+            {"step": 15, "loss": 0.5125, "rewards/accuracies": 0.75, "rewards/margins": 0.25},
+        ]
+    }
+    run.record("label")["manifest"]["facts"]["adaptive"] = {
+        "calls_share": 0.412,
+        "settled": 0.95,
+        "confidence": 0.92,
+        "pairs": {"both": 3, "one": 14, "none": 13},
+    }
+    page = shown(run)
+    assert page.faults == []
+    for title in ("DPO loss, held out", "DPO reward accuracy, held out", "DPO reward margin, held"):
+        assert title in page.text
+    assert "DPO loss, held out 0.6931 → 0.5125" in page.text
+    assert "The judge was adaptive: 41.2" in page.text
+    assert "14 in one and 13 not at all" in page.text
+
+
 def test_long_texts_are_cut_and_many_rows_bounded() -> None:
     run = example_run.whole()
     rows = run.tables[run.record("generate")["manifest"]["uri"]]["data"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -101,6 +102,23 @@ def test_verdicts_that_stay_unreadable_cost_their_orders_and_are_counted() -> No
     assert {(row["chosen_index"], row["rejected_index"]) for row in found.rows()} == {(0, 4)}
     assert len(list(found.rows())) == PROMPTS
     assert all(row["p"] is None for row in found.rows("judgements") if row["lost"])
+
+
+def test_an_adaptive_judge_leaves_the_same_pairs_and_says_what_it_asked() -> None:
+    judge = Judge(lambda *order: order in {(3, 1, 2), (7, 3, 1)}, stubborn=True)
+    found, _ = labelled(judge, "label.judge.mode=adaptive")
+    pairs = Counter((row["chosen_index"], row["rejected_index"]) for row in found.rows())
+    assert pairs[0, 4] >= 0.95 * PROMPTS
+    facts = found.manifest.facts["adaptive"]
+    assert facts["calls_share"] <= 0.45
+    assert facts["settled"] == 1
+    assert sum(facts["pairs"].values()) == PROMPTS * 10
+    asked = list(found.rows("judgements"))
+    both = [row for row in asked if None not in (row["p_ab"], row["p_ba"])]
+    assert len(asked) == facts["pairs"]["one"] + facts["pairs"]["both"]
+    assert len(both) == facts["pairs"]["both"]
+    assert all((row["p"] is None) == (row not in both) for row in asked)
+    assert judge.asked < 0.5 * PROMPTS * CALLS_A_PROMPT
 
 
 def test_the_random_labeller_asks_nobody() -> None:

@@ -196,3 +196,15 @@ def test_an_outside_fault_of_a_rank_is_one_of_the_stage(kind):
     error = reader.explain(1, "/log")
     assert type(error) is kind
     assert error.exit_status == (75 if kind in (StoreAway, HubAway) else 1)
+
+
+def test_a_measurement_of_held_out_rows_is_shown_and_no_step() -> None:
+    reader, progress = reading(
+        progress_line(step=0, steps=8, begin=True),
+        progress_line(step=1, steps=8, loss=1.5, num_tokens=100),
+        progress_line(held_out={"loss": 1.25, "rewards/margins": 0.5}),
+        progress_line(step=2, steps=8, loss=1.25, num_tokens=250),
+    )
+    assert reader.errors == []
+    assert progress.view().gauges["held-out loss"] == 1.25
+    assert (progress.view().done, progress.view().tokens) == (2, {"training": 250})
