@@ -17,6 +17,7 @@ from moaa.benchmarks.ifeval import Ifeval
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.benchmarks.mmlu_pro import MmluPro
 from moaa.benchmarks.mt_bench import MtBench
+from moaa.benchmarks.ppe import Ppe
 from moaa.benchmarks.reward_bench import RewardBench
 from moaa.declaration import Asked
 from moaa.recipe.schema import Recipe
@@ -30,6 +31,7 @@ BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {
         MtBench,
         JudgeBench,
         RewardBench,
+        Ppe,
         Gsm8k,
         Ifeval,
         Ifbench,

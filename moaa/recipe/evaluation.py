@@ -82,6 +82,10 @@ class RewardBench(JudgesMeasured):
     a wrong one, evenly chosen."""
 
 
+class Ppe(JudgesMeasured):
+    """PPE: about 16,000 pairs with the votes of people. Set `limit`."""
+
+
 class AlpacaEval(Published):
     """AlpacaEval 2: 805 instructions, against the published answers of gpt-4-1106-preview."""
 
@@ -108,6 +112,7 @@ class Benchmarks(Part):
     arena_hard: ArenaHard | None = None
     judge_bench: JudgeBench | None = None
     reward_bench: RewardBench | None = None
+    ppe: Ppe | None = None
     gsm8k: Gsm8k | None = None
     ifeval: Ifeval | None = None
     ifbench: Ifbench | None = None

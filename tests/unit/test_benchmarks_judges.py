@@ -10,6 +10,7 @@ import pytest
 from moaa.benchmarks.benchmark import Played, Score
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.benchmarks.pairs import INJECTION
+from moaa.benchmarks.ppe import Ppe
 from moaa.benchmarks.reward_bench import RewardBench
 from moaa.errors import RecipeError
 from moaa.recipe.load import load_file
@@ -250,3 +251,27 @@ def test_rows_of_the_other_version_are_refused() -> None:
         reward_bench("v1").items([row])
     with pytest.raises(RecipeError, match="without chosen"):
         reward_bench("v2").items([{key: row[key] for key in row if key != "chosen"}])
+
+
+# -- PPE
+
+
+def test_votes_of_people_are_the_labels_and_ties_are_left_out() -> None:
+    named = "evaluate.benchmarks.ppe"
+    recipe = recipe_of(f"{named}={{}}", f'{named}.judges=["mixture"]', f"{named}.injected=0")
+    benchmark = Ppe(recipe.evaluate.benchmarks.ppe, recipe)
+    made = [
+        ("q1", "good", "bad", "model_a", "English"),
+        ("q1", "bad", "good", "model_b", "English"),
+        ("q2", "good", "bad", "model_b", "German"),
+        ("q3", "good", "bad", "tie (bothbad)", "English"),
+    ]
+    columns = ("question_id", "response_1", "response_2", "winner", "language")
+    items = benchmark.items({"prompt": "?", **dict(zip(columns, row, strict=True))} for row in made)
+    assert [item.id for item in items] == ["q1", "q1/1", "q2"]
+    played = play(benchmark, items, benchmark.entrants(), judging(good_wins))
+    scores = benchmark.scores(played)
+    assert one(scores, "accuracy").estimate.value == pytest.approx(2 / 3)
+    assert one(scores, "accuracy", "English").estimate.value == 1
+    with pytest.raises(RecipeError, match="without winner"):
+        benchmark.items([{name: "x" for name in ("prompt", *columns) if name != "winner"}])
