@@ -9,6 +9,9 @@
 SHELL := bash
 export UV_PYTHON_DOWNLOADS := never
 export HF_HUB_OFFLINE ?= 1
+# Compiled once, whatever the shell says: else each process of the tests compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.cache/pycache
 export MOAA_PACKAGES ?= $(CURDIR)/.cache/pkgs
 PYTHON ?= python3.11
 BIN := .venv/bin

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from moaa.errors import StoreAway, StoreError
@@ -157,6 +157,7 @@ def _connect(place: Place, environ: Mapping[str, str]) -> Any:
     Raises StoreError if the variables of the keys are not set.
     """
     import boto3
+    import botocore.session
     from botocore.config import Config
 
     config = Config(
@@ -172,7 +173,9 @@ def _connect(place: Place, environ: Mapping[str, str]) -> Any:
         **_proxies(place),
     )
     # A session of our own: boto3's default session is not safe to make clients from in threads.
-    session = boto3.session.Session(**_keys(place, environ))
+    base = botocore.session.get_session()
+    base.register_component("data_loader", _descriptions())
+    session = boto3.session.Session(botocore_session=base, **_keys(place, environ))
     client = session.client(
         "s3", endpoint_url=place.endpoint_url, region_name=place.region, config=config
     )
@@ -183,6 +186,14 @@ def _connect(place: Place, environ: Mapping[str, str]) -> Any:
             "provide-client-params.s3", partial(_add_owner, place.expected_owner)
         )
     return client
+
+
+@cache
+def _descriptions() -> Any:
+    """Return what boto3 knows about AWS's services: megabytes of JSON, read once a process."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _add_content_md5(params: dict[str, Any], **_: object) -> None:

@@ -22,14 +22,14 @@ from tests.support.engine_server import Body, EngineServer, pooled
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
-PROMPTS = 25
+PROMPTS = 8
 ANSWERS = 5
 CALLS_A_PROMPT = 90
 
 
-def samples(store: MemoryStore) -> dict[str, Artifact]:
+def samples(store: MemoryStore, prompts: int) -> dict[str, Artifact]:
     with Output(store, f"{store.root}/samples/x", "samples") as out:
-        for number in range(PROMPTS):
+        for number in range(prompts):
             given = [
                 {"text": f"Fact {number} in way {i}.", "count": 1, "finish_reason": "stop"}
                 for i in range(ANSWERS)
@@ -70,17 +70,19 @@ class Judge:
         return f"A closer look decides.\n[[{'A' if first < second else 'B'}]]"
 
 
-def labelled(judge: Judge, *sets: str) -> tuple[Artifact, EngineServer]:
+def labelled(judge: Judge, *sets: str, prompts: int = PROMPTS) -> tuple[Artifact, EngineServer]:
     store = MemoryStore()
     with EngineServer("smollm2") as server:
         server.say = judge
         given = [
             f"models.smollm2.endpoint={{url: '{server.url}'}}",
             "label.judge.verdict=parsed",
-            "runtime.max_rejected_share=0.02",
+            "runtime.max_rejected_share=0.04",
             *sets,
         ]
-        manifest, _ = label.run(load_file(DEMO, given).recipe, store, samples(store), Ledger())
+        manifest, _ = label.run(
+            load_file(DEMO, given).recipe, store, samples(store, prompts), Ledger()
+        )
     return Artifact(store, manifest), server
 
 
@@ -124,7 +126,7 @@ def test_an_adaptive_judge_leaves_the_same_pairs_and_says_what_it_asked() -> Non
 def test_the_random_labeller_asks_nobody() -> None:
     store = MemoryStore()
     recipe = load_file(DEMO, ["label.labeller=random"]).recipe
-    manifest, _ = label.run(recipe, store, samples(store), Ledger())
+    manifest, _ = label.run(recipe, store, samples(store, PROMPTS), Ledger())
     found = Artifact(store, manifest)
     pairs = {row["id"]: (row["chosen_index"], row["rejected_index"]) for row in found.rows()}
     assert len(pairs) == PROMPTS
@@ -195,8 +197,8 @@ def test_armorm_labels_with_the_heads_beside_its_body(tmp_path: Path) -> None:
 def test_a_judge_that_is_never_read_fails_the_stage_at_once() -> None:
     judge = Judge(lambda *order: True, stubborn=True)
     with pytest.raises(TooManyRejected, match="verdict unparseable"):
-        labelled(judge, "runtime.calls.in_flight=4")
-    assert judge.asked < PROMPTS * CALLS_A_PROMPT
+        labelled(judge, "runtime.calls.in_flight=4", prompts=25)
+    assert judge.asked < 25 * CALLS_A_PROMPT
 
 
 def test_a_pair_of_the_evaluation_that_cannot_be_judged_is_not_in_the_win_rates(
