@@ -71,6 +71,19 @@ def test_all_models_that_are_asked_stand_in_the_values_with_their_pools() -> Non
     }
 
 
+def test_a_reward_model_is_served_as_one_and_a_cluster_that_does_not_differs() -> None:
+    sets = ["models.rm={source: org/rm-8B, task: reward}", "label.labeller=reward"]
+    chosen = recipe(*sets, "label.model=rm")
+    (values,) = [each for each in helm_values.serving(chosen)["models"] if each["name"] == "rm"]
+    assert values["task"] == "reward"
+    assert helm_values.differences(chosen, deployed(chosen)) == []
+    chat = {"task": "embed"}
+    (line,) = helm_values.differences(chosen, deployed(chosen, rm=chat))
+    assert 'task is "embed", the recipe says "reward"' in line
+    (line,) = helm_values.differences(recipe(), deployed(recipe(), gemma_2_27b=chat))
+    assert 'task is "embed", the recipe says not given' in line
+
+
 def test_a_model_without_a_pool_runs_on_cores() -> None:
     values = helm_values.serving(recipe("runtime.engines.kv_cache_gib=1.5", file=DEMO))
     assert values["models"][0]["kvCacheGib"] == 1.5

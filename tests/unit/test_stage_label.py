@@ -123,6 +123,17 @@ def test_an_adaptive_judge_leaves_the_same_pairs_and_says_what_it_asked() -> Non
     assert judge.asked < 0.5 * PROMPTS * CALLS_A_PROMPT
 
 
+def test_a_judge_at_an_endpoint_is_asked_in_plain_openai_and_gives_the_same_rows() -> None:
+    judge = Judge(lambda *order: False, stubborn=False)
+    found, server = labelled(judge, "label.labeller=endpoint", "label.model=smollm2")
+    assert {(row["chosen_index"], row["rejected_index"]) for row in found.rows()} == {(0, 4)}
+    assert {tuple(row["wins"]) for row in found.rows()} == {(4.0, 3.0, 2.0, 1.0, 0.0)}
+    asked = [body for body in server.requests if body["max_tokens"] > 1]
+    assert len(asked) == PROMPTS * 10 * 2 * 2
+    plain = {"model", "messages", "temperature", "top_p", "max_tokens"}
+    assert all(set(body) == plain for body in asked)
+
+
 def test_the_random_labeller_asks_nobody() -> None:
     store = MemoryStore()
     recipe = load_file(DEMO, ["label.labeller=random"]).recipe
