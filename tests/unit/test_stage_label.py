@@ -156,7 +156,7 @@ def scored_by(*sets: str) -> tuple[Artifact, EngineServer]:
         given = [f"models.rm={{source: a/rm, endpoint: {{url: '{server.url}'}}, {sets[0]}}}"]
         server.refuse = lambda body: "Fact 3 in way 2" in body["messages"][-1]["content"]
         recipe = load_file(DEMO, [*given, "label.model=rm", *sets[1:]]).recipe
-        manifest, _ = label.run(recipe, store, samples(store), Ledger())
+        manifest, _ = label.run(recipe, store, samples(store, PROMPTS), Ledger())
     return Artifact(store, manifest), server
 
 
