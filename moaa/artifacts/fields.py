@@ -102,7 +102,12 @@ ANSWERED_TURNS = Field(
     (
         PROPOSALS,
         LEFT_OUT,
-        Field("answer", "text", "The aggregator's answer, as in `messages`."),
+        Field(
+            "answer",
+            "text",
+            "The answer, as in `messages`: the aggregator's, unless `generate.source` names another "
+            "writer. With `best` the aggregator's own is the last proposal.",
+        ),
         FINISH,
     ),
 )
