@@ -105,8 +105,8 @@ ANSWERED_TURNS = Field(
         Field(
             "answer",
             "text",
-            "The answer, as in `messages`: the aggregator's, unless `generate.source` names another "
-            "writer. With `best` the aggregator's own is the last proposal.",
+            "The answer, as in `messages`: the aggregator's, unless `generate.source` names "
+            "another writer. With `best` the aggregator's own is the last proposal.",
         ),
         FINISH,
     ),
