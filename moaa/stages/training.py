@@ -57,3 +57,5 @@ def train(
         context.ledger.rows["in"] += held["rows"] + sum(held["dropped"].values())
         context.ledger.rows["held out"] += held["rows"]
         context.ledger.rejected.update(held["dropped"])
+        if held.get("lost_step") is not None:
+            context.ledger.events["trainings that lost their best weights when they resumed"] += 1

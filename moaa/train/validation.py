@@ -58,10 +58,14 @@ class Validation:
     def facts(self, log: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the numbers for the report.
 
-        `kept_step`: after which step the weights were that became the model (None: the last). An
-        attempt that resumed has lost the weights of earlier attempts: it keeps the best of its own.
+        `kept_step`: after which step the weights were that became the model (None: the last).
+        `lost_step`: where better ones were, which are gone because the training was stopped and
+        resumed since (None: nowhere).
         """
         curve = [{"step": each["step"], **found} for each in log if (found := point(each))]
+        best = min(curve, key=lambda each: each["loss"], default=None)
+        kept = self.best_step is not None
+        lost = kept and best is not None and best["loss"] < float(f"{self.best_loss:.6g}")
         return {
             "validation": {
                 "share": self.job.numbers.validation,
@@ -70,5 +74,6 @@ class Validation:
                 "sequences": self.held.sequences,
                 "curve": curve,
                 "kept_step": self.best_step,
+                "lost_step": best["step"] if lost and best else None,
             }
         }
