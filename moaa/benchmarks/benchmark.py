@@ -201,6 +201,20 @@ class Benchmark(ABC, Generic[S]):
         Raises RecipeError, with what is wrong, if these are rows of something else.
         """
 
+    def asked(self, rows: Iterable[Row]) -> list[tuple[str, tuple[str, ...]]]:
+        """What each question asks, by its id: the user's turns. Training prompts are kept away
+        from it."""
+        return [
+            (
+                item.id,
+                (
+                    *(each["content"] for each in item.messages if each["role"] == "user"),
+                    *item.later,
+                ),
+            )
+            for item in self.items(rows)
+        ]
+
     def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:
         """Who is judged together: by default each alone."""
         return [(name,) for name in entrants]

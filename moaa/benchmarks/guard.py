@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from moaa.benchmarks.benchmark import Benchmark, Item
+from moaa.benchmarks.benchmark import Benchmark, Item, Row
 from moaa.benchmarks.table import chosen
+from moaa.errors import HubAway, RecipeError, StoreError
+from moaa.progress.messages import log
 from moaa.prompts import sources
 from moaa.prompts.prompt import PromptRow
 from moaa.recipe.schema import Recipe, Source
 from moaa.store import Store
+
+UNREADABLE = (RecipeError, StoreError, HubAway)
+"""What keeps questions from being read: the benchmark has no score then."""
 
 
 def guarded(recipe: Recipe) -> dict[str, tuple[Source, ...]]:
@@ -24,25 +29,44 @@ def questions(benchmark: Benchmark[Any], store: Store) -> list[Item]:
 
     Raises RecipeError, StoreError or HubAway if they cannot be read.
     """
-    return benchmark.items(
-        chain.from_iterable(sources.rows(source, store) for source in benchmark.sources)
-    )
+    return benchmark.items(_rows(benchmark, store))
 
 
-def prompts(recipe: Recipe, store: Store) -> list[PromptRow]:
-    """Return what the chosen benchmarks ask, as prompts named `benchmark:question`. Raises as
-    `questions` does: a check against nothing would look like a good one."""
-    return [
-        row
-        for benchmark in chosen(recipe)
-        if benchmark.sources
-        for row in _rows(benchmark.name, benchmark.title, questions(benchmark, store))
-    ]
+def prompts(recipe: Recipe, store: Store) -> tuple[list[PromptRow], dict[str, str]]:
+    """Return what the chosen benchmarks ask, as prompts named `benchmark:question`; and why which
+    benchmark cannot be read: it will have no score either."""
+    found: list[PromptRow] = []
+    missing: dict[str, str] = {}
+    for benchmark in chosen(recipe):
+        if not benchmark.sources:
+            continue
+        try:
+            asked = benchmark.asked(_rows(benchmark, store))
+        except UNREADABLE as error:
+            missing[benchmark.title] = str(error)
+            continue
+        found += [
+            PromptRow(f"{benchmark.name}:{id}", benchmark.title, None, turns)
+            for id, turns in asked
+            if any(turn.strip() for turn in turns)
+        ]
+    return found, missing
 
 
-def _rows(name: str, title: str, items: Iterable[Item]) -> Iterable[PromptRow]:
-    for item in items:
-        asked = [each["content"] for each in item.messages if each["role"] == "user"]
-        turns = tuple(text for text in (*asked, *item.later) if text.strip())
-        if turns:
-            yield PromptRow(f"{name}:{item.id}", title, None, turns)
+def contents(recipe: Recipe, store: Store) -> dict[str, str]:
+    """Return what the sources of the chosen benchmarks hold now, for fingerprints. Those that
+    cannot be read are noted: once they can, it is another result."""
+    found: dict[str, str] = {}
+    for benchmark in chosen(recipe):
+        for source in benchmark.sources:
+            key = f"benchmarks.{benchmark.name}: {source.source}"
+            try:
+                found[key] = sources.content(source, store)
+            except UNREADABLE as error:
+                log.warning(f"{benchmark.title}: {error}")
+                found[key] = "not there"
+    return found
+
+
+def _rows(benchmark: Benchmark[Any], store: Store) -> Iterator[Row]:
+    return chain.from_iterable(sources.rows(source, store) for source in benchmark.sources)

@@ -90,6 +90,13 @@ class Reasons(Benchmark[S]):
                 )
         return [found[name] for name in sorted(found)]
 
+    def asked(self, rows: Iterable[Row]) -> list[tuple[str, tuple[str, ...]]]:
+        """The questions themselves, without examples; nothing of lm-eval is loaded for it."""
+        named = ("question", "prompt")
+        column = next((name for name in self.columns if name in named), self.columns[0])
+        docs = Reasons.documents(self, rows)
+        return [(self.identity(doc), (str(doc[column]),)) for doc in docs]
+
     @abstractmethod
     def identity(self, doc: Doc) -> str:
         """The name of a question."""

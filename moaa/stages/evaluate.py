@@ -10,9 +10,7 @@ from moaa import judge, statistics
 from moaa.benchmarks import Benchmark, Entrant, data, guard, judging
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
-from moaa.errors import HubAway, RecipeError, StoreError
 from moaa.progress.messages import log
-from moaa.prompts import sources
 from moaa.recipe.evaluation import Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
@@ -24,9 +22,6 @@ from moaa.stages.table import EVALUATE
 from moaa.stages.texts import TextPart, control_texts
 from moaa.store import Store
 from moaa.weights.content import of_asked
-
-DATA_ERRORS = (RecipeError, StoreError, HubAway)
-"""What keeps questions from being read: the benchmark has no score then."""
 
 
 class EvaluatePart(TextPart):
@@ -70,16 +65,7 @@ def _with_texts(benchmarks: Benchmarks) -> Benchmarks:
 def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
     """Return what the models and the questions are now. Questions that cannot be read are noted:
     once they can, it is another evaluation."""
-    found = of_asked(recipe, EVALUATE.models(recipe), store)
-    for benchmark in chosen(recipe):
-        for source in benchmark.sources:
-            key = f"benchmarks.{benchmark.name}: {source.source}"
-            try:
-                found[key] = sources.content(source, store)
-            except DATA_ERRORS as error:
-                log.warning(f"{benchmark.title}: {error}")
-                found[key] = "not there"
-    return found
+    return of_asked(recipe, EVALUATE.models(recipe), store) | guard.contents(recipe, store)
 
 
 @stage(EVALUATE, part=part_of, content=content_of, schema=4)
@@ -163,7 +149,7 @@ def _game(
         )
         limit = getattr(benchmark.settings, "limit", None)
         game.items = data.evenly(items, limit)
-    except DATA_ERRORS as error:
+    except guard.UNREADABLE as error:
         game.failed = f"its questions cannot be read: {error}"
         log.warning(f"{benchmark.title}: {game.failed}")
         return game

@@ -15,6 +15,7 @@ from pydantic import Field
 from moaa.benchmarks import guard
 from moaa.chat.controls import Controls
 from moaa.errors import RecipeError, TooManyRejected
+from moaa.progress.messages import log
 from moaa.prompts import selection, sources
 from moaa.prompts.prompt import PromptRow, read_prompt
 from moaa.prompts.sources import SETS
@@ -25,6 +26,7 @@ from moaa.stages.texts import TextPart, control_texts
 from moaa.store import Store
 
 GUARDED = "questions of benchmarks that prompts were compared with"
+UNGUARDED = "benchmarks that prompts could not be compared with"
 FORGED = "prompts with control tokens, neutralised"
 
 
@@ -49,11 +51,7 @@ def part_of(recipe: Recipe) -> PromptsPart:
 
 def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
     """Return what the sources hold now: changed prompts at an old address are another input."""
-    found = sources.contents(recipe.prompts, store)
-    for name, given in guard.guarded(recipe).items():
-        for source in given:
-            found[f"benchmarks.{name}: {source.source}"] = sources.content(source, store)
-    return found
+    return sources.contents(recipe.prompts, store) | guard.contents(recipe, store)
 
 
 @stage(PROMPTS, part=part_of, content=content_of, schema=4)
@@ -71,8 +69,7 @@ def prompts(part: PromptsPart, context: Context) -> None:
                 found[name].append(row)
     _refuse_if_changed(context)
     most = context.recipe.runtime.max_rejected_share
-    asked = guard.prompts(context.recipe, context.store) if part.guarded else []
-    context.ledger.events.update({GUARDED: len(asked)} if asked else {})
+    asked = _asked_by_benchmarks(context)
     chosen = selection.build(found, part.prompts, asked)
     context.ledger.rejected.update(gone.reason for gone in chosen.rejected)
     for name, rows in found.items():
@@ -88,6 +85,16 @@ def prompts(part: PromptsPart, context: Context) -> None:
             context.out.write(written.to_json(), table=name)
     for gone in chosen.rejected:
         context.out.write(gone.to_json(), table="rejected")
+
+
+def _asked_by_benchmarks(context: Context) -> list[PromptRow]:
+    """What the recipe's benchmarks ask, counted; and, counted too, those that nobody can read."""
+    asked, missing = guard.prompts(context.recipe, context.store)
+    for title, why in missing.items():
+        log.warning(f"prompts are not compared with the questions of {title}: {why}")
+    context.ledger.events.update({f"{UNGUARDED}: {title}": 1 for title in missing})
+    context.ledger.events.update({GUARDED: len(asked)} if asked else {})
+    return asked
 
 
 def neutralised(row: PromptRow, controls: Controls) -> PromptRow:

@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from moaa.artifacts import Artifact
@@ -84,11 +85,23 @@ def package_file(path: str) -> Path:
     for place in (*own, *(Path(root) for root in sys.path if root)):
         if (place / path).exists():
             return (place / path).absolute()
+    if found := _importable(path):
+        return found
     raise RecipeError(
         f"package:{path} is not in {', '.join(map(str, own))} (MOAA_PACKAGES), nor in a package "
         f"of {sys.prefix}. Install the package that contains it, or add its folder to "
         "MOAA_PACKAGES."
     )
+
+
+def _importable(path: str) -> Path | None:
+    """Return the file in a package installed from a folder of its own (`pip install -e`)."""
+    name, _, rest = path.partition("/")
+    spec = find_spec(name) if rest and name.isidentifier() else None
+    for place in (spec and spec.submodule_search_locations) or ():
+        if (Path(place) / rest).exists():
+            return (Path(place) / rest).absolute()
+    return None
 
 
 def cache() -> Path:

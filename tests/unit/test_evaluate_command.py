@@ -14,6 +14,7 @@ from moaa.store import Store
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.stage_run import NO_BENCHMARKS
 
 ROWS = {
     "sft": ["Name a bird.", "Name a fish."],
@@ -29,7 +30,7 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("moaa.store.s3.Store.of", lambda config, **more: store)
     monkeypatch.setattr("moaa.home.HOME", tmp_path / "home")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    found = []
+    found = [NO_BENCHMARKS]
     for name, prompts in ROWS.items():
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps({"prompt": each}) + "\n" for each in prompts))

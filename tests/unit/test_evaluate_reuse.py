@@ -18,7 +18,7 @@ from moaa.recipe.load import load_file
 from tests.support.engine_server import Body, EngineServer, status
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
-from tests.support.stage_run import PAIRS, QUESTIONS
+from tests.support.stage_run import NO_BENCHMARKS, PAIRS, QUESTIONS
 
 PROMPTS = ("Why is the sky blue?", "What is the sea made of?")
 ONE = "evaluate.contestants=[base]"
@@ -41,7 +41,8 @@ class Evaluation:
 
     def run(self, *sets: str) -> tuple[Artifact, Counter[str]]:
         recipe = load_file(
-            DEMO, [f"models.smollm2.endpoint={{url: '{self.server.url}'}}", *sets]
+            DEMO,
+            [f"models.smollm2.endpoint={{url: '{self.server.url}'}}", NO_BENCHMARKS, *sets],
         ).recipe
         ledger = Ledger()
         stage = importlib.import_module("moaa.stages.evaluate").evaluate

@@ -56,6 +56,7 @@ def look(tmp_path: Path):
 def test_a_benchmark_without_a_score_is_said_and_stops_nothing(look, tmp_path: Path) -> None:
     (tmp_path / "gsm8k.jsonl").write_text('{"question": "1+1?", "answer": "#### 2"}')
     found = look(
+        "evaluate.benchmarks={}",
         f"evaluate.benchmarks.gsm8k={{data: [{{source: '{tmp_path}/gsm8k.jsonl'}}]}}",
         f"evaluate.benchmarks.ifeval={{data: [{{source: '{tmp_path}/none.jsonl'}}]}}",
         f"evaluate.benchmarks.humaneval={{data: [{{source: '{tmp_path}/gsm8k.jsonl'}}]}}",

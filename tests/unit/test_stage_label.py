@@ -21,6 +21,7 @@ from moaa.weights.armorm import HEADS
 from tests.support.engine_server import Body, EngineServer, pooled
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.stage_run import NO_BENCHMARKS
 
 PROMPTS = 8
 ANSWERS = 5
@@ -246,7 +247,9 @@ def test_a_pair_of_the_evaluation_that_cannot_be_judged_is_not_in_the_win_rates(
             "runtime.max_rejected_share=0.2",
         ]
         inputs = {name: artifact(name) for name in ("prompts", "sft", "dpo")}
-        manifest, _ = evaluate.evaluate.run(load_file(DEMO, given).recipe, store, inputs)
+        manifest, _ = evaluate.evaluate.run(
+            load_file(DEMO, [*given, NO_BENCHMARKS]).recipe, store, inputs
+        )
     rates = {rate["model"]: rate["n"] for rate in manifest.facts["win_rates"]}
     assert rates == {"sft": 4, "dpo": 3}
     assert manifest.ledger["events"]["orders not judged: verdict unparseable"] == 4  # of two pairs

@@ -19,6 +19,7 @@ from tests.support.engine_server import Body, EngineServer, Fault, answer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.spelling import Spelling
+from tests.support.stage_run import NO_BENCHMARKS
 
 MODELS = ("smollm2", "smollm2+sft", "smollm2+dpo")
 QUESTIONS = ("Why is the sky blue?", "What is the sea made of?")
@@ -57,7 +58,9 @@ def evaluated(
                 )
             return Artifact(store, out.commit(Draft(stage=name, name="n", fingerprint=name)))
 
-    recipe = load_file(DEMO, [f"models.smollm2.endpoint={{url: '{server.url}'}}", *sets]).recipe
+    recipe = load_file(
+        DEMO, [f"models.smollm2.endpoint={{url: '{server.url}'}}", NO_BENCHMARKS, *sets]
+    ).recipe
     manifest, _ = stage.evaluate.run(
         recipe, store, {name: artifact(name) for name in ("prompts", "sft", "dpo")}
     )

@@ -15,7 +15,7 @@ from moaa.recipe.load import load_file
 from moaa.stages.prompts import prompts
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
-from tests.support.stage_run import PAIRS
+from tests.support.stage_run import NO_BENCHMARKS, PAIRS
 
 GOOD = [
     {"prompt": f"{topic}: what is it?"}
@@ -41,7 +41,9 @@ class Run:
 
     def run(self, share: float = 0.02, *more: str) -> tuple[Artifact, dict[str, Any]]:
         sets = [f"prompts.{name}=[{json.dumps(source)}]" for name, source in self.sources.items()]
-        recipe = load_file(DEMO, [*sets, f"runtime.max_rejected_share={share}", *more]).recipe
+        recipe = load_file(
+            DEMO, [*sets, NO_BENCHMARKS, f"runtime.max_rejected_share={share}", *more]
+        ).recipe
         manifest, _ = prompts.run(recipe, self.store, {})
         return Artifact(self.store, manifest), manifest.ledger
 
@@ -136,8 +138,13 @@ def test_prompts_near_to_a_question_of_a_benchmark_are_removed(stage: Run) -> No
     assert len(list(without.rows("sft"))) == len(list(found.rows("sft"))) + len(near)
 
 
-def test_questions_of_a_benchmark_that_cannot_be_read_stop_the_run(stage: Run) -> None:
-    """A check against nothing would look like a good one."""
-    nowhere = f'evaluate.benchmarks.mt_bench={{data: [{{source: "{stage.folder}/none.jsonl"}}]}}'
-    with pytest.raises(RecipeError, match="no such file"):
-        stage.run(0.02, nowhere)
+def test_a_benchmark_whose_questions_cannot_be_read_is_said(stage: Run) -> None:
+    """It will have no score either; once it can be read, the prompts are chosen anew."""
+    path = stage.folder / "pairs.jsonl"
+    given = f'evaluate.benchmarks.judge_bench={{data: [{{source: "{path}"}}]}}'
+    without, ledger = stage.run(0.02, given)
+    assert ledger["events"] == {"benchmarks that prompts could not be compared with: JudgeBench": 1}
+    path.write_text(json.dumps(PAIRS[0]))
+    found, ledger = stage.run(0.02, given)
+    assert ledger["events"] == {"questions of benchmarks that prompts were compared with": 1}
+    assert found.fingerprint != without.fingerprint
