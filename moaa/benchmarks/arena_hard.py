@@ -48,6 +48,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         "baseline's length and markdown, by Bradley-Terry with features that are not centred."
     )
     published: ClassVar[tuple[Source, ...]] = ()
+    count: ClassVar[int] = QUESTIONS
 
     @property
     def baseline(self) -> str:

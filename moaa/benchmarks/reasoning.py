@@ -176,13 +176,14 @@ class Reasons(Benchmark[S]):
             return
         a, groups = _verdicts(both, ours, self.main)
         b, _ = _verdicts(both, theirs, self.main)
-        alone = len(set(groups)) == len(groups)
-        estimate = (
-            statistics.binary_difference([each > 0 for each in a], [each > 0 for each in b])
-            if alone
-            else statistics.difference(a, b, groups)
-        )
-        yield Score(name, f"{self.main} difference", estimate, against=base)
+        if len(set(groups)) == len(groups):
+            ours_right, theirs_right = [each > 0 for each in a], [each > 0 for each in b]
+            estimate = statistics.binary_difference(ours_right, theirs_right)
+            p = statistics.mcnemar(ours_right, theirs_right)
+        else:
+            estimate = statistics.difference(a, b, groups)
+            p = statistics.p_value(estimate)
+        yield Score(name, f"{self.main} difference", estimate, against=base, about={"p": p})
 
     def incomparable(self, items: Sequence[Item]) -> str:
         """Why its shares are not those of published tables: other questions, or asked otherwise."""

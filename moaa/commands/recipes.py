@@ -53,11 +53,13 @@ def show_json(file: Path, sets: list[str]) -> None:
 def plan(file: Path, sets: list[str]) -> None:
 
     from moaa import plan as planning
+    from moaa.benchmarks import power
     from moaa.stages.table import stages
 
     recipe = load_file(file, sets).recipe
     # A pipe has no width: the table gets room, and sentences stay on one line.
-    console().print(planning.table(recipe, planning.lines(recipe, stages())))
+    lines = planning.lines(recipe, stages())
+    console().print(planning.table(recipe, lines, power.shown(recipe)))
 
 
 def helm_values(file: Path, sets: list[str], chart: str) -> None:

@@ -20,8 +20,9 @@ NOTE = (
 )
 
 
-def table(recipe: Recipe, planned: Sequence[Line]) -> RenderableType:
-    """Return the whole plan for a terminal: lines, sums, the paper's figures, disk, assumptions."""
+def table(recipe: Recipe, planned: Sequence[Line], shown: Sequence[str] = ()) -> RenderableType:
+    """Return the whole plan for a terminal: lines, sums, the paper's figures, what the evaluation
+    can show (`shown`, one sentence a benchmark), disk, assumptions."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.table import Table
@@ -45,10 +46,12 @@ def table(recipe: Recipe, planned: Sequence[Line]) -> RenderableType:
         parts += [Text(), heading, Padding(_sizes(sizes), (0, 0, 0, 2), expand=False)]
     for title, sentences in (
         ("Beside the paper", comparison(recipe, planned)),
+        ("What the evaluation can show, in 80 % of the cases", shown),
         ("Disk", disk(recipe, planned)),
         ("Assumptions", assumptions(recipe, planned)),
     ):
-        parts += [Text(), Text(title, style="bold")]
+        if sentences:
+            parts += [Text(), Text(title, style="bold")]
         parts += [Padding(Text(sentence), (0, 0, 0, 2), expand=False) for sentence in sentences]
     return Group(*parts)
 

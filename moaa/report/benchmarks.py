@@ -11,6 +11,7 @@ from moaa.report import charts
 from moaa.report.tables import cost_usd_of
 from moaa.report.view import Run
 from moaa.report.words import NBSP, number, percent
+from moaa.statistics import holm
 
 Facts = Mapping[str, Any]
 Score = Mapping[str, Any]
@@ -186,7 +187,8 @@ def _win_rates(facts: Facts) -> Iterator[Score]:
 
 
 def kept(facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
-    """Return the forest of paired differences to the base: is reasoning kept?"""
+    """Return the forest of paired differences to the base: is reasoning kept? `p` is Holm's, over
+    the benchmarks of an entrant."""
     found: Sequence[tuple[Facts, Score]] = [
         (each, score)
         for each in facts.values()
@@ -196,6 +198,7 @@ def kept(facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
     if not found:
         return []
     reach = max(abs(score[end]) for _, score in found for end in ("low", "high"))
+    adjusted = _adjusted(found)
     return [
         {
             "title": each["title"],
@@ -203,9 +206,23 @@ def kept(facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
             "value": value(score),
             "interval": interval(score),
             "n": score["n"],
+            "p": adjusted.get((each["title"], score["entrant"])),
             "chart": charts.difference(
                 score["value"], score["low"], score["high"], reach=max(reach, 0.01)
             ),
         }
         for each, score in found
     ]
+
+
+def _adjusted(found: Sequence[tuple[Facts, Score]]) -> dict[tuple[str, str], float]:
+    """The p-values of the differences, adjusted for how many benchmarks an entrant has."""
+    adjusted: dict[tuple[str, str], float] = {}
+    for entrant in dict.fromkeys(score["entrant"] for _, score in found):
+        raw = {
+            each["title"]: score["about"]["p"]
+            for each, score in found
+            if score["entrant"] == entrant and "p" in score.get("about", {})
+        }
+        adjusted |= {(title, entrant): p for title, p in holm(raw).items()}
+    return adjusted

@@ -8,7 +8,14 @@ from moaa.statistics.length_control import Difficulties, length_adjusted, length
 from moaa.statistics.lengths import lengths
 from moaa.statistics.logistic import logistic
 from moaa.statistics.multiple import holm
-from moaa.statistics.paired import binary_difference, difference, mcnemar, mean, standard_error
+from moaa.statistics.paired import (
+    binary_difference,
+    difference,
+    mcnemar,
+    mean,
+    p_value,
+    standard_error,
+)
 from moaa.statistics.power import detectable_difference, paired_sd, power_of, required_n
 from moaa.statistics.rates import bootstrap, share, wilson, win_rates
 from moaa.statistics.resampling import resample
@@ -39,6 +46,7 @@ __all__ = [
     "mcnemar",
     "mean",
     "normal",
+    "p_value",
     "paired_sd",
     "power_of",
     "quantile",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,14 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     n = more + less
     tail = sum(math.comb(n, k) for k in range(min(more, less) + 1)) / (1 << n)
     return min(1.0, 2 * tail)
+
+
+def p_value(found: Estimate) -> float:
+    """The two-sided p-value that the value is 0, from a normal interval that was not cut."""
+    error = (found.high - found.low) / 2 / quantile(found.level)
+    if error == 0:
+        return 1.0 if found.value == 0 else 0.0
+    return 2 * NormalDist().cdf(-abs(found.value) / error)
 
 
 def _differences(a: Values, b: Values) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Estimates, means and paired differences, against closed forms and simulations."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from moaa.statistics import (
     difference,
     mcnemar,
     mean,
+    normal,
+    p_value,
     share,
     standard_error,
     wilson,
@@ -133,3 +136,12 @@ def test_mcnemar_is_a_coin_tossed_for_each_item_that_differs(
     a = [True] * more + [False] * less + [True] * 7
     b = [False] * more + [True] * less + [True] * 7
     assert mcnemar(a, b) == pytest.approx(p)
+
+
+def test_a_difference_whose_interval_ends_at_nothing_has_a_p_value_of_a_twentieth() -> None:
+    found = difference([0.3, 0.5, 0.1, 0.4], [0.0, 0.0, 0.0, 0.0])
+    error = standard_error([0.3, 0.5, 0.1, 0.4])
+    assert p_value(found) == pytest.approx(2 * NormalDist().cdf(-found.value / error))
+    assert p_value(normal(1.959964, 1.0, 9, "rating")) == pytest.approx(0.05, abs=1e-4)
+    assert p_value(normal(0.0, 0.0, 9)) == 1
+    assert p_value(normal(0.1, 0.0, 9)) == 0

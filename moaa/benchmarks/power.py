@@ -1,0 +1,53 @@
+"""What an evaluation can show, known before it runs: the smallest difference of each benchmark."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from moaa.benchmarks.benchmark import Benchmark
+from moaa.benchmarks.head_to_head import HeadToHead
+from moaa.benchmarks.reasoning import Reasons
+from moaa.benchmarks.table import chosen
+from moaa.plan.calls import sizes
+from moaa.recipe.schema import Recipe
+from moaa.statistics import detectable_difference, paired_sd
+
+VERDICT_SD: Final = 0.4
+"""Standard deviation of a soft verdict on a prompt, as measured on published ones (0.38-0.42)."""
+CHANGED: Final = 0.1
+"""Share of the items on which two models, or two judges, are assumed to differ."""
+
+
+def shown(recipe: Recipe) -> list[str]:
+    """Return one sentence for each benchmark of the recipe, at 80 % power and 95 % confidence."""
+    return [sentence for benchmark in chosen(recipe) if (sentence := _shown(benchmark, recipe))]
+
+
+def _shown(benchmark: Benchmark[Any], recipe: Recipe) -> str:
+    n = _items(benchmark, recipe)
+    if n < 2:
+        return ""
+    if isinstance(benchmark, Reasons):
+        margin = 100 * detectable_difference(n, paired_sd(CHANGED), one_sided=True)
+        return (
+            f"{benchmark.title}: {n:,} questions prove that a model is not worse by more than "
+            f"{margin:.1f} points, if it answers {CHANGED:.0%} of them otherwise"
+        )
+    if benchmark.measures == "judges":
+        points = 100 * detectable_difference(n, paired_sd(CHANGED))
+        return (
+            f"{benchmark.title}: {n:,} pairs tell judges apart that are {points:.1f} points apart, "
+            f"if they differ on {CHANGED:.0%} of them"
+        )
+    rate = 50 + 100 * detectable_difference(n, VERDICT_SD)
+    if rate >= 100:
+        return f"{benchmark.title}: {n:,} prompts show no difference, however large"
+    return f"{benchmark.title}: {n:,} prompts show a win rate of {rate:.1f} % or more to be a win"
+
+
+def _items(benchmark: Benchmark[Any], recipe: Recipe) -> int:
+    """How many items it has; 0 if it is not measured by shares (MT-Bench rates)."""
+    if isinstance(benchmark, HeadToHead):
+        return sum(prompts for _, prompts, _ in sizes(recipe, "evaluation"))
+    count: int = getattr(benchmark, "count", 0)
+    return min(getattr(benchmark.settings, "limit", None) or count, count)
