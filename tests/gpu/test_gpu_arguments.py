@@ -60,6 +60,11 @@ def test_every_engine_of_the_papers_recipes_is_understood() -> None:
         for name, model in recipe.models.items()
         if not model.endpoint
     ]
+    rewards = [
+        Model.model_validate({"source": f"org/{task}", "task": task})
+        for task in ("reward", "embed")
+    ]
+    asked += [(model.task, model, recipes[0]) for model in rewards]
     assert {recipe.name for _, _, recipe in asked} == {recipe.name for recipe in recipes}
     done = parsed([line_of(*each) for each in asked])
     assert done.returncode == 0, done.stderr[-2000:]
