@@ -23,6 +23,8 @@ from moaa.stages.texts import TextPart, control_texts
 from moaa.store import Store
 from moaa.weights.content import of_asked
 
+NOTHING = "nothing could be judged"
+
 
 class EvaluatePart(TextPart):
     """What the scores depend on."""
@@ -83,7 +85,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     play([game for game in games if not game.failed], rules, served, context)
     found = {game.benchmark.name: _written(game, context) for game in games}
     context.facts["benchmarks"] = found
-    context.again = any(each["failed"] for each in found.values())
+    context.again = any(each["failed"] or each["failures"] for each in found.values())
     _head_to_head(games, context)
 
 
@@ -206,7 +208,7 @@ def _written(game: Game, context: Context) -> dict[str, Any]:
         "items": len(game.items),
         "digest": data.digest(game.items),
         "incomparable": benchmark.incomparable(game.items),
-        "failed": game.failed or ("" if scores else "nothing could be judged"),
+        "failed": game.failed or ("" if scores or not game.judgements else NOTHING),
         "failures": game.failures(),
         "lost": lost,
         "scores": scores,

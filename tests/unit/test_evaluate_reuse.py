@@ -68,6 +68,8 @@ def texts(found: Artifact, model: str) -> list[str]:
 def test_another_model_asks_only_what_is_new(evaluation: Evaluation) -> None:
     first, asked = evaluation.run(ONE)
     assert asked == {"smollm2": len(PROMPTS)}  # one contestant is judged against nobody
+    again, asked = evaluation.run(ONE)
+    assert (again.uri, asked) == (first.uri, {})
     second, asked = evaluation.run(BASE_AND_OTHER, evaluation.other("a"))
     assert asked == {"other": len(PROMPTS), "smollm2": len(PROMPTS) * 9}  # only judgements
     assert texts(second, "base") == texts(first, "base")
