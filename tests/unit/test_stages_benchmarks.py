@@ -43,6 +43,9 @@ REWARD = [
     for i in range(4)
 ]
 
+ONLY = [f"evaluate.benchmarks.{name}=null" for name in ("head_to_head", "mt_bench", "ifbench")]
+"""Takes the demo's own benchmarks out."""
+
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
@@ -54,7 +57,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
         "judge_bench": JUDGE,
         "reward_bench": REWARD,
     }
-    sets = ["evaluate.benchmarks.head_to_head=null", 'evaluate.contestants=["base"]']
+    sets = [*ONLY, 'evaluate.contestants=["base"]']
     for name, rows in data.items():
         file = folder / f"{name}.json"
         file.write_text(json.dumps(rows))
@@ -126,7 +129,7 @@ def test_data_of_something_else_fail_that_benchmark_alone(tmp_path: Path) -> Non
     facts = facts_of(
         run(
             [
-                "evaluate.benchmarks.head_to_head=null",
+                *ONLY,
                 'evaluate.contestants=["base"]',
                 f'evaluate.benchmarks.alpaca_eval={{"data": [{{"source": "{wrong}"}}]}}',
                 f'evaluate.benchmarks.arena_hard={{"data": [{{"source": "{gone}"}}]}}',
