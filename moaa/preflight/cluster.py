@@ -82,16 +82,11 @@ def _trainings(recipe: Recipe, cluster: Cluster) -> tuple[Kind, list[Finding]]:
     if not knows(cluster, TRAIN_JOBS):
         detail = "Kubeflow Trainer is not installed: trainings run as Indexed Jobs"
         return JOBS, [Finding("training", True, detail)]
-    name = names.runtime(launcher.pool)
-    found = _look(
-        "training",
-        f"TrainingRuntime '{name}'",
-        lambda: cluster.get(RUNTIMES, name),
-        PLATFORM.format(cluster.namespace),
-    )
-    if not isinstance(found, Finding):
-        found = Finding("training", True, f"trainings run as TrainJobs of TrainingRuntime '{name}'")
-    return TRAIN_JOBS, [found]
+    what = f"TrainingRuntime '{names.runtime(launcher.pool)}'"
+    runtime = partial(cluster.get, RUNTIMES, names.runtime(launcher.pool))
+    return TRAIN_JOBS, [
+        _of_platform(cluster, "training", what, runtime, f"trainings run as TrainJobs of {what}")
+    ]
 
 
 def _ensemble(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
@@ -113,15 +108,16 @@ def _account(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
     name = recipe.runtime.cluster.service_account
     if cluster.inside:  # this pod runs under it
         return
-    found = _look(
-        "account",
-        f"ServiceAccount '{name}'",
-        lambda: cluster.get(ACCOUNTS, name),
-        PLATFORM.format(cluster.namespace),
-    )
-    if not isinstance(found, Finding):
-        found = Finding("account", True, f"ServiceAccount '{name}' exists")
-    yield found
+    what, account = f"ServiceAccount '{name}'", partial(cluster.get, ACCOUNTS, name)
+    yield _of_platform(cluster, "account", what, account, f"{what} exists")
+
+
+def _of_platform(
+    cluster: Cluster, check: str, what: str, get: Callable[[], object], good: str
+) -> Finding:
+    """The finding about an object that the platform's chart makes."""
+    found = _look(check, what, get, PLATFORM.format(cluster.namespace))
+    return found if isinstance(found, Finding) else Finding(check, True, good)
 
 
 def _secrets(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:

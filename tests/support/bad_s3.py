@@ -3,13 +3,13 @@ script."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from moaa.store import Store
+from tests.support.http_server import listening
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key-id", "AWS_SECRET_ACCESS_KEY": "very-secret"}
 Script = Callable[["Handler", bytes], None]
@@ -60,14 +60,8 @@ class Handler(BaseHTTPRequestHandler):
 def serve() -> Iterator[BadS3]:
     """A server with an empty script, as long as the context is open."""
     bad = BadS3()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"bad": bad}))
-    bad.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
+    with listening(type("Handler", (Handler,), {"bad": bad})) as bad.url:
         yield bad
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def ok(body: bytes = b"") -> Script:
