@@ -188,7 +188,7 @@ def test_a_moved_revision_of_a_hub_model_is_noticed_and_that_commit_is_used(
     seen = []
     for hub.commits["models/owner/model"] in (FIRST, SECOND):
         seen.append(stage.content(given, MemoryStore()))  # type: ignore[attr-defined]
-    assert seen == [{"models.smollm2": FIRST}, {"models.smollm2": SECOND}]
+    assert [each["models.smollm2"] for each in seen] == [FIRST, SECOND]
     assert content.pinned(given, seen[0]).models["smollm2"].revision == FIRST
 
 
