@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import S3
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("moaa", "components", "pipelines", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("moaa", "components", "pipelines", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
 
 
 @pytest.fixture(scope="module")
