@@ -12,6 +12,7 @@ from moaa.declaration import Declaration
 from moaa.ledger import Ledger, ModelUse
 from moaa.records import Record, RunStatus, StageError, run_status
 from moaa.report.words import NBSP, count, percent
+from moaa.statistics import required_n
 
 BROKEN = ("failed", "terminated", "running")
 """The states of a stage that did not come to its end."""
@@ -200,7 +201,17 @@ def judged(rate: Mapping[str, Any]) -> str:
     return (
         f"No difference from the {rate['against']} model is shown: "
         f"the {rate['model'].upper()} model wins {wins}, and its {interval} includes 50{NBSP}%."
+        f"{_needed(rate['rate'])}"
     )
+
+
+def _needed(rate: float) -> str:
+    """How many prompts would show such a rate, in 80 % of the cases; a verdict's deviation is at
+    most 0.5. Nothing for a rate of a half."""
+    if abs(rate - 0.5) < 0.005:
+        return ""
+    prompts = required_n(abs(rate - 0.5), 0.5)
+    return f" To show such a rate takes about {count(prompts)} prompts."
 
 
 def _time(text: str) -> datetime:

@@ -191,3 +191,11 @@ def test_length_stands_beside_win_rates_and_lost_reasoning_left_of_the_line() ->
 
 def test_a_run_without_benchmarks_has_no_section_of_them() -> None:
     assert benchmarks(Run.of([record("evaluate", "done")], stages())) == {}
+
+
+def test_a_difference_that_is_not_shown_says_how_many_prompts_would_show_it() -> None:
+    unclear = {"model": "dpo", "against": "base", "rate": 0.6, "n": 50, "low": 0.46, "high": 0.72}
+    text = judged(unclear).replace("\xa0", " ")
+    assert text.endswith("includes 50 %. To show such a rate takes about 197 prompts.")
+    assert judged({**unclear, "rate": 0.5}).replace("\xa0", " ").endswith("includes 50 %.")
+    assert "takes about" not in judged({**unclear, "low": 0.51})
