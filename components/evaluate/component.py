@@ -18,8 +18,7 @@ def evaluate(
     evaluate_metrics: Output[Metrics],
     evaluate_summary: Output[Markdown],
 ) -> None:
-    """Judge the tuned models against the base on held-out prompts: win rates with intervals,
-    lengths.
+    """Let all contestants answer the recipe's benchmarks: scores with intervals, lengths.
 
     Args:
         recipe: The recipe: YAML text, or its s3:// address.
@@ -28,8 +27,8 @@ def evaluate(
         prompts: Manifest of the prompts.
         sft: Manifest of the SFT model.
         dpo: Manifest of the DPO model.
-        scores: Manifest of the answers, judgements and win rates.
-        evaluate_metrics: Win rates with their intervals.
+        scores: Manifest of the scores, answers and judgements.
+        evaluate_metrics: The main number of each benchmark with its interval.
         evaluate_summary: Counts of the stage.
     """
     from moaa.stages.evaluate import evaluate as stage
