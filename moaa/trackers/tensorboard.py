@@ -1,17 +1,21 @@
 """TensorBoard's event files, written by hand: its package would bring 15 more.
 
 A file is a list of records: length (8 bytes), its checksum, an Event (protocol buffers), its
-checksum. The fields used here: Event.wall_time 1, step 2, file_version 3, summary 5;
-Summary.value 1; Value.tag 1, simple_value 2.
+checksum. The fields used here: Event.wall_time 1, step 2, file_version 3, summary 5; Summary's
+value 1; Value.tag 1, simple_value 2, tensor 8, metadata 9; its plugin_data 1, plugin_name 1; of a
+tensor dtype 1, tensor_shape 2 (dim 2, size 1), string_val 8.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import Final
 
 from moaa.store import Store
 from moaa.trackers.entry import Entry
+
+_DT_STRING: Final = 7
 
 
 def write(entry: Entry, store: Store) -> None:
@@ -27,7 +31,16 @@ def event_file(entry: Entry) -> bytes:
     for name, step, value in entry.scalars:
         summary = _bytes(1, _text(1, name) + _float(2, value))
         events.append(when + _number(2, step) + _bytes(5, summary))
+    lineage = "\n".join(f"- {name}: {value}" for name, value in entry.tags.items())
+    text = _bytes(9, _bytes(1, _text(1, "text"))) + _bytes(8, _strings(lineage))
+    events.append(when + _bytes(5, _bytes(1, _text(1, f"{entry.stage}/lineage") + text)))
     return b"".join(_records(events))
+
+
+def _strings(*texts: str) -> bytes:
+    """A tensor of strings."""
+    shape = _bytes(2, _number(1, len(texts)))
+    return _number(1, _DT_STRING) + _bytes(2, shape) + b"".join(_text(8, each) for each in texts)
 
 
 def _records(events: Iterable[bytes]) -> Iterable[bytes]:

@@ -87,7 +87,8 @@ def test_event_files_are_what_tensorboard_reads() -> None:
         events.append(event)
         data = data[4:]
     assert b"brain.Event:2" in events[0]
-    assert len(events) == 1 + len(ENTRY.scalars)
+    assert len(events) == 1 + len(ENTRY.scalars) + 1
+    assert b"dpo.from.sft: s3://moaa/demo/sft/f0" in events[-1]
     assert b"dpo/rewards/margins" in events[3]
     assert events[3].endswith(struct.pack("<f", 0.5))
 
