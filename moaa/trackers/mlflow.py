@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from moaa.trackers.entry import Entry
 
-MOST_METRICS: Final = 1000
-"""What log-batch takes at once."""
+MOST_METRICS: Final = 900
+"""log-batch takes 1000 metrics and tags together."""
 TIMEOUT_S: Final = 30
 RUN_TAG: Final = "moaa.run"
 

@@ -131,7 +131,7 @@ class Mlflow:
                 self.runs.append({"info": {"run_id": "r"}})
                 return 200, {"run": self.runs[0]}
             case "runs/log-batch":
-                assert len(body["metrics"]) <= 1000
+                assert len(body["metrics"]) + len(body["tags"]) <= 1000
                 self.metrics |= {
                     (m["key"], m["value"], m["step"], m["timestamp"]) for m in body["metrics"]
                 }
