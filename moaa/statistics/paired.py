@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moaa.statistics.estimate import LEVEL, Estimate, normal, quantile, within
+from moaa.statistics.rates import wilson
 
 Values = Sequence[float] | NDArray[np.float64]
 
@@ -45,9 +46,18 @@ def mean(
     unit: str = "share",
     level: float = LEVEL,
 ) -> Estimate:
-    """The mean of `values` with its normal interval, clustered as `standard_error` says."""
+    """The mean of `values` with its normal interval, clustered as `standard_error` says.
+
+    Shares without any spread (ten right answers of ten) have Wilson's: they do not prove that the
+    next is right too.
+    """
+    value, n = float(np.mean(values)), len(values)
     error = standard_error(values, clusters)
-    return normal(float(np.mean(values)), error, len(values), unit, level)
+    if error < 1e-12 and unit == "share":
+        independent = n if clusters is None else len(set(clusters))
+        low, high = wilson(value * independent, independent, quantile(level))
+        return Estimate(value, low, high, n, unit, level)
+    return normal(value, error, n, unit, level)
 
 
 def difference(

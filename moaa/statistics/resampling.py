@@ -7,9 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from moaa.statistics.estimate import LEVEL, Estimate, within
+from moaa.statistics.estimate import LEVEL, Estimate, quantile, within
+from moaa.statistics.rates import wilson
 
 RESAMPLES = 1000
+NO_SPREAD = 1e-3
+"""A narrower interval comes from what all items have in common, not from how many they are."""
 
 Fit = Callable[[NDArray[np.float64]], float]
 
@@ -28,6 +31,7 @@ def resample(
     `fit(counts)` gives the statistic if item i occurs counts[i] times. It is called once with ones,
     which gives the value, and then for each resample. An item is whatever was drawn independently:
     the prompt, with all its orders and judges. Equal input and seed give an equal result.
+    A share that is the same in all resamples (every prompt was won) has Wilson's interval.
     """
     value = fit(np.ones(n))
     draw = np.random.default_rng(seed)
@@ -36,4 +40,6 @@ def resample(
         for _ in range(resamples)
     ]
     low, high = np.percentile(found, [50 * (1 - level), 50 * (1 + level)])
+    if unit == "share" and high - low < NO_SPREAD:
+        low, high = wilson(value * n, n, quantile(level))
     return within(value, float(low), float(high), n, unit, level)

@@ -145,3 +145,10 @@ def test_a_difference_whose_interval_ends_at_nothing_has_a_p_value_of_a_twentiet
     assert p_value(normal(1.959964, 1.0, 9, "rating")) == pytest.approx(0.05, abs=1e-4)
     assert p_value(normal(0.0, 0.0, 9)) == 1
     assert p_value(normal(0.1, 0.0, 9)) == 0
+
+
+def test_ten_of_ten_do_not_prove_the_eleventh() -> None:
+    assert mean([1.0] * 10) == share(10, 10)
+    clustered = mean([1.0] * 10, ["a"] * 5 + ["b"] * 5)
+    assert (clustered.low, clustered.high) == pytest.approx(wilson(2, 2))
+    assert mean([7.0] * 10, unit="rating").high == 7
