@@ -166,3 +166,27 @@ def test_an_evaluation_that_was_stopped_goes_on(evaluation: Evaluation) -> None:
     found, asked = evaluation.run(BASE_AND_OTHER, other)
     assert asked == {"smollm2": len(PROMPTS) * 9}, "answers were asked for again"
     assert found.manifest.facts["win_rates"][0]["n"] == len(PROMPTS)
+
+
+def test_the_mixture_itself_is_a_contestant(evaluation: Evaluation) -> None:
+    """Its proposers and its aggregator answer, as `generate.mixture` says."""
+    evaluation.run(ONE)
+    found, asked = evaluation.run("evaluate.contestants=[mixture, base]")
+    assert asked == {"smollm2": len(PROMPTS) * (4 + 9)}
+    answers = [row for row in found.rows("answers") if row["model"] == "mixture"]
+    assert [row["id"] for row in answers] == ["0", "1"]
+    assert all(row["tokens"] > 0 for row in answers)
+    assert {(row["model_a"], row["model_b"]) for row in found.rows("judgements")} == {
+        ("base", "mixture")
+    }
+
+
+def test_other_sampling_is_another_answer_and_another_judge_another_judgement(
+    evaluation: Evaluation,
+) -> None:
+    other = evaluation.other("a")
+    evaluation.run(BASE_AND_OTHER, other)
+    _, asked = evaluation.run(BASE_AND_OTHER, other, "label.judge.criteria=all")
+    assert asked == {"smollm2": len(PROMPTS) * 8}
+    _, asked = evaluation.run(BASE_AND_OTHER, other, "evaluate.sampling.max_tokens=50")
+    assert asked["other"] == len(PROMPTS)
