@@ -98,7 +98,8 @@ def outcome(variant: Variant, run: Run, state: str = "") -> Outcome:
 def scores_of(facts: dict[str, Any]) -> dict[str, Score]:
     """Return the figures of an evaluation that have intervals: the win rates, and each benchmark's
     main numbers with their judge."""
-    found = figures(facts)
+    # Benchmarks follow below, with their judge and their metric.
+    found = figures({**facts, "benchmarks": {}})
     scores = {
         name: Score(value, found[f"{name} low"], found[f"{name} high"])
         for name, value in found.items()
