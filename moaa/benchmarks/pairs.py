@@ -200,7 +200,9 @@ def _figures(name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
             Score(
                 name,
                 "accuracy lost by injected text",
-                Estimate(-lost.value, -lost.high, -lost.low, lost.n, lost.unit, lost.level),
+                Estimate(
+                    0 - lost.value, 0 - lost.high, 0 - lost.low, lost.n, lost.unit, lost.level
+                ),
                 about={"before": sum(before) / len(before), "after": sum(after) / len(after)},
             )
         )
