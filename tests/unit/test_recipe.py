@@ -160,7 +160,7 @@ def test_demo_can_be_changed_as_its_readers_are_told_and_keeps_its_sets_apart() 
         for source in sources
         for index in range(source.offset, source.offset + (source.limit or 0))
     ]
-    assert len(taken) == len(set(taken)) == 8 + 3 + 5
+    assert len(taken) == len(set(taken)) == 8 + 3 + 4
 
 
 # Errors: file, line, what was given, what is allowed

@@ -220,7 +220,7 @@ def test_a_comparison_has_scores_with_intervals_and_own_costs(sweep: sweeps.Swee
 
 def test_benchmarks_give_their_main_numbers_with_the_judge() -> None:
     def score(entrant: str, main: bool) -> dict[str, Any]:
-        numbers = {"value": 7.5, "low": 7.0, "high": 8.0}
+        numbers = {"value": 7.5, "low": 7.0, "high": 8.0, "n": 80}
         return {"entrant": entrant, "metric": "rating", "main": main, **numbers}
 
     rated = {"judge": "qwen2-72b", "scores": [score("sft", True), score("sft", False)]}
