@@ -76,9 +76,12 @@ def set_up(game: Game, questions: str, judging: Mapping[str, Any], rules: Rules)
     """
     ids = tuple(item.id for item in game.items)
     name = game.benchmark.name
+    texts = {"controls": rules.identity["controls"]}
+    # A benchmark whose questions say how they are answered does not depend on evaluate.sampling.
+    asked = rules.identity if any(item.sampling is None for item in game.items) else texts
     if game.benchmark.measures == "models":
         for who, entrant in game.entrants.items():
-            identity = [questions, rules.identity, entrant.identity]
+            identity = [questions, asked, entrant.identity]
             game.answers[who] = Batch(
                 "answers", name, (who,), identity, ids, rules.limit, lambda row: Gaps()
             )
@@ -90,7 +93,7 @@ def set_up(game: Game, questions: str, judging: Mapping[str, Any], rules: Rules)
         made: list[object] = [
             questions,
             game.benchmark.schema,
-            rules.identity,
+            texts,
             dict(judging),
             who_is,
         ]

@@ -190,3 +190,14 @@ def test_other_sampling_is_another_answer_and_another_judge_another_judgement(
     assert asked == {"smollm2": len(PROMPTS) * 8}
     _, asked = evaluation.run(BASE_AND_OTHER, other, "evaluate.sampling.max_tokens=50")
     assert asked["other"] == len(PROMPTS)
+
+
+def test_a_benchmark_with_a_sampling_of_its_own_does_not_depend_on_that_of_the_evaluation(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    alone = (ONE, "evaluate.benchmarks={head_to_head: null}")
+    sets = (*alone, benchmark(tmp_path, "judge_bench", PAIRS))
+    _, asked = evaluation.run(*sets)
+    assert asked["smollm2"] > 0
+    _, asked = evaluation.run(*sets, "evaluate.sampling.temperature=0.5")
+    assert asked == {}
