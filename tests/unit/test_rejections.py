@@ -19,7 +19,7 @@ from tests.support.engine_server import Body, EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
-ROWS = 400
+ROWS = 150
 PROPOSERS = 3
 PROBE = 1
 
@@ -70,7 +70,7 @@ def test_an_aggregator_that_refuses_everything_costs_the_first_rows_and_no_more(
 
 def test_where_the_limit_allows_many_the_first_rows_alone_decide() -> None:
     server, _, error = run(by_aggregator, "runtime.max_rejected_share=0.3")
-    assert "The first 20 rows, chosen at random from 400, were all rejected" in str(error)
+    assert f"The first 20 rows, chosen at random from {ROWS}, were all rejected" in str(error)
     assert server.count == FIRST * (PROPOSERS + 1) + PROBE
 
 
