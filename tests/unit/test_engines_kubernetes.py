@@ -121,12 +121,10 @@ async def test_leases_are_renewed_and_an_engine_scaled_down_by_others_comes_back
             renewed = kube.count("PATCH", "leases/")
             await async_until(lambda: kube.count("PATCH", "leases/") > renewed)
             ensemble.scale_by_hand("a", 0)
-            # The next renewal brings it back, maybe before anybody looks at the pool.
-            await async_until(lambda: bench.ledger.events["engine pods lost"] == 1)
-            await bench.ask("a")
-            await async_until(lambda: len(ensemble.holders("a")) == 1)
-            assert ensemble.replicas("a") == 1
-            assert bench.ledger.events["engine pods lost"] == 1
+            # The next renewal brings it back, maybe before its pod is gone.
+            await async_until(lambda: ensemble.replicas("a") == len(ensemble.holders("a")) == 1)
+            assert await bench.ask("a")
+            assert bench.ledger.events["engine pods lost"] <= 1
         assert (ensemble.replicas("a"), ensemble.holders("a")) == (0, [])
 
 
