@@ -184,6 +184,9 @@ class Run:
         if not self.win_rates:
             if not self.present:
                 return "No stage left a record."
+            measured = self.stage("evaluate").facts.get("benchmarks") or {}
+            if names := [each["title"] for each in measured.values() if each["scores"]]:
+                return f"No pair was compared; measured: {', '.join(names)}."
             return f"The run went as far as {self.present[-1].name}; nothing was evaluated."
         return judged(self.win_rates[0])
 
