@@ -43,7 +43,7 @@ def test_a_click_on_a_link_of_the_report_does_not_leave_it(tmp_path: Path) -> No
 
         until(lambda: evaluate("document.querySelector('.bar-tools') != null"))
         names = evaluate(LINKS)
-        assert len(names) == 8
+        assert len(names) == 9
         for name in names:
             evaluate("document.querySelector('nav').scrollIntoView({behavior: 'instant'})")
             browser.click(*evaluate(MIDDLE.format(name)))
