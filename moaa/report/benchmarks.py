@@ -38,8 +38,15 @@ def value(score: Score) -> str:
 
 
 def interval(score: Score) -> str:
-    """Return a score's interval: `50.1 % to 73.4 %`."""
+    """Return a score's interval: `50.1 % to 73.4 %`; a dash if it has no end."""
+    if not _has_ends(score):
+        return "–"
     return f"{_in_unit(score['low'], score['unit'])} to {_in_unit(score['high'], score['unit'])}"
+
+
+def _has_ends(score: Score) -> bool:
+    """Whether the interval has two ends. An infinite one, of a single conversation, is null."""
+    return score["low"] is not None and score["high"] is not None
 
 
 def metric(facts: Facts, score: Score) -> str:
@@ -154,6 +161,8 @@ def _section(name: str, facts: Facts) -> dict[str, Any]:
 
 
 def _chart(score: Score) -> Markup:
+    if not _has_ends(score):
+        return Markup()
     if score["unit"] == "share":
         return charts.interval(score["value"], score["low"], score["high"])
     if score["unit"] == "rating":
@@ -193,7 +202,10 @@ def kept(facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
         (each, score)
         for each in facts.values()
         for score in each["scores"]
-        if score["unit"] == DIFFERENCE and score["against"] and each["measures"] == "models"
+        if score["unit"] == DIFFERENCE
+        and score["against"]
+        and _has_ends(score)
+        and each["measures"] == "models"
     ]
     if not found:
         return []

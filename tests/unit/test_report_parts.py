@@ -189,6 +189,20 @@ def test_length_stands_beside_win_rates_and_lost_reasoning_left_of_the_line() ->
     assert "interval below" in kept["chart"]
 
 
+def test_an_interval_without_ends_takes_no_section_away() -> None:
+    """The rating of one conversation has none: its error is not known."""
+    run = example_run.whole()
+    facts = run.view.stage("evaluate").facts["benchmarks"]
+    for each in (score for benchmark in facts.values() for score in benchmark["scores"]):
+        each |= {"low": None, "high": None}
+    shown = benchmarks(run.view)
+    rows = [row for section in shown["sections"] for row in section["rows"]]
+    assert {row["interval"] for row in rows} == {"–"}
+    assert not any(row["chart"] for row in rows)
+    assert shown["kept"] == []
+    assert "could not be made" not in report.page(run.view, run.read)
+
+
 def test_a_run_without_benchmarks_has_no_section_of_them() -> None:
     assert benchmarks(Run.of([record("evaluate", "done")], stages())) == {}
 
