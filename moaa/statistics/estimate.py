@@ -9,7 +9,7 @@ from statistics import NormalDist
 LEVEL = 0.95
 """How often an interval covers the truth, if nothing else is said."""
 
-RANGES = {"share": (0.0, 1.0), "difference of shares": (-1.0, 1.0)}
+RANGES = {"share": (0.0, 1.0), "difference of shares": (-1.0, 1.0), "rating": (1.0, 10.0)}
 """Units whose values have ends: an interval does not leave them."""
 
 

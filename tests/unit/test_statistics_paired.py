@@ -48,8 +48,8 @@ def test_a_share_has_the_wilson_interval_and_needs_an_item() -> None:
 def test_the_error_of_a_mean_is_the_textbook_one() -> None:
     values = [1.0, 0.0, 1.0, 1.0]
     assert standard_error(values) == pytest.approx(0.25)
-    found = mean(values, unit="rating")
-    assert (found.value, found.n, found.unit) == (0.75, 4, "rating")
+    found = mean(values, unit="points")
+    assert (found.value, found.n, found.unit) == (0.75, 4, "points")
     assert (found.low, found.high) == pytest.approx((0.75 - 0.49, 0.75 + 0.49), abs=1e-4)
 
 
@@ -68,7 +68,7 @@ def test_one_value_or_one_cluster_says_nothing_about_the_error() -> None:
     assert standard_error([0.7]) == math.inf
     assert standard_error([0.7, 0.1], ["a", "a"]) == math.inf
     assert (mean([0.7]).low, mean([0.7]).high) == (0, 1)
-    assert mean([7.0], unit="rating").high == math.inf
+    assert mean([7.0], unit="points").high == math.inf
     with pytest.raises(ValueError, match="2 values, but 1 clusters"):
         standard_error([0.7, 0.1], ["a"])
 
@@ -92,7 +92,7 @@ def test_clustered_intervals_cover_the_truth_and_others_do_not() -> None:
     for _ in range(300):
         values = draw.normal(0, 1, 60)[clusters] + draw.normal(0, 1, 480)
         for name, known in (("clustered", clusters.tolist()), ("plain", None)):
-            found = mean(values, known, unit="rating")
+            found = mean(values, known, unit="points")
             covered[name] += found.low <= 0 <= found.high
     assert 0.91 <= covered["clustered"] / 300 <= 0.98
     assert covered["plain"] / 300 < 0.8
@@ -142,7 +142,7 @@ def test_a_difference_whose_interval_ends_at_nothing_has_a_p_value_of_a_twentiet
     found = difference([0.3, 0.5, 0.1, 0.4], [0.0, 0.0, 0.0, 0.0])
     error = standard_error([0.3, 0.5, 0.1, 0.4])
     assert p_value(found) == pytest.approx(2 * NormalDist().cdf(-found.value / error))
-    assert p_value(normal(1.959964, 1.0, 9, "rating")) == pytest.approx(0.05, abs=1e-4)
+    assert p_value(normal(1.959964, 1.0, 9, "points")) == pytest.approx(0.05, abs=1e-4)
     assert p_value(normal(0.0, 0.0, 9)) == 1
     assert p_value(normal(0.1, 0.0, 9)) == 0
 
@@ -151,4 +151,4 @@ def test_ten_of_ten_do_not_prove_the_eleventh() -> None:
     assert mean([1.0] * 10) == share(10, 10)
     clustered = mean([1.0] * 10, ["a"] * 5 + ["b"] * 5)
     assert (clustered.low, clustered.high) == pytest.approx(wilson(2, 2))
-    assert mean([7.0] * 10, unit="rating").high == 7
+    assert mean([7.0] * 10, unit="points").high == 7
