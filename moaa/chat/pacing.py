@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from moaa.chat.metrics import Metrics, summed
 from moaa.chat.pool import Endpoint, Pool
 from moaa.ledger import Ledger
 
@@ -26,9 +27,6 @@ LOWERED: Final = "fewer requests in flight: an engine's queue or its preemptions
 _SAMPLE: Final = re.compile(
     r"^vllm:num_(requests_running|requests_waiting|preemptions_total)(?:\{.*\})? (\S+)", re.M
 )
-
-Metrics = Callable[[Endpoint], Awaitable[str | None]]
-"""The text at a server's /metrics; "" if it could not be read just now; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +54,12 @@ class Pace:
 def load_of(metrics: str) -> Load | None:
     """Return the load in the text of /metrics, summed over a server's engines; None if it is not
     vLLM's."""
-    found: dict[str, float] = {}
-    for name, value in _SAMPLE.findall(metrics):
-        try:
-            found[name] = found.get(name, 0.0) + float(value)
-        except ValueError:
-            return None
+    found = summed(_SAMPLE, metrics) or {}
     if not {"requests_running", "requests_waiting"} <= found.keys():
         return None
-    try:
-        return Load(
-            int(found["requests_running"]),
-            int(found["requests_waiting"]),
-            int(found.get("preemptions_total", 0)),
-        )
-    except (ValueError, OverflowError):  # NaN, infinite
-        return None
+    return Load(
+        found["requests_running"], found["requests_waiting"], found.get("preemptions_total", 0)
+    )
 
 
 def next_pace(pace: Pace, load: Load, before: Load, used: int, most: int) -> Pace:

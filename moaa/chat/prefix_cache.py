@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from itertools import count
 from typing import Final, NamedTuple
 
-from moaa.chat.pacing import Metrics
+from moaa.chat.metrics import Metrics, summed
 from moaa.chat.pool import Endpoint, Pool
 from moaa.ledger import Ledger
 
@@ -32,16 +33,10 @@ class Counts(NamedTuple):
 
 def counts_of(metrics: str) -> Counts | None:
     """Return the counts in the text of /metrics, over all of a server's engines; None without."""
-    found: dict[str, float] = {}
-    for name, value in _SAMPLE.findall(metrics):
-        try:
-            found[name] = found.get(name, 0.0) + float(value)
-        except ValueError:
-            return None
-    try:
-        return Counts(int(found["queries"]), int(found["hits"]))
-    except (KeyError, ValueError, OverflowError):  # none; NaN, infinite
+    found = summed(_SAMPLE, metrics) or {}
+    if not {"queries", "hits"} <= found.keys():
         return None
+    return Counts(found["queries"], found["hits"])
 
 
 class PrefixCaches:
@@ -54,7 +49,7 @@ class PrefixCaches:
 
     async def run(self) -> None:
         """Look until cancelled. Call `look` once more before the servers stop."""
-        for times in range(1 << 62):
+        for times in count():
             await self.look(new=times % LOOK_EVERY != 0)
             await asyncio.sleep(NEW_EVERY_S)
 
