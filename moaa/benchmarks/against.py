@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from moaa.benchmarks.benchmark import Answer, Item, Match, Played, Row
-from moaa.benchmarks.judging import compare
+from moaa.benchmarks.judging import compare, row_of
 from moaa.chat.message import Ask
-from moaa.errors import RowRejected
 from moaa.recipe.schema import Judge
 
 
@@ -16,9 +15,7 @@ async def against_baseline(judge: Judge, match: Match, baseline: str, ask: Ask) 
     """
     (answers,) = match.answers
     judgement = await compare(judge, match, answers[-1].text, match.item.given["baseline"], ask)
-    if len(judgement.lost) == 2:
-        raise RowRejected(judgement.lost[0].reason, judgement.lost[0].detail)
-    return {"model_b": baseline, **judgement.to_json()}
+    return {"model_b": baseline, **row_of(judgement)}
 
 
 def answers_and_judgements(played: Played, name: str) -> list[tuple[Item, tuple[Answer, ...], Row]]:

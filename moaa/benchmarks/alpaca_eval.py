@@ -28,8 +28,6 @@ from moaa.recipe.schema import Recipe, Source
 REVISION: Final = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 QUESTIONS: Final = 805
 BASELINE: Final = "gpt-4-1106-preview"
-FEWEST: Final = 10
-"""Prompts from which on the effect of length can be estimated at all."""
 
 
 class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
@@ -111,14 +109,14 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
                 )
                 metric = "length-controlled win rate"
                 found.append(Score(name, metric, estimate, BASELINE, main=True))
-            elif len(p) >= FEWEST:
+            elif len(p) >= statistics.FEWEST:
                 estimate = statistics.length_adjusted(p, (lengths[1], lengths[0]))
                 found.append(Score(name, "win rate at equal length", estimate, BASELINE))
         return found
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """One answer of each contestant to each instruction, judged in both orders."""
-        questions = min(self.settings.limit or QUESTIONS, QUESTIONS)
+        questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
         yield from answering(recipe, questions, 1, answer)
         yield from judging(recipe, self.judge, questions * len(recipe.evaluate.contestants), answer)

@@ -14,11 +14,12 @@ from moaa import statistics, templates
 from moaa.benchmarks.against import against_baseline, answers_and_judgements
 from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
 from moaa.benchmarks.data import digest
+from moaa.benchmarks.judging import row_of
 from moaa.benchmarks.rating import is_alone
 from moaa.benchmarks.verdicts import five_verdicts, weight_of
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked
-from moaa.errors import RecipeError, RowRejected
+from moaa.errors import RecipeError
 from moaa.plan.calls import answering, judging, rating, tokens_of
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Source
@@ -108,9 +109,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         (answers,) = match.answers
         text, other = answers[-1].text, match.item.given["baseline"]
         judgement = await five_verdicts(self.judge, match, text, other, ask)
-        if len(judgement.lost) == 2:
-            raise RowRejected(judgement.lost[0].reason, judgement.lost[0].detail)
-        return {"model_b": self.baseline, **judgement.to_json()}
+        return {"model_b": self.baseline, **row_of(judgement)}
 
     def scores(self, played: Played) -> list[Score]:
         """Of each entrant: the win rate, raw and at the baseline's style. Prompts are resampled."""
@@ -142,7 +141,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """One answer of each contestant to each prompt, judged in both orders."""
-        questions = min(self.settings.limit or QUESTIONS, QUESTIONS)
+        questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
         yield from answering(recipe, questions, 1, answer)
         pairs = questions * len(recipe.evaluate.contestants)

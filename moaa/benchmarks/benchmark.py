@@ -232,6 +232,10 @@ class Benchmark(ABC, Generic[S]):
     def scores(self, played: Played) -> list[Score]:
         """The scores of all entrants. An entrant of whom nothing was judged has none."""
 
+    def question_count(self, published: int) -> int:
+        """Return how many of so many published questions the recipe asks: at most its `limit`."""
+        return min(getattr(self.settings, "limit", None) or published, published)
+
     @abstractmethod
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """Yield the calls of the benchmark, for the plan."""

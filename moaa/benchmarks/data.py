@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from moaa.benchmarks.benchmark import Item, Row
+from moaa.benchmarks.benchmark import Item
 
 T = TypeVar("T")
 
@@ -17,17 +17,18 @@ def digest(items: Sequence[Item]) -> str:
 
     It does not depend on the file that they came in, or on how they are answered.
     """
-    return _digest([{**item.to_json(), "sampling": None} for item in items])
+    return digest_of([{**item.to_json(), "sampling": None} for item in items])
 
 
 def identity(items: Sequence[Item]) -> str:
     """Return the digest of the questions and of how each is answered."""
-    return _digest([item.to_json() for item in items])
+    return digest_of([item.to_json() for item in items])
 
 
-def _digest(rows: Sequence[Row]) -> str:
+def digest_of(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the first 16 hex digits of the sha256 of rows, in any order."""
     texts = sorted(json.dumps(row, sort_keys=True) for row in rows)
-    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def evenly(items: Sequence[T], limit: int | None) -> list[T]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from moaa.benchmarks import harness
-from moaa.benchmarks.reasoning import Doc, Marks, Reasons
+from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.reasoning import Reasons
 from moaa.chat.message import Message
 from moaa.recipe import reasoning
 from moaa.recipe.schema import Source

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 Doc = Mapping[str, Any]
 Drawn = TypeVar("Drawn")
-Marks = dict[str, float | list[bool]]
+Marks = Mapping[str, float | list[bool]]
+"""What each metric says of one answer: 0 to 1, or several verdicts."""
 
 INSTALL: Final = "pip install 'moaa[evaluate]'"
 SEED: Final = 1234
@@ -69,7 +70,7 @@ class HarnessTask:
 
         cut = min([text.find(stop) for stop in self.stops if stop in text], default=len(text))
         instance = Instance("generate_until", dict(doc), (), 0, resps=[text[:cut]])
-        found: Marks = {}
+        found: dict[str, float | list[bool]] = {}
         for each in self.task._filters:
             each.apply([instance])
             marks = self.task.process_results(dict(doc), [instance.filtered_resps[each.name]])
@@ -153,9 +154,13 @@ def why_not(config: Mapping[str, Any]) -> str:
 
 def installed(benchmark: str, packages: Iterable[str]) -> None:
     """Raises RecipeError, with the remedy, if the extra `evaluate` is not installed."""
-    for name in packages:
-        if importlib.util.find_spec(name) is None:
-            raise RecipeError(f"{benchmark} needs the package {name}: {INSTALL}")
+    if name := missing(packages):
+        raise RecipeError(f"{benchmark} needs the package {name}: {INSTALL}")
+
+
+def missing(packages: Iterable[str]) -> str:
+    """Return the first of these packages that is not installed; empty if all are."""
+    return next((name for name in packages if importlib.util.find_spec(name) is None), "")
 
 
 class FirstDraws(random.Random):

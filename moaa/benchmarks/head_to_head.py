@@ -15,9 +15,6 @@ from moaa.plan.calls import answering, judging, sizes
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe
 
-FEWEST = 10
-"""Prompts from which on the effect of length can be estimated at all."""
-
 
 class HeadToHead(Benchmark[evaluation.HeadToHead]):
     """Win rates of every pair of contestants."""
@@ -66,7 +63,7 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
                 Score(model, "win rate", rate, against, main=against == first, about=counts),
                 Score(model, "mean probability to win", statistics.mean(p), against),
             ]
-            if len(p) >= FEWEST:
+            if len(p) >= statistics.FEWEST:
                 lengths = tuple(
                     [len(played.answers[who][id][0].text) for id in judged]
                     for who in (model, against)

@@ -6,7 +6,8 @@ import re
 from typing import ClassVar, Final
 
 from moaa.benchmarks.benchmark import Match, Row
-from moaa.benchmarks.reasoning import Doc, Marks, Reasons, row_of
+from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.reasoning import Reasons, row_of
 from moaa.chat.message import Ask, Message, opening
 from moaa.errors import RowRejected
 from moaa.recipe import reasoning

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Final
 
 from moaa.benchmarks import harness, nltk_data
 from moaa.benchmarks.benchmark import Item, Row
-from moaa.benchmarks.reasoning import Doc, Marks, Reasons
+from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.reasoning import Reasons
 from moaa.chat.message import Message, opening
 from moaa.recipe import reasoning
 from moaa.recipe.schema import Source

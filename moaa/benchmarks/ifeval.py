@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from moaa.benchmarks import harness, nltk_data
-from moaa.benchmarks.reasoning import Doc, Marks, Reasons
+from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.reasoning import Reasons
 from moaa.chat.message import Message
 from moaa.recipe import reasoning
 from moaa.recipe.schema import Source

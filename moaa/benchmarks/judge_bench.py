@@ -7,12 +7,11 @@ from typing import ClassVar
 
 from moaa.benchmarks.benchmark import Item, Row, Score
 from moaa.benchmarks.data import digest
-from moaa.benchmarks.pairs import PairBenchmark, is_right
+from moaa.benchmarks.pairs import PairBenchmark, accuracy_by
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Source
-from moaa.statistics import share
 
 CATEGORIES: Mapping[str, str] = {
     "mmlu-pro": "knowledge",
@@ -47,23 +46,9 @@ class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
         """Over all pairs, over those of each answering model, and over each kind of question."""
-        found = []
         writers = dict.fromkeys(item.given["writer"] for item, _ in judged)
         subsets = ["", *writers, *dict.fromkeys(CATEGORIES.values())]
-        for subset in subsets:
-            right = [
-                is_right(item, row)
-                for item, row in judged
-                if subset in ("", item.group, item.given["writer"])
-            ]
-            if right:
-                rate = share(sum(right), len(right))
-                lost = sum(row["p"] is None for _, row in judged)
-                about = {} if subset else {"pairs not judged in both orders": lost}
-                found.append(
-                    Score(name, "accuracy", rate, subset=subset, main=not subset, about=about)
-                )
-        return found
+        return accuracy_by(subsets, name, judged, lambda item: (item.group, item.given["writer"]))
 
     def incomparable(self, items: Sequence[Item]) -> str:
         """Empty for all published pairs: what was measured is the judge itself."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from moaa import judge
 from moaa.benchmarks.benchmark import Match
 from moaa.chat.message import Ask
+from moaa.errors import RowRejected
 from moaa.judge import Judgement
 from moaa.recipe.schema import Judge
 
@@ -19,6 +22,13 @@ def name_of(given: Judge) -> str:
     if members == [given.aggregator.label]:
         return given.aggregator.label
     return f"mixture of {', '.join(members)} and {given.aggregator.label}"
+
+
+def row_of(judgement: Judgement) -> dict[str, Any]:
+    """Return a judgement as a row. Raises RowRejected if neither order could be judged."""
+    if len(judgement.lost) == 2:
+        raise RowRejected(judgement.lost[0].reason, judgement.lost[0].detail)
+    return judgement.to_json()
 
 
 async def compare(given: Judge, match: Match, a: str, b: str, ask: Ask) -> Judgement:

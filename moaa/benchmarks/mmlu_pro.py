@@ -9,7 +9,8 @@ from typing import ClassVar, Final
 
 from moaa.benchmarks import harness
 from moaa.benchmarks.benchmark import Item, Row
-from moaa.benchmarks.reasoning import Doc, Marks, Reasons, plain
+from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.reasoning import Reasons, plain
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import reasoning

@@ -113,12 +113,13 @@ class MtBench(Benchmark[evaluation.MtBench]):
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """Two answers of each contestant to each question, and a rating of each."""
-        questions = min(self.settings.limit or QUESTIONS, QUESTIONS)
+        questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)
         yield from answering(recipe, questions, 2, answer)
         ratings = 2 * questions * len(recipe.evaluate.contestants)
         shown = 2 * (recipe.plan.prompt_tokens + answer)
-        yield from rating(recipe, self.judge, ratings, shown + tokens_of(_text("mt_bench_1")))
+        shown += tokens_of(templates.text("mt_bench_1"))
+        yield from rating(recipe, self.judge, ratings, shown)
 
     def _item(self, row: Row, references: Mapping[object, Sequence[str]]) -> Item:
         missing = [name for name in ("question_id", "category", "turns") if name not in row]
@@ -161,7 +162,7 @@ def _prompt(match: Match, turn: int) -> list[Message]:
         if referred:
             values["reference"] = reference[0]
     else:
-        system = _text(f"mt_bench_2{referred}_system")
+        system = templates.text(f"mt_bench_2{referred}_system")
         values = {
             "question_1": questions[0],
             "question_2": questions[1],
@@ -171,9 +172,5 @@ def _prompt(match: Match, turn: int) -> list[Message]:
         if referred:
             values |= {"reference_1": reference[0], "reference_2": reference[1]}
     name = f"mt_bench_{turn}{referred}"
-    prompt = templates.fill(name, _text(name), values)
+    prompt = templates.fill(name, templates.text(name), values)
     return [Message(role="system", content=system), Message(role="user", content=prompt)]
-
-
-def _text(name: str) -> str:
-    return templates.text(name)

@@ -6,18 +6,18 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import ClassVar, Literal, TypeVar
 
 from moaa import judge
 from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score, Table
 from moaa.benchmarks.entrants import Entrant
-from moaa.benchmarks.judging import name_of
+from moaa.benchmarks.judging import name_of, row_of
 from moaa.chat.message import Ask, Message
 from moaa.concurrency import together
 from moaa.declaration import Asked
-from moaa.errors import RowRejected
+from moaa.judge import Judgement
 from moaa.plan.calls import judging
 from moaa.recipe.evaluation import JudgesMeasured
 from moaa.recipe.schema import Judge, Recipe
@@ -70,10 +70,9 @@ class PairBenchmark(Benchmark[S]):
         assert entrant.judge is not None
         used, given = entrant.judge, match.item.given
 
-        async def compared(a: str, b: str) -> Row:
+        async def compared(a: str, b: str) -> Judgement:
             query = match.item.messages
-            found = await judge.compare(used, query, a, b, ask, controls=match.controls)
-            return found.to_json()
+            return await judge.compare(used, query, a, b, ask, controls=match.controls)
 
         texts = [(given["a"], given["b"])]
         if self._is_injected(match.item):
@@ -82,13 +81,9 @@ class PairBenchmark(Benchmark[S]):
                 if given["better"] == "a"
                 else (given["a"] + INJECTION, given["b"])
             )
-        row, *injected = await together(compared(a, b) for a, b in texts)
-        if len(row["lost"]) == 2:
-            raise RowRejected(row["lost"][0]["reason"], row["lost"][0]["detail"])
-        row["injected"] = (
-            {name: injected[0][name] for name in ("p", "p_ab", "p_ba")} if injected else None
-        )
-        return row
+        found, *again = await together(compared(a, b) for a, b in texts)
+        injected = [{"p": each.p, "p_ab": each.p_ab, "p_ba": each.p_ba} for each in again]
+        return {**row_of(found), "injected": injected[0] if injected else None}
 
     def scores(self, played: Played) -> list[Score]:
         """Accuracy, over all and over each subset; bias, disagreement and entropy of the verdicts;
@@ -113,7 +108,7 @@ class PairBenchmark(Benchmark[S]):
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """Every pair judged in both orders by every judge, and a share of them once more."""
-        pairs = min(self.settings.limit or self.count, self.count) * (1 + self.settings.injected)
+        pairs = self.question_count(self.count) * (1 + self.settings.injected)
         for entrant in self.entrants():
             if entrant.judge:
                 yield from judging(recipe, entrant.judge, pairs, recipe.plan.answer_tokens)
@@ -152,6 +147,29 @@ def is_right(item: Item, row: Mapping[str, float | None]) -> bool:
         return False
     for_a = sum((p > 0.5) - (p < 0.5) for p in (row["p_ab"], row["p_ba"]))
     return for_a > 0 if item.given["better"] == "a" else for_a < 0
+
+
+def accuracy_by(
+    subsets: Iterable[str],
+    name: str,
+    judged: Sequence[tuple[Item, Row]],
+    labels_of: Callable[[Item], Collection[str]],
+) -> list[Score]:
+    """The share of right pairs: of all for the subset "", the main score, and of those that have
+    the label. A subset without a pair has none."""
+    found = []
+    for subset in subsets:
+        right = [is_right(i, row) for i, row in judged if not subset or subset in labels_of(i)]
+        if right:
+            rate = share(sum(right), len(right))
+            about = {} if subset else not_judged(judged)
+            found.append(Score(name, "accuracy", rate, "", subset, not subset, about))
+    return found
+
+
+def not_judged(judged: Sequence[tuple[Item, Row]]) -> dict[str, float]:
+    """How many pairs lost an order, for `about` of the main score."""
+    return {"pairs not judged in both orders": sum(row["p"] is None for _, row in judged)}
 
 
 def _variants(kind: str, given: Judge) -> list[tuple[str, Judge]]:

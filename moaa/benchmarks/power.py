@@ -49,5 +49,4 @@ def _items(benchmark: Benchmark[Any], recipe: Recipe) -> int:
     """How many items it has; 0 if it is not measured by shares (MT-Bench rates)."""
     if isinstance(benchmark, HeadToHead):
         return sum(prompts for _, prompts, _ in sizes(recipe, "evaluation"))
-    count: int = getattr(benchmark, "count", 0)
-    return min(getattr(benchmark.settings, "limit", None) or count, count)
+    return benchmark.question_count(getattr(benchmark, "count", 0))

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Final
 
 from moaa.benchmarks.benchmark import Item, Row, Score
-from moaa.benchmarks.pairs import PairBenchmark, is_right
+from moaa.benchmarks.pairs import PairBenchmark, accuracy_by
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Source
-from moaa.statistics import share
 
 COLUMNS: Final = ("question_id", "prompt", "response_1", "response_2", "winner")
 BETTER: Final[Mapping[str, str]] = {"model_a": "a", "model_b": "b"}
@@ -62,16 +61,7 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
         """Over all pairs, and over those in English."""
-        lost = sum(row["p"] is None for _, row in judged)
-        found = []
-        for subset in ("", "English"):
-            right = [is_right(item, row) for item, row in judged if subset in ("", item.group)]
-            if right:
-                rate = share(sum(right), len(right))
-                about = {} if subset else {"pairs not judged in both orders": lost}
-                found.append(Score(name, "accuracy", rate, subset=subset, main=not subset,
-                                   about=about))  # fmt: skip
-        return found
+        return accuracy_by(("", "English"), name, judged, lambda item: (item.group,))
 
     def incomparable(self, items: Sequence[Item]) -> str:
         """Always: the published accuracies are of one order."""

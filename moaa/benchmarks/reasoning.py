@@ -6,8 +6,6 @@ answers stands its paired difference to the base.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +13,8 @@ from typing import Any, ClassVar, TypeVar
 
 from moaa import statistics
 from moaa.benchmarks.benchmark import Answer, Benchmark, Item, Match, Played, Row, Score, Table
-from moaa.benchmarks.data import evenly
+from moaa.benchmarks.data import digest_of, evenly
+from moaa.benchmarks.harness import Doc, Marks
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked
 from moaa.errors import RecipeError
@@ -24,9 +23,6 @@ from moaa.recipe.reasoning import Reasoning
 from moaa.recipe.schema import Recipe, Sampling
 
 S = TypeVar("S", bound=Reasoning)
-Doc = Mapping[str, Any]
-Marks = Mapping[str, float | list[bool]]
-"""What each metric says of one answer: 0 to 1, or several verdicts."""
 
 STOPS = 4
 """The OpenAI protocol takes no more stop texts; an answer is cut at every one of them anyway."""
@@ -43,7 +39,7 @@ class Reasons(Benchmark[S]):
     count: ClassVar[int]
     """How many questions are published."""
     content: ClassVar[str]
-    """`content` of the published questions; empty if it is not known."""
+    """`data.digest_of` the published questions; empty if it is not known."""
 
     @property
     def judges(self) -> frozenset[str]:
@@ -189,7 +185,7 @@ class Reasons(Benchmark[S]):
         """Why its shares are not those of published tables: other questions, or asked otherwise."""
         if len(items) != self.count:
             return f"{len(items):,} of its {self.count:,} questions. {self.differs()}".strip()
-        if self.content and content([item.given for item in items]) != self.content:
+        if self.content and digest_of(item.given for item in items) != self.content:
             return "Its questions are not the published ones."
         if not self.content and self.settings.data:
             return "Its questions are the recipe's: they may differ from the published ones."
@@ -201,7 +197,7 @@ class Reasons(Benchmark[S]):
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """One answer of each contestant to each question."""
-        questions = min(self.settings.limit or self.count, self.count)
+        questions = self.question_count(self.count)
         answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)
         yield from answering(recipe, questions, 1, answer)
 
@@ -263,12 +259,6 @@ def _about(items: Sequence[Item], answers: Mapping[str, tuple[Answer, ...]]) -> 
         "empty": sum(not answer.text.strip() for answer in given) / len(given),
         "mean tokens": sum(answer.tokens for answer in given) / len(given),
     }
-
-
-def content(docs: Iterable[Doc]) -> str:
-    """Return the first 16 hex digits of the sha256 of questions, in any order."""
-    texts = sorted(json.dumps(doc, sort_keys=True) for doc in docs)
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def plain(value: Any) -> Any:

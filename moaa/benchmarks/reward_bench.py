@@ -11,12 +11,12 @@ from typing import ClassVar, Final
 
 from moaa.benchmarks.benchmark import Item, Row, Score
 from moaa.benchmarks.data import digest, evenly
-from moaa.benchmarks.pairs import PairBenchmark, by_prompt, is_right, pair
+from moaa.benchmarks.pairs import PairBenchmark, by_prompt, is_right, not_judged, pair
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Source
-from moaa.statistics import Estimate, mean, normal, share
+from moaa.statistics import LEVEL, Estimate, mean, normal, quantile, share
 
 SECTIONS: Final[Mapping[str, Mapping[str, int]]] = {
     "Chat": {
@@ -88,7 +88,6 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
         """The mean of the sections, and each section."""
-        about = {"pairs not judged in both orders": sum(row["p"] is None for _, row in judged)}
         sections = dict.fromkeys(item.group for item, _ in judged)
         of_section = self._of_v1 if self.settings.version == "v1" else self._of_v2
         found = {
@@ -97,7 +96,7 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
         }
         overall = combined({section: (1.0, each) for section, each in found.items()})
         return [
-            Score(name, "accuracy", overall, main=True, about=about),
+            Score(name, "accuracy", overall, main=True, about=not_judged(judged)),
             *(Score(name, "accuracy", each, subset=section) for section, each in found.items()),
         ]
 
@@ -169,4 +168,4 @@ def combined(parts: Mapping[str, tuple[float, Estimate]]) -> Estimate:
         sum((weight * (each.high - each.low) / 2) ** 2 for weight, each in parts.values())
     )
     n = sum(each.n for _, each in parts.values())
-    return normal(value, half / total / 1.959964, n)
+    return normal(value, half / total / quantile(LEVEL), n)

@@ -4,11 +4,10 @@ goes on without one that fails: so none of this stops a run, but it is said at i
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from typing import Any, Final
 
-from moaa.benchmarks import Benchmark
+from moaa.benchmarks import Benchmark, harness
 from moaa.benchmarks.table import chosen
 from moaa.errors import MoaaError
 from moaa.preflight.finding import Finding, unseen
@@ -38,10 +37,8 @@ def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
 def _missing(benchmark: Benchmark[Any], run: Run, hub_away: bool) -> str:
     if benchmark.runs_programs and (reason := why_not(run.recipe.runtime)):
         return reason
-    if run.local:
-        for package in benchmark.packages:
-            if importlib.util.find_spec(package) is None:
-                return f"the package {package} is not installed (pip install 'moaa[evaluate]')"
+    if run.local and (package := harness.missing(benchmark.packages)):
+        return f"the package {package} is not installed ({harness.INSTALL})"
     for source in benchmark.sources:
         if source.source.startswith("hub:") and hub_away:
             return "the hub does not answer"

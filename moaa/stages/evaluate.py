@@ -83,10 +83,15 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     contestants, served = contestants_of(part, context)
     games = [_game(benchmark, contestants, rules, context) for benchmark in chosen(context.recipe)]
     play([game for game in games if not game.failed], rules, served, context)
-    found = {game.benchmark.name: _written(game, context) for game in games}
+    found: dict[str, dict[str, Any]] = {}
+    for game in games:
+        tally, name = _pairs(game), game.benchmark.name
+        found[name] = _written(game, tally, context)
+        if name == "head_to_head" and not game.failed:
+            _head_to_head(game, tally, context)
+            context.facts["lengths"] = found[name]["lengths"]
     context.facts["benchmarks"] = found
     context.again = any(each["failed"] or each["failures"] for each in found.values())
-    _head_to_head(games, context)
 
 
 def contestants_of(
@@ -176,7 +181,7 @@ def _judge_identity(given: Judge, context: Context) -> dict[str, Any]:
     }
 
 
-def _written(game: Game, context: Context) -> dict[str, Any]:
+def _written(game: Game, tally: judge.Tally, context: Context) -> dict[str, Any]:
     """Write the tables of one benchmark; return its facts."""
     benchmark, name = game.benchmark, game.benchmark.name
     scores = []
@@ -213,7 +218,7 @@ def _written(game: Game, context: Context) -> dict[str, Any]:
         "lost": lost,
         "scores": scores,
         "lengths": lengths,
-        "judging": _judge_facts(game),
+        "judging": tally.facts() if tally.verdicts else {},
     }
 
 
@@ -259,21 +264,12 @@ def _pairs(game: Game) -> judge.Tally:
     return tally
 
 
-def _judge_facts(game: Game) -> dict[str, Any]:
-    tally = _pairs(game)
-    return tally.facts() if tally.verdicts else {}
-
-
-def _head_to_head(games: list[Game], context: Context) -> None:
-    """Put what every report shows into the facts: win rates, lengths, figures of the judge."""
-    for game in games:
-        if game.benchmark.name != "head_to_head" or game.failed:
-            continue
-        rows: list[Row] = [
-            {"model_a": a, "model_b": b, "p": row["p"]}
-            for (a, b), batch in game.judgements.items()
-            for row in batch.rows().values()
-        ]
-        report(_pairs(game), game.benchmark.judge, context)
-        context.facts["win_rates"] = statistics.win_rates(rows)
-        context.facts["lengths"] = context.facts["benchmarks"]["head_to_head"]["lengths"]
+def _head_to_head(game: Game, tally: judge.Tally, context: Context) -> None:
+    """Put what every report shows into the facts: win rates, figures of the judge."""
+    rows: list[Row] = [
+        {"model_a": a, "model_b": b, "p": row["p"]}
+        for (a, b), batch in game.judgements.items()
+        for row in batch.rows().values()
+    ]
+    report(tally, game.benchmark.judge, context)
+    context.facts["win_rates"] = statistics.win_rates(rows)

@@ -3,8 +3,8 @@
 Pure functions on numbers. The type of a result is `Estimate`.
 """
 
-from moaa.statistics.estimate import Estimate, normal, quantile
-from moaa.statistics.length_control import Difficulties, length_adjusted, length_controlled
+from moaa.statistics.estimate import LEVEL, Estimate, normal, quantile
+from moaa.statistics.length_control import FEWEST, Difficulties, length_adjusted, length_controlled
 from moaa.statistics.lengths import lengths
 from moaa.statistics.logistic import logistic
 from moaa.statistics.multiple import holm
@@ -29,6 +29,8 @@ from moaa.statistics.style import (
 )
 
 __all__ = [
+    "FEWEST",
+    "LEVEL",
     "Battle",
     "Difficulties",
     "Estimate",

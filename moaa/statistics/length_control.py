@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from moaa.statistics.estimate import LEVEL, Estimate
-from moaa.statistics.logistic import Array, log_loss, logistic, sigmoid
+from moaa.statistics.logistic import RIDGE, Array, log_loss, logistic, sigmoid
 from moaa.statistics.resampling import RESAMPLES, resample
 
 STRENGTHS = np.logspace(-4, 4, 10)
 """The values of C (the inverse of the L1 penalty) that are tried."""
+
+FEWEST = 10
+"""Prompts from which on the effect of length can be estimated at all."""
 
 FOLDS = 5
 GAMED_WEIGHT = 0.1
@@ -109,10 +112,6 @@ def length_adjusted(
         return float(sigmoid(logistic(x, y, counts, l2=RIDGE)[1:])[0])
 
     return resample(fit, len(y), resamples=resamples, seed=seed, level=level)
-
-
-RIDGE = 1e-3
-"""Keeps the regression finite where every prompt is won; moves a rate by less than 1e-4."""
 
 
 def scaled(delta: Array, counts: Array) -> Array:

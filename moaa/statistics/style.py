@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moaa.statistics.estimate import LEVEL, Estimate
-from moaa.statistics.logistic import Array, logistic, sigmoid
+from moaa.statistics.logistic import RIDGE, Array, logistic, sigmoid
 from moaa.statistics.resampling import RESAMPLES, resample
 
 CODE = re.compile("```[^`]*```")
@@ -24,9 +24,6 @@ LISTS = (re.compile(r"^\s*\d+\.\s", re.MULTILINE), re.compile(r"^\s*[-*+]\s", re
 BOLD = (re.compile(r"\*\*[^*\n]+\*\*"), re.compile(r"__[^_\n]+__"))
 
 FEATURES = ("length", "headers", "lists", "bold")
-
-RIDGE = 1e-3
-"""Keeps the regression finite where every battle is won; moves a rate by less than 1e-4."""
 
 
 @dataclass(frozen=True, slots=True)

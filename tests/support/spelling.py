@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from moaa.benchmarks.reasoning import Doc, Marks, Reasons
+from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.reasoning import Reasons
 from moaa.chat.message import Message
 from moaa.recipe.reasoning import Gsm8k
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from moaa.benchmarks import Answer, Played
-from moaa.benchmarks.head_to_head import FEWEST, HeadToHead
+from moaa.benchmarks.head_to_head import HeadToHead
 from moaa.recipe.load import load_file
+from moaa.statistics import FEWEST
 from tests.support.paths import DEMO
 
 

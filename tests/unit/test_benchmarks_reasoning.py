@@ -10,8 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from moaa.benchmarks import Answer, Entrant, Played, Score
+from moaa.benchmarks.data import digest_of
+from moaa.benchmarks.harness import Doc, Marks
 from moaa.benchmarks.mmlu_pro import stratified
-from moaa.benchmarks.reasoning import Doc, Marks, Reasons, content, plain
+from moaa.benchmarks.reasoning import Reasons, plain
 from moaa.chat.message import Message, opening
 from moaa.errors import RecipeError
 from moaa.recipe.load import load_file
@@ -154,7 +156,7 @@ def test_the_same_content_is_the_same_from_a_file_and_from_the_hub() -> None:
     file = {"key": 1, "kwargs": [{}, {"n": 3}]}
     hub = {"key": 1, "kwargs": [{"n": None, "word": None}, {"n": 3.0, "word": None}]}
     assert plain(hub) == plain(file)
-    assert content([{"a": 1}, {"b": 2}]) == content([{"b": 2}, {"a": 1}])
+    assert digest_of([{"a": 1}, {"b": 2}]) == digest_of([{"b": 2}, {"a": 1}])
     other = [{**row, "added": 1} for row in reversed(ROWS)]
     assert sums().items(other) == sums().items(ROWS)
 
@@ -168,7 +170,7 @@ def test_why_a_share_is_not_that_of_published_tables() -> None:
     assert benchmark.incomparable(benchmark.items(ROWS)) == ""
 
     class Known(Sums):
-        content: ClassVar[str] = content(ROWS[:3])
+        content: ClassVar[str] = digest_of(ROWS[:3])
 
     known = Known(Reasoning(), RECIPE)
     assert "not the published ones" in known.incomparable(known.items(ROWS))
