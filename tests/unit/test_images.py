@@ -46,6 +46,20 @@ def test_no_package_comes_without_its_hash(lock: Path) -> None:
     assert all("==" in each and "--hash=sha256:" in each for each in entries), lock
 
 
+def test_what_an_image_copies_is_not_ignored() -> None:
+    """The builder sees only what .containerignore lets through: NOTICE once was not among it."""
+    lines = (ROOT / ".containerignore").read_text().split()
+    assert lines[0] == "*"
+    let_through = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    for file in (ROOT / "images").glob("*.Containerfile"):
+        text = re.sub(r"\\\n\s*", "", file.read_text())
+        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M):
+            for source in sources.split():
+                parts = source.split("/")
+                above = {"/".join(parts[:n]) for n in range(1, len(parts) + 1)}
+                assert above & let_through, f"{file.name} copies {source}, .containerignore drops it"
+
+
 def test_nothing_is_installed_but_by_a_lock() -> None:
     """An install by name takes whatever is new that day."""
     makefile = (ROOT / "Makefile").read_text()
