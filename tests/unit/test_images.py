@@ -57,7 +57,7 @@ def test_what_an_image_copies_is_not_ignored() -> None:
             for source in sources.split():
                 parts = source.split("/")
                 above = {"/".join(parts[:n]) for n in range(1, len(parts) + 1)}
-                assert above & let_through, f"{file.name} copies {source}, .containerignore drops it"
+                assert above & let_through, f"{file.name}: {source} is ignored"
 
 
 def test_nothing_is_installed_but_by_a_lock() -> None:
