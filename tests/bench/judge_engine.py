@@ -1,10 +1,11 @@
 """The demo's judge on SmolLM2-135M, exhaustive and adaptive: calls, agreement, prefix cache.
 
-    python -m tests.bench.judge_engine [--prompts 3]
+    python -m tests.bench.judge_engine [--prompts 3] [--judge FOLDER]
 
-On MT-Bench's first prompts, five answers each. Each way has an engine of its own, so that none
+On MT-Bench's first prompts, five answers each. Each way has engines of its own, so that none
 profits from the other's prefix cache. The adaptive judge is also played from the exhaustive one's
-replies, with several budgets.
+replies, with several budgets. `--judge`: the model that `tests.bench.trained_judge` made decides
+(SmolLM2 assesses), and the five answers are one, with more and more of its words replaced.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 from moaa.chat.client import Client
@@ -24,9 +28,11 @@ from moaa.ledger import Ledger
 from moaa.recipe import Judge
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Calls, Sampling
+from tests.bench import trained_judge
 from tests.bench.client import _commit, _cpu
 from tests.bench.generation import questions
 from tests.bench.injection import Asking
+from tests.bench.trained_judge import LEVELS, worsened
 from tests.support.paths import DEMO
 from tests.support.real_engine import RealEngine, real_engine
 
@@ -59,28 +65,55 @@ class Remembering:
         return self.known[key]
 
 
-async def _labelled(engine: RealEngine, judge: Judge, prompts: int) -> tuple[list[Labels], Ledger]:
-    """The labels of so many prompts: five answers each, sampled with a seed, then judged. After an
-    exhaustive judge, the adaptive one is played from its replies too, and printed."""
-    ledger = Ledger()
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Whose judge is measured, on how many prompts, and how the five answers come about."""
+
+    judge: Judge
+    prompts: int
+    folder: str | None
+    """The trained judge's weights."""
+
+
+async def _answers(queries: Sequence[Sequence[Message]], graded: bool, ask: Ask) -> list[list[str]]:
+    """Five answers to each query: sampled with a seed; or one of them, made worse in five steps."""
     sampling = Sampling(temperature=0.8, top_p=0.95, max_tokens=96, n=ANSWERS, seed=5, stop=("\n",))
+    replies = await asyncio.gather(*(ask("smol", query, sampling) for query in queries))
+    found = [[choice.text.strip() for choice in reply.choices] for reply in replies]
+    if not graded:
+        return found
+    first = [max(texts, key=len) for texts in found]
+    draw, made = random.Random(3), []
+    for k, text in enumerate(first):
+        steps = [worsened(text, share, first[:k] + first[k + 1 :], draw) for share in LEVELS]
+        draw.shuffle(steps)
+        made.append(steps)
+    return made
+
+
+async def _labelled(engines: Mapping[str, RealEngine], given: Set) -> tuple[list[Labels], Ledger]:
+    """The labels of all prompts. After an exhaustive judge, the adaptive one is played from its
+    replies too, and printed."""
+    ledger, judge = Ledger(), given.judge
     async with Client(Calls(), ledger) as client:
-        client.pool("smollm2").add(Endpoint(engine.url, engine.model))
+        for name, engine in engines.items():
+            client.pool(name).add(Endpoint(engine.url, engine.model))
         ask = Remembering(Asking(client), {})
-        queries = [[Message(role="user", content=text)] for text in questions(prompts)]
-        replies = [await ask("smollm2", query, sampling) for query in queries]
+        queries = [[Message(role="user", content=text)] for text in questions(given.prompts)]
+        answers = await _answers(queries, given.folder is not None, ask)
         ledger.models.clear()
 
         async def ranked(by: Judge, ask: Ask) -> list[Labels]:
             return await asyncio.gather(
                 *(
-                    JudgeMixture(by)(str(k), query, [c.text.strip() for c in reply.choices], ask)
-                    for k, (query, reply) in enumerate(zip(queries, replies, strict=True))
+                    JudgeMixture(by)(str(k), query, texts, ask)
+                    for k, (query, texts) in enumerate(zip(queries, answers, strict=True))
                 )
             )
 
         labels = await ranked(judge, ask)
         if judge.mode == "exhaustive":
+            print(_kept(labels), flush=True)
             for share in (1.0, judge.max_calls_share, 0.45):
                 again = Remembering(ask, ask.known)
                 thrifty = {"mode": "adaptive", "max_calls_share": share}
@@ -90,46 +123,78 @@ async def _labelled(engine: RealEngine, judge: Judge, prompts: int) -> tuple[lis
     return labels, ledger
 
 
+def _kept(labels: Sequence[Labels]) -> str:
+    """What kind of judge it is: how often its two orders disagree, and who wins."""
+    pairs = [each for of_prompt in labels for each in of_prompt.judgements]
+    both = [(each.p_ab, each.p_ba) for each in pairs if each.p_ab is not None]
+    apart = sum((p_ab > 0.5) != (p_ba > 0.5) for p_ab, p_ba in both if p_ba is not None)
+    orders = [order for each in pairs for order in each.orders]
+    first = sum(order.p > 0.5 for order in orders)
+    return (
+        f"{len(pairs)} pairs; orders disagree in {apart / len(pairs):.1%}; "
+        f"{first / len(orders):.1%} of verdicts for the answer shown first"
+    )
+
+
 def _agreement(one: Sequence[Labels], other: Sequence[Labels]) -> str:
     both = [(a.ranking.order, b.ranking.order) for a, b in zip(one, other, strict=True)]
     chosen, rejected = sum(a[0] == b[0] for a, b in both), sum(a[-1] == b[-1] for a, b in both)
     return f"chosen {chosen} and rejected {rejected} of {len(both)} agree"
 
 
-def on_engine(prompts: int) -> None:
+@contextmanager
+def _engines(folder: str | None) -> Iterator[dict[str, RealEngine]]:
+    with real_engine() as smol:
+        if folder is None:
+            yield {"smol": smol}
+            return
+        with real_engine(source=folder) as decides:
+            yield {"smol": smol, "judge": decides}
+
+
+def on_engine(given: Set) -> None:
     """Print calls, seconds and cache hits of both ways, and how often they agree."""
-    judge = load_file(DEMO, []).recipe.label.judge
     found: dict[str, list[Labels]] = {}
-    print(
+    rows = [
         "| judge | calls | prompt tokens | from the prefix cache | seconds |\n|---|---|---|---|---|"
-    )
+    ]
     for mode in ("exhaustive", "adaptive"):
-        with real_engine() as engine:
+        with _engines(given.folder) as engines:
             start = time.perf_counter()
-            labels, ledger = asyncio.run(
-                _labelled(engine, judge.model_copy(update={"mode": mode}), prompts)
-            )
+            judge = given.judge.model_copy(update={"mode": mode})
+            labels, ledger = asyncio.run(_labelled(engines, replace(given, judge=judge)))
             seconds = time.perf_counter() - start
-            hits, queries = (
-                engine.counter(f"vllm:prefix_cache_{what}_total") for what in ("hits", "queries")
+            hits, asked = (
+                sum(each.counter(f"vllm:prefix_cache_{what}_total") for each in engines.values())
+                for what in ("hits", "queries")
             )
-        use = ledger.model("smollm2")
-        print(
-            f"| {mode} | {use.calls} | {use.prompt_tokens:,} | {hits / queries:.1%} | "
-            f"{seconds:.0f} |",
-            flush=True,
-        )
+        uses = [ledger.model(name) for name in engines]
+        calls, tokens = sum(use.calls for use in uses), sum(use.prompt_tokens for use in uses)
+        rows.append(f"| {mode} | {calls} | {tokens:,} | {hits / asked:.1%} | {seconds:.0f} |")
+        print(rows[-1], flush=True)
         found[mode] = labels
-    print(_agreement(*found.values()))
+    print("\n".join(["", *rows, "", _agreement(*found.values())]))
 
 
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=3)
+    parser.add_argument("--judge", metavar="FOLDER")
     options = parser.parse_args()
     print(f"{_cpu()}, load {os.getloadavg()[0]:.1f}, commit {_commit()}\n")
-    on_engine(options.prompts)
+    if options.judge:
+        on_engine(Set(trained_judge.judge(), options.prompts, options.judge))
+    else:
+        on_engine(Set(_of_demo(), options.prompts, None))
+
+
+def _of_demo() -> Judge:
+    """The demo's judge, asked under the name that the engine has here."""
+    given = load_file(DEMO, []).recipe.label.judge
+    proposers = tuple(each.model_copy(update={"model": "smol"}) for each in given.proposers)
+    aggregator = given.aggregator.model_copy(update={"model": "smol"})
+    return given.model_copy(update={"proposers": proposers, "aggregator": aggregator})
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ class RealEngine:
 
 
 @contextmanager
-def real_engine(*engine_args: str) -> Iterator[RealEngine]:
-    """Started on all cores (40 s), stopped at the end.
+def real_engine(*engine_args: str, source: str = SMOL) -> Iterator[RealEngine]:
+    """Started on all cores (40 s), stopped at the end. `source`: other weights, a folder.
 
     It holds no cores machine-wide: between its answers it is idle and in nobody's way. So do not
     ask it while you train.
@@ -58,8 +58,8 @@ def real_engine(*engine_args: str) -> Iterator[RealEngine]:
     from moaa.store import Store
     from moaa.weights import local
 
-    name, folder = "smol", local.resolve(SMOL, Store("s3://unused"))
-    model = Model(source=SMOL, max_model_len=4096, engine_args=engine_args)
+    name, folder = "smol", local.resolve(source, Store("s3://unused"))
+    model = Model(source=source, max_model_len=4096, engine_args=engine_args)
     spec = Spec(name, folder, model, Engines(), "cpu", tuple(map(str, cores.available())))
 
     async def start(log: Path) -> Server:
