@@ -3,11 +3,11 @@
     python -m tests.bench.trained_judge FOLDER [--pairs 400]
 
 As it is, SmolLM2 prefers one position whatever the answers are, so nothing can be measured with it
-that depends on them. Here it learns which of two answers is the better one. The answers are its own,
-to IFBench's prompts; the worse one has more of its words replaced by words of other answers, or
-answers another question, or none. The prompts are the judge's own, with assessments by the untrained
-model. `tests.bench.judge_engine` and `tests.bench.injection` take the folder; their questions are
-none of these.
+that depends on them. Here it learns which of two answers is the better one. The answers are its
+own, to IFBench's prompts; the worse one has more of its words replaced by words of other answers,
+or answers another question, or none. The prompts are the judge's own, with assessments by the
+untrained model. `tests.bench.judge_engine` and `tests.bench.injection` take the folder; their
+questions are none of these.
 """
 
 from __future__ import annotations
