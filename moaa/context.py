@@ -99,11 +99,12 @@ class Context:
 
     @contextmanager
     def asking(
-        self, models: Collection[str] | Mapping[str, Model]
+        self, models: Collection[str] | Mapping[str, Model], own: Collection[str] = ()
     ) -> Iterator[tuple[Session, S3Journal]]:
         """What `asking.ask_all` needs: the session of these models, and the stage's open journal.
 
-        Leaving it flushes the journal.
+        Leaving it flushes the journal. `own`: models that this pod serves itself if no Deployment
+        of the cluster does.
         """
         from moaa import engines
         from moaa.asking import Session
@@ -119,7 +120,7 @@ class Context:
         journal = S3Journal(self.store, f"{self.out.uri}/journal", flushed=usage.keep)
         journal.open()
         session = Session(
-            asked, self.recipe.runtime, self.store, self.ledger, self.progress, engines.start
+            asked, self.recipe.runtime, self.store, self.ledger, self.progress, engines.start, own
         )
         with self.ledger.timed("asking"):
             try:

@@ -1,6 +1,7 @@
 """A run without Kubeflow: one Job on the cluster runs the pipeline; its log comes to the terminal.
 
 start     create the Job and follow it
+create    only create it
 follow    print its log until it is over; Ctrl-C leaves the run running
 stop      stop it, and give back what it holds
 """
@@ -34,22 +35,28 @@ LAST_LINES = 200
 """Of the log; the error of a failed run is looked for in them."""
 
 
-def start(loaded: Loaded, until: str, namespace: str | None = None) -> None:
-    """Run the recipe in a Job and follow it.
+def start(
+    loaded: Loaded, work: runner_job.Work, namespace: str | None = None, run_id: str = ""
+) -> None:
+    """Do this work on the recipe in a Job, and follow it.
 
     Raises RunFailed with the failed stage's own error, ClusterError if the Job cannot be created.
     """
-    run_id = home.new_id(loaded.recipe.name)
-    job = runner_job.job(loaded, run_id, until)
     cluster = connect(loaded, namespace)
-    cluster.create(JOBS, job)
+    follow(create(loaded, work, cluster, run_id), cluster)
+
+
+def create(loaded: Loaded, work: runner_job.Work, cluster: Cluster, run_id: str = "") -> str:
+    """Create the Job; return the run's id, a new one if none is given. Raises ClusterError."""
+    run_id = run_id or home.new_id(loaded.recipe.name)
+    cluster.create(JOBS, runner_job.job(loaded, run_id, work))
     home.remember(run_id, loaded.recipe.store.model_dump(exclude_defaults=True))
     out(f"run     {run_id}   (Job in namespace {cluster.namespace})")
     out(
         f"report  {loaded.recipe.store.root.rstrip('/')}/runs/{run_id}/report.html   (when the "
         "run is over)"
     )
-    follow(run_id, cluster)
+    return run_id
 
 
 def connect(loaded: Loaded | None = None, namespace: str | None = None) -> Cluster:

@@ -1,4 +1,5 @@
-"""The Job that `moaa run --in-cluster` creates, as plain data: one pod runs the whole pipeline.
+"""The Job that `--in-cluster` creates, as plain data: one pod runs the whole pipeline, or an
+evaluation.
 
 The recipe is an annotation of the pod, which the kubelet writes into a file: one object, and the
 one right to create Jobs is enough. A pod that is lost, evicted or killed is replaced, and the new
@@ -7,8 +8,11 @@ pod continues; a run that failed is not tried again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+from moaa.declaration import Declaration
 from moaa.kubernetes import names
 from moaa.pipelines import tasks
 from moaa.placement.pod_spec import CORE_TMP_GIB, KEPT_S, Room, plain, pod_spec
@@ -30,13 +34,27 @@ FAILED, MISUSED = 1, 2
 outside fault (`moaa.errors.OUTSIDE`) a new pod begins again, as after a lost one."""
 
 
-def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the pod does: `moaa COMMAND recipe.yaml OPTIONS`, with room for these stages."""
+
+    command: str
+    options: tuple[str, ...]
+    stages: Sequence[Declaration]
+
+
+def of_run(until: str) -> Work:
+    """The whole pipeline up to this stage. Raises RecipeError if there is no such stage."""
+    return Work("run", ("--until", until), up_to(until))
+
+
+def job(loaded: Loaded, run_id: str, work: Work) -> dict[str, Any]:
     """The Job of a run; its name is the run's.
 
     Raises RecipeError for a recipe that no single pod can run.
     """
     recipe = loaded.recipe
-    place = tasks.runner(recipe, [*up_to(until), REPORT])
+    place = tasks.runner(recipe, [*work.stages, REPORT])
     labels = {**names.work_labels(run_id, CONTAINER), names.CLIENT: "true", COMPONENT: CONTAINER}
     return {
         "apiVersion": "batch/v1",
@@ -65,7 +83,7 @@ def job(loaded: Loaded, run_id: str, until: str) -> dict[str, Any]:
             },
             "template": {
                 "metadata": {"labels": labels, "annotations": {RECIPE: loaded.text}},
-                "spec": _pod(loaded, place, run_id, until),
+                "spec": _pod(loaded, place, run_id, work),
             },
         },
     }
@@ -76,10 +94,11 @@ def recipe_of(job: dict[str, Any]) -> str:
     return str(job["spec"]["template"]["metadata"]["annotations"][RECIPE])
 
 
-def _pod(loaded: Loaded, place: tasks.Place, run_id: str, until: str) -> dict[str, Any]:
+def _pod(loaded: Loaded, place: tasks.Place, run_id: str, work: Work) -> dict[str, Any]:
     field = {"fieldPath": f"metadata.annotations['{RECIPE}']"}
     recipe = {"items": [{"path": "recipe.yaml", "fieldRef": field}]}
-    command = [*ONE_STREAM, "moaa", "run", f"{RECIPE_FOLDER}/recipe.yaml", "--until", until]
+    file = f"{RECIPE_FOLDER}/recipe.yaml"
+    command = [*ONE_STREAM, "moaa", work.command, file, *work.options]
     container = {
         "name": CONTAINER,
         "image": place.image,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -30,3 +30,5 @@ class Session:
     progress: Progress
     start_fleet: StartFleet
     """`moaa.engines.start`: gives the session's models as a fleet that is not up yet."""
+    own: Collection[str] = ()
+    """On a cluster: models that this pod serves itself if no Deployment does."""

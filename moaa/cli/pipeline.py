@@ -85,6 +85,13 @@ def evaluate(
             help="A model to measure: hub id, s3:// prefix, folder, or the URL of a server",
         ),
     ] = [],  # noqa: B006
+    in_cluster: Annotated[
+        bool, typer.Option("--in-cluster", help="Evaluate in one Job on a cluster")
+    ] = False,
+    namespace: Annotated[
+        str | None,
+        typer.Option(help="Namespace of the Job. Default: the recipe's, else the context's"),
+    ] = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Measure models that no run made, by the recipe's benchmarks.
@@ -95,10 +102,15 @@ def evaluate(
     Example:  moaa evaluate my.yaml --model production=s3://models/production
 
     Example:  moaa evaluate my.yaml --model gpt=https://host/v1
+
+    Example:  moaa evaluate my.yaml --model candidate=s3://models/candidate --in-cluster
     """
     from moaa.commands import evaluating
 
-    evaluating.evaluate(recipe, sets, models)
+    if in_cluster:
+        evaluating.evaluate_in_cluster(recipe, sets, models, namespace)
+    else:
+        evaluating.evaluate(recipe, sets, models)
 
 
 @app.command()

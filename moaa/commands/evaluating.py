@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from moaa import home, records
 from moaa.benchmarks.table import chosen
-from moaa.errors import RecipeError
-from moaa.progress.messages import say
+from moaa.errors import MoaaError, RecipeError
+from moaa.kubernetes.names import RUN_ENV
+from moaa.pipelines import runner_job
+from moaa.progress.messages import log, say
 from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Recipe
-from moaa.report import Run, build, summary
+from moaa.report import Run, summary
+from moaa.stages import report
 from moaa.stages.evaluate import evaluate as stage
 from moaa.stages.prompts import prompts
 from moaa.stages.table import EVALUATE, PROMPTS, STAGES_ENV, stages
@@ -29,26 +34,73 @@ LIKE_TARGET = ("dtype", "max_model_len", "tensor_parallel", "pool")
 
 def evaluate(file: Path, sets: Sequence[str], named: Sequence[str]) -> None:
     """Measure the recipe's base (and what else is a contestant) and the named models."""
-    loaded = _with_models(file, sets, dict(map(_name_and_source, named)))
+    loaded = _with_models(file, sets, _sources(named))
     recipe = loaded.recipe
-    run_id = home.new_id(f"{recipe.name[:24]}-evaluate")
+    if recipe.runtime.engines.kind == "kubernetes" and "KUBERNETES_SERVICE_HOST" not in os.environ:
+        log.warning(
+            "runtime.engines.kind is 'kubernetes', and pods are rarely reached from outside of "
+            "their cluster: --in-cluster evaluates in a Job there"
+        )
+    # The pod of --in-cluster is given the run's name; one that takes its place continues it.
+    run_id = os.environ.get(RUN_ENV) or _new_id(recipe)
     folder = home.HOME / "runs" / run_id
     folder.mkdir(parents=True, exist_ok=True)
     home.remember(run_id, recipe.store.model_dump(exclude_defaults=True))
     with home.s3_environment(recipe.store.endpoint_url) as s3, _stages():
         say(f"{run_id}: store {recipe.store.root} at {s3}")
-        inputs: dict[str, str] = {}
-        if any(not benchmark.sources for benchmark in chosen(recipe)):
-            inputs["prompts"] = str(folder / "prompts.json")
-            # Nothing is trained: no prompt has to be kept away from a benchmark.
-            held_out = Task(loaded.text, run_id, {"evaluate.benchmarks": {}})
-            prompts.main(held_out, output=inputs["prompts"])
-        stage.main(Task(loaded.text, run_id), inputs, output=str(folder / "scores.json"))
-        store = Store.of(recipe.store)
-        view = Run.of(records.read(store, run_id), stages())
-        page = folder / "report.html"
-        page.write_text(build(view, store), encoding="utf-8")
-    out(f"\n{summary(view)}\n\nreport: {page}")
+        try:
+            _measure(loaded, run_id, folder)
+        except BaseException:
+            with suppress(MoaaError):  # the failure itself is told
+                _report(recipe, run_id, folder)
+            raise
+        found = _report(recipe, run_id, folder)
+    out(found)
+
+
+def evaluate_in_cluster(
+    file: Path, sets: Sequence[str], named: Sequence[str], namespace: str | None
+) -> None:
+    """Create the Job that does the same in the cluster, and follow it."""
+    from moaa.pipelines import incluster
+
+    given = _sources(named)
+    loaded = _with_models(file, sets, given)
+    incluster.start(loaded, work(loaded.recipe, given), namespace, _new_id(loaded.recipe))
+
+
+def work(recipe: Recipe, named: Collection[str]) -> runner_job.Work:
+    """What the Job's pod does. It has room for the named models that the chart cannot know: it
+    serves them itself, unless a Deployment does. The recipe has them already."""
+    weights = [name for name in named if not recipe.models[name].endpoint]
+    on_cluster = recipe.runtime.engines.kind == "kubernetes"
+    stage = replace(EVALUATE, tuned=len(weights) if on_cluster else 0)
+    return runner_job.Work("evaluate", (), (PROMPTS, stage))
+
+
+def _measure(loaded: Loaded, run_id: str, folder: Path) -> None:
+    inputs: dict[str, str] = {}
+    if any(not benchmark.sources for benchmark in chosen(loaded.recipe)):
+        inputs["prompts"] = str(folder / "prompts.json")
+        # Nothing is trained: no prompt has to be kept away from a benchmark.
+        held_out = Task(loaded.text, run_id, {"evaluate.benchmarks": {}})
+        prompts.main(held_out, output=inputs["prompts"])
+    stage.main(Task(loaded.text, run_id), inputs, output=str(folder / "scores.json"))
+
+
+def _report(recipe: Recipe, run_id: str, folder: Path) -> str:
+    """Write the report to the store and to the folder; return its summary with the address."""
+    store, page = Store.of(recipe.store), folder / "report.html"
+    page.write_text(report.write(store, run_id), encoding="utf-8")
+    return f"\n{summary(Run.of(records.read(store, run_id), stages()))}\n\nreport: {page}"
+
+
+def _new_id(recipe: Recipe) -> str:
+    return home.new_id(f"{recipe.name[:24]}-evaluate")
+
+
+def _sources(named: Sequence[str]) -> dict[str, str]:
+    return dict(map(_name_and_source, named))
 
 
 def _name_and_source(text: str) -> tuple[str, str]:

@@ -53,10 +53,10 @@ def run_in_cluster(recipe: Path, sets: Sequence[str], until: str, namespace: str
     """Create the Job of a run and follow it."""
     loaded = load_file(recipe, sets)
     with _kubeflow_needed():
-        from moaa.pipelines import incluster
+        from moaa.pipelines import incluster, runner_job
 
         _check_stage(until)
-    incluster.start(loaded, until, namespace)
+    incluster.start(loaded, runner_job.of_run(until), namespace)
 
 
 def follow(run_id: str, namespace: str | None) -> None:

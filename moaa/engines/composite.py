@@ -2,7 +2,8 @@
 
 The chart knows the recipe's models. It cannot know what a training of the run has just made: the
 stage that needs those weights (sample, evaluate) runs on the serve image with GPUs of its own and
-serves them itself. It also serves the model that they were trained from if no Deployment does.
+serves them itself. It also serves the model that they were trained from if no Deployment does, and
+so the contestants of an evaluation (`Session.own`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ async def start_on_cluster(
             leased = KubernetesFleet(session, others, client, cluster)
             stack.push_async_callback(leased.close)
             await leased.open()
-            own |= leased.absent & trained_from(own)
+            own |= leased.absent & (trained_from(own) | set(session.own))
             if missing := leased.absent - own:
                 raise EngineError(no_deployment(sorted(missing), cluster.namespace))
         local = None
@@ -61,7 +62,7 @@ def _in_this_pod(session: Session, models: Mapping[str, Model], client: Client) 
         return ProcessFleet(session, models, client)
     except EngineError as error:
         raise EngineError(
-            f"{names}: weights that a training made are served in the stage's own pod, which needs "
+            f"{names}: weights without a Deployment are served in the stage's own pod, which needs "
             f"the serve image and its GPUs. {error}"
         ) from None
 

@@ -173,7 +173,7 @@ def play(
     try:
         if todo:
             served = {name: model for name, model in models.items() if name in needed}
-            with context.asking(served) as (session, journal):
+            with context.asking(served, own=_measured(games)) as (session, journal):
                 for batch in (batch for game in games for batch in game.batches):
                     if not batch.reused:
                         journal.forget(batch.take_up(journal.finished))
@@ -200,6 +200,12 @@ def asked(games: Sequence[Game]) -> set[str]:
             elif not batch.reused:
                 found |= game.entrants[match[0]].asks
     return found
+
+
+def _measured(games: Sequence[Game]) -> set[str]:
+    """Return the models that are contestants by themselves."""
+    measuring = [game for game in games if game.benchmark.measures == "models"]
+    return {each.model for game in measuring for each in game.entrants.values() if each.model}
 
 
 def _answers(row: Row) -> tuple[Answer, ...]:

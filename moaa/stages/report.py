@@ -33,7 +33,7 @@ def main(task: Task, output: str = "") -> None:
         loaded = task.load().recipe
         give_back(loaded, task.run_id)
         # The run's other tasks have reached it: it is waited for, not given up at once.
-        html = _write(Store.of(loaded.store, reached=True), task.run_id)
+        html = write(Store.of(loaded.store, reached=True), task.run_id)
     except MoaaError as error:
         log.error(f"there is no report: {error}")
         html = report.failure(task.run_id, str(error))
@@ -61,12 +61,13 @@ def _renew(task: Task) -> None:
     try:
         store = Store.of(task.load().recipe.store)
         if store.exists(_address(store, task.run_id)):
-            _write(store, task.run_id)
+            write(store, task.run_id)
     except Exception as error:  # whatever it is: the stage's own end counts
         log.warning(f"the run's report was not renewed: {error}")
 
 
-def _write(store: Store, run_id: str) -> str:
+def write(store: Store, run_id: str) -> str:
+    """Write the report of the run's records to the store; return it as HTML."""
     html = report.build(report.Run.of(records.read(store, run_id), stages()), store)
     store.put(_address(store, run_id), html.encode(errors="replace"))
     return html

@@ -200,7 +200,7 @@ def runner(ns: Namespace) -> dict[str, Any]:
         f"runtime.cluster.images.core={IMAGE}",
     ]
     loaded = load_file(RECIPES / "demo-cluster.yaml", sets)
-    return runner_job.job(loaded, "demo-20260101-000000-abcd", "sft")
+    return runner_job.job(loaded, "demo-20260101-000000-abcd", runner_job.of_run("sft"))
 
 
 def test_the_run_that_a_recurring_job_starts_passes(account: Account) -> None:

@@ -72,7 +72,7 @@ def recipe(name: str, ns: Namespace, *sets: str) -> Loaded:
 def job(name: str, ns: Namespace, run_id: str, *sets: str) -> dict[str, Any]:
     """The Job of `run --in-cluster`, with the stand-in where the image has the pipeline, small
     enough for any machine."""
-    made = REAL_JOB(recipe(name, ns, *sets), run_id, "generate")
+    made = REAL_JOB(recipe(name, ns, *sets), run_id, runner_job.of_run("generate"))
     pod = made["spec"]["template"]["spec"]
     pod["volumes"].append(
         {"name": "stand-in", "configMap": {"name": "stand-in", "defaultMode": 0o555}}
@@ -141,7 +141,9 @@ def test_the_pods_of_every_recipe_pass_restricted(ns: Namespace) -> None:
     """Policies refuse pods, not Jobs: create the Job's template as a pod, in a dry run."""
     for path in EVERY_RECIPE:
         loaded = load_file(path, KINDS)
-        made = runner_job.job(loaded, f"{loaded.recipe.name}-20260101-000000-abcd", "evaluate")
+        made = runner_job.job(
+            loaded, f"{loaded.recipe.name}-20260101-000000-abcd", runner_job.of_run("evaluate")
+        )
         template = made["spec"]["template"]
         pod = {
             "apiVersion": "v1",
@@ -174,12 +176,12 @@ def test_a_run_is_started_followed_and_reported(
     loaded = recipe("works", ns, *sets)
     monkeypatch.setattr(
         "moaa.pipelines.runner_job.job",
-        lambda loaded, run_id, until: job("works", ns, run_id, *sets),
+        lambda loaded, run_id, work: job("works", ns, run_id, *sets),
     )
     monkeypatch.chdir(tmp_path)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        incluster.start(loaded, "generate")
+        incluster.start(loaded, runner_job.of_run("generate"))
     lines = out.getvalue().splitlines()
     run_id = lines[0].split()[1]
     assert f"recipe {hashlib.sha256(loaded.text.encode()).hexdigest()}" in lines

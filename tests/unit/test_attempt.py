@@ -153,7 +153,9 @@ def test_a_full_disk_is_said_as_such_not_as_a_bug(store: MemoryStore, number: in
 
 
 def test_a_new_pod_begins_again_after_an_outside_fault_but_not_after_another() -> None:
-    rules = runner_job.job(load_file(DEMO), "run", "prompts")["spec"]["podFailurePolicy"]["rules"]
+    rules = runner_job.job(load_file(DEMO), "run", runner_job.of_run("prompts"))["spec"][
+        "podFailurePolicy"
+    ]["rules"]
     failing = [code for rule in rules for code in rule.get("onExitCodes", {}).get("values", [])]
     assert failing == [1, 2]
     assert OUTSIDE not in failing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,6 +103,25 @@ async def test_the_base_is_leased_where_the_chart_serves_it(kube: KubeServer) ->
         assert ensemble.replicas("llama") == 0
 
 
+async def test_a_contestant_without_a_deployment_is_served_in_this_pod(kube: KubeServer) -> None:
+    """`moaa evaluate --model NAME=SOURCE --in-cluster`: no chart knows it."""
+    runtime, ledger = (
+        Runtime(engines=Engines(kind="kubernetes"), calls=Calls(timeout_s=5)),
+        Ledger(),
+    )
+    models = {"judge": Model(source="org/judge"), "candidate": BASE}
+    session = replace(session_of(models, runtime, ledger=ledger), own={"candidate"})
+    with Ensemble(kube, "judge"):
+        async with (
+            Client(runtime.calls, ledger) as client,
+            engines.start(session, client) as fleet,
+        ):
+            await fleet.up(models)
+            assert await ask(client, "candidate")
+    assert ledger.events["served in the stage's own pod: candidate"] == 1
+    assert "served in the stage's own pod: judge" not in ledger.events
+
+
 async def test_only_own_weights_need_no_cluster(kube: KubeServer) -> None:
     runtime, ledger = (
         Runtime(engines=Engines(kind="kubernetes"), calls=Calls(timeout_s=5)),
@@ -139,7 +159,7 @@ async def test_what_nobody_serves(kube: KubeServer, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("moaa.engines.process.hardware", none)
     with pytest.raises(
         EngineError,
-        match=r"^llama\+sft: weights that a training made are served .*"
+        match=r"^llama\+sft: weights without a Deployment are served .*"
         r"needs the serve image and its GPUs. no engine",
     ):
         await start(**{"llama+sft": TUNED})

@@ -9,11 +9,15 @@ import pytest
 
 from moaa.artifacts import Artifact
 from moaa.commands import evaluating
+from moaa.commands.evaluating import work
 from moaa.errors import RecipeError
+from moaa.pipelines import incluster, runner_job
+from moaa.recipe.load import load_text
 from moaa.store import Store
 from tests.support.engine_server import EngineServer
+from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
-from tests.support.paths import DEMO
+from tests.support.paths import DEMO, PAPER
 from tests.support.stage_run import NO_BENCHMARKS
 
 ROWS = {
@@ -56,6 +60,59 @@ def test_named_models_are_measured_beside_the_base(
     (page,) = (tmp_path / "home/runs").glob("*/report.html")
     assert "production" in page.read_text()
     assert "production" in capsys.readouterr().out
+
+
+def test_in_a_cluster_the_job_makes_room_for_what_no_chart_knows(
+    sets: list[str], kube: KubeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe in the Job has the named models, so that its pod is told nothing else."""
+    monkeypatch.setattr(incluster, "connect", lambda *_, **__: kube.cluster())
+    monkeypatch.setattr(incluster, "follow", lambda *_: None)
+    cluster = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
+    named = ["candidate=s3://models/candidate", "gpt=https://host/v1"]
+    evaluating.evaluate_in_cluster(PAPER, cluster, named, None)
+    (job,) = [each for (kind, _), each in kube.objects.items() if kind == "jobs"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"][-3:] == ["moaa", "evaluate", "/etc/moaa/recipe.yaml"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"  # the target and one more
+    recipe = load_text(runner_job.recipe_of(job)).recipe
+    assert recipe.models["candidate"].source == "s3://models/candidate"
+    assert recipe.evaluate.contestants == ("base", "candidate", "gpt")
+    assert job["metadata"]["name"].startswith("paper-llama-evaluate-")
+    # Without such a model it only asks.
+    assert work(recipe, ["gpt"]).stages[1].tuned == 0
+
+
+def test_the_pod_of_a_cluster_evaluates_under_the_jobs_name(
+    sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOAA_RUN_ID", "demo-evaluate-1")
+    with EngineServer("smollm2") as server:
+        sets.append(f"models.smollm2.endpoint={{url: '{server.url}'}}")
+        evaluating.evaluate(DEMO, sets, [])
+    assert (tmp_path / "home/runs/demo-evaluate-1/report.html").is_file()
+    # Where the terminal that follows the Job looks for it.
+    store = Store.of(None)  # type: ignore[arg-type]
+    assert store.exists(f"{store.root}/runs/demo-evaluate-1/report.html")
+
+
+def test_an_evaluation_that_fails_leaves_its_report(
+    sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOAA_RUN_ID", "demo-evaluate-1")
+    sets.append("models.smollm2.endpoint={url: 'http://127.0.0.1:9/v1'}")
+    monkeypatch.setattr("moaa.engines.ENDPOINT_TIMEOUT_S", 0.1)
+    with pytest.raises(SystemExit):
+        evaluating.evaluate(DEMO, sets, [])
+    assert "127.0.0.1:9" in (tmp_path / "home/runs/demo-evaluate-1/report.html").read_text()
+
+
+def test_engines_of_a_cluster_are_rarely_reached_from_outside(
+    sets: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(evaluating, "_measure", lambda *_: None)
+    evaluating.evaluate(DEMO, [*sets, "runtime.engines.kind=kubernetes"], [])
+    assert "--in-cluster evaluates in a Job there" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from moaa.kubernetes import names
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
 from moaa.pipelines import incluster
 from moaa.pipelines.outcome import RunFailed
+from moaa.pipelines.runner_job import of_run
 from moaa.recipe.load import Loaded, load_file
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
@@ -140,7 +141,7 @@ def test_a_run_from_its_start_to_its_report(
         report,
         ended(kube),
     )
-    incluster.start(demo(), "evaluate")
+    incluster.start(demo(), of_run("evaluate"))
     run_id = name_of(kube)
     lines = said().splitlines()
     assert lines[0] == f"run     {run_id}   (Job in namespace team)"
@@ -175,7 +176,7 @@ def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
         after(lambda: "90/90" in said()),
         ended(kube),
     )
-    incluster.start(demo(), "evaluate")
+    incluster.start(demo(), of_run("evaluate"))
     text = said()
     assert text.count("label: 10/90") == text.count("label: 90/90") == 1
     assert "-1 is gone: container 'runner' was ended: OOMKilled" in text
@@ -199,7 +200,7 @@ def test_the_failed_stages_own_error_comes_last(
         ended(kube, "Failed", "exit code 1 matches rule 0"),
     )
     with pytest.raises(RunFailed, match=r"^sft failed: OOMKilled: rank 1$"):
-        incluster.start(demo(), "evaluate")
+        incluster.start(demo(), of_run("evaluate"))
 
 
 def test_an_error_that_the_log_showed_is_not_shown_again(
@@ -220,7 +221,7 @@ def test_an_error_that_the_log_showed_is_not_shown_again(
         ended(kube, "Failed", "exit code 1 matches rule 0"),
     )
     with pytest.raises(RunFailed, match=r" failed; the log above ends with the error$"):
-        incluster.start(demo(), "evaluate")
+        incluster.start(demo(), of_run("evaluate"))
     assert said().count("no disk") == 1
 
 
@@ -237,7 +238,7 @@ def test_a_store_that_only_the_cluster_reaches(
     )
     background(kube, *steps, ended(kube, "Failed", "exit code 1 matches rule 0"))
     with pytest.raises(RunFailed) as caught:
-        incluster.start(demo(), "evaluate")
+        incluster.start(demo(), of_run("evaluate"))
     assert str(caught.value) == "exit code 1 matches rule 0"
     assert said().count("sft failed: no disk") == 1
     assert "not copied here: cannot connect to http://minio.internal:9000" in said()
@@ -258,7 +259,7 @@ def test_no_pod_at_all_is_explained(kube: KubeServer, said: Say) -> None:
         ended(kube, "Failed", "deadline"),
     )
     with pytest.raises(RunFailed, match=r"^deadline"):
-        incluster.start(demo(), "evaluate")
+        incluster.start(demo(), of_run("evaluate"))
 
 
 def test_an_api_server_that_is_restarted_is_waited_for(
@@ -276,7 +277,7 @@ def test_an_api_server_that_is_restarted_is_waited_for(
         after(lambda: "two" in said()),
         ended(kube),
     )
-    incluster.start(demo(), "evaluate")
+    incluster.start(demo(), of_run("evaluate"))
     assert said().count("one\n") == 1
 
 
@@ -288,7 +289,7 @@ def test_an_interrupted_follower_leaves_the_run(
 
     monkeypatch.setattr(incluster._Logs, "follow", interrupt)
     with pytest.raises(SystemExit) as caught:
-        incluster.start(demo(), "evaluate")
+        incluster.start(demo(), of_run("evaluate"))
     assert caught.value.code == 130
     run_id = name_of(kube)
     assert kube.find(JOBS, run_id)
@@ -299,7 +300,7 @@ def test_an_interrupted_follower_leaves_the_run(
 
 def test_a_run_that_is_over_is_followed_from_its_beginning(kube: KubeServer, said: Say) -> None:
     background(kube, running(kube, "a"), ended(kube))
-    incluster.start(demo(), "evaluate")
+    incluster.start(demo(), of_run("evaluate"))
     before = said().count("a\n")
     incluster.follow(name_of(kube), kube.cluster())
     assert said().count("a\n") == 2 * before
@@ -309,7 +310,7 @@ def test_stopping_gives_back_what_the_run_holds(
     kube: KubeServer, said: Say, capsys: pytest.CaptureFixture[str]
 ) -> None:
     background(kube, running(kube, "a"), ended(kube))
-    incluster.start(demo(), "evaluate")
+    incluster.start(demo(), of_run("evaluate"))
     run_id = name_of(kube)
     for name in ("a", "b"):
         kube.put(DEPLOYMENTS, deployment(name, name, replicas=1))
@@ -342,4 +343,4 @@ def test_a_missing_right_is_said(kube: KubeServer) -> None:
         'jobs.batch is forbidden: User "alice" cannot create resource "jobs" in API group "batch"',
     )
     with pytest.raises(ClusterError, match=r"'alice' may not create jobs\.batch"):
-        incluster.start(demo(), "evaluate")
+        incluster.start(demo(), of_run("evaluate"))

@@ -19,7 +19,9 @@ CLUSTER = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
 
 def job(*sets: str, until: str = "evaluate") -> dict[str, Any]:
     return runner_job.job(
-        load_file(PAPER, [*CLUSTER, *sets]), "paper-llama-20260101-000000-abcd", until
+        load_file(PAPER, [*CLUSTER, *sets]),
+        "paper-llama-20260101-000000-abcd",
+        runner_job.of_run(until),
     )
 
 
@@ -35,7 +37,7 @@ def container(found: dict[str, Any]) -> dict[str, Any]:
 def test_the_recipe_travels_word_for_word() -> None:
     sets = ["generate.mixture.proposers[0].system='Say 😀, $(HOME), {{workflow.name}}: \"quoted\"'"]
     loaded = load_file(PAPER, [*CLUSTER, *sets])
-    made = json.loads(json.dumps(runner_job.job(loaded, "x", "evaluate")))
+    made = json.loads(json.dumps(runner_job.job(loaded, "x", runner_job.of_run("evaluate"))))
     assert runner_job.recipe_of(made) == loaded.text
     (volume,) = [each for each in pod(made)["volumes"] if each["name"] == "recipe"]
     (item,) = volume["downwardAPI"]["items"]
