@@ -16,7 +16,12 @@ STANDALONE = "kubeflow"
 
 
 class SubmitError(MoaaError):
-    """Kubeflow cannot be reached, or does not take the run."""
+    """Kubeflow cannot be reached, or does not take the run. `status`: what it answered, if it
+    did."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def connect(host: str, namespace: str | None) -> Any:
@@ -59,7 +64,8 @@ def refusals(host: str) -> Iterator[None]:
     except ApiException as error:
         raise SubmitError(
             f"Kubeflow at {host} refuses (HTTP {error.status}): "
-            f"{_message(error)}{_hint(error.status)}"
+            f"{_message(error)}{_hint(error.status)}",
+            error.status,
         ) from None
     except HTTPError as error:
         raise SubmitError(

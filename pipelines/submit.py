@@ -83,6 +83,20 @@ def submit(
     return run_id
 
 
+def state_of(host: str, namespace: str | None, run_id: str) -> str:
+    """Return Kubeflow's word for the state of a run, `UNKNOWN` for one that it does not have.
+
+    Raises SubmitError if it cannot be asked.
+    """
+    try:
+        with refusals(host):
+            return str(connect(host, namespace).get_run(run_id).state)
+    except SubmitError as error:
+        if error.status == 404:
+            return "UNKNOWN"
+        raise
+
+
 def _page(host: str, run_id: str) -> str:
     return f"{host.rstrip('/')}/#/runs/details/{run_id}"
 

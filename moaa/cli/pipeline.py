@@ -188,23 +188,45 @@ def sweep(
             metavar="USD", min=0, help="Begin only variants that fit by their plan, in order"
         ),
     ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="URL", help="Submit each variant to Kubeflow Pipelines here")
+    ] = "",
+    experiment: Annotated[str, typer.Option(help="Kubeflow's experiment")] = "moaa",
+    in_cluster: Annotated[
+        bool, typer.Option("--in-cluster", help="Run each variant in a Job on a cluster")
+    ] = False,
+    namespace: Annotated[
+        str | None, typer.Option(help="Namespace of your profile, or of the Jobs")
+    ] = None,
 ) -> None:
     """Run named variants of a recipe, and compare them.
 
     Stages that variants share are computed once. The same command continues a sweep that was
-    stopped. The comparison is a table, and a page in .moaa/sweeps.
+    stopped. The comparison is a table, and a page in .moaa/sweeps. With --host or --in-cluster all
+    variants are started, and --compare shows later what came out.
 
     Example:  moaa sweep paper-tables --plan
 
     Example:  moaa sweep my-sweep.yaml --at-once 2 --budget 500
+
+    Example:  moaa sweep my-sweep.yaml --host http://localhost:8080
     """
-    if plan and compare:
-        raise typer.BadParameter("Give --plan or --compare, not both.")
+    if sum(map(bool, (plan, compare, host, in_cluster))) > 1:
+        raise typer.BadParameter("Give one of --plan, --compare, --host and --in-cluster.")
+    if at_once and (host or in_cluster):
+        raise typer.BadParameter(
+            "--at-once is for runs on this machine: on a cluster all variants are started, and its "
+            "quotas say how many run side by side."
+        )
     from moaa.commands import sweeping
+    from moaa.commands.pipeline import Kubeflow
 
     if plan:
         sweeping.plan(file)
     elif compare:
         sweeping.compare(file)
+    elif host or in_cluster:
+        to = Kubeflow(host, experiment, namespace, wait=False) if host else None
+        sweeping.submit(file, budget, to, namespace)
     else:
         sweeping.run(file, at_once, budget)

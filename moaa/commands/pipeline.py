@@ -30,7 +30,7 @@ class Kubeflow:
 def run(recipe: Path, sets: Sequence[str], until: str) -> None:
     """Run the pipeline on this machine, or in the pod that --in-cluster made."""
     loaded = load_file(recipe, sets)
-    with _kubeflow_needed():
+    with kubeflow_needed():
         from moaa.pipelines import local
 
         _check_stage(until)
@@ -52,7 +52,7 @@ def run(recipe: Path, sets: Sequence[str], until: str) -> None:
 def run_in_cluster(recipe: Path, sets: Sequence[str], until: str, namespace: str | None) -> None:
     """Create the Job of a run and follow it."""
     loaded = load_file(recipe, sets)
-    with _kubeflow_needed():
+    with kubeflow_needed():
         from moaa.pipelines import incluster, runner_job
 
         _check_stage(until)
@@ -61,14 +61,14 @@ def run_in_cluster(recipe: Path, sets: Sequence[str], until: str, namespace: str
 
 def follow(run_id: str, namespace: str | None) -> None:
     """Print the log of a run in the cluster until it is over."""
-    with _kubeflow_needed():
+    with kubeflow_needed():
         from moaa.pipelines import incluster
     incluster.follow(run_id, incluster.connect(namespace=namespace))
 
 
 def stop(run_id: str, namespace: str | None) -> None:
     """Stop a run in the cluster."""
-    with _kubeflow_needed():
+    with kubeflow_needed():
         from moaa.pipelines import incluster
     incluster.stop(run_id, incluster.connect(namespace=namespace))
 
@@ -76,7 +76,7 @@ def stop(run_id: str, namespace: str | None) -> None:
 def submit(recipe: Path, sets: Sequence[str], until: str, kubeflow: Kubeflow) -> None:
     """Start a run on Kubeflow Pipelines."""
     loaded = load_file(recipe, sets)
-    with _kubeflow_needed():
+    with kubeflow_needed():
         from moaa.pipelines.submit import submit as start
 
         _check_stage(until)
@@ -87,7 +87,7 @@ def compile_recipe(
     recipe: Path, sets: Sequence[str], output: Path | None, until: str = "evaluate"
 ) -> None:
     """Write the compiled pipeline."""
-    with _kubeflow_needed():
+    with kubeflow_needed():
         from moaa.pipelines.compiling import compile_recipe as write
 
         _check_stage(until)
@@ -108,7 +108,7 @@ def _check_stage(until: str) -> None:
 
 
 @contextmanager
-def _kubeflow_needed() -> Iterator[None]:
+def kubeflow_needed() -> Iterator[None]:
     """Explain a missing Kubeflow: it comes with an extra."""
     try:
         yield

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moaa import home, records, sweeps
+from moaa.commands import sweep_submitting
+from moaa.commands.pipeline import Kubeflow
+from moaa.commands.sweep_submitting import RUNS, InCluster, OnKubeflow
 from moaa.errors import MoaaError, RecipeError
 from moaa.kubernetes.names import RUN_ENV
 from moaa.progress.messages import log, say
@@ -41,14 +44,9 @@ def plan(file: Path) -> None:
 def run(file: Path, at_once: int | None, budget_usd: float | None) -> None:
     """Run what fits the budget, then compare. Raises SweepFailed if a variant failed."""
     sweep = sweeps.load(file)
-    budget = sweep.budget_usd if budget_usd is None else budget_usd
-    planned = sweeps.priced(sweep.variants, up_to(sweep.until))
-    _refuse_unpriced(planned, budget)
-    fitting = within(planned, budget)
-    for each in planned:
-        if each not in fitting:
-            log.warning(f"{each.variant.name}: not run, over the budget of ${budget:,.2f}")
+    fitting = _fitting(sweep, budget_usd)
     store = sweep.variants[0].loaded.recipe.store
+    (folder_of(sweep) / RUNS).unlink(missing_ok=True)
     with home.s3_environment(store.endpoint_url):
         failed = _Runs(sweep, fitting, at_once or sweep.at_once).run()
         _compare(sweep, {each.variant.name for each in fitting})
@@ -57,6 +55,29 @@ def run(file: Path, at_once: int | None, budget_usd: float | None) -> None:
             f"{len(failed)} of {len(fitting)} variants failed: {', '.join(failed)}. "
             "The same command goes on with them; what is done is reused."
         )
+
+
+def submit(
+    file: Path, budget_usd: float | None, to: Kubeflow | None, namespace: str | None
+) -> None:
+    """Start what fits the budget on Kubeflow, or without one in Jobs of a cluster."""
+    sweep = sweeps.load(file)
+    fitting = _fitting(sweep, budget_usd)
+    first = sweep.variants[0].loaded
+    place = OnKubeflow(to) if to else InCluster(first, namespace)
+    sweep_submitting.submit(sweep, fitting, place)
+
+
+def _fitting(sweep: sweeps.Sweep, budget_usd: float | None) -> list[sweeps.Priced]:
+    """The variants that fit the budget; the others are said."""
+    budget = sweep.budget_usd if budget_usd is None else budget_usd
+    planned = sweeps.priced(sweep.variants, up_to(sweep.until))
+    _refuse_unpriced(planned, budget)
+    fitting = within(planned, budget)
+    for each in planned:
+        if each not in fitting:
+            log.warning(f"{each.variant.name}: not run, over the budget of ${budget:,.2f}")
+    return fitting
 
 
 def compare(file: Path) -> None:
@@ -166,9 +187,10 @@ def folder_of(sweep: sweeps.Sweep) -> Path:
 
 def _compare(sweep: sweeps.Sweep, fitting: set[str]) -> None:
     store = Store.of(sweep.variants[0].loaded.recipe.store)
-    outcomes = []
+    outcomes, elsewhere = [], sweep_submitting.begun(folder_of(sweep))
     for variant in sweep.variants:
-        run = Run.of(records.read(store, variant.run_id), up_to(sweep.until))
+        run_id = elsewhere.get(variant.name, {}).get("run", variant.run_id)
+        run = Run.of(records.read(store, run_id), up_to(sweep.until))
         state = "" if variant.name in fitting else "over the budget"
         outcomes.append(sweeps.outcome(variant, run, state))
     folder = folder_of(sweep)
