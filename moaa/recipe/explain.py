@@ -11,11 +11,13 @@ from pydantic import ValidationError
 
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.fields import advice, owner_of
-from moaa.recipe.schema import Problems, Recipe
+from moaa.recipe.schema import Part, Problems, Recipe
 
 
-def explain(error: ValidationError, where: dict[Address, str]) -> list[str]:
-    """Return one line for each mistake, in the order of the schema."""
+def explain(
+    error: ValidationError, where: dict[Address, str], root: type[Part] = Recipe
+) -> list[str]:
+    """Return one line for each mistake, in the order of the schema, whose whole is `root`."""
     lines: list[str] = []
     for item in error.errors(include_url=False):
         address: Address = item["loc"]
@@ -28,7 +30,7 @@ def explain(error: ValidationError, where: dict[Address, str]) -> list[str]:
         else:
             lines.append(
                 f"{_place(address, where)}: "
-                f"{_sentence(item['type'], address, item['msg'], item['input'])}"
+                f"{_sentence(item['type'], address, item['msg'], item['input'], root)}"
             )
     return lines
 
@@ -40,11 +42,11 @@ def _place(address: Address, where: dict[Address, str]) -> str:
     return where[address]
 
 
-def _sentence(kind: str, address: Address, message: str, given: Any) -> str:
-    name = dotted(address) or "the recipe"
+def _sentence(kind: str, address: Address, message: str, given: Any, root: type[Part]) -> str:
+    name = dotted(address) or ("the recipe" if root is Recipe else "the file")
     if kind == "extra_forbidden":
-        owner = owner_of(address[:-1]) or Recipe
-        return f"{name} is not a known field. {advice(str(address[-1]), owner)}"
+        owner = owner_of(address[:-1], root) or root
+        return f"{name} is not a known field. {advice(str(address[-1]), owner, root)}"
     if kind == "missing":
         return f"{name} is missing."
     if kind == "value_error":

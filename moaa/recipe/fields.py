@@ -66,9 +66,9 @@ def walk(owner: type[Part] = Recipe, prefix: str = "") -> Iterator[Field]:
             yield from walk(part, path + {"": "", "*": ".*", "[]": "[]"}[kind])
 
 
-def owner_of(address: Address) -> type[Part] | None:
+def owner_of(address: Address, root: type[Part] = Recipe) -> type[Part] | None:
     """Return the part at an address: `("label", "judge")` -> `Judge`. None if there is none."""
-    owner: type[Part] | None = Recipe
+    owner: type[Part] | None = root
     steps = iter(address)
     for step in steps:
         if owner is None or step not in owner.model_fields:
@@ -79,13 +79,13 @@ def owner_of(address: Address) -> type[Part] | None:
     return owner
 
 
-def advice(key: str, owner: type[Part]) -> str:
+def advice(key: str, owner: type[Part], root: type[Part] = Recipe) -> str:
     """Return what an unknown key may mean: a similar field, its right place, or all fields."""
     near = difflib.get_close_matches(key, owner.model_fields, 1, 0.6)
     if near:
         return f"Did you mean '{near[0]}'?"
     elsewhere = list(
-        dict.fromkeys(field.path for field in walk() if field.path.rsplit(".", 1)[-1] == key)
+        dict.fromkeys(field.path for field in walk(root) if field.path.rsplit(".", 1)[-1] == key)
     )
     if elsewhere:
         return (

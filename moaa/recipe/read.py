@@ -66,10 +66,10 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 
-def read(text: str, name: str, errors: list[str]) -> Given:
+def read(text: str, name: str, errors: list[str], what: str = "a recipe") -> Given:
     """Return the tree of a YAML text; add what is wrong to `errors`.
 
-    `name` is the file's name in places and errors.
+    `name` is the file's name in places and errors, `what` the kind of document.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -80,7 +80,7 @@ def read(text: str, name: str, errors: list[str]) -> Given:
         return Given({}, name)
     if not isinstance(node, yaml.MappingNode):
         errors.append(
-            f"{name}: a recipe is a mapping of fields (`name: …`, `models: …`), but this is not "
+            f"{name}: {what} is a mapping of fields (`name: …`, `models: …`), but this is not "
             "one."
         )
         return Given({}, name)

@@ -74,6 +74,7 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
         ("compile",),
         ("evaluate",),
         ("fetch",),
+        ("gateway",),
         ("preflight",),
         ("recipe", "check"),
         ("recipe", "helm-values"),

@@ -1,0 +1,22 @@
+"""What `moaa gateway` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moaa.errors import RecipeError
+from moaa.gateway.config import load_config, missing_keys
+from moaa.progress.terminal import out
+
+
+def gateway(path: Path, *, check: bool) -> None:
+    config = load_config(path)
+    missing = missing_keys(config)
+    if check:
+        out("\n".join([f"{path}: OK. It serves {', '.join(config.names)}.", *missing]))
+        return
+    if missing:
+        raise RecipeError("\n".join(missing))
+    from moaa.gateway.server import run
+
+    run(config)

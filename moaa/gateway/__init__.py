@@ -1,0 +1,13 @@
+"""One OpenAI endpoint for many models: plain ones, mixtures, and the promoted one.
+
+config     the file of a gateway, checked
+state      what one running gateway knows: backends, limits, counters, the connections
+backend    the replicas of one model: the next request goes to the one with the fewest in flight
+checks     asks replicas that failed whether they answer again
+resolve    a model's name -> who answers
+proxy      a request passed on to a plain model, byte for byte
+relay      the bytes of a stream on their way to the client
+wire       OpenAI's errors, whatever an engine said
+access     who asks, and how much that key may ask
+app        the routes; server: the process; metrics: numbers for Prometheus
+"""

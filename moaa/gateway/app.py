@@ -1,0 +1,176 @@
+"""The routes of a gateway, and how each request is let in and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from moaa.gateway.access import Caller
+from moaa.gateway.body import parse_body
+from moaa.gateway.resolve import Model
+from moaa.gateway.state import Asked, Gateway, request_id
+from moaa.gateway.wire import ApiError, invalid
+from moaa.progress.messages import log
+
+GATEWAY: Final = web.AppKey("gateway", Gateway)
+PATHS: Final = ("/chat/completions", "/completions", "/embeddings", "/responses")
+"""The endpoints below `/v1` that ask a model."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build(gateway: Gateway) -> web.Application:
+    """The application that serves this gateway."""
+    app = web.Application(
+        client_max_size=gateway.config.body_mib << 20,
+        # When a client leaves, its request is cancelled, and with it the request to the engine.
+        handler_args={"handler_cancellation": True},
+    )
+    app[GATEWAY] = gateway
+    for path in PATHS:
+        app.router.add_post(f"/v1{path}", _asking(gateway, path))
+    app.router.add_get("/v1/models", _plainly(gateway, _models))
+    app.router.add_get("/v1/models/{name:.+}", _plainly(gateway, _model))
+    app.router.add_get("/health", _health)
+    app.router.add_route("*", "/{anything:.*}", _plainly(gateway, _nothing_here))
+    return app
+
+
+def metrics_app(gateway: Gateway) -> web.Application:
+    """The application on the port of Prometheus."""
+
+    async def text(request: web.Request) -> web.Response:
+        for name, backend in gateway.backends.items():
+            gateway.metrics.in_flight.set(name, to=backend.in_flight)
+            up = [r for r in backend.replicas.values() if not r.endpoint.in_doubt]
+            gateway.metrics.ready.set(name, to=len(up))
+        now = time.perf_counter()
+        oldest = max((now - each.started for each in gateway.requests), default=0.0)
+        gateway.metrics.oldest.set(to=oldest)
+        return web.Response(
+            body=gateway.metrics.text().encode(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    app = web.Application()
+    app.router.add_get("/metrics", text)
+    return app
+
+
+def _asking(gateway: Gateway, path: str) -> Handler:
+    """The handler of an endpoint that asks a model. There is no middleware around it: each would
+    cost time for every chunk of every stream."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        id, begun = request_id(request), time.perf_counter()
+        name = revision = ""
+        code = 499  # the client left
+        asked: Asked | None = None
+        try:
+            if gateway.draining:
+                raise _draining()
+            caller = gateway.access.caller(request.headers.get("Authorization"))
+            body = parse_body(await _read(request))
+            asked = Asked(gateway, request, id, path, caller, body)
+            model = gateway.catalogue.find(body.model, caller)
+            name = model.name
+            with gateway.in_progress(asked), gateway.access.admitted(caller, model.calls(body)):
+                response = await model.respond(asked)
+            code = response.status
+            revision = response.headers.get("x-moaa-revision", "")
+            return response
+        except ApiError as error:
+            code = error.status
+            return _answer(error, id)
+        except (asyncio.CancelledError, ConnectionError):
+            gateway.metrics.cancelled.add(name)
+            raise
+        except web.HTTPException:
+            raise
+        except Exception:
+            code = 500
+            log.exception(f"{id}: a bug of the gateway")
+            if asked is not None and asked.response is not None:
+                raise
+            return _answer(ApiError(500, f"The gateway failed. Its log says more: {id}."), id)
+        finally:
+            gateway.metrics.requests.add(name, revision, str(code))
+            gateway.metrics.seconds.add(time.perf_counter() - begun, name)
+
+    return handle
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        most = request.app[GATEWAY].config.body_mib
+        raise ApiError(413, f"The request is larger than {most} MiB (body_mib).") from None
+    except web.HTTPException as error:
+        raise invalid(f"The body cannot be read: {error.reason}.") from None
+
+
+def _plainly(
+    gateway: Gateway, work: Callable[[Gateway, web.Request, Caller], web.StreamResponse]
+) -> Handler:
+    """The handler of something that asks no model."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        id = request_id(request)
+        try:
+            caller = gateway.access.caller(request.headers.get("Authorization"))
+            response = work(gateway, request, caller)
+        except ApiError as error:
+            return _answer(error, id)
+        response.headers["x-request-id"] = id
+        return response
+
+    return handle
+
+
+def _models(gateway: Gateway, request: web.Request, caller: Caller) -> web.StreamResponse:
+    cards = [_card(model) for model in gateway.catalogue if caller.may_ask(model.name)]
+    return web.json_response({"object": "list", "data": cards})
+
+
+def _model(gateway: Gateway, request: web.Request, caller: Caller) -> web.StreamResponse:
+    name = request.match_info["name"]
+    return web.json_response(_card(gateway.catalogue.find(name, caller)) | {"id": name})
+
+
+def _card(model: Model) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": 0, "owned_by": "moaa", **model.card()}
+
+
+def _nothing_here(gateway: Gateway, request: web.Request, caller: Caller) -> web.StreamResponse:
+    known = {f"/v1{path}": "POST" for path in PATHS} | {"/v1/models": "GET"}
+    if method := known.get(request.path):
+        raise ApiError(
+            405, f"{request.path} takes {method}, not {request.method}.", headers={"Allow": method}
+        )
+    raise ApiError(404, f"There is no {request.path} here.", "not_found")
+
+
+async def _health(request: web.Request) -> web.StreamResponse:
+    """200 if requests can be answered: it is not being stopped, and a model is up or can be woken.
+    The body has the state of each model."""
+    gateway = request.app[GATEWAY]
+    states = {name: backend.state for name, backend in gateway.backends.items()}
+    up = not gateway.draining and any(state != "down" for state in states.values())
+    status = "draining" if gateway.draining else "ok" if up else "no model is up"
+    return web.json_response({"status": status, "models": states}, status=200 if up else 503)
+
+
+def _draining() -> ApiError:
+    return ApiError(
+        503, "This gateway is being stopped: try again.", after_s=1, headers={"Connection": "close"}
+    )
+
+
+def _answer(error: ApiError, id: str) -> web.Response:
+    headers = {"x-request-id": id, "Content-Type": "application/json", **error.all_headers()}
+    return web.Response(body=error.body(), status=error.status, headers=headers)

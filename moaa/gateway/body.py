@@ -1,0 +1,127 @@
+"""The JSON of a request, read once: what the gateway must know, and where the model's name stands.
+
+The bytes go on as they came. If a model has another name at its servers, only that name is
+replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from json import decoder
+from typing import Any, Final
+
+from moaa.gateway.wire import invalid
+
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_DECODER: Final = json.JSONDecoder()
+_scan_text: Callable[[str, int, bool], tuple[str, int]] = vars(decoder)["scanstring"]
+"""Reads a text in quotes from behind its first one. In C, and not in the types of `json`."""
+
+
+@dataclass(slots=True)
+class Body:
+    """A request's JSON object. `raw`: the bytes; `data`: what they say."""
+
+    raw: bytes
+    data: dict[str, Any]
+    _text: str
+    _spans: dict[str, list[tuple[int, int]]]
+
+    @property
+    def model(self) -> str:
+        """The model's name as the client gave it."""
+        name: str = self.data["model"]
+        return name
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the client wants a stream."""
+        return self.data.get("stream") is True
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the client wants a last chunk with the number of tokens."""
+        options = self.data.get("stream_options")
+        return isinstance(options, dict) and options.get("include_usage") is True
+
+    def for_model(self, name: str, *, with_usage: bool = False) -> bytes:
+        """The bytes for a server that knows the model by this name; with `with_usage` it is asked
+        for the number of tokens too."""
+        changes = self._spans["model"] if name != self.model else []
+        parts = [(start, end, json.dumps(name)) for start, end in changes]
+        if with_usage and not self.wants_usage:
+            given = self.data.get("stream_options")
+            options = {**given, "include_usage": True} if isinstance(given, dict) else None
+            written = json.dumps(options or {"include_usage": True}, ensure_ascii=True)
+            if spans := self._spans.get("stream_options"):
+                parts += [(start, end, written) for start, end in spans]
+            else:
+                start, _ = self._spans["model"][0]
+                at = self._text.rindex('"model"', 0, start)
+                parts.append((at, at, f'"stream_options":{written},'))
+        if not parts:
+            return self.raw
+        text, at, found = self._text, 0, []
+        for start, end, new in sorted(parts):
+            found += [text[at:start], new]
+            at = end
+        return "".join([*found, text[at:]]).encode()
+
+
+def parse_body(raw: bytes) -> Body:
+    """The request in these bytes. Raises ApiError 400 if it is no JSON object with a model."""
+    try:
+        text = raw.decode("utf-8")
+        data, spans = _object(text)
+    except UnicodeDecodeError:
+        raise invalid("The body is not UTF-8.", code="invalid_json") from None
+    except (ValueError, IndexError, StopIteration) as error:
+        said = str(error) or "it ends too early"
+        raise invalid(f"The body is not a JSON object: {said}.", code="invalid_json") from None
+    except RecursionError:
+        raise invalid("The body is nested too deep.", code="invalid_json") from None
+    name = data.get("model")
+    if name is None:
+        raise invalid("`model` is missing.", "model", "missing_required_parameter")
+    if not isinstance(name, str):
+        raise invalid(f"`model` must be a text, not {type(name).__name__}.", "model")
+    if not isinstance(data.get("stream"), bool | None):
+        raise invalid("`stream` must be true or false.", "stream")
+    return Body(raw, data, text, spans)
+
+
+def _object(text: str) -> tuple[dict[str, Any], dict[str, list[tuple[int, int]]]]:
+    """The members of the object, and where the value of each stands in the text."""
+    data: dict[str, Any] = {}
+    spans: dict[str, list[tuple[int, int]]] = {}
+    at = _after_space(text, 0)
+    if text[at : at + 1] != "{":
+        raise ValueError("it does not begin with {")
+    at = _after_space(text, at + 1)
+    while text[at : at + 1] != "}":
+        if data:
+            if text[at] != ",":
+                raise ValueError(f"a comma is missing at character {at}")
+            at = _after_space(text, at + 1)
+        if text[at] != '"':
+            raise ValueError(f"a name in quotes is missing at character {at}")
+        key, at = _scan_text(text, at + 1, True)
+        at = _after_space(text, at)
+        if text[at] != ":":
+            raise ValueError(f"a colon is missing at character {at}")
+        start = _after_space(text, at + 1)
+        data[key], end = _DECODER.raw_decode(text, start)
+        spans.setdefault(key, []).append((start, end))
+        at = _after_space(text, end)
+    if _after_space(text, at + 1) != len(text):
+        raise ValueError("something follows it")
+    return data, spans
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()

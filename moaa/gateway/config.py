@@ -1,0 +1,230 @@
+"""The file of a gateway: the models that it serves, who may ask them, and how much.
+
+port: 8080
+anonymous: true                     # on a laptop; else `keys`
+models:
+  smol:
+    endpoints: [http://127.0.0.1:8000/v1, http://127.0.0.1:8001/v1]
+  big:
+    endpoints: [https://big.example/v1]
+    served_name: Qwen/Qwen2-72B-Instruct
+    key_env: BIG_API_KEY
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from moaa.errors import RecipeError
+from moaa.recipe import secrets, urls
+from moaa.recipe.document import Part, Problems
+from moaa.recipe.explain import explain
+from moaa.recipe.read import Given, places, plain, read
+from moaa.recipe.serving import Price
+
+ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s@\x00-\x1f]+$")]
+"""As clients give it. `@` is kept for revisions."""
+
+
+class PlainModel(Part):
+    """A model behind OpenAI-compatible servers. Requests are passed on as they are."""
+
+    endpoints: tuple[str, ...] = ()
+    """The base addresses of its servers, usually `…/v1`. The next request goes to the one with the
+    fewest in flight."""
+    served_name: str | None = None
+    """The model's name at its servers. Default: its name here."""
+    key_env: str | None = None
+    """Name of the environment variable that holds the API key of its servers; never the key."""
+    allow_http: bool = False
+    """Send the key over plain http too. Without it a key needs https, an address of this machine,
+    or a service of the cluster (`….svc`)."""
+    in_flight: int | None = Field(None, ge=1)
+    """The most requests in flight at one of its servers; one more gets 429. Default: no limit, the
+    servers queue."""
+    count_tokens: bool = False
+    """Ask for the number of tokens of every stream, and take it out again if the client did not
+    ask. Else a stream is counted only if it tells its usage."""
+    price: Price | None = None
+    revision: str | None = None
+    """Shown to clients. Default: none."""
+
+    @model_validator(mode="after")
+    def _addresses_are_right(self) -> Self:
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        for index, url in enumerate(self.endpoints):
+            if problem := urls.problem_of(url):
+                found.append((("endpoints", index), f"the address {problem}."))
+            elif self.key_env and not self.allow_http and not urls.may_carry_key(url):
+                found.append(
+                    (
+                        ("endpoints", index),
+                        f"{urls.origin(url)} would get the key in {self.key_env} over plain http, "
+                        "where others can read it. Use https, or set allow_http: true.",
+                    )
+                )
+        if len(set(self.endpoints)) < len(self.endpoints):
+            found.append((("endpoints",), "the same address stands here twice. Remove one."))
+        if found:
+            raise Problems(found)
+        return self
+
+
+class Limits(Part):
+    """How much may be asked. Calls to engines count: a mixture of three is four calls."""
+
+    in_flight: int | None = Field(None, ge=1)
+    """Calls at the same time."""
+    calls_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+    """Of prompts and answers. They are known after an answer: what follows has to wait."""
+
+
+class Rights(Part):
+    """What somebody may do."""
+
+    models: tuple[str, ...] | None = None
+    """The models that may be asked. Default: all."""
+    wake: bool = False
+    """Whether a request may start a model that is asleep."""
+    feedback: bool = False
+    """Whether questions, answers and ratings of this key may be kept."""
+    limits: Limits = Limits()
+
+
+class Key(Rights):
+    """A key of a client, as its hash: `printf %s "$KEY" | sha256sum`."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Shown in metrics and logs."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """The hash of the key in hexadecimal; never the key itself."""
+
+
+class Times(Part):
+    """How long the gateway waits, in seconds."""
+
+    connect_s: float = Field(2, gt=0)
+    """For a connection to a server of a model."""
+    idle_s: float = Field(600, gt=0)
+    """For the next byte of an answer, and for a client that does not read."""
+    drain_s: float = Field(120, ge=0)
+    """For answers in progress after SIGTERM."""
+
+
+class GatewayConfig(Part):
+    """The whole file."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    metrics_port: int | None = Field(9090, ge=0, le=65535)
+    """Where Prometheus reads the numbers (`/metrics`). null: nowhere."""
+    body_mib: int = Field(32, ge=1, le=1024)
+    """The largest request."""
+    anonymous: Rights | None = None
+    """true, or the rights of clients without a known key. Default: a key is needed."""
+    keys: tuple[Key, ...] = ()
+    keys_file: str | None = None
+    """A file with more `keys` (a mounted Secret), as a list. Read again when it changes."""
+    limits: Limits = Limits()
+    """For all clients together."""
+    times: Times = Times()
+    models: dict[ModelName, PlainModel] = Field({})
+
+    @field_validator("anonymous", mode="before")
+    @classmethod
+    def _yes_or_no(cls, given: Any) -> Any:
+        return {True: {}, False: None}[given] if isinstance(given, bool) else given
+
+    @property
+    def names(self) -> list[str]:
+        """The names that clients may ask for."""
+        return list(self.models)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if found := [*self._nobody_may_ask(), *self._unknown_names(), *self._same_keys()]:
+            raise Problems(found)
+        return self
+
+    def _nobody_may_ask(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if not self.names:
+            yield ("models",), "there is no model. Name one with its endpoints."
+        if self.anonymous is None and not self.keys and not self.keys_file:
+            yield (
+                ("keys",),
+                "there is no key, so nobody could ask. Add one (`name`, and `sha256`: the hash of "
+                'the key, `printf %s "$KEY" | sha256sum`), or set anonymous: true on a machine '
+                "that only you can reach.",
+            )
+
+    def _unknown_names(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        rights: list[tuple[tuple[str | int, ...], Rights]] = [
+            (("keys", index), key) for index, key in enumerate(self.keys)
+        ]
+        if self.anonymous is not None:
+            rights.append((("anonymous",), self.anonymous))
+        for where, given in rights:
+            for index, name in enumerate(given.models or ()):
+                if name not in self.names:
+                    yield (
+                        (*where, "models", index),
+                        f"'{name}' is not one of the models ({', '.join(self.names)}).",
+                    )
+
+    def _same_keys(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        for field in ("name", "sha256"):
+            seen: dict[str, int] = {}
+            for index, key in enumerate(self.keys):
+                value = getattr(key, field)
+                if value in seen:
+                    yield (
+                        ("keys", index, field),
+                        f"it is the same as that of keys[{seen[value]}]. Each key has its own.",
+                    )
+                seen.setdefault(value, index)
+
+
+def load_config(path: Path) -> GatewayConfig:
+    """Return the configuration in a file. Raises RecipeError with all that is wrong in it, one line
+    each: file:line, the field, what was given, what is allowed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path}: the file cannot be read: {said}. Check the path.") from None
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, name: str) -> GatewayConfig:
+    """Return the configuration in a YAML text. `name` stands for its file in errors."""
+    errors: list[str] = []
+    given = read(text, name, errors, "the file of a gateway")
+    secrets.refuse_written(given, errors)
+    try:
+        config = GatewayConfig.model_validate_json(json.dumps(plain(given)), strict=True)
+    except ValidationError as error:
+        errors += explain(error, _where(given), GatewayConfig)
+    if errors:
+        raise RecipeError("\n".join(dict.fromkeys(errors)))
+    return config
+
+
+def missing_keys(config: GatewayConfig) -> list[str]:
+    """What is wrong with the environment: one sentence for each variable that is not set."""
+    return [
+        f"models.{name}.key_env: the environment variable {model.key_env} is not set. Set it to "
+        f"the API key of {', '.join(urls.origin(url) for url in model.endpoints) or name}."
+        for name, model in config.models.items()
+        if model.key_env and not os.environ.get(model.key_env, "").strip()
+    ]
+
+
+def _where(given: Given) -> dict[tuple[str | int, ...], str]:
+    return {path: item.where for path, item in places(given)}

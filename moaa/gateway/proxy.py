@@ -1,0 +1,262 @@
+"""A request passed on to a plain model, byte for byte, and its answer passed back.
+
+A replica that cannot be reached, or breaks off before the first byte of its answer, is left out and
+another one is asked. Afterwards a stream ends with an error event. When the client leaves, the
+connection to the engine is closed, whatever it was doing.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import web
+
+from moaa.chat.http import LONGEST_ERROR, retry_after
+from moaa.gateway.backend import Backend, Replica
+from moaa.gateway.relay import Broken, Stream, relay, said, usage_in
+from moaa.gateway.wire import ApiError, of_engine
+from moaa.progress.messages import log
+
+if TYPE_CHECKING:
+    from moaa.gateway.state import Asked
+
+MOST_RETRIES: Final = 3
+MOST_WORKED: Final = 2
+"""So many engines may break at one request: it may be what breaks them."""
+LARGE: Final = 1 << 20
+"""A larger body is sent piece by piece, or the loop would stand still meanwhile."""
+LONGEST_WHOLE: Final = 4 << 20
+"""An answer up to this size is read whole before it is passed back, so that another replica can be
+asked if its engine breaks off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request to a revision ended. `first_token_s` is None unless it was streamed."""
+
+    revision: str | None
+    status: int
+    first_token_s: float | None = None
+    empty: bool = False
+    """Whether it has no text and no call of a tool."""
+    cut: bool = False
+    """Whether max_tokens cut it."""
+
+
+class Lost(Exception):
+    """This replica gave nothing; another one may. `error`: what the client gets if there is none.
+    `doubtful`: it may be down. `sent`: it may have worked on the request."""
+
+    def __init__(self, error: ApiError, *, doubtful: bool, sent: bool) -> None:
+        super().__init__(str(error))
+        self.error, self.doubtful, self.sent = error, doubtful, sent
+
+
+async def pass_on(
+    asked: Asked,
+    backend: Backend,
+    *,
+    affinity: str | None = None,
+    observe: Callable[[Outcome], None] | None = None,
+) -> web.StreamResponse:
+    """The answer of the replica with the fewest requests in flight. Raises ApiError while nothing
+    has been sent to the client."""
+    tried: list[Replica] = []
+    worked = 0  # replicas that may have worked on the request before they were lost
+    while True:
+        with backend.replica(affinity, tried) as replica:
+            try:
+                return await _Attempt(asked, backend, replica, observe).run()
+            except Lost as again:
+                lost = again
+                if lost.doubtful:
+                    backend.failed(replica)
+                    asked.gateway.checks.check(backend, replica)
+        tried.append(replica)
+        worked += lost.sent
+        left = [each for each in backend.replicas.values() if each not in tried]
+        if not left and worked == 1 == len(tried) and lost.doubtful:
+            # The only server closed the connection: perhaps it was an old one.
+            left, tried = tried, []
+        if not left or worked == MOST_WORKED or len(tried) > MOST_RETRIES:
+            raise lost.error
+        asked.gateway.metrics.retries.add(backend.name, lost.error.code or str(lost.error.status))
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One request at one replica."""
+
+    asked: Asked
+    backend: Backend
+    replica: Replica
+    observe: Callable[[Outcome], None] | None
+    sent_at: float = 0.0
+    first_at: float = 0.0
+
+    async def run(self) -> web.StreamResponse:
+        asked, backend = self.asked, self.backend
+        counting = asked.counts_usage(backend.name)
+        body = asked.body.for_model(backend.served_name, with_usage=counting)
+        self.sent_at = time.perf_counter()
+        try:
+            async with asked.gateway.http.post(
+                self.replica.at(asked.path),
+                data=body if len(body) < LARGE else io.BytesIO(body),
+                headers={**asked.forwarded, **self.replica.headers},
+                proxy=self.replica.proxy,
+                allow_redirects=False,
+            ) as upstream:
+                if upstream.status >= 300:
+                    await self._refused(upstream)
+                backend.answered(self.replica)
+                first = await upstream.content.readany()
+                self.first_at = time.perf_counter()
+                if upstream.content_type == "text/event-stream":
+                    return await self._stream(first, upstream, without_usage=counting)
+                return await self._whole(first, upstream)
+        except aiohttp.ServerTimeoutError as error:
+            raise self._timed_out(error) from None
+        except aiohttp.ClientConnectorError as error:
+            raise self._unreachable(error) from None
+        except (aiohttp.ClientError, OSError) as error:
+            if asked.response is not None:
+                raise  # the client left
+            raise self._broke_off(error) from None
+
+    async def _refused(self, upstream: aiohttp.ClientResponse) -> None:
+        """Raise what a status other than 200 means: Lost if another replica may do better."""
+        text = await upstream.content.read(LONGEST_ERROR)
+        after_s = retry_after(upstream.headers.get("Retry-After"))
+        error = of_engine(upstream.status, text, self.backend.name, after_s)
+        self.backend.answered(self.replica)
+        self._observe(upstream.status)
+        if upstream.status in (429, 503):
+            raise Lost(error, doubtful=False, sent=False)
+        if upstream.status >= 500:
+            raise Lost(error, doubtful=False, sent=True)
+        raise error
+
+    def _timed_out(self, error: Exception) -> Exception:
+        self._observe(504)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return self._unreachable(error)
+        times = self.asked.gateway.config.times
+        return ApiError(
+            504, f"The server of '{self.backend.name}' sent nothing for {times.idle_s:g} s."
+        )
+
+    def _unreachable(self, error: Exception) -> Lost:
+        self._observe(503)
+        log.warning(
+            f"{self.asked.id}: {self.backend.name} at {self.replica.endpoint.shown}: {said(error)}"
+        )
+        return Lost(self.backend.not_up(), doubtful=True, sent=False)
+
+    def _broke_off(self, error: Exception) -> Lost:
+        self._observe(502)
+        log.warning(
+            f"{self.asked.id}: {self.backend.name} at {self.replica.endpoint.shown}: {said(error)}"
+        )
+        broken = ApiError(
+            502, f"The server of '{self.backend.name}' broke off before its answer.", "bad_gateway"
+        )
+        return Lost(broken, doubtful=True, sent=True)
+
+    async def _whole(self, first: bytes, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+        """An answer that is not streamed."""
+        parts, size, chunk = [], 0, first
+        while chunk:
+            parts.append(chunk)
+            size += len(chunk)
+            if size > LONGEST_WHOLE:
+                return await self._large(b"".join(parts), upstream)
+            chunk = await upstream.content.readany()
+        data = b"".join(parts)
+        self._count(data)
+        self._observe(200, data)
+        return web.Response(body=data, headers=self._headers(upstream))
+
+    async def _large(self, start: bytes, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+        """The same for one that is too long to be kept: passed back while it comes."""
+        response = await self._begin(upstream)
+        chunk, end = start, b""
+        while chunk:
+            await response.write(chunk)
+            end = (end + chunk)[-LARGE:]
+            chunk = await upstream.content.readany()
+        self._count(end)
+        return response
+
+    async def _stream(
+        self, first: bytes, upstream: aiohttp.ClientResponse, *, without_usage: bool
+    ) -> web.StreamResponse:
+        gateway, name = self.asked.gateway, self.backend.name
+        response = await self._begin(upstream)
+        stream = Stream(gateway.now())
+        with gateway.moving(stream):
+            self._time_first()
+            try:
+                await relay(first, upstream.content, response, stream, without_usage=without_usage)
+                if not stream.done and not self.asked.ends_without_done:
+                    raise Broken("its end did not come")
+            except Broken as broken:
+                gateway.metrics.broken.add(name)
+                log.warning(f"{self.asked.id}: {name} at {self.replica.endpoint.shown}: {broken}")
+                self.backend.failed(self.replica)
+                gateway.checks.check(self.backend, self.replica)
+                self._observe(502)
+                await response.write(self.asked.last_event(_broken_stream(name)))
+            else:
+                self._observe(200)
+            self._count(stream.usage_chunk, streamed=True)
+        return response
+
+    async def _begin(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+        response = web.StreamResponse(status=upstream.status, headers=self._headers(upstream))
+        self.asked.response = response
+        await response.prepare(self.asked.request)
+        return response
+
+    def _headers(self, upstream: aiohttp.ClientResponse) -> dict[str, str]:
+        found = {"x-request-id": self.asked.id}
+        for name in ("Content-Type", "Content-Encoding"):
+            if value := upstream.headers.get(name):
+                found[name] = value
+        if self.backend.revision:
+            found["x-moaa-revision"] = self.backend.revision
+        if upstream.content_type == "text/event-stream":
+            found["Cache-Control"] = "no-cache"
+            found["X-Accel-Buffering"] = "no"
+        return found
+
+    def _time_first(self) -> None:
+        """Count the time to the first byte, and the gateway's own part of it."""
+        metrics, name, now = self.asked.gateway.metrics, self.backend.name, time.perf_counter()
+        metrics.first_token.add(now - self.asked.started, name, self.backend.revision or "")
+        own = (self.sent_at - self.asked.started) + (now - self.first_at)
+        metrics.overhead.add(own, name)
+
+    def _count(self, data: bytes, *, streamed: bool = False) -> None:
+        """Count the tokens that this answer tells."""
+        usage = usage_in(data)
+        if usage is not None:
+            self.asked.spend(self.backend.name, self.backend.name, usage)
+        elif streamed:
+            self.asked.gateway.metrics.uncounted.add(self.backend.name)
+
+    def _observe(self, status: int, data: bytes = b"") -> None:
+        if self.observe is not None:
+            first_s = self.first_at - self.asked.started if self.first_at else None
+            self.observe(Outcome(self.backend.revision, status, first_s))
+
+
+def _broken_stream(name: str) -> ApiError:
+    return ApiError(
+        502, f"The server of '{name}' broke off in the middle of its answer.", "stream_broken"
+    )

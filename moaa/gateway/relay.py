@@ -1,0 +1,157 @@
+"""The bytes of a stream on their way from an engine to a client.
+
+Whole events go on as they come, nothing is read line by line and nothing is kept: a client that
+reads slowly slows its engine down, and costs no memory. Half an event waits for its other half, so
+that an error can follow when the engine breaks off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+
+LONGEST_EVENT: Final = 32 << 20
+_END: Final = b"\n\n"
+_USAGE: Final = b'"usage"'
+_NO_USAGE: Final = re.compile(rb'"usage":\s*null')
+_EMPTY_CHOICES: Final = re.compile(rb'"choices":\s*\[\s*\]')
+_DECODER: Final = json.JSONDecoder()
+
+
+class Broken(Exception):
+    """The engine broke off: what it sent last is half an event, or no end came."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens as an engine counted them."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """What is known of one stream. `moved`: the loop's time when a byte was last read or written;
+    `writing`: whether it waits for the client."""
+
+    moved: float
+    writing: bool = False
+    last: bytes = b""
+    usage_chunk: bytes = b""
+    tail: bytes = field(default=b"", repr=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether its end was seen."""
+        return b"data: [DONE]" in self.last or b"data:[DONE]" in self.last
+
+
+async def relay(
+    first: bytes,
+    content: aiohttp.StreamReader,
+    response: web.StreamResponse,
+    stream: Stream,
+    *,
+    without_usage: bool = False,
+) -> None:
+    """Pass a stream on until it ends; `first` are its first bytes. With `without_usage` the chunk
+    that has only the usage is left out.
+
+    Raises Broken if the engine broke off, ConnectionError if the client left.
+    """
+    clock = asyncio.get_running_loop().time
+    chunk = first
+    while chunk:
+        if stream.tail:
+            chunk = stream.tail + chunk
+            stream.tail = b""
+        if not chunk.endswith(_END):
+            end = _whole_events(chunk)
+            if len(chunk) - end > LONGEST_EVENT:
+                raise Broken(f"an event has more than {LONGEST_EVENT >> 20} MiB")
+            stream.tail = chunk[end:]
+            chunk = chunk[:end]
+        if chunk:
+            stream.last = chunk
+            if _USAGE in chunk and not _NO_USAGE.search(chunk):
+                stream.usage_chunk = chunk
+                if without_usage:
+                    chunk = _without_usage(chunk)
+            if chunk:
+                stream.writing = True
+                await response.write(chunk)
+                stream.writing = False
+        try:
+            chunk = await content.readany()
+        except (aiohttp.ClientError, OSError) as error:  # a time-out too
+            raise Broken(said(error)) from None
+        stream.moved = clock()
+    if stream.tail:
+        raise Broken("its last event is not whole")
+
+
+def said(error: BaseException) -> str:
+    """What a failed connection says, in words."""
+    if isinstance(error, TimeoutError):
+        return "nothing came for too long"
+    return str(error) or type(error).__name__
+
+
+def _whole_events(chunk: bytes) -> int:
+    """Where the last whole event ends."""
+    plain, carriage = chunk.rfind(b"\n\n"), chunk.rfind(b"\r\n\r\n")
+    return max(plain + 2 if plain >= 0 else 0, carriage + 4 if carriage >= 0 else 0)
+
+
+def _without_usage(chunk: bytes) -> bytes:
+    """The events of a chunk but those with usage and no choice."""
+    events = chunk.split(_END)
+    return _END.join(
+        event for event in events if not (_USAGE in event and _EMPTY_CHOICES.search(event))
+    )
+
+
+def usage_in(data: bytes) -> Usage | None:
+    """The last usage in the bytes of an answer or of its chunks; None if there is none."""
+    at = len(data)
+    while (at := data.rfind(_USAGE, 0, at)) >= 0:
+        text = data[at + len(_USAGE) : at + len(_USAGE) + 4_096].decode("utf-8", "replace").lstrip()
+        try:
+            found, _ = _DECODER.raw_decode(text.removeprefix(":").lstrip())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return _usage(found)
+    return None
+
+
+def _usage(found: dict[str, Any]) -> Usage:
+    """Chat's names, or those of /v1/responses."""
+
+    def number(*path: str) -> int:
+        value: Any = found
+        for step in path:
+            value = value.get(step) if isinstance(value, dict) else None
+        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+    return Usage(
+        number("prompt_tokens") or number("input_tokens"),
+        number("completion_tokens") or number("output_tokens"),
+        number("prompt_tokens_details", "cached_tokens")
+        or number("input_tokens_details", "cached_tokens"),
+        number("completion_tokens_details", "reasoning_tokens")
+        or number("output_tokens_details", "reasoning_tokens"),
+    )

@@ -1,0 +1,102 @@
+"""The process of a gateway: its loop, its ports, its end.
+
+The garbage collector decides the slowest requests: as Python sets it, it walks over everything some
+times a second. What is there at the start is set aside, and the rest looked at seldom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from typing import Final
+
+from aiohttp import web
+
+from moaa.gateway.app import build, metrics_app
+from moaa.gateway.config import GatewayConfig
+from moaa.gateway.state import Gateway
+from moaa.progress.messages import say
+
+BACKLOG: Final = 4096
+THRESHOLDS: Final = (200_000, 50, 1_000)
+KEEP_ALIVE_S: Final = 75.0
+"""For a client's idle connection."""
+
+
+def tune_collector() -> None:
+    """Make pauses of the garbage collector rare and short."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)
+
+
+def run(config: GatewayConfig) -> None:
+    """Serve until SIGTERM or Ctrl-C. Answers in progress may end first; a second signal cuts them
+    off."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(config))
+
+
+async def serve(config: GatewayConfig) -> None:
+    """Serve until the process gets SIGTERM or SIGINT."""
+    stop, now = asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        (now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    async with Gateway(config) as gateway, asyncio.TaskGroup() as tasks:
+        background = [tasks.create_task(each) for each in gateway.background()]
+        await gateway.checks.first()
+        runner = web.AppRunner(
+            build(gateway),
+            access_log=None,
+            shutdown_timeout=1.0,
+            keepalive_timeout=KEEP_ALIVE_S,
+        )
+        metrics = web.AppRunner(metrics_app(gateway), access_log=None, shutdown_timeout=0.1)
+        try:
+            url = await _listen(runner, config.host, config.port)
+            if config.metrics_port is not None:
+                await _listen(metrics, config.host, config.metrics_port)
+            names = ", ".join(model.name for model in gateway.catalogue)
+            say(f"gateway: {url}/v1 serves {names}")
+            tune_collector()
+            await stop.wait()
+            await _drain(gateway, now)
+        finally:
+            await runner.cleanup()
+            await metrics.cleanup()
+            for task in background:
+                task.cancel()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
+    await runner.setup()
+    await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    address = runner.addresses[0]
+    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"http://{shown}:{address[1]}"
+
+
+async def _drain(gateway: Gateway, now: asyncio.Event) -> None:
+    """Take no more requests, and let those in progress end."""
+    gateway.draining = True
+    if gateway.requests:
+        say(f"gateway: {len(gateway.requests)} requests are in progress; they may end first")
+    ended = asyncio.create_task(gateway.idle.wait())
+    cut = asyncio.create_task(now.wait())
+    try:
+        await asyncio.wait(
+            (ended, cut),
+            timeout=gateway.config.times.drain_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+    finally:
+        ended.cancel()
+        cut.cancel()

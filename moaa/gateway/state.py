@@ -1,0 +1,192 @@
+"""What one running gateway knows: backends, callers, counters, and the connections to engines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+
+from moaa.chat.http import KEEP_ALIVE_S
+from moaa.gateway.access import Access, Caller
+from moaa.gateway.backend import Backend
+from moaa.gateway.body import Body
+from moaa.gateway.checks import Checks
+from moaa.gateway.config import GatewayConfig
+from moaa.gateway.metrics import Metrics
+from moaa.gateway.relay import Stream, Usage
+from moaa.gateway.resolve import Catalogue, Plain
+from moaa.gateway.wire import ApiError
+
+LOOK_EVERY_S: Final = 5.0
+PASSED_ON: Final = ("Content-Type", "traceparent", "tracestate", "OpenAI-Beta")
+"""Headers of a request that engines get. A client's key is never among them."""
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+
+
+class Gateway:
+    """The state of one gateway. Use `async with`: it opens and closes the connections."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.access = Access(config, lambda key, limit: self.metrics.refused.add(key, limit))
+        self.backends: dict[str, Backend] = {
+            name: Backend(
+                name,
+                model.endpoints,
+                served_name=model.served_name,
+                key=os.environ.get(model.key_env) if model.key_env else None,
+                in_flight=model.in_flight,
+                revision=model.revision,
+            )
+            for name, model in config.models.items()
+        }
+        self.catalogue = Catalogue()
+        for backend in self.backends.values():
+            self.catalogue.add(Plain(backend))
+        self.checks = Checks(self)
+        self.draining = False
+        """Whether it is being stopped: it takes no more requests."""
+        self.requests: set[Asked] = set()
+        """Those in progress."""
+        self.idle = asyncio.Event()
+        """Set while there are none."""
+        self.idle.set()
+        self._streams: dict[Stream, asyncio.Task[Any]] = {}
+
+    async def __aenter__(self) -> Gateway:
+        times = self.config.times
+        self.http = aiohttp.ClientSession(
+            # No limit: the backends and the engines bound what is in flight. Idle connections are
+            # closed before vLLM closes them.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Answers pass through as they are, and compressing costs more than sending.
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
+            headers={"User-Agent": "moaa-gateway"},
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=times.connect_s, sock_read=times.idle_s
+            ),
+            read_bufsize=1 << 16,
+        )
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.checks.close()
+        await self.http.close()
+
+    def now(self) -> float:
+        """The loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    def background(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs as long as the gateway does."""
+        return [self.checks.watch(), self._look_after()]
+
+    async def _look_after(self) -> None:
+        """Cut off clients that do not read, and measure how late the loop is."""
+        while True:
+            before = self.now()
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.metrics.loop_lag.set(to=self.now() - before - LOOK_EVERY_S)
+            for stream, task in list(self._streams.items()):
+                if stream.writing and self.now() - stream.moved > self.config.times.idle_s:
+                    task.cancel()
+
+    @contextmanager
+    def in_progress(self, asked: Asked) -> Iterator[None]:
+        """Know of this request meanwhile."""
+        self.requests.add(asked)
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self.requests.discard(asked)
+            if not self.requests:
+                self.idle.set()
+
+    @contextmanager
+    def moving(self, stream: Stream) -> Iterator[None]:
+        """Watch meanwhile that the client of this stream reads."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams[stream] = task
+        try:
+            yield
+        finally:
+            del self._streams[stream]
+
+
+@dataclass(eq=False)
+class Asked:
+    """One request of a client. `path`: the endpoint's, without `/v1`; `started`: when its body was
+    there (`time.perf_counter`)."""
+
+    gateway: Gateway
+    request: web.Request
+    id: str
+    path: str
+    caller: Caller
+    body: Body
+    started: float = field(default_factory=time.perf_counter)
+    response: web.StreamResponse | None = None
+    """The answer, once its headers have been sent."""
+
+    @cached_property
+    def forwarded(self) -> dict[str, str]:
+        """The headers that an engine gets."""
+        given = self.request.headers
+        found = {name: given[name] for name in PASSED_ON if name in given}
+        return {"Content-Type": "application/json", **found, "X-Request-Id": self.id}
+
+    @property
+    def ends_without_done(self) -> bool:
+        """Whether streams of this endpoint end without `[DONE]`."""
+        return self.path == "/responses"
+
+    def last_event(self, error: ApiError) -> bytes:
+        """The error as the end of a stream that has begun."""
+        return error.response_event() if self.ends_without_done else error.event()
+
+    def counts_usage(self, model: str) -> bool:
+        """Whether the engine must be asked for the tokens of a stream, and the client did not."""
+        body = self.body
+        if not body.streamed or body.wants_usage or self.ends_without_done:
+            return False
+        configured = self.gateway.config.models.get(model)
+        return bool(
+            configured and (configured.count_tokens or configured.price)
+        ) or self.gateway.access.counts_tokens(self.caller)
+
+    def spend(self, model: str, member: str, usage: Usage) -> None:
+        """Count the tokens that `member` used for an answer of `model`."""
+        metrics = self.gateway.metrics
+        for kind, count in (
+            ("prompt", usage.prompt),
+            ("completion", usage.completion),
+            ("cached", usage.cached),
+        ):
+            if count:
+                metrics.tokens.add(model, member, kind, by=count)
+        configured = self.gateway.config.models.get(member)
+        if configured and (price := configured.price):
+            cost = usage.prompt * price.prompt + usage.completion * price.completion
+            metrics.dollars.add(model, member, by=cost / 1e6)
+        self.gateway.access.spend(self.caller, usage.total)
+
+
+def request_id(request: web.Request) -> str:
+    """The client's own id of a request, if it is short and harmless; else a new one."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
