@@ -185,7 +185,9 @@ class Cluster:
         request = self._request("get", PODS, f"{pod}/log", query=query, read_s=silence_s)
         return self._transport.open(request)
 
-    def watch(self, kind: Kind, labels: str, since: str, *, timeout_s: int = 240) -> HTTPResponse:
+    def watch(
+        self, kind: Kind, labels: str, since: str, *, fields: str = "", timeout_s: int = 240
+    ) -> HTTPResponse:
         """Return an open stream of changes after a resourceVersion, for `transport.lines`.
 
         It ends after `timeout_s`.
@@ -193,6 +195,7 @@ class Cluster:
         query = {
             "watch": "true",
             "labelSelector": labels,
+            "fieldSelector": fields,
             "resourceVersion": since,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": timeout_s,

@@ -45,6 +45,7 @@ class Lease:
         self.name = f"moaa-{kind.name.lower()}-{name}-{digest}"
         self._lock = threading.Lock()
         self._released = False
+        self._seen: Object | None = None
 
     def renew(self, then: Callable[[], object] = lambda: None, *, retry_s: float = RETRY_S) -> None:
         """Take or renew it, then call `then`; after `release`, do nothing.
@@ -56,21 +57,26 @@ class Lease:
                 return
             patch = {"spec": {"renewTime": _now(), "holderIdentity": self._holder}}
             try:
-                self._cluster.patch(LEASES, self.name, patch, retry_s=retry_s)
+                self._seen = self._cluster.patch(LEASES, self.name, patch, retry_s=retry_s)
             except NotFound:  # not taken yet, or somebody has removed it
                 try:
-                    self._cluster.create(LEASES, self._body(), retry_s=retry_s)
+                    self._seen = self._cluster.create(LEASES, self._body(), retry_s=retry_s)
                 except Conflict:  # created by an attempt whose answer was lost
-                    self._cluster.patch(LEASES, self.name, patch, retry_s=retry_s)
+                    self._seen = self._cluster.patch(LEASES, self.name, patch, retry_s=retry_s)
             then()
 
-    def release(self, *, retry_s: float = RETRY_S) -> None:
-        """Give it back for good; a renewal under way is waited for."""
+    def release(self, *, shared: bool = False, retry_s: float = RETRY_S) -> None:
+        """Give it back for good; a renewal under way is waited for.
+
+        `shared`: other processes hold it under the same name. It goes only if this one was the last
+        to renew it; else Conflict is raised.
+        """
         self._released = True
         if not self._lock.acquire(timeout=max(retry_s, 1.0)):
             raise Unreachable("a renewal of the lease is still under way")
         try:
-            self._cluster.delete(LEASES, self.name, retry_s=retry_s)
+            seen = self._seen if shared else None
+            self._cluster.delete(LEASES, self.name, seen=seen, retry_s=retry_s)
         finally:
             self._lock.release()
 

@@ -35,11 +35,15 @@ class Mirror:
         labels: str,
         changed: Callable[[], None],
         deleted: Callable[[Object], None] = lambda last: None,
+        *,
+        fields: str = "",
     ) -> None:
+        """`fields`: a field selector. With `metadata.name=…` the right to that one object is
+        enough."""
         self.objects: dict[str, Object] = {}
         self.error: ClusterError | None = None
         """Why the copy is no longer kept up to date: a missing right, for example."""
-        self._cluster, self._kind, self._labels = cluster, kind, labels
+        self._cluster, self._kind, self._labels, self._fields = cluster, kind, labels, fields
         self._changed, self._deleted = changed, deleted
         self._stopped = threading.Event()
         self._version = ""
@@ -59,7 +63,7 @@ class Mirror:
                 stream.shutdown()
 
     def _list(self) -> None:
-        found, self._version = self._cluster.listing(self._kind, self._labels)
+        found, self._version = self._cluster.listing(self._kind, self._labels, fields=self._fields)
         self.objects = {each["metadata"]["name"]: each for each in found}
         self._changed()
 
@@ -86,7 +90,7 @@ class Mirror:
 
     def _watch(self) -> None:
         """Apply changes until the stream ends: by its time limit, or because it broke."""
-        stream = self._cluster.watch(self._kind, self._labels, self._version)
+        stream = self._cluster.watch(self._kind, self._labels, self._version, fields=self._fields)
         self._stream = stream
         try:
             if self._stopped.is_set():  # `stop` ran before there was a stream to close

@@ -14,7 +14,7 @@ Z = 1.959964
 """Standard normal quantile of a 95 % interval."""
 
 
-def wilson(wins: float, n: int, z: float = Z) -> tuple[float, float]:
+def wilson(wins: float, n: float, z: float = Z) -> tuple[float, float]:
     """The Wilson score interval of a share; ties count half a win. (0, 1) if nothing was judged."""
     if n == 0:
         return 0.0, 1.0

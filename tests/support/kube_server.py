@@ -172,6 +172,8 @@ class KubeServer(Served):
         )
 
     def _create(self, plural: str, body: Object) -> web.StreamResponse:
+        if beginning := body["metadata"].get("generateName"):
+            body["metadata"]["name"] = f"{beginning}{self._version}"
         if (plural, body["metadata"]["name"]) in self.objects:
             return _status(409, "already exists", reason="AlreadyExists")
         return web.json_response(self._write(plural, body), status=201)

@@ -1,0 +1,192 @@
+"""A promoted model: one name, two slots, and a guard that takes a bad revision's share away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+from moaa.errors import MoaaError
+from moaa.gateway.backend import Backend
+from moaa.gateway.guard import Guard, Outcome
+from moaa.gateway.shares import slot_of
+from moaa.gateway.slots import Slots
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import CONFIG_MAPS, EVENTS, Object
+from moaa.kubernetes.mirror import Mirror
+from moaa.progress.messages import log
+
+ROLL_BACK: Final = "MoaaRolledBack"
+"""The reason of the Event, as `kubectl get events` shows it."""
+
+
+class Promoted:
+    """The two slots of one promoted model in this process."""
+
+    def __init__(self, name: str, backends: Mapping[str, Backend], slots: Slots) -> None:
+        """`backends`: by slot."""
+        self.name, self.backends = name, backends
+        self.guard = Guard()
+        self.rolled_back: Callable[[str, str], None] = lambda revision, reason: None
+        """Called with a revision that has lost its share, and why."""
+        self._blamed = ""
+        """A revision that gets nothing here, until the shares say so too."""
+        self._alone_said = False
+        self.slots = slots
+        self.set_slots(slots)
+
+    def set_slots(self, slots: Slots) -> None:
+        """Share the conversations like this from now on."""
+        self.slots = slots
+        for name, slot in slots.slots.items():
+            self.backends[name].revision = slot.revision or f"{self.name}-{name}"
+        candidate = self.backends[slots.candidate].revision or ""
+        if not slots.slots[slots.candidate].share:
+            self._blamed = ""
+            self.guard.judge("")
+        elif candidate != self.guard.candidate:
+            self._blamed = ""
+            self.guard.judge(candidate)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """{slot: share}, without that of a revision that was blamed here a moment ago."""
+        shares = self.slots.shares
+        if self._blamed:
+            shares = {self.slots.candidate: 0.0, self.slots.production: 100.0}
+        return shares
+
+    def choose(self, conversation: str) -> Backend:
+        """Return the slot for this conversation. If none is up: the one that may be woken, or that
+        of production, whose error says that it is down."""
+        for state in ("ready", "asleep"):
+            up = {slot for slot, backend in self.backends.items() if backend.state == state}
+            if (slot := slot_of(conversation, self.shares, up)) is not None:
+                return self.backends[slot]
+        return self.backends[self.slots.production]
+
+    def called(self, revision: str) -> Backend | None:
+        """Return the slot with this name or revision (`name@revision`); None if there is none."""
+        for slot, backend in self.backends.items():
+            if revision in (slot, backend.revision):
+                return backend
+        return None
+
+    def seen(self, outcome: Outcome) -> None:
+        """Count how a request ended; take the candidate's share away if it is worse."""
+        if self._blamed or not (reason := self.guard.add(outcome)):
+            return
+        if self.backends[self.slots.production].state != "ready":
+            if not self._alone_said:
+                self._alone_said = True
+                log.error(f"{self.name}: {reason}; not rolled back: production's slot is not up")
+            self.guard.judge(self.guard.candidate)
+            return
+        self._blamed = outcome.revision
+        log.error(f"{self.name}: rolled back: {reason}")
+        self.rolled_back(outcome.revision, reason)
+
+
+class WatchedSlots:
+    """A promoted model's ConfigMap, watched; a roll-back is written to it."""
+
+    def __init__(self, cluster: Cluster, config_map: str, promoted: Promoted, by: str) -> None:
+        """`by`: who writes a roll-back: the name of this pod."""
+        self._cluster, self._name, self._promoted, self._by = cluster, config_map, promoted, by
+        self._loop = asyncio.get_running_loop()
+        self._mirror = Mirror(
+            cluster, CONFIG_MAPS, "", self._wake, fields=f"metadata.name={config_map}"
+        )
+        self._said = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Read the shares, and watch them from now on. Raises ClusterError."""
+        await asyncio.to_thread(self._mirror.start)
+        self._apply()
+
+    def close(self) -> None:
+        """Stop watching: the shares stay as they are."""
+        self._mirror.stop()
+
+    async def written(self) -> None:
+        """Wait for the roll-backs that are being written."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def roll_back(self, revision: str, reason: str) -> None:
+        """Write a share of 0 for this revision, and an Event that says why, in the background."""
+        task = self._loop.create_task(self._write(revision, reason))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and a mirror's thread still runs
+            self._loop.call_soon_threadsafe(self._apply)
+
+    def _apply(self) -> None:
+        found = self._mirror.objects.get(self._name) or {}
+        said = str(self._mirror.error or "")
+        try:
+            self._promoted.set_slots(Slots.of(found.get("data") or {}))
+        except MoaaError as error:
+            said = f"ConfigMap {self._name}: {error}"
+        if said and said != self._said:
+            log.error(f"{self._promoted.name}: the shares stay as they are: {said}")
+        self._said = said
+
+    async def _write(self, revision: str, reason: str) -> None:
+        try:
+            await asyncio.to_thread(
+                roll_back, self._cluster, self._name, revision, reason, self._by
+            )
+        except MoaaError as error:
+            log.error(f"{self._promoted.name}: the roll-back could not be written: {error}")
+
+
+def roll_back(cluster: Cluster, config_map: str, revision: str, reason: str, by: str) -> bool:
+    """Take this revision's share away, and say why in an Event; return False if it has none."""
+    changed = False
+
+    def change(found: Object) -> Object | None:
+        nonlocal changed
+        slots = Slots.of(found.get("data") or {})
+        candidate = slots.slots[slots.candidate]
+        changed = candidate.share > 0 and candidate.revision in (revision, "")
+        return {"data": slots.rolled_back(reason, now()).data()} if changed else None
+
+    written = cluster.update(CONFIG_MAPS, config_map, change)
+    if changed:
+        cluster.create(EVENTS, event(written, ROLL_BACK, reason, by))
+    return changed
+
+
+def event(about: Object, reason: str, message: str, by: str, kind: str = "Warning") -> Object:
+    """Return an Event about a ConfigMap."""
+    metadata, stamp = about["metadata"], now()
+    involved = {
+        "apiVersion": CONFIG_MAPS.version,
+        "kind": CONFIG_MAPS.name,
+        "name": metadata["name"],
+        "namespace": metadata.get("namespace", ""),
+        "uid": metadata["uid"],
+    }
+    return {
+        "apiVersion": EVENTS.version,
+        "kind": EVENTS.name,
+        "metadata": {"generateName": f"{metadata['name']}."},
+        "involvedObject": involved,
+        "reason": reason,
+        "message": message[:1000],
+        "type": kind,
+        "source": {"component": by},
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }
+
+
+def now() -> str:
+    """Return the time of day as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

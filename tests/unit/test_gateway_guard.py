@@ -1,0 +1,128 @@
+"""The guard: a bad revision is found soon, and noise is not taken for one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from moaa.gateway.guard import Guard, Outcome
+
+Draw = Callable[[random.Random], Outcome]
+
+
+def outcomes(
+    revision: str,
+    *,
+    error: float = 0.0,
+    empty: float = 0.0,
+    cut: float = 0.0,
+    first_s: float = 0.3,
+) -> Draw:
+    """Return what draws outcomes with these rates; times to the first token have a long tail."""
+
+    def draw(chance: random.Random) -> Outcome:
+        return Outcome(
+            revision,
+            500 if chance.random() < error else 200,
+            first_s * chance.lognormvariate(0, 0.7),
+            empty=chance.random() < empty,
+            cut=chance.random() < cut,
+        )
+
+    return draw
+
+
+def requests_until_blamed(
+    old: Draw, new: Draw, *, seed: int = 0, share: float = 0.05, most: int = 20_000
+) -> tuple[int, str]:
+    """Return how many requests the new revision got before it was blamed, and why."""
+    chance, guard, count = random.Random(seed), Guard(), 0
+    guard.judge("new")
+    for _ in range(most):
+        is_new = chance.random() < share
+        count += is_new
+        if reason := guard.add((new if is_new else old)(chance)):
+            return count, reason
+    return count, ""
+
+
+OLD = outcomes("old", error=0.01, empty=0.01, cut=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("bad", "most", "says"),
+    [
+        (outcomes("new", error=1.0), 12, "failed"),
+        (outcomes("new", error=0.5), 50, "failed"),
+        (outcomes("new", empty=1.0), 12, "empty"),
+        (outcomes("new", cut=0.95), 50, "cut"),
+        (outcomes("new", cut=0.1, first_s=3.0), 50, "late first token"),
+    ],
+)
+def test_a_bad_revision_is_blamed_within_50_requests(
+    bad: Draw, most: int, says: str, seed: int
+) -> None:
+    count, reason = requests_until_blamed(OLD, bad, seed=seed)
+    assert count <= most
+    assert says in reason
+    assert "revision new" in reason
+
+
+def test_one_that_fails_from_the_first_request_is_blamed_without_a_comparison() -> None:
+    count, reason = requests_until_blamed(OLD, outcomes("new", error=1.0), share=1.0)
+    assert count <= 25, reason
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.2])
+@pytest.mark.parametrize("seed", range(2))
+def test_an_equal_revision_is_never_blamed(rate: float, seed: int) -> None:
+    def both(revision: str) -> Draw:
+        return outcomes(revision, error=rate, empty=rate, cut=0.3)
+
+    _, reason = requests_until_blamed(both("old"), both("new"), seed=seed, share=0.25, most=4000)
+    assert not reason
+
+
+@pytest.mark.parametrize("fails", [0.3, 0.6, 1.0])
+@pytest.mark.parametrize("revisions", [("old", "new"), ("old", "old", "old", "new")])
+def test_a_fault_that_both_revisions_share_is_nobodys(
+    fails: float, revisions: tuple[str, ...]
+) -> None:
+    """The node is down, or the network: production fails as often."""
+    chance, guard = random.Random(1), Guard()
+    guard.judge("new")
+    for step in range(500):
+        rate = fails if 100 <= step < 300 else 0.0
+        for revision in revisions:
+            assert not guard.add(outcomes(revision, error=rate)(chance)), step
+
+
+def test_one_clients_short_answers_blame_nobody() -> None:
+    guard, chance = Guard(), random.Random(2)
+    guard.judge("new")
+    for _ in range(200):
+        guard.add(OLD(chance))
+        assert not guard.add(Outcome("new", 200, 0.3, cut=True, empty=True, conversation="one"))
+
+
+def test_what_the_client_did_wrong_does_not_count() -> None:
+    guard = Guard()
+    guard.judge("new")
+    assert not any(guard.add(Outcome("new", 400)) for _ in range(100))
+
+
+def test_a_new_candidate_begins_without_its_forerunners_faults() -> None:
+    def failures() -> Iterator[str]:
+        while True:
+            yield guard.add(Outcome(guard.candidate, 500))
+
+    guard = Guard()
+    guard.judge("one")
+    needed = next(n for n, reason in enumerate(failures()) if reason)
+    guard.judge("one")
+    assert not any(guard.add(Outcome("one", 500)) for _ in range(needed - 1))
+    guard.judge("two")
+    assert not guard.add(Outcome("two", 500))
