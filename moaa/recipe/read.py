@@ -80,8 +80,7 @@ def read(text: str, name: str, errors: list[str], what: str = "a recipe") -> Giv
         return Given({}, name)
     if not isinstance(node, yaml.MappingNode):
         errors.append(
-            f"{name}: {what} is a mapping of fields (`name: …`, `models: …`), but this is not "
-            "one."
+            f"{name}: {what} is a mapping of fields (`name: …`, `models: …`), but this is not one."
         )
         return Given({}, name)
     return _Reader(name, errors).given(node, node.start_mark.line)
