@@ -17,9 +17,9 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from moaa.errors import RecipeError
 from moaa.recipe import secrets, urls
@@ -137,11 +137,6 @@ class GatewayConfig(Part):
     times: Times = Times()
     models: dict[ModelName, PlainModel] = Field({})
 
-    @field_validator("anonymous", mode="before")
-    @classmethod
-    def _yes_or_no(cls, given: Any) -> Any:
-        return {True: {}, False: None}[given] if isinstance(given, bool) else given
-
     @property
     def names(self) -> list[str]:
         """The names that clients may ask for."""
@@ -207,6 +202,8 @@ def parse_config(text: str, name: str) -> GatewayConfig:
     errors: list[str] = []
     given = read(text, name, errors, "the file of a gateway")
     secrets.refuse_written(given, errors)
+    if (anonymous := given.value.get("anonymous")) and isinstance(anonymous.value, bool):
+        anonymous.value = {} if anonymous.value else None
     try:
         config = GatewayConfig.model_validate_json(json.dumps(plain(given)), strict=True)
     except ValidationError as error:

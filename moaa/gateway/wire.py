@@ -95,7 +95,7 @@ class ApiError(Exception):
 
     def body(self) -> bytes:
         """The object as the body of an answer."""
-        return json.dumps(self.to_json(), ensure_ascii=False).encode()
+        return json.dumps(self.to_json()).encode()
 
     def event(self) -> bytes:
         """The object as the last event of a stream that has begun, with the stream's end."""
@@ -105,7 +105,7 @@ class ApiError(Exception):
         """The same for a stream of /v1/responses, which ends with its last event."""
         error = self.to_json()["error"]
         data = {"type": "error", "sequence_number": 0, **error, "error": error}
-        return b"event: error\ndata: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
+        return b"event: error\ndata: " + json.dumps(data).encode() + b"\n\n"
 
     def all_headers(self) -> dict[str, str]:
         """What tells a client whether, and when, to try again."""
@@ -174,7 +174,7 @@ def _error_in(body: bytes) -> dict[str, Any]:
     if isinstance(data, dict):
         error = data.get("error") or data
         if isinstance(error, str):
-            return {**data, "message": error}
+            return {**data, "message": _cut(error)}
         if isinstance(error, dict):
             message = error.get("message") or error.get("detail") or error.get("msg")
             return {**error, "message": _sentence(message) if message else _cut(text)}
