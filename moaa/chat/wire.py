@@ -36,11 +36,15 @@ BODY_SHOWN = 4_000
 
 
 def request_body(call: Call, model: str) -> bytes:
-    """The JSON of a request. It has every field of `Sampling`, so that a server's own defaults do
-    not apply."""
+    """The JSON of a request to a server that knows the model by this name."""
+    return json.dumps({"model": model, **request_fields(call)}, separators=(",", ":")).encode()
+
+
+def request_fields(call: Call) -> dict[str, Any]:
+    """The fields of a request but the model's name. It has every field of `Sampling`, so that a
+    server's own defaults do not apply."""
     sampling = call.sampling
     body: dict[str, Any] = {
-        "model": model,
         "messages": call.messages,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -57,7 +61,7 @@ def request_body(call: Call, model: str) -> bytes:
     if call.logprobs:
         body["logprobs"] = True
         body["top_logprobs"] = 20
-    return json.dumps(body, separators=(",", ":")).encode()
+    return body
 
 
 def parse_reply(call: Call, body: bytes, seconds: float) -> Reply:

@@ -22,9 +22,11 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from moaa.errors import RecipeError
+from moaa.gateway.mixtures.settings import OnlineMixture, problems
 from moaa.recipe import secrets, urls
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.explain import explain
+from moaa.recipe.load import inline
 from moaa.recipe.read import Given, places, plain, read
 from moaa.recipe.serving import Price
 
@@ -52,6 +54,12 @@ class PlainModel(Part):
     """Ask for the number of tokens of every stream, and take it out again if the client did not
     ask. Else a stream is counted only if it tells its usage."""
     price: Price | None = None
+    system_role: bool = True
+    """false if its chat template refuses system messages (Gemma 2): mixtures then put their text
+    before the first user message."""
+    takes_turns_in: str | None = None
+    """The name of a group of models that share their GPUs, so that one of them is up at a time. No
+    mixture may have two of a group."""
     revision: str | None = None
     """Shown to clients. Default: none."""
 
@@ -136,15 +144,19 @@ class GatewayConfig(Part):
     """For all clients together."""
     times: Times = Times()
     models: dict[ModelName, PlainModel] = Field({})
+    mixtures: dict[ModelName, OnlineMixture] = Field({})
+    """Proposers and an aggregator of `models` that answer under one name, in the recipe's form."""
 
     @property
     def names(self) -> list[str]:
         """The names that clients may ask for."""
-        return list(self.models)
+        return [*self.models, *self.mixtures]
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if found := [*self._nobody_may_ask(), *self._unknown_names(), *self._same_keys()]:
+        found = [*self._nobody_may_ask(), *self._unknown_names(), *self._same_keys()]
+        turns = {name: model.takes_turns_in for name, model in self.models.items()}
+        if found := [*found, *problems(self.mixtures, turns)]:
             raise Problems(found)
         return self
 
@@ -194,13 +206,15 @@ def load_config(path: Path) -> GatewayConfig:
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or error
         raise RecipeError(f"{path}: the file cannot be read: {said}. Check the path.") from None
-    return parse_config(text, str(path))
+    return parse_config(text, str(path), path.parent)
 
 
-def parse_config(text: str, name: str) -> GatewayConfig:
-    """Return the configuration in a YAML text. `name` stands for its file in errors."""
+def parse_config(text: str, name: str, folder: Path | None = None) -> GatewayConfig:
+    """Return the configuration in a YAML text. `name` stands for its file in errors; texts that are
+    `file:PATH` are read from the folder."""
     errors: list[str] = []
     given = read(text, name, errors, "the file of a gateway")
+    inline(given, folder, errors)
     secrets.refuse_written(given, errors)
     if (anonymous := given.value.get("anonymous")) and isinstance(anonymous.value, bool):
         anonymous.value = {} if anonymous.value else None

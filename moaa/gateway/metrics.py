@@ -114,6 +114,9 @@ class Metrics:
             "upstream_retries_total", "Requests sent to another replica.", ("model", "reason")
         )
         self.broken = Counter("broken_streams_total", "Streams whose engine broke off.", ("model",))
+        self.left_out = Counter(
+            "left_out_total", "Missing members of mixtures.", ("mixture", "member", "reason")
+        )
         self.refused = Counter("refused_total", "Requests over a limit.", ("key", "limit"))
         self.in_flight = Gauge("in_flight", "Requests at a model's servers now.", ("model",))
         self.waiting = Gauge("waiting", "Requests that wait for a model to wake.", ("model",))

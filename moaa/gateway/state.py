@@ -23,6 +23,7 @@ from moaa.gateway.body import Body
 from moaa.gateway.checks import Checks
 from moaa.gateway.config import GatewayConfig
 from moaa.gateway.metrics import Metrics
+from moaa.gateway.mixtures.mixed import Mixed
 from moaa.gateway.relay import Stream, Usage
 from moaa.gateway.resolve import Catalogue, Plain
 from moaa.gateway.wire import ApiError
@@ -54,6 +55,8 @@ class Gateway:
         self.catalogue = Catalogue()
         for backend in self.backends.values():
             self.catalogue.add(Plain(backend))
+        for name, mixture in config.mixtures.items():
+            self.catalogue.add(Mixed(name, mixture, self))
         self.checks = Checks(self)
         self.draining = False
         """Whether it is being stopped: it takes no more requests."""

@@ -94,10 +94,10 @@ def _check(
     """Apply overrides, inline files and validate; `errors` holds what reading has found so far."""
     base = deepcopy(given)
     if replaced:  # what is replaced may be wrong, but must be no secret: it is sent too
-        _inline(base, folder, [])
+        inline(base, folder, [])
         secrets.refuse_written(base, errors)
     apply(given, replaced, errors)
-    _inline(given, folder, errors)
+    inline(given, folder, errors)
     where = {path: item.where for path, item in places(given)}
     secrets.refuse_written(given, errors)
     try:
@@ -171,8 +171,8 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
         raise RecipeError(f"{parent.where}: extends {parent.value}: {e}") from e
 
 
-def _inline(given: Given, base: Path | None, errors: list[str]) -> None:
-    """Replace `file:PATH` in texts by the file's text, relative to the recipe that names it."""
+def inline(given: Given, base: Path | None, errors: list[str]) -> None:
+    """Replace `file:PATH` in texts by the file's text, relative to the file that names it."""
     for path, item in places(given):
         if not (
             path

@@ -1,0 +1,102 @@
+"""Proposals that would be the same again, kept for a while; and equal calls in flight, shared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from moaa.chat.message import Call, Reply
+from moaa.gateway.relay import Usage
+from moaa.recipe.method import GREEDY
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A proposer's reply, and its tokens if its server counted them."""
+
+    reply: Reply
+    usage: Usage | None
+
+
+@dataclass(slots=True)
+class _Flight:
+    task: asyncio.Task[Answered]
+    waiting: int = 0
+
+
+_Key = tuple[str, str]
+
+
+class Proposals:
+    """The last `entries` answers, each for `ttl_s` seconds, and those that are being written."""
+
+    def __init__(self, entries: int, ttl_s: float) -> None:
+        self._entries, self._ttl_s = entries, ttl_s
+        self._kept: OrderedDict[_Key, tuple[float, Answered]] = OrderedDict()
+        self._flights: dict[_Key, _Flight] = {}
+
+    async def get(
+        self,
+        tenant: str,
+        call: Call,
+        ask: Callable[[], Coroutine[Any, Any, Answered]],
+        *,
+        share: bool = True,
+    ) -> tuple[Answered, bool]:
+        """The answer to a call, and whether it cost nothing: it was kept, or another request of the
+        same tenant waits for it too.
+
+        Only calls at temperature 0 or with a seed have an answer to use again. `share`: whether it
+        may wait for another request's call. Who leaves ends the call, unless somebody else waits.
+        """
+        if call.sampling.temperature >= GREEDY and call.sampling.seed is None:
+            return await ask(), False
+        key = (tenant, call.key)
+        if (kept := self._fresh(key)) is not None:
+            return kept, True
+        if not share:
+            answered = await ask()
+            self._keep(key, answered)
+            return answered, False
+        flight = self._flights.get(key)
+        shared = flight is not None
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.create_task(self._kept_after(key, ask())))
+        return await self._wait(flight), shared
+
+    async def _wait(self, flight: _Flight) -> Answered:
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                flight.task.cancel()
+                await asyncio.wait([flight.task])
+
+    async def _kept_after(self, key: _Key, ask: Awaitable[Answered]) -> Answered:
+        try:
+            answered = await ask
+            self._keep(key, answered)
+            return answered
+        finally:
+            del self._flights[key]
+
+    def _keep(self, key: _Key, answered: Answered) -> None:
+        self._kept[key] = (asyncio.get_running_loop().time() + self._ttl_s, answered)
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._entries:
+            self._kept.popitem(last=False)
+
+    def _fresh(self, key: _Key) -> Answered | None:
+        if (found := self._kept.get(key)) is None:
+            return None
+        until, answered = found
+        if until <= asyncio.get_running_loop().time():
+            del self._kept[key]
+            return None
+        self._kept.move_to_end(key)
+        return answered

@@ -1,0 +1,189 @@
+"""What a client asks of a mixture, read from the body of /v1/chat/completions. No I/O.
+
+The client's own parameters (temperature, n, response_format, seed, …) are for the aggregator, whose
+text the client gets. The proposers keep the sampling of the mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+
+from moaa.chat.controls import KNOWN, Controls
+from moaa.chat.message import Message
+from moaa.gateway.wire import ApiError, invalid, shown
+from moaa.mixture import as_member
+from moaa.recipe.method import Sampling
+from moaa.recipe.schema import Member
+
+Proposals = Literal["", "reasoning", "each"]
+"""How a client sees the proposals while it waits. reasoning: one after the other, as the reasoning
+of one answer, which chat programs fold. each: side by side, every chunk with the name of its
+proposer."""
+
+_OURS: Final = frozenset({"model", "messages", "stream", "stream_options", "moaa"})
+_UNUSED: Final = frozenset(
+    {"tool_choice", "parallel_tool_calls", "function_call", "tools", "functions"}
+    | {"store", "metadata", "audio", "modalities"}
+)
+"""Without tools they mean nothing, or they are not for an engine."""
+_ROLES: Final = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+class _Wishes(BaseModel):
+    """The field `moaa` of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+    proposals: Proposals = ""
+
+
+class _Parameters(BaseModel):
+    """What is checked before proposals are paid for; engines check the rest."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    stream: StrictBool | None = None
+    n: StrictInt | None = Field(None, ge=1, le=128)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    max_tokens: StrictInt | None = Field(None, ge=1)
+    max_completion_tokens: StrictInt | None = Field(None, ge=1)
+    seed: StrictInt | None = None
+    logprobs: StrictBool | None = None
+    top_logprobs: StrictInt | None = Field(None, ge=0)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    stop: str | list[str] | None = None
+    stream_options: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    moaa: _Wishes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A conversation that ends with the user's turn, and how the client wants the answer."""
+
+    history: tuple[Message, ...]
+    fields: Mapping[str, Any]
+    """What the client gave for the aggregator's request."""
+    streamed: bool = False
+    wants_usage: bool = False
+    proposals: Proposals = ""
+
+    @property
+    def n(self) -> int:
+        """How many answers the client wants."""
+        n: int = self.fields.get("n") or 1
+        return n
+
+    def for_aggregator(self, sampling: Sampling) -> dict[str, Any]:
+        """The fields of the aggregator's request but its messages: the mixture's sampling, below
+        what the client gave."""
+        found: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        if self.fields.get("max_completion_tokens") is None:
+            found["max_tokens"] = sampling.max_tokens
+        if sampling.seed is not None:
+            found["seed"] = sampling.seed
+        if sampling.stop:
+            found["stop"] = sampling.stop
+        return found | {name: value for name, value in self.fields.items() if value is not None}
+
+
+def read_question(data: Mapping[str, Any], controls: Controls = KNOWN) -> Question:
+    """The question in a request. Raises ApiError 400, with the parameter that is wrong.
+
+    Answers in the history are neutralised, as the pipeline does with its own: they are a model's
+    text.
+    """
+    for name in ("tools", "functions"):
+        if data.get(name):
+            raise invalid(
+                "A mixture calls no tools: its proposers answer in words. Leave them out, or ask a "
+                "plain model (GET /v1/models).",
+                name,
+                "unsupported_parameter",
+            )
+    if data.get("audio") or "audio" in (data.get("modalities") or ()):
+        raise invalid("A mixture answers in text alone.", "modalities", "unsupported_parameter")
+    try:
+        given = _Parameters.model_validate(data)
+    except ValidationError as error:
+        raise _wrong(error) from None
+    fields = {name: value for name, value in data.items() if name not in _OURS | _UNUSED}
+    options = given.stream_options or {}
+    return Question(
+        _history(data.get("messages"), controls),
+        fields,
+        given.stream is True,
+        options.get("include_usage") is True,
+        given.moaa.proposals if given.moaa else "",
+    )
+
+
+def _wrong(error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False)[0]
+    where = [str(step) for step in first["loc"] if not str(step).startswith(("list[", "str"))]
+    param = ".".join(where)
+    return invalid(f"`{param}` is {shown(first.get('input'))}: {first['msg'].lower()}.", param)
+
+
+def _history(messages: Any, controls: Controls) -> tuple[Message, ...]:
+    if not isinstance(messages, list) or not messages:
+        raise invalid("`messages` must be a list with at least one message.", "messages")
+    found = [_message(each, f"messages[{at}]", controls) for at, each in enumerate(messages)]
+    if found[-1]["role"] != "user":
+        raise invalid(
+            "The last message must be the user's: a mixture answers it, and does not continue "
+            "another text.",
+            "messages",
+        )
+    # What stands before the first user message is one system message: members look for one.
+    while len(found) > 1 and found[0]["role"] == found[1]["role"] == "system":
+        found = as_member(Member(model="", system=found[0]["content"]), found[1:])
+    return tuple(found)
+
+
+def _message(given: Any, where: str, controls: Controls) -> Message:
+    if not isinstance(given, dict):
+        raise invalid(f"`{where}` must be an object with role and content.", "messages")
+    if given.get("tool_calls") or given.get("role") in ("tool", "function"):
+        raise invalid(
+            f"`{where}` is about a tool, and a mixture calls no tools. Ask a plain model.",
+            "messages",
+            "unsupported_parameter",
+        )
+    role = _ROLES.get(given["role"]) if isinstance(given.get("role"), str) else None
+    if role is None:
+        known = ", ".join(_ROLES)
+        raise invalid(
+            f"`{where}.role` is {shown(given.get('role'))}; it may be {known}.", "messages"
+        )
+    text = _text(given.get("content"), where)
+    return Message(role=role, content=controls.neutralised(text) if role == "assistant" else text)
+
+
+def _text(content: Any, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise invalid(f"`{where}.content` must be a text or a list of texts.", "messages")
+    parts: list[str] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = part.get(kind) if kind in ("text", "refusal") else None
+        if not isinstance(text, str):
+            raise invalid(
+                f"`{where}.content` has a part of type {shown(kind)}. A mixture reads text alone: "
+                "ask a plain model about images, sound and files.",
+                "messages",
+                "unsupported_parameter",
+            )
+        parts.append(text)
+    return "\n".join(parts)
