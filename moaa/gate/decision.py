@@ -1,0 +1,89 @@
+"""The decision: what follows from all rules, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from moaa.gate.evidence import Evidence
+from moaa.gate.rules import Found, Outcome, findings
+from moaa.recipe.gate import Gate
+from moaa.statistics import detectable_difference
+
+Verdict = Literal["promote", "refuse", "undecided"]
+
+VERDICT_SD: Final = 0.4
+"""Standard deviation of a soft verdict on a prompt, as measured on published ones (0.38-0.42)."""
+_MARKS: Final[dict[Outcome, str]] = {"pass": "✓", "fail": "✗", "undecided": "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate decided, and why."""
+
+    verdict: Verdict
+    candidate: str
+    against: str
+    findings: list[Found]
+    power: str
+    """What so many prompts could show, as a sentence."""
+
+    @property
+    def why(self) -> str:
+        """Return the reason in one sentence."""
+        if self.verdict == "promote":
+            return f"{self.candidate} passed all {len(self.findings)} rules against {self.against}"
+        outcome = "fail" if self.verdict == "refuse" else "undecided"
+        reasons = [
+            f"{each.rule} ({each.about})" for each in self.findings if each.outcome == outcome
+        ]
+        return f"{self.candidate} against {self.against}: " + "; ".join(reasons)
+
+    def to_json(self) -> dict[str, Any]:
+        """The decision as its file has it."""
+        return {
+            "verdict": self.verdict,
+            "candidate": self.candidate,
+            "against": self.against,
+            "why": self.why,
+            "power": self.power,
+            "findings": [each.to_json() for each in self.findings],
+        }
+
+    def to_markdown(self) -> str:
+        """The decision as a page for people: the verdict, then a table of the rules."""
+        lines = [
+            f"# {self.verdict}: {self.candidate} against {self.against}",
+            "",
+            self.power,
+            "",
+            "| | rule | what it found | items that would decide it |",
+            "|---|---|---|---|",
+        ]
+        for each in self.findings:
+            needed = f"{each.needed:,}" if each.needed else ""
+            lines.append(f"| {_MARKS[each.outcome]} | {each.rule} | {each.about} | {needed} |")
+        return "\n".join(lines) + "\n"
+
+
+def decide(gate: Gate, evidence: Evidence) -> Decision:
+    """Return the decision. One failed rule refuses; else one undecided rule leaves it undecided."""
+    found = findings(gate, evidence)
+    outcomes = {each.outcome for each in found}
+    verdict: Verdict = "promote"
+    if "fail" in outcomes:
+        verdict = "refuse"
+    elif "undecided" in outcomes:
+        verdict = "undecided"
+    return Decision(verdict, evidence.candidate, evidence.other, found, power(len(evidence.wins)))
+
+
+def power(prompts: int) -> str:
+    """Return what a comparison on so many prompts can show, as a sentence."""
+    if prompts < 2:
+        return "Without judged prompts this gate can see nothing."
+    points = 100 * detectable_difference(prompts, VERDICT_SD)
+    return (
+        f"With {prompts:,} prompts this gate can see a difference of {points:.1f} points "
+        "(80 % power, 95 % confidence)."
+    )

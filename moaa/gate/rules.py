@@ -1,0 +1,253 @@
+"""The rules of the gate. Each compares a bound of an interval with a limit: pass, fail, undecided.
+
+Every bound is one-sided at 95 %. All rules must pass for a promotion: an intersection-union test,
+which needs no correction for their number. Formulas: Miller, "Adding Error Bars to Evals" (arXiv
+2411.00640); Agresti and Min (2005) for right-or-wrong answers; Holm (1979) for the alarms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from moaa import statistics
+from moaa.gate.evidence import Evidence, Paired
+from moaa.recipe.gate import Gate
+from moaa.statistics import Estimate
+
+Outcome = Literal["pass", "fail", "undecided"]
+
+LEVEL: Final = 0.9
+"""A two-sided interval of this level has bounds that hold at 95 % each."""
+ALARM: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one rule found."""
+
+    rule: str
+    outcome: Outcome
+    about: str
+    """What it found, as a sentence."""
+    estimate: Estimate | None = None
+    """The number; its interval has `LEVEL`. None: it could not be measured."""
+    limit: float | None = None
+    """What the bound is compared with."""
+    needed: int | None = None
+    """Undecided: so many items would decide it, if the number stays what it is."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as the decision's file has it."""
+        return asdict(self)
+
+
+def findings(gate: Gate, evidence: Evidence) -> list[Found]:
+    """Return what each rule found, in the order in which people read them."""
+    return [
+        wins(gate, evidence),
+        equal_length(evidence),
+        length(gate, evidence),
+        *reasoning(gate, evidence),
+        *answers(gate, evidence),
+        *judge(gate, evidence),
+    ]
+
+
+def wins(gate: Gate, evidence: Evidence) -> Found:
+    """The candidate is preferred on more than half of the prompts, plus the margin."""
+    rule, limit, p = "wins", 0.5 + gate.margin, evidence.wins
+    if len(p) < gate.min_prompts:
+        return _too_few(rule, len(p), gate.min_prompts, "judged prompts")
+    found = statistics.mean(p, level=LEVEL)
+    return _above(rule, found, limit, float(np.std(p, ddof=1)), "mean probability to win")
+
+
+def equal_length(evidence: Evidence) -> Found:
+    """It is still preferred if both answers were equally long."""
+    rule, p = "wins at equal length", evidence.wins
+    if len(p) < statistics.FEWEST:
+        return _too_few(rule, len(p), statistics.FEWEST, "judged prompts")
+    found = statistics.length_adjusted(p, evidence.lengths, level=LEVEL)
+    return _above(rule, found, 0.5, float(np.std(p, ddof=1)), "probability to win")
+
+
+def length(gate: Gate, evidence: Evidence) -> Found:
+    """Its answers are not much longer: the ratio of the geometric means of their characters."""
+    rule, limit = "length", gate.max_length_ratio
+    if len(evidence.wins) < 2:
+        return _too_few(rule, len(evidence.wins), 2, "judged prompts")
+    ours, theirs = (np.log(np.maximum(each, 1)) for each in evidence.lengths)
+    logs = statistics.difference(ours, theirs, unit="log ratio", level=LEVEL)
+    found = Estimate(
+        math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n, "ratio", LEVEL
+    )
+    outcome = _below(found, limit)
+    return Found(
+        rule=rule,
+        outcome=outcome,
+        about=f"answers are {found.value:.2f} times as long, at most {found.high:.2f}; "
+        f"allowed are {limit:g}",
+        estimate=found,
+        limit=limit,
+        needed=_needed(logs.value - math.log(limit), float(np.std(ours - theirs, ddof=1)))
+        if outcome == "undecided"
+        else None,
+    )
+
+
+def reasoning(gate: Gate, evidence: Evidence) -> Iterator[Found]:
+    """What it could do before is kept: on the mean of all benchmarks, and none is far worse."""
+    rule, limit = "reasoning", -gate.floor
+    for name, reason in evidence.missing.items():
+        yield Found(rule=name, outcome="undecided", about=f"not measured: {reason}")
+    if not evidence.reasoning:
+        return
+    differences = {name: _difference(each) for name, each in evidence.reasoning.items()}
+    value = float(np.mean([each.value for each in differences.values()]))
+    errors = [_error(each) for each in differences.values()]
+    error = math.sqrt(sum(each * each for each in errors)) / len(errors)
+    n = sum(each.n for each in differences.values())
+    found = statistics.normal(value, error, n, "difference of shares", LEVEL)
+    # The items of one more answer tell as much as those of this error over n.
+    yield _above(rule, found, limit, error * math.sqrt(n), f"mean of {', '.join(differences)}")
+    p = {
+        name: NormalDist().cdf((each.value + gate.benchmark_floor) / max(_error(each), 1e-12))
+        for name, each in differences.items()
+    }
+    for name, adjusted in statistics.holm(p).items():
+        worse = adjusted < ALARM
+        yield Found(
+            rule=name,
+            outcome="fail" if worse else "pass",
+            about=f"{_points(differences[name].value)} points; "
+            + (
+                f"worse by more than {100 * gate.benchmark_floor:g}"
+                if worse
+                else f"not proven to be worse by more than {100 * gate.benchmark_floor:g}"
+            ),
+            estimate=differences[name],
+            limit=-gate.benchmark_floor,
+        )
+
+
+def answers(gate: Gate, evidence: Evidence) -> Iterator[Found]:
+    """Its answers are not cut, empty, repeated or refused much more often."""
+    for name, paired in evidence.bad.items():
+        rule, limit = f"{name} answers", getattr(gate.more, name)
+        if len(paired.groups) < 2:
+            yield _too_few(rule, len(paired.groups), 2, "prompts that both answered")
+            continue
+        found = _difference(paired)
+        outcome = _below(found, limit)
+        share = sum(paired.candidate) / len(paired.candidate)
+        sd = math.sqrt(_changed(paired))
+        yield Found(
+            rule=rule,
+            outcome=outcome,
+            about=f"{share:.1%} of the answers, {_points(found.value)} points against "
+            f"{evidence.other}, at most {_points(found.high)}; allowed are {_points(limit)}",
+            estimate=found,
+            limit=limit,
+            needed=_needed(found.value - limit, sd) if outcome == "undecided" else None,
+        )
+
+
+def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
+    """The judge can be trusted: it agrees with itself, judges nearly all, and is another one."""
+    if both := evidence.in_both_orders:
+        found = statistics.share(evidence.consistent, both)
+        yield Found(
+            rule="judge's consistency",
+            outcome="pass" if found.value >= gate.min_consistency else "fail",
+            about=f"{found.value:.1%} of {both} pairs are judged alike in both orders; "
+            f"asked are {gate.min_consistency:.0%}",
+            estimate=found,
+            limit=gate.min_consistency,
+        )
+    if pairs := evidence.lost + len(evidence.wins):
+        found = statistics.share(evidence.lost, pairs)
+        yield Found(
+            rule="lost verdicts",
+            outcome="pass" if found.value <= gate.max_lost_verdicts else "fail",
+            about=f"{evidence.lost} of {pairs} pairs could not be judged; "
+            f"allowed are {gate.max_lost_verdicts:.0%}",
+            estimate=found,
+            limit=gate.max_lost_verdicts,
+        )
+    same, refuse = evidence.same_judge, gate.same_judge == "refuse"
+    yield Found(
+        rule="held-out judge",
+        outcome="fail" if same and refuse else "pass",
+        about="the judge also made the preferences that the candidate was trained on: its wins may "
+        "be the judge's own taste"
+        if same
+        else "the judge is not the one that made the preferences",
+    )
+
+
+def _above(rule: str, found: Estimate, limit: float, sd: float, what: str) -> Found:
+    if found.low > limit:
+        outcome: Outcome = "pass"
+    else:
+        outcome = "fail" if found.high < limit else "undecided"
+    needed = _needed(limit - found.value, sd) if outcome == "undecided" else None
+    return Found(
+        rule=rule,
+        outcome=outcome,
+        about=f"{what}: {_points(found.value)} points, at least {_points(found.low)}; "
+        f"asked are more than {_points(limit)}",
+        estimate=found,
+        limit=limit,
+        needed=needed,
+    )
+
+
+def _below(found: Estimate, limit: float) -> Outcome:
+    if found.high <= limit:
+        return "pass"
+    return "fail" if found.low > limit else "undecided"
+
+
+def _too_few(rule: str, n: int, fewest: int, what: str) -> Found:
+    return Found(
+        rule=rule,
+        outcome="undecided",
+        about=f"{n} {what}: it needs at least {fewest}",
+        needed=fewest,
+    )
+
+
+def _needed(beyond: float, sd: float) -> int | None:
+    """How many items decide for the candidate at 80 % power; None if its number says no."""
+    if beyond >= 0 or sd == 0:
+        return None
+    return statistics.required_n(-beyond, sd, one_sided=True)
+
+
+def _difference(paired: Paired) -> Estimate:
+    """The paired difference: Agresti and Min's for single right-or-wrong items, else clustered."""
+    single = len(set(paired.groups)) == len(paired.groups)
+    if single and set(paired.candidate) | set(paired.other) <= {0.0, 1.0}:
+        ours, theirs = ([each > 0 for each in side] for side in (paired.candidate, paired.other))
+        return statistics.binary_difference(ours, theirs, level=LEVEL)
+    return statistics.difference(paired.candidate, paired.other, paired.groups, level=LEVEL)
+
+
+def _error(found: Estimate) -> float:
+    return (found.high - found.low) / 2 / statistics.quantile(found.level)
+
+
+def _changed(paired: Paired) -> float:
+    """The share of items on which the models differ; half an item at least, or nothing is known."""
+    changed = sum(a != b for a, b in zip(paired.candidate, paired.other, strict=True))
+    return max(changed, 0.5) / len(paired.groups)
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
