@@ -16,7 +16,7 @@ from moaa.stages import preflight
 from moaa.stages.table import stages
 from moaa.task import Task
 from tests.support.paths import DEMO
-from tests.unit.test_recipe import SMALL
+from tests.support.recipes import SMALL
 
 
 @pytest.mark.parametrize(

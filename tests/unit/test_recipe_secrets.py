@@ -27,7 +27,7 @@ from moaa.stages.table import stages
 from moaa.store import Store
 from moaa.task import Task
 from tests.support.paths import PAPER
-from tests.unit.test_recipe import SMALL
+from tests.support.recipes import SMALL
 
 ENDPOINT = "models.m.endpoint={{url: {url!r}, key_env: {key}}}"
 Write = Callable[[str, str], Path]
