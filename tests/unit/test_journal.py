@@ -3,7 +3,6 @@ waits."""
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,39 +11,15 @@ from typing import Any
 
 import pytest
 
-from moaa.chat.message import Choice, Reply
-from moaa.errors import ArtifactError, StoreError
-from moaa.journal import S3Journal
-from moaa.journal.segments import JOINED
+from moaa.errors import StoreError
+from tests.support.journals import attempts, reply
 from tests.support.memory_store import MemoryStore
-
-URI = "s3://memory/root/generate/f00d/journal"
 
 
 @pytest.fixture
 def attempt(store: MemoryStore) -> Iterator[Callable[..., Any]]:
-    """Opens journals that write only when they are told to; their threads end with the test."""
-    opened = []
-
-    def open_journal(**options: Any) -> Any:
-        journal = S3Journal(store, URI, **{"flush_s": 1000, **options})
-        journal.open()
-        opened.append(journal)
-        return journal
-
-    yield open_journal
-    store.fail_puts = 0
-    for journal in opened:
-        journal.close()
-
-
-def reply(text: str) -> Reply:
-    return Reply(
-        (Choice(text, "stop", ({"A": -0.1, "B": -9999.0},)), Choice(text * 2, "length")),
-        10,
-        20,
-        1.5,
-    )
+    with attempts(store) as opening:
+        yield opening
 
 
 # What str.splitlines cuts at, and what UTF-8 cannot hold.
@@ -86,65 +61,6 @@ def test_replies_of_conversations_finished_within_one_flush_are_never_written(
     journal.record_row("c", {"row": 1})
     journal.flush()
     assert [uri.split("/")[-2] for uri in store.objects] == ["rows"]
-
-
-def test_a_reply_segment_is_deleted_once_all_its_rows_are_written(
-    store: MemoryStore, attempt: Any
-) -> None:
-    journal = attempt()
-    journal.record_reply("c1", "k1", reply("x"))
-    journal.record_reply("c2", "k2", reply("y"))
-    journal.flush()
-    journal.record_row("c1", {"row": 1})
-    journal.flush()
-    assert sum("/replies/" in uri for uri in store.objects) == 1
-    again = attempt()  # takes the segment over
-    assert (again.reply("k1"), again.reply("k2")) == (None, reply("y"))
-    again.record_row("c2", {"row": 2})
-    again.flush()
-    assert sum("/replies/" in uri for uri in store.objects) == 0
-
-
-def test_small_segments_are_joined_and_lose_nothing(store: MemoryStore, attempt: Any) -> None:
-    journal = attempt()
-    for n in range(200):
-        journal.record_reply("open", f"k{n}", reply(f"{n}"))
-        journal.record_row(f"c{n}", {"row": n})
-        journal.flush()
-    assert len(store.objects) < 80
-    again = attempt()
-    assert {name: record["row"] for name, record in again.finished.items()} == {
-        f"c{n}": n for n in range(200)
-    }
-    assert [again.reply(f"k{n}") for n in range(200)] == [reply(f"{n}") for n in range(200)]
-    again.record_row("open", {"row": "done"})
-    again.flush()
-    assert not [uri for uri in store.objects if "/replies/" in uri]
-
-
-def test_a_killed_join_doubles_nothing(store: MemoryStore, attempt: Any) -> None:
-    journal = attempt()
-    deleted = store.delete
-    store.delete = lambda *uris: None  # type: ignore[method-assign]
-    for n in range(40):
-        journal.record_reply("open", f"k{n}", reply(f"{n}"))
-        journal.record_row(f"c{n}", {"row": n})
-        journal.flush()
-    store.delete = deleted  # type: ignore[method-assign]
-    assert len(store.objects) > 80
-    again = attempt()
-    assert len(again.finished) == 40
-    assert [again.reply(f"k{n}") for n in range(40)] == [reply(f"{n}") for n in range(40)]
-
-
-def test_a_flush_is_cut_to_segments_of_the_size_asked_for(store: MemoryStore, attempt: Any) -> None:
-    journal = attempt(flush_bytes=1000)
-    for n in range(50):
-        journal.record_reply(f"c{n}", f"k{n}", reply("x" * 300))
-    journal.flush()
-    assert sum("/replies/" in uri for uri in store.objects) > 5
-    again = attempt()
-    assert all(again.reply(f"k{n}") for n in range(50))
 
 
 @pytest.mark.parametrize("options", [{"flush_s": 0.05}, {"flush_bytes": 100}])
@@ -207,32 +123,6 @@ def test_a_failing_store_is_told_to_who_records_and_nothing_is_lost(
     )
 
 
-def test_a_segment_that_cannot_be_deleted_is_counted_and_costs_nothing_else(
-    store: MemoryStore, attempt: Any
-) -> None:
-    journal = attempt()
-    for n in range(JOINED):  # the last one joins them
-        journal.record_reply("open", f"k{n}", reply("x"))
-        if n == JOINED - 1:
-            store.fail_deletes = 1
-        journal.flush()
-    assert journal.left_behind == JOINED
-    store.fail_deletes = 1
-    journal.record_row("open", {"row": 1})
-    journal.flush()
-    journal.record_row("c", {"row": 2})
-    assert journal.left_behind == JOINED + 1
-    assert sum("/replies/" in uri for uri in store.objects) == JOINED + 1
-    journal.flush()
-    store.fail_deletes = 1
-    again = attempt()  # has nothing to read in them, and would delete them
-    assert again.left_behind == JOINED + 1
-    assert dict(again.finished) == {"open": {"row": 1}, "c": {"row": 2}}
-    assert again.reply("k0") is None
-    attempt()
-    assert not [uri for uri in store.objects if "/replies/" in uri]
-
-
 def test_who_wants_to_know_is_told_of_each_flush_once_it_is_on_s3(
     store: MemoryStore, attempt: Any
 ) -> None:
@@ -281,38 +171,6 @@ def test_two_attempts_at_once_lose_and_double_nothing(attempt: Any) -> None:
     assert three.reply("k2") == reply("two")
 
 
-def test_opening_deletes_no_segment_that_another_attempt_wrote_meanwhile(
-    store: MemoryStore, attempt: Any
-) -> None:
-    one = attempt()
-    one.record_reply("c0", "k0", reply("x"))
-    one.flush()
-    one.record_row("c0", {"row": 0})
-    deleted = store.delete
-    store.delete = lambda *uris: None  # type: ignore[method-assign]
-    one.flush()  # leaves the reply segment, as a kill would
-    listed = store.list
-    store.delete = deleted  # type: ignore[method-assign]
-
-    listings = 0
-
-    def list_then_write(prefix: str) -> Iterator[tuple[str, int]]:
-        nonlocal listings
-        found = list(listed(prefix))
-        listings += prefix.endswith("/replies")
-        if listings == 2 and not one.reply(
-            "k1"
-        ):  # the second finds nothing new: the reading is over
-            one.record_reply("c1", "k1", reply("meanwhile"))
-            one.flush()
-        return iter(found)
-
-    store.list = list_then_write  # type: ignore[method-assign, assignment]
-    attempt()
-    assert listings == 2
-    assert attempt().reply("k1") == reply("meanwhile")
-
-
 def test_forgotten_conversations_are_worked_on_again(attempt: Any) -> None:
     one = attempt()
     one.record_row("c1", {"rejected": {"reason": "timeout", "detail": ""}})
@@ -330,27 +188,6 @@ def test_forgotten_conversations_are_worked_on_again(attempt: Any) -> None:
     two.record_row("c1", {"row": 1})
     two.flush()
     assert dict(attempt().finished) == {"c2": {"row": 2}, "c1": {"row": 1}}
-
-
-def _cut_off(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-def _emptied(data: bytes) -> bytes:
-    return b""
-
-
-def _flipped(data: bytes) -> bytes:
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
-
-
-def _other(data: bytes) -> bytes:
-    return b"not a segment at all"
-
-
-def _cut_in_second_frame(data: bytes) -> bytes:
-    return data + data[:-3]
 
 
 @pytest.mark.parametrize("hours", [1, 24 * 365])
@@ -388,46 +225,3 @@ def test_a_store_that_is_away_fills_a_bounded_memory_and_nothing_is_lost(
     journal.flush()
     assert not journal.full
     assert len(attempt().finished) == 3
-
-
-@pytest.mark.parametrize("damage", [_cut_off, _emptied, _flipped, _other, _cut_in_second_frame])
-@pytest.mark.parametrize("kind", ["rows", "replies"])
-def test_a_torn_or_garbled_segment_is_named(
-    store: MemoryStore, attempt: Any, kind: str, damage: Callable[[bytes], bytes]
-) -> None:
-    journal = attempt()
-    noise = random.Random(1)
-    text = "".join(
-        noise.choices("0123456789abcdef", k=2000)
-    )  # so dense that a changed bit still decodes to something
-    journal.record_reply("c1", "k1", reply(text))
-    journal.record_row("c2", {"row": text})
-    journal.flush()
-    [uri] = [uri for uri in store.objects if f"/{kind}/" in uri]
-    store.objects[uri] = damage(store.objects[uri])
-    with pytest.raises(ArtifactError, match="torn or garbled") as caught:
-        S3Journal(store, URI).open()
-    assert uri in str(caught.value)
-
-
-def test_segments_joined_while_they_are_read_are_found_in_their_new_place(
-    store: MemoryStore, attempt: Any
-) -> None:
-    one = attempt()
-    for n in range(JOINED - 1):
-        one.record_row(f"c{n}", {"row": n})
-        one.flush()
-    listed, joined = store.list, False
-
-    def list_then_join(prefix: str) -> Iterator[tuple[str, int]]:
-        nonlocal joined
-        found = list(listed(prefix))
-        if not joined:
-            joined = True
-            one.record_row("last", {"row": "last"})
-            one.flush()
-            assert not {uri for uri, _ in found} & store.objects.keys()
-        return iter(found)
-
-    store.list = list_then_join  # type: ignore[method-assign, assignment]
-    assert len(attempt().finished) == JOINED

