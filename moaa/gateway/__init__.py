@@ -9,6 +9,10 @@ mixtures   models that answer together under one name
 proxy      a request passed on to a plain model, byte for byte
 relay      the bytes of a stream on their way to the client
 wire       OpenAI's errors, whatever an engine said
+slotted    the promoted model: shares (which slot), guard (is it worse), slots (its ConfigMap),
+           promoted (all three together)
+on_cluster discovery (replicas from EndpointSlices), wake (leases), the ConfigMaps
+up         waits until a model that was asleep is up
 access     who asks, and how much that key may ask
 app        the routes; server: the process; metrics: numbers for Prometheus
 """

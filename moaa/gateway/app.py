@@ -48,6 +48,11 @@ def metrics_app(gateway: Gateway) -> web.Application:
             gateway.metrics.in_flight.set(name, to=backend.in_flight)
             up = [r for r in backend.replicas.values() if not r.endpoint.in_doubt]
             gateway.metrics.ready.set(name, to=len(up))
+        gateway.metrics.share.clear()
+        for name, promoted in gateway.promoted.items():
+            for slot, share in promoted.shares.items():
+                revision = promoted.backends[slot].revision or ""
+                gateway.metrics.share.set(name, slot, revision, to=share)
         now = time.perf_counter()
         oldest = max((now - each.started for each in gateway.requests), default=0.0)
         gateway.metrics.oldest.set(to=oldest)
@@ -85,6 +90,9 @@ def _asking(gateway: Gateway, path: str) -> Handler:
             return response
         except ApiError as error:
             code = error.status
+            if asked is not None and asked.response is not None:  # it began while a model woke
+                await asked.response.write(asked.last_event(error))
+                return asked.response
             return _answer(error, id)
         except (asyncio.CancelledError, ConnectionError):
             gateway.metrics.cancelled.add(name)

@@ -22,6 +22,7 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from moaa.errors import RecipeError
+from moaa.gateway.cluster_config import ClusterPart, PromotedModel, slot_problems
 from moaa.gateway.mixtures.settings import OnlineMixture, problems
 from moaa.recipe import secrets, urls
 from moaa.recipe.document import Part, Problems
@@ -40,6 +41,9 @@ class PlainModel(Part):
     endpoints: tuple[str, ...] = ()
     """The base addresses of its servers, usually `…/v1`. The next request goes to the one with the
     fewest in flight."""
+    service: str | None = Field(None, min_length=1)
+    """The Service of its pods on the cluster, instead of `endpoints`: it is watched, and requests
+    go to the pods that are ready. A Deployment of the same name that is asleep can be woken."""
     served_name: str | None = None
     """The model's name at its servers. Default: its name here."""
     key_env: str | None = None
@@ -77,6 +81,8 @@ class PlainModel(Part):
                         "where others can read it. Use https, or set allow_http: true.",
                     )
                 )
+        if self.service and self.endpoints:
+            found.append((("service",), "there are endpoints too. Give one of both."))
         if len(set(self.endpoints)) < len(self.endpoints):
             found.append((("endpoints",), "the same address stands here twice. Remove one."))
         if found:
@@ -146,15 +152,25 @@ class GatewayConfig(Part):
     models: dict[ModelName, PlainModel] = Field({})
     mixtures: dict[ModelName, OnlineMixture] = Field({})
     """Proposers and an aggregator of `models` that answer under one name, in the recipe's form."""
+    promoted: dict[ModelName, PromotedModel] = Field({})
+    """Models with two slots, for a new version beside the one in production."""
+    cluster: ClusterPart = ClusterPart()
 
     @property
     def names(self) -> list[str]:
         """The names that clients may ask for."""
-        return [*self.models, *self.mixtures]
+        plain = (name for name in self.models if name not in self.slots)
+        return [*plain, *self.mixtures, *self.promoted]
+
+    @property
+    def slots(self) -> set[str]:
+        """The models that are slots of promoted ones: clients ask for the promoted model."""
+        return {model for each in self.promoted.values() for model in each.slots.values()}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         found = [*self._nobody_may_ask(), *self._unknown_names(), *self._same_keys()]
+        found += slot_problems(self.promoted, self.models)
         turns = {name: model.takes_turns_in for name, model in self.models.items()}
         if found := [*found, *problems(self.mixtures, turns)]:
             raise Problems(found)

@@ -121,6 +121,12 @@ class Metrics:
         self.in_flight = Gauge("in_flight", "Requests at a model's servers now.", ("model",))
         self.waiting = Gauge("waiting", "Requests that wait for a model to wake.", ("model",))
         self.ready = Gauge("ready_replicas", "Replicas that answer.", ("model",))
+        self.share = Gauge(
+            "share_percent", "A slot's share of conversations.", ("model", "slot", "revision")
+        )
+        self.rollbacks = Counter(
+            "rollbacks_total", "Revisions that lost their share.", ("model", "revision")
+        )
         self.oldest = Gauge("oldest_request_seconds", "Age of the oldest request in flight.")
         self.loop_lag = Gauge("loop_lag_seconds", "How late the last timer of the loop was.")
 

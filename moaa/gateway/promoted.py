@@ -29,7 +29,7 @@ class Promoted:
         """`backends`: by slot."""
         self.name, self.backends = name, backends
         self.guard = Guard()
-        self.rolled_back: Callable[[str, str], None] = lambda revision, reason: None
+        self.on_roll_back: list[Callable[[str, str], None]] = []
         """Called with a revision that has lost its share, and why."""
         self._blamed = ""
         """A revision that gets nothing here, until the shares say so too."""
@@ -86,7 +86,8 @@ class Promoted:
             return
         self._blamed = outcome.revision
         log.error(f"{self.name}: rolled back: {reason}")
-        self.rolled_back(outcome.revision, reason)
+        for told in self.on_roll_back:
+            told(outcome.revision, reason)
 
 
 class WatchedSlots:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import aiohttp
 from aiohttp import web
 
 from moaa.chat.http import LONGEST_ERROR, retry_after
 from moaa.gateway.backend import Backend, Replica
-from moaa.gateway.relay import Broken, Stream, relay, said, usage_in
+from moaa.gateway.guard import Outcome
+from moaa.gateway.relay import Broken, Stream, relay, said, usage_in, verdict_on
 from moaa.gateway.wire import ApiError, of_engine
 from moaa.progress.messages import log
 
@@ -35,17 +35,16 @@ LONGEST_WHOLE: Final = 4 << 20
 asked if its engine breaks off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one request to a revision ended. `first_token_s` is None unless it was streamed."""
+class Watch(Protocol):
+    """Wants to know how requests to a revision go."""
 
-    revision: str | None
-    status: int
-    first_token_s: float | None = None
-    empty: bool = False
-    """Whether it has no text and no call of a tool."""
-    cut: bool = False
-    """Whether max_tokens cut it."""
+    def first_token(self) -> None:
+        """The stream has begun."""
+        ...
+
+    def seen(self, outcome: Outcome) -> None:
+        """One attempt has ended."""
+        ...
 
 
 class Lost(Exception):
@@ -62,16 +61,16 @@ async def pass_on(
     backend: Backend,
     *,
     affinity: str | None = None,
-    observe: Callable[[Outcome], None] | None = None,
+    watch: Watch | None = None,
 ) -> web.StreamResponse:
     """The answer of the replica with the fewest requests in flight. Raises ApiError while nothing
-    has been sent to the client."""
+    of an answer has been sent to the client; a stream may have begun with comments (`up`)."""
     tried: list[Replica] = []
     worked = 0  # replicas that may have worked on the request before they were lost
     while True:
         with backend.replica(affinity, tried) as replica:
             try:
-                return await _Attempt(asked, backend, replica, observe).run()
+                return await _Attempt(asked, backend, replica, watch).run()
             except Lost as again:
                 lost = again
                 if lost.doubtful:
@@ -95,9 +94,11 @@ class _Attempt:
     asked: Asked
     backend: Backend
     replica: Replica
-    observe: Callable[[Outcome], None] | None
+    watch: Watch | None
     sent_at: float = 0.0
     first_at: float = 0.0
+    begun: bool = False
+    """Whether a part of its answer was sent to the client."""
 
     async def run(self) -> web.StreamResponse:
         asked, backend = self.asked, self.backend
@@ -125,7 +126,7 @@ class _Attempt:
         except aiohttp.ClientConnectorError as error:
             raise self._unreachable(error) from None
         except (aiohttp.ClientError, OSError) as error:
-            if asked.response is not None:
+            if self.begun or _left(asked):
                 raise  # the client left
             raise self._broke_off(error) from None
 
@@ -179,7 +180,10 @@ class _Attempt:
             chunk = await upstream.content.readany()
         data = b"".join(parts)
         self._count(data)
-        self._observe(200, data)
+        if self.watch is not None:
+            self._observe(200, *verdict_on(data))
+        if self.asked.response is not None:
+            raise ApiError(502, f"The server of '{self.backend.name}' did not stream.")
         return web.Response(body=data, headers=self._headers(upstream))
 
     async def _large(self, start: bytes, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -198,7 +202,9 @@ class _Attempt:
     ) -> web.StreamResponse:
         gateway, name = self.asked.gateway, self.backend.name
         response = await self._begin(upstream)
-        stream = Stream(gateway.now())
+        stream = Stream(gateway.now(), watched=self.watch is not None)
+        if self.watch is not None:
+            self.watch.first_token()
         with gateway.moving(stream):
             self._time_first()
             try:
@@ -213,14 +219,16 @@ class _Attempt:
                 self._observe(502)
                 await response.write(self.asked.last_event(_broken_stream(name)))
             else:
-                self._observe(200)
+                self._observe(200, not stream.text_seen, stream.cut, streamed=True)
             self._count(stream.usage_chunk, streamed=True)
         return response
 
     async def _begin(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-        response = web.StreamResponse(status=upstream.status, headers=self._headers(upstream))
-        self.asked.response = response
-        await response.prepare(self.asked.request)
+        self.begun = True
+        if (response := self.asked.response) is None:  # else it began while the model woke
+            response = web.StreamResponse(status=upstream.status, headers=self._headers(upstream))
+            self.asked.response = response
+            await response.prepare(self.asked.request)
         return response
 
     def _headers(self, upstream: aiohttp.ClientResponse) -> dict[str, str]:
@@ -250,10 +258,18 @@ class _Attempt:
         elif streamed:
             self.asked.gateway.metrics.uncounted.add(self.backend.name)
 
-    def _observe(self, status: int, data: bytes = b"") -> None:
-        if self.observe is not None:
-            first_s = self.first_at - self.asked.started if self.first_at else None
-            self.observe(Outcome(self.backend.revision, status, first_s))
+    def _observe(
+        self, status: int, empty: bool = False, cut: bool = False, *, streamed: bool = False
+    ) -> None:
+        if self.watch is not None:
+            first_s = self.first_at - self.sent_at if streamed else None
+            self.watch.seen(Outcome(self.backend.revision or "", status, first_s, empty, cut))
+
+
+def _left(asked: Asked) -> bool:
+    """Whether the client of a stream that has begun is gone."""
+    transport = asked.request.transport
+    return asked.response is not None and (transport is None or transport.is_closing())
 
 
 def _broken_stream(name: str) -> ApiError:

@@ -21,6 +21,14 @@ _END: Final = b"\n\n"
 _USAGE: Final = b'"usage"'
 _NO_USAGE: Final = re.compile(rb'"usage":\s*null')
 _EMPTY_CHOICES: Final = re.compile(rb'"choices":\s*\[\s*\]')
+_TEXT: Final = re.compile(
+    rb'"(?:content|reasoning|reasoning_content|refusal|text|delta|arguments)":\s*"[^"]'
+    rb'|"(?:tool_calls|embedding)":\s*\[\s*[^\s\]]|"embedding":\s*"'
+)
+"""An answer has text, a call of a tool, or a vector."""
+_CUT: Final = re.compile(
+    rb'"finish_reason":\s*"length"|"incomplete_details":\s*\{\s*"reason":\s*"max_output_tokens"'
+)
 _DECODER: Final = json.JSONDecoder()
 
 
@@ -52,6 +60,16 @@ class Stream:
     last: bytes = b""
     usage_chunk: bytes = b""
     tail: bytes = field(default=b"", repr=False)
+    watched: bool = False
+    """Whether its text is looked at: it belongs to a promoted model."""
+    text_seen: bool = False
+    cut: bool = False
+    """Whether max_tokens cut it."""
+
+    def look_at(self, chunk: bytes) -> None:
+        """See whether these events have text, and whether the answer was cut."""
+        self.text_seen = self.text_seen or bool(_TEXT.search(chunk))
+        self.cut = self.cut or bool(_CUT.search(chunk))
 
     @property
     def done(self) -> bool:
@@ -86,6 +104,8 @@ async def relay(
             chunk = chunk[:end]
         if chunk:
             stream.last = chunk
+            if stream.watched:
+                stream.look_at(chunk)
             if _USAGE in chunk and not _NO_USAGE.search(chunk):
                 stream.usage_chunk = chunk
                 if without_usage:
@@ -122,6 +142,11 @@ def _without_usage(chunk: bytes) -> bytes:
     return _END.join(
         event for event in events if not (_USAGE in event and _EMPTY_CHOICES.search(event))
     )
+
+
+def verdict_on(data: bytes) -> tuple[bool, bool]:
+    """Whether an answer is empty, and whether max_tokens cut it."""
+    return not _TEXT.search(data), bool(_CUT.search(data))
 
 
 def usage_in(data: bytes) -> Usage | None:

@@ -12,6 +12,7 @@ from moaa.gateway.access import Caller
 from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
 from moaa.gateway.proxy import pass_on
+from moaa.gateway.up import up
 from moaa.gateway.wire import no_model
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Plain:
         return 1
 
     async def respond(self, asked: Asked) -> web.StreamResponse:
+        await up(asked, [self.backend])
         return await pass_on(asked, self.backend)
 
 

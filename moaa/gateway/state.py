@@ -10,7 +10,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import aiohttp
@@ -24,9 +24,14 @@ from moaa.gateway.checks import Checks
 from moaa.gateway.config import GatewayConfig
 from moaa.gateway.metrics import Metrics
 from moaa.gateway.mixtures.mixed import Mixed
+from moaa.gateway.on_cluster import OnCluster
+from moaa.gateway.promoted import Promoted
 from moaa.gateway.relay import Stream, Usage
 from moaa.gateway.resolve import Catalogue, Plain
+from moaa.gateway.slots import Slots
+from moaa.gateway.slotted import Slotted
 from moaa.gateway.wire import ApiError
+from moaa.kubernetes.api import Cluster
 
 LOOK_EVERY_S: Final = 5.0
 PASSED_ON: Final = ("Content-Type", "traceparent", "tracestate", "OpenAI-Beta")
@@ -37,7 +42,8 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 class Gateway:
     """The state of one gateway. Use `async with`: it opens and closes the connections."""
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, cluster: Cluster | None = None) -> None:
+        """`cluster`: the one that Services are on. Default: that of this process."""
         self.config = config
         self.metrics = Metrics()
         self.access = Access(config, lambda key, limit: self.metrics.refused.add(key, limit))
@@ -53,10 +59,24 @@ class Gateway:
             for name, model in config.models.items()
         }
         self.catalogue = Catalogue()
-        for backend in self.backends.values():
-            self.catalogue.add(Plain(backend))
+        self.promoted = {
+            name: Promoted(
+                name,
+                {slot: self.backends[model] for slot, model in each.slots.items()},
+                Slots().sharing(each.share_of_b, "the gateway's file", ""),
+            )
+            for name, each in config.promoted.items()
+        }
+        for name, backend in self.backends.items():
+            if name not in config.slots:
+                self.catalogue.add(Plain(backend))
+        for name, promoted in self.promoted.items():
+            self.catalogue.add(Slotted(promoted, config.promoted[name].guard))
+            promoted.on_roll_back.append(partial(self._rolled_back, name))
         for name, mixture in config.mixtures.items():
             self.catalogue.add(Mixed(name, mixture, self))
+        self.on_cluster: OnCluster | None = None
+        self._cluster = cluster
         self.checks = Checks(self)
         self.draining = False
         """Whether it is being stopped: it takes no more requests."""
@@ -83,11 +103,20 @@ class Gateway:
             ),
             read_bufsize=1 << 16,
         )
+        made = OnCluster.of(self.config, self.backends, self.promoted, self._cluster)
+        if made is not None:
+            self.on_cluster = made
+            await made.open()
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        if self.on_cluster is not None:
+            await self.on_cluster.close()
         await self.checks.close()
         await self.http.close()
+
+    def _rolled_back(self, name: str, revision: str, reason: str) -> None:
+        self.metrics.rollbacks.add(name, revision)
 
     def now(self) -> float:
         """The loop's clock."""
@@ -95,7 +124,8 @@ class Gateway:
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the gateway does."""
-        return [self.checks.watch(), self._look_after()]
+        on_cluster = [self.on_cluster.run()] if self.on_cluster is not None else []
+        return [self.checks.watch(), self._look_after(), *on_cluster]
 
     async def _look_after(self) -> None:
         """Cut off clients that do not read, and measure how late the loop is."""

@@ -44,7 +44,7 @@ async def watched(kube: KubeServer, count: int = 1) -> AsyncIterator[list[Promot
     for number in range(count):
         promoted = Promoted("aligned", backends(), Slots())
         watch = WatchedSlots(kube.cluster(), NAME, promoted, f"gateway-{number}")
-        promoted.rolled_back = watch.roll_back
+        promoted.on_roll_back.append(watch.roll_back)
         await watch.open()
         made.append(promoted)
         watches.append(watch)
@@ -157,7 +157,7 @@ async def test_nothing_is_rolled_back_to_a_slot_that_is_down() -> None:
 async def test_a_hanging_revision_is_rolled_back_too() -> None:
     said: list[str] = []
     promoted = Promoted("aligned", backends(), state(50))
-    promoted.rolled_back = lambda revision, reason: said.append(reason)
+    promoted.on_roll_back.append(lambda revision, reason: said.append(reason))
     for _ in range(50):
         promoted.seen(Outcome(revision_of(OLD), 200, 0.1))
         promoted.seen(Outcome(revision_of(NEW), 200, float("inf")))

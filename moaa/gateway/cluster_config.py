@@ -1,0 +1,81 @@
+"""The parts of a gateway's file about the cluster, and about promoted models.
+
+models:
+  smol: {service: ens-smol, key_env: VLLM_API_KEY}
+  aligned-a: {service: ens-aligned-a, served_name: aligned, key_env: VLLM_API_KEY}
+  aligned-b: {service: ens-aligned-b, served_name: aligned, key_env: VLLM_API_KEY}
+promoted:
+  aligned:
+    slots: {a: aligned-a, b: aligned-b}
+    config_map: ens-aligned         # its shares; without a cluster: `share_of_b: 5`
+cluster:
+  wake: {holder: gateway/ens}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from moaa.recipe.document import Part, Problems
+
+
+class PromotedModel(Part):
+    """One name, two slots. Each conversation stays with its slot."""
+
+    slots: dict[Literal["a", "b"], str]
+    """The two of `models` that answer."""
+    config_map: str | None = Field(None, min_length=1)
+    """A ConfigMap of the cluster with the shares, watched; `moaa promote` writes it, and the guard
+    does. Default: none; `share_of_b` holds until the gateway is started again."""
+    share_of_b: int = Field(0, ge=0, le=100)
+    """Per cent of the conversations that slot b answers, without a ConfigMap."""
+    guard: bool = True
+    """Take a new version's share away when it answers worse than the one in production."""
+    stays_up: bool = True
+    """Keep the slots with a share up, by leases. Otherwise requests wake them."""
+
+    @model_validator(mode="after")
+    def _two_slots(self) -> Self:
+        if set(self.slots) != {"a", "b"} or len(set(self.slots.values())) < 2:
+            raise Problems([(("slots",), "it needs two different models, `a` and `b`.")])
+        return self
+
+
+class WakePart(Part):
+    """Waking models that are asleep: who may is a right of a key (`wake`)."""
+
+    holder: str = Field("gateway/moaa", pattern=r"^gateway/[A-Za-z0-9._-]+$")
+    """The holder of the leases: the same for all replicas of a gateway."""
+    idle_s: float = Field(900, gt=0)
+    """A model that nobody has asked for so long goes to sleep again."""
+    hold_s: float = Field(900, gt=0)
+    """A streamed request waits so long for its model at most."""
+
+
+class ClusterPart(Part):
+    """The cluster that the gateway runs in."""
+
+    namespace: str | None = None
+    """Where the Services are. Default: the gateway's own namespace."""
+    wake: WakePart | None = None
+    """Wake models that are asleep. Default: never."""
+
+
+def slot_problems(
+    promoted: Mapping[str, PromotedModel], models: Collection[str]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield what is wrong with the slots: where, and a sentence."""
+    taken: dict[str, str] = {}
+    for name, each in promoted.items():
+        if name in models:
+            yield ("promoted", name), "a model has this name too. Rename one of both."
+        for slot, model in each.slots.items():
+            where: tuple[Any, ...] = ("promoted", name, "slots", slot)
+            if model not in models:
+                yield where, f"'{model}' is not one of the models ({', '.join(models)})."
+            elif model in taken:
+                yield where, f"'{model}' is a slot of '{taken[model]}' already."
+            taken.setdefault(model, name)

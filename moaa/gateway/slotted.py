@@ -1,0 +1,133 @@
+"""The promoted model as clients ask for it: `NAME`, or `NAME@REVISION` for one slot."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from moaa.gateway.backend import Backend
+from moaa.gateway.body import Body
+from moaa.gateway.guard import Outcome
+from moaa.gateway.promoted import Promoted
+from moaa.gateway.proxy import pass_on
+from moaa.gateway.shares import conversation_of
+from moaa.gateway.up import up
+from moaa.gateway.wire import ApiError
+
+if TYPE_CHECKING:
+    from moaa.gateway.state import Asked
+
+TOO_LONG_S: Final = 10.0
+"""A stream without a first token for so long counts as late, if production's times are unknown."""
+
+
+@dataclass(eq=False, slots=True)
+class Slotted:
+    """A promoted model in the catalogue. `guarded`: whether outcomes are judged."""
+
+    promoted: Promoted
+    guarded: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.promoted.name
+
+    def card(self) -> dict[str, Any]:
+        slots = {
+            slot: {"revision": backend.revision, "state": backend.state, "share": share}
+            for slot, backend in self.promoted.backends.items()
+            for share in [self.promoted.shares[slot]]
+        }
+        production = self.promoted.backends[self.promoted.slots.production]
+        return {"state": production.state, "revision": production.revision, "slots": slots}
+
+    def calls(self, body: Body) -> int:
+        return 1
+
+    def has_revision(self, revision: str) -> bool:
+        """Whether a slot has this name, or serves this revision."""
+        return self.promoted.called(revision) is not None
+
+    async def respond(self, asked: Asked) -> web.StreamResponse:
+        conversation = conversation_of(asked.caller.name, asked.body.data)
+        _, _, revision = asked.body.model.partition("@")
+        asked_for = self.promoted.called(revision) if revision else None
+        backend = asked_for or self.promoted.choose(conversation)
+        await up(asked, [backend])
+        try:
+            return await self._pass_on(asked, backend, conversation)
+        except ApiError as error:
+            other = self.promoted.choose(conversation)
+            others = [each for each in self.promoted.backends.values() if each is not backend]
+            spare = other if other is not backend else others[0]
+            if asked_for or error.status not in (500, 502, 503) or not self._may_help(spare):
+                raise
+            asked.gateway.metrics.retries.add(backend.name, "other_slot")
+            return await self._pass_on(asked, spare, conversation)
+
+    def _may_help(self, spare: Backend) -> bool:
+        """Whether this slot may answer for the other one: it is up, and has a share."""
+        shares = self.promoted.shares
+        slot = next(name for name, each in self.promoted.backends.items() if each is spare)
+        return spare.state == "ready" and shares[slot] > 0
+
+    async def _pass_on(
+        self, asked: Asked, backend: Backend, conversation: str
+    ) -> web.StreamResponse:
+        if not self.guarded:
+            return await pass_on(asked, backend, affinity=conversation)
+        with self._watched(asked, backend, conversation) as watch:
+            return await pass_on(asked, backend, affinity=conversation, watch=watch)
+
+    @contextmanager
+    def _watched(self, asked: Asked, backend: Backend, conversation: str) -> Iterator[_Watch]:
+        watch = _Watch(self.promoted, backend.revision or "", conversation)
+        if asked.body.streamed:
+            limit_s = max(self.promoted.guard.late_after_s() or TOO_LONG_S, 1.0)
+            watch.timer = asyncio.get_running_loop().call_later(limit_s, watch.waited)
+        try:
+            yield watch
+        finally:
+            watch.stop()
+
+
+@dataclass(eq=False, slots=True)
+class _Watch:
+    """Tells the guard how one request went; a request that hangs, while it does."""
+
+    promoted: Promoted
+    revision: str
+    conversation: str
+    timer: asyncio.TimerHandle | None = None
+    late: bool = False
+
+    def first_token(self) -> None:
+        """The stream has begun."""
+        self.stop()
+
+    def seen(self, outcome: Outcome) -> None:
+        """One attempt has ended."""
+        first_s = None if self.late else outcome.first_token_s
+        whole = replace(
+            outcome,
+            revision=self.revision,
+            conversation=self.conversation,
+            first_token_s=first_s,
+        )
+        self.promoted.seen(whole)
+
+    def waited(self) -> None:
+        """No first token has come for too long."""
+        self.late = True
+        self.promoted.seen(Outcome(self.revision, 200, math.inf))
+
+    def stop(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

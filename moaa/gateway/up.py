@@ -1,0 +1,70 @@
+"""Waits until a model is up: one that is asleep is woken, if the key may do that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from moaa.gateway.backend import Backend
+from moaa.gateway.wake import Waker, asleep, may_not_wake
+
+if TYPE_CHECKING:
+    from moaa.gateway.state import Asked
+
+STREAM: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+
+
+async def up(asked: Asked, backends: Iterable[Backend]) -> None:
+    """Return when each of these has a replica that answers, or cannot be woken from here.
+
+    A streamed request gets its headers at once, and comments that say how long it takes. Raises
+    ApiError 503 for others, with the time after which they may come again, and for a key that may
+    not wake.
+    """
+    on_cluster = asked.gateway.on_cluster
+    waker = on_cluster.waker if on_cluster is not None else None
+    if on_cluster is None or waker is None:
+        return
+    may = asked.caller.rights.wake
+    sleeping: list[str] = []
+    for backend in backends:
+        service = on_cluster.service_of(backend.name)
+        if service is None:
+            continue
+        if backend.state == "asleep" and not may:
+            raise may_not_wake(backend.name)
+        if backend.state == "asleep":
+            sleeping.append(service)
+        elif backend.asleep and may:  # it is up, and would go to sleep
+            waker.used(service)
+    started = [waker.wake(service) for service in sleeping]  # all at once
+    if started and not asked.body.streamed:
+        raise asleep(max(started, key=lambda each: each.left_s))
+    for service in sleeping:
+        await _hold(asked, waker, service)
+
+
+async def _hold(asked: Asked, waker: Waker, service: str) -> None:
+    response = await begun(asked)
+    metrics, name = asked.gateway.metrics, waker.backends[service].name
+    metrics.waiting.add(name)
+    try:
+        async for waking in waker.until_up(service):
+            await response.write(f": {waking}\n\n".encode())
+    finally:
+        metrics.waiting.add(name, by=-1)
+
+
+async def begun(asked: Asked) -> web.StreamResponse:
+    """Return the stream to the client, with its headers sent: what fails from now on is told in the
+    stream."""
+    if asked.response is None:
+        asked.response = web.StreamResponse(headers={"x-request-id": asked.id, **STREAM})
+        await asked.response.prepare(asked.request)
+    return asked.response
