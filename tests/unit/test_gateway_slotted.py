@@ -1,0 +1,192 @@
+"""The promoted model and sleeping models over HTTP: shares, revisions, roll-back, waking."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from moaa.gateway.app import build, metrics_app
+from moaa.gateway.config import parse_config
+from moaa.gateway.slots import Slots, revision_of
+from moaa.gateway.state import Gateway
+from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, SLICES
+from moaa.kubernetes.names import IDLE_REPLICAS
+from tests.support.engine_server import status
+from tests.support.fake_ensemble import deployment
+from tests.support.kube_server import KubeServer
+from tests.support.streaming_engine import StreamingEngine
+from tests.support.waiting import async_until
+
+V1, V2 = "s3://moaa/models/v1", "s3://moaa/models/v2"
+SLOTS = {"a": "aligned-a", "b": "aligned-b"}
+
+
+def key(name: str, **rights: Any) -> dict[str, Any]:
+    return {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), **rights}
+
+
+def service(name: str, port: int | None) -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"{name}-x", "labels": {"kubernetes.io/service-name": name}},
+        "ports": [{"name": "http", "port": port}],
+        "endpoints": [{"addresses": ["127.0.0.1"]}] if port else [],
+    }
+
+
+@asynccontextmanager
+async def gateway_of(
+    config: dict[str, Any], kube: KubeServer | None = None
+) -> AsyncIterator[tuple[Gateway, str]]:
+    """A gateway, and its address up to `/v1`."""
+    given = {"anonymous": True, **config}
+    made = Gateway(
+        parse_config(json.dumps(given), "gateway.yaml"), kube.cluster() if kube else None
+    )
+    async with made:
+        tasks = [asyncio.create_task(each) for each in made.background()]
+        runner = web.AppRunner(build(made), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield made, f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        finally:
+            await runner.cleanup()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def ask(
+    url: str, model: str = "aligned", text: str = "Hi", *, token: str = "", stream: bool = False
+) -> tuple[int, dict[str, str], str]:
+    """Return status, headers and body of a chat request."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "stream": stream,
+        "max_tokens": 8,
+    }
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(f"{url}/chat/completions", json=body) as response,
+    ):
+        return response.status, dict(response.headers), await response.text()
+
+
+def promoted(engine_a: StreamingEngine, engine_b: StreamingEngine, share: int) -> dict[str, Any]:
+    engines = {"aligned-a": engine_a, "aligned-b": engine_b}
+    return {
+        "models": {
+            name: {"endpoints": [engine.url], "served_name": "aligned"}
+            for name, engine in engines.items()
+        },
+        "promoted": {"aligned": {"slots": SLOTS, "share_of_b": share}},
+    }
+
+
+async def test_every_answer_tells_its_revision_and_a_conversation_keeps_it() -> None:
+    with StreamingEngine("aligned") as a, StreamingEngine("aligned") as b:
+        async with gateway_of(promoted(a, b, 50)) as (_, url):
+            told = {}
+            for number in range(12):
+                answers = [await ask(url, text=f"q{number}", stream=s) for s in (False, True)]
+                [told[number]] = {headers["x-moaa-revision"] for _, headers, _ in answers}
+            assert set(told.values()) == {"aligned-a", "aligned-b"}
+            assert len(a.raw) == 2 * list(told.values()).count("aligned-a")
+            _, headers, _ = await ask(url, "aligned@b", "q0")
+            assert headers["x-moaa-revision"] == "aligned-b"
+            assert (await ask(url, "aligned@v9"))[0] == 404
+            assert (await ask(url, "aligned-b"))[0] == 404, "a slot is no model for clients"
+
+
+async def test_a_bad_revision_is_rolled_back_and_no_request_fails(kube: KubeServer) -> None:
+    slots = Slots().holding("a", V1).holding("b", V2).sharing(50, "step", "")
+    with StreamingEngine("aligned") as a, StreamingEngine("aligned") as b:
+        for slot, engine in (("a", a), ("b", b)):
+            kube.put(DEPLOYMENTS, deployment(f"ens-aligned-{slot}", f"aligned-{slot}"))
+            kube.put(SLICES, service(f"ens-aligned-{slot}", engine.port))
+        kube.put(CONFIG_MAPS, {"metadata": {"name": "ens-aligned"}, "data": slots.data()})
+        config = {
+            "models": {
+                f"aligned-{slot}": {"service": f"ens-aligned-{slot}", "served_name": "aligned"}
+                for slot in "ab"
+            },
+            "promoted": {"aligned": {"slots": SLOTS, "config_map": "ens-aligned"}},
+        }
+        b.fail(status(500), times=200)
+        async with gateway_of(config, kube) as (gateway, url):
+            for number in range(60):
+                code, headers, _ = await ask(url, text=f"q{number}")
+                assert code == 200
+                assert headers["x-moaa-revision"] == revision_of(V1)
+            await async_until(
+                lambda: Slots.of(kube.find(CONFIG_MAPS, "ens-aligned")["data"]).shares["b"] == 0
+            )
+            assert len(b.requests) <= 50
+            assert gateway.metrics.rollbacks.value("aligned", revision_of(V2)) == 1
+            async with TestClient(TestServer(metrics_app(gateway))) as metrics:
+                shown = await (await metrics.get("/metrics")).text()
+            assert (
+                f'share_percent{{model="aligned",slot="b",revision="{revision_of(V2)}"}} 0' in shown
+            )
+    [event] = [each for (plural, _), each in kube.objects.items() if plural == EVENTS.plural]
+    assert "answers of revision v2" in event["message"]
+
+
+def sleeping(kube: KubeServer, **times: float) -> dict[str, Any]:
+    annotations = {IDLE_REPLICAS: "0"}
+    kube.put(DEPLOYMENTS, deployment("ens-m", "m", annotations=annotations))
+    return {
+        "anonymous": False,
+        "keys": [key("may", wake=True), key("may-not")],
+        "models": {"m": {"service": "ens-m"}},
+        "cluster": {"wake": {"holder": "gateway/ens", **times}},
+    }
+
+
+async def test_a_streamed_request_waits_for_its_model(kube: KubeServer) -> None:
+    config = sleeping(kube)
+    with StreamingEngine("m") as engine:
+        async with gateway_of(config, kube) as (gateway, url):
+            waits = asyncio.create_task(ask(url, "m", token="may", stream=True))
+            await async_until(lambda: gateway.metrics.waiting.value("m") == 1, "it waits")
+            await async_until(lambda: kube.find(DEPLOYMENTS, "ens-m")["spec"]["replicas"] == 1)
+            kube.put(SLICES, service("ens-m", engine.port))
+            code, _, text = await waits
+            assert gateway.metrics.waiting.value("m") == 0
+    assert code == 200
+    assert text.startswith(": waking m, 0 s of at most 600\n\n")
+    assert "w0" in text
+    assert text.endswith("data: [DONE]\n\n")
+
+
+async def test_others_are_told_when_to_come_again_and_some_may_not_wake(kube: KubeServer) -> None:
+    async with gateway_of(sleeping(kube), kube) as (_, url):
+        code, headers, text = await ask(url, "m", token="may-not")
+        assert (code, json.loads(text)["error"]["code"]) == (503, "model_asleep")
+        assert headers["x-should-retry"] == "false"
+        assert kube.find(DEPLOYMENTS, "ens-m")["spec"]["replicas"] == 0
+        code, headers, text = await ask(url, "m", token="may")
+        assert (code, json.loads(text)["error"]["code"]) == (503, "model_asleep")
+        assert (headers["x-should-retry"], headers["Retry-After"]) == ("true", "120")
+        await async_until(lambda: kube.find(DEPLOYMENTS, "ens-m")["spec"]["replicas"] == 1)
+
+
+async def test_a_held_stream_whose_model_does_not_come_ends_with_an_error(
+    kube: KubeServer,
+) -> None:
+    async with gateway_of(sleeping(kube, hold_s=0.3), kube) as (_, url):
+        code, _, text = await ask(url, "m", token="may", stream=True)
+    assert code == 200
+    *_, error, done, _ = text.split("\n\n")
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == "model_asleep"
+    assert done == "data: [DONE]"
