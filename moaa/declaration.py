@@ -32,7 +32,7 @@ class Trained:
     """Tokens that pass through the model once, beside the epochs."""
 
 
-def _asks_nobody(recipe: Recipe) -> Collection[str]:
+def _none(recipe: Recipe) -> Collection[str]:
     return ()
 
 
@@ -59,7 +59,7 @@ class Declaration:
     """What its manifest says it makes."""
     unit: str = "rows"
     """What its progress counts."""
-    asks: Callable[[Recipe], Collection[str]] = _asks_nobody
+    asks: Callable[[Recipe], Collection[str]] = _none
     """The recipe's models that its mixture or judge asks, whoever serves them."""
     tuned: int = 0
     """How many models that the run trained it asks. It serves them in its own pod."""
@@ -77,6 +77,8 @@ class Declaration:
     """Whether Kubeflow may reuse the result of an equal task."""
     keys: bool = False
     """Whether its pod gets the API keys of the endpoints."""
+    packages: Callable[[Recipe], Collection[str]] = _none
+    """Python packages that its code needs and that only the serve image has."""
 
     def models(self, recipe: Recipe) -> frozenset[str]:
         """The recipe's models that it asks, without what the run trains."""

@@ -78,7 +78,7 @@ def place(recipe: Recipe, stage: Declaration) -> Place:
     own = pods.role(recipe, stage)
     if own.kind == "light":
         return Place(
-            image=images.of(recipe.runtime, "core"),
+            image=images.of(recipe.runtime, "serve" if stage.packages(recipe) else "core"),
             cpu=("500m", "4"),
             memory=("1Gi", "8Gi"),
             tmp_gib=CORE_TMP_GIB,
@@ -108,7 +108,7 @@ def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
         )
     most = max(
         places.values(),
-        key=lambda each: (each.image != images.of(recipe.runtime, "core"), each.gpus),
+        key=lambda each: (each.image != images.of(recipe.runtime, "core"), each.gpus, each.tmp_gib),
     )
     # Preflight runs in it too: a missing key must be a finding, not a pod that never starts.
     own = recipe.runtime.cluster.env_secret

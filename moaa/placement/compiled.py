@@ -46,9 +46,12 @@ def fields(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, Any]:
 def _role(recipe: Recipe, stage: Declaration) -> dict[str, Any]:
     """What the stage's own pod does: which models it asks decides about that as well."""
     try:
-        return asdict(pods.role(recipe, stage))
+        role = pods.role(recipe, stage)
     except RecipeError as error:
         return {"kind": str(error)}
+    # Of the pods that serve or train themselves, the image has all packages.
+    image = {"image": "serve"} if role.kind == "light" and stage.packages(recipe) else {}
+    return {**asdict(role), **image}
 
 
 def differences(recipe: Recipe, stages: Iterable[Declaration], compiled_from: str) -> list[str]:

@@ -33,6 +33,12 @@ def _evaluation_calls(recipe: Recipe) -> Iterable[Asked]:
     return calls(recipe)
 
 
+def _evaluation_packages(recipe: Recipe) -> frozenset[str]:
+    from moaa.benchmarks.table import chosen
+
+    return frozenset(package for each in chosen(recipe) for package in each.packages)
+
+
 PREFLIGHT = Declaration(
     name="preflight",
     purpose="Checks before anything is paid for",
@@ -141,6 +147,7 @@ EVALUATE = Declaration(
     headline=lambda rows, facts: win_rate(facts),
     hours=48,
     keys=True,
+    packages=_evaluation_packages,
 )
 REPORT = Declaration(
     name="report",

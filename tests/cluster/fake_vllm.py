@@ -19,6 +19,8 @@ parser.add_argument("--model")
 parser.add_argument("--served-model-name")
 asked, rest = parser.parse_known_args()
 began = time.monotonic()
+ANSWERS = json.loads(os.environ.get("FAKE_ANSWERS", "{}"))
+"""A part of a question, and the answer to it."""
 running = 0
 hangs = False
 """Whether it takes requests and answers none, from the question "Hang from now on." on."""
@@ -53,8 +55,12 @@ class Handler(BaseHTTPRequestHandler):
         hangs = any(each["content"] == "Hang from now on." for each in question["messages"])
         time.sleep(float(question.get("sleep_s", os.environ.get("FAKE_ANSWER_S", "0"))))
         running -= 1
-        message = {"role": "assistant", "content": "Hello"}
-        choices = [{"index": 0, "message": message, "finish_reason": "length"}]
+        said, reason = "Hello", "length"
+        for part, answer in ANSWERS.items():
+            if part in question["messages"][-1]["content"]:
+                said, reason = answer, "stop"
+        message = {"role": "assistant", "content": said}
+        choices = [{"index": 0, "message": message, "finish_reason": reason}]
         return self.answer(
             200,
             {

@@ -3,6 +3,7 @@ is refused."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from moaa.errors import RecipeError
 from moaa.pipelines.tasks import Place, place
 from moaa.placement import images
+from moaa.placement.compiled import differences, fields
 from moaa.recipe.load import load_file
 from moaa.stages.table import REPORT, STAGES
 from tests.support.paths import DEMO, PAPER
@@ -109,6 +111,19 @@ def test_trainings_of_the_cluster_leave_the_pod_light(kind: str) -> None:
         "dpo", f"runtime.launcher.kind={kind}", "runtime.launcher.nodes=4", "dpo.global_batch=128"
     )
     assert (tuned.image, tuned.gpus) == (images.CORE, 0)
+
+
+def test_benchmarks_that_need_lm_eval_run_on_the_image_that_has_it() -> None:
+    """The core image has not: they failed in each run whose models are all behind endpoints."""
+    endpoints, harness = "runtime.engines.kind=endpoint", "evaluate.benchmarks={gsm8k: {}}"
+    assert at("evaluate", endpoints).image == images.CORE
+    assert at("evaluate", endpoints, "evaluate.benchmarks={humaneval: {}}").image == images.CORE
+    found = at("evaluate", endpoints, harness)
+    assert (found.image, found.gpus, found.memory) == (images.SERVE, 0, ("1Gi", "8Gi"))
+    # A pipeline that was compiled without it has another pod.
+    before, after = (load_file(PAPER, sets).recipe for sets in ([endpoints], [endpoints, harness]))
+    (differs,) = differences(after, STAGES, json.dumps(fields(before, STAGES)))
+    assert differs.startswith("stages.evaluate.image: the pipeline was compiled with none")
 
 
 def test_preflight_starts_without_the_secret_whose_absence_it_reports() -> None:
