@@ -121,13 +121,17 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         yield from answering(recipe, questions, 1, answer)
         yield from judging(recipe, self.judge, questions * len(recipe.evaluate.contestants), answer)
 
+    def is_published(self, items: Sequence[Item]) -> bool:
+        """Whether these are all instructions, with the baseline's answers."""
+        return digest([_bare(item) for item in items]) == self.digest
+
     def incomparable(self, items: Sequence[Item]) -> str:
         """Always for now: the published judge cannot be asked any more."""
         reasons = [
             f"the leaderboard's judge, {BASELINE}, was shut down by its provider; another judge "
             "gives other numbers, and asks in both orders"
         ]
-        if digest([_bare(item) for item in items]) != self.digest:
+        if not self.is_published(items):
             reasons.append(f"these {len(items)} questions are not the {QUESTIONS} published ones")
         if not self._controlled(items):
             reasons.append("no length control: not all questions have a difficulty")

@@ -151,6 +151,10 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         else:
             yield from judging(recipe, self.judge, pairs, answer)
 
+    def is_published(self, items: Sequence[Item]) -> bool:
+        """Whether these are all prompts of the version, with the baseline's answers."""
+        return digest(items) == DIGESTS[self.settings.version]
+
     def incomparable(self, items: Sequence[Item]) -> str:
         """Always: the leaderboard's style control depends on the other models in its pool."""
         version = self.settings.version
@@ -158,7 +162,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
             f"the leaderboard's judge is {JUDGES[version]}, and its style control compares with "
             "the average answer of all models in its pool; here with the baseline's"
         ]
-        if digest(items) != DIGESTS[version]:
+        if not self.is_published(items):
             reasons.append(f"these {len(items)} prompts are not the {QUESTIONS} published ones")
         text = "; ".join(reasons)
         return f"{text[0].upper()}{text[1:]}."

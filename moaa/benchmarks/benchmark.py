@@ -240,14 +240,18 @@ class Benchmark(ABC, Generic[S]):
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """Yield the calls of the benchmark, for the plan."""
 
+    def is_published(self, items: Sequence[Item]) -> bool:
+        """Whether these are all of the published questions, by a digest that is known."""
+        from moaa.benchmarks.data import digest
+
+        return digest(items) == self.digest
+
     def incomparable(self, items: Sequence[Item]) -> str:
         """Why its numbers cannot be compared with published ones; empty if they can."""
         if not self.published:
             return f"{self.title} has no published numbers."
-        from moaa.benchmarks.data import digest
-
         reasons = []
-        if digest(items) != self.digest:
+        if not self.is_published(items):
             reasons.append(f"these {len(items)} questions are not the published ones")
         names = {self.recipe.models[name].published_name for name in self.judges}
         if self.official_judges and not (len(names) == 1 and names <= self.official_judges):

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from moaa.benchmarks.benchmark import Benchmark, Item, Row
+from moaa.benchmarks.first_read import PUBLISHED, Reading, compared
 from moaa.benchmarks.table import chosen
 from moaa.errors import HubAway, RecipeError, StoreError
 from moaa.progress.messages import log
@@ -24,12 +25,16 @@ def guarded(recipe: Recipe) -> dict[str, tuple[Source, ...]]:
     return {each.name: each.sources for each in chosen(recipe) if each.sources}
 
 
-def questions(benchmark: Benchmark[Any], store: Store) -> list[Item]:
-    """Return the benchmark's questions from its own sources.
+def questions(benchmark: Benchmark[Any], store: Store) -> tuple[list[Item], str]:
+    """Return the benchmark's questions from its own sources, and for the report whether they are
+    the published ones, or those that were first read.
 
     Raises RecipeError, StoreError or HubAway if they cannot be read.
     """
-    return benchmark.items(_rows(benchmark, store))
+    readings = [Reading(source, sources.rows(source, store)) for source in benchmark.sources]
+    items = benchmark.items(chain.from_iterable(readings))
+    pinned = PUBLISHED if benchmark.is_published(items) else compared(readings, store)
+    return items, pinned
 
 
 def prompts(recipe: Recipe, store: Store) -> tuple[list[PromptRow], dict[str, str]]:

@@ -36,7 +36,7 @@ class HumanEval(Reasons[reasoning.HumanEval]):
             revision="7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
         ),
     )
-    content: ClassVar[str] = ""
+    content: ClassVar[str] = "749f7401d50fb900"
     count: ClassVar[int] = 164
     main: ClassVar[str] = "pass@1"
     columns: ClassVar[tuple[str, ...]] = ("task_id", "prompt", "test", "entry_point")

@@ -31,7 +31,7 @@ class Ifbench(Reasons[reasoning.Ifbench]):
             source="hub:allenai/IFBench_test", revision="2e8a48de45ff3bf41242f927254ca81b59ca3ae2"
         ),
     )
-    content: ClassVar[str] = ""
+    content: ClassVar[str] = "78dc60b58ce80303"
     count: ClassVar[int] = 300
     packages: ClassVar[tuple[str, ...]] = ("if_verifiable", "nltk", "langdetect")
     main: ClassVar[str] = "prompt, loose"

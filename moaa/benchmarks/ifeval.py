@@ -33,7 +33,7 @@ class Ifeval(Reasons[reasoning.Ifeval]):
     published: ClassVar[tuple[Source, ...]] = (
         Source(source="hub:google/IFEval", revision="966cd89545d6b6acfd7638bc708b98261ca58e84"),
     )
-    content: ClassVar[str] = ""
+    content: ClassVar[str] = "b6cbaac3a9744e04"
     count: ClassVar[int] = 541
     packages: ClassVar[tuple[str, ...]] = ("lm_eval", "nltk", "langdetect")
     main: ClassVar[str] = "prompt, strict"

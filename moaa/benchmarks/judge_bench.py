@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from moaa.benchmarks.benchmark import Item, Row, Score
-from moaa.benchmarks.data import digest
 from moaa.benchmarks.pairs import PairBenchmark, accuracy_by
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
@@ -52,7 +51,7 @@ class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
 
     def incomparable(self, items: Sequence[Item]) -> str:
         """Empty for all published pairs: what was measured is the judge itself."""
-        if digest(items) == self.digest:
+        if self.is_published(items):
             return ""
         return f"These {len(items)} pairs are not the 620 published ones."
 

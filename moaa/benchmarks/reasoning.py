@@ -181,11 +181,15 @@ class Reasons(Benchmark[S]):
             p = statistics.p_value(estimate)
         yield Score(name, f"{self.main} difference", estimate, against=base, about={"p": p})
 
+    def is_published(self, items: Sequence[Item]) -> bool:
+        """Whether their content is that of the published ones."""
+        return digest_of(item.given for item in items) == self.content
+
     def incomparable(self, items: Sequence[Item]) -> str:
         """Why its shares are not those of published tables: other questions, or asked otherwise."""
         if len(items) != self.count:
             return f"{len(items):,} of its {self.count:,} questions. {self.differs()}".strip()
-        if self.content and digest_of(item.given for item in items) != self.content:
+        if self.content and not self.is_published(items):
             return "Its questions are not the published ones."
         if not self.content and self.settings.data:
             return "Its questions are the recipe's: they may differ from the published ones."

@@ -149,6 +149,7 @@ def _section(name: str, facts: Facts) -> dict[str, Any]:
         "sources": facts["sources"],
         "questions": facts["items"],
         "digest": facts["digest"],
+        "pinned": facts.get("pinned", ""),  # earlier runs have none
         "incomparable": facts["incomparable"],
         "failed": facts["failed"],
         "failures": facts["failures"],

@@ -149,11 +149,10 @@ def _game(
         log.warning(f"{benchmark.title}: {game.failed}")
         return game
     try:
-        items = (
-            guard.questions(benchmark, context.store)
-            if benchmark.sources
-            else benchmark.items(context.inputs["prompts"].rows("evaluation"))
-        )
+        if benchmark.sources:
+            items, game.pinned = guard.questions(benchmark, context.store)
+        else:
+            items = benchmark.items(context.inputs["prompts"].rows("evaluation"))
         limit = getattr(benchmark.settings, "limit", None)
         game.items = data.evenly(items, limit)
     except guard.UNREADABLE as error:
@@ -212,6 +211,7 @@ def _written(game: Game, tally: judge.Tally, context: Context) -> dict[str, Any]
         or ["prompts.evaluation"],
         "items": len(game.items),
         "digest": data.digest(game.items),
+        "pinned": game.pinned,
         "incomparable": benchmark.incomparable(game.items),
         "failed": game.failed or ("" if scores or not game.judgements else NOTHING),
         "failures": game.failures(),

@@ -29,6 +29,8 @@ class Game:
     judgements: dict[tuple[str, ...], Batch] = field(default_factory=dict)
     failed: str = ""
     """Why there is no score at all."""
+    pinned: str = ""
+    """Whether its questions are the published ones, in words for the report."""
 
     @property
     def batches(self) -> list[Batch]:

@@ -102,6 +102,7 @@ def test_humaneval_by_the_stage_in_a_pod(ns: Namespace, store: S3, tmp_path: Pat
     root = Store("s3://moaa/demo", environ=store.outside)
     (record,) = [e for e in records.read(root, run_id(said)) if e["stage"] == "evaluate"]
     assert record["status"] == "done"
+    assert record["manifest"]
     scores = Artifact.open(root, record["manifest"]["uri"])
     (main,) = [row for row in scores.rows("scores") if row["main"]]
     assert (main["metric"], main["n"]) == ("pass@1", 3)

@@ -1,0 +1,72 @@
+"""What a benchmark's data were when they were first read, so that a change is noticed.
+
+The digests of some published questions are known (`Benchmark.is_published`). Of the others the
+first reading is noted in the store, below `evaluation/sources/`, and later ones are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from moaa.errors import StoreError
+from moaa.recipe.schema import Source
+from moaa.store import Store
+
+PUBLISHED = "the published questions"
+
+
+@dataclass(slots=True)
+class Reading:
+    """One source as it is read: iterate over it, then `digest` is that of all rows, in order."""
+
+    source: Source
+    given: Iterable[dict[str, Any]]
+    rows: int = 0
+    _sum: Any = field(default_factory=hashlib.sha256)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.given:
+            text = json.dumps(row, sort_keys=True, default=str)
+            self._sum.update(text.encode("utf-8", "surrogatepass") + b"\n")
+            self.rows += 1
+            yield row
+
+    @property
+    def digest(self) -> str:
+        return str(self._sum.hexdigest())
+
+
+def compared(readings: Sequence[Reading], store: Store) -> str:
+    """Return for the report how the data compare with those that were first read from the same
+    sources; note what is read for the first time."""
+    return "; ".join(["not pinned", *(_compared(each, store) for each in readings)])
+
+
+def _compared(reading: Reading, store: Store) -> str:
+    source = reading.source
+    name = json.dumps([source.source, source.config, source.split, source.revision])
+    address = (
+        f"{store.root}/evaluation/sources/{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+    )
+    now = {
+        "source": source.source,
+        "revision": source.revision,
+        "sha256": reading.digest,
+        "rows": reading.rows,
+        "read": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    text = f"sha256 {reading.digest[:16]} of {reading.rows:,} rows"
+    try:
+        if store.put_new(address, json.dumps(now, indent=1).encode()):
+            return f"{text}, first read now"
+        first = json.loads(store.get(address))
+    except (StoreError, ValueError) as error:
+        return f"{text}, not compared with an earlier reading ({error})"
+    if first["sha256"] == reading.digest:
+        return f"{text}, as first read on {first['read'][:10]}"
+    return f"{text}, OTHER rows than first read on {first['read'][:10]} ({first['sha256'][:16]})"
