@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
@@ -21,6 +21,10 @@ RunProgram = Callable[[str], Awaitable[str]]
 S = TypeVar("S", bound=Part)
 Table = Literal["judgements", "verdicts", "ratings", "marks"]
 """Pairs of contestants, verdicts of measured judges, ratings by a judge, marks by a program."""
+
+
+READ_FROM: Final = "read_from"
+"""The key under which each row of a benchmark's data names its source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from moaa.benchmarks.benchmark import READ_FROM
 from moaa.errors import StoreError
 from moaa.recipe.schema import Source
 from moaa.store import Store
@@ -22,7 +23,8 @@ PUBLISHED = "the published questions"
 
 @dataclass(slots=True)
 class Reading:
-    """One source as it is read: iterate over it, then `digest` is that of all rows, in order."""
+    """One source as it is read: iterate over it, then `digest` is that of all rows, in order. Each
+    row says which source it is from (`READ_FROM`)."""
 
     source: Source
     given: Iterable[dict[str, Any]]
@@ -34,7 +36,7 @@ class Reading:
             text = json.dumps(row, sort_keys=True, default=str)
             self._sum.update(text.encode("utf-8", "surrogatepass") + b"\n")
             self.rows += 1
-            yield row
+            yield {**row, READ_FROM: self.source.source}
 
     @property
     def digest(self) -> str:

@@ -31,7 +31,7 @@ def questions(benchmark: Benchmark[Any], store: Store) -> tuple[list[Item], str]
 
     Raises RecipeError, StoreError or HubAway if they cannot be read.
     """
-    readings = [Reading(source, sources.rows(source, store)) for source in benchmark.sources]
+    readings = _readings(benchmark, store)
     items = benchmark.items(chain.from_iterable(readings))
     pinned = PUBLISHED if benchmark.is_published(items) else compared(readings, store)
     return items, pinned
@@ -74,4 +74,8 @@ def contents(recipe: Recipe, store: Store) -> dict[str, str]:
 
 
 def _rows(benchmark: Benchmark[Any], store: Store) -> Iterator[Row]:
-    return chain.from_iterable(sources.rows(source, store) for source in benchmark.sources)
+    return chain.from_iterable(_readings(benchmark, store))
+
+
+def _readings(benchmark: Benchmark[Any], store: Store) -> list[Reading]:
+    return [Reading(source, sources.rows(source, store)) for source in benchmark.sources]

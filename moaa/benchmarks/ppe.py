@@ -1,67 +1,92 @@
-"""PPE: pairs of answers of Chatbot Arena, and which of them people voted for."""
+"""PPE: pairs of answers of Chatbot Arena and which of them people voted for, and pairs of which one
+answer is right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final
 
-from moaa.benchmarks.benchmark import Item, Row, Score
-from moaa.benchmarks.pairs import PairBenchmark, accuracy_by
+from moaa.benchmarks.benchmark import READ_FROM, Item, Row, Score
+from moaa.benchmarks.pairs import PairBenchmark, accuracy_by, combined, is_right, not_judged, pair
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import evaluation
-from moaa.recipe.schema import Source
+from moaa.recipe.schema import Recipe, Source
+from moaa.statistics import share
 
-COLUMNS: Final = ("question_id", "prompt", "response_1", "response_2", "winner")
+VOTED: Final = ("question_id", "prompt", "response_1", "response_2", "winner")
+PROVEN: Final = ("question_id", "prompt", "response_1", "scores", "sampled_conflict_pairs")
 BETTER: Final[Mapping[str, str]] = {"model_a": "a", "model_b": "b"}
 """Every other value of `winner` is a tie."""
+SETS: Final[Mapping[str, str]] = {
+    "mmlu-pro": "PPE-MMLU-Pro-Best-of-K",
+    "math": "PPE-MATH-Best-of-K",
+    "gpqa": "PPE-GPQA-Best-of-K",
+    "ifeval": "PPE-IFEval-Best-of-K",
+    "mbpp-plus": "PPE-MBPP-Plus-Best-of-K",
+}
+"""The sets whose answers a program has marked, and the names of their data."""
+COUNTS: Final[Mapping[str, int]] = {"human": 16_038} | dict.fromkeys(SETS, 2_555)
+"""Pairs, for the plan. Of the five sets about 12,780 together (Frick et al.)."""
+CORRECTNESS: Final = "accuracy, correctness"
 
 
 class Ppe(PairBenchmark[evaluation.Ppe]):
-    """How often a judge agrees with people (Frick et al., arXiv 2410.14872)."""
+    """How often a judge agrees with people, and with the truth (Frick et al., arXiv 2410.14872)."""
 
     name: ClassVar[str] = "ppe"
-    title: ClassVar[str] = "PPE, human preferences"
+    title: ClassVar[str] = "PPE"
     protocol: ClassVar[str] = (
-        "Pairs of answers with the vote of one person; ties are left out. A pair counts if the "
-        "verdicts of both orders are for the answer that was voted for."
+        "Pairs of answers with the vote of one person; ties are left out. And pairs of a right and "
+        "a wrong answer to benchmarks whose answers a program marks: the mean of the sets. A pair "
+        "counts if the verdicts of both orders are for the better answer."
     )
-    published: ClassVar[tuple[Source, ...]] = (
-        Source(source="hub:lmarena-ai/PPE-Human-Preference-V1", split="test"),
-    )
-    count = 16_038
+
+    def __init__(self, settings: evaluation.Ppe, recipe: Recipe) -> None:
+        super().__init__(settings, recipe)
+        self.count = sum(COUNTS[name] for name in dict.fromkeys(settings.sets))
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The published data of the chosen sets."""
+        if self.settings.data:
+            return self.settings.data
+        return tuple(
+            Source(source="hub:lmarena-ai/PPE-Human-Preference-V1", split="test")
+            if name == "human"
+            else Source(source=f"hub:lmarena-ai/{SETS[name]}", split="train")
+            for name in dict.fromkeys(self.settings.sets)
+        )
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The pairs of PPE's rows that have a winner. A question may occur several times."""
+        """The pairs of PPE's rows that have a winner, of the chosen sets. A question may occur
+        several times."""
         found: dict[str, Item] = {}
         for number, row in enumerate(rows):
-            missing = [name for name in COLUMNS if name not in row]
-            if missing:
-                raise RecipeError(
-                    f"evaluate.benchmarks.ppe: a row without {', '.join(missing)} is none of PPE. "
-                    f"Its rows have {', '.join(COLUMNS)}."
-                )
-            if row["winner"] not in BETTER:
-                continue
-            id = str(row["question_id"])
-            if id in found:
-                id = f"{id}/{number}"
-            found[id] = Item(
-                id=id,
-                messages=(Message(role="user", content=row["prompt"]),),
-                group=row.get("language") or "",
-                given={
-                    "a": row["response_1"],
-                    "b": row["response_2"],
-                    "better": BETTER[row["winner"]],
-                    "prompt": id,
-                },
-            )
-        return list(found.values())
+            made = _proven(row) if PROVEN[-1] in row else _voted(row)
+            for item in made:
+                if (item.group if item.group in SETS else "human") in self.settings.sets:
+                    # Votes on the same question: the later ones carry their row's number.
+                    found[f"{item.id}/{number}" if item.id in found else item.id] = item
+        return [item if item.id == id else _renamed(item, id) for id, item in found.items()]
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
-        """Over all pairs, and over those in English."""
-        return accuracy_by(("", "English"), name, judged, lambda item: (item.group,))
+        """Over all votes, and over those in English; of each set of right and wrong answers, and
+        the mean of these sets."""
+        votes = [(item, row) for item, row in judged if item.group not in SETS]
+        found = accuracy_by(("", "English"), name, votes, lambda item: (item.group,))
+        sets = {}
+        for of in SETS:
+            right = [is_right(item, row) for item, row in judged if item.group == of]
+            if right:
+                sets[of] = share(sum(right), len(right))
+        if sets:
+            mean = combined({of: (1.0, each) for of, each in sets.items()})
+            about = not_judged(judged)
+            found.append(Score(name, CORRECTNESS, mean, main=not votes, about=about))
+            found += [Score(name, CORRECTNESS, each, subset=of) for of, each in sets.items()]
+        return found
 
     def incomparable(self, items: Sequence[Item]) -> str:
         """Always: the published accuracies are of one order."""
@@ -69,3 +94,53 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
             "The leaderboard takes one order of each pair; here both must agree, a stricter test. "
             f"These are {len(items)} pairs."
         )
+
+
+def _voted(row: Row) -> Iterator[Item]:
+    """The pair of a vote, unless it is a tie."""
+    _need(row, VOTED)
+    if row["winner"] in BETTER:
+        id = str(row["question_id"])
+        yield Item(
+            id=id,
+            messages=(Message(role="user", content=row["prompt"]),),
+            group=row.get("language") or "",
+            given={
+                "a": row["response_1"],
+                "b": row["response_2"],
+                "better": BETTER[row["winner"]],
+                "prompt": id,
+            },
+        )
+
+
+def _proven(row: Row) -> Iterator[Item]:
+    """The published pairs of a prompt's answers of which one is right."""
+    _need(row, PROVEN)
+    data = str(row.get(READ_FROM, ""))
+    of = next((name for name, text in SETS.items() if text.lower() in data.lower()), "")
+    if not of:
+        raise RecipeError(
+            f"evaluate.benchmarks.ppe: which set the rows of '{data}' are of is not known. Let the "
+            f"address contain a set's name, {SETS['math']} for example."
+        )
+    prompt = "/".join(filter(None, (of, str(row["question_id"]), row.get("model_name") or "")))
+    query = [Message(role="user", content=row["prompt"])]
+    for i, j in row["sampled_conflict_pairs"]:
+        first, second = float(row["scores"][i]), float(row["scores"][j])
+        if first != second:
+            good, bad = (i, j) if first > second else (j, i)
+            texts = (row[f"response_{good + 1}"], row[f"response_{bad + 1}"])
+            yield pair(f"{prompt}/{i}-{j}", query, *texts, prompt=prompt, group=of)
+
+
+def _need(row: Row, columns: Sequence[str]) -> None:
+    if missing := [name for name in columns if name not in row]:
+        raise RecipeError(
+            f"evaluate.benchmarks.ppe: a row without {', '.join(missing)} is none of PPE. Its rows "
+            f"have {', '.join(VOTED)}, or {', '.join(PROVEN)}."
+        )
+
+
+def _renamed(item: Item, id: str) -> Item:
+    return replace(item, id=id, given={**item.given, "prompt": id})

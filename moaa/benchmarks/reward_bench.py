@@ -6,17 +6,27 @@ Lambert et al., arXiv 2403.13787; Malik et al., arXiv 2506.01937.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final
 
+from moaa.benchmarks import ties
 from moaa.benchmarks.benchmark import Item, Row, Score
-from moaa.benchmarks.data import digest, evenly
-from moaa.benchmarks.pairs import PairBenchmark, by_prompt, is_right, not_judged, pair
+from moaa.benchmarks.data import digest
+from moaa.benchmarks.pairs import (
+    PairBenchmark,
+    by_prompt,
+    combined,
+    is_right,
+    not_judged,
+    pair,
+)
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Source
-from moaa.statistics import LEVEL, Estimate, mean, normal, quantile, share
+from moaa.statistics import Estimate, mean, share
 
 SECTIONS: Final[Mapping[str, Mapping[str, int]]] = {
     "Chat": {
@@ -54,8 +64,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, int]]] = {
 """v1: the weight of each subset in its section, its size but for math-prm: 447 pairs that count as
 much as the six of code."""
 TIES: Final = "Ties"
+_IS_TIED: Final = re.compile(r"(ref|tied):\S+")
 PAIRS: Final = {"v1": 2985, "v2": 6513}
-"""Pairs to judge, for the plan: of v2 three a prompt, and up to 12 of each of 102 with ties."""
+"""Pairs to judge, for the plan: of v2 three a prompt, and about 12 of each of 102 with ties."""
 
 
 class RewardBench(PairBenchmark[evaluation.RewardBench]):
@@ -65,8 +76,8 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
     title: ClassVar[str] = "RewardBench"
     protocol: ClassVar[str] = (
         "v1: pairs, four sections, the mean of the sections. v2: the right answer must win against "
-        "each of three wrong ones, with ties every right one against every wrong one; the mean of "
-        "six subsets. Both orders must agree."
+        "each of three wrong ones; with ties the official score, of the strengths that fit the "
+        "verdicts; the mean of six subsets. Both orders must agree, but for ties."
     )
 
     @property
@@ -107,7 +118,7 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
             "which is stricter"
         )
         if self.settings.version == "v2":
-            reason += "; and its ties need a score of each answer, which a judge of pairs lacks"
+            reason += "; and its ties take the scores of answers, here the strengths of a judge"
         return f"{reason}. These are {len(items)} pairs, digest {digest(items)}."
 
     def _of_v1(self, section: str, judged: Sequence[tuple[Item, Row]]) -> Estimate:
@@ -118,16 +129,13 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
         return combined({key: (weights[key], mean(each)) for key, each in subsets.items()})
 
     def _of_v2(self, section: str, judged: Sequence[tuple[Item, Row]]) -> Estimate:
-        right = {
-            prompt: all(is_right(item, row) for item, row in pairs)
-            for prompt, pairs in by_prompt(judged).items()
-        }
-        if section != TIES:
-            return share(sum(right.values()), len(right))
-        kinds: dict[str, list[float]] = {}
-        for prompt, each in right.items():
-            kinds.setdefault(prompt.split("/")[1].split(":")[0], []).append(float(each))
-        return combined({kind: (1.0, mean(each)) for kind, each in kinds.items()})
+        prompts = by_prompt(judged)
+        if section == TIES:
+            return ties.score(
+                {name.partition("/")[2]: _stats(pairs) for name, pairs in prompts.items()}
+            )
+        right = [all(is_right(item, row) for item, row in pairs) for pairs in prompts.values()]
+        return share(sum(right), len(right))
 
     def _pairs(self, row: Row) -> list[Item]:
         missing = [
@@ -147,25 +155,33 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
                 "`version`, or give the published rows."
             )
         prompt = f"{row['subset']}/{row['id']}"
-        combinations = [(good, bad) for good in chosen for bad in rejected]
-        if row["subset"] == TIES:
-            combinations = evenly(combinations, self.settings.ties_pairs)
+        n = len(chosen), len(rejected)
+        if row["subset"] == TIES and not _IS_TIED.fullmatch(str(row["id"])):
+            raise RecipeError(
+                f"evaluate.benchmarks.reward_bench: the row {row['id']!r} of {TIES} is none of "
+                "RewardBench 2, which calls them ref:N and tied:N. Give the published rows."
+            )
+        pairs = ties.spread(*n, self.settings.ties_pairs if row["subset"] == TIES else math.prod(n))
         query = [Message(role="user", content=row["prompt"])]
         section = known[row["subset"]] if version == "v1" else row["subset"]
-        return [
-            pair(f"{prompt}/{k}", query, good, bad, prompt=prompt, group=section,
+        found = [
+            pair(f"{prompt}/{k}", query, chosen[good], rejected[bad], prompt=prompt, group=section,
                  subset=row["subset"])
-            for k, (good, bad) in enumerate(combinations)
+            for k, (good, bad) in enumerate(pairs)
         ]  # fmt: skip
+        if row["subset"] != TIES:
+            return found
+        return [
+            replace(item, given={**item.given, "answers": [*indices, *n]})
+            for item, indices in zip(found, pairs, strict=True)
+        ]
 
 
-def combined(parts: Mapping[str, tuple[float, Estimate]]) -> Estimate:
-    """Return the weighted mean of independent parts, (weight, estimate) each. The interval is
-    normal, from the parts' own widths."""
-    total = sum(weight for weight, _ in parts.values())
-    value = sum(weight * each.value for weight, each in parts.values()) / total
-    half = math.sqrt(
-        sum((weight * (each.high - each.low) / 2) ** 2 for weight, each in parts.values())
-    )
-    n = sum(each.n for _, each in parts.values())
-    return normal(value, half / total / quantile(LEVEL), n)
+def _stats(judged: Sequence[tuple[Item, Row]]) -> ties.Stats:
+    """What a prompt with ties shows, by the verdicts on its pairs."""
+    verdicts: dict[ties.Pair, float | None] = {}
+    for item, row in judged:
+        good, bad, right, wrong = item.given["answers"]
+        p = row["p"]
+        verdicts[good, bad] = p if p is None or item.given["better"] == "a" else 1 - p
+    return ties.stats(verdicts, right, wrong)

@@ -78,12 +78,18 @@ class RewardBench(JudgesMeasured):
 
     version: Literal["v1", "v2"] = "v1"
     ties_pairs: int = Field(12, ge=1)
-    """v2: of a prompt with several right answers, judge at most so many of the pairs of a right and
-    a wrong one, evenly chosen."""
+    """v2: of a prompt with ties, judge at most so many of the pairs of a right and a wrong answer,
+    but as many as connect all of its answers."""
 
 
 class Ppe(JudgesMeasured):
-    """PPE: about 16,000 pairs with the votes of people. Set `limit`."""
+    """PPE: about 16,000 pairs with the votes of people, and pairs of which one answer is right. Set
+    `limit`."""
+
+    sets: tuple[Literal["human", "mmlu-pro", "math", "gpqa", "ifeval", "mbpp-plus"], ...] = Field(
+        ("human",), min_length=1
+    )
+    """human: the votes. The others: pairs of a right and a wrong answer to these benchmarks."""
 
 
 class AlpacaEval(Published):

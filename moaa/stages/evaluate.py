@@ -70,7 +70,7 @@ def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
     return of_asked(recipe, EVALUATE.models(recipe), store) | guard.contents(recipe, store)
 
 
-@stage(EVALUATE, part=part_of, content=content_of, schema=4)
+@stage(EVALUATE, part=part_of, content=content_of, schema=5)
 def evaluate(part: EvaluatePart, context: Context) -> None:
     """Let all contestants answer, let the judges judge; write answers, judgements and scores."""
     rules = Rules(
