@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from moaa.gateway.config import GatewayConfig, Key, Limits, Rights
+from moaa.gateway.config import GatewayConfig
+from moaa.gateway.keys import Key, Limits, Rights, load_keys
 from moaa.gateway.wire import ApiError
 
 Clock = Callable[[], float]
@@ -106,7 +108,10 @@ class Access:
             if config.anonymous is not None
             else None
         )
+        self._own, self._file = config.keys, config.keys_file and Path(config.keys_file)
+        self._state_of_file: object = None
         self.set_keys(config.keys)
+        self.read_keys()
 
     def set_keys(self, keys: Sequence[Key]) -> None:
         """Know these keys from now on. One that stays keeps what it has used."""
@@ -118,6 +123,18 @@ class Access:
             if known is None or known.rights != key:
                 known = Caller(key.name, key, Limiter(key.limits, self._clock))
             self._callers[digest] = known
+
+    def read_keys(self) -> bool:
+        """Read the file of keys, if it has changed; return whether it has. Raises RecipeError if it
+        cannot be used: the keys stay as they are."""
+        if not self._file:
+            return False
+        state = _state_of(self._file)
+        if state == self._state_of_file and state is not None:
+            return False
+        self._state_of_file = state
+        self.set_keys([*self._own, *load_keys(self._file)])
+        return True
 
     def caller(self, authorization: str | None) -> Caller:
         """Who sent this Authorization header. Raises ApiError 401 if nobody may ask with it."""
@@ -164,6 +181,15 @@ class Access:
     def counts_tokens(self, caller: Caller) -> bool:
         """Whether the tokens of this caller's answers must be known."""
         return caller.limiter.counts_tokens or self._all.counts_tokens
+
+
+def _state_of(path: Path) -> object:
+    """What changes when a file is written, or replaced by a link to another one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _too_many(

@@ -23,12 +23,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from moaa.errors import RecipeError
 from moaa.gateway.cluster_config import ClusterPart, PromotedModel, slot_problems
+from moaa.gateway.keys import Key, Limits, Rights, same_keys, text_of, where
 from moaa.gateway.mixtures.settings import OnlineMixture, problems
 from moaa.recipe import secrets, urls
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.explain import explain
 from moaa.recipe.load import inline
-from moaa.recipe.read import Given, places, plain, read
+from moaa.recipe.read import plain, read
 from moaa.recipe.serving import Price
 
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s@\x00-\x1f]+$")]
@@ -90,37 +91,6 @@ class PlainModel(Part):
         return self
 
 
-class Limits(Part):
-    """How much may be asked. Calls to engines count: a mixture of three is four calls."""
-
-    in_flight: int | None = Field(None, ge=1)
-    """Calls at the same time."""
-    calls_per_minute: int | None = Field(None, ge=1)
-    tokens_per_minute: int | None = Field(None, ge=1)
-    """Of prompts and answers. They are known after an answer: what follows has to wait."""
-
-
-class Rights(Part):
-    """What somebody may do."""
-
-    models: tuple[str, ...] | None = None
-    """The models that may be asked. Default: all."""
-    wake: bool = False
-    """Whether a request may start a model that is asleep."""
-    feedback: bool = False
-    """Whether questions, answers and ratings of this key may be kept."""
-    limits: Limits = Limits()
-
-
-class Key(Rights):
-    """A key of a client, as its hash: `printf %s "$KEY" | sha256sum`."""
-
-    name: str = Field(min_length=1, max_length=100)
-    """Shown in metrics and logs."""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """The hash of the key in hexadecimal; never the key itself."""
-
-
 class Times(Part):
     """How long the gateway waits, in seconds."""
 
@@ -145,7 +115,8 @@ class GatewayConfig(Part):
     """true, or the rights of clients without a known key. Default: a key is needed."""
     keys: tuple[Key, ...] = ()
     keys_file: str | None = None
-    """A file with more `keys` (a mounted Secret), as a list. Read again when it changes."""
+    """A file with more `keys` (a mounted Secret): `keys: [...]`. It is read again when it
+    changes."""
     limits: Limits = Limits()
     """For all clients together."""
     times: Times = Times()
@@ -169,7 +140,7 @@ class GatewayConfig(Part):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        found = [*self._nobody_may_ask(), *self._unknown_names(), *self._same_keys()]
+        found = [*self._nobody_may_ask(), *self._unknown_names(), *same_keys(self.keys)]
         found += slot_problems(self.promoted, self.models)
         turns = {name: model.takes_turns_in for name, model in self.models.items()}
         if found := [*found, *problems(self.mixtures, turns)]:
@@ -193,36 +164,19 @@ class GatewayConfig(Part):
         ]
         if self.anonymous is not None:
             rights.append((("anonymous",), self.anonymous))
-        for where, given in rights:
+        for address, given in rights:
             for index, name in enumerate(given.models or ()):
                 if name not in self.names:
                     yield (
-                        (*where, "models", index),
+                        (*address, "models", index),
                         f"'{name}' is not one of the models ({', '.join(self.names)}).",
                     )
-
-    def _same_keys(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        for field in ("name", "sha256"):
-            seen: dict[str, int] = {}
-            for index, key in enumerate(self.keys):
-                value = getattr(key, field)
-                if value in seen:
-                    yield (
-                        ("keys", index, field),
-                        f"it is the same as that of keys[{seen[value]}]. Each key has its own.",
-                    )
-                seen.setdefault(value, index)
 
 
 def load_config(path: Path) -> GatewayConfig:
     """Return the configuration in a file. Raises RecipeError with all that is wrong in it, one line
     each: file:line, the field, what was given, what is allowed."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise RecipeError(f"{path}: the file cannot be read: {said}. Check the path.") from None
-    return parse_config(text, str(path), path.parent)
+    return parse_config(text_of(path), str(path), path.parent)
 
 
 def parse_config(text: str, name: str, folder: Path | None = None) -> GatewayConfig:
@@ -237,7 +191,7 @@ def parse_config(text: str, name: str, folder: Path | None = None) -> GatewayCon
     try:
         config = GatewayConfig.model_validate_json(json.dumps(plain(given)), strict=True)
     except ValidationError as error:
-        errors += explain(error, _where(given), GatewayConfig)
+        errors += explain(error, where(given), GatewayConfig)
     if errors:
         raise RecipeError("\n".join(dict.fromkeys(errors)))
     return config
@@ -251,7 +205,3 @@ def missing_keys(config: GatewayConfig) -> list[str]:
         for name, model in config.models.items()
         if model.key_env and not os.environ.get(model.key_env, "").strip()
     ]
-
-
-def _where(given: Given) -> dict[tuple[str | int, ...], str]:
-    return {path: item.where for path, item in places(given)}

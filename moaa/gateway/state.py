@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from moaa.chat.http import KEEP_ALIVE_S
+from moaa.errors import RecipeError
 from moaa.gateway.access import Access, Caller
 from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
@@ -32,6 +33,7 @@ from moaa.gateway.slots import Slots
 from moaa.gateway.slotted import Slotted
 from moaa.gateway.wire import ApiError
 from moaa.kubernetes.api import Cluster
+from moaa.progress.messages import log, say
 
 LOOK_EVERY_S: Final = 5.0
 PASSED_ON: Final = ("Content-Type", "traceparent", "tracestate", "OpenAI-Beta")
@@ -133,9 +135,17 @@ class Gateway:
             before = self.now()
             await asyncio.sleep(LOOK_EVERY_S)
             self.metrics.loop_lag.set(to=self.now() - before - LOOK_EVERY_S)
+            self._read_keys()
             for stream, task in list(self._streams.items()):
                 if stream.writing and self.now() - stream.moved > self.config.times.idle_s:
                     task.cancel()
+
+    def _read_keys(self) -> None:
+        try:
+            if self.access.read_keys():
+                say("gateway: the keys were read again")
+        except RecipeError as error:
+            log.error(f"the keys stay as they were: {error}")
 
     @contextmanager
     def in_progress(self, asked: Asked) -> Iterator[None]:

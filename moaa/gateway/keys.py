@@ -1,0 +1,110 @@
+"""The keys of clients: what each may do, and the file that holds them.
+
+    keys:
+      - name: alice
+        sha256: 2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90
+        models: [smol]
+        limits: {in_flight: 4, calls_per_minute: 60}
+
+A key itself stands nowhere: its hash is compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from moaa.errors import RecipeError
+from moaa.recipe import secrets
+from moaa.recipe.document import Part, Problems
+from moaa.recipe.explain import explain
+from moaa.recipe.read import Given, places, plain, read
+
+
+class Limits(Part):
+    """How much may be asked. Calls to engines count: a mixture of three is four calls."""
+
+    in_flight: int | None = Field(None, ge=1)
+    """Calls at the same time."""
+    calls_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+    """Of prompts and answers. They are known after an answer: what follows has to wait."""
+
+
+class Rights(Part):
+    """What somebody may do."""
+
+    models: tuple[str, ...] | None = None
+    """The models that may be asked. Default: all."""
+    wake: bool = False
+    """Whether a request may start a model that is asleep."""
+    feedback: bool = False
+    """Whether questions, answers and ratings of this key may be kept."""
+    limits: Limits = Limits()
+
+
+class Key(Rights):
+    """A key of a client, as its hash: `printf %s "$KEY" | sha256sum`."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Shown in metrics and logs."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """The hash of the key in hexadecimal; never the key itself."""
+
+
+class KeysFile(Part):
+    """A file with keys alone."""
+
+    keys: tuple[Key, ...]
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        if found := list(same_keys(self.keys)):
+            raise Problems(found)
+        return self
+
+
+def same_keys(keys: Sequence[Key]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the address of each key that has the name or the hash of an earlier one."""
+    for field in ("name", "sha256"):
+        seen: dict[str, int] = {}
+        for index, key in enumerate(keys):
+            value = getattr(key, field)
+            if value in seen:
+                yield (
+                    ("keys", index, field),
+                    f"it is the same as that of keys[{seen[value]}]. Each key has its own.",
+                )
+            seen.setdefault(value, index)
+
+
+def load_keys(path: Path) -> tuple[Key, ...]:
+    """Return the keys in a file. Raises RecipeError with all that is wrong in it."""
+    errors: list[str] = []
+    given = read(text_of(path), str(path), errors, "a file of keys")
+    secrets.refuse_written(given, errors)
+    try:
+        found = KeysFile.model_validate_json(json.dumps(plain(given)), strict=True).keys
+    except ValidationError as error:
+        errors += explain(error, where(given), KeysFile)
+    if errors:
+        raise RecipeError("\n".join(dict.fromkeys(errors)))
+    return found
+
+
+def text_of(path: Path) -> str:
+    """Return a file's text. Raises RecipeError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path}: the file cannot be read: {said}. Check the path.") from None
+
+
+def where(given: Given) -> dict[tuple[str | int, ...], str]:
+    """Return the place of each value by its address."""
+    return {path: item.where for path, item in places(given)}
