@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from moaa.gateway.app import build
-from moaa.gateway.config import GatewayConfig
+from moaa.gateway.config import parse_config
 from moaa.gateway.state import Gateway
 from tests.support.mixing import Says, Script
 
@@ -45,7 +45,7 @@ async def mixing(script: Script, **config: Any) -> AsyncIterator[Mixing]:
             "mixtures": {"mix": MIXTURE},
             "times": {"connect_s": 2, "idle_s": 30},
         }
-        checked = GatewayConfig.model_validate_json(json.dumps(given | config), strict=True)
+        checked = parse_config(json.dumps(given | config), "gateway.yaml")
         gateway = await stack.enter_async_context(Gateway(checked))
         url = await _served(stack, build(gateway))
         yield Mixing(script, gateway, f"{url}/v1")
