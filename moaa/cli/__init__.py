@@ -6,7 +6,7 @@ pipeline   run, evaluate, submit, compile, sweep
 results    runs, report
 recipes    recipe check, show, plan, helm-values
 models     ask, preflight, fetch
-serving    gateway
+serving    gateway, promote, rollback, models
 
 Here are names, options and help. What the commands do is in `moaa.commands`, imported when they
 run: `moaa --help` is instant.

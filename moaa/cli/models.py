@@ -66,6 +66,14 @@ def fetch(
         Path, typer.Argument(help="Where its files go; correct files that are there stay")
     ],
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model")] = None,
+    pointer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="SOURCE is a slot's pointer: fetch what it names into a folder below DIRECTORY, "
+            "and write MOAA_MODEL and MOAA_REVISION to this file",
+        ),
+    ] = None,
 ) -> None:
     """Copy a model's files into a directory. An artifact's files are checked against its digests.
 
@@ -73,7 +81,10 @@ def fetch(
     """
     from moaa.commands import fetching
 
-    fetching.fetch(source, directory, revision)
+    if pointer is not None:
+        fetching.fetch_pointed(source, directory, pointer)
+    else:
+        fetching.fetch(source, directory, revision)
 
 
 @app.command(name="split-armorm")

@@ -1,4 +1,4 @@
-"""`moaa gateway`."""
+"""`moaa gateway`, `moaa promote`, `moaa rollback`, `moaa models`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import typer
 from moaa.cli.options import application
 
 app = application()
+Name = Annotated[str, typer.Argument(help="The promoted model's name in moaa-serving's values")]
+Namespace = Annotated[
+    str | None,
+    typer.Option(help="Where moaa-serving is. Default: MOAA_NAMESPACE, or the context's"),
+]
 
 
 @app.command()
@@ -39,3 +44,57 @@ def gateway(
     from moaa.commands import serving
 
     serving.gateway(config, check=check)
+
+
+@app.command()
+def promote(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="s3:// address of a model: an sft or dpo result")],
+    steps: Annotated[
+        str, typer.Option(help="The new version's shares of the conversations, in per cent")
+    ] = "5,25,100",
+    hold_s: Annotated[
+        float, typer.Option("--hold", metavar="SECONDS", help="How long each share is held", min=0)
+    ] = 300.0,
+    namespace: Namespace = None,
+) -> None:
+    """Put a version into production, in steps, beside the one that is there.
+
+    The gateway takes its share away when it answers worse: then this command ends with 3 and says
+    why.
+
+    Example:  moaa promote aligned s3://moaa/demo/dpo/1f0c…
+
+    Example:  moaa promote aligned s3://moaa/demo/dpo/1f0c… --steps 10,100 --hold 60
+    """
+    from moaa.commands import promoting
+
+    promoting.promote(name, version, steps, hold_s, namespace)
+
+
+@app.command()
+def rollback(
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Kept beside the shares")] = "by hand",
+    namespace: Namespace = None,
+) -> None:
+    """Give all conversations back to the version before.
+
+    It takes less than two seconds while the old slot is warm, and one start of the model if not.
+
+    Example:  moaa rollback aligned --reason "answers in the wrong language"
+    """
+    from moaa.commands import promoting
+
+    promoting.rollback(name, reason, namespace)
+
+
+@app.command()
+def models(namespace: Namespace = None) -> None:
+    """List what is served on the cluster: slots with their shares and versions, and other models.
+
+    Example:  moaa models
+    """
+    from moaa.commands import promoting
+
+    promoting.models(namespace)

@@ -40,6 +40,17 @@ def fetch(source: str, directory: Path, revision: str | None) -> None:
     out(f"{directory}: files of {source}")
 
 
+def fetch_pointed(pointer: str, directory: Path, told: Path) -> None:
+    """What a slot's pods do when they start: each version has a folder of its own."""
+    from moaa.gateway.slots import pointed, revision_of
+
+    source = pointed(Store(pointer).get(pointer).decode(errors="replace"), pointer)
+    revision = revision_of(source)
+    fetch(source, directory / revision, None)
+    # Both are safe in a shell: `revision_of` leaves only letters, digits, `.`, `_` and `-`.
+    told.write_text(f"MOAA_MODEL={directory / revision}\nMOAA_REVISION={revision}\n")
+
+
 def split_armorm(published: Path, directory: Path) -> None:
     from moaa.weights import armorm
 

@@ -43,6 +43,13 @@ REPLICAS: Final = "moaa.dev/replicas"
 IDLE_REPLICAS: Final = "moaa.dev/idle-replicas"
 """Annotation of a serving Deployment: its replicas without a lease; 0 if it is missing."""
 
+PROMOTED: Final = "moaa.dev/promoted"
+"""Label of a promoted model's ConfigMap: the model's name."""
+SLOTS: Final = "moaa.dev/slots"
+"""Annotation of that ConfigMap: the Deployments of its slots, as JSON."""
+POINTERS: Final = "moaa.dev/pointers"
+"""Annotation of that ConfigMap: the s3:// folder of the slots' pointers, `a.json` and `b.json`."""
+
 RUN_ENV: Final = "MOAA_RUN_ID"
 STAGE_ENV: Final = "MOAA_STAGE"
 """The run and stage that this process works for; the stage frame sets both."""

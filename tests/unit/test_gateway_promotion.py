@@ -1,0 +1,196 @@
+"""`moaa promote` and `moaa rollback` on a cluster that starts pods when it is told to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from moaa.commands import promoting
+from moaa.errors import MoaaError
+from moaa.gateway.promoted import roll_back
+from moaa.gateway.promotion import Promotion, RolledBack, place_of, slots_of
+from moaa.gateway.slots import Slots, pointed, revision_of
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, LEASES, SLICES, Object
+from moaa.kubernetes.names import IDLE_REPLICAS, POINTERS, PROMOTED, SLOTS
+from tests.support.fake_ensemble import deployment
+from tests.support.kube_server import KubeServer
+from tests.support.lease_objects import Clock
+from tests.support.memory_store import MemoryStore
+
+ROOT = "s3://memory/root"
+V1, V2, V3 = (f"{ROOT}/models/v{n}" for n in (1, 2, 3))
+
+
+class World:
+    """A promoted model on a KubeServer; time passes only while somebody sleeps."""
+
+    def __init__(self, kube: KubeServer, *, starts: bool = True) -> None:
+        self.kube, self.store, self.clock = kube, MemoryStore(ROOT), Clock()
+        for version in (V1, V2, V3):
+            self.store.put(f"{version}/config.json", b"{}")
+            self.store.put(f"{version}/model.safetensors", b"0")
+        slots = {slot: f"ens-aligned-{slot}" for slot in "ab"}
+        annotations = {SLOTS: json.dumps(slots), POINTERS: f"{ROOT}/pointers/aligned"}
+        labels = {PROMOTED: "aligned"}
+        metadata = {"name": "ens-aligned", "labels": labels, "annotations": annotations}
+        kube.put(CONFIG_MAPS, {"metadata": metadata})
+        for name in slots.values():
+            kube.put(DEPLOYMENTS, deployment(name, name, annotations={IDLE_REPLICAS: "0"}))
+        if starts:
+            kube.after_patch = self._follow
+        self.at: list[tuple[float, Any]] = []
+        """What others do meanwhile: when, and what."""
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.kube.cluster()
+
+    @property
+    def promotion(self) -> Promotion:
+        place = place_of(self.cluster, "aligned")
+        return Promotion(self.cluster, place, self._sleep, self.clock)
+
+    @property
+    def state(self) -> Slots:
+        return slots_of(self.cluster, place_of(self.cluster, "aligned"))
+
+    def replicas(self, slot: str) -> int:
+        return int(self.kube.find(DEPLOYMENTS, f"ens-aligned-{slot}")["spec"]["replicas"])
+
+    def _sleep(self, seconds: float) -> None:
+        self.clock.now += seconds
+        due = [each for each in self.at if each[0] <= self.clock.now]
+        self.at = [each for each in self.at if each not in due]
+        for _, act in due:
+            act()
+
+    def _follow(self, changed: Object) -> None:
+        """The part of the cluster that starts and ends pods."""
+        name = changed["metadata"]["name"]
+        if "replicas" in changed.get("spec", {}):
+            found = [{"addresses": ["10.0.0.1"]}] if changed["spec"]["replicas"] else []
+            labels = {"kubernetes.io/service-name": name}
+            self.kube.put(
+                SLICES, {"metadata": {"name": f"{name}-x", "labels": labels}, "endpoints": found}
+            )
+
+
+@pytest.fixture
+def world(kube: KubeServer) -> World:
+    return World(kube)
+
+
+def promoted(world: World, *versions: str) -> None:
+    for version in versions:
+        world.promotion.promote(world.store, version, [5, 25, 100], 60)
+
+
+def test_the_first_version_goes_into_production_at_once(world: World) -> None:
+    promoted(world, V1)
+    assert world.state.production == "a"
+    assert world.state.shares == {"a": 100, "b": 0}
+    assert pointed(world.store.get(f"{ROOT}/pointers/aligned/a.json").decode(), "x") == V1
+    assert world.replicas("a") == 1
+
+
+def test_the_next_one_gets_its_share_in_steps_beside_it(world: World) -> None:
+    promoted(world, V1)
+    seen: list[dict[str, float]] = []
+    start = world.clock.now
+    world.at = [(start + s, lambda: seen.append(world.state.shares)) for s in (30, 90, 150)]
+    promoted(world, V2)
+    assert [each["b"] for each in seen] == [5, 25, 100]
+    state = world.state
+    assert (state.production, state.slots["b"].revision) == ("b", revision_of(V2))
+    assert state.slots["a"].source == V1
+    assert world.replicas("a") == 1, "the old slot stays warm"
+    promoted(world, V3)
+    assert (world.state.production, world.state.slots["a"].source) == ("a", V3)
+
+
+def test_a_version_that_the_guard_blames_ends_the_promotion(world: World) -> None:
+    promoted(world, V1)
+
+    def blame() -> None:
+        roll_back(world.cluster, "ens-aligned", revision_of(V2), "9 of 10 failed", "gateway-0")
+
+    world.at = [(world.clock.now + 70, blame)]
+    with pytest.raises(RolledBack, match="9 of 10 failed") as error:
+        promoted(world, V2)
+    assert error.value.exit_status == 3
+    assert world.state.shares == {"a": 100, "b": 0}
+    assert world.state.production == "a"
+    assert world.replicas("b") == 0
+    assert not [key for key in world.kube.objects if key[0] == LEASES.plural]
+
+
+def test_a_version_that_does_not_start_gets_no_share(kube: KubeServer) -> None:
+    world = World(kube, starts=False)
+    with pytest.raises(MoaaError, match="did not start within 660 s \\(no pod\\)"):
+        promoted(world, V1)
+    assert world.replicas("a") == 0 or world.state.shares["b"] == 0
+
+
+def test_what_is_no_model_is_not_promoted(world: World) -> None:
+    with pytest.raises(MoaaError, match="is no model"):
+        promoted(world, f"{ROOT}/pointers")
+    assert not world.store.exists(f"{ROOT}/pointers/aligned/a.json")
+
+
+def test_one_promotion_at_a_time(world: World) -> None:
+    promoted(world, V1)
+    state = world.state.holding("b", V2).sharing(25, "step", "now")
+    world.cluster.patch(CONFIG_MAPS, "ens-aligned", {"data": state.data()})
+    with pytest.raises(MoaaError, match="under way: slot b has 25 %"):
+        promoted(world, V3)
+
+
+def test_a_rollback_of_a_warm_slot_changes_the_shares_alone(world: World) -> None:
+    promoted(world, V1, V2)
+    began = world.clock.now
+    state = world.promotion.roll_back("wrong language")
+    assert (state.production, state.shares["a"], state.reason) == ("a", 100, "wrong language")
+    assert world.clock.now == began
+
+
+def test_a_rollback_of_a_cold_slot_starts_it_first(world: World) -> None:
+    promoted(world, V1, V2)
+    world.cluster.patch(DEPLOYMENTS, "ens-aligned-a/scale", {"spec": {"replicas": 0}})
+    world._follow(world.kube.find(DEPLOYMENTS, "ens-aligned-a"))
+    world.promotion.roll_back("wrong language")
+    assert world.replicas("a") == 1
+    assert world.state.production == "a"
+
+
+def test_there_is_nothing_before_the_first_version(world: World) -> None:
+    promoted(world, V1)
+    with pytest.raises(MoaaError, match="no other version"):
+        world.promotion.roll_back("by hand")
+
+
+def test_an_unknown_name_is_told_which_there_are(world: World) -> None:
+    with pytest.raises(MoaaError, match="there: aligned"):
+        place_of(world.cluster, "alinged")
+
+
+def test_models_lists_slots_and_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promoted(world, V1, V2)
+    world.kube.put(DEPLOYMENTS, deployment("ens-smol", "smol"))
+    monkeypatch.setattr(Cluster, "connect", lambda namespace: world.cluster)
+    promoting.models(None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"aligned: {revision_of(V2)}, 100 % since")
+    assert lines[2].split()[:5] == ["b", "100", "%", "1", "up"]
+    assert lines[2].endswith("in production")
+    assert lines[3] == "smol: asleep"
+
+
+@pytest.mark.parametrize("steps", ["5,25", "25,5,100", "five", "0,100", "100,100"])
+def test_steps_that_are_wrong_are_refused(steps: str) -> None:
+    with pytest.raises(MoaaError, match="--steps"):
+        promoting.promote("aligned", V1, steps, 1, None)
