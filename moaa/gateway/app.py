@@ -11,6 +11,7 @@ from aiohttp import web
 
 from moaa.gateway.access import Caller
 from moaa.gateway.body import parse_body
+from moaa.gateway.page import add_page
 from moaa.gateway.resolve import Model
 from moaa.gateway.state import Asked, Gateway, request_id
 from moaa.gateway.wire import ApiError, invalid
@@ -36,6 +37,8 @@ def build(gateway: Gateway) -> web.Application:
     app.router.add_get("/v1/models", _plainly(gateway, _models))
     app.router.add_get("/v1/models/{name:.+}", _plainly(gateway, _model))
     app.router.add_get("/health", _health)
+    if gateway.config.page:
+        add_page(app)
     app.router.add_route("*", "/{anything:.*}", _plainly(gateway, _nothing_here))
     return app
 

@@ -120,6 +120,8 @@ class GatewayConfig(Part):
     limits: Limits = Limits()
     """For all clients together."""
     times: Times = Times()
+    page: bool = False
+    """Serve a page at `/` where people ask the models. They type their key there."""
     models: dict[ModelName, PlainModel] = Field({})
     mixtures: dict[ModelName, OnlineMixture] = Field({})
     """Proposers and an aggregator of `models` that answer under one name, in the recipe's form."""
