@@ -35,6 +35,7 @@ KINDS = (
     "autoscaling/v2 HorizontalPodAutoscaler",
     "batch/v1 CronJob",
     "batch/v1 Job",
+    "networking.k8s.io/v1 Ingress",
     "networking.k8s.io/v1 NetworkPolicy",
     "policy/v1 PodDisruptionBudget",
     "rbac.authorization.k8s.io/v1 Role",

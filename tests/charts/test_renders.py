@@ -120,7 +120,7 @@ def test_pods_are_restricted(example: Path) -> None:
             assert security["seccompProfile"] == {"type": "RuntimeDefault"}
             assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
             assert pod["enableServiceLinks"] is False
-            allowed = {"emptyDir", "persistentVolumeClaim", "configMap"}
+            allowed = {"emptyDir", "persistentVolumeClaim", "configMap", "secret"}
             assert all(set(volume) - {"name"} <= allowed for volume in pod["volumes"])
             for container in [*pod.get("initContainers", []), *pod["containers"]]:
                 own = container["securityContext"]

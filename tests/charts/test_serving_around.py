@@ -118,8 +118,10 @@ def test_keda_on_waiting_requests() -> None:
     (trigger,) = spec["triggers"]
     assert trigger["metadata"] == {
         "serverAddress": "http://p:9090",
-        "query": 'sum(vllm:num_requests_waiting{namespace="moaa",service="ex-qwen"})',
+        "query": 'sum(vllm:num_requests_waiting_by_reason{reason="capacity",namespace="moaa",'
+        'service="ex-qwen"})',
         "threshold": "12",
+        "ignoreNullValues": "true",
     }
 
 

@@ -21,7 +21,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $models := list }}
 {{- $names := dict }}
 {{- $pools := .Values.pools | default (dict "default" dict) }}
-{{- range .Values.models }}
+{{- $all := .Values.models }}
+{{- range .Values.promoted }}
+  {{- if not $.Values.gateway.enabled }}
+    {{- fail (printf "promoted: '%s' needs the gateway, which shares the conversations between its slots: set gateway.enabled." .name) }}
+  {{- end }}
+  {{- if .replicas }}
+    {{- fail (printf "promoted: '%s' has replicas %v: the gateway keeps its slots up. Set leasedReplicas instead." .name .replicas) }}
+  {{- end }}
+  {{- $given := . }}
+  {{- range $slot := list "a" "b" }}
+    {{- $pointed := dict "name" (printf "%s-%s" $given.name $slot) "servedName" ($given.servedName | default $given.name) "source" (printf "%s/%s.json" (trimSuffix "/" $given.pointers) $slot) "slot" $slot }}
+    {{- $all = append $all (merge $pointed (omit $given "pointers")) }}
+  {{- end }}
+{{- end }}
+{{- range $all }}
   {{- $m := mergeOverwrite (deepCopy $.Values.modelDefaults) . }}
   {{- if hasKey $names .name }}{{ fail (printf "models: two have the name '%s'. Rename one." .name) }}{{ end }}
   {{- $_ := set $names .name true }}
@@ -46,6 +60,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- fail (printf "models: '%s' has revision '%s', but only hub models have revisions. Remove it." .name $m.revision) }}
   {{- end }}
   {{- $_ := set $m "kind" $kind }}
+  {{- $_ := set $m "slot" ($m.slot | default "") }}
   {{- /* Each source has its own folder: a volume may still hold the files of an earlier source. */}}
   {{- $_ := set $m "path" (ternary .source (printf "/models/%s-%s" .name (sha256sum .source | trunc 8)) (eq $kind "hub")) }}
   {{- $_ := set $m "startSeconds" (ceil (addf $.Values.startup.baseSeconds (mulf $m.sizeGib $.Values.startup.secondsPerGib)) | int) }}

@@ -1,6 +1,15 @@
 {{- /* The command of one engine: the same arguments as in moaa/engines/server.py. */}}
 {{- define "moaa.command" -}}
-{{- if eq .nodes.device "cuda" -}}
+{{- if and (eq .nodes.device "cuda") .slot -}}
+# The init container says what the slot's pointer names; each answer tells the revision.
+command:
+  - sh
+  - -c
+  - |
+    . /tmp/moaa-slot
+    exec vllm serve "$MOAA_MODEL" --fingerprint-mode=custom --fingerprint-value="$MOAA_REVISION" "$@"
+  - sh
+{{- else if eq .nodes.device "cuda" -}}
 command: [vllm, serve, {{ .path | quote }}]
 {{- else -}}
 # The `vllm` script of the CPU build fails: it asks for the metadata of a package that is not installed.
@@ -14,10 +23,17 @@ command:
       echo "this CPU has no bfloat16 instructions, which makes bfloat16 several times slower: serving in float32"
       dtype=float32
     fi
+    {{- if .slot }}
+    # The init container says what the slot's pointer names; each answer tells the revision.
+    . /tmp/moaa-slot
+    set -- --model="$MOAA_MODEL" --fingerprint-mode=custom --fingerprint-value="$MOAA_REVISION" "$@"
+    {{- end }}
     exec python3 -m vllm.entrypoints.openai.api_server --dtype="$dtype" "$@"
   - sh
   - {{ .dtype | quote }}
+  {{- if not .slot }}
   - {{ printf "--model=%s" .path | quote }}
+  {{- end }}
 {{- end }}
 args:
   - {{ printf "--served-model-name=%s" .servedName | quote }}
