@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from moaa.chat.fault import Denied, Fault
+from moaa.chat.form import LENGTH, NO_ROOM, RENAMED, refused_field
 from moaa.chat.health import Health, Rests
 from moaa.chat.http import Http
 from moaa.chat.message import Call, Reply, opening
@@ -29,8 +30,8 @@ from moaa.chat.pacing import Pacing
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.pooling import parse_pooled, pooling_body
 from moaa.chat.prefix_cache import PrefixCaches
-from moaa.chat.wire import parse_reply, refusal, request_body
-from moaa.errors import CallFailed, EngineError
+from moaa.chat.wire import REFUSED, parse_reply, refusal, request_body
+from moaa.errors import CallFailed, CallRejected, EngineError
 from moaa.ledger import Ledger
 from moaa.progress.messages import log
 from moaa.recipe.places import ENDPOINT
@@ -247,6 +248,10 @@ class Client:
                         last_fault, after_s = str(fault), fault.after_s
                     except Denied as denied:
                         raise denied.failed from None
+                    except CallRejected as rejected:
+                        if NO_ROOM not in rejected.detail:
+                            raise
+                        return  # a model that thinks first: one token is too few for it
                     await asyncio.sleep(max(self._pace.probe_every_s, after_s))
         except TimeoutError:
             raise EngineError(
@@ -260,14 +265,30 @@ class Client:
     async def _attempt(
         self, endpoint: Endpoint, call: Call, timeout_s: float | None = None
     ) -> Reply:
-        task = endpoint.task
+        task, form = endpoint.task, endpoint.form
         chat = task == "chat"
         body = (
-            request_body(call, endpoint.model) if chat else pooling_body(task, call, endpoint.model)
+            request_body(call, endpoint.model, form)
+            if chat
+            else pooling_body(task, call, endpoint.model)
         )
         answer = await self._http.post(endpoint, call.model, body, timeout_s)
         if answer.status == 200:
             if not chat:
                 return parse_pooled(task, call, answer.body, answer.seconds)
+            for field in form.refused:
+                self._ledger.events[f"answers of {call.model} without {field}: refused"] += 1
             return parse_reply(call, answer.body, answer.seconds)
+        field = refused_field(answer.body) if chat and answer.status in REFUSED else ""
+        if field and field not in form.refused:
+            self._give_up(field, endpoint, call.model)
+            return await self._attempt(endpoint, call, timeout_s)
         raise refusal(answer.status, answer.body, answer.after_s, call, endpoint.shown)
+
+    def _give_up(self, field: str, endpoint: Endpoint, model: str) -> None:
+        """Write later requests to this server without the field."""
+        if field in endpoint.form.refused:  # another request has learnt it meanwhile
+            return
+        endpoint.form = endpoint.form.without(field)
+        instead = f"{RENAMED} is sent instead" if field == LENGTH else "the server's own is used"
+        log.warning(f"model '{model}': {endpoint.shown} refuses the field {field}; {instead}")

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from moaa.chat.form import USUAL, Form
 from moaa.chat.pooling import Task
 from moaa.errors import EngineAway, EngineError
 from moaa.recipe.places import Places
@@ -23,6 +24,8 @@ class Endpoint:
     """The API key: sent, never shown."""
     task: Task = "chat"
     """What it does with a conversation: answer it, score it, or give the vector of its end."""
+    form: Form = USUAL
+    """Which of the usual fields its requests have."""
     kept: bool = False
     """An engine of ours: whoever keeps it up waits for `lost` and starts it again."""
     places: Places | None = None

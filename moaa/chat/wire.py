@@ -8,6 +8,7 @@ from typing import Any
 
 from moaa.chat.choices import read_choice
 from moaa.chat.fault import Denied, Fault, shorten
+from moaa.chat.form import USUAL, Form
 from moaa.chat.message import FILTERED, Call, Choice, Reply
 from moaa.errors import CallError, CallRejected, EngineError
 
@@ -35,9 +36,11 @@ BODY_SHOWN = 4_000
 """How many bytes of a body are looked at for a message."""
 
 
-def request_body(call: Call, model: str) -> bytes:
-    """The JSON of a request to a server that knows the model by this name."""
-    return json.dumps({"model": model, **request_fields(call)}, separators=(",", ":")).encode()
+def request_body(call: Call, model: str, form: Form = USUAL) -> bytes:
+    """The JSON of a request to a server that knows the model by this name, in the form that it
+    takes."""
+    fields = {"model": model, **form.of(request_fields(call))}
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def request_fields(call: Call) -> dict[str, Any]:

@@ -191,7 +191,7 @@ class EngineServer(Served):
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        if self.answers_probes and body["max_tokens"] == 1:
+        if self.answers_probes and body.get("max_tokens") == 1:
             return web.json_response(answer(body))
         self.requests.append(body)
         self._in_flight += 1
@@ -243,10 +243,16 @@ def pooled(path: str, body: Body) -> Body:
     return {"object": "list", "data": [found], "usage": usage}
 
 
+def _limit(body: Body) -> int:
+    """The most tokens of an answer, under its older or its newer name."""
+    found: int = body["max_tokens"] if "max_tokens" in body else body["max_completion_tokens"]
+    return found
+
+
 def answer(body: Body) -> Body:
     """A completion in vLLM's shape; its text is a function of the request."""
     seen = json.dumps([body["model"], body["messages"], body.get("seed")], sort_keys=True)
-    n, limit = body.get("n", 1), body["max_tokens"]
+    n, limit = body.get("n", 1), _limit(body)
     choices = [
         _choice(body, hashlib.sha256(f"{seen}{index}".encode()).hexdigest(), index)
         for index in range(n)
@@ -271,9 +277,7 @@ def _choice(body: Body, digest: str, index: int) -> Body:
     allowed = (body.get("structured_outputs") or {}).get("choice")
     words = [digest[at : at + 8] for at in range(0, 64, 8)]
     said = (
-        allowed[int(digest[:8], 16) % len(allowed)]
-        if allowed
-        else " ".join(words[: body["max_tokens"]])
+        allowed[int(digest[:8], 16) % len(allowed)] if allowed else " ".join(words[: _limit(body)])
     )
     logprobs = None
     if body.get("logprobs"):
@@ -290,7 +294,7 @@ def _choice(body: Body, digest: str, index: int) -> Body:
         "index": index,
         "message": {"role": "assistant", "content": said},
         "logprobs": logprobs,
-        "finish_reason": "length" if not allowed and body["max_tokens"] < 8 else "stop",
+        "finish_reason": "length" if not allowed and _limit(body) < 8 else "stop",
     }
 
 

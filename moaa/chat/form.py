@@ -1,0 +1,63 @@
+"""How requests to one server are written: newer hosted models refuse some of the usual fields.
+
+Such a server says which field it refuses. It is then left out, or renamed, in this request and in
+all later ones to the same server; the client counts these answers. Only fields without which an
+answer is still one are given up: how long it may be is told by another name, and a temperature
+that is refused is the server's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+LENGTH: Final = "max_tokens"
+RENAMED: Final = "max_completion_tokens"
+SAMPLING: Final = ("temperature", "top_p")
+NO_ROOM: Final = "output limit was reached"
+"""What a server says of a request whose tokens were used up by thoughts."""
+CODES: Final = frozenset({"unsupported_parameter", "unsupported_value"})
+_SAID: Final = re.compile(r"unsupported|not supported|does(?:n't| not) support", re.IGNORECASE)
+_FIELD: Final = re.compile(r"\b(max_tokens|temperature|top_p)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields that a server refuses, in the order in which it said so."""
+
+    refused: tuple[str, ...] = ()
+
+    def of(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return a request's fields as this server takes them."""
+        found = {name: value for name, value in fields.items() if name not in self.refused}
+        if LENGTH in self.refused and LENGTH in fields:
+            found[RENAMED] = fields[LENGTH]
+        return found
+
+    def without(self, field: str) -> Form:
+        """Return the form that gives this field up, too."""
+        return replace(self, refused=(*self.refused, field))
+
+
+USUAL: Final = Form()
+
+
+def refused_field(body: bytes) -> str:
+    """Return the field that an error of status 400 or 422 refuses as such, if it can be given up;
+    empty for every other error."""
+    text = body.decode(errors="replace")
+    try:
+        error = json.loads(text)["error"]
+        message, code = str(error["message"]), error.get("code")
+        param = error.get("param")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        message, code, param = text, None, None
+    if code not in CODES and not _SAID.search(message):
+        return ""
+    if param not in (LENGTH, *SAMPLING):
+        # Proxies keep the message, and lose its fields. The first one is refused.
+        named = _FIELD.search(message)
+        param = named[1] if named and param is None else ""
+    return str(param)
