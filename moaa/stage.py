@@ -126,9 +126,12 @@ class Stage(Generic[P]):
         ledger = Ledger() if ledger is None else ledger
         part, content = self.part_of(recipe), self.content(recipe, store)
         fingerprint = self.fingerprint(part, inputs, content)
-        while _to_do_again(store, f"{store.root}/{self.name}/{fingerprint}"):
+        while (found := self._found(store, fingerprint)) and found.manifest.facts.get(AGAIN):
             fingerprint = hashlib.sha256(f"{fingerprint} again".encode()).hexdigest()[:24]
         uri = f"{store.root}/{self.name}/{fingerprint}"
+        if found:
+            say(f"{self.name}: reused {uri}{_compared(content)}")
+            return found.manifest, True
         log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
         who = f"run {os.environ.get(RUN_ENV, 'without a name')}"
         try:
@@ -149,6 +152,13 @@ class Stage(Generic[P]):
             self._forget_journal(store, uri)  # of what this one has answered meanwhile
             return Artifact.open(store, uri, fingerprint).manifest, True
         return manifest, False
+
+    def _found(self, store: Store, fingerprint: str) -> Artifact | None:
+        """The result that is there already."""
+        try:
+            return Artifact.open(store, f"{store.root}/{self.name}/{fingerprint}", fingerprint)
+        except Missing:
+            return None
 
     def _draft(self, part: P, context: Context, fingerprint: str) -> Draft:
         """What the manifest of a result says beside its files."""
@@ -189,14 +199,6 @@ def stage(
         return Stage(declaration, schema, part, compute, content)
 
     return wrap
-
-
-def _to_do_again(store: Store, uri: str) -> bool:
-    """Return whether there is a result whose failed parts another run may get."""
-    try:
-        return bool(Artifact.open(store, uri).manifest.facts.get(AGAIN))
-    except Missing:
-        return False
 
 
 def _compared(content: Mapping[str, str]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from moaa import statistics
 from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
@@ -14,6 +14,9 @@ from moaa.declaration import Asked
 from moaa.plan.calls import answering, judging, sizes
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe
+
+WIN_RATE: Final = "win rate"
+SOFT: Final = "mean probability to win"
 
 
 class HeadToHead(Benchmark[evaluation.HeadToHead]):
@@ -60,8 +63,8 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
             rate = statistics.share(wins + ties / 2, len(p))
             counts = {"wins": wins, "ties": ties}
             found += [
-                Score(model, "win rate", rate, against, main=against == first, about=counts),
-                Score(model, "mean probability to win", statistics.mean(p), against),
+                Score(model, WIN_RATE, rate, against, main=against == first, about=counts),
+                Score(model, SOFT, statistics.mean(p), against),
             ]
             if len(p) >= statistics.FEWEST:
                 lengths = tuple(
@@ -84,3 +87,23 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
     def incomparable(self, items: Sequence[Item]) -> str:
         """Always: the prompts are those of this recipe."""
         return "The prompts are those of this recipe: compare only contestants of this table."
+
+
+def win_rates(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the win rate of each pair among the benchmark's scores, with its wins and ties; `soft`
+    is the mean probability to win."""
+    soft = {(each["entrant"], each["against"]): each for each in scores if each["metric"] == SOFT}
+    found = []
+    for score in scores:
+        if score["metric"] == WIN_RATE:
+            who = {"model": score["entrant"], "against": score["against"]}
+            mean = soft[who["model"], who["against"]]
+            counts = {name: int(score["about"][name]) for name in ("wins", "ties")}
+            rate = {"n": score["n"], "rate": score["value"]}
+            rate |= {"low": score["low"], "high": score["high"], "soft": mean["value"]}
+            found.append({**who, **counts, **rate, **_ends("soft", mean)})
+    return found
+
+
+def _ends(name: str, score: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{name}_low": score["low"], f"{name}_high": score["high"]}

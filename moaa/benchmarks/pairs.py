@@ -55,12 +55,8 @@ class PairBenchmark(Benchmark[S]):
         known: dict[str, Entrant] = {}
         for name, each in found:
             if all(each != other.judge for other in known.values()):
-                identity = {
-                    "judge": each.model_dump(mode="json"),
-                    "models": self.recipe.identities(each.models),
-                }
                 known_as = f"{name}, alone" if name in known else name
-                known[known_as] = Entrant(known_as, identity=identity, judge=each)
+                known[known_as] = Entrant(known_as, judge=each)
         return list(known.values())
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:

@@ -10,12 +10,14 @@ from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import chosen
 from moaa.plan.calls import sizes
 from moaa.recipe.schema import Recipe
-from moaa.statistics import detectable_difference, paired_sd
+from moaa.statistics import detectable_difference, paired_sd, power_of
 
 VERDICT_SD: Final = 0.4
 """Standard deviation of a soft verdict on a prompt, as measured on published ones (0.38-0.42)."""
 CHANGED: Final = 0.1
 """Share of the items on which two models, or two judges, are assumed to differ."""
+FLOOR: Final = 0.03
+"""A usual limit of what reasoning may lose, as a share."""
 
 
 def shown(recipe: Recipe) -> list[str]:
@@ -28,10 +30,13 @@ def _shown(benchmark: Benchmark[Any], recipe: Recipe) -> str:
     if n < 2:
         return ""
     if isinstance(benchmark, Reasons):
-        margin = 100 * detectable_difference(n, paired_sd(CHANGED), one_sided=True)
+        sd = paired_sd(CHANGED)
+        margin = 100 * detectable_difference(n, sd, one_sided=True)
+        passed = power_of(n, sd, FLOOR, one_sided=True)
         return (
             f"{benchmark.title}: {n:,} questions prove that a model is not worse by more than "
-            f"{margin:.1f} points, if it answers {CHANGED:.0%} of them otherwise"
+            f"{margin:.1f} points, if it answers {CHANGED:.0%} of them otherwise; a floor of "
+            f"{100 * FLOOR:.0f} points is proven for an equal model in {passed:.0%} of cases"
         )
     if benchmark.measures == "judges":
         points = 100 * detectable_difference(n, paired_sd(CHANGED))

@@ -8,13 +8,14 @@ from typing import Any
 
 from moaa import judge, statistics
 from moaa.benchmarks import Benchmark, Entrant, data, guard, judging
+from moaa.benchmarks.head_to_head import win_rates
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
 from moaa.progress.messages import log
 from moaa.recipe.evaluation import Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
-from moaa.stage import Context, Row, stage
+from moaa.stage import Context, stage
 from moaa.stages.judging import report, with_instructions
 from moaa.stages.playing import Game, Rules, play, set_up
 from moaa.stages.serving import tuned
@@ -88,7 +89,9 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
         tally, name = _pairs(game), game.benchmark.name
         found[name] = _written(game, tally, context)
         if name == "head_to_head" and not game.failed:
-            _head_to_head(game, tally, context)
+            # What every report shows.
+            report(tally, game.benchmark.judge, context)
+            context.facts["win_rates"] = win_rates(found[name]["scores"])
             context.facts["lengths"] = found[name]["lengths"]
     context.facts["benchmarks"] = found
     context.again = any(each["failed"] or each["failures"] for each in found.values())
@@ -262,14 +265,3 @@ def _pairs(game: Game) -> judge.Tally:
             if "orders" in row:
                 tally.add(judge.Judgement.from_json(row))
     return tally
-
-
-def _head_to_head(game: Game, tally: judge.Tally, context: Context) -> None:
-    """Put what every report shows into the facts: win rates, figures of the judge."""
-    rows: list[Row] = [
-        {"model_a": a, "model_b": b, "p": row["p"]}
-        for (a, b), batch in game.judgements.items()
-        for row in batch.rows().values()
-    ]
-    report(tally, game.benchmark.judge, context)
-    context.facts["win_rates"] = statistics.win_rates(rows)

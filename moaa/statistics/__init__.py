@@ -17,7 +17,7 @@ from moaa.statistics.paired import (
     standard_error,
 )
 from moaa.statistics.power import detectable_difference, paired_sd, power_of, required_n
-from moaa.statistics.rates import bootstrap, share, wilson, win_rates
+from moaa.statistics.rates import share, wilson
 from moaa.statistics.resampling import resample
 from moaa.statistics.style import (
     Battle,
@@ -37,7 +37,6 @@ __all__ = [
     "Style",
     "battle_rate",
     "binary_difference",
-    "bootstrap",
     "detectable_difference",
     "difference",
     "holm",
@@ -60,5 +59,4 @@ __all__ = [
     "style_difference",
     "style_of",
     "wilson",
-    "win_rates",
 ]

@@ -20,6 +20,16 @@ def _rating(value: float, n: int) -> Estimate:
     return Estimate(value, value - 0.7, value + 0.7, n, "rating")
 
 
+def _win_rate(model: str, against: str, p: list[float]) -> list[Score]:
+    wins, ties = sum(each > 0.5 for each in p), sum(each == 0.5 for each in p)
+    rate = statistics.share(wins + ties / 2, len(p))
+    counts: dict[str, float] = {"wins": wins, "ties": ties}
+    return [
+        Score(model, "win rate", rate, against, main=True, about=counts),
+        Score(model, "mean probability to win", statistics.mean(p), against),
+    ]
+
+
 def _facts(name: str, title: str, scores: list[Score], **more: Any) -> Row:
     rows = [
         {"id": f"{name}/{number}", "benchmark": name, **score.to_json()}
@@ -46,15 +56,11 @@ def _facts(name: str, title: str, scores: list[Score], **more: Any) -> Row:
 
 def benchmarks(judgements: list[Row], answers: list[Row]) -> dict[str, Row]:
     """The facts of the example's benchmarks, from its judgements of pairs and their answers."""
+    pairs: dict[tuple[str, str], list[float]] = {}
+    for row in judgements:
+        pairs.setdefault((row["model_a"], row["model_b"]), []).append(row["p"])
     head = [
-        Score(
-            rate["model"],
-            "win rate",
-            Estimate(rate["rate"], rate["low"], rate["high"], rate["n"]),
-            rate["against"],
-            main=True,
-        )
-        for rate in statistics.win_rates(judgements)
+        score for (model, against), p in pairs.items() for score in _win_rate(model, against, p)
     ]
     lengths = statistics.lengths(answers)
     ratings = [

@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from moaa import judge, statistics
+from moaa.benchmarks.head_to_head import win_rates
 from moaa.judge.judgement import merged
 from moaa.mixture import Proposal
 from tests.support.example_scores import benchmarks
@@ -441,9 +442,10 @@ def evaluate(run: ExampleRun, chance: random.Random) -> None:
             "smollm2+sft": _use(12, 900, 1_020, 19.0),
         },
     }
+    played = benchmarks(judgements, answers)
     facts = {
-        "benchmarks": benchmarks(judgements, answers),
-        "win_rates": statistics.win_rates(judgements),
+        "benchmarks": played,
+        "win_rates": win_rates(played["head_to_head"]["scores"]),
         "lengths": statistics.lengths(answers),
         **_judging(judgements),
     }

@@ -16,6 +16,9 @@ def test_a_win_rate_needs_many_prompts() -> None:
         "Head to head: 500 prompts show a win rate of 55.0 % or more to be a win",
         "AlpacaEval 2: 805 prompts show a win rate of 53.9 % or more to be a win",
     ]
+    assert shown("evaluate.benchmarks={head_to_head: null, arena_hard: {}}") == [
+        "Arena-Hard: 500 prompts show a win rate of 55.0 % or more to be a win"
+    ]
     assert shown("prompts.evaluation.0.limit=6") == [
         "Head to head: 6 prompts show a win rate of 95.7 % or more to be a win"
     ]
@@ -27,7 +30,8 @@ def test_a_win_rate_needs_many_prompts() -> None:
 def test_reasoning_is_shown_to_be_kept_within_a_margin() -> None:
     assert shown("evaluate.benchmarks.head_to_head=null", "evaluate.benchmarks.gsm8k={}") == [
         "GSM8K: 1,319 questions prove that a model is not worse by more than 2.2 points, if it "
-        "answers 10% of them otherwise"
+        "answers 10% of them otherwise; a floor of 3 points is proven for an equal model in 96% of "
+        "cases"
     ]
 
 

@@ -183,7 +183,8 @@ def test_length_stands_beside_win_rates_and_lost_reasoning_left_of_the_line() ->
     shown = benchmarks(example_run.whole().view)
     head = next(each for each in shown["sections"] if each["name"] == "head_to_head")
     assert all(re.fullmatch(r"\d+ / \d+", row["tokens"]) for row in head["rows"])
-    assert shown["length"].count('class="dot"') == len(head["rows"])
+    rates = [row for row in head["rows"] if row["metric"] == "win rate"]
+    assert shown["length"].count('class="dot"') == len(rates) == 2
     (kept,) = shown["kept"]
     assert (kept["value"].replace("\xa0", " "), kept["who"]) == ("-2.1 pp", "dpo against base")
     assert "interval below" in kept["chart"]

@@ -244,7 +244,7 @@ def test_a_pair_of_the_evaluation_that_cannot_be_judged_is_not_in_the_win_rates(
         given = [
             f"models.smollm2.endpoint={{url: '{server.url}'}}",
             "label.judge.verdict=parsed",
-            "runtime.max_rejected_share=0.2",
+            "runtime.max_rejected_share=0.3",
         ]
         inputs = {name: artifact(name) for name in ("prompts", "sft", "dpo")}
         manifest, _ = evaluate.evaluate.run(

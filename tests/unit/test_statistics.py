@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from moaa.statistics import bootstrap, lengths, wilson, win_rates
+from moaa.statistics import lengths, wilson
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,6 @@ def test_wilson_gives_the_textbook_intervals(wins, n, low, high):
 
 def test_nothing_judged_says_nothing():
     assert wilson(0, 0) == (0.0, 1.0)
-    assert win_rates([]) == []
 
 
 def test_wilson_covers_the_truth_about_95_times_in_100():
@@ -33,35 +32,6 @@ def test_wilson_covers_the_truth_about_95_times_in_100():
         low, high = wilson(sum(draw.random() < 0.3 for _ in range(60)), 60)
         covered += low <= 0.3 <= high
     assert 0.93 <= covered / 2000 <= 0.97
-
-
-def test_bootstrap_is_repeatable_and_narrows_with_more_values():
-    draw = random.Random(2)
-    few, many = [draw.random() for _ in range(20)], [draw.random() for _ in range(2000)]
-    assert bootstrap(few) == bootstrap(few)
-    low, high = bootstrap(many)
-    assert low < sum(many) / len(many) < high
-    assert high - low < 0.25 * (bootstrap(few)[1] - bootstrap(few)[0])
-    assert bootstrap([0.25]) == (0.25, 0.25)
-
-
-def row(model, p, against="base"):
-    return {"model_a": model, "model_b": against, "p": p}
-
-
-def test_a_win_is_above_a_half_and_a_tie_counts_half():
-    found = win_rates(
-        [row("sft", 0.9), row("dpo", 0.2), row("sft", 0.5), row("sft", 0.51), row("sft", 0.1)]
-    )
-    assert [(r["model"], r["against"], r["wins"], r["ties"], r["n"]) for r in found] == [
-        ("sft", "base", 2, 1, 4),
-        ("dpo", "base", 0, 0, 1),
-    ]
-    sft = found[0]
-    assert sft["rate"] == pytest.approx(2.5 / 4)
-    assert sft["soft"] == pytest.approx((0.9 + 0.5 + 0.51 + 0.1) / 4)
-    assert (sft["low"], sft["high"]) == wilson(2.5, 4)
-    assert sft["soft_low"] <= sft["soft"] <= sft["soft_high"]
 
 
 def answer(model, tokens, text="ab", finish_reason="stop"):
