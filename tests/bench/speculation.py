@@ -56,7 +56,7 @@ class Bench:
 
     async def ask(self, messages: Sequence[Message], **sampling: float) -> Reply:
         given = {"temperature": 0.0, "max_tokens": self.tokens, **sampling}
-        return await self._client.send(Call("smol", tuple(messages), Sampling(**given)))  # type: ignore[arg-type]
+        return await self._client.send(Call("smol", tuple(messages), Sampling(**given)))
 
     async def proposals(self, history: Sequence[Message], seed: int = 1) -> list[Proposal]:
         """Three answers of the model to a conversation."""
@@ -142,14 +142,14 @@ def main() -> None:
             plain = plain or texts
             same = sum(a == b for a, b in zip(plain, texts, strict=True))
             print(
-                f"{name}: {numbers['one']:.1f} tokens/s one at a time, {numbers['eight']:.1f} eight "
-                f"at once, accepted {numbers['accepted']:.0%}, the plain engine's text {same} of "
-                f"{len(texts)}, a seed gives the same text twice: {seeded}",
+                f"{name}: {numbers['one']:.1f} tokens/s one at a time, {numbers['eight']:.1f} with "
+                f"eight at once, accepted {numbers['accepted']:.0%}, "
+                f"the plain engine's text {same} of {len(texts)}, a seed gives the same text twice: {seeded}",
                 flush=True,
             )
             if name == "plain":
                 for place in ("system", "last"):
-                    share = asyncio.run(chat(engine, place, given.tokens))  # type: ignore[arg-type]
+                    share = asyncio.run(chat(engine, place, given.tokens))
                     print(
                         f"references {place}: {share:.0%} of prompt tokens were cached", flush=True
                     )
