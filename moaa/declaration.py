@@ -55,6 +55,8 @@ class Declaration:
     """`{parameter of the component: "stage.output"}`."""
     outputs: Mapping[str, str] = field(default_factory=dict)
     """`{output: type}`, a type that Kubeflow knows: `Dataset` or `Model`."""
+    chosen: Callable[[Recipe], bool] | None = None
+    """Whether it is part of this recipe's runs. None: of every run."""
     kind: str = ""
     """What its manifest says it makes."""
     unit: str = "rows"

@@ -17,7 +17,7 @@ from moaa.recipe import read
 from moaa.recipe.addresses import dotted
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.schema import Recipe
-from moaa.stages.table import PREFLIGHT, STAGES_ENV, stages
+from moaa.stages.table import PREFLIGHT, STAGES_ENV, of_recipe
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -38,15 +38,15 @@ def compile_recipe(
     recipe: Path,
     target: Path,
     sets: Sequence[str] = (),
-    run: Sequence[Declaration] | None = None,
+    until: str | None = None,
 ) -> None:
     """Write the pipeline with the resolved recipe as its default to `target`.
 
-    `run`: its stages; all unless given. Raises RecipeError for text that the backend would change
-    on the way, and for pods that no node could hold.
+    `until`: its last stage; all of the recipe unless given. Raises RecipeError for text that the
+    backend would change on the way, and for pods that no node could hold.
     """
     loaded = load_file(recipe, sets)
-    write(loaded, default_of(loaded), target, stages() if run is None else run)
+    write(loaded, default_of(loaded), target, of_recipe(loaded.recipe, until))
 
 
 def write(loaded: Loaded, default: str, target: Path, run: Sequence[Declaration]) -> None:
@@ -59,7 +59,7 @@ def write(loaded: Loaded, default: str, target: Path, run: Sequence[Declaration]
     from moaa.pipelines.align import build
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    fields = compiled.fields(loaded.recipe, stages())
+    fields = compiled.fields(loaded.recipe, of_recipe(loaded.recipe))
     compiled_from = json.dumps(fields, ensure_ascii=False, sort_keys=True)
     # It travels as text even if the recipe itself is an address.
     refuse_expanded(compiled_from, f"{loaded.recipe.name}: what its pods are to be")
@@ -88,7 +88,7 @@ def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:
     """Return the function that sets each task's pod, and tells preflight the stages of the run."""
 
     def configure(stage: Declaration, task: PipelineTask) -> PipelineTask:
-        if stage == PREFLIGHT and tuple(run) != stages():
+        if stage == PREFLIGHT and tuple(run) != of_recipe(recipe):
             task.set_env_variable(STAGES_ENV, ",".join(each.name for each in run))
         return apply(tasks.place(recipe, stage), stage, task)
 

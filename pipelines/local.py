@@ -13,18 +13,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from moaa import home, records, report
+from moaa.declaration import Declaration
 from moaa.errors import StoreError
 from moaa.lifeline import runner
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import relay, say, shown
 from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded
-from moaa.stages.table import STAGES_ENV, stages, up_to
+from moaa.stages.table import STAGES_ENV, of_recipe, stages
 from moaa.store import Store
 
 
-def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
-    """Run the pipeline up to `until` and return the report's path.
+def run(loaded: Loaded, until: str | None = None, run_id: str | None = None) -> Path:
+    """Run the pipeline, up to `until` if it is given, and return the report's path.
 
     A run with the id of an earlier one continues it, as the in-cluster runner does in a new pod:
     finished stages are reused, and each stage that runs again overwrites its record. Raises
@@ -32,7 +33,8 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     """
     run_id = run_id or home.new_id(loaded.recipe.name)
     address = loaded.recipe.store
-    folder, names = home.HOME / "runs" / run_id, [stage.name for stage in up_to(until)]
+    run_stages = of_recipe(loaded.recipe, until)
+    folder, names = home.HOME / "runs" / run_id, [stage.name for stage in run_stages]
     kubeflow_log, recipe_file = folder / "log.txt", folder / "recipe.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     recipe_file.write_text(loaded.text)
@@ -41,7 +43,7 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
         say(f"run {run_id}   store {address.root} at {s3}   log {kubeflow_log}")
         # The stages are over when `runner` ends: the local S3 must not stop before.
         with relay(folder / "messages.jsonl") as messages, runner(folder):
-            stopped = _execute(recipe_file, until, run_id, folder)
+            stopped = _execute(recipe_file, run_stages, run_id, folder)
         store = Store.of(address)
         try:
             found = records.read(store, run_id)
@@ -68,7 +70,7 @@ def run(loaded: Loaded, until: str, run_id: str | None = None) -> Path:
     return page
 
 
-def _execute(recipe: Path, until: str, run_id: str, folder: Path) -> str:
+def _execute(recipe: Path, stages: Sequence[Declaration], run_id: str, folder: Path) -> str:
     """Let Kubeflow run the DAG; return its message if a task failed. Its output goes to log.txt."""
     from kfp import local
 
@@ -85,7 +87,7 @@ def _execute(recipe: Path, until: str, run_id: str, folder: Path) -> str:
     with output, contextlib.redirect_stdout(output):
         try:
             # The file, not its text: Kubeflow's runner would replace `{{$…}}` in it.
-            build(str(recipe.absolute()), up_to(until), run_id)()
+            build(str(recipe.absolute()), stages, run_id)()
         except RuntimeError as error:
             return re.sub(r"\x1b\[\d+m", "", str(error))
     return ""

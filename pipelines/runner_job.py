@@ -17,7 +17,7 @@ from moaa.kubernetes import names
 from moaa.pipelines import tasks
 from moaa.placement.pod_spec import CORE_TMP_GIB, KEPT_S, Room, plain, pod_spec
 from moaa.recipe.load import Loaded
-from moaa.stages.table import REPORT, up_to
+from moaa.stages.table import REPORT, stages, up_to
 
 CONTAINER: Final = "runner"
 COMPONENT: Final = "app.kubernetes.io/component"
@@ -43,8 +43,10 @@ class Work:
     stages: Sequence[Declaration]
 
 
-def of_run(until: str) -> Work:
-    """The whole pipeline up to this stage. Raises RecipeError if there is no such stage."""
+def of_run(until: str | None = None) -> Work:
+    """The pipeline, up to this stage if one is given. Raises RecipeError if there is none such."""
+    if until is None:
+        return Work("run", (), stages())
     return Work("run", ("--until", until), up_to(until))
 
 

@@ -24,7 +24,7 @@ from moaa.pipelines.compiling import refuse_expanded, write
 from moaa.pipelines.outcome import RunFailed, changes
 from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded
-from moaa.stages.table import up_to
+from moaa.stages.table import of_recipe
 from moaa.store import Store
 
 EXPERIMENT = "moaa"
@@ -41,7 +41,7 @@ RUN_LABEL = "pipeline/runid"
 def submit(
     loaded: Loaded,
     host: str,
-    until: str,
+    until: str | None,
     experiment: str = EXPERIMENT,
     namespace: str | None = None,
     wait: bool = False,
@@ -59,7 +59,7 @@ def submit(
     _describe(client, ", ".join(f"{path}={json.dumps(each)}" for path, each in overrides.items()))
     with tempfile.TemporaryDirectory() as folder, refusals(host):
         package = Path(folder) / "align.yaml"
-        write(loaded, address, package, up_to(until))
+        write(loaded, address, package, of_recipe(loaded.recipe, until))
         # The client prints links to the experiment and the run.
         with contextlib.redirect_stdout(io.StringIO()):
             run_id: str = client.create_run_from_pipeline_package(

@@ -9,6 +9,7 @@ FieldType = Literal[
     "text",
     "text or null",
     "whole number",
+    "whole number or null",
     "number",
     "number or null",
     "true or false",

@@ -19,6 +19,7 @@ STAGES = {
     "samples": "sample",
     "preferences": "label",
     "scores": "evaluate",
+    "decision": "gate",
 }
 """The stage that makes each kind of artifact."""
 
@@ -81,6 +82,8 @@ KINDS = {
     "samples": "Answers of the SFT model, several to a prompt.",
     "preferences": "Pairs of a better and a worse answer, and all that was judged.",
     "scores": "Scores, answers and judgements of all benchmarks of the evaluation.",
+    "decision": "Whether the model may be published. The manifest's `facts.decision` is the whole "
+    "decision: verdict, reason, power, findings.",
 }
 
 TAIL = """

@@ -1,4 +1,4 @@
-"""The tables of the stage evaluate: scores, answers, judgements."""
+"""The tables of the stages evaluate and gate: scores, answers, judgements, the decision."""
 
 from __future__ import annotations
 
@@ -210,5 +210,29 @@ SCORE_TABLES = (
             DETAIL,
         ),
         "table.reason.value_counts()",
+    ),
+    Table(
+        "decision",
+        "data",
+        "What each rule of the gate found.",
+        (
+            copied("outcome", "string", "`pass`, `fail` or `undecided`."),
+            copied("limit", "double", "What the bound is compared with."),
+        ),
+        (
+            Field("id", "text", "The rule."),
+            Field("rule", "text", "The rule."),
+            Field("outcome", "text", "`pass`, `fail` or `undecided`."),
+            Field("about", "text", "What it found, as a sentence."),
+            Field(
+                "estimate",
+                "object or null",
+                "The number: `value`, `low`, `high`, `n`, `unit`; each end of its interval holds "
+                "at 95 %.",
+            ),
+            Field("limit", "number or null", "What the bound is compared with."),
+            Field("needed", "whole number or null", "Undecided: so many items would decide it."),
+        ),
+        'table[table.outcome != "pass"]',
     ),
 )

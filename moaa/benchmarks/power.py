@@ -8,12 +8,11 @@ from moaa.benchmarks.benchmark import Benchmark
 from moaa.benchmarks.head_to_head import HeadToHead
 from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import chosen
+from moaa.gate.decision import VERDICT_SD, power
 from moaa.plan.calls import sizes
 from moaa.recipe.schema import Recipe
 from moaa.statistics import detectable_difference, paired_sd, power_of
 
-VERDICT_SD: Final = 0.4
-"""Standard deviation of a soft verdict on a prompt, as measured on published ones (0.38-0.42)."""
 CHANGED: Final = 0.1
 """Share of the items on which two models, or two judges, are assumed to differ."""
 FLOOR: Final = 0.03
@@ -22,7 +21,11 @@ FLOOR: Final = 0.03
 
 def shown(recipe: Recipe) -> list[str]:
     """Return one sentence for each benchmark of the recipe, at 80 % power and 95 % confidence."""
-    return [sentence for benchmark in chosen(recipe) if (sentence := _shown(benchmark, recipe))]
+    found = [sentence for benchmark in chosen(recipe) if (sentence := _shown(benchmark, recipe))]
+    if recipe.gate:
+        prompts = round(sum(prompts for _, prompts, _ in sizes(recipe, "evaluation")))
+        found.append(f"Gate: {power(prompts)}")
+    return found
 
 
 def _shown(benchmark: Benchmark[Any], recipe: Recipe) -> str:

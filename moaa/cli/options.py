@@ -53,7 +53,10 @@ Sets = Annotated[
         help="Override one field: --set dpo.beta=0.1 (repeat for more)",
     ),
 ]
-Until = Annotated[str, typer.Option(metavar="STAGE", help="Stop after this stage")]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="STAGE", help="Stop after this stage. Default: the last of the recipe"),
+]
 Root = Annotated[
     str | None,
     typer.Option(metavar="S3", help="Look below this address: s3://BUCKET/PREFIX"),

@@ -43,7 +43,7 @@ def run(
         str | None,
         typer.Option(help="Namespace of the Job. Default: the recipe's, else the context's"),
     ] = None,
-    until: Until = "evaluate",
+    until: Until = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Run the pipeline: on this machine, or in a cluster.
@@ -125,7 +125,7 @@ def submit(
     namespace: Annotated[
         str | None, typer.Option(help="Namespace of your profile, if Kubeflow has many users")
     ] = None,
-    until: Until = "evaluate",
+    until: Until = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow the run; exit status 0 only if it SUCCEEDED")
     ] = False,
@@ -149,7 +149,7 @@ def compile(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Default: pipelines/compiled/RECIPE.yaml")
     ] = None,
-    until: Until = "evaluate",
+    until: Until = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Compile the pipeline to YAML for Kubeflow.

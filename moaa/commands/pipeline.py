@@ -15,6 +15,7 @@ from moaa.errors import MoaaError, RecipeError
 from moaa.progress.messages import log
 from moaa.progress.terminal import out
 from moaa.recipe.load import load_file
+from moaa.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Kubeflow:
     wait: bool
 
 
-def run(recipe: Path, sets: Sequence[str], until: str) -> None:
+def run(recipe: Path, sets: Sequence[str], until: str | None) -> None:
     """Run the pipeline on this machine, or in the pod that --in-cluster made."""
     loaded = load_file(recipe, sets)
     with kubeflow_needed():
         from moaa.pipelines import local
 
-        _check_stage(until)
+        _check_stage(loaded.recipe, until)
     from moaa.kubernetes.names import RUN_ENV
 
     # A runner's pod is given the run's name; what a terminated run holds is given back there.
@@ -49,13 +50,15 @@ def run(recipe: Path, sets: Sequence[str], until: str) -> None:
         raise
 
 
-def run_in_cluster(recipe: Path, sets: Sequence[str], until: str, namespace: str | None) -> None:
+def run_in_cluster(
+    recipe: Path, sets: Sequence[str], until: str | None, namespace: str | None
+) -> None:
     """Create the Job of a run and follow it."""
     loaded = load_file(recipe, sets)
     with kubeflow_needed():
         from moaa.pipelines import incluster, runner_job
 
-        _check_stage(until)
+        _check_stage(loaded.recipe, until)
     incluster.start(loaded, runner_job.of_run(until), namespace)
 
 
@@ -73,36 +76,36 @@ def stop(run_id: str, namespace: str | None) -> None:
     incluster.stop(run_id, incluster.connect(namespace=namespace))
 
 
-def submit(recipe: Path, sets: Sequence[str], until: str, kubeflow: Kubeflow) -> None:
+def submit(recipe: Path, sets: Sequence[str], until: str | None, kubeflow: Kubeflow) -> None:
     """Start a run on Kubeflow Pipelines."""
     loaded = load_file(recipe, sets)
     with kubeflow_needed():
         from moaa.pipelines.submit import submit as start
 
-        _check_stage(until)
+        _check_stage(loaded.recipe, until)
     start(loaded, kubeflow.host, until, kubeflow.experiment, kubeflow.namespace, wait=kubeflow.wait)
 
 
 def compile_recipe(
-    recipe: Path, sets: Sequence[str], output: Path | None, until: str = "evaluate"
+    recipe: Path, sets: Sequence[str], output: Path | None, until: str | None = None
 ) -> None:
     """Write the compiled pipeline."""
+    loaded = load_file(recipe, sets)
     with kubeflow_needed():
         from moaa.pipelines.compiling import compile_recipe as write
 
-        _check_stage(until)
-    from moaa.stages.table import up_to
+        _check_stage(loaded.recipe, until)
 
     target = output or Path("pipelines/compiled") / f"{recipe.stem}.yaml"
-    write(recipe, target, sets, up_to(until))
+    write(recipe, target, sets, until)
     out(f"compiled {recipe} to {target}")
 
 
-def _check_stage(until: str) -> None:
-    from moaa.stages.table import up_to
+def _check_stage(recipe: Recipe, until: str | None) -> None:
+    from moaa.stages.table import of_recipe
 
     try:
-        up_to(until)
+        of_recipe(recipe, until)
     except RecipeError as error:
         raise typer.BadParameter(str(error), param_hint="--until") from None
 

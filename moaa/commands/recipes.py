@@ -54,11 +54,11 @@ def plan(file: Path, sets: list[str]) -> None:
 
     from moaa import plan as planning
     from moaa.benchmarks import power
-    from moaa.stages.table import stages
+    from moaa.stages.table import of_recipe
 
     recipe = load_file(file, sets).recipe
     # A pipe has no width: the table gets room, and sentences stay on one line.
-    lines = planning.lines(recipe, stages())
+    lines = planning.lines(recipe, of_recipe(recipe))
     console().print(planning.table(recipe, lines, power.shown(recipe)))
 
 

@@ -1,4 +1,4 @@
-"""The decision: what follows from all rules, as JSON and as Markdown."""
+"""The decision: what follows from all rules together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from moaa.gate.evidence import Evidence
-from moaa.gate.rules import Found, Outcome, findings
+from moaa.gate.rules import Found, findings
 from moaa.recipe.gate import Gate
 from moaa.statistics import detectable_difference
 
@@ -14,7 +14,6 @@ Verdict = Literal["promote", "refuse", "undecided"]
 
 VERDICT_SD: Final = 0.4
 """Standard deviation of a soft verdict on a prompt, as measured on published ones (0.38-0.42)."""
-_MARKS: Final[dict[Outcome, str]] = {"pass": "✓", "fail": "✗", "undecided": "?"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +48,6 @@ class Decision:
             "power": self.power,
             "findings": [each.to_json() for each in self.findings],
         }
-
-    def to_markdown(self) -> str:
-        """The decision as a page for people: the verdict, then a table of the rules."""
-        lines = [
-            f"# {self.verdict}: {self.candidate} against {self.against}",
-            "",
-            self.power,
-            "",
-            "| | rule | what it found | items that would decide it |",
-            "|---|---|---|---|",
-        ]
-        for each in self.findings:
-            needed = f"{each.needed:,}" if each.needed else ""
-            lines.append(f"| {_MARKS[each.outcome]} | {each.rule} | {each.about} | {needed} |")
-        return "\n".join(lines) + "\n"
 
 
 def decide(gate: Gate, evidence: Evidence) -> Decision:

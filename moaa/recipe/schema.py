@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from moaa.recipe import labelling, secrets
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.evaluation import Benchmarks, Evaluate, EvaluateSampling, Judged
+from moaa.recipe.gate import Gate
 from moaa.recipe.labelling import Generate, Label, LabellerName
 from moaa.recipe.method import (
     Dpo,
@@ -94,6 +95,8 @@ class Recipe(Part):
     label: Label
     dpo: Dpo = Dpo()
     evaluate: Evaluate = Evaluate()
+    gate: Gate | None = None
+    """The rules that a model must pass to be published. Without it nothing is decided."""
     runtime: Runtime = Runtime()
     pools: dict[str, Pool] = Field({})
     plan: Plan = Plan()
@@ -113,6 +116,7 @@ class Recipe(Part):
                     "repository. Choose a target whose code is in transformers.",
                 )
             )
+        found += self._gate_without_evidence()
         if self.sample.sampling.n < 2:
             found.append(
                 (
@@ -169,6 +173,25 @@ class Recipe(Part):
                     f"the pool '{name}' is not one of `pools` "
                     f"({', '.join(self.pools) or 'there are none'}).",
                 )
+
+    def _gate_without_evidence(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if not self.gate:
+            return
+        if self.evaluate.benchmarks.head_to_head is None:
+            yield (
+                ("gate",),
+                "the gate compares two models head to head: leave "
+                "`evaluate.benchmarks.head_to_head` in.",
+            )
+        for field, name in (("candidate", self.gate.candidate), ("against", self.gate.against)):
+            if name and name not in self.evaluate.contestants:
+                yield (
+                    ("gate", field),
+                    f"'{name}' is not measured: add it to evaluate.contestants "
+                    f"({', '.join(self.evaluate.contestants)}).",
+                )
+        if self.gate.against == self.gate.candidate:
+            yield ("gate", "against"), "it is the candidate itself: name another contestant."
 
     @property
     def best_by(self) -> LabellerName | None:

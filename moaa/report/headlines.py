@@ -19,3 +19,11 @@ def win_rate(facts: Mapping[str, Any]) -> str:
     """`dpo wins 62.5 %`: the win rate of the last training. Empty if nothing was compared."""
     rates = by_model(facts.get("win_rates") or [])
     return f"{rates[0]['model']} wins {percent(rates[0]['rate'])}" if rates else ""
+
+
+def verdict(facts: Mapping[str, Any]) -> str:
+    """`promote: dpo against base`: what the gate decided. Empty if it did not."""
+    decision = facts.get("decision")
+    if not decision:
+        return ""
+    return f"{decision['verdict']}: {decision['candidate']} against {decision['against']}"

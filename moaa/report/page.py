@@ -110,7 +110,14 @@ def _sections(run: Run, examples: Any, guard: _Guard) -> list[tuple[str, str, An
     def scores(found: dict[str, Any]) -> Markup:
         return Markup(_environment().get_template("benchmarks.html").render(shown=found))
 
+    def decided(decision: dict[str, Any]) -> Markup:
+        return Markup(_environment().get_template("gate.html").render(decision=decision))
+
+    decision = next(
+        (stage.facts.get("decision") for stage in run.stages if stage.facts.get("decision")), None
+    )
     made: list[tuple[str, str, Any]] = [
+        ("gate", "Gate", decision and guard("gate", decided, decision)),
         ("pipeline", "Pipeline", guard("pipeline", parts.pipeline)),
         ("rows", "Rows", shown["funnel"] and guard("rows", parts.rows)),
         ("training", "Training", shown["curves"] and guard("training", parts.training)),

@@ -130,6 +130,13 @@ def stage_markdown(record: Record, declaration: Declaration | None = None) -> st
             for score in each["scores"]
             if score["main"]
         ]
+    if decision := facts.get("decision"):
+        parts.append(_plain(decision["power"]))
+        found = [
+            [each["outcome"], each["rule"], each["about"], count(each["needed"] or 0)]
+            for each in decision["findings"]
+        ]
+        parts.append(_table(["", "rule", "what it found", "items that would decide it"], found))
     if facts.get("steps"):
         parts.append(
             f"- {count(facts['steps'])} steps, {count(facts.get('tokens'))} tokens, "

@@ -105,9 +105,16 @@ class Run:
 
     @classmethod
     def of(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> Run:
-        """Return the run with these records. `stages`: those of a whole run."""
+        """Return the run with these records. `stages`: all that are declared; one that only some
+        recipes choose is shown if this run had it."""
         found = {record["stage"]: record for record in records}
-        declared = {stage.name: stage for stage in stages}
+        before = found.get("preflight")
+        planned = (before.get("facts", {}) if before else {}).get("stages", ())
+        declared = {
+            stage.name: stage
+            for stage in stages
+            if stage.chosen is None or stage.name in found or stage.name in planned
+        }
         names = [*declared, *(name for name in found if name not in declared)]
         return cls(tuple(StageView(name, found.get(name), declared.get(name)) for name in names))
 

@@ -20,7 +20,7 @@ from moaa.preflight.finding import Finding, PreflightFailed, refuse, unseen
 from moaa.preflight.terminal import show
 from moaa.progress.messages import say
 from moaa.recipe.schema import Recipe
-from moaa.stages.table import PREFLIGHT, of_run, stages
+from moaa.stages.table import PREFLIGHT, of_recipe, of_run
 from moaa.store import Store
 from moaa.task import Task
 
@@ -59,7 +59,7 @@ def findings(
 
 def agreement(recipe: Recipe, compiled_from: str) -> Iterator[Finding]:
     """Yield a finding for each field on which the compiled pods and this recipe differ."""
-    differ = compiled.differences(recipe, stages(), compiled_from)
+    differ = compiled.differences(recipe, of_recipe(recipe), compiled_from)
     for detail in differ:
         yield Finding("compiled pipeline", False, detail, RECOMPILE)
     if not differ:
@@ -89,12 +89,12 @@ def main(task: Task, summary: str = "", compiled_from: str = "") -> None:
     """Look, and fail with the table of what is not ok. The record gets the plan of the run."""
     with recorded(PREFLIGHT, task, summary) as attempt:
         loaded = attempt.recipe
-        found = findings(loaded, attempt.store, of_run(), compiled_from)
+        found = findings(loaded, attempt.store, of_run(loaded), compiled_from)
         facts = {
             "findings": [asdict(each) for each in found],
-            "plan": plan.as_rows(plan.lines(loaded, stages())),
+            "plan": plan.as_rows(plan.lines(loaded, of_recipe(loaded))),
             "prices": _prices(loaded),
-            "stages": [stage.name for stage in of_run()],
+            "stages": [stage.name for stage in of_run(loaded)],
         }
         attempt.record["facts"] = facts
         if compiled_from or on_cluster.wanted(loaded):

@@ -15,7 +15,7 @@ from moaa.declaration import Asked, Declaration, needed_by
 from moaa.errors import RecipeError
 from moaa.plan import calls
 from moaa.recipe.schema import Recipe
-from moaa.report.headlines import loss, win_rate
+from moaa.report.headlines import loss, verdict, win_rate
 from moaa.report.words import count
 
 Rows = Mapping[str, int]
@@ -149,6 +149,19 @@ EVALUATE = Declaration(
     keys=True,
     packages=_evaluation_packages,
 )
+GATE = Declaration(
+    name="gate",
+    purpose="Whether the model may be published",
+    entry="moaa.stages.gate:gate",
+    inputs={"scores": "evaluate.scores"},
+    outputs={"decision": "Dataset"},
+    chosen=lambda recipe: recipe.gate is not None,
+    kind="decision",
+    unit="rules",
+    headline=lambda rows, facts: verdict(facts),
+    hours=1,
+    cached=False,
+)
 REPORT = Declaration(
     name="report",
     purpose="The run as one page",
@@ -159,7 +172,7 @@ REPORT = Declaration(
 )
 """Runs last, whatever happens before it; none of STAGES."""
 
-STAGES: Final = (PREFLIGHT, PROMPTS, GENERATE, SFT, SAMPLE, LABEL, DPO, EVALUATE)
+STAGES: Final = (PREFLIGHT, PROMPTS, GENERATE, SFT, SAMPLE, LABEL, DPO, EVALUATE, GATE)
 
 
 @cache
@@ -191,10 +204,27 @@ def up_to(name: str) -> tuple[Declaration, ...]:
     return stages()[: names.index(name) + 1]
 
 
-def of_run() -> tuple[Declaration, ...]:
-    """Return the stages of the run of this process: all, unless the runner names them."""
+def of_recipe(recipe: Recipe, until: str | None = None) -> tuple[Declaration, ...]:
+    """Return the stages of the recipe's runs, up to `until` if it is given.
+
+    Raises RecipeError if there is no such stage, or the recipe does not choose it.
+    """
+    found = stages() if until is None else up_to(until)
+    wanted = tuple(stage for stage in found if stage.chosen is None or stage.chosen(recipe))
+    if until is not None and found[-1] not in wanted:
+        raise RecipeError(
+            f"the recipe {recipe.name} has no stage '{until}': it has no field `{until}`. "
+            f"Write `{until}: {{}}` to get its defaults, or name another stage."
+        )
+    return wanted
+
+
+def of_run(recipe: Recipe) -> tuple[Declaration, ...]:
+    """Return the stages of the run of this process: the recipe's, unless the runner names them."""
     named = os.environ.get(STAGES_ENV)
-    return tuple(stage for stage in stages() if named is None or stage.name in named.split(","))
+    if named is None:
+        return of_recipe(recipe)
+    return tuple(stage for stage in stages() if stage.name in named.split(","))
 
 
 def _problem(declared: object, found: list[Declaration]) -> str | None:

@@ -40,7 +40,9 @@ def looking(folder: Path) -> Look:
             for name in ("sft", "preference", "evaluation")
         ]
         recipe = load_file(DEMO, [*good, "models.smollm2.source=some/model", *sets]).recipe
-        return list(machine.findings(recipe, MemoryStore(), of_run(), local=local, in_pods=in_pods))
+        return list(
+            machine.findings(recipe, MemoryStore(), of_run(recipe), local=local, in_pods=in_pods)
+        )
 
     return findings
 

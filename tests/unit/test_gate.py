@@ -159,7 +159,8 @@ def test_a_judge_that_cannot_be_trusted_fails(changed: dict[str, int], rule: str
 
 def test_the_judge_that_made_the_preferences_is_named_or_refused() -> None:
     same = evidence(same_judge=True)
-    assert "may be the judge's own taste" in gate.decide(Gate(), same).to_markdown()
+    named = gate.decide(Gate(), same).findings[-1]
+    assert "may be the judge's own taste" in named.about
     assert gate.decide(Gate(), same).verdict == "promote"
     assert gate.decide(Gate(same_judge="refuse"), same).verdict == "refuse"
 
@@ -170,7 +171,7 @@ def test_the_decision_says_all_its_numbers() -> None:
     assert wins["limit"] == 0.5
     assert wins["estimate"]["n"] == N
     assert wins["estimate"]["low"] == pytest.approx(0.6 - 1.645 * 0.4905 / 20, abs=1e-3)
-    assert decision.to_markdown().startswith("# promote: dpo against production\n")
+    assert decision.why == "dpo passed all 12 rules against production"
 
 
 def test_evidence_is_paired_by_prompt_whoever_is_named_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
@@ -13,12 +14,13 @@ import pytest
 
 from moaa import home
 from moaa.attempt import recorded
+from moaa.declaration import Declaration
 from moaa.errors import StoreError
 from moaa.pipelines import local
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import say, show
 from moaa.recipe.load import load_file
-from moaa.stages.table import STAGES, up_to
+from moaa.stages.table import STAGES
 from moaa.task import Task
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
@@ -36,10 +38,12 @@ class Stages:
         self.unwritten = False
         """Whether the record of a failing stage cannot be written."""
 
-    def __call__(self, recipe: Path, until: str, run_id: str, folder: Path) -> str:
+    def __call__(
+        self, recipe: Path, stages: Sequence[Declaration], run_id: str, folder: Path
+    ) -> str:
         self.told.append(os.environ.get("MOAA_STAGES", ""))
         self.terminals.append(os.environ.get("MOAA_TTY"))
-        for stage in up_to(until):
+        for stage in stages:
             task = Task(str(recipe.absolute()), run_id)
             name = stage.name
             if name in self.failing:
@@ -90,7 +94,7 @@ def test_what_an_earlier_attempt_of_the_run_failed_of_does_not_fail_a_shorter_on
         local.run(load_file(DEMO), "evaluate", "again")
     local.run(load_file(DEMO), "sft", "again")
     assert stages.told == [
-        ",".join(stage.name for stage in STAGES),
+        ",".join(stage.name for stage in STAGES if stage.chosen is None),
         "preflight,prompts,generate,sft",
     ], "preflight is told how far the run goes"
 

@@ -142,7 +142,7 @@ def test_preflight_knows_what_was_compiled() -> None:
 
 def test_preflight_is_told_how_far_the_run_goes(tmp_path: Path) -> None:
     def told(until: str) -> list[dict[str, str]]:
-        compile_recipe(DEMO, tmp_path / "x.yaml", run=up_to(until))
+        compile_recipe(DEMO, tmp_path / "x.yaml", until=until)
         pipeline = next(yaml.safe_load_all((tmp_path / "x.yaml").read_text(encoding="utf-8")))
         container = pipeline["deploymentSpec"]["executors"]["exec-preflight"]["container"]
         return [each for each in container["env"] if each["name"] == "MOAA_STAGES"]

@@ -23,12 +23,11 @@ def test_the_local_runner_changes_nothing_in_a_recipe(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")  # for the report: no store
-    monkeypatch.setattr(local, "up_to", lambda name: (ECHO,))
     loaded = load_file(DEMO, [f'generate.mixture.proposers[0].system="{TEXT}"'])
     file = tmp_path / "recipe.yaml"
     file.write_text(loaded.text)
     with runner(tmp_path):
-        local._execute(file, "echo", "run-1", tmp_path)
+        local._execute(file, [ECHO], "run-1", tmp_path)
     (given,) = tmp_path.glob("outputs/**/text")
     assert given.read_text() == loaded.text
     assert loaded.recipe.generate.mixture.proposers[0].system == TEXT

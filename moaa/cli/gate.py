@@ -1,0 +1,37 @@
+"""`moaa gate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from moaa.cli.options import OptionalRecipe, Root, Sets, application
+
+app = application()
+
+
+@app.command()
+def gate(
+    run_id: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="As `moaa runs` lists it. Default: the last run"),
+    ] = None,
+    recipe: OptionalRecipe = None,
+    root: Root = None,
+    sets: Sets = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON")] = False,
+) -> None:
+    """Decide again about the model of a run, from what was measured. Nothing is run.
+
+    Exit status: 0 promote, 3 refuse, 4 undecided.
+
+    The rules are those of the recipe that --recipe names, else the run's own, else the defaults.
+
+    Example:  moaa gate
+
+    Example:  moaa gate demo-20260101-120000-1f0c --set gate.floor=0.02 --set gate.margin=0.01
+    """
+    from moaa.commands import gating
+
+    raise typer.Exit(gating.decide(run_id, recipe, root, sets, as_json=as_json))

@@ -1,0 +1,124 @@
+"""What `moaa gate` does: decide again about a finished run, under the same or other rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from moaa import records
+from moaa.artifacts import Artifact
+from moaa.benchmarks.judging import name_of
+from moaa.commands.runs import chosen_run
+from moaa.errors import RecipeError, StoreError
+from moaa.gate import Decision
+from moaa.progress.terminal import console, out_data
+from moaa.recipe.gate import Gate
+from moaa.recipe.load import load_file
+from moaa.recipe.overrides import of_sets
+from moaa.recipe.read import plain
+from moaa.records import Record
+from moaa.stages import gate as stage
+from moaa.stages.label import LabelPart
+from moaa.store import Store
+
+EXIT: Final = {"promote": 0, "refuse": 3, "undecided": 4}
+"""Exit statuses, by the verdict: what CI acts on."""
+
+
+def decide(
+    run_id: str | None,
+    recipe: Path | None,
+    root: str | None,
+    sets: Sequence[str],
+    *,
+    as_json: bool,
+) -> int:
+    """Decide about a run, print the decision, and return its exit status."""
+    given = load_file(recipe).recipe.gate if recipe else None
+    with chosen_run(run_id, recipe, root) as (store, name):
+        found = {record["stage"]: record for record in records.read(store, name)}
+        part = _part(found, given)
+        part = part.model_copy(update={"gate": rules(part.gate, sets)})
+        decision = stage.decide(part, _scores(store, name, found))
+    if as_json:
+        out_data(json.dumps(decision.to_json(), indent=1, ensure_ascii=False) + "\n")
+    else:
+        _show(name, decision)
+    return EXIT[decision.verdict]
+
+
+def rules(base: Gate, sets: Sequence[str]) -> Gate:
+    """Return the rules with some fields replaced: `gate.floor=0.02`.
+
+    Raises RecipeError for what is no field of the gate, or not a value that it takes.
+    """
+    errors: list[str] = []
+    fields: dict[str, Any] = base.model_dump()
+    for override in of_sets(sets, errors):
+        first, *path = override.path
+        if first != "gate" or not path:
+            errors.append(f"{override.where}: only fields of the gate can be set: gate.margin=0.01")
+            continue
+        place = fields
+        for step in path[:-1]:
+            place = place.setdefault(str(step), {})
+        place[str(path[-1])] = plain(override.value)
+    if not errors:
+        try:
+            return Gate.model_validate(fields)
+        except ValidationError as error:
+            errors += [
+                f"--set gate.{'.'.join(map(str, each['loc']))}: {each['msg']}"
+                for each in error.errors()
+            ]
+    raise RecipeError("\n".join(errors))
+
+
+def _part(found: Mapping[str, Record], given: Gate | None) -> stage.GatePart:
+    """What the run's own gate depended on; without one: the judge that its label stage names."""
+    decided = _manifest(found, "gate")
+    if decided:
+        part = stage.GatePart.model_validate(decided["part"])
+        return part.model_copy(update={"gate": given}) if given else part
+    judge = None
+    if labelled := _manifest(found, "label"):
+        known = {k: v for k, v in labelled["part"].items() if k in LabelPart.model_fields}
+        judge = LabelPart.model_validate(known).judge
+    return stage.GatePart(gate=given or Gate(), preferences_judge=name_of(judge) if judge else "")
+
+
+def _scores(store: Store, run_id: str, found: Mapping[str, Record]) -> Artifact:
+    manifest = _manifest(found, "evaluate")
+    if not manifest:
+        raise StoreError(
+            f"the run {run_id} has no scores: its stage evaluate is not done. Run it to its end, "
+            "or name another run (`moaa runs` lists them)."
+        )
+    return Artifact.open(store, manifest["uri"], manifest["fingerprint"])
+
+
+def _manifest(found: Mapping[str, Record], name: str) -> dict[str, Any]:
+    record = found.get(name)
+    return (record["manifest"] if record else None) or {}
+
+
+def _show(run_id: str, decision: Decision) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "rule", "what it found", "would decide it"):
+        table.add_column(title)
+    for each in decision.findings:
+        needed = f"{each.needed:,} items" if each.needed else ""
+        table.add_row(each.outcome, each.rule, Text(each.about), needed)
+    console().print(
+        f"{decision.verdict}: {decision.candidate} against {decision.against}, run {run_id}",
+        highlight=False,
+    )
+    console().print(Text(decision.power))
+    console().print(table)

@@ -1,0 +1,77 @@
+"""The gate: whether the trained model may take the place of the one in production."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moaa import gate as gates
+from moaa.artifacts import Artifact
+from moaa.benchmarks.judging import name_of
+from moaa.benchmarks.reasoning import Reasons
+from moaa.benchmarks.table import BENCHMARKS
+from moaa.errors import RecipeError
+from moaa.recipe.gate import Gate
+from moaa.recipe.schema import Part, Recipe
+from moaa.stage import Context, stage
+from moaa.stages.table import GATE
+
+PRODUCTION, BASE = "production", "base"
+
+
+class GatePart(Part):
+    """What the decision depends on, besides the scores."""
+
+    gate: Gate
+    preferences_judge: str
+    """The judge that made the preferences; empty if another labeller did."""
+
+
+def part_of(recipe: Recipe) -> GatePart:
+    """The stage's part of the recipe."""
+    judge = recipe.label.judge_of(recipe.label.labeller)
+    return GatePart(gate=recipe.gate or Gate(), preferences_judge=name_of(judge) if judge else "")
+
+
+def decide(part: GatePart, scores: Artifact) -> gates.Decision:
+    """Return what the rules say of an evaluation.
+
+    Raises RecipeError if the candidate or the model that it must beat was not measured.
+    """
+    benchmarks: Mapping[str, Any] = scores.manifest.facts["benchmarks"]
+    measured = scores.manifest.part.get("contestants", ())
+    candidate = part.gate.candidate
+    other = part.gate.against or (PRODUCTION if PRODUCTION in measured else BASE)
+    for name in (candidate, other):
+        if name not in measured:
+            raise RecipeError(
+                f"gate: '{name}' was not measured; the evaluation has {', '.join(measured)}. Name "
+                "one of these in gate.candidate and gate.against, or add it to "
+                "evaluate.contestants and evaluate again."
+            )
+    known = {
+        name: each
+        for name in benchmarks
+        if (each := BENCHMARKS.get(name)) and issubclass(each, Reasons)
+    }
+    failed = {name: benchmarks[name]["failed"] for name in known if benchmarks[name]["failed"]}
+    evidence = gates.evidence_of(
+        scores.rows,
+        candidate,
+        other,
+        reasoning={name: each.main for name, each in known.items() if name not in failed},
+        missing=failed,
+        same_judge=part.preferences_judge
+        == (benchmarks.get("head_to_head") or {}).get("judge", None),
+    )
+    return gates.decide(part.gate, evidence)
+
+
+@stage(GATE, part=part_of, content=lambda recipe, store: {})
+def gate(part: GatePart, context: Context) -> None:
+    """Decide; write what each rule found, and the decision into the facts."""
+    decision = decide(part, context.inputs["scores"])
+    for each in decision.findings:
+        context.out.write({"id": each.rule, **each.to_json()})
+        context.ledger.rows["kept"] += 1
+    context.facts["decision"] = decision.to_json()
