@@ -46,6 +46,7 @@ def serving(recipe: Recipe) -> dict[str, Any]:
             name: _nodes(pool) | _size(pool)
             for name, pool in _pools(recipe, models.values()).items()
         },
+        **_mixtures(recipe),
     }
 
 
@@ -75,6 +76,41 @@ def platform(recipe: Recipe) -> dict[str, Any]:
             "roots": [f"{recipe.store.root.rstrip('/')}/"],
             **({"runnerImages": [cluster.images.serve]} if cluster.images.serve else {}),
         },
+    }
+
+
+MOST_PROPOSALS: Final = 8
+"""A mixture with more is not served (`moaa.gateway.mixtures.settings`)."""
+
+
+def _mixtures(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's mixture under the recipe's name, and what the gateway must know of its models.
+
+    Empty if its SFT data are not written by a mixture that can be served.
+    """
+    mixture = recipe.generate.mixture
+    if not recipe.generate.mixes or mixture.proposals > MOST_PROPOSALS:
+        return {}
+    known: dict[str, dict[str, Any]] = {}
+    for name in sorted(mixture.models):
+        model = recipe.models[name]
+        more: dict[str, Any] = {} if model.system_role else {"system_role": False}
+        if model.price:
+            more["price"] = model.price.model_dump(mode="json")
+        if model.endpoint:
+            more["endpoints"] = [model.endpoint.url]
+            more |= {"served_name": model.endpoint.model} if model.endpoint.model else {}
+            more |= {"key_env": model.endpoint.key_env} if model.endpoint.key_env else {}
+            more |= {"allow_http": True} if model.endpoint.allow_http else {}
+        if more:
+            known[name] = more
+    name = recipe.name if recipe.name not in recipe.models else f"{recipe.name}-mixture"
+    gateway: dict[str, Any] = {"config": {"models": known}} if known else {}
+    if any("key_env" in each for each in known.values()):
+        gateway["envSecrets"] = [recipe.runtime.cluster.env_secret]
+    return {
+        "mixtures": {name: mixture.model_dump(mode="json", exclude_defaults=True)},
+        **({"gateway": gateway} if gateway else {}),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from moaa.errors import EngineError, RecipeError
+from moaa.gateway.config import parse_config
 from moaa.kubernetes import names
 from moaa.placement import helm_values
 from moaa.recipe.load import load_file, load_text
@@ -196,3 +197,33 @@ def test_missing_double_and_foreign_deployments_are_named() -> None:
         "model 'llama-3-1-70b': 2 Deployments are labelled moaa.dev/model=llama-3-1-70b "
         "(ens-llama-3-1-70b, other); there must be exactly one",
     ]
+
+
+def test_the_recipes_mixture_is_one_that_the_gateway_serves() -> None:
+    of = recipe()
+    values = helm_values.serving(of)
+    known = values["gateway"]["config"]["models"]
+    assert known["gemma-2-27b"]["system_role"] is False
+    models = {name: {"service": name, **known.get(name, {})} for name in helm_values.served(of)}
+    given = {"anonymous": {}, "models": models, "mixtures": values["mixtures"]}
+    made = parse_config(json.dumps(given), "values").mixtures[of.name]
+    assert made.proposers == of.generate.mixture.proposers
+    assert made.aggregator == of.generate.mixture.aggregator
+
+
+def test_a_model_behind_an_endpoint_is_one_of_the_gateways_too() -> None:
+    endpoint = {"url": "https://big.example/v1", "model": "Q", "key_env": "BIG_KEY"}
+    values = helm_values.serving(recipe(f"models.qwen2-72b.endpoint={json.dumps(endpoint)}"))
+    assert values["gateway"]["config"]["models"]["qwen2-72b"] == {
+        "price": {"prompt": 0.9, "completion": 0.9},
+        "endpoints": ["https://big.example/v1"],
+        "served_name": "Q",
+        "key_env": "BIG_KEY",
+    }
+    assert values["gateway"]["envSecrets"] == ["moaa-env"]
+
+
+def test_a_mixture_that_is_too_large_to_serve_is_left_out() -> None:
+    assert "mixtures" not in helm_values.serving(
+        recipe("generate.mixture.proposers.0.sampling.n=9")
+    )

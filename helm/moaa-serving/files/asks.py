@@ -1,4 +1,4 @@
-"""`helm test`: the gateway is up, and answers for each model that is: plain ones, mixtures, streams.
+"""`helm test`: the gateway is up and answers for each model that is: plain, mixture, streamed.
 
 Argument: its address. API_KEY: a client's key.
 """
