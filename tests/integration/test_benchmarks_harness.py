@@ -13,8 +13,6 @@ from moaa.errors import RecipeError
 from moaa.recipe.load import load_file
 from tests.support.paths import RECIPES
 
-pytestmark = pytest.mark.xdist_group("torch")  # it imports pandas and `datasets`, as trainings do
-
 
 def benchmark(name: str, **settings: Any) -> Any:
     sets = [f"evaluate.benchmarks.{name}={{}}"]

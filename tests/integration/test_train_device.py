@@ -11,7 +11,6 @@ import pytest
 from tests.support.later import later
 
 later("torch")
-pytestmark = pytest.mark.xdist_group("torch")
 
 
 def test_a_training_on_the_cpu_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from tests.support.later import later
 
 torch = later("torch")
 later("trl")
-pytestmark = pytest.mark.xdist_group("torch")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.support.later import later
 torch = later("torch")
 transformers = later("transformers")
 later("trl")
-pytestmark = pytest.mark.xdist_group("torch")
+
 
 SMALL: dict[str, Any] = {
     "vocab_size": 64,
