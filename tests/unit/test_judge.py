@@ -1,73 +1,23 @@
-"""The judge: how often it asks, what it shows to whom, what it makes of the replies."""
+"""The judge: its calls, what each step is shown, and how two orders become one number."""
 
-import asyncio
-import json
-import math
 import re
 from collections import Counter
 
 import pytest
 
 from moaa import templates
-from moaa.chat.message import Call, Choice, Message, Reply
-from moaa.errors import CallFailed, CallRejected, EngineError, RecipeError, RowRejected
+from moaa.chat.message import Call, Message
+from moaa.errors import RecipeError, RowRejected
 from moaa.judge import (
     CRITERIA,
     TRIPLES,
-    Judgement,
-    Tally,
     check_instructions,
     compare,
-    tie,
     tournament,
 )
-from moaa.judge.criteria import REPLY_FORM
-from moaa.recipe import Judge, JudgeMember, JudgeSampling
+from moaa.recipe import JudgeMember, JudgeSampling
+from tests.support.judge_steps import JUDGE, QUERY, THREE, TRIPLE, judging, shown, step
 from tests.support.scripted import Ask, last, system
-
-THREE = tuple(JudgeMember(model=f"j{i}") for i in range(1, 4))
-JUDGE = Judge(proposers=THREE, aggregator=JudgeMember(model="chair"))
-QUERY: list[Message] = [{"role": "user", "content": "Name a prime."}]
-TRIPLE = "Relevance, Accuracy, Clarity"
-
-
-def facts_of(judgements):
-    tally = Tally()
-    for judgement in judgements:
-        tally.add(judgement)
-    return tally.facts()
-
-
-def letter_with(p: float) -> Reply:
-    letter = "A" if p > 0.5 else "B"
-    tokens = ({"A": math.log(p), "B": math.log(1 - p), "C": -9999.0},)
-    return Reply((Choice(letter, tokens=tokens),))
-
-
-def shown(call) -> tuple[str, str]:
-    """The two answers of a judge's prompt, in the order shown."""
-    found = re.findall(r"<answer_[ab] (\w+)>\n(.*?)\n</answer_[ab] \1>", last(call), re.DOTALL)
-    (_, first), (_, second) = found
-    return first, second
-
-
-def step(call) -> str:
-    if call.model != "chair":
-        return "assess"
-    return "criteria" if last(call).endswith(REPLY_FORM) else "verdict"
-
-
-def judging(p_first=lambda first, second: 0.5):
-    def answer(call):
-        match step(call):
-            case "assess":
-                return f"assessment by {call.model}"
-            case "criteria":
-                return TRIPLE
-            case _:
-                return letter_with(p_first(*shown(call)))
-
-    return answer
 
 
 @pytest.mark.parametrize(("mode", "calls"), [("per-pair", 90), ("per-order", 100), ("all", 80)])
@@ -138,20 +88,6 @@ async def test_few_tokens_for_the_aggregator_do_not_cut_the_criteria():
     }
 
 
-async def test_one_assessment_is_too_few_where_two_are_needed():
-    failing = Ask(
-        lambda call: (
-            CallFailed("timeout", "600 s") if call.model in ("j1", "j3") else judging()(call)
-        )
-    )
-    with pytest.raises(
-        RowRejected, match=r"1 assessments, 2 needed; left out: j1 \(timeout: 600 s\), j3 \("
-    ):
-        await tournament(JUDGE, QUERY, ["x", "y"], failing)
-    lenient = JUDGE.model_copy(update={"min_proposers": 1})
-    assert len((await compare(lenient, QUERY, "x", "y", failing)).orders[0].assessments) == 1
-
-
 async def test_the_steps_of_an_order_share_their_beginning_so_that_the_prefix_cache_serves_them():
     starts = [
         templates.text(name).split("$answer_b")[0] for name in ("criteria", "assess", "verdict")
@@ -195,49 +131,6 @@ async def test_personas_stand_in_the_system_message():
     assert [system(call) for call in ask.of("j2")] == ["", ""]
 
 
-async def test_a_failed_assessor_is_left_out_and_said_so():
-    def answer(call):
-        return CallFailed("timeout", "600 s") if call.model == "j2" else judging()(call)
-
-    judgement = await compare(JUDGE, QUERY, "x", "y", ask := Ask(answer))
-    for order in judgement.orders:
-        assert [a.name for a in order.assessments] == ["j1", "j3"]
-        assert [(out.name, out.reason) for out in order.left_out] == [("j2", "timeout")]
-    for call in ask.of("chair"):
-        if step(call) == "verdict":
-            assert re.search(r"2\. <assessment \w{8}>\nassessment by j3\n", last(call))
-    assert json.loads(json.dumps(judgement.to_json()))["orders"][0]["left_out"] == [
-        {"name": "j2", "layer": 0, "reason": "timeout"}
-    ]
-
-
-@pytest.mark.parametrize(
-    ("broken", "reply", "reason"),
-    [
-        ("assess", CallFailed("timeout", "600 s"), "too few assessments"),
-        ("criteria", CallRejected("context length", "9000 > 8192"), "criteria: context length"),
-        ("verdict", CallRejected("context length", "9000 > 8192"), "verdict: context length"),
-        ("criteria", "Accuracy and Depth", "criteria unparseable"),
-        ("verdict", "Both are fine.", "verdict unparseable"),
-    ],
-)
-async def test_a_step_that_fails_for_good_rejects_the_row(broken, reply, reason):
-    ask = Ask(lambda call: reply if step(call) == broken else judging()(call))
-    with pytest.raises(RowRejected) as caught:
-        await tournament(JUDGE, QUERY, ["x", "y", "z"], ask)
-    assert caught.value.reason == reason
-    assert caught.value.detail
-
-
-async def test_a_missing_engine_is_no_property_of_the_row():
-    ask = Ask(
-        lambda call: EngineError("j2 is not served") if call.model == "j2" else judging()(call)
-    )
-    with pytest.raises(EngineError):
-        await tournament(JUDGE, QUERY, ["x", "y", "z"], ask)
-    assert len(asyncio.all_tasks()) == 1  # nothing is left running
-
-
 @pytest.mark.parametrize("mode", ["per-pair", "per-order", "all"])
 async def test_parsed_verdicts_are_asked_for_without_a_grammar_and_criteria_too(mode):
     def answer(call):
@@ -272,76 +165,6 @@ async def test_equal_assessors_make_calls_of_their_own():
     ask = Ask(judging())
     await compare(JUDGE.model_copy(update={"proposers": twins}), QUERY, "x", "y", ask)
     assert len({call.key for call in ask.of("j1")}) == len(ask.of("j1")) == 4
-
-
-async def test_judgements_survive_json():
-    def cut(call):
-        if call.model == "j1":
-            return Reply((Choice("an assessment without an", "length"),))
-        return CallFailed("timeout", "") if call.model == "j2" else judging(lambda a, b: 0.25)(call)
-
-    judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(cut))
-    again = [
-        Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) for judgement in judgements
-    ]
-    assert [j.to_json() for j in again] == [j.to_json() for j in judgements]
-    assert again[0].orders[0].assessments[0].finish_reason == "length"
-    assert set(again[0].to_json()) == {
-        "a", "b", "p", "p_ab", "p_ba", "criteria", "orders", "lost", "asked_again",
-    }  # fmt: skip
-    assert Judgement.from_json(tie().to_json()) == tie()
-
-
-async def test_the_facts_show_a_judge_that_follows_the_position():
-    judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(lambda a, b: 0.9)))
-    facts = facts_of([*judgements, tie()])
-    assert facts["position_bias"] == {
-        "first_wins": 1.0,
-        "first_mean_p": pytest.approx(0.9),
-        "verdicts": 6,
-        "hard": 0,
-    }
-    assert facts["disagreement"] == 1.0
-    assert facts["criteria"]["Accuracy"] == 3
-    assert facts["criteria"]["Safety"] == 0
-
-
-async def test_a_tally_says_whose_assessments_are_missing_and_how_many_verdicts_are_hard():
-    def answer(call):
-        if step(call) == "verdict":
-            return "A"
-        return CallFailed("timeout", "") if call.model == "j3" else judging()(call)
-
-    tally = Tally()
-    for judgement in await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(answer)):
-        tally.add(judgement)
-    assert tally.left_out == {("j3", "timeout"): 6}
-    assert tally.facts()["position_bias"] == {
-        "first_wins": 1.0,
-        "first_mean_p": 1.0,
-        "verdicts": 6,
-        "hard": 6,
-    }
-
-
-def test_nothing_judged_has_no_shares():
-    assert facts_of([tie()])["position_bias"] == {
-        "first_wins": None,
-        "first_mean_p": None,
-        "verdicts": 0,
-        "hard": 0,
-    }
-    assert facts_of([])["disagreement"] is None
-
-
-async def test_the_facts_of_a_fair_judge():
-    def fair(first, second):
-        return 0.8 if first < second else 0.2
-
-    facts = facts_of(await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(fair))))
-    assert facts["position_bias"]["first_wins"] == 0.5
-    assert facts["position_bias"]["first_mean_p"] == pytest.approx(0.5)
-    assert facts["disagreement"] == 0.0
 
 
 @pytest.mark.parametrize(

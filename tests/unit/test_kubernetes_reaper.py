@@ -1,9 +1,7 @@
-"""The reaper ends what nobody holds, and nothing else: whatever the clocks say, and whoever was
-away."""
+"""The reaper ends what nobody has held for a whole period, and nothing else."""
 
 from __future__ import annotations
 
-import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -15,56 +13,21 @@ from moaa.kubernetes import names, reaper
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Unreachable
 from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, LEASES, TRAIN_JOBS, Kind
-from moaa.kubernetes.leases import Lease, Observer
-from moaa.kubernetes.reaper import Reaper
+from moaa.kubernetes.leases import Lease
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
-from tests.support.lease_objects import Clock, hold, holders
+from tests.support.lease_objects import hold, holders
+from tests.support.reaping import Watching, job, put, replicas, there
 
 pytestmark = pytest.mark.timeout(60)
 DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
 ALL_KINDS = pytest.mark.parametrize("kind", [DEPLOYMENTS, JOBS, TRAIN_JOBS], ids=lambda k: k.name)
 
 
-def job(name: str, *, status: dict[str, Any] | None = None, **labels: str) -> dict[str, Any]:
-    trains = names.work_labels("r", "sft") | {names.TRAINING: name} | labels
-    return {"metadata": {"name": name, "labels": trains}, "status": status or {}}
-
-
-def put(kube: KubeServer, kind: Kind, name: str) -> None:
-    """An engine that is up, or a training at work."""
-    kube.put(kind, deployment(name, name, replicas=1) if kind is DEPLOYMENTS else job(name))
-
-
 def works(kube: KubeServer, kind: Kind, name: str) -> bool:
     if kind is DEPLOYMENTS:
         return bool(kube.find(kind, name)["spec"]["replicas"])
     return name in there(kube, kind)
-
-
-def there(kube: KubeServer, kind: Kind) -> set[str]:
-    return {name for plural, name in kube.objects if plural == kind.plural}
-
-
-def replicas(kube: KubeServer, name: str) -> int:
-    return int(kube.find(DEPLOYMENTS, name)["spec"]["replicas"])
-
-
-class Watching:
-    """A reaper whose clock a test moves."""
-
-    def __init__(self, kube: KubeServer, *, dry_run: bool = False) -> None:
-        self.clock = Clock()
-        self.reaper = Reaper(kube.cluster(), Observer(self.clock), dry_run=dry_run)
-
-    def looks(self, after_s: float = 0.0) -> list[str]:
-        self.clock.now += after_s
-        return sorted(self.reaper.look())
-
-    def watches(self, for_s: float) -> list[str]:
-        """Looks every ten seconds; what was said."""
-        self.looks()
-        return [line for _ in range(int(for_s / 10)) for line in self.looks(10)]
 
 
 def test_what_nobody_has_held_for_a_whole_period_is_ended(kube: KubeServer) -> None:
@@ -191,80 +154,6 @@ def test_a_dry_run_only_says(kube: KubeServer) -> None:
     assert {method for method, _, _ in kube.requests} == {"GET"}
 
 
-class Racing(Cluster):
-    """Calls `meanwhile` once, before the request that `when` picks."""
-
-    when = staticmethod(lambda verb, kind: False)
-    meanwhile = staticmethod(lambda: None)
-
-    def delete(self, kind: Kind, name: str, **how: Any) -> None:
-        self._race("delete", kind)
-        super().delete(kind, name, **how)
-
-    def update(self, kind: Kind, name: str, change: Any, **how: Any) -> Any:
-        self._race("update", kind)
-        return super().update(kind, name, change, **how)
-
-    def _race(self, verb: str, kind: Kind) -> None:
-        if self.when(verb, kind):
-            self.when = lambda verb, kind: False
-            self.meanwhile()
-
-
-def racing(watching: Watching, verb: str, kind: Kind, meanwhile: Any) -> None:
-    there = watching.reaper._cluster
-    there.__class__ = Racing
-    there.when = lambda asked, on: (asked, on) == (verb, kind)  # type: ignore[attr-defined]
-    there.meanwhile = meanwhile  # type: ignore[attr-defined]
-
-
-def test_an_engine_that_is_leased_in_the_same_moment_is_up_in_the_end(kube: KubeServer) -> None:
-    put(kube, DEPLOYMENTS, "a")
-    watching = Watching(kube)
-    watching.watches(120)
-    racing(watching, "update", DEPLOYMENTS, lambda: hold(kube, DEPLOYMENTS, "a", "q/sft/y"))
-    assert watching.looks(10) == []
-    assert replicas(kube, "a") == 1
-
-
-@pytest.mark.parametrize("kind", [JOBS, TRAIN_JOBS], ids=lambda k: k.name)
-def test_a_training_that_is_joined_in_the_same_moment_stays(kube: KubeServer, kind: Kind) -> None:
-    put(kube, kind, "a")
-    watching = Watching(kube)
-    watching.watches(120)
-
-    def join() -> None:
-        hold(kube, kind, "a", "q/sft/y")
-        joined = {"metadata": {"annotations": {names.JOINED: "q/sft/y"}}}
-        kube.cluster().update(kind, "a", lambda found: dict(joined))
-
-    racing(watching, "delete", kind, join)
-    assert watching.looks(10) == []
-    assert there(kube, kind) == {"a"}
-
-
-def test_a_lease_that_is_renewed_in_the_same_moment_is_not_removed(kube: KubeServer) -> None:
-    put(kube, DEPLOYMENTS, "a")
-    lease = Lease(kube.cluster(), DEPLOYMENTS, "a", "r/sft/x")
-    lease.renew()
-    watching = Watching(kube)
-    watching.watches(120)
-    racing(watching, "update", DEPLOYMENTS, lease.renew)
-    assert watching.looks(10) == []
-    assert (replicas(kube, "a"), holders(kube, DEPLOYMENTS, "a")) == (1, ["r/sft/x"])
-
-
-def test_a_training_that_counts_while_it_is_deleted_is_deleted_at_the_next_look(
-    kube: KubeServer,
-) -> None:
-    put(kube, TRAIN_JOBS, "a")
-    watching = Watching(kube)
-    watching.watches(120)
-    kube.fail(409, "modified", when=lambda method, what: method == "DELETE")
-    assert watching.looks(10) == []
-    assert watching.looks(10) == ["TrainJob a deleted: no live lease (last: nobody)"]
-
-
 def test_without_trainer(kube: KubeServer) -> None:
     kube.unknown.add("trainjobs")
     put(kube, JOBS, "a")
@@ -347,38 +236,3 @@ def test_a_problem_is_said_once_and_the_watch_goes_on(
     assert naps == [reaper.LOOK_EVERY_S] * 5
     (said,) = caplog.messages
     assert "reaper: the account 'x' may not list leases.coordination.k8s.io" in said
-
-
-def test_what_went_by_itself_is_no_failure(kube: KubeServer) -> None:
-    put(kube, DEPLOYMENTS, "a")
-    put(kube, TRAIN_JOBS, "a")
-    watching = Watching(kube)
-    watching.watches(120)
-    kube.fail(404, "gone", when=lambda method, what: method == "PATCH")
-    kube.fail(404, "gone", when=lambda method, what: method == "DELETE")
-    assert "Deployment" not in " ".join(watching.looks(10))
-
-
-def test_two_reapers_do_no_harm(kube: KubeServer) -> None:
-    for n in range(10):
-        put(kube, DEPLOYMENTS, f"d{n}")
-        put(kube, JOBS, f"j{n}")
-    watchers = [Watching(kube) for _ in range(3)]
-    for each in watchers:
-        each.watches(120)
-    failed: list[BaseException] = []
-
-    def reap(watching: Watching) -> None:
-        try:
-            watching.looks(10)
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=reap, args=(each,)) for each in watchers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
-    assert [replicas(kube, f"d{n}") for n in range(10)] == [0] * 10
-    assert there(kube, JOBS) == set()

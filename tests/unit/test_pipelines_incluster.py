@@ -1,32 +1,19 @@
-"""Starting, following and stopping a run on the cluster, against a small server that speaks the
-Kubernetes API."""
+"""A run that a Job in the cluster works on, followed from here."""
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from moaa.errors import ClusterError, StoreError
-from moaa.kubernetes import names
-from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
 from moaa.pipelines import incluster
-from moaa.pipelines.outcome import RunFailed
 from moaa.pipelines.runner_job import of_run
-from moaa.recipe.load import Loaded, load_file
-from tests.support.fake_ensemble import deployment
+from tests.support.incluster import Say, after, background, demo, ended, name_of, put_pod, running
 from tests.support.kube_server import KubeServer
-from tests.support.lease_objects import hold
 from tests.support.memory_store import MemoryStore
-from tests.support.paths import RECIPES
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
-Say = Callable[[], str]
 
 
 @pytest.fixture
@@ -55,74 +42,9 @@ def said(capsys: pytest.CaptureFixture[str]) -> Say:
     return read
 
 
-def demo(*sets: str) -> Loaded:
-    kinds = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
-    return load_file(RECIPES / "demo.yaml", [*kinds, *sets])
-
-
-def name_of(kube: KubeServer) -> str:
-    return until(lambda: [name for kind, name in list(kube.objects) if kind == "jobs"])[0]
-
-
-def background(kube: KubeServer, *steps: Callable[[str], None]) -> None:
-    """Do these one after the other once the Job is there."""
-
-    def act() -> None:
-        run_id = name_of(kube)
-        for step in steps:
-            step(run_id)
-
-    threading.Thread(target=act, daemon=True).start()
-
-
-def put_pod(kube: KubeServer, run_id: str, number: int, **status: Any) -> None:
-    metadata = {
-        "name": f"{run_id}-{number}",
-        "labels": {"job-name": run_id},
-        "creationTimestamp": f"2026-01-01T00:0{number}:00Z",
-    }
-    kube.put(PODS, {"metadata": metadata, "spec": {}, "status": status})
-
-
 def pending(kube: KubeServer, why: str) -> Callable[[str], None]:
     condition = {"type": "PodScheduled", "status": "False", "message": why}
     return lambda run_id: put_pod(kube, run_id, 1, phase="Pending", conditions=[condition])
-
-
-def running(kube: KubeServer, *lines: str, number: int = 1) -> Callable[[str], None]:
-    def act(run_id: str) -> None:
-        text = "".join(f"2026-01-01T0{number}:00:0{i}.5Z {line}\n" for i, line in enumerate(lines))
-        kube.logs[f"{run_id}-{number}", "runner", False] = text
-        put_pod(
-            kube,
-            run_id,
-            number,
-            phase="Running",
-            containerStatuses=[{"name": "runner", "state": {"running": {}}}],
-        )
-
-    return act
-
-
-def ended(kube: KubeServer, kind: str = "Complete", message: str = "") -> Callable[[str], None]:
-    def act(run_id: str) -> None:
-        job = kube.find(JOBS, run_id)
-        kube.put(
-            JOBS,
-            {
-                **job,
-                "status": {"conditions": [{"type": kind, "status": "True", "message": message}]},
-            },
-        )
-
-    return act
-
-
-def after(look: Callable[[], bool]) -> Callable[[str], None]:
-    def wait(run_id: str) -> None:
-        until(look)
-
-    return wait
 
 
 def test_a_run_from_its_start_to_its_report(
@@ -182,86 +104,6 @@ def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
     assert "-1 is gone: container 'runner' was ended: OOMKilled" in text
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["report", "no report"])
-def test_the_failed_stages_own_error_comes_last(
-    kube: KubeServer, store: MemoryStore, whole: bool
-) -> None:
-    def record(run_id: str) -> None:
-        error = {"type": "TrainError", "message": "OOMKilled: rank 1"}
-        found = {"stage": "sft", "status": "failed", "started": "2026", "error": error}
-        if whole:
-            store.put(f"{store.root}/runs/{run_id}/report.html", b"")
-        store.put(f"{store.root}/runs/{run_id}/sft.json", json.dumps(found).encode())
-
-    background(
-        kube,
-        running(kube, "sft: starting"),
-        record,
-        ended(kube, "Failed", "exit code 1 matches rule 0"),
-    )
-    with pytest.raises(RunFailed, match=r"^sft failed: OOMKilled: rank 1$"):
-        incluster.start(demo(), of_run("evaluate"))
-
-
-def test_an_error_that_the_log_showed_is_not_shown_again(
-    kube: KubeServer, store: MemoryStore, said: Say
-) -> None:
-    """Before, each failed run in the cluster showed its error twice."""
-
-    def record(run_id: str) -> None:
-        error = {"type": "TrainError", "message": "no disk\n  on rank 1"}
-        found = {"stage": "sft", "status": "failed", "started": "2026", "error": error}
-        store.put(f"{store.root}/runs/{run_id}/sft.json", json.dumps(found).encode())
-
-    background(
-        kube,
-        record,
-        running(kube, "sft failed: no disk", "  on rank 1"),
-        after(lambda: "on rank 1" in said()),
-        ended(kube, "Failed", "exit code 1 matches rule 0"),
-    )
-    with pytest.raises(RunFailed, match=r" failed; the log above ends with the error$"):
-        incluster.start(demo(), of_run("evaluate"))
-    assert said().count("no disk") == 1
-
-
-def test_a_store_that_only_the_cluster_reaches(
-    kube: KubeServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, said: Say
-) -> None:
-    def unreachable(*_: object, **__: object) -> None:
-        raise StoreError("cannot connect to http://minio.internal:9000.")
-
-    monkeypatch.setattr(store, "download", unreachable)
-    steps = (
-        running(kube, "a", "b", "c", "d", "e", "sft failed: no disk"),
-        after(lambda: "no disk" in said()),
-    )
-    background(kube, *steps, ended(kube, "Failed", "exit code 1 matches rule 0"))
-    with pytest.raises(RunFailed) as caught:
-        incluster.start(demo(), of_run("evaluate"))
-    assert str(caught.value) == "exit code 1 matches rule 0"
-    assert said().count("sft failed: no disk") == 1
-    assert "not copied here: cannot connect to http://minio.internal:9000" in said()
-
-
-def test_no_pod_at_all_is_explained(kube: KubeServer, said: Say) -> None:
-    def event(run_id: str) -> None:
-        message = (
-            'pods "x" is forbidden: error looking up service account team/moaa-pipeline: not found'
-        )
-        about = {"involvedObject": {"name": run_id}, "reason": "FailedCreate", "message": message}
-        kube.put(EVENTS, {"metadata": {"name": "e"}, **about})
-
-    background(
-        kube,
-        event,
-        after(lambda: "moaa-pipeline: not found" in said()),
-        ended(kube, "Failed", "deadline"),
-    )
-    with pytest.raises(RunFailed, match=r"^deadline"):
-        incluster.start(demo(), of_run("evaluate"))
-
-
 def test_an_api_server_that_is_restarted_is_waited_for(
     kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,66 +123,9 @@ def test_an_api_server_that_is_restarted_is_waited_for(
     assert said().count("one\n") == 1
 
 
-def test_an_interrupted_follower_leaves_the_run(
-    kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(self: object) -> str:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(incluster._Logs, "follow", interrupt)
-    with pytest.raises(SystemExit) as caught:
-        incluster.start(demo(), of_run("evaluate"))
-    assert caught.value.code == 130
-    run_id = name_of(kube)
-    assert kube.find(JOBS, run_id)
-    assert f"moaa run --follow {run_id} --namespace team" in said()
-    assert f"moaa run --stop {run_id} --namespace team" in said()
-    assert kube.count("DELETE") == 0
-
-
 def test_a_run_that_is_over_is_followed_from_its_beginning(kube: KubeServer, said: Say) -> None:
     background(kube, running(kube, "a"), ended(kube))
     incluster.start(demo(), of_run("evaluate"))
     before = said().count("a\n")
     incluster.follow(name_of(kube), kube.cluster())
     assert said().count("a\n") == 2 * before
-
-
-def test_stopping_gives_back_what_the_run_holds(
-    kube: KubeServer, said: Say, capsys: pytest.CaptureFixture[str]
-) -> None:
-    background(kube, running(kube, "a"), ended(kube))
-    incluster.start(demo(), of_run("evaluate"))
-    run_id = name_of(kube)
-    for name in ("a", "b"):
-        kube.put(DEPLOYMENTS, deployment(name, name, replicas=1))
-        hold(kube, DEPLOYMENTS, name, f"{run_id}/generate/ab")
-    hold(kube, DEPLOYMENTS, "b", "other/label/cd")
-    labels = names.work_labels(run_id, "sft")
-    kube.put(TRAIN_JOBS, {"metadata": {"name": "moaa-sft-1", "labels": labels}, "spec": {}})
-    hold(kube, TRAIN_JOBS, "moaa-sft-1", f"{run_id}/sft/ef")
-    kube.remove(PODS, f"{run_id}-1")
-    incluster.stop(run_id, kube.cluster())
-    assert ("jobs", run_id) not in kube.objects
-    assert ("trainjobs", "moaa-sft-1") not in kube.objects
-    assert kube.find(DEPLOYMENTS, "a")["spec"]["replicas"] == 0
-    assert kube.find(DEPLOYMENTS, "b")["spec"]["replicas"] == 1
-    assert f"stopped {run_id}" in said()
-
-
-def test_what_is_no_run_is_said(kube: KubeServer) -> None:
-    with pytest.raises(RunFailed, match="there is no run 'nosuch' in namespace 'team'"):
-        incluster.follow("nosuch", kube.cluster())
-    kube.put(JOBS, {"metadata": {"name": "other"}, "spec": {"template": {"metadata": {}}}})
-    with pytest.raises(RunFailed, match="not a run of ours"):
-        incluster.stop("other", kube.cluster())
-    assert kube.count("DELETE") == 0
-
-
-def test_a_missing_right_is_said(kube: KubeServer) -> None:
-    kube.fail(
-        403,
-        'jobs.batch is forbidden: User "alice" cannot create resource "jobs" in API group "batch"',
-    )
-    with pytest.raises(ClusterError, match=r"'alice' may not create jobs\.batch"):
-        incluster.start(demo(), of_run("evaluate"))

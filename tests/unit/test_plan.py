@@ -1,5 +1,4 @@
-"""The plan: its counts are the method's own, and its figures for the paper's recipe are the
-paper's."""
+"""The plan of a run: calls, tokens, hours and dollars."""
 
 from __future__ import annotations
 
@@ -207,34 +206,6 @@ def test_training_steps_and_their_limit() -> None:
     assert capped.train_tokens == pytest.approx(sft.train_tokens * 51 / sft.steps, rel=1e-6)
 
 
-def test_hours_are_those_of_the_gpus_and_an_endpoint_has_none() -> None:
-    sets = ["models.smollm2.tensor_parallel=4", "plan.gpu_hour_usd=3"]
-    plain, four = (planned(load_file(DEMO, s).recipe, "generate")["smollm2"] for s in ([], sets))
-    assert plain.gpu_hours
-    assert four.gpu_hours
-    assert plain.gpu_hours == pytest.approx(
-        (plain.prompt_tokens / 3200 + plain.completion_tokens / 650) / 3600, rel=1e-3
-    )
-    assert four.gpu_hours == pytest.approx(4 * plain.gpu_hours)
-    assert four.gpu_usd == pytest.approx(3 * four.gpu_hours)
-    served = load_file(DEMO, ["models.smollm2.endpoint.url=http://host/v1"]).recipe
-    assert planned(served, "generate")["smollm2"].gpu_hours is None
-    assert (
-        planned(served, "sample")["smollm2+sft"].gpu_hours is not None
-    )  # what we trained we serve ourselves
-
-
-def test_unknown_sizes_are_said_and_can_be_stated() -> None:
-    unsaid = load_file(DEMO, ["prompts.sft[0].limit=null"]).recipe
-    assert calls(unsaid, "generate") == 0
-    assert any(
-        s.startswith("missing: how many prompts") and "plan.prompts.sft" in s
-        for s in plan.assumptions(unsaid, plan.lines(unsaid, stages()))
-    )
-    stated = load_file(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=8"]).recipe
-    assert calls(stated, "generate") == calls(load_file(DEMO).recipe, "generate")
-
-
 def test_rows_are_plain_data_named_as_the_ledgers_name_models() -> None:
     rows = plan.as_rows(plan.lines(load_file(DEMO).recipe, stages()))
     assert [(row["stage"], row["model"]) for row in rows] == [
@@ -275,30 +246,3 @@ def test_the_table_holds_every_line_and_the_assumptions() -> None:
         "112.0 GB for each checkpoint",
     ):
         assert expected in text, expected
-
-
-def test_sizes_together_and_by_turns() -> None:
-    sizes = {
-        size.stage: size
-        for size in plan.sizing(
-            load_file(PAPER).recipe, plan.lines(load_file(PAPER).recipe, stages())
-        )
-    }
-    generate = sizes["generate"]
-    assert (generate.gpus, generate.gpus_by_turns) == (8 + 4 + 2 + 4 + 4, 8)
-    assert generate.hours < generate.hours_by_turns
-    asked = [
-        line for line in plan.lines(load_file(PAPER).recipe, stages()) if line.stage == "generate"
-    ]
-    tensor_parallel = {"wizardlm-2-8x22b": 8, "gemma-2-27b": 2}
-    by_hand = [
-        line.gpu_hours / tensor_parallel.get(line.model, 4) for line in asked if line.gpu_hours
-    ]
-    assert generate.hours == pytest.approx(max(by_hand))
-    assert generate.hours_by_turns == pytest.approx(sum(by_hand))
-    assert (sizes["sft"].gpus, sizes["sft"].gpus_by_turns) == (8, 8)
-    assert sizes["sft"].hours == pytest.approx(sizes["sft"].hours_by_turns)
-
-
-def test_without_gpus_there_is_no_size() -> None:
-    assert plan.sizing(load_file(DEMO).recipe, plan.lines(load_file(DEMO).recipe, stages())) == []

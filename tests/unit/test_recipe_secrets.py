@@ -1,11 +1,9 @@
-"""A recipe that somebody else wrote: it sends no key and no file anywhere, and opens no server."""
+"""Keys reach the services that they are for, and no secret is repeated."""
 
 from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -14,13 +12,8 @@ from moaa.errors import RecipeError
 from moaa.pipelines import tasks
 from moaa.placement.compiled import fields
 from moaa.placement.helm_values import serving
-from moaa.plan import lines
-from moaa.plan.sentences import assumptions
-from moaa.preflight.inputs import remote_code
-from moaa.preflight.run import Run
-from moaa.recipe import engine_args, urls
+from moaa.recipe import urls
 from moaa.recipe.load import load_file, load_text
-from moaa.recipe.schema import Recipe
 from moaa.recipe.secrets import DESTINATIONS_ENV, destinations
 from moaa.stages import preflight
 from moaa.stages.table import stages
@@ -28,30 +21,9 @@ from moaa.store import Store
 from moaa.task import Task
 from tests.support.paths import PAPER
 from tests.support.recipes import SMALL
+from tests.support.refusing import loaded, refused
 
 ENDPOINT = "models.m.endpoint={{url: {url!r}, key_env: {key}}}"
-Write = Callable[[str, str], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def put(text: str, name: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    return put
-
-
-def loaded(*sets: str) -> Recipe:
-    return load_text(SMALL, sets).recipe
-
-
-def refused(*sets: str) -> str:
-    with pytest.raises(RecipeError) as error:
-        load_text(SMALL, sets)
-    return str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -188,105 +160,9 @@ def test_a_secret_given_by_mistake_is_not_repeated(setting: str) -> None:
     assert "S3CR3T" not in refused(setting).replace(f"--set {setting.split('=')[0]}", "")
 
 
-@pytest.mark.parametrize("name", sorted(engine_args.REFUSED))
-def test_no_argument_opens_the_server_or_runs_code(name: str) -> None:
-    forms = [[name, "x"], [f"{name}=x"], [name.replace("-", "_").replace("__", "--", 1), "x"]]
-    for form in [*forms, ["--seed", "1", name], [f"{name}.key=x"]]:
-        assert [asked for asked, _ in engine_args.refused(form)] == [name]
-
-
-@pytest.mark.parametrize("short", ["--hos", "--ho", "--api", "--middle", "--trust-remote"])
-def test_no_argument_is_hidden_by_its_short_form(short: str) -> None:
-    assert "is not allowed" in refused(f"models.m.engine_args=['{short}', x]")
-
-
-def test_the_arguments_that_recipes_need_are_allowed() -> None:
-    given = "--reasoning-parser qwen3 --gpu-memory-utilization 0.95 --max-num-seqs 256 --model-impl"
-    given += " transformers --enable-prefix-caching --kv-cache-dtype fp8 --config-format hf"
-    assert list(engine_args.refused(given.split())) == []
-
-
-def test_code_of_a_repository_is_a_field_of_its_own() -> None:
-    model = loaded("models.x={source: org/x, trust_remote_code: true}").models["x"]
-    assert model.arguments == ["--trust-remote-code"]
-    assert model.identity()["trust_remote_code"] is True
-    assert "trust_remote_code" not in loaded().models["m"].identity()
-    assert "m is the target" in refused("models.m.trust_remote_code=true")
-
-
-# Files
-
-
-def test_a_recipe_reads_no_file_outside_of_its_folder(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write("THE SECRET\n", "secret.txt")
-    (link := write("", "mine/link.txt")).unlink()
-    link.symlink_to("../secret.txt")
-    recipe = write(SMALL, "mine/recipe.yaml")
-    secret = recipe.parents[1] / "secret.txt"
-    for name in (
-        str(secret),
-        "../secret.txt",
-        "link.txt",
-        "/proc/self/environ",
-        "sub/../../secret.txt",
-    ):
-        (recipe.parent / "sub").mkdir(exist_ok=True)
-        with pytest.raises(RecipeError, match=r"outside of the recipe's folder"):
-            load_file(recipe, [f"label.judge.aggregator.system=file:{name}"])
-    monkeypatch.setenv("MOAA_ALLOW_FILES", "1")
-    allowed = load_file(recipe, ["label.judge.aggregator.system=file:link.txt"]).recipe
-    assert allowed.label.judge.aggregator.system == "THE SECRET"
-
-
-@pytest.mark.parametrize("name", ["/dev/zero", "/etc", "loop.txt", "nul\\0byte", "."])
-def test_odd_files_are_refused_in_one_line(
-    name: str, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MOAA_ALLOW_FILES", "1")
-    recipe = write(SMALL, "recipe.yaml")
-    (recipe.parent / "loop.txt").symlink_to("loop.txt")
-    with pytest.raises(RecipeError) as error:
-        load_file(recipe, [f'label.judge.aggregator.system="file:{name}"'])
-    assert str(error.value).count("\n") == 0
-    assert "cannot be read" in str(error.value)
-
-
-def test_a_recipe_extends_none_outside_of_its_folder(write: Write) -> None:
-    write(SMALL, "base.yaml")
-    with pytest.raises(RecipeError, match=r"extends \.\./base.yaml: .*outside of"):
-        load_file(write("extends: ../base.yaml\nname: x\n", "mine/recipe.yaml"))
-    # Below one that is below it, all of the first one's folder may be read.
-    write("extends: ../base.yaml\n", "bases/child.yaml")
-    assert load_file(write("extends: bases/child.yaml\nname: y\n", "r.yaml")).recipe.name == "y"
-
-
-def test_a_recipe_extends_one_that_comes_with_moaa_by_its_name(write: Write) -> None:
-    assert load_file(write("extends: demo\nname: mine\n", "mine.yaml")).recipe.name == "mine"
-
-
-# Hostile YAML
-
-
-@pytest.mark.parametrize("text", ["name: t\nmodels: &m\n  x: *m", "[" * 3000, "a: " + "{b: " * 900])
-def test_nesting_without_end_is_one_line_and_no_traceback(text: str) -> None:
-    with pytest.raises(RecipeError) as error:
-        load_text(text)
-    assert "nested more than 50 deep" in str(error.value)
-    assert all(len(line) < 300 for line in str(error.value).splitlines()[:1])
-
-
-def test_a_nested_value_of_set_is_one_line() -> None:
-    assert "nested more than 50 deep" in refused("name=" + "[" * 3000)
-
-
 def test_an_origin_has_its_port() -> None:
     assert urls.origin("https://h/v1") == "https://h:443"
     assert urls.origin("http://H:80/v1/") == "http://h:80"
-
-
-# A compiled pipeline's keys
 
 
 def test_a_runs_recipe_sends_no_key_elsewhere_than_the_compiled_one(
@@ -325,15 +201,6 @@ def test_no_address_is_asked_if_the_pods_are_other_ones(monkeypatch: pytest.Monk
     found = preflight.findings(recipe, Store.of(recipe.store), stages(), compiled_from)
     assert [each.check for each in found if not each.ok]
     assert {each.check for each in found} == {"compiled pipeline"}
-
-
-def test_code_of_a_repository_is_shown_before_it_runs() -> None:
-    recipe = load_file(PAPER, ["models.qwen2-72b.trust_remote_code=true"]).recipe
-    run = Run(recipe, Store.of(recipe.store), stages(), local=False)
-    (found,) = remote_code(run)
-    assert "qwen2-72b: Python code of" in found.detail
-    planned = assumptions(recipe, lines(recipe, stages()))
-    assert "code of the models' repositories runs: qwen2-72b" in planned
 
 
 def test_with_an_identity_of_its_own_no_pod_gets_a_key() -> None:

@@ -1,12 +1,9 @@
-"""The report: whole, reused, failed, killed and hostile runs; every number as it stands in the
-records."""
+"""What a report shows of a run, whole or broken."""
 
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -15,139 +12,10 @@ import pytest
 from moaa import report
 from moaa.artifacts import Draft, Output
 from tests.support import example_run
-from tests.support.example_run import ExampleRun
 from tests.support.memory_store import MemoryStore
-
-VOID = {"meta", "br", "input", "link", "img", "hr"}
-SCRIPT = "<script>alert('moaa')</script>"
-
-
-class Page(HTMLParser):
-    """The page as text, with what stands where: unbalanced tags, attributes, scripts."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.isolated: list[bool] = []
-        self.turned: list[str] = []
-        """Texts that can turn the direction of the text around them."""
-        self.faults: list[str] = []
-        self.words: list[str] = []
-        self.attributes: list[tuple[str, str, str | None]] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.feed(html)
-        self.close()
-        self.faults += [f"<{tag}> is never closed" for tag in self.open]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-            self.isolated.append(tag in ("bdi", "title") or ("dir", "auto") in attrs)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open[-1] != tag:
-            self.faults.append(f"</{tag}> at {self.getpos()} closes {self.open[-3:]}")
-        else:
-            self.open.pop()
-            self.isolated.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-            if "\u202e" in data and not self.isolated[-1]:
-                self.turned.append(f"<{self.open[-1]}> {data[:80]}")
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
+from tests.support.page import SCRIPT, Page, shown
 
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def shown(run: ExampleRun) -> Page:
-    return Page(report.page(run.view, run.read))
-
-
-RUNS = {
-    "whole": example_run.whole,
-    "reused": example_run.reused,
-    "failed": example_run.failed,
-    "killed": example_run.killed,
-    "hostile": lambda: example_run.hostile(SCRIPT),
-    "nothing": ExampleRun,
-}
-
-
-@pytest.mark.parametrize("make", RUNS.values(), ids=RUNS.keys())
-def test_any_run_gives_a_well_formed_page_that_loads_nothing(make) -> None:
-    run = make()
-    html = report.page(run.view, run.read)
-    page = Page(html)
-    assert page.faults == []
-    assert len(set(page.ids)) == len(page.ids)
-    assert page.tags.count("script") == 1
-    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"s3://", "", html))
-    assert [
-        (tag, name)
-        for tag, name, _ in page.attributes
-        if name in ("src", "srcset", "action", "onclick", "data")
-    ] == []
-    assert all(
-        (value or "").startswith("#") for _, name, value in page.attributes if name == "href"
-    )
-    assert "could not be" not in page.text
-    assert len(html.encode()) < 1_000_000
-
-
-def test_what_models_and_people_wrote_is_shown_as_text_and_never_runs() -> None:
-    run = example_run.hostile(SCRIPT)
-    html = report.page(run.view, run.read)
-    assert SCRIPT not in html
-    page = Page(html)
-    for place in ("Why does bread rise", "too few proposals", "rejected", "events", "models"):
-        assert re.search(
-            f"{re.escape(place)}[^.]{{0,60}}{re.escape(SCRIPT)}|{re.escape(SCRIPT)} {place}",
-            page.text,
-        ), place
-    assert not [a for a in page.attributes if a[1].startswith("on")]
-
-
-def test_a_text_turns_no_direction_but_its_own() -> None:
-    """A right-to-left override in an answer could show the numbers beside it in another order."""
-    run = example_run.hostile("\u202eabc")
-    page = shown(run)
-    assert "\u202eabc" in page.text
-    assert page.turned == []
-    failed = example_run.failed()
-    failed.records[-1]["error"] = {"type": "\u202e", "message": "\u202e", "traceback": "\u202e"}
-    assert shown(failed).turned == []
-    assert Page(report.failure("run", "\u202e")).turned == []
-
-
-def test_the_policy_allows_our_script_and_no_other() -> None:
-    import base64
-    import hashlib
-
-    html = report.page(*_parts(example_run.whole()))
-    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    (policy,) = [
-        v
-        for tag, name, v in Page(html).attributes
-        if tag == "meta" and name == "content" and "default-src" in (v or "")
-    ]
-    assert policy is not None
-    assert "default-src 'none'" in policy
-    assert f"script-src 'sha256-{digest}'" in policy
 
 
 def test_all_that_was_counted_is_shown() -> None:
@@ -291,17 +159,6 @@ def test_held_out_rows_and_an_adaptive_judge_are_shown() -> None:
     assert "14 in one and 13 not at all" in page.text
 
 
-def test_long_texts_are_cut_and_many_rows_bounded() -> None:
-    run = example_run.whole()
-    rows = run.tables[run.record("generate")["manifest"]["uri"]]["data"]
-    for row in rows:
-        row["turns"][0]["answer"] = "x" * 50_000
-    run.tables[run.record("generate")["manifest"]["uri"]]["data"] = rows * 50
-    html = report.page(run.view, run.read)
-    assert "[…and 47,000 more characters]" in html
-    assert len(html) < 1_000_000
-
-
 def test_build_reads_real_artifacts_and_survives_a_torn_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -337,7 +194,3 @@ def _commit(store: MemoryStore, manifest: dict, tables: dict) -> dict:
     made |= {"created": manifest["created"], "parents": manifest["parents"]}
     store.objects[f"{made['uri']}/manifest.json"] = json.dumps(made).encode()
     return made
-
-
-def _parts(run: ExampleRun) -> tuple:
-    return run.view, run.read

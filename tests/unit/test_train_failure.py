@@ -1,67 +1,14 @@
-"""Why a training on a cluster ended, read from its pods and its ranks' words."""
+"""Why a training on a cluster failed: the first cause, in the words of who saw it."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moaa.errors import StoreError, TrainError
-from moaa.progress import Progress
 from moaa.train import failure
-from moaa.train.log_reader import LogReader
-
-T0 = "2026-01-01T00:00:10Z"
-T1 = "2026-01-01T00:00:11Z"
-T5 = "2026-01-01T00:00:15Z"
-
-
-def pod(
-    name,
-    *,
-    exit_code=None,
-    reason="Error",
-    at=T0,
-    deleted=None,
-    phase=None,
-    status=None,
-    disrupted=False,
-):
-    metadata = {"name": name, "uid": f"u-{name}"}
-    if deleted:
-        metadata |= {"deletionTimestamp": deleted, "deletionGracePeriodSeconds": 0}
-    ended = (
-        {"terminated": {"exitCode": exit_code, "reason": reason, "finishedAt": at}}
-        if exit_code is not None
-        else {"running": {}}
-    )
-    found = {
-        "phase": phase or ("Failed" if exit_code else "Running"),
-        "containerStatuses": [{"name": "node", "state": ended}],
-    }
-    if disrupted:
-        found["conditions"] = [{"type": "DisruptionTarget", "status": "True"}]
-    return {"metadata": metadata, "spec": {}, "status": found | (status or {})}
-
-
-def heard(*lines):
-    listener = LogReader(Progress.silent())
-    for line in lines:
-        listener.read(line)
-    return listener
-
-
-def says(kind, message, at=1.0):
-    return "moaa-error " + json.dumps({"rank": 0, "time": at, "type": kind, "message": message})
-
-
-def error(*seen, gone=(), said="Failed: jobset failed", **logs):
-    listeners = {f"u-{name}": listener for name, listener in logs.items()}
-    return failure.explain_failure(
-        "TrainJob t", list(seen), {f"u-{name}" for name in gone}, listeners, said, "kubectl logs "
-    )
+from tests.support.failing_pods import T0, T1, T5, error, heard, pod, says
 
 
 def test_out_of_memory_is_the_reason_even_if_others_complain_first():
@@ -101,43 +48,6 @@ def test_a_container_that_never_got_to_our_code_shows_its_log():
     found = error(pod("a", exit_code=127), a=heard("exec: python3: not found"))
     assert "exec: python3: not found" in str(found)
     assert str(found).splitlines()[-1] == "  Pod a: container 'node' ended with exit status 127."
-
-
-@pytest.mark.parametrize(
-    "taken",
-    [
-        pod("a", deleted=T0),
-        pod("a", exit_code=143, deleted=T0),
-        pod("a", exit_code=1, disrupted=True),
-        pod("a", exit_code=137),
-        pod(
-            "a",
-            phase="Failed",
-            status={"reason": "Evicted", "message": "The node was low on memory"},
-        ),
-    ],
-    ids=["deleted", "deleted and ended", "disrupted", "killed", "evicted"],
-)
-def test_a_pod_that_was_taken_away_is_lost_whatever_the_others_say_of_it(taken):
-    found = error(
-        taken,
-        pod("b", exit_code=1, at=T1),
-        b=heard(says("RuntimeError", "gloo: Connection reset by peer")),
-    )
-    assert isinstance(found, failure.PodLost)
-    assert "lost pod a" in str(found)
-
-
-def test_a_pod_that_vanished_is_lost():
-    assert isinstance(error(pod("a"), pod("b", exit_code=1), gone="a"), failure.PodLost)
-
-
-def test_pods_that_are_cleaned_up_after_a_failure_are_not_lost():
-    found = error(
-        pod("a", exit_code=1, at=T0), pod("b", exit_code=143, deleted=T5, at=T5), a=heard("bang")
-    )
-    assert not isinstance(found, failure.PodLost)
-    assert "Pod a: container 'node' ended with exit status 1" in str(found)
 
 
 SEGFAULT = (
@@ -182,74 +92,6 @@ def test_what_the_library_says_of_itself_is_told_where_the_others_were_deleted_a
     )
     assert not isinstance(found, failure.PodLost)
     assert "unhandled system error" in str(found)
-
-
-def test_a_pod_that_was_deleted_before_the_others_failed_is_lost():
-    assert isinstance(
-        error(pod("a", exit_code=143, deleted=T0), pod("b", exit_code=1, at=T1)), failure.PodLost
-    )
-    assert isinstance(
-        error(pod("a", exit_code=1, deleted=T0, at=T1), pod("b", exit_code=1, at=T1)),
-        failure.PodLost,
-    )
-
-
-@pytest.mark.parametrize(
-    "taken",
-    [
-        pod("a", exit_code=137, disrupted=True),
-        pod("a", exit_code=143, deleted=T0),
-        pod("a", exit_code=1, deleted=T0),
-    ],
-    ids=["drained", "deleted", "deleted, exit 1 of torchrun"],
-)
-def test_a_node_that_is_lost_is_the_reason_though_its_peers_are_aborted_for_it(taken):
-    """NCCL's watchdog ends them by SIGABRT."""
-    aborted = [line.replace("-11", "-6") for line in SEGFAULT]
-    assert isinstance(
-        error(taken, pod("b", exit_code=1, at=T5), b=heard(*aborted)), failure.PodLost
-    )
-
-
-@pytest.mark.parametrize("at", [T0, T1])
-def test_torchrun_ends_with_1_when_its_pod_is_deleted(at):
-    signalled = heard(
-        "torch.distributed.elastic.multiprocessing.api.SignalException: Process 1 got signal: 15"
-    )
-    assert isinstance(error(pod("a", exit_code=1, deleted=T0, at=at), a=signalled), failure.PodLost)
-    assert isinstance(
-        error(pod("a", exit_code=1, deleted=T0, at=at), pod("b", exit_code=1, deleted=T1, at=T1)),
-        failure.PodLost,
-    )
-
-
-def test_a_pod_that_is_cleaned_up_after_its_own_crash_is_not_lost():
-    found = error(
-        pod("a", exit_code=1, deleted=T1), pod("b", exit_code=1, deleted=T1, at=T5), a=heard("bang")
-    )
-    assert not isinstance(found, failure.PodLost)
-    assert "Pod a: container 'node' ended with exit status 1" in str(found)
-
-
-def test_a_deadline_is_the_reason_and_not_the_deletion_of_its_pods():
-    found = error(
-        pod("a", exit_code=143, deleted=T0),
-        said="DeadlineExceeded: Job was active longer than specified deadline",
-    )
-    assert not isinstance(found, failure.PodLost)
-    assert (
-        str(found).splitlines()[-1]
-        == "  DeadlineExceeded: Job was active longer than specified deadline"
-    )
-
-
-def test_a_failing_training_is_not_begun_again_because_its_pods_are_deleted_in_the_same_second():
-    found = error(
-        pod("a", exit_code=1),
-        pod("b", exit_code=143, deleted=T0),
-        a=heard(says("ValueError", "boom")),
-    )
-    assert not isinstance(found, failure.PodLost)
 
 
 def test_without_any_pod_the_objects_own_words_are_told():
