@@ -144,7 +144,8 @@ def main() -> None:
             print(
                 f"{name}: {numbers['one']:.1f} tokens/s one at a time, {numbers['eight']:.1f} with "
                 f"eight at once, accepted {numbers['accepted']:.0%}, "
-                f"the plain engine's text {same} of {len(texts)}, a seed gives the same text twice: {seeded}",
+                f"the plain engine's text {same} of {len(texts)}, "
+                f"a seed gives the same text twice: {seeded}",
                 flush=True,
             )
             if name == "plain":

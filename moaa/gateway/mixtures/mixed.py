@@ -20,6 +20,7 @@ from moaa.gateway.mixtures.question import read_question
 from moaa.gateway.mixtures.run import Run
 from moaa.gateway.mixtures.settings import OnlineMixture
 from moaa.gateway.relay import Stream
+from moaa.gateway.up import STREAM, up
 from moaa.gateway.wire import DONE, ApiError, invalid
 from moaa.mixture import LATE
 
@@ -94,6 +95,7 @@ class Mixed:
                 "unsupported_endpoint",
             )
         question = read_question(asked.body.data)
+        await up(asked, [self._gateway.backends[name] for name in self._traits])
         affinity = _conversation_of(asked.body.data, question.history[0]["content"])
         run = Run(
             self.name,
@@ -115,9 +117,8 @@ class Mixed:
             self._count(asked, run)
 
     async def _stream(self, asked: Asked, run: Run, headers: dict[str, str]) -> web.StreamResponse:
-        headers["Content-Type"] = "text/event-stream; charset=utf-8"
-        headers["Cache-Control"], headers["X-Accel-Buffering"] = "no-cache", "no"
-        response = web.StreamResponse(headers=headers)
+        # A stream that waited until its models were awake has begun already.
+        response = asked.response or web.StreamResponse(headers={**headers, **STREAM})
         stream = Stream(self._gateway.now())
 
         async def write(part: bytes) -> None:

@@ -1,0 +1,79 @@
+"""Personal data and keys in texts, replaced by what they were: `[e-mail]`, `[phone]`, `[card]`,
+`[key]`.
+
+Patterns find what has a form of its own. Names and addresses of people have none: they stay.
+Telephone numbers are those that Google's libphonenumber takes for valid.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+_KEY: Final = re.compile(
+    # What well-known services put at the beginning of their keys.
+    r"(?<![A-Za-z0-9])(?:sk-|sk_live_|rk_live_|hf_|ghp_|gho_|ghs_|github_pat_|glpat-|xox[abprs]-"
+    r"|AKIA|ASIA|nvapi-|AIza|npm_|pypi-)[A-Za-z0-9_\-]{12,}"
+    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.{0,9999}?(?:-----END [A-Z ]{0,30}KEY-----|\Z)"
+    r"|(?<=://)[^/\s:@]{1,100}:[^/\s@]{1,100}(?=@)",
+    re.DOTALL,
+)
+_NAMED: Final = re.compile(
+    r"(?i)\b(?P<name>(?:api[_ -]?key|secret|password|passwd|access[_ -]?token|bearer)"
+    r"[\"']?\s*[:= ]\s*[\"']?)(?P<value>(?=[^\s\"']{0,200}\d)[^\s\"',;]{8,200})"
+)
+"""A value with a digit after a name that says what it is."""
+_EMAIL: Final = re.compile(
+    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"
+)
+_CARD: Final = re.compile(
+    r"(?<![\d.-])(?:[2-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}|3[47]\d\d[ -]?\d{6}[ -]?\d{5})(?![\d-])"
+)
+_PHONE: Final = re.compile(
+    r"(?<![\w.,:/+-])(?:\+|00)?\(?\d(?:[ ()./-]{0,3}\d){6,16}(?![\w-]|[.,:]\d)"
+)
+"""What may be a telephone number."""
+_BREAKS: Final = re.compile(r"[ ()./-]+")
+MOST_GROUPS: Final = 7
+REGIONS: Final = ("US", "GB")
+"""Countries whose telephone numbers are found without their `+` and country code."""
+
+
+def masked(text: str, regions: Sequence[str] = REGIONS) -> tuple[str, Counter[str]]:
+    """The text with its e-mail addresses, keys, card and telephone numbers replaced, and how many
+    of each there were."""
+    found: Counter[str] = Counter()
+
+    def replace(kind: str, before: str = "") -> str:
+        found[kind] += 1
+        return f"{before}[{kind}]"
+
+    text = _KEY.sub(lambda _: replace("key"), text)
+    text = _NAMED.sub(lambda m: m[0] if "[key]" in m["value"] else replace("key", m["name"]), text)
+    text = _EMAIL.sub(lambda _: replace("e-mail"), text)
+    text = _CARD.sub(lambda m: replace("card") if _adds_up(m[0]) else m[0], text)
+    text = _PHONE.sub(lambda m: replace("phone") if _is_phone(m[0], regions) else m[0], text)
+    return text, found
+
+
+def _adds_up(number: str) -> bool:
+    """Whether the last digit is the check digit of the others (Luhn's, ISO/IEC 7812)."""
+    digits = [int(each) for each in reversed(number) if each.isdigit()]
+    doubled = [sum(divmod(2 * each, 10)) for each in digits[1::2]]
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+def _is_phone(number: str, regions: Sequence[str]) -> bool:
+    """Whether it is valid with its country code, or without one in the form that a region gives its
+    numbers."""
+    if len(_BREAKS.findall(number)) > MOST_GROUPS:
+        return False
+    from phonenumbers import Leniency, PhoneNumberMatcher
+
+    if PhoneNumberMatcher(number, None, Leniency.VALID).has_next():
+        return True
+    grouping = Leniency.STRICT_GROUPING
+    return any(PhoneNumberMatcher(number, each, grouping).has_next() for each in regions)
