@@ -17,6 +17,8 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int)
 parser.add_argument("--model")
 parser.add_argument("--served-model-name")
+parser.add_argument("--fingerprint-mode")
+parser.add_argument("--fingerprint-value")
 asked, rest = parser.parse_known_args()
 began = time.monotonic()
 ANSWERS = json.loads(os.environ.get("FAKE_ANSWERS", "{}"))
@@ -24,6 +26,9 @@ ANSWERS = json.loads(os.environ.get("FAKE_ANSWERS", "{}"))
 running = 0
 hangs = False
 """Whether it takes requests and answers none, from the question "Hang from now on." on."""
+
+
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,6 +54,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(503, {"error": "loading"})
         if question["model"] != asked.served_model_name:
             return self.answer(404, {"error": "no such model"})
+        if "bad" in (asked.model or "") and question.get("max_tokens") != 1:  # ready, and broken
+            return self.answer(500, {"error": "this version is broken"})
+        if question.get("stream"):
+            return self.stream()
         running += 1
         if hangs:
             time.sleep(3600)
@@ -65,9 +74,27 @@ class Handler(BaseHTTPRequestHandler):
             200,
             {
                 "choices": choices,
-                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+                "usage": USAGE,
+                "system_fingerprint": asked.fingerprint_value,
             },
         )
+
+    def stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for word in ("Hel", "lo"):
+            choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+            self.event({"choices": [choice], "system_fingerprint": asked.fingerprint_value})
+        self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        self.event({"choices": [], "usage": USAGE})
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def event(self, chunk: dict[str, object]) -> None:
+        head = {"id": "1", "object": "chat.completion.chunk", "created": 1}
+        chunk = {**head, "model": asked.served_model_name, **chunk}
+        self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        self.wfile.flush()
 
     def answer(self, status: int, body: object) -> None:
         data = (body if isinstance(body, str) else json.dumps(body)).encode()

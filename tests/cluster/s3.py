@@ -55,14 +55,14 @@ def s3(ns: Namespace) -> Iterator[S3]:
     ns.kubectl("cp", local_s3.weed(), "s3:/weed/part", timeout_s=120)
     ns.kubectl("exec", "s3", "--", "sh", "-c", "chmod +x /weed/part && mv /weed/part /weed/weed")
     ns.kubectl("wait", "pod/s3", "--for=condition=Ready", "--timeout=60s")
-    with _forwarded(ns, "pod/s3", 8333) as port:
+    with forwarded(ns, "pod/s3", 8333) as port:
         made = S3(ns, keys, port)
         until(lambda: _answers(made.store), "an answer of S3", 60)
         yield made
 
 
 @contextmanager
-def _forwarded(ns: Namespace, target: str, port: int) -> Iterator[int]:
+def forwarded(ns: Namespace, target: str, port: int) -> Iterator[int]:
     """Forward a local port, again after each broken connection: kubectl's own forward stops at the
     first."""
     local = free_port()

@@ -110,6 +110,7 @@ def test_the_cluster_takes_every_object_of_every_example(ns: Namespace) -> None:
         assert {each["kind"] for each in found} - {each["kind"] for each in there} <= {
             "ServiceMonitor",
             "ScaledObject",
+            "HTTPRoute",
         }
         for each in there:
             each["metadata"].pop("namespace", None)
