@@ -20,8 +20,9 @@ STREAM: Final = {
 }
 
 
-async def up(asked: Asked, backends: Iterable[Backend]) -> None:
-    """Return when each of these has a replica that answers, or cannot be woken from here.
+async def up(asked: Asked, backends: Iterable[Backend], *, wait: bool = True) -> None:
+    """Return when each of these has a replica that answers, or cannot be woken from here; without
+    `wait` at once, when their starts have begun.
 
     A streamed request gets its headers at once, and comments that say how long it takes. Raises
     ApiError 503 for others, with the time after which they may come again, and for a key that may
@@ -37,13 +38,15 @@ async def up(asked: Asked, backends: Iterable[Backend]) -> None:
         service = on_cluster.service_of(backend.name)
         if service is None:
             continue
-        if backend.state == "asleep" and not may:
-            raise may_not_wake(backend.name)
-        if backend.state == "asleep":
+        if backend.state == "asleep" and may:
             sleeping.append(service)
+        elif backend.state == "asleep" and wait:
+            raise may_not_wake(backend.name)
         elif backend.asleep and may:  # it is up, and would go to sleep
             waker.used(service)
     started = [waker.wake(service) for service in sleeping]  # all at once
+    if not wait:
+        return
     if started and not asked.body.streamed:
         raise asleep(max(started, key=lambda each: each.left_s))
     for service in sleeping:

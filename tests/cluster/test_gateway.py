@@ -153,7 +153,8 @@ def secret(name: str, data: dict[str, str]) -> dict[str, Any]:
 
 def keys() -> dict[str, str]:
     digest = hashlib.sha256(KEY.encode()).hexdigest()
-    return {"keys.yaml": yaml.safe_dump([{"name": "test", "sha256": digest, "wake": True}])}
+    given = {"keys": [{"name": "test", "sha256": digest, "wake": True}]}
+    return {"keys.yaml": yaml.safe_dump(given)}
 
 
 def test_helm_test_asks_a_plain_model_a_mixture_and_streams(served: Served) -> None:

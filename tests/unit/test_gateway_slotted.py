@@ -142,6 +142,10 @@ async def test_a_bad_revision_is_rolled_back_and_no_request_fails(kube: KubeServ
     assert "answers of revision v2" in event["message"]
 
 
+def scale(kube: KubeServer, name: str) -> int:
+    return int(kube.find(DEPLOYMENTS, name)["spec"]["replicas"])
+
+
 def sleeping(kube: KubeServer, **times: float) -> dict[str, Any]:
     annotations = {IDLE_REPLICAS: "0"}
     kube.put(DEPLOYMENTS, deployment("ens-m", "m", annotations=annotations))
@@ -159,7 +163,7 @@ async def test_a_streamed_request_waits_for_its_model(kube: KubeServer) -> None:
         async with gateway_of(config, kube) as (gateway, url):
             waits = asyncio.create_task(ask(url, "m", token="may", stream=True))
             await async_until(lambda: gateway.metrics.waiting.value("m") == 1, "it waits")
-            await async_until(lambda: kube.find(DEPLOYMENTS, "ens-m")["spec"]["replicas"] == 1)
+            await async_until(lambda: scale(kube, "ens-m") == 1)
             kube.put(SLICES, service("ens-m", engine.port))
             code, _, text = await waits
             assert gateway.metrics.waiting.value("m") == 0
@@ -174,11 +178,11 @@ async def test_others_are_told_when_to_come_again_and_some_may_not_wake(kube: Ku
         code, headers, text = await ask(url, "m", token="may-not")
         assert (code, json.loads(text)["error"]["code"]) == (503, "model_asleep")
         assert headers["x-should-retry"] == "false"
-        assert kube.find(DEPLOYMENTS, "ens-m")["spec"]["replicas"] == 0
+        assert scale(kube, "ens-m") == 0
         code, headers, text = await ask(url, "m", token="may")
         assert (code, json.loads(text)["error"]["code"]) == (503, "model_asleep")
         assert (headers["x-should-retry"], headers["Retry-After"]) == ("true", "120")
-        await async_until(lambda: kube.find(DEPLOYMENTS, "ens-m")["spec"]["replicas"] == 1)
+        await async_until(lambda: scale(kube, "ens-m") == 1)
 
 
 async def test_a_held_stream_whose_model_does_not_come_ends_with_an_error(
@@ -190,3 +194,26 @@ async def test_a_held_stream_whose_model_does_not_come_ends_with_an_error(
     *_, error, done, _ = text.split("\n\n")
     assert json.loads(error.removeprefix("data: "))["error"]["code"] == "model_asleep"
     assert done == "data: [DONE]"
+
+
+async def test_a_mixture_wakes_all_its_members_and_streams_when_they_are_up(
+    kube: KubeServer,
+) -> None:
+    config = sleeping(kube)
+    kube.put(DEPLOYMENTS, deployment("ens-n", "n", annotations={IDLE_REPLICAS: "0"}))
+    config["models"]["n"] = {"service": "ens-n"}
+    config["mixtures"] = {
+        "mix": {"proposers": [{"model": "m"}, {"model": "n"}], "aggregator": {"model": "n"}}
+    }
+    with StreamingEngine("m", "n") as engine:
+        async with gateway_of(config, kube) as (gateway, url):
+            waits = asyncio.create_task(ask(url, "mix", token="may", stream=True))
+            await async_until(lambda: gateway.metrics.waiting.value("m") == 1, "it waits")
+            await async_until(lambda: scale(kube, "ens-m") == scale(kube, "ens-n") == 1)
+            for name in ("ens-m", "ens-n"):
+                kube.put(SLICES, service(name, engine.port))
+            code, _, text = await waits
+    assert code == 200
+    assert text.startswith(": waking m, 0 s of at most 600\n\n")
+    assert "w0" in text
+    assert text.endswith("data: [DONE]\n\n")

@@ -95,7 +95,9 @@ class Mixed:
                 "unsupported_endpoint",
             )
         question = read_question(asked.body.data)
-        await up(asked, [self._gateway.backends[name] for name in self._traits])
+        # Members that sleep are woken; with enough of them up, nobody waits for the others.
+        members = [self._gateway.backends[name] for name in sorted(self._traits)]
+        await up(asked, members, wait=self.state != "ready")
         affinity = _conversation_of(asked.body.data, question.history[0]["content"])
         run = Run(
             self.name,
