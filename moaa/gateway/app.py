@@ -11,6 +11,7 @@ from aiohttp import web
 
 from moaa.gateway.access import Caller
 from moaa.gateway.body import parse_body
+from moaa.gateway.feedback.routes import rate
 from moaa.gateway.page import add_page
 from moaa.gateway.resolve import Model
 from moaa.gateway.state import Asked, Gateway, request_id
@@ -34,6 +35,7 @@ def build(gateway: Gateway) -> web.Application:
     app[GATEWAY] = gateway
     for path in PATHS:
         app.router.add_post(f"/v1{path}", _asking(gateway, path))
+    app.router.add_post("/v1/feedback", _feedback)
     app.router.add_get("/v1/models", _plainly(gateway, _models))
     app.router.add_get("/v1/models/{name:.+}", _plainly(gateway, _model))
     app.router.add_get("/health", _health)
@@ -164,6 +166,16 @@ def _nothing_here(gateway: Gateway, request: web.Request, caller: Caller) -> web
             405, f"{request.path} takes {method}, not {request.method}.", headers={"Allow": method}
         )
     raise ApiError(404, f"There is no {request.path} here.", "not_found")
+
+
+async def _feedback(request: web.Request) -> web.StreamResponse:
+    gateway, id = request.app[GATEWAY], request_id(request)
+    try:
+        caller = gateway.access.caller(request.headers.get("Authorization"))
+        found = rate(gateway.feedback, caller, await _read(request))
+    except ApiError as error:
+        return _answer(error, id)
+    return web.json_response(found, headers={"x-request-id": id})
 
 
 async def _health(request: web.Request) -> web.StreamResponse:

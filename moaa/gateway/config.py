@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from moaa.errors import RecipeError
 from moaa.gateway.cluster_config import ClusterPart, PromotedModel, slot_problems
+from moaa.gateway.feedback.settings import FeedbackSettings
 from moaa.gateway.keys import Key, Limits, Rights, same_keys, text_of, where
 from moaa.gateway.mixtures.settings import OnlineMixture, problems
 from moaa.recipe import secrets, urls
@@ -122,6 +123,8 @@ class GatewayConfig(Part):
     times: Times = Times()
     page: bool = False
     """Serve a page at `/` where people ask the models. They type their key there."""
+    feedback: FeedbackSettings | None = None
+    """Keep questions, answers and ratings of keys with `feedback: true`. Default: nothing."""
     models: dict[ModelName, PlainModel] = Field({})
     mixtures: dict[ModelName, OnlineMixture] = Field({})
     """Proposers and an aggregator of `models` that answer under one name, in the recipe's form."""

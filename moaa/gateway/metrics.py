@@ -117,6 +117,9 @@ class Metrics:
         self.left_out = Counter(
             "left_out_total", "Missing members of mixtures.", ("mixture", "member", "reason")
         )
+        self.feedback = Counter(
+            "feedback_rows_total", "Rows of questions, answers and ratings.", ("result",)
+        )
         self.refused = Counter("refused_total", "Requests over a limit.", ("key", "limit"))
         self.in_flight = Gauge("in_flight", "Requests at a model's servers now.", ("model",))
         self.waiting = Gauge("waiting", "Requests that wait for a model to wake.", ("model",))

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from moaa.chat.http import LONGEST_ERROR, retry_after
 from moaa.gateway.backend import Backend, Replica
+from moaa.gateway.feedback.hearing import Hearing
 from moaa.gateway.guard import Outcome
 from moaa.gateway.relay import Broken, Stream, relay, said, usage_in, verdict_on
 from moaa.gateway.wire import ApiError, of_engine
@@ -184,7 +185,14 @@ class _Attempt:
             self._observe(200, *verdict_on(data))
         if self.asked.response is not None:
             raise ApiError(502, f"The server of '{self.backend.name}' did not stream.")
+        if (hearing := self.asked.hearing) is not None:
+            hearing.whole(data)
+            self._keep(hearing)
         return web.Response(body=data, headers=self._headers(upstream))
+
+    def _keep(self, hearing: Hearing) -> None:
+        name, _, _ = self.asked.body.model.partition("@")
+        self.asked.keep(name, self.backend.revision, hearing.choices)
 
     async def _large(self, start: bytes, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         """The same for one that is too long to be kept: passed back while it comes."""
@@ -205,10 +213,12 @@ class _Attempt:
         stream = Stream(gateway.now(), watched=self.watch is not None)
         if self.watch is not None:
             self.watch.first_token()
+        hearing = self.asked.hearing
+        heard = response if hearing is None else hearing.before(response)
         with gateway.moving(stream):
             self._time_first()
             try:
-                await relay(first, upstream.content, response, stream, without_usage=without_usage)
+                await relay(first, upstream.content, heard, stream, without_usage=without_usage)
                 if not stream.done and not self.asked.ends_without_done:
                     raise Broken("its end did not come")
             except Broken as broken:
@@ -220,6 +230,8 @@ class _Attempt:
                 await response.write(self.asked.last_event(_broken_stream(name)))
             else:
                 self._observe(200, not stream.text_seen, stream.cut, streamed=True)
+                if hearing is not None:
+                    self._keep(hearing)
             self._count(stream.usage_chunk, streamed=True)
         return response
 
@@ -232,7 +244,7 @@ class _Attempt:
         return response
 
     def _headers(self, upstream: aiohttp.ClientResponse) -> dict[str, str]:
-        found = {"x-request-id": self.asked.id}
+        found = {"x-request-id": self.asked.id, **self.asked.kept_headers}
         for name in ("Content-Type", "Content-Encoding"):
             if value := upstream.headers.get(name):
                 found[name] = value

@@ -11,10 +11,9 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
-from aiohttp import web
 
 LONGEST_EVENT: Final = 32 << 20
 _END: Final = b"\n\n"
@@ -30,6 +29,12 @@ _CUT: Final = re.compile(
     rb'"finish_reason":\s*"length"|"incomplete_details":\s*\{\s*"reason":\s*"max_output_tokens"'
 )
 _DECODER: Final = json.JSONDecoder()
+
+
+class Writes(Protocol):
+    """A response that takes the next bytes."""
+
+    async def write(self, data: bytes) -> None: ...
 
 
 class Broken(Exception):
@@ -80,7 +85,7 @@ class Stream:
 async def relay(
     first: bytes,
     content: aiohttp.StreamReader,
-    response: web.StreamResponse,
+    response: Writes,
     stream: Stream,
     *,
     without_usage: bool = False,

@@ -23,6 +23,8 @@ from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
 from moaa.gateway.checks import Checks
 from moaa.gateway.config import GatewayConfig
+from moaa.gateway.feedback.hearing import Hearing
+from moaa.gateway.feedback.records import Records
 from moaa.gateway.metrics import Metrics
 from moaa.gateway.mixtures.mixed import Mixed
 from moaa.gateway.on_cluster import OnCluster
@@ -34,6 +36,7 @@ from moaa.gateway.slotted import Slotted
 from moaa.gateway.wire import ApiError
 from moaa.kubernetes.api import Cluster
 from moaa.progress.messages import log, say
+from moaa.store import Store
 
 LOOK_EVERY_S: Final = 5.0
 PASSED_ON: Final = ("Content-Type", "traceparent", "tracestate", "OpenAI-Beta")
@@ -80,6 +83,9 @@ class Gateway:
         self.on_cluster: OnCluster | None = None
         self._cluster = cluster
         self.checks = Checks(self)
+        self.feedback: Records | None = None
+        if kept := config.feedback:
+            self.feedback = Records(kept, Store.of(kept.store), self.metrics.feedback.add)
         self.draining = False
         """Whether it is being stopped: it takes no more requests."""
         self.requests: set[Asked] = set()
@@ -115,6 +121,8 @@ class Gateway:
         if self.on_cluster is not None:
             await self.on_cluster.close()
         await self.checks.close()
+        if self.feedback is not None:
+            await self.feedback.close()
         await self.http.close()
 
     def _rolled_back(self, name: str, revision: str, reason: str) -> None:
@@ -127,7 +135,8 @@ class Gateway:
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the gateway does."""
         on_cluster = [self.on_cluster.run()] if self.on_cluster is not None else []
-        return [self.checks.watch(), self._look_after(), *on_cluster]
+        feedback = [self.feedback.run()] if self.feedback is not None else []
+        return [self.checks.watch(), self._look_after(), *on_cluster, *feedback]
 
     async def _look_after(self) -> None:
         """Cut off clients that do not read, and measure how late the loop is."""
@@ -192,6 +201,33 @@ class Asked:
         given = self.request.headers
         found = {name: given[name] for name in PASSED_ON if name in given}
         return {"Content-Type": "application/json", **found, "X-Request-Id": self.id}
+
+    @cached_property
+    def hearing(self) -> Hearing | None:
+        """What listens to the answer, if it is to be kept: the key has agreed, and the request does
+        not say `store: false`."""
+        records = self.gateway.feedback
+        if (
+            records is None
+            or not self.caller.rights.feedback
+            or self.path != "/chat/completions"
+            or self.body.data.get("store") is False
+            or not records.takes(self.id)
+        ):
+            return None
+        return Hearing()
+
+    @property
+    def kept_headers(self) -> dict[str, str]:
+        """What tells a client that its question and the answer are kept, and may be rated."""
+        return {} if self.hearing is None else {"x-moaa-feedback": "kept"}
+
+    def keep(self, model: str, revision: str | None, choices: list[dict[str, Any]]) -> None:
+        """Keep the question and its answer, which has been given whole."""
+        if self.hearing is not None and self.gateway.feedback is not None:
+            self.gateway.feedback.answered(
+                self.caller.name, self.id, model, revision, self.body.data.get("messages"), choices
+            )
 
     @property
     def ends_without_done(self) -> bool:

@@ -20,6 +20,7 @@ from moaa.gateway.mixtures.question import read_question
 from moaa.gateway.mixtures.run import Run
 from moaa.gateway.mixtures.settings import OnlineMixture
 from moaa.gateway.relay import Stream
+from moaa.gateway.shares import conversation_of
 from moaa.gateway.up import STREAM, up
 from moaa.gateway.wire import DONE, ApiError, invalid
 from moaa.mixture import LATE
@@ -98,7 +99,7 @@ class Mixed:
         # Members that sleep are woken; with enough of them up, nobody waits for the others.
         members = [self._gateway.backends[name] for name in sorted(self._traits)]
         await up(asked, members, wait=self.state != "ready")
-        affinity = _conversation_of(asked.body.data, question.history[0]["content"])
+        affinity = conversation_of(asked.caller.name, asked.body.data)
         run = Run(
             self.name,
             self.mixture,
@@ -110,11 +111,14 @@ class Mixed:
             revision=self.revision,
         )
         headers = {"x-request-id": asked.id, "x-moaa-revision": run.tally.revision}
+        headers |= asked.kept_headers
         try:
             if question.streamed:
                 return await self._stream(asked, run, headers)
             headers["Content-Type"] = "application/json"
-            return web.Response(body=encoded(await run.whole()), headers=headers)
+            response = web.Response(body=encoded(await run.whole()), headers=headers)
+            asked.keep(self.name, run.tally.revision, run.choices)
+            return response
         finally:
             self._count(asked, run)
 
@@ -146,6 +150,7 @@ class Mixed:
                 await write(error.event())
             else:
                 await write(DONE)
+                asked.keep(self.name, run.tally.revision, run.choices)
         return response
 
     def _time_first(self, asked: Asked, run: Run) -> None:
@@ -163,10 +168,3 @@ class Mixed:
             self._gateway.metrics.left_out.add(
                 self.name, missing.name.partition("#")[0], reason if known else "other"
             )
-
-
-def _conversation_of(data: dict[str, Any], first: str) -> str:
-    """What the turns of one conversation have in common: they go to the same replicas, which have
-    their beginning in their caches."""
-    given = data.get("prompt_cache_key") or data.get("user")
-    return given if isinstance(given, str) else hashlib.sha256(first.encode()).hexdigest()

@@ -1,0 +1,43 @@
+"""POST /v1/feedback: a rating of an answer.
+
+    {"request_id": "req_…", "rating": 1, "comment": "…"}
+
+`request_id` is the `x-request-id` of the answer; `rating` is -1, 0 or 1. The answer says whether it
+is kept: `{"kept": true}`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from moaa.gateway.access import Caller
+from moaa.gateway.feedback.records import Records
+from moaa.gateway.wire import ApiError, invalid
+
+
+class Rating(BaseModel):
+    """The body of a request. Unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    request_id: str = Field(min_length=1, max_length=128)
+    rating: int = Field(ge=-1, le=1)
+    comment: str | None = Field(None, max_length=4_000)
+
+
+def rate(records: Records | None, caller: Caller, body: bytes) -> dict[str, Any]:
+    """Keep the rating in this body. Raises ApiError 404 without a place to keep it, 403 if the key
+    has not agreed, 400 if it is none."""
+    if records is None:
+        raise ApiError(404, "This gateway keeps no feedback.", "not_found")
+    if not caller.rights.feedback:
+        raise ApiError(403, "Nothing of this key is kept (feedback).", "feedback_off")
+    try:
+        given = Rating.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = ".".join(map(str, first["loc"])) or None
+        raise invalid(f"`{param or 'body'}`: {first['msg']}.", param) from None
+    kept = records.rated(caller.name, given.request_id, given.rating, given.comment)
+    return {"object": "feedback", "request_id": given.request_id, "kept": kept}
