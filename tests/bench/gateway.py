@@ -41,6 +41,7 @@ from tests.support.waiting import until
 ROUTERS = ROOT / ".cache" / "bench-gateway"
 WHEELS = ("vllm-router==0.1.17", "smg==1.13.0")
 STREAMS = 1_000
+WARM_S = 1.5
 
 
 @dataclass
@@ -149,14 +150,22 @@ async def measure(port: int, pid: int | None, seconds: float, figures: Figures) 
     seen = await arriving(port, STREAMS / 5, 5 + seconds, chunks=10, every_ms=500)
     figures.add(seen)
     figures.many += seen.first[STREAMS:]
-    start, spent = time.perf_counter(), cpu_s(pid) if pid else 0.0
-    seen = await arriving(port, STREAMS, 1, chunks=int(seconds * 10), every_ms=100)
+    seen = Seen()
+    streams = asyncio.create_task(
+        arriving(port, STREAMS, 1, chunks=int(seconds * 10), every_ms=100, seen=seen)
+    )
+    await asyncio.sleep(WARM_S)  # all of them have begun
+    start, spent, received = time.perf_counter(), cpu_s(pid) if pid else 0.0, seen.received
+    del seen.chunks[:]
+    await asyncio.sleep(seconds - 1 - WARM_S)
     took_s = time.perf_counter() - start
-    figures.add(seen)
+    figures.rates.append((seen.received - received) / took_s)
     figures.later += seen.chunks
-    figures.rates.append(seen.received / took_s)
     if pid:
         figures.cores.append((cpu_s(pid) - spent) / took_s)
+    await streams
+    figures.add(seen)
+    if pid:
         figures.rss_mib = max(figures.rss_mib, rss_mib(pid))
 
 

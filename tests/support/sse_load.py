@@ -167,9 +167,12 @@ async def one_by_one(port: int, count: int) -> Seen:
     return seen
 
 
-async def arriving(port: int, per_s: float, for_s: float, chunks: int, every_ms: float) -> Seen:
-    """Streams that come at random times, `per_s` of them a second; all are waited for."""
-    seen, data = Seen(), request(port, chunks, every_ms)
+async def arriving(
+    port: int, per_s: float, for_s: float, chunks: int, every_ms: float, seen: Seen | None = None
+) -> Seen:
+    """Streams that come at random times, `per_s` of them a second; all are waited for. What they
+    see is added to `seen` while they run."""
+    seen, data = seen or Seen(), request(port, chunks, every_ms)
     loop = asyncio.get_running_loop()
     at, end = loop.time(), loop.time() + for_s
     draw = random.Random(7)
