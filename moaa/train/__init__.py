@@ -7,6 +7,7 @@ What a rank does; read in this order:
     run          the training from top to bottom: data, model, steps, result
     rendering, tokens, data     conversations become texts, then token ids
     deepspeed, trainers     the numbers become configurations; TRL's trainers
+    steps                   what is done at each step of a training
     checkpoints, checkpoint_files      what survives a killed machine, and how it is read back
     publish          the finished model, kept until it is on S3
     ranks, protocol, disk     how ranks agree, what they print for the launcher, a full disk

@@ -35,7 +35,7 @@ def train(job: Job, ranks: Ranks) -> None:
     size = deepspeed.batch(job.kind, job.numbers, ranks.world)
     note(ranks, "loading torch, TRL and DeepSpeed")
     device, precision = prepare_libraries(job.device)
-    from moaa.train import trainers
+    from moaa.train import steps, trainers
 
     arguments = trainers.arguments(job, size, device, precision)
     store = Store.of(job.store, reached=not ranks.leader)
@@ -74,7 +74,7 @@ def train(job: Job, ranks: Ranks) -> None:
         elif ranks.first:
             shutil.copytree(best, finished.model)
         facts = {
-            **trainers.curve(trainer),
+            **steps.curve(trainer),
             **prepared.facts(),
             "seconds": round(checkpoints.seconds, 3),
             **shape,

@@ -12,10 +12,25 @@ from typing import Any
 from moaa.kubernetes import leases, names
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, Kind
-from tests.cluster.tools import Namespace, run
+from tests.charts.render import PLATFORM
+from tests.cluster.charts import fake_engine, install
+from tests.cluster.tools import Namespace, namespace, run
 
 IMAGE = "python:3.11-slim"
 SERVER = ["python3", "/fake/server.py", "--port", "8000"]
+
+
+@contextmanager
+def with_engines(name: str) -> Iterator[Namespace]:
+    """Make a namespace with the fake engine's script and the platform chart."""
+    with namespace(name) as made:
+        fake_engine(made)
+        values = {
+            "images": {"core": IMAGE, "train": IMAGE},
+            "reaper": {"enabled": False},
+        }
+        install(made, "platform", PLATFORM, values)
+        yield made
 
 
 def engine(

@@ -1,4 +1,4 @@
-"""Real trainings: TRL under DeepSpeed, two ranks on CPU cores, SmolLM2, a real S3."""
+"""Real SFT on two ranks of this machine."""
 
 from __future__ import annotations
 
@@ -6,38 +6,23 @@ import json
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from moaa.artifacts import Artifact, Draft, File, Output
 from moaa.errors import TrainError
-from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe import schema
-from moaa.recipe.schema import Launcher, Runtime
-from moaa.store import Store
 from moaa.store.bytes import sha256_of
-from moaa.train import data, launch, process
-from moaa.train.job import Job, Launch
+from moaa.train import data
+from moaa.train.job import Job
 from moaa.train.tokens import Template
-from moaa.weights import local
 from tests.support import training as support
+from tests.support.trained import NUMBERS, changed, job, model_of, train
 from tests.support.training import said
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
-
-NUMBERS = {
-    "learning_rate": 1e-3,
-    "epochs": 4,
-    "global_batch": 2,
-    "max_length": 256,
-    "zero_stage": 3,
-    "gradient_checkpointing": True,
-}
 ROWS = [
     {
         "id": str(n),
@@ -50,75 +35,13 @@ ROWS = [
     }
     for n in range(24)
 ]
-PAIRS = [
-    {
-        "id": str(n),
-        "messages": said(f"What comes after {n}?"),
-        "chosen": f"After {n} comes {n + 1}.",
-        "rejected": "I do not know.",
-    }
-    for n in range(8)
-]
+
 LONG = {"id": "long", "messages": said("Why? " * 300, "Because.")}
-SAME = {"id": "same", "messages": said("Why?"), "chosen": "Because.", "rejected": "Because."}
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return support.cut_down(tmp_path_factory.mktemp("small"))
-
-
-def job(s3, kind, rows, base, name="out", numbers=None, **more) -> Job:
-    uri = f"{s3.root}/data-{kind}-{len(rows)}"
-    with Output(s3.store, uri, "test") as out:
-        for row in rows:
-            out.write(row)
-        out.commit(Draft(stage="test", name="test", fingerprint="f"))
-    kinds: dict[str, type[schema.Training]] = {"sft": schema.Sft, "dpo": schema.Dpo}
-    return Job(
-        kind=kind,
-        numbers=kinds[kind](**(NUMBERS | (numbers or {}))),
-        base=base,
-        data=uri,
-        output=f"{s3.root}/{name}",
-        store=schema.StoreAddress(root=s3.root),
-        device="cpu",
-        **{"max_rejected_share": 0.2, **more},
-    )
-
-
-def train(s3, job, progress=None) -> tuple[dict, Ledger]:
-    ledger = Ledger()
-    launched = Launch(job, Runtime(launcher=Launcher(ranks=2)), {})
-    return launch.run(launched, s3.store, ledger, progress or Progress.silent()), ledger
-
-
-def model_of(s3, job, result, folder):
-    """The trained model, by way of the artifact that the stage would make of it."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with Output(s3.store, job.output, "model") as out:
-        out.adopt([File(**file) for file in result["files"]])
-        out.commit(Draft(stage=job.kind, name="test", fingerprint="f", facts=result["facts"]))
-    Artifact.open(s3.store, job.output).download(folder)
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto"
-    ), AutoTokenizer.from_pretrained(folder)
-
-
-def changed(model, base) -> float:
-    """Share of the weights that differ from the base model's."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    before = dict(AutoModelForCausalLM.from_pretrained(base, dtype="auto").named_parameters())
-    after = dict(model.named_parameters())
-    assert before.keys() == after.keys()
-    different = sum(int((after[name] != before[name]).sum()) for name in before)
-    assert all(
-        weight.dtype == torch.bfloat16 and torch.isfinite(weight).all() for weight in after.values()
-    )
-    return different / sum(weight.numel() for weight in before.values())
 
 
 @pytest.fixture(scope="module")
@@ -150,17 +73,6 @@ def test_held_out_rows_measure_sft_and_the_best_weights_are_kept(s3, small, tmp_
         if data.held_out(row, 0.3)
     ]
     assert sum(own) / len(own) == pytest.approx(min(losses), rel=0.05)
-
-
-def test_held_out_pairs_measure_dpo_before_during_and_after(s3, small):
-    asked = job(s3, "dpo", PAIRS, small, "held-dpo", {"validation": 0.3, "epochs": 2, "beta": 0.1})
-    found = train(s3, asked)[0]["facts"]["validation"]
-    first, *_, last = found["curve"]
-    assert first["loss"] == pytest.approx(math.log(2), abs=0.02)
-    assert first["rewards/margins"] == pytest.approx(0, abs=0.02)
-    assert last["loss"] < first["loss"]
-    assert last["rewards/accuracies"] > 0.5
-    assert found["kept_step"] is None
 
 
 def texts(row) -> list[str]:
@@ -293,61 +205,6 @@ def kill_ranks() -> int:
     for pid in ranks:
         os.kill(pid, signal.SIGKILL)
     return len(ranks)
-
-
-def test_dpo_moves_the_model_towards_the_chosen_answers(s3, tmp_path):
-    numbers = {
-        "max_steps": 4,
-        "learning_rate": 1e-5,
-        "beta": 0.1,
-        "zero_stage": 2,
-        "gradient_checkpointing": False,
-    }
-    asked = job(s3, "dpo", [*PAIRS, SAME], support.SMOLLM2, numbers=numbers)
-    result, _ = train(s3, asked)
-    facts = result["facts"]
-    curve = facts["curve"]
-    assert (facts["rows"], facts["sequences"], facts["dropped"]) == (8, 8, {"identical": 1})
-    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-3), (
-        "before the first step model and reference are the same"
-    )
-    assert curve[0]["rewards/margins"] == pytest.approx(0, abs=1e-2)
-    assert curve[-1]["rewards/margins"] > 0.01
-    assert curve[-1]["loss"] < math.log(2)
-    model, _ = model_of(s3, asked, result, tmp_path)
-    assert changed(model, local.resolve(support.SMOLLM2, Store("s3://unused"))) > 0.01
-
-
-def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):
-    """As on a cluster, one rank a node: neither can read what the other node's leader wrote."""
-    run = "python -m torch.distributed.run --nnodes 2 --nproc-per-node 1 "
-    run += "--master-addr 127.0.0.1 --master-port 29511"
-    nodes = [
-        f"TMPDIR={tmp_path} {run} --node-rank 0",
-        f"mkdir {tmp_path}/b; TMPDIR={tmp_path}/b {run} --node-rank 1",
-    ]
-    lines = [
-        f"export PATH={Path(sys.executable).parent}:$PATH",
-        *(f"{node} -m moaa.train dpo --job $1 & nodes+=($!)" for node in nodes),
-    ]
-    script = "\n".join([*lines, "wait ${nodes[0]} && wait ${nodes[1]}"])
-    monkeypatch.setattr(
-        process, "torchrun", lambda ranks, kind, job: ["bash", "-c", script, "bash", job]
-    )
-    result, _ = train(
-        s3, job(s3, "dpo", PAIRS, small, name="nodes", numbers={"epochs": 1, "beta": 0.1})
-    )
-    assert result["facts"]["world_size"] == 2
-    first = result["facts"]["curve"][0]
-    rounding = (
-        0.02 if result["facts"]["precision"] == "bfloat16" else 1e-3
-    )  # a fifth of a nat, at this beta
-    assert first["loss"] == pytest.approx(math.log(2), abs=rounding), (
-        "the policy begins as the reference"
-    )
-    assert abs(first["rewards/chosen"]) + abs(first["rewards/rejected"]) < rounding, (
-        "another row's are nats away"
-    )
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_one_clear_error(s3, small):

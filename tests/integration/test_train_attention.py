@@ -117,7 +117,7 @@ def test_both_trainers_are_given_it_and_it_is_said(kind, gemma, monkeypatch):
 
 
 def test_the_first_checkpoint_is_measured_by_the_model(loaded):
-    from moaa.train.trainers import Steps
+    from moaa.train.steps import Steps
 
     told: list[int] = []
     nothing: Any = None

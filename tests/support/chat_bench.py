@@ -16,7 +16,7 @@ from moaa.chat.pool import Endpoint
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls
 from tests.support.clients import call
-from tests.support.engine_server import answer
+from tests.support.engine_answers import answer
 
 TIMEOUT_S = 600.0
 

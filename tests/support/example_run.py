@@ -15,7 +15,9 @@ from typing import Any, cast
 from moaa.records import Record
 from moaa.report import Run
 from moaa.stages.table import stages
+from tests.support import example_judged as judged
 from tests.support import example_stages as made
+from tests.support.example_parts import utc
 
 Row = dict[str, Any]
 
@@ -45,10 +47,10 @@ def whole() -> ExampleRun:
     made.prompts(run)
     made.generate(run, chance)
     made.model(run, "sft", steps=16, chance=chance)
-    made.sample(run, chance)
-    made.label(run, chance)
+    judged.sample(run, chance)
+    judged.label(run, chance)
     made.model(run, "dpo", steps=15, chance=chance)
-    made.evaluate(run, chance)
+    judged.evaluate(run, chance)
     return run
 
 
@@ -56,9 +58,7 @@ def reused() -> ExampleRun:
     """The same again: every stage finds its result."""
     run = whole()
     for number, record in enumerate(run.records):
-        record.update(
-            status="reused", seconds=0.4, started=made.utc(number), ended=made.utc(number + 0.4)
-        )
+        record.update(status="reused", seconds=0.4, started=utc(number), ended=utc(number + 0.4))
     return run
 
 

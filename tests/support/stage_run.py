@@ -17,7 +17,8 @@ import pytest
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.recipe.load import load_file
-from tests.support.engine_server import Body, EngineServer
+from tests.support.engine_answers import Body
+from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.spelling import Spelling

@@ -19,7 +19,8 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.support.engine_server import Body, EngineServer, answer, reset
+from tests.support.engine_answers import Body, answer
+from tests.support.engine_server import EngineServer, reset
 
 
 class StreamingEngine(EngineServer):

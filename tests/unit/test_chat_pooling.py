@@ -17,7 +17,8 @@ from moaa.chat.pooling import Task, parse_pooled
 from moaa.errors import CallRejected, EngineError
 from moaa.ledger import Ledger
 from moaa.recipe import Calls, Sampling
-from tests.support.engine_server import EngineServer, pooled
+from tests.support.engine_answers import pooled
+from tests.support.engine_server import EngineServer
 
 CALL = Call(
     "rm",

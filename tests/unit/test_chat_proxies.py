@@ -16,7 +16,7 @@ from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls
 from tests.support.clients import QUICK, call
-from tests.support.engine_server import answer
+from tests.support.engine_answers import answer
 from tests.support.serving import Served
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

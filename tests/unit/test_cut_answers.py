@@ -15,7 +15,8 @@ from moaa.stages import sample as sample_stage
 from moaa.stages.generate import generate
 from moaa.stages.label import ONLY_CUT, label
 from moaa.stages.sample import sample
-from tests.support.engine_server import Body, EngineServer
+from tests.support.engine_answers import Body
+from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 

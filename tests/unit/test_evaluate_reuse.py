@@ -15,7 +15,8 @@ from moaa.artifacts import Artifact, Draft, Output
 from moaa.errors import EngineError
 from moaa.ledger import Ledger
 from moaa.recipe.load import load_file
-from tests.support.engine_server import Body, EngineServer, status
+from tests.support.engine_answers import Body
+from tests.support.engine_server import EngineServer, status
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.stage_run import NO_BENCHMARKS, PAIRS, QUESTIONS

@@ -15,7 +15,8 @@ from moaa.ledger import Ledger
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.stages.generate import generate
-from tests.support.engine_server import Body, EngineServer
+from tests.support.engine_answers import Body
+from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 

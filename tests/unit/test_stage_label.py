@@ -18,7 +18,8 @@ from moaa.ledger import Ledger
 from moaa.recipe.load import load_file
 from moaa.stages.label import label
 from moaa.weights.armorm import HEADS
-from tests.support.engine_server import Body, EngineServer, pooled
+from tests.support.engine_answers import Body, pooled
+from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.stage_run import NO_BENCHMARKS

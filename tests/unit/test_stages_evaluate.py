@@ -15,7 +15,8 @@ from moaa.artifacts import Artifact, Draft, Output
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.recipe.load import load_file
 from moaa.sandbox.run import Sandbox
-from tests.support.engine_server import Body, EngineServer, Fault, answer
+from tests.support.engine_answers import Body, answer
+from tests.support.engine_server import EngineServer, Fault
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.spelling import Spelling

@@ -24,7 +24,8 @@ from moaa.train import publish
 from moaa.train.job import Job
 from moaa.train.publish import Finished
 from tests.support import memory_s3
-from tests.support.engine_server import Body, EngineServer
+from tests.support.engine_answers import Body
+from tests.support.engine_server import EngineServer
 from tests.support.memory_s3 import MemoryS3, Trouble
 from tests.support.paths import DEMO
 

@@ -19,7 +19,8 @@ from moaa.recipe import Mixture, Recipe, Source
 from moaa.recipe.load import load_file
 from moaa.stages.generate import generate, part_of
 from moaa.writers import best
-from tests.support.engine_server import Body, EngineServer
+from tests.support.engine_answers import Body
+from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
