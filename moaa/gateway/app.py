@@ -33,6 +33,7 @@ def build(gateway: Gateway) -> web.Application:
         handler_args={"handler_cancellation": True},
     )
     app[GATEWAY] = gateway
+    app.on_response_prepare.append(_name_ourselves)
     for path in PATHS:
         app.router.add_post(f"/v1{path}", _asking(gateway, path))
     app.router.add_post("/v1/feedback", _feedback)
@@ -43,6 +44,11 @@ def build(gateway: Gateway) -> web.Application:
         add_page(app)
     app.router.add_route("*", "/{anything:.*}", _plainly(gateway, _nothing_here))
     return app
+
+
+async def _name_ourselves(request: web.Request, response: web.StreamResponse) -> None:
+    """Say who serves, not with which libraries."""
+    response.headers["Server"] = "moaa"
 
 
 def metrics_app(gateway: Gateway) -> web.Application:

@@ -59,8 +59,7 @@ class Body:
             if spans := self._spans.get("stream_options"):
                 parts += [(start, end, written) for start, end in spans]
             else:
-                start, _ = self._spans["model"][0]
-                at = self._text.rindex('"model"', 0, start)
+                at = self._text.index("{") + 1
                 parts.append((at, at, f'"stream_options":{written},'))
         if not parts:
             return self.raw

@@ -19,7 +19,7 @@ from moaa.chat.http import LONGEST_ERROR, retry_after
 from moaa.gateway.backend import Backend, Replica
 from moaa.gateway.feedback.hearing import Hearing
 from moaa.gateway.guard import Outcome
-from moaa.gateway.relay import Broken, Stream, relay, said, usage_in, verdict_on
+from moaa.gateway.relay import Broken, Stream, end, relay, said, usage_in, verdict_on
 from moaa.gateway.wire import ApiError, of_engine
 from moaa.progress.messages import log
 
@@ -120,6 +120,8 @@ class _Attempt:
                 first = await upstream.content.readany()
                 self.first_at = time.perf_counter()
                 if upstream.content_type == "text/event-stream":
+                    if not first:
+                        raise self._broke_off(Broken("it sent no byte of its stream"))
                     return await self._stream(first, upstream, without_usage=counting)
                 return await self._whole(first, upstream)
         except aiohttp.ServerTimeoutError as error:
@@ -197,12 +199,18 @@ class _Attempt:
     async def _large(self, start: bytes, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         """The same for one that is too long to be kept: passed back while it comes."""
         response = await self._begin(upstream)
-        chunk, end = start, b""
+        chunk, latest = start, b""
         while chunk:
             await response.write(chunk)
-            end = (end + chunk)[-LARGE:]
-            chunk = await upstream.content.readany()
-        self._count(end)
+            latest = (latest + chunk)[-LARGE:]
+            try:
+                chunk = await upstream.content.readany()
+            except (aiohttp.ClientError, OSError) as error:
+                self._count_broken(error)
+                if (transport := self.asked.request.transport) is not None:
+                    transport.abort()  # else half an answer would look like a whole one
+                return response
+        self._count(latest)
         return response
 
     async def _stream(
@@ -219,14 +227,10 @@ class _Attempt:
             self._time_first()
             try:
                 await relay(first, upstream.content, heard, stream, without_usage=without_usage)
-                if not stream.done and not self.asked.ends_without_done:
-                    raise Broken("its end did not come")
+                if not self.asked.ends_without_done:
+                    await end(response, stream)
             except Broken as broken:
-                gateway.metrics.broken.add(name)
-                log.warning(f"{self.asked.id}: {name} at {self.replica.endpoint.shown}: {broken}")
-                self.backend.failed(self.replica)
-                gateway.checks.check(self.backend, self.replica)
-                self._observe(502)
+                self._count_broken(broken)
                 await response.write(self.asked.last_event(_broken_stream(name)))
             else:
                 self._observe(200, not stream.text_seen, stream.cut, streamed=True)
@@ -234,6 +238,15 @@ class _Attempt:
                     self._keep(hearing)
             self._count(stream.usage_chunk, streamed=True)
         return response
+
+    def _count_broken(self, error: Exception) -> None:
+        """Count an engine that broke off in the middle of its answer, and doubt it."""
+        gateway, name = self.asked.gateway, self.backend.name
+        gateway.metrics.broken.add(name)
+        log.warning(f"{self.asked.id}: {name} at {self.replica.endpoint.shown}: {said(error)}")
+        self.backend.failed(self.replica)
+        gateway.checks.check(self.backend, self.replica)
+        self._observe(502)
 
     async def _begin(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         self.begun = True

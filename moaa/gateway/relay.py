@@ -15,9 +15,16 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
+from moaa.gateway.wire import DONE, of_engine
+
 LONGEST_EVENT: Final = 32 << 20
 _END: Final = b"\n\n"
 _USAGE: Final = b'"usage"'
+_ERROR: Final = b'"error"'
+_ERROR_EVENT: Final = re.compile(rb'data:\s*(?=\{\s*"error")')
+_STATUS: Final = re.compile(rb'"code":\s*([45]\d\d)\b')
+"""vLLM's codes are statuses."""
+_FINISHED: Final = re.compile(rb'"finish_reason":\s*"')
 _NO_USAGE: Final = re.compile(rb'"usage":\s*null')
 _EMPTY_CHOICES: Final = re.compile(rb'"choices":\s*\[\s*\]')
 _TEXT: Final = re.compile(
@@ -111,6 +118,8 @@ async def relay(
             stream.last = chunk
             if stream.watched:
                 stream.look_at(chunk)
+            if _ERROR in chunk:
+                chunk = _with_our_errors(chunk)
             if _USAGE in chunk and not _NO_USAGE.search(chunk):
                 stream.usage_chunk = chunk
                 if without_usage:
@@ -124,8 +133,18 @@ async def relay(
         except (aiohttp.ClientError, OSError) as error:  # a time-out too
             raise Broken(said(error)) from None
         stream.moved = clock()
-    if stream.tail:
+    if stream.tail and stream.tail.strip() != b"data: [DONE]":
         raise Broken("its last event is not whole")
+
+
+async def end(response: Writes, stream: Stream) -> None:
+    """End a stream with `[DONE]` if its engine did not: clients wait for it. Raises Broken if the
+    answer is not whole."""
+    if stream.done:
+        return
+    if not (stream.tail or _FINISHED.search(stream.last) or stream.usage_chunk is stream.last):
+        raise Broken("its end did not come")
+    await response.write(DONE)
 
 
 def said(error: BaseException) -> str:
@@ -139,6 +158,17 @@ def _whole_events(chunk: bytes) -> int:
     """Where the last whole event ends."""
     plain, carriage = chunk.rfind(b"\n\n"), chunk.rfind(b"\r\n\r\n")
     return max(plain + 2 if plain >= 0 else 0, carriage + 4 if carriage >= 0 else 0)
+
+
+def _with_our_errors(chunk: bytes) -> bytes:
+    """The events of a chunk; errors in them as OpenAI's object, whatever the engine wrote."""
+    events = chunk.split(_END)
+    for index, event in enumerate(events):
+        if found := _ERROR_EVENT.match(event):
+            text = event[found.end() :]
+            code = _STATUS.search(text)
+            events[index] = b"data: " + of_engine(int(code[1]) if code else 500, text, "").body()
+    return _END.join(events)
 
 
 def _without_usage(chunk: bytes) -> bytes:

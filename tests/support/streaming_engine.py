@@ -42,6 +42,8 @@ class StreamingEngine(EngineServer):
         self.half_an_event = False
         """Whether a stream that breaks does so within an event."""
         self.ends_without_done = False
+        self.finishes = True
+        """Whether the last chunk with text has a finish_reason."""
         self.pads = 0
         """So many more bytes in each chunk."""
         self.raw: list[bytes] = []
@@ -137,7 +139,7 @@ class StreamingEngine(EngineServer):
             choice: Body = {"index": 0, "text": text}
         else:
             choice = {"index": 0, "delta": {"role": "assistant", "content": text}}
-        choice["finish_reason"] = "stop" if last else None
+        choice["finish_reason"] = "stop" if last and self.finishes else None
         return {**_head(body), "choices": [choice]}
 
     async def _event(self, response: web.StreamResponse, data: Body) -> None:

@@ -191,14 +191,26 @@ async def test_an_engine_that_dies_in_mid_stream_ends_it_with_an_error(
     assert events[-2:] == ["data: [DONE]", ""]
 
 
-async def test_a_stream_without_its_end_is_an_error_too(engine: StreamingEngine) -> None:
-    engine.ends_without_done = True
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_stream_without_its_end_gets_one(engine: StreamingEngine, whole: bool) -> None:
+    """It is an error unless the answer is whole."""
+    engine.ends_without_done, engine.finishes, engine.answers_probes = True, whole, True
     async with (
         gateway_of(of(engine)) as running,
         running.post("/chat/completions", ask(stream=True)) as answer,
     ):
-        assert (await answer.read()).endswith(b"data: [DONE]\n\n")
-        assert running.gateway.metrics.broken.value("m") == 1
+        said = await answer.read()
+        assert said.endswith(b"data: [DONE]\n\n")
+        assert (b"stream_broken" in said) != whole
+        assert running.gateway.metrics.broken.value("m") == (not whole)
+
+
+async def test_a_long_answer_is_passed_back_while_it_comes(engine: StreamingEngine) -> None:
+    engine.say = lambda body: "x" * (6 << 20)
+    async with gateway_of(of(engine)) as running:
+        async with running.post("/chat/completions", ask()) as answer:
+            assert len((await answer.json())["choices"][0]["message"]["content"]) == 6 << 20
+        assert running.gateway.metrics.tokens.value("m", "m", "completion") == 8
 
 
 async def test_streams_of_responses_end_without_done(engine: StreamingEngine) -> None:
