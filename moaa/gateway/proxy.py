@@ -157,16 +157,16 @@ class _Attempt:
 
     def _unreachable(self, error: Exception) -> Lost:
         self._observe(503)
-        log.warning(
-            f"{self.asked.id}: {self.backend.name} at {self.replica.endpoint.shown}: {said(error)}"
-        )
+        self._say(error)
         return Lost(self.backend.not_up(), doubtful=True, sent=False)
+
+    def _say(self, error: Exception) -> None:
+        where = f"{self.backend.name} at {self.replica.endpoint.shown}"
+        log.warning(f"{self.asked.id}: {where}: {said(error)}")
 
     def _broke_off(self, error: Exception) -> Lost:
         self._observe(502)
-        log.warning(
-            f"{self.asked.id}: {self.backend.name} at {self.replica.endpoint.shown}: {said(error)}"
-        )
+        self._say(error)
         broken = ApiError(
             502, f"The server of '{self.backend.name}' broke off before its answer.", "bad_gateway"
         )
@@ -243,7 +243,7 @@ class _Attempt:
         """Count an engine that broke off in the middle of its answer, and doubt it."""
         gateway, name = self.asked.gateway, self.backend.name
         gateway.metrics.broken.add(name)
-        log.warning(f"{self.asked.id}: {name} at {self.replica.endpoint.shown}: {said(error)}")
+        self._say(error)
         self.backend.failed(self.replica)
         gateway.checks.check(self.backend, self.replica)
         self._observe(502)
