@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from moaa.statistics.rates import wilson
 
@@ -62,6 +62,18 @@ class Outcome:
     conversation: str = ""
     """Its digest. Empty, cut and late answers count once a conversation: one client that asks for
     three tokens says nothing about the revision."""
+
+
+class Watch(Protocol):
+    """Wants to know how requests to a revision go."""
+
+    def first_token(self) -> None:
+        """The stream has begun."""
+        ...
+
+    def seen(self, outcome: Outcome) -> None:
+        """One attempt has ended."""
+        ...
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import web
@@ -18,7 +18,7 @@ from aiohttp import web
 from moaa.chat.http import LONGEST_ERROR, retry_after
 from moaa.gateway.backend import Backend, Replica
 from moaa.gateway.feedback.hearing import Hearing
-from moaa.gateway.guard import Outcome
+from moaa.gateway.guard import Outcome, Watch
 from moaa.gateway.relay import Broken, Stream, end, relay, said, usage_in, verdict_on
 from moaa.gateway.wire import ApiError, of_engine
 from moaa.progress.messages import log
@@ -34,18 +34,6 @@ LARGE: Final = 1 << 20
 LONGEST_WHOLE: Final = 4 << 20
 """An answer up to this size is read whole before it is passed back, so that another replica can be
 asked if its engine breaks off."""
-
-
-class Watch(Protocol):
-    """Wants to know how requests to a revision go."""
-
-    def first_token(self) -> None:
-        """The stream has begun."""
-        ...
-
-    def seen(self, outcome: Outcome) -> None:
-        """One attempt has ended."""
-        ...
 
 
 class Lost(Exception):
