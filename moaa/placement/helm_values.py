@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
+from moaa.recipe.engine_args import SPECULATION, speculates
 from moaa.recipe.model_size import weights_gib
 from moaa.recipe.schema import Model, Pool, Recipe
 
@@ -194,6 +195,8 @@ def _differences_of(name: str, wanted: dict[str, Any], metadata: Mapping[str, An
         f"{key} is {_text(value)}, the recipe says {_text(wanted.get(key))}"
         for key, value in differing.items()
     ]
+    if speculates(served_spec.get("engine_args") or []):
+        parts.append(f"{SPECULATION} (speculativeTokens: serve stages by another Deployment)")
     return [f"{where}: {'; '.join(parts)}"]
 
 

@@ -39,6 +39,12 @@ ANSWER_ARGS: Final = frozenset(
 )
 """vLLM's arguments that change what a model answers; all others change how fast it does."""
 
+SPECULATIVE: Final = "--speculative-config"
+SPECULATION: Final = (
+    "with speculative decoding the same seed gives another text each time, so a stage that goes on "
+    "would not find its answers"
+)
+
 _OPENS = "it changes who can reach the server, which moaa decides"
 _KEY = "keys belong into the environment, not into a command line"
 _CODE = "it runs code that the recipe names"
@@ -146,6 +152,14 @@ def answer_args(given: Sequence[str]) -> list[list[str]]:
     return [
         [name, *values] for name, values in named(given) if name.partition(".")[0] in ANSWER_ARGS
     ]
+
+
+def speculates(given: Sequence[str]) -> bool:
+    """Return whether they turn on speculative decoding, with which a seed gives no text twice."""
+    return any(
+        name == "-sc" or (len(name) > 6 and SPECULATIVE.startswith(name.partition(".")[0]))
+        for name, _ in named(given)
+    )
 
 
 def tokenizer_of(given: Sequence[str]) -> tuple[str, str | None]:

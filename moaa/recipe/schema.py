@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from moaa.recipe import labelling, secrets
+from moaa.recipe import engine_args, labelling, secrets
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.evaluation import Benchmarks, Evaluate, EvaluateSampling, Judged
 from moaa.recipe.gate import Gate
@@ -104,7 +104,12 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         found = [*self._unknown_models(), *self._unknown_pools(), *self._uneven_batches()]
-        found += [*self._wrong_tasks(), *secrets.problems(self), *secrets.tracker_problems(self)]
+        found += [
+            *self._wrong_tasks(),
+            *self._speculating(),
+            *secrets.problems(self),
+            *secrets.tracker_problems(self),
+        ]
         found += labelling.unknown_names(self.generate, self.label, self.models)
         for labeller in dict.fromkeys((self.label.labeller, self.best_by)):
             found += labelling.problems(self.label, labeller, self.models) if labeller else []
@@ -159,6 +164,18 @@ class Recipe(Part):
                     path,
                     f"{name} must write answers, and models.{name}.task is {task}. Name another "
                     "model, or correct its task.",
+                )
+
+    def _speculating(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        used = {self.target} | self.generating | self.evaluation_models
+        used |= self.label.models_of(self.label.labeller)
+        for name in sorted(used & self.models.keys()):
+            if engine_args.speculates(self.models[name].engine_args):
+                yield (
+                    ("models", name, "engine_args"),
+                    f"{name} is asked by stages, and {engine_args.SPECULATION}. Leave "
+                    "--speculative-config out. The serving chart's `speculativeTokens` is for a "
+                    "model that only mixtures online ask.",
                 )
 
     def _unknown_pools(self) -> Iterator[tuple[tuple[str | int, ...], str]]:

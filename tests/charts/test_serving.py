@@ -12,6 +12,7 @@ import pytest
 
 from moaa.engines.devices import dtype_on
 from moaa.engines.server import Spec, command
+from moaa.recipe.engine_args import speculates
 from moaa.recipe.schema import Engines, Model
 from tests.charts.render import SERVING, needs_helm, objects, of
 from tests.charts.serving import CPU, HUB, S3, deployment, env, pod, vllm
@@ -270,6 +271,23 @@ def test_the_annotation_says_what_is_served() -> None:
         "tensor_parallel": 4,
         "engine_args": ["--a='b'"],
     }
+
+
+def test_speculation_is_in_the_command_and_in_what_preflight_sees() -> None:
+    made = deployment(HUB | {"speculativeTokens": 4, "extraArgs": ["--x"]})
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    argument = container["args"][-1]
+    name, _, given = argument.partition("=")
+    assert name == "--speculative-config"
+    assert json.loads(given) == {
+        "method": "ngram",
+        "num_speculative_tokens": 4,
+        "prompt_lookup_max": 4,
+        "prompt_lookup_min": 2,
+    }
+    spec = json.loads(made["metadata"]["annotations"]["moaa.dev/spec"])
+    assert spec["engine_args"] == ["--x", argument]
+    assert speculates(spec["engine_args"])
 
 
 def test_a_new_version_of_the_chart_alone_restarts_nothing() -> None:

@@ -34,6 +34,8 @@ CPU = {"default": {"device": "cpu"}}
             "'qwen' is in pool 'a100', which is not one of `pools` (h100)",
         ),
         ({"models": [HUB | {"tensorParallelSize": 2}], "pools": CPU}, "has no GPUs"),
+        ({"models": [HUB | {"speculativeTokens": 99}]}, "maximum"),
+        ({"models": [HUB | {"speculativeTokens": 4, "task": "reward"}]}, "it writes nothing"),
         ({"models": [S3 | {"revision": "main"}]}, "only hub models have revisions"),
         (
             {"models": [HUB | {"autoscaling": {"kind": "hpa"}}]},

@@ -85,6 +85,13 @@ def test_a_reward_model_is_served_as_one_and_a_cluster_that_does_not_differs() -
     assert 'task is "embed", the recipe says not given' in line
 
 
+def test_a_model_of_stages_that_speculates_on_the_cluster_differs() -> None:
+    given = {"engine_args": ["--speculative-config={}"]}
+    (line,) = helm_values.differences(recipe(), deployed(recipe(), gemma_2_27b=given))
+    assert "the same seed gives another text each time" in line
+    assert "serve stages by another Deployment" in line
+
+
 def test_a_model_without_a_pool_runs_on_cores() -> None:
     values = helm_values.serving(recipe("runtime.engines.kv_cache_gib=1.5", file=DEMO))
     assert values["models"][0]["kvCacheGib"] == 1.5

@@ -52,6 +52,19 @@ def test_the_arguments_that_recipes_need_are_allowed() -> None:
     assert list(engine_args.refused(given.split())) == []
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["['--speculative-config={}']", "['-sc', '{}']", "['--speculative_config.method=ngram']"],
+)
+def test_a_model_that_stages_ask_does_not_speculate(given: str) -> None:
+    said = refused(f"models.m.engine_args={given}")
+    assert "the same seed gives another text each time" in said
+    assert "speculativeTokens" in said
+    unused = f"models.x={{source: org/x, engine_args: {given}}}"
+    assert loaded(unused).models["x"].engine_args
+    assert not engine_args.speculates(["--seed", "1", "--served-model-name=m"])
+
+
 def test_code_of_a_repository_is_a_field_of_its_own() -> None:
     model = loaded("models.x={source: org/x, trust_remote_code: true}").models["x"]
     assert model.arguments == ["--trust-remote-code"]

@@ -67,6 +67,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- if and (ne $m.autoscaling.kind "none") (lt (int $m.replicas) 1) }}
     {{- fail (printf "models: '%s' has autoscaling, but replicas 0: leases scale a leased model. Set replicas to 1 or more, or autoscaling.kind to none." .name) }}
   {{- end }}
+  {{- if $m.speculativeTokens }}
+    {{- if ne $m.task "chat" }}
+      {{- fail (printf "models: '%s' has speculativeTokens, but its task is '%s': it writes nothing. Remove it." .name $m.task) }}
+    {{- end }}
+    {{- $ngram := dict "method" "ngram" "num_speculative_tokens" (int64 $m.speculativeTokens) "prompt_lookup_max" 4 "prompt_lookup_min" 2 }}
+    {{- $_ := set $m "extraArgs" (append $m.extraArgs (printf "--speculative-config=%s" (toJson $ngram))) }}
+  {{- end }}
   {{- $scaled := ne $m.autoscaling.kind "none" }}
   {{- if and $scaled (lt (int $m.autoscaling.maxReplicas) (int $m.replicas)) }}
     {{- fail (printf "models: '%s' has replicas %v and autoscaling.maxReplicas %v: the maximum is below the minimum." .name $m.replicas $m.autoscaling.maxReplicas) }}
