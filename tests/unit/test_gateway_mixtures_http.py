@@ -1,6 +1,7 @@
 """A mixture over HTTP: what official and other clients get, and what engines see."""
 
 import asyncio
+import re
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from moaa.gateway.config import parse_config
 from moaa.gateway.wire import ApiError
 from tests.support.mixing import Says, Script
 from tests.support.mixing_server import mixing
+from tests.support.paths import ROOT
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2}
 ASK: dict[str, Any] = {"model": "mix", "messages": [{"role": "user", "content": "q"}]}
@@ -229,3 +231,13 @@ def test_an_instruction_may_stand_in_a_file_of_its_own(tmp_path):
     )
     config = parse_config(text, str(tmp_path / "gateway.yaml"), tmp_path)
     assert config.mixtures["m"].instruction == "Merge them:"
+
+
+def test_the_files_of_the_documentation_are_right():
+    text = (ROOT / "docs" / "mixtures-online.md").read_text()
+    whole, feedback = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    config = parse_config(whole, "gateway.yaml")
+    assert config.mixtures["committee"].online.references == "last"
+    kept = feedback.replace('"…"', f'"{"0" * 64}"')
+    config = parse_config(whole.replace("anonymous: true", "") + kept, "gateway.yaml")
+    assert config.feedback is not None
