@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from aiohttp import web
 
+from moaa.errors import RecipeError
 from moaa.gateway.app import build, metrics_app
 from moaa.gateway.config import GatewayConfig
 from moaa.gateway.state import Gateway
-from moaa.progress.messages import say
+from moaa.progress.messages import log, say
 
 BACKLOG: Final = 4096
 THRESHOLDS: Final = (200_000, 50, 1_000)
+AGAIN_S: Final = 5.0
 KEEP_ALIVE_S: Final = 75.0
 """For a client's idle connection."""
 
@@ -50,9 +53,8 @@ async def serve(config: GatewayConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    async with Gateway(config) as gateway, asyncio.TaskGroup() as tasks:
-        background = [tasks.create_task(each) for each in gateway.background()]
-        await gateway.checks.first()
+    async with Gateway(config) as gateway:
+        background = [asyncio.create_task(_kept_up(work)) for work in gateway.background()]
         runner = web.AppRunner(
             build(gateway),
             access_log=None,
@@ -61,9 +63,10 @@ async def serve(config: GatewayConfig) -> None:
         )
         metrics = web.AppRunner(metrics_app(gateway), access_log=None, shutdown_timeout=0.1)
         try:
-            url = await _listen(runner, config.host, config.port)
+            url = await _listen(runner, config.host, config.port, "port")
             if config.metrics_port is not None:
-                await _listen(metrics, config.host, config.metrics_port)
+                await _listen(metrics, config.host, config.metrics_port, "metrics_port")
+            await gateway.checks.first()
             names = ", ".join(model.name for model in gateway.catalogue)
             say(f"gateway: {url}/v1 serves {names}")
             tune_collector()
@@ -74,11 +77,29 @@ async def serve(config: GatewayConfig) -> None:
             await metrics.cleanup()
             for task in background:
                 task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
+async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do something in the background until cancelled; a bug in it ends no client's request."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("gateway: a bug; it goes on")
+        await asyncio.sleep(AGAIN_S)
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int, field: str) -> str:
+    """Open a port; return its address. Raises RecipeError if that cannot be."""
     await runner.setup()
-    await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    try:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    except OSError as error:
+        raise RecipeError(
+            f"{field} {port} of {host} cannot be opened: {error.strerror or error}. Stop the "
+            f"program that has it, or set another `{field}` (or `host`)."
+        ) from None
     address = runner.addresses[0]
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"http://{shown}:{address[1]}"

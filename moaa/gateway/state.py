@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -132,11 +132,11 @@ class Gateway:
         """The loop's clock."""
         return asyncio.get_running_loop().time()
 
-    def background(self) -> list[Coroutine[Any, Any, None]]:
+    def background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What runs as long as the gateway does."""
-        on_cluster = [self.on_cluster.run()] if self.on_cluster is not None else []
-        feedback = [self.feedback.run()] if self.feedback is not None else []
-        return [self.checks.watch(), self._look_after(), *on_cluster, *feedback]
+        on_cluster = [self.on_cluster.run] if self.on_cluster is not None else []
+        feedback = [self.feedback.run] if self.feedback is not None else []
+        return [self.checks.watch, self._look_after, *on_cluster, *feedback]
 
     async def _look_after(self) -> None:
         """Cut off clients that do not read, and measure how late the loop is."""

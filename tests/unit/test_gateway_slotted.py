@@ -51,7 +51,7 @@ async def gateway_of(
         parse_config(json.dumps(given), "gateway.yaml"), kube.cluster() if kube else None
     )
     async with made:
-        tasks = [asyncio.create_task(each) for each in made.background()]
+        tasks = [asyncio.create_task(each()) for each in made.background()]
         runner = web.AppRunner(build(made), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
