@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
+from moaa.progress.messages import log
 from moaa.recipe.engine_args import SPECULATION, speculates
 from moaa.recipe.model_size import weights_gib
 from moaa.recipe.schema import Model, Pool, Recipe
@@ -92,6 +93,12 @@ def _mixtures(recipe: Recipe) -> dict[str, Any]:
     mixture = recipe.generate.mixture
     if not recipe.generate.mixes or mixture.proposals > MOST_PROPOSALS:
         return {}
+    if turns := taking_turns(recipe):
+        log.warning(
+            f"the mixture is not served: {', '.join(turns)} take turns "
+            "(runtime.engines.schedule: by-turns), so they are never up together"
+        )
+        return {}
     known: dict[str, dict[str, Any]] = {}
     for name in sorted(mixture.models):
         model = recipe.models[name]
@@ -113,6 +120,15 @@ def _mixtures(recipe: Recipe) -> dict[str, Any]:
         "mixtures": {name: mixture.model_dump(mode="json", exclude_defaults=True)},
         **({"gateway": gateway} if gateway else {}),
     }
+
+
+def taking_turns(recipe: Recipe) -> list[str]:
+    """Return the models of the mixture that are never up together, because engines of ours take
+    turns."""
+    if recipe.runtime.engines.schedule != "by-turns":
+        return []
+    ours = [name for name in recipe.generate.mixture.models if not recipe.models[name].endpoint]
+    return sorted(ours) if len(ours) > 1 else []
 
 
 def served(recipe: Recipe) -> dict[str, Model]:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from moaa.gateway.mixtures.proposals import Proposals
+from moaa.chat.message import Call, Choice, Reply
+from moaa.gateway.mixtures.proposals import Answered, Proposals
 from moaa.gateway.wire import ApiError
 from moaa.recipe import Member, Sampling
 from tests.support.mixing import Says, Script, events, run, served, text_of
@@ -96,6 +97,33 @@ async def test_equal_calls_in_flight_are_shared_and_end_when_nobody_waits():
     last.cancel()
     await asyncio.wait([last])
     assert sorted(engines.cancelled) == ["m1", "m2"]
+
+
+async def test_who_comes_while_a_call_is_ended_asks_again():
+    kept, call = Proposals(0, 60), Call("m", (), COLD)
+    ending = asyncio.Event()
+    asked = 0
+
+    async def ask() -> Answered:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                ending.set()
+                await asyncio.sleep(0.01)  # closing its connection takes a moment
+                raise
+        return Answered(Reply((Choice("x"),)), None)
+
+    first = asyncio.create_task(kept.get("t", call, ask))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    await ending.wait()
+    answered, shared = await kept.get("t", call, ask)
+    assert (answered.reply.text, shared, asked) == ("x", False, 2)
+    assert await asyncio.wait([first])
 
 
 @pytest.mark.fast_clock

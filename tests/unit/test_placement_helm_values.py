@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,13 @@ def test_a_mixture_that_is_too_large_to_serve_is_left_out() -> None:
     assert "mixtures" not in helm_values.serving(
         recipe("generate.mixture.proposers.0.sampling.n=9")
     )
+
+
+def test_a_mixture_whose_models_take_turns_is_left_out_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logging.getLogger("moaa").propagate = True
+    turns = "runtime.engines.schedule=by-turns"
+    assert "mixtures" not in helm_values.serving(recipe(turns))
+    assert "take turns" in caplog.text
+    assert "mixtures" in helm_values.serving(recipe(turns, file=DEMO)), "one model has no turns"

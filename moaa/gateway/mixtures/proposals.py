@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from moaa.chat.message import Call, Reply
@@ -21,7 +22,7 @@ class Answered:
     usage: Usage | None
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Flight:
     task: asyncio.Task[Answered]
     waiting: int = 0
@@ -65,24 +66,28 @@ class Proposals:
         shared = flight is not None
         if flight is None:
             flight = self._flights[key] = _Flight(asyncio.create_task(self._kept_after(key, ask())))
-        return await self._wait(flight), shared
+            flight.task.add_done_callback(partial(self._landed, key, flight))
+        return await self._wait(key, flight), shared
 
-    async def _wait(self, flight: _Flight) -> Answered:
+    async def _wait(self, key: _Key, flight: _Flight) -> Answered:
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
+                self._landed(key, flight)  # who comes now asks again
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
 
     async def _kept_after(self, key: _Key, ask: Awaitable[Answered]) -> Answered:
-        try:
-            answered = await ask
-            self._keep(key, answered)
-            return answered
-        finally:
+        answered = await ask
+        self._keep(key, answered)
+        return answered
+
+    def _landed(self, key: _Key, flight: _Flight, task: object = None) -> None:
+        """Nobody waits for this call any longer."""
+        if self._flights.get(key) is flight:
             del self._flights[key]
 
     def _keep(self, key: _Key, answered: Answered) -> None:
