@@ -37,6 +37,7 @@ STAGE/FINGERPRINT/journal/                        answers of a stage that is not
 STAGE/FINGERPRINT/owner/                          who works on it, while somebody does
 evaluation/answers/FINGERPRINT/                   a contestant's answers, for later evaluations
 evaluation/judgements/FINGERPRINT/                the judgements of a match, likewise
+models/NAME/VERSION/                              a published model with its card and lineage
 runs/RUN/STAGE.json                               how a stage of a run went; names its artifact
 runs/RUN/report.html                              the report
 ```
@@ -93,6 +94,12 @@ The artifacts of `sft` and `dpo` have no tables: they hold the files that transf
 `save_pretrained` writes (`config.json`, `model.safetensors`, the tokenizer). `moaa fetch` copies
 them; `AutoModelForCausalLM.from_pretrained(folder)` and vLLM load that folder. The manifest's
 `facts` have the training's curve, steps and tokens.
+
+## Published versions (`version`)
+
+The artifact of `publish` has no tables: its `facts.published` names the version, or `facts.why` says why there is none. The
+version itself is an artifact of kind `model` at `models/NAME/VERSION`, with `README.md` (the model card) and `lineage.json`
+(recipe, artifacts, models with their licences, scores, decision) beside the model's files.
 """
 
 

@@ -27,6 +27,7 @@ from moaa.recipe.method import (
     Training,
 )
 from moaa.recipe.prompts import Prompts, Source
+from moaa.recipe.publish import Publish
 from moaa.recipe.serving import (
     Calls,
     Cluster,
@@ -97,6 +98,8 @@ class Recipe(Part):
     evaluate: Evaluate = Evaluate()
     gate: Gate | None = None
     """The rules that a model must pass to be published. Without it nothing is decided."""
+    publish: Publish | None = None
+    """The model becomes a version in the registry on S3, if the gate promotes it."""
     runtime: Runtime = Runtime()
     pools: dict[str, Pool] = Field({})
     plan: Plan = Plan()
@@ -193,6 +196,8 @@ class Recipe(Part):
 
     def _gate_without_evidence(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if not self.gate:
+            if self.publish:
+                yield ("publish",), "only what passes a gate is published: add `gate: {}`."
             return
         if self.evaluate.benchmarks.head_to_head is None:
             yield (

@@ -77,6 +77,8 @@ class Model(Part):
     task: Literal["chat", "reward", "embed"] = "chat"
     """chat: it writes answers. reward: it scores them (a sequence classification model). embed: it
     gives the vector of the last token (ArmoRM's body). Both are for labellers."""
+    licence: str | None = None
+    """Its licence, as moaa/registry/licences.yaml calls it, if its name does not tell."""
     # The following fields decide how it is served, not what it answers.
     tensor_parallel: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)

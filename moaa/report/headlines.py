@@ -27,3 +27,10 @@ def verdict(facts: Mapping[str, Any]) -> str:
     if not decision:
         return ""
     return f"{decision['verdict']}: {decision['candidate']} against {decision['against']}"
+
+
+def published(facts: Mapping[str, Any]) -> str:
+    """`aligned, version 0a1b…`: what was published, or why nothing was."""
+    if found := facts.get("published"):
+        return f"{found['name']}, version {found['version']}"
+    return f"not published: {facts['why']}" if facts.get("why") else ""

@@ -15,7 +15,7 @@ from moaa.declaration import Asked, Declaration, needed_by
 from moaa.errors import RecipeError
 from moaa.plan import calls
 from moaa.recipe.schema import Recipe
-from moaa.report.headlines import loss, verdict, win_rate
+from moaa.report.headlines import loss, published, verdict, win_rate
 from moaa.report.words import count
 
 Rows = Mapping[str, int]
@@ -162,6 +162,24 @@ GATE = Declaration(
     hours=1,
     cached=False,
 )
+PUBLISH = Declaration(
+    name="publish",
+    purpose="A version that can be served, with its card",
+    entry="moaa.stages.publish:publish",
+    inputs={
+        "decision": "gate.decision",
+        "scores": "evaluate.scores",
+        "sft": "sft.sft_model",
+        "dpo": "dpo.dpo_model",
+    },
+    outputs={"version": "Dataset"},
+    chosen=lambda recipe: recipe.publish is not None,
+    kind="version",
+    unit="versions",
+    headline=lambda rows, facts: published(facts),
+    hours=6,
+    cached=False,
+)
 REPORT = Declaration(
     name="report",
     purpose="The run as one page",
@@ -172,7 +190,7 @@ REPORT = Declaration(
 )
 """Runs last, whatever happens before it; none of STAGES."""
 
-STAGES: Final = (PREFLIGHT, PROMPTS, GENERATE, SFT, SAMPLE, LABEL, DPO, EVALUATE, GATE)
+STAGES: Final = (PREFLIGHT, PROMPTS, GENERATE, SFT, SAMPLE, LABEL, DPO, EVALUATE, GATE, PUBLISH)
 
 
 @cache

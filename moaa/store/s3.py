@@ -191,6 +191,16 @@ class Store:
             with suppress(OSError):
                 part.unlink()
 
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object inside of S3, in parts if it is large. It appears whole or not at all.
+
+        Raises `Missing` if there is none.
+        """
+        (bucket, key), (to_bucket, to_key) = split(source), split(target)
+        given = {"Bucket": bucket, "Key": key}
+        send = methodcaller("copy", given, to_bucket, to_key, Config=transfers())
+        self._client.do(source, send, FILE_RETRY_WINDOWS)
+
     def delete(self, *uris: str) -> None:
         """Delete these objects. It is no error if one is not there."""
         by_bucket: dict[str, list[str]] = {}

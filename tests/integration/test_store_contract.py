@@ -55,6 +55,14 @@ def test_an_absent_object_is_missing(store: Store, tmp_path: Path) -> None:
             store.download(uri, tmp_path / "file")
 
 
+def test_a_copy_stays_inside(store: Store) -> None:
+    store.put(f"{store.root}/from/a", b"content" * 1000)
+    store.copy(f"{store.root}/from/a", f"{store.root}/to/b")
+    assert store.get(f"{store.root}/to/b") == b"content" * 1000
+    with pytest.raises(Missing, match=f"{store.root}/none does not exist"):
+        store.copy(f"{store.root}/none", f"{store.root}/to/c")
+
+
 def test_a_first_write_is_not_replaced(store: Store) -> None:
     uri = f"{store.root}/commit"
     assert store.put_new(uri, b"first")

@@ -104,6 +104,9 @@ class MemoryStore(_Store):
         if progress:
             progress(len(data))
 
+    def copy(self, source: str, target: str) -> None:
+        self.put(target, self.get(source))
+
     def delete(self, *uris: str) -> None:
         with self._lock:
             if uris and self.fail_deletes > 0:

@@ -1,0 +1,24 @@
+"""Published models: what their licences ask, where they came from, their cards, their versions.
+
+licences   what the licences of the run's models say about publishing
+lineage    from which data, models and settings a model was made
+card       the model card: README.md of a version
+versions   the immutable folders of published models
+"""
+
+from moaa.registry.card import card
+from moaa.registry.licences import Findings, Use, findings, refusal
+from moaa.registry.lineage import lineage
+from moaa.registry.versions import MODELS, Version, write_version
+
+__all__ = [
+    "MODELS",
+    "Findings",
+    "Use",
+    "Version",
+    "card",
+    "findings",
+    "lineage",
+    "refusal",
+    "write_version",
+]

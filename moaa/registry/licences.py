@@ -1,0 +1,174 @@
+"""What the licences of a run's models say about publishing what was trained on their outputs.
+
+The table is `licences.yaml`, with its sources. Not legal advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+
+from moaa.recipe.document import Part
+from moaa.recipe.schema import Recipe
+
+Outcome = Literal["allowed", "conditions", "conflict", "unknown"]
+
+
+class Licence(Part):
+    """One licence, as `licences.yaml` has it."""
+
+    title: str
+    outputs: Literal["allowed", "conditions", "forbidden"]
+    source: str
+    models: tuple[str, ...] = ()
+    clause: str = ""
+    prefix: str = ""
+    show: str = ""
+    duties: tuple[str, ...] = ()
+    allows: tuple[str, ...] = ()
+    """Families that may be trained on outputs although these are forbidden (`except`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A model whose outputs are in the trained model, and what its licence says of that."""
+
+    model: str
+    """Its name in the recipe."""
+    published_name: str
+    roles: tuple[str, ...]
+    """What it did: `target`, `wrote data`, `chose preferences`."""
+    licence: str
+    """Its licence in the table; empty if it is not known."""
+    outcome: Outcome
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What follows from all licences together."""
+
+    uses: tuple[Use, ...]
+    prefixes: tuple[str, ...]
+    """What the name of the published model must begin with."""
+    show: tuple[str, ...]
+    """Lines that its page must have."""
+    duties: tuple[str, ...]
+
+    @property
+    def conflicts(self) -> list[Use]:
+        return [use for use in self.uses if use.outcome == "conflict"]
+
+    @property
+    def unknown(self) -> list[Use]:
+        return [use for use in self.uses if use.outcome == "unknown"]
+
+
+@cache
+def table() -> dict[str, Licence]:
+    """Return the licences by their names."""
+    return {name: Licence.model_validate(fields) for name, fields in _read()["licences"].items()}
+
+
+def licence_of(published_name: str, given: str | None = None) -> str:
+    """Return the name of a model's licence: what the recipe gives, else by the model's own name;
+    empty if it is not known."""
+    if given is not None:
+        return given
+    known = [
+        (pattern, name)
+        for name, licence in table().items()
+        for pattern in licence.models
+        if fnmatchcase(published_name, pattern)
+    ]
+    # The longest pattern says most: Qwen2.5-72B before Qwen2.5.
+    return max(known, key=lambda each: len(each[0]), default=("", ""))[1]
+
+
+def findings(recipe: Recipe) -> Findings:
+    """Return what the licences of the target, of those that wrote its data and of those that chose
+    its preferences say about publishing it."""
+    roles: dict[str, list[str]] = {recipe.target: ["target"]}
+    for names, role in (
+        (recipe.generating, "wrote data"),
+        (recipe.label.models_of(recipe.label.labeller), "chose preferences"),
+    ):
+        for name in sorted(names):
+            roles.setdefault(name, []).append(role)
+    target = recipe.models[recipe.target].published_name
+    uses = tuple(_use(recipe, name, tuple(of), target) for name, of in roles.items())
+    named = [table()[use.licence] for use in uses if use.licence in table()]
+    return Findings(
+        uses,
+        prefixes=_once(each.prefix for each in named),
+        show=_once(each.show for each in named),
+        duties=_once(duty for each in named for duty in each.duties),
+    )
+
+
+def _use(recipe: Recipe, model: str, roles: tuple[str, ...], target: str) -> Use:
+    fields = recipe.models[model]
+    name = licence_of(fields.published_name, fields.licence)
+
+    def use(outcome: Outcome, why: str) -> Use:
+        return Use(model, fields.published_name, roles, name, outcome, why)
+
+    if not name:
+        return use("unknown", f"no licence is known of {fields.published_name}")
+    if name not in table():
+        return use("unknown", f"the licence '{name}' is not in the table of licences")
+    licence = table()[name]
+    if roles == ("target",) or licence.outputs == "allowed":
+        conditions = bool(licence.prefix or licence.show or licence.duties)
+        return use("conditions" if conditions else "allowed", licence.title)
+    if licence.outputs == "forbidden":
+        if any(_of_family(target, family) for family in licence.allows):
+            return use("conditions", f"{licence.title}; the target is of its own family")
+        return use("conflict", f"{licence.title}, {licence.clause}")
+    return use("conditions", licence.title)
+
+
+def _of_family(published_name: str, family: str) -> bool:
+    return any(fnmatchcase(published_name, pattern) for pattern in _read()["families"][family])
+
+
+def _once(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+@cache
+def _read() -> dict[str, dict[str, Any]]:
+    text = (files("moaa.registry") / "licences.yaml").read_text("utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    for licence in found["licences"].values():
+        licence["allows"] = licence.pop("except", ())
+    return found
+
+
+def refusal(recipe: Recipe, found: Findings) -> str:
+    """Return why the recipe's model may not be published; empty if it may."""
+    publish = recipe.publish
+    if publish is None:
+        return ""
+    name = publish.name or recipe.name
+    if found.conflicts and not publish.accept_licence_conflict:
+        reasons = "; ".join(
+            f"{use.model} ({', '.join(use.roles)}): {use.why}" for use in found.conflicts
+        )
+        return (
+            f"licences forbid it: {reasons}. Use other models, or say in "
+            "publish.accept_licence_conflict why it is allowed here."
+        )
+    for prefix in found.prefixes:
+        if not name.startswith(prefix):
+            return (
+                f"the name '{name}' must begin with '{prefix}': a licence of its models asks for "
+                f"it. Set publish.name to '{prefix}-{name}'."
+            )
+    return ""

@@ -1,0 +1,101 @@
+"""From which data, models and settings a model was made, as one document."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from moaa.artifacts import Artifact, Manifest
+from moaa.placement import images
+from moaa.recipe.schema import Recipe
+from moaa.registry.licences import Findings
+
+
+def lineage(
+    recipe: Recipe,
+    text: str,
+    model: Artifact,
+    scores: Artifact,
+    decision: Mapping[str, Any],
+    licences: Findings,
+) -> dict[str, Any]:
+    """Return the document `lineage.json` of a version. `text` is the recipe as it was run.
+
+    recipe     its name, digest (sha256 of `text`) and text
+    code       the version of moaa, and the images of a run on a cluster
+    artifacts  the model's, the scores', and all that they were made from, newest first
+    models     the recipe's models that took part, with source, revision and licence
+    scores     the main number of each benchmark, with its interval
+    decision   what the gate decided
+    """
+    uses = [
+        {
+            **asdict(use),
+            "source": recipe.models[use.model].source,
+            "revision": recipe.models[use.model].revision,
+        }
+        for use in licences.uses
+    ]
+    benchmarks: Mapping[str, Any] = scores.manifest.facts["benchmarks"]
+    return {
+        "recipe": {
+            "name": recipe.name,
+            "digest": hashlib.sha256(text.encode()).hexdigest(),
+            "text": text,
+        },
+        "code": {
+            "moaa": version("moaa"),
+            "images": {
+                "core": images.of(recipe.runtime, "core"),
+                "serve": images.of(recipe.runtime, "serve"),
+                "train": images.of(recipe.runtime, "train"),
+            },
+        },
+        "artifacts": _artifacts(model, scores),
+        "models": uses,
+        "prompts": [source.source for source in (*recipe.prompts.sft, *recipe.prompts.preference)],
+        "scores": {
+            name: {
+                "title": each["title"],
+                "judge": each["judge"],
+                "main": [score for score in each["scores"] if score["main"]],
+                "differences": [
+                    score for score in each["scores"] if score["metric"].endswith(" difference")
+                ],
+                "failed": each["failed"],
+            }
+            for name, each in benchmarks.items()
+        },
+        "decision": dict(decision),
+    }
+
+
+def _artifacts(*roots: Artifact) -> list[dict[str, Any]]:
+    """All that these were made from, each once."""
+    found: dict[str, dict[str, Any]] = {}
+    waiting = list(roots)
+    while waiting:
+        artifact = waiting.pop(0)
+        manifest = artifact.manifest
+        if manifest.uri not in found:
+            found[manifest.uri] = _entry(manifest)
+            waiting += [
+                Artifact.open(artifact.store, parent.uri, parent.fingerprint)
+                for parent in manifest.parents
+            ]
+    return list(found.values())
+
+
+def _entry(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "stage": manifest.stage,
+        "kind": manifest.kind,
+        "uri": manifest.uri,
+        "fingerprint": manifest.fingerprint,
+        "created": manifest.created,
+        "rows": manifest.rows,
+        "content": manifest.part.get("content", {}),
+    }

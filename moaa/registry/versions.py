@@ -1,0 +1,60 @@
+"""The immutable folders of published models: `<root>/models/<name>/<version>/`.
+
+A version is an artifact of kind `model` at that address: its manifest is written last, so a folder
+without one is not whole, and nobody takes it for a version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from moaa.artifacts import Artifact, Draft, File, Output
+
+MODELS: Final = "models"
+"""The folder of all published models, below the root of the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One published model."""
+
+    name: str
+    version: str
+    uri: str
+
+
+def write_version(
+    version: Version, model: Artifact, texts: Mapping[str, str], facts: Mapping[str, Any]
+) -> None:
+    """Copy the model's files inside of S3, add `texts` (by file name), and write the manifest.
+
+    A version that is there already stays as it is. Killed before its end, the next call writes the
+    same files again.
+    """
+    store = model.store
+    with Output(store, version.uri, "model") as out:
+        if store.exists(f"{version.uri}/manifest.json"):
+            return
+        files = []
+        for file in model.manifest.files:
+            if file.name not in texts:
+                store.copy(f"{model.uri}/{file.path}", f"{version.uri}/{file.name}")
+                files.append(File(name=file.name, size=file.size, sha256=file.sha256))
+        for name, text in texts.items():
+            data = text.encode()
+            store.put(f"{version.uri}/{name}", data)
+            digest = hashlib.sha256(data).hexdigest()
+            files.append(File(name=name, size=len(data), sha256=digest))
+        out.adopt(files)
+        out.commit(
+            Draft(
+                stage="publish",
+                name=version.name,
+                fingerprint=version.version,
+                parents=[],
+                facts=dict(facts),
+            )
+        )
