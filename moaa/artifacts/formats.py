@@ -97,9 +97,10 @@ them; `AutoModelForCausalLM.from_pretrained(folder)` and vLLM load that folder. 
 
 ## Published versions (`version`)
 
-The artifact of `publish` has no tables: its `facts.published` names the version, or `facts.why` says why there is none. The
-version itself is an artifact of kind `model` at `models/NAME/VERSION`, with `README.md` (the model card) and `lineage.json`
-(recipe, artifacts, models with their licences, scores, decision) beside the model's files.
+The artifact of `publish` has no tables: its `facts.published` names the version, or `facts.why`
+says why there is none. The version itself is an artifact of kind `model` at `models/NAME/VERSION`,
+with `README.md` (the model card) and `lineage.json` (recipe, artifacts, models with their licences,
+scores, decision) beside the model's files.
 """
 
 

@@ -14,6 +14,7 @@ from moaa.errors import RecipeError
 from moaa.recipe.gate import Gate
 from moaa.recipe.schema import Part, Recipe
 from moaa.stage import Context, stage
+from moaa.stages.evaluate import EvaluatePart
 from moaa.stages.table import GATE
 
 PRODUCTION, BASE = "production", "base"
@@ -39,7 +40,9 @@ def decide(part: GatePart, scores: Artifact) -> gates.Decision:
     Raises RecipeError if the candidate or the model that it must beat was not measured.
     """
     benchmarks: Mapping[str, Any] = scores.manifest.facts["benchmarks"]
-    measured = scores.manifest.part.get("contestants", ())
+    # A manifest leaves out what has its default.
+    default = EvaluatePart.model_fields["contestants"].default
+    measured = scores.manifest.part.get("contestants", default)
     candidate = part.gate.candidate
     other = part.gate.against or (PRODUCTION if PRODUCTION in measured else BASE)
     for name in (candidate, other):

@@ -31,6 +31,7 @@ INPUTS = {
     "sample": ("prompts", "sft"),
     "label": ("samples",),
     "evaluate": ("prompts", "sft", "dpo"),
+    "gate": ("scores",),
 }
 PROMPTS: list[dict[str, Any]] = [
     {"turns": ["Why is the sky blue?", "And red in the evening?"]},
@@ -70,6 +71,7 @@ def run_stages(
         "runtime.max_rejected_share=1",
         "generate.mixture.aggregator.sampling.max_tokens=4",
         "generate.cut_answers=keep",
+        "gate={}",
     ]
     for name in ("sft", "preference", "evaluation"):
         rows = PROMPTS if name != "evaluation" else _other(PROMPTS)
