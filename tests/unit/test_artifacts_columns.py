@@ -29,7 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,),
     "text or null": (str, type(None)),
     "whole number": (int,),
-    "whole number or null": (int, NoneType),
+    "whole number or null": (int, type(None)),
     "number": (int, float),
     "number or null": (int, float, type(None)),
     "true or false": (bool,),
