@@ -13,6 +13,7 @@ from moaa.gateway.backend import Backend
 from moaa.gateway.guard import Guard, Outcome
 from moaa.gateway.shares import slot_of
 from moaa.gateway.slots import Slots
+from moaa.gateway.wire import ApiError
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import CONFIG_MAPS, EVENTS, Object
 from moaa.kubernetes.mirror import Mirror
@@ -25,9 +26,12 @@ ROLL_BACK: Final = "MoaaRolledBack"
 class Promoted:
     """The two slots of one promoted model in this process."""
 
-    def __init__(self, name: str, backends: Mapping[str, Backend], slots: Slots) -> None:
-        """`backends`: by slot."""
-        self.name, self.backends = name, backends
+    def __init__(
+        self, name: str, backends: Mapping[str, Backend], slots: Slots, *, empty: bool = False
+    ) -> None:
+        """`backends`: by slot. `empty`: a slot whose version is not known has none, as on a
+        cluster before the first promotion."""
+        self.name, self.backends, self._empty = name, backends, empty
         self.guard = Guard()
         self.on_roll_back: list[Callable[[str, str], None]] = []
         """Called with a revision that has lost its share, and why."""
@@ -60,9 +64,17 @@ class Promoted:
 
     def choose(self, conversation: str) -> Backend:
         """Return the slot for this conversation. If none is up: the one that may be woken, or that
-        of production, whose error says that it is down."""
+        of production, whose error says that it is down.
+
+        Raises ApiError 503 if there is no version yet.
+        """
+        full = {slot for slot, each in self.slots.slots.items() if each.source or not self._empty}
+        if not full:
+            raise ApiError(
+                503, f"'{self.name}' has no version yet: promote one.", "model_not_up", retry=False
+            )
         for state in ("ready", "asleep"):
-            up = {slot for slot, backend in self.backends.items() if backend.state == state}
+            up = {slot for slot in full if self.backends[slot].state == state}
             if (slot := slot_of(conversation, self.shares, up)) is not None:
                 return self.backends[slot]
         return self.backends[self.slots.production]

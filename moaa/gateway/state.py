@@ -69,6 +69,7 @@ class Gateway:
                 name,
                 {slot: self.backends[model] for slot, model in each.slots.items()},
                 Slots().sharing(each.share_of_b, "the gateway's file", ""),
+                empty=each.config_map is not None,
             )
             for name, each in config.promoted.items()
         }

@@ -238,7 +238,9 @@ class Waker:
                 say(f"{name} was idle: from {before} to {after} replicas")
 
     def _lease(self, name: str) -> leases.Lease:
-        return leases.Lease(self.cluster, DEPLOYMENTS, name, f"{self.holder}/{name}")
+        uid = ((self.deployment(name) or {}).get("metadata") or {}).get("uid", "")
+        holder = f"{self.holder}/{name}"
+        return leases.Lease(self.cluster, DEPLOYMENTS, name, holder, uid=uid)
 
 
 def asleep(waking: Waking) -> ApiError:

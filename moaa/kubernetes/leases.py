@@ -37,9 +37,13 @@ OURS: Final = f"{names.PART_OF}={names.OURS},{names.HOLDS}"
 class Lease:
     """One holder's lease on one object. Thread-safe."""
 
-    def __init__(self, cluster: Cluster, kind: Kind, name: str, holder: str) -> None:
-        """`kind`, `name`: the object."""
+    def __init__(
+        self, cluster: Cluster, kind: Kind, name: str, holder: str, *, uid: str = ""
+    ) -> None:
+        """`kind`, `name`: the object. With its `uid` the lease is deleted with it."""
         self._cluster, self._holder = cluster, holder
+        owner = {"apiVersion": kind.version, "kind": kind.name, "name": name, "uid": uid}
+        self._owner = {"ownerReferences": [owner]} if uid else {}
         self._target = f"{kind.name}/{name}"
         digest = hashlib.sha256(holder.encode()).hexdigest()[:10]
         self.name = f"moaa-{kind.name.lower()}-{name}-{digest}"
@@ -96,6 +100,7 @@ class Lease:
                 "name": self.name,
                 "labels": labels,
                 "annotations": {names.HOLDS: self._target},
+                **self._owner,
             },
             "spec": {
                 "holderIdentity": self._holder,

@@ -14,6 +14,7 @@ from moaa.gateway.guard import Outcome
 from moaa.gateway.promoted import Promoted, WatchedSlots
 from moaa.gateway.shares import conversation_of
 from moaa.gateway.slots import Slots, pointed, pointer_text, revision_of
+from moaa.gateway.wire import ApiError
 from moaa.kubernetes.kinds import CONFIG_MAPS, EVENTS, Object
 from tests.support.kube_server import KubeServer
 from tests.support.waiting import async_until
@@ -168,3 +169,10 @@ async def test_a_revision_is_called_by_its_slot_or_name() -> None:
     promoted = Promoted("aligned", backends(), state(0))
     assert promoted.called("b") is promoted.called(revision_of(NEW)) is promoted.backends["b"]
     assert promoted.called("v9") is None
+
+
+async def test_before_the_first_version_nothing_is_woken() -> None:
+    promoted = Promoted("aligned", backends(up=""), Slots(), empty=True)
+    with pytest.raises(ApiError, match="no version yet") as error:
+        promoted.choose(conversation_of("key", {}))
+    assert not error.value.may_retry
