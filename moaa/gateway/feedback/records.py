@@ -18,8 +18,10 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
+from moaa.concurrency import detached
 from moaa.errors import StoreError
 from moaa.gateway.feedback.hearing import texts_of
 from moaa.gateway.feedback.settings import FeedbackSettings
@@ -29,6 +31,8 @@ from moaa.store import Store
 
 LOOK_EVERY_S: Final = 5.0
 WRITE_EVERY_S: Final = 60.0
+CLOSE_S: Final = 10.0
+"""For the last rows, when the gateway is stopped."""
 MOST_BYTES: Final = 64 << 20
 """Of rows in memory. Beyond it the oldest ones do not wait for their rating any longer; if they
 cannot be written either, they are dropped."""
@@ -118,14 +122,17 @@ class Records:
             await self._write()
         if self._now() - self._swept_at >= _DAY_S:
             self._swept_at = self._now()
-            await asyncio.to_thread(self._sweep)
+            await detached(self._sweep)
 
     async def close(self) -> None:
-        """Write all that is left."""
+        """Write all that is left, if the store answers soon."""
         while self._waiting:
             self._ripen()
         if self._due:
-            await self._write()
+            try:
+                await asyncio.wait_for(self._write(), CLOSE_S)
+            except TimeoutError:
+                log.warning("feedback: the store does not answer; the last rows are lost")
 
     def _row(self, key: str, id: str) -> dict[str, Any]:
         at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
@@ -148,7 +155,7 @@ class Records:
         name = f"{at:%H%M%S}-{self._process}-{self._files:06d}.jsonl.zst"
         uri = f"{self._store.root}/{at:%Y-%m-%d}/{name}"
         try:
-            await asyncio.to_thread(self._put, uri, [row for row, _ in rows])
+            await detached(partial(self._put, uri, [row for row, _ in rows]))
         except StoreError as error:
             log.warning(f"feedback: {len(rows)} rows wait, {error}")
             self._due = [*rows, *self._due]
