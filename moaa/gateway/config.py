@@ -57,9 +57,11 @@ class PlainModel(Part):
     """The most requests in flight at one of its servers; one more gets 429. Default: no limit, the
     servers queue."""
     count_tokens: bool = False
-    """Ask for the number of tokens of every stream, and take it out again if the client did not
-    ask. Else a stream is counted only if it tells its usage."""
+    """Ask the server for the number of tokens of every stream (`stream_options`), and take it out
+    again if the client did not ask. A price, or a limit of tokens, does so too. Else requests go
+    on byte for byte, and a stream is counted only if it tells its tokens."""
     price: Price | None = None
+    """For `moaa_gateway_dollars_total`."""
     system_role: bool = True
     """false if its chat template refuses system messages (Gemma 2): mixtures then put their text
     before the first user message."""
@@ -104,9 +106,10 @@ class Times(Part):
 
 
 class GatewayConfig(Part):
-    """The whole file."""
+    """What a gateway serves, to whom, and how much."""
 
     host: str = "127.0.0.1"
+    """0.0.0.0 opens it to other machines."""
     port: int = Field(8080, ge=0, le=65535)
     metrics_port: int | None = Field(9090, ge=0, le=65535)
     """Where Prometheus reads the numbers (`/metrics`). null: nowhere."""

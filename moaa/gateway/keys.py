@@ -31,6 +31,7 @@ class Limits(Part):
     in_flight: int | None = Field(None, ge=1)
     """Calls at the same time."""
     calls_per_minute: int | None = Field(None, ge=1)
+    """So many at once, too, after a minute without any."""
     tokens_per_minute: int | None = Field(None, ge=1)
     """Of prompts and answers. They are known after an answer: what follows has to wait."""
 

@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from moaa.recipe import evaluation, labelling, method, prompts, reasoning, schema, serving
 from moaa.recipe.addresses import Address
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Part, Recipe
@@ -95,15 +94,15 @@ def advice(key: str, owner: type[Part], root: type[Part] = Recipe) -> str:
     return f"Fields here: {', '.join(owner.model_fields)}."
 
 
-def table() -> str:
-    """Return all fields as Markdown for docs/recipe.md: a heading and a table for each part."""
-    notes = _notes()
+def table(root: type[Part] = Recipe) -> str:
+    """Return all fields as Markdown for a page of docs: a heading and a table for each part."""
+    notes = _notes(root)
     lines: list[str] = []
     seen: set[type[Part]] = set()
-    for field in walk():
+    for field in walk(root):
         if field.owner not in seen:
             seen.add(field.owner)
-            where = [f.path for f in walk() if part_of(f.info.annotation)[0] is field.owner]
+            where = [f.path for f in walk(root) if part_of(f.info.annotation)[0] is field.owner]
             places = ", ".join(f"`{path}`" for path in where) or "the whole file"
             about = " ".join((field.owner.__doc__ or "").split())
             lines += [
@@ -173,14 +172,14 @@ def _note(notes: dict[tuple[str, str], str], owner: type[Part], name: str) -> st
     return next((notes[c.__name__, name] for c in owner.__mro__ if (c.__name__, name) in notes), "")
 
 
-def _notes() -> dict[tuple[str, str], str]:
+def _notes(root: type[Part]) -> dict[tuple[str, str], str]:
     """Return the texts below the fields in the schema's source: (class, field) -> text."""
     notes: dict[tuple[str, str], str] = {}
-    bodies = [
-        node
-        for module in (method, prompts, evaluation, reasoning, labelling, serving, schema)
-        for node in ast.parse(inspect.getsource(module)).body
-    ]
+    owners = {
+        each for field in walk(root) for each in field.owner.__mro__ if issubclass(each, Part)
+    }
+    modules = {sys.modules[owner.__module__] for owner in owners}
+    bodies = [node for module in modules for node in ast.parse(inspect.getsource(module)).body]
     for node in bodies:
         if isinstance(node, ast.ClassDef):
             for field, text in pairwise(node.body):
@@ -193,9 +192,13 @@ def _notes() -> dict[tuple[str, str], str]:
     return notes
 
 
-if __name__ == "__main__":
-    page = Path(sys.argv[1])
-    before, _, after = page.read_text(encoding="utf-8").partition(START)
+def write(page: Path, start: str, tables: str) -> None:
+    """Write the tables of a page anew, between its line `start` and `END`."""
+    before, _, after = page.read_text(encoding="utf-8").partition(start)
     page.write_text(
-        before + START + "\n" + table() + END + after.partition(END)[2], encoding="utf-8"
+        before + start + "\n" + tables + END + after.partition(END)[2], encoding="utf-8"
     )
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), START, table())

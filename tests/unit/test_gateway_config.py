@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from moaa.errors import RecipeError
+from moaa.gateway import fields
 from moaa.gateway.access import Access
 from moaa.gateway.config import load_config, missing_keys, parse_config
 from moaa.gateway.keys import load_keys
 from moaa.gateway.wire import ApiError
+from moaa.recipe.fields import END
+from tests.support.paths import ROOT
 
 GOOD = """\
 anonymous: true
@@ -126,3 +130,18 @@ def test_mistakes_in_a_file_of_keys(tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=r"keys\.yaml") as caught:
             load_keys(path)
         assert said in str(caught.value)
+
+
+PAGE = (ROOT / "docs/gateway.md").read_text(encoding="utf-8")
+
+
+def test_the_tables_of_the_page_are_those_of_the_schema() -> None:
+    written = PAGE.partition(fields.START)[2].partition(END)[0].strip()
+    assert written == fields.tables().strip(), "run: python -m moaa.gateway.fields docs/gateway.md"
+
+
+def test_the_examples_of_the_page_are_right() -> None:
+    first, keys = re.findall("```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert parse_config(first, "g.yaml").names == ["smol", "big"]
+    models = first.replace("anonymous: true", "anonymous: false").replace("  big:", "  committee:")
+    assert parse_config(models + keys, "g.yaml").keys[0].wake
