@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import zstandard
 
 from moaa.gateway.wire import ApiError
 from tests.support.browser import CHROMIUM, Browser
+from tests.support.memory_store import MemoryStore
 from tests.support.mixing import Says, Script
 from tests.support.mixing_server import mixing
 from tests.support.waiting import until
@@ -147,3 +150,19 @@ def test_without_a_key_the_page_asks_for_one() -> None:
         browser.evaluate(frame, enter)
         until(lambda: browser.evaluate(frame, "document.querySelector('#model').length") == 5)
         assert browser.evaluate(frame, HIDDEN.format("#access")) is True
+
+
+def test_who_agreed_may_rate_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = MemoryStore("s3://moaa/use")
+    monkeypatch.setattr("moaa.store.Store.of", lambda config, **more: memory)
+    script = Script(**{name: Says(("fine",)) for name in ("m1", "m2", "m3", "agg")})
+    kept = {"store": {"root": "s3://moaa/use"}}
+    with served(script, anonymous={"feedback": True}, feedback=kept) as url, Browser() as browser:
+        page = Page(browser, url, 390)
+        page.value(ASK.format("why?"))
+        until(lambda: page.value(HIDDEN.format(".rating")) is False)
+        page.value("document.querySelector('.rating [value=\"1\"]').click()")
+        until(lambda: page.text(".thanks") == "Thank you.")
+    (data,) = memory.objects.values()
+    row = json.loads(zstandard.ZstdDecompressor().decompress(data))
+    assert (row["answer"], row["rating"], row["messages"][0]["content"]) == ("fine", 1, "why?")

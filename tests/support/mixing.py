@@ -144,3 +144,24 @@ def text_of(found: list[Any]) -> str:
         if isinstance(each, dict)
         for choice in each["choices"]
     )
+
+
+def usage(prompt: int, completion: int, **details: int) -> dict[str, Any]:
+    """An engine's count of tokens."""
+    found: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion}
+    if "cached" in details:
+        found["prompt_tokens_details"] = {"cached_tokens": details["cached"]}
+    if "reasoning" in details:
+        found["completion_tokens_details"] = {"reasoning_tokens": details["reasoning"]}
+    return found
+
+
+def full(**more: Says) -> Script:
+    """Engines of m1, m2, m3 and agg that answer within three seconds, and count."""
+    says = {
+        "m1": Says(("one",), 1, usage=usage(10, 4, cached=3)),
+        "m2": Says(("two",), 2, usage=usage(20, 5)),
+        "m3": Says(("three",), 2.5, usage=usage(30, 6)),
+        "agg": Says(("the", " answer"), 1, 0.5, usage=usage(100, 7, cached=64, reasoning=2)),
+    }
+    return Script(**(says | more))

@@ -1,36 +1,14 @@
 """One request to a mixture that is served: what it waits for, streams, counts and cancels."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from moaa.gateway.mixtures.members import Traits
 from moaa.gateway.mixtures.settings import Online
 from moaa.gateway.wire import ApiError
-from moaa.recipe import Member, Sampling
 from moaa.recipe.serving import Price
-from tests.support.mixing import Says, Script, events, run, served, text_of
-
-
-def usage(prompt, completion, **details):
-    found = {"prompt_tokens": prompt, "completion_tokens": completion}
-    if "cached" in details:
-        found["prompt_tokens_details"] = {"cached_tokens": details["cached"]}
-    if "reasoning" in details:
-        found["completion_tokens_details"] = {"reasoning_tokens": details["reasoning"]}
-    return found
-
-
-def full(**more):
-    says = {
-        "m1": Says(("one",), 1, usage=usage(10, 4, cached=3)),
-        "m2": Says(("two",), 2, usage=usage(20, 5)),
-        "m3": Says(("three",), 2.5, usage=usage(30, 6)),
-        "agg": Says(("the", " answer"), 1, 0.5, usage=usage(100, 7, cached=64, reasoning=2)),
-    }
-    return Script(**(says | more))
-
+from tests.support.mixing import Says, events, full, run, served, text_of
 
 LEFT = [(1.5, ["m2", "m3"]), (3.2, ["agg"]), (3.7, ["agg"])]
 """When a client leaves, and whose work is ended then."""
@@ -232,66 +210,3 @@ async def test_who_leaves_ends_the_work_of_all_members_and_of_the_aggregator(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert script.cancelled == cancelled
-
-
-async def test_the_clients_parameters_are_for_the_aggregator_alone():
-    members = (
-        Member(model="m1", sampling=Sampling(temperature=0.3, seed=5, max_tokens=9)),
-        Member(model="m2"),
-    )
-    script = full(m1=Says(), m2=Says(), agg=Says())
-    given: dict[str, Any] = {
-        "temperature": 0.1,
-        "top_p": 0.5,
-        "n": 2,
-        "seed": 1,
-        "stop": ["x"],
-        "logprobs": True,
-        "top_logprobs": 3,
-        "response_format": {"type": "json_object"},
-        "max_completion_tokens": 77,
-        "guided_choice": ["y"],
-    }
-    body = await run(script, served(*members), user="u", tools=[], store=True, **given).whole()
-    assert [choice["index"] for choice in body["choices"]] == [0, 1]
-    (aggregated,) = script.of("agg")
-    assert {name: value for name, value in aggregated.items() if name != "messages"} == given | {
-        "user": "u"
-    }
-    (first,), (second,) = script.of("m1"), script.of("m2")
-    assert {name: first[name] for name in first if name != "messages"} == {
-        "temperature": 0.3,
-        "top_p": 1.0,
-        "max_tokens": 9,
-        "seed": 5,
-    }
-    assert second["temperature"] == 0.7
-    assert "seed" not in second
-
-
-async def test_without_parameters_the_mixtures_own_hold_for_the_aggregator():
-    mixture = served()
-    script = full(m1=Says(), m2=Says(), m3=Says(), agg=Says())
-    await run(script, mixture).whole()
-    (fields,) = script.of("agg")
-    assert (fields["temperature"], fields["max_tokens"]) == (0.7, 2048)
-    assert "Several language models" in fields["messages"][0]["content"]
-    script.calls.clear()
-    await run(script, served(online=Online(references="last"))).whole()
-    (message,) = script.of("agg")[0]["messages"]
-    assert message["content"].startswith("q\n\nSeveral language models")
-
-
-async def test_self_moa_is_one_request_with_n():
-    script = Script(m1=Says(("x",), usage=usage(5, 6)), agg=Says(usage=usage(1, 1)))
-    body = await run(script, served(Member(model="m1", sampling=Sampling(n=3)))).whole()
-    assert [fields["n"] for fields in script.of("m1")] == [3]
-    assert body["usage"]["total_tokens"] == 13
-    assert [m["name"] for m in body["moaa"]["members"]] == ["m1", "agg"]
-
-
-async def test_a_model_without_a_system_role_gets_none():
-    script = full(m1=Says(), m2=Says(), m3=Says(), agg=Says())
-    await run(script, traits={"agg": Traits(system_role=False)}).whole()
-    (fields,) = script.of("agg")
-    assert [message["role"] for message in fields["messages"]] == ["user"]

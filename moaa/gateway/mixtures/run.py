@@ -98,7 +98,8 @@ class Run:
                 if not any(choice.get("finish_reason") for choice in chunk["choices"]):
                     yield event(last)
                     last = None
-        assert last is not None, "an aggregation ends with a finish_reason"
+        if last is None:  # this server says something after its finish_reason
+            last = self._chunk([{"index": 0, "delta": {}, "finish_reason": None}])
         if self.question.wants_usage:
             yield event(last)
             last = self._chunk([]) | {"usage": self.tally.usage_json()}
