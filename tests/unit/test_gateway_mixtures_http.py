@@ -134,6 +134,7 @@ CASES = [
 ]
 
 
+@pytest.mark.both_loops
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(("case", "says", "cancelled"), CASES, ids=[case[0] for case in CASES])
 async def test_who_leaves_ends_the_work_at_the_engines(case, says, cancelled, stream):
