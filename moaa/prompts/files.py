@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from moaa.errors import RecipeError
 
 READABLE: Final = (".jsonl", ".json", ".parquet")
-"""What is read of a folder. A single file may be .csv too."""
+"""What is read of a folder."""
+FILES: Final = (*READABLE, ".jsonl.zst", ".csv")
+"""What is read if it is named, also by `s3://…/*.jsonl.zst`."""
 JSON_BYTES: Final = 1 << 30
 """A JSON file is read as a whole. A larger one must be JSONL or Parquet."""
 LINE_BYTES: Final = 64 << 20
@@ -26,14 +30,16 @@ def rows(path: Path) -> Iterator[Any]:
         ".parquet": _parquet,
         ".json": _json,
         ".jsonl": _jsonl,
+        ".jsonl.zst": _jsonl,
         ".csv": _csv,
     }
-    if path.suffix not in readers:
+    reader = next((each for end, each in readers.items() if path.name.endswith(end)), None)
+    if reader is None:
         raise RecipeError(
             f"prompt source '{path}': {path.suffix or 'no suffix'} is not readable; use one of "
             f"{', '.join(readers)}"
         )
-    yield from readers[path.suffix](path)
+    yield from reader(path)
 
 
 def _parquet(path: Path) -> Iterator[Any]:
@@ -107,7 +113,7 @@ def _csv(path: Path) -> Iterator[Any]:
 
 def _jsonl(path: Path) -> Iterator[Any]:
     # As bytes: json finds the encoding, and the error of a wrong byte has its line.
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         number = 0
         while line := stream.readline(LINE_BYTES + 1):
             number += 1
@@ -125,6 +131,24 @@ def _jsonl(path: Path) -> Iterator[Any]:
                         "expected."
                     ) from None
                 yield row
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked if it is packed with zstd."""
+    if path.suffix != ".zst":
+        with path.open("rb") as stream:
+            yield stream
+        return
+    import pyarrow as pa
+
+    try:
+        with io.BufferedReader(pa.input_stream(str(path), compression="zstd")) as stream:
+            yield stream
+    except OSError as error:
+        raise RecipeError(
+            f"{path.name}: not a whole zstd file ({error}). Write or copy it again."
+        ) from None
 
 
 def _gib(size: int) -> str:

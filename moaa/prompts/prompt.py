@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moaa.errors import RowRejected
+from moaa.masking import masked
 from moaa.prompts.overlap import normalized
 from moaa.prompts.shapes import answers_of, user_side
 from moaa.recipe.schema import Source
@@ -42,6 +44,24 @@ class PromptRow:
             "turns": list(self.turns),
             **({} if self.answers is None else {"answers": list(self.answers)}),
         }
+
+    def masked(self) -> tuple[PromptRow, Counter[str]]:
+        """Return the row without personal data and keys, and how many of each were replaced. The
+        id stays: the same question is the same prompt."""
+        found: Counter[str] = Counter()
+
+        def mask(text: str) -> str:
+            changed, there = masked(text)
+            found.update(there)
+            return changed
+
+        row = replace(
+            self,
+            system=self.system and mask(self.system),
+            turns=tuple(mask(turn) for turn in self.turns),
+            answers=self.answers and tuple(mask(answer) for answer in self.answers),
+        )
+        return row, found
 
     @property
     def text(self) -> str:

@@ -78,6 +78,8 @@ def user_side(row: object, field: str | None) -> UserSide:
     """
     if not isinstance(row, Mapping):
         raise unreadable(f"the row is not an object: {json.dumps(row, default=str)[:80]}")
+    if row.get("rating") is not None and not any(row.get(name) for name in FIELDS):
+        raise RowRejected(NOT_A_PROMPT, "it is the rating of another row")
     column = _column(row, field)
     value = _parsed(column, row[column])
     system = row.get("system") or row.get("system_prompt")

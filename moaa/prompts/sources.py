@@ -10,7 +10,7 @@ from typing import Any
 
 from moaa.errors import RecipeError
 from moaa.prompts import files, hub
-from moaa.prompts.files import READABLE
+from moaa.prompts.files import FILES, READABLE
 from moaa.recipe.schema import Prompts, Source
 from moaa.store import Missing, Store
 from moaa.store.bytes import sha256_of
@@ -108,8 +108,17 @@ def _all(source: Source, store: Store) -> Iterator[Any]:
 
 def _objects(source: Source, store: Store) -> dict[str, str]:
     """Return the objects of a source with their versions: one file, or those of a folder."""
+    folder, _, name = source.source.rpartition("/")
+    if "*" in name:
+        if name[0] != "*" or name[1:] not in FILES:
+            raise RecipeError(
+                f"prompt source '{source.source}': '{name}' names no files. Write `*` and one of "
+                f"{', '.join(FILES)}: all such files below that address, also in its folders."
+            )
+        found = store.versions(f"{folder}/")
+        return {uri: version for uri, version in found.items() if uri.endswith(name[1:])}
     found = store.versions(source.source)
-    if source.source.endswith((*READABLE, ".csv")):
+    if source.source.endswith(FILES):
         if source.source not in found:
             raise Missing(f"prompt source '{source.source}' does not exist. Correct the address.")
         return {source.source: found[source.source]}

@@ -11,7 +11,9 @@ from moaa.recipe.document import Part
 
 class Source(Part):
     """Where prompts come from. `source`: `hub:NAME`, a single file of it (`hub:OWNER/NAME/FILE`),
-    an s3:// address, a JSONL, JSON, Parquet or CSV file, or `package:PATH`."""
+    an s3:// file or folder, all files of a kind below an address (`s3://…/*.jsonl.zst`), a JSONL,
+    JSON, Parquet or CSV file, or `package:PATH`. What is new below an address is new to the next
+    run."""
 
     source: str
     name: str = ""
@@ -29,15 +31,23 @@ class Source(Part):
     """Shuffle the rows with this seed, before offset and limit."""
     turns: int | None = Field(None, ge=1)
     """Keep only this many user turns of a conversation, the first ones."""
+    mask: bool | None = None
+    """Replace e-mail addresses, telephone and card numbers, and keys; counted. Default: only in
+    `.jsonl.zst` files: a gateway writes in them what its users asked."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer fields unless they are set: fingerprints stay as they were."""
         found: dict[str, Any] = dump(self)
-        for name in ("config", "revision"):
+        for name in ("config", "revision", "mask"):
             if found.get(name) is None:
                 found.pop(name, None)
         return found
+
+    @property
+    def masks(self) -> bool:
+        """Whether personal data in its rows are replaced."""
+        return self.source.endswith(".zst") if self.mask is None else self.mask
 
 
 class Prompts(Part):

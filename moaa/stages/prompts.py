@@ -27,6 +27,7 @@ from moaa.store import Store
 
 GUARDED = "questions of benchmarks that prompts were compared with"
 UNGUARDED = "benchmarks that prompts could not be compared with"
+MASKED = "personal data and keys replaced"
 FORGED = "prompts with control tokens, neutralised"
 
 
@@ -65,6 +66,11 @@ def prompts(part: PromptsPart, context: Context) -> None:
                 context.ledger.rows["in"] += 1
                 context.progress.advance()
                 row = read_prompt(raw, source, answers=part.answers and name == "sft")
+                if source.masks:
+                    row, replaced = row.masked()
+                    context.ledger.events.update(
+                        {f"{MASKED}: {kind}": n for kind, n in replaced.items()}
+                    )
                 context.ledger.events.update(f"left out: {what}" for what in row.left_out)
                 found[name].append(row)
     _refuse_if_changed(context)

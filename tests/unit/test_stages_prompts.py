@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zstandard import ZstdCompressor
 
 from moaa.artifacts import Artifact
 from moaa.errors import MoaaError, RecipeError, TooManyRejected
@@ -148,3 +149,65 @@ def test_a_benchmark_whose_questions_cannot_be_read_is_said(stage: Run) -> None:
     found, ledger = stage.run(0.02, given)
     assert ledger["events"] == {"questions of benchmarks that prompts were compared with": 1}
     assert found.fingerprint != without.fingerprint
+
+
+def packed(rows: Sequence[Any]) -> bytes:
+    """Rows as a gateway writes them."""
+    return ZstdCompressor().compress("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+
+
+def used(text: str, **more: Any) -> dict[str, Any]:
+    """A row of a question that somebody asked."""
+    asked = [{"role": "user", "content": text}]
+    return {"id": "r", "messages": asked, "answer": "It is.", "rating": 1, **more}
+
+
+def test_what_users_asked_is_read_from_files_that_grow(stage: Run) -> None:
+    """Old prompts keep their ids; a rating without its question is no prompt, and no fault."""
+    below = f"{stage.store.root}/use"
+    stage.sources["sft"] = {"source": f"{below}/*.jsonl.zst"}
+    stage.store.put(f"{below}/2026-01-01/1-a.jsonl.zst", packed([used("Whales eat what?")]))
+    stage.store.put(f"{below}/2026-01-01/notes.txt", b"no row")
+    before, _ = stage.run()
+    later = [used("Who made Rust?"), {"id": "r", "rating": -1, "comment": "no"}]
+    stage.store.put(f"{below}/2026-01-02/1-a.jsonl.zst", packed(later))
+    after, ledger = stage.run()
+    assert after.fingerprint != before.fingerprint
+    old, new = list(before.rows("sft")), list(after.rows("sft"))
+    assert new[: len(old)] == old
+    assert new[1]["turns"] == ["Who made Rust?"]
+    assert ledger["rejected"] == {"not a prompt": 1}
+
+
+@pytest.mark.parametrize("mask", [None, True, False])
+def test_personal_data_of_users_are_replaced_unless_told_otherwise(
+    stage: Run, mask: bool | None
+) -> None:
+    asked = "Write to jane@example.com, password: hunter2hunter2"
+    uri = f"{stage.store.root}/use/1.jsonl.zst"
+    stage.store.put(uri, packed([used(asked)]))
+    stage.sources["sft"] = {"source": uri} | ({} if mask is None else {"mask": mask})
+    found, ledger = stage.run()
+    (row,) = found.rows("sft")
+    assert (row["turns"] == [asked]) is (mask is False)
+    replaced = {k: n for k, n in ledger["events"].items() if k.startswith("personal data")}
+    counted = {f"personal data and keys replaced: {kind}": 1 for kind in ("e-mail", "key")}
+    assert replaced == ({} if mask is False else counted)
+
+
+def test_prompts_of_a_data_set_are_left_as_they_are(stage: Run) -> None:
+    stage.give("sft", [{"prompt": "Who is jane@example.com?"}])
+    found, _ = stage.run()
+    assert [row["turns"] for row in found.rows("sft")] == [["Who is jane@example.com?"]]
+
+
+def test_a_pattern_that_names_no_files_is_an_error(stage: Run) -> None:
+    stage.sources["sft"] = {"source": f"{stage.store.root}/use/a*.jsonl"}
+    assert "'a*.jsonl' names no files" in str(stage.refused(RecipeError))
+
+
+def test_a_packed_file_that_was_cut_is_an_error(stage: Run) -> None:
+    uri = f"{stage.store.root}/use/1.jsonl.zst"
+    stage.store.put(uri, packed([used("Why? " * 1000)])[:-20])
+    stage.sources["sft"] = {"source": uri}
+    assert "not a whole zstd file" in str(stage.refused(RecipeError))
