@@ -39,6 +39,8 @@ class StreamingEngine(EngineServer):
         super().__init__(*models, port=port, **more)
         self.words, self.every_s, self.silent_s = words, every_s, silent_s
         self.breaks_after: int | None = None
+        self.stands_at: int | None = None
+        """Streams stand still before this chunk."""
         self.half_an_event = False
         """Whether a stream that breaks does so within an event."""
         self.ends_without_done = False
@@ -105,6 +107,8 @@ class StreamingEngine(EngineServer):
             for number in range(self.words):
                 if number == self.breaks_after:
                     return await self._break(request, response)
+                if number == self.stands_at:
+                    await asyncio.sleep(3600)
                 if self.every_s:
                     await asyncio.sleep(self.every_s)
                 await self._event(response, self._chunk(request.path, body, number))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from moaa.gateway import state
 from tests.support.clients import free_port
 from tests.support.engine_server import reset, status, text
 from tests.support.gateways import ask, gateway_of, of
@@ -228,3 +229,43 @@ async def test_what_is_no_json_goes_back_as_it_is(engine: StreamingEngine) -> No
         running.post("/chat/completions", ask()) as answer,
     ):
         assert await answer.text() == "plain words"
+
+
+async def test_an_engine_that_says_nothing_is_given_up(engine: StreamingEngine) -> None:
+    engine.silent_s, engine.answers_probes = 60, True
+    config = {**of(engine), "times": {"idle_s": 0.05}}
+    async with gateway_of(config) as running:
+        for streamed in (False, True):
+            async with running.post("/chat/completions", ask(stream=streamed)) as answer:
+                assert answer.status == 504
+                assert (await answer.json())["error"]["code"] == "timeout"
+                assert answer.headers["x-should-retry"] == "false"
+        engine.silent_s, engine.every_s = 0, 60
+        async with running.post("/chat/completions", ask(stream=True)) as answer:
+            assert answer.status == 504  # headers alone are no first byte
+
+
+async def test_a_stream_that_stands_still_ends_with_an_error(engine: StreamingEngine) -> None:
+    engine.every_s, engine.stands_at, engine.answers_probes = 0.001, 3, True
+    config = {**of(engine), "times": {"idle_s": 0.1}}
+    async with (
+        gateway_of(config) as running,
+        running.post("/chat/completions", ask(stream=True)) as answer,
+    ):
+        events = (await answer.read()).decode().split("\n\n")
+    assert "stream_broken" in events[-3]
+    await async_until(lambda: engine.left, "the engine's request")
+
+
+async def test_a_client_that_does_not_read_is_cut_off(
+    engine: StreamingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "LOOK_EVERY_S", 0.02)
+    engine.words, engine.pads = 2_000, 10_000
+    config = {**of(engine), "times": {"idle_s": 0.2}}
+    async with gateway_of(config) as running:
+        task = asyncio.create_task(running.gateway._look_after())
+        async with running.post("/chat/completions", ask(stream=True)):
+            await async_until(lambda: engine.left, "the engine's request")
+        assert running.gateway.metrics.cancelled.value("m") == 1
+        task.cancel()
