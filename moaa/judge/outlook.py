@@ -216,6 +216,8 @@ def _drawn(n: int, seen: Seen, missing: list[Meeting]) -> Floats:
             side = 1 if meeting[0] < meeting[1] else -1
             odds[:, column] += scale * PAIR_NOISE * side * special[:, pairs[_pair(meeting)]]
             odds[:, column] += scale * ORDER_NOISE * own[:, orders[meeting]]
+    if known and all(seen[meeting] in (0, 1) for meeting, _ in known):
+        return (odds > 0).astype(float)  # the missing ones will have no degree either
     drawn: Floats = 1 / (1 + np.exp(-odds))
     return drawn
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,18 +56,23 @@ class CheckpointManifest(Part):
 
     def download(self, store: Store, uri: str, folder: Path) -> bool:
         """Download the files to `folder`; False, and no folder, if one is not as listed."""
-        try:
-            for file in self.files:
-                path = folder / file.name
-                store.download(f"{uri}/{file.path}", path)
-                if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
-                    break
-            else:
-                return True
-        except Missing:
-            pass
-        shutil.rmtree(folder, ignore_errors=True)
-        return False
+        return downloaded(store, uri, self.files, folder)
+
+
+def downloaded(store: Store, uri: str, files: Iterable[File], folder: Path) -> bool:
+    """Download the files below `uri` to `folder`; False, and no folder, if one is not as listed."""
+    try:
+        for file in files:
+            path = folder / file.name
+            store.download(f"{uri}/{file.path}", path)
+            if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
+                break
+        else:
+            return True
+    except Missing:
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
 
 
 def upload(store: Store, path: Path, name: str, uri: str) -> File:

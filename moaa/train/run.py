@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from moaa.errors import TrainError
 from moaa.recipe.schema import Dpo
 from moaa.store import Store
 from moaa.train import data, deepspeed, disk
+from moaa.train.best import Best
 from moaa.train.checkpoint_files import load_data_only
 from moaa.train.checkpoints import Checkpoints
 from moaa.train.job import Job
@@ -56,11 +58,14 @@ def train(job: Job, ranks: Ranks) -> None:
         )
         note(ranks, "loading the model")
         arguments.output_dir = str(scratch)
-        validation = Validation(job, held, ranks, scratch) if held else None
+        kept = Best(store, job.output)
+        validation = Validation(job, held, ranks, scratch, kept=kept) if held else None
         trainer = trainers.trainer(
             job, arguments, model, data.read(prepared.path), checkpoints, validation
         )
         found = checkpoints.restore()
+        if found and validation:
+            validation.restore()
         # What was measured before the first step is in the checkpoint.
         trainer.args.eval_on_start = bool(held) and found is None
         note(ranks, "first step")
@@ -171,8 +176,8 @@ def finish(
     complete(finished.model, job, base, end)
     finished.keep(facts)
     publish(job, store, finished)
-    checkpoints = f"{job.output}/checkpoints"
-    tidy(checkpoints, lambda: store.delete_prefix(checkpoints))
+    for done in (f"{job.output}/checkpoints", f"{job.output}/best"):
+        tidy(done, partial(store.delete_prefix, done))
 
 
 def what(job: Job) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from moaa.train.best import Best
 from moaa.train.data import Prepared
 from moaa.train.job import Job
 from moaa.train.protocol import PROGRESS, send
@@ -37,6 +38,8 @@ class Validation:
     scratch: Path
     save: Callable[[str], None] = field(default=lambda folder: None)
     """Writes the weights to a folder; all ranks call it."""
+    kept: Best | None = None
+    """Where the best weights outlive this attempt."""
     best_step: int | None = None
     best_loss: float = math.inf
 
@@ -49,7 +52,18 @@ class Validation:
         # Every rank has the same number: the loss is gathered.
         if self.job.numbers.keep == "best" and found["loss"] < self.best_loss:
             self.best_step, self.best_loss = step, found["loss"]
-            self.save(str(self.scratch / "best"))
+            folder = self.scratch / "best"
+            self.save(str(folder))
+            if self.kept and self.ranks.first:
+                self.kept.keep(folder, step, found["loss"])
+
+    def restore(self) -> None:
+        """Take up the best weights of an earlier attempt: this one resumes it."""
+        if self.job.numbers.keep != "best" or self.kept is None:
+            return
+        kept, folder = self.kept, self.scratch / "best"
+        if found := self.ranks.on_first(lambda: kept.restore(folder)):
+            self.best_step, self.best_loss = found
 
     def best_model(self) -> Path | None:
         """Return the folder of the best weights; None if the last ones are wanted."""
@@ -60,7 +74,7 @@ class Validation:
 
         `kept_step`: after which step the weights were that became the model (None: the last).
         `lost_step`: where better ones were, which are gone because the training was stopped and
-        resumed since (None: nowhere).
+        resumed since, and they could not be kept on S3 (None: nowhere).
         """
         curve = [{"step": each["step"], **found} for each in log if (found := point(each))]
         best = min(curve, key=lambda each: each["loss"], default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 from moaa.errors import RecipeError
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Sft, StoreAddress
+from moaa.train.best import Best
 from moaa.train.data import Prepared
 from moaa.train.job import Job
 from moaa.train.ranks import Ranks
 from moaa.train.validation import Validation
+from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
 
@@ -56,6 +59,62 @@ def test_better_weights_of_an_attempt_that_was_stopped_are_said_to_be_lost(tmp_p
     mine.measured(8, LOG[-1])  # the attempt began after step 4
     found = mine.facts(LOG)["validation"]
     assert (found["kept_step"], found["lost_step"]) == (8, 4)
+
+
+def test_the_best_weights_outlive_the_attempt_that_made_them(tmp_path: Path) -> None:
+    """Before, a training that was stopped after its best step ended with worse weights."""
+    store = MemoryStore("s3://o")
+
+    def attempt(name: str) -> Validation:
+        folder = tmp_path / name
+        mine = validation(folder, "best", [])
+        mine.kept, mine.ranks = Best(store, "s3://o/sft/1"), Ranks(0, 1, 0, 1)
+        return mine
+
+    def saved(weights: bytes) -> Callable[[str], None]:
+        def save(folder: str) -> None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            Path(folder, "model.safetensors").write_bytes(weights)
+            Path(folder, "training_args.bin").write_bytes(b"a pickle")
+
+        return save
+
+    first = attempt("first")
+    for entry, weights in zip((LOG[0], LOG[2]), (b"before", b"best"), strict=True):
+        first.save = saved(weights)
+        first.measured(entry["step"], entry)
+    assert len([name for name in store.objects if name.endswith("manifest.json")]) == 1
+    second = attempt("second")
+    second.restore()
+    assert (second.best_step, second.best_loss) == (4, 1.12346)
+    best = second.best_model()
+    assert best
+    assert [path.name for path in best.iterdir()] == ["model.safetensors"]
+    assert (best / "model.safetensors").read_bytes() == b"best"
+    second.save = saved(b"worse")
+    second.measured(8, LOG[-1])
+    assert second.facts(LOG)["validation"]["kept_step"] == 4
+    assert second.facts(LOG)["validation"]["lost_step"] is None
+
+
+@pytest.mark.parametrize("harm", ["changed", "no manifest", "a pickle"])
+def test_best_weights_that_are_not_as_written_are_not_taken(tmp_path: Path, harm: str) -> None:
+    store, folder = MemoryStore("s3://o"), tmp_path / "best"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    kept = Best(store, "s3://o/sft/1")
+    kept.keep(folder, 4, 1.5)
+    (manifest,) = [name for name in store.objects if name.endswith("manifest.json")]
+    weights = manifest.replace("manifest.json", "model.safetensors")
+    if harm == "changed":
+        store.objects[weights] = b"others!"
+    elif harm == "no manifest":
+        store.objects[manifest] = b"{"
+    else:
+        store.objects[manifest] = store.objects[manifest].replace(b"safetensors", b"bin")
+        store.objects[weights.replace("safetensors", "bin")] = b"weights"
+    assert kept.restore(tmp_path / "other") is None
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_best_needs_rows_to_be_measured_on() -> None:
