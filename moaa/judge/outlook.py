@@ -36,15 +36,16 @@ PAIR_NOISE: Final = 1.7
 """... of what is special to a pair, whatever its order: rankings of judges are not transitive."""
 ORDER_NOISE: Final = 1.7
 """... of what is special to one order of a pair."""
-BIAS: Final = 1.5
+BIAS: Final = 1.1
 """... of the position bias, which is the same for all verdicts of a prompt."""
 WEIGHT: Final = 1.0
 """The four numbers above are scaled to how sharp this judge is on this prompt. So many verdicts
-are as much evidence for the scale as the prior is."""
-MOST_LOG_ODDS: Final = 10.0
+are as much evidence for the scale as the prior is. The scale itself is as uncertain as that few
+verdicts leave it: without that, ends look settled too early."""
+MOST_LOG_ODDS: Final = 16.0
 """Verdicts that are surer than this say no more."""
-MOST_LOG_ODDS_HARD: Final = 2.0
-"""The same for a verdict of 0 or 1: it has no degree."""
+MOST_LOG_ODDS_HARD: Final = 3.0
+"""The same for a verdict of 0 or 1: it has no degree. If all are so, the missing ones will be."""
 DRAWS: Final = 500
 BINS: Final = 4
 
@@ -193,15 +194,12 @@ def _drawn(n: int, seen: Seen, missing: list[Meeting]) -> Floats:
     gain = np.linalg.solve(rows @ prior @ rows.T + noise, rows @ prior).T
     mean, spread = gain @ y, prior - gain @ rows @ prior
     misfit = y @ np.linalg.solve(rows @ prior @ rows.T + noise, y)
-    scale = np.sqrt((WEIGHT + misfit) / (WEIGHT + len(known)))
     normal = _normal(n)
-    theta = (
-        mean
-        + scale
-        * normal[:, : n + 1]
-        @ np.linalg.cholesky((spread + spread.T) / 2 + 1e-9 * np.eye(n + 1)).T
-    )
-    special, own = normal[:, n + 1 :][:, : n * (n - 1) // 2], normal[:, -n * (n - 1) :]
+    evidence = WEIGHT + len(known)
+    scale = np.sqrt((WEIGHT + misfit) / evidence) * np.exp(normal[:, 0] / np.sqrt(2 * evidence))
+    root = np.linalg.cholesky((spread + spread.T) / 2 + 1e-9 * np.eye(n + 1)).T
+    theta = mean + scale[:, None] * (normal[:, 1 : n + 2] @ root)
+    special, own = normal[:, n + 2 :][:, : n * (n - 1) // 2], normal[:, -n * (n - 1) :]
     pairs = {each: k for k, each in enumerate(combinations(range(n), 2))}
     orders = {each: k for k, each in enumerate(permutations(range(n), 2))}
     odds = theta @ _design(n, missing).T
@@ -217,8 +215,9 @@ def _drawn(n: int, seen: Seen, missing: list[Meeting]) -> Floats:
             odds[:, column] += scale * PAIR_NOISE * side * special[:, pairs[_pair(meeting)]]
             odds[:, column] += scale * ORDER_NOISE * own[:, orders[meeting]]
     if known and all(seen[meeting] in (0, 1) for meeting, _ in known):
-        return (odds > 0).astype(float)  # the missing ones will have no degree either
-    drawn: Floats = 1 / (1 + np.exp(-odds))
+        drawn: Floats = (odds > 0).astype(float)
+    else:
+        drawn = 1 / (1 + np.exp(-odds))
     return drawn
 
 
@@ -244,8 +243,9 @@ def _pair(meeting: Meeting) -> Meeting:
 
 @lru_cache(maxsize=8)
 def _normal(n: int) -> Floats:
-    """Standard normal numbers, always the same ones: for strengths and bias, pairs and orders."""
+    """Standard normal numbers, always the same ones: for the scale, strengths and bias, pairs and
+    orders."""
     import numpy as np
 
-    width = n + 1 + n * (n - 1) // 2 + n * (n - 1)
+    width = n + 2 + n * (n - 1) // 2 + n * (n - 1)
     return np.random.default_rng(0).standard_normal((DRAWS, width))
