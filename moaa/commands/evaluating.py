@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ from moaa.kubernetes.names import RUN_ENV
 from moaa.pipelines import runner_job
 from moaa.progress.messages import log, say
 from moaa.progress.terminal import out
+from moaa.recipe.evaluation import OF_RUN
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Recipe
@@ -26,6 +28,7 @@ from moaa.stages.table import EVALUATE, PROMPTS, STAGES_ENV, stages
 from moaa.store import Store
 from moaa.task import Task
 
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 TRAINED = ("sft", "dpo")
 """Contestants that only a run has."""
 LIKE_TARGET = ("dtype", "max_model_len", "tensor_parallel", "pool")
@@ -109,6 +112,16 @@ def _name_and_source(text: str) -> tuple[str, str]:
         raise RecipeError(
             f"--model {text}: write NAME=SOURCE, for example production=s3://bucket/model or "
             "gpt=https://host/v1."
+        )
+    if name in OF_RUN:
+        raise RecipeError(
+            f"--model {text}: '{name}' is a contestant that a run has by itself "
+            f"({', '.join(OF_RUN)}). Give this model another name."
+        )
+    if not _NAME.fullmatch(name):
+        raise RecipeError(
+            f"--model {text}: a name has letters, digits, - and _, so that --set can address it. "
+            "What the model is called on its server is --set models.NAME.endpoint.model=…"
         )
     return name, source
 
