@@ -16,6 +16,7 @@ class FeedbackSettings(Part):
     folder a day."""
 
     store: StoreAddress
+    """Where: everything is below its root."""
     share: float = Field(1.0, gt=0, le=1)
     """The share of requests that are kept, chosen by their ids."""
     retention_days: int = Field(90, ge=1)

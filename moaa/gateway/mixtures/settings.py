@@ -47,12 +47,14 @@ class Online(Part):
     last: after the user's last message, which leaves a chat's history a prefix that engines keep.
     """
     cache: Cache = Cache()
+    """Whether proposals that would be the same again are used again."""
 
 
 class OnlineMixture(Mixture):
     """The recipe's mixture, served under a name of its own."""
 
     online: Online = Online()
+    """How long it waits, and what it does when a member is missing."""
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Self:
