@@ -20,8 +20,9 @@ from tests.support.memory_store import MemoryStore
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    # Imported while the variable is still set: what it says then is what later tests see.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with serve() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
