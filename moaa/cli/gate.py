@@ -6,17 +6,14 @@ from typing import Annotated
 
 import typer
 
-from moaa.cli.options import OptionalRecipe, Root, Sets, application
+from moaa.cli.options import OptionalRecipe, Root, RunId, Sets, application
 
 app = application()
 
 
 @app.command()
 def gate(
-    run_id: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", help="As `moaa runs` lists it. Default: the last run"),
-    ] = None,
+    run_id: RunId = None,
     recipe: OptionalRecipe = None,
     root: Root = None,
     sets: Sets = [],  # noqa: B006

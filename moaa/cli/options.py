@@ -36,6 +36,10 @@ RecipeFile = Annotated[
         help="A recipe's YAML file, or the name of one that comes with moaa: demo",
     ),
 ]
+RunId = Annotated[
+    str | None,
+    typer.Argument(metavar="RUN", help="As `moaa runs` lists it. Default: the last run"),
+]
 OptionalRecipe = Annotated[
     Path | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moaa.cli.options import OptionalRecipe, Root, application
+from moaa.cli.options import OptionalRecipe, Root, RunId, application
 
 app = application()
 
@@ -33,10 +33,7 @@ def list_runs(
 
 @app.command()
 def report(
-    run_id: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", help="As `moaa runs` lists it. Default: the last run"),
-    ] = None,
+    run_id: RunId = None,
     recipe: OptionalRecipe = None,
     root: Root = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write")] = Path(

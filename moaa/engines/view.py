@@ -7,42 +7,27 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from moaa.concurrency import together
 from moaa.engines.deployment import addresses
 from moaa.errors import ClusterError
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, PODS, SLICES, Object
-from moaa.kubernetes.mirror import Mirror
+from moaa.kubernetes.mirror import Mirror, Mirrors
 
 
-class ClusterView:
+class ClusterView(Mirrors):
     """The objects of these models, kept up to date by watches."""
 
     def __init__(self, cluster: Cluster, dns: Iterable[str], changed: Callable[[], None]) -> None:
         """`dns`: the models' names as labels have them. `changed` is called from a thread."""
         self._cluster = cluster
         labels = f"{names.MODEL} in ({','.join(dns)})"
-        self._deployments, self._pods, self._slices = self._mirrors = [
+        self._deployments, self._pods, self._slices = watched = [
             Mirror(cluster, kind, labels, changed) for kind in (DEPLOYMENTS, PODS, SLICES)
         ]
+        super().__init__(*watched)
         self.events: dict[str, str] = {}
         """The newest event's message of pods that are being created."""
-
-    async def open(self) -> None:
-        """Read the namespace, and watch it from now on. Raises ClusterError if it cannot be reached
-        or a right is missing."""
-        await together(asyncio.to_thread(mirror.start) for mirror in self._mirrors)
-
-    def close(self) -> None:
-        """Stop watching."""
-        for mirror in self._mirrors:
-            mirror.stop()
-
-    @property
-    def error(self) -> ClusterError | None:
-        """Why the copy is not kept up to date any more, if so."""
-        return next((mirror.error for mirror in self._mirrors if mirror.error), None)
 
     def deployment(self, name: str) -> Object | None:
         """The Deployment of this name, as last seen."""

@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from moaa.concurrency import together
 from moaa.engines.deployment import addresses
-from moaa.errors import ClusterError
 from moaa.gateway.backend import Backend
 from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, SLICES, Object
-from moaa.kubernetes.mirror import Mirror
+from moaa.kubernetes.mirror import Mirror, Mirrors
 from moaa.progress.messages import log
 
 SERVICE: Final = "kubernetes.io/service-name"
@@ -25,7 +23,7 @@ SERVICE: Final = "kubernetes.io/service-name"
 ENGINES: Final = f"{names.PART_OF}={names.OURS},{names.MODEL}"
 
 
-class Discovery:
+class Discovery(Mirrors):
     """Keeps backends at the addresses of the pods that are ready."""
 
     def __init__(self, cluster: Cluster, backends: Mapping[str, Backend]) -> None:
@@ -35,26 +33,15 @@ class Discovery:
         self._loop = asyncio.get_running_loop()
         self._said = ""
         wanted = f"{SERVICE} in ({','.join(sorted(backends))})"
-        self._slices, self._deployments = self._mirrors = (
-            Mirror(cluster, SLICES, wanted, self._wake),
-            Mirror(cluster, DEPLOYMENTS, ENGINES, self._wake),
-        )
+        self._slices = Mirror(cluster, SLICES, wanted, self._wake)
+        self._deployments = Mirror(cluster, DEPLOYMENTS, ENGINES, self._wake)
+        super().__init__(self._slices, self._deployments)
 
     async def open(self) -> None:
         """Read the namespace, and watch it from now on. Raises ClusterError if it cannot be reached
         or a right is missing."""
-        await together(asyncio.to_thread(mirror.start) for mirror in self._mirrors)
+        await super().open()
         self._apply()
-
-    def close(self) -> None:
-        """Stop watching: the backends stay as they are."""
-        for mirror in self._mirrors:
-            mirror.stop()
-
-    @property
-    def error(self) -> ClusterError | None:
-        """Why the backends are not kept up to date any more, if so."""
-        return next((mirror.error for mirror in self._mirrors if mirror.error), None)
 
     def deployment(self, service: str) -> Object | None:
         """The Deployment behind a Service, as last seen."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from moaa.concurrency import together
 from moaa.errors import ClusterError
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Gone, Unreachable
@@ -123,3 +125,25 @@ class Mirror:
             self._deleted(seen)
         self.objects = others if what == "DELETED" else {**others, seen["metadata"]["name"]: seen}
         self._changed()
+
+
+class Mirrors:
+    """Base of a view of several kinds: their mirrors are opened, closed and looked at together."""
+
+    def __init__(self, *mirrors: Mirror) -> None:
+        self._mirrors = mirrors
+
+    async def open(self) -> None:
+        """Read the namespace, and watch it from now on. Raises ClusterError if it cannot be reached
+        or a right is missing."""
+        await together(asyncio.to_thread(mirror.start) for mirror in self._mirrors)
+
+    def close(self) -> None:
+        """Stop watching."""
+        for mirror in self._mirrors:
+            mirror.stop()
+
+    @property
+    def error(self) -> ClusterError | None:
+        """Why the view is not kept up to date any more, if so."""
+        return next((mirror.error for mirror in self._mirrors if mirror.error), None)

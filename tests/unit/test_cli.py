@@ -48,6 +48,7 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
         ("compile",),
         ("evaluate",),
         ("fetch",),
+        ("gate",),
         ("gateway",),
         ("models",),
         ("preflight",),
