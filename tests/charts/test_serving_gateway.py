@@ -225,3 +225,14 @@ def test_monitors_scrape_each_port_once() -> None:
     own = of("ServiceMonitor", found, "ex-gateway")["spec"]
     assert own["selector"]["matchLabels"].items() <= gateway.items()
     assert own["endpoints"][0]["port"] == "metrics"
+
+
+def test_it_gets_keys_of_s3_only_to_keep_feedback() -> None:
+    def variables(**config: Any) -> set[str]:
+        pod = of("Deployment", objects(SERVING, values(config=config)), "ex-gateway")
+        (container,) = pod["spec"]["template"]["spec"]["containers"]
+        return {each["name"] for each in container["env"]}
+
+    assert "AWS_SECRET_ACCESS_KEY" not in variables()
+    kept = {"store": {"root": "s3://moaa/feedback"}}
+    assert "AWS_SECRET_ACCESS_KEY" in variables(feedback=kept)
