@@ -29,7 +29,7 @@ WORDS: Final[Mapping[Sign, str]] = {
     "error": "failed",
     "empty": "were empty",
     "cut": "were cut at the token limit",
-    "late": "had a late first token",
+    "late": "came late",
 }
 FALSE: Final = 1e-5
 """One false accusation in so many requests at most."""
@@ -39,10 +39,11 @@ REMEMBERED: Final = 500
 """How many of production's latest requests its rates are about."""
 LATEST: Final = 10
 """So few tell when both revisions begin to fail: a node or the network is down."""
-LATE_FACTOR: Final = 2.0
+LATE_FACTOR: Final[Mapping[bool, float]] = {True: 2.0, False: 4.0}
 LATE_S: Final = 0.2
-"""A first token is late after LATE_FACTOR times production's median, and LATE_S more. Production
-has late ones too; how often, is counted as for the other signs."""
+"""A first token is late after so many times production's median, and LATE_S more; a whole answer
+(False), whose length differs too, after more. Production has late ones too: how often, is counted
+as for the other signs."""
 FEWEST_TIMES: Final = 20
 """Production's median needs so many times, and is renewed after as many more."""
 
@@ -56,7 +57,9 @@ class Outcome:
     """The HTTP status, or what it would have been if the headers had not been sent: 502 for a
     stream that broke."""
     first_token_s: float | None = None
-    """None if it was not streamed, or had no token; infinity if none came for too long."""
+    """To the first token of a stream, or to a whole answer that is not streamed. None if there was
+    none; infinity if none came for too long."""
+    streamed: bool = True
     empty: bool = False
     cut: bool = False
     conversation: str = ""
@@ -108,15 +111,30 @@ class Detector:
         return sum(math.exp(min(each, 100.0)) for each in self.sums) / len(WORSE) >= 1 / FALSE
 
 
+@dataclass(slots=True)
+class Times:
+    """Production's latest times of one kind, and when a time is late."""
+
+    factor: float
+    latest: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    late_after_s: float | None = None
+    _new: int = 0
+
+    def add(self, seconds: float) -> None:
+        self.latest.append(seconds)
+        self._new += 1
+        if self._new == FEWEST_TIMES:
+            self._new = 0
+            self.late_after_s = self.factor * median(self.latest) + LATE_S
+
+
 class Guard:
     """Counts the outcomes of a candidate and of production."""
 
     def __init__(self) -> None:
         self._production: dict[Sign, Counts] = {sign: Counts() for sign in MARGINS}
         self._latest: dict[Sign, Counts] = {sign: Counts() for sign in MARGINS}
-        self._times: deque[float] = deque(maxlen=REMEMBERED)
-        self._new_times = 0
-        self._late_after_s: float | None = None
+        self._times = {kind: Times(LATE_FACTOR[kind]) for kind in (True, False)}
         self.candidate = ""
         """The revision that is judged."""
         self._seen: dict[Sign, Counts] = {}
@@ -130,9 +148,10 @@ class Guard:
         self._detectors = {sign: Detector() for sign in MARGINS}
         self._conversations = set()
 
-    def late_after_s(self) -> float | None:
-        """Return when a first token is late; None while production has shown too few."""
-        return self._late_after_s
+    def late_after_s(self, streamed: bool) -> float | None:
+        """Return when a first token, or a whole answer, is late; None while production has shown
+        too few."""
+        return self._times[streamed].late_after_s
 
     def add(self, outcome: Outcome) -> str:
         """Count an outcome. Return why the candidate is worse, in words; empty if it is not."""
@@ -143,7 +162,7 @@ class Guard:
                 self._latest[sign].add(bad, remembered=LATEST)
             first_s = outcome.first_token_s
             if first_s is not None and math.isfinite(first_s) and outcome.status < 400:
-                self._time(first_s)
+                self._times[outcome.streamed].add(first_s)
             return ""
         again = outcome.conversation in self._conversations
         if outcome.conversation:
@@ -153,7 +172,7 @@ class Guard:
                 continue
             self._seen[sign].add(bad)
             if self._detectors[sign].add(bad, self.allowed(sign)):
-                return self._reason(sign)
+                return self._reason(sign, outcome.streamed)
         return ""
 
     def allowed(self, sign: Sign) -> float:
@@ -170,20 +189,13 @@ class Guard:
         signs: dict[Sign, bool] = {"error": failed}
         if not failed:
             signs |= {"empty": outcome.empty, "cut": outcome.cut}
-            first_s, limit_s = outcome.first_token_s, self._late_after_s
+            first_s, limit_s = outcome.first_token_s, self.late_after_s(outcome.streamed)
             if first_s is not None and (limit_s is not None or math.isinf(first_s)):
                 signs["late"] = limit_s is None or first_s > limit_s
         return signs
 
-    def _time(self, first_token_s: float) -> None:
-        self._times.append(first_token_s)
-        self._new_times += 1
-        if self._new_times == FEWEST_TIMES:
-            self._new_times = 0
-            self._late_after_s = LATE_FACTOR * median(self._times) + LATE_S
-
-    def _reason(self, sign: Sign) -> str:
-        limit_s = self._late_after_s if sign == "late" else None
+    def _reason(self, sign: Sign, streamed: bool) -> str:
+        limit_s = self.late_after_s(streamed) if sign == "late" else None
         late = f" (after more than {limit_s:.2f} s)" if limit_s else ""
         return (
             f"{self._seen[sign]} answers of revision {self.candidate} {WORDS[sign]}{late}; in "

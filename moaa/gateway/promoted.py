@@ -139,9 +139,11 @@ class WatchedSlots:
             self._loop.call_soon_threadsafe(self._apply)
 
     def _apply(self) -> None:
-        found = self._mirror.objects.get(self._name) or {}
+        found = self._mirror.objects.get(self._name)
         said = str(self._mirror.error or "")
         try:
+            if found is None:
+                raise MoaaError("it is not there")
             self._promoted.set_slots(Slots.of(found.get("data") or {}))
         except MoaaError as error:
             said = f"ConfigMap {self._name}: {error}"

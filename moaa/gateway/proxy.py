@@ -275,7 +275,8 @@ class _Attempt:
         self, status: int, empty: bool = False, cut: bool = False, *, streamed: bool = False
     ) -> None:
         if self.watch is not None:
-            first_s = self.first_at - self.sent_at if streamed else None
+            at = self.first_at if streamed else time.perf_counter()
+            first_s = at - self.sent_at if status < 300 else None
             self.watch.seen(Outcome(self.backend.revision or "", status, first_s, empty, cut))
 
 

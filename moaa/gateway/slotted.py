@@ -87,9 +87,10 @@ class Slotted:
 
     @contextmanager
     def _watched(self, asked: Asked, backend: Backend, conversation: str) -> Iterator[_Watch]:
-        watch = _Watch(self.promoted, backend.revision or "", conversation)
-        if asked.body.streamed:
-            limit_s = max(self.promoted.guard.late_after_s() or TOO_LONG_S, 1.0)
+        watch = _Watch(self.promoted, backend.revision or "", conversation, asked.body.streamed)
+        streamed = asked.body.streamed
+        limit_s = self.promoted.guard.late_after_s(streamed) or (TOO_LONG_S if streamed else None)
+        if limit_s is not None:
             watch.timer = asyncio.get_running_loop().call_later(limit_s, watch.waited)
         try:
             yield watch
@@ -104,6 +105,7 @@ class _Watch:
     promoted: Promoted
     revision: str
     conversation: str
+    streamed: bool
     timer: asyncio.TimerHandle | None = None
     late: bool = False
 
@@ -119,13 +121,14 @@ class _Watch:
             revision=self.revision,
             conversation=self.conversation,
             first_token_s=first_s,
+            streamed=self.streamed,
         )
         self.promoted.seen(whole)
 
     def waited(self) -> None:
         """No first token has come for too long."""
         self.late = True
-        self.promoted.seen(Outcome(self.revision, 200, math.inf))
+        self.promoted.seen(Outcome(self.revision, 200, math.inf, streamed=self.streamed))
 
     def stop(self) -> None:
         if self.timer is not None:

@@ -54,7 +54,7 @@ async def up(asked: Asked, backends: Iterable[Backend], *, wait: bool = True) ->
 
 
 async def _hold(asked: Asked, waker: Waker, service: str) -> None:
-    response = await begun(asked)
+    response = await begun(asked, waker.backends[service].revision)
     metrics, name = asked.gateway.metrics, waker.backends[service].name
     metrics.waiting.add(name)
     try:
@@ -64,10 +64,13 @@ async def _hold(asked: Asked, waker: Waker, service: str) -> None:
         metrics.waiting.add(name, by=-1)
 
 
-async def begun(asked: Asked) -> web.StreamResponse:
+async def begun(asked: Asked, revision: str | None = None) -> web.StreamResponse:
     """Return the stream to the client, with its headers sent: what fails from now on is told in the
     stream."""
     if asked.response is None:
-        asked.response = web.StreamResponse(headers={"x-request-id": asked.id, **STREAM})
+        headers = {"x-request-id": asked.id, **STREAM}
+        if revision:
+            headers["x-moaa-revision"] = revision
+        asked.response = web.StreamResponse(headers=headers)
         await asked.response.prepare(asked.request)
     return asked.response

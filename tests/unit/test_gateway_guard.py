@@ -59,7 +59,7 @@ OLD = outcomes("old", error=0.01, empty=0.01, cut=0.1)
         (outcomes("new", error=0.5), 50, "failed"),
         (outcomes("new", empty=1.0), 12, "empty"),
         (outcomes("new", cut=0.95), 50, "cut"),
-        (outcomes("new", cut=0.1, first_s=3.0), 50, "late first token"),
+        (outcomes("new", cut=0.1, first_s=3.0), 50, "came late"),
     ],
 )
 def test_a_bad_revision_is_blamed_within_50_requests(
@@ -126,3 +126,14 @@ def test_a_new_candidate_begins_without_its_forerunners_faults() -> None:
     assert not any(guard.add(Outcome("one", 500)) for _ in range(needed - 1))
     guard.judge("two")
     assert not guard.add(Outcome("two", 500))
+
+
+def test_whole_answers_have_times_of_their_own() -> None:
+    guard = Guard()
+    guard.judge("new")
+    for _ in range(40):
+        assert not guard.add(Outcome("old", 200, 10.0, streamed=False))
+        assert not guard.add(Outcome("new", 200, 15.0, streamed=False)), "longer answers"
+        assert not guard.add(Outcome("old", 200, 0.1))
+    reasons = [guard.add(Outcome("new", 200, 60.0, streamed=False)) for _ in range(40)]
+    assert "came late (after more than 40.20 s)" in next(filter(None, reasons))

@@ -142,6 +142,24 @@ async def test_a_bad_revision_is_rolled_back_and_no_request_fails(kube: KubeServ
     assert "answers of revision v2" in event["message"]
 
 
+async def test_a_revision_that_hangs_is_rolled_back_while_its_requests_wait() -> None:
+    with StreamingEngine("aligned") as a, StreamingEngine("aligned") as b:
+        async with gateway_of(promoted(a, b, 50)) as (gateway, url):
+            for number in range(60):
+                assert (await ask(url, text=f"q{number}", stream=True))[0] == 200
+            b.silent_s = 60
+            waiting = [
+                asyncio.create_task(ask(url, "aligned@b", f"r{number}", stream=True))
+                for number in range(25)
+            ]
+            rollbacks = gateway.metrics.rollbacks
+            await async_until(lambda: rollbacks.value("aligned", "aligned-b"), "the roll-back")
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            assert (await ask(url, text="r1"))[1]["x-moaa-revision"] == "aligned-a"
+
+
 def scale(kube: KubeServer, name: str) -> int:
     return int(kube.find(DEPLOYMENTS, name)["spec"]["replicas"])
 
