@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import aiohttp
 from aiohttp import web
 
 from moaa.gateway.access import Caller
@@ -28,7 +29,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def build(gateway: Gateway) -> web.Application:
     """The application that serves this gateway."""
     app = web.Application(
-        client_max_size=gateway.config.body_mib << 20,
         # When a client leaves, its request is cancelled, and with it the request to the engine.
         handler_args={"handler_cancellation": True},
     )
@@ -124,13 +124,21 @@ def _asking(gateway: Gateway, path: str) -> Handler:
 
 
 async def _read(request: web.Request) -> bytes:
+    """The body. aiohttp's own `read` would keep it as long as the request lives, which may be a
+    stream of minutes."""
+    most = request.app[GATEWAY].config.body_mib
+    parts, size = [], 0
     try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        most = request.app[GATEWAY].config.body_mib
-        raise ApiError(413, f"The request is larger than {most} MiB (body_mib).") from None
+        async for part in request.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > most << 20:
+                raise ApiError(413, f"The request is larger than {most} MiB (body_mib).")
     except web.HTTPException as error:
         raise invalid(f"The body cannot be read: {error.reason}.") from None
+    except aiohttp.ClientPayloadError as error:
+        raise invalid(f"The body cannot be read: {error}.") from None
+    return b"".join(parts)
 
 
 def _plainly(

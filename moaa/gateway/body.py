@@ -16,6 +16,7 @@ from typing import Any, Final
 from moaa.gateway.wire import invalid
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_LONG: Final = ("messages", "prompt", "input", "instructions", "tools")
 _DECODER: Final = json.JSONDecoder()
 _scan_text: Callable[[str, int, bool], tuple[str, int]] = vars(decoder)["scanstring"]
 """Reads a text in quotes from behind its first one. In C, and not in the types of `json`."""
@@ -46,6 +47,13 @@ class Body:
         """Whether the client wants a last chunk with the number of tokens."""
         options = self.data.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
+
+    def forget(self) -> None:
+        """Let go of what is long. A stream may take minutes, and nobody needs its prompt again once
+        the first byte is there."""
+        self.raw, self._text, self._spans = b"", "", {}
+        for name in _LONG:
+            self.data.pop(name, None)
 
     def for_model(self, name: str, *, with_usage: bool = False) -> bytes:
         """The bytes for a server that knows the model by this name; with `with_usage` it is asked

@@ -92,12 +92,11 @@ class _Attempt:
     async def run(self) -> web.StreamResponse:
         asked, backend = self.asked, self.backend
         counting = asked.counts_usage(backend.name)
-        body = asked.body.for_model(backend.served_name, with_usage=counting)
         self.sent_at = time.perf_counter()
         try:
             async with asked.gateway.http.post(
                 self.replica.at(asked.path),
-                data=body if len(body) < LARGE else io.BytesIO(body),
+                data=_payload(asked.body.for_model(backend.served_name, with_usage=counting)),
                 headers={**asked.forwarded, **self.replica.headers},
                 proxy=self.replica.proxy,
                 allow_redirects=False,
@@ -210,6 +209,8 @@ class _Attempt:
         if self.watch is not None:
             self.watch.first_token()
         hearing = self.asked.hearing
+        if hearing is None:
+            self.asked.body.forget()
         heard = response if hearing is None else hearing.before(response)
         with gateway.moving(stream):
             self._time_first()
@@ -284,6 +285,10 @@ def _left(asked: Asked) -> bool:
     """Whether the client of a stream that has begun is gone."""
     transport = asked.request.transport
     return asked.response is not None and (transport is None or transport.is_closing())
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    return body if len(body) < LARGE else io.BytesIO(body)
 
 
 def _broken_stream(name: str) -> ApiError:

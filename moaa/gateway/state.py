@@ -39,7 +39,7 @@ from moaa.progress.messages import log, say
 from moaa.store import Store
 
 LOOK_EVERY_S: Final = 5.0
-PASSED_ON: Final = ("Content-Type", "traceparent", "tracestate", "OpenAI-Beta")
+PASSED_ON: Final = ("traceparent", "tracestate", "OpenAI-Beta")
 """Headers of a request that engines get. A client's key is never among them."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 

@@ -165,6 +165,25 @@ async def test_prompts_of_two_mebibytes(tmp_path: Path, engine: StreamingEngine)
     assert all(answer.endswith(b"data: [DONE]\n\n") for answer in answers)
 
 
+async def test_long_prompts_are_not_kept_while_their_answers_stream(
+    tmp_path: Path, engine: StreamingEngine
+) -> None:
+    """40 prompts of 2 MiB: parsed and kept they would be several times 80 MiB."""
+    engine.every_s, engine.words = 0.2, 10_000
+    body = json.dumps(ask("x" * (2 << 20), stream=True)).encode()
+    with process_of(tmp_path, engine.url) as (url, process):
+        async with session() as http:
+            before = _rss_mib(process.pid)
+            answers = []
+            for _ in range(40):
+                answer = await http.post(f"{url}/chat/completions", data=_pieces(body))
+                await answer.content.readany()
+                answers.append(answer)
+            assert _rss_mib(process.pid) < before + 60
+            for answer in answers:
+                answer.close()
+
+
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
     for at in range(0, len(body), 1 << 16):
         yield body[at : at + (1 << 16)]
