@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from moaa.gateway.app import build
-from moaa.gateway.config import parse_config
 from moaa.gateway.state import Gateway
+from tests.support.gateways import gateway_of
 from tests.support.mixing import Says, Script
 
 MIXTURE: dict[str, Any] = {
@@ -39,16 +37,9 @@ async def mixing(script: Script, **config: Any) -> AsyncIterator[Mixing]:
         models = {name: {"endpoints": [f"{url}/v1"]} for name, url in urls.items()}
         for name, more in config.pop("models", {}).items():
             models[name] |= more
-        given = {
-            "anonymous": True,
-            "models": models,
-            "mixtures": {"mix": MIXTURE},
-            "times": {"connect_s": 2, "idle_s": 30},
-        }
-        checked = parse_config(json.dumps(given | config), "gateway.yaml")
-        gateway = await stack.enter_async_context(Gateway(checked))
-        url = await _served(stack, build(gateway))
-        yield Mixing(script, gateway, f"{url}/v1")
+        given = {"models": models, "mixtures": {"mix": MIXTURE}, **config}
+        running = await stack.enter_async_context(gateway_of(given))
+        yield Mixing(script, running.gateway, running.url)
 
 
 async def _served(stack: AsyncExitStack, app: web.Application) -> str:
