@@ -12,10 +12,11 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from moaa.artifacts import Artifact, Draft, Manifest, Output, Parent
 from moaa.artifacts.owner import Owner
@@ -33,11 +34,16 @@ from moaa.store import Missing, Store
 from moaa.task import Task
 from moaa.weights.content import of_asked, pinned
 
+if TYPE_CHECKING:
+    from moaa.trackers import Live
+
 __all__ = ["Context", "Metric", "Row", "Stage", "stage"]
 
 P = TypeVar("P", bound=Part)
 AGAIN = "again"
 """The fact of a result in which something failed that another run may get."""
+OnPoint = Callable[[int, Mapping[str, object], str], None]
+"""Takes the step, the numbers, and the part of a training that they are of."""
 Metric = Callable[[str, float], None]
 """Takes the name and the value of one figure."""
 
@@ -103,13 +109,16 @@ class Stage(Generic[P]):
             artifacts = {
                 name: _input(attempt.store, name, path) for name, path in (inputs or {}).items()
             }
-            manifest, reused = self.run(attempt.recipe, attempt.store, artifacts, attempt.ledger)
+            store, ledger = attempt.store, attempt.ledger
+            told, run = _told(attempt.recipe, self.name, task.run_id, store), self.run
+            with told or nullcontext():
+                point = told.point if told else None
+                manifest, reused = run(attempt.recipe, store, artifacts, ledger, point)
             attempt.done(manifest, reused=reused)
-            if chosen := attempt.recipe.runtime.trackers:
-                from moaa import trackers
+            if told:
+                from moaa.trackers import entry_of
 
-                entry = trackers.entry_of(manifest, task.run_id)
-                attempt.also_counted(trackers.write(chosen, entry, attempt.store))
+                attempt.also_counted(told.rest(entry_of(manifest, task.run_id)))
             if output:
                 Path(output).write_text(manifest.to_text())
             for figure, value in figures(manifest.facts).items():
@@ -121,8 +130,10 @@ class Stage(Generic[P]):
         store: Store,
         inputs: Mapping[str, Artifact],
         ledger: Ledger | None = None,
+        on_point: OnPoint | None = None,
     ) -> tuple[Manifest, bool]:
-        """The manifest of the result, and whether it was there already. `ledger` counts."""
+        """The manifest of the result, and whether it was there already. `ledger` counts; `on_point`
+        is told of each step of a training."""
         ledger = Ledger() if ledger is None else ledger
         part, content = self.part_of(recipe), self.content(recipe, store)
         fingerprint = self.fingerprint(part, inputs, content)
@@ -144,6 +155,7 @@ class Stage(Generic[P]):
                     Progress(self.name, self.declaration.unit) as progress,
                     Output(store, uri, self.declaration.kind) as out,
                 ):
+                    progress.on_point = on_point
                     context = Context(inputs, out, store, known, ledger, progress, content)
                     self.compute(part, context)
                     manifest = out.commit(self._draft(part, context, fingerprint))
@@ -199,6 +211,15 @@ def stage(
         return Stage(declaration, schema, part, compute, content)
 
     return wrap
+
+
+def _told(recipe: Recipe, stage: str, run_id: str, store: Store) -> Live | None:
+    """What tells the recipe's trackers, if it has any."""
+    if not recipe.runtime.trackers:
+        return None
+    from moaa.trackers import live
+
+    return live(recipe.runtime.trackers, stage, recipe.name, run_id, store)
 
 
 def _compared(content: Mapping[str, str]) -> str:

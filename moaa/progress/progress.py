@@ -15,6 +15,7 @@ import re
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +33,8 @@ class Progress:
         self._lock = threading.Lock()
         self._stage, self._unit = stage, unit
         self._started = time.monotonic()
+        self.on_point: Callable[[int, Mapping[str, object], str], None] | None = None
+        """Who is told of each step of a training, if anybody is."""
         self._total: int | None = None
         self._done = self._journaled = self._rejected = 0
         self._note = ""
@@ -96,6 +99,11 @@ class Progress:
         with self._lock:
             self._tokens[model] += n
             self._begin()
+
+    def point(self, step: int, values: Mapping[str, object], part: str = "") -> None:
+        """Pass on the numbers of one step of a training, or of a `part` of it."""
+        if self.on_point:
+            self.on_point(step, values, part)
 
     def gauge(self, name: str, value: float) -> None:
         with self._lock:

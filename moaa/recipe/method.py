@@ -138,7 +138,7 @@ class Judge(Part):
     mode: Literal["exhaustive", "adaptive"] = "exhaustive"
     """exhaustive: all pairs of a prompt's answers are compared in both orders. adaptive: only what
     the best and the worst answer depend on, for fewer than half of the calls."""
-    confidence: float = Field(0.92, gt=0.5, lt=1)
+    confidence: float = Field(0.915, gt=0.5, lt=1)
     """adaptive: an end of the ranking is settled if, with this probability, the comparisons that
     were not made would not change it."""
     max_calls_share: float = Field(0.8, gt=0, le=1)

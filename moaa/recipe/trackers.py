@@ -13,8 +13,9 @@ WANDB = "https://api.wandb.ai"
 
 
 class Tracker(Part):
-    """A place that shows runs side by side. Each stage writes its numbers there when it is done. A
-    tracker that cannot be reached costs a warning, never a result."""
+    """A place that shows runs side by side. A training writes its steps there as they come, each
+    stage its numbers when it is done. A tracker that cannot be reached costs a warning, never a
+    result."""
 
     kind: Literal["tensorboard", "mlflow", "wandb"]
     """tensorboard: event files on S3, below `store.root`/tensorboard. mlflow: an MLflow server.

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
+from moaa.errors import StoreError
 from moaa.store import Store
 from moaa.trackers.entry import Entry
 
@@ -20,8 +22,18 @@ _DT_STRING: Final = 7
 
 def write(entry: Entry, store: Store) -> None:
     """Write the entry's event file; `tensorboard --logdir` reads the folder above it."""
+    store.put(_address(entry, store), event_file(entry))
+
+
+def remove(entry: Entry, store: Store) -> None:
+    """Delete the entry's event file: another one takes its place. A failure leaves it."""
+    with suppress(StoreError):
+        store.delete(_address(entry, store))
+
+
+def _address(entry: Entry, store: Store) -> str:
     folder = f"{store.root}/tensorboard/{entry.run_id}/{entry.stage}"
-    store.put(f"{folder}/events.out.tfevents.{int(entry.made_s)}.moaa", event_file(entry))
+    return f"{folder}/events.out.tfevents.{int(entry.made_s)}.moaa"
 
 
 def event_file(entry: Entry) -> bytes:

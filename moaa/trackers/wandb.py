@@ -26,6 +26,7 @@ def write(entry: Entry, server: str, key: str, project: str) -> None:
         group=entry.run_id,
         job_type=entry.stage,
         config=dict(entry.tags),
+        resume="allow",
         settings=settings,
     )
     by_step: dict[int, dict[str, float]] = {}

@@ -15,15 +15,18 @@ from moaa.trackers.entry import Entry
 FAILED = "trackers that got nothing"
 
 
-def write(trackers: Sequence[Tracker], entry: Entry, store: Store) -> Counter[str]:
+def write(
+    trackers: Sequence[Tracker], entry: Entry, store: Store, *, said: bool = False
+) -> Counter[str]:
     """Write the entry to each tracker. Returns the count of those that failed, which are warnings
-    too."""
+    too, unless that was `said` before."""
     failed: Counter[str] = Counter()
     for tracker in trackers:
         try:
             _write(tracker, entry, store)
         except Exception as error:  # whatever it is: the result stands
-            log.warning(f"{entry.stage}: {tracker.kind} got nothing: {_shown(error, tracker)}")
+            tell = log.debug if said else log.warning
+            tell(f"{entry.stage}: {tracker.kind} got nothing: {_shown(error, tracker)}")
             failed[f"{FAILED}: {tracker.kind}"] += 1
     return failed
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from moaa.errors import TrainError
@@ -45,8 +46,8 @@ def run(launch: Launch, store: Store, ledger: Ledger, progress: Progress) -> dic
             raise TrainError(
                 f"The training ended without an error, but left no {job.result}. Run it again."
             )
-    checkpoints = f"{job.output}/checkpoints"
-    tidy(checkpoints, lambda: store.delete_prefix(checkpoints))
+    for done in (f"{job.output}/checkpoints", f"{job.output}/best"):
+        tidy(done, partial(store.delete_prefix, done))
     ledger.events.update({what: count for what, count in _events(result["facts"]).items() if count})
     return result
 

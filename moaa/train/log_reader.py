@@ -31,6 +31,7 @@ _EXITCODE = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
 _TORCHRUN = re.compile(r"torch.distributed.elastic.multiprocessing")
 """Here torchrun begins to report that a rank has failed; the following lines are about torchrun."""
 
+_COUNTERS = ("step", "steps", "begin")
 _NOISE = re.compile(r"FutureWarning|^\s*warnings\.warn|it/s\]|s/it\]|^[=\-*]{5,}$")
 
 _USER_ERRORS: dict[str, type[MoaaError]] = {
@@ -101,6 +102,7 @@ class LogReader:
         if "held_out" in fields:
             for name, value in fields["held_out"].items():
                 self._progress.gauge(f"held-out {name}", value)
+            self._progress.point(self._shown.step, fields["held_out"], "held out/")
             return
         step, again = fields["step"], fields.get("begin") or not self._started
         if again:
@@ -112,6 +114,9 @@ class LogReader:
         if tokens > self._shown.tokens:
             self._progress.tokens("training", tokens - self._shown.tokens)
         self._shown.tokens = tokens
+        if "loss" in fields:
+            numbers = {name: each for name, each in fields.items() if name not in _COUNTERS}
+            self._progress.point(step, numbers)
         for name in ("loss", "rewards/margins", "rewards/accuracies", "learning_rate"):
             if name in fields:
                 self._progress.gauge(name, fields[name])

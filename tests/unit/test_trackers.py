@@ -6,8 +6,10 @@ import json
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,13 +21,17 @@ from moaa import trackers
 from moaa.artifacts import Manifest
 from moaa.artifacts.manifest import Parent
 from moaa.errors import RecipeError
+from moaa.progress import Progress
 from moaa.recipe import secrets
 from moaa.recipe.load import load_file
 from moaa.recipe.trackers import Tracker
 from moaa.trackers.entry import Entry, Scalar
 from moaa.trackers.tensorboard import event_file
+from moaa.train.log_reader import LogReader
+from moaa.train.protocol import PROGRESS
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.waiting import until
 
 MANIFEST = Manifest(
     stage="dpo",
@@ -195,6 +201,56 @@ def test_mlflow_gets_one_run_for_all_stages_and_nothing_twice(
     assert fake.tags["dpo.fingerprint"] == "f1"
     assert fake.tags["sft.artifact"] == "s3://x"
     assert fake.keys == {"Bearer s3cret"}
+
+
+def test_steps_are_told_while_a_training_goes_on_and_not_again_at_its_end() -> None:
+    fake, store = Mlflow(), MemoryStore("s3://moaa/demo")
+    with serving(fake) as url:
+        both = [Tracker(kind="mlflow", url=url), Tracker(kind="tensorboard")]
+        live = trackers.Live(both, replace(ENTRY, scalars=(), tags={}), store, every_s=0.01)
+        with live:
+            live.point(0, {"loss": 0.7}, "held out/")
+            live.point(1, {"loss": 0.69, "rewards/margins": 0.0, "odd": "x"})
+            until(lambda: len(fake.metrics) == 3 and len(store.objects) == 1)
+            live.point(2, {"loss": float("nan"), "rewards/margins": 0.5})
+            until(lambda: len(fake.metrics) == 4)
+        early = dict(store.objects)
+        assert not live.rest(replace(ENTRY, made_s=ENTRY.made_s + 60))
+    keys = [(key, step) for key, _, step, _ in fake.metrics]
+    assert len(keys) == len(set(keys)) == len(ENTRY.scalars), "each once, whatever its time"
+    assert fake.tags["dpo.artifact"] == "s3://moaa/demo/dpo/f1"
+    assert not early.keys() & store.objects.keys(), "one file took the place of the other"
+    assert len(store.objects) == 1
+
+
+def test_a_tracker_that_is_away_in_between_gets_all_in_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake = Mlflow()
+    with serving(fake) as url:
+        live = trackers.Live(
+            [Tracker(kind="mlflow", url="http://127.0.0.1:9")], ENTRY, STORE, every_s=0.01
+        )
+        with live:
+            live.point(1, {"loss": 0.69})
+            until(lambda: caplog.text.count("mlflow got nothing") == 1)
+            live.point(2, {"loss": 0.68})
+            time.sleep(0.05)  # it tries again, and says it once
+        assert caplog.text.count("mlflow got nothing") == 1
+        live._trackers = [Tracker(kind="mlflow", url=url)]
+        live.rest(ENTRY)
+    assert len(fake.metrics) == len(ENTRY.scalars)
+
+
+def test_the_log_of_a_training_gives_the_steps_that_its_facts_will_have() -> None:
+    found: list[tuple[int, dict[str, object], str]] = []
+    progress = Progress.silent()
+    progress.on_point = lambda step, values, part: found.append((step, dict(values), part))
+    reader = LogReader(progress)
+    begin = {"step": 0, "steps": 2, "begin": True}
+    for fields in (begin, {"held_out": {"loss": 0.7}}, {"step": 1, "steps": 2, "loss": 0.69}):
+        reader.read(f"{PROGRESS}{json.dumps(fields)}")
+    assert found == [(0, {"loss": 0.7}, "held out/"), (1, {"loss": 0.69}, "")]
 
 
 def test_a_key_follows_no_redirect_to_another_server(monkeypatch: pytest.MonkeyPatch) -> None:

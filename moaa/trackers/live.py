@@ -1,0 +1,101 @@
+"""The steps of a training told while it goes on, by a thread: a slow tracker holds nothing up."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+from moaa.recipe.trackers import Tracker
+from moaa.store import Store
+from moaa.trackers import tensorboard
+from moaa.trackers.entry import Entry, Scalar
+from moaa.trackers.write import write
+
+EVERY_S: Final = 30.0
+
+
+class Live:
+    """Tells each tracker what came since the last time, while in context.
+
+    After it, `rest` is what the end of the stage still has to tell.
+    """
+
+    def __init__(
+        self, trackers: Sequence[Tracker], about: Entry, store: Store, every_s: float = EVERY_S
+    ) -> None:
+        """`about` is an entry without numbers; its time is that of the first steps."""
+        self._about, self._store, self._every_s = about, store, every_s
+        self._points: list[Scalar] = []
+        self._told = dict.fromkeys(range(len(trackers)), 0)
+        """By tracker: how many points it has."""
+        self._failed: set[int] = set()
+        """Trackers of which it was said that they got nothing."""
+        self._trackers = list(trackers)
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="moaa-trackers", daemon=True)
+
+    def point(self, step: int, values: Mapping[str, object], part: str = "") -> None:
+        """Take the numbers of one step."""
+        found = [
+            Scalar(f"{self._about.stage}/{part}{name}", step, float(value))
+            for name, value in values.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        ]
+        with self._lock:
+            self._points += found
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def rest(self, entry: Entry) -> Counter[str]:
+        """Tell what a finished stage has to tell and each tracker has not heard yet; return the
+        count of those that failed."""
+        failed: Counter[str] = Counter()
+        for number, tracker in enumerate(self._trackers):
+            heard = {(each.name, each.step) for each in self._points[: self._told[number]]}
+            if tracker.kind == "tensorboard":
+                heard = set()  # one file with all of it takes the place of the other
+            left = tuple(each for each in entry.scalars if (each.name, each.step) not in heard)
+            failed += write([tracker], replace(entry, scalars=left), self._store)
+            if tracker.kind == "tensorboard":
+                tensorboard.remove(self._about, self._store)
+        return failed
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every_s):
+            self._tell()
+
+    def _tell(self) -> None:
+        for number, tracker in enumerate(self._trackers):
+            with self._lock:
+                points = tuple(self._points)
+            new = points[self._told[number] :]
+            if not new:
+                continue
+            told = points if tracker.kind == "tensorboard" else new  # a file is written as a whole
+            entry, said = replace(self._about, scalars=told), number in self._failed
+            if write([tracker], entry, self._store, said=said):
+                self._failed.add(number)
+            else:
+                self._told[number] = len(points)
+
+
+def live(trackers: Sequence[Tracker], stage: str, project: str, run_id: str, store: Store) -> Live:
+    """Return what tells the steps of this stage of the run."""
+    return Live(trackers, Entry(run_id, project, stage, (), {}, time.time()), store)
