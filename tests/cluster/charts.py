@@ -13,10 +13,8 @@ from tests.cluster.tools import Namespace
 IMAGE = "python:3.11-slim"
 START_S = 6
 """Seconds for which the fake engine says /health and does not answer."""
-KINDS = (
-    "all,cm,secret,netpol,pdb,hpa,pvc,role,rolebinding,sa,"
-    "quota,limitrange,trainingruntimes,cronjobs"
-)
+SERVING_KINDS = "all,cm,secret,netpol,pdb,hpa,pvc,role,rolebinding,sa"
+KINDS = f"{SERVING_KINDS},quota,limitrange,trainingruntimes,cronjobs"
 FAKE = {
     "extraVolumes": [
         {

@@ -27,7 +27,7 @@ import yaml
 from moaa import __version__
 from moaa.gateway.slots import revision_of
 from tests.charts.render import SERVING
-from tests.cluster.charts import KINDS, fake_engine, install, serving
+from tests.cluster.charts import SERVING_KINDS, fake_engine, install, serving
 from tests.cluster.s3 import S3, forwarded, s3
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
 from tests.support.paths import ROOT
@@ -173,23 +173,6 @@ def test_without_a_key_nobody_may_ask(served: Served) -> None:
         urllib.request.urlopen(request, timeout=10)
 
 
-def test_it_may_change_its_own_objects_alone(served: Served) -> None:
-    account = f"--as=system:serviceaccount:{served.ns.name}:ens-gateway"
-
-    def may(*what: str) -> bool:
-        asked = tried("kubectl", "-n", served.ns.name, "auth", "can-i", *what, account)
-        return asked.stdout.strip() == "yes"
-
-    assert may("patch", "configmaps/ens-aligned")
-    assert may("patch", "deployments/ens-sleepy", "--subresource=scale")
-    assert may("create", "events")
-    assert not may("patch", "configmaps/ens-gateway")
-    assert not may("patch", "deployments/ens-one", "--subresource=scale")
-    assert not may("patch", "deployments/ens-sleepy")
-    assert not may("patch", "leases/other")
-    assert not may("get", "secrets")
-
-
 def test_two_gateways_wake_a_model_once_while_their_streams_wait(served: Served) -> None:
     before = served.ns.get("deployment", "ens-sleepy")
     answered: list[tuple[int, str, str]] = [(0, "", "")] * 2
@@ -278,5 +261,7 @@ def test_an_upgrade_leaves_the_shares_and_the_engines_alone(served: Served) -> N
 
 def test_nothing_is_left_after_it_is_uninstalled(served: Served) -> None:
     served.ns.helm("uninstall", "ens", "--wait")
-    left = served.ns.kubectl("get", KINDS, "-l", "app.kubernetes.io/instance=ens", "-o", "name")
+    left = served.ns.kubectl(
+        "get", SERVING_KINDS, "-l", "app.kubernetes.io/instance=ens", "-o", "name"
+    )
     assert not left.split()
