@@ -92,7 +92,7 @@ def length(gate: Gate, evidence: Evidence) -> Found:
         rule=rule,
         outcome=outcome,
         about=f"answers are {found.value:.2f} times as long, at most {found.high:.2f}; "
-        f"allowed are {limit:g}",
+        f"allowed: {limit:g}",
         estimate=found,
         limit=limit,
         needed=_needed(logs.value - math.log(limit), float(np.std(ours - theirs, ddof=1)))
@@ -150,8 +150,8 @@ def answers(gate: Gate, evidence: Evidence) -> Iterator[Found]:
         yield Found(
             rule=rule,
             outcome=outcome,
-            about=f"{share:.1%} of the answers, {_points(found.value)} points against "
-            f"{evidence.other}, at most {_points(found.high)}; allowed are {_points(limit)}",
+            about=f"{_points(share)} % of the answers, {_points(found.value)} points against "
+            f"{evidence.other}, at most {_points(found.high)}; allowed: {_points(limit)}",
             estimate=found,
             limit=limit,
             needed=_needed(found.value - limit, sd) if outcome == "undecided" else None,
@@ -165,8 +165,8 @@ def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
         yield Found(
             rule="judge's consistency",
             outcome="pass" if found.value >= gate.min_consistency else "fail",
-            about=f"{found.value:.1%} of {both} pairs are judged alike in both orders; "
-            f"asked are {gate.min_consistency:.0%}",
+            about=f"{_points(found.value)} % of {both} pairs are judged alike in both orders; "
+            f"asked for: {100 * gate.min_consistency:g} %",
             estimate=found,
             limit=gate.min_consistency,
         )
@@ -176,7 +176,7 @@ def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
             rule="lost verdicts",
             outcome="pass" if found.value <= gate.max_lost_verdicts else "fail",
             about=f"{evidence.lost} of {pairs} pairs could not be judged; "
-            f"allowed are {gate.max_lost_verdicts:.0%}",
+            f"allowed: {100 * gate.max_lost_verdicts:g} %",
             estimate=found,
             limit=gate.max_lost_verdicts,
         )
@@ -192,6 +192,7 @@ def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
 
 
 def _above(rule: str, found: Estimate, limit: float, sd: float, what: str) -> Found:
+    unit = "%" if found.unit == "share" else "points"
     if found.low > limit:
         outcome: Outcome = "pass"
     else:
@@ -200,8 +201,8 @@ def _above(rule: str, found: Estimate, limit: float, sd: float, what: str) -> Fo
     return Found(
         rule=rule,
         outcome=outcome,
-        about=f"{what}: {_points(found.value)} points, at least {_points(found.low)}; "
-        f"asked are more than {_points(limit)}",
+        about=f"{what}: {_points(found.value)} {unit}, at least {_points(found.low)}; "
+        f"asked for: more than {_points(limit)}",
         estimate=found,
         limit=limit,
         needed=needed,
