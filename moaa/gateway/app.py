@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -117,8 +118,11 @@ def _asking(gateway: Gateway, path: str) -> Handler:
                 raise
             return _answer(ApiError(500, f"The gateway failed. Its log says more: {id}."), id)
         finally:
+            seconds = time.perf_counter() - begun
             gateway.metrics.requests.add(name, revision, str(code))
-            gateway.metrics.seconds.add(time.perf_counter() - begun, name)
+            gateway.metrics.seconds.add(seconds, name)
+            level = logging.WARNING if code >= 500 else logging.DEBUG
+            log.log(level, "%s: %s of '%s': %s after %.3f s", id, path, name, code, seconds)
 
     return handle
 
