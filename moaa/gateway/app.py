@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import aiohttp
 from aiohttp import web
 
 from moaa.gateway.access import Caller
@@ -109,8 +108,6 @@ def _asking(gateway: Gateway, path: str) -> Handler:
         except (asyncio.CancelledError, ConnectionError):
             gateway.metrics.cancelled.add(name)
             raise
-        except web.HTTPException:
-            raise
         except Exception:
             code = 500
             log.exception(f"{id}: a bug of the gateway")
@@ -138,10 +135,8 @@ async def _read(request: web.Request) -> bytes:
             size += len(part)
             if size > most << 20:
                 raise ApiError(413, f"The request is larger than {most} MiB (body_mib).")
-    except web.HTTPException as error:
-        raise invalid(f"The body cannot be read: {error.reason}.") from None
-    except aiohttp.ClientPayloadError as error:
-        raise invalid(f"The body cannot be read: {error}.") from None
+    except web.RequestPayloadError as error:  # compressed, and not as its header says
+        raise invalid(f"The body cannot be read: {' '.join(str(error).split())}.") from None
     return b"".join(parts)
 
 

@@ -17,14 +17,13 @@ from aiohttp import web
 from moaa.errors import RecipeError
 from moaa.gateway.app import build, metrics_app
 from moaa.gateway.config import GatewayConfig
+from moaa.gateway.listening import runner
 from moaa.gateway.state import Gateway
 from moaa.progress.messages import log, say
 
 BACKLOG: Final = 4096
 THRESHOLDS: Final = (200_000, 50, 1_000)
 AGAIN_S: Final = 5.0
-KEEP_ALIVE_S: Final = 75.0
-"""For a client's idle connection."""
 
 
 def tune_collector() -> None:
@@ -55,15 +54,10 @@ async def serve(config: GatewayConfig) -> None:
         loop.add_signal_handler(number, signalled)
     async with Gateway(config) as gateway:
         background = [asyncio.create_task(_kept_up(work)) for work in gateway.background()]
-        runner = web.AppRunner(
-            build(gateway),
-            access_log=None,
-            shutdown_timeout=1.0,
-            keepalive_timeout=KEEP_ALIVE_S,
-        )
+        serving = runner(build(gateway))
         metrics = web.AppRunner(metrics_app(gateway), access_log=None, shutdown_timeout=0.1)
         try:
-            url = await _listen(runner, config.host, config.port, "port")
+            url = await _listen(serving, config.host, config.port, "port")
             if config.metrics_port is not None:
                 await _listen(metrics, config.host, config.metrics_port, "metrics_port")
             await gateway.checks.first()
@@ -73,7 +67,7 @@ async def serve(config: GatewayConfig) -> None:
             await stop.wait()
             await _drain(gateway, now)
         finally:
-            await runner.cleanup()
+            await serving.cleanup()
             await metrics.cleanup()
             for task in background:
                 task.cancel()
@@ -90,17 +84,17 @@ async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(AGAIN_S)
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int, field: str) -> str:
+async def _listen(site: web.AppRunner, host: str, port: int, field: str) -> str:
     """Open a port; return its address. Raises RecipeError if that cannot be."""
-    await runner.setup()
+    await site.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        await web.TCPSite(site, host, port, backlog=BACKLOG).start()
     except OSError as error:
         raise RecipeError(
             f"{field} {port} of {host} cannot be opened: {error.strerror or error}. Stop the "
             f"program that has it, or set another `{field}` (or `host`)."
         ) from None
-    address = runner.addresses[0]
+    address = site.addresses[0]
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"http://{shown}:{address[1]}"
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from moaa.gateway.app import build
 from moaa.gateway.config import parse_config
+from moaa.gateway.listening import runner
 from moaa.gateway.state import Gateway
 
 
@@ -43,15 +44,15 @@ async def gateway_of(config: dict[str, Any], *, checks: bool = False) -> AsyncIt
     async with gateway:
         if checks:
             await gateway.checks.first()
-        runner = web.AppRunner(build(gateway), access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        site = runner(build(gateway))
+        await site.setup()
+        await web.TCPSite(site, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{site.addresses[0][1]}/v1"
         try:
             async with aiohttp.ClientSession() as http:
                 yield Running(gateway, url, http)
         finally:
-            await runner.cleanup()
+            await site.cleanup()
 
 
 def of(*engines: Any, **more: Any) -> dict[str, Any]:

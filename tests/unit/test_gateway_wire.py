@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from yarl import URL
 
 from moaa.gateway.wire import ApiError, of_engine
 from tests.support.clients import free_port
@@ -158,3 +160,29 @@ async def test_a_request_that_is_too_large_gets_413() -> None:
                 assert (await answer.json())["error"]["code"] == "request_too_large"
             async with running.post("/chat/completions", ask()) as answer:
                 assert answer.status == 200
+
+
+LINE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"NONSENSE\r\n\r\n", "invalid_http"),
+        (LINE + b"bad header\r\n\r\n", "invalid_http"),
+        (LINE + b"X: " + b"a" * 20_000 + b"\r\n\r\n", "invalid_http"),
+        (LINE + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd", None),
+    ],
+    ids=["no request", "no header", "a long header", "not compressed"],
+)
+async def test_what_is_no_http(sent: bytes, code: str | None) -> None:
+    config = {"models": {"m": {"endpoints": [f"http://127.0.0.1:{free_port()}/v1"]}}}
+    async with gateway_of(config) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(running.url).port)
+        writer.write(sent)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert b" 400 Bad Request" in head
+    assert b"Server: moaa" in head
+    error = json.loads(body)["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", code)
