@@ -3,65 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import aiohttp
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from moaa.gateway.app import build, metrics_app
-from moaa.gateway.config import parse_config
+from moaa.gateway.app import metrics_app
 from moaa.gateway.slots import Slots, revision_of
-from moaa.gateway.state import Gateway
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, SLICES
 from moaa.kubernetes.names import IDLE_REPLICAS
 from tests.support.engine_server import status
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
+from tests.support.slotted import SLOTS, gateway_of, promoted, scale, service, sleeping
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until
 
 V1, V2 = "s3://moaa/models/v1", "s3://moaa/models/v2"
-SLOTS = {"a": "aligned-a", "b": "aligned-b"}
-
-
-def key(name: str, **rights: Any) -> dict[str, Any]:
-    return {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), **rights}
-
-
-def service(name: str, port: int | None) -> dict[str, Any]:
-    return {
-        "metadata": {"name": f"{name}-x", "labels": {"kubernetes.io/service-name": name}},
-        "ports": [{"name": "http", "port": port}],
-        "endpoints": [{"addresses": ["127.0.0.1"]}] if port else [],
-    }
-
-
-@asynccontextmanager
-async def gateway_of(
-    config: dict[str, Any], kube: KubeServer | None = None
-) -> AsyncIterator[tuple[Gateway, str]]:
-    """A gateway, and its address up to `/v1`."""
-    given = {"anonymous": True, **config}
-    made = Gateway(
-        parse_config(json.dumps(given), "gateway.yaml"), kube.cluster() if kube else None
-    )
-    async with made:
-        tasks = [asyncio.create_task(each()) for each in made.background()]
-        runner = web.AppRunner(build(made), access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield made, f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        finally:
-            await runner.cleanup()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def ask(
@@ -80,17 +38,6 @@ async def ask(
         http.post(f"{url}/chat/completions", json=body) as response,
     ):
         return response.status, dict(response.headers), await response.text()
-
-
-def promoted(engine_a: StreamingEngine, engine_b: StreamingEngine, share: int) -> dict[str, Any]:
-    engines = {"aligned-a": engine_a, "aligned-b": engine_b}
-    return {
-        "models": {
-            name: {"endpoints": [engine.url], "served_name": "aligned"}
-            for name, engine in engines.items()
-        },
-        "promoted": {"aligned": {"slots": SLOTS, "share_of_b": share}},
-    }
 
 
 async def test_every_answer_tells_its_revision_and_a_conversation_keeps_it() -> None:
@@ -158,21 +105,6 @@ async def test_a_revision_that_hangs_is_rolled_back_while_its_requests_wait() ->
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
             assert (await ask(url, text="r1"))[1]["x-moaa-revision"] == "aligned-a"
-
-
-def scale(kube: KubeServer, name: str) -> int:
-    return int(kube.find(DEPLOYMENTS, name)["spec"]["replicas"])
-
-
-def sleeping(kube: KubeServer, **times: float) -> dict[str, Any]:
-    annotations = {IDLE_REPLICAS: "0"}
-    kube.put(DEPLOYMENTS, deployment("ens-m", "m", annotations=annotations))
-    return {
-        "anonymous": False,
-        "keys": [key("may", wake=True), key("may-not")],
-        "models": {"m": {"service": "ens-m"}},
-        "cluster": {"wake": {"holder": "gateway/ens", **times}},
-    }
 
 
 async def test_a_streamed_request_waits_for_its_model(kube: KubeServer) -> None:
