@@ -1,4 +1,4 @@
-"""AlpacaEval 2: 805 instructions, answered better than gpt-4-1106-preview did?
+"""AlpacaEval 2: how often 805 instructions are answered better than by gpt-4-1106-preview.
 
 Li et al., "AlpacaEval"; length control: Dubois et al., arXiv 2404.04475. The data are CC BY-NC 4.0:
 they are fetched when the benchmark runs, and nothing of them is part of moaa.
@@ -78,7 +78,7 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         return await against_baseline(self.judge, match, BASELINE, ask)
 
     def scores(self, played: Played) -> list[Score]:
-        """Of each entrant: the mean probability to win, raw and at equal length.
+        """The scores of each entrant: its mean probability to win, raw and at equal length.
 
         At equal length: by the published regression if all questions were asked and come with
         their difficulties, else by ours.

@@ -1,4 +1,4 @@
-"""Arena-Hard: 500 hard prompts of Chatbot Arena, answered better than a baseline did?
+"""Arena-Hard: how often 500 hard prompts of Chatbot Arena are answered better than by a baseline.
 
 Li et al., arXiv 2406.11939. The prompt of a judge that is alone (moaa/templates/arena_hard*.txt) is
 that of lmarena/arena-hard-auto, Apache-2.0.
@@ -112,7 +112,10 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         return {"model_b": self.baseline, **row_of(judgement)}
 
     def scores(self, played: Played) -> list[Score]:
-        """Of each entrant: the win rate, raw and at the baseline's style. Prompts are resampled."""
+        """The scores of each entrant: its win rate, raw and at the baseline's style.
+
+        Prompts are resampled.
+        """
         found: list[Score] = []
         for name in played.entrants:
             judged = answers_and_judgements(played, name)

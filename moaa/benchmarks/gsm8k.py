@@ -42,12 +42,12 @@ class Gsm8k(Reasons[reasoning.Gsm8k]):
         self._task = harness.load(self.settings.task, docs, folder="gsm8k")
 
     def identity(self, doc: Doc) -> str:
-        """The start of its question's sha256: the data have no names."""
+        """The start of the question's sha256: the data have no ids."""
         return hashlib.sha256(doc["question"].encode()).hexdigest()[:12]
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Those of the task."""
+        """The stop texts of the task."""
         return self._task.stops
 
     def messages(self, doc: Doc) -> tuple[Message, ...]:
@@ -59,7 +59,7 @@ class Gsm8k(Reasons[reasoning.Gsm8k]):
         return self._task.marks(doc, text)
 
     def differs(self) -> str:
-        """How it is asked otherwise than for most published numbers."""
+        """How the questions are asked differently from most published numbers."""
         return (
             f"Asked as lm-eval's {self.settings.task}, as a chat; most published numbers are of 5 "
             "or 8 examples."

@@ -1,4 +1,4 @@
-"""The questions of benchmarks as prompts, so that no training prompt is near to one of them."""
+"""The questions of benchmarks as prompts, so that training prompts near to them are left out."""
 
 from __future__ import annotations
 

@@ -164,10 +164,10 @@ def missing(packages: Iterable[str]) -> str:
 
 
 class FirstDraws(random.Random):
-    """Draws the same each time, whatever was drawn before."""
+    """Takes the place of `random` in a checker: always makes the same choice."""
 
     def choice(self, seq: SupportsLenAndGetItem[Drawn]) -> Drawn:
-        """Of the letters it is `e`."""
+        """Return `e` for the letters, else the first element."""
         return seq[4 % len(seq)]
 
     def randint(self, a: int, b: int) -> int:
@@ -176,14 +176,14 @@ class FirstDraws(random.Random):
 
 
 def same_languages() -> None:
-    """Let langdetect find the same language of a text each time: it draws samples of it."""
+    """Make langdetect find the same language for a text each time: it works on random samples."""
     from langdetect import DetectorFactory
 
     DetectorFactory.seed = 0
 
 
 def same_letters() -> None:
-    """Let IFEval's checker of letters take the same letter each time.
+    """Make IFEval's letter checker take the same letter each time.
 
     It draws one where the prompt names a sign (`#`, `!`): prompts 1122 and 1129 were right on one
     day and wrong on the next.

@@ -55,7 +55,7 @@ class HumanEval(Reasons[reasoning.HumanEval]):
         raise NotImplementedError
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """Whether its program passed, and else why not."""
+        """Whether the answer's program passed; if not, why."""
         (answer,) = match.answers[0]
         if match.run_program is None:
             raise RowRejected("not run", "there is no pod for programs of models here")

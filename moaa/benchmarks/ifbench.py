@@ -82,7 +82,7 @@ class Ifbench(Reasons[reasoning.Ifbench]):
         }
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """As for others; questions that nothing here can check are said."""
+        """As for other benchmarks; it also counts the questions that no checker here can check."""
         left_out = (
             f" {self._unchecked} are left out: their checker needs NLTK's tagger (python -m "
             "nltk.downloader averaged_perceptron_tagger_eng)."

@@ -44,7 +44,7 @@ class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
         return [self._item(row) for row in rows]
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
-        """Over all pairs, over those of each answering model, and over each kind of question."""
+        """The accuracies over all pairs, by answering model, and by kind of question."""
         writers = dict.fromkeys(item.given["writer"] for item, _ in judged)
         subsets = ["", *writers, *dict.fromkeys(CATEGORIES.values())]
         return accuracy_by(subsets, name, judged, lambda item: (item.group, item.given["writer"]))

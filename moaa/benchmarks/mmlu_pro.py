@@ -98,7 +98,7 @@ class MmluPro(Reasons[reasoning.MmluPro]):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Those of the tasks, which are the same for all subjects."""
+        """The stop texts of the tasks: the same for all subjects."""
         return next(iter(self._tasks.values())).stops
 
     def messages(self, doc: Doc) -> tuple[Message, ...]:

@@ -43,7 +43,7 @@ class Reasons(Benchmark[S]):
 
     @property
     def judges(self) -> frozenset[str]:
-        """None: no model is asked but the entrants."""
+        """Empty: only the entrants are asked."""
         return frozenset()
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
@@ -102,11 +102,11 @@ class Reasons(Benchmark[S]):
         return evenly(docs, self.settings.limit)
 
     def group(self, doc: Doc) -> str:
-        """What a question may be alike with others in: its source. Empty: nothing is known."""
+        """What the question has in common with others: its source. Empty: not known."""
         return ""
 
     def subset(self, item: Item) -> str:
-        """The part of the benchmark that is shown by itself; empty: none."""
+        """The part of the benchmark that has a number of its own; empty if there is none."""
         return ""
 
     def prepare(self, docs: Sequence[Doc]) -> None:
@@ -186,7 +186,7 @@ class Reasons(Benchmark[S]):
         return digest_of(item.given for item in items) == self.content
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """Why its shares are not those of published tables: other questions, or asked otherwise."""
+        """Why its shares cannot be compared with published ones; empty if they can."""
         if len(items) != self.count:
             return f"{len(items):,} of its {self.count:,} questions. {self.differs()}".strip()
         if self.content and not self.is_published(items):
@@ -196,7 +196,7 @@ class Reasons(Benchmark[S]):
         return self.differs()
 
     def differs(self) -> str:
-        """How it is asked otherwise than for published numbers; empty: it is not."""
+        """How the questions are asked differently from published numbers; empty if they are not."""
         return ""
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:

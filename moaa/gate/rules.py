@@ -29,7 +29,7 @@ ALARM: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What one rule found."""
+    """The finding of one rule."""
 
     rule: str
     outcome: Outcome

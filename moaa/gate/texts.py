@@ -1,4 +1,4 @@
-"""What is wrong with an answer, as far as its text alone tells."""
+"""What is wrong with an answer, judged by its text alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REFUSAL = re.compile(
 
 
 def repeated(text: str) -> bool:
-    """Return whether the text says one thing over and over."""
+    """Return whether the text repeats itself over and over."""
     data = text.encode()
     return len(text) >= SHORTEST and len(data) / len(zlib.compress(data, 9)) > COMPRESSED
 

@@ -1,4 +1,4 @@
-"""Who says which answers to a prompt are better: one small file each.
+"""Labellers decide which answers to a prompt are better: one small file each.
 
 mixture     judges compare all pairs of answers (paper, stage 2); a single judge too
 reward      a reward model scores each answer

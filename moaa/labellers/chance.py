@@ -1,4 +1,4 @@
-"""An order by chance, for the ablation: what the pairs are worth without a labeller."""
+"""A random order, for the ablation: what pairs are worth without a labeller."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def unpack(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def opening(environment: Mapping[str, str], places: Iterable[str] = PLACES) -> str:
-    """Return what is not shut, in words; empty if nothing is open."""
+    """Return what the pod could still reach or write, in words; empty if nothing."""
     if TOKEN.exists():
         return f"there is a token: {TOKEN}"
     for place in places:
@@ -106,7 +106,7 @@ def opening(environment: Mapping[str, str], places: Iterable[str] = PLACES) -> s
 
 
 def wait_until_shut(look: Callable[[], str], wait_s: float, *, every_s: float = 1.0) -> str:
-    """Return what is still open after `wait_s`; empty as soon as nothing is."""
+    """Wait up to `wait_s` for the pod to be isolated. Return what is still open, or nothing."""
     end = time.monotonic() + wait_s
     while found := look():
         if time.monotonic() > end:
@@ -162,7 +162,7 @@ def _say(line: Mapping[str, str]) -> None:
 
 
 def main() -> int:
-    """Run all programs; the exit status is 3 if the pod is not shut in."""
+    """Run all programs. The exit status is 3 if the pod is not isolated."""
     ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE: no program reads this process, or its output
     programs = unpack(os.environ)
     wait_s = float(os.environ.get(WAIT_ENV, SHUT_WAIT_S))

@@ -25,7 +25,7 @@ KEPT_S: Final = 3600
 
 
 def job(programs: Mapping[str, str], runtime: Runtime, run_id: str) -> Object:
-    """Return the Job for these programs, by name. It ends by itself, whatever they do."""
+    """Return the Job that runs these programs (by name). It always ends by itself."""
     labels = {SANDBOX: "true", names.RUN: names.label(run_id)}
     container = {
         "name": CONTAINER,

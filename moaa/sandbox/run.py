@@ -1,4 +1,4 @@
-"""Programs in, outcomes out: one Job of Kubernetes for as many programs as wait."""
+"""Runs programs in a Kubernetes Job: one Job for all programs that wait."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def why_not(runtime: Runtime) -> str:
 
 
 class Sandbox:
-    """Runs programs; several that come close in time share a Job."""
+    """Runs programs. Programs that arrive at nearly the same time share a Job."""
 
     def __init__(
         self,
@@ -66,9 +66,9 @@ class Sandbox:
         self._failed = ""
 
     async def run(self, program: str) -> str:
-        """Return `passed`, or what kept the program from it.
+        """Return `passed`, or why the program did not pass.
 
-        Raises RowRejected if there is no pod that is shut in, or it was lost.
+        Raises RowRejected if there is no isolated pod, or the pod was lost.
         """
         if self._failed:
             raise RowRejected(NO_SANDBOX, self._failed)

@@ -1,4 +1,4 @@
-"""How long the answers of each model are. Alignment makes answers longer, and judges like that."""
+"""How long the answers of each model are. Alignment lengthens answers, and judges prefer that."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p-value of each test: below 0.05 is a finding that holds among all of them.
+    """Holm's adjusted p-value of each test: below 0.05 is a finding, however many tests there are.
 
     The chance of even one false finding stays below that level, however the tests depend on each
     other (Holm, 1979).

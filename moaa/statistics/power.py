@@ -34,14 +34,14 @@ def required_n(
     level: float = LEVEL,
     one_sided: bool = False,
 ) -> int:
-    """How many items show a true `difference` (not 0) with this power."""
+    """The number of items that show a true `difference` (not 0) with this power."""
     return max(1, math.ceil((_reach(power, level, one_sided) * sd / difference) ** 2))
 
 
 def power_of(
     n: int, sd: float, difference: float, *, level: float = LEVEL, one_sided: bool = False
 ) -> float:
-    """How often `n` items show a true `difference`: 0 to 1."""
+    """The power of `n` items: how often they show a true `difference`, from 0 to 1."""
     if sd == 0:
         return 1.0 if difference > 0 else 0.0
     return NormalDist().cdf(difference * math.sqrt(n) / sd - _reach(0.5, level, one_sided))

@@ -1,4 +1,4 @@
-"""Intervals of what has no formula: the statistic is fitted again on resampled items."""
+"""Intervals of statistics without a formula: computed again on resampled items (bootstrap)."""
 
 from __future__ import annotations
 

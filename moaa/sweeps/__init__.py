@@ -1,4 +1,4 @@
-"""A sweep: named variants of one recipe, priced before they run, compared after.
+"""A sweep: named variants of one recipe. It prices them before they run and compares them after.
 
 document     the YAML of a sweep, and its recipes
 sharing      which stages of two variants are the same

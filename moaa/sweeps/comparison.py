@@ -24,7 +24,7 @@ HEAD_TO_HEAD: Final = "head_to_head"
 
 
 class Score(NamedTuple):
-    """A figure of a variant, and its interval if it has one."""
+    """One number of a variant, with its interval if it has one."""
 
     value: float
     low: float | None
@@ -45,7 +45,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a variant's run left, and what it used itself: reused stages cost nothing again."""
+    """The result of a variant's run, and what the run used: reused stages cost nothing."""
 
     variant: Variant
     state: str

@@ -1,4 +1,4 @@
-"""What a stage has to tell a tracker. Pure."""
+"""What a stage reports to a tracker. Pure functions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Entry:
 
 
 def entry_of(manifest: Manifest, run_id: str) -> Entry:
-    """Return what this result has to tell: steps of trainings, scores, and its lineage as tags."""
+    """Return what a tracker gets of a result: training steps, scores, its lineage as tags."""
     return Entry(
         run_id,
         manifest.name,

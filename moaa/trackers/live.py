@@ -1,4 +1,4 @@
-"""The steps of a training told while it goes on, by a thread: a slow tracker holds nothing up."""
+"""Sends the steps of a running training to the trackers, in a thread: a slow one delays nothing."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ EVERY_S: Final = 30.0
 
 
 class Live:
-    """Tells each tracker what came since the last time, while in context.
+    """While in context: sends new steps to each tracker from time to time.
 
-    After it, `rest` is what the end of the stage still has to tell.
+    Then call `rest`, which sends what is still missing.
     """
 
     def __init__(
@@ -97,5 +97,5 @@ class Live:
 
 
 def live(trackers: Sequence[Tracker], stage: str, project: str, run_id: str, store: Store) -> Live:
-    """Return what tells the steps of this stage of the run."""
+    """Return what reports the steps of this stage of the run to its trackers."""
     return Live(trackers, Entry(run_id, project, stage, (), {}, time.time()), store)

@@ -51,7 +51,7 @@ _OPENER = urllib.request.build_opener(_NoRedirect())
 
 
 def write(entry: Entry, server: Server, project: str) -> None:
-    """Log the entry. What is logged twice is there once: times and steps are the same."""
+    """Log the entry. Logging an entry again changes nothing: times and steps are the same."""
     experiment = _experiment(server, project)
     run = _run(server, experiment, entry)
     milliseconds = int(entry.made_s * 1000)

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written by hand: its package would bring 15 more.
+"""TensorBoard's event files, written without its package, which needs 15 others.
 
 A file is a list of records: length (8 bytes), its checksum, an Event (protocol buffers), its
 checksum. The fields used here: Event.wall_time 1, step 2, file_version 3, summary 5; Summary's
@@ -26,7 +26,7 @@ def write(entry: Entry, store: Store) -> None:
 
 
 def remove(entry: Entry, store: Store) -> None:
-    """Delete the entry's event file: another one takes its place. A failure leaves it."""
+    """Delete the entry's event file, if that works: another one takes its place."""
     with suppress(StoreError):
         store.delete(_address(entry, store))
 

@@ -1,4 +1,4 @@
-"""Tells every tracker of the recipe. None of them can fail a stage."""
+"""Writes to every tracker of the recipe. A tracker that fails never fails a stage."""
 
 from __future__ import annotations
 
