@@ -1,13 +1,13 @@
 """A small judge that reads what it judges: SmolLM2-135M, trained on verdicts for some minutes.
 
-    python -m tests.bench.trained_judge FOLDER [--pairs 400]
+    python -m tests.bench.trained_judge FOLDER [--pairs 240]
 
 As it is, SmolLM2 prefers one position whatever the answers are, so nothing can be measured with it
 that depends on them. Here it learns which of two answers is the better one. The answers are its
 own, to IFBench's prompts; the worse one has more of its words replaced by words of other answers,
 or answers another question, or none. The prompts are the judge's own, with assessments by the
-untrained model. `tests.bench.judge_engine` and `tests.bench.injection` take the folder; their
-questions are none of these.
+untrained model (of 40 pairs, for all). `tests.bench.judge_engine` and `tests.bench.injection` take
+the folder; their questions are none of these.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from moaa.chat.client import Client
 from moaa.chat.controls import KNOWN
@@ -30,6 +30,7 @@ from moaa.concurrency import together
 from moaa.judge import criteria, verdict
 from moaa.judge.compare import Panel, Tries
 from moaa.ledger import Ledger
+from moaa.mixture import Proposal
 from moaa.recipe import Judge
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Calls, Sampling
@@ -43,7 +44,9 @@ NONE: Final = ("I have no idea.", "I do not know.", "I cannot say.", "That is a 
 LEVELS: Final = (0.0, 0.15, 0.3, 0.5, 0.8)
 """Shares of an answer's words that are replaced."""
 RATE: Final = 3e-5
-ROWS_A_STEP: Final = 8
+ROWS_A_STEP: Final = 4
+ASSESSED: Final = 40
+Assessments: TypeAlias = tuple[Proposal, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,9 @@ async def _examples(ask: Ask, questions: Sequence[str], count: int) -> list[Exam
     asked = [(q, r.choices[0].text.strip()) for q, r in zip(questions, replies, strict=True)]
     asked = [(question, text) for question, text in asked if len(text.split()) > 7]
 
-    async def example(k: int, good: str, bad: str, first: bool) -> Example:
+    async def example(
+        k: int, good: str, bad: str, first: bool, known: Sequence[Assessments] = ()
+    ) -> tuple[Example, Assessments]:
         query = [Message(role="user", content=asked[k][0])]
         shown = (good, bad) if first else (bad, good)
         seen: list[str] = []
@@ -117,14 +122,21 @@ async def _examples(ask: Ask, questions: Sequence[str], count: int) -> list[Exam
         panel = Panel.over(panel_of, query, shown, noting, KNOWN)
         comparison = panel.shown(*shown)
         names = tuple(draw.sample(tuple(criteria.CRITERIA), 3))
-        assessments, _ = await panel.assess(comparison, names)
+        if known:
+            assessments = draw.choice(known)
+        else:
+            assessments, _ = await panel.assess(comparison, names)
         await panel.decide(comparison, names, assessments, Tries())
-        return Example(seen[0], verdict.CHOICES[0 if first else 1])
+        return Example(seen[0], verdict.CHOICES[0 if first else 1]), assessments
 
-    triples = pairs([text for _, text in asked], count, draw)
-    return await together(
-        example(*triple, first=number % 2 == 0) for number, triple in enumerate(triples)
-    )
+    triples = [
+        (*triple, number % 2 == 0)
+        for number, triple in enumerate(pairs([text for _, text in asked], count, draw))
+    ]
+    found = await together(example(*each) for each in triples[:ASSESSED])
+    known = [assessments for _, assessments in found]
+    rest = await together(example(*each, known) for each in triples[ASSESSED:])
+    return [made for made, _ in (*found, *rest)]
 
 
 def examples(count: int, prompts: int = 140) -> list[Example]:
@@ -196,7 +208,7 @@ def main() -> None:
     """Make the judge, and print how often it is right."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pairs", type=int, default=400)
+    parser.add_argument("--pairs", type=int, default=240)
     options = parser.parse_args()
     train(examples(options.pairs), options.folder)
 
