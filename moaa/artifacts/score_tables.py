@@ -189,6 +189,11 @@ SCORE_TABLES = (
                 ),
             ),
             Field("lost", "list of objects", "Empty: a program marks every answer."),
+            Field(
+                "outcome",
+                "text",
+                "HumanEval: `passed`, or what kept the answer's program from it. Else empty.",
+            ),
         ),
         'table.groupby(["benchmark", "entrant"]).size()',
     ),

@@ -60,7 +60,7 @@ class HumanEval(Reasons[reasoning.HumanEval]):
         if match.run_program is None:
             raise RowRejected("not run", "there is no pod for programs of models here")
         outcome = await match.run_program(program(match.item.given, answer.text))
-        return {**row_of({self.main: float(outcome == "passed")}), "outcome": outcome}
+        return row_of({self.main: float(outcome == "passed")}, outcome)
 
     def differs(self) -> str:
         """Most published numbers are of completions, not of answers in a chat."""

@@ -206,8 +206,9 @@ class Reasons(Benchmark[S]):
         yield from answering(recipe, questions, 1, answer)
 
 
-def row_of(marks: Marks) -> Row:
-    """Return marks as a judgement: `marks` is a list of {"metric", "value", "verdicts"}."""
+def row_of(marks: Marks, outcome: str = "") -> Row:
+    """Return marks as a judgement: `marks` is a list of {"metric", "value", "verdicts"}. `outcome`:
+    what was said of the answer's program, if it has one."""
     found = [
         {
             "metric": metric,
@@ -216,7 +217,7 @@ def row_of(marks: Marks) -> Row:
         }
         for metric, value in marks.items()
     ]
-    return {"marks": found, "lost": []}
+    return {"marks": found, "lost": [], "outcome": outcome}
 
 
 _ByItem = Mapping[str, Mapping[str, float | list[bool]]]

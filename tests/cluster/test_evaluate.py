@@ -52,6 +52,12 @@ ANSWERS = {
     "def written": "```python\ndef written(x):\n    open('/tmp/x', 'w')\n    return x\n```",
 }
 
+MARKS = {
+    "HumanEval/0": "passed",
+    "HumanEval/1": "AssertionError",
+    "HumanEval/2": "OSError",  # nothing can be written there
+}
+
 
 @pytest.fixture(scope="module")
 def ns() -> Iterator[Namespace]:
@@ -107,12 +113,7 @@ def test_humaneval_by_the_stage_in_a_pod(ns: Namespace, store: S3, tmp_path: Pat
     (main,) = [row for row in scores.rows("scores") if row["main"]]
     assert (main["metric"], main["n"]) == ("pass@1", 3)
     assert main["value"] == pytest.approx(1 / 3)
-    marks = {row["id"]: row["outcome"] for row in scores.rows("marks")}
-    assert marks == {
-        "HumanEval/0": "passed",
-        "HumanEval/1": "AssertionError",
-        "HumanEval/2": "OSError",  # nothing can be written there
-    }
+    assert {row["id"]: row["outcome"] for row in scores.rows("marks")} == MARKS
     page = (tmp_path / ".moaa/runs" / run_id(said) / "report.html").read_text()
     assert "HumanEval" in page
     # Nothing is left: the sandbox's Job, the engine.
