@@ -29,6 +29,8 @@ from moaa.mixture import LATE, Patience, Prepared, TooFewProposals, prepare
 PULSE_S: Final = 10.0
 """A stream of which nothing came for so long gets a comment: proxies and clients see that it lives.
 """
+EARLY_S: Final = 0.05
+"""Timers may fire a little early (uvloop's by 1 ms)."""
 T = TypeVar("T")
 
 
@@ -79,13 +81,12 @@ class Run:
         preparing = asyncio.create_task(self._prepare())
         preparing.add_done_callback(lambda _: self._shown.put_nowait(None))
         try:
-            async with aclosing(pulsed(self._seen(preparing), PULSE_S)) as shown:
+            async with aclosing(pulsed(self._seen(), PULSE_S)) as shown:
                 async for delta in shown:
                     yield self._comment() if delta is None else self._reasoning(*delta)
-            self.prepared = prepared = await preparing
+            prepared = await preparing
         finally:
-            preparing.cancel()
-            await asyncio.wait([preparing])
+            await _end(preparing)
         last: dict[str, Any] | None = None
         async with aclosing(pulsed(self._aggregation.chunks(prepared), PULSE_S)) as chunks:
             async for chunk in chunks:
@@ -125,7 +126,7 @@ class Run:
             )
         except TooFewProposals as error:
             self.tally.left_out += error.left_out
-            late = asyncio.get_running_loop().time() >= patience.until
+            late = asyncio.get_running_loop().time() >= patience.until - EARLY_S
             raise self._too_few(error, late=late) from error
         self.tally.left_out += prepared.left_out
         if shown := self._proposers.shown:
@@ -152,7 +153,7 @@ class Run:
         # The members that did answer have cost something: a client must not do it all again.
         return ApiError(502, message, "quorum", retry=False)
 
-    async def _seen(self, preparing: asyncio.Task[Prepared]) -> AsyncGenerator[Delta, None]:
+    async def _seen(self) -> AsyncGenerator[Delta, None]:
         """What is put out until the proposals are there."""
         while (delta := await self._shown.get()) is not None:
             yield delta
@@ -206,11 +207,18 @@ async def pulsed(source: AsyncIterator[T], every_s: float) -> AsyncGenerator[T |
             yield item
     finally:
         if waiting is not None:
-            waiting.cancel()
-            await asyncio.wait([waiting])
+            await _end(waiting)
         if isinstance(source, AsyncGenerator):
             await source.aclose()
 
 
 async def _next(source: AsyncIterator[T]) -> T:
     return await anext(source)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has stopped; nobody asks any more how it ended."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
