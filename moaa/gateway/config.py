@@ -87,6 +87,8 @@ class PlainModel(Part):
                 )
         if self.service and self.endpoints:
             found.append((("service",), "there are endpoints too. Give one of both."))
+        if not self.service and not self.endpoints:
+            found.append((("endpoints",), "there is none, and no service: nobody could answer."))
         if len(set(self.endpoints)) < len(self.endpoints):
             found.append((("endpoints",), "the same address stands here twice. Remove one."))
         if found:
