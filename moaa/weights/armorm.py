@@ -46,15 +46,15 @@ def split(published: Path, out: Path) -> None:
 
     Needs torch and safetensors. Raises RecipeError if `published` is no folder of ArmoRM.
     """
-    import numpy as np
-    from safetensors.torch import save_file
-
     shards = sorted(published.glob("*.safetensors"))
     if not shards or not (published / "config.json").is_file():
         raise RecipeError(
             f"{published} holds no config.json with *.safetensors. Give the folder of the "
             "published model (a download of RLHFlow/ArmoRM-Llama3-8B-v0.1)."
         )
+    import numpy as np
+    from safetensors.torch import save_file
+
     config: dict[str, Any] = json.loads((published / "config.json").read_text(encoding="utf-8"))
     heads = {"temperature": np.array(float(config.get("gating_temperature", 10)))}
     out.mkdir(parents=True, exist_ok=True)

@@ -177,22 +177,6 @@ def test_an_error_of_the_hubs_libraries_is_one_readable_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_configuration_of_a_data_set_can_be_named(tmp_path: Path) -> None:
-    card = "---\nconfigs:\n" + "".join(
-        f"- config_name: {name}\n  data_files: {name}/train.jsonl\n" for name in ("main", "other")
-    )
-    (tmp_path / "README.md").write_text(f"{card}---\n")
-    for name in ("main", "other"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "train.jsonl").write_bytes(rows(f"A question of {name}?"))
-    source = Source(source=f"hub:{tmp_path}")
-    with pytest.raises(RecipeError, match="Set `config` of this source") as caught:
-        list(sources.rows(source, MemoryStore()))
-    assert "'main', 'other'" in str(caught.value)
-    named = source.model_copy(update={"config": "other"})
-    assert list(sources.rows(named, MemoryStore())) == [{"prompt": "A question of other?"}]
-
-
 def test_unused_new_fields_of_a_source_change_no_fingerprint() -> None:
     assert "config" not in Source(source="a").model_dump(mode="json")
     assert "revision" not in Source(source="a").model_dump(mode="json")
