@@ -11,7 +11,7 @@ from typing import Any
 from moaa.gateway.mixtures.members import Traits
 from moaa.gateway.mixtures.proposals import Proposals
 from moaa.gateway.mixtures.question import read_question
-from moaa.gateway.mixtures.run import Run
+from moaa.gateway.mixtures.run import Run, Served
 from moaa.gateway.mixtures.settings import OnlineMixture
 from moaa.gateway.wire import ApiError
 from moaa.recipe import Member
@@ -112,15 +112,13 @@ def run(
     **body: Any,
 ) -> Run:
     """A request to the mixture."""
+    known = {name: Traits() for name in script.models} | dict(traits or {})
     return Run(
-        "mix",
-        mixture or served(),
+        Served("mix", mixture or served(), known, "r1"),
         read_question({**QUESTION, **body}),
         script,
-        traits={name: Traits() for name in script.models} | dict(traits or {}),
         kept=kept or Proposals(0, 1),
         tenant=tenant,
-        revision="r1",
     )
 
 

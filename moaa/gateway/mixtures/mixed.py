@@ -17,7 +17,7 @@ from moaa.gateway.mixtures.engines import PATH, Upstream
 from moaa.gateway.mixtures.members import Traits
 from moaa.gateway.mixtures.proposals import Proposals
 from moaa.gateway.mixtures.question import read_question
-from moaa.gateway.mixtures.run import Run
+from moaa.gateway.mixtures.run import Run, Served
 from moaa.gateway.mixtures.settings import OnlineMixture
 from moaa.gateway.relay import Stream
 from moaa.gateway.shares import conversation_of
@@ -101,14 +101,11 @@ class Mixed:
         await up(asked, members, wait=self.state != "ready")
         affinity = conversation_of(asked.caller.name, asked.body.data)
         run = Run(
-            self.name,
-            self.mixture,
+            Served(self.name, self.mixture, self._traits, self.revision),
             question,
             Upstream(self._gateway, asked.forwarded, affinity, asked.id),
-            traits=self._traits,
             kept=self._kept,
             tenant=asked.caller.name,
-            revision=self.revision,
         )
         headers = {"x-request-id": asked.id, "x-moaa-revision": run.tally.revision}
         headers |= asked.kept_headers

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from moaa.gateway.mixtures.aggregation import Aggregation
@@ -34,29 +35,38 @@ EARLY_S: Final = 0.05
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A mixture as it is served now: its name, its models' traits, and its revision."""
+
+    name: str
+    mixture: OnlineMixture
+    traits: Mapping[str, Traits]
+    revision: str
+
+
 class Run:
-    """One request to the mixture `name`. `tenant`: whose kept proposals may be used."""
+    """One request to a mixture. `tenant`: whose kept proposals may be used."""
 
     def __init__(
         self,
-        name: str,
-        mixture: OnlineMixture,
+        served: Served,
         question: Question,
         engines: Engines,
         *,
-        traits: Mapping[str, Traits],
         kept: Proposals,
         tenant: str,
-        revision: str,
     ) -> None:
-        self.name, self.mixture, self.question = name, mixture, question
-        self.tally = Tally(revision)
+        self.name, self.mixture, self.question = served.name, served.mixture, question
+        self.tally = Tally(served.revision)
         self.prepared: Prepared | None = None
         self._shown: asyncio.Queue[Delta | None] = asyncio.Queue()
         shows = question.streamed and question.proposals
         shown = Shown(question.proposals, self._shown.put_nowait) if shows else None
-        self._proposers = Proposers(engines, traits, kept, self.tally, tenant, shown)
-        self._aggregation = Aggregation(mixture, question, engines, traits, self.tally, Assembled())
+        self._proposers = Proposers(engines, served.traits, kept, self.tally, tenant, shown)
+        self._aggregation = Aggregation(
+            served.mixture, question, engines, served.traits, self.tally, Assembled()
+        )
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
