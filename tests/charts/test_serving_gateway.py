@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,3 +239,28 @@ def test_it_gets_keys_of_s3_only_to_keep_feedback() -> None:
     assert "AWS_SECRET_ACCESS_KEY" not in variables()
     kept = {"store": {"root": "s3://moaa/feedback"}}
     assert "AWS_SECRET_ACCESS_KEY" in variables(feedback=kept)
+
+
+@pytest.mark.parametrize(("device", "program"), [("cuda", "vllm"), ("cpu", "python3")])
+def test_the_start_of_a_slot_gives_the_engine_what_the_pointer_named(
+    device: str, program: str, tmp_path: Path
+) -> None:
+    found = objects(SERVING, {**values(), "pools": {"default": {"device": device}}})
+    slot = of("Deployment", found, "ex-aligned-a")["spec"]["template"]["spec"]
+    vllm = slot["containers"][0]
+    told = tmp_path / "slot"
+    told.write_text("MOAA_MODEL=/models/aligned-a/v1-0a\nMOAA_REVISION=v1-0a\n")
+    (tmp_path / program).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / program).chmod(0o755)
+    command = [each.replace("/tmp/moaa-slot", str(told)) for each in vllm["command"]]
+    done = subprocess.run(
+        [*command, *vllm["args"]],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    given = done.stdout.splitlines()
+    assert any(each.endswith("/models/aligned-a/v1-0a") for each in given)
+    assert {"--fingerprint-mode=custom", "--fingerprint-value=v1-0a"} <= set(given)
+    assert "--served-model-name=aligned" in given
