@@ -121,8 +121,8 @@ class GatewayConfig(Part):
     """true, or the rights of clients without a known key. Default: a key is needed."""
     keys: tuple[Key, ...] = ()
     keys_file: str | None = None
-    """A file with more `keys` (a mounted Secret): `keys: [...]`. It is read again when it
-    changes."""
+    """A file with more `keys` (a mounted Secret): `keys: [...]`. Its path is relative to this file;
+    it is read again when it changes."""
     limits: Limits = Limits()
     """For all clients together."""
     times: Times = Times()
@@ -198,6 +198,9 @@ def parse_config(text: str, name: str, folder: Path | None = None) -> GatewayCon
     secrets.refuse_written(given, errors)
     if (anonymous := given.value.get("anonymous")) and isinstance(anonymous.value, bool):
         anonymous.value = {} if anonymous.value else None
+    keys = given.value.get("keys_file")
+    if keys and folder is not None and isinstance(keys.value, str):
+        keys.value = str(folder / keys.value)
     try:
         config = GatewayConfig.model_validate_json(json.dumps(plain(given)), strict=True)
     except ValidationError as error:

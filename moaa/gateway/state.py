@@ -87,6 +87,8 @@ class Gateway:
         self.feedback: Records | None = None
         if kept := config.feedback:
             self.feedback = Records(kept, Store.of(kept.store), self.metrics.feedback.add)
+        self._bad_keys = ""
+        """What is wrong with the file of keys now."""
         self.draining = False
         """Whether it is being stopped: it takes no more requests."""
         self.requests: set[Asked] = set()
@@ -154,8 +156,11 @@ class Gateway:
         try:
             if self.access.read_keys():
                 say("gateway: the keys were read again")
+            self._bad_keys = ""
         except RecipeError as error:
-            log.error(f"the keys stay as they were: {error}")
+            if str(error) != self._bad_keys:
+                log.error(f"gateway: the keys stay as they were: {error}")
+            self._bad_keys = str(error)
 
     @contextmanager
     def in_progress(self, asked: Asked) -> Iterator[None]:

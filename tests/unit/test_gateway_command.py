@@ -53,6 +53,19 @@ def test_check_says_whether_the_file_is_right(
     assert "Traceback" not in err
 
 
+def test_check_reads_the_file_of_keys_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "g.yaml"
+    text = GOOD.replace(", key_env: A_KEY", "").replace("anonymous: true", "keys_file: keys.yaml")
+    path.write_text(text)
+    assert called(monkeypatch, str(path), "--check") == 0
+    assert "keys.yaml is not there." in capsys.readouterr().out.replace("\n", "")
+    (tmp_path / "keys.yaml").write_text("keys: [{name: a}]")
+    assert called(monkeypatch, str(path), "--check") == 1
+    assert "keys.yaml:1: keys[0].sha256 is missing." in capsys.readouterr().err
+
+
 @pytest.fixture
 def as_it_was() -> Iterator[None]:
     """The collector and the signals' handlers."""
