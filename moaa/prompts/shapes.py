@@ -287,12 +287,9 @@ def _message(column: str, given: Mapping[str, Any]) -> Iterator[Message]:
 
 
 def _is_pair(value: object) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and (value[1] is None or isinstance(value[1], str))
-    )
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    return isinstance(value[0], str) and isinstance(value[1], str | None)
 
 
 def _plain(role: str) -> str:

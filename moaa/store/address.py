@@ -15,3 +15,9 @@ def split(uri: str) -> tuple[str, str]:
     if not uri.startswith("s3://") or not bucket:
         raise StoreError(f"{uri!r} is not an S3 address. Write s3://BUCKET/PREFIX.")
     return bucket, key
+
+
+def folder(uri: str) -> tuple[str, str]:
+    """Return bucket and key prefix of a folder: the prefix ends with a slash, or is empty."""
+    bucket, key = split(uri)
+    return bucket, f"{key.rstrip('/')}/" if key.strip("/") else ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from moaa.errors import StoreError
-from moaa.store.address import Missing, split
+from moaa.store.address import Missing, folder, split
 from moaa.store.client import Client, transfers
 from moaa.store.errors import (
     CONDITIONAL,
@@ -145,7 +145,7 @@ class Store:
         return {each: _version(item, item["Size"]) for each, item in self._items(uri)}
 
     def _items(self, prefix_uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        bucket, prefix = _folder(prefix_uri)
+        bucket, prefix = folder(prefix_uri)
         token: dict[str, str] = {}
         while True:
             page = self._client.do(
@@ -278,18 +278,13 @@ class Store:
 
     def _abort_uploads(self, prefix_uri: str) -> None:
         """Abort uploads that were never completed: no listing shows their parts, but they cost."""
-        bucket, prefix = _folder(prefix_uri)
+        bucket, prefix = folder(prefix_uri)
 
         def unfinished(s3: Any) -> list[dict[str, str]]:
-            pages = s3.get_paginator("list_multipart_uploads").paginate(
-                Bucket=bucket, Prefix=prefix
-            )
-            return [
-                upload
-                for page in pages
-                for upload in page.get("Uploads", ())
-                if upload["Key"].startswith(prefix)
-            ]
+            every = s3.get_paginator("list_multipart_uploads")
+            pages = every.paginate(Bucket=bucket, Prefix=prefix)
+            found = (upload for page in pages for upload in page.get("Uploads", ()))
+            return [upload for upload in found if upload["Key"].startswith(prefix)]
 
         for upload in self._client.do(prefix_uri, unfinished):
             which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
@@ -302,8 +297,3 @@ class Store:
 
 def _version(about: Mapping[str, Any], size: int) -> str:
     return f"{str(about.get('ETag') or about['LastModified']).strip(chr(34))} {size}"
-
-
-def _folder(uri: str) -> tuple[str, str]:
-    bucket, key = split(uri)
-    return bucket, f"{key.rstrip('/')}/" if key.strip("/") else ""
