@@ -111,10 +111,17 @@ class Promotion:
             self._restart(slot, with_lease)
             if first:
                 return self._change(lambda state: state.sharing(0, "the first version", now()))
+            before = 0
             for share in steps:
-                self._share(share, revision, hold_s, with_lease)
-            words = f"promoted: {revision} held {steps[-1]} % for {hold_s:.0f} s"
-            return self._change(lambda state: state.promoted(words, now()))
+                self._share(before, share, revision, hold_s, with_lease)
+                before = share
+            words = f"promoted: {revision} held {before} % for {hold_s:.0f} s"
+
+            def finish(state: Slots) -> Slots:
+                self._check_share(state, before, revision)
+                return state.promoted(words, now())
+
+            return self._change(finish)
         finally:
             # The gateway holds the slots with a share; the others go to sleep.
             with_lease.end(scale_down=not slots_of(self.cluster, self.place).slots[slot].share)
@@ -165,20 +172,29 @@ class Promotion:
         self._wait(lambda: up(self.cluster, deployment), limit_s, lease, problem)
         say(f"{self.place.name}: slot {slot} is up after {self.clock() - began:.0f} s")
 
-    def _share(self, share: int, revision: str, hold_s: float, lease: _Leased) -> None:
+    def _share(self, before: int, share: int, revision: str, hold_s: float, lease: _Leased) -> None:
+        """Raise the share from what it was before, and hold it. Raises RolledBack."""
         words = f"step: {revision} gets {share} %"
-        self._change(lambda state: state.sharing(share, words, now()))
+
+        def raise_it(state: Slots) -> Slots:
+            self._check_share(state, before, revision)
+            return state.sharing(share, words, now())
+
+        self._change(raise_it)
         say(f"{self.place.name}: {words} for {hold_s:.0f} s")
         until = self.clock() + hold_s
         while self.clock() < until:
             self.sleep(LOOK_EVERY_S)
             lease.renew_if_due(self.clock())
-            state = slots_of(self.cluster, self.place)
-            slot = state.slots[state.candidate]
-            if (slot.share, slot.revision) != (share, revision):
-                raise RolledBack(
-                    f"{self.place.name}: {revision} lost its share of {share} %: {state.reason}"
-                )
+            self._check_share(slots_of(self.cluster, self.place), share, revision)
+
+    def _check_share(self, state: Slots, share: int, revision: str) -> None:
+        """Raise RolledBack if somebody has changed the candidate, or its share."""
+        slot = state.slots[state.candidate]
+        if (slot.share, slot.revision) != (share, revision):
+            raise RolledBack(
+                f"{self.place.name}: {revision} lost its share of {share} %: {state.reason}"
+            )
 
     def _wait(
         self,

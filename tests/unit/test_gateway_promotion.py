@@ -127,6 +127,25 @@ def test_a_version_that_the_guard_blames_ends_the_promotion(world: World) -> Non
     assert not [key for key in world.kube.objects if key[0] == LEASES.plural]
 
 
+def test_a_roll_back_in_the_last_moment_of_a_step_is_not_overwritten(world: World) -> None:
+    """It comes between the last look at the shares and the step that raises them."""
+    promoted(world, V1)
+    real = Promotion._check_share
+
+    def check(self: Promotion, state: Slots, share: int, revision: str) -> None:
+        real(self, state, share, revision)
+        if share == 5 and self.clock() >= began + 60 and not done:
+            done.append(roll_back(world.cluster, "ens-aligned", revision, "9 of 10", "gw"))
+
+    began, done = world.clock.now, list[bool]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Promotion, "_check_share", check)
+        with pytest.raises(RolledBack, match="9 of 10"):
+            promoted(world, V2)
+    assert done == [True]
+    assert world.state.shares == {"a": 100, "b": 0}
+
+
 def test_a_version_that_does_not_start_gets_no_share(kube: KubeServer) -> None:
     world = World(kube, starts=False)
     with pytest.raises(MoaaError, match="did not start within 660 s \\(no pod\\)"):
