@@ -21,7 +21,7 @@ import traceback
 from types import TracebackType
 
 from moaa.cli import gate, models, pipeline, recipes, results, serving
-from moaa.cli.options import AllowFiles, Debug, Quiet, Verbose, application
+from moaa.cli.options import AllowFiles, Debug, Quiet, Verbose, Version, application
 from moaa.errors import MoaaError, readable
 from moaa.progress.messages import log, show
 from moaa.progress.terminal import printable
@@ -38,6 +38,7 @@ def moaa(
     verbose: Verbose = False,
     quiet: Quiet = False,
     allow_files: AllowFiles = False,
+    version: Version = False,
 ) -> None:
     """Align a small model with a committee of open models (Mixture of Agents Alignment).
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from moaa import __version__
 from moaa.progress.messages import LEVEL_ENV, log, show
 
 
@@ -67,6 +68,12 @@ Root = Annotated[
 ]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"moaa {__version__}")
+        raise typer.Exit
+
+
 def _set_debug(value: bool) -> None:
     if value:
         os.environ["MOAA_DEBUG"] = "1"
@@ -94,6 +101,12 @@ AllowFiles = Annotated[
         "--allow-files",
         callback=_set_allow_files,
         help="Let the recipe name files outside of its folder. Only for a recipe you trust",
+    ),
+]
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_show_version, is_eager=True, help="Show the version and exit"
     ),
 ]
 Debug = Annotated[

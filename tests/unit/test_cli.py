@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from moaa import cli
+from moaa import __version__, cli
 from moaa.commands import recipes
 from moaa.recipe.load import load_file, load_text
 from tests.support.cli import DEMO, called, moaa
@@ -169,3 +169,7 @@ def test_a_plan_in_a_pipe_has_no_blanks_at_the_ends_of_lines(
     sentences = capsys.readouterr().out.partition("Beside the paper")[2].splitlines()
     assert len(sentences) > 5
     assert [line for line in sentences if line != line.rstrip()] == []
+
+
+def test_the_version_is_told(monkeypatch, capsys) -> None:
+    assert called(monkeypatch, capsys, "--version")[:2] == (0, f"moaa {__version__}\n")
