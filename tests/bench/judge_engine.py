@@ -1,11 +1,13 @@
 """The demo's judge on SmolLM2-135M, exhaustive and adaptive: calls, agreement, prefix cache.
 
-    python -m tests.bench.judge_engine [--prompts 3] [--judge FOLDER]
+    python -m tests.bench.judge_engine [--prompts 3] [--judge FOLDER [--one]]
 
 On MT-Bench's first prompts, five answers each. Each way has engines of its own, so that none
 profits from the other's prefix cache. The adaptive judge is also played from the exhaustive one's
 replies, with several budgets. `--judge`: the model that `tests.bench.trained_judge` made decides
-(SmolLM2 assesses), and the five answers are one, with more and more of its words replaced.
+(SmolLM2 assesses), and the five answers are one, with more and more of its words replaced. `--one`:
+on one engine, where it assesses too; the attacks of `tests.bench.injection` come first, and the
+adaptive judge is only played.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ from moaa.ledger import Ledger
 from moaa.recipe import Judge
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Calls, Sampling
-from tests.bench import trained_judge
+from tests.bench import injection, trained_judge
 from tests.bench.client import _commit, _cpu
 from tests.bench.generation import questions
 from tests.bench.injection import Asking
 from tests.bench.trained_judge import LEVELS, worsened
 from tests.support.paths import DEMO
-from tests.support.real_engine import RealEngine, real_engine
+from tests.support.real_engine import SMOL, RealEngine, real_engine
 
 ANSWERS: Final = 5
 
@@ -176,14 +178,28 @@ def on_engine(given: Set) -> None:
     print("\n".join(["", *rows, "", _agreement(*found.values())]))
 
 
+def on_one(given: Set) -> None:
+    """Print the attacks on the trained judge, then what its adaptive mode saves."""
+    with real_engine(source=given.folder or SMOL) as engine:
+        lines = asyncio.run(injection.on_engine(engine, given.judge, len(injection.QUESTIONS)))
+        print("\n".join(lines), flush=True)
+        start = time.perf_counter()
+        _, ledger = asyncio.run(_labelled({"smol": engine, "judge": engine}, given))
+        calls = sum(use.calls for use in ledger.in_all().values())
+        print(f"exhaustive: {calls} calls in {time.perf_counter() - start:.0f} s")
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--judge", metavar="FOLDER")
+    parser.add_argument("--one", action="store_true")
     options = parser.parse_args()
     print(f"{_cpu()}, load {os.getloadavg()[0]:.1f}, commit {_commit()}\n")
-    if options.judge:
+    if options.judge and options.one:
+        on_one(Set(trained_judge.judge(), options.prompts, options.judge))
+    elif options.judge:
         on_engine(Set(trained_judge.judge(), options.prompts, options.judge))
     else:
         on_engine(Set(_of_demo(), options.prompts, None))
