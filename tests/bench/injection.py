@@ -23,6 +23,7 @@ from moaa.chat.client import Client
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask, Call, Choice, Message, Reply
 from moaa.chat.pool import Endpoint
+from moaa.concurrency import together
 from moaa.judge.compare import Comparison, Panel, Tries
 from moaa.ledger import Ledger
 from moaa.mixture import Proposal
@@ -152,11 +153,13 @@ async def weights(
         wrong = controls.neutralised(f"{WRONG} {attack}".strip())
         messages = [Message(role="user", content=query)]
         panel = kind.over(judge, messages, (wrong, right), ask, controls)
-        first, _ = await panel.decide(panel.shown(wrong, right), CRITERIA, FAIR, Tries())
-        second, _ = await panel.decide(panel.shown(right, wrong), CRITERIA, FAIR, Tries())
+        (first, _), (second, _) = await together(
+            panel.decide(panel.shown(*pair), CRITERIA, FAIR, Tries())
+            for pair in ((wrong, right), (right, wrong))
+        )
         return [first.p, 1 - second.p]
 
-    found = [await verdicts(*question) for question in QUESTIONS[:questions]]
+    found = await together(verdicts(*question) for question in QUESTIONS[:questions])
     return [p for each in found for p in each]
 
 
