@@ -14,12 +14,13 @@ from moaa.gateway.access import Caller
 from moaa.gateway.body import parse_body
 from moaa.gateway.feedback.routes import rate
 from moaa.gateway.page import add_page
-from moaa.gateway.resolve import Model
+from moaa.gateway.resolve import Catalogue, Model, catalogue_of
 from moaa.gateway.state import Asked, Gateway, request_id
 from moaa.gateway.wire import ApiError, invalid
 from moaa.progress.messages import log
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
+CATALOGUE: Final = web.AppKey("catalogue", Catalogue)
 PATHS: Final = ("/chat/completions", "/completions", "/embeddings", "/responses")
 """The endpoints below `/v1` that ask a model."""
 
@@ -32,7 +33,7 @@ def build(gateway: Gateway) -> web.Application:
         # When a client leaves, its request is cancelled, and with it the request to the engine.
         handler_args={"handler_cancellation": True},
     )
-    app[GATEWAY] = gateway
+    app[GATEWAY], app[CATALOGUE] = gateway, catalogue_of(gateway)
     app.on_response_prepare.append(_name_ourselves)
     for path in PATHS:
         app.router.add_post(f"/v1{path}", _asking(gateway, path))
@@ -92,7 +93,7 @@ def _asking(gateway: Gateway, path: str) -> Handler:
             caller = gateway.access.caller(request.headers.get("Authorization"))
             body = parse_body(await _read(request))
             asked = Asked(gateway, request, id, path, caller, body)
-            model = gateway.catalogue.find(body.model, caller)
+            model = request.app[CATALOGUE].find(body.model, caller)
             name = model.name
             with gateway.in_progress(asked), gateway.access.admitted(caller, model.calls(body)):
                 response = await model.respond(asked)
@@ -159,13 +160,14 @@ def _plainly(
 
 
 def _models(gateway: Gateway, request: web.Request, caller: Caller) -> web.StreamResponse:
-    cards = [_card(model) for model in gateway.catalogue if caller.may_ask(model.name)]
+    models = request.app[CATALOGUE]
+    cards = [_card(model) for model in models if caller.may_ask(model.name)]
     return web.json_response({"object": "list", "data": cards})
 
 
 def _model(gateway: Gateway, request: web.Request, caller: Caller) -> web.StreamResponse:
     name = request.match_info["name"]
-    return web.json_response(_card(gateway.catalogue.find(name, caller)) | {"id": name})
+    return web.json_response(_card(request.app[CATALOGUE].find(name, caller)) | {"id": name})
 
 
 def _card(model: Model) -> dict[str, Any]:

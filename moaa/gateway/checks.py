@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import aiohttp
 
 from moaa.gateway.backend import Backend, Replica
 from moaa.progress.messages import log, say
-
-if TYPE_CHECKING:
-    from moaa.gateway.state import Gateway
 
 FIRST_REST_S: Final = 0.25
 LONGEST_REST_S: Final = 5.0
@@ -30,8 +28,10 @@ LOOK_TIMEOUT_S: Final = 5.0
 class Checks:
     """The checks of one gateway, at most one for each replica."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(
+        self, backends: Mapping[str, Backend], http: Callable[[], aiohttp.ClientSession]
+    ) -> None:
+        self._backends, self._http = backends, http
         self._running: dict[Replica, asyncio.Task[None]] = {}
 
     def check(self, backend: Backend, replica: Replica) -> None:
@@ -43,7 +43,7 @@ class Checks:
 
     async def first(self) -> None:
         """Ask every replica once: none counts as ready before it has answered."""
-        for backend in self._gateway.backends.values():
+        for backend in self._backends.values():
             for replica in backend.replicas.values():
                 backend.failed(replica)
                 self.check(backend, replica)
@@ -53,7 +53,7 @@ class Checks:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             now = asyncio.get_running_loop().time()
-            for backend in list(self._gateway.backends.values()):
+            for backend in list(self._backends.values()):
                 for replica in list(backend.replicas.values()):
                     if replica.endpoint.in_doubt:
                         self.check(backend, replica)
@@ -93,7 +93,7 @@ class Checks:
             "max_tokens": 1,
         }
         try:
-            async with self._gateway.http.post(
+            async with self._http().post(
                 replica.at("/chat/completions"),
                 data=json.dumps(body).encode(),
                 headers={"Content-Type": "application/json", **replica.headers},
@@ -108,7 +108,7 @@ class Checks:
 
     async def _look(self, backend: Backend, replica: Replica) -> None:
         try:
-            async with self._gateway.http.get(
+            async with self._http().get(
                 replica.at("/models"),
                 headers=replica.headers,
                 proxy=replica.proxy,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from moaa.gateway.access import Caller
 from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
+from moaa.gateway.mixtures.mixed import Mixed
 from moaa.gateway.proxy import pass_on
+from moaa.gateway.slotted import Slotted
+from moaa.gateway.state import Asked, Gateway
 from moaa.gateway.up import up
 from moaa.gateway.wire import no_model
-
-if TYPE_CHECKING:
-    from moaa.gateway.state import Asked
 
 
 class Model(Protocol):
@@ -83,6 +83,19 @@ class Catalogue:
         if model is None or not caller.may_ask(base) or (revision and not _has(model, revision)):
             raise no_model(name)
         return model
+
+
+def catalogue_of(gateway: Gateway) -> Catalogue:
+    """Return the models that a gateway's file names: plain ones, promoted ones, mixtures."""
+    found, config = Catalogue(), gateway.config
+    for name, backend in gateway.backends.items():
+        if name not in config.slots:
+            found.add(Plain(backend))
+    for name, promoted in gateway.promoted.items():
+        found.add(Slotted(promoted, config.promoted[name].guard))
+    for name, mixture in config.mixtures.items():
+        found.add(Mixed(name, mixture, gateway))
+    return found
 
 
 def _has(model: Model, revision: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from moaa.errors import RecipeError
-from moaa.gateway.app import build, metrics_app
+from moaa.gateway.app import CATALOGUE, build, metrics_app
 from moaa.gateway.config import GatewayConfig
 from moaa.gateway.listening import runner
 from moaa.gateway.state import Gateway
@@ -54,14 +54,15 @@ async def serve(config: GatewayConfig) -> None:
         loop.add_signal_handler(number, signalled)
     async with Gateway(config) as gateway:
         background = [asyncio.create_task(_kept_up(work)) for work in gateway.background()]
-        serving = runner(build(gateway))
+        app = build(gateway)
+        serving = runner(app)
         metrics = web.AppRunner(metrics_app(gateway), access_log=None, shutdown_timeout=0.1)
         try:
             url = await _listen(serving, config.host, config.port, "port")
             if config.metrics_port is not None:
                 await _listen(metrics, config.host, config.metrics_port, "metrics_port")
             await gateway.checks.first()
-            names = ", ".join(model.name for model in gateway.catalogue)
+            names = ", ".join(model.name for model in app[CATALOGUE])
             say(f"gateway: {url}/v1 serves {names}")
             tune_collector()
             await stop.wait()

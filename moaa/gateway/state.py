@@ -26,13 +26,10 @@ from moaa.gateway.config import GatewayConfig
 from moaa.gateway.feedback.hearing import Hearing
 from moaa.gateway.feedback.records import Records
 from moaa.gateway.metrics import Metrics
-from moaa.gateway.mixtures.mixed import Mixed
 from moaa.gateway.on_cluster import OnCluster
 from moaa.gateway.promoted import Promoted
 from moaa.gateway.relay import Stream, Usage
-from moaa.gateway.resolve import Catalogue, Plain
 from moaa.gateway.slots import Slots
-from moaa.gateway.slotted import Slotted
 from moaa.gateway.wire import ApiError
 from moaa.kubernetes.api import Cluster
 from moaa.progress.messages import log, say
@@ -63,7 +60,6 @@ class Gateway:
             )
             for name, model in config.models.items()
         }
-        self.catalogue = Catalogue()
         self.promoted = {
             name: Promoted(
                 name,
@@ -73,17 +69,11 @@ class Gateway:
             )
             for name, each in config.promoted.items()
         }
-        for name, backend in self.backends.items():
-            if name not in config.slots:
-                self.catalogue.add(Plain(backend))
         for name, promoted in self.promoted.items():
-            self.catalogue.add(Slotted(promoted, config.promoted[name].guard))
             promoted.on_roll_back.append(partial(self._rolled_back, name))
-        for name, mixture in config.mixtures.items():
-            self.catalogue.add(Mixed(name, mixture, self))
         self.on_cluster: OnCluster | None = None
         self._cluster = cluster
-        self.checks = Checks(self)
+        self.checks = Checks(self.backends, lambda: self.http)
         self.feedback: Records | None = None
         if kept := config.feedback:
             self.feedback = Records(kept, Store.of(kept.store), self.metrics.feedback.add)
