@@ -1,5 +1,6 @@
 """Benchmarks, one file each: whose answers, how they are judged, and which numbers follow.
 
+items.py       one question, and one turn of an answer
 benchmark.py   what a benchmark is: `Benchmark`, and the data that it works with
 entrants.py    who is measured: a model, the mixture, a judge
 data.py        where the questions come from, and whether they are the published ones
@@ -10,7 +11,8 @@ A benchmark does no I/O: it asks by `ask`, as the mixture and the judge do. The 
 and judgements for the next evaluation, and writes the tables.
 """
 
-from moaa.benchmarks.benchmark import Answer, Benchmark, Item, Played, Score
+from moaa.benchmarks.benchmark import Benchmark, Played, Score
 from moaa.benchmarks.entrants import Entrant
+from moaa.benchmarks.items import Answer, Item
 
 __all__ = ["Answer", "Benchmark", "Entrant", "Item", "Played", "Score"]

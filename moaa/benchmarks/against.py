@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from moaa.benchmarks.benchmark import Answer, Item, Match, Played, Row
+from moaa.benchmarks.benchmark import Match, Played
+from moaa.benchmarks.items import Answer, Item, Row
 from moaa.benchmarks.judging import compare, row_of
 from moaa.chat.message import Ask
 from moaa.recipe.schema import Judge

@@ -16,8 +16,9 @@ import numpy as np
 
 from moaa import statistics
 from moaa.benchmarks.against import against_baseline, answers_and_judgements
-from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
+from moaa.benchmarks.items import Item, Row
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked
 from moaa.errors import RecipeError

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Final
 
 from moaa import statistics, templates
 from moaa.benchmarks.against import against_baseline, answers_and_judgements
-from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.judging import row_of
 from moaa.benchmarks.rating import is_alone
 from moaa.benchmarks.verdicts import five_verdicts, weight_of

@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
+from typing import ClassVar, Final, Generic, Literal, TypeVar
 
+from moaa.benchmarks.data import digest
+from moaa.benchmarks.entrants import Entrant
+from moaa.benchmarks.items import Answer, Item, Row
 from moaa.chat.controls import KNOWN, Controls
-from moaa.chat.message import Ask, Message
+from moaa.chat.message import Ask
 from moaa.declaration import Asked
-from moaa.recipe.schema import Judge, Part, Recipe, Sampling, Source
+from moaa.recipe.schema import Judge, Part, Recipe, Source
 from moaa.statistics import Estimate
 
-if TYPE_CHECKING:
-    from moaa.benchmarks.entrants import Entrant
-
-Row = dict[str, Any]
 RunProgram = Callable[[str], Awaitable[str]]
 S = TypeVar("S", bound=Part)
 Table = Literal["judgements", "verdicts", "ratings", "marks"]
@@ -25,61 +24,6 @@ Table = Literal["judgements", "verdicts", "ratings", "marks"]
 
 READ_FROM: Final = "read_from"
 """The key under which each row of a benchmark's data names its source."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One question of a benchmark."""
-
-    id: str
-    """Unique in the benchmark. The same for the same question."""
-    messages: tuple[Message, ...] = ()
-    """The conversation before the first answer; it ends with the user. Empty if nothing is to be
-    answered (a pair of given answers, for judges)."""
-    later: tuple[str, ...] = ()
-    """The user's turns after the first answer."""
-    sampling: Sampling | None = None
-    """How it is answered. Default: `evaluate.sampling`."""
-    group: str = ""
-    """Its category or source: items of one group may be alike."""
-    given: Mapping[str, Any] = field(default_factory=dict)
-    """What comes with the question: reference answers, a baseline's answer, the label of a pair."""
-
-    def to_json(self) -> Row:
-        """The item as the digest of the questions sees it."""
-        sampling = self.sampling.model_dump(mode="json") if self.sampling else None
-        return {
-            "id": self.id,
-            "messages": list(self.messages),
-            "later": list(self.later),
-            "sampling": sampling,
-            "group": self.group,
-            "given": dict(self.given),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One turn of an entrant's answer. `messages` is what it answered to."""
-
-    messages: tuple[Message, ...]
-    text: str
-    tokens: int
-    finish_reason: str
-
-    def to_json(self) -> Row:
-        """The fields of a row of the table `answers`."""
-        return {
-            "messages": list(self.messages),
-            "text": self.text,
-            "tokens": self.tokens,
-            "finish_reason": self.finish_reason,
-        }
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Answer:
-        """The answer of such a row."""
-        return cls(tuple(row["messages"]), row["text"], row["tokens"], row["finish_reason"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +190,6 @@ class Benchmark(ABC, Generic[S]):
 
     def is_published(self, items: Sequence[Item]) -> bool:
         """Whether these are all of the published questions, by a digest that is known."""
-        from moaa.benchmarks.data import digest
-
         return digest(items) == self.digest
 
     def incomparable(self, items: Sequence[Item]) -> str:

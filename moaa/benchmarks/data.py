@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from moaa.benchmarks.benchmark import Item
+from moaa.benchmarks.items import Item
 
 T = TypeVar("T")
 

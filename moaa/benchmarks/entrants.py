@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from moaa.benchmarks.benchmark import Answer, Item
+from moaa.benchmarks.items import Answer, Item
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
 from moaa.mixture import respond

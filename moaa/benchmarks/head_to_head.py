@@ -7,7 +7,8 @@ from itertools import combinations
 from typing import Any, ClassVar, Final
 
 from moaa import statistics
-from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score
+from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.judging import compare
 from moaa.chat.message import Ask, opening
 from moaa.declaration import Asked

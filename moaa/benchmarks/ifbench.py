@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 from moaa.benchmarks import harness, nltk_data
-from moaa.benchmarks.benchmark import Item, Row
 from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.reasoning import Reasons
 from moaa.chat.message import Message, opening
 from moaa.recipe import reasoning

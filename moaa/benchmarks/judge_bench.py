@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from moaa.benchmarks.benchmark import Item, Row, Score
+from moaa.benchmarks.benchmark import Score
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.pairs import PairBenchmark, accuracy_by
 from moaa.chat.message import Message
 from moaa.errors import RecipeError

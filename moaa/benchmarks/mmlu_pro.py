@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
 from moaa.benchmarks import harness
-from moaa.benchmarks.benchmark import Item, Row
 from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.reasoning import Reasons, plain
 from moaa.chat.message import Message
 from moaa.errors import RecipeError

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from moaa import statistics, templates
-from moaa.benchmarks.benchmark import Benchmark, Item, Match, Played, Row, Score, Table
+from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.rating import rate
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked

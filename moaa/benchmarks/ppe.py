@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from moaa.benchmarks.benchmark import READ_FROM, Item, Row, Score
+from moaa.benchmarks.benchmark import READ_FROM, Score
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.pairs import PairBenchmark, accuracy_by, combined, is_right, not_judged, pair
 from moaa.chat.message import Message
 from moaa.errors import RecipeError

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import ClassVar, Final
 
 from moaa.benchmarks import ties
-from moaa.benchmarks.benchmark import Item, Row, Score
+from moaa.benchmarks.benchmark import Score
 from moaa.benchmarks.data import digest
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.pairs import (
     PairBenchmark,
     by_prompt,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
 
 from moaa.errors import RecipeError
 from moaa.recipe import urls
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.read import Given, places
-
-if TYPE_CHECKING:
-    from moaa.recipe.schema import Recipe
+from moaa.recipe.serving import Model, Runtime, StoreAddress
 
 TEXT_FIELDS: Final = frozenset(
     {
@@ -105,7 +103,18 @@ def _instead_of(path: Address) -> str | None:
     return None if path and path[-1] == "key_env" else "REDACTED"
 
 
-def endpoint_keys(recipe: Recipe) -> dict[str, str]:
+class Keyed(Protocol):
+    """What of a recipe names keys: its models, its store, and what its tasks get."""
+
+    @property
+    def models(self) -> Mapping[str, Model]: ...
+    @property
+    def store(self) -> StoreAddress: ...
+    @property
+    def runtime(self) -> Runtime: ...
+
+
+def endpoint_keys(recipe: Keyed) -> dict[str, str]:
     """Return the name of the variable with the API key of each endpoint that needs one, by the
     model's name."""
     return {
@@ -115,7 +124,7 @@ def endpoint_keys(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def problems(recipe: Keyed) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the address of each named key that would go where it does not belong, and why."""
     store = _store_keys(recipe)
     keys: set[str] = set()
@@ -154,7 +163,7 @@ def problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
             )
 
 
-def tracker_problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def tracker_problems(recipe: Keyed) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the address of each tracker's key that would not be there, or is another's."""
     for index, tracker in enumerate(recipe.runtime.trackers):
         where = ("runtime", "trackers", index, "key_env")
@@ -170,13 +179,13 @@ def tracker_problems(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], st
             )
 
 
-def _address(recipe: Recipe, model: str) -> str:
+def _address(recipe: Keyed, model: str) -> str:
     endpoint = recipe.models[model].endpoint
     assert endpoint
     return endpoint.url
 
 
-def _store_keys(recipe: Recipe) -> set[str]:
+def _store_keys(recipe: Keyed) -> set[str]:
     """Return the names of the variables that hold the store's keys and their token."""
     store = recipe.store
     # The usual names hold a store's keys in a task, whatever the recipe names.
@@ -197,7 +206,7 @@ DESTINATIONS_ENV: Final = "MOAA_DESTINATIONS"
 """What a compiled pipeline says about where each key may be sent, as JSON (`destinations`)."""
 
 
-def destinations(recipe: Recipe) -> dict[str, list[str]]:
+def destinations(recipe: Keyed) -> dict[str, list[str]]:
     """Return, by the name of each key's variable, the servers that get it (`urls.origin`).
 
     The store's address is "" if the environment gives it.
@@ -216,7 +225,7 @@ def destinations(recipe: Recipe) -> dict[str, list[str]]:
     return {name: sorted(servers) for name, servers in sorted(found.items())}
 
 
-def refuse_other_destinations(recipe: Recipe, compiled: str) -> None:
+def refuse_other_destinations(recipe: Keyed, compiled: str) -> None:
     """Raise RecipeError if a key would go to a server that the compiled pipeline does not name.
 
     Whoever starts a run chooses its recipe; the keys belong to whoever compiled the pipeline.

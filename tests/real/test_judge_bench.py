@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from moaa.benchmarks.benchmark import Item, Row
 from moaa.benchmarks.data import digest
+from moaa.benchmarks.items import Item, Row
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.recipe.load import load_file
 from tests.real.conftest import Read

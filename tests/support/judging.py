@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from moaa.benchmarks import Answer, Benchmark, Entrant, Item, Played
-from moaa.benchmarks.benchmark import Match, Row
+from moaa.benchmarks.benchmark import Match
+from moaa.benchmarks.items import Row
 from moaa.chat.message import Call, Choice, Reply
 from moaa.errors import RowRejected
 from moaa.judge.criteria import REPLY_FORM
