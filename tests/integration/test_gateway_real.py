@@ -39,13 +39,17 @@ async def test_whole_and_streamed_answers(engine: RealEngine) -> None:
         whole = await client.chat.completions.create(**asked, extra_body={"ignore_eos": True})
         assert whole.usage
         assert whole.usage.completion_tokens == 8
-        async with client.chat.completions.stream(
-            **asked, extra_body={"ignore_eos": True}, stream_options={"include_usage": True}
-        ) as stream:
-            streamed = await stream.get_final_completion()
-        assert streamed.choices[0].message.content == whole.choices[0].message.content
-        assert streamed.usage
-        assert streamed.usage.total_tokens == whole.usage.total_tokens
+        chunks = await client.chat.completions.create(
+            **asked,
+            extra_body={"ignore_eos": True},
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        streamed = [chunk async for chunk in chunks]
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
+        assert said == whole.choices[0].message.content
+        assert streamed[-1].usage
+        assert streamed[-1].usage.total_tokens == whole.usage.total_tokens
         counted = running.gateway.metrics.tokens.value("colours", "colours", "completion")
         assert counted == 16
 
@@ -56,10 +60,16 @@ class Colour(BaseModel):
 
 async def test_structured_answers_and_completions(engine: RealEngine) -> None:
     async with client_of(engine) as (client, _):
-        parsed = await client.chat.completions.parse(
-            model="colours", messages=MESSAGES, max_tokens=200, response_format=Colour
-        )
-        assert parsed.choices[0].message.parsed or parsed.choices[0].finish_reason == "length"
+        found: object
+        try:
+            parsed = await client.chat.completions.parse(
+                model="colours", messages=MESSAGES, max_tokens=100, response_format=Colour
+            )
+        except openai.LengthFinishReasonError as cut:  # a small model may go on and on
+            found = cut.completion.choices[0].message.content
+        else:
+            found = parsed.choices[0].message.parsed
+        assert found
         chunks = await client.completions.create(
             model="colours", prompt="Red, green,", max_tokens=4, stream=True
         )
