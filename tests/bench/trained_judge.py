@@ -190,7 +190,7 @@ def train(given: Sequence[Example], folder: Path) -> None:
         for example in rows[step * ROWS_A_STEP : (step + 1) * ROWS_A_STEP]:
             loss = loss_of(example)
             (loss / ROWS_A_STEP).backward()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
         optimizer.step()
         optimizer.zero_grad()
         if step % 10 == 9:
