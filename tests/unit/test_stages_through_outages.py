@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, tzinfo
+from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import pytest
 
@@ -163,9 +165,17 @@ def test_a_trained_model_is_uploaded_whenever_the_store_goes_away(
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_report_is_made_whenever_the_store_goes_away(
-    s3: MemoryS3, trouble: Trouble, tmp_path: Path
+    s3: MemoryS3, trouble: Trouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before, a store that was away as the report began was no outside fault: no report at all."""
+
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2026, 1, 1, 12, tzinfo=tz)
+
+    # A page says when it was made. (`moaa.report.page` is also the name of a function.)
+    monkeypatch.setattr(import_module("moaa.report.page"), "datetime", Noon)
 
     def make() -> None:
         write_record()
