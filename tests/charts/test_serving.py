@@ -47,6 +47,15 @@ def test_no_models_no_workloads() -> None:
     }
 
 
+@pytest.mark.parametrize("given", [["--tokenizer=org/other"], ["--tokenizer", "org/other"]])
+def test_a_tokenizer_of_its_own_gets_no_revision_of_the_model(given: list[str]) -> None:
+    """Its repository has other revisions: the engine looked for the model's there."""
+    own = vllm(HUB | {"revision": "c1", "extraArgs": given})["args"]
+    assert "--revision=c1" in own
+    assert not [arg for arg in own if arg.startswith("--tokenizer-revision")]
+    assert "--tokenizer-revision=c1" in vllm(HUB | {"revision": "c1"})["args"]
+
+
 @pytest.mark.parametrize(("size", "share"), [(1, ("8", "64Gi")), (4, ("32", "256Gi"))])
 def test_gpus_and_their_share_of_a_node_follow_from_the_tensor_parallel_size(
     size: int, share: tuple[str, str]

@@ -48,7 +48,14 @@ args:
   {{- end }}
   {{- if .revision }}
   - {{ printf "--revision=%s" .revision | quote }}
+  {{- /* A tokenizer of its own is in another repository, which has other revisions. */}}
+  {{- $own := false }}
+  {{- range .extraArgs }}
+  {{- $own = or $own (regexMatch "^--tokenizer(-revision)?(=|$)" (toString .)) }}
+  {{- end }}
+  {{- if not $own }}
   - {{ printf "--tokenizer-revision=%s" .revision | quote }}
+  {{- end }}
   {{- end }}
   {{- if .maxModelLen }}
   - --max-model-len={{ int64 .maxModelLen }}
