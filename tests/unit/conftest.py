@@ -46,7 +46,7 @@ def pytest_asyncio_loop_factories(
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Each worker of xdist reads all files: what takes seconds to import, waits for its test."""
     if all("unit" in item.path.parts for item in session.items):
-        heavy = sorted({"torch", "transformers", "kfp", "vllm"} & set(sys.modules))
+        heavy = sorted({"torch", "transformers", "kfp", "vllm", "openai"} & set(sys.modules))
         assert not heavy, f"imported at the top of a test file (tests/support/later.py): {heavy}"
     # What is here now stays to the end: a seventh of the tests' time went into looking at it again.
     gc.collect()

@@ -6,15 +6,18 @@ import time
 from typing import Any
 
 import aiohttp
-import openai
 import pytest
 from pydantic import BaseModel
 
 from moaa.gateway.config import parse_config
 from moaa.gateway.wire import ApiError
+from tests.support.later import later
 from tests.support.mixing import Says, Script
 from tests.support.mixing_server import mixing
 from tests.support.paths import ROOT
+
+openai = later("openai")
+pytestmark = pytest.mark.xdist_group("openai")
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2}
 ASK: dict[str, Any] = {"model": "mix", "messages": [{"role": "user", "content": "q"}]}

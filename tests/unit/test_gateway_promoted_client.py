@@ -6,7 +6,6 @@ import json
 import re
 from typing import Any
 
-import openai
 import pytest
 import yaml
 
@@ -14,15 +13,19 @@ from moaa.errors import RecipeError
 from moaa.gateway.config import parse_config
 from moaa.kubernetes.kinds import SLICES
 from tests.support.kube_server import KubeServer
+from tests.support.later import later
 from tests.support.paths import ROOT
 from tests.support.slotted import gateway_of, promoted, scale, service, sleeping
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until
 
+openai = later("openai")
+pytestmark = pytest.mark.xdist_group("openai")
+
 HI: Any = [{"role": "user", "content": "Hi"}]
 
 
-def client(url: str, key: str = "-") -> openai.AsyncOpenAI:
+def client(url: str, key: str = "-") -> Any:
     return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
 
 
