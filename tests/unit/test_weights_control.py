@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jinja2 import TemplateError
 
 from moaa.errors import RecipeError
 from moaa.recipe.schema import Model
 from moaa.weights import tokenizer
 from moaa.weights.chat_template import ChatTemplate
 from moaa.weights.control import control_texts, pattern
-from tests.support import training as support
 from tests.support.memory_store import MemoryStore
 from tests.support.training import said
 
@@ -33,30 +31,6 @@ def written(folder: Path, template: str, added: dict[str, bool], **config: Any) 
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "chat_template.jinja").write_text(template)
     return folder
-
-
-@pytest.mark.parametrize("name", ["LLAMA3", "GEMMA", "DEFAULT_SYSTEM", "MISTRAL", "THINKING"])
-def test_a_template_gives_the_text_that_transformers_gives(name: str) -> None:
-    from transformers.utils import chat_template_utils
-
-    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
-    text = getattr(support, name)
-    compiled = chat_template_utils._compile_jinja_template(text)
-    ours = ChatTemplate(text, tokens)
-    for messages in (
-        said("Hi"),
-        said("system: Be brief.", "Hi"),
-        said("Hi", "Hello <b>& you</b>", "Bye"),
-        said("system: é", "Hi", "Hello", "Bye", "So long"),
-    ):
-        for prompt in (True, False):
-            try:
-                theirs = compiled.render(messages=messages, add_generation_prompt=prompt, **tokens)
-            except TemplateError as error:
-                with pytest.raises(TemplateError, match=str(error)):
-                    ours.render(messages, prompt=prompt)
-            else:
-                assert ours.render(messages, prompt=prompt) == theirs
 
 
 def test_role_markers_that_are_not_special_are_control_tokens_too(tmp_path: Path) -> None:
