@@ -84,13 +84,15 @@ async def test_an_answer_in_a_form_and_several_of_them(engine: RealEngine) -> No
         name: Literal["red", "green", "blue"]
 
     async with gateway_of(config(engine)) as running, client_of(running.url) as client:
+        answer = ""
         try:
             parsed = await client.chat.completions.parse(
                 **ASK, response_format=Colour, max_tokens=100
             )
-            assert parsed.choices[0].message.parsed is not None
+            answer = parsed.choices[0].message.content or ""
         except openai.LengthFinishReasonError as cut:  # a small model may write spaces for ever
-            assert (cut.completion.choices[0].message.content or "").startswith("{")
+            answer = cut.completion.choices[0].message.content or ""
+        assert answer.lstrip().startswith("{")
         several = await client.chat.completions.create(
             **ASK, n=2, temperature=0.9, logprobs=True, top_logprobs=2, max_tokens=8
         )
