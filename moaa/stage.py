@@ -140,10 +140,10 @@ class Stage(Generic[P]):
         while (found := self._found(store, fingerprint)) and found.manifest.facts.get(AGAIN):
             fingerprint = hashlib.sha256(f"{fingerprint} again".encode()).hexdigest()[:24]
         uri = f"{store.root}/{self.name}/{fingerprint}"
+        log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
         if found:
             say(f"{self.name}: reused {uri}{_compared(content)}")
             return found.manifest, True
-        log.debug(f"{self.name}: looking for {uri}; inputs {[a.uri for a in inputs.values()]}")
         who = f"run {os.environ.get(RUN_ENV, 'without a name')}"
         try:
             with Owner(store, uri, who, overtaken=supersede) as owner:
