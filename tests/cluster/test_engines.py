@@ -151,9 +151,9 @@ async def test_watches_that_the_server_ends_are_opened_again(
     watched: list[str] = []
     watch = Cluster.watch
 
-    def short(self: Cluster, kind: Kind, labels: str, since: str) -> object:
+    def short(self: Cluster, kind: Kind, labels: str, since: str, **fields: str) -> object:
         watched.append(kind.plural)
-        return watch(self, kind, labels, since, timeout_s=1)
+        return watch(self, kind, labels, since, **fields, timeout_s=1)
 
     monkeypatch.setattr(Cluster, "watch", short)
     engine(ns, "watched")
