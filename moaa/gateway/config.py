@@ -13,24 +13,23 @@ models:
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from moaa.errors import RecipeError
 from moaa.gateway.cluster_config import ClusterPart, PromotedModel, slot_problems
 from moaa.gateway.feedback.settings import FeedbackSettings
-from moaa.gateway.keys import Key, Limits, Rights, same_keys, text_of, where
+from moaa.gateway.keys import Key, Limits, Rights, same_keys, text_of
 from moaa.gateway.mixtures.settings import OnlineMixture, problems
 from moaa.recipe import secrets, urls
 from moaa.recipe.document import Part, Problems
-from moaa.recipe.explain import explain
+from moaa.recipe.explain import checked
 from moaa.recipe.load import inline
-from moaa.recipe.read import plain, read
+from moaa.recipe.read import read
 from moaa.recipe.serving import Price
 
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s@\x00-\x1f]+$")]
@@ -201,11 +200,8 @@ def parse_config(text: str, name: str, folder: Path | None = None) -> GatewayCon
     keys = given.value.get("keys_file")
     if keys and folder is not None and isinstance(keys.value, str):
         keys.value = str(folder / keys.value)
-    try:
-        config = GatewayConfig.model_validate_json(json.dumps(plain(given)), strict=True)
-    except ValidationError as error:
-        errors += explain(error, where(given), GatewayConfig)
-    if errors:
+    config = checked(given, GatewayConfig, errors)
+    if errors or config is None:
         raise RecipeError("\n".join(dict.fromkeys(errors)))
     return config
 

@@ -11,18 +11,17 @@ A key itself stands nowhere: its hash is compared.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from moaa.errors import RecipeError
 from moaa.recipe import secrets
 from moaa.recipe.document import Part, Problems
-from moaa.recipe.explain import explain
-from moaa.recipe.read import Given, places, plain, read
+from moaa.recipe.explain import checked
+from moaa.recipe.read import read
 
 
 class Limits(Part):
@@ -88,13 +87,10 @@ def load_keys(path: Path) -> tuple[Key, ...]:
     errors: list[str] = []
     given = read(text_of(path), str(path), errors, "a file of keys")
     secrets.refuse_written(given, errors)
-    try:
-        found = KeysFile.model_validate_json(json.dumps(plain(given)), strict=True).keys
-    except ValidationError as error:
-        errors += explain(error, where(given), KeysFile)
-    if errors:
+    found = checked(given, KeysFile, errors)
+    if errors or found is None:
         raise RecipeError("\n".join(dict.fromkeys(errors)))
-    return found
+    return found.keys
 
 
 def text_of(path: Path) -> str:
@@ -104,8 +100,3 @@ def text_of(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or error
         raise RecipeError(f"{path}: the file cannot be read: {said}. Check the path.") from None
-
-
-def where(given: Given) -> dict[tuple[str | int, ...], str]:
-    """Return the place of each value by its address."""
-    return {path: item.where for path, item in places(given)}

@@ -5,13 +5,28 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.fields import advice, owner_of
+from moaa.recipe.read import Given, places, plain
 from moaa.recipe.schema import Part, Problems, Recipe
+
+P = TypeVar("P", bound=Part)
+
+
+def checked(given: Given, root: type[P], errors: list[str]) -> P | None:
+    """Return the part that a document holds; None if it is not valid: `errors` gets what is wrong,
+    as `explain` says it."""
+    where = {path: item.where for path, item in places(given)}
+    try:
+        # JSON and strict: "5" is no number, true is not 1, yet a list is a tuple.
+        return root.model_validate_json(json.dumps(plain(given)), strict=True)
+    except ValidationError as error:
+        errors += explain(error, where, root)
+        return None
 
 
 def explain(

@@ -5,19 +5,16 @@ All mistakes are shown at once, each with its place.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from moaa.errors import RecipeError
 from moaa.recipe import files, secrets
 from moaa.recipe.addresses import Address, dotted
-from moaa.recipe.explain import explain
+from moaa.recipe.explain import checked
 from moaa.recipe.files import MAX_BYTES
 from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, value_at
 from moaa.recipe.read import Given, dump, merge, places, plain, read
@@ -98,13 +95,8 @@ def _check(
         secrets.refuse_written(base, errors)
     apply(given, replaced, errors)
     inline(given, folder, errors)
-    where = {path: item.where for path, item in places(given)}
     secrets.refuse_written(given, errors)
-    try:
-        # JSON and strict: "5" is no number, true is not 1, yet a list is a tuple.
-        recipe = Recipe.model_validate_json(json.dumps(plain(given)), strict=True)
-    except ValidationError as e:
-        errors += explain(e, where)
+    recipe = checked(given, Recipe, errors)
     text = dump(plain(given))
     if len(text.encode()) > MAX_BYTES:
         errors.append(
@@ -112,13 +104,13 @@ def _check(
             f"bytes; {MAX_BYTES:,} is the most "
             f"that a pipeline parameter may hold safely. Shorten its instruction texts."
         )
-    if errors:
+    if errors or recipe is None:
         raise RecipeError("\n".join(dict.fromkeys(errors)))
     values = {dotted(each.path): value_at(given, each.path) for each in replaced}
     return Loaded(
         recipe,
         text,
-        {dotted(path): place for path, place in where.items() if path},
+        {dotted(path): item.where for path, item in places(given) if path},
         dump(plain(base)) if replaced else text,
         {path: plain(value) for path, value in values.items() if value is not None},
     )
