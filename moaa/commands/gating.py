@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from moaa import records
 from moaa.artifacts import Artifact
 from moaa.benchmarks.judging import name_of
 from moaa.commands.runs import chosen_run
@@ -18,8 +17,8 @@ from moaa.gate import Decision
 from moaa.progress.terminal import console, out_data
 from moaa.recipe.gate import Gate
 from moaa.recipe.load import load_file
-from moaa.recipe.overrides import of_sets
-from moaa.recipe.read import plain
+from moaa.recipe.overrides import apply, of_sets
+from moaa.recipe.read import given_of, plain
 from moaa.records import Record
 from moaa.stages import gate as stage
 from moaa.stages.label import LabelPart
@@ -39,8 +38,8 @@ def decide(
 ) -> int:
     """Decide about a run, print the decision, and return its exit status."""
     given = load_file(recipe).recipe.gate if recipe else None
-    with chosen_run(run_id, recipe, root) as (store, name):
-        found = {record["stage"]: record for record in records.read(store, name)}
+    with chosen_run(run_id, recipe, root) as (store, name, left):
+        found = {record["stage"]: record for record in left}
         part = _part(found, given)
         part = part.model_copy(update={"gate": rules(part.gate, sets)})
         decision = stage.decide(part, _scores(store, name, found))
@@ -57,19 +56,17 @@ def rules(base: Gate, sets: Sequence[str]) -> Gate:
     Raises RecipeError for what is no field of the gate, or not a value that it takes.
     """
     errors: list[str] = []
-    fields: dict[str, Any] = base.model_dump()
-    for override in of_sets(sets, errors):
-        first, *path = override.path
-        if first != "gate" or not path:
-            errors.append(f"{override.where}: only fields of the gate can be set: gate.margin=0.01")
-            continue
-        place = fields
-        for step in path[:-1]:
-            place = place.setdefault(str(step), {})
-        place[str(path[-1])] = plain(override.value)
+    overrides = of_sets(sets, errors)
+    errors += [
+        f"{each.where}: only fields of the gate can be set: gate.margin=0.01"
+        for each in overrides
+        if each.path[0] != "gate" or len(each.path) == 1
+    ]
+    given = given_of({"gate": base.model_dump()}, "gate")
+    apply(given, overrides, errors)
     if not errors:
         try:
-            return Gate.model_validate(fields)
+            return Gate.model_validate(plain(given)["gate"])
         except ValidationError as error:
             errors += [
                 f"--set gate.{'.'.join(map(str, each['loc']))}: {each['msg']}"

@@ -39,8 +39,7 @@ def report(run_id: str | None, recipe: Path | None, root: str | None, output: Pa
     from moaa.report import Run, build
     from moaa.stages.table import stages
 
-    with chosen_run(run_id, recipe, root) as (store, chosen):
-        found = records.read(store, chosen)
+    with chosen_run(run_id, recipe, root) as (store, _, found):
         output.write_text(build(Run.of(found, stages()), store), encoding="utf-8")
     out(str(output))
 
@@ -48,20 +47,20 @@ def report(run_id: str | None, recipe: Path | None, root: str | None, output: Pa
 @contextmanager
 def chosen_run(
     run_id: str | None, recipe: Path | None, root: str | None
-) -> Iterator[tuple[Store, str]]:
-    """The store and the id of the run that is named, else of the last one.
+) -> Iterator[tuple[Store, str, list[Record]]]:
+    """The store, the id and the records of the run that is named, else of the last one.
 
     Raises StoreError if it left no records.
     """
     last = _last_run(recipe, root)
     with _store(recipe, root, last) as store:
         chosen = run_id or (last.run_id if last else _newest(store))
-        if not records.read(store, chosen):
+        if not (found := records.read(store, chosen)):
             raise StoreError(
                 f"{store.root}/runs/{chosen} has no records. "
                 f"`moaa runs --root {store.root}` lists the runs that there are."
             )
-        yield store, chosen
+        yield store, chosen, found
 
 
 def list_runs(recipe: Path | None, root: str | None, last: int) -> None:

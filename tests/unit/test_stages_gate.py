@@ -158,8 +158,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     store.put(f"{store.root}/runs/r/evaluate.json", evaluated)
 
     @contextmanager
-    def chosen(*_: Any) -> Iterator[tuple[MemoryStore, str]]:
-        yield store, "r"
+    def chosen(*_: Any) -> Iterator[tuple[MemoryStore, str, list[Record]]]:
+        yield store, "r", records.read(store, "r")
 
     monkeypatch.setattr(gating, "chosen_run", chosen)
     return store
@@ -192,6 +192,7 @@ def test_moaa_gate_decides_again_under_other_rules(
         (["gate.floor=much"], "--set gate.floor: Input should be a valid number"),
         (["dpo.beta=0.1"], "only fields of the gate can be set"),
         (["gate.nosuch=1"], "gate.nosuch: Extra inputs are not permitted"),
+        (["gate.floor.x=1"], "gate.floor has no 'x' in it"),
     ],
 )
 def test_rules_that_are_none_are_refused(sets: list[str], message: str) -> None:
