@@ -22,7 +22,7 @@ from moaa.judge import Judgement
 from moaa.plan.calls import judging
 from moaa.recipe.evaluation import JudgesMeasured
 from moaa.recipe.schema import Judge, Recipe
-from moaa.statistics import LEVEL, Estimate, binary_difference, mean, normal, quantile, share
+from moaa.statistics import Estimate, binary_difference, mean, normal, pooled, share
 
 S = TypeVar("S", bound=JudgesMeasured)
 
@@ -248,10 +248,4 @@ def by_prompt(judged: Sequence[tuple[Item, Row]]) -> dict[str, list[tuple[Item, 
 def combined(parts: Mapping[str, tuple[float, Estimate]]) -> Estimate:
     """Return the weighted mean of independent parts, (weight, estimate) each. The interval is
     normal, from the parts' own widths."""
-    total = sum(weight for weight, _ in parts.values())
-    value = sum(weight * each.value for weight, each in parts.values()) / total
-    half = math.sqrt(
-        sum((weight * (each.high - each.low) / 2) ** 2 for weight, each in parts.values())
-    )
-    n = sum(each.n for _, each in parts.values())
-    return normal(value, half / total / quantile(LEVEL), n)
+    return normal(*pooled(parts.values()))

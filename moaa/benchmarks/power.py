@@ -10,13 +10,14 @@ from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import chosen
 from moaa.gate.decision import VERDICT_SD, power
 from moaa.plan.calls import sizes
+from moaa.recipe.gate import Gate
 from moaa.recipe.schema import Recipe
 from moaa.statistics import detectable_difference, paired_sd, power_of
 
 CHANGED: Final = 0.1
 """Share of the items on which two models, or two judges, are assumed to differ."""
-FLOOR: Final = 0.03
-"""A usual limit of what reasoning may lose, as a share."""
+FLOOR: Final = Gate().floor
+"""What reasoning may lose by the gate's default, as a share."""
 
 
 def shown(recipe: Recipe) -> list[str]:

@@ -109,15 +109,12 @@ def reasoning(gate: Gate, evidence: Evidence) -> Iterator[Found]:
     if not evidence.reasoning:
         return
     differences = {name: _difference(each) for name, each in evidence.reasoning.items()}
-    value = float(np.mean([each.value for each in differences.values()]))
-    errors = [_error(each) for each in differences.values()]
-    error = math.sqrt(sum(each * each for each in errors)) / len(errors)
-    n = sum(each.n for each in differences.values())
+    value, error, n = statistics.pooled((1.0, each) for each in differences.values())
     found = statistics.normal(value, error, n, "difference of shares", LEVEL)
     # The items of one more answer tell as much as those of this error over n.
     yield _above(rule, found, limit, error * math.sqrt(n), f"mean of {', '.join(differences)}")
     p = {
-        name: NormalDist().cdf((each.value + gate.benchmark_floor) / max(_error(each), 1e-12))
+        name: NormalDist().cdf((each.value + gate.benchmark_floor) / max(each.error, 1e-12))
         for name, each in differences.items()
     }
     for name, adjusted in statistics.holm(p).items():
@@ -238,10 +235,6 @@ def _difference(paired: Paired) -> Estimate:
         ours, theirs = ([each > 0 for each in side] for side in (paired.candidate, paired.other))
         return statistics.binary_difference(ours, theirs, level=LEVEL)
     return statistics.difference(paired.candidate, paired.other, paired.groups, level=LEVEL)
-
-
-def _error(found: Estimate) -> float:
-    return (found.high - found.low) / 2 / statistics.quantile(found.level)
 
 
 def _changed(paired: Paired) -> float:

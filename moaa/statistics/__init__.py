@@ -3,7 +3,7 @@
 Pure functions on numbers. The type of a result is `Estimate`.
 """
 
-from moaa.statistics.estimate import LEVEL, Estimate, normal, quantile
+from moaa.statistics.estimate import LEVEL, Estimate, normal, pooled, quantile
 from moaa.statistics.length_control import FEWEST, Difficulties, length_adjusted, length_controlled
 from moaa.statistics.lengths import lengths
 from moaa.statistics.logistic import logistic
@@ -49,6 +49,7 @@ __all__ = [
     "normal",
     "p_value",
     "paired_sd",
+    "pooled",
     "power_of",
     "quantile",
     "required_n",

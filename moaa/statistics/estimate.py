@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -37,6 +38,11 @@ class Estimate:
                 f"not an estimate: {self.value} from {self.low} to {self.high} over {self.n} items"
             )
 
+    @property
+    def error(self) -> float:
+        """The standard error, of a normal interval that was not cut."""
+        return (self.high - self.low) / 2 / quantile(self.level)
+
     def scaled(self, factor: float, unit: str) -> Estimate:
         """The same in another unit: `factor` of the new unit (above 0) is one of the old."""
         return Estimate(
@@ -59,6 +65,16 @@ def within(
     """The estimate whose interval is `low` to `high`, cut where the range of the unit ends."""
     first, last = RANGES.get(unit, (-math.inf, math.inf))
     return Estimate(value, min(max(low, first), last), max(min(high, last), first), n, unit, level)
+
+
+def pooled(parts: Iterable[tuple[float, Estimate]]) -> tuple[float, float, int]:
+    """Value, standard error and number of items of the weighted mean of independent parts; each is
+    a weight and an estimate."""
+    given = list(parts)
+    total = sum(weight for weight, _ in given)
+    value = sum(weight * each.value for weight, each in given) / total
+    error = math.sqrt(sum((weight * each.error) ** 2 for weight, each in given)) / total
+    return value, error, sum(each.n for _, each in given)
 
 
 def quantile(level: float) -> float:

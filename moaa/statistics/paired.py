@@ -103,10 +103,9 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 def p_value(found: Estimate) -> float:
     """The two-sided p-value that the value is 0, from a normal interval that was not cut."""
-    error = (found.high - found.low) / 2 / quantile(found.level)
-    if error == 0:
+    if found.error == 0:
         return 1.0 if found.value == 0 else 0.0
-    return 2 * NormalDist().cdf(-abs(found.value) / error)
+    return 2 * NormalDist().cdf(-abs(found.value) / found.error)
 
 
 def _differences(a: Values, b: Values) -> NDArray[np.float64]:
