@@ -42,6 +42,20 @@ REGIONS: Final = ("US", "GB")
 """Countries whose telephone numbers are found without their `+` and country code."""
 
 
+class Masker:
+    """Masks texts, one after the other; `found` counts what was replaced in all of them."""
+
+    def __init__(self, regions: Sequence[str] = REGIONS) -> None:
+        self._regions = regions
+        self.found: Counter[str] = Counter()
+
+    def __call__(self, text: str) -> str:
+        """The text as `masked` gives it."""
+        changed, there = masked(text, self._regions)
+        self.found.update(there)
+        return changed
+
+
 def masked(text: str, regions: Sequence[str] = REGIONS) -> tuple[str, Counter[str]]:
     """The text with its e-mail addresses, keys, card and telephone numbers replaced, and how many
     of each there were."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moaa.errors import RowRejected
-from moaa.masking import masked
+from moaa.masking import Masker
 from moaa.prompts.overlap import normalized
 from moaa.prompts.shapes import answers_of, user_side
 from moaa.recipe.schema import Source
@@ -48,20 +48,14 @@ class PromptRow:
     def masked(self) -> tuple[PromptRow, Counter[str]]:
         """Return the row without personal data and keys, and how many of each were replaced. The
         id stays: the same question is the same prompt."""
-        found: Counter[str] = Counter()
-
-        def mask(text: str) -> str:
-            changed, there = masked(text)
-            found.update(there)
-            return changed
-
+        mask = Masker()
         row = replace(
             self,
             system=self.system and mask(self.system),
             turns=tuple(mask(turn) for turn in self.turns),
             answers=self.answers and tuple(mask(answer) for answer in self.answers),
         )
-        return row, found
+        return row, mask.found
 
     @property
     def text(self) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from moaa.concurrency import detached
 from moaa.errors import StoreError
 from moaa.gateway.feedback.hearing import texts_of
 from moaa.gateway.feedback.settings import FeedbackSettings
-from moaa.masking import masked
+from moaa.masking import Masker
 from moaa.progress.messages import log
 from moaa.store import Store
 
@@ -174,13 +174,7 @@ class Records:
         """The row as it is written. Masking takes time: it is not done while a client waits."""
         if not self._settings.mask:
             return row
-        found: Counter[str] = Counter()
-
-        def mask(text: str) -> str:
-            changed, there = masked(text, self._settings.phone_regions)
-            found.update(there)
-            return changed
-
+        mask = Masker(self._settings.phone_regions)
         changed: dict[str, Any] = {
             name: mask(row[name]) for name in ("answer", "comment") if row.get(name)
         }
@@ -188,7 +182,7 @@ class Records:
             changed["messages"] = [
                 {**each, "content": mask(each["content"])} for each in row["messages"]
             ]
-        return {**row, **changed, "masked": dict(found)}
+        return {**row, **changed, "masked": dict(mask.found)}
 
     def _sweep(self) -> None:
         """Delete the folders of days beyond the retention."""
