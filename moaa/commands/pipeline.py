@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from moaa import home
+from moaa.declaration import Declaration
 from moaa.errors import MoaaError, RecipeError
 from moaa.progress.messages import log
 from moaa.progress.terminal import out
@@ -34,7 +35,7 @@ def run(recipe: Path, sets: Sequence[str], until: str | None) -> None:
     with kubeflow_needed():
         from moaa.pipelines import local
 
-        _check_stage(loaded.recipe, until)
+        _stages(loaded.recipe, until)
     from moaa.kubernetes.names import RUN_ENV
 
     # A runner's pod is given the run's name; what a terminated run holds is given back there.
@@ -58,7 +59,7 @@ def run_in_cluster(
     with kubeflow_needed():
         from moaa.pipelines import incluster, runner_job
 
-        _check_stage(loaded.recipe, until)
+        _stages(loaded.recipe, until)
     incluster.start(loaded, runner_job.of_run(until), namespace)
 
 
@@ -82,7 +83,7 @@ def submit(recipe: Path, sets: Sequence[str], until: str | None, kubeflow: Kubef
     with kubeflow_needed():
         from moaa.pipelines.submit import submit as start
 
-        _check_stage(loaded.recipe, until)
+        _stages(loaded.recipe, until)
     start(loaded, kubeflow.host, until, kubeflow.experiment, kubeflow.namespace, wait=kubeflow.wait)
 
 
@@ -92,20 +93,20 @@ def compile_recipe(
     """Write the compiled pipeline."""
     loaded = load_file(recipe, sets)
     with kubeflow_needed():
-        from moaa.pipelines.compiling import compile_recipe as write
+        from moaa.pipelines.compiling import default_of, write
 
-        _check_stage(loaded.recipe, until)
-
+        stages = _stages(loaded.recipe, until)
     target = output or Path("pipelines/compiled") / f"{recipe.stem}.yaml"
-    write(recipe, target, sets, until)
+    write(loaded, default_of(loaded), target, stages)
     out(f"compiled {recipe} to {target}")
 
 
-def _check_stage(recipe: Recipe, until: str | None) -> None:
+def _stages(recipe: Recipe, until: str | None) -> tuple[Declaration, ...]:
+    """The stages up to this one. Raises an error of the command line if there is no such stage."""
     from moaa.stages.table import of_recipe
 
     try:
-        of_recipe(recipe, until)
+        return of_recipe(recipe, until)
     except RecipeError as error:
         raise typer.BadParameter(str(error), param_hint="--until") from None
 

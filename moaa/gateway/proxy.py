@@ -20,7 +20,7 @@ from moaa.gateway.backend import Backend, Replica
 from moaa.gateway.feedback.hearing import Hearing
 from moaa.gateway.guard import Outcome, Watch
 from moaa.gateway.relay import Broken, Stream, end, relay, said, usage_in, verdict_on
-from moaa.gateway.wire import ApiError, of_engine
+from moaa.gateway.wire import UNBUFFERED, ApiError, of_engine
 from moaa.progress.messages import log
 
 if TYPE_CHECKING:
@@ -253,8 +253,7 @@ class _Attempt:
         if self.backend.revision:
             found["x-moaa-revision"] = self.backend.revision
         if upstream.content_type == "text/event-stream":
-            found["Cache-Control"] = "no-cache"
-            found["X-Accel-Buffering"] = "no"
+            found |= UNBUFFERED
         return found
 
     def _time_first(self) -> None:

@@ -63,19 +63,18 @@ class Slotted:
         try:
             return await self._pass_on(asked, backend, conversation)
         except ApiError as error:
-            other = self.promoted.choose(conversation)
-            others = [each for each in self.promoted.backends.values() if each is not backend]
-            spare = other if other is not backend else others[0]
-            if asked_for or error.status not in (500, 502, 503) or not self._may_help(spare):
+            spare = self._spare(backend)
+            if asked_for or error.status not in (500, 502, 503) or spare is None:
                 raise
             asked.gateway.metrics.retries.add(backend.name, "other_slot")
             return await self._pass_on(asked, spare, conversation)
 
-    def _may_help(self, spare: Backend) -> bool:
-        """Whether this slot may answer for the other one: it is up, and has a share."""
-        shares = self.promoted.shares
-        slot = next(name for name, each in self.promoted.backends.items() if each is spare)
-        return spare.state == "ready" and shares[slot] > 0
+    def _spare(self, failed: Backend) -> Backend | None:
+        """The other slot, if it may answer for this one: it is up, and has a share."""
+        for slot, each in self.promoted.backends.items():
+            if each is not failed and each.state == "ready" and self.promoted.shares[slot] > 0:
+                return each
+        return None
 
     async def _pass_on(
         self, asked: Asked, backend: Backend, conversation: str

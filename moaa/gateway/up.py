@@ -9,14 +9,14 @@ from aiohttp import web
 
 from moaa.gateway.backend import Backend
 from moaa.gateway.wake import Waker, asleep, may_not_wake
+from moaa.gateway.wire import UNBUFFERED
 
 if TYPE_CHECKING:
     from moaa.gateway.state import Asked
 
 STREAM: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",
+    **UNBUFFERED,
 }
 
 

@@ -18,6 +18,8 @@ from moaa.chat.fault import writable
 LONGEST_WAIT_S: Final = 120
 LONGEST_MESSAGE: Final = 4_000
 DONE: Final = b"data: [DONE]\n\n"
+UNBUFFERED: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""Headers of a stream: no proxy keeps its parts back."""
 
 _TYPES: Final = {
     400: "invalid_request_error",

@@ -35,9 +35,9 @@ def write_version(
     same files again.
     """
     store = model.store
+    if store.exists(f"{version.uri}/manifest.json"):
+        return
     with Output(store, version.uri, "model") as out:
-        if store.exists(f"{version.uri}/manifest.json"):
-            return
         files = []
         for file in model.manifest.files:
             if file.name not in texts:

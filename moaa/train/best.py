@@ -68,9 +68,8 @@ class Best:
     def restore(self, folder: Path) -> tuple[int, float] | None:
         """Download the best weights that were kept to `folder`; return their step and loss. None,
         and no folder, if there are none that can be used."""
-        found = [each for each in map(self._read, self._complete()) if each[1]]
-        for uri, manifest in sorted(found, key=lambda each: each[1].loss if each[1] else 0.0):
-            assert manifest is not None
+        found = {uri: kept for uri in self._complete() if (kept := self._read(uri))}
+        for uri, manifest in sorted(found.items(), key=lambda each: each[1].loss):
             shutil.rmtree(folder, ignore_errors=True)
             named = all(Path(file.name).suffix in DATA for file in manifest.files)
             if named and downloaded(self.store, uri, manifest.files, folder):
@@ -83,9 +82,8 @@ class Best:
             uri.removesuffix(end) for uri, _ in self.store.list(self.prefix) if uri.endswith(end)
         ]
 
-    def _read(self, uri: str) -> tuple[str, Manifest | None]:
+    def _read(self, uri: str) -> Manifest | None:
         try:
-            text = self.store.get(f"{uri}/manifest.json")
-            return uri, Manifest.model_validate(json.loads(text))
+            return Manifest.model_validate(json.loads(self.store.get(f"{uri}/manifest.json")))
         except (ValueError, RecursionError, ValidationError, Missing):
-            return uri, None
+            return None
