@@ -15,7 +15,7 @@ from moaa.pipelines import tasks
 from moaa.placement import compiled
 from moaa.recipe import read
 from moaa.recipe.addresses import dotted
-from moaa.recipe.load import Loaded, load_file
+from moaa.recipe.load import Loaded
 from moaa.recipe.schema import Recipe
 from moaa.stages.table import PREFLIGHT, STAGES_ENV, of_recipe
 
@@ -35,9 +35,8 @@ _WIDE = re.compile(r"[^\x00-\uffff]")
 
 
 def compile_recipe(
-    recipe: Path,
+    loaded: Loaded,
     target: Path,
-    sets: Sequence[str] = (),
     until: str | None = None,
 ) -> None:
     """Write the pipeline with the resolved recipe as its default to `target`.
@@ -45,7 +44,6 @@ def compile_recipe(
     `until`: its last stage; all of the recipe unless given. Raises RecipeError for text that the
     backend would change on the way, and for pods that no node could hold.
     """
-    loaded = load_file(recipe, sets)
     write(loaded, default_of(loaded), target, of_recipe(loaded.recipe, until))
 
 

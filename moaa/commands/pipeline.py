@@ -11,7 +11,6 @@ from pathlib import Path
 import typer
 
 from moaa import home
-from moaa.declaration import Declaration
 from moaa.errors import MoaaError, RecipeError
 from moaa.progress.messages import log
 from moaa.progress.terminal import out
@@ -35,7 +34,7 @@ def run(recipe: Path, sets: Sequence[str], until: str | None) -> None:
     with kubeflow_needed():
         from moaa.pipelines import local
 
-        _stages(loaded.recipe, until)
+        _check_stage(loaded.recipe, until)
     from moaa.kubernetes.names import RUN_ENV
 
     # A runner's pod is given the run's name; what a terminated run holds is given back there.
@@ -59,7 +58,7 @@ def run_in_cluster(
     with kubeflow_needed():
         from moaa.pipelines import incluster, runner_job
 
-        _stages(loaded.recipe, until)
+        _check_stage(loaded.recipe, until)
     incluster.start(loaded, runner_job.of_run(until), namespace)
 
 
@@ -83,7 +82,7 @@ def submit(recipe: Path, sets: Sequence[str], until: str | None, kubeflow: Kubef
     with kubeflow_needed():
         from moaa.pipelines.submit import submit as start
 
-        _stages(loaded.recipe, until)
+        _check_stage(loaded.recipe, until)
     start(loaded, kubeflow.host, until, kubeflow.experiment, kubeflow.namespace, wait=kubeflow.wait)
 
 
@@ -93,20 +92,19 @@ def compile_recipe(
     """Write the compiled pipeline."""
     loaded = load_file(recipe, sets)
     with kubeflow_needed():
-        from moaa.pipelines.compiling import default_of, write
+        from moaa.pipelines.compiling import compile_recipe as write
 
-        stages = _stages(loaded.recipe, until)
+        _check_stage(loaded.recipe, until)
     target = output or Path("pipelines/compiled") / f"{recipe.stem}.yaml"
-    write(loaded, default_of(loaded), target, stages)
+    write(loaded, target, until)
     out(f"compiled {recipe} to {target}")
 
 
-def _stages(recipe: Recipe, until: str | None) -> tuple[Declaration, ...]:
-    """The stages up to this one. Raises an error of the command line if there is no such stage."""
+def _check_stage(recipe: Recipe, until: str | None) -> None:
     from moaa.stages.table import of_recipe
 
     try:
-        return of_recipe(recipe, until)
+        of_recipe(recipe, until)
     except RecipeError as error:
         raise typer.BadParameter(str(error), param_hint="--until") from None
 

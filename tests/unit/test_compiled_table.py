@@ -12,6 +12,7 @@ import yaml
 
 from moaa import __version__
 from moaa.pipelines.compiling import compile_recipe
+from moaa.recipe.load import load_file
 from moaa.recipe.secrets import DESTINATIONS_ENV
 from tests.support.paths import PAPER
 
@@ -207,7 +208,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def compile_with(*sets: str) -> Path:
         if sets not in made:
             made[sets] = tmp_path_factory.mktemp("compiled") / "align.yaml"
-            compile_recipe(PAPER, made[sets], sets)
+            compile_recipe(load_file(PAPER, sets), made[sets])
         return made[sets]
 
     return compile_with

@@ -42,7 +42,7 @@ def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("committed", COMPILED, ids=lambda path: path.stem)
 def test_compiling_again_changes_nothing(committed: Path, tmp_path: Path) -> None:
-    compile_recipe(RECIPES / committed.name, tmp_path / "again.yaml")
+    compile_recipe(load_file(RECIPES / committed.name), tmp_path / "again.yaml")
     assert committed.read_text() == (tmp_path / "again.yaml").read_text(), (
         "run `make compile` and commit the result"
     )
@@ -50,7 +50,7 @@ def test_compiling_again_changes_nothing(committed: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("recipe", EVERY_RECIPE, ids=lambda path: path.stem)
 def test_the_default_parameter_is_the_recipe(recipe: Path, tmp_path: Path) -> None:
-    compile_recipe(recipe, tmp_path / "align.yaml")
+    compile_recipe(load_file(recipe), tmp_path / "align.yaml")
     pipeline = next(yaml.safe_load_all((tmp_path / "align.yaml").read_text()))
     assert not {"store", "models", "target"} & set(pipeline)
     default = pipeline["root"]["inputDefinitions"]["parameters"]["recipe"]["defaultValue"]
@@ -142,7 +142,7 @@ def test_preflight_knows_what_was_compiled() -> None:
 
 def test_preflight_is_told_how_far_the_run_goes(tmp_path: Path) -> None:
     def told(until: str) -> list[dict[str, str]]:
-        compile_recipe(DEMO, tmp_path / "x.yaml", until=until)
+        compile_recipe(load_file(DEMO), tmp_path / "x.yaml", until)
         pipeline = next(yaml.safe_load_all((tmp_path / "x.yaml").read_text(encoding="utf-8")))
         container = pipeline["deploymentSpec"]["executors"]["exec-preflight"]["container"]
         return [each for each in container["env"] if each["name"] == "MOAA_STAGES"]
@@ -192,9 +192,8 @@ def test_it_is_refused_wherever_a_line_of_the_resolved_recipe_ends(
         RecipeError, match=r"generate\.mixture\.proposers\[0\]\.system: .*workflow\.name"
     ):
         compile_recipe(
-            DEMO,
+            load_file(DEMO, [f"generate.mixture.proposers[0].system={json.dumps(system)}"]),
             tmp_path / "x.yaml",
-            [f"generate.mixture.proposers[0].system={json.dumps(system)}"],
         )
 
 
@@ -212,7 +211,7 @@ def test_it_is_refused_wherever_a_line_of_the_resolved_recipe_ends(
 def test_a_default_arrives_as_it_was_written(text: str, tmp_path: Path) -> None:
     target = tmp_path / "x.yaml"
     value = json.dumps(text, ensure_ascii=max(text) <= chr(0xFFFF))
-    compile_recipe(DEMO, target, [f"generate.mixture.proposers[0].system={value}"])
+    compile_recipe(load_file(DEMO, [f"generate.mixture.proposers[0].system={value}"]), target)
     written = target.read_text(encoding="utf-8")
     assert not re.search("[^\x00-\uffff]", written)
     default = next(yaml.safe_load_all(written))["root"]["inputDefinitions"]["parameters"]["recipe"][
