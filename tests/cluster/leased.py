@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +163,8 @@ def connected(kubeconfig: Path | str, namespace: str) -> Iterator[Cluster]:
         yield Cluster.connect(namespace)
     finally:
         kube_config.KUBE_CONFIG_DEFAULT_LOCATION = before
+
+
+def as_account(ns: Namespace, account: str, folder: Path) -> AbstractContextManager[Cluster]:
+    """The cluster as this account of the namespace sees it, with its rights alone."""
+    return connected(kubeconfig_of(ns, account, folder), ns.name)

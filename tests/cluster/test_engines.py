@@ -20,7 +20,7 @@ from moaa.recipe.schema import Calls
 from tests.charts.render import SERVING
 from tests.cluster.charts import fake_engine, install, serving
 from tests.cluster.leased import (
-    connected,
+    as_account,
     engine,
     holders,
     kubeconfig_of,
@@ -45,9 +45,7 @@ def ns() -> Iterator[Namespace]:
 @pytest.fixture(scope="module")
 def cluster(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Use the account that the platform chart makes for pipelines, with its rights alone."""
-    with connected(
-        kubeconfig_of(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")), ns.name
-    ) as found:
+    with as_account(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")) as found:
         yield found
 
 

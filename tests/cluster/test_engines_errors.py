@@ -13,6 +13,7 @@ from moaa.errors import ClusterError, EngineError
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import Kind
 from tests.cluster.leased import (
+    as_account,
     connected,
     engine,
     kubeconfig_of,
@@ -35,9 +36,7 @@ def ns() -> Iterator[Namespace]:
 @pytest.fixture(scope="module")
 def cluster(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Use the account that the platform chart makes for pipelines, with its rights alone."""
-    with connected(
-        kubeconfig_of(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")), ns.name
-    ) as found:
+    with as_account(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")) as found:
         yield found
 
 
@@ -144,7 +143,7 @@ async def test_an_account_without_rights_gets_a_readable_error(
 ) -> None:
     ns.kubectl("create", "serviceaccount", "nobody")
     with (
-        connected(kubeconfig_of(ns, "nobody", tmp_path), ns.name) as poor,
+        as_account(ns, "nobody", tmp_path) as poor,
         pytest.raises(ClusterError) as caught,
     ):
         async with fleet(poor, "shared"):

@@ -24,7 +24,7 @@ from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, LEASES
 from moaa.kubernetes.mirror import Mirror
 from tests.charts.render import SERVING
 from tests.cluster.charts import SERVING_KINDS, install
-from tests.cluster.leased import connected, holders, kubeconfig_of
+from tests.cluster.leased import as_account, connected, holders
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
 from tests.support.waiting import async_until
 
@@ -53,7 +53,7 @@ def ns() -> Iterator[Namespace]:
 @pytest.fixture
 def account(ns: Namespace, tmp_path: Path) -> Iterator[Cluster]:
     """The cluster with the rights of the gateway."""
-    with connected(kubeconfig_of(ns, "ens-gateway", tmp_path), ns.name) as cluster:
+    with as_account(ns, "ens-gateway", tmp_path) as cluster:
         yield cluster
 
 

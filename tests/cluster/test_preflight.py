@@ -23,7 +23,7 @@ from moaa.stages.table import STAGES
 from tests.charts.render import PLATFORM
 from tests.cluster.charts import install
 from tests.cluster.gpus import pretended
-from tests.cluster.leased import connected, kubeconfig_of
+from tests.cluster.leased import as_account, connected
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run
 from tests.conftest import S3
 from tests.support.paths import DEMO, ROOT
@@ -127,7 +127,7 @@ def test_all_is_well(ns: Namespace, s3: S3) -> None:
 
 def test_the_pipelines_own_account_sees_what_it_may(ns: Namespace, s3: S3, tmp_path: Path) -> None:
     """The run's own preflight checks all its rights; what it may not look at is no failure."""
-    with connected(kubeconfig_of(ns, "moaa-pipeline", tmp_path), ns.name) as cluster:
+    with as_account(ns, "moaa-pipeline", tmp_path) as cluster:
         cluster.inside = True
         found = list(checks.findings(recipe(ns), s3.store, cluster, STAGES, kubeflow=True))
     assert wrong(found) == []

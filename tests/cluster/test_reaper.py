@@ -20,6 +20,7 @@ from moaa.kubernetes.reaper import Reaper
 from tests.cluster.charts import fake_engine, without_reaper
 from tests.cluster.leased import (
     IMAGE,
+    as_account,
     connected,
     engine,
     hold,
@@ -72,7 +73,7 @@ class Watching:
 
 @pytest.fixture
 def reaping(ns: Namespace, tmp_path: Path) -> Iterator[Cluster]:
-    with connected(kubeconfig_of(ns, "moaa-reaper", tmp_path), ns.name) as cluster:
+    with as_account(ns, "moaa-reaper", tmp_path) as cluster:
         yield cluster
 
 

@@ -10,20 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from moaa.recipe.schema import Sft, StoreAddress
-from moaa.train.job import Job
+from tests.support.jobs import ON_GPU as JOB
 from tests.support.waiting import until
-
-JOB = Job(
-    kind="sft",
-    numbers=Sft(),
-    base="b",
-    data="s3://memory/root/data",
-    output="s3://memory/root/sft/3f",
-    store=StoreAddress(root="s3://memory/root"),
-    device="cuda",
-)
-
 
 # As torchrun starts ranks: in a session of its own, so that no signal to a group reaches it.
 RANK = (

@@ -11,6 +11,13 @@ from moaa.train.log_reader import LogReader
 T0 = "2026-01-01T00:00:10Z"
 T1 = "2026-01-01T00:00:11Z"
 T5 = "2026-01-01T00:00:15Z"
+SEGFAULT = (
+    "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:",
+    "Root Cause (first observed failure):",
+    "[0]:",
+    "  rank      : 0 (local_rank: 0)",
+    "  exitcode  : -11 (pid: 42)",
+)
 
 
 def pod(

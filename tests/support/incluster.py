@@ -6,13 +6,32 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from moaa.kubernetes.kinds import JOBS, PODS
+from moaa.pipelines import incluster
 from moaa.recipe.load import Loaded, load_file
 from tests.support.kube_server import KubeServer
 from tests.support.paths import RECIPES
 from tests.support.waiting import until
 
-Say = Callable[[], str]
+
+class Said:
+    """All that was printed until now, however often it is asked."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys, self._text = capsys, ""
+
+    def __call__(self) -> str:
+        self._text += self._capsys.readouterr().out
+        return self._text
+
+
+def followed(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
+    """The cluster whose runs are followed, without pauses."""
+    monkeypatch.setattr(incluster, "POLL_S", 0.01)
+    monkeypatch.setattr(incluster, "connect", lambda *_, **__: kube.cluster())
+    return kube
 
 
 def demo(*sets: str) -> Loaded:

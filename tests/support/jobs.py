@@ -13,5 +13,14 @@ JOB = Job(
     output="s3://b/r/sft/0123456789abcdef",
     store=StoreAddress(root="s3://b/r"),
 )
+ON_GPU = Job(
+    kind="sft",
+    numbers=Sft(),
+    base="b",
+    data="s3://memory/root/data",
+    output="s3://memory/root/sft/3f",
+    store=StoreAddress(root="s3://memory/root"),
+    device="cuda",
+)
 NAME = "moaa-sft-0123456789ab"
 """The object of the training on a cluster."""

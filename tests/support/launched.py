@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
+from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import TRAIN_JOBS
 from moaa.ledger import Ledger
 from moaa.progress import Progress
@@ -13,6 +16,7 @@ from moaa.train import cluster
 from moaa.train.job import Launch
 from moaa.train.pod_watch import Timing
 from tests.support.jobs import JOB, NAME
+from tests.support.kube_server import KubeServer
 from tests.support.lease_objects import holders
 
 POD = f"{NAME}-node-0-0-x7"
@@ -30,6 +34,13 @@ FAILED = {"conditions": [{"type": "Failed", "status": "True", "message": "jobset
 def launch(**launcher: Any) -> Launch:
     runtime = Runtime(launcher=Launcher(**{"kind": "trainer", "ranks": 1, **launcher}))
     return Launch(JOB, runtime, {})
+
+
+def connected(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
+    """The cluster that a launcher connects to."""
+    kube.cluster()  # imports the client now, which takes seconds on a busy machine
+    monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
+    return kube
 
 
 class Running:

@@ -18,18 +18,14 @@ from moaa.stages.generate import generate
 from moaa.stages.sft import sft
 from moaa.stages.table import GENERATE, PROMPTS, SFT
 from moaa.weights import content, local
-from tests.support.changing import FIRST, SECOND, recipe
-from tests.support.hub import Hub, serve
+from tests.support.changing import FIRST, SECOND, online, recipe
+from tests.support.hub import Hub
 from tests.support.memory_store import MemoryStore
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    # Imported while the variable is still set: what it says then is what later tests see.
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with serve() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    with online(monkeypatch) as hub:
         yield hub
 
 

@@ -13,18 +13,14 @@ from moaa.prompts import sources
 from moaa.recipe.schema import Recipe, Source
 from moaa.stages.prompts import prompts
 from moaa.store import Missing
-from tests.support.changing import FIRST, SECOND, recipe
-from tests.support.hub import Hub, serve
+from tests.support.changing import FIRST, SECOND, online, recipe
+from tests.support.hub import Hub
 from tests.support.memory_store import MemoryStore
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    # Imported while the variable is still set: what it says then is what later tests see.
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with serve() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    with online(monkeypatch) as hub:
         yield hub
 
 

@@ -15,23 +15,15 @@ from moaa.kubernetes import api, mirror
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Conflict, Forbidden, NotFound, Unreachable
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
+from tests.support.kube_objects import FORBIDDEN, pod
 from tests.support.kube_server import KubeServer
 
 pytestmark = pytest.mark.timeout(60)
-RBAC = (
-    'deployments.apps is forbidden: User "system:serviceaccount:team:nobody" cannot {verb} '
-    'resource "{resource}" '
-    'in API group "apps" in the namespace "team"'
-)
 
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "RETRY_S", 0.02)
-
-
-def pod(name: str, **labels: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "labels": labels}, "spec": {}}
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 504, 0])
@@ -74,7 +66,7 @@ def test_nobody_listens() -> None:
     [
         (
             403,
-            RBAC.format(verb="patch", resource="deployments"),
+            FORBIDDEN.format(verb="patch", resource="deployments"),
             lambda c: c.patch(DEPLOYMENTS, "a", {}),
             Forbidden,
             r"the account 'system:serviceaccount:team:nobody' may not patch deployments.apps in "
@@ -82,14 +74,14 @@ def test_nobody_listens() -> None:
         ),
         (
             403,
-            RBAC.format(verb="get", resource="pods/log"),
+            FORBIDDEN.format(verb="get", resource="pods/log"),
             lambda c: c.log("a", "vllm", lines=1),
             Forbidden,
             "not get pods/log",
         ),
         (
             403,
-            RBAC.format(verb="list", resource="pods"),
+            FORBIDDEN.format(verb="list", resource="pods"),
             lambda c: c.list(PODS),
             Forbidden,
             "may not list pods in",

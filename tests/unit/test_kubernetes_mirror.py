@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import Any
 
 import pytest
 
 from moaa.kubernetes import mirror
 from moaa.kubernetes.kinds import PODS
 from moaa.kubernetes.mirror import Mirror
+from tests.support.kube_objects import FORBIDDEN, pod
 from tests.support.kube_server import KubeServer
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
-RBAC = (
-    'deployments.apps is forbidden: User "system:serviceaccount:team:nobody" cannot {verb} '
-    'resource "{resource}" '
-    'in API group "apps" in the namespace "team"'
-)
 
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "RETRY_S", 0.02)
-
-
-def pod(name: str, **labels: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "labels": labels}, "spec": {}}
 
 
 @pytest.mark.parametrize("trouble", ["none", "cut", "410", "503"])
@@ -87,7 +78,7 @@ def test_a_mirror_without_rights_says_so(kube: KubeServer) -> None:
     copied.start()
     until(lambda: kube.count("GET", "pods") == 2)
     woken.clear()
-    kube.fail(403, RBAC.format(verb="watch", resource="pods"))
+    kube.fail(403, FORBIDDEN.format(verb="watch", resource="pods"))
     kube.cut_watches()
     assert woken.wait(10)
     assert re.search("may not watch pods", str(copied.error))

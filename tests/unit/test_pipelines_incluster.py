@@ -9,7 +9,17 @@ import pytest
 
 from moaa.pipelines import incluster
 from moaa.pipelines.runner_job import of_run
-from tests.support.incluster import Say, after, background, demo, ended, name_of, put_pod, running
+from tests.support.incluster import (
+    Said,
+    after,
+    background,
+    demo,
+    ended,
+    followed,
+    name_of,
+    put_pod,
+    running,
+)
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
 
@@ -18,9 +28,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture
 def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    monkeypatch.setattr(incluster, "POLL_S", 0.01)
-    monkeypatch.setattr(incluster, "connect", lambda *_, **__: kube.cluster())
-    return kube
+    return followed(kube, monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +39,8 @@ def in_a_folder_of_its_own(
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Say:
-    text = ""
-
-    def read() -> str:
-        nonlocal text
-        text += capsys.readouterr().out
-        return text
-
-    return read
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    return Said(capsys)
 
 
 def pending(kube: KubeServer, why: str) -> Callable[[str], None]:
@@ -48,7 +49,7 @@ def pending(kube: KubeServer, why: str) -> Callable[[str], None]:
 
 
 def test_a_run_from_its_start_to_its_report(
-    kube: KubeServer, store: MemoryStore, said: Say
+    kube: KubeServer, store: MemoryStore, said: Said
 ) -> None:
     def report(run_id: str) -> None:
         store.put(f"{store.root}/runs/{run_id}/report.html", b"<html>")
@@ -80,7 +81,7 @@ def test_a_run_from_its_start_to_its_report(
     assert page.read_text() == "<html>"
 
 
-def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
+def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Said) -> None:
     def lost(run_id: str) -> None:
         killed = {
             "terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "label: 10/90"}
@@ -105,7 +106,7 @@ def test_a_lost_pods_successor_is_followed(kube: KubeServer, said: Say) -> None:
 
 
 def test_an_api_server_that_is_restarted_is_waited_for(
-    kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch
+    kube: KubeServer, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(run_id: str) -> None:
         kube.fail(0, times=4)
@@ -123,7 +124,7 @@ def test_an_api_server_that_is_restarted_is_waited_for(
     assert said().count("one\n") == 1
 
 
-def test_a_run_that_is_over_is_followed_from_its_beginning(kube: KubeServer, said: Say) -> None:
+def test_a_run_that_is_over_is_followed_from_its_beginning(kube: KubeServer, said: Said) -> None:
     background(kube, running(kube, "a"), ended(kube))
     incluster.start(demo(), of_run("evaluate"))
     before = said().count("a\n")

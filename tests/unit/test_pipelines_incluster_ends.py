@@ -14,7 +14,7 @@ from moaa.pipelines import incluster
 from moaa.pipelines.outcome import RunFailed
 from moaa.pipelines.runner_job import of_run
 from tests.support.fake_ensemble import deployment
-from tests.support.incluster import Say, after, background, demo, ended, name_of, running
+from tests.support.incluster import Said, after, background, demo, ended, followed, name_of, running
 from tests.support.kube_server import KubeServer
 from tests.support.lease_objects import hold
 from tests.support.memory_store import MemoryStore
@@ -24,9 +24,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture
 def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    monkeypatch.setattr(incluster, "POLL_S", 0.01)
-    monkeypatch.setattr(incluster, "connect", lambda *_, **__: kube.cluster())
-    return kube
+    return followed(kube, monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +35,8 @@ def in_a_folder_of_its_own(
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Say:
-    text = ""
-
-    def read() -> str:
-        nonlocal text
-        text += capsys.readouterr().out
-        return text
-
-    return read
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    return Said(capsys)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["report", "no report"])
@@ -70,7 +61,7 @@ def test_the_failed_stages_own_error_comes_last(
 
 
 def test_an_error_that_the_log_showed_is_not_shown_again(
-    kube: KubeServer, store: MemoryStore, said: Say
+    kube: KubeServer, store: MemoryStore, said: Said
 ) -> None:
     """Before, each failed run in the cluster showed its error twice."""
 
@@ -92,7 +83,7 @@ def test_an_error_that_the_log_showed_is_not_shown_again(
 
 
 def test_a_store_that_only_the_cluster_reaches(
-    kube: KubeServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, said: Say
+    kube: KubeServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise StoreError("cannot connect to http://minio.internal:9000.")
@@ -110,7 +101,7 @@ def test_a_store_that_only_the_cluster_reaches(
     assert "not copied here: cannot connect to http://minio.internal:9000" in said()
 
 
-def test_no_pod_at_all_is_explained(kube: KubeServer, said: Say) -> None:
+def test_no_pod_at_all_is_explained(kube: KubeServer, said: Said) -> None:
     def event(run_id: str) -> None:
         message = (
             'pods "x" is forbidden: error looking up service account team/moaa-pipeline: not found'
@@ -129,7 +120,7 @@ def test_no_pod_at_all_is_explained(kube: KubeServer, said: Say) -> None:
 
 
 def test_an_interrupted_follower_leaves_the_run(
-    kube: KubeServer, said: Say, monkeypatch: pytest.MonkeyPatch
+    kube: KubeServer, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(self: object) -> str:
         raise KeyboardInterrupt
@@ -146,7 +137,7 @@ def test_an_interrupted_follower_leaves_the_run(
 
 
 def test_stopping_gives_back_what_the_run_holds(
-    kube: KubeServer, said: Say, capsys: pytest.CaptureFixture[str]
+    kube: KubeServer, said: Said, capsys: pytest.CaptureFixture[str]
 ) -> None:
     background(kube, running(kube, "a"), ended(kube))
     incluster.start(demo(), of_run("evaluate"))

@@ -9,24 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from moaa.pipelines import submit as module
 from moaa.pipelines.client import SubmitError
 from moaa.pipelines.submit import submit
 from moaa.recipe.load import load_text
 from moaa.task import Task
 from tests.support.kfp_server import KfpServer
 from tests.support.memory_store import MemoryStore
-from tests.support.submitting import demo, forget_clusters
+from tests.support.submitting import demo, forget_clusters, kubeflow
 
 pytestmark = pytest.mark.xdist_group("kfp")
 
 
 @pytest.fixture
 def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
-    monkeypatch.setattr(module, "POLL_S", 0.01)
-    for name in ("KFP_TOKEN", "KFP_CA"):
-        monkeypatch.delenv(name, raising=False)
-    with KfpServer() as server:
+    with kubeflow(monkeypatch) as server:
         yield server
 
 

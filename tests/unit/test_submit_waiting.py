@@ -20,17 +20,14 @@ from moaa.pipelines.submit import submit
 from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
-from tests.support.submitting import demo, forget_clusters
+from tests.support.submitting import demo, forget_clusters, kubeflow
 
 pytestmark = pytest.mark.xdist_group("kfp")
 
 
 @pytest.fixture
 def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
-    monkeypatch.setattr(module, "POLL_S", 0.01)
-    for name in ("KFP_TOKEN", "KFP_CA"):
-        monkeypatch.delenv(name, raising=False)
-    with KfpServer() as server:
+    with kubeflow(monkeypatch) as server:
         yield server
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from moaa.kubernetes import names
-from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS
 from moaa.train import objects
 from tests.support.jobs import NAME
@@ -15,6 +14,7 @@ from tests.support.launched import (
     FAILED,
     POD,
     Running,
+    connected,
     ended,
     launch,
     lease,
@@ -29,9 +29,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    kube.cluster()  # imports the client now, which takes seconds on a busy machine
-    monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
-    return kube
+    return connected(kube, monkeypatch)
 
 
 def test_it_is_created_with_a_lease_followed_and_gone_when_it_is_complete(kube):

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from moaa.errors import TrainError
-from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import PODS, TRAIN_JOBS
 from moaa.train import cluster
 from tests.support.jobs import NAME
@@ -18,6 +17,7 @@ from tests.support.launched import (
     POD,
     QUICK,
     Running,
+    connected,
     ended,
     lease,
     log,
@@ -30,9 +30,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    kube.cluster()  # imports the client now, which takes seconds on a busy machine
-    monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
-    return kube
+    return connected(kube, monkeypatch)
 
 
 def test_a_failure_ends_with_the_pods_own_reason_and_stays_to_be_looked_at(kube):

@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from moaa.kubernetes import leases, names
-from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import LEASES, PODS, TRAIN_JOBS, Object
 from moaa.lifeline import Terminated
 from moaa.progress import Progress
@@ -19,6 +18,7 @@ from tests.support.launched import (
     COMPLETE,
     POD,
     Running,
+    connected,
     launch,
     lease,
     log,
@@ -32,9 +32,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    kube.cluster()  # imports the client now, which takes seconds on a busy machine
-    monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
-    return kube
+    return connected(kube, monkeypatch)
 
 
 def test_a_training_is_never_without_a_lease(kube):

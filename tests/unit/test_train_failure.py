@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moaa.errors import StoreError, TrainError
 from moaa.train import failure
-from tests.support.failing_pods import T0, T1, T5, error, heard, pod, says
+from tests.support.failing_pods import SEGFAULT, T0, T1, T5, error, heard, pod, says
 
 
 def test_out_of_memory_is_the_reason_even_if_others_complain_first():
@@ -48,15 +48,6 @@ def test_a_container_that_never_got_to_our_code_shows_its_log():
     found = error(pod("a", exit_code=127), a=heard("exec: python3: not found"))
     assert "exec: python3: not found" in str(found)
     assert str(found).splitlines()[-1] == "  Pod a: container 'node' ended with exit status 127."
-
-
-SEGFAULT = (
-    "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:",
-    "Root Cause (first observed failure):",
-    "[0]:",
-    "  rank      : 0 (local_rank: 0)",
-    "  exitcode  : -11 (pid: 42)",
-)
 
 
 @pytest.mark.parametrize("deleted", [T0, T1, T5])

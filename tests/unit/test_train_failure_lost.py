@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moaa.train import failure
-from tests.support.failing_pods import T0, T1, T5, error, heard, pod, says
+from tests.support.failing_pods import SEGFAULT, T0, T1, T5, error, heard, pod, says
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,6 @@ def test_pods_that_are_cleaned_up_after_a_failure_are_not_lost():
     )
     assert not isinstance(found, failure.PodLost)
     assert "Pod a: container 'node' ended with exit status 1" in str(found)
-
-
-SEGFAULT = (
-    "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:",
-    "Root Cause (first observed failure):",
-    "[0]:",
-    "  rank      : 0 (local_rank: 0)",
-    "  exitcode  : -11 (pid: 42)",
-)
 
 
 def test_a_pod_that_was_deleted_before_the_others_failed_is_lost():

@@ -13,19 +13,10 @@ import pytest
 from moaa.errors import DiskFull, TrainError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
-from moaa.recipe.schema import Launcher, Runtime, Sft, StoreAddress
+from moaa.recipe.schema import Launcher, Runtime, StoreAddress
 from moaa.train import disk, launch, process
 from moaa.train.job import Job, Launch
-
-JOB = Job(
-    kind="sft",
-    numbers=Sft(),
-    base="b",
-    data="s3://memory/root/data",
-    output="s3://memory/root/sft/3f",
-    store=StoreAddress(root="s3://memory/root"),
-    device="cuda",
-)
+from tests.support.jobs import ON_GPU as JOB
 
 ON_CORES = JOB.model_copy(update={"device": "cpu"})
 FACTS = {
