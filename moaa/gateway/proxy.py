@@ -20,29 +20,18 @@ from moaa.gateway.backend import Backend, Replica
 from moaa.gateway.feedback.hearing import Hearing
 from moaa.gateway.guard import Outcome, Watch
 from moaa.gateway.relay import Broken, Stream, end, relay, said, usage_in, verdict_on
+from moaa.gateway.tries import Lost, Tries
 from moaa.gateway.wire import UNBUFFERED, ApiError, of_engine
 from moaa.progress.messages import log
 
 if TYPE_CHECKING:
     from moaa.gateway.state import Asked
 
-MOST_RETRIES: Final = 3
-MOST_WORKED: Final = 2
-"""So many engines may break at one request: it may be what breaks them."""
 LARGE: Final = 1 << 20
 """A larger body is sent piece by piece, or the loop would stand still meanwhile."""
 LONGEST_WHOLE: Final = 4 << 20
 """An answer up to this size is read whole before it is passed back, so that another replica can be
 asked if its engine breaks off."""
-
-
-class Lost(Exception):
-    """This replica gave nothing; another one may. `error`: what the client gets if there is none.
-    `doubtful`: it may be down. `sent`: it may have worked on the request."""
-
-    def __init__(self, error: ApiError, *, doubtful: bool, sent: bool) -> None:
-        super().__init__(str(error))
-        self.error, self.doubtful, self.sent = error, doubtful, sent
 
 
 async def pass_on(
@@ -54,26 +43,14 @@ async def pass_on(
 ) -> web.StreamResponse:
     """The answer of the replica with the fewest requests in flight. Raises ApiError while nothing
     of an answer has been sent to the client; a stream may have begun with comments (`up`)."""
-    tried: list[Replica] = []
-    worked = 0  # replicas that may have worked on the request before they were lost
+    tries = Tries(asked.gateway, backend)
     while True:
-        with backend.replica(affinity, tried) as replica:
+        with backend.replica(affinity, tries.without) as replica:
             try:
                 return await _Attempt(asked, backend, replica, watch).run()
             except Lost as again:
                 lost = again
-                if lost.doubtful:
-                    backend.failed(replica)
-                    asked.gateway.checks.check(backend, replica)
-        tried.append(replica)
-        worked += lost.sent
-        left = [each for each in backend.replicas.values() if each not in tried]
-        if not left and worked == 1 == len(tried) and lost.doubtful:
-            # The only server closed the connection: perhaps it was an old one.
-            left, tried = tried, []
-        if not left or worked == MOST_WORKED or len(tried) > MOST_RETRIES:
-            raise lost.error
-        asked.gateway.metrics.retries.add(backend.name, lost.error.code or str(lost.error.status))
+        tries.lost(replica, lost)
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ import aiohttp
 from moaa.chat.http import LONGEST_ANSWER, LONGEST_ERROR, retry_after
 from moaa.gateway.backend import Backend, Replica
 from moaa.gateway.mixtures.chunks import DONE, Events
-from moaa.gateway.proxy import MOST_RETRIES, Lost
 from moaa.gateway.relay import said
+from moaa.gateway.tries import Lost, Tries
 from moaa.gateway.wire import ApiError, of_engine
 from moaa.progress.messages import log
 
@@ -94,28 +94,16 @@ class Upstream:
         body = json.dumps({"model": backend.served_name, **fields}, ensure_ascii=False).encode(
             "utf-8", "replace"
         )
-        tried: list[Replica] = []
+        tries = Tries(self._gateway, backend)
         while True:
-            replica = stack.enter_context(backend.replica(self._affinity, tried))
+            replica = stack.enter_context(backend.replica(self._affinity, tries.without))
             try:
                 upstream, first = await self._attempt(stack, backend, replica, body, whole=whole)
                 return upstream, replica, first
-            except Lost as lost:
-                await stack.aclose()
-                if lost.doubtful:
-                    backend.failed(replica)
-                    self._gateway.checks.check(backend, replica)
-                again = tried and lost.sent and not lost.doubtful
-                tried.append(replica)
-                if (
-                    again
-                    or len(tried) > MOST_RETRIES
-                    or all(each in tried for each in backend.replicas.values())
-                ):
-                    raise lost.error from None
-                self._gateway.metrics.retries.add(
-                    backend.name, lost.error.code or str(lost.error.status)
-                )
+            except Lost as again:
+                lost = again
+            await stack.aclose()
+            tries.lost(replica, lost)
 
     async def _attempt(
         self, stack: AsyncExitStack, backend: Backend, replica: Replica, body: bytes, *, whole: bool

@@ -1,0 +1,53 @@
+"""At which replicas one request was tried, and whether it may be tried once more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from moaa.gateway.backend import Backend, Replica
+from moaa.gateway.wire import ApiError
+
+if TYPE_CHECKING:
+    from moaa.gateway.state import Gateway
+
+MOST_RETRIES: Final = 3
+MOST_WORKED: Final = 2
+"""So many engines may break at one request: it may be what breaks them."""
+
+
+class Lost(Exception):
+    """This replica gave nothing; another one may. `error`: what the client gets if there is none.
+    `doubtful`: it may be down. `sent`: it may have worked on the request."""
+
+    def __init__(self, error: ApiError, *, doubtful: bool, sent: bool) -> None:
+        super().__init__(str(error))
+        self.error, self.doubtful, self.sent = error, doubtful, sent
+
+
+class Tries:
+    """The tries of one request at the replicas of a model."""
+
+    def __init__(self, gateway: Gateway, backend: Backend) -> None:
+        self.without: list[Replica] = []
+        """The replicas that the next try leaves out."""
+        self._gateway, self._backend = gateway, backend
+        self._made = self._worked = 0
+
+    def lost(self, replica: Replica, lost: Lost) -> None:
+        """Count a try that gave nothing. Raises its error if it was the last one."""
+        if lost.doubtful:
+            self._backend.failed(replica)
+            self._gateway.checks.check(self._backend, replica)
+        self.without.append(replica)
+        self._made += 1
+        self._worked += lost.sent
+        left = any(each not in self.without for each in self._backend.replicas.values())
+        if not left and self._made == 1 and lost.doubtful:
+            # The only server: it closed an old connection, or took a new one too late because many
+            # came at once.
+            self.without.clear()
+            left = True
+        if not left or self._worked == MOST_WORKED or self._made > MOST_RETRIES:
+            raise lost.error from None
+        error = lost.error
+        self._gateway.metrics.retries.add(self._backend.name, error.code or str(error.status))
