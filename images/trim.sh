@@ -14,6 +14,8 @@ rm -rf pyarrow/*flight* pyarrow/*arrow_s3* pyarrow/_s3fs* pyarrow/src
 rm -f pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.*
 # The second backend of zstandard, for Pythons other than CPython.
 rm -f zstandard/_cffi.*
+# Where telephone numbers are from, and whose: they are only found and masked.
+rm -rf phonenumbers/geodata phonenumbers/carrierdata phonenumbers/tzdata
 # AWS services other than S3 and the ways to get its keys.
 find botocore/data -mindepth 1 -maxdepth 1 -type d \
   ! -name s3 ! -name sts ! -name sso ! -name sso-oidc -exec rm -r {} +
