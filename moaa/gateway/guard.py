@@ -40,10 +40,10 @@ REMEMBERED: Final = 500
 LATEST: Final = 10
 """So few tell when both revisions begin to fail: a node or the network is down."""
 LATE_FACTOR: Final[Mapping[bool, float]] = {True: 2.0, False: 4.0}
-LATE_S: Final = 0.2
-"""A first token is late after so many times production's median, and LATE_S more; a whole answer
-(False), whose length differs too, after more. Production has late ones too: how often, is counted
-as for the other signs."""
+LATE_S: Final[Mapping[bool, float]] = {True: 0.02, False: 0.2}
+"""A first token (True) is late after LATE_FACTOR times production's median, and LATE_S more; a
+whole answer (False), whose length differs too, after more. Production has late ones too: how often,
+is counted as for the other signs."""
 FEWEST_TIMES: Final = 20
 """Production's median needs so many times, and is renewed after as many more."""
 
@@ -116,6 +116,7 @@ class Times:
     """Production's latest times of one kind, and when a time is late."""
 
     factor: float
+    more_s: float
     latest: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     late_after_s: float | None = None
     _new: int = 0
@@ -125,7 +126,7 @@ class Times:
         self._new += 1
         if self._new == FEWEST_TIMES:
             self._new = 0
-            self.late_after_s = self.factor * median(self.latest) + LATE_S
+            self.late_after_s = self.factor * median(self.latest) + self.more_s
 
 
 class Guard:
@@ -134,7 +135,7 @@ class Guard:
     def __init__(self) -> None:
         self._production: dict[Sign, Counts] = {sign: Counts() for sign in MARGINS}
         self._latest: dict[Sign, Counts] = {sign: Counts() for sign in MARGINS}
-        self._times = {kind: Times(LATE_FACTOR[kind]) for kind in (True, False)}
+        self._times = {kind: Times(LATE_FACTOR[kind], LATE_S[kind]) for kind in LATE_S}
         self.candidate = ""
         """The revision that is judged."""
         self._seen: dict[Sign, Counts] = {}

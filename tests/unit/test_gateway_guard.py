@@ -128,6 +128,26 @@ def test_a_new_candidate_begins_without_its_forerunners_faults() -> None:
     assert not guard.add(Outcome("two", 500))
 
 
+@pytest.mark.parametrize("usual_s", [0.05, 0.2, 1.0])
+def test_a_first_token_after_three_times_as_long_is_blamed_however_fast_production_is(
+    usual_s: float,
+) -> None:
+    def until_blamed(factor: float) -> int | None:
+        chance, guard = random.Random(1), Guard()
+        for _ in range(100):
+            guard.add(Outcome("old", 200, usual_s * chance.lognormvariate(0, 0.2)))
+        guard.judge("new")
+        for count in range(400):
+            first_s = usual_s * factor * chance.lognormvariate(0, 0.2)
+            if guard.add(Outcome("new", 200, first_s)):
+                return count
+        return None
+
+    found = until_blamed(3)
+    assert found is not None and found <= 50
+    assert until_blamed(1.3) is None
+
+
 def test_whole_answers_have_times_of_their_own() -> None:
     guard = Guard()
     guard.judge("new")
