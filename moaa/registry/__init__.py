@@ -1,9 +1,10 @@
 """Published models: what their licences ask, where they came from, their cards, their versions.
 
-licences   what the licences of the run's models say about publishing
-lineage    from which data, models and settings a model was made
-card       the model card: README.md of a version
-versions   the immutable folders of published models
+licences    what the licences of the run's models say about publishing
+lineage     from which data, models and settings a model was made
+card        the model card: README.md of a version
+versions    the immutable folders of published models
+production  which version of a name is in production, and which ones were before
 """
 
 from moaa.registry.card import card

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from moaa.errors import StoreError
+from moaa.store import conditional
 from moaa.store.address import Missing, folder, split
 from moaa.store.client import Client, transfers
 from moaa.store.errors import (
@@ -95,25 +96,14 @@ class Store:
 
     def put_new(self, uri: str, data: bytes) -> bool:
         """Write an object unless one exists. Of several writers exactly one gets True."""
-        from botocore.exceptions import ClientError
+        return conditional.put(self._client, uri, data, IfNoneMatch="*")
 
-        bucket, key = split(uri)
-        sent = 0
+    def replace(self, uri: str, old: bytes, new: bytes) -> bool:
+        """Write an object if it still holds `old`. Of several writers exactly one gets True.
 
-        def put(s3: Any) -> bool:
-            nonlocal sent
-            sent += 1
-            try:
-                s3.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-                return True
-            except ClientError as error:
-                if error.response["Error"].get("Code") not in ("PreconditionFailed", "412"):
-                    raise
-                # After a lost answer the request is sent again, and may find its own object there.
-                resent = sent > 1 or error.response["ResponseMetadata"].get("RetryAttempts")
-                return bool(resent) and self.get(uri) == data
-
-        return self._client.do(uri, put)
+        Raises `Missing` if there is no object: `put_new` writes the first.
+        """
+        return conditional.replace(self._client, uri, old, new)
 
     def exists(self, uri: str) -> bool:
         """Return whether there is an object at exactly this address."""

@@ -87,6 +87,33 @@ def test_one_of_many_first_writers_wins(store: Store) -> None:
     assert store.get(uri) == str(won.index(True)).encode()
 
 
+def test_only_the_known_content_is_replaced(store: Store) -> None:
+    uri = f"{store.root}/pointer"
+    with pytest.raises(Missing, match=f"{uri} does not exist"):
+        store.replace(uri, b"", b"first")
+    store.put(uri, b"first")
+    assert not store.replace(uri, b"other", b"second")
+    assert store.get(uri) == b"first"
+    assert store.replace(uri, b"first", b"second")
+    assert not store.replace(uri, b"first", b"third")
+    assert store.get(uri) == b"second"
+
+
+def test_one_of_many_that_replace_wins(store: Store) -> None:
+    uri = f"{store.root}/pointer"
+    store.put(uri, b"known")
+    start = threading.Barrier(8)
+
+    def attempt(n: int) -> bool:
+        start.wait(60)
+        return store.replace(uri, b"known", str(n).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(attempt, range(8)))
+    assert sum(won) == 1
+    assert store.get(uri) == str(won.index(True)).encode()
+
+
 def test_a_listing_is_of_the_folder_alone_and_complete(store: Store) -> None:
     names = [f"{store.root}/run/{n:04}" for n in range(1005)]  # a page holds 1000
     with ThreadPoolExecutor(8) as pool:
@@ -153,6 +180,7 @@ def test_what_is_no_address_is_refused_by_each_call(store: Store, uri: str) -> N
         lambda: store.get(uri),
         lambda: store.put(uri, b""),
         lambda: store.put_new(uri, b""),
+        lambda: store.replace(uri, b"", b""),
         lambda: store.exists(uri),
         lambda: list(store.list(uri)),
         lambda: store.delete(uri),

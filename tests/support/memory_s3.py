@@ -36,9 +36,16 @@ class MemoryS3:
         self._back_at: float | None = None
         self._lock = threading.RLock()
 
-    def put_object(self, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "") -> Any:
+    def put_object(
+        self, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "", IfMatch: str = ""
+    ) -> Any:
         def put() -> None:
-            if IfNoneMatch and (Bucket, Key) in self.objects:
+            there = self.objects.get((Bucket, Key))
+            if IfMatch and there is None:
+                raise _refusal(404, "NoSuchKey", "PutObject")
+            if (IfNoneMatch and there is not None) or (
+                IfMatch and there is not None and _etag(there) != IfMatch
+            ):
                 raise _refusal(412, "PreconditionFailed", "PutObject")
             self.objects[Bucket, Key] = bytes(Body)
 
@@ -46,16 +53,16 @@ class MemoryS3:
 
     def get_object(self, Bucket: str, Key: str) -> Any:
         data = self._answer(lambda: self._content(Bucket, Key, "GetObject"))
-        return {"Body": SimpleNamespace(read=lambda: data)}
+        return {"Body": SimpleNamespace(read=lambda: data), "ETag": _etag(data)}
 
     def head_object(self, Bucket: str, Key: str) -> Any:
         data = self._answer(lambda: self._content(Bucket, Key, "HeadObject"))
-        return {"ContentLength": len(data), "ETag": hashlib.md5(data).hexdigest()}
+        return {"ContentLength": len(data), "ETag": _etag(data)}
 
     def list_objects_v2(self, Bucket: str, Prefix: str) -> Any:
         def found() -> list[Any]:
             return [
-                {"Key": key, "Size": len(data), "ETag": hashlib.md5(data).hexdigest()}
+                {"Key": key, "Size": len(data), "ETag": _etag(data)}
                 for (bucket, key), data in sorted(self.objects.items())
                 if bucket == Bucket and key.startswith(Prefix)
             ]
@@ -116,6 +123,10 @@ class MemoryS3:
         if self._back_at is None:
             self._back_at = self.now + self.away_s
         return self.now < self._back_at
+
+
+def _etag(data: bytes) -> str:
+    return f'"{hashlib.md5(data).hexdigest()}"'
 
 
 def _refusal(status: int, code: str, operation: str) -> Exception:

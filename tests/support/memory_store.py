@@ -54,6 +54,13 @@ class MemoryStore(_Store):
             self.put(uri, data)
             return True
 
+    def replace(self, uri: str, old: bytes, new: bytes) -> bool:
+        with self._lock:
+            if self.get(uri) != old:
+                return False
+            self.put(uri, new)
+            return True
+
     def exists(self, uri: str) -> bool:
         split(uri)
         with self._lock:

@@ -67,6 +67,21 @@ def test_a_write_whose_answer_got_lost_is_won_if_the_object_is_ours(
     assert bad.requests == ["PUT", "PUT", "GET"]
 
 
+@pytest.mark.parametrize(("there", "won"), [(b"new", True), (b"another's", False)])
+def test_a_replacement_whose_answer_got_lost_is_won_if_the_object_is_ours(
+    bad: BadS3, there: bytes, won: bool
+) -> None:
+    bad.script = [ok(b"old"), hangs_up, error(412, "PreconditionFailed"), ok(there)]
+    assert bad.store().replace("s3://bucket/a", b"old", b"new") is won
+    assert bad.requests == ["GET", "PUT", "PUT", "GET"]
+    assert bad.headers[1]["if-match"] == bad.headers[2]["if-match"] == '"e"'
+
+
+def test_an_object_that_was_deleted_meanwhile_is_not_replaced(bad: BadS3) -> None:
+    bad.script = [ok(b"old"), error(404, "NoSuchKey")]
+    assert not bad.store().replace("s3://bucket/a", b"old", b"new")
+
+
 def test_a_body_that_breaks_off_is_read_again(bad: BadS3) -> None:
     bad.script = [breaks_off, ok(b"the whole")]
     assert bad.store().get("s3://bucket/a") == b"the whole"

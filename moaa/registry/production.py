@@ -1,0 +1,129 @@
+"""Which version of a published model is in production, and which ones were before.
+
+One object says it: `<root>/models/<name>/production.json`. It is written with a condition (the
+content that was read must still be there), and last: after the version is whole, and after it
+answers its clients.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from moaa.errors import MoaaError
+from moaa.registry.versions import MODELS
+from moaa.store import Missing, Store
+
+POINTER: Final = "production.json"
+_ATTEMPTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One version, from when it came into production until the next entry."""
+
+    version: str
+    uri: str
+    why: str
+    """Why it came into production: a decision of the gate, or a person's words."""
+    since: str = ""
+    """When (UTC, as `2026-01-31T12:00:00Z`). Empty: when it is written."""
+    run: str = ""
+    """The run that put it there; empty for a command."""
+    decision: str = ""
+    """The address of the gate's decision; empty if no gate decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """The production pointer of one published model."""
+
+    name: str
+    history: tuple[Entry, ...] = ()
+    """The newest first."""
+
+    @property
+    def current(self) -> Entry | None:
+        """The version that is in production; None if there was never one."""
+        return self.history[0] if self.history else None
+
+    @property
+    def before(self) -> Entry | None:
+        """The newest other version that was in production: where a roll-back goes."""
+        return next((each for each in self.history if each.uri != self.history[0].uri), None)
+
+    def text(self) -> str:
+        """Return the content of the object."""
+        entries = [asdict(each) for each in self.history]
+        return json.dumps({"name": self.name, "history": entries}, indent=1, ensure_ascii=False)
+
+
+def address(store: Store, name: str) -> str:
+    """Return the address of the pointer."""
+    return f"{store.root}/{MODELS}/{name}/{POINTER}"
+
+
+def read(store: Store, name: str) -> Production:
+    """Return who is in production; without any entry if nobody ever was.
+
+    Raises MoaaError if the object is not one that moaa wrote.
+    """
+    return _read(store, name)[0]
+
+
+def move(
+    store: Store,
+    name: str,
+    entry: Entry,
+    expected: Callable[[Production], None] = lambda found: None,
+) -> Production:
+    """Put a version into production; return the pointer after it.
+
+    A version that is in production already stays as it is, with its time and its reason.
+    `expected` is given what is there, and may raise. Raises MoaaError if the version is not whole.
+    """
+    if not store.exists(f"{entry.uri}/manifest.json"):
+        raise MoaaError(
+            f"{entry.uri} is no whole version: it has no manifest.json. `moaa models` lists those "
+            "that are whole; the next run of the recipe finishes this one."
+        )
+    dated = Entry(**{**asdict(entry), "since": entry.since or now()})
+    for _ in range(_ATTEMPTS):
+        found, content = _read(store, name)
+        expected(found)
+        if found.current and found.current.uri == entry.uri:
+            return found
+        made = Production(name, (dated, *found.history))
+        uri, new = address(store, name), made.text().encode()
+        if store.put_new(uri, new) if content is None else store.replace(uri, content, new):
+            return made
+    raise MoaaError(f"{address(store, name)} is changed by others all the time. Try again.")
+
+
+def now() -> str:
+    """Return the time of day, as the pointer has it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _read(store: Store, name: str) -> tuple[Production, bytes | None]:
+    uri = address(store, name)
+    try:
+        content = store.get(uri)
+    except Missing:
+        return Production(name), None
+    try:
+        given = json.loads(content)["history"]
+        return Production(name, tuple(_entry(each) for each in given)), content
+    except (ValueError, KeyError, TypeError) as error:
+        raise MoaaError(
+            f"{uri} does not say which version is in production ({error!r}). Restore it, or "
+            "delete it: then nothing is in production."
+        ) from None
+
+
+def _entry(given: dict[str, Any]) -> Entry:
+    """Fields of a later version of moaa are left out."""
+    return Entry(**{each.name: given[each.name] for each in fields(Entry) if each.name in given})
