@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from moaa.benchmarks.benchmark import Benchmark
@@ -16,8 +17,6 @@ from moaa.statistics import detectable_difference, paired_sd, power_of
 
 CHANGED: Final = 0.1
 """Share of the items on which two models, or two judges, are assumed to differ."""
-FLOOR: Final = Gate().floor
-"""What reasoning may lose by the gate's default, as a share."""
 
 
 def shown(recipe: Recipe) -> list[str]:
@@ -26,7 +25,21 @@ def shown(recipe: Recipe) -> list[str]:
     if recipe.gate:
         prompts = round(sum(prompts for _, prompts, _ in sizes(recipe, "evaluation")))
         found.append(f"Gate: {power(prompts)}")
+        found += _mean_kept(recipe, recipe.gate.floor)
     return found
+
+
+def _mean_kept(recipe: Recipe, floor: float) -> list[str]:
+    """What the gate's rule on the mean of all benchmarks of reasoning can prove."""
+    counts = [_items(each, recipe) for each in chosen(recipe) if isinstance(each, Reasons)]
+    if not counts:
+        return []
+    error = paired_sd(CHANGED) * math.sqrt(sum(1 / n for n in counts)) / len(counts)
+    passed = power_of(1, error, floor, one_sided=True)
+    return [
+        f"Gate: reasoning, the mean of {len(counts)} benchmarks: a floor of {100 * floor:g} points "
+        f"is proven for an equal model in {passed:.0%} of cases"
+    ]
 
 
 def _shown(benchmark: Benchmark[Any], recipe: Recipe) -> str:
@@ -36,11 +49,12 @@ def _shown(benchmark: Benchmark[Any], recipe: Recipe) -> str:
     if isinstance(benchmark, Reasons):
         sd = paired_sd(CHANGED)
         margin = 100 * detectable_difference(n, sd, one_sided=True)
-        passed = power_of(n, sd, FLOOR, one_sided=True)
+        floor = (recipe.gate or Gate()).floor
+        passed = power_of(n, sd, floor, one_sided=True)
         return (
             f"{benchmark.title}: {n:,} questions prove that a model is not worse by more than "
             f"{margin:.1f} points, if it answers {CHANGED:.0%} of them otherwise; a floor of "
-            f"{100 * FLOOR:.0f} points is proven for an equal model in {passed:.0%} of cases"
+            f"{100 * floor:g} points is proven for an equal model in {passed:.0%} of cases"
         )
     if benchmark.measures == "judges":
         points = 100 * detectable_difference(n, paired_sd(CHANGED))
