@@ -111,7 +111,7 @@ class Recipe(Part):
             *self._wrong_tasks(),
             *self._speculating(),
             *secrets.problems(self),
-            *secrets.tracker_problems(self),
+            *secrets.stage_key_problems(self),
         ]
         found += labelling.unknown_names(self.generate, self.label, self.models)
         for labeller in dict.fromkeys((self.label.labeller, self.best_by)):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from moaa.errors import RecipeError
 from moaa.recipe import urls
 from moaa.recipe.addresses import Address, dotted
+from moaa.recipe.publish import HUB, Publish
 from moaa.recipe.read import Given, places
 from moaa.recipe.serving import Model, Runtime, StoreAddress
 
@@ -104,7 +105,7 @@ def _instead_of(path: Address) -> str | None:
 
 
 class Keyed(Protocol):
-    """What of a recipe names keys: its models, its store, and what its tasks get."""
+    """What of a recipe names keys: its models, store and runtime, and where it publishes."""
 
     @property
     def models(self) -> Mapping[str, Model]: ...
@@ -112,6 +113,8 @@ class Keyed(Protocol):
     def store(self) -> StoreAddress: ...
     @property
     def runtime(self) -> Runtime: ...
+    @property
+    def publish(self) -> Publish | None: ...
 
 
 def endpoint_keys(recipe: Keyed) -> dict[str, str]:
@@ -163,15 +166,37 @@ def problems(recipe: Keyed) -> Iterator[tuple[tuple[str | int, ...], str]]:
             )
 
 
-def tracker_problems(recipe: Keyed) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield the address of each tracker's key that would not be there, or is another's."""
+class _StageKey(NamedTuple):
+    """A key that the stages use themselves."""
+
+    where: Address
+    key: str
+    server: str
+    beside: str = ""
+    """Whose variable it may be."""
+
+
+def _stage_keys(recipe: Keyed) -> Iterator[_StageKey]:
     for index, tracker in enumerate(recipe.runtime.trackers):
-        where = ("runtime", "trackers", index, "key_env")
-        if not (key := tracker.key_env):
-            continue
-        if key in _store_keys(recipe) or (whose := _owner(key, "")):
-            whose = "the store" if key in _store_keys(recipe) else whose
-            yield where, f"{key} belongs to {whose}. Name the tracker's own key."
+        if tracker.key_env and tracker.server:
+            tracked = ("runtime", "trackers", index, "key_env")
+            yield _StageKey(tracked, tracker.key_env, tracker.server)
+    publish = recipe.publish
+    if publish and publish.registry and publish.registry.key_env:
+        registry = publish.registry
+        yield _StageKey(("publish", "registry", "key_env"), registry.key_env or "", registry.url)
+    if publish and publish.hub:
+        hub = publish.hub.key_env
+        yield _StageKey(("publish", "hub", "key_env"), hub, HUB, beside="the model hub")
+
+
+def stage_key_problems(recipe: Keyed) -> Iterator[tuple[Address, str]]:
+    """Yield the address of each key of a tracker, a registry or the hub that would not be there,
+    or is another's."""
+    for where, key, _, beside in _stage_keys(recipe):
+        whose = "the store" if key in _store_keys(recipe) else _owner(key, "", beside)
+        if whose:
+            yield where, f"{key} belongs to {whose}. Name the key of its own."
         elif key not in recipe.runtime.secret_envs:
             yield (
                 where,
@@ -219,9 +244,8 @@ def destinations(recipe: Keyed) -> dict[str, list[str]]:
         )
     for model, name in endpoint_keys(recipe).items():
         found.setdefault(name, set()).add(urls.origin(_address(recipe, model)))
-    for tracker in recipe.runtime.trackers:
-        if tracker.key_env and tracker.server:
-            found.setdefault(tracker.key_env, set()).add(urls.origin(tracker.server))
+    for each in _stage_keys(recipe):
+        found.setdefault(each.key, set()).add(urls.origin(each.server))
     return {name: sorted(servers) for name, servers in sorted(found.items())}
 
 

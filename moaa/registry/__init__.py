@@ -5,12 +5,14 @@ lineage     from which data, models and settings a model was made
 card        the model card: README.md of a version
 versions    the immutable folders of published models
 production  which version of a name is in production, and which ones were before
+kubeflow    versions and production in a Kubeflow Model Registry
 """
 
 from moaa.registry.card import card
+from moaa.registry.kubeflow import mirror
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
-from moaa.registry.versions import MODELS, Version, write_version
+from moaa.registry.versions import MODELS, Version, versions, write_version
 
 __all__ = [
     "MODELS",
@@ -20,6 +22,8 @@ __all__ = [
     "card",
     "findings",
     "lineage",
+    "mirror",
     "refusal",
+    "versions",
     "write_version",
 ]

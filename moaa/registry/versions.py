@@ -7,11 +7,13 @@ without one is not whole, and nobody takes it for a version.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from moaa.artifacts import Artifact, Draft, File, Output
+from moaa.store import Store
 
 MODELS: Final = "models"
 """The folder of all published models, below the root of the store."""
@@ -24,6 +26,17 @@ class Version:
     name: str
     version: str
     uri: str
+
+
+def versions(store: Store, name: str) -> list[Artifact]:
+    """Return the whole versions of a published model, oldest first."""
+    folder = f"{store.root}/{MODELS}/{name}/"
+    found = [
+        Artifact.open(store, uri.removesuffix("/manifest.json"))
+        for uri, _ in store.list(folder)
+        if re.fullmatch(r"[^/]+/manifest\.json", uri.removeprefix(folder))
+    ]
+    return sorted(found, key=lambda each: (each.manifest.created, each.uri))
 
 
 def write_version(

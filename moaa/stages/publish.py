@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from moaa import registry
@@ -13,6 +14,8 @@ from moaa.recipe.schema import Part, Recipe
 from moaa.registry import Version
 from moaa.stage import Context, stage
 from moaa.stages.table import PUBLISH
+
+AWAY = "registries and hubs that do not show it"
 
 
 class PublishPart(Part):
@@ -36,16 +39,14 @@ def part_of(recipe: Recipe) -> PublishPart:
 def publish(part: PublishPart, context: Context) -> None:
     """Publish the candidate if the gate promotes it; else say why not."""
     decision = context.inputs["decision"].manifest.facts["decision"]
-    name = part.publish.name or context.recipe.name
     if decision["verdict"] != "promote":
         context.facts["published"] = None
         context.facts["why"] = f"{decision['verdict']}: {decision['why']}"
         return
+    version = _version(part, context)
     licences = registry.findings(context.recipe)
     if reason := registry.refusal(context.recipe, licences):
-        raise RecipeError(f"{name} is not published: {reason}")
-    made = context.out.uri.rpartition("/")[2][:12]
-    version = Version(name, made, f"{context.store.root}/{registry.MODELS}/{name}/{made}")
+        raise RecipeError(f"{version.name} is not published: {reason}")
     model = context.inputs[decision["candidate"]]
     text = dump(context.recipe.model_dump(mode="json", exclude_defaults=True))
     lineage = registry.lineage(
@@ -57,4 +58,27 @@ def publish(part: PublishPart, context: Context) -> None:
     }
     registry.write_version(version, model, texts, {"lineage": f"{version.uri}/lineage.json"})
     context.ledger.rows["kept"] += 1
-    context.facts["published"] = {"name": name, "version": made, "uri": version.uri}
+    context.facts["published"] = asdict(version)
+    _show(part.publish, version, context)
+
+
+def _version(part: PublishPart, context: Context) -> Version:
+    """The version: another one if another model, other scores or another decision made it. Where
+    else it is shown does not matter, nor how often that was tried."""
+    name = part.publish.name or context.recipe.name
+    alone = part.publish.model_copy(update={"data": False, "registry": None, "hub": None})
+    made = publish.fingerprint(part.model_copy(update={"publish": alone}), context.inputs)[:12]
+    return Version(name, made, f"{context.store.root}/{registry.MODELS}/{name}/{made}")
+
+
+def _show(given: Publish, version: Version, context: Context) -> None:
+    """Show the version in other places. What cannot be reached is told, and tried again by the next
+    attempt."""
+    away: dict[str, str] = {}
+    if given.registry:
+        away["registry"] = registry.mirror(context.store, version.name, given.registry)
+    for place, why in away.items():
+        if why:
+            context.facts[place] = why
+            context.ledger.events[f"{AWAY}: {place}"] += 1
+            context.again = True

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from moaa.rest import Server
 from moaa.trackers.entry import Entry
 
 MOST_METRICS: Final = 900
 """log-batch takes 1000 metrics and tags together."""
-TIMEOUT_S: Final = 30
+PROTOCOL: Final = "api/2.0/mlflow"
+"""Path of the protocol below the server's address."""
 RUN_TAG: Final = "moaa.run"
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """An MLflow server. `key`: its bearer token, if it wants one."""
-
-    url: str
-    key: str | None = None
-
-    def ask(self, path: str, body: dict[str, Any] | None = None, **query: str) -> dict[str, Any]:
-        """Return the answer to a request; GET without a body. Raises OSError and ValueError."""
-        url = f"{self.url.rstrip('/')}/api/2.0/mlflow/{path}"
-        if query:
-            url += "?" + urllib.parse.urlencode(query)
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, headers)
-        with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The key goes to the server that the recipe names, and to no other one."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect())
 
 
 def write(entry: Entry, server: Server, project: str) -> None:
@@ -67,7 +33,7 @@ def write(entry: Entry, server: Server, project: str) -> None:
 
 def _experiment(server: Server, name: str) -> str:
     try:
-        found = server.ask("experiments/get-by-name", experiment_name=name)
+        found = server.ask("experiments/get-by-name", query={"experiment_name": name})
         return str(found["experiment"]["experiment_id"])
     except urllib.error.HTTPError as error:
         if error.code != 404:

@@ -22,7 +22,16 @@ def inputs(
         "against": "base",
         "why": "because",
         "power": "With 500 prompts this gate can see 5 points.",
-        "findings": [],
+        "findings": [
+            {
+                "rule": "wins",
+                "outcome": verdict if verdict == "undecided" else "pass",
+                "about": "dpo wins",
+                "estimate": {"value": 0.6, "low": 0.55, "high": 0.65, "n": 500},
+                "limit": 0.5,
+                "needed": None,
+            }
+        ],
     }
     score = {
         "entrant": "dpo",

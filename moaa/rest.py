@@ -1,0 +1,72 @@
+"""JSON over plain HTTP, for servers whose protocol is a few calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+TIMEOUT_S: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server below this address. `key`: its bearer token, if it wants one."""
+
+    url: str
+    key: str | None = None
+
+    def ask(
+        self,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] = MappingProxyType({}),
+        method: Literal["GET", "POST", "PATCH"] | None = None,
+    ) -> dict[str, Any]:
+        """Return the answer to a request: GET without a body, else POST, unless `method` says
+        otherwise. Raises OSError (HTTPError for a status that is no success) and ValueError."""
+        url = f"{self.url.rstrip('/')}/{path}"
+        if query:
+            url += "?" + urllib.parse.urlencode(query)
+        headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, headers, method=method)
+        with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The key goes to the server that the recipe names, and to no other one."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect())
+
+
+def key_of(variable: str | None) -> str | None:
+    """Return the key in an environment variable; None if none is named.
+
+    Raises LookupError if the variable is not set.
+    """
+    if not variable:
+        return None
+    if not (key := os.environ.get(variable, "").strip()):
+        raise LookupError(f"the environment variable {variable} is not set")
+    return key
+
+
+def without_key(text: str, variable: str | None) -> str:
+    """Return the text without the key in this variable: some servers repeat it."""
+    key = os.environ.get(variable or "", "").strip()
+    return text.replace(key, "***") if key else text
