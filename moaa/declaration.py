@@ -65,6 +65,8 @@ class Declaration:
     """The recipe's models that its mixture or judge asks, whoever serves them."""
     tuned: int = 0
     """How many models that the run trained it asks. It serves them in its own pod."""
+    production: bool = False
+    """Whether it also asks the version in production, if the recipe publishes."""
     base: bool = False
     """Whether it also asks the target as it was before the run trained it."""
     calls: Callable[[Recipe], Iterable[Asked]] | None = None

@@ -44,6 +44,8 @@ AGAIN = "again"
 """The fact of a result in which something failed that another run may get."""
 OnPoint = Callable[[int, Mapping[str, object], str], None]
 """Takes the step, the numbers, and the part of a training that they are of."""
+ContentOf = Callable[[Recipe, Store, Mapping[str, Artifact]], Mapping[str, str]]
+"""Takes the stage's inputs too; returns what sources outside of the run hold, by their names."""
 Metric = Callable[[str, float], None]
 """Takes the name and the value of one figure."""
 
@@ -56,17 +58,19 @@ class Stage(Generic[P]):
     schema: int
     part_of: Callable[[Recipe], P]
     compute: Callable[[P, Context], None]
-    content_of: Callable[[Recipe, Store], Mapping[str, str]] | None = None
+    content_of: ContentOf | None = None
 
     @property
     def name(self) -> str:
         return self.declaration.name
 
-    def content(self, recipe: Recipe, store: Store) -> dict[str, str]:
+    def content(
+        self, recipe: Recipe, store: Store, inputs: Mapping[str, Artifact] = MappingProxyType({})
+    ) -> dict[str, str]:
         """What the sources that the stage reads from outside of the run hold now. By default: the
         models that it asks."""
         if self.content_of:
-            return dict(self.content_of(recipe, store))
+            return dict(self.content_of(recipe, store, inputs))
         return of_asked(recipe, self.declaration.models(recipe), store)
 
     def fingerprint(
@@ -135,7 +139,7 @@ class Stage(Generic[P]):
         """The manifest of the result, and whether it was there already. `ledger` counts; `on_point`
         is told of each step of a training."""
         ledger = Ledger() if ledger is None else ledger
-        part, content = self.part_of(recipe), self.content(recipe, store)
+        part, content = self.part_of(recipe), self.content(recipe, store, inputs)
         fingerprint = self.fingerprint(part, inputs, content)
         while (found := self._found(store, fingerprint)) and found.manifest.facts.get(AGAIN):
             fingerprint = hashlib.sha256(f"{fingerprint} again".encode()).hexdigest()[:24]
@@ -198,7 +202,7 @@ def stage(
     declaration: Declaration,
     *,
     part: Callable[[Recipe], P],
-    content: Callable[[Recipe, Store], Mapping[str, str]] | None = None,
+    content: ContentOf | None = None,
     schema: int = 1,
 ) -> Callable[[Callable[[P, Context], None]], Stage[P]]:
     """Make a stage of a function `(part, context)`.

@@ -120,7 +120,7 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
         yield from answering(recipe, questions, 1, answer)
-        yield from judging(recipe, self.judge, questions * len(recipe.evaluate.contestants), answer)
+        yield from judging(recipe, self.judge, questions * len(recipe.measured), answer)
 
     def is_published(self, items: Sequence[Item]) -> bool:
         """Whether these are all instructions, with the baseline's answers."""

@@ -148,7 +148,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
         yield from answering(recipe, questions, 1, answer)
-        pairs = questions * len(recipe.evaluate.contestants)
+        pairs = questions * len(recipe.measured)
         if is_alone(self.judge):
             read = tokens_of(templates.text("arena_hard_system")) + 2 * answer
             yield from rating(recipe, self.judge, 2 * pairs, read + recipe.plan.prompt_tokens)

@@ -78,7 +78,7 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
         """One answer of each contestant to each prompt, and all pairs judged in both orders."""
-        names = recipe.evaluate.contestants
+        names = recipe.measured
         for _, prompts, _ in sizes(recipe, "evaluation"):
             answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
             yield from answering(recipe, prompts, 1, answer)

@@ -117,7 +117,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)
         yield from answering(recipe, questions, 2, answer)
-        ratings = 2 * questions * len(recipe.evaluate.contestants)
+        ratings = 2 * questions * len(recipe.measured)
         shown = 2 * (recipe.plan.prompt_tokens + answer)
         shown += tokens_of(templates.text("mt_bench_1"))
         yield from rating(recipe, self.judge, ratings, shown)

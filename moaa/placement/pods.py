@@ -49,7 +49,8 @@ def served(recipe: Recipe, stage: Declaration) -> list[Model]:
     if recipe.runtime.engines.kind == "kubernetes":
         names &= {recipe.target} if stage.tuned else frozenset()
     own = [recipe.models[name] for name in sorted(names) if not recipe.models[name].endpoint]
-    return own + [recipe.models[recipe.target]] * stage.tuned
+    trained = stage.tuned + (stage.production and recipe.measures_production)
+    return own + [recipe.models[recipe.target]] * trained
 
 
 def _pool(stage: str, models: Collection[Model]) -> str | None:

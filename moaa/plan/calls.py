@@ -9,6 +9,7 @@ from typing import Literal
 from moaa import templates
 from moaa.declaration import Asked, Trained
 from moaa.judge import criteria
+from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.labelling import LabellerName
 from moaa.recipe.schema import Judge, Member, Mixture, Recipe, Source
 
@@ -184,7 +185,7 @@ def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> It
     """Yield the contestants' answers to so many questions of a benchmark."""
     prompt = _history(recipe, turns, answer)
     calls = questions * turns
-    for name in recipe.evaluate.contestants:
+    for name in recipe.measured:
         if name == "mixture":
             yield from generation(recipe, round(questions), turns)
             continue
@@ -192,6 +193,7 @@ def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> It
             "base": recipe.target,
             "sft": f"{recipe.target}+sft",
             "dpo": f"{recipe.target}+dpo",
+            **({PRODUCTION: f"{recipe.target}+{PRODUCTION}"} if recipe.measures_production else {}),
         }.get(name, name)
         yield Asked("answer", model, calls, calls * prompt, calls * answer)
 

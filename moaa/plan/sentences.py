@@ -75,6 +75,11 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
         _in_flight(recipe.runtime),
         "no prompt is dropped, no two answers are the same, no call fails, no prefix is cached",
     ]
+    if recipe.measures_production:
+        sentences.append(
+            f"a version of {recipe.publishes_as} is in production: it is measured too (its answers "
+            "are asked again only if questions or settings changed)"
+        )
     judge = recipe.label.judge_of(recipe.label.labeller)
     if judge and judge.mode == "adaptive":
         sentences.append(

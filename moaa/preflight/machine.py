@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from moaa.declaration import Declaration
-from moaa.preflight import benchmarks, inputs, labeller, licences, system_role, template
+from moaa.preflight import (
+    benchmarks,
+    inputs,
+    labeller,
+    licences,
+    production,
+    system_role,
+    template,
+)
 from moaa.preflight.finding import Finding, attempt, unseen
 from moaa.preflight.run import Run
 from moaa.recipe.model_size import CHECKPOINT_BYTES, WEIGHT_BYTES, weights_gib
@@ -58,6 +66,8 @@ def findings(
     yield from system_role.findings(run, hub_away=hub_away)
     yield from labeller.findings(run, hub_away=hub_away)
     yield from licences.findings(run.recipe)
+    if name := recipe.publishes_as:
+        yield production.finding(recipe, store, name)
     if not in_pods:
         yield from benchmarks.findings(run, hub_away=hub_away)
 

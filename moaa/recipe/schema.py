@@ -8,9 +8,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from moaa.recipe import engine_args, labelling, secrets
+from moaa.recipe import deciding, engine_args, labelling, secrets
 from moaa.recipe.document import Part, Problems
-from moaa.recipe.evaluation import Benchmarks, Evaluate, EvaluateSampling, Judged
+from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Evaluate, EvaluateSampling, Judged
 from moaa.recipe.gate import Gate
 from moaa.recipe.labelling import Generate, Label, LabellerName
 from moaa.recipe.method import (
@@ -124,7 +124,7 @@ class Recipe(Part):
                     "repository. Choose a target whose code is in transformers.",
                 )
             )
-        found += self._gate_without_evidence()
+        found += deciding.problems(self.gate, self.publish, self.evaluate, self.measured)
         if self.sample.sampling.n < 2:
             found.append(
                 (
@@ -194,26 +194,23 @@ class Recipe(Part):
                     f"({', '.join(self.pools) or 'there are none'}).",
                 )
 
-    def _gate_without_evidence(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        if not self.gate:
-            if self.publish:
-                yield ("publish",), "only what passes a gate is published: add `gate: {}`."
-            return
-        if self.evaluate.benchmarks.head_to_head is None:
-            yield (
-                ("gate",),
-                "the gate compares two models head to head: leave "
-                "`evaluate.benchmarks.head_to_head` in.",
-            )
-        for field, name in (("candidate", self.gate.candidate), ("against", self.gate.against)):
-            if name and name not in self.evaluate.contestants:
-                yield (
-                    ("gate", field),
-                    f"'{name}' is not measured: add it to evaluate.contestants "
-                    f"({', '.join(self.evaluate.contestants)}).",
-                )
-        if self.gate.against == self.gate.candidate:
-            yield ("gate", "against"), "it is the candidate itself: name another contestant."
+    @property
+    def publishes_as(self) -> str | None:
+        """Return the name under which the run's models are published; None if they are not."""
+        return (self.publish.name or self.name) if self.publish else None
+
+    @property
+    def measures_production(self) -> bool:
+        """Return whether the version in production is measured, if there is one. A model of the
+        recipe with this name takes its place."""
+        named = PRODUCTION in self.evaluate.contestants
+        return self.gate is not None and self.publish is not None and not named
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Return the contestants, with the version in production if that is measured."""
+        own = (PRODUCTION,) if self.measures_production else ()
+        return (*self.evaluate.contestants, *own)
 
     @property
     def best_by(self) -> LabellerName | None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from moaa import judge, statistics
+from moaa.artifacts import Artifact
 from moaa.benchmarks import Benchmark, Entrant, data, guard, judging
 from moaa.benchmarks.head_to_head import win_rates
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
 from moaa.progress.messages import log
-from moaa.recipe.evaluation import Benchmarks, Judged
+from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, stage
+from moaa.stages import in_production
 from moaa.stages.judging import report, with_instructions
 from moaa.stages.playing import Game, Rules, play, set_up
 from moaa.stages.serving import tuned
@@ -65,10 +68,16 @@ def _with_texts(benchmarks: Benchmarks) -> Benchmarks:
     return benchmarks.model_copy(update=found) if found else benchmarks
 
 
-def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
-    """Return what the models and the questions are now. Questions that cannot be read are noted:
-    once they can, it is another evaluation."""
-    return of_asked(recipe, EVALUATE.models(recipe), store) | guard.contents(recipe, store)
+def content_of(
+    recipe: Recipe, store: Store, inputs: Mapping[str, Artifact] = MappingProxyType({})
+) -> dict[str, str]:
+    """Return what the models and the questions are now, and which version is in production.
+    Questions that cannot be read are noted: once they can, it is another evaluation."""
+    return (
+        of_asked(recipe, EVALUATE.models(recipe), store)
+        | guard.contents(recipe, store)
+        | in_production.content(recipe, store, inputs)
+    )
 
 
 @stage(EVALUATE, part=part_of, content=content_of, schema=5)
@@ -94,6 +103,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
             context.facts["win_rates"] = win_rates(found[name]["scores"])
             context.facts["lengths"] = found[name]["lengths"]
     context.facts["benchmarks"] = found
+    context.facts["contestants"] = list(contestants)
     context.again = any(each["failed"] or each["failures"] for each in found.values())
 
 
@@ -102,7 +112,9 @@ def contestants_of(
 ) -> tuple[dict[str, Entrant], dict[str, Model]]:
     """Return who is measured, by name, and every model that may be asked.
 
-    Without an input `sft` or `dpo` these are left out: nobody has trained them.
+    Without an input `sft` or `dpo` these are left out: nobody has trained them. The version in
+    production has the identity of the training that made it, so the answers that it gave as a
+    candidate are found again.
     """
     recipe = context.recipe
     served = {name: recipe.models[name] for name in sorted(part.models)}
@@ -121,6 +133,12 @@ def contestants_of(
         else:
             asked = part.target if name == "base" else name
             found[name] = Entrant(name, _identity({asked}, context)[asked], model=asked)
+    if uri := context.content.get(PRODUCTION):
+        version = in_production.opened(context.store, uri)
+        asked = f"{part.target}+{PRODUCTION}"
+        _, served[asked] = tuned(recipe.models[part.target], part.target, version.artifact)
+        identity = {**served[asked].identity(), "source": version.model}
+        found[PRODUCTION] = Entrant(PRODUCTION, identity, model=asked)
     return found, served
 
 

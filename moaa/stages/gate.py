@@ -11,13 +11,14 @@ from moaa.benchmarks.judging import name_of
 from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError
+from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.gate import Gate
 from moaa.recipe.schema import Part, Recipe
 from moaa.stage import Context, stage
 from moaa.stages.evaluate import EvaluatePart
 from moaa.stages.table import GATE
 
-PRODUCTION, BASE = "production", "base"
+BASE = "base"
 
 
 class GatePart(Part):
@@ -42,7 +43,8 @@ def decide(part: GatePart, scores: Artifact) -> gates.Decision:
     benchmarks: Mapping[str, Any] = scores.manifest.facts["benchmarks"]
     # A manifest leaves out what has its default.
     default = EvaluatePart.model_fields["contestants"].default
-    measured = scores.manifest.part.get("contestants", default)
+    named = scores.manifest.part.get("contestants", default)
+    measured = scores.manifest.facts.get("contestants", named)
     candidate = part.gate.candidate
     other = part.gate.against or (PRODUCTION if PRODUCTION in measured else BASE)
     for name in (candidate, other):
@@ -70,7 +72,7 @@ def decide(part: GatePart, scores: Artifact) -> gates.Decision:
     return gates.decide(part.gate, evidence)
 
 
-@stage(GATE, part=part_of, content=lambda recipe, store: {})
+@stage(GATE, part=part_of, content=lambda *_: {})
 def gate(part: GatePart, context: Context) -> None:
     """Decide; write what each rule found, and the decision into the facts."""
     decision = decide(part, context.inputs["scores"])
@@ -78,3 +80,6 @@ def gate(part: GatePart, context: Context) -> None:
         context.out.write({"id": each.rule, **each.to_json()})
         context.ledger.rows["kept"] += 1
     context.facts["decision"] = decision.to_json()
+    version = context.inputs["scores"].manifest.part.get("content", {}).get(PRODUCTION)
+    if version and decision.against == PRODUCTION:
+        context.facts["against"] = version

@@ -50,7 +50,7 @@ def part_of(recipe: Recipe) -> PromptsPart:
     )
 
 
-def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
+def content_of(recipe: Recipe, store: Store, *_: object) -> dict[str, str]:
     """Return what the sources hold now: changed prompts at an old address are another input."""
     return sources.contents(recipe.prompts, store) | guard.contents(recipe, store)
 

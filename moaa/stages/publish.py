@@ -35,7 +35,7 @@ def part_of(recipe: Recipe) -> PublishPart:
     )
 
 
-@stage(PUBLISH, part=part_of, content=lambda recipe, store: {})
+@stage(PUBLISH, part=part_of, content=lambda *_: {})
 def publish(part: PublishPart, context: Context) -> None:
     """Publish the candidate if the gate promotes it; else say why not."""
     decision = context.inputs["decision"].manifest.facts["decision"]
@@ -56,7 +56,10 @@ def publish(part: PublishPart, context: Context) -> None:
         "README.md": registry.card(context.recipe, version, lineage, licences),
         "lineage.json": json.dumps(lineage, indent=1, ensure_ascii=False) + "\n",
     }
-    registry.write_version(version, model, texts, {"lineage": f"{version.uri}/lineage.json"})
+    facts = {"lineage": f"{version.uri}/lineage.json", "model": model.fingerprint}
+    if "system_role" in model.manifest.facts:  # who serves the version asks it as it was trained
+        facts["system_role"] = model.manifest.facts["system_role"]
+    registry.write_version(version, model, texts, facts)
     context.ledger.rows["kept"] += 1
     context.facts["published"] = asdict(version)
     _show(part.publish, version, context)

@@ -28,7 +28,7 @@ def part_of(recipe: Recipe) -> SftPart:
     return SftPart(sft=recipe.sft, model=model | ({"template_args": args} if args else {}))
 
 
-def content_of(recipe: Recipe, store: Store) -> dict[str, str]:
+def content_of(recipe: Recipe, store: Store, *_: object) -> dict[str, str]:
     """Return what the target's source holds now."""
     held = content.of_source(recipe.models[recipe.target], store)
     return {f"models.{recipe.target}": held} if held else {}

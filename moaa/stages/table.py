@@ -142,6 +142,7 @@ EVALUATE = Declaration(
     unit="answers and judgements",
     asks=lambda recipe: recipe.evaluation_models,
     tuned=2,
+    production=True,
     base=True,
     calls=_evaluation_calls,
     headline=lambda rows, facts: win_rate(facts),

@@ -144,7 +144,8 @@ def test_a_first_token_after_three_times_as_long_is_blamed_however_fast_producti
         return None
 
     found = until_blamed(3)
-    assert found is not None and found <= 50
+    assert found is not None
+    assert found <= 50
     assert until_blamed(1.3) is None
 
 

@@ -1,0 +1,33 @@
+"""Whether the recipe's fields that decide about a model (gate, publish) fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from moaa.recipe.evaluation import Evaluate
+from moaa.recipe.gate import Gate
+from moaa.recipe.publish import Publish
+
+
+def problems(
+    gate: Gate | None, publish: Publish | None, evaluate: Evaluate, measured: tuple[str, ...]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield where these fields do not fit together. `measured`: all contestants."""
+    if not gate:
+        if publish:
+            yield ("publish",), "only what passes a gate is published: add `gate: {}`."
+        return
+    if evaluate.benchmarks.head_to_head is None:
+        yield (
+            ("gate",),
+            "the gate compares two models head to head: leave "
+            "`evaluate.benchmarks.head_to_head` in.",
+        )
+    for field, name in (("candidate", gate.candidate), ("against", gate.against)):
+        if name and name not in measured:
+            yield (
+                ("gate", field),
+                f"'{name}' is not measured: add it to evaluate.contestants "
+                f"({', '.join(measured)}).",
+            )
+    if gate.against == gate.candidate:
+        yield ("gate", "against"), "it is the candidate itself: name another contestant."

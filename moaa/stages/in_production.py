@@ -1,0 +1,56 @@
+"""The version in production as a contestant: what a candidate must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from moaa.artifacts import Artifact
+from moaa.errors import MoaaError
+from moaa.recipe.evaluation import PRODUCTION
+from moaa.recipe.schema import Recipe
+from moaa.registry import production
+from moaa.store import Missing, Store
+
+
+@dataclass(frozen=True, slots=True)
+class InProduction:
+    """A version, and the result of the training that it was copied from."""
+
+    uri: str
+    artifact: Artifact
+    model: str
+    """The fingerprint of that result."""
+
+
+def content(recipe: Recipe, store: Store, inputs: Mapping[str, Artifact]) -> dict[str, str]:
+    """Return the address of the version that the run's candidate must beat, for the fingerprint
+    of the evaluation; empty if there is none.
+
+    If the candidate itself is in production already, as after a run that is repeated, it is the
+    version before: so the repeated run finds the same evaluation, and the same decision. Raises
+    MoaaError if the version in production is not there.
+    """
+    if not recipe.measures_production:
+        return {}
+    assert recipe.gate
+    assert recipe.publishes_as
+    candidate = inputs.get(recipe.gate.candidate)
+    if candidate is None:  # only models of the recipe are measured
+        return {}
+    for entry in production.read(store, recipe.publishes_as).history:
+        if opened(store, entry.uri).model != candidate.fingerprint:
+            return {PRODUCTION: entry.uri}
+    return {}
+
+
+def opened(store: Store, uri: str) -> InProduction:
+    """Return a version that is, or was, in production. Raises MoaaError if it is not there."""
+    try:
+        artifact = Artifact.open(store, uri)
+    except Missing:
+        raise MoaaError(
+            f"{uri} was put into production, and it is not there, or not whole. Restore it, or "
+            "promote another version: `moaa models` lists them."
+        ) from None
+    return InProduction(uri, artifact, artifact.manifest.facts.get("model", artifact.fingerprint))
