@@ -6,37 +6,28 @@ Needs the core image on the nodes; vLLM is a small server from a ConfigMap.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import yaml
 
 from moaa import __version__
 from moaa.gateway.slots import revision_of
 from tests.charts.render import SERVING
 from tests.cluster.charts import SERVING_KINDS, fake_engine, install, serving
-from tests.cluster.s3 import S3, forwarded, s3
-from tests.cluster.tools import Namespace, namespace, needs_cluster, tried, until
-from tests.support.paths import ROOT
+from tests.cluster.s3 import s3
+from tests.cluster.served import TINY, Served, gateways_of
+from tests.cluster.tools import namespace, needs_cluster, tried, until
 
 pytestmark = needs_cluster
-KEY = "a-key-of-a-client"
 ROOT_URI = "s3://moaa/models"
 OLD, NEW, BAD = (f"{ROOT_URI}/{name}" for name in ("v1", "v2", "v3-bad"))
-TINY = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
 
 
 def values(**gateway: Any) -> dict[str, Any]:
@@ -67,94 +58,19 @@ def values(**gateway: Any) -> dict[str, Any]:
     return made
 
 
-@dataclass
-class Served:
-    """The installed chart; `urls`: each replica of the gateway, forwarded to this machine."""
-
-    ns: Namespace
-    s3: S3
-    urls: list[str]
-
-    def ask(
-        self, model: str, text: str = "Hi", *, at: int = 0, stream: bool = False
-    ) -> tuple[int, str, str]:
-        """Return status, revision and body."""
-        body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 4}
-        request = urllib.request.Request(
-            f"{self.urls[at]}/v1/chat/completions",
-            json.dumps(body | {"stream": stream}).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=120) as reply:
-                return reply.status, reply.headers.get("x-moaa-revision", ""), reply.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, "", error.read().decode()
-
-    def revisions(self, count: int = 20) -> Counter[str]:
-        """Ask so many conversations, at both replicas in turn; all must be answered."""
-        found: Counter[str] = Counter()
-        for number in range(count):
-            code, revision, body = self.ask("aligned", f"{number}", at=number % 2)
-            assert code == 200, body
-            found[revision] += 1
-        return found
-
-    def moaa(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command line against this namespace."""
-        environ = {**os.environ, **self.s3.outside, "MOAA_NAMESPACE": self.ns.name}
-        return subprocess.run(
-            [sys.executable, "-m", "moaa.cli", *arguments],
-            env={**environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     with (
         namespace("gateway", pod_security_kubernetes_io__enforce="restricted") as ns,
         s3(ns) as store,
-        ExitStack() as stack,
     ):
         store.secret(ns)
         fake_engine(ns)
         for version in (OLD, NEW, BAD):
             store.store.put(f"{version}/config.json", b"{}")
             store.store.put(f"{version}/model.safetensors", b"0")
-        ns.apply([secret("client", {"API_KEY": KEY}), secret("moaa-gateway-keys", keys())])
-        install(ns, "ens", SERVING, values())
-        pods = until(lambda: gateways(ns), "two gateways")
-        ports = [stack.enter_context(forwarded(ns, f"pod/{pod}", 8080)) for pod in pods]
-        made = Served(ns, store, [f"http://127.0.0.1:{port}" for port in ports])
-        until(lambda: all(answers(f"{url}/health") for url in made.urls), "both answer")
-        yield made
-
-
-def gateways(ns: Namespace) -> list[str]:
-    found = ns.items("pods", "app.kubernetes.io/component=gateway")
-    names = [each["metadata"]["name"] for each in found if each["status"]["phase"] == "Running"]
-    return names if len(names) == 2 else []
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def secret(name: str, data: dict[str, str]) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
-
-
-def keys() -> dict[str, str]:
-    digest = hashlib.sha256(KEY.encode()).hexdigest()
-    given = {"keys": [{"name": "test", "sha256": digest, "wake": True}]}
-    return {"keys.yaml": yaml.safe_dump(given)}
+        with gateways_of(ns, store, values()) as made:
+            yield made
 
 
 def test_helm_test_asks_a_plain_model_a_mixture_and_streams(served: Served) -> None:
