@@ -155,7 +155,7 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
     ask."""
     cluster = recipe.runtime.cluster
     found = _store_secrets(cluster.s3_secret, recipe.store) if cluster.s3_secret else []
-    if stage.asks(recipe) and recipe.runtime.engines.kind == "kubernetes":
+    if stage.models(recipe) and recipe.runtime.engines.kind == "kubernetes":
         found.append(Secret(cluster.engines_secret, {ENGINES_KEY: ENGINES_KEY}, optional=True))
     names = set(recipe.runtime.secret_envs) if stage != REPORT else set()
     if stage.keys:

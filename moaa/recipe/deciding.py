@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+
 from moaa.recipe.evaluation import Evaluate
 from moaa.recipe.gate import Gate
 from moaa.recipe.publish import Publish

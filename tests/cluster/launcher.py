@@ -11,6 +11,7 @@ from moaa.kubernetes import leases, names
 from moaa.ledger import Ledger
 from moaa.lifeline import Terminated, stoppable
 from moaa.progress import Progress
+from moaa.progress.messages import show
 from moaa.recipe.schema import Pool, Runtime
 from moaa.train import cluster
 from moaa.train.job import Job, Launch
@@ -18,6 +19,7 @@ from moaa.train.job import Job, Launch
 leases.LEASE_S = 900.0  # type: ignore[misc]
 os.environ.update({names.RUN_ENV: "run", names.STAGE_ENV: "sft"})
 job, runtime, pools = sys.argv[1:]
+show()
 with stoppable(), Progress("sft", "steps") as progress:
     ledger = Ledger()
     try:

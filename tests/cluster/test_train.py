@@ -45,6 +45,7 @@ from tests.cluster.trainings import (
 )
 from tests.support.training import cut_down
 
+ABSENT = "moaa/no-such-image:1"
 pytestmark = [needs_cluster, pytest.mark.timeout(420)]
 
 
@@ -56,6 +57,7 @@ def ns() -> Iterator[Namespace]:
             "images": {"core": IMAGE, "train": IMAGE},
             "reaper": {"enabled": False},
             "kubeflow": {"enabled": False},
+            "admissionPolicy": {"trainImages": [ABSENT]},
             "pools": pools,
             "networkPolicy": {"namespaces": [made.name]},
         }
@@ -208,9 +210,7 @@ def test_an_image_that_is_not_there_is_an_error_that_names_it(
     wanted = runtime(ns)
     wanted = wanted.model_copy(
         update={
-            "cluster": wanted.cluster.model_copy(
-                update={"images": schema.Images(train="moaa/no-such-image:1")}
-            )
+            "cluster": wanted.cluster.model_copy(update={"images": schema.Images(train=ABSENT)})
         }
     )
     error = failure(job, wanted, store)

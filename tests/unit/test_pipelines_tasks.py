@@ -126,6 +126,16 @@ def test_benchmarks_that_need_lm_eval_run_on_the_image_that_has_it() -> None:
     assert differs.startswith("stages.evaluate.image: the pipeline was compiled with none")
 
 
+def test_who_asks_the_base_model_alone_gets_the_key_of_the_engines() -> None:
+    asking = at(
+        "evaluate",
+        "runtime.engines.kind=kubernetes",
+        "evaluate.benchmarks={head_to_head: null, gsm8k: {}}",
+        "evaluate.contestants=[base]",
+    )
+    assert "VLLM_API_KEY" in [key for each in asking.secrets for key in each.variables]
+
+
 def test_preflight_starts_without_the_secret_whose_absence_it_reports() -> None:
     assert [secret.optional for secret in at("preflight").secrets if secret.name == "moaa-env"] == [
         True
