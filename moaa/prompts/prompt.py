@@ -35,6 +35,8 @@ class PromptRow:
     """What of the user's side is not in the prompt."""
     answers: tuple[str, ...] | None = None
     """The data set's own answers to the turns, if they are wanted: as many as there are."""
+    skip_trained: bool = False
+    """Whether it is left out if production was trained on it, or on one near to it."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -81,7 +83,15 @@ def read_prompt(row: object, source: Source, *, answers: bool = False) -> Prompt
     texts = [normalized(turn) for turn in turns]
     identity = digest_of([normalized(system), texts] if system else texts)
     own = tuple(answers_of(row, source.field)[: len(turns)]) if answers else None
-    return PromptRow(identity, name, system, tuple(turns), left_out=left_out, answers=own)
+    return PromptRow(
+        identity,
+        name,
+        system,
+        tuple(turns),
+        left_out=left_out,
+        answers=own,
+        skip_trained=source.skip_trained,
+    )
 
 
 def digest_of(texts: list[Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from moaa.prompts.overlap import (
 )
 from moaa.prompts.prompt import PromptRow, digest_of
 from moaa.recipe.schema import Prompts
+
+TRAINED: Final = "near a prompt that production was trained on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ class Selection:
 
 
 def build(
-    sets: Mapping[str, Iterable[PromptRow]], config: Prompts, guarded: Sequence[PromptRow] = ()
+    sets: Mapping[str, Iterable[PromptRow]],
+    config: Prompts,
+    guarded: Sequence[PromptRow] = (),
+    trained: Sequence[PromptRow] = (),
 ) -> Selection:
     """Return the sets without empty, too long, repeated or contaminated prompts.
 
@@ -60,7 +65,8 @@ def build(
     UltraFeedback's for both). Of equal prompts the first is kept. A prompt of these two sets is
     contaminated if it has `decontaminate_ngram` words in a row in common with an evaluation
     prompt, or is a near duplicate of it or of one of its turns. What benchmarks ask (`guarded`)
-    counts as evaluation prompts.
+    counts as evaluation prompts. What production was `trained` on, or is near to it, is left out of
+    the sources that say so.
     """
     kept: dict[str, list[PromptRow]] = {}
     rejected: list[Rejected] = []
@@ -71,6 +77,7 @@ def build(
         rows = sieve.usable(sets[name])
         if name != "evaluation":
             rows = sieve.uncontaminated(rows, [*kept.get("evaluation", []), *guarded])
+            rows = sieve.untrained(rows, trained)
         kept[name] = sieve.unrepeated(rows)
     return Selection(kept, rejected)
 
@@ -157,6 +164,21 @@ class _Sieve:
             self._reject(rows[place], *why)
         return [row for place, row in enumerate(rows) if place not in found]
 
+    def untrained(self, rows: list[PromptRow], trained: Sequence[PromptRow]) -> list[PromptRow]:
+        asked = [place for place, row in enumerate(rows) if row.skip_trained]
+        if not asked or not trained:
+            return rows
+        sets = [self._marked(row) for row in (*trained, *(rows[place] for place in asked))]
+        near = NearDuplicates(sets, self.config.near_duplicate)
+        for index in range(len(trained)):
+            near.add(index)
+        gone: set[int] = set()
+        for index, place in enumerate(asked, len(trained)):
+            if (match := near.match(index)) is not None:
+                self._reject(rows[place], TRAINED, f"like {trained[match].id}")
+                gone.add(place)
+        return [row for place, row in enumerate(rows) if place not in gone]
+
     def unrepeated(self, rows: list[PromptRow]) -> list[PromptRow]:
         unique: dict[str, PromptRow] = {}
         for row in rows:
@@ -167,8 +189,7 @@ class _Sieve:
         rows = list(unique.values())
         if self.config.near_duplicate == 1:
             return rows
-        marked = [self.texts.of(row)[0].shingles ^ _mark(row.system) for row in rows]
-        near = NearDuplicates(marked, self.config.near_duplicate)
+        near = NearDuplicates([self._marked(row) for row in rows], self.config.near_duplicate)
         kept: list[PromptRow] = []
         for index, row in enumerate(rows):
             if (match := near.match(index)) is not None:
@@ -179,6 +200,10 @@ class _Sieve:
                 near.add(index)
                 kept.append(row)
         return kept
+
+    def _marked(self, row: PromptRow) -> Hashes:
+        """The shingles of the whole prompt under its system message."""
+        return self.texts.of(row)[0].shingles ^ _mark(row.system)
 
     def _reject(self, row: PromptRow, reason: str, detail: str) -> None:
         self.rejected.append(Rejected(row, self.set, reason, detail))

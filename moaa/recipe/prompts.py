@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
@@ -35,6 +36,11 @@ class Source(Part):
     """Replace e-mail addresses, telephone and card numbers, and keys; counted. Default: only in
     `.jsonl.zst` files: a gateway writes in them what its users asked."""
 
+    skip_trained: bool = False
+    """Leave out prompts that the version in production was trained on, and near duplicates of them
+    (`near_duplicate`): of a source that grows, a retraining takes what is new. Needs `publish`.
+    `offset` and `limit` count rows before that. Not for evaluation prompts."""
+
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer fields unless they are set: fingerprints stay as they were."""
@@ -42,6 +48,8 @@ class Source(Part):
         for name in ("config", "revision", "mask"):
             if found.get(name) is None:
                 found.pop(name, None)
+        if not self.skip_trained:
+            found.pop("skip_trained", None)
         return found
 
     @property
@@ -64,3 +72,13 @@ class Prompts(Part):
     """A prompt that has this many words in a row in common with an evaluation prompt is removed."""
     max_characters: int = Field(60_000, ge=1)
     """Longer prompts (all turns together) are rejected."""
+
+    def skipping_nothing(self, *, publishes: bool) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the address of each `skip_trained` that cannot do anything, and why."""
+        for name in ("sft", "preference", "evaluation"):
+            for index, source in enumerate(getattr(self, name)):
+                where = ("prompts", name, index, "skip_trained")
+                if source.skip_trained and name == "evaluation":
+                    yield where, "evaluation prompts are never trained on: leave it out."
+                elif source.skip_trained and not publishes:
+                    yield where, "it compares with the published model: add `publish: {}`."

@@ -125,6 +125,7 @@ class Recipe(Part):
                 )
             )
         found += deciding.problems(self.gate, self.publish, self.evaluate, self.measured)
+        found += self.prompts.skipping_nothing(publishes=self.publish is not None)
         if self.sample.sampling.n < 2:
             found.append(
                 (

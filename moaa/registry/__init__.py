@@ -6,12 +6,14 @@ card        the model card: README.md of a version
 versions    the immutable folders of published models
 production  which version of a name is in production, and which ones were before
 kubeflow    versions and production in a Kubeflow Model Registry
+trained     which prompts a version was trained on
 """
 
 from moaa.registry.card import card
 from moaa.registry.kubeflow import mirror
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
+from moaa.registry.trained import prompts_of
 from moaa.registry.versions import MODELS, Version, versions, write_version
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "findings",
     "lineage",
     "mirror",
+    "prompts_of",
     "refusal",
     "versions",
     "write_version",

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from moaa import registry
 from moaa.benchmarks import guard
 from moaa.chat.controls import Controls
 from moaa.errors import RecipeError, TooManyRejected
@@ -20,6 +21,7 @@ from moaa.prompts import selection, sources
 from moaa.prompts.prompt import PromptRow, read_prompt
 from moaa.prompts.sources import SETS
 from moaa.recipe.schema import Prompts, Recipe, Source
+from moaa.registry import production
 from moaa.stage import Context, stage
 from moaa.stages.table import PROMPTS
 from moaa.stages.texts import TextPart, control_texts
@@ -28,6 +30,9 @@ from moaa.store import Store
 GUARDED = "questions of benchmarks that prompts were compared with"
 UNGUARDED = "benchmarks that prompts could not be compared with"
 MASKED = "personal data and keys replaced"
+TRAINED = "prompts of production that others were compared with"
+PRODUCTION = "the version in production"
+"""Which one it was, among what the stage's sources held."""
 FORGED = "prompts with control tokens, neutralised"
 
 
@@ -52,7 +57,10 @@ def part_of(recipe: Recipe) -> PromptsPart:
 
 def content_of(recipe: Recipe, store: Store, *_: object) -> dict[str, str]:
     """Return what the sources hold now: changed prompts at an old address are another input."""
-    return sources.contents(recipe.prompts, store) | guard.contents(recipe, store)
+    found = sources.contents(recipe.prompts, store) | guard.contents(recipe, store)
+    if _skips_trained(recipe):
+        found[PRODUCTION] = _in_production(recipe, store) or "none"
+    return found
 
 
 @stage(PROMPTS, part=part_of, content=content_of, schema=4)
@@ -76,7 +84,7 @@ def prompts(part: PromptsPart, context: Context) -> None:
     _refuse_if_changed(context)
     most = context.recipe.runtime.max_rejected_share
     asked = _asked_by_benchmarks(context)
-    chosen = selection.build(found, part.prompts, asked)
+    chosen = selection.build(found, part.prompts, asked, _trained(context))
     context.ledger.rejected.update(gone.reason for gone in chosen.rejected)
     for name, rows in found.items():
         refuse_unless_usable(name, getattr(part.prompts, name), len(rows), chosen, most)
@@ -101,6 +109,28 @@ def _asked_by_benchmarks(context: Context) -> list[PromptRow]:
     context.ledger.events.update({f"{UNGUARDED}: {title}": 1 for title in missing})
     context.ledger.events.update({GUARDED: len(asked)} if asked else {})
     return asked
+
+
+def _trained(context: Context) -> list[PromptRow]:
+    """What production was trained on, if any source leaves that out; counted."""
+    uri = context.content.get(PRODUCTION, "none")
+    if uri == "none":
+        return []
+    context.progress.note(f"reading what {uri} was trained on")
+    found = {row.id: row for row in registry.prompts_of(context.store, uri)}
+    context.ledger.events[TRAINED] += len(found)
+    return list(found.values())
+
+
+def _skips_trained(recipe: Recipe) -> bool:
+    return any(each.skip_trained for each in (*recipe.prompts.sft, *recipe.prompts.preference))
+
+
+def _in_production(recipe: Recipe, store: Store) -> str:
+    """The address of the version in production; empty if there is none."""
+    assert recipe.publishes_as
+    current = production.read(store, recipe.publishes_as).current
+    return current.uri if current else ""
 
 
 def neutralised(row: PromptRow, controls: Controls) -> PromptRow:

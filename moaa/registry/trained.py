@@ -1,0 +1,53 @@
+"""Which prompts a published version was trained on: a retraining may leave them out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from moaa.artifacts import Artifact
+from moaa.errors import ArtifactError
+from moaa.prompts.prompt import PromptRow
+from moaa.registry.versions import MODELS
+from moaa.store import Missing, Store
+
+TAUGHT_BY: Final = {"sft": "sft", "dpo": "preference"}
+"""Which set of prompts each training learns from."""
+
+
+def prompts_of(store: Store, uri: str) -> Iterator[PromptRow]:
+    """Yield the prompts that the version at this address was trained on, and those of the versions
+    that it was made from, newest first.
+
+    Raises ArtifactError if any of them cannot be read: nothing would be left out then.
+    """
+    seen: set[str] = set()
+    while uri and uri not in seen:
+        seen.add(uri)
+        try:
+            lineage = json.loads(store.get(f"{uri}/lineage.json"))
+            yield from _of(store, lineage)
+        except (Missing, ValueError, KeyError) as error:
+            raise ArtifactError(
+                f"the prompts that {uri} was trained on cannot be read: {error}. Restore them, or "
+                "set `skip_trained: false` for the sources of prompts."
+            ) from error
+        uri = _trained_from(store, lineage)
+
+
+def _of(store: Store, lineage: Mapping[str, Any]) -> Iterator[PromptRow]:
+    artifacts = lineage["artifacts"]
+    sets = [of for stage, of in TAUGHT_BY.items() if any(a["stage"] == stage for a in artifacts)]
+    for each in artifacts:
+        if each["stage"] == "prompts":
+            found = Artifact.open(store, each["uri"], each["fingerprint"])
+            for name in sets:
+                for row in found.rows(name):
+                    yield PromptRow(row["id"], row["source"], row["system"], tuple(row["turns"]))
+
+
+def _trained_from(store: Store, lineage: Mapping[str, Any]) -> str:
+    """The version that the training began with; empty if it was none of this store."""
+    target = next(use["source"] for use in lineage["models"] if "target" in use["roles"])
+    return target if target.startswith(f"{store.root}/{MODELS}/") else ""
