@@ -13,7 +13,7 @@ from moaa.registry.card import card
 from moaa.registry.kubeflow import mirror
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
-from moaa.registry.trained import prompts_of
+from moaa.registry.trained import contents_of, prompts_of
 from moaa.registry.versions import MODELS, Version, versions, write_version
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Use",
     "Version",
     "card",
+    "contents_of",
     "findings",
     "lineage",
     "mirror",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from moaa.artifacts import Artifact
@@ -25,15 +26,32 @@ def prompts_of(store: Store, uri: str) -> Iterator[PromptRow]:
     seen: set[str] = set()
     while uri and uri not in seen:
         seen.add(uri)
-        try:
+        with _readable(uri):
             lineage = json.loads(store.get(f"{uri}/lineage.json"))
             yield from _of(store, lineage)
-        except (Missing, ValueError, KeyError) as error:
-            raise ArtifactError(
-                f"the prompts that {uri} was trained on cannot be read: {error}. Restore them, or "
-                "set `skip_trained: false` for the sources of prompts."
-            ) from error
-        uri = _trained_from(store, lineage)
+            uri = _trained_from(store, lineage)
+
+
+def contents_of(store: Store, uri: str) -> dict[str, str]:
+    """Return what the sources of prompts held when the version at this address was made.
+
+    Raises ArtifactError if that cannot be read.
+    """
+    with _readable(uri):
+        artifacts = json.loads(store.get(f"{uri}/lineage.json"))["artifacts"]
+        found = next((each for each in artifacts if each["stage"] == "prompts"), None)
+        return dict(found["content"]) if found else {}
+
+
+@contextmanager
+def _readable(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (Missing, ValueError, KeyError) as error:
+        raise ArtifactError(
+            f"the prompts that {uri} was trained on cannot be read: {error}. Restore them, or set "
+            "`skip_trained: false` for the sources of prompts."
+        ) from error
 
 
 def _of(store: Store, lineage: Mapping[str, Any]) -> Iterator[PromptRow]:

@@ -7,7 +7,7 @@ would look like a good one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import Field
@@ -33,6 +33,7 @@ MASKED = "personal data and keys replaced"
 TRAINED = "prompts of production that others were compared with"
 PRODUCTION = "the version in production"
 """Which one it was, among what the stage's sources held."""
+NOTHING = "none"
 FORGED = "prompts with control tokens, neutralised"
 
 
@@ -59,7 +60,7 @@ def content_of(recipe: Recipe, store: Store, *_: object) -> dict[str, str]:
     """Return what the sources hold now: changed prompts at an old address are another input."""
     found = sources.contents(recipe.prompts, store) | guard.contents(recipe, store)
     if _skips_trained(recipe):
-        found[PRODUCTION] = _in_production(recipe, store) or "none"
+        found[PRODUCTION] = _compared_with(recipe, store, found)
     return found
 
 
@@ -113,8 +114,8 @@ def _asked_by_benchmarks(context: Context) -> list[PromptRow]:
 
 def _trained(context: Context) -> list[PromptRow]:
     """What production was trained on, if any source leaves that out; counted."""
-    uri = context.content.get(PRODUCTION, "none")
-    if uri == "none":
+    uri = context.content.get(PRODUCTION, NOTHING)
+    if uri == NOTHING:
         return []
     context.progress.note(f"reading what {uri} was trained on")
     found = {row.id: row for row in registry.prompts_of(context.store, uri)}
@@ -126,11 +127,19 @@ def _skips_trained(recipe: Recipe) -> bool:
     return any(each.skip_trained for each in (*recipe.prompts.sft, *recipe.prompts.preference))
 
 
-def _in_production(recipe: Recipe, store: Store) -> str:
-    """The address of the version in production; empty if there is none."""
+def _compared_with(recipe: Recipe, store: Store, held: Mapping[str, str]) -> str:
+    """The address of the version in production, or NOTHING.
+
+    While the sources hold what that version was made from, it is what that one was compared with:
+    so a run that is repeated after its promotion has the same prompts.
+    """
     assert recipe.publishes_as
     current = production.read(store, recipe.publishes_as).current
-    return current.uri if current else ""
+    if not current:
+        return NOTHING
+    before = registry.contents_of(store, current.uri)
+    of_its_own = before.pop(PRODUCTION, NOTHING)
+    return of_its_own if before == held else current.uri
 
 
 def neutralised(row: PromptRow, controls: Controls) -> PromptRow:

@@ -139,6 +139,16 @@ def test_the_order_of_rows_and_the_fingerprint_change_only_with_production(world
     assert world.run().fingerprint == second.fingerprint
 
 
+def test_a_run_that_is_repeated_after_its_promotion_has_the_same_prompts(world: World) -> None:
+    world.promote("v1", world.run())
+    world.give("used/2", NEW)
+    second = world.run()
+    world.promote("v2", second)
+    again = world.run()
+    assert again.uri == second.uri
+    assert world.texts(again) == [NEW]
+
+
 def test_a_lineage_that_cannot_be_read_is_no_empty_one(world: World) -> None:
     first = world.run()
     uri = world.promote("v1", first)
