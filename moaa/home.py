@@ -23,6 +23,8 @@ from moaa.progress.messages import log
 HOME = Path(".moaa")
 LOCAL = "local"
 """The address of the local S3 in `last.json`: its port changes from run to run."""
+_serving = ""
+"""The address of the local S3, while this process has put it into its own environment."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def remember(run_id: str, store: Mapping[str, Any]) -> None:
 
     A folder that cannot be written to is no error.
     """
-    s3 = named_s3(store.get("endpoint_url")) or LOCAL
+    named = named_s3(store.get("endpoint_url"))
+    s3 = LOCAL if named in ("", _serving) else named
     last = LastRun(run_id, store["root"].rstrip("/"), s3, store)
     whole = HOME / f"last.json.{os.getpid()}"
     try:
@@ -85,9 +88,11 @@ def s3_environment(endpoint: str | None = None) -> Iterator[str]:
         return
     from moaa.store import local
 
+    global _serving
     with local.serve(HOME / "s3") as environment, variables(environment):
-        address = environment["AWS_ENDPOINT_URL_S3"]
-        yield f"{address} (local SeaweedFS, {HOME / 's3'}; no S3 is named in the environment)"
+        _serving = environment["AWS_ENDPOINT_URL_S3"]
+        yield f"{_serving} (local SeaweedFS, {HOME / 's3'}; no S3 is named in the environment)"
+    _serving = ""
 
 
 @contextmanager

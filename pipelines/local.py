@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from moaa import home, records, report
 from moaa.declaration import Declaration
 from moaa.errors import StoreError
-from moaa.lifeline import runner
+from moaa.lifeline import interruptible, runner
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import relay, say, shown
 from moaa.progress.terminal import out
@@ -105,17 +104,9 @@ def _task_environment(names: Sequence[str]) -> Iterator[None]:
     visible = shown(logging.INFO) and sys.stderr.isatty() and sys.stdout.isatty()
     if visible:
         environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with home.variables(environment):
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    """Stop the run on SIGTERM as on Ctrl-C. The tasks notice that their runner leaves."""
-    raise KeyboardInterrupt
+    # The tasks notice that their runner leaves.
+    with interruptible(), home.variables(environment):
+        yield
 
 
 def _tail(path: Path, lines: int = 20) -> str:

@@ -34,6 +34,8 @@ USUAL_S = 15.0
 PATIENCE_S = 600.0
 """How long Kubeflow may not answer while a run is followed, as in an upgrade."""
 ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
+PAGE, LOOKED_AT = 100, 1000
+"""Runs that are looked at for one of a name, the newest first: in one request, and in all."""
 RUN_LABEL = "pipeline/runid"
 """Kubeflow's own label on the pods of a run."""
 
@@ -45,11 +47,13 @@ def submit(
     experiment: str = EXPERIMENT,
     namespace: str | None = None,
     wait: bool = False,
+    run_name: str = "",
 ) -> str:
     """Start a run and return its id. With `wait`, follow it until it is over.
 
-    Raises SubmitError if Kubeflow refuses, RunFailed with the failed stage's own error if the run
-    does not succeed.
+    `run_name`: what Kubeflow's UI shows; by default the recipe's name and the time. Raises
+    SubmitError if Kubeflow refuses, RunFailed with the failed stage's own error if the run does not
+    succeed.
     """
     store = Store.of(loaded.recipe.store)
     text, overrides = parameters(loaded)
@@ -67,20 +71,48 @@ def submit(
                 arguments={"recipe": address, "overrides": overrides},
                 experiment_name=experiment,
                 namespace=namespace,
-                run_name=f"{loaded.recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+                run_name=run_name or f"{loaded.recipe.name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
                 service_account=cluster.service_account,
             ).run_id
     home.remember(run_id, loaded.recipe.store.model_dump(exclude_defaults=True))
     out(f"run     {run_id}\nrecipe  {address}\nwatch   {_page(host, run_id)}")
     out(f"report  {store.root}/runs/{run_id}/report.html   (when the run is over)")
     if wait:
-        try:
-            pods_in = namespace or STANDALONE
-            follow(client, host, run_id, store, waiting(run_id, pods_in), pods_in)
-        except KeyboardInterrupt:
-            out(f"\nThe run continues; only this terminal stopped watching: {_page(host, run_id)}")
-            raise SystemExit(130) from None
+        watch(host, namespace, run_id, store, client)
     return run_id
+
+
+def watch(
+    host: str, namespace: str | None, run_id: str, store: Store, client: Any | None = None
+) -> None:
+    """Follow a run until it is over. Raises RunFailed unless it SUCCEEDED."""
+    pods_in = namespace or STANDALONE
+    client = client or connect(host, namespace)
+    try:
+        follow(client, host, run_id, store, waiting(run_id, pods_in), pods_in)
+    except KeyboardInterrupt:
+        out(f"\nThe run continues; only this terminal stopped watching: {_page(host, run_id)}")
+        raise SystemExit(130) from None
+
+
+def named(host: str, namespace: str | None, run_name: str) -> str:
+    """Return the id of the newest run of this name; empty if Kubeflow has none.
+
+    Raises SubmitError if it cannot be asked.
+    """
+    client, token = connect(host, namespace), ""
+    for _ in range(LOOKED_AT // PAGE):
+        with refusals(host):
+            page = client.list_runs(
+                page_token=token, page_size=PAGE, sort_by="created_at desc", namespace=namespace
+            )
+        for run in page.runs or ():
+            if run.display_name == run_name:
+                return str(run.run_id)
+        token = page.next_page_token
+        if not token:
+            break
+    return ""
 
 
 def state_of(host: str, namespace: str | None, run_id: str) -> str:

@@ -6,7 +6,8 @@ The holder of the highest number owns the work, and writes its file anew every f
 comes second waits. It judges by what it sees change, not by clocks of two machines; when nothing
 has changed for `STANDS_STILL_S`, it writes the next number. Exactly one of several can do so.
 Two owners, after a long break of one, still do no harm: results are committed once. An owner that
-was taken over stops when the other one has its result.
+was taken over stops when the other one has its result. The same is the lock of a model that is
+retrained: there nothing appears at the end, and who waits has a patience.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Owner:
     ) -> None:
         self._overtaken = overtaken
         self._finished = ""
+        self._other = ""
         self._store = store
         self._uri = uri
         self._holder = secrets.token_hex(8)
@@ -75,8 +77,26 @@ class Owner:
     def acquire(self, finished: str) -> bool:
         """Wait for the right to work. Return False if the object `finished` appears before."""
         self._finished = finished
+        waits = f"works on the same result, {self._uri}: waiting for it"
+        return self._wait(lambda: self._store.exists(finished), waits)
+
+    def take(self, patience_s: float) -> str:
+        """Wait so long for the right to work, which nothing ends but leaving. Return who has it, as
+        a text; empty if it is ours."""
+        deadline, looked = time.monotonic() + patience_s, False
+
+        def over() -> bool:
+            nonlocal looked
+            before, looked = looked, True
+            return before and time.monotonic() >= deadline
+
+        waits = f"is at work below {self._uri}: waiting for at most {patience_s:.0f} s"
+        return "" if self._wait(over, waits) else self._other
+
+    def _wait(self, over: Callable[[], bool], waits: str) -> bool:
+        """Wait for the right to work. Return False once it is `over`."""
         seen, since, told = "", time.monotonic(), False
-        while not self._store.exists(finished):
+        while not over():
             looked = time.monotonic()
             newest, text = self._newest()
             if text != seen:
@@ -89,9 +109,10 @@ class Owner:
                         say(f"{other.get('who')} has stood still for {still_s:.0f} s: taking over")
                     return True
                 continue
+            self._other = str(other.get("who"))
             if not told:
                 told = True
-                say(f"{other.get('who')} works on the same result, {self._uri}: waiting for it")
+                say(f"{self._other} {waits}")
             self._stop.wait(LOOK_S)
             if time.monotonic() - looked > 4 * LOOK_S:
                 since = time.monotonic()  # nothing could be seen meanwhile: the store was away
@@ -112,7 +133,7 @@ class Owner:
         while not self._stop.wait(BEAT_S):
             try:
                 newest, text = self._newest()
-                if newest != self._own and self._store.exists(self._finished):
+                if newest != self._own and self._finished and self._store.exists(self._finished):
                     self._leave()
                     return
                 if newest > self._own:

@@ -8,6 +8,7 @@ recipes    recipe check, show, plan, helm-values
 models     ask, preflight, fetch
 serving    gateway, promote, rollback, models
 gate       gate
+retrain    retrain
 
 Here are names, options and help. What the commands do is in `moaa.commands`, imported when they
 run: `moaa --help` is instant.
@@ -20,14 +21,14 @@ import sys
 import traceback
 from types import TracebackType
 
-from moaa.cli import gate, models, pipeline, recipes, results, serving
+from moaa.cli import gate, models, pipeline, recipes, results, retrain, serving
 from moaa.cli.options import AllowFiles, Debug, Quiet, Verbose, Version, application
 from moaa.errors import MoaaError, readable
 from moaa.progress.messages import log, show
 from moaa.progress.terminal import printable
 
 app = application()
-for part in (pipeline.app, results.app, models.app, gate.app, serving.app):
+for part in (pipeline.app, results.app, models.app, gate.app, retrain.app, serving.app):
     app.registered_commands.extend(part.registered_commands)
 app.add_typer(recipes.app, name="recipe")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,12 +20,10 @@ from moaa.recipe.load import load_file
 from moaa.recipe.overrides import apply, of_sets
 from moaa.recipe.read import given_of, plain
 from moaa.records import Record
+from moaa.retrain.outcome import EXIT, OF_VERDICT
 from moaa.stages import gate as stage
 from moaa.stages.label import LabelPart
 from moaa.store import Store
-
-EXIT: Final = {"promote": 0, "refuse": 3, "undecided": 4}
-"""Exit statuses, by the verdict: what CI acts on."""
 
 
 def decide(
@@ -47,7 +45,7 @@ def decide(
         out_data(json.dumps(decision.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:
         _show(name, decision)
-    return EXIT[decision.verdict]
+    return EXIT[OF_VERDICT[decision.verdict]]
 
 
 def rules(base: Gate, sets: Sequence[str]) -> Gate:

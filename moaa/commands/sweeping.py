@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from moaa import home, records, sweeps
@@ -18,6 +17,7 @@ from moaa.commands.pipeline import Kubeflow
 from moaa.commands.sweep_submitting import RUNS, InCluster, OnKubeflow
 from moaa.errors import MoaaError, RecipeError
 from moaa.kubernetes.names import RUN_ENV
+from moaa.lifeline import interruptible
 from moaa.progress.messages import log, say
 from moaa.progress.terminal import console, out
 from moaa.report.view import Run
@@ -110,7 +110,7 @@ class _Runs:
 
     def run(self) -> list[str]:
         """Run all; return the names of those that failed."""
-        with _terminable():
+        with interruptible():
             try:
                 while self._left or self._running:
                     self._begin()
@@ -164,20 +164,6 @@ class _Runs:
                 process.wait(STOP_GRACE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM stops the sweep as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def folder_of(sweep: sweeps.Sweep) -> Path:

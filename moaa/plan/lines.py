@@ -88,6 +88,12 @@ def total(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
+def dollars(line: Line) -> float | None:
+    """Return the dollars of GPUs that the run holds, else of tokens at the model's price; None if
+    neither is known."""
+    return line.cost_usd if line.gpu_usd is None else line.gpu_usd
+
+
 def _gpu_hours(recipe: Recipe, name: str, prompt: float, completion: float) -> float | None:
     base, *trained = name.split("+")
     model = recipe.models[base]

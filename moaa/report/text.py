@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
 from moaa.declaration import Declaration
 from moaa.records import Record
 from moaa.report.benchmarks import interval, value
+from moaa.report.markdown import plain, table
 from moaa.report.tables import cost_usd
 from moaa.report.view import Run, StageView, by_model, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
@@ -93,50 +91,50 @@ def stage_markdown(record: Record, declaration: Declaration | None = None) -> st
     """Return one stage as a short Markdown page: status, rows, models and its main facts."""
     stage = StageView(record["stage"], record, declaration)
     status = {"running": "not finished"}.get(stage.status, stage.status)
-    parts = [f"## {_plain(stage.name)}: {status} in {seconds(stage.seconds)}"]
+    parts = [f"## {plain(stage.name)}: {status} in {seconds(stage.seconds)}"]
     if stage.error:
         message = f"{stage.error.get('type', 'error')}: {stage.error.get('message', '')}"
         parts.append("\n".join(f"    {line}" for line in message.splitlines()))
     if stage.headline:
-        parts.append(_plain(stage.headline))
+        parts.append(plain(stage.headline))
     ledger, facts = stage.ledger, stage.facts
     rows = [
         *ledger.rows.items(),
         *((f"rejected: {reason}", n) for reason, n in ledger.rejected.most_common()),
     ]
     if rows:
-        parts.append(_table(["rows", ""], [[name, count(n)] for name, n in rows]))
+        parts.append(table(["rows", ""], [[name, count(n)] for name, n in rows]))
     if stage.uses:
         head = ["model", *(title for title, _ in _USES)]
         uses = sorted(stage.uses.items())
         counts = [[name, *(count(getattr(use, key)) for _, key in _USES)] for name, use in uses]
-        parts.append(_table(head, counts))
+        parts.append(table(head, counts))
     if ledger.attempts > 1:
         asked = sum(use.calls for use in ledger.models.values())
         attempts = f"Calls and tokens of all {ledger.attempts} attempts"
         parts.append(f"{attempts}; the last one made {count(asked)} calls.")
     if ledger.events:
         parts.append(
-            _table(["event", ""], [[name, count(n)] for name, n in ledger.events.most_common()])
+            table(["event", ""], [[name, count(n)] for name, n in ledger.events.most_common()])
         )
     for rate in by_model(facts.get("win_rates") or []):
-        parts.append(f"- {_plain(judged(rate))}")
+        parts.append(f"- {plain(judged(rate))}")
     for each in (facts.get("benchmarks") or {}).values():
         if each["failed"]:
-            parts.append(f"- {_plain(each['title'])} failed: {_plain(each['failed'])}")
+            parts.append(f"- {plain(each['title'])} failed: {plain(each['failed'])}")
         parts += [
-            f"- {_plain(each['title'])}, {_plain(score['entrant'])}: {value(score)} "
+            f"- {plain(each['title'])}, {plain(score['entrant'])}: {value(score)} "
             f"({interval(score)}, n {count(score['n'])})"
             for score in each["scores"]
             if score["main"]
         ]
     if decision := facts.get("decision"):
-        parts.append(_plain(decision["power"]))
+        parts.append(plain(decision["power"]))
         found = [
             [each["outcome"], each["rule"], each["about"], count(each["needed"] or 0)]
             for each in decision["findings"]
         ]
-        parts.append(_table(["", "rule", "what it found", "items that would decide it"], found))
+        parts.append(table(["", "rule", "what it found", "items that would decide it"], found))
     if facts.get("steps"):
         parts.append(
             f"- {count(facts['steps'])} steps, {count(facts.get('tokens'))} tokens, "
@@ -145,21 +143,3 @@ def stage_markdown(record: Record, declaration: Declaration | None = None) -> st
     if stage.manifest:
         parts.append(f"`{stage.manifest['uri'].replace('`', '')}`")
     return "\n\n".join(parts).replace(NBSP, " ") + "\n"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [
-        head,
-        ["---", *["---:"] * (len(head) - 1)],
-        *([_plain(cell) for cell in row] for row in rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Return a text that Markdown shows unchanged, in one line and one cell."""
-    return (
-        re.sub(r"([\\`*_{}\[\]<>|#!~])", r"\\\1", " ".join(text.split()))
-        .replace("\\<", "&lt;")
-        .replace("\\>", "&gt;")
-    )

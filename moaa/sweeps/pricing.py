@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from moaa.declaration import Declaration
-from moaa.plan.lines import Line, lines, total
+from moaa.plan.lines import Line, dollars, lines, total
 from moaa.sweeps.document import Sweep, Variant
 from moaa.sweeps.sharing import keys, shared
 
@@ -26,9 +26,8 @@ class Priced:
 
     @property
     def usd(self) -> float | None:
-        """Return the dollars: of GPUs that the run holds, else of tokens at the model's price; None
-        if nothing is known."""
-        return total(e.cost_usd if e.gpu_usd is None else e.gpu_usd for e in self.lines)
+        """Return the dollars; None if nothing is known."""
+        return total(map(dollars, self.lines))
 
 
 def priced(variants: Iterable[Variant], stages: Sequence[Declaration]) -> list[Priced]:

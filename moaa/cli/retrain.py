@@ -1,0 +1,97 @@
+"""`moaa retrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moaa.cli.options import RecipeFile, Sets, application
+
+app = application()
+
+
+@app.command()
+def retrain(
+    recipe: RecipeFile,
+    host: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Run on Kubeflow Pipelines: its UI's or API's address"),
+    ] = "",
+    in_cluster: Annotated[
+        bool, typer.Option("--in-cluster", help="Run in one Job on a cluster, without Kubeflow")
+    ] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run on this machine: the default")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until the run is over; --local always does")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what has changed and what a run may cost")
+    ] = False,
+    budget_usd: Annotated[
+        float | None, typer.Option(metavar="USD", min=0, help="Begin no run whose plan is above it")
+    ] = None,
+    budget_gpu_hours: Annotated[
+        float | None,
+        typer.Option(metavar="HOURS", min=0, help="Begin no run whose plan is above it"),
+    ] = None,
+    wait_for_lock: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Wait so long for another retraining of this model. A killed one is known after "
+            "60 s",
+        ),
+    ] = 90,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Write retrain.json, .md, .xml (JUnit) here"
+        ),
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="Kubeflow's experiment")] = "moaa",
+    namespace: Annotated[
+        str | None, typer.Option(help="Namespace of your Kubeflow profile, or of the Job")
+    ] = None,
+    sets: Sets = [],  # noqa: B006
+) -> None:
+    """Retrain a published model if anything has changed since the version in production.
+
+    Compared are the recipe, the prompts, the models and the version of moaa. If nothing has
+    changed, nothing is run. A run that an earlier, killed command began is found and goes on.
+
+    \b
+    Exit status:
+      0   promoted or published; nothing new; with --plan; started without --wait
+      3   refused by the gate
+      4   undecided: too few prompts
+      1   failed; or over the budget
+      75  busy: another retraining of this model is at work
+
+    Example:  moaa retrain my.yaml
+
+    Example:  moaa retrain my.yaml --plan --output out
+
+    Example:  moaa retrain my.yaml --host http://localhost:8080 --wait --budget-usd 500 -o out
+    """
+    if sum(map(bool, (host, in_cluster, local))) > 1:
+        raise typer.BadParameter("Give one of --host, --in-cluster and --local.")
+    from moaa.commands import retraining
+    from moaa.commands.pipeline import Kubeflow
+
+    asked = retraining.Asked(
+        kubeflow=Kubeflow(host, experiment, namespace, wait) if host else None,
+        in_cluster=in_cluster,
+        namespace=namespace,
+        wait=wait,
+        plan_only=plan,
+        budget_usd=budget_usd,
+        budget_gpu_hours=budget_gpu_hours,
+        patience_s=wait_for_lock,
+        output=output,
+    )
+    raise typer.Exit(retraining.retrain(recipe, sets, asked))

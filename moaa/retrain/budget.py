@@ -1,0 +1,76 @@
+"""What a retraining costs at most by its plan, and whether that is within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from moaa.declaration import Declaration
+from moaa.errors import MoaaError
+from moaa.plan import Line, lines
+from moaa.plan.lines import dollars, total
+from moaa.recipe.schema import Recipe
+
+
+class OverBudget(MoaaError):
+    """The plan is above the budget, or nobody can say whether it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole run's plan. Stages whose results are there already cost nothing of it."""
+
+    lines: tuple[Line, ...]
+    unpriced: tuple[str, ...]
+    """Models whose dollars the recipe does not let anybody know, …"""
+    unrated: tuple[str, ...]
+    """… and those whose GPU-hours."""
+
+    @property
+    def usd(self) -> float | None:
+        """Return the dollars; None if nothing is known."""
+        return total(map(dollars, self.lines))
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Return the GPU-hours; None if nothing is known."""
+        return total(line.gpu_hours for line in self.lines)
+
+
+def plan_of(recipe: Recipe, stages: Iterable[Declaration]) -> Plan:
+    """Return the plan of these stages."""
+    found = tuple(lines(recipe, stages))
+    paid = [line for line in found if line.calls or line.steps]
+    ours = [line for line in paid if not _is_endpoint(recipe, line.model)]
+    return Plan(
+        found,
+        tuple(dict.fromkeys(each.model for each in paid if dollars(each) is None)),
+        tuple(dict.fromkeys(each.model for each in ours if each.gpu_hours is None)),
+    )
+
+
+def check(plan: Plan, usd: float | None, gpu_hours: float | None) -> None:
+    """Raise OverBudget if the plan is above a budget, or cannot be compared with it."""
+    for limit, value, unknown, option, field in (
+        (usd, plan.usd, plan.unpriced, "--budget-usd", "price or rate"),
+        (gpu_hours, plan.gpu_hours, plan.unrated, "--budget-gpu-hours", "rate"),
+    ):
+        if limit is None:
+            continue
+        if unknown:
+            raise OverBudget(
+                f"{option} {limit:g} cannot be kept: the plan does not know what "
+                f"{', '.join(unknown)} takes. State models.*.{field} in the recipe, or leave out "
+                f"{option}."
+            )
+        if value is not None and value > limit:
+            unit = "dollars" if option == "--budget-usd" else "GPU-hours"
+            raise OverBudget(
+                f"the plan is {value:,.2f} {unit}, above {option} {limit:g}. It counts the whole "
+                "run; `moaa recipe plan` shows its parts. Ask for fewer prompts, or raise the "
+                "budget."
+            )
+
+
+def _is_endpoint(recipe: Recipe, name: str) -> bool:
+    return name in recipe.models and bool(recipe.models[name].endpoint)

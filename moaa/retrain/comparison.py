@@ -1,0 +1,102 @@
+"""Whether there is anything to retrain: the inputs beside those of the version in production."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from moaa.errors import MoaaError
+from moaa.progress.messages import log
+from moaa.recipe.schema import Recipe
+from moaa.registry import production
+from moaa.registry.production import Entry, Production
+from moaa.retrain import inputs, progress
+from moaa.retrain.inputs import Compared, Inputs
+from moaa.retrain.outcome import Outcome
+from moaa.retrain.progress import Begun
+from moaa.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was found."""
+
+    production: Entry | None
+    inputs: tuple[Compared, ...]
+    texts: tuple[str, str]
+    """The recipe of the version in production, and the recipe now."""
+    settled: Outcome | None
+    """The outcome, if there is nothing to do."""
+
+
+def compare(recipe: Recipe, name: str, now: dict[str, str], store: Store) -> Comparison:
+    """Compare the inputs with those of the version in production.
+
+    Nothing is to be done if they are the same; and if they led to a version before that was
+    published, promoted, or taken out of production by a roll-back.
+    """
+    pointer = production.read(store, name)
+    entry = pointer.current
+    before, text = _made_from(entry, store) if entry else ({}, "")
+    settled = _settled(pointer, before, now, store)
+    found = tuple(inputs.compared(before, now))
+    return Comparison(entry, found, (text, inputs.text_of(recipe)), settled)
+
+
+def _settled(
+    pointer: Production, before: Inputs, now: dict[str, str], store: Store
+) -> Outcome | None:
+    entry, name = pointer.current, pointer.name
+    if entry and before and inputs.same(before, now):
+        return Outcome(
+            "nothing new",
+            f"no input has changed since version {entry.version}, in production since "
+            f"{entry.since}: {_names(now)}",
+        )
+    begun = progress.read(store, name)
+    ended = begun if begun and begun.inputs == now else None
+    for gone in inputs.left(pointer):
+        if _came_to(ended, gone) or inputs.same(_made_from(gone, store)[0], now):
+            return Outcome("nothing new", _was_left(pointer, gone))
+    if ended and ended.state == "published":
+        version = ended.version.get("version", "")
+        return Outcome(
+            "nothing new",
+            f"run {ended.run} published version {version} from these very inputs. To put it into "
+            f"production: moaa promote {name} {version}",
+        )
+    if ended and ended.state == "promoted" and entry and _came_to(ended, entry):
+        return Outcome(
+            "nothing new",
+            f"run {ended.run} came from these very inputs to version {entry.version}, which is in "
+            f"production: {_names(now)}",
+        )
+    return None
+
+
+def _made_from(entry: Entry, store: Store) -> tuple[dict[str, str], str]:
+    """Return the inputs of a version and its recipe; nothing, said aloud, if it does not say."""
+    try:
+        return inputs.of_version(entry, store)
+    except MoaaError as error:
+        log.warning(f"nothing is known to be unchanged: {error}")
+        return {}, ""
+
+
+def _came_to(ended: Begun | None, entry: Entry) -> bool:
+    return ended is not None and ended.version.get("version") == entry.version
+
+
+def _was_left(pointer: Production, gone: Entry) -> str:
+    """Say why a version that these inputs lead to is not tried again."""
+    history = pointer.history
+    after = history[next(n for n, entry in enumerate(history) if entry is gone) - 1]
+    return (
+        f"these inputs lead to version {gone.version}, which was taken out of production at "
+        f"{after.since}: {after.why}. It is not tried again until an input changes. To put it "
+        f"back: moaa promote {pointer.name} {gone.version}"
+    )
+
+
+def _names(now: Iterable[str]) -> str:
+    return f"compared were {', '.join(now)}"

@@ -1,0 +1,111 @@
+"""What a model is made from, each input as a digest; and what has changed since production."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+from moaa.declaration import Declaration
+from moaa.errors import MoaaError
+from moaa.recipe.read import dump
+from moaa.recipe.schema import Recipe
+from moaa.registry.production import Entry, Production
+from moaa.store import Missing, Store
+
+RECIPE: Final = "recipe"
+CODE: Final = "code (moaa)"
+Inputs = Mapping[str, str]
+"""Digests by the names of the inputs: the recipe, the code, each prompt source, each model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One input, as it was for another version and as it is now. Empty: there is none."""
+
+    name: str
+    before: str
+    now: str
+
+    @property
+    def changed(self) -> bool:
+        """Return whether it is another one now. What cannot be seen from here is no change: a
+        folder of weights that only the cluster has."""
+        return bool(self.now) and self.before != self.now
+
+
+def text_of(recipe: Recipe) -> str:
+    """Return the recipe as a version's lineage holds it."""
+    return dump(recipe.model_dump(mode="json", exclude_defaults=True))
+
+
+def current(recipe: Recipe, stages: Iterable[Declaration], store: Store) -> dict[str, str]:
+    """Return the inputs as they are now: what the recipe's stages would read.
+
+    Raises an error for a source that cannot be asked: it is never taken as unchanged.
+    """
+    found = {RECIPE: _digest(text_of(recipe)), CODE: version("moaa")}
+    for declared in stages:
+        if declared.outputs:
+            module, _, name = declared.entry.partition(":")
+            made = getattr(importlib.import_module(module), name)
+            found |= _named(made.content(recipe, store))
+    return found
+
+
+def of_version(entry: Entry, store: Store) -> tuple[dict[str, str], str]:
+    """Return the inputs of a published version, and the text of its recipe.
+
+    Raises MoaaError if the version has no lineage that can be read.
+    """
+    uri = f"{entry.uri}/lineage.json"
+    try:
+        lineage: Mapping[str, Any] = json.loads(store.get(uri))
+        text = str(lineage["recipe"]["text"])
+        found = {RECIPE: str(lineage["recipe"]["digest"]), CODE: str(lineage["code"]["moaa"])}
+        for artifact in lineage["artifacts"]:
+            found |= _named(artifact["content"])
+    except (Missing, ValueError, KeyError, TypeError) as error:
+        raise MoaaError(
+            f"{uri} does not say what version {entry.version} was made from: {error}"
+        ) from None
+    return found, text
+
+
+def compared(before: Inputs, now: Inputs) -> list[Compared]:
+    """Return all inputs of both, in the order of `now`."""
+    names = [*now, *(name for name in before if name not in now)]
+    return [Compared(name, before.get(name, ""), now.get(name, "")) for name in names]
+
+
+def same(before: Inputs, now: Inputs) -> bool:
+    """Return whether no input has changed. Without anything to compare with, all have."""
+    return bool(before) and not any(each.changed for each in compared(before, now))
+
+
+def left(production: Production) -> Sequence[Entry]:
+    """Return the versions that a roll-back took out of production, the newest first: after each
+    came a version that had been there before it."""
+    history = production.history
+    return [
+        entry
+        for number, entry in enumerate(history[1:], 1)
+        if history[number - 1].uri in {older.uri for older in history[number + 1 :]}
+    ]
+
+
+def _named(content: Mapping[str, str]) -> dict[str, str]:
+    """Return what sources held, by names that say what they are."""
+    of_others = ("models.", "benchmarks.")
+    return {
+        name if name.startswith(of_others) else f"prompts: {name}": held
+        for name, held in content.items()
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

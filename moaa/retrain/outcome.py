@@ -1,0 +1,99 @@
+"""How a retraining ended. The exit statuses of everything that ends with a gate's decision stand
+here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from moaa import records
+from moaa.errors import OUTSIDE
+from moaa.records import Record
+
+State = Literal[
+    "nothing new",
+    "planned",
+    "started",
+    "promoted",
+    "published",
+    "refused",
+    "undecided",
+    "failed",
+    "busy",
+]
+"""nothing new   no input has changed since the version in production; nothing was run
+planned       only the plan was asked for
+started       the run was started, and nobody waits for it here
+promoted      the new version is in production
+published     the new version is there; the recipe does not promote it
+refused       the gate refuses the new model; production is as it was
+undecided     the gate cannot decide on so few prompts; production is as it was
+failed        no decision: a stage failed, a roll-out was put back, the plan is above the budget
+busy          another retraining of the same model is at work"""
+
+EXIT: Final[Mapping[State, int]] = {
+    "nothing new": 0,
+    "planned": 0,
+    "started": 0,
+    "promoted": 0,
+    "published": 0,
+    "refused": 3,
+    "undecided": 4,
+    "failed": 1,
+    "busy": OUTSIDE,
+}
+"""Exit statuses, by the state: what CI acts on."""
+
+OF_VERDICT: Final[Mapping[str, State]] = {
+    "promote": "promoted",
+    "refuse": "refused",
+    "undecided": "undecided",
+}
+"""The states that the gate's verdicts lead to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended, why, and what was decided."""
+
+    state: State
+    why: str
+    version: Mapping[str, str] | None = None
+    """The version that was published: `name`, `version`, `uri`."""
+    decision: Mapping[str, Any] = field(default_factory=dict)
+    """What the gate decided, as its artifact has it; empty if it did not."""
+
+    @property
+    def exit_status(self) -> int:
+        """Return the exit status of the command."""
+        return EXIT[self.state]
+
+
+def of_run(found: Sequence[Record]) -> Outcome:
+    """Return how a finished run ended, from its records alone."""
+    facts = {record["stage"]: _facts(record) for record in found}
+    decision = facts.get("gate", {}).get("decision") or {}
+    version = facts.get("publish", {}).get("published")
+    if failure := records.failure(found):
+        return Outcome("failed", failure, version, decision)
+    if not decision:
+        return Outcome("failed", "the run left no decision of the gate: it is not whole")
+    state, why = OF_VERDICT[decision["verdict"]], str(decision["why"])
+    if state != "promoted":
+        return Outcome(state, why, version, decision)
+    if version is None:
+        return Outcome("failed", facts.get("publish", {}).get("why") or why, None, decision)
+    if "promote" not in facts:
+        advice = f"`moaa promote {version['name']} {version['version']}` puts it into production"
+        return Outcome("published", f"{why}; the recipe has no field promote: {advice}", version,
+                       decision)  # fmt: skip
+    promoted = facts["promote"]
+    if promoted.get("promoted") is None:
+        reason = promoted.get("why") or "the stage promote says no reason"
+        return Outcome("failed", f"not in production: {reason}", version, decision)
+    return Outcome("promoted", why, version, decision)
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    return dict((record["manifest"] or {}).get("facts") or record.get("facts") or {})

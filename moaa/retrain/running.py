@@ -1,0 +1,98 @@
+"""The run of a retraining: go on with the one that an earlier command began, or begin one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from moaa import home, records
+from moaa.pipelines.outcome import RunFailed
+from moaa.progress.messages import log, say
+from moaa.recipe.load import Loaded
+from moaa.retrain import progress
+from moaa.retrain.outcome import Outcome, of_run
+from moaa.retrain.progress import Begun
+from moaa.retrain.ways import Way
+from moaa.store import Store
+
+LONGEST: Final = 38
+"""Of the recipe's name in a run's label, which is a Job's name too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Who holds the lock of the model `name` may do this."""
+
+    loaded: Loaded
+    name: str
+    inputs: dict[str, str]
+    store: Store
+    way: Way
+    noted: Callable[[str], None]
+    """Told the run's id."""
+
+    def found(self) -> Outcome | None:
+        """Go on with what an earlier command began; None if a new run is to be begun."""
+        begun = progress.read(self.store, self.name)
+        if not begun or begun.state:
+            return None
+        if begun.way != self.way.about():
+            where = ", ".join(f"{key} {value}" for key, value in begun.way.items() if value)
+            log.warning(f"what was begun elsewhere at {begun.started} is left alone ({where})")
+            return None
+        run, state = self.way.state(begun.run, begun.label)
+        alike = begun.inputs == self.inputs
+        if state == "none" or (state == "paused" and not alike):
+            return None
+        begun = replace(begun, run=run)
+        if state == "over":
+            failure = records.failure(records.read(self.store, run))
+            say(f"run {run} of an earlier command failed: {failure or 'it left no reason'}")
+            return None
+        if state != "done":
+            say(f"goes on with run {run}, which an earlier command began at {begun.started}")
+        if state == "running" and not self.way.waits:
+            self.noted(run)
+            return Outcome("busy", f"run {run}, begun at {begun.started}, goes on (see --wait)")
+        self.noted(run)
+        failure = "" if state == "done" else _failure(lambda: self.way.go_on(self.loaded, run))
+        outcome = self._concluded(begun, failure)
+        if alike:
+            return outcome
+        say(f"run {run} was of other inputs and is {outcome.state}: a new one follows")
+        return None
+
+    def new(self, now: str) -> Outcome:
+        """Begin a run. `now` is the time, ISO 8601."""
+        label = home.new_id(self.loaded.recipe.name[:LONGEST].rstrip("-"))
+        begun = Begun(label=label, way=self.way.about(), inputs=self.inputs, started=now)
+        progress.write(self.store, self.name, begun)
+
+        def noted(run: str) -> None:
+            nonlocal begun
+            begun = replace(begun, run=run)
+            progress.write(self.store, self.name, begun)
+            self.noted(run)
+
+        failure = _failure(lambda: self.way.begin(self.loaded, label, noted))
+        if not self.way.waits and not failure:
+            return Outcome("started", f"run {begun.run}; nobody waits for it here (see --wait)")
+        return self._concluded(begun, failure)
+
+    def _concluded(self, begun: Begun, failure: str) -> Outcome:
+        """Read what came out, and keep it."""
+        outcome = of_run(records.read(self.store, begun.run))
+        if failure:
+            outcome = replace(outcome, state="failed", why=failure)
+        progress.write(self.store, self.name, begun.over(outcome))
+        return outcome
+
+
+def _failure(run: Callable[[], None]) -> str:
+    """Return why the run failed; empty if it did not."""
+    try:
+        run()
+    except RunFailed as error:
+        return str(error)
+    return ""
