@@ -123,14 +123,13 @@ def _outcome(loaded: Loaded, asked: Asked, account: Account) -> Outcome:
 
 def _name(recipe: Recipe, file: Path) -> str:
     """Return the published model's name. Raises RecipeError if the recipe publishes none."""
-    if recipe.gate is None or recipe.publish is None:
-        missing = [name for name in ("gate", "publish") if getattr(recipe, name) is None]
-        raise RecipeError(
-            f"{file}: has no field {' and no field '.join(missing)}, so that nothing would be "
-            "decided or published. Write into it, for the defaults:\n  "
-            + "\n  ".join(f"{name}: {{}}" for name in missing)
-        )
-    return recipe.publish.name or recipe.name
+    if name := recipe.publishes_as:
+        return name
+    missing = "publish: {}" if recipe.gate else "gate: {}\n  publish: {}"
+    raise RecipeError(
+        f"{file}: the recipe publishes no model, so that nothing could be retrained. Write into "
+        f"it, for the defaults (docs/gate.md):\n  {missing}"
+    )
 
 
 def _way(asked: Asked, recipe: Recipe) -> Way:

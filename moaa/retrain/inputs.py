@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from moaa.declaration import Declaration
 from moaa.errors import MoaaError
+from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Recipe
 from moaa.registry.production import Entry, Production
@@ -99,11 +100,13 @@ def left(production: Production) -> Sequence[Entry]:
 
 
 def _named(content: Mapping[str, str]) -> dict[str, str]:
-    """Return what sources held, by names that say what they are."""
+    """Return what sources held, by names that say what they are. The version in production, which
+    an evaluation reads too, is no input: it changes with each promotion."""
     of_others = ("models.", "benchmarks.")
     return {
         name if name.startswith(of_others) else f"prompts: {name}": held
         for name, held in content.items()
+        if name != PRODUCTION
     }
 
 

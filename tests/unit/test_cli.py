@@ -59,6 +59,7 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
         ("recipe", "plan"),
         ("recipe", "show"),
         ("report",),
+        ("retrain",),
         ("rollback",),
         ("run",),
         ("runs",),
