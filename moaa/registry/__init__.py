@@ -2,6 +2,7 @@
 
 licences    what the licences of the run's models say about publishing
 lineage     from which data, models and settings a model was made
+code        which code made it: version, commit, images
 card        the model card: README.md of a version
 versions    the immutable folders of published models
 production  which version of a name is in production, and which ones were before

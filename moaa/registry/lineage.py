@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 from moaa.artifacts import Artifact, Manifest
-from moaa.placement import images
 from moaa.recipe.schema import Recipe
+from moaa.registry.code import code
 from moaa.registry.licences import Findings
 
 
@@ -25,7 +24,7 @@ def lineage(
     """Return the document `lineage.json` of a version. `text` is the recipe as it was run.
 
     recipe     its name, digest (sha256 of `text`) and text
-    code       the version of moaa, and the images of a run on a cluster
+    code       the version and commit of moaa; of a run on a cluster its images with their digests
     artifacts  the model's, the scores', and all that they were made from, newest first
     models     the recipe's models that took part, with source, revision and licence
     scores     the main number of each benchmark, with its interval
@@ -46,14 +45,7 @@ def lineage(
             "digest": hashlib.sha256(text.encode()).hexdigest(),
             "text": text,
         },
-        "code": {
-            "moaa": version("moaa"),
-            "images": {
-                "core": images.of(recipe.runtime, "core"),
-                "serve": images.of(recipe.runtime, "serve"),
-                "train": images.of(recipe.runtime, "train"),
-            },
-        },
+        "code": code(recipe.runtime),
         "artifacts": _artifacts(model, scores),
         "models": uses,
         "prompts": [source.source for source in (*recipe.prompts.sft, *recipe.prompts.preference)],
