@@ -34,8 +34,6 @@ USUAL_S = 15.0
 PATIENCE_S = 600.0
 """How long Kubeflow may not answer while a run is followed, as in an upgrade."""
 ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
-PAGE, LOOKED_AT = 100, 1000
-"""Runs that are looked at for one of a name, the newest first: in one request, and in all."""
 RUN_LABEL = "pipeline/runid"
 """Kubeflow's own label on the pods of a run."""
 
@@ -100,19 +98,15 @@ def named(host: str, namespace: str | None, run_name: str) -> str:
 
     Raises SubmitError if it cannot be asked.
     """
-    client, token = connect(host, namespace), ""
-    for _ in range(LOOKED_AT // PAGE):
-        with refusals(host):
-            page = client.list_runs(
-                page_token=token, page_size=PAGE, sort_by="created_at desc", namespace=namespace
-            )
-        for run in page.runs or ():
-            if run.display_name == run_name:
-                return str(run.run_id)
-        token = page.next_page_token
-        if not token:
-            break
-    return ""
+    wanted = {"operation": "EQUALS", "key": "display_name", "stringValue": run_name}
+    with refusals(host):
+        found = connect(host, namespace).list_runs(
+            page_size=1,
+            sort_by="created_at desc",
+            namespace=namespace,
+            filter=json.dumps({"predicates": [wanted]}),
+        )
+    return str(found.runs[0].run_id) if found.runs else ""
 
 
 def state_of(host: str, namespace: str | None, run_id: str) -> str:
