@@ -4,13 +4,15 @@ licences    what the licences of the run's models say about publishing
 lineage     from which data, models and settings a model was made
 code        which code made it: version, commit, images
 card        the model card: README.md of a version
+data_set    the data that it was trained on, for `datasets` and TRL
 versions    the immutable folders of published models
 production  which version of a name is in production, and which ones were before
 kubeflow    versions and production in a Kubeflow Model Registry
 trained     which prompts a version was trained on
 """
 
-from moaa.registry.card import card
+from moaa.registry import data_set
+from moaa.registry.card import card, data_card
 from moaa.registry.kubeflow import mirror
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
@@ -24,6 +26,8 @@ __all__ = [
     "Version",
     "card",
     "contents_of",
+    "data_card",
+    "data_set",
     "findings",
     "lineage",
     "mirror",

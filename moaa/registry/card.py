@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from moaa.recipe.schema import Recipe
+from moaa.registry.data_set import TABLES, DataSet
 from moaa.registry.licences import Findings, table
 from moaa.registry.versions import Version
 from moaa.weights.local import is_hub_id
@@ -17,7 +18,44 @@ from moaa.weights.local import is_hub_id
 
 def card(recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences: Findings) -> str:
     """Return README.md: YAML metadata, then what the model is, in Markdown."""
-    shown = {
+    shown = _common(recipe, version, lineage, licences) | {"weak": _weak(lineage)}
+    return _page("card.md", _metadata(recipe, version, lineage, licences), shown)
+
+
+def data_card(
+    recipe: Recipe,
+    version: Version,
+    lineage: Mapping[str, Any],
+    licences: Findings,
+    data: DataSet,
+) -> str:
+    """Return README.md of the version's data set. Its metadata tell `datasets` where the tables
+    are."""
+    shown = _common(recipe, version, lineage, licences) | {
+        "uri": data.uri,
+        "tables": [table for table in TABLES if table.name in data.counts],
+        "counts": data.counts,
+        "source": recipe.generate.source,
+        "labeller": recipe.label.labeller,
+    }
+    metadata: dict[str, Any] = {
+        "pretty_name": f"{version.name} {version.version}",
+        "license": "other",
+        "license_name": "licences-of-the-prompts-and-of-the-models-below",
+        "task_categories": ["text-generation"],
+        "tags": ["mixture-of-agents-alignment", "trl", "moaa"],
+        "configs": [
+            {"config_name": name, "data_files": f"data/{name}-*.parquet"} for name in data.counts
+        ],
+    }
+    metadata["configs"][0]["default"] = True
+    return _page("data_card.md", metadata, shown)
+
+
+def _common(
+    recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences: Findings
+) -> dict[str, Any]:
+    return {
         "version": version,
         "lineage": lineage,
         "uses": licences.uses,
@@ -26,10 +64,12 @@ def card(recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences:
         "duties": licences.duties,
         "accepted": recipe.publish.accept_licence_conflict if recipe.publish else None,
         "target": recipe.models[recipe.target],
-        "weak": _weak(lineage),
     }
-    metadata = yaml.safe_dump(_metadata(recipe, version, lineage, licences), sort_keys=False)
-    return f"---\n{metadata}---\n{_template().render(shown)}"
+
+
+def _page(template: str, metadata: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
+    head = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
+    return f"---\n{head}---\n{_templates().get_template(template).render(shown)}"
 
 
 def _metadata(
@@ -84,12 +124,11 @@ def _weak(lineage: Mapping[str, Any]) -> list[str]:
 
 
 @cache
-def _template() -> Any:
-    environment = Environment(
+def _templates() -> Environment:
+    return Environment(
         loader=PackageLoader("moaa.registry", "."),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("card.md")

@@ -46,7 +46,7 @@ def lineage(
             "text": text,
         },
         "code": code(recipe.runtime),
-        "artifacts": _artifacts(model, scores),
+        "artifacts": [_entry(each.manifest) for each in ancestors(model, scores)],
         "models": uses,
         "prompts": [source.source for source in (*recipe.prompts.sft, *recipe.prompts.preference)],
         "scores": {
@@ -65,18 +65,17 @@ def lineage(
     }
 
 
-def _artifacts(*roots: Artifact) -> list[dict[str, Any]]:
-    """All that these were made from, each once."""
-    found: dict[str, dict[str, Any]] = {}
+def ancestors(*roots: Artifact) -> list[Artifact]:
+    """Return these artifacts and all that they were made from, each once, newest first."""
+    found: dict[str, Artifact] = {}
     waiting = list(roots)
     while waiting:
         artifact = waiting.pop(0)
-        manifest = artifact.manifest
-        if manifest.uri not in found:
-            found[manifest.uri] = _entry(manifest)
+        if artifact.manifest.uri not in found:
+            found[artifact.manifest.uri] = artifact
             waiting += [
                 Artifact.open(artifact.store, parent.uri, parent.fingerprint)
-                for parent in manifest.parents
+                for parent in artifact.manifest.parents
             ]
     return list(found.values())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from moaa import registry
@@ -60,6 +61,14 @@ def publish(part: PublishPart, context: Context) -> None:
     if "system_role" in model.manifest.facts:  # who serves the version asks it as it was trained
         facts["system_role"] = model.manifest.facts["system_role"]
     registry.write_version(version, model, texts, facts)
+    if part.publish.data:
+        registry.data_set.write_data_set(
+            version,
+            context.store,
+            registry.data_set.sources(model),
+            partial(registry.data_card, context.recipe, version, lineage, licences),
+        )
+        context.facts["data"] = registry.data_set.address(context.store, version)
     context.ledger.rows["kept"] += 1
     context.facts["published"] = asdict(version)
     _show(part.publish, version, context)

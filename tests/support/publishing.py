@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moaa.artifacts import Artifact, Draft, File, Output
+from moaa.artifacts import Artifact, Draft, File, Output, Parent
 from tests.support.memory_store import MemoryStore
 
 WEIGHTS = b"weights" * 100
+_ASKED = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]
+CONVERSATIONS: list[dict[str, Any]] = [
+    {
+        "id": str(number),
+        "source": "mt_bench" if number else "ifbench",
+        "messages": [*_ASKED, {"role": "assistant", "content": f"Because of {number}."}],
+        "turns": [],
+    }
+    for number in range(3)
+]
+"""The last character of the first rejected answer is half a surrogate pair, as models write it."""
+PAIRS: list[dict[str, Any]] = [
+    {
+        "id": str(number),
+        "source": "mt_bench",
+        "messages": _ASKED,
+        "chosen": f"Better {number}.",
+        "rejected": "Worse. \ud83d" if number == 0 else "Worse.",
+        "margin": 2.0,
+    }
+    for number in range(2)
+]
 
 
 def inputs(
@@ -55,11 +77,14 @@ def inputs(
         "gsm8k": _benchmark("GSM8K", [score, score | worse]),
         "ifbench": _benchmark("IFBench", [], failed="no data"),
     }
+    conversations = _artifact(store, "generate", "sft-data", {}, CONVERSATIONS)
+    pairs = _artifact(store, "label", "preferences", {}, PAIRS)
+    sft = _model(store, "sft", parents=[conversations])
     return {
         "decision": _artifact(store, "gate", "decision", {"decision": decision}),
         "scores": _artifact(store, "evaluate", "scores", {"benchmarks": benchmarks}),
-        "sft": _model(store, "sft"),
-        "dpo": _model(store, "dpo", model),
+        "sft": sft,
+        "dpo": _model(store, "dpo", model, parents=[pairs, sft]),
     }
 
 
@@ -69,13 +94,26 @@ def _benchmark(
     return {"title": title, "judge": judge, "scores": scores, "failed": failed}
 
 
-def _artifact(store: MemoryStore, stage: str, kind: str, facts: dict[str, Any]) -> Artifact:
+def _artifact(
+    store: MemoryStore,
+    stage: str,
+    kind: str,
+    facts: dict[str, Any],
+    rows: Sequence[dict[str, Any]] = (),
+) -> Artifact:
     with Output(store, f"{store.root}/{stage}/x", kind) as out:
+        for row in rows:
+            out.write(row)
         draft = Draft(stage=stage, name="demo", fingerprint="x", facts=facts)
         return Artifact(store, out.commit(draft))
 
 
-def _model(store: MemoryStore, stage: str, given: Mapping[str, bytes] | None = None) -> Artifact:
+def _model(
+    store: MemoryStore,
+    stage: str,
+    given: Mapping[str, bytes] | None = None,
+    parents: Sequence[Artifact] = (),
+) -> Artifact:
     uri = f"{store.root}/{stage}/x"
     files = []
     some = {"config.json": b"{}", "model.safetensors": stage.encode() + WEIGHTS}
@@ -85,4 +123,6 @@ def _model(store: MemoryStore, stage: str, given: Mapping[str, bytes] | None = N
         files.append(File(name=name, size=len(data), sha256=digest, key=f"model-1/{name}"))
     with Output(store, uri, "model") as out:
         out.adopt(files)
-        return Artifact(store, out.commit(Draft(stage=stage, name="demo", fingerprint="x")))
+        made_from = [Parent.of(each.manifest.kind, each.manifest) for each in parents]
+        draft = Draft(stage=stage, name="demo", fingerprint="x", parents=made_from)
+        return Artifact(store, out.commit(draft))

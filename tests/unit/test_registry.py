@@ -129,7 +129,8 @@ def test_what_the_gate_promotes_becomes_a_version_that_loads_as_an_artifact() ->
     assert names == {"config.json", "model.safetensors", "README.md", "lineage.json"}
     assert store.get(f"{version['uri']}/model.safetensors") == b"dpo" + WEIGHTS
     lineage = json.loads(store.get(f"{version['uri']}/lineage.json"))
-    assert {each["stage"] for each in lineage["artifacts"]} == {"dpo", "evaluate"}
+    stages = [each["stage"] for each in lineage["artifacts"]]
+    assert stages == ["dpo", "evaluate", "label", "sft", "generate"], "newest first, each once"
     assert lineage["models"][0]["licence"] == "apache-2.0"
     assert "smollm2" in lineage["recipe"]["text"]
 
