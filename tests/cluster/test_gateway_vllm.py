@@ -20,7 +20,7 @@ from tests.cluster.served import TINY, Served, gateways_of
 from tests.cluster.tools import namespace, needs_cluster, tried, until
 from tests.support.training import cut_down
 
-pytestmark = [needs_cluster, pytest.mark.timeout(900)]
+pytestmark = [needs_cluster, pytest.mark.timeout(1200)]
 ROOT_URI = "s3://moaa/models"
 OLD, NEW = f"{ROOT_URI}/three-layers", f"{ROOT_URI}/four-layers"
 ENGINE = {
@@ -28,7 +28,7 @@ ENGINE = {
     "kvCacheGib": 0.25,
     "maxModelLen": 1024,
     "resources": {
-        "requests": {"cpu": "200m", "memory": "1Gi"},
+        "requests": {"cpu": "500m", "memory": "1Gi"},
         "limits": {"cpu": "2", "memory": "5Gi"},
     },
 }
@@ -69,7 +69,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         upload(store, tmp_path_factory.mktemp("old"), 3, OLD)
         upload(store, tmp_path_factory.mktemp("new"), 4, NEW)
         with gateways_of(ns, store, values(), wait=False) as made:
-            until(lambda: made.ask("small")[0] == 200, "the plain model", 400)
+            until(lambda: made.ask("small")[0] == 200, "the plain model", 600)
             yield made
 
 

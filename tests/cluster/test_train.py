@@ -131,18 +131,21 @@ def test_two_pods_train_as_one_and_the_train_job_is_gone(
     assert not any(event.startswith("trainings") for event in ledger.events)
 
 
+@pytest.mark.timeout(900)
 def test_a_pod_that_is_killed_costs_the_steps_since_the_last_checkpoint(
     ns: Namespace, cluster: Cluster, store: S3, job: Job, kubeconfig: Path
 ) -> None:
+    # Long enough for a checkpoint to be on S3 well before the end, also on a busy machine.
+    job = job.model_copy(update={"numbers": schema.Sft(**{**NUMBERS, "epochs": 8})})
     launcher = started(job, runtime(ns), store, kubeconfig)
-    until(checkpointed(job, store), "a checkpoint", 180)
+    until(checkpointed(job, store), "a checkpoint", 300)
     victim = next(
         pod
         for pod in pods(ns, job)
         if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1"
     )
     ns.kubectl("delete", "pod", victim["metadata"]["name"], "--force", "--grace-period=0")
-    _, said = launcher.communicate(timeout=240)
+    _, said = launcher.communicate(timeout=480)
     print(said)
     assert launcher.returncode == 0
     assert "lost pod" in said

@@ -69,6 +69,7 @@ args:
   - --enforce-eager
   # A request with a seed kills the CPU engine if its prompt is split over steps.
   - --no-enable-chunked-prefill
+  - --kv-cache-memory-bytes={{ mulf .kvCacheGib 1073741824 | int64 }}
   {{- end }}
   {{- if eq .task "reward" }}
   - --runner=pooling
@@ -92,7 +93,6 @@ args:
 {{- $_ := set $env "HF_HUB_OFFLINE" "1" }}
 {{- end }}
 {{- if eq .model.nodes.device "cpu" }}
-{{- $_ := set $env "VLLM_CPU_KVCACHE_SPACE" (toString .model.kvCacheGib) }}
 {{- /* vLLM binds to the node's first cores, so all engines would share these: a pod's limit is time, not cores. */}}
 {{- $_ := set $env "VLLM_CPU_OMP_THREADS_BIND" "nobind" }}
 {{- $_ := set $env "OMP_NUM_THREADS" (ceil .model.nodes.cpus | toString) }}
