@@ -178,28 +178,36 @@ def test_the_reaper_is_one_pod_that_runs_all_the_time() -> None:
     )
 
 
+KFP = "http://ml-pipeline:8888"
+RUN = "name: monthly\nstore: {root: 's3://b'}\n"
+RETRAIN = f"{RUN}gate: {{}}\npublish: {{}}\n"
+
+
 @pytest.mark.parametrize(
-    ("host", "command"),
+    ("recipe", "more", "command"),
     [
+        (RUN, {"host": KFP}, ["submit", "--host", KFP]),
+        (RUN, {}, ["run", "--in-cluster"]),
+        (RETRAIN, {"host": KFP}, ["retrain", "--wait", "--host", KFP]),
         (
-            "http://ml-pipeline:8888",
-            ["submit", "/recipe/recipe.yaml", "--host", "http://ml-pipeline:8888"],
+            RETRAIN,
+            {"options": ["--budget-usd", "500"]},
+            ["retrain", "--wait", "--in-cluster", "--budget-usd", "500"],
         ),
-        ("", ["run", "/recipe/recipe.yaml", "--in-cluster"]),
     ],
 )
-def test_a_recurring_run(host: str, command: list[str]) -> None:
-    recipe = "name: monthly\nstore: {root: 's3://b'}\n"
+def test_a_recurring_run(recipe: str, more: dict[str, Any], command: list[str]) -> None:
     found = objects(
         PLATFORM,
-        {"recurring": {"enabled": True, "recipe": recipe, "host": host, "schedule": "0 3 * * 1"}},
+        {"recurring": {"enabled": True, "recipe": recipe, "schedule": "0 3 * * 1", **more}},
     )
     assert of("ConfigMap", found)["data"]["recipe.yaml"].strip() == recipe.strip()
     cron = of("CronJob", found, "ex-recurring")["spec"]
     assert cron["schedule"] == "0 3 * * 1"
     pod = cron["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["command"] == ["moaa", *command]
+    name, *options = command
+    assert container["command"] == ["moaa", name, "/recipe/recipe.yaml", *options]
     assert {"name": "recipe", "configMap": {"name": "ex-recurring"}} in pod["volumes"]
     assert pod["serviceAccountName"] == "moaa-pipeline"
 
@@ -217,6 +225,7 @@ def test_a_recurring_run(host: str, command: list[str]) -> None:
             "/kubeflow/launcher/endpoint",
         ),
         ({"recurring": {"enabled": True}}, "--set-file recurring.recipe"),
+        ({"recurring": {"enabled": True, "recipe": RUN, "options": ["-q"]}}, "no field publish"),
         ({"nosuch": 1}, "nosuch"),
     ],
 )
