@@ -13,12 +13,16 @@ from moaa.recipe.schema import Recipe
 from moaa.registry.data_set import TABLES, DataSet
 from moaa.registry.licences import Findings, table
 from moaa.registry.versions import Version
+from moaa.registry.weaknesses import weaknesses
 from moaa.weights.local import is_hub_id
 
 
 def card(recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences: Findings) -> str:
     """Return README.md: YAML metadata, then what the model is, in Markdown."""
-    shown = _common(recipe, version, lineage, licences) | {"weak": _weak(lineage)}
+    shown = _common(recipe, version, lineage, licences) | {
+        "weak": weaknesses(lineage),
+        "how": _how(lineage["data"]),
+    }
     return _page("card.md", _metadata(recipe, version, lineage, licences), shown)
 
 
@@ -86,9 +90,11 @@ def _metadata(
         found |= {"license_name": licence, "license_link": table()[licence].source}
     if is_hub_id(target.source):
         found |= {"base_model": target.source, "base_model_relation": "finetune"}
-    if datasets := sorted({each[4:] for each in lineage["prompts"] if each.startswith("hub:")}):
-        found["datasets"] = datasets
-    found["tags"] = ["mixture-of-agents-alignment", "dpo", "moaa"]
+    # Without `hub:`, and without the file, if one is named.
+    names = {"/".join(each[4:].split("/")[:2]) for each in lineage["prompts"] if each[:4] == "hub:"}
+    if data_sets := sorted(filter(is_hub_id, names)):
+        found["datasets"] = data_sets
+    found["tags"] = ["mixture-of-agents-alignment", lineage["decision"]["candidate"], "moaa"]
     results = [
         {
             "task": {"type": "text-generation"},
@@ -112,23 +118,34 @@ def _metadata(
     return found
 
 
-def _weak(lineage: Mapping[str, Any]) -> list[str]:
-    """What the model does worse than before, as measured."""
-    return [
-        f"{each['title']}: {100 * score['value']:+.1f} points against {score['against']} "
-        f"({100 * score['low']:+.1f} to {100 * score['high']:+.1f}, n {score['n']})"
-        for each in lineage["scores"].values()
-        for score in each["differences"]
-        if score["entrant"] == lineage["decision"]["candidate"] and score["value"] < 0
-    ]
+def _how(data: Mapping[str, Any]) -> str:
+    """Return a sentence: who wrote the answers of the SFT data."""
+    if mixture := data["mixture"]:
+        proposers, layers = len(mixture["proposers"]), mixture.get("layers", 2)
+        of = f"a mixture of {proposers} proposers and an aggregator, in {layers} layers"
+        if data["source"] == "mixture":
+            return f"answered by {of}."
+        return f"each the best answer of {of}."
+    writers = ", ".join(dict.fromkeys(data["writers"]))
+    return {
+        "teacher": f"answered by {writers}.",
+        "random": f"each answered by one of {writers}, by chance.",
+        "all": f"answered by each of {writers}.",
+    }.get(data["source"], "with the answers of the data set itself.")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("moaa.registry", "."),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["number"] = _number
+    return environment

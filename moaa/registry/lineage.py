@@ -25,6 +25,7 @@ def lineage(
 
     recipe     its name, digest (sha256 of `text`) and text
     code       the version and commit of moaa; of a run on a cluster its images with their digests
+    data       who wrote the SFT data and ranked the preferences, and how many rows there are
     artifacts  the model's, the scores', and all that they were made from, newest first
     models     the recipe's models that took part, with source, revision and licence
     scores     the main number of each benchmark, with its interval
@@ -47,6 +48,7 @@ def lineage(
         },
         "code": code(recipe.runtime),
         "artifacts": [_entry(each.manifest) for each in ancestors(model, scores)],
+        "data": _data(recipe, model),
         "models": uses,
         "prompts": [source.source for source in (*recipe.prompts.sft, *recipe.prompts.preference)],
         "scores": {
@@ -62,6 +64,21 @@ def lineage(
             for name, each in benchmarks.items()
         },
         "decision": dict(decision),
+    }
+
+
+def _data(recipe: Recipe, model: Artifact) -> dict[str, Any]:
+    generate = recipe.generate
+    rows = {each.manifest.kind: each.manifest.rows for each in ancestors(model)}
+    return {
+        "source": generate.source,
+        "mixture": generate.mixture.model_dump(mode="json", exclude_defaults=True)
+        if generate.mixes
+        else None,
+        "writers": [recipe.models[each.model].published_name for each in generate.writers],
+        "labeller": recipe.label.labeller,
+        "conversations": rows.get("sft-data", {}).get("data", 0),
+        "pairs": rows.get("preferences", {}).get("data", 0),
     }
 
 

@@ -182,7 +182,8 @@ def _only_version(store: MemoryStore) -> str:
 
 def test_the_card_says_who_taught_it_what_came_out_and_what_is_worse() -> None:
     store = MemoryStore()
-    card = store.get(f"{published(store)['published']['uri']}/README.md").decode()
+    version = published(store)["published"]
+    card = store.get(f"{version['uri']}/README.md").decode()
     head, _, body = card.removeprefix("---\n").partition("\n---\n")
     assert "license: apache-2.0" in head
     assert "base_model" not in head, "a package is no model of the hub"
@@ -190,6 +191,10 @@ def test_the_card_says_who_taught_it_what_came_out_and_what_is_worse() -> None:
     assert "| dpo | base | 0.600 | 0.550 to 0.650 | 500 |" in body
     assert "- GSM8K: -1.0 points against base (-3.0 to +1.0, n 500)" in body
     assert "**IFBench** was not measured: no data" in body
+    assert "judge: a\n\n| | against" in body, "a table needs an empty line before it"
+    assert "| pass | wins | dpo wins |" in body
+    assert "answered by a mixture of 3 proposers and an aggregator, in 2 layers" in body
+    assert f'moaa promote "demo" {version["version"]}' in body
     assert "generate:" in body, "the recipe is inlined"
 
 
