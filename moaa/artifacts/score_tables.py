@@ -98,6 +98,25 @@ SCORE_TABLES = (
     ),
     Table(
         "scores",
+        "canary",
+        "If the recipe publishes: the candidate's greedy answers to a few held-out prompts, token "
+        "by token. A version's `canary.json` is made of it.",
+        (),
+        (
+            ID,
+            MESSAGES,
+            Field("text", "text", "The beginning of the answer."),
+            Field(
+                "positions",
+                "list of objects",
+                "At each position the log-probability of the likeliest tokens, by token; the "
+                "written one first.",
+            ),
+        ),
+        "table.id",
+    ),
+    Table(
+        "scores",
         "judgements",
         "Pairs of answers: that of `model_a` (*a*, index 0) against that of `model_b` (*b*, "
         "index 1).",

@@ -42,7 +42,9 @@ class Entrant:
         """
         messages, found = list(item.messages), []
         for later in (*item.later, None):
-            answer = await self._turn(messages, item.sampling or sampling, ask, controls)
+            answer = await self._turn(
+                messages, item.sampling or sampling, ask, controls, logprobs=item.logprobs
+            )
             found.append(answer)
             if later is not None:
                 messages = [
@@ -53,11 +55,23 @@ class Entrant:
         return tuple(found)
 
     async def _turn(
-        self, messages: Sequence[Message], sampling: Sampling, ask: Ask, controls: Controls
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        ask: Ask,
+        controls: Controls,
+        *,
+        logprobs: bool,
     ) -> Answer:
         if self.mixture:
             written = await respond(self.mixture, messages, ask, controls)
             return Answer(tuple(messages), written.text, written.tokens, written.finish_reason)
-        reply = await ask(self.model, messages, sampling)
+        reply = await ask(self.model, messages, sampling, logprobs=logprobs)
         choice = reply.choices[0]
-        return Answer(tuple(messages), choice.text, reply.completion_tokens, choice.finish_reason)
+        return Answer(
+            tuple(messages),
+            choice.text,
+            reply.completion_tokens,
+            choice.finish_reason,
+            choice.tokens or (),
+        )

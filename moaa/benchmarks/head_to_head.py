@@ -32,14 +32,7 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
         """The first turn of each held-out prompt."""
-        return [
-            Item(
-                id=row["id"],
-                messages=tuple(opening(row["system"], row["turns"][0])),
-                group=row.get("source", ""),
-            )
-            for row in rows
-        ]
+        return held_out(rows)
 
     def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:
         """Every pair; the later contestant comes first: dpo against base."""
@@ -88,6 +81,18 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
     def incomparable(self, items: Sequence[Item]) -> str:
         """Always: the prompts are those of this recipe."""
         return "The prompts are those of this recipe: compare only contestants of this table."
+
+
+def held_out(rows: Iterable[Row]) -> list[Item]:
+    """Return the first turn of each held-out prompt."""
+    return [
+        Item(
+            id=row["id"],
+            messages=tuple(opening(row["system"], row["turns"][0])),
+            group=row.get("source", ""),
+        )
+        for row in rows
+    ]
 
 
 def win_rates(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from moaa.chat.logprobs import Position
 from moaa.chat.message import Message
 from moaa.recipe.schema import Sampling
 
@@ -27,6 +28,8 @@ class Item:
     """How it is answered. Default: `evaluate.sampling`."""
     group: str = ""
     """Its category or source: items of one group may be alike."""
+    logprobs: bool = False
+    """Whether the answer keeps the log-probabilities of its tokens."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """What comes with the question: reference answers, a baseline's answer, the label of a pair."""
 
@@ -40,6 +43,7 @@ class Item:
             "sampling": sampling,
             "group": self.group,
             "given": dict(self.given),
+            **({"logprobs": True} if self.logprobs else {}),
         }
 
 
@@ -51,17 +55,26 @@ class Answer:
     text: str
     tokens: int
     finish_reason: str
+    positions: tuple[Position, ...] = ()
+    """If the item asks for them: the likeliest tokens at each position, the written one first."""
 
     def to_json(self) -> Row:
-        """The fields of a row of the table `answers`."""
+        """The fields of a row of the table `answers`; `positions` if there are some."""
         return {
             "messages": list(self.messages),
             "text": self.text,
             "tokens": self.tokens,
             "finish_reason": self.finish_reason,
+            **({"positions": list(self.positions)} if self.positions else {}),
         }
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Answer:
         """The answer of such a row."""
-        return cls(tuple(row["messages"]), row["text"], row["tokens"], row["finish_reason"])
+        return cls(
+            tuple(row["messages"]),
+            row["text"],
+            row["tokens"],
+            row["finish_reason"],
+            tuple(row.get("positions", ())),
+        )

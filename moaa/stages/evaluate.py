@@ -18,7 +18,7 @@ from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, stage
-from moaa.stages import in_production
+from moaa.stages import canary, in_production
 from moaa.stages.judging import report, with_instructions
 from moaa.stages.playing import Game, Rules, play, set_up
 from moaa.stages.serving import tuned
@@ -40,6 +40,8 @@ class EvaluatePart(TextPart):
     contestants: tuple[str, ...] = ("base", "sft", "dpo")
     benchmarks: Benchmarks = Benchmarks()
     mixture: Mixture | None = None
+    canary: str = ""
+    """The contestant whose canary set a published version will need; empty if none is published."""
 
 
 def part_of(recipe: Recipe) -> EvaluatePart:
@@ -54,6 +56,7 @@ def part_of(recipe: Recipe) -> EvaluatePart:
         benchmarks=_with_texts(evaluate.benchmarks),
         mixture=recipe.generate.mixture if "mixture" in evaluate.contestants else None,
         control_texts=control_texts(recipe),
+        canary=recipe.gate.candidate if recipe.gate and recipe.publish else "",
     )
 
 
@@ -92,7 +95,12 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     )
     contestants, served = contestants_of(part, context)
     games = [_game(benchmark, contestants, rules, context) for benchmark in chosen(context.recipe)]
-    play([game for game in games if not game.failed], rules, served, context)
+    canaries = [
+        canary.game(contestants[who], rules, context) for who in contestants if who == part.canary
+    ]
+    play([*(game for game in games if not game.failed), *canaries], rules, served, context)
+    for game in canaries:
+        canary.write(game, context)
     found: dict[str, dict[str, Any]] = {}
     for game in games:
         tally, name = _pairs(game), game.benchmark.name

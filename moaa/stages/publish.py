@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 from moaa import registry
+from moaa.artifacts import Artifact
 from moaa.errors import RecipeError
 from moaa.recipe.publish import Publish
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Part, Recipe
-from moaa.registry import Version
+from moaa.registry import Version, canary
+from moaa.registry.canary import Canary
 from moaa.stage import Context, stage
 from moaa.stages.table import PUBLISH
 
@@ -55,6 +57,7 @@ def publish(part: PublishPart, context: Context) -> None:
     )
     texts = {
         "README.md": registry.card(context.recipe, version, lineage, licences),
+        **_canary(context.inputs["scores"]),
         "lineage.json": json.dumps(lineage, indent=1, ensure_ascii=False) + "\n",
     }
     facts = {"lineage": f"{version.uri}/lineage.json", "model": model.fingerprint}
@@ -94,3 +97,9 @@ def _show(given: Publish, version: Version, context: Context) -> None:
             context.facts[place] = why
             context.ledger.events[f"{AWAY}: {place}"] += 1
             context.again = True
+
+
+def _canary(scores: Artifact) -> dict[str, str]:
+    """The canary set of the evaluation, as a file of the version, if there is one."""
+    found = Canary.of_rows(scores.rows("canary"))
+    return {canary.FILE: found.text()} if found else {}

@@ -72,6 +72,7 @@ def run_stages(
         "generate.mixture.aggregator.sampling.max_tokens=4",
         "generate.cut_answers=keep",
         "gate={}",
+        "publish={}",
     ]
     for name in ("sft", "preference", "evaluation"):
         rows = PROMPTS if name != "evaluation" else _other(PROMPTS)

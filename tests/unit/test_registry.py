@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from moaa import registry
-from moaa.artifacts import Artifact
+from moaa.artifacts import Artifact, Draft, Output
 from moaa.errors import RecipeError
 from moaa.preflight import licences
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
+from moaa.registry.canary import Canary
 from moaa.registry.licences import licence_of, table
 from moaa.stages.publish import publish
 from moaa.stages.table import PUBLISH, of_recipe
@@ -210,3 +211,19 @@ def test_a_conflict_that_is_not_accepted_publishes_nothing() -> None:
     with pytest.raises(RecipeError, match="demo is not published: licences forbid it"):
         published(store, "promote", "models.smollm2.licence=llama2")
     assert not list(store.list(f"{store.root}/models"))
+
+
+def test_a_version_keeps_the_canary_set_of_its_evaluation() -> None:
+    store = MemoryStore()
+    given = inputs(store)
+    messages = [{"role": "user", "content": "Why?"}]
+    with Output(store, f"{store.root}/evaluate/y", "scores") as out:
+        row = {"id": "1", "messages": messages, "text": "So", "positions": [{"So": -0.1}]}
+        out.write(row, table="canary")
+        facts = given["scores"].manifest.facts
+        draft = Draft(stage="evaluate", name="demo", fingerprint="y", facts=facts)
+        given["scores"] = Artifact(store, out.commit(draft))
+    uri = publish.run(recipe(), store, given)[0].facts["published"]["uri"]
+    found = Canary.of(store.get(f"{uri}/canary.json"), uri)
+    assert [each.text for each in found.known] == ["So"]
+    assert "canary.json" in {file.name for file in Artifact.open(store, uri).manifest.files}

@@ -13,7 +13,9 @@ from aiohttp import web
 
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.benchmarks.table import BENCHMARKS
+from moaa.chat.pool import Endpoint
 from moaa.recipe.load import load_file
+from moaa.registry.canary import Canary
 from moaa.sandbox.run import Sandbox
 from tests.support.engine_answers import Body, answer
 from tests.support.engine_server import EngineServer, Fault
@@ -192,3 +194,32 @@ def test_programs_of_models_are_marked_by_their_outcome(
         ("humaneval", "sft"): 0,
         ("humaneval", "dpo"): 1,
     }
+
+
+def test_a_candidate_that_may_be_published_leaves_a_canary_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with EngineServer(*MODELS) as server:
+        found = evaluated(server, monkeypatch, "gate={}", "publish={}")
+        asked = {
+            body["model"]
+            for body in server.requests
+            if body.get("logprobs") and "structured_outputs" not in body
+        }
+        made = Canary.of_rows(found.rows("canary"))
+        assert made
+        served = {who: made.ask(Endpoint(server.url, who)) for who in ("smollm2+dpo", "smollm2")}
+    assert asked == {"smollm2+dpo"}
+    assert [row["id"] for row in found.rows("canary")] == ["0", "1"]
+    assert served["smollm2+dpo"].agrees
+    assert not served["smollm2"].agrees
+
+
+def test_without_publishing_there_is_no_canary_set_and_the_fingerprint_stays() -> None:
+    stage = importlib.import_module("moaa.stages.evaluate")
+    plain, gated, published = (
+        stage.part_of(load_file(DEMO, [*sets]).recipe).model_dump(mode="json")
+        for sets in ((), ("gate={}",), ("gate={}", "publish={}"))
+    )
+    assert plain == gated
+    assert published == plain | {"canary": "dpo"}

@@ -1,0 +1,60 @@
+"""The canary set: a few held-out prompts whose greedy answers tell one model from another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar, Final
+
+from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
+from moaa.benchmarks.data import evenly
+from moaa.benchmarks.head_to_head import held_out
+from moaa.benchmarks.items import Item, Row
+from moaa.chat.message import Ask, without_system
+from moaa.declaration import Asked
+from moaa.errors import RowRejected
+from moaa.recipe.schema import Part, Recipe, Sampling
+from moaa.registry.canary import TOKENS
+
+PROMPTS: Final = 16
+"""So many prompts: with TOKENS each some hundred distributions are compared."""
+
+
+class Canary(Benchmark[Part]):
+    """No benchmark that a recipe chooses: it has no scores. evaluate adds it for a candidate that
+    may be published."""
+
+    name: ClassVar[str] = "canary"
+    title: ClassVar[str] = "Canary set"
+    protocol: ClassVar[str] = (
+        "The candidate begins to answer some held-out prompts, greedily, with log-probabilities."
+    )
+
+    def items(self, rows: Iterable[Row]) -> list[Item]:
+        """PROMPTS of the held-out prompts, without a system role, which not every model has."""
+        sampling = Sampling(temperature=0, max_tokens=TOKENS)
+        return [
+            replace(
+                item,
+                messages=tuple(without_system(item.messages)),
+                sampling=sampling,
+                logprobs=True,
+            )
+            for item in evenly(held_out(rows), PROMPTS)
+        ]
+
+    def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:
+        """None: nothing is judged."""
+        return []
+
+    async def judge_match(self, match: Match, ask: Ask) -> Row:
+        """Raises RowRejected: nothing is judged."""
+        raise RowRejected("not judged", self.title)
+
+    def scores(self, played: Played) -> list[Score]:
+        """None."""
+        return []
+
+    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+        """None that a plan would show: PROMPTS short answers."""
+        return iter(())

@@ -1,0 +1,169 @@
+"""Whether the model that answers is the model that was judged: the canary set of a version.
+
+`canary.json` of a version holds a few prompts, and how the judged model began to answer them,
+greedily: at each position the probabilities of the likeliest tokens. A server is asked the same.
+Its distributions are compared position by position, up to the first token that differs; the mean
+total variation distance says how far it is from the judged model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+from moaa.chat.client import Client
+from moaa.chat.logprobs import Position
+from moaa.chat.message import Call, Message
+from moaa.chat.pool import Endpoint
+from moaa.errors import MoaaError
+from moaa.ledger import Ledger
+from moaa.recipe.schema import Calls, Sampling
+
+FILE: Final = "canary.json"
+TOKENS: Final = 32
+"""Of each answer. Greedy answers of two runs part sooner or later, at two tokens that are about as
+likely; what comes after is not compared."""
+KEPT: Final = 5
+"""Tokens of each position that are kept; the others count together as one."""
+TOLERANCE: Final = 0.03
+"""Three times what the same weights differ by in other batches, or in float32 instead of bfloat16:
+0.010 with SmolLM2-135M."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A prompt, and how the judged model began to answer it."""
+
+    messages: tuple[Message, ...]
+    text: str
+    positions: tuple[Position, ...]
+    """The log-probabilities of the likeliest tokens, the written one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How far a server is from the judged model."""
+
+    distance: float
+    """Mean total variation distance, from 0 to 1, over the compared positions."""
+    positions: int
+    """So many were compared."""
+    same_texts: int
+    """Answers that are the same to their end, …"""
+    prompts: int
+    """… of so many."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether this is the judged model."""
+        return self.distance <= TOLERANCE
+
+    def __str__(self) -> str:
+        return (
+            f"{self.same_texts} of {self.prompts} canary answers are the same, mean distance "
+            f"{self.distance:.3f} over {self.positions} tokens (allowed: {TOLERANCE})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """The canary set of a version."""
+
+    known: tuple[Known, ...]
+    max_tokens: int
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self | None:
+        """Return the set in the table `canary` of an evaluation; None if it is empty."""
+        known = tuple(
+            Known(tuple(row["messages"]), row["text"], tuple(map(_likeliest, row["positions"])))
+            for row in rows
+        )
+        return cls(known, TOKENS) if known else None
+
+    @classmethod
+    def of(cls, text: str | bytes, uri: str) -> Self:
+        """Return the set in a `canary.json`. Raises MoaaError if it is none."""
+        try:
+            data = json.loads(text)
+            known = [
+                Known(tuple(each["messages"]), each["text"], tuple(each["positions"]))
+                for each in data["known"]
+            ]
+            return cls(tuple(known), data["max_tokens"])
+        except (ValueError, LookupError, TypeError):
+            raise MoaaError(
+                f"{uri} is no canary set. Publish the version again, or promote it without one."
+            ) from None
+
+    def text(self) -> str:
+        """Return the content of `canary.json`."""
+        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+
+    def ask(self, endpoint: Endpoint) -> Found:
+        """Ask a server the same, and return how far it is.
+
+        Raises EngineError or CallError if it does not answer, MoaaError if it gives no
+        log-probabilities.
+        """
+        served = asyncio.run(self._served(endpoint))
+        distances, same = [], 0
+        for known, positions in zip(self.known, served, strict=True):
+            if not positions:
+                raise MoaaError(f"{endpoint.url} gives no log-probabilities: it cannot be compared")
+            distances += compare(known.positions, positions)
+            same += [*map(_written, known.positions)] == [*map(_written, positions)]
+        mean = sum(distances) / len(distances)
+        return Found(mean, len(distances), same, len(self.known))
+
+    async def _served(self, endpoint: Endpoint) -> list[Sequence[Position]]:
+        sampling = Sampling(temperature=0, max_tokens=self.max_tokens)
+        async with Client(Calls(), Ledger()) as client:
+            client.pool(endpoint.model).add(endpoint)
+            replies = await asyncio.gather(
+                *(
+                    client.send(Call(endpoint.model, each.messages, sampling, logprobs=True))
+                    for each in self.known
+                )
+            )
+        return [reply.choices[0].tokens or () for reply in replies]
+
+
+def compare(known: Sequence[Position], served: Sequence[Position]) -> list[float]:
+    """Return the total variation distances of two answers, position by position, up to the first
+    token that differs.
+
+    One that ends before the other differs there.
+    """
+    found: list[float] = []
+    for ours, theirs in zip(known, served, strict=False):
+        found.append(_distance(ours, theirs))
+        if _written(ours) != _written(theirs):
+            return found
+    return found if len(known) == len(served) else [*found, 1.0]
+
+
+def _distance(known: Position, served: Position) -> float:
+    """The total variation distance over the known tokens, and all others as one."""
+    pairs = [
+        (math.exp(logprob), math.exp(served.get(token, -math.inf)))
+        for token, logprob in known.items()
+    ]
+    rest = [max(0.0, 1 - sum(column)) for column in zip(*pairs, strict=True)]
+    differences = [abs(ours - theirs) for ours, theirs in (*pairs, (rest[0], rest[1]))]
+    return math.fsum(differences) / 2
+
+
+def _likeliest(position: Mapping[str, float]) -> Position:
+    """The written token, and the likeliest others."""
+    written, *others = position
+    best = sorted(others, key=lambda token: -position[token])[: KEPT - 1]
+    return {token: round(position[token], 4) for token in (written, *best)}
+
+
+def _written(position: Position) -> str:
+    return next(iter(position))

@@ -1,0 +1,44 @@
+"""The canary set of an evaluation: what the candidate answers, so that it is known again."""
+
+from __future__ import annotations
+
+from moaa.benchmarks import Entrant, data
+from moaa.benchmarks.canary import Canary
+from moaa.context import Context
+from moaa.progress.messages import log
+from moaa.recipe.schema import Part
+from moaa.stages.playing import Game, Rules, set_up
+
+
+def game(candidate: Entrant, rules: Rules, context: Context) -> Game:
+    """Return the canary set as a game that the candidate plays alone."""
+    benchmark = Canary(Part(), context.recipe)
+    items = benchmark.items(context.inputs["prompts"].rows("evaluation"))
+    made = Game(benchmark, items, {candidate.name: candidate})
+    set_up(made, data.identity(items), {}, rules)
+    return made
+
+
+def write(played: Game, context: Context) -> None:
+    """Write the answers that have log-probabilities to the table `canary`; the others are counted.
+
+    Without any a version has no canary set, and nobody can tell whether its server serves it.
+    """
+    (batch,) = played.answers.values()
+    usable = 0
+    for item in played.items:
+        record = batch.records[item.id]
+        if "rejected" in record:
+            context.ledger.rejected[record["rejected"]["reason"]] += 1
+            continue
+        (answer,) = record["row"]["answers"]
+        if not answer.get("positions"):
+            context.ledger.rejected["no log-probabilities"] += 1
+            continue
+        usable += 1
+        context.ledger.rows["kept"] += 1
+        kept = {key: answer[key] for key in ("messages", "text", "positions")}
+        context.out.write({"id": item.id, **kept}, table="canary")
+    if not usable:
+        why = batch.failed or "its server gives no log-probabilities"
+        log.warning(f"there is no canary set of {batch.named}: {why}")
