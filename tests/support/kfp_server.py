@@ -66,8 +66,8 @@ class KfpServer:
             case "GET", ["runs"]:
                 wanted = json.loads(query["filter"][0])["predicates"][0]
                 assert wanted["operation"] == "EQUALS"
-                found = [run for run in self.runs if run[wanted["key"]] == wanted["stringValue"]]
-                return 200, {"runs": found[::-1][: int(query["page_size"][0])]}
+                named = [run for run in self.runs if run[wanted["key"]] == wanted["stringValue"]]
+                return 200, {"runs": named[::-1][: int(query["page_size"][0])]}
             case "GET", ["runs", run_id]:
                 found = next((run for run in self.runs if run["run_id"] == run_id), None)
                 if found is None:
