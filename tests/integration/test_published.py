@@ -82,7 +82,7 @@ def _tiny_model(folder: Path) -> None:
 
     words = ["<unk>", "<end>", "user", "assistant", "Why", "is", "the", "sky", "blue"]
     tokenizer = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = Whitespace()
     template = (
         "{% for m in messages %}{{ m.role }} {{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %} assistant {% endif %}"
