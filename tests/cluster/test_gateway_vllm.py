@@ -28,7 +28,7 @@ ENGINE = {
     "kvCacheGib": 0.25,
     "maxModelLen": 1024,
     "resources": {
-        "requests": {"cpu": "500m", "memory": "1Gi"},
+        "requests": {"cpu": "200m", "memory": "1Gi"},
         "limits": {"cpu": "2", "memory": "5Gi"},
     },
 }
