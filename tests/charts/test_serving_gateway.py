@@ -17,6 +17,7 @@ from moaa.gateway.promotion import place_of
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS
 from moaa.kubernetes.leases import Lease
 from tests.charts.render import EXAMPLES, SERVING, golden, needs_helm, objects, of, parsed, refusal
+from tests.charts.rights import rights as role_rights
 from tests.support.kube_server import KubeServer
 
 pytestmark = needs_helm
@@ -126,6 +127,38 @@ def test_without_wake_it_may_scale_slots_alone() -> None:
         "ex-aligned-a",
         "ex-aligned-b",
     }
+
+
+def test_who_promotes_may_change_shares_and_the_scale_of_slots_and_nothing_else_of_them() -> None:
+    found = objects(SERVING, values())
+    shares = {f"{verb} configmaps ex-aligned" for verb in ("get", "patch")}
+    scale = {
+        f"{verb} deployments/scale.apps ex-aligned-{slot}"
+        for verb in ("get", "patch")
+        for slot in "ab"
+    }
+    looks = {"get deployments.apps", "list deployments.apps", "list pods"}
+    looks |= {"list endpointslices.discovery.k8s.io", "create events"}
+    leases = {
+        f"{verb} leases.coordination.k8s.io"
+        for verb in ["create", "get", "list", "patch", "delete"]
+    }
+    assert role_rights(of("Role", found, "ex-promote")) == shares | scale | looks | leases
+
+
+def test_the_pipelines_account_promotes_unless_others_are_named() -> None:
+    def bound(**more: Any) -> list[tuple[str, str]]:
+        found = objects(SERVING, {**values(), **more})
+        if not [each for each in found if each["metadata"]["name"] == "ex-promote"]:
+            return []
+        subjects = of("RoleBinding", found, "ex-promote")["subjects"]
+        return [(each["namespace"], each["name"]) for each in subjects]
+
+    assert bound() == [("moaa", "moaa-pipeline")]
+    others = [{"name": "ci"}, {"name": "pipeline-runner", "namespace": "kubeflow"}]
+    assert bound(promotedBy=others) == [("moaa", "ci"), ("kubeflow", "pipeline-runner")]
+    assert bound(promotedBy=[]) == []
+    assert bound(promoted=[]) == []
 
 
 def test_a_slot_serves_what_its_pointer_names_and_tells_its_revision() -> None:
