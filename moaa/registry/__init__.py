@@ -8,11 +8,13 @@ data_set    the data that it was trained on, for `datasets` and TRL
 versions    the immutable folders of published models
 production  which version of a name is in production, and which ones were before
 kubeflow    versions and production in a Kubeflow Model Registry
+hub         versions and data in repositories of the Hugging Face hub
 trained     which prompts a version was trained on
 """
 
 from moaa.registry import data_set
 from moaa.registry.card import card, data_card
+from moaa.registry.hub import upload
 from moaa.registry.kubeflow import mirror
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
@@ -33,6 +35,7 @@ __all__ = [
     "mirror",
     "prompts_of",
     "refusal",
+    "upload",
     "versions",
     "write_version",
 ]

@@ -92,6 +92,12 @@ def _show(given: Publish, version: Version, context: Context) -> None:
     away: dict[str, str] = {}
     if given.registry:
         away["registry"] = registry.mirror(context.store, version.name, given.registry)
+    if hub := given.hub:
+        made = Artifact.open(context.store, version.uri)
+        away["hub"] = registry.upload(hub, hub.repository, "model", made)
+        if hub.data_repository:
+            data = Artifact.open(context.store, registry.data_set.address(context.store, version))
+            away["hub (data)"] = registry.upload(hub, hub.data_repository, "dataset", data)
     for place, why in away.items():
         if why:
             context.facts[place] = why
