@@ -98,9 +98,28 @@ them; `AutoModelForCausalLM.from_pretrained(folder)` and vLLM load that folder. 
 ## Published versions (`version`)
 
 The artifact of `publish` has no tables: its `facts.published` names the version, or `facts.why`
-says why there is none. The version itself is an artifact of kind `model` at `models/NAME/VERSION`,
-with `README.md` (the model card) and `lineage.json` (recipe, artifacts, models with their licences,
-scores, decision) beside the model's files.
+says why there is none; `facts.data` is the address of the training data. `facts.registry` and
+`facts.hub` say why a version is not shown there.
+
+The version itself is an artifact of kind `model` at `models/NAME/VERSION`. Beside the model's files
+are `README.md` (the model card), `canary.json` (how the model answers) and `lineage.json`:
+
+| field | |
+|---|---|
+| `recipe` | `name`, `text` as it was run, `digest` (sha256 of the text) |
+| `code` | `moaa` (version), `commit`; on a cluster `images`: `reference` and `digest` |
+| `data` | `source`, `mixture`, `writers`, `labeller`; rows: `conversations`, `pairs` |
+| `artifacts` | what the model was made from: `uri`, `rows`; `content`: what was read |
+| `models` | those that took part: `roles`, `source`, `revision`, `licence`, `outcome` |
+| `prompts` | the prompt sources |
+| `scores` | of each benchmark the main numbers and the differences, with intervals |
+| `decision` | of the gate |
+
+`models/NAME/production.json` says which version is in production, and which ones were before.
+
+The training data (`publish.data`) are at `datasets/NAME/VERSION`: `README.md` (the data card),
+`data/sft-*.parquet` (`messages`) and `data/preference-*.parquet` (`prompt`, `chosen`, `rejected`):
+lists of messages with `role` and `content`, as TRL takes them.
 """
 
 
