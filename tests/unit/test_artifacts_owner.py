@@ -160,3 +160,29 @@ def test_a_result_that_is_there_needs_no_owner(tmp_path: Path) -> None:
     with Owner(store, URI, "run a") as mine:
         assert not mine.acquire(DONE)
     assert [request for request, _ in store.log if request == "put"] == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_lock_is_waited_for_with_patience() -> None:
+    """That of a model that is retrained: no result ends the wait, and who comes second is told who
+    is at work."""
+    store, told = MemoryStore(), []
+    first = Owner(store, URI, "job 6")
+    assert first.take(0) == ""
+    with Owner(store, URI, "job 7") as second:
+        assert second.take(0.1).startswith("job 6 (")
+        waiting = threading.Thread(target=lambda: told.append(second.take(30)))
+        waiting.start()
+        first.__exit__()
+        waiting.join(10)
+        assert told == [""]
+    assert store.objects == {}
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_lock_of_a_dead_holder_elsewhere_is_taken_after_a_while() -> None:
+    store = MemoryStore()
+    elsewhere(store)
+    with Owner(store, URI, "job 7") as mine:
+        assert mine.take(0) == "run b (node-7, process 1)", "one look cannot tell that it is dead"
+        assert mine.take(5) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ def test_the_s3_of_the_last_run_must_be_named_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     with pytest.raises(StoreError, match=r"\(mine\) are in the S3 at http://minio:9000"):
         runs.report(None, None, None, Path("report.html"))
+
+
+def test_a_local_s3_that_this_process_has_started_is_no_named_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`moaa retrain` starts it around its run: its port is another one the next time."""
+    started = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:18333", "AWS_ACCESS_KEY_ID": "k"}
+    monkeypatch.setattr("moaa.store.local.serve", lambda folder: nullcontext(started))
+    with home.s3_environment():
+        home.remember("mine", {"root": "s3://moaa/demo"})
+    last = home.last_run()
+    assert last is not None
+    assert last.s3 == home.LOCAL
 
 
 def test_the_s3_that_the_recipe_names_is_found_again(
