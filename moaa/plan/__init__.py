@@ -4,6 +4,7 @@ lines        one `Line` a stage and model: calls, tokens, steps, dollars, GPU-ho
 as_rows      the same as plain data, for the run's record and the report
 comparison   the plan beside the paper's own figures
 assumptions  what the figures rest on, and what is missing for more of them
+uncounted    sources of which nobody knows how many prompts they hold
 sizing       GPUs that each stage holds at once, and for how long: models together, or by turns
 disk         room for weights, checkpoints and texts
 table        all of it for a terminal
@@ -14,7 +15,7 @@ and prices that the recipe states.
 """
 
 from moaa.plan.lines import Line, as_rows, lines
-from moaa.plan.sentences import assumptions, comparison, disk
+from moaa.plan.sentences import assumptions, comparison, disk, uncounted
 from moaa.plan.sizing import Size, sizing
 from moaa.plan.terminal import table
 
@@ -28,4 +29,5 @@ __all__ = [
     "lines",
     "sizing",
     "table",
+    "uncounted",
 ]

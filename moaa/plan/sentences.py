@@ -86,13 +86,7 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
             f"the adaptive judge asks {assumed.adaptive_share:.0%} of the exhaustive one's calls "
             "(plan.adaptive_share)"
         )
-    for name in SETS:
-        sentences += [
-            f"missing: how many prompts {source.source} holds (counted as 0): state its limit, or "
-            f"plan.prompts.{name}"
-            for source, prompts, _ in sizes(recipe, name)
-            if not prompts
-        ]
+    sentences += [f"missing: {each}" for each in uncounted(recipe)]
     used = {line.model.split("+")[0]: None for line in planned if line.calls}
     for what, gives in (("price", "dollars"), ("rate", "GPU-hours")):
         without = [name for name in used if getattr(recipe.models[name], what) is None]
@@ -101,6 +95,18 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     if code := [name for name in used if recipe.models[name].trust_remote_code]:
         sentences.append(f"code of the models' repositories runs: {', '.join(code)}")
     return sentences
+
+
+def uncounted(recipe: Recipe) -> list[str]:
+    """Return a sentence for each source of which the plan does not know how many prompts it
+    holds."""
+    return [
+        f"how many prompts {source.source} holds (counted as 0): state its limit, or "
+        f"plan.prompts.{name}"
+        for name in SETS
+        for source, prompts, _ in sizes(recipe, name)
+        if not prompts
+    ]
 
 
 def _in_flight(runtime: Runtime) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moaa.declaration import Declaration
 from moaa.errors import MoaaError
-from moaa.plan import Line, lines
+from moaa.plan import Line, lines, uncounted
 from moaa.plan.lines import dollars, total
 from moaa.recipe.schema import Recipe
 
@@ -25,6 +25,8 @@ class Plan:
     """Models whose dollars the recipe does not let anybody know, …"""
     unrated: tuple[str, ...]
     """… and those whose GPU-hours."""
+    uncounted: tuple[str, ...] = ()
+    """A sentence for each source of prompts that is counted as empty."""
 
     @property
     def usd(self) -> float | None:
@@ -46,6 +48,7 @@ def plan_of(recipe: Recipe, stages: Iterable[Declaration]) -> Plan:
         found,
         tuple(dict.fromkeys(each.model for each in paid if dollars(each) is None)),
         tuple(dict.fromkeys(each.model for each in ours if each.gpu_hours is None)),
+        tuple(uncounted(recipe)),
     )
 
 
@@ -57,6 +60,11 @@ def check(plan: Plan, usd: float | None, gpu_hours: float | None) -> None:
     ):
         if limit is None:
             continue
+        if plan.uncounted:
+            raise OverBudget(
+                f"{option} {limit:g} cannot be kept: the plan does not know "
+                f"{'; nor '.join(plan.uncounted)}."
+            )
         if unknown:
             raise OverBudget(
                 f"{option} {limit:g} cannot be kept: the plan does not know what "

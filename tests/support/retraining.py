@@ -35,6 +35,7 @@ DECISION = {
 def recipe_file(folder: Path, name: str = "mine", **more: Any) -> Path:
     """A recipe that publishes: the demo's, with prompts of its own beside it."""
     prompts = folder / "prompts.jsonl"
+    own = {"name": "own", "source": str(prompts), "field": "prompt", "limit": 20}
     if not prompts.exists():
         prompts.write_text("".join(f'{{"prompt": "question {i}"}}\n' for i in range(9)))
     body = {
@@ -42,7 +43,7 @@ def recipe_file(folder: Path, name: str = "mine", **more: Any) -> Path:
         "name": name,
         "gate": {},
         "publish": {"name": NAME},
-        "prompts": {"sft": [{"name": "own", "source": str(prompts), "field": "prompt"}]},
+        "prompts": {"sft": [own]},
         **more,
     }
     path = folder / f"{name}.yaml"

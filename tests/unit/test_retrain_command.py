@@ -30,6 +30,7 @@ from tests.support.retraining import (
 )
 
 pytestmark = pytest.mark.xdist_group("kfp")
+UNLIMITED = "{name: all, source: 'package:instructlab/eval/data/mt_bench/question.jsonl'}"
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -238,6 +239,10 @@ def test_a_version_of_unknown_origin_is_no_reason_to_stop(
         (
             ("--budget-usd", "5", "--set", "models.smollm2.rate=null"),
             "--budget-usd 5 cannot be kept: the plan does not know what smollm2",
+        ),
+        (
+            ("--budget-gpu-hours", "5", "--set", f"prompts.preference=[{UNLIMITED}]"),
+            "--budget-gpu-hours 5 cannot be kept: the plan does not know how many prompts package:",
         ),
     ],
 )
