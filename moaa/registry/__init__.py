@@ -15,7 +15,7 @@ trained     which prompts a version was trained on
 from moaa.registry import data_set
 from moaa.registry.card import card, data_card
 from moaa.registry.hub import upload
-from moaa.registry.kubeflow import mirror
+from moaa.registry.kubeflow import mirror, tell
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
 from moaa.registry.trained import contents_of, prompts_of
@@ -35,6 +35,7 @@ __all__ = [
     "mirror",
     "prompts_of",
     "refusal",
+    "tell",
     "upload",
     "versions",
     "write_version",

@@ -24,11 +24,23 @@ from moaa.store import Store
 
 PROTOCOLS: Final = ("v1", "v1alpha3")
 """Servers of 2026 speak the one or the other."""
+FACT: Final = "registry"
+"""What a version's manifest calls the registry that shows it."""
 PAGE: Final = 100
 PRODUCTION: Final = "production"
 """The property of a version that says whether it is in production."""
 
 Properties = dict[str, dict[str, Any]]
+
+
+def tell(store: Store, name: str) -> str:
+    """Call `mirror` with the registry that the version in production was published to, if it was:
+    for whoever has moved the production pointer. Returns what `mirror` does."""
+    current = production.read(store, name).current
+    if current is None:
+        return ""
+    given = Artifact.open(store, current.uri).manifest.facts.get(FACT)
+    return mirror(store, name, ModelRegistry.model_validate(given)) if given else ""
 
 
 def mirror(store: Store, name: str, given: ModelRegistry) -> str:

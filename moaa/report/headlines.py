@@ -30,7 +30,10 @@ def verdict(facts: Mapping[str, Any]) -> str:
 
 
 def published(facts: Mapping[str, Any]) -> str:
-    """`aligned, version 0a1b…`: what was published, or why nothing was."""
+    """`aligned, version 0a1b…`: what was published, or why nothing was; and where it is not
+    shown."""
     if found := facts.get("published"):
-        return f"{found['name']}, version {found['version']}"
+        away = [place for place in ("registry", "hub", "hub (data)") if facts.get(place)]
+        not_in = f"; not in: {', '.join(away)}" if away else ""
+        return f"{found['name']}, version {found['version']}{not_in}"
     return f"not published: {facts['why']}" if facts.get("why") else ""

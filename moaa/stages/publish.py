@@ -15,6 +15,7 @@ from moaa.recipe.read import dump
 from moaa.recipe.schema import Part, Recipe
 from moaa.registry import Version, canary
 from moaa.registry.canary import Canary
+from moaa.registry.kubeflow import FACT
 from moaa.stage import Context, stage
 from moaa.stages.table import PUBLISH
 
@@ -60,9 +61,11 @@ def publish(part: PublishPart, context: Context) -> None:
         **_canary(context.inputs["scores"]),
         "lineage.json": json.dumps(lineage, indent=1, ensure_ascii=False) + "\n",
     }
-    facts = {"lineage": f"{version.uri}/lineage.json", "model": model.fingerprint}
+    facts: dict[str, Any] = {"lineage": f"{version.uri}/lineage.json", "model": model.fingerprint}
     if "system_role" in model.manifest.facts:  # who serves the version asks it as it was trained
         facts["system_role"] = model.manifest.facts["system_role"]
+    if part.publish.registry:  # whoever promotes the version tells it
+        facts[FACT] = part.publish.registry.model_dump(mode="json")
     registry.write_version(version, model, texts, facts)
     if part.publish.data:
         registry.data_set.write_data_set(

@@ -12,6 +12,7 @@ from moaa.recipe.load import load_file
 from moaa.recipe.publish import ModelRegistry as Given
 from moaa.registry import production
 from moaa.stages.publish import publish
+from moaa.stages.table import PUBLISH
 from tests.support import model_registry
 from tests.support.memory_store import MemoryStore
 from tests.support.model_registry import ModelRegistry
@@ -98,6 +99,19 @@ def test_promotion_is_shown_and_other_properties_stay(server: ModelRegistry) -> 
     assert server.production() == {made: False, another: True}
 
 
+def test_whoever_promotes_tells_the_registry_of_the_version(server: ModelRegistry) -> None:
+    store = MemoryStore()
+    assert registry.tell(store, "demo") == "", "nothing is in production"
+    published(store, server.url)
+    made = version(store)
+    promoted(store, made)
+    assert registry.tell(store, "demo") == ""
+    assert server.production() == {made: True}
+    server.fail_after = 0
+    published(store, server.url, "publish.accept_licence_conflict=another version")
+    assert "503" in registry.tell(store, "demo")
+
+
 @pytest.mark.parametrize("writes", range(6))
 def test_what_a_crash_or_an_outage_left_out_is_made_up_for(
     server: ModelRegistry, caplog: pytest.LogCaptureFixture, writes: int
@@ -132,6 +146,7 @@ def test_a_registry_that_is_down_is_a_warning(caplog: pytest.LogCaptureFixture) 
     facts = published(store, "http://127.0.0.1:9")
     assert facts["published"]
     assert "refused" in str(facts["registry"])
+    assert PUBLISH.headline({}, facts).endswith("; not in: registry")
     assert "does not show what is published of demo" in caplog.text
     assert facts["ledger"]["events"] == {"registries and hubs that do not show it: registry": 1}  # type: ignore[index]
 
