@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from moaa.recipe.schema import Recipe
-from moaa.registry.data_set import TABLES, DataSet
+from moaa.registry.data_set import TABLES, DataSet, address
 from moaa.registry.licences import Findings, table
 from moaa.registry.versions import Version
 from moaa.registry.weaknesses import weaknesses
 from moaa.weights.local import is_hub_id
+
+HUB_NAMES: Final = ("apache-2.0", "mit", "gemma", "llama2", "llama3", "llama3.1", "llama3.2")
+"""Licences that the hub knows by the name that they have in our table."""
 
 
 def card(recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences: Findings) -> str:
@@ -22,6 +25,8 @@ def card(recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences:
     shown = _common(recipe, version, lineage, licences) | {
         "weak": weaknesses(lineage),
         "how": _how(lineage["data"]),
+        "hub": recipe.publish.hub if recipe.publish else None,
+        "data": _data(recipe, version),
     }
     return _page("card.md", _metadata(recipe, version, lineage, licences), shown)
 
@@ -80,18 +85,17 @@ def _metadata(
     recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences: Findings
 ) -> dict[str, Any]:
     target = recipe.models[recipe.target]
-    licence = next(use.licence for use in licences.uses if use.model == recipe.target)
     found: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "license": licence if licence in ("apache-2.0", "mit", "gemma") else "other",
+        **_licence(recipe, licences),
     }
-    if licence in table() and found["license"] == "other":
-        found |= {"license_name": licence, "license_link": table()[licence].source}
     if is_hub_id(target.source):
         found |= {"base_model": target.source, "base_model_relation": "finetune"}
     # Without `hub:`, and without the file, if one is named.
     names = {"/".join(each[4:].split("/")[:2]) for each in lineage["prompts"] if each[:4] == "hub:"}
+    if recipe.publish and recipe.publish.hub and recipe.publish.hub.data_repository:
+        names.add(recipe.publish.hub.data_repository)
     if data_sets := sorted(filter(is_hub_id, names)):
         found["datasets"] = data_sets
     found["tags"] = ["mixture-of-agents-alignment", lineage["decision"]["candidate"], "moaa"]
@@ -105,7 +109,12 @@ def _metadata(
                     "value": round(score["value"], 6),
                     "name": f"{score['metric']} of {score['entrant']}"
                     + (f" against {score['against']}" if score["against"] else ""),
-                    "args": {"low": score["low"], "high": score["high"], "n": score["n"]},
+                    "args": {
+                        "low": score["low"],
+                        "high": score["high"],
+                        "n": score["n"],
+                        **({"judge": each["judge"]} if each["judge"] else {}),
+                    },
                 }
             ],
         }
@@ -116,6 +125,30 @@ def _metadata(
     if results:
         found["model-index"] = [{"name": version.name, "results": results}]
     return found
+
+
+def _licence(recipe: Recipe, licences: Findings) -> dict[str, str]:
+    """The target's licence by the hub's name; `other` if a teacher's has terms that pass on."""
+    own = next(use.licence for use in licences.uses if use.model == recipe.target)
+    passed_on = {use.licence for use in licences.uses if use.outcome in ("conditions", "conflict")}
+    if own in HUB_NAMES and passed_on <= {own}:
+        return {"license": own}
+    found = {"license": "other"}
+    if names := [own, *sorted(passed_on - {own})] if own else sorted(passed_on):
+        found["license_name"] = "-and-".join(names)
+    if own in table():
+        found["license_link"] = table()[own].source
+    return found
+
+
+def _data(recipe: Recipe, version: Version) -> str:
+    """Where the training data are, if they are published; with the hub's name if it is there."""
+    publish = recipe.publish
+    if publish is None or not publish.data:
+        return ""
+    if publish.hub and publish.hub.data_repository:
+        return publish.hub.data_repository
+    return address(version)
 
 
 def _how(data: Mapping[str, Any]) -> str:

@@ -69,9 +69,10 @@ class DataSet:
     """How many rows each table has from each prompt source."""
 
 
-def address(store: Store, version: Version) -> str:
-    """Return where the data of a version are."""
-    return f"{store.root}/{DATA_SETS}/{version.name}/{version.version}"
+def address(version: Version) -> str:
+    """Return where the data of a version are: under the root that its own folder is under."""
+    root = version.uri.rsplit("/", 3)[0]
+    return f"{root}/{DATA_SETS}/{version.name}/{version.version}"
 
 
 def sources(model: Artifact) -> dict[str, Artifact]:
@@ -95,7 +96,7 @@ def write_data_set(
     Data that are there already stay as they are. Killed before its end, the next call writes the
     same files again.
     """
-    uri = address(store, version)
+    uri = address(version)
     if store.exists(f"{uri}/manifest.json"):
         return
     data = DataSet(uri, {name: Counter() for name in tables})

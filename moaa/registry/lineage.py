@@ -27,6 +27,7 @@ def lineage(
     code       the version and commit of moaa; of a run on a cluster its images with their digests
     data       who wrote the SFT data and ranked the preferences, and how many rows there are
     artifacts  the model's, the scores', and all that they were made from, newest first
+    system_role  whether the model was trained with system messages of their own
     models     the recipe's models that took part, with source, revision and licence
     scores     the main number of each benchmark, with its interval
     decision   what the gate decided
@@ -49,6 +50,7 @@ def lineage(
         "code": code(recipe.runtime),
         "artifacts": [_entry(each.manifest) for each in ancestors(model, scores)],
         "data": _data(recipe, model),
+        "system_role": model.manifest.facts.get("system_role", True),
         "models": uses,
         "prompts": [source.source for source in (*recipe.prompts.sft, *recipe.prompts.preference)],
         "scores": {

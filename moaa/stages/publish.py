@@ -74,7 +74,7 @@ def publish(part: PublishPart, context: Context) -> None:
             registry.data_set.sources(model),
             partial(registry.data_card, context.recipe, version, lineage, licences),
         )
-        context.facts["data"] = registry.data_set.address(context.store, version)
+        context.facts["data"] = registry.data_set.address(version)
     context.ledger.rows["kept"] += 1
     context.facts["published"] = asdict(version)
     _show(part.publish, version, context)
@@ -99,7 +99,7 @@ def _show(given: Publish, version: Version, context: Context) -> None:
         made = Artifact.open(context.store, version.uri)
         away["hub"] = registry.upload(hub, hub.repository, "model", made)
         if hub.data_repository:
-            data = Artifact.open(context.store, registry.data_set.address(context.store, version))
+            data = Artifact.open(context.store, registry.data_set.address(version))
             away["hub (data)"] = registry.upload(hub, hub.data_repository, "dataset", data)
     for place, why in away.items():
         if why:

