@@ -19,7 +19,7 @@ from moaa.placement import images, pods
 from moaa.placement.pod_spec import CORE_TMP_GIB, HEAVY_TMP_GIB, WRITABLE
 from moaa.recipe.schema import Recipe, StoreAddress
 from moaa.recipe.secrets import DESTINATIONS_ENV, S3_KEYS, destinations, endpoint_keys
-from moaa.stages.table import PREFLIGHT, REPORT
+from moaa.stages.table import PREFLIGHT, PROMOTE, REPORT
 from moaa.store.client import S3_SETTINGS, SESSION_TOKEN
 
 RETRIES = 2
@@ -155,7 +155,8 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
     ask."""
     cluster = recipe.runtime.cluster
     found = _store_secrets(cluster.s3_secret, recipe.store) if cluster.s3_secret else []
-    if stage.models(recipe) and recipe.runtime.engines.kind == "kubernetes":
+    asks = stage.models(recipe) and recipe.runtime.engines.kind == "kubernetes"
+    if asks or (stage == PROMOTE and recipe.promote and recipe.promote.slots):
         found.append(Secret(cluster.engines_secret, {ENGINES_KEY: ENGINES_KEY}, optional=True))
     names = set(recipe.runtime.secret_envs) if stage != REPORT else set()
     if stage.keys:

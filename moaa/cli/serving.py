@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
-from moaa.cli.options import application
+from moaa.cli.options import OptionalRecipe, Root, application
 
 app = application()
-Name = Annotated[str, typer.Argument(help="The promoted model's name in moaa-serving's values")]
+Name = Annotated[str, typer.Argument(help="The name under which the model is published")]
+Slots = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="The name under `promoted` in moaa-serving's values. Default: NAME"
+    ),
+]
 Namespace = Annotated[
     str | None,
     typer.Option(help="Where moaa-serving is. Default: MOAA_NAMESPACE, or the context's"),
@@ -49,33 +55,56 @@ def gateway(
 @app.command()
 def promote(
     name: Name,
-    version: Annotated[str, typer.Argument(help="s3:// address of a model: an sft or dpo result")],
+    version: Annotated[
+        str,
+        typer.Argument(help="A version as `moaa models` lists it, or the s3:// address of a model"),
+    ],
     steps: Annotated[
         str, typer.Option(help="The new version's shares of the conversations, in per cent")
     ] = "5,25,100",
     hold_s: Annotated[
         float, typer.Option("--hold", metavar="SECONDS", help="How long each share is held", min=0)
     ] = 300.0,
+    deadline_s: Annotated[
+        float,
+        typer.Option(
+            "--deadline", metavar="SECONDS", help="After this time all is put back", min=1
+        ),
+    ] = 7200.0,
+    reason: Annotated[str, typer.Option(help="Kept in the history of production")] = "by hand",
+    values: Annotated[
+        bool, typer.Option("--values", help="Print values of moaa-serving, and change nothing")
+    ] = False,
+    slots: Slots = None,
+    recipe: OptionalRecipe = None,
+    root: Root = None,
     namespace: Namespace = None,
 ) -> None:
     """Put a version into production, in steps, beside the one that is there.
 
     The gateway takes its share away when it answers worse: then this command ends with 3 and says
-    why.
+    why. Without a cluster only the production pointer on S3 moves.
 
-    Example:  moaa promote aligned s3://moaa/demo/dpo/1f0c…
+    Example:  moaa promote aligned 0a1b2c3d4e5f
 
     Example:  moaa promote aligned s3://moaa/demo/dpo/1f0c… --steps 10,100 --hold 60
     """
     from moaa.commands import promoting
 
-    promoting.promote(name, version, steps, hold_s, namespace)
+    where = promoting.Where(recipe, root, namespace, slots)
+    if values:
+        promoting.values(name, version, where)
+        return
+    promoting.promote(name, version, steps, hold_s, where, deadline_s=deadline_s, why=reason)
 
 
 @app.command()
 def rollback(
     name: Name,
-    reason: Annotated[str, typer.Option(help="Kept beside the shares")] = "by hand",
+    reason: Annotated[str, typer.Option(help="Kept in the history of production")] = "by hand",
+    slots: Slots = None,
+    recipe: OptionalRecipe = None,
+    root: Root = None,
     namespace: Namespace = None,
 ) -> None:
     """Give all conversations back to the version before.
@@ -86,15 +115,18 @@ def rollback(
     """
     from moaa.commands import promoting
 
-    promoting.rollback(name, reason, namespace)
+    promoting.rollback(name, reason, promoting.Where(recipe, root, namespace, slots))
 
 
 @app.command()
-def models(namespace: Namespace = None) -> None:
-    """List what is served on the cluster: slots with their shares and versions, and other models.
+def models(recipe: OptionalRecipe = None, root: Root = None, namespace: Namespace = None) -> None:
+    """List published versions with their main scores, who is in production since when and why, and
+    what is served on the cluster.
 
     Example:  moaa models
+
+    Example:  moaa models --root s3://moaa/demo
     """
     from moaa.commands import promoting
 
-    promoting.models(namespace)
+    promoting.models(promoting.Where(recipe, root, namespace))

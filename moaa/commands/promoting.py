@@ -2,47 +2,231 @@
 
 from __future__ import annotations
 
-from moaa.errors import MoaaError
-from moaa.gateway.promotion import Promotion, place_of, places, slots_of, up
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from moaa import registry
+from moaa.artifacts import Artifact
+from moaa.commands.runs import chosen_store
+from moaa.errors import ClusterError, MoaaError, StoreError
+from moaa.gateway.judged import Judged, OtherModel
+from moaa.gateway.places import Place, place_of, places, slots_of, up
+from moaa.gateway.promotion import Promotion, Way
 from moaa.gateway.slots import Slots
 from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS
-from moaa.progress.terminal import out
+from moaa.progress.messages import log, say
+from moaa.progress.terminal import out, out_data
+from moaa.recipe.promote import wrong_steps
+from moaa.recipe.read import dump
+from moaa.registry import Version, production
+from moaa.registry.production import Entry, Production
 from moaa.store import Store
 
-
-def promote(name: str, source: str, steps: str, hold_s: float, namespace: str | None) -> None:
-    shares = _steps(steps)
-    cluster = Cluster.connect(namespace)
-    promotion = Promotion(cluster, place_of(cluster, name))
-    out(_state(name, promotion.promote(Store(source), source, shares, hold_s)))
+SHOWN: Final = 3
+"""Main scores of a version that a list shows."""
 
 
-def rollback(name: str, reason: str, namespace: str | None) -> None:
-    cluster = Cluster.connect(namespace)
-    out(_state(name, Promotion(cluster, place_of(cluster, name)).roll_back(reason)))
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where published versions are looked for, and where models are served."""
+
+    recipe: Path | None = None
+    root: str | None = None
+    namespace: str | None = None
+    slots: str | None = None
+    """The name under `promoted` in moaa-serving's values. Default: the model's name."""
 
 
-def models(namespace: str | None) -> None:
-    cluster = Cluster.connect(namespace)
+def promote(
+    name: str, given: str, steps: str, hold_s: float, where: Where, *, deadline_s: float, why: str
+) -> None:
+    way = Way(_steps(steps), hold_s, deadline_s)
+    with _version(name, given, where) as (store, version, source):
+        found = _place(name, where, needed=version is None)
+        if found:
+            cluster, place = found
+            if version:
+                way = replace(way, canary=_canary(Artifact.open(store, version.uri)))
+            out(_state(place.name, Promotion(cluster, place).promote(store, source, way)))
+        if version:
+            entry = Entry(version=version.version, uri=version.uri, why=why)
+            out(_production(production.move(store, version.name, entry)))
+
+
+def values(name: str, given: str, where: Where) -> None:
+    """Print the values of moaa-serving that serve a version; nothing is changed."""
+    with _version(name, given, where) as (_, version, source):
+        dns = names.dns(version.name if version else name)
+        out_data(dump({"models": [{"name": dns, "servedName": name, "source": source}]}))
+
+
+def rollback(name: str, reason: str, where: Where) -> None:
+    found = _place(name, where, needed=False)
+    if found:
+        cluster, place = found
+        state = _rolled_back(Promotion(cluster, place), reason)
+        out(_state(place.name, state))
+        source = state.slots[state.production].source
+        if there := registry.version_at(source):
+            root, version = there
+            entry = Entry(version=version.version, uri=version.uri, why=f"rolled back: {reason}")
+            out(_production(production.move(Store(root), version.name, entry)))
+        return
+    with chosen_store(where.recipe, where.root) as store:
+        before = production.read(store, name).before
+        if before is None:
+            raise MoaaError(f"'{name}' has no version to go back to in {store.root}.")
+        entry = replace(before, why=f"rolled back: {reason}", since="", run="", decision="")
+        out(_production(production.move(store, name, entry)))
+
+
+def _rolled_back(promotion: Promotion, reason: str) -> Slots:
+    """Go back to the other slot; if that is empty, to the version that was in production before."""
+    state = slots_of(promotion.cluster, promotion.place)
+    there = registry.version_at(state.slots[state.production].source)
+    if there and not state.slots[state.candidate].source:
+        store = Store(there[0])
+        if before := production.read(store, there[1].name).before:
+            say(f"{promotion.place.name}: the other slot is empty: {before.version} is started")
+            return promotion.promote(store, before.uri, Way((100,), 0.0))
+    return promotion.roll_back(reason)
+
+
+def models(where: Where) -> None:
+    served = _served(where)
+    try:
+        with chosen_store(where.recipe, where.root) as store:
+            published = list(_published(store))
+    except StoreError as error:
+        if served is None:
+            raise
+        log.debug(f"no store is known: {error}")
+        published = []
+    for line in (*published, *(served or ())):
+        out(line)
+    if not published and not served:
+        out("no model is published or served")
+
+
+def _published(store: Store) -> Iterator[str]:
+    """The versions of each published model, and which is in production since when and why."""
+    below = f"{store.root}/{registry.MODELS}/"
+    for name in sorted({uri.removeprefix(below).split("/")[0] for uri, _ in store.list(below)}):
+        now = production.read(store, name)
+        yield _production(now)
+        for version in registry.versions(store, name):
+            uri = version.uri
+            mark = "  in production" if now.current and now.current.uri == uri else ""
+            made = version.manifest
+            yield f"  {made.fingerprint}  {made.created}  {_scores(version)}{mark}"
+
+
+def _scores(version: Artifact) -> str:
+    """The main scores of a version, in words."""
+    try:
+        lineage = json.loads(version.store.get(f"{version.uri}/lineage.json"))
+        candidate = lineage["decision"]["candidate"]
+        main = [
+            f"{each['title']} {score['value']:.3f}"
+            for each in lineage["scores"].values()
+            for score in each["main"]
+            if score["entrant"] == candidate
+        ]
+    except (MoaaError, ValueError, KeyError, TypeError):
+        return "scores unknown"
+    return ", ".join(main[:SHOWN]) or "no scores"
+
+
+def _served(where: Where) -> list[str] | None:
+    """What is served on the cluster; None without one."""
+    try:
+        cluster = Cluster.connect(where.namespace)
+        return list(_on_cluster(cluster))
+    except ClusterError as error:
+        say(f"no cluster is shown: {error}")
+        return None
+
+
+def _on_cluster(cluster: Cluster) -> Iterator[str]:
     slots_here: set[str] = set()
     for name, place in sorted(places(cluster).items()):
         slots_here |= set(place.deployments.values())
         state = slots_of(cluster, place)
-        out(_state(name, state))
+        yield _state(name, state)
         for slot, deployment in place.deployments.items():
             each = state.slots[slot]
             what = f"{each.revision}  {each.source}" if each.source else "empty"
             mark = "  in production" if slot == state.production and each.source else ""
-            out(f"  {slot}  {each.share:>3} %  {up(cluster, deployment)} up  {what}{mark}")
+            yield f"  {slot}  {each.share:>3} %  {up(cluster, deployment)} up  {what}{mark}"
     for found in cluster.list(DEPLOYMENTS, f"{names.PART_OF}={names.OURS},{names.MODEL}"):
         metadata = found["metadata"]
         if metadata["name"] not in slots_here:
             wanted = found["spec"].get("replicas", 1)
             ready = found.get("status", {}).get("readyReplicas", 0)
             words = "asleep" if not wanted else f"{ready} of {wanted} up"
-            out(f"{metadata['labels'][names.MODEL]}: {words}")
+            yield f"{metadata['labels'][names.MODEL]}: {words}"
+
+
+@contextmanager
+def _version(name: str, given: str, where: Where) -> Iterator[tuple[Store, Version | None, str]]:
+    """The store, the version (None for an address that is none), and its address."""
+    if given.startswith("s3://"):
+        found = registry.version_at(given)
+        yield Store(found[0] if found else given), found and found[1], given.rstrip("/")
+        return
+    with chosen_store(where.recipe, where.root) as store:
+        uri = f"{store.root}/{registry.MODELS}/{name}/{given}"
+        if not store.exists(f"{uri}/manifest.json"):
+            there = ", ".join(each.manifest.fingerprint for each in registry.versions(store, name))
+            raise MoaaError(
+                f"'{name}' has no version '{given}' in {store.root} (there: {there or 'none'}). "
+                "`moaa models` lists them; --recipe or --root names another store."
+            )
+        yield store, Version(name, given, uri), uri
+
+
+def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, Place] | None:
+    """The promoted model on the cluster; None, with a word, if there is none."""
+    try:
+        cluster = Cluster.connect(where.namespace)
+        if not needed and not where.slots and name not in places(cluster):
+            say(f"no slots serve '{name}' in {cluster.namespace}: only the pointer moves")
+            return None
+        return cluster, place_of(cluster, where.slots or name)
+    except ClusterError as error:
+        if needed or where.slots or where.namespace:
+            raise
+        say(f"no cluster is reached: only the production pointer moves ({error})")
+        return None
+
+
+def _canary(version: Artifact) -> Callable[[Sequence[str]], None]:
+    """What asks the slot. Pods that this machine does not reach are not asked, and that is said."""
+    judged = Judged.of(version)
+
+    def ask(urls: Sequence[str]) -> None:
+        try:
+            say(judged.check(urls))
+        except OtherModel:
+            raise
+        except MoaaError as error:
+            log.warning(f"not asked from here: {error}")
+
+    return ask
+
+
+def _production(found: Production) -> str:
+    now = found.current
+    if now is None:
+        return f"{found.name}: nothing in production"
+    by = f", by run {now.run}" if now.run else ""
+    return f"{found.name}: {now.version} in production since {now.since} ({now.why}{by})"
 
 
 def _state(name: str, state: Slots) -> str:
@@ -53,13 +237,11 @@ def _state(name: str, state: Slots) -> str:
     return f"{name}: {what}{since}{why}"
 
 
-def _steps(text: str) -> list[int]:
+def _steps(text: str) -> tuple[int, ...]:
     try:
-        steps = [int(each) for each in text.split(",")]
+        steps = tuple(int(each) for each in text.split(","))
     except ValueError:
-        steps = []
-    if not steps or steps[-1] != 100 or sorted(set(steps)) != steps or steps[0] < 1:
-        raise MoaaError(
-            f"--steps is '{text}'. Write growing shares in per cent that end with 100: 5,25,100."
-        )
+        steps = ()
+    if problem := wrong_steps(steps):
+        raise MoaaError(f"--steps is '{text}': {problem}.")
     return steps

@@ -63,6 +63,16 @@ def chosen_run(
         yield store, chosen, found
 
 
+@contextmanager
+def chosen_store(recipe: Path | None, root: str | None) -> Iterator[Store]:
+    """The store of this address, of this recipe, or of the last run.
+
+    Raises StoreError if none of them is known.
+    """
+    with _store(recipe, root, _last_run(recipe, root)) as store:
+        yield store
+
+
 def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
     """Print the newest runs of a store, and how each ended."""
     from rich.table import Table

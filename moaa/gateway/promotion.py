@@ -1,80 +1,63 @@
 """Promotes a version of a model on the cluster, and rolls it back.
 
-A promotion writes the idle slot's pointer, starts the slot, and raises its share in steps; each
-step is held. Whoever takes the share away meanwhile (the gateway's guard, a person) ends it. What
-it changes on the cluster are the shares' ConfigMap, its own Lease and the slots' replicas.
+A promotion empties the idle slot, writes its pointer, starts it, asks it what the version is known
+to answer, and raises its share in steps; each step is held. Whoever takes the share away meanwhile
+(the gateway's guard, a person) ends it, and so does its deadline: then all is put back. It may be
+killed at any time: no slot has a share whose pods serve another version than the shares say, and
+the next promotion goes on. What it changes on the cluster are the shares' ConfigMap, its own Lease,
+the slots' replicas, and an Event.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from moaa.engines.deployment import addresses
 from moaa.errors import MoaaError
 from moaa.gateway.discovery import SERVICE, start_s
-from moaa.gateway.promoted import now
-from moaa.gateway.slots import SLOTS, Slots, other, pointer_text
-from moaa.kubernetes import leases, names, pods, replicas
+from moaa.gateway.places import Place, check_version, slots_of, up
+from moaa.gateway.promoted import event, now
+from moaa.gateway.slot_lease import SlotLease
+from moaa.gateway.slots import Slots, other, pointer_text, revision_of
+from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, PODS, SLICES, Object
-from moaa.progress.messages import say
+from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SLICES, Object
+from moaa.progress.messages import log, say
 from moaa.store import Store
 
 LOOK_EVERY_S: Final = 1.0
+NOT_PROMOTED: Final = "MoaaNotPromoted"
+"""The reason of the Event, as `kubectl get events` shows it."""
+DEADLINE_S: Final = 2 * 3600.0
 
 
 class RolledBack(MoaaError):
-    """The new version lost its share before the promotion was over."""
+    """The new version did not come into production, and everything is as it was before."""
 
     @property
     def exit_status(self) -> int:
         return 3
 
 
+class NotStarted(MoaaError):
+    """The slot did not start with the new version, and everything is as it was before."""
+
+
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A promoted model on the cluster."""
+class Way:
+    """How a version comes into production."""
 
-    name: str
-    config_map: str
-    deployments: dict[str, str]
-    """By slot; the Services have the same names."""
-    pointers: str
-
-    def pointer(self, slot: str) -> str:
-        """The address of a slot's pointer."""
-        return f"{self.pointers.rstrip('/')}/{slot}.json"
-
-
-def places(cluster: Cluster) -> dict[str, Place]:
-    """Return the promoted models of the namespace by name."""
-    return {each.name: each for each in map(_place, cluster.list(CONFIG_MAPS, names.PROMOTED))}
-
-
-def place_of(cluster: Cluster, name: str) -> Place:
-    """Return the promoted model of this name. Raises MoaaError if there is none."""
-    found = places(cluster)
-    if name not in found:
-        there = ", ".join(sorted(found)) or "none"
-        raise MoaaError(
-            f"there is no promoted model '{name}' in namespace '{cluster.namespace}' (there: "
-            f"{there}). Name it under `promoted` in the values of moaa-serving."
-        )
-    return found[name]
-
-
-def slots_of(cluster: Cluster, place: Place) -> Slots:
-    """Return the state of a promoted model."""
-    return Slots.of(cluster.get(CONFIG_MAPS, place.config_map).get("data") or {})
-
-
-def up(cluster: Cluster, service: str) -> int:
-    """Return how many pods of a slot are ready."""
-    return len(addresses(cluster.list(SLICES, f"{SERVICE}={service}")))
+    steps: Sequence[int] = (5, 25, 100)
+    """Its shares in per cent, one after the other; the last is 100."""
+    hold_s: float = 300.0
+    """How long each is held."""
+    deadline_s: float = DEADLINE_S
+    """After this time everything is put back."""
+    canary: Callable[[Sequence[str]], None] = lambda urls: None
+    """Is given the addresses of the slot's pods; raises MoaaError if these are not the version."""
 
 
 @dataclass(eq=False)
@@ -85,46 +68,37 @@ class Promotion:
     place: Place
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    _until: float = field(default=float("inf"), init=False)
 
-    def promote(self, store: Store, source: str, steps: Sequence[int], hold_s: float) -> Slots:
+    def promote(self, store: Store, source: str, way: Way = Way()) -> Slots:
         """Put a version into production; return the state after it.
 
-        `steps`: its shares in per cent, one after the other; the last is 100. Raises RolledBack if
-        it loses its share, MoaaError if it does not start.
+        Raises RolledBack if it loses its share or the deadline passes, MoaaError if it does not
+        start, or is not what it should be.
         """
         source = source.rstrip("/")
         check_version(store, source)
         slots = slots_of(self.cluster, self.place)
-        if slots.slots[slots.candidate].share:
-            raise MoaaError(
-                f"a promotion of '{self.place.name}' is under way: slot {slots.candidate} has "
-                f"{slots.slots[slots.candidate].share} %. Wait for it, or `moaa rollback "
-                f"{self.place.name}`."
-            )
+        if self._has_all(slots, source):
+            say(f"{self.place.name}: {source} has all conversations already")
+            return slots
+        self._until = self.clock() + way.deadline_s
         first = not slots.slots[slots.production].source
         slot = slots.production if first else slots.candidate
-        store.put(self.place.pointer(slot), pointer_text(source).encode())
-        revision = self._change(lambda state: state.holding(slot, source)).slots[slot].revision
-        say(f"{self.place.name}: slot {slot} gets {revision} ({source})")
-        with_lease = _Leased(self.cluster, self.place.deployments[slot])
+        lease = SlotLease(self.cluster, self.place.deployments[slot], self.clock)
+        lease.take(lambda: self._pause(lease))
         try:
-            self._restart(slot, with_lease)
+            self._fill(store, slot, source, lease)
+            way.canary(self._addresses(slot))
             if first:
                 return self._change(lambda state: state.sharing(0, "the first version", now()))
-            before = 0
-            for share in steps:
-                self._share(before, share, revision, hold_s, with_lease)
-                before = share
-            words = f"promoted: {revision} held {before} % for {hold_s:.0f} s"
-
-            def finish(state: Slots) -> Slots:
-                self._check_share(state, before, revision)
-                return state.promoted(words, now())
-
-            return self._change(finish)
+            return self._raise(revision_of(source), way, lease)
+        except BaseException as error:
+            self._put_back(slot, source, error)
+            raise
         finally:
             # The gateway holds the slots with a share; the others go to sleep.
-            with_lease.end(scale_down=not slots_of(self.cluster, self.place).slots[slot].share)
+            lease.end(scale_down=not slots_of(self.cluster, self.place).slots[slot].share)
 
     def roll_back(self, reason: str) -> Slots:
         """Give all conversations to the slot that had them before; return the state after it."""
@@ -135,19 +109,65 @@ class Promotion:
             raise MoaaError(
                 f"'{self.place.name}' has no other version to go back to: slot {target} is empty."
             )
-        with_lease = _Leased(self.cluster, self.place.deployments[target])
+        lease = SlotLease(self.cluster, self.place.deployments[target], self.clock)
         try:
             if not up(self.cluster, self.place.deployments[target]):
                 say(f"{self.place.name}: slot {target} is cold: it is started first")
-                with_lease.renew(scale=True)
-                self._wait_until_up(target, with_lease)
+                lease.renew(scale=True)
+                self._wait_until_up(target, lease)
             return self._change(lambda state: state.rolled_back(reason, now()))
         finally:
-            with_lease.end(scale_down=False)
+            lease.end(scale_down=False)
 
-    def _restart(self, slot: str, lease: _Leased) -> None:
+    def _has_all(self, state: Slots, source: str) -> bool:
+        slot = state.slots[state.production]
+        return slot.source == source and slot.share == 100
+
+    def _fill(self, store: Store, slot: str, source: str, lease: SlotLease) -> None:
+        """Let the slot serve the version. While its pods may serve another one than its pointer
+        says, it is empty: nobody shares or rolls back to it."""
+        revision = revision_of(source)
+        words = f"slot {slot} gets {revision}"
+        self._change(lambda state: state.emptied(slot, words, now()))
+        self._stop(slot, lease)
+        store.put(self.place.pointer(slot), pointer_text(source).encode())
+        self._change(lambda state: state.holding(slot, source))
+        say(f"{self.place.name}: {words} ({source})")
+        lease.renew(scale=True)
+        self._wait_until_up(slot, lease)
+
+    def _raise(self, revision: str, way: Way, lease: SlotLease) -> Slots:
+        """Raise the version's share step by step, and put it into production."""
+        before = 0
+        for share in way.steps:
+            self._share(before, share, revision, way.hold_s, lease)
+            before = share
+        words = f"promoted: {revision} held {before} % for {way.hold_s:.0f} s"
+
+        def finish(state: Slots) -> Slots:
+            self._check_share(state, before, revision)
+            return state.promoted(words, now())
+
+        return self._change(finish)
+
+    def _put_back(self, slot: str, source: str, error: BaseException) -> None:
+        """Take the version out of its slot, and say why; production keeps its share."""
+        reason = f"{revision_of(source)} is not promoted: {error or type(error).__name__}"
+
+        def empty(found: Object) -> Object | None:
+            state = Slots.of(found.get("data") or {})
+            if state.slots[slot].source not in ("", source) or self._has_all(state, source):
+                return None  # somebody else has changed it meanwhile
+            return {"data": state.emptied(slot, reason, now()).data()}
+
+        try:
+            written = self.cluster.update(CONFIG_MAPS, self.place.config_map, empty)
+            self.cluster.create(EVENTS, event(written, NOT_PROMOTED, reason, "moaa promote"))
+        except MoaaError as failed:
+            log.error(f"{self.place.name}: could not be put back: {failed}")
+
+    def _stop(self, slot: str, lease: SlotLease) -> None:
         """Pods read the pointer when they start: those of an earlier version are ended first."""
-        lease.renew(scale=False)
         deployment = self.place.deployments[slot]
         self.cluster.update(
             DEPLOYMENTS,
@@ -156,23 +176,30 @@ class Promotion:
             part="scale",
         )
         self._wait(lambda: not self._pods(deployment), 600, lease, f"slot {slot} did not stop")
-        lease.renew(scale=True)
-        self._wait_until_up(slot, lease)
 
-    def _wait_until_up(self, slot: str, lease: _Leased) -> None:
+    def _wait_until_up(self, slot: str, lease: SlotLease) -> None:
         deployment = self.place.deployments[slot]
         limit_s = start_s(self.cluster.get(DEPLOYMENTS, deployment)) + 60
         began = self.clock()
 
         def problem() -> str:
-            found = self._pods(deployment)
-            words = pods.summary(pods.waits_for(each, time.time()) for each in found)
-            return f"slot {slot} did not start within {limit_s:.0f} s ({words or 'no pod'})"
+            return f"slot {slot} did not start within {limit_s:.0f} s ({self._waits_for(slot)})"
 
-        self._wait(lambda: up(self.cluster, deployment), limit_s, lease, problem)
+        try:
+            self._wait(lambda: up(self.cluster, deployment), limit_s, lease, problem)
+        except RolledBack as error:
+            raise RolledBack(f"{error} Slot {slot} did not start ({self._waits_for(slot)}).") from (
+                None
+            )
         say(f"{self.place.name}: slot {slot} is up after {self.clock() - began:.0f} s")
 
-    def _share(self, before: int, share: int, revision: str, hold_s: float, lease: _Leased) -> None:
+    def _waits_for(self, slot: str) -> str:
+        found = self._pods(self.place.deployments[slot])
+        return pods.summary(pods.waits_for(each, time.time()) for each in found) or "no pod"
+
+    def _share(
+        self, before: int, share: int, revision: str, hold_s: float, lease: SlotLease
+    ) -> None:
         """Raise the share from what it was before, and hold it. Raises RolledBack."""
         words = f"step: {revision} gets {share} %"
 
@@ -184,8 +211,7 @@ class Promotion:
         say(f"{self.place.name}: {words} for {hold_s:.0f} s")
         until = self.clock() + hold_s
         while self.clock() < until:
-            self.sleep(LOOK_EVERY_S)
-            lease.renew_if_due(self.clock())
+            self._pause(lease)
             self._check_share(slots_of(self.cluster, self.place), share, revision)
 
     def _check_share(self, state: Slots, share: int, revision: str) -> None:
@@ -200,16 +226,29 @@ class Promotion:
         self,
         done: Callable[[], object],
         limit_s: float,
-        lease: _Leased,
+        lease: SlotLease,
         problem: str | Callable[[], str],
     ) -> None:
         until = self.clock() + limit_s
         while not done():
             if self.clock() > until:
                 words = problem if isinstance(problem, str) else problem()
-                raise MoaaError(f"{self.place.name}: {words}. Its share stays 0.")
-            self.sleep(LOOK_EVERY_S)
-            lease.renew_if_due(self.clock())
+                raise NotStarted(f"{self.place.name}: {words}. Its share stays 0.")
+            self._pause(lease)
+
+    def _pause(self, lease: SlotLease) -> None:
+        """Wait a moment, and keep the lease. Raises RolledBack after the deadline."""
+        if self.clock() > self._until:
+            raise RolledBack(
+                f"{self.place.name}: the deadline of the promotion has passed: everything is put "
+                "back."
+            )
+        self.sleep(LOOK_EVERY_S)
+        lease.renew_if_due()
+
+    def _addresses(self, slot: str) -> list[str]:
+        service = f"{SERVICE}={self.place.deployments[slot]}"
+        return list(addresses(self.cluster.list(SLICES, service)))
 
     def _pods(self, deployment: str) -> list[Object]:
         found = self.cluster.get(DEPLOYMENTS, deployment)
@@ -224,62 +263,3 @@ class Promotion:
 
         written = self.cluster.update(CONFIG_MAPS, self.place.config_map, patch)
         return Slots.of(written["data"])
-
-
-class _Leased:
-    """The lease of a promotion on a slot."""
-
-    def __init__(self, cluster: Cluster, deployment: str) -> None:
-        self._cluster, self._deployment = cluster, deployment
-        self._lease = leases.Lease(cluster, DEPLOYMENTS, deployment, names.holder(stage="promote"))
-        self._renewed_at: float | None = None
-        self._scales = False
-
-    def renew(self, *, scale: bool) -> None:
-        """Take or renew it; with `scale` the slot is scaled up."""
-        self._scales = scale
-        self._lease.renew(self._scale if scale else lambda: None)
-        self._renewed_at = time.monotonic()
-
-    def renew_if_due(self, at: float) -> None:
-        """Renew it every RENEW_EVERY_S."""
-        if self._renewed_at is not None and at - self._renewed_at > leases.RENEW_EVERY_S:
-            self.renew(scale=self._scales)
-            self._renewed_at = at
-
-    def end(self, *, scale_down: bool) -> None:
-        """Give it back; with `scale_down` the slot goes to sleep unless somebody else holds it."""
-        if self._renewed_at is None:
-            return
-        self._lease.release()
-        if scale_down and not leases.on(self._cluster, f"{DEPLOYMENTS.name}/{self._deployment}"):
-            replicas.scale(self._cluster, self._deployment, leased=False)
-
-    def _scale(self) -> None:
-        replicas.scale(self._cluster, self._deployment, leased=True)
-
-
-def check_version(store: Store, source: str) -> None:
-    """Raise MoaaError unless a model lies below this address."""
-    found = {uri.removeprefix(f"{source}/") for uri, _ in store.list(source)}
-    weights = any(name.endswith(".safetensors") for name in found)
-    if "config.json" not in {name.rpartition("/")[2] for name in found} or not weights:
-        raise MoaaError(
-            f"{source} is no model: config.json or *.safetensors is missing there. Give the "
-            "address of an sft or dpo result, or of any folder with a model."
-        )
-
-
-def _place(found: Object) -> Place:
-    metadata = found["metadata"]
-    annotations = metadata.get("annotations") or {}
-    name = metadata["labels"][names.PROMOTED]
-    try:
-        deployments = {slot: json.loads(annotations[names.SLOTS])[slot] for slot in SLOTS}
-        return Place(name, metadata["name"], deployments, annotations[names.POINTERS])
-    except (KeyError, ValueError, TypeError):
-        raise MoaaError(
-            f"ConfigMap {metadata['name']} is labelled as the promoted model '{name}', and its "
-            f"annotations {names.SLOTS} and {names.POINTERS} do not say what it is made of; "
-            "moaa-serving writes them."
-        ) from None

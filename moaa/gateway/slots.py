@@ -94,6 +94,10 @@ class Slots:
         made = Slot(0, source, revision_of(source))
         return replace(self, slots={**self.slots, slot: made})
 
+    def emptied(self, slot: str, reason: str, now: str) -> Self:
+        """Return the state without a version in a slot, and without a share for it."""
+        return replace(self, slots={**self.slots, slot: Slot()}).sharing(0, reason, now)
+
     def sharing(self, candidate: int, reason: str, now: str) -> Self:
         """Return the state with this share for the candidate, and the rest for production."""
         return self._with(

@@ -1,4 +1,4 @@
-"""Whether the recipe's fields that decide about a model (gate, publish) fit together."""
+"""Whether the recipe's fields that decide about a model (gate, publish, promote) fit together."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from collections.abc import Iterator
 
 from moaa.recipe.evaluation import Evaluate
 from moaa.recipe.gate import Gate
+from moaa.recipe.promote import Promote
 from moaa.recipe.publish import Publish
 
 
 def problems(
-    gate: Gate | None, publish: Publish | None, evaluate: Evaluate, measured: tuple[str, ...]
+    gate: Gate | None,
+    publish: Publish | None,
+    promote: Promote | None,
+    evaluate: Evaluate,
+    measured: tuple[str, ...],
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield where these fields do not fit together. `measured`: all contestants."""
+    if promote and not publish:
+        yield ("promote",), "only what is published is promoted: add `publish: {}`."
     if not gate:
         if publish:
             yield ("publish",), "only what passes a gate is published: add `gate: {}`."

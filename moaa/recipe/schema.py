@@ -26,6 +26,7 @@ from moaa.recipe.method import (
     Sft,
     Training,
 )
+from moaa.recipe.promote import Promote
 from moaa.recipe.prompts import Prompts, Source
 from moaa.recipe.publish import Publish
 from moaa.recipe.serving import (
@@ -100,6 +101,8 @@ class Recipe(Part):
     """The rules that a model must pass to be published. Without it nothing is decided."""
     publish: Publish | None = None
     """The model becomes a version in the registry on S3, if the gate promotes it."""
+    promote: Promote | None = None
+    """The published version is put into production. Without it a person runs `moaa promote`."""
     runtime: Runtime = Runtime()
     pools: dict[str, Pool] = Field({})
     plan: Plan = Plan()
@@ -124,7 +127,9 @@ class Recipe(Part):
                     "repository. Choose a target whose code is in transformers.",
                 )
             )
-        found += deciding.problems(self.gate, self.publish, self.evaluate, self.measured)
+        found += deciding.problems(
+            self.gate, self.publish, self.promote, self.evaluate, self.measured
+        )
         found += self.prompts.skipping_nothing(publishes=self.publish is not None)
         if self.sample.sampling.n < 2:
             found.append(

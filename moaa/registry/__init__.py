@@ -19,7 +19,7 @@ from moaa.registry.kubeflow import mirror, tell
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
 from moaa.registry.trained import contents_of, prompts_of
-from moaa.registry.versions import MODELS, Version, versions, write_version
+from moaa.registry.versions import MODELS, Version, version_at, versions, write_version
 
 __all__ = [
     "MODELS",
@@ -37,6 +37,7 @@ __all__ = [
     "refusal",
     "tell",
     "upload",
+    "version_at",
     "versions",
     "write_version",
 ]

@@ -28,6 +28,13 @@ class Version:
     uri: str
 
 
+def version_at(uri: str) -> tuple[str, Version] | None:
+    """Return the root of the store and the version, for the address of a published version; None
+    for another address."""
+    found = re.fullmatch(rf"(s3://.+)/{MODELS}/([^/]+)/([^/]+)", uri.rstrip("/"))
+    return (found[1], Version(found[2], found[3], found[0])) if found else None
+
+
 def versions(store: Store, name: str) -> list[Artifact]:
     """Return the whole versions of a published model, oldest first."""
     folder = f"{store.root}/{MODELS}/{name}/"

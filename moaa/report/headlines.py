@@ -29,6 +29,13 @@ def verdict(facts: Mapping[str, Any]) -> str:
     return f"{decision['verdict']}: {decision['candidate']} against {decision['against']}"
 
 
+def promoted(facts: Mapping[str, Any]) -> str:
+    """`aligned, version 0a1b…, is in production`, or why it is not."""
+    if found := facts.get("promoted"):
+        return f"{found['name']}, version {found['version']}, is in production"
+    return f"not promoted: {facts['why']}" if facts.get("why") else ""
+
+
 def published(facts: Mapping[str, Any]) -> str:
     """`aligned, version 0a1b…`: what was published, or why nothing was; and where it is not
     shown."""

@@ -15,7 +15,7 @@ from moaa.declaration import Asked, Declaration, needed_by
 from moaa.errors import RecipeError
 from moaa.plan import calls
 from moaa.recipe.schema import Recipe
-from moaa.report.headlines import loss, published, verdict, win_rate
+from moaa.report.headlines import loss, promoted, published, verdict, win_rate
 from moaa.report.words import count
 
 Rows = Mapping[str, int]
@@ -181,6 +181,19 @@ PUBLISH = Declaration(
     hours=6,
     cached=False,
 )
+PROMOTE = Declaration(
+    name="promote",
+    purpose="The version comes into production",
+    entry="moaa.stages.promote:promote",
+    inputs={"version": "publish.version", "decision": "gate.decision"},
+    outputs={"production": "Dataset"},
+    chosen=lambda recipe: recipe.promote is not None,
+    kind="promotion",
+    unit="versions",
+    headline=lambda rows, facts: promoted(facts),
+    hours=12,
+    cached=False,
+)
 REPORT = Declaration(
     name="report",
     purpose="The run as one page",
@@ -191,7 +204,19 @@ REPORT = Declaration(
 )
 """Runs last, whatever happens before it; none of STAGES."""
 
-STAGES: Final = (PREFLIGHT, PROMPTS, GENERATE, SFT, SAMPLE, LABEL, DPO, EVALUATE, GATE, PUBLISH)
+STAGES: Final = (
+    PREFLIGHT,
+    PROMPTS,
+    GENERATE,
+    SFT,
+    SAMPLE,
+    LABEL,
+    DPO,
+    EVALUATE,
+    GATE,
+    PUBLISH,
+    PROMOTE,
+)
 
 
 @cache

@@ -13,7 +13,7 @@ import pytest
 
 from moaa.gateway.config import GatewayConfig, parse_config
 from moaa.gateway.metrics import Metrics
-from moaa.gateway.promotion import place_of
+from moaa.gateway.places import place_of
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS
 from moaa.kubernetes.leases import Lease
 from tests.charts.render import EXAMPLES, SERVING, golden, needs_helm, objects, of, parsed, refusal

@@ -14,8 +14,8 @@ import pytest
 
 from moaa.gateway.backend import Backend
 from moaa.gateway.discovery import Discovery
+from moaa.gateway.places import place_of, slots_of
 from moaa.gateway.promoted import Promoted, WatchedSlots, roll_back
-from moaa.gateway.promotion import place_of, slots_of
 from moaa.gateway.slots import Slots, revision_of
 from moaa.gateway.wake import Waker, WakeTimes
 from moaa.kubernetes.api import Cluster

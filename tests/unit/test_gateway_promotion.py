@@ -2,90 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
 from moaa.commands import promoting
+from moaa.commands.promoting import Where
 from moaa.errors import MoaaError
+from moaa.gateway.places import place_of
 from moaa.gateway.promoted import roll_back
-from moaa.gateway.promotion import Promotion, RolledBack, place_of, slots_of
+from moaa.gateway.promotion import Promotion, RolledBack
 from moaa.gateway.slots import Slots, pointed, revision_of
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, LEASES, SLICES, Object
-from moaa.kubernetes.names import IDLE_REPLICAS, POINTERS, PROMOTED, SLOTS
+from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
-from tests.support.lease_objects import Clock
-from tests.support.memory_store import MemoryStore
-
-ROOT = "s3://memory/root"
-V1, V2, V3 = (f"{ROOT}/models/v{n}" for n in (1, 2, 3))
-
-
-class World:
-    """A promoted model on a KubeServer; time passes only while somebody sleeps."""
-
-    def __init__(self, kube: KubeServer, *, starts: bool = True) -> None:
-        self.kube, self.store, self.clock = kube, MemoryStore(ROOT), Clock()
-        for version in (V1, V2, V3):
-            self.store.put(f"{version}/config.json", b"{}")
-            self.store.put(f"{version}/model.safetensors", b"0")
-        slots = {slot: f"ens-aligned-{slot}" for slot in "ab"}
-        annotations = {SLOTS: json.dumps(slots), POINTERS: f"{ROOT}/pointers/aligned"}
-        labels = {PROMOTED: "aligned"}
-        metadata = {"name": "ens-aligned", "labels": labels, "annotations": annotations}
-        kube.put(CONFIG_MAPS, {"metadata": metadata})
-        for name in slots.values():
-            kube.put(DEPLOYMENTS, deployment(name, name, annotations={IDLE_REPLICAS: "0"}))
-        if starts:
-            kube.after_patch = self._follow
-        self.at: list[tuple[float, Any]] = []
-        """What others do meanwhile: when, and what."""
-
-    @property
-    def cluster(self) -> Cluster:
-        return self.kube.cluster()
-
-    @property
-    def promotion(self) -> Promotion:
-        place = place_of(self.cluster, "aligned")
-        return Promotion(self.cluster, place, self._sleep, self.clock)
-
-    @property
-    def state(self) -> Slots:
-        return slots_of(self.cluster, place_of(self.cluster, "aligned"))
-
-    def replicas(self, slot: str) -> int:
-        return int(self.kube.find(DEPLOYMENTS, f"ens-aligned-{slot}")["spec"]["replicas"])
-
-    def _sleep(self, seconds: float) -> None:
-        self.clock.now += seconds
-        due = [each for each in self.at if each[0] <= self.clock.now]
-        self.at = [each for each in self.at if each not in due]
-        for _, act in due:
-            act()
-
-    def _follow(self, changed: Object) -> None:
-        """The part of the cluster that starts and ends pods."""
-        name = changed["metadata"]["name"]
-        if "replicas" in changed.get("spec", {}):
-            found = [{"addresses": ["10.0.0.1"]}] if changed["spec"]["replicas"] else []
-            labels = {"kubernetes.io/service-name": name}
-            self.kube.put(
-                SLICES, {"metadata": {"name": f"{name}-x", "labels": labels}, "endpoints": found}
-            )
+from tests.support.promotions import ROOT, V1, V2, V3, World, promoted
 
 
 @pytest.fixture
 def world(kube: KubeServer) -> World:
     return World(kube)
-
-
-def promoted(world: World, *versions: str) -> None:
-    for version in versions:
-        world.promotion.promote(world.store, version, [5, 25, 100], 60)
 
 
 def test_the_first_version_goes_into_production_at_once(world: World) -> None:
@@ -159,14 +94,6 @@ def test_what_is_no_model_is_not_promoted(world: World) -> None:
     assert not world.store.exists(f"{ROOT}/pointers/aligned/a.json")
 
 
-def test_one_promotion_at_a_time(world: World) -> None:
-    promoted(world, V1)
-    state = world.state.holding("b", V2).sharing(25, "step", "now")
-    world.cluster.patch(CONFIG_MAPS, "ens-aligned", {"data": state.data()})
-    with pytest.raises(MoaaError, match="under way: slot b has 25 %"):
-        promoted(world, V3)
-
-
 def test_a_rollback_of_a_warm_slot_changes_the_shares_alone(world: World) -> None:
     promoted(world, V1, V2)
     began = world.clock.now
@@ -201,7 +128,7 @@ def test_models_lists_slots_and_others(
     promoted(world, V1, V2)
     world.kube.put(DEPLOYMENTS, deployment("ens-smol", "smol"))
     monkeypatch.setattr(Cluster, "connect", lambda namespace: world.cluster)
-    promoting.models(None)
+    promoting.models(Where(namespace="team"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"aligned: {revision_of(V2)}, 100 % since")
     assert lines[2].split()[:5] == ["b", "100", "%", "1", "up"]
@@ -212,4 +139,4 @@ def test_models_lists_slots_and_others(
 @pytest.mark.parametrize("steps", ["5,25", "25,5,100", "five", "0,100", "100,100"])
 def test_steps_that_are_wrong_are_refused(steps: str) -> None:
     with pytest.raises(MoaaError, match="--steps"):
-        promoting.promote("aligned", V1, steps, 1, None)
+        promoting.promote("aligned", V1, steps, 1, Where(), deadline_s=9, why="")

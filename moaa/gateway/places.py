@@ -1,0 +1,103 @@
+"""Where a promoted model is on the cluster: its ConfigMap, the Deployments of its slots, and the
+folder of their pointers."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+
+from moaa.engines.deployment import addresses
+from moaa.errors import MoaaError
+from moaa.gateway.discovery import SERVICE
+from moaa.gateway.slots import SLOTS, Slots
+from moaa.kubernetes import names
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import Forbidden, NotFound
+from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, SLICES, Object
+from moaa.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A promoted model on the cluster."""
+
+    name: str
+    config_map: str
+    deployments: dict[str, str]
+    """By slot; the Services have the same names."""
+    pointers: str
+
+    def pointer(self, slot: str) -> str:
+        """The address of a slot's pointer."""
+        return f"{self.pointers.rstrip('/')}/{slot}.json"
+
+
+def places(cluster: Cluster) -> dict[str, Place]:
+    """Return the promoted models of the namespace by name.
+
+    They are found by the Deployments of their slots: an account that may promote one may read its
+    ConfigMap, and list no others.
+    """
+    found = cluster.list(DEPLOYMENTS, f"{names.PART_OF}={names.OURS},{names.MODEL}")
+    there = {each["metadata"]["name"] for each in found}
+    places = {}
+    for name in sorted(there):
+        config_map = name.removesuffix("-a")
+        if config_map == name or f"{config_map}-b" not in there:
+            continue
+        with suppress(NotFound, Forbidden):
+            about = cluster.get(CONFIG_MAPS, config_map)
+            if names.PROMOTED in (about["metadata"].get("labels") or {}):
+                place = _place(about)
+                places[place.name] = place
+    return places
+
+
+def place_of(cluster: Cluster, name: str) -> Place:
+    """Return the promoted model of this name. Raises MoaaError if there is none."""
+    found = places(cluster)
+    if name not in found:
+        there = ", ".join(sorted(found)) or "none"
+        raise MoaaError(
+            f"there is no promoted model '{name}' in namespace '{cluster.namespace}' that this "
+            f"account may read (there: {there}). Name it under `promoted` in the values of "
+            "moaa-serving; `promotedBy` there names the accounts that may promote."
+        )
+    return found[name]
+
+
+def slots_of(cluster: Cluster, place: Place) -> Slots:
+    """Return the state of a promoted model."""
+    return Slots.of(cluster.get(CONFIG_MAPS, place.config_map).get("data") or {})
+
+
+def up(cluster: Cluster, service: str) -> int:
+    """Return how many pods of a slot are ready."""
+    return len(addresses(cluster.list(SLICES, f"{SERVICE}={service}")))
+
+
+def check_version(store: Store, source: str) -> None:
+    """Raise MoaaError unless a model lies below this address."""
+    found = {uri.removeprefix(f"{source}/") for uri, _ in store.list(source)}
+    weights = any(name.endswith(".safetensors") for name in found)
+    if "config.json" not in {name.rpartition("/")[2] for name in found} or not weights:
+        raise MoaaError(
+            f"{source} is no model: config.json or *.safetensors is missing there. Give the "
+            "address of an sft or dpo result, or of any folder with a model."
+        )
+
+
+def _place(found: Object) -> Place:
+    metadata = found["metadata"]
+    annotations = metadata.get("annotations") or {}
+    name = metadata["labels"][names.PROMOTED]
+    try:
+        deployments = {slot: json.loads(annotations[names.SLOTS])[slot] for slot in SLOTS}
+        return Place(name, metadata["name"], deployments, annotations[names.POINTERS])
+    except (KeyError, ValueError, TypeError):
+        raise MoaaError(
+            f"ConfigMap {metadata['name']} is labelled as the promoted model '{name}', and its "
+            f"annotations {names.SLOTS} and {names.POINTERS} do not say what it is made of; "
+            "moaa-serving writes them."
+        ) from None

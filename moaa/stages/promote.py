@@ -1,0 +1,91 @@
+"""The published version comes into production: the idle slot of its serving first, the production
+pointer last."""
+
+from __future__ import annotations
+
+import os
+
+from moaa import registry
+from moaa.artifacts import Artifact
+from moaa.gateway.judged import Judged, OtherModel
+from moaa.gateway.places import place_of
+from moaa.gateway.promotion import NotStarted, Promotion, RolledBack, Way
+from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.names import RUN_ENV
+from moaa.progress.messages import log, say
+from moaa.recipe.promote import Promote
+from moaa.recipe.schema import Part, Recipe
+from moaa.registry import Version, production
+from moaa.registry.production import Entry
+from moaa.stage import Context, stage
+from moaa.stages.table import PROMOTE
+
+
+class PromotePart(Part):
+    """What is done depends on the version alone; how, on these fields."""
+
+    promote: Promote
+
+
+def part_of(recipe: Recipe) -> PromotePart:
+    """The stage's part of the recipe."""
+    return PromotePart(promote=recipe.promote or Promote())
+
+
+@stage(PROMOTE, part=part_of, content=lambda *_: {})
+def promote(part: PromotePart, context: Context) -> None:
+    """Put the published version into production, or say why not."""
+    facts = context.inputs["version"].manifest.facts
+    context.facts["promoted"] = None
+    if not facts["published"]:
+        context.facts["why"] = facts["why"]
+        return
+    context.again = True  # an act is done, or looked at, each time: it is no result to reuse
+    version = Version(**facts["published"])
+    now = production.read(context.store, version.name)
+    taken_out = any(each.uri == version.uri for each in now.history[1:])
+    if taken_out and now.current and now.current.uri != version.uri:
+        context.facts["why"] = (
+            f"{version.name} {version.version} was in production before and was taken out on "
+            f"{now.current.since}: {now.current.why}. `moaa promote {version.name} "
+            f"{version.version}` puts it back."
+        )
+        return
+    try:
+        way = _rolled_out(part.promote, version, context)
+    except (RolledBack, NotStarted, OtherModel) as error:
+        context.facts["why"] = f"rolled back: {error}"
+        log.error(f"promote: {error}")
+        return
+    entry = Entry(
+        version=version.version,
+        uri=version.uri,
+        why=f"the gate promoted it; {way}",
+        run=os.environ.get(RUN_ENV, ""),
+        decision=context.inputs["decision"].uri,
+    )
+    production.move(context.store, version.name, entry)
+    say(f"promote: {version.name} {version.version} is in production ({way})")
+    publish = context.recipe.publish
+    if publish and publish.registry:
+        registry.mirror(context.store, version.name, publish.registry)
+    context.ledger.rows["kept"] += 1
+    context.facts["promoted"] = facts["published"]
+    context.facts["why"] = entry.why
+
+
+def _rolled_out(given: Promote, version: Version, context: Context) -> str:
+    """Let the serving's idle slot take over, if the recipe names a serving; return what was done,
+    in words."""
+    if not given.slots:
+        return "no slots are named: only the production pointer moves"
+    cluster = Cluster.connect(given.namespace or context.recipe.runtime.cluster.namespace)
+    judged = Judged.of(Artifact.open(context.store, version.uri)) if given.canary else Judged(None)
+    said: list[str] = []
+    way = Way(
+        given.steps, given.hold_s, given.deadline_s, lambda urls: said.append(judged.check(urls))
+    )
+    Promotion(cluster, place_of(cluster, given.slots)).promote(context.store, version.uri, way)
+    return "; ".join(
+        [f"slots of {given.slots} in steps of {', '.join(map(str, given.steps))} %", *said]
+    )
