@@ -104,7 +104,7 @@ def _outcome(loaded: Loaded, asked: Asked, account: Account) -> Outcome:
     if not (begun and begun.inputs == now and not begun.state):  # what was begun is paid for
         budget.check(account.plan, asked.budget_usd, asked.budget_gpu_hours)
     if asked.plan_only:
-        return Outcome("planned", f"{len(account.changed)} inputs have changed; nothing was run")
+        return Outcome("planned", f"{_news(account)}; nothing was run")
     with kubeflow_needed():
         from moaa.retrain.running import Running
     way = _way(asked, recipe)
@@ -119,6 +119,14 @@ def _outcome(loaded: Loaded, asked: Asked, account: Account) -> Outcome:
             return Outcome("busy", f"{other} is at work. Try again later, or wait: --wait-for-lock")
         # Another one may have ended since, and so may what an earlier command began.
         return settled() or running.found() or settled() or running.new(_now())
+
+
+def _news(account: Account) -> str:
+    """Return why a run would be begun."""
+    if account.production is None:
+        return f"no version of {account.name} is in production yet"
+    changed = len(account.changed)
+    return f"{changed} {'input has' if changed == 1 else 'inputs have'} changed"
 
 
 def _name(recipe: Recipe, file: Path) -> str:

@@ -89,6 +89,7 @@ def test_a_changed_recipe_is_named_and_shown(
     status, out, _ = retrain("--set", "dpo.beta=0.07", "--plan", "-o", "out")
     assert status == 0
     assert runs.ids == []
+    assert out.endswith("aligned: planned\n1 input has changed; nothing was run\n")
     assert [line.split(":")[0] for line in out.splitlines() if "->" in line] == ["recipe"]
     page = Path("out/retrain.md").read_text()
     assert "```diff\n--- production\n+++ now\n" in page
