@@ -56,7 +56,7 @@ def promote(
             out(_state(place.name, Promotion(cluster, place).promote(store, source, way)))
         if version:
             entry = Entry(version=version.version, uri=version.uri, why=why)
-            out(_production(production.move(store, version.name, entry)))
+            _move(store, version.name, entry)
 
 
 def values(name: str, given: str, where: Where) -> None:
@@ -76,14 +76,20 @@ def rollback(name: str, reason: str, where: Where) -> None:
         if there := registry.version_at(source):
             root, version = there
             entry = Entry(version=version.version, uri=version.uri, why=f"rolled back: {reason}")
-            out(_production(production.move(Store(root), version.name, entry)))
+            _move(Store(root), version.name, entry)
         return
     with chosen_store(where.recipe, where.root) as store:
         before = production.read(store, name).before
         if before is None:
             raise MoaaError(f"'{name}' has no version to go back to in {store.root}.")
         entry = replace(before, why=f"rolled back: {reason}", since="", run="", decision="")
-        out(_production(production.move(store, name, entry)))
+        _move(store, name, entry)
+
+
+def _move(store: Store, name: str, entry: Entry) -> None:
+    """Move the production pointer, and tell the registry that shows it."""
+    out(_production(production.move(store, name, entry)))
+    registry.tell(store, name)
 
 
 def _rolled_back(promotion: Promotion, reason: str) -> Slots:

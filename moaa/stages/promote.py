@@ -66,9 +66,8 @@ def promote(part: PromotePart, context: Context) -> None:
     )
     production.move(context.store, version.name, entry)
     say(f"promote: {version.name} {version.version} is in production ({way})")
-    publish = context.recipe.publish
-    if publish and publish.registry:
-        registry.mirror(context.store, version.name, publish.registry)
+    if why := registry.tell(context.store, version.name):
+        context.facts["registry"] = why
     context.ledger.rows["kept"] += 1
     context.facts["promoted"] = facts["published"]
     context.facts["why"] = entry.why

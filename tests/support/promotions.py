@@ -52,7 +52,7 @@ class World:
     @property
     def promotion(self) -> Promotion:
         place = place_of(self.cluster, "aligned")
-        return Promotion(self.cluster, place, self._sleep, self.clock)
+        return Promotion(self.cluster, place, self.sleep, self.clock)
 
     @property
     def state(self) -> Slots:
@@ -64,7 +64,7 @@ class World:
     def replicas(self, slot: str) -> int:
         return int(self.kube.find(DEPLOYMENTS, f"ens-aligned-{slot}")["spec"]["replicas"])
 
-    def _sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.clock.now += seconds
         due = [each for each in self.at if each[0] <= self.clock.now]
         self.at = [each for each in self.at if each not in due]

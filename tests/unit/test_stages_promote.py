@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from moaa.artifacts import Artifact, Draft, Output
 from moaa.commands import promoting
 from moaa.commands.promoting import Where
 from moaa.errors import ClusterError, MoaaError, RecipeError
+from moaa.gateway.promotion import Promotion
 from moaa.kubernetes.api import Cluster
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
@@ -19,8 +22,10 @@ from moaa.registry import production
 from moaa.stages.promote import promote
 from moaa.stages.publish import publish
 from moaa.stages.table import PROMOTE, of_recipe
+from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.promotions import World
 from tests.support.publishing import inputs
 
 PROMOTING = ("gate={}", "publish={}", "promote={}")
@@ -32,8 +37,6 @@ def recipe(*sets: str) -> Recipe:
 
 def run(store: MemoryStore, verdict: str = "promote", *sets: str) -> dict[str, Any]:
     """Publish and promote; return the facts of promote."""
-    from moaa.artifacts import Artifact
-
     given = inputs(store, verdict)
     made, _ = publish.run(recipe(), store, given)
     stage_inputs = {"version": Artifact(store, made), "decision": given["decision"]}
@@ -99,7 +102,8 @@ def test_a_version_that_was_taken_out_is_not_put_back_by_a_run(store: MemoryStor
 def earlier(store: MemoryStore) -> str:
     """Another version, in production before."""
     uri = f"{store.root}/models/demo/v0"
-    store.put(f"{uri}/manifest.json", b"{}")
+    with Output(store, uri, "model") as out:
+        out.commit(Draft(stage="publish", name="demo", fingerprint="v0"))
     production.move(store, "demo", production.Entry(version="v0", uri=uri, why="the first"))
     return uri
 
@@ -121,8 +125,6 @@ def test_killed_before_the_pointer_the_next_attempt_moves_it(
 def test_a_version_that_is_not_whole_is_never_pointed_at(store: MemoryStore) -> None:
     uri = run(store)["promoted"]["uri"]
     store.delete(f"{uri}/manifest.json", production.address(store, "demo"))
-    from moaa.artifacts import Artifact, Draft, Output
-
     facts = {"published": {"name": "demo", "version": uri.rpartition("/")[2], "uri": uri}}
     with Output(store, f"{store.root}/publish/y", "version") as out:
         made = out.commit(Draft(stage="publish", name="demo", fingerprint="y", facts=facts))
@@ -197,3 +199,51 @@ def test_values_are_printed_and_nothing_changes(
     assert f"source: {store.root}/models/demo/{version}" in printed
     assert store.objects == before
     assert json.loads(before[production.address(store, "demo")])["history"]
+
+
+# With slots
+
+
+def test_the_version_goes_through_the_slots_before_the_pointer_moves(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, store = World(kube), MemoryStore("s3://memory/root")
+    world.store = store
+    rolled_out(world, monkeypatch)
+    order: list[str] = []
+    real = production.move
+
+    def moving(*given: Any) -> Any:
+        order.append(f"{world.state.shares} before the pointer")
+        return real(*given)
+
+    monkeypatch.setattr(production, "move", moving)
+    facts = run(store, "promote", "promote={slots: aligned, hold_s: 1}")
+    assert order == ["{'a': 100.0, 'b': 0.0} before the pointer"]
+    assert world.serving == {"a": facts["promoted"]["uri"]}
+    assert "no canary was asked: the version has none" in facts["why"]
+
+
+def rolled_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the stage reach this cluster, on which time passes while somebody sleeps."""
+    stage: Any = importlib.import_module("moaa.stages.promote")
+    place = world.promotion.place
+    monkeypatch.setattr(Cluster, "connect", lambda namespace: world.cluster)
+    monkeypatch.setattr(
+        stage, "Promotion", lambda *_: Promotion(world.cluster, place, world.sleep, world.clock)
+    )
+
+
+def test_a_slot_that_does_not_start_leaves_production_untouched_and_says_why(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, store = World(kube), MemoryStore("s3://memory/root")
+    world.store = store
+    world.starts = False
+    rolled_out(world, monkeypatch)
+    facts = run(store, "promote", "promote={slots: aligned, hold_s: 1}")
+    assert facts["promoted"] is None
+    assert "rolled back: aligned: slot a did not start within 660 s" in facts["why"]
+    assert not store.exists(production.address(store, "demo"))
+    assert [each["reason"] for each in world.events()] == ["MoaaNotPromoted"]
+    assert PROMOTE.headline({}, facts).startswith("not promoted: rolled back: aligned")
