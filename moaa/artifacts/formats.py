@@ -110,6 +110,7 @@ are `README.md` (the model card), `canary.json` (how the model answers) and `lin
 | `code` | `moaa` (version), `commit`; on a cluster `images`: `reference` and `digest` |
 | `data` | `source`, `mixture`, `writers`, `labeller`; rows: `conversations`, `pairs` |
 | `artifacts` | what the model was made from: `uri`, `rows`; `content`: what was read |
+| `system_role` | whether the model was trained with system messages of their own |
 | `models` | those that took part: `roles`, `source`, `revision`, `licence`, `outcome` |
 | `prompts` | the prompt sources |
 | `scores` | of each benchmark the main numbers and the differences, with intervals |
