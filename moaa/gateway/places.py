@@ -14,7 +14,7 @@ from moaa.gateway.slots import SLOTS, Slots
 from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Forbidden, NotFound
-from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, SLICES, Object
+from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, SERVICES, SLICES, Object
 from moaa.store import Store
 
 
@@ -27,6 +27,8 @@ class Place:
     deployments: dict[str, str]
     """By slot; the Services have the same names."""
     pointers: str
+    service: str = ""
+    """Without a gateway: the Service that selects one of the slots."""
 
     def pointer(self, slot: str) -> str:
         """The address of a slot's pointer."""
@@ -72,6 +74,15 @@ def slots_of(cluster: Cluster, place: Place) -> Slots:
     return Slots.of(cluster.get(CONFIG_MAPS, place.config_map).get("data") or {})
 
 
+def switch(cluster: Cluster, place: Place, slot: str) -> None:
+    """Let the Service of the name select this slot; with a gateway there is no such Service."""
+    if not place.service:
+        return
+    metadata = cluster.get(DEPLOYMENTS, place.deployments[slot])["metadata"]
+    selector = {names.MODEL: metadata["labels"][names.MODEL]}
+    cluster.patch(SERVICES, place.service, {"spec": {"selector": selector}})
+
+
 def up(cluster: Cluster, service: str) -> int:
     """Return how many pods of a slot are ready."""
     return len(addresses(cluster.list(SLICES, f"{SERVICE}={service}")))
@@ -94,7 +105,8 @@ def _place(found: Object) -> Place:
     name = metadata["labels"][names.PROMOTED]
     try:
         deployments = {slot: json.loads(annotations[names.SLOTS])[slot] for slot in SLOTS}
-        return Place(name, metadata["name"], deployments, annotations[names.POINTERS])
+        pointers, service = annotations[names.POINTERS], annotations.get(names.SERVICE, "")
+        return Place(name, metadata["name"], deployments, pointers, service)
     except (KeyError, ValueError, TypeError):
         raise MoaaError(
             f"ConfigMap {metadata['name']} is labelled as the promoted model '{name}', and its "

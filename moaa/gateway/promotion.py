@@ -18,7 +18,7 @@ from typing import Final
 from moaa.engines.deployment import addresses
 from moaa.errors import MoaaError
 from moaa.gateway.discovery import SERVICE, start_s
-from moaa.gateway.places import Place, check_version, slots_of, up
+from moaa.gateway.places import Place, check_version, slots_of, switch, up
 from moaa.gateway.promoted import event, now
 from moaa.gateway.slot_lease import SlotLease
 from moaa.gateway.slots import Slots, other, pointer_text, revision_of
@@ -80,9 +80,11 @@ class Promotion:
         check_version(store, source)
         slots = slots_of(self.cluster, self.place)
         if self._has_all(slots, source):
+            switch(self.cluster, self.place, slots.production)
             say(f"{self.place.name}: {source} has all conversations already")
             return slots
         self._until = self.clock() + way.deadline_s
+        switch(self.cluster, self.place, slots.production)  # a killed one may have been before it
         first = not slots.slots[slots.production].source
         slot = slots.production if first else slots.candidate
         lease = SlotLease(self.cluster, self.place.deployments[slot], self.clock)
@@ -92,6 +94,10 @@ class Promotion:
             way.canary(self._addresses(slot))
             if first:
                 return self._change(lambda state: state.sharing(0, "the first version", now()))
+            if self.place.service:
+                switch(self.cluster, self.place, slot)
+                words = "no gateway: the Service is switched"
+                return self._change(lambda state: state.promoted(words, now()))
             return self._raise(revision_of(source), way, lease)
         except BaseException as error:
             self._put_back(slot, source, error)
@@ -115,6 +121,7 @@ class Promotion:
                 say(f"{self.place.name}: slot {target} is cold: it is started first")
                 lease.renew(scale=True)
                 self._wait_until_up(target, lease)
+            switch(self.cluster, self.place, target)
             return self._change(lambda state: state.rolled_back(reason, now()))
         finally:
             lease.end(scale_down=False)
@@ -162,6 +169,8 @@ class Promotion:
 
         try:
             written = self.cluster.update(CONFIG_MAPS, self.place.config_map, empty)
+            state = Slots.of(written.get("data") or {})
+            switch(self.cluster, self.place, state.production)
             self.cluster.create(EVENTS, event(written, NOT_PROMOTED, reason, "moaa promote"))
         except MoaaError as failed:
             log.error(f"{self.place.name}: could not be put back: {failed}")

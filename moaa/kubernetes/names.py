@@ -49,6 +49,8 @@ SLOTS: Final = "moaa.dev/slots"
 """Annotation of that ConfigMap: the Deployments of its slots, as JSON."""
 POINTERS: Final = "moaa.dev/pointers"
 """Annotation of that ConfigMap: the s3:// folder of the slots' pointers, `a.json` and `b.json`."""
+SERVICE: Final = "moaa.dev/service"
+"""Annotation of that ConfigMap without a gateway: the Service that selects one of the slots."""
 
 RUN_ENV: Final = "MOAA_RUN_ID"
 STAGE_ENV: Final = "MOAA_STAGE"

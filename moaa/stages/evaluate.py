@@ -146,7 +146,10 @@ def contestants_of(
         asked = f"{part.target}+{PRODUCTION}"
         _, served[asked] = tuned(recipe.models[part.target], part.target, version.artifact)
         identity = {**served[asked].identity(), "source": version.model}
-        found[PRODUCTION] = Entrant(PRODUCTION, identity, model=asked)
+        # Before the trained ones: a pair is named by the later one, `dpo against production`.
+        named = list(found.items())
+        named.insert(1, (PRODUCTION, Entrant(PRODUCTION, identity, model=asked)))
+        found = dict(named)
     return found, served
 
 

@@ -13,12 +13,10 @@ import pytest
 
 from moaa.gateway.config import GatewayConfig, parse_config
 from moaa.gateway.metrics import Metrics
-from moaa.gateway.places import place_of
-from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS
+from moaa.kubernetes.kinds import DEPLOYMENTS
 from moaa.kubernetes.leases import Lease
 from tests.charts.render import EXAMPLES, SERVING, golden, needs_helm, objects, of, parsed, refusal
 from tests.charts.rights import rights as role_rights
-from tests.support.kube_server import KubeServer
 
 pytestmark = needs_helm
 LEASED = {"name": "small", "source": "s3://m/small", "servedName": "Small-1B"}
@@ -178,22 +176,6 @@ def test_a_slot_serves_what_its_pointer_names_and_tells_its_revision() -> None:
         assert '--fingerprint-value="$MOAA_REVISION"' in shown
         assert "--served-model-name=aligned" in vllm["args"]
         assert slot["spec"]["template"]["metadata"]["labels"]["moaa.dev/weights"] == "s3"
-
-
-def test_the_shares_config_map_has_no_data_and_says_what_it_is_about() -> None:
-    made = of("ConfigMap", objects(SERVING, values()), "ex-aligned")
-    assert "data" not in made, "an upgrade would reset the shares"
-    with KubeServer() as kube:
-        kube.put(CONFIG_MAPS, made)
-        place = place_of(kube.cluster(), "aligned")
-    assert place.deployments == {"a": "ex-aligned-a", "b": "ex-aligned-b"}
-    assert place.pointer("b") == "s3://m/pointers/aligned/b.json"
-
-
-def test_a_promoted_model_needs_the_gateway_and_no_replicas_of_its_own() -> None:
-    assert "needs the gateway" in refusal(SERVING, {"promoted": [PROMOTED]})
-    wrong = {**values(), "promoted": [PROMOTED | {"replicas": 1}]}
-    assert "leasedReplicas" in refusal(SERVING, wrong)
 
 
 def test_engines_take_calls_of_the_gateway_and_of_clients_alone() -> None:

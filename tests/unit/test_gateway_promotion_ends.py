@@ -13,7 +13,8 @@ from moaa.gateway.promotion import NotStarted, Promotion, RolledBack, Way
 from moaa.gateway.slots import revision_of
 from moaa.kubernetes import leases
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES
+from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, LEASES, SERVICES
+from moaa.kubernetes.names import MODEL, SERVICE
 from tests.support.kube_server import KubeServer
 from tests.support.promotions import V1, V2, V3, World, promoted
 
@@ -188,3 +189,31 @@ def test_a_pod_that_restarts_in_the_middle_serves_what_its_own_slot_says(world: 
     promoted(world, V2)
     assert seen == [{"a": V1, "b": V2}]
     assert isinstance(world.promotion, Promotion)
+
+
+def test_without_a_gateway_the_service_of_the_name_switches_from_slot_to_slot(
+    kube: KubeServer,
+) -> None:
+    world = World(kube)
+    annotations = {"metadata": {"annotations": {SERVICE: "ens-aligned"}}}
+    world.cluster.patch(CONFIG_MAPS, "ens-aligned", annotations)
+    selector = {"app": "ens", MODEL: "aligned-a"}
+    kube.put(SERVICES, {"metadata": {"name": "ens-aligned"}, "spec": {"selector": selector}})
+
+    def selected() -> str:
+        found = kube.find(SERVICES, "ens-aligned")["spec"]["selector"]
+        assert found["app"] == "ens"
+        return str(found[MODEL])
+
+    promoted(world, V1)
+    assert selected() == "aligned-a"
+    began = world.clock.now
+    promoted(world, V2)
+    assert selected() == "aligned-b"
+    assert world.clock.now - began < 60, "there are no shares to hold"
+    world.promotion.roll_back("a test")
+    assert (selected(), world.state.production) == ("aligned-a", "a")
+    world.starts = False
+    with pytest.raises(NotStarted):
+        promoted(world, V3)
+    assert (selected(), world.state.production) == ("aligned-a", "a")

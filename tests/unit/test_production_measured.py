@@ -97,7 +97,8 @@ def test_the_version_in_production_is_measured_and_compared_with(evaluations: An
     evaluations.run(first)
     entry = promoted(store, first)
     scores, ledger, _ = evaluations.run(trained(store, "dpo", "second"))
-    assert ("production", "dpo") in pairs(scores) or ("dpo", "production") in pairs(scores)
+    assert scores.manifest.facts["contestants"] == ["base", "production", "sft", "dpo"]
+    assert ("dpo", "production") in pairs(scores)
     assert scores.manifest.part["content"]["production"] == entry.uri
     assert "smollm2+production" not in ledger.models, "it has answered as a candidate"
     manifest, _ = gate.run(evaluations.recipe(*PUBLISHING), store, {"scores": scores})

@@ -23,15 +23,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $pools := .Values.pools | default (dict "default" dict) }}
 {{- $all := .Values.models }}
 {{- range .Values.promoted }}
-  {{- if not $.Values.gateway.enabled }}
-    {{- fail (printf "promoted: '%s' needs the gateway, which shares the conversations between its slots: set gateway.enabled." .name) }}
-  {{- end }}
-  {{- if .replicas }}
+  {{- if and .replicas $.Values.gateway.enabled }}
     {{- fail (printf "promoted: '%s' has replicas %v: the gateway keeps its slots up. Set leasedReplicas instead." .name .replicas) }}
   {{- end }}
   {{- $given := . }}
   {{- range $slot := list "a" "b" }}
     {{- $pointed := dict "name" (printf "%s-%s" $given.name $slot) "servedName" ($given.servedName | default $given.name) "source" (printf "%s/%s.json" (trimSuffix "/" $given.pointers) $slot) "slot" $slot }}
+    {{- /* Without the gateway nobody wakes a slot: both stay up. */}}
+    {{- if not $.Values.gateway.enabled }}{{ $_ := set $pointed "replicas" (max 1 ($given.replicas | default 1)) }}{{ end }}
     {{- $all = append $all (merge $pointed (omit $given "pointers")) }}
   {{- end }}
 {{- end }}
