@@ -119,6 +119,8 @@ class _Writer:
         store = Store.of(loaded.store, reached=self._stage.name != PREFLIGHT)
         self._attempt = Attempt(loaded, store, self._record)
         self._record["name"] = loaded.name
+        if loaded.rounds.round > 1:
+            self._record["round"] = loaded.rounds.round
         self._record["attempt"] = self._attempts_before(store) + 1
         self._put(self._attempt.store)
         return self._attempt
@@ -198,7 +200,8 @@ class _Writer:
         store.put(self._uri(store), records.to_json(self._record))
 
     def _uri(self, store: Store) -> str:
-        return f"{store.root}/runs/{self._record['run_id']}/{self._stage.name}.json"
+        number = self._record.get("round", 1)
+        return records.address(store, self._record["run_id"], self._stage.name, number)
 
     def _summarize(self) -> None:
         from moaa.report import stage_markdown

@@ -41,6 +41,8 @@ class Record(TypedDict):
     """The recipe's name."""
     attempt: NotRequired[int]
     """How often the stage was begun in this run."""
+    round: NotRequired[int]
+    """The round of self-improvement, from the second on."""
     beat: NotRequired[str]
     """When the stage last showed that it is at work: ISO 8601, UTC."""
 
@@ -79,8 +81,23 @@ def from_json(data: bytes, run_id: str) -> Record:
     return record
 
 
+def address(store: Store, run_id: str, stage: str, number: int = 1) -> str:
+    """Return where the record of a stage is. Rounds from the second on have folders."""
+    folder = f"round-{number}/" if number > 1 else ""
+    return f"{store.root}/runs/{run_id}/{folder}{stage}.json"
+
+
+def by_round(found: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of each round of self-improvement, from the first; one list of a run
+    without rounds, or without records."""
+    rounds: dict[int, list[Record]] = {}
+    for record in found:
+        rounds.setdefault(record.get("round", 1), []).append(record)
+    return [rounds[number] for number in sorted(rounds)] or [[]]
+
+
 def read(store: Store, run_id: str) -> list[Record]:
-    """The records of a run, in the order in which the stages started."""
+    """The records of a run, of all its rounds, in the order in which the stages started."""
     files = (uri for uri, _ in store.list(f"{store.root}/runs/{run_id}/") if uri.endswith(".json"))
     found = [from_json(store.get(uri), run_id) for uri in files]
     return sorted(found, key=lambda record: record["started"])
@@ -103,6 +120,11 @@ def run_status(
     is at work, or the last one ended a moment ago; otherwise `unfinished` if stages are missing.
     """
     wanted = set(stages) or _named(records)
+    *earlier, records = by_round(records)
+    if earlier:
+        if bad := broken([record for each in earlier for record in each]):
+            return "unfinished" if bad["status"] == "running" else cast(RunStatus, bad["status"])
+        wanted -= {"preflight"}  # the first round's
     states = {record["stage"]: record["status"] for record in records}
     for word in ("failed", "terminated"):
         if word in states.values():
@@ -151,5 +173,6 @@ def failure(records: Sequence[Record]) -> str:
         type="Killed", message="it stopped without an error (killed, or its pod is gone)"
     )
     how = "was terminated" if record["status"] == "terminated" else "failed"
-    text = f"{record['stage']} {how}: {error['message']}"
+    where = f" of round {record['round']}" if record.get("round") else ""
+    text = f"{record['stage']}{where} {how}: {error['message']}"
     return f"{error['traceback']}\n{text}" if "traceback" in error else text

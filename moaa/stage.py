@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from moaa.ledger import Ledger
 from moaa.lifeline import Superseded, supersede
 from moaa.progress import Progress
 from moaa.progress.messages import log, say
+from moaa.recipe.rounds import made_by_run, start_of
 from moaa.recipe.schema import Part, Recipe
 from moaa.store import Missing, Store
 from moaa.task import Task
@@ -183,7 +184,10 @@ class Stage(Generic[P]):
             stage=self.name,
             name=context.recipe.name,
             fingerprint=fingerprint,
-            parents=[Parent.of(name, inputs[name].manifest) for name in sorted(inputs)],
+            parents=[
+                *(Parent.of(name, inputs[name].manifest) for name in sorted(inputs)),
+                *_won(context),
+            ],
             part=part.model_dump(mode="json") | ({"content": content} if content else {}),
             ledger=context.ledger.to_json(),
             facts=context.facts | ({AGAIN: True} if context.again else {}),
@@ -224,6 +228,16 @@ def _told(recipe: Recipe, stage: str, run_id: str, store: Store) -> Live | None:
     from moaa.trackers import live
 
     return live(recipe.runtime.trackers, stage, recipe.name, run_id, store)
+
+
+def _won(context: Context) -> Iterator[Parent]:
+    """The winner of the round before, for a stage that asks or trains it: with it, the lineage of a
+    model goes back to the first round."""
+    recipe = context.recipe
+    for name in sorted(made_by_run(recipe.models)):
+        if start_of(name) != name and f"models.{name}" in context.content:
+            uri = recipe.models[name].source
+            yield Parent.of(f"models.{name}", Artifact.open(context.store, uri).manifest)
 
 
 def _compared(content: Mapping[str, str]) -> str:

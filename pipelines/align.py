@@ -2,7 +2,7 @@
 happens."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from kfp import dsl
 from kfp.dsl import PipelineTask
@@ -10,18 +10,21 @@ from kfp.dsl.base_component import BaseComponent
 
 from moaa.components import component
 from moaa.declaration import Declaration
-from moaa.stages.table import PREFLIGHT, REPORT
+from moaa.stages.table import GATE, PREFLIGHT, REPORT
 
-Configure = Callable[[Declaration, PipelineTask], PipelineTask]
-"""Sets the pod of a stage's task, and returns the task."""
+Configure = Callable[[Declaration, PipelineTask, int], PipelineTask]
+"""Sets the pod of a stage's task in a round, and returns the task."""
+WON: Final = "promote"
+"""The verdict of the gate after which there is another round."""
 
 
 def build(
     recipe: str,
     stages: Sequence[Declaration],
     run_id: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    configure: Configure = lambda stage, task: task,
+    configure: Configure = lambda stage, task, number: task,
     compiled_from: str = "",
+    rounds: int = 1,
 ) -> BaseComponent:
     """The pipeline of these stages.
 
@@ -31,6 +34,7 @@ def build(
 
     `run_id` names the run's records on S3: the id of the Kubeflow run unless given.
     `compiled_from`: what the pods took from the recipe that was compiled, for preflight to compare.
+    `rounds`: at most so many rounds, each inside of a condition on the gate of the one before it.
     """
 
     @dsl.pipeline(
@@ -39,15 +43,27 @@ def build(
         "DPO on its judgements.",
     )
     def align(recipe: str = recipe, overrides: dict[str, Any] = {}) -> None:  # noqa: B006
-        common = {"recipe": recipe, "overrides": overrides, "run_id": run_id}
-        with dsl.ExitHandler(configure(REPORT, component(REPORT)(**common)), name="align"):
+        def add(number: int, recipe: Any, overrides: Any) -> None:
+            """Add a round, and inside of its condition the rounds after it."""
+            common = {"recipe": recipe, "overrides": overrides, "run_id": run_id}
             tasks: dict[str, PipelineTask] = {}
             for stage in stages:
+                if stage == PREFLIGHT and number > 1:
+                    continue
                 own = {"compiled_from": compiled_from} if stage == PREFLIGHT else {}
                 task = component(stage)(**common, **own, **_inputs(stage, tasks))
                 if not stage.inputs and PREFLIGHT.name in tasks:
                     task.after(tasks[PREFLIGHT.name])
-                tasks[stage.name] = configure(stage, task)
+                tasks[stage.name] = configure(stage, task, number)
+            if number < rounds:
+                decided = tasks[GATE.name].outputs
+                with dsl.If(decided["verdict"] == WON, name=f"round-{number + 1}"):
+                    # The recipe of a later round has the overrides in it.
+                    add(number + 1, decided["next_recipe"], {})
+
+        last = component(REPORT)(recipe=recipe, overrides=overrides, run_id=run_id)
+        with dsl.ExitHandler(configure(REPORT, last, 1), name="align"):
+            add(1, recipe, overrides)
 
     return align
 

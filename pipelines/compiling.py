@@ -16,8 +16,9 @@ from moaa.placement import compiled
 from moaa.recipe import read
 from moaa.recipe.addresses import dotted
 from moaa.recipe.load import Loaded
+from moaa.recipe.next_round import planned
 from moaa.recipe.schema import Recipe
-from moaa.stages.table import PREFLIGHT, STAGES_ENV, of_recipe
+from moaa.stages.table import GATE, PREFLIGHT, STAGES_ENV, of_recipe
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
@@ -62,7 +63,8 @@ def write(loaded: Loaded, default: str, target: Path, run: Sequence[Declaration]
     # It travels as text even if the recipe itself is an address.
     refuse_expanded(compiled_from, f"{loaded.recipe.name}: what its pods are to be")
     configure = task_configurer(loaded.recipe, run)
-    pipeline = build(default, run, configure=configure, compiled_from=compiled_from)
+    rounds = loaded.recipe.rounds.n if GATE in run else 1
+    pipeline = build(default, run, configure=configure, compiled_from=compiled_from, rounds=rounds)
     compiler.Compiler().compile(pipeline, str(target))
 
 
@@ -83,12 +85,17 @@ def default_of(loaded: Loaded) -> str:
 
 
 def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:
-    """Return the function that sets each task's pod, and tells preflight the stages of the run."""
+    """Return the function that sets each task's pod, in all rounds, and tells preflight the run's
+    stages."""
 
-    def configure(stage: Declaration, task: PipelineTask) -> PipelineTask:
+    recipes = planned(recipe)
+
+    def configure(stage: Declaration, task: PipelineTask, number: int) -> PipelineTask:
         if stage == PREFLIGHT and tuple(run) != of_recipe(recipe):
             task.set_env_variable(STAGES_ENV, ",".join(each.name for each in run))
-        return apply(tasks.place(recipe, stage), stage, task)
+        if number > 1:
+            task.set_display_name(f"{stage.name} of round {number}")
+        return apply(tasks.place(recipes[number - 1], stage), stage, task)
 
     return configure
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from moaa import home, records, report
+from moaa.artifacts import Manifest
 from moaa.declaration import Declaration
 from moaa.errors import StoreError
 from moaa.lifeline import interruptible, runner
@@ -19,7 +20,9 @@ from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import relay, say, shown
 from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded
-from moaa.stages.table import STAGES_ENV, of_recipe, stages
+from moaa.recipe.schema import Recipe
+from moaa.stages.rounds import next_of, text_of
+from moaa.stages.table import GATE, PREFLIGHT, STAGES_ENV, of_recipe, stages
 from moaa.store import Store
 
 
@@ -42,7 +45,7 @@ def run(loaded: Loaded, until: str | None = None, run_id: str | None = None) -> 
         say(f"run {run_id}   store {address.root} at {s3}   log {kubeflow_log}")
         # The stages are over when `runner` ends: the local S3 must not stop before.
         with relay(folder / "messages.jsonl") as messages, runner(folder):
-            stopped = _execute(recipe_file, run_stages, run_id, folder)
+            stopped = _rounds(loaded.recipe, recipe_file, run_stages, run_id)
         store = Store.of(address)
         try:
             found = records.read(store, run_id)
@@ -67,6 +70,34 @@ def run(loaded: Loaded, until: str | None = None, run_id: str | None = None) -> 
         last_lines = f"{stopped}\nLast lines of {kubeflow_log}:\n{_tail(kubeflow_log)}"
         raise RunFailed(messages.error or last_lines, outside=messages.outside)
     return page
+
+
+def _rounds(recipe: Recipe, file: Path, stages: Sequence[Declaration], run_id: str) -> str:
+    """Run one round after the other, as long as the gate promotes; return why a task failed.
+
+    Kubeflow's local runner knows no conditions inside of an exit handler, so each round is a DAG.
+    """
+    folder = file.parent
+    while not (stopped := _execute(file, stages, run_id, folder)):
+        following = _next(recipe, stages, run_id)
+        if following is None:
+            break
+        recipe, number = following, following.rounds.round
+        stages = [stage for stage in stages if stage != PREFLIGHT]
+        file = folder / f"recipe-{number}.yaml"
+        file.write_text(text_of(recipe))
+        say(f"round {number} of at most {recipe.rounds.n}: {recipe.target} takes its place")
+    return stopped
+
+
+def _next(recipe: Recipe, stages: Sequence[Declaration], run_id: str) -> Recipe | None:
+    """Return the recipe of the next round; None if this one was the last."""
+    if GATE not in stages or recipe.rounds.round == recipe.rounds.n:
+        return None
+    store = Store.of(recipe.store)
+    where = records.address(store, run_id, GATE.name, recipe.rounds.round)
+    decided = records.from_json(store.get(where), run_id)["manifest"]
+    return next_of(recipe, Manifest.model_validate(decided), store) if decided else None
 
 
 def _execute(recipe: Path, stages: Sequence[Declaration], run_id: str, folder: Path) -> str:

@@ -22,11 +22,16 @@ def changes(
     before: Mapping[str, str], records: Sequence[Record]
 ) -> tuple[dict[str, str], list[str]]:
     """The stages' states now, and a line for each that differs from `before`."""
-    now: dict[str, str] = {record["stage"]: record["status"] for record in records}
+    now: dict[str, str] = {_named(record): record["status"] for record in records}
     lines = [
-        f"{r['stage']:<10} {_status(r)}" for r in records if before.get(r["stage"]) != r["status"]
+        f"{_named(r):<10} {_status(r)}" for r in records if before.get(_named(r)) != r["status"]
     ]
     return now, lines
+
+
+def _named(record: Record) -> str:
+    number = record.get("round", 1)
+    return f"{record['stage']} {number}" if number > 1 else record["stage"]
 
 
 def _status(record: Record) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import re
@@ -26,6 +25,7 @@ from moaa.progress.terminal import out
 from moaa.recipe.load import Loaded
 from moaa.stages.table import of_recipe
 from moaa.store import Store
+from moaa.task import keep
 
 EXPERIMENT = "moaa"
 POLL_S = 5.0
@@ -55,7 +55,7 @@ def submit(
     """
     store = Store.of(loaded.recipe.store)
     text, overrides = parameters(loaded)
-    address = upload(text, store)
+    address = keep(text, store)
     cluster = loaded.recipe.runtime.cluster
     client = connect(host, namespace)
     _describe(client, ", ".join(f"{path}={json.dumps(each)}" for path, each in overrides.items()))
@@ -150,14 +150,6 @@ def _describe(client: Any, text: str) -> None:
         return create(run=run)
 
     client._run_api.run_service_create_run = described
-
-
-def upload(text: str, store: Store) -> str:
-    """Put a recipe's text on S3 under its digest; return its address."""
-    data = text.encode()
-    address = f"{store.root}/recipes/{hashlib.sha256(data).hexdigest()}.yaml"
-    store.put_new(address, data)
-    return address
 
 
 def follow(

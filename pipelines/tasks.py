@@ -17,6 +17,7 @@ from moaa.errors import RecipeError
 from moaa.kubernetes.names import ENGINES_KEY
 from moaa.placement import images, pods
 from moaa.placement.pod_spec import CORE_TMP_GIB, HEAVY_TMP_GIB, WRITABLE
+from moaa.recipe.next_round import planned
 from moaa.recipe.schema import Recipe, StoreAddress
 from moaa.recipe.secrets import DESTINATIONS_ENV, S3_KEYS, destinations, endpoint_keys
 from moaa.stages.table import PREFLIGHT, PROMOTE, REPORT
@@ -94,11 +95,16 @@ def place(recipe: Recipe, stage: Declaration) -> Place:
 
 
 def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
-    """One pod for all of these stages, one after the other: what each of them needs.
+    """One pod for all of these stages and rounds, one after the other: what each of them needs.
 
     Raises RecipeError if the pod would have to train.
     """
-    places = {stage.name: place(recipe, stage) for stage in stages}
+    wanted = tuple(stages)
+    places = {
+        stage.name if number == 1 else f"{stage.name} of round {number}": place(each, stage)
+        for number, each in enumerate(planned(recipe), 1)
+        for stage in wanted
+    }
     if training := [
         stage for stage, each in places.items() if each.image == images.of(recipe.runtime, "train")
     ]:

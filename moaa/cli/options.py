@@ -62,6 +62,10 @@ Until = Annotated[
     str | None,
     typer.Option(metavar="STAGE", help="Stop after this stage. Default: the last of the recipe"),
 ]
+Rounds = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=10, help="At most so many rounds: the field rounds.n"),
+]
 Root = Annotated[
     str | None,
     typer.Option(metavar="S3", help="Look below this address: s3://BUCKET/PREFIX"),
@@ -142,3 +146,8 @@ def application(help_text: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         help=help_text,
     )
+
+
+def with_rounds(sets: list[str], rounds: int | None) -> list[str]:
+    """Return what `--set` gives, with `--rounds` as the last of it."""
+    return sets if rounds is None else [*sets, f"rounds.n={rounds}"]

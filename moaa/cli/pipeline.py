@@ -9,11 +9,13 @@ import typer
 
 from moaa.cli.options import (
     RecipeFile,
+    Rounds,
     Sets,
     Until,
     application,
     recipe_file,
     sweep_file,
+    with_rounds,
 )
 
 app = application()
@@ -44,6 +46,7 @@ def run(
         typer.Option(help="Namespace of the Job. Default: the recipe's, else the context's"),
     ] = None,
     until: Until = None,
+    rounds: Rounds = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Run the pipeline: on this machine, or in a cluster.
@@ -53,6 +56,8 @@ def run(
     Example:  moaa run demo
 
     Example:  moaa run my.yaml --until sft --set sft.epochs=1
+
+    Example:  moaa run my.yaml --rounds 3
 
     Example:  moaa run my.yaml --in-cluster
 
@@ -69,9 +74,9 @@ def run(
     elif stop:
         pipeline.stop(stop, namespace)
     elif recipe and in_cluster:
-        pipeline.run_in_cluster(recipe, sets, until, namespace)
+        pipeline.run_in_cluster(recipe, with_rounds(sets, rounds), until, namespace)
     elif recipe:
-        pipeline.run(recipe, sets, until)
+        pipeline.run(recipe, with_rounds(sets, rounds), until)
 
 
 @app.command()
@@ -126,6 +131,7 @@ def submit(
         str | None, typer.Option(help="Namespace of your profile, if Kubeflow has many users")
     ] = None,
     until: Until = None,
+    rounds: Rounds = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow the run; exit status 0 only if it SUCCEEDED")
     ] = False,
@@ -140,7 +146,8 @@ def submit(
     """
     from moaa.commands import pipeline
 
-    pipeline.submit(recipe, sets, until, pipeline.Kubeflow(host, experiment, namespace, wait))
+    to = pipeline.Kubeflow(host, experiment, namespace, wait)
+    pipeline.submit(recipe, with_rounds(sets, rounds), until, to)
 
 
 @app.command()
@@ -150,6 +157,7 @@ def compile(
         Path | None, typer.Option("--output", "-o", help="Default: pipelines/compiled/RECIPE.yaml")
     ] = None,
     until: Until = None,
+    rounds: Rounds = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Compile the pipeline to YAML for Kubeflow.
@@ -160,7 +168,7 @@ def compile(
     """
     from moaa.commands import pipeline
 
-    pipeline.compile_recipe(recipe, sets, output, until)
+    pipeline.compile_recipe(recipe, with_rounds(sets, rounds), output, until)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from moaa import records
 from moaa.artifacts import Artifact
 from moaa.benchmarks.judging import name_of
 from moaa.commands.runs import chosen_run
@@ -37,7 +38,7 @@ def decide(
     """Decide about a run, print the decision, and return its exit status."""
     given = load_file(recipe).recipe.gate if recipe else None
     with chosen_run(run_id, recipe, root) as (store, name, left):
-        found = {record["stage"]: record for record in left}
+        found = _decided(left)
         part = _part(found, given)
         part = part.model_copy(update={"gate": rules(part.gate, sets)})
         decision = stage.decide(part, _scores(store, name, found))
@@ -46,6 +47,12 @@ def decide(
     else:
         _show(name, decision)
     return EXIT[OF_VERDICT[decision.verdict]]
+
+
+def _decided(left: Sequence[Record]) -> dict[str, Record]:
+    """The records of the round that is decided about: the last one that has scores."""
+    rounds = [{record["stage"]: record for record in each} for each in records.by_round(left)]
+    return next((each for each in reversed(rounds) if _manifest(each, "evaluate")), rounds[0])
 
 
 def rules(base: Gate, sets: Sequence[str]) -> Gate:

@@ -58,7 +58,7 @@ def plan(file: Path, sets: list[str]) -> None:
 
     recipe = load_file(file, sets).recipe
     # A pipe has no width: the table gets room, and sentences stay on one line.
-    lines = planning.lines(recipe, of_recipe(recipe))
+    lines = planning.of_rounds(recipe, of_recipe(recipe))
     console().print(planning.table(recipe, lines, power.shown(recipe)))
 
 

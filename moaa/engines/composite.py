@@ -21,6 +21,7 @@ from moaa.engines.kubernetes import KubernetesFleet
 from moaa.engines.process import ProcessFleet
 from moaa.errors import EngineError
 from moaa.kubernetes.api import Cluster
+from moaa.recipe.rounds import made_by_run
 from moaa.recipe.schema import Model
 
 
@@ -65,13 +66,6 @@ def _in_this_pod(session: Session, models: Mapping[str, Model], client: Client) 
             f"{names}: weights without a Deployment are served in the stage's own pod, which needs "
             f"the serve image and its GPUs. {error}"
         ) from None
-
-
-def made_by_run(models: Mapping[str, Model]) -> set[str]:
-    """Models whose weights a stage of a run made (`llama+sft`, an artifact on S3)."""
-    return {
-        name for name, model in models.items() if "+" in name and model.source.startswith("s3://")
-    }
 
 
 def trained_from(tuned: Collection[str]) -> set[str]:

@@ -51,7 +51,7 @@ def findings(gate: Gate, evidence: Evidence) -> list[Found]:
     """Return what each rule found, in the order in which people read them."""
     return [
         wins(gate, evidence),
-        equal_length(evidence),
+        equal_length(gate, evidence),
         length(gate, evidence),
         *reasoning(gate, evidence),
         *answers(gate, evidence),
@@ -68,13 +68,14 @@ def wins(gate: Gate, evidence: Evidence) -> Found:
     return _above(rule, found, limit, float(np.std(p, ddof=1)), "mean probability to win")
 
 
-def equal_length(evidence: Evidence) -> Found:
-    """It is still preferred if both answers were equally long."""
-    rule, p = "wins at equal length", evidence.wins
+def equal_length(gate: Gate, evidence: Evidence) -> Found:
+    """It is still preferred if both answers were equally long. A margin below 0, which allows it to
+    be a little worse, holds here too."""
+    rule, p, limit = "wins at equal length", evidence.wins, 0.5 + min(gate.margin, 0)
     if len(p) < statistics.FEWEST:
         return _too_few(rule, len(p), statistics.FEWEST, "judged prompts")
     found = statistics.length_adjusted(p, evidence.lengths, level=LEVEL)
-    return _above(rule, found, 0.5, float(np.std(p, ddof=1)), "probability to win")
+    return _above(rule, found, limit, float(np.std(p, ddof=1)), "probability to win")
 
 
 def length(gate: Gate, evidence: Evidence) -> Found:

@@ -10,12 +10,13 @@ from typing import Any
 from moaa.declaration import Declaration
 from moaa.errors import RecipeError
 from moaa.placement import pods
+from moaa.recipe.next_round import planned
 from moaa.recipe.schema import Recipe
 
 
 def fields(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, Any]:
     """Each field of the recipe that decides about a pod, by its path."""
-    runtime = recipe.runtime
+    runtime, stages = recipe.runtime, tuple(stages)
     found: dict[str, Any] = {
         "pools": {
             name: pool.model_dump(mode="json", exclude={"gpu_hour_usd"})
@@ -40,6 +41,10 @@ def fields(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, Any]:
             stage.name: _role(recipe, stage) for stage in stages if stage.serves or stage.trains
         },
     }
+    for number, later in enumerate(planned(recipe)[1:], 2):
+        found[f"round {number}"] = {
+            stage.name: _role(later, stage) for stage in stages if stage.serves or stage.trains
+        }
     return dict(_flat(found))
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from moaa.declaration import Declaration
 from moaa.errors import RecipeError
+from moaa.recipe.rounds import made_by_run
 from moaa.recipe.schema import Launcher, Model, Pool, Recipe
 
 
@@ -41,13 +42,15 @@ def role(recipe: Recipe, stage: Declaration) -> PodRole:
 def served(recipe: Recipe, stage: Declaration) -> list[Model]:
     """The models that a stage's own pod serves: those without an endpoint.
 
-    Of the models of the cluster's engines only the trained ones and their base.
+    Of the models of the cluster's engines only the trained ones, winners of earlier rounds too, and
+    their base.
     """
     if recipe.runtime.engines.kind == "endpoint":
         return []
     names = stage.models(recipe)
     if recipe.runtime.engines.kind == "kubernetes":
-        names &= {recipe.target} if stage.tuned else frozenset()
+        base = {recipe.target} if stage.tuned else set()
+        names &= base | made_by_run(recipe.models)
     own = [recipe.models[name] for name in sorted(names) if not recipe.models[name].endpoint]
     trained = stage.tuned + (stage.production and recipe.measures_production)
     return own + [recipe.models[recipe.target]] * trained

@@ -14,7 +14,7 @@ only lower them). Tokens rest on the assumptions in `recipe.plan`; hours and dol
 and prices that the recipe states.
 """
 
-from moaa.plan.lines import Line, as_rows, lines
+from moaa.plan.lines import Line, as_rows, lines, of_rounds
 from moaa.plan.sentences import assumptions, comparison, disk, uncounted
 from moaa.plan.sizing import Size, sizing
 from moaa.plan.terminal import table
@@ -27,6 +27,7 @@ __all__ = [
     "comparison",
     "disk",
     "lines",
+    "of_rounds",
     "sizing",
     "table",
     "uncounted",

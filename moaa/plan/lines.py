@@ -6,11 +6,12 @@ With dollars and GPU-hours if the recipe states prices and rates.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from moaa.declaration import Asked, Declaration, Trained
+from moaa.recipe.next_round import planned
 from moaa.recipe.schema import Recipe
 
 
@@ -44,6 +45,11 @@ def lines(recipe: Recipe, stages: Iterable[Declaration]) -> list[Line]:
         if stage.training:
             found.append(_training(recipe, stage.name, stage.training(recipe)))
     return found
+
+
+def of_rounds(recipe: Recipe, stages: Sequence[Declaration]) -> list[list[Line]]:
+    """Return the plan of each round of self-improvement, as if all before it were won."""
+    return [lines(each, stages) for each in planned(recipe)]
 
 
 def as_rows(planned: Iterable[Line]) -> list[dict[str, Any]]:

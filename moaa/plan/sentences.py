@@ -131,6 +131,26 @@ def _in_flight(runtime: Runtime) -> str:
     return f"requests in flight at each server: {said}, {places.ENDPOINT} at endpoints; {busy}"
 
 
+def rounds(by_round: Sequence[Sequence[Line]]) -> list[str]:
+    """What each round costs if all are won, and all together; nothing for one round."""
+    if len(by_round) == 1:
+        return []
+    each = [f"round {number}: {_sum(found)}" for number, found in enumerate(by_round, 1)]
+    every = [line for found in by_round for line in found]
+    return [*each, f"all {len(by_round)}, if each but the last is won: {_sum(every)}"]
+
+
+def _sum(found: Sequence[Line]) -> str:
+    parts = [f"{sum(line.calls for line in found):,} calls"]
+    if (hours := total(line.gpu_hours for line in found)) is not None:
+        parts.append(f"{hours:,.1f} GPU-hours")
+    if (gpu := total(line.gpu_usd for line in found)) is not None:
+        parts.append(f"${gpu:,.2f} of GPUs")
+    if (usd := total(line.cost_usd for line in found)) is not None:
+        parts.append(f"${usd:,.2f} of tokens")
+    return ", ".join(parts)
+
+
 def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
     """Return sentences: the disk space for weights, checkpoints and texts. Sizes are guessed from
     the models' names."""

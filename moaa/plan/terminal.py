@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from moaa.plan.lines import Line, total
-from moaa.plan.sentences import assumptions, comparison, disk
+from moaa.plan.sentences import assumptions, comparison, disk, rounds
 from moaa.plan.sizing import Size, most, sizing
 from moaa.recipe.schema import Recipe
 
@@ -20,9 +20,12 @@ NOTE = (
 )
 
 
-def table(recipe: Recipe, planned: Sequence[Line], shown: Sequence[str] = ()) -> RenderableType:
-    """Return the whole plan for a terminal: lines, sums, the paper's figures, what the evaluation
-    can show (`shown`, one sentence a benchmark), disk, assumptions."""
+def table(
+    recipe: Recipe, by_round: Sequence[Sequence[Line]], shown: Sequence[str] = ()
+) -> RenderableType:
+    """Return the whole plan for a terminal: lines of the first round, sums, all rounds, the paper's
+    figures, what the evaluation can show (`shown`, one sentence a benchmark), disk, assumptions."""
+    planned = by_round[0]
     from rich.console import Group
     from rich.padding import Padding
     from rich.table import Table
@@ -45,6 +48,7 @@ def table(recipe: Recipe, planned: Sequence[Line], shown: Sequence[str] = ()) ->
         heading = Text("GPUs held at once", style="bold")
         parts += [Text(), heading, Padding(_sizes(sizes), (0, 0, 0, 2), expand=False)]
     for title, sentences in (
+        ("Rounds; the table is of the first one", rounds(by_round)),
         ("Beside the paper", comparison(recipe, planned)),
         ("What the evaluation can show, in 80 % of the cases", shown),
         ("Disk", disk(recipe, planned)),

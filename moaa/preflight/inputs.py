@@ -16,6 +16,8 @@ from moaa.preflight.system_role import gets_system_messages
 from moaa.prompts import sources
 from moaa.prompts.prompt import read_prompt
 from moaa.prompts.sources import SETS, every_source
+from moaa.recipe.next_round import planned
+from moaa.recipe.rounds import SLICED
 from moaa.recipe.schema import Model, Source
 from moaa.recipe.secrets import endpoint_keys
 from moaa.store import Store
@@ -71,7 +73,7 @@ def prompts_and_hub_models(run: Run) -> Iterator[Finding]:
     the same way, as a package, is one finding too.
     """
     shown: set[Finding] = set()
-    for found in _findings([*_prompt_looks(run), *_model_looks(run)]):
+    for found in _findings([*_prompt_looks(run), *_round_looks(run), *_model_looks(run)]):
         if found not in shown:
             shown.add(found)
             yield found
@@ -114,6 +116,27 @@ def _prompt_looks(run: Run) -> Iterator[_Look]:
                 "name a source that this machine can read (a path, s3://…, hub:NAME, "
                 "package:PATH), and as its `field` a column that its rows have",
             )
+
+
+def _round_looks(run: Run) -> Iterator[_Look]:
+    """The last row of the last round, in each source that rounds share out."""
+    last = planned(run.recipe)[-1]
+    if not last.rounds.sliced:
+        return
+    for name in SLICED:
+        for source in getattr(last.prompts, name):
+            yield _Look(
+                source.source.startswith("hub:"),
+                "rounds",
+                partial(_last_row, name, source, last.rounds.n, run.store),
+                f"{source.source} has the rows of {last.rounds.n} rounds",
+                "lower the source's limit or rounds.n, or set rounds.prompts to 'same'",
+            )
+
+
+def _last_row(name: str, source: Source, number: int, store: Store) -> None:
+    held = sum(1 for _ in sources.rows(source, store))
+    sources.refuse_short(name, source, held, number)
 
 
 def _model_looks(run: Run) -> Iterator[_Look]:

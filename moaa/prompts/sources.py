@@ -44,6 +44,19 @@ def rows(source: Source, store: Store) -> Iterator[Any]:
         yield row
 
 
+def refuse_short(name: str, source: Source, rows: int, number: int) -> None:
+    """Raise RecipeError if a source ends before the slice of this round does; `rows`: those that it
+    has of it."""
+    limit = source.limit or 0
+    if rows < limit:
+        last = source.offset + limit
+        raise RecipeError(
+            f"prompts.{name}: source '{source.source}' is too small for round {number}, which "
+            f"reads its rows {source.offset} to {last - 1}: it has {rows} of these {limit}. Lower "
+            "its limit or rounds.n, or set rounds.prompts to 'same'."
+        )
+
+
 def contents(prompts: Prompts, store: Store) -> dict[str, str]:
     """Return what each source holds now, by its name: another content is another input.
 

@@ -35,7 +35,8 @@ class Gate(Part):
     """With fewer judged prompts nothing is promoted: the intervals do not hold for so few."""
     margin: float = Field(0.0, ge=-0.5, lt=0.5)
     """Wins: the lower bound of the mean probability to win must be above 0.5 plus this. 0: a
-    difference that is real, however small, is a reason to change."""
+    difference that is real, however small, is a reason to change. Below 0 it may be a little worse,
+    at equal length too."""
     floor: float = Field(0.03, ge=0, le=1)
     """Reasoning: the mean difference over all benchmarks must not be below minus this. 3 points is
     about what five benchmarks can prove."""

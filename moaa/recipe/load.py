@@ -89,6 +89,8 @@ def _check(
     given: Given, folder: Path | None, replaced: Sequence[Override], errors: list[str]
 ) -> Loaded:
     """Apply overrides, inline files and validate; `errors` holds what reading has found so far."""
+    for each in (given.value.get("rounds"), *(o.value for o in replaced if o.path == ("rounds",))):
+        _lengthen(each)
     base = deepcopy(given)
     if replaced:  # what is replaced may be wrong, but must be no secret: it is sent too
         inline(base, folder, [])
@@ -114,6 +116,12 @@ def _check(
         dump(plain(base)) if replaced else text,
         {path: plain(value) for path, value in values.items() if value is not None},
     )
+
+
+def _lengthen(rounds: Given | None) -> None:
+    """Write `rounds: 3` as `rounds: {n: 3}`, so that `rounds.n` is a path in it."""
+    if rounds is not None and type(rounds.value) is int:
+        rounds.value = {"n": Given(rounds.value, rounds.where)}
 
 
 def _lost_line_ends(text: str) -> bool:

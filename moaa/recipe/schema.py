@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from moaa.recipe import deciding, engine_args, labelling, secrets
+from moaa.recipe import deciding, engine_args, labelling, rounds, secrets
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Evaluate, EvaluateSampling, Judged
 from moaa.recipe.gate import Gate
@@ -29,6 +29,7 @@ from moaa.recipe.method import (
 from moaa.recipe.promote import Promote
 from moaa.recipe.prompts import Prompts, Source
 from moaa.recipe.publish import Publish
+from moaa.recipe.rounds import Rounds
 from moaa.recipe.serving import (
     Calls,
     Cluster,
@@ -103,6 +104,7 @@ class Recipe(Part):
     """The model becomes a version in the registry on S3, if the gate promotes it."""
     promote: Promote | None = None
     """The published version is put into production. Without it a person runs `moaa promote`."""
+    rounds: Rounds = Rounds()
     runtime: Runtime = Runtime()
     pools: dict[str, Pool] = Field({})
     plan: Plan = Plan()
@@ -130,6 +132,7 @@ class Recipe(Part):
         found += deciding.problems(
             self.gate, self.publish, self.promote, self.evaluate, self.measured
         )
+        found += rounds.problems(self)
         found += self.prompts.skipping_nothing(publishes=self.publish is not None)
         if self.sample.sampling.n < 2:
             found.append(

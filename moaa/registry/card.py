@@ -9,6 +9,7 @@ from typing import Any, Final
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Recipe
 from moaa.registry.data_set import TABLES, DataSet, address
 from moaa.registry.licences import Findings, table
@@ -72,7 +73,7 @@ def _common(
         "show": licences.show,
         "duties": licences.duties,
         "accepted": recipe.publish.accept_licence_conflict if recipe.publish else None,
-        "target": recipe.models[recipe.target],
+        "target": recipe.models[start_of(recipe.target)],
     }
 
 
@@ -84,7 +85,7 @@ def _page(template: str, metadata: Mapping[str, Any], shown: Mapping[str, Any]) 
 def _metadata(
     recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences: Findings
 ) -> dict[str, Any]:
-    target = recipe.models[recipe.target]
+    target = recipe.models[start_of(recipe.target)]
     found: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from moaa.recipe.document import Part
+from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Recipe
 
 Outcome = Literal["allowed", "conditions", "conflict", "unknown"]
@@ -101,7 +102,7 @@ def findings(recipe: Recipe) -> Findings:
     ):
         for name in sorted(names):
             roles.setdefault(name, []).append(role)
-    target = recipe.models[recipe.target].published_name
+    target = recipe.models[start_of(recipe.target)].published_name
     uses = tuple(_use(recipe, name, tuple(of), target) for name, of in roles.items())
     named = [table()[use.licence] for use in uses if use.licence in table()]
     return Findings(
@@ -113,7 +114,7 @@ def findings(recipe: Recipe) -> Findings:
 
 
 def _use(recipe: Recipe, model: str, roles: tuple[str, ...], target: str) -> Use:
-    fields = recipe.models[model]
+    fields = recipe.models[start_of(model)]  # a winner has the licence of what it was trained from
     name = licence_of(fields.published_name, fields.licence)
 
     def use(outcome: Outcome, why: str) -> Use:

@@ -7,7 +7,7 @@ are HTML beside it, so that text keeps its size on a phone and on paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
@@ -58,6 +58,52 @@ def line(
         '<div class="plot"><div class="ys">{}</div>{}'
         '<div class="xs"><span>{}</span><span>{}</span><span>{}</span></div></div>'
     ).format(labels, svg, number(xs[0]), unit, number(xs[-1]))
+
+
+def whiskers(
+    points: Sequence[tuple[float, float, float | None, float | None]],
+    *,
+    unit: str,
+    low: float | None = None,
+    high: float | None = None,
+    mark: float | None = None,
+    shown: Callable[[float], str] = number,
+) -> Markup:
+    """Return a curve whose points (x, value, low, high) have intervals; None: no end is known.
+
+    `low`, `high`: the y axis includes at least these. `mark`: a dashed level. `shown`: how a value
+    is written.
+    """
+    every = [y for _, *ends in points for y in ends if y is not None]
+    every += [value for value in (low, high, mark) if value is not None]
+    ticks = _ticks(min(every), max(every))
+    bottom, top = min(ticks[0], *every), max(ticks[-1], *every)
+    left, right = points[0][0] - 0.4, points[-1][0] + 0.4
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return 100 * (x - left) / (right - left), 100 * (top - y) / (top - bottom)
+
+    parts = [_level("grid", at(0, tick)[1]) for tick in ticks]
+    if mark is not None:
+        parts.append(_level("mark", at(0, mark)[1]))
+    path = "L".join(f"{x:.2f} {y:.2f}" for x, y in (at(x, y) for x, y, _, _ in points))
+    parts.append(Markup('<path class="curve" d="M{}"/>').format(path))
+    spread = Markup('<path class="spread" d="M{0:.2f} {1:.2f}V{2:.2f}"/>')
+    dot = Markup('<path class="knot" d="M{:.2f} {:.2f}h0"><title>{}</title></path>')
+    for x, y, under, over in points:
+        ends = ""
+        if under is not None and over is not None:
+            parts.append(spread.format(at(x, y)[0], at(x, under)[1], at(x, over)[1]))
+            ends = f", interval {shown(under)} to {shown(over)}"
+        parts.append(dot.format(*at(x, y), f"{unit} {number(x)}: {shown(y)}{ends}"))
+    span = Markup('<span style="top:{:.2f}%">{}</span>')
+    labels = Markup().join(span.format(at(0, tick)[1], shown(tick)) for tick in ticks)
+    step = Markup('<span style="left:{:.2f}%">{}</span>')
+    names = Markup().join(step.format(at(x, y)[0], number(x)) for x, y, _, _ in points)
+    said = "; ".join(f"{unit} {number(x)}: {shown(y)}" for x, y, _, _ in points)
+    return Markup(
+        '<div class="plot"><div class="ys">{}</div>{}<div class="xs at">{}</div></div>'
+    ).format(labels, _svg(Markup().join(parts), said), names)
 
 
 def histogram(

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from moaa.report import charts, tables
 from moaa.report.benchmarks import benchmarks
 from moaa.report.examples import Read, gather
+from moaa.report.rounds import decision_of, rounds, said
 from moaa.report.view import Run, judged
 from moaa.report.words import count, number, percent, seconds
 
@@ -58,6 +59,8 @@ def page(run: Run, read: Read, made: datetime | None = None) -> str:
         .get_template("page.html")
         .render(
             run=run,
+            decision=decision_of(run),
+            rounds_said=run.earlier and guard("rounds", said, run),
             totals=guard("totals", totals, run),
             sections=sections,
             problems=guard.problems + unread,
@@ -113,10 +116,14 @@ def _sections(run: Run, examples: Any, guard: _Guard) -> list[tuple[str, str, An
     def decided(decision: dict[str, Any]) -> Markup:
         return Markup(_environment().get_template("gate.html").render(decision=decision))
 
-    decision = next(
-        (stage.facts.get("decision") for stage in run.stages if stage.facts.get("decision")), None
-    )
+    decision: Any = decision_of(run)
+
+    def all_rounds(found: dict[str, Any]) -> Markup:
+        return Markup(_environment().get_template("rounds.html").render(found))
+
+    several = guard("rounds", rounds, run)
     made: list[tuple[str, str, Any]] = [
+        ("rounds", "Rounds", several and guard("rounds", all_rounds, several)),
         ("gate", "Gate", decision and guard("gate", decided, decision)),
         ("pipeline", "Pipeline", guard("pipeline", parts.pipeline)),
         ("rows", "Rows", shown["funnel"] and guard("rows", parts.rows)),
@@ -152,21 +159,23 @@ def failure(run_id: str, why: str) -> str:
 
 def totals(run: Run) -> dict[str, Any]:
     """Return tokens and calls of the whole run, and their cost if the recipe states prices."""
-    uses = [use for stage in run.present for use in stage.uses.values()]
+    present = [stage for each in run.rounds for stage in each.present]
+    uses = [use for stage in present for use in stage.uses.values()]
     costs = [
         cost
+        for each in run.rounds
         for reused in (False, True)
-        if (cost := tables.cost_usd(run, reused=reused)) is not None
+        if (cost := tables.cost_usd(each, reused=reused)) is not None
     ]
     return {
         "calls": sum(use.calls for use in uses),
         "reused_calls": sum(
-            use.calls for s in run.present if s.status == "reused" for use in s.uses.values()
+            use.calls for s in present if s.status == "reused" for use in s.uses.values()
         ),
         "prompt_tokens": sum(use.prompt_tokens for use in uses),
         "completion_tokens": sum(use.completion_tokens for use in uses),
         "cost": sum(costs) if costs else None,
-        "rejected": sum(sum(stage.ledger.rejected.values()) for stage in run.present),
+        "rejected": sum(sum(stage.ledger.rejected.values()) for stage in present),
     }
 
 

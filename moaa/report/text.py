@@ -6,6 +6,7 @@ from moaa.declaration import Declaration
 from moaa.records import Record
 from moaa.report.benchmarks import interval, value
 from moaa.report.markdown import plain, table
+from moaa.report.rounds import said
 from moaa.report.tables import cost_usd
 from moaa.report.view import Run, StageView, by_model, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
@@ -29,7 +30,9 @@ def summary(run: Run) -> str:
 
     Errors are not in it: the caller shows them once, below the summary.
     """
-    lines = [f"{run.name}: {run.status} in {seconds(run.wall_s)}", run.verdict, ""]
+    lines = [f"{run.name}: {run.status} in {seconds(run.wall_s)}"]
+    lines += [said(run)] if run.earlier else []
+    lines += [run.verdict, ""]
     shown = [stage for stage in run.stages if stage.record or stage.name != "preflight"]
     lines += [_stage_line(stage) for stage in shown]
     if run.win_rates:

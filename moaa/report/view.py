@@ -10,7 +10,7 @@ from typing import Any
 
 from moaa.declaration import Declaration
 from moaa.ledger import Ledger, ModelUse
-from moaa.records import Record, RunStatus, StageError, run_status
+from moaa.records import Record, RunStatus, StageError, by_round, run_status
 from moaa.report.words import NBSP, count, percent
 from moaa.statistics import required_n
 
@@ -102,11 +102,22 @@ class Run:
     """The stages of a run: those of a whole run in order, then others that left a record."""
 
     stages: tuple[StageView, ...]
+    """Of the last round, if the run has several."""
+    earlier: tuple[Run, ...] = ()
+    """The rounds before, each with the run's preflight."""
 
     @classmethod
     def of(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> Run:
         """Return the run with these records. `stages`: all that are declared; one that only some
         recipes choose is shown if this run had it."""
+        *earlier, last = by_round(records)
+        first = [record for record in records if record["stage"] == "preflight"]
+        declared = tuple(stages)
+        rounds = [cls._of_round([*first, *each], declared) for each in (*earlier, last)]
+        return cls(rounds[-1].stages, tuple(rounds[:-1]))
+
+    @classmethod
+    def _of_round(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> Run:
         found = {record["stage"]: record for record in records}
         before = found.get("preflight")
         planned = (before.get("facts", {}) if before else {}).get("stages", ())
@@ -124,8 +135,14 @@ class Run:
 
     @property
     def records(self) -> list[Record]:
-        """Return the records that there are."""
-        return [stage.record for stage in self.stages if stage.record]
+        """Return the records that there are, of all rounds."""
+        found = [stage.record for run in self.rounds for stage in run.stages if stage.record]
+        return list({id(record): record for record in found}.values())
+
+    @property
+    def rounds(self) -> tuple[Run, ...]:
+        """Return the rounds, the last one with its own stages alone."""
+        return (*self.earlier, Run(self.stages)) if self.earlier else (self,)
 
     @property
     def present(self) -> tuple[StageView, ...]:
@@ -152,7 +169,8 @@ class Run:
     @property
     def broken(self) -> tuple[StageView, ...]:
         """Return the stages that failed, were terminated or killed, or are still at work."""
-        return tuple(stage for stage in self.stages if stage.status in BROKEN)
+        every = (stage for run in self.rounds for stage in run.stages)
+        return tuple(stage for stage in every if stage.status in BROKEN)
 
     @property
     def status(self) -> RunStatus:
@@ -179,7 +197,7 @@ class Run:
     def verdict(self) -> str:
         """Return the result of the run in one sentence."""
         if self.status == "failed":
-            name = next(stage.name for stage in self.stages if stage.status == "failed")
+            name = next(stage.name for stage in self.broken if stage.status == "failed")
             return f"{name} failed; the stages after it did not run."
         if self.status == "terminated":
             return (

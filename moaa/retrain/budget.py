@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moaa.declaration import Declaration
 from moaa.errors import MoaaError
-from moaa.plan import Line, lines, uncounted
+from moaa.plan import Line, of_rounds, uncounted
 from moaa.plan.lines import dollars, total
 from moaa.recipe.schema import Recipe
 
@@ -41,7 +41,7 @@ class Plan:
 
 def plan_of(recipe: Recipe, stages: Iterable[Declaration]) -> Plan:
     """Return the plan of these stages."""
-    found = tuple(lines(recipe, stages))
+    found = tuple(line for each in of_rounds(recipe, tuple(stages)) for line in each)
     paid = [line for line in found if line.calls or line.steps]
     ours = [line for line in paid if not _is_endpoint(recipe, line.model)]
     return Plan(

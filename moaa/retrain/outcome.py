@@ -71,8 +71,12 @@ class Outcome:
 
 
 def of_run(found: Sequence[Record]) -> Outcome:
-    """Return how a finished run ended, from its records alone."""
-    facts = {record["stage"]: _facts(record) for record in found}
+    """Return how a finished run ended, from its records alone.
+
+    A run of rounds has promoted what its last winner is: a later round that wins nothing only ends
+    it.
+    """
+    facts = _of_winner(found)
     decision = facts.get("gate", {}).get("decision") or {}
     version = facts.get("publish", {}).get("published")
     if failure := records.failure(found):
@@ -93,6 +97,17 @@ def of_run(found: Sequence[Record]) -> Outcome:
         reason = promoted.get("why") or "the stage promote says no reason"
         return Outcome("failed", f"not in production: {reason}", version, decision)
     return Outcome("promoted", why, version, decision)
+
+
+def _of_winner(found: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """The facts of the last round that was won; of the first one if none was."""
+    rounds = [{r["stage"]: _facts(r) for r in each} for each in records.by_round(found)]
+    won = (
+        each
+        for each in reversed(rounds)
+        if each.get("gate", {}).get("decision", {}).get("verdict") == "promote"
+    )
+    return next(won, rounds[0])
 
 
 def _facts(record: Record) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError
 from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.gate import Gate
+from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Part, Recipe
 from moaa.stage import Context, stage
 from moaa.stages.evaluate import EvaluatePart
@@ -26,13 +27,16 @@ class GatePart(Part):
 
     gate: Gate
     preferences_judge: str
-    """The judge that made the preferences; empty if another labeller did."""
+    """The judge that made the preferences, with the names of the first round: a winner that judges
+    counts as the model that it was. Empty if another labeller did."""
 
 
 def part_of(recipe: Recipe) -> GatePart:
     """The stage's part of the recipe."""
     judge = recipe.label.judge_of(recipe.label.labeller)
-    return GatePart(gate=recipe.gate or Gate(), preferences_judge=name_of(judge) if judge else "")
+    named = name_of(judge) if judge else ""
+    first = named.replace(recipe.target, start_of(recipe.target))
+    return GatePart(gate=recipe.gate or Gate(), preferences_judge=first)
 
 
 def decide(part: GatePart, scores: Artifact) -> gates.Decision:

@@ -20,6 +20,7 @@ from moaa.progress.messages import log
 from moaa.prompts import selection, sources
 from moaa.prompts.prompt import PromptRow, read_prompt
 from moaa.prompts.sources import SETS
+from moaa.recipe.rounds import SLICED
 from moaa.recipe.schema import Prompts, Recipe, Source
 from moaa.registry import production
 from moaa.stage import Context, stage
@@ -71,6 +72,7 @@ def prompts(part: PromptsPart, context: Context) -> None:
     for name in SETS:
         for source in getattr(part.prompts, name):
             context.progress.note(f"reading {source.source} for {name}")
+            before = context.ledger.rows["in"]
             for raw in sources.rows(source, context.store):
                 context.ledger.rows["in"] += 1
                 context.progress.advance()
@@ -82,6 +84,9 @@ def prompts(part: PromptsPart, context: Context) -> None:
                     )
                 context.ledger.events.update(f"left out: {what}" for what in row.left_out)
                 found[name].append(row)
+            if context.recipe.rounds.sliced and name in SLICED:
+                read = context.ledger.rows["in"] - before
+                sources.refuse_short(name, source, read, context.recipe.rounds.round)
     _refuse_if_changed(context)
     most = context.recipe.runtime.max_rejected_share
     asked = _asked_by_benchmarks(context)

@@ -154,6 +154,7 @@ GATE = Declaration(
     name="gate",
     purpose="Whether the model may be published",
     entry="moaa.stages.gate:gate",
+    component="moaa.components.gate.component:gate",
     inputs={"scores": "evaluate.scores"},
     outputs={"decision": "Dataset"},
     chosen=lambda recipe: recipe.gate is not None,

@@ -15,10 +15,11 @@ from moaa import engines
 from moaa.chat.client import Client
 from moaa.chat.message import Call
 from moaa.engines import cores, devices
-from moaa.engines.composite import CompositeFleet, made_by_run, trained_from
+from moaa.engines.composite import CompositeFleet, trained_from
 from moaa.errors import EngineError
 from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
+from moaa.recipe.rounds import made_by_run
 from moaa.recipe.schema import Calls, Engines, Model, Runtime, Sampling
 from tests.support.asking import MODELS, Bench, mixture
 from tests.support.fake_ensemble import Ensemble

@@ -230,7 +230,7 @@ def test_the_table_holds_every_line_and_the_assumptions() -> None:
 
     out = io.StringIO()
     Console(file=out, width=140).print(
-        plan.table(load_file(PAPER).recipe, plan.lines(load_file(PAPER).recipe, stages()))
+        plan.table(load_file(PAPER).recipe, plan.of_rounds(load_file(PAPER).recipe, stages()))
     )
     text = out.getvalue()
     counts = Counter(word for word in text.split() if word.startswith("llama-3-1-8b"))
