@@ -52,6 +52,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(401, {"error": "Unauthorized"})
         if time.monotonic() - began < float(os.environ.get("FAKE_START_S", "0")):
             return self.answer(503, {"error": "loading"})
+        if "stuck" in (asked.model or ""):  # it never becomes ready
+            return self.answer(503, {"error": "loading"})
         if question["model"] != asked.served_model_name:
             return self.answer(404, {"error": "no such model"})
         if "bad" in (asked.model or "") and question.get("max_tokens") != 1:  # ready, and broken

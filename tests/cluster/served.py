@@ -67,13 +67,23 @@ class Served:
 
     def moaa(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line against this namespace."""
+        with self.start(*arguments) as process:
+            try:
+                out, error = process.communicate(timeout=300)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(arguments, process.returncode, out, error)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command line against this namespace."""
         environ = {**os.environ, **self.s3.outside, "MOAA_NAMESPACE": self.ns.name}
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "moaa.cli", *arguments],
             env={**environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=300,
         )
 
 

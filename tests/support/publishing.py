@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moaa.artifacts import Artifact, Draft, File, Output, Parent
+from moaa.store import Store
 from tests.support.memory_store import MemoryStore
 
 WEIGHTS = b"weights" * 100
@@ -95,7 +96,7 @@ def _benchmark(
 
 
 def _artifact(
-    store: MemoryStore,
+    store: Store,
     stage: str,
     kind: str,
     facts: dict[str, Any],
@@ -109,12 +110,13 @@ def _artifact(
 
 
 def _model(
-    store: MemoryStore,
+    store: Store,
     stage: str,
     given: Mapping[str, bytes] | None = None,
     parents: Sequence[Artifact] = (),
+    fingerprint: str = "x",
 ) -> Artifact:
-    uri = f"{store.root}/{stage}/x"
+    uri = f"{store.root}/{stage}/{fingerprint}"
     files = []
     some = {"config.json": b"{}", "model.safetensors": stage.encode() + WEIGHTS}
     for name, data in (given or some).items():
@@ -124,5 +126,41 @@ def _model(
     with Output(store, uri, "model") as out:
         out.adopt(files)
         made_from = [Parent.of(each.manifest.kind, each.manifest) for each in parents]
-        draft = Draft(stage=stage, name="demo", fingerprint="x", parents=made_from)
+        draft = Draft(stage=stage, name="demo", fingerprint=fingerprint, parents=made_from)
         return Artifact(store, out.commit(draft))
+
+
+def trained(store: Store, stage: str, number: int) -> Artifact:
+    """A trained model of a few bytes; another `number` is another training."""
+    files = {"config.json": b"{}", "model.safetensors": b"%d" % number}
+    return _model(store, stage, files, fingerprint=str(number))
+
+
+def evaluation(store: Store, number: int, won: int, prompts: int = 40) -> Artifact:
+    """An evaluation in which dpo wins so many prompts against base, with all that a card shows."""
+    with Output(store, f"{store.root}/evaluate/{number}", "scores") as out:
+        for item in range(prompts):
+            about = {"id": str(item), "benchmark": "head_to_head", "group": "s"}
+            for model in ("base", "production", "dpo"):
+                text = f"The answer of {model} to question {item}." + " More." * (item % 5)
+                row = {"model": model, "turn": 1, "text": text, "tokens": 9}
+                out.write({**about, **row, "messages": [], "finish_reason": "stop"}, "answers")
+            p = 0.9 if item < won else 0.1
+            pair = {"p": p, "orders": [{"verdict": verdict} for verdict in "AB"], "lost": []}
+            for other in ("base", "production"):
+                out.write(about | pair | {"model_a": "dpo", "model_b": other}, "judgements")
+        head_to_head = _benchmark("Head to head", [], judge="another judge")
+        return Artifact(
+            store,
+            out.commit(
+                Draft(
+                    stage="evaluate",
+                    name="demo",
+                    fingerprint=str(number),
+                    facts={
+                        "benchmarks": {"head_to_head": head_to_head},
+                        "contestants": ["base", "dpo", "production"],
+                    },
+                )
+            ),
+        )
