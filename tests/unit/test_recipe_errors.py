@@ -107,7 +107,7 @@ def test_unknown_key_names_the_nearest_and_the_line(write: Write) -> None:
             "recipe.yaml:21: epochs is not a known field. It is one elsewhere: "
             "sft.epochs, dpo.epochs. Fields "
             "here: name, store, models, target, prompts, generate, sft, sample, label, dpo, "
-            "evaluate, gate, publish, promote, runtime, pools, plan.",
+            "evaluate, gate, publish, promote, rounds, runtime, pools, plan.",
         ),
     ],
 )
