@@ -31,7 +31,7 @@ SOURCE = '''def {name}({parameters}):
     with renewed(task):
         stage.main(
             task,
-            inputs={{{inputs}}},
+            inputs={inputs},
             output={output}.path,
             summary={name}_summary.path,
         )
@@ -62,13 +62,19 @@ def text(stage: Declaration) -> str:
     }
     ((output, kind),) = stage.outputs.items()
     module, _, attribute = stage.entry.partition(":")
+    needed = [name for name in stage.inputs if name not in stage.optional]
+    inputs = ", ".join(f'"{name}": {name}.path' for name in needed)
+    given = "".join(
+        f', **({{"{name}": {name}.path}} if {name} else {{}})' for name in sorted(stage.optional)
+    )
     parameters = [
         "recipe: str",
         "overrides: dict[str, Any]",
         "run_id: str",
-        *(f"{name}: Input[{types[source]}]" for name, source in stage.inputs.items()),
+        *(f"{name}: Input[{types[stage.inputs[name]]}]" for name in needed),
         f"{output}: Output[{kind}]",
         f"{stage.name}_summary: Output[Markdown]",
+        *(f"{name}: Input[{types[stage.inputs[name]]}] = None" for name in sorted(stage.optional)),
     ]
     arguments = [f"{name}: Manifest of {source}." for name, source in stage.inputs.items()]
     return SOURCE.format(
@@ -78,7 +84,7 @@ def text(stage: Declaration) -> str:
         arguments=_lines([*arguments, f"{output}: Manifest of what the stage makes."]),
         module=module,
         attribute=attribute,
-        inputs=", ".join(f'"{name}": {name}.path' for name in stage.inputs),
+        inputs=f"{{{inputs}{given}}}",
         output=output,
     )
 

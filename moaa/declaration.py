@@ -53,6 +53,8 @@ class Declaration:
     """`package.module:name` of its Kubeflow component. Made from this declaration if None."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """`{parameter of the component: "stage.output"}`."""
+    optional: frozenset[str] = frozenset()
+    """The inputs whose stage may be none of the run's."""
     outputs: Mapping[str, str] = field(default_factory=dict)
     """`{output: type}`, a type that Kubeflow knows: `Dataset` or `Model`."""
     chosen: Callable[[Recipe], bool] | None = None

@@ -73,5 +73,7 @@ def _inputs(stage: Declaration, tasks: dict[str, PipelineTask]) -> dict[str, obj
     found = {}
     for parameter, source in stage.inputs.items():
         name, _, output = source.partition(".")
+        if parameter in stage.optional and name not in tasks:
+            continue
         found[parameter] = tasks[name].outputs[output]
     return found

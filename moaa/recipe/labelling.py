@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from moaa.recipe.document import Part
-from moaa.recipe.method import CutAnswers, Judge, JudgeMember, Member, Mixture
+from moaa.recipe.method import CutAnswers, Judge, JudgeMember, Member, Mixture, Sample
+from moaa.recipe.prompts import Prompts
 from moaa.recipe.serving import Model
 
 LabellerName = Literal["mixture", "judge", "reward", "armorm", "endpoint", "random"]
@@ -150,4 +151,18 @@ def problems(
             where,
             f"the labeller 'endpoint' needs a model with an `endpoint`, and {name} has none. Give "
             f"models.{name}.endpoint.url, or use the labeller 'judge'.",
+        )
+
+
+def without_pairs(prompts: Prompts, sample: Sample) -> Iterator[Problem]:
+    """Yield why there would be no preferences to train on."""
+    if not prompts.preference:
+        yield (
+            ("prompts", "preference"),
+            "DPO needs prompts: name a source, or set `trainings: sft`.",
+        )
+    if sample.sampling.n < 2:
+        yield (
+            ("sample", "sampling", "n"),
+            "sample.sampling.n must be at least 2: a preference needs two answers.",
         )

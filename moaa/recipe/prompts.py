@@ -63,7 +63,8 @@ class Prompts(Part):
     other two sets, which may share prompts."""
 
     sft: tuple[Source, ...] = Field(min_length=1)
-    preference: tuple[Source, ...] = Field(min_length=1)
+    preference: tuple[Source, ...] = ()
+    """May be left out with `trainings: sft`."""
     evaluation: tuple[Source, ...] = Field(min_length=1)
     near_duplicate: float = Field(0.9, gt=0, le=1)
     """Two prompts are the same from this Jaccard similarity of word 5-grams on; 1 removes exact

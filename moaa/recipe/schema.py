@@ -4,7 +4,7 @@ fast, at what price)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -91,6 +91,8 @@ class Recipe(Part):
     store: StoreAddress
     models: dict[str, Model] = Field(min_length=1)
     target: str
+    trainings: Literal["sft+dpo", "sft"] = "sft+dpo"
+    """sft: nothing is sampled, labelled or trained on preferences."""
     prompts: Prompts
     generate: Generate
     sft: Sft = Sft()
@@ -134,13 +136,8 @@ class Recipe(Part):
         )
         found += rounds.problems(self)
         found += self.prompts.skipping_nothing(publishes=self.publish is not None)
-        if self.sample.sampling.n < 2:
-            found.append(
-                (
-                    ("sample", "sampling", "n"),
-                    "sample.sampling.n must be at least 2: a preference needs two answers.",
-                )
-            )
+        if self.prefers:
+            found += labelling.without_pairs(self.prompts, self.sample)
         if found:
             raise Problems(found)
         return self
@@ -216,10 +213,17 @@ class Recipe(Part):
         return self.gate is not None and self.publish is not None and not named
 
     @property
+    def prefers(self) -> bool:
+        """Return whether a model is trained on preferences."""
+        return self.trainings == "sft+dpo"
+
+    @property
     def measured(self) -> tuple[str, ...]:
-        """Return the contestants, with the version in production if that is measured."""
+        """Return the contestants, with the version in production if that is measured, and without
+        a model that the run does not train."""
         own = (PRODUCTION,) if self.measures_production else ()
-        return (*self.evaluate.contestants, *own)
+        named = (name for name in self.evaluate.contestants if name != "dpo" or self.prefers)
+        return (*named, *own)
 
     @property
     def best_by(self) -> LabellerName | None:

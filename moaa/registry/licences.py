@@ -98,7 +98,10 @@ def findings(recipe: Recipe) -> Findings:
     roles: dict[str, list[str]] = {recipe.target: ["target"]}
     for names, role in (
         (recipe.generating, "wrote data"),
-        (recipe.label.models_of(recipe.label.labeller), "chose preferences"),
+        (
+            recipe.label.models_of(recipe.label.labeller) if recipe.prefers else (),
+            "chose preferences",
+        ),
     ):
         for name in sorted(names):
             roles.setdefault(name, []).append(role)

@@ -130,8 +130,8 @@ class Run:
         return cls(tuple(StageView(name, found.get(name), declared.get(name)) for name in names))
 
     def stage(self, name: str) -> StageView:
-        """Return the stage of this name."""
-        return next(stage for stage in self.stages if stage.name == name)
+        """Return the stage of this name, without a record if the run has none such."""
+        return next((stage for stage in self.stages if stage.name == name), StageView(name))
 
     @property
     def records(self) -> list[Record]:

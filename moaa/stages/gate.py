@@ -33,7 +33,7 @@ class GatePart(Part):
 
 def part_of(recipe: Recipe) -> GatePart:
     """The stage's part of the recipe."""
-    judge = recipe.label.judge_of(recipe.label.labeller)
+    judge = recipe.label.judge_of(recipe.label.labeller) if recipe.prefers else None
     named = name_of(judge) if judge else ""
     first = named.replace(recipe.target, start_of(recipe.target))
     return GatePart(gate=recipe.gate or Gate(), preferences_judge=first)

@@ -93,7 +93,8 @@ def prompts(part: PromptsPart, context: Context) -> None:
     chosen = selection.build(found, part.prompts, asked, _trained(context))
     context.ledger.rejected.update(gone.reason for gone in chosen.rejected)
     for name, rows in found.items():
-        refuse_unless_usable(name, getattr(part.prompts, name), len(rows), chosen, most)
+        if given := getattr(part.prompts, name):
+            refuse_unless_usable(name, given, len(rows), chosen, most)
     controls = Controls(part.control_texts)
     for name, rows in chosen.kept.items():
         context.ledger.rows[name] += len(rows)

@@ -12,7 +12,7 @@ from tests.support.example_texts import PERSONAS, TOPICS
 
 if TYPE_CHECKING:
     from tests.support.example_run import ExampleRun
-from tests.support.example_parts import ROOT, RUN_ID, SECONDS, Row, _use, add, utc
+from tests.support.example_parts import ROOT, RUN_ID, SECONDS, STARTED, Row, _use, add, utc
 
 
 def preflight(run: ExampleRun) -> None:
@@ -57,7 +57,12 @@ def preflight(run: ExampleRun) -> None:
             "manifest": None,
             "error": None,
             "ledger": {},
-            "facts": {"findings": findings, "plan": plan, "prices": prices},
+            "facts": {
+                "findings": findings,
+                "plan": plan,
+                "prices": prices,
+                "stages": ["preflight", *STARTED],
+            },
         }
     )
 

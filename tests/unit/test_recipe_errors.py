@@ -106,8 +106,8 @@ def test_unknown_key_names_the_nearest_and_the_line(write: Write) -> None:
             "epochs: 3\ndpo:",
             "recipe.yaml:21: epochs is not a known field. It is one elsewhere: "
             "sft.epochs, dpo.epochs. Fields "
-            "here: name, store, models, target, prompts, generate, sft, sample, label, dpo, "
-            "evaluate, gate, publish, promote, rounds, runtime, pools, plan.",
+            "here: name, store, models, target, trainings, prompts, generate, sft, sample, "
+            "label, dpo, evaluate, gate, publish, promote, rounds, runtime, pools, plan.",
         ),
     ],
 )
