@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
 import pytest
 
-from moaa import plan
+from moaa import plan, records
 from moaa.artifacts import Artifact, Draft, Output, Parent
+from moaa.declaration import Declaration
 from moaa.errors import RecipeError
+from moaa.pipelines import local
 from moaa.placement.compiled import fields
 from moaa.prompts.sources import refuse_short
 from moaa.recipe import Recipe
@@ -16,12 +22,13 @@ from moaa.recipe.rounds import made_by_run
 from moaa.registry import findings
 from moaa.stages.gate import part_of
 from moaa.stages.rounds import kept_next, next_of, text_of
-from moaa.stages.table import EVALUATE, GENERATE, STAGES
+from moaa.stages.table import EVALUATE, GENERATE, PREFLIGHT, STAGES, of_recipe
 from moaa.task import Task
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO, ROOT
 from tests.support.recipes import SMALL, refused_text
 
+WON = "promote"
 GATED = SMALL + "gate: {}\n"
 
 
@@ -156,3 +163,26 @@ def test_a_winner_is_served_in_the_stage_s_own_pod_and_judged_by_its_first_licen
 def test_the_judge_of_the_preferences_keeps_its_name() -> None:
     first, second, _ = planned(recipe())
     assert part_of(second).preferences_judge == part_of(first).preferences_judge
+
+
+def test_a_local_run_goes_on_until_a_round_is_not_won(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store, ran = MemoryStore(), []
+    monkeypatch.setattr("moaa.pipelines.local.Store.of", lambda address: store)
+
+    def execute(file: Path, stages: Sequence[Declaration], run_id: str, folder: Path) -> str:
+        number = load_file(file).recipe.rounds.round
+        ran.append((number, PREFLIGHT in stages))
+        found = decided(MemoryStore() if number > 1 else store, "refuse" if number > 1 else WON)
+        record = {"stage": "gate", "status": "done", "manifest": found.manifest.model_dump()}
+        where = records.address(store, run_id, "gate", number)
+        store.put(where, records.to_json(cast("records.Record", record)))
+        return ""
+
+    monkeypatch.setattr(local, "_execute", execute)
+    first = tmp_path / "recipe.yaml"
+    first.write_text(text_of(recipe()))
+    assert local._rounds(recipe(), first, of_recipe(recipe()), "r") == ""
+    assert ran == [(1, True), (2, False)]
+    assert load_file(tmp_path / "recipe-2.yaml").recipe.target == "m+round-1"
