@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import Final, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from moaa.recipe.document import Part
+from moaa.recipe.evaluation import Evaluate
+from moaa.recipe.gate import Gate
 from moaa.recipe.labelling import Problem
+from moaa.recipe.prompts import Prompts
 from moaa.recipe.serving import Model
-
-if TYPE_CHECKING:
-    from moaa.recipe.schema import Recipe
 
 SLICED: Final = ("sft", "preference")
 """The sets of prompts that each round reads a slice of."""
@@ -56,7 +56,24 @@ def made_by_run(models: Mapping[str, Model]) -> set[str]:
     }
 
 
-def problems(recipe: Recipe) -> Iterator[Problem]:
+class _Recipe(Protocol):
+    """The fields of a recipe that rounds must fit."""
+
+    @property
+    def rounds(self) -> Rounds: ...
+    @property
+    def gate(self) -> Gate | None: ...
+    @property
+    def evaluate(self) -> Evaluate: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def generating(self) -> frozenset[str]: ...
+    @property
+    def prompts(self) -> Prompts: ...
+
+
+def problems(recipe: _Recipe) -> Iterator[Problem]:
     """Yield what further rounds lack, with the address of the field."""
     if recipe.rounds.n == 1:
         return
