@@ -11,6 +11,7 @@ from moaa.benchmarks.judging import name_of
 from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError
+from moaa.progress.messages import say
 from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.gate import Gate
 from moaa.recipe.rounds import start_of
@@ -83,6 +84,8 @@ def gate(part: GatePart, context: Context) -> None:
     for each in decision.findings:
         context.out.write({"id": each.rule, **each.to_json()})
         context.ledger.rows["kept"] += 1
+        context.progress.advance()
+    say(f"gate: {decision.verdict}: {decision.why}")
     context.facts["decision"] = decision.to_json()
     version = context.inputs["scores"].manifest.part.get("content", {}).get(PRODUCTION)
     if version and decision.against == PRODUCTION:

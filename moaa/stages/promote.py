@@ -69,6 +69,7 @@ def promote(part: PromotePart, context: Context) -> None:
     if why := registry.tell(context.store, version.name):
         context.facts["registry"] = why
     context.ledger.rows["kept"] += 1
+    context.progress.advance()
     context.facts["promoted"] = facts["published"]
     context.facts["why"] = entry.why
 

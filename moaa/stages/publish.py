@@ -10,6 +10,7 @@ from typing import Any
 from moaa import registry
 from moaa.artifacts import Artifact
 from moaa.errors import RecipeError
+from moaa.progress.messages import say
 from moaa.recipe.publish import Publish
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Part, Recipe
@@ -46,6 +47,7 @@ def publish(part: PublishPart, context: Context) -> None:
     if decision["verdict"] != "promote":
         context.facts["published"] = None
         context.facts["why"] = f"{decision['verdict']}: {decision['why']}"
+        say(f"publish: nothing, since the gate's decision is {decision['verdict']}")
         return
     version = _version(part, context)
     licences = registry.findings(context.recipe)
@@ -76,7 +78,9 @@ def publish(part: PublishPart, context: Context) -> None:
         )
         context.facts["data"] = registry.data_set.address(version)
     context.ledger.rows["kept"] += 1
+    context.progress.advance()
     context.facts["published"] = asdict(version)
+    say(f"publish: {version.name} {version.version}: {version.uri}")
     _show(part.publish, version, context)
 
 
