@@ -116,8 +116,6 @@ class EngineServer(Served):
         self.refusal = "refused, as told"
         self.say: Callable[[Body], str | None] = lambda body: None
         """The text of the answers to such requests; None: one of the server's own."""
-        self.begins = ""
-        """How each answer begins."""
         self.ends: Callable[[Body], str] | None = None
         """The finish reason of the answers to such requests."""
         self.answers_probes = False
@@ -222,7 +220,6 @@ class EngineServer(Served):
         for choice in found["choices"]:
             if said is not None:
                 choice["message"]["content"], choice["logprobs"] = said, None
-            choice["message"]["content"] = f"{self.begins}{choice['message']['content']}"
             if self.ends:
                 choice["finish_reason"] = self.ends(body)
         return found
