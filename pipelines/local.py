@@ -19,9 +19,9 @@ from moaa.lifeline import interruptible, runner
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import relay, say, shown
 from moaa.progress.terminal import out
-from moaa.recipe.load import Loaded
+from moaa.recipe.load import Loaded, text_of
 from moaa.recipe.schema import Recipe
-from moaa.stages.rounds import next_of, text_of
+from moaa.stages.rounds import next_of
 from moaa.stages.table import GATE, PREFLIGHT, STAGES_ENV, of_recipe, stages
 from moaa.store import Store
 

@@ -187,14 +187,14 @@ def _version(name: str, given: str, where: Where) -> Iterator[tuple[Store, Versi
         yield Store(found[0] if found else given), found and found[1], given.rstrip("/")
         return
     with chosen_store(where.recipe, where.root) as store:
-        uri = f"{store.root}/{registry.MODELS}/{name}/{given}"
-        if not store.exists(f"{uri}/manifest.json"):
+        version = Version.of(store, name, given)
+        if not store.exists(f"{version.uri}/manifest.json"):
             there = ", ".join(each.manifest.fingerprint for each in registry.versions(store, name))
             raise MoaaError(
                 f"'{name}' has no version '{given}' in {store.root} (there: {there or 'none'}). "
                 "`moaa models` lists them; --recipe or --root names another store."
             )
-        yield store, Version(name, given, uri), uri
+        yield store, version, version.uri
 
 
 def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, Place] | None:

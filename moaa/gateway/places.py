@@ -85,7 +85,12 @@ def switch(cluster: Cluster, place: Place, slot: str) -> None:
 
 def up(cluster: Cluster, service: str) -> int:
     """Return how many pods of a slot are ready."""
-    return len(addresses(cluster.list(SLICES, f"{SERVICE}={service}")))
+    return len(pods_of(cluster, service))
+
+
+def pods_of(cluster: Cluster, service: str) -> list[str]:
+    """Return the addresses of a slot's pods that are ready."""
+    return list(addresses(cluster.list(SLICES, f"{SERVICE}={service}")))
 
 
 def check_version(store: Store, source: str) -> None:

@@ -15,16 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from moaa.engines.deployment import addresses
 from moaa.errors import MoaaError
-from moaa.gateway.discovery import SERVICE, start_s
-from moaa.gateway.places import Place, check_version, slots_of, switch, up
+from moaa.gateway.discovery import start_s
+from moaa.gateway.places import Place, check_version, pods_of, slots_of, switch, up
 from moaa.gateway.promoted import event, now
 from moaa.gateway.slot_lease import SlotLease
 from moaa.gateway.slots import Slots, other, pointer_text, revision_of
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SLICES, Object
+from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, Object
 from moaa.progress.messages import log, say
 from moaa.store import Store
 
@@ -91,7 +90,7 @@ class Promotion:
         lease.take(lambda: self._pause(lease))
         try:
             self._fill(store, slot, source, lease)
-            way.canary(self._addresses(slot))
+            way.canary(pods_of(self.cluster, self.place.deployments[slot]))
             if first:
                 return self._change(lambda state: state.sharing(0, "the first version", now()))
             if self.place.service:
@@ -254,10 +253,6 @@ class Promotion:
             )
         self.sleep(LOOK_EVERY_S)
         lease.renew_if_due()
-
-    def _addresses(self, slot: str) -> list[str]:
-        service = f"{SERVICE}={self.place.deployments[slot]}"
-        return list(addresses(self.cluster.list(SLICES, service)))
 
     def _pods(self, deployment: str) -> list[Object]:
         found = self.cluster.get(DEPLOYMENTS, deployment)

@@ -49,6 +49,11 @@ class Loaded:
         ]
 
 
+def text_of(recipe: Recipe) -> str:
+    """Return a recipe as YAML, without what has its default: what lineage and rounds keep of it."""
+    return dump(recipe.model_dump(mode="json", exclude_defaults=True))
+
+
 def load_file(path: str | Path, sets: Sequence[str] = ()) -> Loaded:
     """Return the recipe in a file, with `sets` (`path=value`) applied.
 

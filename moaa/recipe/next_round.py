@@ -32,7 +32,7 @@ def follow(recipe: Recipe, winner: str, *, system_role: bool = True) -> Recipe:
             "system_role": recipe.models[old].system_role and system_role,
         }
     )
-    kept = {name: model for name, model in recipe.models.items() if name in (start,) or name != old}
+    kept = {name: model for name, model in recipe.models.items() if name == start or name != old}
     generate, label = recipe.generate, recipe.label
     return recipe.model_copy(
         update={

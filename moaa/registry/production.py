@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from moaa.errors import MoaaError
-from moaa.registry.versions import MODELS
+from moaa.registry.versions import folder
 from moaa.store import Missing, Store
 
 POINTER: Final = "production.json"
@@ -63,7 +63,7 @@ class Production:
 
 def address(store: Store, name: str) -> str:
     """Return the address of the pointer."""
-    return f"{store.root}/{MODELS}/{name}/{POINTER}"
+    return f"{folder(store, name)}/{POINTER}"
 
 
 def read(store: Store, name: str) -> Production:
@@ -90,7 +90,7 @@ def move(
             f"{entry.uri} is no whole version: it has no manifest.json. `moaa models` lists those "
             "that are whole; the next run of the recipe finishes this one."
         )
-    dated = Entry(**{**asdict(entry), "since": entry.since or now()})
+    dated = replace(entry, since=entry.since or now())
     for _ in range(_ATTEMPTS):
         found, content = _read(store, name)
         expected(found)

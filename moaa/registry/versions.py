@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from moaa.artifacts import Artifact, Draft, File, Output
 from moaa.store import Store
@@ -27,6 +27,16 @@ class Version:
     version: str
     uri: str
 
+    @classmethod
+    def of(cls, store: Store, name: str, version: str) -> Self:
+        """Return the version of this name, whether it is there or not."""
+        return cls(name, version, f"{folder(store, name)}/{version}")
+
+
+def folder(store: Store, name: str) -> str:
+    """Return the address below which all about a published model is."""
+    return f"{store.root}/{MODELS}/{name}"
+
 
 def version_at(uri: str) -> tuple[str, Version] | None:
     """Return the root of the store and the version, for the address of a published version; None
@@ -37,11 +47,11 @@ def version_at(uri: str) -> tuple[str, Version] | None:
 
 def versions(store: Store, name: str) -> list[Artifact]:
     """Return the whole versions of a published model, oldest first."""
-    folder = f"{store.root}/{MODELS}/{name}/"
+    below = f"{folder(store, name)}/"
     found = [
         Artifact.open(store, uri.removesuffix("/manifest.json"))
-        for uri, _ in store.list(folder)
-        if re.fullmatch(r"[^/]+/manifest\.json", uri.removeprefix(folder))
+        for uri, _ in store.list(below)
+        if re.fullmatch(r"[^/]+/manifest\.json", uri.removeprefix(below))
     ]
     return sorted(found, key=lambda each: (each.manifest.created, each.uri))
 

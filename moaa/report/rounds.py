@@ -74,23 +74,22 @@ def _row(run: Run, round_: int) -> dict[str, Any]:
         "against": decision.get("against", ""),
         "before": before and _cell(before),
         "first": _cell(first) if first else None,
-        "scores": {
-            each["title"]: _cell(score)
-            for name, each in benchmarks.items()
-            if name != "head_to_head" and each["measures"] == "models"
-            for score in each["scores"]
-            if score["main"] and score["entrant"] == candidate
-        },
-        "starts": {
-            each["title"]: _cell(score)
-            for name, each in benchmarks.items()
-            if name != "head_to_head" and each["measures"] == "models"
-            for score in each["scores"]
-            if score["main"] and score["entrant"] == "base"
-        },
+        "scores": _mains(benchmarks, candidate),
+        "starts": _mains(benchmarks, "base"),
         "published": next(
             (s.facts["published"] for s in run.stages if s.facts.get("published")), None
         ),
+    }
+
+
+def _mains(benchmarks: Mapping[str, Any], entrant: str) -> dict[str, dict[str, Any]]:
+    """The main number of a model on each benchmark of models, by the benchmark's title."""
+    return {
+        each["title"]: _cell(score)
+        for name, each in benchmarks.items()
+        if name != "head_to_head" and each["measures"] == "models"
+        for score in each["scores"]
+        if score["main"] and score["entrant"] == entrant
     }
 
 

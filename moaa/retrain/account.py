@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from moaa.plan import Line
 from moaa.registry.production import Entry
 from moaa.retrain.budget import Plan
 from moaa.retrain.inputs import Compared
@@ -96,9 +95,5 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "gpu_hours": plan.gpu_hours,
         "unpriced": list(plan.unpriced),
         "unrated": list(plan.unrated),
-        "lines": [_line(each) for each in plan.lines],
+        "lines": [asdict(each) for each in plan.lines],
     }
-
-
-def _line(line: Line) -> dict[str, Any]:
-    return asdict(line)

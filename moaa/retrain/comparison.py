@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from moaa.errors import MoaaError
 from moaa.progress.messages import log
+from moaa.recipe.load import text_of
 from moaa.recipe.schema import Recipe
 from moaa.registry import production
 from moaa.registry.production import Entry, Production
@@ -40,7 +41,7 @@ def compare(recipe: Recipe, name: str, now: dict[str, str], store: Store) -> Com
     before, text = _made_from(entry, store) if entry else ({}, "")
     settled = _settled(pointer, before, now, store)
     found = tuple(inputs.compared(before, now))
-    return Comparison(entry, found, (text, inputs.text_of(recipe)), settled)
+    return Comparison(entry, found, (text, text_of(recipe)), settled)
 
 
 def _settled(

@@ -13,7 +13,7 @@ from typing import Any, Final
 from moaa.declaration import Declaration
 from moaa.errors import MoaaError
 from moaa.recipe.evaluation import PRODUCTION
-from moaa.recipe.read import dump
+from moaa.recipe.load import text_of
 from moaa.recipe.schema import Recipe
 from moaa.registry.production import Entry, Production
 from moaa.store import Missing, Store
@@ -37,11 +37,6 @@ class Compared:
         """Return whether it is another one now. What cannot be seen from here is no change: a
         folder of weights that only the cluster has."""
         return bool(self.now) and self.before != self.now
-
-
-def text_of(recipe: Recipe) -> str:
-    """Return the recipe as a version's lineage holds it."""
-    return dump(recipe.model_dump(mode="json", exclude_defaults=True))
 
 
 def current(recipe: Recipe, stages: Iterable[Declaration], store: Store) -> dict[str, str]:

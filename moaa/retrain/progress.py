@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from moaa.registry.versions import MODELS
+from moaa.registry.versions import folder as model_folder
 from moaa.retrain.outcome import Outcome
 from moaa.store import Missing, Store
 
@@ -42,7 +42,7 @@ class Begun:
 
 def folder(store: Store, name: str) -> str:
     """Return the address below which all about the retraining of a model is."""
-    return f"{store.root}/{MODELS}/{name}/retrain"
+    return f"{model_folder(store, name)}/retrain"
 
 
 def read(store: Store, name: str) -> Begun | None:

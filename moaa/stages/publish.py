@@ -11,8 +11,8 @@ from moaa import registry
 from moaa.artifacts import Artifact
 from moaa.errors import RecipeError
 from moaa.progress.messages import say
+from moaa.recipe.load import text_of
 from moaa.recipe.publish import Publish
-from moaa.recipe.read import dump
 from moaa.recipe.schema import Part, Recipe
 from moaa.registry import Version, canary
 from moaa.registry.canary import Canary
@@ -54,7 +54,7 @@ def publish(part: PublishPart, context: Context) -> None:
     if reason := registry.refusal(context.recipe, licences):
         raise RecipeError(f"{version.name} is not published: {reason}")
     model = context.inputs[decision["candidate"]]
-    text = dump(context.recipe.model_dump(mode="json", exclude_defaults=True))
+    text = text_of(context.recipe)
     lineage = registry.lineage(
         context.recipe, text, model, context.inputs["scores"], decision, licences
     )
@@ -90,7 +90,7 @@ def _version(part: PublishPart, context: Context) -> Version:
     name = part.publish.name or context.recipe.name
     alone = part.publish.model_copy(update={"data": False, "registry": None, "hub": None})
     made = publish.fingerprint(part.model_copy(update={"publish": alone}), context.inputs)[:12]
-    return Version(name, made, f"{context.store.root}/{registry.MODELS}/{name}/{made}")
+    return Version.of(context.store, name, made)
 
 
 def _show(given: Publish, version: Version, context: Context) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from moaa.artifacts import Artifact, Manifest
+from moaa.recipe.load import text_of
 from moaa.recipe.next_round import follow
-from moaa.recipe.read import dump
 from moaa.recipe.schema import Recipe
 from moaa.store import Store
 from moaa.task import Task, keep
@@ -35,11 +35,6 @@ def kept_next(task: Task, decided: str) -> tuple[str, str]:
     store = Store.of(recipe.store, reached=True)
     following = next_of(recipe, manifest, store)
     return verdict, keep(text_of(following), store) if following else ""
-
-
-def text_of(recipe: Recipe) -> str:
-    """Return the recipe as YAML."""
-    return dump(recipe.model_dump(mode="json", exclude_defaults=True))
 
 
 def _parent(manifest: Manifest, name: str, store: Store) -> Artifact:

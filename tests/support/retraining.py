@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moaa import records
+import pytest
+
+from moaa import home, records
 from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import Loaded, load_file
 from moaa.registry import production
 from moaa.registry.production import Entry
 from moaa.retrain import inputs
 from moaa.stages.table import of_recipe
+from tests.support.cli import called
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.records import record
 
+Command = Callable[..., tuple[int, str, str]]
 NAME = "aligned"
 FOUND = [
     {"rule": "wins", "outcome": "pass", "about": "0.61 (0.55 to 0.67)", "needed": None},
@@ -49,6 +54,19 @@ def recipe_file(folder: Path, name: str = "mine", **more: Any) -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps(body))
     return path
+
+
+def command(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    **more: Any,
+) -> Command:
+    """`moaa retrain` of `recipe_file` in this folder: options -> exit status, output, errors."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(home, "s3_environment", lambda endpoint: nullcontext("memory"))
+    file = recipe_file(folder, **more)
+    return lambda *options: called(monkeypatch, capsys, "retrain", str(file), *options)
 
 
 def inputs_of(loaded: Loaded, store: MemoryStore) -> dict[str, str]:

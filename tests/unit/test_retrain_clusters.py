@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from moaa import home
 from moaa.kubernetes.kinds import JOBS
 from moaa.pipelines import submit
 from moaa.retrain import progress
-from tests.support.cli import called
 from tests.support.incluster import background, ended, followed, name_of
 from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
-from tests.support.retraining import NAME, leave, promoted, recipe_file
+from tests.support.retraining import NAME, Command, command, leave, promoted
 from tests.support.submitting import forget_clusters, kubeflow
 
 pytestmark = pytest.mark.xdist_group("kfp")
-Command = Callable[..., tuple[int, str, str]]
 ON_CLUSTER = {"engines": {"kind": "kubernetes"}, "launcher": {"kind": "trainer"}}
 
 
@@ -47,14 +43,7 @@ def kfp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: MemoryStore) -> 
 def retrain(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Command:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(home, "s3_environment", lambda endpoint: nullcontext("memory"))
-    file = recipe_file(tmp_path, runtime=ON_CLUSTER)
-
-    def command(*options: str) -> tuple[int, str, str]:
-        return called(monkeypatch, capsys, "retrain", str(file), *options)
-
-    return command
+    return command(monkeypatch, capsys, tmp_path, runtime=ON_CLUSTER)
 
 
 def test_a_run_is_waited_for_and_the_next_command_has_nothing_to_do(

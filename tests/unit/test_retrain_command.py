@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from moaa import home
 from moaa.artifacts.owner import Owner
+from moaa.recipe.load import text_of
 from moaa.registry import production
 from moaa.retrain import progress
-from moaa.retrain.inputs import text_of
 from tests.support.cli import called
 from tests.support.memory_store import MemoryStore
 from tests.support.retraining import (
     NAME,
+    Command,
     Runs,
+    command,
     failing,
     inputs_of,
     leave,
@@ -31,7 +30,6 @@ from tests.support.retraining import (
 
 pytestmark = pytest.mark.xdist_group("kfp")
 UNLIMITED = "{name: all, source: 'package:instructlab/eval/data/mt_bench/question.jsonl'}"
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -45,15 +43,8 @@ def runs(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> Runs:
 def retrain(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Command:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(home, "s3_environment", lambda endpoint: nullcontext("memory"))
     monkeypatch.setattr("moaa.artifacts.owner.LOOK_S", 0.01)
-    file = recipe_file(tmp_path)
-
-    def command(*options: str) -> tuple[int, str, str]:
-        return called(monkeypatch, capsys, "retrain", str(file), *options)
-
-    return command
+    return command(monkeypatch, capsys, tmp_path)
 
 
 def test_from_the_first_promotion_to_changed_prompts(

@@ -16,12 +16,12 @@ from moaa.pipelines import local
 from moaa.placement.compiled import fields
 from moaa.prompts.sources import refuse_short
 from moaa.recipe import Recipe
-from moaa.recipe.load import load_file, load_text
+from moaa.recipe.load import load_file, load_text, text_of
 from moaa.recipe.next_round import follow, planned
 from moaa.recipe.rounds import made_by_run
 from moaa.registry import findings
 from moaa.stages.gate import part_of
-from moaa.stages.rounds import kept_next, next_of, text_of
+from moaa.stages.rounds import kept_next, next_of
 from moaa.stages.table import EVALUATE, GENERATE, PREFLIGHT, STAGES, of_recipe
 from moaa.task import Task
 from tests.support.memory_store import MemoryStore
