@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from moaa.plan.lines import dollars
 from moaa.report.markdown import plain, table
 from moaa.retrain.account import Account, headline, short
 from moaa.retrain.budget import Plan
@@ -103,7 +104,7 @@ def _plan(plan: Plan) -> str:
             f"{each.steps:,} steps" if each.steps else f"{each.calls:,}",
             f"{each.prompt_tokens + each.completion_tokens + each.train_tokens:,}",
             _amount(each.gpu_hours),
-            _amount(each.gpu_usd if each.cost_usd is None else each.cost_usd),
+            _amount(dollars(each)),
         ]
         for each in plan.lines
     ]
