@@ -60,17 +60,23 @@ def promote(
         typer.Argument(help="A version as `moaa models` lists it, or the s3:// address of a model"),
     ],
     steps: Annotated[
-        str, typer.Option(help="The new version's shares of the conversations, in per cent")
-    ] = "5,25,100",
-    hold_s: Annotated[
-        float, typer.Option("--hold", metavar="SECONDS", help="How long each share is held", min=0)
-    ] = 300.0,
-    deadline_s: Annotated[
-        float,
+        str | None,
         typer.Option(
-            "--deadline", metavar="SECONDS", help="After this time all is put back", min=1
+            help="The new version's shares of the conversations, in per cent. Default: 5,25,100"
         ),
-    ] = 7200.0,
+    ] = None,
+    hold_s: Annotated[
+        float | None,
+        typer.Option("--hold", metavar="SECONDS", help="How long each share is held. Default: 300"),
+    ] = None,
+    deadline_s: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline",
+            metavar="SECONDS",
+            help="After this time all is put back. Default: 7200",
+        ),
+    ] = None,
     reason: Annotated[str, typer.Option(help="Kept in the history of production")] = "by hand",
     values: Annotated[
         bool, typer.Option("--values", help="Print values of moaa-serving, and change nothing")
@@ -95,7 +101,8 @@ def promote(
     if values:
         promoting.values(name, version, where)
         return
-    promoting.promote(name, version, steps, hold_s, where, deadline_s=deadline_s, why=reason)
+    options = {"steps": steps, "hold_s": hold_s, "deadline_s": deadline_s}
+    promoting.promote(name, version, options, where, why=reason)
 
 
 @app.command()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from moaa import registry
 from moaa.artifacts import Artifact
@@ -15,21 +15,28 @@ from moaa.commands.runs import chosen_store
 from moaa.errors import ClusterError, MoaaError, StoreError
 from moaa.gateway.judged import Judged, OtherModel
 from moaa.gateway.places import Place, place_of, places, slots_of, up
-from moaa.gateway.promotion import Promotion, Way
+from moaa.gateway.promotion import Canary, Promotion
 from moaa.gateway.slots import Slots
 from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS
 from moaa.progress.messages import log, say
 from moaa.progress.terminal import out, out_data
-from moaa.recipe.promote import wrong_steps
-from moaa.recipe.read import dump
+from moaa.recipe.explain import checked
+from moaa.recipe.promote import Promote
+from moaa.recipe.read import Given, dump, given_of, value_of
 from moaa.registry import Version, production
 from moaa.registry.production import Entry, Production
 from moaa.store import Store
 
 SHOWN: Final = 3
 """Main scores of a version that a list shows."""
+OPTIONS: Final = {
+    "steps": "--steps",
+    "hold_s": "--hold",
+    "deadline_s": "--deadline",
+}
+"""The options of `moaa promote` that are fields of `promote` in a recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +50,15 @@ class Where:
     """The name under `promoted` in moaa-serving's values. Default: the model's name."""
 
 
-def promote(
-    name: str, given: str, steps: str, hold_s: float, where: Where, *, deadline_s: float, why: str
-) -> None:
-    way = Way(_steps(steps), hold_s, deadline_s)
+def promote(name: str, given: str, options: Mapping[str, Any], where: Where, *, why: str) -> None:
+    """`options`: the values of `_how`."""
+    how = _how(options)
     with _version(name, given, where) as (store, version, source):
         found = _place(name, where, needed=version is None)
         if found:
             cluster, place = found
-            if version:
-                way = replace(way, canary=_canary(Artifact.open(store, version.uri)))
-            out(_state(place.name, Promotion(cluster, place).promote(store, source, way)))
+            canary = _canary(Artifact.open(store, version.uri)) if version else lambda urls: None
+            out(_state(place.name, Promotion(cluster, place).promote(store, source, how, canary)))
         if version:
             entry = Entry(version=version.version, uri=version.uri, why=why)
             _move(store, version.name, entry)
@@ -100,7 +105,7 @@ def _rolled_back(promotion: Promotion, reason: str) -> Slots:
         store = Store(there[0])
         if before := production.read(store, there[1].name).before:
             say(f"{promotion.place.name}: the other slot is empty: {before.version} is started")
-            return promotion.promote(store, before.uri, Way((100,), 0.0))
+            return promotion.promote(store, before.uri, Promote(steps=(100,), hold_s=0))
     return promotion.roll_back(reason)
 
 
@@ -212,7 +217,7 @@ def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, Place] | 
         return None
 
 
-def _canary(version: Artifact) -> Callable[[Sequence[str]], None]:
+def _canary(version: Artifact) -> Canary:
     """What asks the slot. Pods that this machine does not reach are not asked, and that is said."""
     judged = Judged.of(version)
 
@@ -243,11 +248,18 @@ def _state(name: str, state: Slots) -> str:
     return f"{name}: {what}{since}{why}"
 
 
-def _steps(text: str) -> tuple[int, ...]:
-    try:
-        steps = tuple(int(each) for each in text.split(","))
-    except ValueError:
-        steps = ()
-    if problem := wrong_steps(steps):
-        raise MoaaError(f"--steps is '{text}': {problem}.")
-    return steps
+def _how(options: Mapping[str, Any]) -> Promote:
+    """Return how a version comes into production, by the fields' names in OPTIONS; what is None has
+    its default. Raises MoaaError for what cannot be."""
+    errors: list[str] = []
+    given: dict[str, Given] = {}
+    for name, value in options.items():
+        option = OPTIONS[name]
+        if name == "steps" and value is not None:
+            given[name] = value_of(f"[{value}]", option, errors)
+        elif value is not None:
+            given[name] = given_of(value, option)
+    how = checked(Given(given, "moaa promote"), Promote, errors)
+    if how is None or errors:
+        raise MoaaError("\n".join(errors))
+    return how

@@ -25,12 +25,14 @@ from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, Object
 from moaa.progress.messages import log, say
+from moaa.recipe.promote import Promote
 from moaa.store import Store
 
 LOOK_EVERY_S: Final = 1.0
 NOT_PROMOTED: Final = "MoaaNotPromoted"
 """The reason of the Event, as `kubectl get events` shows it."""
-DEADLINE_S: Final = 2 * 3600.0
+Canary = Callable[[Sequence[str]], None]
+"""Is given the addresses of the slot's pods; raises MoaaError if these are not the version."""
 
 
 class RolledBack(MoaaError):
@@ -45,20 +47,6 @@ class NotStarted(MoaaError):
     """The slot did not start with the new version, and everything is as it was before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How a version comes into production."""
-
-    steps: Sequence[int] = (5, 25, 100)
-    """Its shares in per cent, one after the other; the last is 100."""
-    hold_s: float = 300.0
-    """How long each is held."""
-    deadline_s: float = DEADLINE_S
-    """After this time everything is put back."""
-    canary: Callable[[Sequence[str]], None] = lambda urls: None
-    """Is given the addresses of the slot's pods; raises MoaaError if these are not the version."""
-
-
 @dataclass(eq=False)
 class Promotion:
     """One promotion or roll-back under way."""
@@ -69,11 +57,18 @@ class Promotion:
     clock: Callable[[], float] = time.monotonic
     _until: float = field(default=float("inf"), init=False)
 
-    def promote(self, store: Store, source: str, way: Way = Way()) -> Slots:
+    def promote(
+        self,
+        store: Store,
+        source: str,
+        how: Promote = Promote(),
+        canary: Canary = lambda urls: None,
+    ) -> Slots:
         """Put a version into production; return the state after it.
 
-        Raises RolledBack if it loses its share or the deadline passes, MoaaError if it does not
-        start, or is not what it should be.
+        `how`: its steps, how long each is held, and the deadline; which slots these are is known
+        already. Raises RolledBack if it loses its share or the deadline passes, MoaaError if it
+        does not start, or is not what it should be.
         """
         source = source.rstrip("/")
         check_version(store, source)
@@ -82,7 +77,7 @@ class Promotion:
             switch(self.cluster, self.place, slots.production)
             say(f"{self.place.name}: {source} has all conversations already")
             return slots
-        self._until = self.clock() + way.deadline_s
+        self._until = self.clock() + how.deadline_s
         switch(self.cluster, self.place, slots.production)  # a killed one may have been before it
         first = not slots.slots[slots.production].source
         slot = slots.production if first else slots.candidate
@@ -90,14 +85,14 @@ class Promotion:
         lease.take(lambda: self._pause(lease))
         try:
             self._fill(store, slot, source, lease)
-            way.canary(pods_of(self.cluster, self.place.deployments[slot]))
+            canary(pods_of(self.cluster, self.place.deployments[slot]))
             if first:
                 return self._change(lambda state: state.sharing(0, "the first version", now()))
             if self.place.service:
                 switch(self.cluster, self.place, slot)
                 words = "no gateway: the Service is switched"
                 return self._change(lambda state: state.promoted(words, now()))
-            return self._raise(revision_of(source), way, lease)
+            return self._raise(revision_of(source), how, lease)
         except BaseException as error:
             self._put_back(slot, source, error)
             raise
@@ -142,13 +137,13 @@ class Promotion:
         lease.renew(scale=True)
         self._wait_until_up(slot, lease)
 
-    def _raise(self, revision: str, way: Way, lease: SlotLease) -> Slots:
+    def _raise(self, revision: str, how: Promote, lease: SlotLease) -> Slots:
         """Raise the version's share step by step, and put it into production."""
         before = 0
-        for share in way.steps:
-            self._share(before, share, revision, way.hold_s, lease)
+        for share in how.steps:
+            self._share(before, share, revision, how.hold_s, lease)
             before = share
-        words = f"promoted: {revision} held {before} % for {way.hold_s:.0f} s"
+        words = f"promoted: {revision} held {before} % for {how.hold_s:.0f} s"
 
         def finish(state: Slots) -> Slots:
             self._check_share(state, before, revision)

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from moaa.recipe.document import Part
+from moaa.recipe.document import Part, Problems
 
 
 class Promote(Part):
@@ -30,19 +30,15 @@ class Promote(Part):
     model that answers is the model that was judged."""
 
     @model_validator(mode="after")
-    def _steps_grow(self) -> Self:
-        if problem := wrong_steps(self.steps):
-            raise ValueError(f"steps: {problem}")
-        if len(self.steps) * self.hold_s >= self.deadline_s:
-            raise ValueError(
-                f"deadline_s is {self.deadline_s:g}, and {len(self.steps)} steps of "
-                f"{self.hold_s:g} s take as long. Give it more."
+    def _steps_grow_and_have_time(self) -> Self:
+        steps = self.steps
+        if not steps or steps[-1] != 100 or sorted(set(steps)) != list(steps) or steps[0] < 1:
+            said = "write growing shares in per cent that end with 100: 5, 25, 100."
+            raise Problems([(("steps",), said)])
+        if len(steps) * self.hold_s >= self.deadline_s:
+            said = (
+                f"it is {self.deadline_s:g}, and {len(steps)} steps of {self.hold_s:g} s take as "
+                "long. Give it more."
             )
+            raise Problems([(("deadline_s",), said)])
         return self
-
-
-def wrong_steps(steps: tuple[int, ...]) -> str:
-    """Return what is wrong with these shares; empty if nothing is."""
-    if not steps or steps[-1] != 100 or sorted(set(steps)) != list(steps) or steps[0] < 1:
-        return "write growing shares in per cent that end with 100: 5, 25, 100"
-    return ""

@@ -9,7 +9,7 @@ from moaa import registry
 from moaa.artifacts import Artifact
 from moaa.gateway.judged import Judged, OtherModel
 from moaa.gateway.places import place_of
-from moaa.gateway.promotion import NotStarted, Promotion, RolledBack, Way
+from moaa.gateway.promotion import NotStarted, Promotion, RolledBack
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.names import RUN_ENV
 from moaa.progress.messages import log, say
@@ -82,10 +82,9 @@ def _rolled_out(given: Promote, version: Version, context: Context) -> str:
     cluster = Cluster.connect(given.namespace or context.recipe.runtime.cluster.namespace)
     judged = Judged.of(Artifact.open(context.store, version.uri)) if given.canary else Judged(None)
     said: list[str] = []
-    way = Way(
-        given.steps, given.hold_s, given.deadline_s, lambda urls: said.append(judged.check(urls))
+    Promotion(cluster, place_of(cluster, given.slots)).promote(
+        context.store, version.uri, given, lambda urls: said.append(judged.check(urls))
     )
-    Promotion(cluster, place_of(cluster, given.slots)).promote(context.store, version.uri, way)
     return "; ".join(
         [f"slots of {given.slots} in steps of {', '.join(map(str, given.steps))} %", *said]
     )

@@ -152,7 +152,7 @@ def test_a_refused_one_leaves_production_untouched(served: Served, tmp_path: Pat
 def test_a_version_whose_pods_never_start_is_put_back_and_no_request_fails(served: Served) -> None:
     before = production.read(served.s3.store, "aligned"), state(served)
     with clients(served) as codes:
-        done = served.moaa("promote", "aligned", STUCK, "--deadline", "45")
+        done = served.moaa("promote", "aligned", STUCK, "--hold", "5", "--deadline", "45")
     assert done.returncode == 3, done.stderr
     assert "did not start" in done.stderr
     assert set(codes) == {200}, codes

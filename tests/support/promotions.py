@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 from moaa.gateway.places import place_of, slots_of
-from moaa.gateway.promotion import Promotion, Way
+from moaa.gateway.promotion import Promotion
 from moaa.gateway.slots import Slots, pointed
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, SLICES, Object
 from moaa.kubernetes.names import IDLE_REPLICAS, POINTERS, PROMOTED, SLOTS
+from moaa.recipe.promote import Promote
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
 from tests.support.lease_objects import Clock
@@ -98,4 +99,4 @@ class World:
 
 def promoted(world: World, *versions: str, hold_s: float = 60) -> None:
     for version in versions:
-        world.promotion.promote(world.store, version, Way(hold_s=hold_s))
+        world.promotion.promote(world.store, version, Promote(hold_s=hold_s))

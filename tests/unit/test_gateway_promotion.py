@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from moaa.cli.serving import app
 from moaa.commands import promoting
-from moaa.commands.promoting import Where
+from moaa.commands.promoting import OPTIONS, Where
 from moaa.errors import MoaaError
 from moaa.gateway.places import place_of
 from moaa.gateway.promoted import roll_back
@@ -13,6 +18,7 @@ from moaa.gateway.promotion import Promotion, RolledBack
 from moaa.gateway.slots import Slots, pointed, revision_of
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES
+from moaa.recipe.promote import Promote
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
 from tests.support.promotions import ROOT, V1, V2, V3, World, promoted
@@ -136,7 +142,34 @@ def test_models_lists_slots_and_others(
     assert lines[3] == "smol: asleep"
 
 
-@pytest.mark.parametrize("steps", ["5,25", "25,5,100", "five", "0,100", "100,100"])
-def test_steps_that_are_wrong_are_refused(steps: str) -> None:
-    with pytest.raises(MoaaError, match="--steps"):
-        promoting.promote("aligned", V1, steps, 1, Where(), deadline_s=9, why="")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"steps": "5,25"}, "--steps: steps: write growing shares"),
+        ({"steps": "25,5,100"}, "--steps: steps: write growing shares"),
+        ({"steps": "0,100"}, "--steps: steps: write growing shares"),
+        ({"steps": "100,100"}, "--steps: steps: write growing shares"),
+        ({"steps": "five"}, '--steps: steps[0] is "five". It must be a valid integer.'),
+        ({"hold_s": -1.0}, "--hold: hold_s is -1. It must be greater than or equal to 0."),
+        ({"deadline_s": 0.0}, "--deadline: deadline_s is 0. It must be greater than 0."),
+        ({"deadline_s": 900.0}, "--deadline: deadline_s: it is 900, and 3 steps of 300 s take as"),
+        ({"hold_s": 3600.0}, "moaa promote: deadline_s: it is 7200, and 3 steps of 3600 s take"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_as_in_a_recipe(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(MoaaError) as error:
+        promoting.promote("aligned", V1, options, Where(), why="")
+    assert said in str(error.value)
+
+
+def test_the_help_tells_the_defaults_of_a_recipe() -> None:
+    commands = get_command(app)
+    assert isinstance(commands, TyperGroup)
+    helps = {each.name: getattr(each, "help", "") for each in commands.commands["promote"].params}
+    for name in OPTIONS:
+        default = Promote.model_fields[name].default
+        values = default if isinstance(default, tuple) else (default,)
+        shown = ",".join(f"{each:g}" for each in values)
+        assert helps[name].endswith(f"Default: {shown}"), name

@@ -9,16 +9,17 @@ import pytest
 
 from moaa.errors import MoaaError
 from moaa.gateway.promoted import roll_back
-from moaa.gateway.promotion import NotStarted, Promotion, RolledBack, Way
+from moaa.gateway.promotion import NotStarted, Promotion, RolledBack
 from moaa.gateway.slots import revision_of
 from moaa.kubernetes import leases
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, LEASES, SERVICES
 from moaa.kubernetes.names import MODEL, SERVICE
+from moaa.recipe.promote import Promote
 from tests.support.kube_server import KubeServer
 from tests.support.promotions import V1, V2, V3, World, promoted
 
-WAY = Way(hold_s=60)
+HOW = Promote(hold_s=60)
 
 
 class Killed(BaseException):
@@ -60,7 +61,7 @@ def killed_at(world: World, n: int, monkeypatch: pytest.MonkeyPatch) -> bool:
             patch.setattr(Cluster, write, counted(getattr(Cluster, write)))
         patch.setattr(world.store, "put", counted(world.store.put))
         try:
-            world.promotion.promote(world.store, V2, Way(hold_s=1))
+            world.promotion.promote(world.store, V2, Promote(hold_s=1))
         except Killed:
             return True
     return False
@@ -103,8 +104,9 @@ def test_after_its_deadline_everything_is_put_back_and_an_event_says_why(
     world = World(kube)
     promoted(world, V1)
     world.starts = starts
+    how = Promote(hold_s=30, deadline_s=100)
     with pytest.raises(RolledBack, match="the deadline of the promotion has passed"):
-        world.promotion.promote(world.store, V2, Way(hold_s=60, deadline_s=100))
+        world.promotion.promote(world.store, V2, how, lambda urls: world.sleep(50))
     assert world.state.shares == {"a": 100, "b": 0}
     assert world.state.slots["b"].source == ""
     assert f"{revision_of(V2)} is not promoted" in world.state.reason
@@ -119,7 +121,7 @@ def test_a_slot_that_does_not_start_is_put_back(world: World) -> None:
     promoted(world, V1)
     world.starts = False
     with pytest.raises(NotStarted, match="slot b did not start within 660 s"):
-        world.promotion.promote(world.store, V2, WAY)
+        world.promotion.promote(world.store, V2, HOW)
     assert world.state.slots["b"].source == ""
     assert len(world.events()) == 1
 
@@ -134,7 +136,7 @@ def test_a_slot_that_serves_another_model_gets_no_share(world: World) -> None:
         raise MoaaError("another model")
 
     with pytest.raises(MoaaError, match="another model"):
-        world.promotion.promote(world.store, V2, Way(canary=refuse))
+        world.promotion.promote(world.store, V2, canary=refuse)
     assert asked == [["http://10.0.0.1:8000/v1"]]
     assert world.state.slots["b"].source == ""
     assert "another model" in world.events()[0]["message"]

@@ -139,7 +139,7 @@ def test_a_version_that_is_not_whole_is_never_pointed_at(store: MemoryStore) -> 
     [
         (["promote={}"], "only what is published is promoted"),
         ([*PROMOTING, "promote.steps=[25, 5]"], "growing shares"),
-        ([*PROMOTING, "promote.deadline_s=900"], "deadline_s is 900, and 3 steps of 300 s"),
+        ([*PROMOTING, "promote.deadline_s=900"], "deadline_s: it is 900, and 3 steps of 300 s"),
     ],
 )
 def test_a_promotion_that_cannot_be_is_refused_with_the_recipe(sets: list[str], said: str) -> None:
@@ -180,7 +180,8 @@ def test_a_version_is_promoted_and_rolled_back_by_its_name(store: MemoryStore) -
 
 
 def promote_by_hand(version: str) -> None:
-    promoting.promote("demo", version, "5,100", 1, Where(), deadline_s=60, why="by hand")
+    options = {"steps": "5,100", "hold_s": 1.0, "deadline_s": 60.0}
+    promoting.promote("demo", version, options, Where(), why="by hand")
 
 
 def test_a_version_that_is_not_there_is_told_which_are(store: MemoryStore) -> None:
