@@ -108,7 +108,8 @@ are `README.md` (the model card), `canary.json` (how the model answers) and `lin
 |---|---|
 | `recipe` | `name`, `text` as it was run, `digest` (sha256 of the text) |
 | `code` | `moaa` (version), `commit`; on a cluster `images`: `reference` and `digest` |
-| `data` | `source`, `mixture`, `writers`, `labeller`; rows: `conversations`, `pairs` |
+| `rounds` | that made it, in order: `run`, `trained`, `artifact` (the winner), `version` |
+| `data` | of its round: `source`, `mixture`, `writers`, `labeller`, `conversations`, `pairs` |
 | `artifacts` | what the model was made from: `uri`, `rows`; `content`: what was read |
 | `system_role` | whether the model was trained with system messages of their own |
 | `models` | those that took part: `roles`, `source`, `revision`, `licence`, `outcome` |

@@ -2,6 +2,7 @@
 
 licences    what the licences of the run's models say about publishing
 lineage     from which data, models and settings a model was made
+rounds      which rounds of self-improvement made it
 code        which code made it: version, commit, images
 card        the model card: README.md of a version
 data_set    the data that it was trained on, for `datasets` and TRL
@@ -18,6 +19,7 @@ from moaa.registry.hub import upload
 from moaa.registry.kubeflow import mirror, tell
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
+from moaa.registry.rounds import rounds
 from moaa.registry.trained import contents_of, prompts_of
 from moaa.registry.versions import MODELS, Version, version_at, versions, write_version
 
@@ -35,6 +37,7 @@ __all__ = [
     "mirror",
     "prompts_of",
     "refusal",
+    "rounds",
     "tell",
     "upload",
     "version_at",

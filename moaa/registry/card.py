@@ -74,6 +74,8 @@ def _common(
         "duties": licences.duties,
         "accepted": recipe.publish.accept_licence_conflict if recipe.publish else None,
         "target": recipe.models[start_of(recipe.target)],
+        "start": start_of(recipe.target),
+        "rounds": lineage["rounds"],
     }
 
 

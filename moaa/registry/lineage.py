@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
-from moaa.artifacts import Artifact, Manifest
+from moaa.artifacts import Artifact, Manifest, Parent
 from moaa.recipe.schema import Recipe
 from moaa.registry.code import code
 from moaa.registry.licences import Findings
+
+OF_MODEL: Final = "models."
+"""The names of parents that are no inputs begin so: `models.llama+round-1`, the winner of the round
+before."""
 
 
 def lineage(
@@ -20,12 +24,15 @@ def lineage(
     scores: Artifact,
     decision: Mapping[str, Any],
     licences: Findings,
+    rounds: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the document `lineage.json` of a version. `text` is the recipe as it was run.
 
     recipe     its name, digest (sha256 of `text`) and text
     code       the version and commit of moaa; of a run on a cluster its images with their digests
-    data       who wrote the SFT data and ranked the preferences, and how many rows there are
+    rounds     the rounds that made the model, as `moaa.registry.rounds` finds them
+    data       who wrote the SFT data and ranked the preferences, and how many rows there are: of
+               the last round
     artifacts  the model's, the scores', and all that they were made from, newest first
     system_role  whether the model was trained with system messages of their own
     models     the recipe's models that took part, with source, revision and licence
@@ -48,6 +55,7 @@ def lineage(
             "text": text,
         },
         "code": code(recipe.runtime),
+        "rounds": [dict(each) for each in rounds],
         "artifacts": [_entry(each.manifest) for each in ancestors(model, scores)],
         "data": _data(recipe, model),
         "system_role": model.manifest.facts.get("system_role", True),
@@ -71,7 +79,6 @@ def lineage(
 
 def _data(recipe: Recipe, model: Artifact) -> dict[str, Any]:
     generate = recipe.generate
-    rows = {each.manifest.kind: each.manifest.rows for each in ancestors(model)}
     return {
         "source": generate.source,
         "mixture": generate.mixture.model_dump(mode="json", exclude_defaults=True)
@@ -79,24 +86,59 @@ def _data(recipe: Recipe, model: Artifact) -> dict[str, Any]:
         else None,
         "writers": [recipe.models[each.model].published_name for each in generate.writers],
         "labeller": recipe.label.labeller,
+        **rows_of(model),
+    }
+
+
+def rows_of(model: Artifact) -> dict[str, int]:
+    """Return how many conversations and pairs a model was trained on, in its own round."""
+    rows = {each.manifest.kind: each.manifest.rows for each in _of_round(model)}
+    return {
         "conversations": rows.get("sft-data", {}).get("data", 0),
         "pairs": rows.get("preferences", {}).get("data", 0),
     }
 
 
+def before(model: Artifact) -> Artifact | None:
+    """Return the winner of the round before, which this model was trained from; None if its round
+    was the first."""
+    trainings = (each for each in _of_round(model) if each.manifest.stage == "sft")
+    winners = (
+        parent
+        for each in trainings
+        for parent in each.manifest.parents
+        if parent.name.startswith(OF_MODEL)
+    )
+    return next((_opened(model, parent) for parent in winners), None)
+
+
 def ancestors(*roots: Artifact) -> list[Artifact]:
     """Return these artifacts and all that they were made from, each once, newest first."""
-    found: dict[str, Artifact] = {}
+    return list(_walk(roots, of_earlier_rounds=True))
+
+
+def _of_round(model: Artifact) -> Iterator[Artifact]:
+    """A model and what it was made from, without winners of earlier rounds."""
+    return _walk([model], of_earlier_rounds=False)
+
+
+def _walk(roots: Sequence[Artifact], *, of_earlier_rounds: bool) -> Iterator[Artifact]:
+    seen: set[str] = set()
     waiting = list(roots)
     while waiting:
         artifact = waiting.pop(0)
-        if artifact.manifest.uri not in found:
-            found[artifact.manifest.uri] = artifact
+        if artifact.manifest.uri not in seen:
+            seen.add(artifact.manifest.uri)
+            yield artifact
             waiting += [
-                Artifact.open(artifact.store, parent.uri, parent.fingerprint)
+                _opened(artifact, parent)
                 for parent in artifact.manifest.parents
+                if of_earlier_rounds or not parent.name.startswith(OF_MODEL)
             ]
-    return list(found.values())
+
+
+def _opened(artifact: Artifact, parent: Parent) -> Artifact:
+    return Artifact.open(artifact.store, parent.uri, parent.fingerprint)
 
 
 def _entry(manifest: Manifest) -> dict[str, Any]:

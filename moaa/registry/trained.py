@@ -66,6 +66,9 @@ def _of(store: Store, lineage: Mapping[str, Any]) -> Iterator[PromptRow]:
 
 
 def _trained_from(store: Store, lineage: Mapping[str, Any]) -> str:
-    """The version that the training began with; empty if it was none of this store."""
-    target = next(use["source"] for use in lineage["models"] if "target" in use["roles"])
+    """The version that the first training began with; empty if it was none of this store."""
+    if "rounds" in lineage:
+        target = lineage["rounds"][0]["trained"]
+    else:  # an earlier version of moaa published it
+        target = next(use["source"] for use in lineage["models"] if "target" in use["roles"])
     return target if target.startswith(f"{store.root}/{MODELS}/") else ""

@@ -19,17 +19,22 @@ class InProduction:
 
     uri: str
     artifact: Artifact
-    model: str
-    """The fingerprint of that result."""
+    trainings: tuple[str, ...]
+    """The fingerprints of that result, and of the winners of the rounds before it."""
+
+    @property
+    def model(self) -> str:
+        """Return the fingerprint of that result."""
+        return self.trainings[0]
 
 
 def content(recipe: Recipe, store: Store, inputs: Mapping[str, Artifact]) -> dict[str, str]:
     """Return the address of the version that the run's candidate must beat, for the fingerprint
     of the evaluation; empty if there is none.
 
-    If the candidate itself is in production already, as after a run that is repeated, it is the
-    version before: so the repeated run finds the same evaluation, and the same decision. Raises
-    MoaaError if the version in production is not there.
+    If the candidate itself is in production already, or what later rounds made of it, as after a
+    run that is repeated, it is the version before these: so the repeated run finds the same
+    evaluation, and the same decision. Raises MoaaError if the version in production is not there.
     """
     if not recipe.measures_production:
         return {}
@@ -39,7 +44,7 @@ def content(recipe: Recipe, store: Store, inputs: Mapping[str, Artifact]) -> dic
     if candidate is None:  # only models of the recipe are measured
         return {}
     for entry in production.read(store, recipe.publishes_as).history:
-        if opened(store, entry.uri).model != candidate.fingerprint:
+        if candidate.fingerprint not in opened(store, entry.uri).trainings:
             return {PRODUCTION: entry.uri}
     return {}
 
@@ -53,4 +58,6 @@ def opened(store: Store, uri: str) -> InProduction:
             f"{uri} was put into production, and it is not there, or not whole. Restore it, or "
             "promote another version: `moaa models` lists them."
         ) from None
-    return InProduction(uri, artifact, artifact.manifest.facts.get("model", artifact.fingerprint))
+    facts = artifact.manifest.facts
+    model = facts.get("model", artifact.fingerprint)
+    return InProduction(uri, artifact, (model, *facts.get("winners", ())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from moaa import registry
 from moaa.artifacts import Artifact
 from moaa.errors import RecipeError
+from moaa.kubernetes.names import RUN_ENV
 from moaa.progress.messages import say
 from moaa.recipe.load import text_of
 from moaa.recipe.publish import Publish
@@ -55,8 +57,9 @@ def publish(part: PublishPart, context: Context) -> None:
         raise RecipeError(f"{version.name} is not published: {reason}")
     model = context.inputs[decision["candidate"]]
     text = text_of(context.recipe)
+    rounds = registry.rounds(context.recipe, model, version, os.environ.get(RUN_ENV, ""))
     lineage = registry.lineage(
-        context.recipe, text, model, context.inputs["scores"], decision, licences
+        context.recipe, text, model, context.inputs["scores"], decision, licences, rounds
     )
     texts = {
         "README.md": registry.card(context.recipe, version, lineage, licences),
@@ -66,6 +69,8 @@ def publish(part: PublishPart, context: Context) -> None:
     facts: dict[str, Any] = {"lineage": f"{version.uri}/lineage.json", "model": model.fingerprint}
     if "system_role" in model.manifest.facts:  # who serves the version asks it as it was trained
         facts["system_role"] = model.manifest.facts["system_role"]
+    if len(rounds) > 1:  # a run that is repeated does not take them for other models
+        facts["winners"] = [each["fingerprint"] for each in rounds[:-1]]
     if part.publish.registry:  # whoever promotes the version tells it
         facts[FACT] = part.publish.registry.model_dump(mode="json")
     registry.write_version(version, model, texts, facts)

@@ -14,15 +14,18 @@ from moaa.errors import MoaaError
 from moaa.ledger import Ledger
 from moaa.placement import pods
 from moaa.preflight.production import finding
+from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.registry import Version, production
 from moaa.registry.production import Entry
 from moaa.stages.gate import gate
+from moaa.stages.in_production import content
 from moaa.stages.table import EVALUATE, of_recipe
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.several_rounds import Rounds
 from tests.support.stage_run import NO_BENCHMARKS
 
 QUESTIONS = ("Why is the sky blue?", "What is the sea made of?")
@@ -130,6 +133,34 @@ def test_a_pointer_that_moved_is_another_evaluation_and_a_repeated_run_is_the_sa
     moved, _, reused = evaluations.run(third)
     assert not reused
     assert moved.manifest.part["content"]["production"].endswith("/v-two")
+
+
+def test_a_repeated_run_of_rounds_takes_none_of_its_own_winners_for_production(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each round came into production as soon as it had won."""
+    rounds = Rounds(monkeypatch)
+    store, recipe = rounds.store, rounds.recipe
+    before = trained(store, "dpo", "earlier")
+    uri = f"{store.root}/models/aligned/v0"
+    registry.write_version(Version("aligned", "v0", uri), before, {}, {"model": before.fingerprint})
+    production.move(store, "aligned", Entry(version="v0", uri=uri, why="a test"))
+
+    def compared_with() -> list[str]:
+        """What each round's candidate is measured beside, now."""
+        winners = [{"dpo": winner} for winner in rounds.winners]
+        return [content(recipe, store, each)[PRODUCTION] for each in winners]
+
+    first_time = []
+    for number in range(3):
+        version = rounds.publish()
+        first_time.append(compared_with()[number])
+        entry = Entry(version=version.version, uri=version.uri, why="it has won")
+        production.move(store, "aligned", entry)
+    assert first_time[0] == uri
+    assert compared_with() == first_time
+    other = {"dpo": trained(store, "dpo", "of another run")}
+    assert content(recipe, store, other)[PRODUCTION] == version.uri
 
 
 @pytest.mark.parametrize("sets", [("gate={min_prompts: 2}",), ("runtime.calls.window=3",)])

@@ -12,7 +12,7 @@ from moaa.artifacts import Artifact, Draft, Manifest, Output, Parent
 from moaa.errors import ArtifactError, RecipeError
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
-from moaa.registry import production
+from moaa.registry import Version, production
 from moaa.registry.production import Entry
 from moaa.stages.prompts import prompts
 from tests.support.memory_store import MemoryStore
@@ -69,9 +69,10 @@ class World:
         recipe = self.recipe(*([f"models.smollm2.source={target}"] if target else []))
         decision = given["decision"].manifest.facts["decision"]
         found = registry.findings(recipe)
-        lineage = registry.lineage(recipe, "text", model, given["scores"], decision, found)
-        lineage["artifacts"].append({"stage": "sft"})
         uri = f"{self.store.root}/models/demo/{version}"
+        rounds = registry.rounds(recipe, model, Version("demo", version, uri), "r")
+        lineage = registry.lineage(recipe, "text", model, given["scores"], decision, found, rounds)
+        lineage["artifacts"].append({"stage": "sft"})
         self.store.put(f"{uri}/lineage.json", json.dumps(lineage).encode())
         self.store.put(f"{uri}/manifest.json", b"{}")
         production.move(self.store, "demo", Entry(version=version, uri=uri, why="a test"))

@@ -27,8 +27,9 @@ def card(*sets: str, candidate: str = "dpo", system_role: bool = True) -> str:
     found = registry.findings(recipe)
     manifest = given[candidate].manifest.model_copy(update={"facts": {"system_role": system_role}})
     model = Artifact(store, manifest)
-    lineage = registry.lineage(recipe, "a: b", model, given["scores"], decision, found)
     version = Version("aligned", "0a1b", f"{store.root}/models/aligned/0a1b")
+    rounds = registry.rounds(recipe, model, version, "r")
+    lineage = registry.lineage(recipe, "a: b", model, given["scores"], decision, found, rounds)
     return registry.card(recipe, version, lineage, found)
 
 
