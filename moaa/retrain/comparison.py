@@ -39,23 +39,25 @@ def compare(recipe: Recipe, name: str, now: dict[str, str], store: Store) -> Com
     pointer = production.read(store, name)
     entry = pointer.current
     before, text = _made_from(entry, store) if entry else ({}, "")
-    settled = _settled(pointer, before, now, store)
+    settled = _settled(recipe, pointer, before, now, store)
     found = tuple(inputs.compared(before, now))
     return Comparison(entry, found, (text, text_of(recipe)), settled)
 
 
 def _settled(
-    pointer: Production, before: Inputs, now: dict[str, str], store: Store
+    recipe: Recipe, pointer: Production, before: Inputs, now: dict[str, str], store: Store
 ) -> Outcome | None:
     entry, name = pointer.current, pointer.name
-    if entry and before and inputs.same(before, now):
+    begun = progress.read(store, name)
+    ended = begun if begun and begun.inputs == now else None
+    # Its first rounds may have brought a version into production before it was killed or failed.
+    goes_on = recipe.rounds.n > 1 and ended is not None and ended.state in ("", "failed")
+    if entry and before and inputs.same(before, now) and not goes_on:
         return Outcome(
             "nothing new",
             f"no input has changed since version {entry.version}, in production since "
             f"{entry.since}: {_names(now)}",
         )
-    begun = progress.read(store, name)
-    ended = begun if begun and begun.inputs == now else None
     for gone in inputs.left(pointer):
         if _came_to(ended, gone) or inputs.same(_made_from(gone, store)[0], now):
             return Outcome("nothing new", _was_left(pointer, gone))

@@ -14,6 +14,7 @@ from moaa.declaration import Declaration
 from moaa.errors import MoaaError
 from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.load import text_of
+from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Recipe
 from moaa.registry.production import Entry, Production
 from moaa.store import Missing, Store
@@ -54,15 +55,17 @@ def current(recipe: Recipe, stages: Iterable[Declaration], store: Store) -> dict
 
 
 def of_version(entry: Entry, store: Store) -> tuple[dict[str, str], str]:
-    """Return the inputs of a published version, and the text of its recipe.
+    """Return the inputs of a published version, and the text of its run's recipe: that of the
+    first round, if there were several.
 
     Raises MoaaError if the version has no lineage that can be read.
     """
     uri = f"{entry.uri}/lineage.json"
     try:
         lineage: Mapping[str, Any] = json.loads(store.get(uri))
-        text = str(lineage["recipe"]["text"])
-        found = {RECIPE: str(lineage["recipe"]["digest"]), CODE: str(lineage["code"]["moaa"])}
+        recipe = _of_first_round(lineage, entry, store)["recipe"]
+        text = str(recipe["text"])
+        found = {RECIPE: str(recipe["digest"]), CODE: str(lineage["code"]["moaa"])}
         for artifact in lineage["artifacts"]:
             found |= _named(artifact["content"])
     except (Missing, ValueError, KeyError, TypeError) as error:
@@ -70,6 +73,15 @@ def of_version(entry: Entry, store: Store) -> tuple[dict[str, str], str]:
             f"{uri} does not say what version {entry.version} was made from: {error}"
         ) from None
     return found, text
+
+
+def _of_first_round(lineage: Mapping[str, Any], entry: Entry, store: Store) -> Mapping[str, Any]:
+    """Return the lineage of the first round's winner; this one if that was not published."""
+    first = lineage["rounds"][0]["version"] if "rounds" in lineage else None
+    if first in (None, entry.uri):
+        return lineage
+    found: Mapping[str, Any] = json.loads(store.get(f"{first}/lineage.json"))
+    return found
 
 
 def compared(before: Inputs, now: Inputs) -> list[Compared]:
@@ -96,12 +108,13 @@ def left(production: Production) -> Sequence[Entry]:
 
 def _named(content: Mapping[str, str]) -> dict[str, str]:
     """Return what sources held, by names that say what they are. The version in production, which
-    an evaluation reads too, is no input: it changes with each promotion."""
+    an evaluation reads too, is no input: it changes with each promotion. Nor are winners of earlier
+    rounds: the run made them."""
     of_others = ("models.", "benchmarks.")
     return {
         name if name.startswith(of_others) else f"prompts: {name}": held
         for name, held in content.items()
-        if name != PRODUCTION
+        if name != PRODUCTION and not (name.startswith("models.") and start_of(name) != name)
     }
 
 

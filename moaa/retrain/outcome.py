@@ -76,14 +76,18 @@ def of_run(found: Sequence[Record]) -> Outcome:
     A run of rounds has promoted what its last winner is: a later round that wins nothing only ends
     it.
     """
-    facts = _of_winner(found)
-    decision = facts.get("gate", {}).get("decision") or {}
+    rounds = [{r["stage"]: _facts(r) for r in each} for each in records.by_round(found)]
+    won = [each for each in rounds if _decision(each).get("verdict") == "promote"]
+    facts = won[-1] if won else rounds[0]
+    decision = _decision(facts)
     version = facts.get("publish", {}).get("published")
     if failure := records.failure(found):
         return Outcome("failed", failure, version, decision)
     if not decision:
         return Outcome("failed", "the run left no decision of the gate: it is not whole")
     state, why = OF_VERDICT[decision["verdict"]], str(decision["why"])
+    if won and len(rounds) > 1:
+        why = f"round {len(won)}: {why}{_ended(rounds)}"
     if state != "promoted":
         return Outcome(state, why, version, decision)
     if version is None:
@@ -99,15 +103,20 @@ def of_run(found: Sequence[Record]) -> Outcome:
     return Outcome("promoted", why, version, decision)
 
 
-def _of_winner(found: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """The facts of the last round that was won; of the first one if none was."""
-    rounds = [{r["stage"]: _facts(r) for r in each} for each in records.by_round(found)]
-    won = (
-        each
-        for each in reversed(rounds)
-        if each.get("gate", {}).get("decision", {}).get("verdict") == "promote"
-    )
-    return next(won, rounds[0])
+def _ended(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """Return why the last round was not won; empty if it was."""
+    last, number = _decision(rounds[-1]), len(rounds)
+    if not last:
+        return f"; round {number} has no decision"
+    if last["verdict"] == "promote":
+        return ""
+    state = OF_VERDICT[last["verdict"]]
+    return f"; round {number} is {state}, which ended the run: {last['why']}"
+
+
+def _decision(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the gate of a round decided; {} if it did not."""
+    return facts.get("gate", {}).get("decision") or {}
 
 
 def _facts(record: Record) -> dict[str, Any]:

@@ -107,8 +107,10 @@ def leave(
     *,
     version: str = "v1",
     promoted: Mapping[str, Any] | None = None,
+    number: int = 1,
 ) -> None:
-    """The records of a finished run. `promoted`: the facts of its stage promote, if it had one."""
+    """The records of a finished run, or of one of its rounds. `promoted`: the facts of its stage
+    promote, if it had one."""
     why = {"promote": "dpo passed all rules", "refuse": "dpo lost", "undecided": "too few"}[verdict]
     decision = {**DECISION, "verdict": verdict, "why": why, "findings": FOUND}
     uri = f"{store.root}/models/{NAME}/{version}"
@@ -120,8 +122,8 @@ def leave(
     if promoted is not None:
         facts["promote"] = dict(promoted)
     for stage, each in facts.items():
-        made = record(stage, "done", manifest={"facts": each}, run_id=run)
-        store.put(f"{store.root}/runs/{run}/{stage}.json", records.to_json(made))
+        made = record(stage, "done", manifest={"facts": each}, run_id=run, round=number)
+        store.put(records.address(store, run, stage, number), records.to_json(made))
     store.put(f"{store.root}/runs/{run}/report.html", b"<html>the report</html>")
 
 
@@ -142,9 +144,7 @@ class Runs:
         self.ids.append(run_id)
         if self.fails:
             raise self.fails
-        leave(
-            self.store, run_id, self.verdict, version=self.version, promoted=self.promoted
-        )  # fmt: skip
+        leave(self.store, run_id, self.verdict, version=self.version, promoted=self.promoted)
         if (self.promoted or {}).get("promoted"):
             put_version(self.store, self.version, self.held or inputs_of(loaded, self.store))
 
