@@ -69,6 +69,14 @@ def promote(
         float | None,
         typer.Option("--hold", metavar="SECONDS", help="How long each share is held. Default: 300"),
     ] = None,
+    hold_requests: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Hold each share only until the version has answered so many requests at it, "
+            "and no longer than --hold. Default: none",
+        ),
+    ] = None,
     deadline_s: Annotated[
         float | None,
         typer.Option(
@@ -101,7 +109,12 @@ def promote(
     if values:
         promoting.values(name, version, where)
         return
-    options = {"steps": steps, "hold_s": hold_s, "deadline_s": deadline_s}
+    options = {
+        "steps": steps,
+        "hold_s": hold_s,
+        "hold_requests": hold_requests,
+        "deadline_s": deadline_s,
+    }
     promoting.promote(name, version, options, where, why=reason)
 
 

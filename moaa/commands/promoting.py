@@ -34,6 +34,7 @@ SHOWN: Final = 3
 OPTIONS: Final = {
     "steps": "--steps",
     "hold_s": "--hold",
+    "hold_requests": "--hold-requests",
     "deadline_s": "--deadline",
 }
 """The options of `moaa promote` that are fields of `promote` in a recipe."""

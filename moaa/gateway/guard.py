@@ -66,6 +66,16 @@ class Outcome:
     """Its digest. Empty, cut and late answers count once a conversation: one client that asks for
     three tokens says nothing about the revision."""
 
+    @property
+    def refused(self) -> bool:
+        """Whether the client did something wrong, which says nothing about the revision."""
+        return 400 <= self.status < 500 and self.status != 408
+
+    @property
+    def ended(self) -> bool:
+        """Whether the request is over; one that waits for too long will have another outcome."""
+        return self.first_token_s != math.inf
+
 
 class Watch(Protocol):
     """Wants to know how requests to a revision go."""
@@ -184,7 +194,7 @@ class Guard:
 
     def _signs(self, outcome: Outcome) -> dict[Sign, bool]:
         """The signs that this outcome can show; a request that was refused shows none."""
-        if 400 <= outcome.status < 500 and outcome.status != 408:
+        if outcome.refused:
             return {}
         failed = outcome.status >= 400
         signs: dict[Sign, bool] = {"error": failed}

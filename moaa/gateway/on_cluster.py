@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from moaa.gateway.backend import Backend
 from moaa.gateway.config import GatewayConfig
@@ -74,7 +75,11 @@ class OnCluster:
         if self.waker is not None:
             await self.waker.open()
 
-    async def run(self) -> None:
+    def background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what runs as long as the gateway does."""
+        return [self._renew, *(each.run for each in self._watches.values())]
+
+    async def _renew(self) -> None:
         """Renew leases, until cancelled."""
         if self.waker is None:
             return

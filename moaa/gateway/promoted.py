@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from moaa.errors import MoaaError
 from moaa.gateway.backend import Backend
 from moaa.gateway.guard import Guard, Outcome
 from moaa.gateway.shares import slot_of
-from moaa.gateway.slots import Slots
+from moaa.gateway.slots import REQUESTS, Slots
 from moaa.gateway.wire import ApiError
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import CONFIG_MAPS, EVENTS, Object
@@ -21,6 +22,8 @@ from moaa.progress.messages import log
 
 ROLL_BACK: Final = "MoaaRolledBack"
 """The reason of the Event, as `kubectl get events` shows it."""
+TELL_EVERY_S: Final = 3.0
+"""A gateway writes at most so often how many requests the candidate has answered."""
 
 
 class Promoted:
@@ -38,11 +41,15 @@ class Promoted:
         self._blamed = ""
         """A revision that gets nothing here, until the shares say so too."""
         self._alone_said = False
+        self.answered = 0
+        """Requests that the candidate has answered here at its share of now, failures too."""
         self.slots = slots
         self.set_slots(slots)
 
     def set_slots(self, slots: Slots) -> None:
         """Share the conversations like this from now on."""
+        if slots.trial != self.slots.trial:
+            self.answered = 0
         self.slots = slots
         for name, slot in slots.slots.items():
             self.backends[name].revision = slot.revision or f"{self.name}-{name}"
@@ -88,7 +95,11 @@ class Promoted:
 
     def seen(self, outcome: Outcome) -> None:
         """Count how a request ended; take the candidate's share away if it is worse."""
-        if self._blamed or not (reason := self.guard.add(outcome)):
+        if self._blamed:
+            return
+        if outcome.revision == self.guard.candidate and outcome.ended and not outcome.refused:
+            self.answered += 1
+        if not (reason := self.guard.add(outcome)):
             return
         if self.backends[self.slots.production].state != "ready":
             if not self._alone_said:
@@ -103,16 +114,20 @@ class Promoted:
 
 
 class WatchedSlots:
-    """A promoted model's ConfigMap, watched; a roll-back is written to it."""
+    """A promoted model's ConfigMap, watched; a roll-back is written to it, and how many requests
+    the candidate has answered."""
 
     def __init__(self, cluster: Cluster, config_map: str, promoted: Promoted, by: str) -> None:
-        """`by`: who writes a roll-back: the name of this pod."""
+        """`by`: who writes: the name of this pod."""
         self._cluster, self._name, self._promoted, self._by = cluster, config_map, promoted, by
         self._loop = asyncio.get_running_loop()
         self._mirror = Mirror(
             cluster, CONFIG_MAPS, "", self._wake, fields=f"metadata.name={config_map}"
         )
-        self._said = ""
+        self._said = self._untold = ""
+        self._counter = f"{by}.{secrets.token_hex(3)}"
+        """Under which name this process counts: a pod that starts again takes back no count."""
+        self._told: tuple[object, int] = ((), 0)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -133,6 +148,28 @@ class WatchedSlots:
         task = self._loop.create_task(self._write(revision, reason))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def run(self) -> None:
+        """Tell how many requests the candidate has answered, until cancelled."""
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Write how many requests the candidate has answered here, if that has changed."""
+        trial, answered = self._promoted.slots.trial, self._promoted.answered
+        if not answered or (trial, answered) == self._told:
+            return
+        try:
+            await asyncio.to_thread(
+                count, self._cluster, self._name, trial, self._counter, answered
+            )
+        except MoaaError as error:
+            if str(error) != self._untold:
+                log.warning(f"{self._promoted.name}: requests could not be counted: {error}")
+            self._untold = str(error)
+        else:
+            self._told, self._untold = (trial, answered), ""
 
     def _wake(self) -> None:
         with suppress(RuntimeError):  # the loop is closed, and a mirror's thread still runs
@@ -166,15 +203,29 @@ def roll_back(cluster: Cluster, config_map: str, revision: str, reason: str, by:
 
     def change(found: Object) -> Object | None:
         nonlocal changed
-        slots = Slots.of(found.get("data") or {})
+        data = found.get("data") or {}
+        slots = Slots.of(data)
         candidate = slots.slots[slots.candidate]
         changed = candidate.share > 0 and candidate.revision in (revision, "")
-        return {"data": slots.rolled_back(reason, now()).data()} if changed else None
+        return {"data": slots.rolled_back(reason, now()).patch(data)} if changed else None
 
     written = cluster.update(CONFIG_MAPS, config_map, change)
     if changed:
         cluster.create(EVENTS, event(written, ROLL_BACK, reason, by))
     return changed
+
+
+def count(
+    cluster: Cluster, config_map: str, trial: tuple[str, int, str], counter: str, answered: int
+) -> None:
+    """Write how many requests a candidate has answered at its share, unless it has another share,
+    or there is another candidate."""
+
+    def change(found: Object) -> Object | None:
+        same = Slots.of(found.get("data") or {}).trial == trial
+        return {"data": {f"{REQUESTS}{counter}": str(answered)}} if same else None
+
+    cluster.update(CONFIG_MAPS, config_map, change, retry_s=TELL_EVERY_S)
 
 
 def event(about: Object, reason: str, message: str, by: str, kind: str = "Warning") -> Object:

@@ -1,11 +1,12 @@
 """Promotes a version of a model on the cluster, and rolls it back.
 
 A promotion empties the idle slot, writes its pointer, starts it, asks it what the version is known
-to answer, and raises its share in steps; each step is held. Whoever takes the share away meanwhile
-(the gateway's guard, a person) ends it, and so does its deadline: then all is put back. It may be
-killed at any time: no slot has a share whose pods serve another version than the shares say, and
-the next promotion goes on. What it changes on the cluster are the shares' ConfigMap, its own Lease,
-the slots' replicas, and an Event.
+to answer, and raises its share in steps. Each step is held for some time, or until the gateways
+have counted enough answers of the version. Whoever takes the share away meanwhile (the gateway's
+guard, a person) ends it, and so does its deadline: then all is put back. It may be killed at any
+time: no slot has a share whose pods serve another version than the shares say, and the next
+promotion goes on. What it changes on the cluster are the shares' ConfigMap, its own Lease, the
+slots' replicas, and an Event.
 """
 
 from __future__ import annotations
@@ -139,11 +140,14 @@ class Promotion:
 
     def _raise(self, revision: str, how: Promote, lease: SlotLease) -> Slots:
         """Raise the version's share step by step, and put it into production."""
-        before = 0
+        before, held = 0, ""
         for share in how.steps:
-            self._share(before, share, revision, how.hold_s, lease)
+            self._share(before, share, revision, held)
+            most = f" or {how.hold_requests} requests" if how.hold_requests else ""
+            say(f"{self.place.name}: {share} % is held for {how.hold_s:.0f} s{most}")
+            held = self._hold(share, revision, how, lease)
             before = share
-        words = f"promoted: {revision} held {before} % for {how.hold_s:.0f} s"
+        words = f"promoted: {revision} {held}"
 
         def finish(state: Slots) -> Slots:
             self._check_share(state, before, revision)
@@ -156,10 +160,11 @@ class Promotion:
         reason = f"{revision_of(source)} is not promoted: {error or type(error).__name__}"
 
         def empty(found: Object) -> Object | None:
-            state = Slots.of(found.get("data") or {})
+            data = found.get("data") or {}
+            state = Slots.of(data)
             if state.slots[slot].source not in ("", source) or self._has_all(state, source):
                 return None  # somebody else has changed it meanwhile
-            return {"data": state.emptied(slot, reason, now()).data()}
+            return {"data": state.emptied(slot, reason, now()).patch(data)}
 
         try:
             written = self.cluster.update(CONFIG_MAPS, self.place.config_map, empty)
@@ -200,22 +205,28 @@ class Promotion:
         found = self._pods(self.place.deployments[slot])
         return pods.summary(pods.waits_for(each, time.time()) for each in found) or "no pod"
 
-    def _share(
-        self, before: int, share: int, revision: str, hold_s: float, lease: SlotLease
-    ) -> None:
-        """Raise the share from what it was before, and hold it. Raises RolledBack."""
-        words = f"step: {revision} gets {share} %"
+    def _share(self, before: int, share: int, revision: str, held: str) -> None:
+        """Raise the share from what it was before. Raises RolledBack."""
+        words = f"step: {revision} {f'{held}, and gets' if held else 'gets'} {share} %"
 
         def raise_it(state: Slots) -> Slots:
             self._check_share(state, before, revision)
             return state.sharing(share, words, now())
 
         self._change(raise_it)
-        say(f"{self.place.name}: {words} for {hold_s:.0f} s")
-        until = self.clock() + hold_s
-        while self.clock() < until:
+        say(f"{self.place.name}: {words}")
+
+    def _hold(self, share: int, revision: str, how: Promote, lease: SlotLease) -> str:
+        """Hold the share as long as it must be; return how long that was, and for how many
+        requests, in words. Raises RolledBack."""
+        began, answered, enough = self.clock(), 0, how.hold_requests
+        while self.clock() - began < how.hold_s and not (enough and answered >= enough):
             self._pause(lease)
-            self._check_share(slots_of(self.cluster, self.place), share, revision)
+            state = slots_of(self.cluster, self.place)
+            self._check_share(state, share, revision)
+            answered = state.answered
+        held_s = self.clock() - began
+        return f"held {share} % for {held_s:.0f} s, {_requests(answered, enough)}"
 
     def _check_share(self, state: Slots, share: int, revision: str) -> None:
         """Raise RolledBack if somebody has changed the candidate, or its share."""
@@ -258,7 +269,18 @@ class Promotion:
         """Change the ConfigMap, whoever else changes it too."""
 
         def patch(found: Object) -> Object:
-            return {"data": change(Slots.of(found.get("data") or {})).data()}
+            data = found.get("data") or {}
+            return {"data": change(Slots.of(data)).patch(data)}
 
         written = self.cluster.update(CONFIG_MAPS, self.place.config_map, patch)
         return Slots.of(written["data"])
+
+
+def _requests(answered: int, enough: int | None) -> str:
+    """How many requests the gateways have counted, in words. Those of earlier versions count none,
+    and then the time decides alone."""
+    if enough and answered < enough:
+        return f"{answered} of {enough} requests counted"
+    if not answered:
+        return "no request counted"
+    return "1 request" if answered == 1 else f"{answered} requests"

@@ -19,6 +19,8 @@ from typing import Final, Self
 from moaa.errors import MoaaError
 
 SLOTS: Final = ("a", "b")
+REQUESTS: Final = "requests."
+"""How the fields begin in which gateways count the candidate's requests; their names follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Slots:
     """Why the shares are what they are."""
     changed: str = ""
     """When they were changed (UTC)."""
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """{gateway: requests that the candidate has answered there, since the shares are so}."""
 
     @classmethod
     def of(cls, data: Mapping[str, str]) -> Self:
@@ -66,7 +70,18 @@ class Slots:
             name: Slot(share, data.get(f"source.{name}", ""), data.get(f"revision.{name}", ""))
             for name, share in shares.items()
         }
-        return cls(slots, production, data.get("reason", ""), data.get("changed", ""))
+        requests = {
+            key.removeprefix(REQUESTS): int(text)
+            for key, text in data.items()
+            if key.startswith(REQUESTS) and re.fullmatch(r"\d{1,12}", text)
+        }
+        reason, changed = data.get("reason", ""), data.get("changed", "")
+        return cls(slots, production, reason, changed, requests)
+
+    def patch(self, data: Mapping[str, str]) -> dict[str, str | None]:
+        """Return what changes the `data` that a ConfigMap has to that of this state: counts that
+        are about other shares go."""
+        return {**dict.fromkeys(key for key in data if key.startswith(REQUESTS)), **self.data()}
 
     def data(self) -> dict[str, str]:
         """Return the `data` of the ConfigMap."""
@@ -77,12 +92,24 @@ class Slots:
             "production": self.production,
             "reason": self.reason,
             "changed": self.changed,
+            **{f"{REQUESTS}{name}": str(count) for name, count in self.requests.items()},
         }
 
     @property
     def candidate(self) -> str:
         """The slot that is not in production."""
         return other(self.production)
+
+    @property
+    def trial(self) -> tuple[str, int, str]:
+        """The candidate, its share, and since when: what the counts of its requests are about."""
+        slot = self.slots[self.candidate]
+        return slot.revision, slot.share, self.changed
+
+    @property
+    def answered(self) -> int:
+        """How many requests the candidate has answered at its share, as far as gateways say."""
+        return sum(self.requests.values())
 
     @property
     def shares(self) -> dict[str, float]:
@@ -117,7 +144,7 @@ class Slots:
 
     def _with(self, shares: Mapping[str, int], reason: str, now: str) -> Self:
         slots = {name: replace(slot, share=shares[name]) for name, slot in self.slots.items()}
-        return replace(self, slots=slots, reason=reason, changed=now)
+        return replace(self, slots=slots, reason=reason, changed=now, requests={})
 
 
 def other(slot: str) -> str:

@@ -127,7 +127,7 @@ class Gateway:
 
     def background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What runs as long as the gateway does."""
-        on_cluster = [self.on_cluster.run] if self.on_cluster is not None else []
+        on_cluster = self.on_cluster.background() if self.on_cluster is not None else []
         feedback = [self.feedback.run] if self.feedback is not None else []
         return [self.checks.watch, self._look_after, *on_cluster, *feedback]
 

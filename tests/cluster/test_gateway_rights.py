@@ -15,7 +15,7 @@ import pytest
 from moaa.gateway.backend import Backend
 from moaa.gateway.discovery import Discovery
 from moaa.gateway.places import place_of, slots_of
-from moaa.gateway.promoted import Promoted, WatchedSlots, roll_back
+from moaa.gateway.promoted import Promoted, WatchedSlots, count, roll_back
 from moaa.gateway.slots import Slots, revision_of
 from moaa.gateway.wake import Waker, WakeTimes
 from moaa.kubernetes.api import Cluster
@@ -113,13 +113,17 @@ async def test_it_follows_its_config_map_within_two_seconds_and_no_other(
         Mirror(account, CONFIG_MAPS, "", lambda: None, fields="metadata.name=ens-gateway").start()
 
 
-def test_it_rolls_back_once_and_says_why(ns: Namespace, account: Cluster) -> None:
+def test_it_counts_requests_rolls_back_once_and_says_why(ns: Namespace, account: Cluster) -> None:
     shared(ns, 25)
     revision = revision_of(NEW)
+    for pod in ("one", "two"):
+        count(account, "ens-aligned", (revision, 25, "now"), pod, 4)
+    assert Slots.of(ns.get("configmap", "ens-aligned")["data"]).answered == 8
     done = [roll_back(account, "ens-aligned", revision, "9 of 9 failed", "pod") for _ in "12"]
     assert done == [True, False]
     found = Slots.of(ns.get("configmap", "ens-aligned")["data"])
     assert (found.shares, found.reason) == ({"a": 100.0, "b": 0.0}, "9 of 9 failed")
+    assert not found.requests
     told = [each for each in ns.items("events") if each["reason"] == "MoaaRolledBack"]
     assert [each["message"] for each in told] == ["9 of 9 failed"]
 

@@ -8,6 +8,7 @@ with the rights of the pipeline's account.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -71,7 +72,8 @@ def retrained(served: Served, number: int, won: int, folder: Path) -> dict[str, 
     sets = [
         "gate={min_prompts: 10, more: {truncated: 1, empty: 1, repeated: 1, refused: 1}}",
         "publish={name: aligned}",
-        "promote={slots: aligned, steps: [50, 100], hold_s: 3, deadline_s: 240}",
+        "promote={slots: aligned, steps: [50, 100], hold_s: 90, hold_requests: 40, "
+        "deadline_s: 240}",
         f"runtime.cluster.namespace={served.ns.name}",
     ]
     recipe = load_file(DEMO, sets).recipe
@@ -132,6 +134,11 @@ def test_a_second_version_takes_over_while_clients_ask(served: Served, tmp_path:
     with clients(served) as codes:
         facts = retrained(served, 2, 40, tmp_path)
     assert set(codes) == {200}, codes
+    held = re.search(r"held 100 % for (\d+) s, (\d+) requests$", state(served).reason)
+    assert held, state(served).reason
+    assert int(held[1]) < 90
+    assert int(held[2]) >= 40, "as both gateways have counted"
+    assert not state(served).requests
     found = production.read(served.s3.store, "aligned")
     assert found.current
     assert [found.current.uri] == [facts["publish"]["published"]["uri"]]

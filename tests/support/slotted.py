@@ -13,8 +13,9 @@ from aiohttp import web
 
 from moaa.gateway.app import build
 from moaa.gateway.config import parse_config
+from moaa.gateway.slots import Slots
 from moaa.gateway.state import Gateway
-from moaa.kubernetes.kinds import DEPLOYMENTS
+from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, SLICES
 from moaa.kubernetes.names import IDLE_REPLICAS
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
@@ -66,6 +67,24 @@ def promoted(engine_a: StreamingEngine, engine_b: StreamingEngine, share: int) -
             for name, engine in engines.items()
         },
         "promoted": {"aligned": {"slots": SLOTS, "share_of_b": share}},
+    }
+
+
+def on_cluster(
+    kube: KubeServer, engine_a: StreamingEngine, engine_b: StreamingEngine, slots: Slots
+) -> dict[str, Any]:
+    """The same with its shares in a ConfigMap, and its engines found on the cluster."""
+    for slot, engine in (("a", engine_a), ("b", engine_b)):
+        kube.put(DEPLOYMENTS, deployment(f"ens-aligned-{slot}", f"aligned-{slot}"))
+        kube.put(SLICES, service(f"ens-aligned-{slot}", engine.port))
+    metadata = {"name": "ens-aligned", "namespace": "team"}
+    kube.put(CONFIG_MAPS, {"metadata": metadata, "data": slots.data()})
+    return {
+        "models": {
+            f"aligned-{slot}": {"service": f"ens-aligned-{slot}", "served_name": "aligned"}
+            for slot in "ab"
+        },
+        "promoted": {"aligned": {"slots": SLOTS, "config_map": "ens-aligned"}},
     }
 
 

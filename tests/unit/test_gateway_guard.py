@@ -71,6 +71,14 @@ def test_a_bad_revision_is_blamed_within_50_requests(
     assert "revision new" in reason
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.05, 0.25])
+def test_one_that_fails_in_one_of_five_is_blamed_within_200(share: float, seed: int) -> None:
+    """What `promote.hold_requests` is made for."""
+    bad = outcomes("new", error=0.2, empty=0.01, cut=0.1)
+    assert requests_until_blamed(OLD, bad, seed=seed, share=share)[0] <= 200
+
+
 def test_one_that_fails_from_the_first_request_is_blamed_without_a_comparison() -> None:
     count, reason = requests_until_blamed(OLD, outcomes("new", error=1.0), share=1.0)
     assert count <= 25, reason

@@ -171,5 +171,5 @@ def test_the_help_tells_the_defaults_of_a_recipe() -> None:
     for name in OPTIONS:
         default = Promote.model_fields[name].default
         values = default if isinstance(default, tuple) else (default,)
-        shown = ",".join(f"{each:g}" for each in values)
+        shown = ",".join("none" if each is None else f"{each:g}" for each in values)
         assert helps[name].endswith(f"Default: {shown}"), name

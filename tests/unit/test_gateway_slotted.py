@@ -15,7 +15,7 @@ from moaa.kubernetes.names import IDLE_REPLICAS
 from tests.support.engine_server import status
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
-from tests.support.slotted import SLOTS, gateway_of, promoted, scale, service, sleeping
+from tests.support.slotted import gateway_of, on_cluster, promoted, scale, service, sleeping
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until
 
@@ -58,17 +58,7 @@ async def test_every_answer_tells_its_revision_and_a_conversation_keeps_it() -> 
 async def test_a_bad_revision_is_rolled_back_and_no_request_fails(kube: KubeServer) -> None:
     slots = Slots().holding("a", V1).holding("b", V2).sharing(50, "step", "")
     with StreamingEngine("aligned") as a, StreamingEngine("aligned") as b:
-        for slot, engine in (("a", a), ("b", b)):
-            kube.put(DEPLOYMENTS, deployment(f"ens-aligned-{slot}", f"aligned-{slot}"))
-            kube.put(SLICES, service(f"ens-aligned-{slot}", engine.port))
-        kube.put(CONFIG_MAPS, {"metadata": {"name": "ens-aligned"}, "data": slots.data()})
-        config = {
-            "models": {
-                f"aligned-{slot}": {"service": f"ens-aligned-{slot}", "served_name": "aligned"}
-                for slot in "ab"
-            },
-            "promoted": {"aligned": {"slots": SLOTS, "config_map": "ens-aligned"}},
-        }
+        config = on_cluster(kube, a, b, slots)
         b.fail(status(500), times=200)
         async with gateway_of(config, kube) as (gateway, url):
             for number in range(60):
