@@ -13,6 +13,8 @@ from moaa.recipe.reasoning import Gsm8k, HumanEval, Ifbench, Ifeval, MmluPro, Qu
 
 OF_RUN: Final = ("base", "sft", "dpo", "mixture")
 """Contestants that a run has by itself; every other name is one of `models`."""
+BASE: Final = "base"
+"""The contestant that is the target before the training."""
 PRODUCTION: Final = "production"
 """The contestant that a run which publishes has too: the version in production."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moaa.recipe.evaluation import BASE, PRODUCTION
 from moaa.report.view import by_model
 
 _LAST = ("loss", "rewards/accuracies", "rewards/margins")
@@ -23,17 +24,7 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
     if measured := (facts.get("validation") or {}).get("curve"):
         found |= {"before, held-out loss": measured[0]["loss"]}
         found |= {f"held-out {name}": measured[-1].get(key) for name, key in _HELD_OUT.items()}
-    # The UI shows the first 20 characters of a name: they must tell the names apart.
-    rates = facts.get("win_rates") or []
-    first = rates[0]["against"] if rates else ""
-    for rate in (each for each in by_model(rates) if each["against"] == first):
-        name = f"{rate['model']} win rate"
-        found |= {
-            name: rate["rate"],
-            f"{name} low": rate["low"],
-            f"{name} high": rate["high"],
-            "prompts judged": rate["n"],
-        }
+    found |= _win_rates(facts.get("win_rates") or [])
     for benchmark, each in (facts.get("benchmarks") or {}).items():
         for score in each["scores"]:
             if score["main"] and benchmark != "head_to_head":
@@ -42,3 +33,23 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
                 found |= {f"{name} low": score["low"], f"{name} high": score["high"]}
     known = {name: float(value) for name, value in found.items() if value is not None}
     return {name: value for name, value in known.items() if math.isfinite(value)}
+
+
+def _win_rates(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return those against production, and those against base, or the first contestant if base was
+    not measured."""
+    others = [rate["against"] for rate in rates]
+    main = BASE if BASE in others else next(iter(others), "")
+    # The UI shows the first 20 characters of a name: they must tell the names apart.
+    names = {main: "win rate", PRODUCTION: "v production"}
+    found: dict[str, Any] = {}
+    for rate in by_model(rates):
+        if rate["against"] in names:
+            name = f"{rate['model']} {names[rate['against']]}"
+            found |= {
+                name: rate["rate"],
+                f"{name} low": rate["low"],
+                f"{name} high": rate["high"],
+                "prompts judged": rate["n"],
+            }
+    return found

@@ -16,9 +16,13 @@ def loss(facts: Mapping[str, Any]) -> str:
 
 
 def win_rate(facts: Mapping[str, Any]) -> str:
-    """`dpo wins 62.5 %`: the win rate of the last training. Empty if nothing was compared."""
+    """`dpo wins 62.5 % against base`: the win rate of the last training. Empty if nothing was
+    compared."""
     rates = by_model(facts.get("win_rates") or [])
-    return f"{rates[0]['model']} wins {percent(rates[0]['rate'])}" if rates else ""
+    if not rates:
+        return ""
+    first = rates[0]
+    return f"{first['model']} wins {percent(first['rate'])} against {first['against']}"
 
 
 def verdict(facts: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from moaa.declaration import Declaration
 from moaa.ledger import Ledger, ModelUse
+from moaa.recipe.evaluation import BASE, PRODUCTION
 from moaa.records import Record, RunStatus, StageError, by_round, run_status
 from moaa.report.words import NBSP, count, percent
 from moaa.statistics import required_n
@@ -92,9 +93,19 @@ class StageView:
 
 
 def by_model(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return win rates with the last training first: dpo, then sft, then all others."""
-    order = {"dpo": 0, "sft": 1}
-    return sorted(rates, key=lambda rate: order.get(rate["model"], len(order)))
+    """Return win rates with the last training first: dpo, then sft, then all others. Those of a
+    model begin with the version in production, if it was measured, then base: as the gate
+    compares. The first one is the headline of a run, wherever it is shown."""
+    models, others = ("dpo", "sft"), (PRODUCTION, BASE)
+
+    def place(rate: Mapping[str, Any]) -> tuple[int, int]:
+        return _place(rate["model"], models), _place(rate["against"], others)
+
+    return sorted(rates, key=place)
+
+
+def _place(name: str, known: Sequence[str]) -> int:
+    return known.index(name) if name in known else len(known)
 
 
 @dataclass(frozen=True)

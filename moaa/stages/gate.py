@@ -12,15 +12,13 @@ from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError
 from moaa.progress.messages import say
-from moaa.recipe.evaluation import PRODUCTION
+from moaa.recipe.evaluation import BASE, PRODUCTION
 from moaa.recipe.gate import Gate
 from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Part, Recipe
 from moaa.stage import Context, stage
 from moaa.stages.evaluate import EvaluatePart
 from moaa.stages.table import GATE
-
-BASE = "base"
 
 
 class GatePart(Part):

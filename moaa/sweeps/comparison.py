@@ -103,7 +103,7 @@ def scores_of(facts: dict[str, Any]) -> dict[str, Score]:
     scores = {
         name: Score(value, found[f"{name} low"], found[f"{name} high"])
         for name, value in found.items()
-        if name.endswith(" win rate")
+        if f"{name} low" in found
     }
     for name, benchmark in (facts.get("benchmarks") or {}).items():
         judged = f" by {benchmark['judge']}" if benchmark.get("judge") else ""

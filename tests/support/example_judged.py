@@ -125,11 +125,12 @@ def _judging(judgements: list[Row]) -> Row:
     return tally.facts()
 
 
-def evaluate(run: ExampleRun, chance: random.Random) -> None:
+def evaluate(run: ExampleRun, chance: random.Random, others: tuple[str, ...] = ("base",)) -> None:
+    """Both trained models are judged against each of the others."""
     answers, judgements = [], []
     for i in range(12):
         topic = TOPICS[i % len(TOPICS)]
-        for number, model in enumerate(("base", "sft", "dpo")):
+        for number, model in enumerate((*others, "sft", "dpo")):
             answers.append(
                 {
                     "id": f"{i:016x}",
@@ -144,9 +145,10 @@ def evaluate(run: ExampleRun, chance: random.Random) -> None:
                 }
             )
         for model, lean in (("sft", 0.53), ("dpo", 0.6)):
-            judged = _judgement(0, 1, chance, lean)
             about = {"id": f"{i:016x}", "benchmark": "head_to_head", "group": "mt-bench"}
-            judgements.append({**about, "model_a": model, "model_b": "base", **judged})
+            for other in others:
+                judged = _judgement(0, 1, chance, lean)
+                judgements.append({**about, "model_a": model, "model_b": other, **judged})
     ledger = {
         "rows": {"in": 12, "kept": 12},
         "seconds": {"engines": 84.0, "asking": 34.2},

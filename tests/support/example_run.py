@@ -40,8 +40,9 @@ class ExampleRun:
         return next(record for record in self.records if record["stage"] == stage)
 
 
-def whole() -> ExampleRun:
-    """A run of all stages that went well, with a few rows lost on the way."""
+def whole(*others: str) -> ExampleRun:
+    """A run of all stages that went well, with a few rows lost on the way. `others`: whom the
+    trained models are compared with; base, if nobody is named."""
     run, chance = ExampleRun(), random.Random(7)
     made.preflight(run)
     made.prompts(run)
@@ -50,7 +51,7 @@ def whole() -> ExampleRun:
     judged.sample(run, chance)
     judged.label(run, chance)
     made.model(run, "dpo", steps=15, chance=chance)
-    judged.evaluate(run, chance)
+    judged.evaluate(run, chance, others or ("base",))
     return run
 
 
