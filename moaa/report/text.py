@@ -39,8 +39,8 @@ def summary(run: Run) -> str:
         lines.append("")
         longest = max(len(rate["against"]) for rate in run.win_rates)
         lines += [
-            f"  {rate['model']:<6} against {rate['against']:<{longest}}  {percent(rate['rate']):>7}   "
-            f"{percent(rate['low'])} to {percent(rate['high'])}   "
+            f"  {rate['model']:<6} against {rate['against']:<{longest}}  "
+            f"{percent(rate['rate']):>7}   {percent(rate['low'])} to {percent(rate['high'])}   "
             f"{count(rate['wins'])} won, {count(rate['ties'])} tied of {count(rate['n'])}"
             for rate in run.win_rates
         ]
