@@ -4,7 +4,6 @@ folder of their pointers."""
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 
 from moaa.engines.deployment import addresses
@@ -41,32 +40,49 @@ def places(cluster: Cluster) -> dict[str, Place]:
     They are found by the Deployments of their slots: an account that may promote one may read its
     ConfigMap, and list no others.
     """
+    return _look(cluster)[0]
+
+
+def _look(cluster: Cluster) -> tuple[dict[str, Place], list[str]]:
+    """The promoted models by name, and the ConfigMaps that this account may not read."""
     found = cluster.list(DEPLOYMENTS, f"{names.PART_OF}={names.OURS},{names.MODEL}")
     there = {each["metadata"]["name"] for each in found}
-    places = {}
+    places: dict[str, Place] = {}
+    unread: list[str] = []
     for name in sorted(there):
         config_map = name.removesuffix("-a")
         if config_map == name or f"{config_map}-b" not in there:
             continue
-        with suppress(NotFound, Forbidden):
+        try:
             about = cluster.get(CONFIG_MAPS, config_map)
-            if names.PROMOTED in (about["metadata"].get("labels") or {}):
-                place = _place(about)
-                places[place.name] = place
-    return places
+        except NotFound:
+            continue
+        except Forbidden:
+            unread.append(config_map)
+            continue
+        if names.PROMOTED in (about["metadata"].get("labels") or {}):
+            place = _place(about)
+            places[place.name] = place
+    return places, unread
 
 
 def place_of(cluster: Cluster, name: str) -> Place:
-    """Return the promoted model of this name. Raises MoaaError if there is none."""
-    found = places(cluster)
-    if name not in found:
-        there = ", ".join(sorted(found)) or "none"
-        raise MoaaError(
-            f"there is no promoted model '{name}' in namespace '{cluster.namespace}' that this "
-            f"account may read (there: {there}). Name it under `promoted` in the values of "
-            "moaa-serving; `promotedBy` there names the accounts that may promote."
+    """Return the promoted model of this name. Raises MoaaError if there is none, Forbidden if it
+    may be one that this account may not read."""
+    found, unread = _look(cluster)
+    if name in found:
+        return found[name]
+    there = ", ".join(sorted(found)) or "none"
+    said = f"there is no promoted model '{name}' in namespace '{cluster.namespace}'"
+    if unread:
+        raise Forbidden(
+            f"{said} that this account may read (there: {there}; not read: ConfigMap "
+            f"{', '.join(unread)}). `promotedBy` in the values of moaa-serving names the accounts "
+            "that may promote."
         )
-    return found[name]
+    raise MoaaError(
+        f"{said} (there: {there}). Name it under `promoted` in the values of moaa-serving."
+    )
 
 
 def slots_of(cluster: Cluster, place: Place) -> Slots:

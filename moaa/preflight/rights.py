@@ -6,6 +6,7 @@ The API server answers, one question for each right.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from moaa.kubernetes import names
@@ -35,12 +36,24 @@ _ENGINES: Final = (
     (SCALE, ("patch",)),
     (SLICES, ("list", "watch")),
 )
-_LEASES: Final = (LEASES, ("create", "get", "list", "patch", "delete"))
+LEASE: Final = ("create", "get", "list", "patch", "delete")
+"""What is done with a lease."""
 _TRAININGS: Final = ("create", *_READ, "patch", "delete")
 _FOLLOWING: Final = ((PODS, _READ), (LOGS, ("get",)), (EVENTS, ("list",)))
 FIX: Final = (
     "install the moaa-platform chart in this namespace, and use the service account that it creates"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A service account."""
+
+    name: str
+    namespace: str
+
+    def __str__(self) -> str:
+        return f"the account '{self.name}'"
 
 
 def needed(recipe: Recipe, trainings: Kind | None) -> list[tuple[Kind, tuple[str, ...]]]:
@@ -54,7 +67,7 @@ def needed(recipe: Recipe, trainings: Kind | None) -> list[tuple[Kind, tuple[str
         found.append((SERVICES, ("create",)))
     if recipe.evaluate.benchmarks.humaneval and not run.why_not(recipe.runtime):
         found.append((JOBS, ("create", "get", "delete")))
-    return [*found, _LEASES, *_FOLLOWING] if found else []
+    return [*found, (LEASES, LEASE), *_FOLLOWING] if found else []
 
 
 def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterator[Finding]:
@@ -62,8 +75,10 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
 
     It is about this pod's account, or, outside of the cluster, about the recipe's.
     """
-    account = recipe.runtime.cluster.service_account
-    who = "this pod's account" if cluster.inside else f"the account '{account}'"
+    account = None
+    if not cluster.inside:
+        account = Account(recipe.runtime.cluster.service_account, cluster.namespace)
+    who = account or "this pod's account"
     for kind, verbs in needed(recipe, trainings):
         try:
             missing = [verb for verb in verbs if not _may(cluster, account, kind, verb)]
@@ -84,12 +99,12 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
             yield Finding("rights", True, f"{who} may {', '.join(verbs)} {what}")
 
 
-def _may(cluster: Cluster, account: str, kind: Kind, verb: str) -> bool:
+def _may(cluster: Cluster, account: Account | None, kind: Kind, verb: str) -> bool:
     """Return whether the account has this right to all objects of the kind.
 
     The platform chart can limit the right to scale to the ensemble's Deployments: that is enough.
     """
-    if _allowed(cluster, account, kind, verb):
+    if allowed(cluster, account, kind, verb):
         return True
     if kind is not SCALE:
         return False
@@ -98,10 +113,16 @@ def _may(cluster: Cluster, account: str, kind: Kind, verb: str) -> bool:
     except Forbidden:  # the right to list has its own finding
         return False
     # Without a Deployment nothing says what the right is limited to; that is a finding of its own.
-    return all(_allowed(cluster, account, kind, verb, name) for name in found)
+    return all(allowed(cluster, account, kind, verb, name) for name in found)
 
 
-def _allowed(cluster: Cluster, account: str, kind: Kind, verb: str, name: str = "") -> bool:
+def allowed(
+    cluster: Cluster, account: Account | None, kind: Kind, verb: str, name: str = ""
+) -> bool:
+    """Return whether the account may do this, to all objects of the kind or to one.
+
+    None: this process's own account. Raises Forbidden if that may not ask.
+    """
     resource, _, sub = kind.plural.partition("/")
     asked: dict[str, Any] = {
         "resourceAttributes": {
@@ -115,14 +136,14 @@ def _allowed(cluster: Cluster, account: str, kind: Kind, verb: str, name: str = 
     }
     review: Kind = MY_REVIEWS
     metadata: dict[str, str] = {}
-    if not cluster.inside:
+    if account is not None:
         review, metadata = REVIEWS, {"namespace": cluster.namespace}
-        asked["user"] = f"system:serviceaccount:{cluster.namespace}:{account}"
+        asked["user"] = f"system:serviceaccount:{account.namespace}:{account.name}"
         # The account has these groups, and a Role may be bound to them.
         asked["groups"] = [
             "system:authenticated",
             "system:serviceaccounts",
-            f"system:serviceaccounts:{cluster.namespace}",
+            f"system:serviceaccounts:{account.namespace}",
         ]
     body = {"apiVersion": review.version, "kind": review.name, "metadata": metadata, "spec": asked}
     return bool(cluster.create(review, body)["status"].get("allowed"))

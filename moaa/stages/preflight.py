@@ -15,7 +15,7 @@ from moaa.declaration import Declaration
 from moaa.errors import ClusterError
 from moaa.placement import compiled
 from moaa.preflight import cluster as on_cluster
-from moaa.preflight import machine
+from moaa.preflight import machine, slots
 from moaa.preflight.finding import Finding, PreflightFailed, refuse, unseen
 from moaa.preflight.terminal import show
 from moaa.progress.messages import say
@@ -54,6 +54,8 @@ def findings(
     found = [*machine.findings(recipe, store, run, local=local, in_pods=in_pods), *agreed]
     if wanted or compiled_from:
         found += _on_cluster(recipe, store, run, kubeflow=bool(compiled_from))
+    if slots.wanted(recipe, run):
+        found += slots.findings(recipe, in_pods=in_pods)
     return found
 
 

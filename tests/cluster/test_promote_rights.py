@@ -15,11 +15,14 @@ from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Forbidden
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SLICES, Kind
 from moaa.kubernetes.leases import Lease
+from moaa.preflight.slots import findings
+from moaa.recipe.load import load_file
 from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import install
 from tests.cluster.leased import as_account
 from tests.cluster.test_gateway_rights import VALUES
 from tests.cluster.tools import Namespace, namespace, needs_cluster, tried
+from tests.support.paths import DEMO
 
 pytestmark = needs_cluster
 ACCOUNT = "moaa-pipeline"
@@ -87,6 +90,23 @@ def test_it_changes_nothing_else_of_them(account: Cluster) -> None:
     for name in ("ens-gateway", "kube-root-ca.crt"):
         assert refused(account, CONFIG_MAPS, name, {"data": {"a": "b"}})
     assert refused(account, DEPLOYMENTS, "ens-always", {"spec": {"replicas": 0}}, part="scale")
+
+
+def test_preflight_sees_who_may_and_who_may_not(ns: Namespace, tmp_path: Path) -> None:
+    sets = ("gate={}", "publish={}", "promote={slots: aligned}")
+    namespace_of_it = f"runtime.cluster.namespace={ns.name}"
+    recipe = load_file(DEMO, [*sets, namespace_of_it]).recipe
+    found = list(findings(recipe, in_pods=True))
+    assert [each.word for each in found] == ["ok", "ok"], found
+    with as_account(ns, ACCOUNT, tmp_path):
+        found = list(findings(recipe, in_pods=False))
+    assert [each.word for each in found] == ["ok", "ok"], found
+    with as_account(ns, "ens-gateway", tmp_path):
+        found = list(findings(recipe, in_pods=False))
+    assert found[-1].word == "FAIL", found
+    other = load_file(DEMO, [*sets, namespace_of_it, "promote.slots=other"]).recipe
+    (missing,) = findings(other, in_pods=True)
+    assert missing.detail.startswith("there is no promoted model 'other'")
 
 
 def test_the_cluster_says_the_same_of_what_was_not_tried(ns: Namespace) -> None:
