@@ -93,9 +93,8 @@ def rollback(name: str, reason: str, where: Where) -> None:
 
 
 def _move(store: Store, name: str, entry: Entry) -> None:
-    """Move the production pointer, and tell the registry that shows it."""
-    out(_production(production.move(store, name, entry)))
-    registry.tell(store, name)
+    """Move the production pointer, and print who is in production now."""
+    out(_production(registry.put_into_production(store, name, entry)[0]))
 
 
 def _rolled_back(promotion: Promotion, reason: str) -> Slots:

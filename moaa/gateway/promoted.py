@@ -6,9 +6,9 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Final
 
+from moaa.clock import now
 from moaa.errors import MoaaError
 from moaa.gateway.backend import Backend
 from moaa.gateway.guard import Guard, Outcome
@@ -251,8 +251,3 @@ def event(about: Object, reason: str, message: str, by: str, kind: str = "Warnin
         "lastTimestamp": stamp,
         "count": 1,
     }
-
-
-def now() -> str:
-    """Return the time of day as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

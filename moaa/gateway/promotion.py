@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from moaa.clock import now
 from moaa.errors import MoaaError
 from moaa.gateway.discovery import start_s
 from moaa.gateway.places import Place, check_version, pods_of, slots_of, switch, up
-from moaa.gateway.promoted import event, now
+from moaa.gateway.promoted import event
 from moaa.gateway.slot_lease import SlotLease
 from moaa.gateway.slots import Slots, other, pointer_text, revision_of
 from moaa.kubernetes import names, pods

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from moaa.artifacts import Artifact
 from moaa.errors import MoaaError
 from moaa.preflight.finding import Finding
 from moaa.recipe.schema import Recipe
@@ -20,7 +19,7 @@ def finding(recipe: Recipe, store: Store, name: str) -> Finding:
         if not recipe.measures_production:
             said = f"{name} {current.version} since {current.since}; the recipe does not measure it"
             return Finding("production", True, said)
-        Artifact.open(store, current.uri)
+        production.opened(store, current.uri)
     except MoaaError as error:
         return Finding("production", False, str(error), fix)
     said = f"{name} {current.version} since {current.since}: it is measured beside the candidate"

@@ -16,7 +16,7 @@ trained     which prompts a version was trained on
 from moaa.registry import data_set
 from moaa.registry.card import card, data_card
 from moaa.registry.hub import upload
-from moaa.registry.kubeflow import mirror, tell
+from moaa.registry.kubeflow import mirror, put_into_production
 from moaa.registry.licences import Findings, Use, findings, refusal
 from moaa.registry.lineage import lineage
 from moaa.registry.rounds import rounds
@@ -36,9 +36,9 @@ __all__ = [
     "lineage",
     "mirror",
     "prompts_of",
+    "put_into_production",
     "refusal",
     "rounds",
-    "tell",
     "upload",
     "version_at",
     "versions",

@@ -33,14 +33,17 @@ PRODUCTION: Final = "production"
 Properties = dict[str, dict[str, Any]]
 
 
-def tell(store: Store, name: str) -> str:
-    """Call `mirror` with the registry that the version in production was published to, if it was:
-    for whoever has moved the production pointer. Returns what `mirror` does."""
-    current = production.read(store, name).current
-    if current is None:
-        return ""
-    given = Artifact.open(store, current.uri).manifest.facts.get(FACT)
-    return mirror(store, name, ModelRegistry.model_validate(given)) if given else ""
+def put_into_production(
+    store: Store, name: str, entry: production.Entry
+) -> tuple[production.Production, str]:
+    """Move the production pointer, and let the registry that the version was published to show it,
+    if it was.
+
+    Returns the pointer after it, and what `mirror` returns. Raises as `production.move` does.
+    """
+    moved = production.move(store, name, entry)
+    given = Artifact.open(store, entry.uri).manifest.facts.get(FACT)
+    return moved, mirror(store, name, ModelRegistry.model_validate(given)) if given else ""
 
 
 def mirror(store: Store, name: str, given: ModelRegistry) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from moaa.artifacts import Artifact
+from moaa.clock import now
 from moaa.errors import MoaaError
 from moaa.registry.versions import folder
 from moaa.store import Missing, Store
@@ -74,6 +75,17 @@ def read(store: Store, name: str) -> Production:
     return _read(store, name)[0]
 
 
+def opened(store: Store, uri: str) -> Artifact:
+    """Return a version that is, or was, in production. Raises MoaaError if it is not there."""
+    try:
+        return Artifact.open(store, uri)
+    except Missing:
+        raise MoaaError(
+            f"{uri} was put into production, and it is not there, or not whole. Restore it, or "
+            "promote another version: `moaa models` lists them."
+        ) from None
+
+
 def move(
     store: Store,
     name: str,
@@ -101,11 +113,6 @@ def move(
         if store.put_new(uri, new) if content is None else store.replace(uri, content, new):
             return made
     raise MoaaError(f"{address(store, name)} is changed by others all the time. Try again.")
-
-
-def now() -> str:
-    """Return the time of day, as the pointer has it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _read(store: Store, name: str) -> tuple[Production, bytes | None]:

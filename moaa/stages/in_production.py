@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moaa.artifacts import Artifact
-from moaa.errors import MoaaError
 from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.schema import Recipe
 from moaa.registry import production
-from moaa.store import Missing, Store
+from moaa.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +50,7 @@ def content(recipe: Recipe, store: Store, inputs: Mapping[str, Artifact]) -> dic
 
 def opened(store: Store, uri: str) -> InProduction:
     """Return a version that is, or was, in production. Raises MoaaError if it is not there."""
-    try:
-        artifact = Artifact.open(store, uri)
-    except Missing:
-        raise MoaaError(
-            f"{uri} was put into production, and it is not there, or not whole. Restore it, or "
-            "promote another version: `moaa models` lists them."
-        ) from None
+    artifact = production.opened(store, uri)
     facts = artifact.manifest.facts
     model = facts.get("model", artifact.fingerprint)
     return InProduction(uri, artifact, (model, *facts.get("winners", ())))

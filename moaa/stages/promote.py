@@ -64,9 +64,9 @@ def promote(part: PromotePart, context: Context) -> None:
         run=os.environ.get(RUN_ENV, ""),
         decision=context.inputs["decision"].uri,
     )
-    production.move(context.store, version.name, entry)
+    _, why = registry.put_into_production(context.store, version.name, entry)
     say(f"promote: {version.name} {version.version} is in production ({way})")
-    if why := registry.tell(context.store, version.name):
+    if why:
         context.facts["registry"] = why
     context.ledger.rows["kept"] += 1
     context.progress.advance()

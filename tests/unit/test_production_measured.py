@@ -187,7 +187,8 @@ def test_a_version_that_is_gone_is_said_before_and_in_the_run(evaluations: Any) 
     with pytest.raises(MoaaError, match="was put into production, and it is not there"):
         evaluations.run(trained(store, "dpo", "second"))
     found = finding(recipe, store, "demo")
-    assert (found.ok, entry.uri in found.detail) == (False, True)
+    assert not found.ok
+    assert f"{entry.uri} was put into production, and it is not there" in found.detail
 
 
 def test_preflight_says_what_the_candidate_is_compared_with() -> None:

@@ -40,8 +40,12 @@ def version(store: MemoryStore) -> str:
 
 
 def promoted(store: MemoryStore, made: str) -> None:
+    production.move(store, "demo", entry(store, made))
+
+
+def entry(store: MemoryStore, made: str) -> production.Entry:
     uri = f"{store.root}/models/demo/{made}"
-    production.move(store, "demo", production.Entry(version=made, uri=uri, why="a test"))
+    return production.Entry(version=made, uri=uri, why="a test")
 
 
 def test_a_version_stands_in_the_registry_with_its_model_last(server: ModelRegistry) -> None:
@@ -101,15 +105,16 @@ def test_promotion_is_shown_and_other_properties_stay(server: ModelRegistry) -> 
 
 def test_whoever_promotes_tells_the_registry_of_the_version(server: ModelRegistry) -> None:
     store = MemoryStore()
-    assert registry.tell(store, "demo") == "", "nothing is in production"
     published(store, server.url)
     made = version(store)
-    promoted(store, made)
-    assert registry.tell(store, "demo") == ""
+    moved, why = registry.put_into_production(store, "demo", entry(store, made))
+    assert (moved, why) == (production.read(store, "demo"), "")
     assert server.production() == {made: True}
     server.fail_after = 0
     published(store, server.url, "publish.accept_licence_conflict=another version")
-    assert "503" in registry.tell(store, "demo")
+    moved, why = registry.put_into_production(store, "demo", entry(store, made))
+    assert "503" in why
+    assert moved == production.read(store, "demo")
 
 
 @pytest.mark.parametrize("writes", range(6))

@@ -1,0 +1,10 @@
+"""The time of day, as documents and objects of Kubernetes have it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def now() -> str:
+    """Return the time of day (UTC), to the second: `2026-01-31T12:00:00Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
