@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from moaa.errors import RecipeError
 from moaa.kubernetes import names
-from moaa.progress.messages import log
+from moaa.placement import mixture_values
 from moaa.recipe.engine_args import SPECULATION, speculates
 from moaa.recipe.model_size import weights_gib
 from moaa.recipe.schema import Model, Pool, Recipe
@@ -48,7 +48,8 @@ def serving(recipe: Recipe) -> dict[str, Any]:
             name: _nodes(pool) | _size(pool)
             for name, pool in _pools(recipe, models.values()).items()
         },
-        **_mixtures(recipe),
+        **mixture_values.of(recipe),
+        **_promoted(recipe),
     }
 
 
@@ -79,56 +80,6 @@ def platform(recipe: Recipe) -> dict[str, Any]:
             **({"runnerImages": [cluster.images.serve]} if cluster.images.serve else {}),
         },
     }
-
-
-MOST_PROPOSALS: Final = 8
-"""A mixture with more is not served (`moaa.gateway.mixtures.settings`)."""
-
-
-def _mixtures(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's mixture under the recipe's name, and what the gateway must know of its models.
-
-    Empty if its SFT data are not written by a mixture that can be served.
-    """
-    mixture = recipe.generate.mixture
-    if not recipe.generate.mixes or mixture.proposals > MOST_PROPOSALS:
-        return {}
-    if turns := taking_turns(recipe):
-        log.warning(
-            f"the mixture is not served: {', '.join(turns)} take turns "
-            "(runtime.engines.schedule: by-turns), so they are never up together"
-        )
-        return {}
-    known: dict[str, dict[str, Any]] = {}
-    for name in sorted(mixture.models):
-        model = recipe.models[name]
-        more: dict[str, Any] = {} if model.system_role else {"system_role": False}
-        if model.price:
-            more["price"] = model.price.model_dump(mode="json")
-        if model.endpoint:
-            more["endpoints"] = [model.endpoint.url]
-            more |= {"served_name": model.endpoint.model} if model.endpoint.model else {}
-            more |= {"key_env": model.endpoint.key_env} if model.endpoint.key_env else {}
-            more |= {"allow_http": True} if model.endpoint.allow_http else {}
-        if more:
-            known[name] = more
-    name = recipe.name if recipe.name not in recipe.models else f"{recipe.name}-mixture"
-    gateway: dict[str, Any] = {"config": {"models": known}} if known else {}
-    if any("key_env" in each for each in known.values()):
-        gateway["envSecrets"] = [recipe.runtime.cluster.env_secret]
-    return {
-        "mixtures": {name: mixture.model_dump(mode="json", exclude_defaults=True)},
-        **({"gateway": gateway} if gateway else {}),
-    }
-
-
-def taking_turns(recipe: Recipe) -> list[str]:
-    """Return the models of the mixture that are never up together, because engines of ours take
-    turns."""
-    if recipe.runtime.engines.schedule != "by-turns":
-        return []
-    ours = [name for name in recipe.generate.mixture.models if not recipe.models[name].endpoint]
-    return sorted(ours) if len(ours) > 1 else []
 
 
 def served(recipe: Recipe) -> dict[str, Model]:
@@ -245,6 +196,22 @@ def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
     if not (recipe.pools[model.pool] if model.pool else CPU_POOL).gpus:
         values["kvCacheGib"] = _number(recipe.runtime.engines.kv_cache_gib)
     return values
+
+
+def _promoted(recipe: Recipe) -> dict[str, Any]:
+    """The two slots that `promote.slots` names, each of the target's size; empty without them.
+    A trained model is not quantized, whatever the target was."""
+    if recipe.promote is None or recipe.promote.slots is None:
+        return {}
+    name = recipe.promote.slots
+    size = _model(name, name, recipe.models[recipe.target], recipe)
+    what = {
+        key: value
+        for key, value in size.items()
+        if key not in ("name", "source", "revision", "quantization", "leasedReplicas")
+    }
+    pointers = f"{recipe.store.root.rstrip('/')}/pointers/{name}"
+    return {"promoted": [{"name": name, "pointers": pointers, **what}]}
 
 
 def _secrets(recipe: Recipe) -> dict[str, Any]:

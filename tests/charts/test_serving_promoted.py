@@ -8,10 +8,13 @@ import pytest
 
 from moaa.gateway.places import Place, place_of
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS
+from moaa.placement import helm_values
+from moaa.recipe.load import load_file
 from tests.charts.render import SERVING, needs_helm, objects, of, refusal
 from tests.charts.rights import rights
 from tests.charts.test_serving_gateway import PROMOTED, values
 from tests.support.kube_server import KubeServer
+from tests.support.paths import RECIPES
 
 pytestmark = needs_helm
 
@@ -63,3 +66,10 @@ def test_without_the_gateway_a_service_of_the_name_selects_a_slot() -> None:
         for each in with_it
         if each["kind"] == "Service" and each["metadata"]["name"] == "ex-aligned"
     ]
+
+
+def test_a_promotion_finds_the_slots_that_a_recipe_names() -> None:
+    sets = ["gate={}", "publish={name: chat}", "promote={slots: aligned}"]
+    recipe = load_file(RECIPES / "demo-cluster.yaml", sets).recipe
+    made = place(objects(SERVING, helm_values.serving(recipe)))
+    assert made.pointer("a") == f"{recipe.store.root}/pointers/aligned/a.json"

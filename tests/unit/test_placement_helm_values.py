@@ -245,3 +245,20 @@ def test_a_mixture_whose_models_take_turns_is_left_out_and_that_is_said(
     assert "mixtures" not in helm_values.serving(recipe(turns))
     assert "take turns" in caplog.text
     assert "mixtures" in helm_values.serving(recipe(turns, file=DEMO)), "one model has no turns"
+
+
+def test_the_slots_that_a_promotion_fills_have_the_targets_size() -> None:
+    promoting = recipe("publish={name: chat}", "promote={slots: aligned}", "gate={}")
+    (slots,) = helm_values.serving(promoting)["promoted"]
+    assert slots["pointers"] == f"{promoting.store.root}/pointers/aligned"
+    (target,) = (
+        each for each in helm_values.serving(promoting)["models"] if each["name"] == "llama-3-1-8b"
+    )
+    assert slots == {
+        "name": "aligned",
+        "pointers": slots["pointers"],
+        **{key: target[key] for key in ("pool", "maxModelLen", "sizeGib")},
+    }
+    for without in ("promote=null", "promote={}"):
+        made = recipe("publish={name: chat}", "gate={}", without)
+        assert "promoted" not in helm_values.serving(made)
