@@ -7,10 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from moaa import records
 from moaa.placement import helm_values
@@ -21,6 +21,7 @@ from moaa.store import Store
 from tests.charts.render import PLATFORM, SERVING
 from tests.cluster.charts import install
 from tests.cluster.s3 import S3, s3
+from tests.cluster.served import secrets
 from tests.cluster.tools import Namespace, namespace
 from tests.support.paths import RECIPES, ROOT
 
@@ -36,19 +37,12 @@ class Demo:
         self.ns, self.s3, self.sets, self.recipe = ns, s3, sets, recipe
         self.store = Store(recipe.store.root, environ=s3.outside)
 
-    def start(self, folder: Path, *more: str, output: IO[str]) -> subprocess.Popen[str]:
-        """`moaa run … --in-cluster`."""
+    def start(
+        self, folder: Path, *more: str, output: IO[str], command: str = "run"
+    ) -> subprocess.Popen[str]:
+        """`moaa run … --in-cluster`, or another command."""
         sets = [argument for each in self.sets for argument in ("--set", each)]
-        command = [
-            sys.executable,
-            "-m",
-            "moaa.cli",
-            "run",
-            str(RECIPE),
-            "--in-cluster",
-            *sets,
-            *more,
-        ]
+        program = [sys.executable, "-m", "moaa.cli", command]
         environment = {
             **os.environ,
             **self.s3.outside,
@@ -57,7 +51,12 @@ class Demo:
         }
         environment["PYTHONWARNINGS"] = "ignore"
         return subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True
+            [*program, str(RECIPE), "--in-cluster", *sets, *more],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def records(self, said: str) -> list[Record]:
@@ -66,7 +65,8 @@ class Demo:
 
 
 @contextmanager
-def demo(name: str, *sets: str) -> Iterator[Demo]:
+def demo(name: str, *sets: str, gateway: Mapping[str, Any] | None = None) -> Iterator[Demo]:
+    """`gateway`: its values; without them none is installed."""
     sets = (f"runtime.cluster.namespace={name}", *sets)
     recipe = load_file(RECIPE, sets).recipe
     with namespace(name, **{"pod-security.kubernetes.io/enforce": "restricted"}) as ns:
@@ -75,8 +75,12 @@ def demo(name: str, *sets: str) -> Iterator[Demo]:
         platform["kubeflow"] = {"enabled": False}
         platform["networkPolicy"] = {"namespaces": [name]}
         install(ns, "platform", PLATFORM, platform)
-        serving = helm_values.serving(recipe)
-        install(ns, "ensemble", SERVING, {**serving, "modelDefaults": {"resources": SMALL}})
+        serving = helm_values.serving(recipe) | {"modelDefaults": {"resources": SMALL}}
+        if gateway:
+            serving |= {"gateway": {"enabled": True, **gateway}}
+            serving |= {"networkPolicy": {"s3": {"ports": [8333]}}}
+            ns.apply(secrets())
+        install(ns, "ensemble", SERVING, serving)
         with s3(ns) as made:
             made.secret(ns)
             yield Demo(ns, made, sets, recipe)

@@ -93,8 +93,15 @@ def gateways_of(
 ) -> Iterator[Served]:
     """Install the chart as `ens`, and wait until both replicas of its gateway answer; with `wait`
     for its engines too."""
-    ns.apply([secret("client", {"API_KEY": KEY}), secret("moaa-gateway-keys", keys())])
+    ns.apply(secrets())
     install(ns, "ens", SERVING, values, wait=wait)
+    with connected(ns, store) as made:
+        yield made
+
+
+@contextmanager
+def connected(ns: Namespace, store: S3) -> Iterator[Served]:
+    """Reach both replicas of the gateway that was installed here, as soon as they answer."""
     with ExitStack() as stack:
         pods = until(lambda: gateways(ns), "two gateways")
         ports = [stack.enter_context(forwarded(ns, f"pod/{pod}", 8080)) for pod in pods]
@@ -115,6 +122,11 @@ def answers(url: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def secrets() -> list[dict[str, Any]]:
+    """The key of a client, and its hash for the gateway."""
+    return [secret("client", {"API_KEY": KEY}), secret("moaa-gateway-keys", keys())]
 
 
 def secret(name: str, data: dict[str, str]) -> dict[str, Any]:
