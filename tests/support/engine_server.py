@@ -116,6 +116,8 @@ class EngineServer(Served):
         self.refusal = "refused, as told"
         self.say: Callable[[Body], str | None] = lambda body: None
         """The text of the answers to such requests; None: one of the server's own."""
+        self.begins = ""
+        """What each answer of the server's own begins with."""
         self.ends: Callable[[Body], str] | None = None
         """The finish reason of the answers to such requests."""
         self.answers_probes = False
@@ -218,8 +220,10 @@ class EngineServer(Served):
         found = answer(body)
         said = self.say(body)
         for choice in found["choices"]:
+            message = choice["message"]
+            message["content"] = f"{self.begins}{message['content']}"
             if said is not None:
-                choice["message"]["content"], choice["logprobs"] = said, None
+                message["content"], choice["logprobs"] = said, None
             if self.ends:
                 choice["finish_reason"] = self.ends(body)
         return found

@@ -9,6 +9,7 @@ engine_args):
     die-later=FILE    serves, and leaves FILE; where FILE is, as die-at-start
     hang-once=FILE    answers one request, leaves FILE, and answers no more; where FILE is, serves
     hang              answers one request and no more
+    taught            a trained model, which has a + in its name, begins each answer with `Taught`
 """
 
 import argparse
@@ -61,6 +62,8 @@ with EngineServer(options.served_model_name, port=options.port) as server:
             time.sleep(0.01)
         time.sleep(float(options.pretend.removeprefix("die-after=")))
         os.kill(os.getpid(), signal.SIGKILL)
+    if options.pretend == "taught" and "+" in options.served_model_name:
+        server.begins = "Taught "
     hang = options.pretend == "hang"
     if options.pretend.startswith("hang-once="):
         mark = options.pretend.removeprefix("hang-once=")
