@@ -75,15 +75,16 @@ def judge() -> Iterator[EngineServer]:
 @pytest.fixture
 def recipe(judge: EngineServer, s3: S3, tmp_path: Path) -> Path:
     (tmp_path / "ask.jsonl").write_text(
-        "".join(f'{{"prompt": "Why number {n}?"}}\n' for n in range(PROMPTS + 2))
+        "".join(f'{{"prompt": "Why number {n}?"}}\n' for n in range(PROMPTS))
     )
-    (tmp_path / "prefer.jsonl").write_text(
+    (tmp_path / "teach.jsonl").write_text(
         "".join(f'{{"prompt": "What is {n} good for?"}}\n' for n in range(2))
     )
     data = yaml.safe_load(DEMO.read_text())
     data |= {
         "name": "mine",
-        "gate": {"min_prompts": 2, "more": dict.fromkeys(BAD, 0.2)},
+        "trainings": "sft",
+        "gate": {"candidate": "sft", "min_prompts": 2, "more": dict.fromkeys(BAD, 0.2)},
         "publish": {"name": "aligned"},
         "promote": {},
     }
@@ -97,24 +98,19 @@ def recipe(judge: EngineServer, s3: S3, tmp_path: Path) -> Path:
         "judge": {"source": "judge", "endpoint": {"url": judge.url}},
     }
     data["target"] = "tiny"
-    own, other = ({"source": str(tmp_path / name), "field": "prompt"}
-                  for name in ("ask.jsonl", "prefer.jsonl"))  # fmt: skip
-    data["prompts"] = {
-        "sft": [{**own, "name": "own", "offset": PROMPTS, "limit": 2}],
-        "preference": [{**other, "name": "other"}],
-        "evaluation": [{**own, "name": "held-out", "limit": PROMPTS}],
-    }
+    taught, asked = (
+        [{"source": str(tmp_path / f"{name}.jsonl"), "field": "prompt", "name": name}]
+        for name in ("teach", "ask")
+    )
+    data["prompts"] = {"sft": taught, "evaluation": asked}
     mixture = data["generate"]["mixture"]
     for member in (*mixture["proposers"], mixture["aggregator"]):
         member["model"] = "tiny"
-    data["label"]["labeller"] = "random"
-    asked = data["label"]["judge"]
-    asked["verdict"] = "parsed"
-    for member in (*asked["proposers"], asked["aggregator"]):
+    label = data["label"]["judge"]
+    for member in (*label["proposers"], label["aggregator"]):
         member["model"] = "judge"
     data["evaluate"]["benchmarks"] = {"head_to_head": {"judge_model": "judge"}}
-    for name in ("sft", "dpo"):
-        data[name] |= {"max_steps": 1, "global_batch": 1}
+    data["sft"] |= {"max_steps": 1, "global_batch": 1}
     data["runtime"]["launcher"]["ranks"] = 1
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(data))
@@ -160,12 +156,12 @@ def test_killed_promoted_nothing_new_undecided_refused(recipe: Path, s3: S3) -> 
     assert {"recipe", "code (moaa)", "models.tiny"} <= compared.keys()
     assert not any(each["changed"] for each in found["inputs"])
 
-    with (recipe.parent / "prefer.jsonl").open("a") as prompts:
+    with (recipe.parent / "teach.jsonl").open("a") as prompts:
         prompts.write('{"prompt": "What else is there?"}\n')
     status, found, said = retrain(recipe)
     assert (status, found["state"]) == (4, "undecided"), said
     changed = [each["name"] for each in found["inputs"] if each["changed"]]
-    assert changed == [f"prompts: {recipe.parent}/prefer.jsonl"]
+    assert changed == [f"prompts: {recipe.parent}/teach.jsonl"]
     assert found["decision"]["against"] == "production"
 
     status, found, said = retrain(recipe, "--set", "gate.max_length_ratio=0.1")
