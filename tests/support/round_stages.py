@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from moaa.artifacts import File
 from moaa.benchmarks.head_to_head import win_rates
@@ -49,16 +49,18 @@ def dpo(part: RoundPart, context: Context) -> None:
 @stage(EVALUATE, part=part_of, content=lambda *_: {})
 def evaluate(part: RoundPart, context: Context) -> None:
     """An evaluation on held-out prompts: dpo wins three of four, or loses them."""
-    answers, judgements = [], []
+    answers: list[dict[str, Any]] = []
+    judgements: list[dict[str, Any]] = []
     for item in range(PROMPTS):
         about = {"id": str(item), "benchmark": "head_to_head", "group": "s"}
         for model in ("base", "dpo"):
             text = f"The answer of {model} to question {item}." + " More." * (item % 5)
-            said = {"messages": [], "model": model, "turn": 1, "text": text, "tokens": 9}
-            answers.append(about | said | {"finish_reason": "stop"})
+            said = {"model": model, "turn": 1, "text": text, "tokens": 9, "finish_reason": "stop"}
+            answers.append({**about, **said, "messages": []})
         p = 0.9 if (item % 4 > 0) is (part.round != LOST) else 0.1
-        pair = {"model_a": "dpo", "model_b": "base", "p": p, "lost": []}
-        judgements.append(about | pair | {"orders": [{"verdict": verdict} for verdict in "AB"]})
+        pair = {"model_a": "dpo", "model_b": "base", "p": p}
+        orders = [{"verdict": verdict} for verdict in "AB"]
+        judgements.append({**about, **pair, "orders": orders, "lost": []})
     for table_, rows in {"answers": answers, "judgements": judgements}.items():
         for row in rows:
             context.out.write(row, table=table_)
