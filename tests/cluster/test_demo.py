@@ -111,14 +111,6 @@ def test_the_whole_demo_and_again_at_once(made: Demo, served: Served, tmp_path: 
     print(yaml.safe_dump({each["stage"]: each["seconds"] for each in found}))
 
 
-def test_nothing_is_left_after_uninstalling(made: Demo) -> None:
-    for release in ("ensemble", "platform"):
-        made.ns.helm("uninstall", release, "--wait")
-    made.ns.kubectl("delete", "jobs", "--all")
-    made.ns.kubectl("delete", "pod/s3", "service/s3", "--wait")
-    until(lambda: not made.ns.kubectl("get", "all", "-o", "name").strip(), "an empty namespace", 90)
-
-
 def test_a_bad_retraining_is_refused_and_production_stays(
     made: Demo, served: Served, tmp_path: Path
 ) -> None:
@@ -131,3 +123,11 @@ def test_a_bad_retraining_is_refused_and_production_stays(
     assert (found["state"], found["decision"]["against"]) == ("refused", "production")
     assert production.read(made.store, "aligned") == before
     assert set(served.revisions(6)) == {revision_of(before.current.uri)}
+
+
+def test_nothing_is_left_after_uninstalling(made: Demo) -> None:
+    for release in ("ensemble", "platform"):
+        made.ns.helm("uninstall", release, "--wait")
+    made.ns.kubectl("delete", "jobs", "--all")
+    made.ns.kubectl("delete", "pod/s3", "service/s3", "--wait")
+    until(lambda: not made.ns.kubectl("get", "all", "-o", "name").strip(), "an empty namespace", 90)
