@@ -11,7 +11,7 @@ from moaa.report.tables import cost_usd
 from moaa.report.view import Run, StageView, by_model, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
 
-_MOST_LINES = 25
+_MOST_LINES = 32
 _WIDTH = 118
 _USES = (
     ("calls", "calls"),
@@ -26,7 +26,7 @@ _USES = (
 
 
 def summary(run: Run) -> str:
-    """Return at most 25 lines: verdict, stages with seconds and rows, win rates, tokens, cost.
+    """Return at most 32 lines: verdict, stages with seconds and rows, win rates, tokens, cost.
 
     Errors are not in it: the caller shows them once, below the summary.
     """
@@ -58,7 +58,8 @@ def _stage_line(stage: StageView) -> str:
         parts.append(f"   {count(stage.kept)} of {count(stage.rows_in)} rows")
     if stage.headline and not stage.headline.startswith(f"{count(stage.kept)} "):
         parts.append(f"   {stage.headline}")
-    return "".join(parts)
+    line = "".join(parts)
+    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
 
 
 def _benchmarks(run: Run) -> list[str]:

@@ -77,7 +77,7 @@ def failed(stage: str = "label", error: Row | None = None) -> ExampleRun:
             "(runtime.max_rejected_share).\n"
             "       3  too few proposals   e.g. strict: timeout after 300 s; fair: timeout after "
             "300 s\n"
-            "  Mend the cause and run again: rows that were answered are not asked again.",
+            "  Correct the cause and run again: rows that were answered are not asked again.",
         },
     )
     run.records[-1]["ledger"]["rejected"] = {"too few proposals": 3}

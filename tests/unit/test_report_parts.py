@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 
@@ -47,7 +48,7 @@ def test_the_summary_of_a_whole_run() -> None:
     run = example_run.whole()
     text = report.summary(run.view)
     lines = text.splitlines()
-    assert len(lines) <= 25
+    assert len(lines) <= 32
     assert lines[0] == "demo: done in 11 min 03 s"
     assert re.search(r"generate +done +1 min 28 s +23 of 24 rows", text)
     dpo = next(
@@ -61,9 +62,25 @@ def test_the_summary_of_a_failed_run_names_the_stage_and_leaves_the_error_to_its
     error = {"type": "EngineError", "message": "\n".join(f"line {i}" for i in range(100))}
     text = report.summary(example_run.failed("generate", error).view)
     assert "line 0" not in text
-    assert len(text.splitlines()) <= 25
+    assert len(text.splitlines()) <= 32
     assert re.search(r"generate +failed", text)
     assert re.search(r"dpo +not run", text)
+
+
+def test_a_long_reason_is_one_line_of_the_summary_and_nothing_below_it_is_lost() -> None:
+    run = example_run.whole()
+    why = "undecided: dpo against production: " + "; ".join(["empty answers (0.0 %)"] * 9)
+    for stage in ("gate", "publish", "promote"):
+        decided = copy.deepcopy(run.record("dpo"))
+        decided |= {"stage": stage, "ledger": decided["ledger"] | {"models": {}}}
+        decided["manifest"]["facts"] = {"why": why, "published": None, "promoted": None}
+        run.records.append(decided)
+    lines = report.summary(run.view).splitlines()
+    assert max(map(len, lines[3:])) <= 118
+    assert (
+        sum("not published: undecided: dpo" in each and each.endswith("…") for each in lines) == 1
+    )
+    assert lines[-1].startswith("  tokens")
 
 
 def test_the_summary_tells_reused_tokens_apart() -> None:
