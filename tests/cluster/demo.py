@@ -79,6 +79,9 @@ def demo(name: str, *sets: str, gateway: Mapping[str, Any] | None = None) -> Ite
         if gateway:
             serving |= {"gateway": {"enabled": True, **gateway}}
             serving |= {"networkPolicy": {"s3": {"ports": [8333]}}}
+            # A slot is up beside a training of two pods, and the node may have two cores.
+            tiny = {**SMALL, "requests": {"cpu": "100m", "memory": "2Gi"}}
+            serving["promoted"] = [each | {"resources": tiny} for each in serving["promoted"]]
             ns.apply(secrets())
         install(ns, "ensemble", SERVING, serving)
         with s3(ns) as made:

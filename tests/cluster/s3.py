@@ -112,7 +112,7 @@ def _pod(keys: dict[str, str]) -> dict[str, Any]:
             for name, value in {**keys, "HOME": "/data", "GOMEMLIMIT": "2GiB"}.items()
         ],
         "resources": {
-            "requests": {"cpu": "250m", "memory": "256Mi"},
+            "requests": {"cpu": "100m", "memory": "256Mi"},
             "limits": {"cpu": "1", "memory": "5Gi"},
         },
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
