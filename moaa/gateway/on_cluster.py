@@ -11,6 +11,7 @@ from moaa.gateway.backend import Backend
 from moaa.gateway.config import GatewayConfig
 from moaa.gateway.discovery import Discovery
 from moaa.gateway.promoted import Promoted, WatchedSlots
+from moaa.gateway.slots import Slot
 from moaa.gateway.wake import Waker, WakeTimes
 from moaa.kubernetes.api import Cluster
 
@@ -84,7 +85,8 @@ class OnCluster:
         if self.waker is None:
             return
         while True:
-            self.waker.kept = self._kept()
+            self.waker.kept = self._slots(lambda slot: bool(slot.share and slot.source))
+            self.waker.empty = self._slots(lambda slot: not slot.source)
             self.waker.look()
             await asyncio.sleep(self.waker.times.look_every_s)
 
@@ -101,13 +103,13 @@ class OnCluster:
         """The Service of a model, which is its Deployment's name too."""
         return self._services.get(model)
 
-    def _kept(self) -> set[str]:
-        """The Deployments that stay up: slots of promoted models with a share."""
+    def _slots(self, which: Callable[[Slot], bool]) -> set[str]:
+        """The Deployments of these slots, of models whose slots the gateway keeps up."""
         return {
             service
             for name, each in self._config.promoted.items()
             if each.stays_up
             for slot, model in each.slots.items()
-            if (state := self._promoted[name].slots.slots[slot]).share and state.source
+            if which(self._promoted[name].slots.slots[slot])
             if (service := self._services.get(model))
         }

@@ -176,15 +176,22 @@ class Promotion:
             log.error(f"{self.place.name}: could not be put back: {failed}")
 
     def _stop(self, slot: str, lease: SlotLease) -> None:
-        """Pods read the pointer when they start: those of an earlier version are ended first."""
+        """Pods read the pointer when they start: those of an earlier version are ended first. A
+        gateway that has not seen yet that the slot is empty may start one more."""
         deployment = self.place.deployments[slot]
-        self.cluster.update(
-            DEPLOYMENTS,
-            deployment,
-            lambda found: {"spec": {"replicas": 0}} if found["spec"].get("replicas", 1) else None,
-            part="scale",
-        )
-        self._wait(lambda: not self._pods(deployment), 600, lease, f"slot {slot} did not stop")
+
+        def stopped() -> bool:
+            self.cluster.update(
+                DEPLOYMENTS,
+                deployment,
+                lambda found: (
+                    {"spec": {"replicas": 0}} if found["spec"].get("replicas", 1) else None
+                ),
+                part="scale",
+            )
+            return not self._pods(deployment)
+
+        self._wait(stopped, 600, lease, f"slot {slot} did not stop")
 
     def _wait_until_up(self, slot: str, lease: SlotLease) -> None:
         deployment = self.place.deployments[slot]

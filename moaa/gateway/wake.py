@@ -91,6 +91,9 @@ class Waker:
     now: Callable[[], float] = time.monotonic
     kept: Collection[str] = ()
     """Deployments that stay up without a request: slots with a share."""
+    empty: Collection[str] = ()
+    """Deployments that are given back at once: slots without a version. A promotion stops them, and
+    whoever renewed a lease on one would start it again."""
     _held: dict[str, Held] = field(default_factory=dict)
     _took_s: dict[str, float] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -183,10 +186,11 @@ class Waker:
                 held.used_at = self.now()
             if held.task is not None and not held.task.done():
                 continue
-            idle = self.now() - held.used_at > self.times.idle_s
+            empty = name in self.empty
+            idle = empty or self.now() - held.used_at > self.times.idle_s
             unrenewed_s = self.now() - held.renewed_at
             # Another replica that needs it has renewed the lease by then.
-            if idle and unrenewed_s > 2 * self.times.renew_every_s:
+            if empty or (idle and unrenewed_s > 2 * self.times.renew_every_s):
                 del self._held[name]
                 self._start(partial(self._give_back, name, held), held)
             elif not idle and unrenewed_s >= self.times.renew_every_s:

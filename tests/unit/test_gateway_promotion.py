@@ -16,8 +16,10 @@ from moaa.gateway.places import place_of
 from moaa.gateway.promoted import roll_back
 from moaa.gateway.promotion import Promotion, RolledBack
 from moaa.gateway.slots import Slots, pointed, revision_of
+from moaa.kubernetes import replicas
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES
+from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES, PODS
+from moaa.kubernetes.names import MODEL
 from moaa.recipe.promote import Promote
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
@@ -173,3 +175,19 @@ def test_the_help_tells_the_defaults_of_a_recipe() -> None:
         values = default if isinstance(default, tuple) else (default,)
         shown = ",".join("none" if each is None else f"{each:g}" for each in values)
         assert helps[name].endswith(f"Default: {shown}"), name
+
+
+def test_a_slot_that_is_started_once_more_while_it_is_emptied_serves_its_new_version(
+    world: World,
+) -> None:
+    """By a gateway that renews its lease on the old slot, which it keeps warm."""
+    promoted(world, V1, V2)
+    labels = {MODEL: world.kube.find(DEPLOYMENTS, "ens-aligned-a")["metadata"]["labels"][MODEL]}
+    world.kube.put(PODS, {"metadata": {"name": "old", "labels": labels}})
+    began = world.clock.now
+    world.at = [
+        (began + 3, lambda: replicas.scale(world.cluster, "ens-aligned-a", leased=True)),
+        (began + 6, lambda: world.kube.remove(PODS, "old")),
+    ]
+    promoted(world, V3)
+    assert world.serving["a"] == V3

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from moaa.gateway.app import metrics_app
 from moaa.gateway.slots import Slots, revision_of
+from moaa.kubernetes import leases
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, SLICES
 from moaa.kubernetes.names import IDLE_REPLICAS
 from tests.support.engine_server import status
@@ -157,3 +158,21 @@ async def test_a_mixture_wakes_all_its_members_and_streams_when_they_are_up(
     assert text.startswith(": waking m, 0 s of at most 600\n\n")
     assert "w0" in text
     assert text.endswith("data: [DONE]\n\n")
+
+
+async def test_an_emptied_slot_is_given_back_at_once(kube: KubeServer) -> None:
+    """The gateway had kept the old version's slot warm; now a promotion stops its pods."""
+    slots = Slots().holding("a", V1).holding("b", V2).sharing(50, "step", "")
+    with StreamingEngine("aligned") as a, StreamingEngine("aligned") as b:
+        config = on_cluster(kube, a, b, slots) | {"cluster": {"wake": {"holder": "gateway/ens"}}}
+        async with gateway_of(config, kube):
+
+            def held() -> set[str]:
+                found = [each for (plural, _), each in kube.objects.items() if plural == "leases"]
+                return {holder.rpartition("/")[2] for holder in map(leases.holder_of, found)}
+
+            await async_until(lambda: held() == {"ens-aligned-a", "ens-aligned-b"}, "leases")
+            metadata = {"name": "ens-aligned", "namespace": "team"}
+            emptied = slots.promoted("all", "").emptied("a", "a third version comes", "")
+            kube.put(CONFIG_MAPS, {"metadata": metadata, "data": emptied.data()})
+            await async_until(lambda: held() == {"ens-aligned-b"}, "the slot's lease goes")
