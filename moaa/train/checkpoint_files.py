@@ -7,6 +7,7 @@ the checkpoint's folder, digests are verified, and what is read back is data tha
 
 from __future__ import annotations
 
+import copyreg
 import json
 import os
 import shutil
@@ -83,15 +84,19 @@ def upload(store: Store, path: Path, name: str, uri: str) -> File:
 
 
 def load_data_only() -> None:
-    """Let torch load nothing but data in this process, whoever asks it to load what.
+    """Let torch load nothing but data in this process, whoever asks it to load what, and write
+    checkpoints that can be loaded so.
 
     DeepSpeed loads its checkpoints as pickles, which may run any command. With this, torch takes
     only tensors, plain values and the classes below, which hold numbers.
     """
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     import torch
+    from deepspeed.runtime.zero.config import ZeroStageEnum
 
     torch.serialization.add_safe_globals(_inert())
+    # Debian 12's Python 3.11.2 pickles a member of an enumeration as a call of getattr: no data.
+    copyreg.pickle(ZeroStageEnum, lambda member: (ZeroStageEnum, (member.value,)))
 
 
 def holds_data_only(folder: Path) -> bool:
@@ -111,7 +116,8 @@ def holds_data_only(folder: Path) -> bool:
             with of_trainer.safe_globals():
                 torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # torch raises many kinds
-            reason = str(error).split("\n")[0][:200]
+            lines = [line.strip() for line in str(error).split("\n")]
+            reason = next((line for line in lines if "WeightsUnpickler" in line), lines[0])[:200]
             log.warning(
                 f"the checkpoint's file {path.relative_to(folder)} is not loaded: it is no plain "
                 f"data ({reason})"
