@@ -11,6 +11,7 @@ the mean absolute difference of the written tokens' log-probabilities.
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -237,6 +238,9 @@ def _until_it_differs(logits: Any, answer: list[int]) -> list[Position]:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     print(f"commit {_commit()}, {_cpu()}; tolerance {TOLERANCE}")
     print("| weights | distance | difference of log-probabilities | tokens | same answers |")
     print("|---|---|---|---|---|")
