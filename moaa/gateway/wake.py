@@ -187,7 +187,7 @@ class Waker:
             if held.task is not None and not held.task.done():
                 continue
             empty = name in self.empty
-            idle = empty or self.now() - held.used_at > self.times.idle_s
+            idle = self.now() - held.used_at > self.times.idle_s
             unrenewed_s = self.now() - held.renewed_at
             # Another replica that needs it has renewed the lease by then.
             if empty or (idle and unrenewed_s > 2 * self.times.renew_every_s):

@@ -15,19 +15,11 @@ from moaa.chat.pool import Endpoint
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls, Sampling
 from moaa.registry.canary import TOKENS, Canary
+from tests.bench import canary
 from tests.support.real_engine import RealEngine, real_engine
 
 pytestmark = pytest.mark.real
-PROMPTS = (
-    "Why is the sky blue?",
-    "Write a haiku about rain.",
-    "What is 17 times 23?",
-    "Name three rivers in Europe.",
-    "Explain recursion to a child.",
-    "Who wrote Hamlet?",
-    "How do planes fly?",
-    "What is a prime number?",
-)
+PROMPTS = canary.PROMPTS[:8]
 
 
 def known(engine: RealEngine) -> Canary:

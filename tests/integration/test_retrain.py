@@ -34,18 +34,11 @@ BAD = ("truncated", "empty", "repeated", "refused")
 
 def model(folder: Path) -> Path:
     """A tiny model with the tokenizer of the small one."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     source = local.resolve(training.SMOLLM2, Store("s3://none"))
     tokenizer: Any = AutoTokenizer.from_pretrained(source)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    config = training.tiny_llama(tokenizer, tokenizer.eos_token_id)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

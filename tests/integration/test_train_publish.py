@@ -35,22 +35,14 @@ def job(base: Path, **more: Any) -> Job:
 def base_model(folder: Path, eos: str, settings: dict[str, Any] | None) -> Path:
     """A tiny model that always answers with the end of a turn, whatever its settings say."""
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     tokenizer: Any = AutoTokenizer.from_pretrained(
         local.resolve(support.SMOLLM2, Store("s3://none"))
     )
     end = tokenizer.vocab["<|im_end|>"]
     tokenizer.eos_token = tokenizer.pad_token = eos
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        eos_token_id=tokenizer.vocab[eos],
-        tie_word_embeddings=False,
-    )
+    config = support.tiny_llama(tokenizer, tokenizer.vocab[eos], tie_word_embeddings=False)
     model: Any = LlamaForCausalLM(config)
     with torch.no_grad():
         for weight in model.parameters():

@@ -4,6 +4,7 @@ models."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from moaa.chat.message import Message, without_system
 
@@ -153,3 +154,18 @@ def said(*turns: str) -> list[Message]:
 def merged(messages: list[Message]) -> list[Message]:
     """The conversation as a model without a system role is asked."""
     return without_system(messages)
+
+
+def tiny_llama(tokenizer: Any, eos: int, **more: Any) -> Any:
+    """The configuration of a Llama of one narrow layer, for this tokenizer."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=eos,
+        **more,
+    )
