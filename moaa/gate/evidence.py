@@ -101,18 +101,20 @@ def evidence_of(
         and row["what"] == "judgements"
         and set(row["who"].split(" against ")) == set(answers)
     ]
+    paired = _reasoning(rows("marks"), candidate, other, reasoning)
+    nothing = f"no question has an answer of both {candidate} and {other}"
     return Evidence(
         candidate,
         other,
         wins=list(wins.values()),
         lengths=([len(ours[id]["text"]) for id in wins], [len(theirs[id]["text"]) for id in wins]),
         bad=_bad(ours, theirs),
-        reasoning=_reasoning(rows("marks"), candidate, other, reasoning),
+        reasoning=paired,
         consistent=sum(len({order["verdict"] for order in row["orders"]}) == 2 for row in both),
         in_both_orders=len(both),
         lost=len(rejected) + sum(row["p"] is None for row in judgements),
         same_judge=same_judge,
-        missing=dict(missing),
+        missing={**missing, **{name: nothing for name in reasoning if name not in paired}},
     )
 
 

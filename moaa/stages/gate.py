@@ -11,6 +11,7 @@ from moaa.benchmarks.judging import name_of
 from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError
+from moaa.gate.evidence import HEAD_TO_HEAD
 from moaa.progress.messages import say
 from moaa.recipe.evaluation import BASE, PRODUCTION
 from moaa.recipe.gate import Gate
@@ -62,20 +63,40 @@ def decide(part: GatePart, scores: Artifact) -> gates.Decision:
         for name in benchmarks
         if (each := BENCHMARKS.get(name)) and issubclass(each, Reasons)
     }
-    failed = {name: benchmarks[name]["failed"] for name in known if benchmarks[name]["failed"]}
+    missing = {
+        name: reason
+        for name, facts in benchmarks.items()
+        if name in known or name == HEAD_TO_HEAD
+        if (reason := why_missing(facts, candidate, other))
+    }
     evidence = gates.evidence_of(
         scores.rows,
         candidate,
         other,
-        reasoning={name: each.main for name, each in known.items() if name not in failed},
-        missing=failed,
+        reasoning={name: each.main for name, each in known.items() if name not in missing},
+        missing=missing,
         same_judge=part.preferences_judge
         == (benchmarks.get("head_to_head") or {}).get("judge", None),
     )
     return gates.decide(part.gate, evidence)
 
 
-@stage(GATE, part=part_of, content=lambda *_: {})
+def why_missing(facts: Mapping[str, Any], candidate: str, other: str) -> str:
+    """Return why a benchmark does not compare these two contestants; empty if it does.
+
+    It failed as a whole, or the answers or the judgements of one of the two failed: what is left
+    of them is only a part of the questions.
+    """
+    both = {candidate, other}
+    failures = (
+        f"{who}: {reason}"
+        for who, reason in facts["failures"].items()
+        if both.issuperset(who.split(" against "))
+    )
+    return facts["failed"] or "; ".join(failures)
+
+
+@stage(GATE, part=part_of, content=lambda *_: {}, schema=2)
 def gate(part: GatePart, context: Context) -> None:
     """Decide; write what each rule found, and the decision into the facts."""
     decision = decide(part, context.inputs["scores"])

@@ -214,6 +214,19 @@ def test_evidence_is_paired_by_prompt_whoever_is_named_first() -> None:
     assert sum(found.bad["truncated"].other) == 1
 
 
+def test_a_benchmark_without_a_question_that_both_answered_is_missing() -> None:
+    marks = [_mark("g1", "dpo", 1.0), _mark("g2", "base", 1.0)]
+    found = gate.evidence_of(
+        lambda table: marks if table == "marks" else [],
+        "dpo",
+        "base",
+        reasoning={"gsm8k": "right"},
+        missing={},
+        same_judge=False,
+    )
+    assert found.missing == {"gsm8k": "no question has an answer of both dpo and base"}
+
+
 def _answer(id: str, model: str, text: str, finish_reason: str = "stop") -> dict[str, Any]:
     return {
         "id": id,

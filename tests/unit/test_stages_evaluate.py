@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from moaa.artifacts import Artifact, Draft, Output
+from moaa.artifacts import Artifact
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.chat.pool import Endpoint
 from moaa.recipe.load import load_file
@@ -19,13 +19,10 @@ from moaa.registry.canary import Canary
 from moaa.sandbox.run import Sandbox
 from tests.support.engine_answers import Body, answer
 from tests.support.engine_server import EngineServer, Fault
+from tests.support.evaluated import MODELS, QUESTIONS, evaluated
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.spelling import Spelling
-from tests.support.stage_run import NO_BENCHMARKS
-
-MODELS = ("smollm2", "smollm2+sft", "smollm2+dpo")
-QUESTIONS = ("Why is the sky blue?", "What is the sea made of?")
 
 
 def says_nothing(question: str) -> Fault:
@@ -37,37 +34,6 @@ def says_nothing(question: str) -> Fault:
         return web.json_response(empty)
 
     return fault
-
-
-def evaluated(
-    server: EngineServer,
-    monkeypatch: pytest.MonkeyPatch,
-    *sets: str,
-    store: MemoryStore | None = None,
-) -> Artifact:
-    """The stage's result for two prompts. What was trained is served where the target is."""
-    stage = importlib.import_module("moaa.stages.evaluate")
-    monkeypatch.setattr(
-        stage, "tuned", lambda target, name, artifact: (f"{name}+{artifact.manifest.stage}", target)
-    )
-    store = store or MemoryStore()
-
-    def artifact(name: str) -> Artifact:
-        with Output(store, f"{store.root}/{name}/x", "any") as out:
-            for number, question in enumerate(QUESTIONS if name == "prompts" else ()):
-                out.write(
-                    {"id": str(number), "source": "s", "system": None, "turns": [question]},
-                    table="evaluation",
-                )
-            return Artifact(store, out.commit(Draft(stage=name, name="n", fingerprint=name)))
-
-    recipe = load_file(
-        DEMO, [f"models.smollm2.endpoint={{url: '{server.url}'}}", NO_BENCHMARKS, *sets]
-    ).recipe
-    manifest, _ = stage.evaluate.run(
-        recipe, store, {name: artifact(name) for name in ("prompts", "sft", "dpo")}
-    )
-    return Artifact(store, manifest)
 
 
 @pytest.mark.parametrize("who", MODELS)

@@ -53,9 +53,9 @@ def scores(
             orders = [{"verdict": verdict} for verdict in "AB"]
             pair = {"model_a": "dpo", "model_b": "base", "p": p, "orders": orders, "lost": []}
             out.write(about | pair, "judgements")
-        found: dict[str, Any] = {"head_to_head": {"judge": judge, "failed": ""}}
+        found: dict[str, Any] = {"head_to_head": {"judge": judge, "failed": "", "failures": {}}}
         if ifbench:
-            found["ifbench"] = {"judge": "", "failed": "", **ifbench}
+            found["ifbench"] = {"judge": "", "failed": "", "failures": {}, **ifbench}
         draft = Draft(
             stage="evaluate",
             name="n",
@@ -101,6 +101,22 @@ def test_a_benchmark_that_failed_is_missing_and_nothing_is_promoted() -> None:
     decision = decided(store, scores(store, ifbench=failed)).manifest.facts["decision"]
     assert decision["verdict"] == "undecided"
     assert "ifbench (not measured: its questions cannot be read)" in decision["why"]
+
+
+@pytest.mark.parametrize("who", ["dpo", "base"])
+def test_a_candidate_or_a_base_without_a_score_is_missing_and_nothing_is_promoted(who: str) -> None:
+    store = MemoryStore()
+    one = {"failures": {who: "294 of 294 rows were lost", "sft": "not of this comparison"}}
+    decision = decided(store, scores(store, ifbench=one)).manifest.facts["decision"]
+    assert decision["verdict"] == "undecided", decision["why"]
+    assert f"ifbench (not measured: {who}: 294 of 294 rows were lost)" in decision["why"]
+
+
+def test_a_contestant_that_is_not_compared_may_have_failed() -> None:
+    store = MemoryStore()
+    measured = scores(store, ifbench={"failures": {"sft": "294 of 294 rows were lost"}})
+    decision = decided(store, measured).manifest.facts["decision"]
+    assert "294 of 294" not in decision["why"]
 
 
 def test_the_judge_of_the_preferences_is_known_by_its_name() -> None:
