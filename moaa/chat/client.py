@@ -57,7 +57,7 @@ def probe(model: str, system: str | None = None) -> Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Timing:
     """How long a client waits, in seconds."""
 
     backoff_s: float = 0.5
@@ -72,12 +72,12 @@ class Pace:
 class Client:
     """Sends calls. A context manager; `pools` has the endpoints by the recipe's model names."""
 
-    def __init__(self, calls: Calls, ledger: Ledger, pace: Pace = Pace()) -> None:
+    def __init__(self, calls: Calls, ledger: Ledger, timing: Timing = Timing()) -> None:
         self._calls = calls
-        self._pace = pace
+        self._timing = timing
         self._ledger = ledger
-        self._http = Http(calls.timeout_s, pace.connect_timeout_s)
-        self._health = Health(self._probe, calls.timeout_s, pace.rests)
+        self._http = Http(calls.timeout_s, timing.connect_timeout_s)
+        self._health = Health(self._probe, calls.timeout_s, timing.rests)
         self._opened_thoughts: Counter[str] = Counter()
         """By model: answers that had only the end of a thought."""
         self.pools: dict[str, Pool] = {}
@@ -209,8 +209,8 @@ class Client:
         self._ledger.events[event] += found
 
     def _backoff_s(self, attempts: int) -> float:
-        longest_s = self._pace.backoff_s * 2 ** min(attempts, 16)
-        return random.uniform(0, min(self._pace.max_backoff_s, longest_s))
+        longest_s = self._timing.backoff_s * 2 ** min(attempts, 16)
+        return random.uniform(0, min(self._timing.max_backoff_s, longest_s))
 
     def prefix_caches(self) -> PrefixCaches:
         """What counts the hits of the servers' prefix caches."""
@@ -252,7 +252,7 @@ class Client:
                         if NO_ROOM not in rejected.detail:
                             raise
                         return  # a model that thinks first: one token is too few for it
-                    await asyncio.sleep(max(self._pace.probe_every_s, after_s))
+                    await asyncio.sleep(max(self._timing.probe_every_s, after_s))
         except TimeoutError:
             raise EngineError(
                 f"model '{model}': {endpoint.shown} gave no answer to a one-token request in "

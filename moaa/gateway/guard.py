@@ -122,7 +122,7 @@ class Detector:
 
 
 @dataclass(slots=True)
-class Times:
+class Latencies:
     """Production's latest times of one kind, and when a time is late."""
 
     factor: float
@@ -145,7 +145,7 @@ class Guard:
     def __init__(self) -> None:
         self._production: dict[Sign, Counts] = {sign: Counts() for sign in MARGINS}
         self._latest: dict[Sign, Counts] = {sign: Counts() for sign in MARGINS}
-        self._times = {kind: Times(LATE_FACTOR[kind], LATE_S[kind]) for kind in LATE_S}
+        self._latencies = {kind: Latencies(LATE_FACTOR[kind], LATE_S[kind]) for kind in LATE_S}
         self.candidate = ""
         """The revision that is judged."""
         self._seen: dict[Sign, Counts] = {}
@@ -162,7 +162,7 @@ class Guard:
     def late_after_s(self, streamed: bool) -> float | None:
         """Return when a first token, or a whole answer, is late; None while production has shown
         too few."""
-        return self._times[streamed].late_after_s
+        return self._latencies[streamed].late_after_s
 
     def add(self, outcome: Outcome) -> str:
         """Count an outcome. Return why the candidate is worse, in words; empty if it is not."""
@@ -173,7 +173,7 @@ class Guard:
                 self._latest[sign].add(bad, remembered=LATEST)
             first_s = outcome.first_token_s
             if first_s is not None and math.isfinite(first_s) and outcome.status < 400:
-                self._times[outcome.streamed].add(first_s)
+                self._latencies[outcome.streamed].add(first_s)
             return ""
         again = outcome.conversation in self._conversations
         if outcome.conversation:

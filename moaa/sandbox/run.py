@@ -31,7 +31,7 @@ NO_SANDBOX: Final = "not run"
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Timing:
     """How long the sandbox waits, in seconds."""
 
     gather_s: float = GATHER_S
@@ -54,11 +54,11 @@ class Sandbox:
     def __init__(
         self,
         runtime: Runtime,
-        pace: Pace = Pace(),
+        timing: Timing = Timing(),
         connect: Callable[[str | None], Cluster] = Cluster.connect,
     ) -> None:
         """The cluster is asked for when the first program comes."""
-        self._runtime, self._pace, self._connect = runtime, pace, connect
+        self._runtime, self._timing, self._connect = runtime, timing, connect
         self._waiting: dict[str, tuple[str, asyncio.Future[str]]] = {}
         self._last = 0.0
         self._gathering: asyncio.Task[None] | None = None
@@ -87,7 +87,7 @@ class Sandbox:
         return len(self._waiting) >= MOST or texts >= MOST_CHARACTERS
 
     async def _gather(self) -> None:
-        while (left := self._last + self._pace.gather_s - time.monotonic()) > 0:  # noqa: ASYNC110
+        while (left := self._last + self._timing.gather_s - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
         self._begin()
 
@@ -140,7 +140,7 @@ class Sandbox:
                 raise ClusterError(f"the Job {name} was deleted while it ran") from None
             if pods.ended(job):
                 return
-            time.sleep(self._pace.poll_s)
+            time.sleep(self._timing.poll_s)
 
 
 def _read(cluster: Cluster, name: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from moaa.artifacts import Artifact, Draft, Output
 from moaa.kubernetes.api import Cluster
 from moaa.recipe.load import load_file
 from moaa.sandbox import inside, objects
-from moaa.sandbox.run import Pace, Sandbox
+from moaa.sandbox.run import Sandbox, Timing
 from tests.cluster.charts import IMAGE, without_reaper
 from tests.cluster.leased import connected
 from tests.cluster.test_evaluate import ANSWERS, MARKS, PROBLEMS
@@ -62,7 +62,7 @@ def test_the_stage_runs_what_the_model_wrote_in_the_sandbox(
         def connect(namespace: str | None) -> Cluster:
             return cluster
 
-        quick = partial(Sandbox, pace=Pace(gather_s=1, poll_s=0.5), connect=connect)
+        quick = partial(Sandbox, timing=Timing(gather_s=1, poll_s=0.5), connect=connect)
         monkeypatch.setattr(stage, "Sandbox", quick)
         server.say = solved
         sets = [

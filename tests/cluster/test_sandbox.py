@@ -13,7 +13,7 @@ import pytest
 from moaa.errors import ClusterError
 from moaa.recipe.schema import Cluster, Images, Runtime
 from moaa.sandbox import inside, objects
-from moaa.sandbox.run import Pace, Sandbox
+from moaa.sandbox.run import Sandbox, Timing
 from tests.cluster.charts import IMAGE, without_reaper
 from tests.cluster.leased import connected
 from tests.cluster.test_admission import REFUSED, Account
@@ -73,7 +73,7 @@ def runtime(ns: Namespace, monkeypatch: pytest.MonkeyPatch) -> Runtime:
 
 def outcomes(ns: Namespace, runtime: Runtime, programs: dict[str, str]) -> dict[str, str]:
     with connected(os.environ["KUBECONFIG"], ns.name) as cluster:
-        return Sandbox(runtime, Pace(poll_s=0.5), lambda _: cluster).outcomes(programs)
+        return Sandbox(runtime, Timing(poll_s=0.5), lambda _: cluster).outcomes(programs)
 
 
 def test_programs_reach_nothing_and_keep_nothing(ns: Namespace, runtime: Runtime) -> None:

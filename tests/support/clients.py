@@ -5,19 +5,19 @@ from __future__ import annotations
 import socket
 from contextlib import asynccontextmanager
 
-from moaa.chat.client import Client, Pace
+from moaa.chat.client import Client, Timing
 from moaa.chat.health import Rests
 from moaa.chat.message import Call
 from moaa.chat.pool import Endpoint
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls, Sampling
 
-QUICK = Pace(backoff_s=0.01, rests=Rests(0.01), probe_every_s=0.01)
+QUICK = Timing(backoff_s=0.01, rests=Rests(0.01), probe_every_s=0.01)
 
 
 @asynccontextmanager
-async def client_of(*urls: str, key: str | None = None, pace: Pace = QUICK, **calls):
-    async with Client(Calls(**{"retries": 2, "timeout_s": 5, **calls}), Ledger(), pace) as client:
+async def client_of(*urls: str, key: str | None = None, timing: Timing = QUICK, **calls):
+    async with Client(Calls(**{"retries": 2, "timeout_s": 5, **calls}), Ledger(), timing) as client:
         for url in urls:
             client.pool("m").add(Endpoint(url, "m", key))
         yield client

@@ -98,7 +98,7 @@ async def test_a_host_that_takes_no_connection_is_unreachable():
             f"http://127.0.0.1:{deaf.getsockname()[1]}/v1",
             retries=0,
             timeout_s=0.5,
-            pace=replace(QUICK, connect_timeout_s=0.1),
+            timing=replace(QUICK, connect_timeout_s=0.1),
         ) as client:
             with pytest.raises(EngineError, match=r"could not be reached .*no connection within"):
                 await client.send(call())
@@ -128,9 +128,9 @@ async def test_a_dead_server_does_not_swallow_what_the_others_can_answer(server:
 
 
 async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecting_rows():
-    pace = replace(QUICK, max_backoff_s=0.01)
+    timing = replace(QUICK, max_backoff_s=0.01)
     url = f"http://127.0.0.1:{free_port()}/v1"
-    async with client_of(url, pace=pace, retries=1_000, timeout_s=0.3) as client:
+    async with client_of(url, timing=timing, retries=1_000, timeout_s=0.3) as client:
         with pytest.raises(EngineError, match=r"could not be reached for \d+ s"):
             await client.send(call())
 
@@ -138,7 +138,7 @@ async def test_a_model_whose_only_server_is_gone_ends_the_run_instead_of_rejecti
 async def test_an_engine_that_is_started_again_costs_the_call_no_retry(
     server: EngineServer, longest_backoff
 ):
-    async with client_of(pace=SLOW, retries=0) as client:
+    async with client_of(timing=SLOW, retries=0) as client:
         dead = Endpoint(f"http://127.0.0.1:{free_port()}/v1", "m")
         client.pool("m").add(dead)
         sending = asyncio.create_task(client.send(call()))
@@ -152,7 +152,7 @@ async def test_an_engine_that_is_started_again_costs_the_call_no_retry(
 
 
 async def test_a_call_that_kills_every_server_ends(longest_backoff):
-    async with client_of(pace=SLOW, retries=0) as client:
+    async with client_of(timing=SLOW, retries=0) as client:
         pool, killed = client.pool("m"), 0
         sending = asyncio.create_task(client.send(call()))
         while not sending.done():

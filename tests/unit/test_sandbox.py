@@ -22,7 +22,7 @@ from moaa.sandbox import inside, objects, run
 from tests.support.kube_server import KubeServer
 from tests.support.waiting import until
 
-QUICK = run.Pace(gather_s=0.05, poll_s=0.02)
+QUICK = run.Timing(gather_s=0.05, poll_s=0.02)
 
 
 @pytest.mark.parametrize(
