@@ -15,8 +15,8 @@ from moaa.chat.wire import parse_reply, request_fields
 from moaa.errors import CallError, CallFailed, CallRejected
 from moaa.gateway.mixtures.chunks import Assembled
 from moaa.gateway.mixtures.engines import Engines
+from moaa.gateway.mixtures.preview import Preview
 from moaa.gateway.mixtures.proposals import Answered, Proposals
-from moaa.gateway.mixtures.shown import Shown
 from moaa.gateway.mixtures.tally import Spent, Tally
 from moaa.gateway.relay import usage_in
 from moaa.gateway.wire import ApiError, invalid, of_engine
@@ -41,7 +41,7 @@ class Proposers:
     kept: Proposals
     tally: Tally
     tenant: str
-    shown: Shown | None = None
+    preview: Preview | None = None
 
     async def __call__(self, member: Member, messages: Sequence[Message], layer: int) -> Reply:
         """The reply of a proposer (see `moaa.mixture.Consult`). Raises CallError without one."""
@@ -51,7 +51,10 @@ class Proposers:
             seen = seen_by(self.traits[member.model], messages)
             call = Call(member.model, seen, member.sampling)
             answered, shared = await self.kept.get(
-                self.tenant, call, lambda: self._ask(call, member, layer), share=self.shown is None
+                self.tenant,
+                call,
+                lambda: self._ask(call, member, layer),
+                share=self.preview is None,
             )
         except (ApiError, Fault, CallError) as error:
             raise _missing(error) from error
@@ -67,25 +70,25 @@ class Proposers:
             self.traits[member.model].price,
         )
         self.tally.members.append(spent)
-        if self.shown:
+        if self.preview:
             for at, choice in enumerate(answered.reply.choices):
                 if shared:
-                    self.shown.says(name_of(member, at), choice.text)
-                self.shown.ends(name_of(member, at), {"done": spent.to_json()})
+                    self.preview.says(name_of(member, at), choice.text)
+                self.preview.ends(name_of(member, at), {"done": spent.to_json()})
         return answered.reply
 
     async def _ask(self, call: Call, member: Member, layer: int) -> Answered:
         fields = request_fields(call)
         start = asyncio.get_running_loop().time()
-        if self.shown is None:
+        if self.preview is None:
             body = await self.engines.whole(call.model, fields)
         else:
-            body = await self._streamed(self.shown, call, member, fields)
+            body = await self._streamed(self.preview, call, member, fields)
         seconds = asyncio.get_running_loop().time() - start
         return Answered(parse_reply(call, body, seconds), usage_in(body))
 
     async def _streamed(
-        self, shown: Shown, call: Call, member: Member, fields: dict[str, Any]
+        self, preview: Preview, call: Call, member: Member, fields: dict[str, Any]
     ) -> bytes:
         """The body of an answer that was streamed, and shown meanwhile."""
         whole, usage = Assembled(), None
@@ -96,7 +99,7 @@ class Proposers:
                 for choice in chunk.get("choices") or ():
                     whole.add(choice)
                     text = (choice.get("delta") or {}).get("content") or ""
-                    shown.says(name_of(member, choice.get("index") or 0), text)
+                    preview.says(name_of(member, choice.get("index") or 0), text)
         return json.dumps({"choices": whole.choices, "usage": usage}).encode()
 
 

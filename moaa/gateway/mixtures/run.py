@@ -19,10 +19,10 @@ from moaa.gateway.mixtures.aggregation import Aggregation
 from moaa.gateway.mixtures.chunks import Assembled, event
 from moaa.gateway.mixtures.engines import Engines
 from moaa.gateway.mixtures.members import Proposers, Traits
+from moaa.gateway.mixtures.preview import Delta, Preview
 from moaa.gateway.mixtures.proposals import Proposals
 from moaa.gateway.mixtures.question import Question
 from moaa.gateway.mixtures.settings import OnlineMixture
-from moaa.gateway.mixtures.shown import Delta, Shown
 from moaa.gateway.mixtures.tally import Tally
 from moaa.gateway.wire import ApiError
 from moaa.mixture import LATE, Patience, Prepared, TooFewProposals, prepare
@@ -60,10 +60,10 @@ class Run:
         self.name, self.mixture, self.question = served.name, served.mixture, question
         self.tally = Tally(served.revision)
         self.prepared: Prepared | None = None
-        self._shown: asyncio.Queue[Delta | None] = asyncio.Queue()
+        self._deltas: asyncio.Queue[Delta | None] = asyncio.Queue()
         shows = question.streamed and question.proposals
-        shown = Shown(question.proposals, self._shown.put_nowait) if shows else None
-        self._proposers = Proposers(engines, served.traits, kept, self.tally, tenant, shown)
+        preview = Preview(question.proposals, self._deltas.put_nowait) if shows else None
+        self._proposers = Proposers(engines, served.traits, kept, self.tally, tenant, preview)
         self._aggregation = Aggregation(
             served.mixture, question, engines, served.traits, self.tally, Assembled()
         )
@@ -89,7 +89,7 @@ class Run:
         """The events of the answer, without its end. An empty one says that headers may go out: the
         proposals are enough. Raises ApiError, before or after the first event."""
         preparing = asyncio.create_task(self._prepare())
-        preparing.add_done_callback(lambda _: self._shown.put_nowait(None))
+        preparing.add_done_callback(lambda _: self._deltas.put_nowait(None))
         try:
             async with aclosing(pulsed(self._seen(), PULSE_S)) as shown:
                 async for delta in shown:
@@ -124,7 +124,7 @@ class Run:
             start + online.deadline_s,
             online.grace_s,
             online.grace_share,
-            reached=lambda: self._shown.put_nowait(("", None)),
+            reached=lambda: self._deltas.put_nowait(("", None)),
         )
         try:
             prepared = await prepare(
@@ -139,9 +139,9 @@ class Run:
             late = asyncio.get_running_loop().time() >= patience.until - EARLY_S
             raise self._too_few(error, late=late) from error
         self.tally.left_out += prepared.left_out
-        if shown := self._proposers.shown:
+        if preview := self._proposers.preview:
             for missing in prepared.left_out:
-                shown.ends(missing.name, {"left_out": missing.to_json()})
+                preview.ends(missing.name, {"left_out": missing.to_json()})
         self.prepared = prepared
         return prepared
 
@@ -165,7 +165,7 @@ class Run:
 
     async def _seen(self) -> AsyncGenerator[Delta, None]:
         """What is put out until the proposals are there."""
-        while (delta := await self._shown.get()) is not None:
+        while (delta := await self._deltas.get()) is not None:
             yield delta
 
     def _comment(self) -> bytes:

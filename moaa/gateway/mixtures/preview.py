@@ -11,7 +11,7 @@ Delta = tuple[str, dict[str, Any] | None]
 """A piece of reasoning, and the object `moaa` beside it."""
 
 
-class Shown:
+class Preview:
     """Puts out what the proposers write, as the client wants to see it.
 
     reasoning: one proposal after the other, each below its name. Who has begun first is shown
