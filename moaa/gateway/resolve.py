@@ -11,7 +11,7 @@ from aiohttp import web
 from moaa.gateway.access import Caller
 from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
-from moaa.gateway.mixtures.mixed import Mixed
+from moaa.gateway.mixtures.model import MixtureModel
 from moaa.gateway.proxy import pass_on
 from moaa.gateway.slotted import Slotted
 from moaa.gateway.state import Asked, Gateway
@@ -94,7 +94,7 @@ def catalogue_of(gateway: Gateway) -> Catalogue:
     for name, promoted in gateway.promoted.items():
         found.add(Slotted(promoted, config.promoted[name].guard))
     for name, mixture in config.mixtures.items():
-        found.add(Mixed(name, mixture, gateway))
+        found.add(MixtureModel(name, mixture, gateway))
     return found
 
 

@@ -2,7 +2,7 @@
 
 settings      the fields of a mixture in the gateway's file
 question      what a client asks, read from the request
-mixed         a mixture as one of the gateway's models
+model         a mixture as one of the gateway's models
 run           one request, from the question to the last chunk
 members       the proposers, asked and counted; aggregation: the aggregator, or its fallback
 engines       calls to engines

@@ -35,7 +35,7 @@ COUNTED: Final = frozenset(
 """Reasons that are labels of a metric. Engines may say any others: they are counted as `other`."""
 
 
-class Mixed:
+class MixtureModel:
     """The mixture `name` of a gateway."""
 
     def __init__(self, name: str, mixture: OnlineMixture, gateway: Gateway) -> None:
