@@ -14,5 +14,5 @@ slotted    the promoted model: shares (which slot), guard (is it worse), slots (
 on_cluster discovery (replicas from EndpointSlices), wake (leases), the ConfigMaps
 up         waits until a model that was asleep is up
 access     who asks, and how much that key may ask
-app        the routes; server: the process; listening: its HTTP; metrics: numbers for Prometheus
+app        the routes; server: the process; listener: its HTTP; metrics: numbers for Prometheus
 """

@@ -17,7 +17,7 @@ from aiohttp import web
 from moaa.errors import RecipeError
 from moaa.gateway.app import CATALOGUE, build, metrics_app
 from moaa.gateway.config import GatewayConfig
-from moaa.gateway.listening import runner
+from moaa.gateway.listener import runner
 from moaa.gateway.state import Gateway
 from moaa.progress.messages import log, say
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from moaa.gateway.app import build
 from moaa.gateway.config import parse_config
-from moaa.gateway.listening import runner
+from moaa.gateway.listener import runner
 from moaa.gateway.state import Gateway
 
 
