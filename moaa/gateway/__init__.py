@@ -4,7 +4,7 @@ config     the file of a gateway, checked
 state      what one running gateway knows: backends, limits, counters, the connections
 backend    the replicas of one model: the next request goes to the one with the fewest in flight
 checks     asks replicas that failed whether they answer again
-resolve    a model's name -> who answers
+catalogue  a model's name -> who answers
 mixtures   models that answer together under one name
 proxy      a request passed on to a plain model, byte for byte
 relay      the bytes of a stream on their way to the client

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from moaa.gateway.access import Caller
 from moaa.gateway.body import parse_body
+from moaa.gateway.catalogue import Catalogue, Model, catalogue_of
 from moaa.gateway.feedback.routes import rate
 from moaa.gateway.page import add_page
-from moaa.gateway.resolve import Catalogue, Model, catalogue_of
 from moaa.gateway.state import Asked, Gateway, request_id
 from moaa.gateway.wire import ApiError, invalid
 from moaa.progress.messages import log

@@ -39,7 +39,7 @@ class Model(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Plain:
+class PlainModel:
     """A model whose requests are passed on as they are."""
 
     backend: Backend
@@ -90,7 +90,7 @@ def catalogue_of(gateway: Gateway) -> Catalogue:
     found, config = Catalogue(), gateway.config
     for name, backend in gateway.backends.items():
         if name not in config.slots:
-            found.add(Plain(backend))
+            found.add(PlainModel(backend))
     for name, promoted in gateway.promoted.items():
         found.add(Slotted(promoted, config.promoted[name].guard))
     for name, mixture in config.mixtures.items():
