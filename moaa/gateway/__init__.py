@@ -11,7 +11,7 @@ relay      the bytes of a stream on their way to the client
 wire       OpenAI's errors, whatever an engine said
 slotted    the promoted model: shares (which slot), guard (is it worse), slots (its ConfigMap),
            promoted (all three together)
-on_cluster discovery (replicas from EndpointSlices), wake (leases), the ConfigMaps
+on_cluster discovery (replicas from EndpointSlices), waker (leases), the ConfigMaps
 up         waits until a model that was asleep is up
 access     who asks, and how much that key may ask
 app        the routes; server: the process; listener: its HTTP; metrics: numbers for Prometheus

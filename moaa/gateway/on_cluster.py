@@ -12,7 +12,7 @@ from moaa.gateway.config import GatewayConfig
 from moaa.gateway.discovery import Discovery
 from moaa.gateway.promoted import Promoted, WatchedSlots
 from moaa.gateway.slots import Slot
-from moaa.gateway.wake import Waker, WakeTimes
+from moaa.gateway.waker import Waker, WakeTimes
 from moaa.kubernetes.api import Cluster
 
 

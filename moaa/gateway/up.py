@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from moaa.gateway.backend import Backend
-from moaa.gateway.wake import Waker, asleep, may_not_wake
+from moaa.gateway.waker import Waker, asleep, may_not_wake
 from moaa.gateway.wire import UNBUFFERED
 
 if TYPE_CHECKING:

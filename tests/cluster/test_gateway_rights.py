@@ -17,7 +17,7 @@ from moaa.gateway.discovery import Discovery
 from moaa.gateway.places import place_of, slots_of
 from moaa.gateway.promoted import Promoted, WatchedSlots, count, roll_back
 from moaa.gateway.slots import Slots, revision_of
-from moaa.gateway.wake import Waker, WakeTimes
+from moaa.gateway.waker import Waker, WakeTimes
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Forbidden
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, LEASES

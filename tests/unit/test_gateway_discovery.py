@@ -11,7 +11,7 @@ import pytest
 
 from moaa.gateway.backend import Backend
 from moaa.gateway.discovery import Discovery
-from moaa.gateway.wake import Waker, WakeTimes, asleep
+from moaa.gateway.waker import Waker, WakeTimes, asleep
 from moaa.gateway.wire import ApiError
 from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES, SLICES
 from moaa.kubernetes.names import IDLE_REPLICAS, REPLICAS
