@@ -13,9 +13,9 @@ from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
 from moaa.gateway.mixtures.model import MixtureModel
 from moaa.gateway.proxy import pass_on
-from moaa.gateway.slotted import Slotted
+from moaa.gateway.readiness import wait_until_up
+from moaa.gateway.split_model import SplitModel
 from moaa.gateway.state import Asked, Gateway
-from moaa.gateway.up import up
 from moaa.gateway.wire import no_model
 
 
@@ -56,7 +56,7 @@ class PlainModel:
         return 1
 
     async def respond(self, asked: Asked) -> web.StreamResponse:
-        await up(asked, [self.backend])
+        await wait_until_up(asked, [self.backend])
         return await pass_on(asked, self.backend)
 
 
@@ -92,7 +92,7 @@ def catalogue_of(gateway: Gateway) -> Catalogue:
         if name not in config.slots:
             found.add(PlainModel(backend))
     for name, promoted in gateway.promoted.items():
-        found.add(Slotted(promoted, config.promoted[name].guard))
+        found.add(SplitModel(promoted, config.promoted[name].guard))
     for name, mixture in config.mixtures.items():
         found.add(MixtureModel(name, mixture, gateway))
     return found

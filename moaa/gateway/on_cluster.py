@@ -10,8 +10,8 @@ from typing import Any
 from moaa.gateway.backend import Backend
 from moaa.gateway.config import GatewayConfig
 from moaa.gateway.discovery import Discovery
-from moaa.gateway.promoted import Promoted, WatchedSlots
 from moaa.gateway.slots import Slot
+from moaa.gateway.traffic_split import TrafficSplit, WatchedSlots
 from moaa.gateway.waker import Waker, WakeTimes
 from moaa.kubernetes.api import Cluster
 
@@ -23,7 +23,7 @@ class OnCluster:
         self,
         config: GatewayConfig,
         backends: Mapping[str, Backend],
-        promoted: Mapping[str, Promoted],
+        promoted: Mapping[str, TrafficSplit],
         cluster: Cluster,
     ) -> None:
         """`backends`: by the models' names; `promoted`: by theirs."""
@@ -55,7 +55,7 @@ class OnCluster:
         cls,
         config: GatewayConfig,
         backends: Mapping[str, Backend],
-        promoted: Mapping[str, Promoted],
+        promoted: Mapping[str, TrafficSplit],
         cluster: Cluster | None = None,
     ) -> OnCluster | None:
         """Return what this configuration needs of the cluster; None if it needs nothing.

@@ -20,9 +20,9 @@ from moaa.clock import now
 from moaa.errors import MoaaError
 from moaa.gateway.discovery import start_s
 from moaa.gateway.places import Place, check_version, pods_of, slots_of, switch, up
-from moaa.gateway.promoted import event
 from moaa.gateway.slot_lease import SlotLease
 from moaa.gateway.slots import Slots, other, pointer_text, revision_of
+from moaa.gateway.traffic_split import event
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, Object

@@ -27,9 +27,9 @@ from moaa.gateway.feedback.hearing import Hearing
 from moaa.gateway.feedback.records import Records
 from moaa.gateway.metrics import Metrics
 from moaa.gateway.on_cluster import OnCluster
-from moaa.gateway.promoted import Promoted
 from moaa.gateway.relay import Stream, Usage
 from moaa.gateway.slots import Slots
+from moaa.gateway.traffic_split import TrafficSplit
 from moaa.gateway.wire import ApiError
 from moaa.kubernetes.api import Cluster
 from moaa.progress.messages import log, say
@@ -61,7 +61,7 @@ class Gateway:
             for name, model in config.models.items()
         }
         self.promoted = {
-            name: Promoted(
+            name: TrafficSplit(
                 name,
                 {slot: self.backends[model] for slot, model in each.slots.items()},
                 Slots().sharing(each.share_of_b, "the gateway's file", ""),

@@ -15,8 +15,8 @@ import pytest
 from moaa.gateway.backend import Backend
 from moaa.gateway.discovery import Discovery
 from moaa.gateway.places import place_of, slots_of
-from moaa.gateway.promoted import Promoted, WatchedSlots, count, roll_back
 from moaa.gateway.slots import Slots, revision_of
+from moaa.gateway.traffic_split import TrafficSplit, WatchedSlots, count, roll_back
 from moaa.gateway.waker import Waker, WakeTimes
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Forbidden
@@ -64,8 +64,8 @@ def owner(ns: Namespace) -> Iterator[Cluster]:
         yield cluster
 
 
-def promoted() -> Promoted:
-    return Promoted("aligned", {slot: Backend(f"aligned-{slot}") for slot in "ab"}, Slots())
+def promoted() -> TrafficSplit:
+    return TrafficSplit("aligned", {slot: Backend(f"aligned-{slot}") for slot in "ab"}, Slots())
 
 
 def shared(ns: Namespace, candidate: int) -> None:

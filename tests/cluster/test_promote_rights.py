@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from moaa.gateway.promoted import event
 from moaa.gateway.slots import Slots
+from moaa.gateway.traffic_split import event
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Forbidden
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SLICES, Kind

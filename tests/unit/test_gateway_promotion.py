@@ -13,9 +13,9 @@ from moaa.commands import promoting
 from moaa.commands.promoting import OPTIONS, Where
 from moaa.errors import MoaaError
 from moaa.gateway.places import place_of
-from moaa.gateway.promoted import roll_back
 from moaa.gateway.promotion import Promotion, RolledBack
 from moaa.gateway.slots import Slots, pointed, revision_of
+from moaa.gateway.traffic_split import roll_back
 from moaa.kubernetes import replicas
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES, PODS

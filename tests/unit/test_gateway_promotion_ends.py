@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from moaa.errors import MoaaError
-from moaa.gateway.promoted import roll_back
 from moaa.gateway.promotion import NotStarted, Promotion, RolledBack
 from moaa.gateway.slots import revision_of
+from moaa.gateway.traffic_split import roll_back
 from moaa.kubernetes import leases
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS, LEASES, SERVICES

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from moaa.gateway import promoted as counting
+from moaa.gateway import traffic_split as counting
 from moaa.gateway.backend import Backend
 from moaa.gateway.guard import Outcome
-from moaa.gateway.promoted import Promoted, WatchedSlots, count, roll_back
 from moaa.gateway.slots import Slots, revision_of
+from moaa.gateway.traffic_split import TrafficSplit, WatchedSlots, count, roll_back
 from moaa.kubernetes.kinds import CONFIG_MAPS
 from moaa.recipe.load import load_file
 from moaa.recipe.promote import Promote
@@ -127,9 +127,9 @@ def slots(kube: KubeServer) -> Slots:
     return Slots.of(kube.find(CONFIG_MAPS, NAME)["data"])
 
 
-def model(share: int) -> Promoted:
+def model(share: int) -> TrafficSplit:
     backends = {each: Backend(f"aligned-{each}", [f"http://10.0.0.{each}/v1"]) for each in "ab"}
-    return Promoted("aligned", backends, state(share))
+    return TrafficSplit("aligned", backends, state(share))
 
 
 def test_it_counts_what_the_candidate_has_answered_at_its_share() -> None:
@@ -158,7 +158,7 @@ def test_it_counts_what_the_candidate_has_answered_at_its_share() -> None:
 @asynccontextmanager
 async def gateway(
     kube: KubeServer, pod: str = "pod"
-) -> AsyncIterator[tuple[Promoted, WatchedSlots]]:
+) -> AsyncIterator[tuple[TrafficSplit, WatchedSlots]]:
     it = model(0)
     watch = WatchedSlots(kube.cluster(), NAME, it, pod)
     await watch.open()
@@ -168,7 +168,7 @@ async def gateway(
         watch.close()
 
 
-def answers(it: Promoted, number: int) -> None:
+def answers(it: TrafficSplit, number: int) -> None:
     for _ in range(number):
         it.seen(Outcome(NEW, 200, 0.1))
 

@@ -19,9 +19,9 @@ from moaa.gateway.mixtures.proposals import Proposals
 from moaa.gateway.mixtures.question import read_question
 from moaa.gateway.mixtures.run import Run, Served
 from moaa.gateway.mixtures.settings import OnlineMixture
+from moaa.gateway.readiness import STREAM, wait_until_up
 from moaa.gateway.relay import Stream
 from moaa.gateway.shares import conversation_of
-from moaa.gateway.up import STREAM, up
 from moaa.gateway.wire import DONE, ApiError, invalid
 from moaa.mixture import LATE
 
@@ -98,7 +98,7 @@ class MixtureModel:
         question = read_question(asked.body.data)
         # Members that sleep are woken; with enough of them up, nobody waits for the others.
         members = [self._gateway.backends[name] for name in sorted(self._traits)]
-        await up(asked, members, wait=self.state != "ready")
+        await wait_until_up(asked, members, wait=self.state != "ready")
         affinity = conversation_of(asked.caller.name, asked.body.data)
         run = Run(
             Served(self.name, self.mixture, self._traits, self.revision),

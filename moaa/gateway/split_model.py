@@ -14,10 +14,10 @@ from aiohttp import web
 from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
 from moaa.gateway.guard import Outcome
-from moaa.gateway.promoted import Promoted
 from moaa.gateway.proxy import pass_on
+from moaa.gateway.readiness import wait_until_up
 from moaa.gateway.shares import conversation_of
-from moaa.gateway.up import up
+from moaa.gateway.traffic_split import TrafficSplit
 from moaa.gateway.wire import ApiError
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ TOO_LONG_S: Final = 10.0
 
 
 @dataclass(eq=False, slots=True)
-class Slotted:
+class SplitModel:
     """A promoted model in the catalogue. `guarded`: whether outcomes are judged."""
 
-    promoted: Promoted
+    promoted: TrafficSplit
     guarded: bool = True
 
     @property
@@ -59,7 +59,7 @@ class Slotted:
         _, _, revision = asked.body.model.partition("@")
         asked_for = self.promoted.called(revision) if revision else None
         backend = asked_for or self.promoted.choose(conversation)
-        await up(asked, [backend])
+        await wait_until_up(asked, [backend])
         try:
             return await self._pass_on(asked, backend, conversation)
         except ApiError as error:
@@ -101,7 +101,7 @@ class Slotted:
 class _Watch:
     """Tells the guard how one request went; a request that hangs, while it does."""
 
-    promoted: Promoted
+    promoted: TrafficSplit
     revision: str
     conversation: str
     streamed: bool

@@ -20,7 +20,7 @@ STREAM: Final = {
 }
 
 
-async def up(asked: Asked, backends: Iterable[Backend], *, wait: bool = True) -> None:
+async def wait_until_up(asked: Asked, backends: Iterable[Backend], *, wait: bool = True) -> None:
     """Return when each of these has a replica that answers, or cannot be woken from here; without
     `wait` at once, when their starts have begun.
 
@@ -54,7 +54,7 @@ async def up(asked: Asked, backends: Iterable[Backend], *, wait: bool = True) ->
 
 
 async def _hold(asked: Asked, waker: Waker, service: str) -> None:
-    response = await begun(asked, waker.backends[service].revision)
+    response = await begin_stream(asked, waker.backends[service].revision)
     metrics, name = asked.gateway.metrics, waker.backends[service].name
     metrics.waiting.add(name)
     try:
@@ -64,7 +64,7 @@ async def _hold(asked: Asked, waker: Waker, service: str) -> None:
         metrics.waiting.add(name, by=-1)
 
 
-async def begun(asked: Asked, revision: str | None = None) -> web.StreamResponse:
+async def begin_stream(asked: Asked, revision: str | None = None) -> web.StreamResponse:
     """Return the stream to the client, with its headers sent: what fails from now on is told in the
     stream."""
     if asked.response is None:

@@ -26,7 +26,7 @@ TELL_EVERY_S: Final = 3.0
 """A gateway writes at most so often how many requests the candidate has answered."""
 
 
-class Promoted:
+class TrafficSplit:
     """The two slots of one promoted model in this process."""
 
     def __init__(
@@ -117,7 +117,7 @@ class WatchedSlots:
     """A promoted model's ConfigMap, watched; a roll-back is written to it, and how many requests
     the candidate has answered."""
 
-    def __init__(self, cluster: Cluster, config_map: str, promoted: Promoted, by: str) -> None:
+    def __init__(self, cluster: Cluster, config_map: str, promoted: TrafficSplit, by: str) -> None:
         """`by`: who writes: the name of this pod."""
         self._cluster, self._name, self._promoted, self._by = cluster, config_map, promoted, by
         self._loop = asyncio.get_running_loop()

@@ -11,9 +11,9 @@ import pytest
 from moaa.errors import MoaaError
 from moaa.gateway.backend import Backend
 from moaa.gateway.guard import Outcome
-from moaa.gateway.promoted import Promoted, WatchedSlots
 from moaa.gateway.shares import conversation_of
 from moaa.gateway.slots import Slots, pointed, pointer_text, revision_of
+from moaa.gateway.traffic_split import TrafficSplit, WatchedSlots
 from moaa.gateway.wire import ApiError
 from moaa.kubernetes.kinds import CONFIG_MAPS, EVENTS, Object
 from tests.support.kube_server import KubeServer
@@ -40,10 +40,10 @@ def put(kube: KubeServer, slots: Slots) -> None:
 
 
 @asynccontextmanager
-async def watched(kube: KubeServer, count: int = 1) -> AsyncIterator[list[Promoted]]:
+async def watched(kube: KubeServer, count: int = 1) -> AsyncIterator[list[TrafficSplit]]:
     made, watches = [], []
     for number in range(count):
-        promoted = Promoted("aligned", backends(), Slots())
+        promoted = TrafficSplit("aligned", backends(), Slots())
         watch = WatchedSlots(kube.cluster(), NAME, promoted, f"gateway-{number}")
         promoted.on_roll_back.append(watch.roll_back)
         await watch.open()
@@ -57,7 +57,7 @@ async def watched(kube: KubeServer, count: int = 1) -> AsyncIterator[list[Promot
             await watch.written()
 
 
-def chosen(promoted: Promoted, count: int = 400) -> int:
+def chosen(promoted: TrafficSplit, count: int = 400) -> int:
     """Return how many of `count` conversations the second slot gets."""
     keys = (conversation_of("key", {"prompt": str(n)}) for n in range(count))
     return sum(promoted.choose(key) is promoted.backends["b"] for key in keys)
@@ -157,7 +157,7 @@ async def test_a_share_given_again_is_a_new_trial(kube: KubeServer) -> None:
 
 
 async def test_nothing_is_rolled_back_to_a_slot_that_is_down() -> None:
-    promoted = Promoted("aligned", backends(up="b"), state(50))
+    promoted = TrafficSplit("aligned", backends(up="b"), state(50))
     for _ in range(100):
         promoted.seen(Outcome(revision_of(NEW), 500))
     assert chosen(promoted) == 400
@@ -165,7 +165,7 @@ async def test_nothing_is_rolled_back_to_a_slot_that_is_down() -> None:
 
 async def test_a_hanging_revision_is_rolled_back_too() -> None:
     said: list[str] = []
-    promoted = Promoted("aligned", backends(), state(50))
+    promoted = TrafficSplit("aligned", backends(), state(50))
     promoted.on_roll_back.append(lambda revision, reason: said.append(reason))
     for _ in range(50):
         promoted.seen(Outcome(revision_of(OLD), 200, 0.1))
@@ -174,13 +174,13 @@ async def test_a_hanging_revision_is_rolled_back_too() -> None:
 
 
 async def test_a_revision_is_called_by_its_slot_or_name() -> None:
-    promoted = Promoted("aligned", backends(), state(0))
+    promoted = TrafficSplit("aligned", backends(), state(0))
     assert promoted.called("b") is promoted.called(revision_of(NEW)) is promoted.backends["b"]
     assert promoted.called("v9") is None
 
 
 async def test_before_the_first_version_nothing_is_woken() -> None:
-    promoted = Promoted("aligned", backends(up=""), Slots(), empty=True)
+    promoted = TrafficSplit("aligned", backends(up=""), Slots(), empty=True)
     with pytest.raises(ApiError, match="no version yet") as error:
         promoted.choose(conversation_of("key", {}))
     assert not error.value.may_retry
