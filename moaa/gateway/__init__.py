@@ -11,7 +11,7 @@ relay         the bytes of a stream on their way to the client
 wire          OpenAI's errors, whatever an engine said
 split_model   the promoted model, whose slots share its traffic: shares (which slot), guard (is it
               worse), slots (its ConfigMap), traffic_split (all three together)
-on_cluster    discovery (replicas from EndpointSlices), waker (leases), the ConfigMaps
+cluster_link  discovery (replicas from EndpointSlices), waker (leases), the ConfigMaps
 readiness     waits until a model that was asleep is up
 access        who asks, and how much that key may ask
 app           the routes; server: the process; listener: its HTTP; metrics: numbers for Prometheus

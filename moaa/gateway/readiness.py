@@ -28,14 +28,14 @@ async def wait_until_up(asked: Asked, backends: Iterable[Backend], *, wait: bool
     ApiError 503 for others, with the time after which they may come again, and for a key that may
     not wake.
     """
-    on_cluster = asked.gateway.on_cluster
-    waker = on_cluster.waker if on_cluster is not None else None
-    if on_cluster is None or waker is None:
+    link = asked.gateway.cluster_link
+    waker = link.waker if link is not None else None
+    if link is None or waker is None:
         return
     may = asked.caller.rights.wake
     sleeping: list[str] = []
     for backend in backends:
-        service = on_cluster.service_of(backend.name)
+        service = link.service_of(backend.name)
         if service is None:
             continue
         if backend.state == "asleep" and may:

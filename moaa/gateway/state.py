@@ -22,11 +22,11 @@ from moaa.gateway.access import Access, Caller
 from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
 from moaa.gateway.checks import Checks
+from moaa.gateway.cluster_link import ClusterLink
 from moaa.gateway.config import GatewayConfig
 from moaa.gateway.feedback.hearing import Hearing
 from moaa.gateway.feedback.records import Records
 from moaa.gateway.metrics import Metrics
-from moaa.gateway.on_cluster import OnCluster
 from moaa.gateway.relay import Stream, Usage
 from moaa.gateway.slots import Slots
 from moaa.gateway.traffic_split import TrafficSplit
@@ -71,7 +71,7 @@ class Gateway:
         }
         for name, promoted in self.promoted.items():
             promoted.on_roll_back.append(partial(self._rolled_back, name))
-        self.on_cluster: OnCluster | None = None
+        self.cluster_link: ClusterLink | None = None
         self._cluster = cluster
         self.checks = Checks(self.backends, lambda: self.http)
         self.feedback: Records | None = None
@@ -104,15 +104,15 @@ class Gateway:
             ),
             read_bufsize=1 << 16,
         )
-        made = OnCluster.of(self.config, self.backends, self.promoted, self._cluster)
+        made = ClusterLink.of(self.config, self.backends, self.promoted, self._cluster)
         if made is not None:
-            self.on_cluster = made
+            self.cluster_link = made
             await made.open()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self.on_cluster is not None:
-            await self.on_cluster.close()
+        if self.cluster_link is not None:
+            await self.cluster_link.close()
         await self.checks.close()
         if self.feedback is not None:
             await self.feedback.close()
@@ -127,7 +127,7 @@ class Gateway:
 
     def background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What runs as long as the gateway does."""
-        on_cluster = self.on_cluster.background() if self.on_cluster is not None else []
+        on_cluster = self.cluster_link.background() if self.cluster_link is not None else []
         feedback = [self.feedback.run] if self.feedback is not None else []
         return [self.checks.watch, self._look_after, *on_cluster, *feedback]
 

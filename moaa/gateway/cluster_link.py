@@ -16,7 +16,7 @@ from moaa.gateway.waker import Waker, WakeTimes
 from moaa.kubernetes.api import Cluster
 
 
-class OnCluster:
+class ClusterLink:
     """The watches and leases of one gateway."""
 
     def __init__(
@@ -57,7 +57,7 @@ class OnCluster:
         backends: Mapping[str, Backend],
         promoted: Mapping[str, TrafficSplit],
         cluster: Cluster | None = None,
-    ) -> OnCluster | None:
+    ) -> ClusterLink | None:
         """Return what this configuration needs of the cluster; None if it needs nothing.
 
         Raises ClusterError if there is no cluster.
