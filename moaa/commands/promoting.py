@@ -13,7 +13,7 @@ from moaa import registry
 from moaa.artifacts import Artifact
 from moaa.commands.runs import chosen_store
 from moaa.errors import ClusterError, MoaaError, StoreError
-from moaa.gateway.judged import Judged, OtherModel
+from moaa.gateway.canary_check import CanaryCheck, OtherModel
 from moaa.gateway.places import Place, place_of, places, slots_of, up
 from moaa.gateway.promotion import Canary, Promotion
 from moaa.gateway.slots import Slots
@@ -219,11 +219,11 @@ def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, Place] | 
 
 def _canary(version: Artifact) -> Canary:
     """What asks the slot. Pods that this machine does not reach are not asked, and that is said."""
-    judged = Judged.of(version)
+    canary = CanaryCheck.of(version)
 
     def ask(urls: Sequence[str]) -> None:
         try:
-            say(judged.check(urls))
+            say(canary.check(urls))
         except OtherModel:
             raise
         except MoaaError as error:

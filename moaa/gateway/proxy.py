@@ -17,7 +17,7 @@ from aiohttp import web
 
 from moaa.chat.http import LONGEST_ERROR, retry_after
 from moaa.gateway.backend import Backend, Replica
-from moaa.gateway.feedback.hearing import Hearing
+from moaa.gateway.feedback.answer_reader import AnswerReader
 from moaa.gateway.guard import Outcome, Watch
 from moaa.gateway.relay import Broken, Stream, end, relay, said, usage_in, verdict_on
 from moaa.gateway.tries import Lost, Tries
@@ -151,14 +151,14 @@ class _Attempt:
             self._observe(200, *verdict_on(data))
         if self.asked.response is not None:
             raise ApiError(502, f"The server of '{self.backend.name}' did not stream.")
-        if (hearing := self.asked.hearing) is not None:
-            hearing.whole(data)
-            self._keep(hearing)
+        if (reader := self.asked.answer_reader) is not None:
+            reader.whole(data)
+            self._keep(reader)
         return web.Response(body=data, headers=self._headers(upstream))
 
-    def _keep(self, hearing: Hearing) -> None:
+    def _keep(self, reader: AnswerReader) -> None:
         name, _, _ = self.asked.body.model.partition("@")
-        self.asked.keep(name, self.backend.revision, hearing.choices)
+        self.asked.keep(name, self.backend.revision, reader.choices)
 
     async def _large(self, start: bytes, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         """The same for one that is too long to be kept: passed back while it comes."""
@@ -185,14 +185,14 @@ class _Attempt:
         stream = Stream(gateway.now(), watched=self.watch is not None)
         if self.watch is not None:
             self.watch.first_token()
-        hearing = self.asked.hearing
-        if hearing is None:
+        reader = self.asked.answer_reader
+        if reader is None:
             self.asked.body.forget()
-        heard = response if hearing is None else hearing.before(response)
+        written = response if reader is None else reader.before(response)
         with gateway.moving(stream):
             self._time_first()
             try:
-                await relay(first, upstream.content, heard, stream, without_usage=without_usage)
+                await relay(first, upstream.content, written, stream, without_usage=without_usage)
                 if not self.asked.ends_without_done:
                     await end(response, stream)
             except Broken as broken:
@@ -200,8 +200,8 @@ class _Attempt:
                 await response.write(self.asked.last_event(_broken_stream(name)))
             else:
                 self._observe(200, not stream.text_seen, stream.cut, streamed=True)
-                if hearing is not None:
-                    self._keep(hearing)
+                if reader is not None:
+                    self._keep(reader)
             self._count(stream.usage_chunk, streamed=True)
         return response
 

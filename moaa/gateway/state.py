@@ -24,7 +24,7 @@ from moaa.gateway.body import Body
 from moaa.gateway.checks import Checks
 from moaa.gateway.cluster_link import ClusterLink
 from moaa.gateway.config import GatewayConfig
-from moaa.gateway.feedback.hearing import Hearing
+from moaa.gateway.feedback.answer_reader import AnswerReader
 from moaa.gateway.feedback.records import Records
 from moaa.gateway.metrics import Metrics
 from moaa.gateway.relay import Stream, Usage
@@ -199,7 +199,7 @@ class Asked:
         return {"Content-Type": "application/json", **found, "X-Request-Id": self.id}
 
     @cached_property
-    def hearing(self) -> Hearing | None:
+    def answer_reader(self) -> AnswerReader | None:
         """What listens to the answer, if it is to be kept: the key has agreed, and the request does
         not say `store: false`."""
         records = self.gateway.feedback
@@ -211,16 +211,16 @@ class Asked:
             or not records.takes(self.id)
         ):
             return None
-        return Hearing()
+        return AnswerReader()
 
     @property
     def kept_headers(self) -> dict[str, str]:
         """What tells a client that its question and the answer are kept, and may be rated."""
-        return {} if self.hearing is None else {"x-moaa-feedback": "kept"}
+        return {} if self.answer_reader is None else {"x-moaa-feedback": "kept"}
 
     def keep(self, model: str, revision: str | None, choices: list[dict[str, Any]]) -> None:
         """Keep the question and its answer, which has been given whole."""
-        if self.hearing is not None and self.gateway.feedback is not None:
+        if self.answer_reader is not None and self.gateway.feedback is not None:
             self.gateway.feedback.answered(
                 self.caller.name, self.id, model, revision, self.body.data.get("messages"), choices
             )

@@ -7,7 +7,7 @@ import os
 
 from moaa import registry
 from moaa.artifacts import Artifact
-from moaa.gateway.judged import Judged, OtherModel
+from moaa.gateway.canary_check import CanaryCheck, OtherModel
 from moaa.gateway.places import place_of
 from moaa.gateway.promotion import NotStarted, Promotion, RolledBack
 from moaa.kubernetes.api import Cluster
@@ -80,10 +80,14 @@ def _rolled_out(given: Promote, version: Version, context: Context) -> str:
     if not given.slots:
         return "no slots are named: only the production pointer moves"
     cluster = Cluster.connect(given.namespace or context.recipe.runtime.cluster.namespace)
-    judged = Judged.of(Artifact.open(context.store, version.uri)) if given.canary else Judged(None)
+    canary = (
+        CanaryCheck.of(Artifact.open(context.store, version.uri))
+        if given.canary
+        else CanaryCheck(None)
+    )
     said: list[str] = []
     Promotion(cluster, place_of(cluster, given.slots)).promote(
-        context.store, version.uri, given, lambda urls: said.append(judged.check(urls))
+        context.store, version.uri, given, lambda urls: said.append(canary.check(urls))
     )
     return "; ".join(
         [f"slots of {given.slots} in steps of {', '.join(map(str, given.steps))} %", *said]

@@ -15,7 +15,7 @@ from moaa.kubernetes.kinds import SLICES
 from tests.support.kube_server import KubeServer
 from tests.support.later import later
 from tests.support.paths import ROOT
-from tests.support.slotted import gateway_of, promoted, scale, service, sleeping
+from tests.support.split_models import gateway_of, promoted, scale, service, sleeping
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until
 

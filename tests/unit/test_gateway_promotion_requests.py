@@ -21,7 +21,7 @@ from moaa.stages.promote import part_of
 from tests.support.kube_server import KubeServer
 from tests.support.paths import DEMO
 from tests.support.promotions import V1, V2, World, promoted
-from tests.support.slotted import gateway_of, on_cluster
+from tests.support.split_models import gateway_of, on_cluster
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until
 

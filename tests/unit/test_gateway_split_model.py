@@ -16,7 +16,7 @@ from moaa.kubernetes.names import IDLE_REPLICAS
 from tests.support.engine_server import status
 from tests.support.fake_ensemble import deployment
 from tests.support.kube_server import KubeServer
-from tests.support.slotted import gateway_of, on_cluster, promoted, scale, service, sleeping
+from tests.support.split_models import gateway_of, on_cluster, promoted, scale, service, sleeping
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until
 

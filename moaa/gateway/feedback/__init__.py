@@ -1,7 +1,7 @@
 """From use to data: questions, answers and ratings of those who agreed, kept on S3.
 
-settings   the fields in the gateway's file
-hearing    what an answer said, from its bytes
-records    rows that wait for their rating, and the files that they become
-routes     POST /v1/feedback
+settings       the fields in the gateway's file
+answer_reader  what an answer said, from its bytes
+records        rows that wait for their rating, and the files that they become
+routes         POST /v1/feedback
 """

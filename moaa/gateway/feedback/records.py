@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from moaa.concurrency import detached
 from moaa.errors import StoreError
-from moaa.gateway.feedback.hearing import texts_of
+from moaa.gateway.feedback.answer_reader import texts_of
 from moaa.gateway.feedback.settings import FeedbackSettings
 from moaa.masking import Masker
 from moaa.progress.messages import log

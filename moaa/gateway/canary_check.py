@@ -24,7 +24,7 @@ class OtherModel(MoaaError):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class CanaryCheck:
     """Asks servers what the judged model is known to answer."""
 
     canary: Canary | None

@@ -11,8 +11,8 @@ from moaa.gateway.relay import Writes
 from moaa.gateway.wire import ApiError
 
 
-class Hearing:
-    """Listens to one answer. `choices` is empty if it could not be read."""
+class AnswerReader:
+    """Reads one answer on its way to the client. `choices` is empty if it could not be read."""
 
     def __init__(self) -> None:
         self._events, self._answer = Events(), Assembled()
@@ -31,10 +31,10 @@ class Hearing:
             self._whole = []
 
     def before(self, response: Writes) -> Writes:
-        """The response, with everything that is written to it heard too."""
-        return _Heard(self, response)
+        """The response, with everything that is written to it read too."""
+        return _ReadResponse(self, response)
 
-    def hear(self, part: bytes) -> None:
+    def read(self, part: bytes) -> None:
         """The next bytes of a stream. What cannot be read is passed over."""
         try:
             for data in self._events.feed(part):
@@ -45,12 +45,12 @@ class Hearing:
             return
 
 
-class _Heard:
-    def __init__(self, hearing: Hearing, response: Writes) -> None:
-        self._hearing, self._response = hearing, response
+class _ReadResponse:
+    def __init__(self, reader: AnswerReader, response: Writes) -> None:
+        self._reader, self._response = reader, response
 
     async def write(self, data: bytes) -> None:
-        self._hearing.hear(data)
+        self._reader.read(data)
         await self._response.write(data)
 
 
