@@ -94,8 +94,9 @@ def plan_table(sweep: Sweep, planned: Sequence[Priced]) -> RenderableType:
 
 _TITLES = ("calls", "tokens", "GPU-h", "GPU $", "API $")
 _NOTE = (
-    "takes over: stages that a variant above computes; they are counted there. For the parts of "
-    "one variant: moaa recipe plan RECIPE --set …"
+    "takes over: stages that a variant above computes; they are counted there. Benchmark answers "
+    "of the same model are asked once, but counted in each variant. For the parts of one variant: "
+    "moaa recipe plan RECIPE --set …"
 )
 
 

@@ -241,3 +241,27 @@ def test_the_papers_ablations_are_recipes_that_can_be_planned() -> None:
     sources = {each.loaded.recipe.generate.source for each in sweep.variants}
     assert sources == {"mixture", "original", "random", "all", "best", "teacher"}
     assert all(each.usd for each in found.values())
+
+
+def test_the_papers_ablations_measure_what_the_papers_tables_have() -> None:
+    sweep = sweeps.load(SHIPPED / "paper-tables.yaml")
+    tables = {"alpaca_eval", "mt_bench", "arena_hard"}
+    reasoning = {"gsm8k", "mmlu_pro", "ifeval", "ifbench"}
+    mixtures = set()
+    for each in sweep.variants:
+        recipe = each.loaded.recipe
+        assert set(recipe.evaluate.chosen) == {"head_to_head"} | tables | reasoning, each.name
+        assert set(recipe.evaluate.contestants) >= {"base", "sft", "dpo"}, each.name
+        if "mixture" in recipe.evaluate.contestants:
+            mixtures.add(each.name)
+        # One judge for all: a variant changes who prefers the training data, not who measures.
+        judge = recipe.evaluation_judge
+        assert judge.criteria == "per-pair", each.name
+        assert judge == sweep.variants[0].loaded.recipe.evaluation_judge, each.name
+    assert mixtures == {"paper", "sft-self-moa"}
+    evaluations = [
+        sum(line.calls for line in each.lines if line.stage == "evaluate")
+        for each in planned(sweep)
+    ]
+    # 805 instructions in both orders, 9 calls each, of three contestants: the price has them.
+    assert min(evaluations) > 805 * 2 * 9 * 3
