@@ -21,26 +21,27 @@ Clock = Callable[[], float]
 
 
 class Bucket:
-    """So many units a minute, as many at once: it is full at first, and fills steadily."""
+    """A token bucket: `per_minute` units a minute, at most `per_minute` at once; full at the
+    start."""
 
     def __init__(self, per_minute: int, clock: Clock) -> None:
         self.per_minute, self._clock = per_minute, clock
         self._left, self._at = float(per_minute), clock()
 
     def wait_s(self, units: float) -> float:
-        """How long until so many units are there; 0 if they are."""
+        """Return the seconds until the bucket holds `units`; 0 if it does now."""
         now = self._clock()
         self._left = min(self.per_minute, self._left + (now - self._at) * self.per_minute / 60)
         self._at = now
         return max(0.0, (units - self._left) * 60 / self.per_minute)
 
     def take(self, units: float) -> None:
-        """Take so many units; there may be fewer than none left."""
+        """Take `units` out. The level may fall below zero: later calls then wait longer."""
         self._left -= units
 
 
 class Limiter:
-    """The limits of one key, or of all clients together, and what is used of them."""
+    """The limits of one key, or of all clients together, and how much of them is used."""
 
     def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
         self.limits = limits
@@ -50,12 +51,12 @@ class Limiter:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether the tokens of its answers must be known."""
+        """Whether the number of tokens in an answer must be known."""
         return bool(self._tokens)
 
     def over(self, calls: int) -> tuple[str, float, bool] | None:
-        """The limit that so many more calls would pass, the seconds until they may come, and
-        whether they ever may; None if they may now."""
+        """Return the limit that `calls` more calls would exceed, the seconds to wait, and whether
+        waiting helps; None if the calls may start now."""
         most = self.limits.in_flight
         if most is not None and self.in_flight + calls > most:
             return "in_flight", 1.0, calls <= most
@@ -66,11 +67,13 @@ class Limiter:
         return None
 
     def begin(self, calls: int) -> None:
+        """Count calls that start."""
         self.in_flight += calls
         if self._calls:
             self._calls.take(calls)
 
     def end(self, calls: int) -> None:
+        """Count calls that have ended."""
         self.in_flight -= calls
 
     def spend(self, tokens: int) -> None:
@@ -88,6 +91,7 @@ class Caller:
     limiter: Limiter = field(repr=False)
 
     def may_ask(self, model: str) -> bool:
+        """Return whether the key may use this model."""
         return self.rights.models is None or model in self.rights.models
 
 
@@ -114,7 +118,7 @@ class Access:
         self.read_keys()
 
     def set_keys(self, keys: Sequence[Key]) -> None:
-        """Know these keys from now on. One that stays keeps what it has used."""
+        """Use these keys from now on. A key that was there before keeps its counts."""
         before = self._callers
         self._callers = {}
         for key in keys:
@@ -125,8 +129,8 @@ class Access:
             self._callers[digest] = known
 
     def read_keys(self) -> bool:
-        """Read the file of keys, if it has changed; return whether it has. Raises RecipeError if it
-        cannot be used: the keys stay as they are."""
+        """Read the file of keys if it has changed; return whether it had. Raises RecipeError if the
+        file is wrong: the keys then stay as they are."""
         if not self._file:
             return False
         state = _state_of(self._file)
@@ -137,12 +141,12 @@ class Access:
         return True
 
     def caller(self, authorization: str | None) -> Caller:
-        """Who sent this Authorization header. Raises ApiError 401 if nobody may ask with it."""
+        """Return who sent this Authorization header. Raises ApiError 401 if the key is unknown."""
         scheme, _, token = (authorization or "").partition(" ")
         if token and scheme.lower() == "bearer":
             digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
             found = None
-            for known, caller in self._callers.items():  # all of them: time tells nothing
+            for known, caller in self._callers.items():  # no early exit: the time shows nothing
                 if hmac.compare_digest(known, digest):
                     found = caller
             if found is not None:
@@ -159,7 +163,8 @@ class Access:
 
     @contextmanager
     def admitted(self, caller: Caller, calls: int = 1) -> Iterator[None]:
-        """Let so many calls to engines run meanwhile. Raises ApiError 429 if they are too many."""
+        """Count `calls` calls to engines while the context lasts. Raises ApiError 429 if over a
+        limit."""
         for limiter, whose in ((caller.limiter, "this key"), (self._all, "this gateway")):
             if over := limiter.over(calls):
                 limit, after_s, ever = over
@@ -179,12 +184,12 @@ class Access:
         self._all.spend(tokens)
 
     def counts_tokens(self, caller: Caller) -> bool:
-        """Whether the tokens of this caller's answers must be known."""
+        """Whether the number of tokens in this caller's answers must be known."""
         return caller.limiter.counts_tokens or self._all.counts_tokens
 
 
 def _state_of(path: Path) -> object:
-    """What changes when a file is written, or replaced by a link to another one."""
+    """Return a value that changes when the file is written or its link points elsewhere."""
     try:
         found = path.stat()
     except OSError:
@@ -202,6 +207,6 @@ def _too_many(
     }[limit]
     message = f"The limit of {whose} is {getattr(limits, limit)} {words}."
     if after_s is None:
-        message += f" This request needs {calls} calls, so it can never be answered with it."
+        message += f" This request needs {calls} calls, so waiting does not help."
         return ApiError(429, message, "limit_too_small", retry=False)
     return ApiError(429, f"{message} Try again in {after_s:.0f} s.", after_s=after_s)

@@ -1,4 +1,4 @@
-"""The routes of a gateway, and how each request is let in and counted."""
+"""The routes of a gateway; how each request is admitted and counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build(gateway: Gateway) -> web.Application:
-    """The application that serves this gateway."""
+    """Return the application that serves this gateway."""
     app = web.Application(
         # When a client leaves, its request is cancelled, and with it the request to the engine.
         handler_args={"handler_cancellation": True},
@@ -48,12 +48,12 @@ def build(gateway: Gateway) -> web.Application:
 
 
 async def _name_ourselves(request: web.Request, response: web.StreamResponse) -> None:
-    """Say who serves, not with which libraries."""
+    """Set the `Server` header without the names of libraries."""
     response.headers["Server"] = "moaa"
 
 
 def metrics_app(gateway: Gateway) -> web.Application:
-    """The application on the port of Prometheus."""
+    """Return the application on the port that Prometheus reads."""
 
     async def text(request: web.Request) -> web.Response:
         for name, backend in gateway.backends.items():
@@ -79,8 +79,8 @@ def metrics_app(gateway: Gateway) -> web.Application:
 
 
 def _asking(gateway: Gateway, path: str) -> Handler:
-    """The handler of an endpoint that asks a model. There is no middleware around it: each would
-    cost time for every chunk of every stream."""
+    """Return the handler of an endpoint that asks a model. It has no middleware around it, because
+    middleware would cost time for every chunk of every stream."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         id, begun = request_id(request), time.perf_counter()
@@ -102,7 +102,7 @@ def _asking(gateway: Gateway, path: str) -> Handler:
             return response
         except ApiError as error:
             code = error.status
-            if asked is not None and asked.response is not None:  # it began while a model woke
+            if asked is not None and asked.response is not None:  # sent while a model woke
                 await asked.response.write(asked.last_event(error))
                 return asked.response
             return _answer(error, id)
@@ -114,7 +114,7 @@ def _asking(gateway: Gateway, path: str) -> Handler:
             log.exception(f"{id}: a bug of the gateway")
             if asked is not None and asked.response is not None:
                 raise
-            return _answer(ApiError(500, f"The gateway failed. Its log says more: {id}."), id)
+            return _answer(ApiError(500, f"The gateway failed. Look for {id} in its log."), id)
         finally:
             seconds = time.perf_counter() - begun
             gateway.metrics.requests.add(name, revision, str(code))
@@ -126,8 +126,8 @@ def _asking(gateway: Gateway, path: str) -> Handler:
 
 
 async def _read(request: web.Request) -> bytes:
-    """The body. aiohttp's own `read` would keep it as long as the request lives, which may be a
-    stream of minutes."""
+    """Return the body. aiohttp's own `read` would keep it in memory while the request lasts, which
+    may be minutes for a stream."""
     most = request.app[GATEWAY].config.body_mib
     parts, size = [], 0
     try:
@@ -144,7 +144,7 @@ async def _read(request: web.Request) -> bytes:
 def _plainly(
     gateway: Gateway, work: Callable[[Gateway, web.Request, Caller], web.StreamResponse]
 ) -> Handler:
-    """The handler of something that asks no model."""
+    """Return the handler of an endpoint that asks no model."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         id = request_id(request)
@@ -180,7 +180,7 @@ def _nothing_here(gateway: Gateway, request: web.Request, caller: Caller) -> web
         raise ApiError(
             405, f"{request.path} takes {method}, not {request.method}.", headers={"Allow": method}
         )
-    raise ApiError(404, f"There is no {request.path} here.", "not_found")
+    raise ApiError(404, f"{request.path} does not exist here.", "not_found")
 
 
 async def _feedback(request: web.Request) -> web.StreamResponse:
@@ -194,8 +194,8 @@ async def _feedback(request: web.Request) -> web.StreamResponse:
 
 
 async def _health(request: web.Request) -> web.StreamResponse:
-    """200 if requests can be answered: it is not being stopped, and a model is up or can be woken.
-    The body has the state of each model."""
+    """200 if requests can be answered: the gateway is not stopping, and a model is up or can be
+    woken. The body has the state of each model."""
     gateway = request.app[GATEWAY]
     states = {name: backend.state for name, backend in gateway.backends.items()}
     up = not gateway.draining and any(state != "down" for state in states.values())

@@ -1,9 +1,8 @@
 """The replicas of one model: the next request goes to the one with the fewest in flight.
 
-The replicas are those of the file, or of discovery (`set_replicas`). One that cannot be reached is
-in doubt: it gets requests only if there is no other one, until a check (`moaa.gateway.checks`) or a
-request has got an answer from it.
-"""
+The replicas come from the file, or from discovery (`set_replicas`). A replica that cannot be
+reached is in doubt. It gets requests only if no other replica is left, until it answers a request
+or a check (`moaa.gateway.checks`)."""
 
 from __future__ import annotations
 
@@ -21,33 +20,33 @@ from moaa.chat.proxies import proxy_for
 from moaa.gateway.wire import ApiError
 
 State = Literal["ready", "asleep", "down"]
-"""asleep: it has no replica, and may be woken. down: none of its replicas answers."""
+"""asleep: it has no replica, and can be woken. down: none of its replicas answers."""
 
 UNLIMITED: Final = 1 << 30
 SLACK: Final = 8
-"""So many more requests than the least busy replica has a conversation's own one may have."""
+"""How many more requests than the least busy replica a conversation's own replica may have."""
 
 
 @dataclass(eq=False, slots=True)
 class Replica:
-    """One server of a model. `url` ends before `/chat/completions`."""
+    """One server of a model. `url` is the part before `/chat/completions`."""
 
     url: str
     headers: dict[str, str]
     proxy: URL | None
     endpoint: Endpoint
-    """Its place in the pool: what is in flight, and whether it is in doubt."""
+    """Its entry in the pool: the requests in flight, and whether it is in doubt."""
     _urls: dict[str, URL] = field(default_factory=dict)
 
     def at(self, path: str) -> URL:
-        """The address of this path (`/chat/completions`) at the replica."""
+        """Return the address of this path (`/chat/completions`) at the replica."""
         if path not in self._urls:
             self._urls[path] = URL(self.url.rstrip("/") + path)
         return self._urls[path]
 
 
 class Backend:
-    """The replicas of one model now. `served_name`: the model's name at its servers."""
+    """The current replicas of one model. `served_name`: the model's name at its servers."""
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class Backend:
         self.revision = revision
         self.pool = Pool(name, in_flight or UNLIMITED)
         self.asleep = False
-        """Whether it has no replicas because nobody needed it (set by discovery)."""
+        """Whether it has no replicas because it is not in use (set by discovery)."""
         self.replicas: dict[str, Replica] = {}
         """By address."""
         self._key = key
@@ -73,17 +72,18 @@ class Backend:
 
     @property
     def state(self) -> State:
+        """ready: a replica answers. Else asleep or down, see `State`."""
         if any(not replica.endpoint.in_doubt for replica in self.replicas.values()):
             return "ready"
         return "asleep" if self.asleep and not self.replicas else "down"
 
     @property
     def in_flight(self) -> int:
-        """Requests in flight at its replicas."""
+        """The number of requests in flight at its replicas."""
         return self.pool.in_flight
 
     def set_replicas(self, urls: Iterable[str]) -> None:
-        """Send requests to the replicas at these addresses from now on; those in flight go on."""
+        """Send requests to these addresses from now on; requests in flight continue."""
         wanted = list(dict.fromkeys(urls))
         for url in [url for url in self.replicas if url not in wanted]:
             self.pool.remove(self.replicas.pop(url).endpoint)
@@ -98,12 +98,11 @@ class Backend:
     def replica(
         self, affinity: str | None = None, without: Collection[Replica] = ()
     ) -> Iterator[Replica]:
-        """Lend the replica with the fewest requests in flight, and count one more at it meanwhile.
+        """Choose the replica with the fewest requests in flight, and count one more while in use.
 
         Requests with the same `affinity` go to the same replica while it is not much busier than
-        the others: it has their prefix in its cache. Those in `without` have failed already. Raises
-        ApiError: 503 if there is none, 429 if all have as many requests as they may.
-        """
+        the others: their prefix is in its cache. `without`: replicas that have failed already.
+        Raises ApiError: 503 if no replica is left, 429 if all have the most requests allowed."""
         chosen = self._choose(affinity, without)
         chosen.endpoint.in_flight += 1
         try:
@@ -119,7 +118,7 @@ class Backend:
         if not free:
             raise ApiError(
                 429,
-                f"All servers of '{self.name}' have as many requests as they may: try again soon.",
+                f"All servers of '{self.name}' have the most requests allowed: try again soon.",
                 "engine_overloaded",
                 after_s=1,
             )
@@ -134,20 +133,20 @@ class Backend:
         return equal[self._turn % len(equal)]
 
     def not_up(self) -> ApiError:
-        """The error if no replica can be asked."""
+        """Return the error for a request that no replica can answer."""
         return ApiError(
             503,
-            f"No server of '{self.name}' is up just now: try again soon.",
+            f"No server of '{self.name}' is up now: try again soon.",
             "model_asleep" if self.state == "asleep" else "model_not_up",
             after_s=2,
         )
 
     def failed(self, replica: Replica) -> None:
-        """The replica could not be reached, or broke off: it is asked whether it still answers."""
+        """Put a replica in doubt that could not be reached, or that broke off its answer."""
         self.pool.doubt(replica.endpoint)
 
     def answered(self, replica: Replica) -> None:
-        """The replica has answered: there is no doubt any more."""
+        """Take a replica that has answered out of doubt."""
         endpoint = replica.endpoint
         if endpoint.in_doubt:
             self.pool.answered(endpoint)
@@ -156,6 +155,6 @@ class Backend:
 
 
 def _weight(affinity: str, url: str) -> bytes:
-    """The highest of these says whose conversation it is (rendezvous hashing): few conversations
-    move when a replica comes or goes."""
+    """Rank a replica for a conversation: the highest wins (rendezvous hashing). Few conversations
+    move when a replica is added or removed."""
     return hashlib.blake2b(f"{affinity}\0{url}".encode(), digest_size=8).digest()

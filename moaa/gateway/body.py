@@ -1,7 +1,8 @@
-"""The JSON of a request, read once: what the gateway must know, and where the model's name stands.
+"""The JSON of a request, read once: the fields the gateway needs, and the position of the model's
+name.
 
-The bytes go on as they came. If a model has another name at its servers, only that name is
-replaced.
+The bytes are passed on unchanged. Only the model's name is replaced, if the model has another name
+at its servers.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _LONG: Final = ("messages", "prompt", "input", "instructions", "tools")
 _DECODER: Final = json.JSONDecoder()
 _scan_text: Callable[[str, int, bool], tuple[str, int]] = vars(decoder)["scanstring"]
-"""Reads a text in quotes from behind its first one. In C, and not in the types of `json`."""
+"""Read a JSON string from after its opening quote. It is written in C, and typeshed lacks it."""
 
 
 @dataclass(slots=True)
 class Body:
-    """A request's JSON object. `raw`: the bytes; `data`: what they say."""
+    """A request's JSON object. `raw`: the bytes; `data`: the parsed object."""
 
     raw: bytes
     data: dict[str, Any]
@@ -49,15 +50,15 @@ class Body:
         return isinstance(options, dict) and options.get("include_usage") is True
 
     def forget(self) -> None:
-        """Let go of what is long. A stream may take minutes, and nobody needs its prompt again once
-        the first byte is there."""
+        """Free the long fields. A stream may take minutes, and its prompt is not needed once the
+        first byte has come."""
         self.raw, self._text, self._spans = b"", "", {}
         for name in _LONG:
             self.data.pop(name, None)
 
     def for_model(self, name: str, *, with_usage: bool = False) -> bytes:
-        """The bytes for a server that knows the model by this name; with `with_usage` it is asked
-        for the number of tokens too."""
+        """Return the bytes for a server that knows the model by this name. `with_usage`: ask the
+        server for the number of tokens too."""
         changes = self._spans["model"] if name != self.model else []
         parts = [(start, end, json.dumps(name)) for start, end in changes]
         if with_usage and not self.wants_usage:
@@ -79,7 +80,8 @@ class Body:
 
 
 def parse_body(raw: bytes) -> Body:
-    """The request in these bytes. Raises ApiError 400 if it is no JSON object with a model."""
+    """Return the request in these bytes. Raises ApiError 400 unless it is a JSON object with a
+    model."""
     try:
         text = raw.decode("utf-8")
         data, spans = _object(text)
@@ -101,7 +103,7 @@ def parse_body(raw: bytes) -> Body:
 
 
 def _object(text: str) -> tuple[dict[str, Any], dict[str, list[tuple[int, int]]]]:
-    """The members of the object, and where the value of each stands in the text."""
+    """Return the members of the object, and the position of each value in the text."""
     data: dict[str, Any] = {}
     spans: dict[str, list[tuple[int, int]]] = {}
     at = _after_space(text, 0)
@@ -124,7 +126,7 @@ def _object(text: str) -> tuple[dict[str, Any], dict[str, list[tuple[int, int]]]
         spans.setdefault(key, []).append((start, end))
         at = _after_space(text, end)
     if _after_space(text, at + 1) != len(text):
-        raise ValueError("something follows it")
+        raise ValueError("there is text after it")
     return data, spans
 
 

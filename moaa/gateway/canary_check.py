@@ -1,4 +1,4 @@
-"""Whether the pods of a slot serve the version that was judged: asked before they get a share."""
+"""Checks that the pods of a slot serve the version that was judged, before they get a share."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ANSWER_S: Final = 30.0
 
 
 class OtherModel(MoaaError):
-    """The model that answers is not the one that was judged."""
+    """The model that answers is not the model that was judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryCheck:
-    """Asks servers what the judged model is known to answer."""
+    """Asks servers the canary prompts of the judged model, whose answers are known."""
 
     canary: Canary | None
 
     @classmethod
     def of(cls, version: Artifact) -> Self:
-        """Return what asks for a version; nothing is asked if it has no canary set."""
+        """Return the check for a version. It asks nothing if the version has no canary set."""
         uri = f"{version.uri}/{FILE}"
         try:
             return cls(Canary.of(version.store.get(uri), uri))
@@ -39,9 +39,9 @@ class CanaryCheck:
             return cls(None)
 
     def check(self, urls: Sequence[str]) -> str:
-        """Ask each server, by its address that ends with `/v1`; return what was found, in words.
+        """Ask each server (its address ends with `/v1`); return in words what was found.
 
-        Raises OtherModel if one is not the judged model, MoaaError if one cannot be asked.
+        Raises OtherModel if one of them is not the judged model, MoaaError if one cannot be asked.
         """
         if self.canary is None:
             return "no canary was asked: the version has none"
@@ -53,7 +53,8 @@ class CanaryCheck:
 
 
 def _served_name(url: str, key: str | None) -> str:
-    """The server's own name for its model. Pods are asked directly, never through a proxy."""
+    """Return the server's own name for its model. Pods are asked directly, never through a
+    proxy."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -61,4 +62,4 @@ def _served_name(url: str, key: str | None) -> str:
         with opener.open(request, timeout=ANSWER_S) as reply:
             return str(json.loads(reply.read())["data"][0]["id"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise MoaaError(f"the canary: {url} does not say what it serves: {error}") from error
+        raise MoaaError(f"the canary: {url} does not say which model it serves: {error}") from error

@@ -1,4 +1,4 @@
-"""A model's name -> who answers: a plain model, the promoted one, or a mixture."""
+"""From a model's name to what answers: a plain model, a promoted one, or a mixture."""
 
 from __future__ import annotations
 
@@ -20,42 +20,47 @@ from moaa.gateway.wire import no_model
 
 
 class Model(Protocol):
-    """Whatever answers to one name."""
+    """What answers requests for one name."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name that clients use."""
 
     def card(self) -> dict[str, Any]:
-        """What /v1/models says of it, besides its name."""
+        """Return what /v1/models says about it, besides its name."""
         ...
 
     def calls(self, body: Body) -> int:
-        """How many calls to engines this request costs: limits count them."""
+        """Return how many calls to engines this request costs: limits count them."""
         ...
 
     async def respond(self, asked: Asked) -> web.StreamResponse:
-        """Answer. Raises ApiError while nothing has been sent."""
+        """Answer the request. Raises ApiError only while nothing has been sent."""
         ...
 
 
 @dataclass(eq=False, slots=True)
 class PlainModel:
-    """A model whose requests are passed on as they are."""
+    """A model whose requests are passed on unchanged."""
 
     backend: Backend
 
     @property
     def name(self) -> str:
+        """The model's name for clients."""
         return self.backend.name
 
     def card(self) -> dict[str, Any]:
+        """Return what /v1/models says about it, besides its name."""
         revision = self.backend.revision
         return {"state": self.backend.state} | ({"revision": revision} if revision else {})
 
     def calls(self, body: Body) -> int:
+        """Return 1: each request is one call to an engine."""
         return 1
 
     async def respond(self, asked: Asked) -> web.StreamResponse:
+        """Wake the model if needed, and pass the request on. Raises ApiError."""
         await wait_until_up(asked, [self.backend])
         return await pass_on(asked, self.backend)
 
@@ -67,16 +72,17 @@ class Catalogue:
         self._models: dict[str, Model] = {}
 
     def add(self, model: Model) -> None:
-        """Let clients ask for this model."""
+        """Let clients use this model."""
         self._models[model.name] = model
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
 
     def find(self, name: str, caller: Caller) -> Model:
-        """The model of this name. Raises ApiError 404 if there is none that the caller may ask.
+        """Return the model of this name. Raises ApiError 404 if there is none that the caller may
+        use.
 
-        `NAME@REVISION` is a revision of a promoted model; the right to ask NAME is enough.
+        `NAME@REVISION` is one revision of a promoted model; the right to use NAME is enough.
         """
         base, _, revision = name.partition("@")
         model = self._models.get(base)
@@ -86,7 +92,7 @@ class Catalogue:
 
 
 def catalogue_of(gateway: Gateway) -> Catalogue:
-    """Return the models that a gateway's file names: plain ones, promoted ones, mixtures."""
+    """Return the models in a gateway's file: plain ones, promoted ones and mixtures."""
     found, config = Catalogue(), gateway.config
     for name, backend in gateway.backends.items():
         if name not in config.slots:
@@ -99,6 +105,6 @@ def catalogue_of(gateway: Gateway) -> Catalogue:
 
 
 def _has(model: Model, revision: str) -> bool:
-    """Whether this model can be asked for one revision alone."""
+    """Return whether this model can be asked for a single revision."""
     has = getattr(model, "has_revision", None)
     return bool(has and has(revision))

@@ -1,7 +1,7 @@
-"""Asks replicas in doubt whether they answer again, and now and then those that are idle.
+"""Asks replicas in doubt until they answer again, and idle replicas from time to time.
 
-Only an answer shows that a server lives: one in doubt is asked for one token. One from which
-nothing was heard for a while is asked for its models, which costs nothing.
+Only an answer shows that a server works: a replica in doubt is asked for one token. An idle replica
+is asked for its list of models, which costs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FIRST_REST_S: Final = 0.25
 LONGEST_REST_S: Final = 5.0
 LOOK_EVERY_S: Final = 5.0
 IDLE_S: Final = 20.0
-"""A replica that gave no answer for so long is asked for its models."""
+"""After this many seconds without an answer a replica is asked for its models."""
 PROBE_TIMEOUT_S: Final = 30.0
 LOOK_TIMEOUT_S: Final = 5.0
 
@@ -35,21 +35,21 @@ class Checks:
         self._running: dict[Replica, asyncio.Task[None]] = {}
 
     def check(self, backend: Backend, replica: Replica) -> None:
-        """Ask a replica that is in doubt until it answers, or is gone."""
+        """Ask a replica in doubt until it answers or is removed."""
         if replica not in self._running and replica in backend.replicas.values():
             task = asyncio.create_task(self._check(backend, replica), name=f"check {replica.url}")
             self._running[replica] = task
             task.add_done_callback(lambda _: self._running.pop(replica, None))
 
     async def first(self) -> None:
-        """Ask every replica once: none counts as ready before it has answered."""
+        """Ask every replica once: a replica is ready only after it has answered."""
         for backend in self._backends.values():
             for replica in backend.replicas.values():
                 backend.failed(replica)
                 self.check(backend, replica)
 
     async def watch(self) -> None:
-        """Look after idle replicas, until cancelled."""
+        """Check idle replicas until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             now = asyncio.get_running_loop().time()
@@ -80,13 +80,13 @@ class Checks:
                 told = True
                 log.warning(
                     f"model '{backend.name}': {replica.endpoint.shown} does not answer ({why}). It "
-                    "is asked again and again"
+                    "will be asked until it answers"
                 )
             await asyncio.sleep(rest_s)
             rest_s = min(LONGEST_REST_S, rest_s * 2)
 
     async def _why_not(self, backend: Backend, replica: Replica) -> str | None:
-        """Ask for one token; return why nothing came that shows that the server lives."""
+        """Ask for one token. Return why the server did not answer; None if it did."""
         body = {
             "model": backend.served_name,
             "messages": [{"role": "user", "content": "Hello"}],
@@ -101,7 +101,7 @@ class Checks:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S, sock_connect=LOOK_TIMEOUT_S),
             ) as response:
-                # 4xx: it serves no chat (embeddings), or wants something else: it is up.
+                # 4xx: it serves no chat (embeddings), or wants other fields: it is up.
                 return f"HTTP {response.status}" if response.status >= 500 else None
         except (aiohttp.ClientError, OSError) as error:
             return str(error) or type(error).__name__

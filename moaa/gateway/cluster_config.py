@@ -1,4 +1,4 @@
-"""The parts of a gateway's file about the cluster, and about promoted models.
+"""The parts of a gateway's file about the cluster and about promoted models.
 
 models:
   smol: {service: ens-smol, key_env: VLLM_API_KEY}
@@ -23,19 +23,19 @@ from moaa.recipe.document import Part, Problems
 
 
 class PromotedModel(Part):
-    """One name, two slots. Each conversation stays with its slot."""
+    """One name with two slots. Each conversation stays with its slot."""
 
     slots: dict[Literal["a", "b"], str]
-    """The two of `models` that answer."""
+    """The two of `models` that answer, by slot."""
     config_map: str | None = Field(None, min_length=1)
-    """A ConfigMap of the cluster with the shares, watched; `moaa promote` writes it, and the guard
-    does. Default: none; `share_of_b` holds until the gateway is started again."""
+    """The ConfigMap with the shares. The gateway watches it; `moaa promote` and the guard write it.
+    Default: none; `share_of_b` is used until the gateway is restarted."""
     share_of_b: int = Field(0, ge=0, le=100)
     """Per cent of the conversations that slot b answers, without a ConfigMap."""
     guard: bool = True
-    """Take a new version's share away when it answers worse than the one in production."""
+    """Set a new version's share to 0 when it answers worse than the version in production."""
     stays_up: bool = True
-    """Keep the slots with a share up, by leases. Otherwise requests wake them."""
+    """Keep the slots that have a share up, by leases. Otherwise requests wake them."""
 
     @model_validator(mode="after")
     def _two_slots(self) -> Self:
@@ -45,14 +45,14 @@ class PromotedModel(Part):
 
 
 class WakePart(Part):
-    """Waking models that are asleep: who may is a right of a key (`wake`)."""
+    """Wakes models that are asleep. A key needs the right `wake` to start one."""
 
     holder: str = Field("gateway/moaa", pattern=r"^gateway/[A-Za-z0-9._-]+$")
-    """The holder of the leases: the same for all replicas of a gateway."""
+    """The holder of the leases: the same in all replicas of a gateway."""
     idle_s: float = Field(900, gt=0)
-    """A model that nobody has asked for so long goes to sleep again."""
+    """A model without a request for this long goes to sleep again."""
     hold_s: float = Field(900, gt=0)
-    """A streamed request waits so long for its model at most."""
+    """A streamed request waits at most this long for its model."""
 
 
 class ClusterPart(Part):
@@ -67,15 +67,15 @@ class ClusterPart(Part):
 def slot_problems(
     promoted: Mapping[str, PromotedModel], models: Collection[str]
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield what is wrong with the slots: where, and a sentence."""
+    """Yield each problem of the slots: its address in the file, and a sentence."""
     taken: dict[str, str] = {}
     for name, each in promoted.items():
         if name in models:
-            yield ("promoted", name), "a model has this name too. Rename one of both."
+            yield ("promoted", name), "a model has this name too. Rename one of the two."
         for slot, model in each.slots.items():
             where: tuple[Any, ...] = ("promoted", name, "slots", slot)
             if model not in models:
                 yield where, f"'{model}' is not one of the models ({', '.join(models)})."
             elif model in taken:
-                yield where, f"'{model}' is a slot of '{taken[model]}' already."
+                yield where, f"'{model}' is already a slot of '{taken[model]}'."
             taken.setdefault(model, name)

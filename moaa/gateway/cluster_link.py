@@ -1,4 +1,4 @@
-"""What a gateway does on the cluster: it finds replicas, wakes models, follows promoted ones."""
+"""What a gateway does on the cluster: it finds replicas, wakes models, and follows promotions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ClusterLink:
         promoted: Mapping[str, TrafficSplit],
         cluster: Cluster,
     ) -> None:
-        """`backends`: by the models' names; `promoted`: by theirs."""
+        """`backends`: by the models' names. `promoted`: by theirs."""
         self._config, self._promoted = config, promoted
         self._services = {
             name: model.service for name, model in config.models.items() if model.service
@@ -69,7 +69,7 @@ class ClusterLink:
         return cls(config, backends, promoted, cluster)
 
     async def open(self) -> None:
-        """Read the namespace, and watch it from now on. Raises ClusterError."""
+        """Read the namespace and start to watch it. Raises ClusterError."""
         await asyncio.gather(
             self.discovery.open(), *(each.open() for each in self._watches.values())
         )
@@ -77,7 +77,7 @@ class ClusterLink:
             await self.waker.open()
 
     def background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """Return what runs as long as the gateway does."""
+        """Return the tasks that run while the gateway runs."""
         return [self._renew, *(each.run for each in self._watches.values())]
 
     async def _renew(self) -> None:
@@ -91,7 +91,7 @@ class ClusterLink:
             await asyncio.sleep(self.waker.times.look_every_s)
 
     async def close(self) -> None:
-        """Stop watching, and wait for what is being written."""
+        """Stop watching, and wait for writes in progress."""
         self.discovery.close()
         for watch in self._watches.values():
             watch.close()
@@ -100,11 +100,12 @@ class ClusterLink:
             await self.waker.close()
 
     def service_of(self, model: str) -> str | None:
-        """The Service of a model, which is its Deployment's name too."""
+        """Return the Service of a model, which is also the name of its Deployment."""
         return self._services.get(model)
 
     def _slots(self, which: Callable[[Slot], bool]) -> set[str]:
-        """The Deployments of these slots, of models whose slots the gateway keeps up."""
+        """Return the Deployments of these slots, if the gateway keeps the slots of their models
+        up."""
         return {
             service
             for name, each in self._config.promoted.items()

@@ -1,4 +1,4 @@
-"""The file of a gateway: the models that it serves, who may ask them, and how much.
+"""The file of a gateway: which models it serves, who may use them, and how much.
 
 port: 8080
 anonymous: true                     # on a laptop; else `keys`
@@ -33,40 +33,40 @@ from moaa.recipe.read import read
 from moaa.recipe.serving import Price
 
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s@\x00-\x1f]+$")]
-"""As clients give it. `@` is kept for revisions."""
+"""A model's name as clients write it. `@` is reserved for revisions."""
 
 
 class PlainModel(Part):
-    """A model behind OpenAI-compatible servers. Requests are passed on as they are."""
+    """A model behind OpenAI-compatible servers. Requests are passed on unchanged."""
 
     endpoints: tuple[str, ...] = ()
     """The base addresses of its servers, usually `…/v1`. The next request goes to the one with the
     fewest in flight."""
     service: str | None = Field(None, min_length=1)
-    """The Service of its pods on the cluster, instead of `endpoints`: it is watched, and requests
+    """The Service of its pods on the cluster, instead of `endpoints`. It is watched, and requests
     go to the pods that are ready. A Deployment of the same name that is asleep can be woken."""
     served_name: str | None = None
     """The model's name at its servers. Default: its name here."""
     key_env: str | None = None
-    """Name of the environment variable that holds the API key of its servers; never the key."""
+    """Name of the environment variable with the API key of its servers; never the key itself."""
     allow_http: bool = False
-    """Send the key over plain http too. Without it a key needs https, an address of this machine,
+    """Send the key over plain http too. By default a key needs https, an address of this machine,
     or a service of the cluster (`….svc`)."""
     in_flight: int | None = Field(None, ge=1)
-    """The most requests in flight at one of its servers; one more gets 429. Default: no limit, the
-    servers queue."""
+    """The most requests in flight at one server; one more gets 429. Default: no limit, the servers
+    queue."""
     count_tokens: bool = False
-    """Ask the server for the number of tokens of every stream (`stream_options`), and take it out
-    again if the client did not ask. A price, or a limit of tokens, does so too. Else requests go
-    on byte for byte, and a stream is counted only if it tells its tokens."""
+    """Ask the server for the number of tokens of every stream (`stream_options`), and remove it
+    again if the client did not ask. It is always on with a price or a limit of tokens. When it is
+    off, requests are passed on unchanged, and a stream is counted only if it reports its tokens."""
     price: Price | None = None
     """For `moaa_gateway_dollars_total`."""
     system_role: bool = True
-    """false if its chat template refuses system messages (Gemma 2): mixtures then put their text
+    """false if its chat template refuses system messages (Gemma 2): a mixture then puts their text
     before the first user message."""
     takes_turns_in: str | None = None
-    """The name of a group of models that share their GPUs, so that one of them is up at a time. No
-    mixture may have two of a group."""
+    """The name of a group of models that share their GPUs: one of them is up at a time. A mixture
+    cannot have two models of one group."""
     revision: str | None = None
     """Shown to clients. Default: none."""
 
@@ -85,11 +85,11 @@ class PlainModel(Part):
                     )
                 )
         if self.service and self.endpoints:
-            found.append((("service",), "there are endpoints too. Give one of both."))
+            found.append((("service",), "Give either `endpoints` or `service`, not both."))
         if not self.service and not self.endpoints:
-            found.append((("endpoints",), "there is none, and no service: nobody could answer."))
+            found.append((("endpoints",), "Give either `endpoints` or `service`."))
         if len(set(self.endpoints)) < len(self.endpoints):
-            found.append((("endpoints",), "the same address stands here twice. Remove one."))
+            found.append((("endpoints",), "the same address is listed twice. Remove one."))
         if found:
             raise Problems(found)
         return self
@@ -99,52 +99,53 @@ class Times(Part):
     """How long the gateway waits, in seconds."""
 
     connect_s: float = Field(2, gt=0)
-    """For a connection to a server of a model."""
+    """The longest wait for a connection to a model's server."""
     idle_s: float = Field(600, gt=0)
-    """For the next byte of an answer, and for a client that does not read."""
+    """The longest wait for the next byte of an answer, and for a client that does not read."""
     drain_s: float = Field(120, ge=0)
-    """For answers in progress after SIGTERM."""
+    """How long answers in progress may go on after SIGTERM."""
 
 
 class GatewayConfig(Part):
     """What a gateway serves, to whom, and how much."""
 
     host: str = "127.0.0.1"
-    """0.0.0.0 opens it to other machines."""
+    """The address to listen at. 0.0.0.0 opens it to other machines."""
     port: int = Field(8080, ge=0, le=65535)
     metrics_port: int | None = Field(9090, ge=0, le=65535)
-    """Where Prometheus reads the numbers (`/metrics`). null: nowhere."""
+    """The port where Prometheus reads the metrics (`/metrics`). null: no such port."""
     body_mib: int = Field(32, ge=1, le=1024)
-    """The largest request."""
+    """The largest request body, in MiB."""
     anonymous: Rights | None = None
-    """true, or the rights of clients without a known key. Default: a key is needed."""
+    """true, or the rights of clients without a known key. Default: a key is required."""
     keys: tuple[Key, ...] = ()
     keys_file: str | None = None
-    """A file with more `keys` (a mounted Secret): `keys: [...]`. Its path is relative to this file;
-    it is read again when it changes."""
+    """A file with more `keys` (a mounted Secret): `keys: [...]`. Its path is relative to this file.
+    It is read again when it changes."""
     limits: Limits = Limits()
-    """For all clients together."""
+    """The limits of all clients together."""
     times: Times = Times()
     page: bool = False
-    """Serve a page at `/` where people ask the models. They type their key there."""
+    """Serve a page at `/` where people can ask the models. They type their key there."""
     feedback: FeedbackSettings | None = None
-    """Keep questions, answers and ratings of keys with `feedback: true`. Default: nothing."""
+    """Keep questions, answers and ratings of keys with `feedback: true`. Default: keep nothing."""
     models: dict[ModelName, PlainModel] = Field({})
     mixtures: dict[ModelName, OnlineMixture] = Field({})
-    """Proposers and an aggregator of `models` that answer under one name, in the recipe's form."""
+    """Mixtures by name: proposers and an aggregator of `models`, in the recipe's form."""
     promoted: dict[ModelName, PromotedModel] = Field({})
-    """Models with two slots, for a new version beside the one in production."""
+    """Promoted models by name: two slots, so that a new version can run beside the old one."""
     cluster: ClusterPart = ClusterPart()
 
     @property
     def names(self) -> list[str]:
-        """The names that clients may ask for."""
+        """The names that clients may use."""
         plain = (name for name in self.models if name not in self.slots)
         return [*plain, *self.mixtures, *self.promoted]
 
     @property
     def slots(self) -> set[str]:
-        """The models that are slots of promoted ones: clients ask for the promoted model."""
+        """The models that are slots of promoted ones. Clients use the promoted model's name
+        instead."""
         return {model for each in self.promoted.values() for model in each.slots.values()}
 
     @model_validator(mode="after")
@@ -158,7 +159,7 @@ class GatewayConfig(Part):
 
     def _nobody_may_ask(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if not self.names:
-            yield ("models",), "there is no model. Name one with its endpoints."
+            yield ("models",), "there is no model. Add one with its endpoints."
         if self.anonymous is None and not self.keys and not self.keys_file:
             yield (
                 ("keys",),
@@ -183,14 +184,14 @@ class GatewayConfig(Part):
 
 
 def load_config(path: Path) -> GatewayConfig:
-    """Return the configuration in a file. Raises RecipeError with all that is wrong in it, one line
+    """Return the configuration in a file. Raises RecipeError with every problem in it, one line
     each: file:line, the field, what was given, what is allowed."""
     return parse_config(text_of(path), str(path), path.parent)
 
 
 def parse_config(text: str, name: str, folder: Path | None = None) -> GatewayConfig:
-    """Return the configuration in a YAML text. `name` stands for its file in errors; texts that are
-    `file:PATH` are read from the folder."""
+    """Return the configuration in a YAML text. `name`: what errors call its file. Values of the
+    form `file:PATH` are read from `folder`."""
     errors: list[str] = []
     given = read(text, name, errors, "the file of a gateway")
     inline(given, folder, errors)
@@ -207,7 +208,7 @@ def parse_config(text: str, name: str, folder: Path | None = None) -> GatewayCon
 
 
 def missing_keys(config: GatewayConfig) -> list[str]:
-    """What is wrong with the environment: one sentence for each variable that is not set."""
+    """Return one sentence for each environment variable that is needed and not set."""
     return [
         f"models.{name}.key_env: the environment variable {model.key_env} is not set. Set it to "
         f"the API key of {', '.join(urls.origin(url) for url in model.endpoints) or name}."

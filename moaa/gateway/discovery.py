@@ -1,6 +1,6 @@
-"""The replicas of models that are served on the cluster: read from EndpointSlices, and watched.
+"""The replicas of models on the cluster: read from EndpointSlices, and watched.
 
-Requests go to the pods' own addresses: a Service's address would keep each connection at one pod.
+Requests go to the pods' own addresses: through a Service, each connection would stay at one pod.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from moaa.kubernetes.mirror import Mirror, Mirrors
 from moaa.progress.messages import log
 
 SERVICE: Final = "kubernetes.io/service-name"
-"""Label of an EndpointSlice: its Service."""
+"""The label of an EndpointSlice with the name of its Service."""
 ENGINES: Final = f"{names.PART_OF}={names.OURS},{names.MODEL}"
 
 
 class Discovery(Mirrors):
-    """Keeps backends at the addresses of the pods that are ready."""
+    """Keeps the backends' replicas equal to the pods that are ready."""
 
     def __init__(self, cluster: Cluster, backends: Mapping[str, Backend]) -> None:
-        """`backends`: by the name of their Service. A Deployment of the same name tells whether
-        they are asleep: moaa-serving names both alike."""
+        """`backends`: by the name of their Service. A Deployment of the same name shows whether
+        they are asleep: moaa-serving gives both the same name."""
         self._backends = backends
         self._loop = asyncio.get_running_loop()
         self._said = ""
@@ -38,8 +38,8 @@ class Discovery(Mirrors):
         super().__init__(self._slices, self._deployments)
 
     async def open(self) -> None:
-        """Read the namespace, and watch it from now on. Raises ClusterError if it cannot be reached
-        or a right is missing."""
+        """Read the namespace and start to watch it. Raises ClusterError if the cluster cannot be
+        reached or a right is missing."""
         await super().open()
         self._apply()
 
@@ -60,7 +60,7 @@ class Discovery(Mirrors):
             backend.asleep = sleeps(self.deployment(service))
         if (error := self.error) is not None and str(error) != self._said:
             self._said = str(error)
-            log.error(f"gateway: the cluster is not watched any more: {error}")
+            log.error(f"gateway: the cluster is no longer watched: {error}")
 
 
 def sleeps(deployment: Object | None) -> bool:

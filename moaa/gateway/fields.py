@@ -1,6 +1,6 @@
 """The fields of a gateway's file, with their descriptions, for docs/gateway.md.
 
-python -m moaa.gateway.fields docs/gateway.md      writes the tables of that page anew
+python -m moaa.gateway.fields docs/gateway.md      rewrites the tables of that page
 """
 
 from __future__ import annotations

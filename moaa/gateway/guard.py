@@ -1,14 +1,14 @@
-"""Tells when a new revision answers worse than the one in production. Pure: no clock, no I/O.
+"""Tells when a new revision answers worse than the version in production. Pure: no clock, no I/O.
 
     guard = Guard()
-    if reason := guard.add(Outcome("v2", status=500), candidate=True): ...   # take its share away
+    if reason := guard.add(Outcome("v2", status=500), candidate=True): ...   # set its share to 0
 
-Four signs are counted for each revision: errors, empty answers, answers that were cut at the token
-limit, and first tokens that came late. For each sign a cumulative sum of log likelihood ratios
-(Page 1954; as an e-detector, Shin, Ramdas and Rinaldo 2022) compares the candidate with the most
-that production's own rate allows: its upper bound plus a margin. A candidate that is as good as
-that bound is accused once in 1 / FALSE requests at most, however long one looks; one that is as
-good as production, far more rarely. One that always fails is found after about 8 requests.
+Four signs are counted for each revision: errors, empty answers, answers cut at the token limit, and
+late first tokens. For each sign a cumulative sum of log likelihood ratios (Page 1954; as an
+e-detector, Shin, Ramdas and Rinaldo 2022) compares the candidate with an allowed rate: the upper
+bound of production's own rate, plus a margin. A candidate at exactly the allowed rate is accused at
+most once in 1 / FALSE requests, for any number of looks. One as good as production is accused far
+more rarely. One that always fails is found after about 8 requests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from moaa.statistics.rates import wilson
 
 Sign = Literal["error", "empty", "cut", "late"]
 MARGINS: Final[Mapping[Sign, float]] = {"error": 0.02, "empty": 0.02, "cut": 0.15, "late": 0.15}
-"""How much more often than in production a sign may be seen."""
+"""The margin of each sign: how far its rate may lie above production's upper bound."""
 WORDS: Final[Mapping[Sign, str]] = {
     "error": "failed",
     "empty": "were empty",
@@ -32,20 +32,20 @@ WORDS: Final[Mapping[Sign, str]] = {
     "late": "came late",
 }
 FALSE: Final = 1e-5
-"""One false accusation in so many requests at most."""
+"""The chance of a false accusation per request: at most once in 1 / FALSE requests."""
 WORSE: Final = (0.1, 0.2, 0.35, 0.6, 0.95)
-"""The rates that a bad revision may have: the test is powerful at and between them."""
+"""The rates that a bad revision may have. The test works best at these rates and between them."""
 REMEMBERED: Final = 500
-"""How many of production's latest requests its rates are about."""
+"""Production's rates are about its last REMEMBERED requests: older ones count less and less."""
 LATEST: Final = 10
-"""So few tell when both revisions begin to fail: a node or the network is down."""
+"""The number of latest requests that show whether both revisions fail: then a node or the network
+is down."""
 LATE_FACTOR: Final[Mapping[bool, float]] = {True: 2.0, False: 4.0}
 LATE_S: Final[Mapping[bool, float]] = {True: 0.02, False: 0.2}
-"""A first token (True) is late after LATE_FACTOR times production's median, and LATE_S more; a
-whole answer (False), whose length differs too, after more. Production has late ones too: how often,
-is counted as for the other signs."""
+"""A time is late above LATE_FACTOR times production's median plus LATE_S seconds. True: the time to
+a first token. False: the time to a whole answer, whose length varies, so more is allowed."""
 FEWEST_TIMES: Final = 20
-"""Production's median needs so many times, and is renewed after as many more."""
+"""The median needs FEWEST_TIMES times. It is computed again after as many new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +54,38 @@ class Outcome:
 
     revision: str
     status: int
-    """The HTTP status, or what it would have been if the headers had not been sent: 502 for a
-    stream that broke."""
+    """The HTTP status. For a stream that broke after its headers were sent: 502."""
     first_token_s: float | None = None
-    """To the first token of a stream, or to a whole answer that is not streamed. None if there was
-    none; infinity if none came for too long."""
+    """Seconds to the first token of a stream, or to a whole answer that is not streamed. None:
+    nothing came. Infinity: nothing has come for too long."""
     streamed: bool = True
     empty: bool = False
     cut: bool = False
     conversation: str = ""
-    """Its digest. Empty, cut and late answers count once a conversation: one client that asks for
-    three tokens says nothing about the revision."""
+    """The digest of the conversation. Empty, cut and late answers count once a conversation, so
+    that one client that asks for three tokens cannot accuse a revision."""
 
     @property
     def refused(self) -> bool:
-        """Whether the client did something wrong, which says nothing about the revision."""
+        """Whether the client made a mistake: that says nothing about the revision."""
         return 400 <= self.status < 500 and self.status != 408
 
     @property
     def ended(self) -> bool:
-        """Whether the request is over; one that waits for too long will have another outcome."""
+        """Whether the request is over. One that has waited for too long gets another outcome
+        later."""
         return self.first_token_s != math.inf
 
 
 class Watch(Protocol):
-    """Wants to know how requests to a revision go."""
+    """Is told how requests to a revision go."""
 
     def first_token(self) -> None:
-        """The stream has begun."""
+        """Called when the stream has begun."""
         ...
 
     def seen(self, outcome: Outcome) -> None:
-        """One attempt has ended."""
+        """Called when one attempt has ended."""
         ...
 
 
@@ -97,6 +97,7 @@ class Counts:
     of: float = 0.0
 
     def add(self, bad: bool, *, remembered: int | None = None) -> None:
+        """Count one request. `remembered`: forget older ones, as if only that many were kept."""
         keep = 1 - 1 / remembered if remembered else 1.0
         self.bad, self.of = self.bad * keep + bad, self.of * keep + 1
 
@@ -111,7 +112,8 @@ class Detector:
     sums: list[float] = field(default_factory=lambda: [0.0] * len(WORSE))
 
     def add(self, bad: bool, most: float) -> bool:
-        """Return whether the sign is now seen too often. `most`: the rate that is allowed."""
+        """Count one request; return whether the sign is now seen too often. `most`: the allowed
+        rate."""
         for i, rate in enumerate(WORSE):
             if rate > most:
                 step = math.log(rate / most) if bad else math.log((1 - rate) / (1 - most))
@@ -123,7 +125,7 @@ class Detector:
 
 @dataclass(slots=True)
 class Latencies:
-    """Production's latest times of one kind, and when a time is late."""
+    """Production's latest times of one kind, and from when on a time is late."""
 
     factor: float
     more_s: float
@@ -132,6 +134,7 @@ class Latencies:
     _new: int = 0
 
     def add(self, seconds: float) -> None:
+        """Add a time, and compute the limit again after every FEWEST_TIMES of them."""
         self.latest.append(seconds)
         self._new += 1
         if self._new == FEWEST_TIMES:
@@ -153,19 +156,19 @@ class Guard:
         self._conversations: set[str] = set()
 
     def judge(self, candidate: str) -> None:
-        """Judge this revision from now on: nothing held against another one counts."""
+        """Judge this revision from now on. Results of other revisions are dropped."""
         self.candidate = candidate
         self._seen = {sign: Counts() for sign in MARGINS}
         self._detectors = {sign: Detector() for sign in MARGINS}
         self._conversations = set()
 
     def late_after_s(self, streamed: bool) -> float | None:
-        """Return when a first token, or a whole answer, is late; None while production has shown
-        too few."""
+        """Return after how many seconds a first token, or a whole answer, is late; None until
+        production has shown enough times."""
         return self._latencies[streamed].late_after_s
 
     def add(self, outcome: Outcome) -> str:
-        """Count an outcome. Return why the candidate is worse, in words; empty if it is not."""
+        """Count an outcome. Return in words why the candidate is worse; empty if it is not."""
         signs = self._signs(outcome)
         if outcome.revision != self.candidate:
             for sign, bad in signs.items():
@@ -187,13 +190,14 @@ class Guard:
         return ""
 
     def allowed(self, sign: Sign) -> float:
-        """Return how often the candidate may show a sign: production's upper bound and a margin."""
+        """Return the rate of this sign that the candidate may have: production's upper bound plus a
+        margin."""
         known = self._production[sign]
         lasting = wilson(known.bad + 0.25, known.of + 5)[1]
         return min(0.97, max(lasting, self._latest[sign].bad / LATEST) + MARGINS[sign])
 
     def _signs(self, outcome: Outcome) -> dict[Sign, bool]:
-        """The signs that this outcome can show; a request that was refused shows none."""
+        """Return the signs that this outcome can show: none for a request that was refused."""
         if outcome.refused:
             return {}
         failed = outcome.status >= 400

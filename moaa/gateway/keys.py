@@ -1,4 +1,4 @@
-"""The keys of clients: what each may do, and the file that holds them.
+"""The keys of clients: what each key may do, and the file with the keys.
 
     keys:
       - name: alice
@@ -6,7 +6,7 @@
         models: [smol]
         limits: {in_flight: 4, calls_per_minute: 60}
 
-A key itself stands nowhere: its hash is compared.
+The file has no key itself, only its hash.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from moaa.recipe.read import read
 
 
 class Limits(Part):
-    """How much may be asked. Calls to engines count: a mixture of three is four calls."""
+    """How much may be asked. Each call to an engine counts: a mixture of three is four calls."""
 
     in_flight: int | None = Field(None, ge=1)
-    """Calls at the same time."""
+    """The most calls at the same time."""
     calls_per_minute: int | None = Field(None, ge=1)
-    """So many at once, too, after a minute without any."""
+    """The most calls a minute. After a minute without any, all of them may come at once."""
     tokens_per_minute: int | None = Field(None, ge=1)
-    """Of prompts and answers. They are known after an answer: what follows has to wait."""
+    """The most tokens a minute, of prompts and answers. They are counted after an answer, so a
+    limit delays the requests that follow."""
 
 
 class Rights(Part):
-    """What somebody may do."""
+    """What a client may do."""
 
     models: tuple[str, ...] | None = None
-    """The models that may be asked. Default: all."""
+    """The models that the client may use. Default: all."""
     wake: bool = False
     """Whether a request may start a model that is asleep."""
     feedback: bool = False
@@ -51,7 +52,7 @@ class Key(Rights):
     """A key of a client, as its hash: `printf %s "$KEY" | sha256sum`."""
 
     name: str = Field(min_length=1, max_length=100)
-    """Shown in metrics and logs."""
+    """The name in metrics and logs."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """The hash of the key in hexadecimal; never the key itself."""
 
@@ -69,7 +70,7 @@ class KeysFile(Part):
 
 
 def same_keys(keys: Sequence[Key]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield the address of each key that has the name or the hash of an earlier one."""
+    """Yield the address and the problem of each key whose name or hash an earlier key has."""
     for field in ("name", "sha256"):
         seen: dict[str, int] = {}
         for index, key in enumerate(keys):
@@ -77,13 +78,13 @@ def same_keys(keys: Sequence[Key]) -> Iterator[tuple[tuple[str | int, ...], str]
             if value in seen:
                 yield (
                     ("keys", index, field),
-                    f"it is the same as that of keys[{seen[value]}]. Each key has its own.",
+                    f"it is the same as in keys[{seen[value]}]. Each key needs its own.",
                 )
             seen.setdefault(value, index)
 
 
 def load_keys(path: Path) -> tuple[Key, ...]:
-    """Return the keys in a file. Raises RecipeError with all that is wrong in it."""
+    """Return the keys in a file. Raises RecipeError with every problem in it."""
     errors: list[str] = []
     given = read(text_of(path), str(path), errors, "a file of keys")
     secrets.refuse_written(given, errors)

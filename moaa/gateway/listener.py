@@ -1,4 +1,5 @@
-"""The gateway's side of HTTP: what aiohttp itself refuses is answered as an OpenAI error too."""
+"""The gateway's HTTP connections: a request that aiohttp itself refuses also gets an OpenAI
+error."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from aiohttp.web_request import BaseRequest
 from moaa.gateway.wire import ApiError
 
 KEEP_ALIVE_S: Final = 75.0
-"""For a client's idle connection."""
+"""How long a client's idle connection stays open."""
 
 
 class _Connection(web.RequestHandler):
@@ -23,11 +24,12 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP (a header that is too long), and what nobody has caught."""
+        """Answer a request that is not valid HTTP (a header is too long), and an error nobody
+        caught."""
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         what = (message or "").partition("\n")[0].rstrip(":")
-        error = ApiError(status, f"This is no valid HTTP: {what}.", "invalid_http")
+        error = ApiError(status, f"The request is not valid HTTP: {what}.", "invalid_http")
         headers = {"Content-Type": "application/json", "Server": "moaa", **error.all_headers()}
         response = web.Response(body=error.body(), status=status, headers=headers)
         response.force_close()
@@ -44,11 +46,12 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        # aiohttp has no other place to say which class serves a connection.
+        # aiohttp has no other place to set the class that serves a connection.
         server.__class__ = _Server
         return server
 
 
 def runner(app: web.Application) -> Runner:
-    """What runs the gateway's application. It keeps no access log: each line costs time."""
+    """Return the runner of the gateway's application. It keeps no access log: each line costs
+    time."""
     return Runner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=KEEP_ALIVE_S)

@@ -1,6 +1,6 @@
-"""The gateway's numbers as Prometheus reads them (text exposition 0.0.4).
+"""The gateway's metrics in the text format of Prometheus (exposition 0.0.4).
 
-Labels hold only names of the configuration and statuses, so their number is bounded.
+Labels have only names from the configuration and statuses, so their number is bounded.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Counter:
         return self._values.get(labels, 0)
 
     def lines(self) -> Iterator[str]:
+        """Yield one line for each set of labels."""
         for labels, value in self._values.items():
             yield f"{self.name}{_labels(self.labels, labels)} {_number(value)}"
 
@@ -47,7 +48,7 @@ class Gauge(Counter):
         self._values[labels] = to
 
     def clear(self) -> None:
-        """Forget all numbers: those that are set next are all that there are."""
+        """Remove all numbers. Only those that are set next are shown."""
         self._values.clear()
 
 
@@ -76,6 +77,7 @@ class Histogram:
         return sum(found[0]) if found else 0
 
     def lines(self) -> Iterator[str]:
+        """Yield the buckets, the sum and the count of each set of labels."""
         names = (*self.labels, "le")
         for labels, (counts, total) in self._values.items():
             below = 0
@@ -88,7 +90,7 @@ class Histogram:
 
 
 class Metrics:
-    """All numbers of one gateway."""
+    """All metrics of one gateway."""
 
     def __init__(self) -> None:
         self.requests = Counter(
@@ -107,7 +109,7 @@ class Metrics:
         self.tokens = Counter("tokens_total", "Tokens.", ("model", "member", "type"))
         self.dollars = Counter("dollars_total", "By the price of the model.", ("model", "member"))
         self.uncounted = Counter(
-            "uncounted_streams_total", "Streams that did not tell their tokens.", ("model",)
+            "uncounted_streams_total", "Streams that did not report their tokens.", ("model",)
         )
         self.cancelled = Counter("cancelled_total", "Requests whose client left.", ("model",))
         self.retries = Counter(
@@ -128,13 +130,13 @@ class Metrics:
             "share_percent", "A slot's share of conversations.", ("model", "slot", "revision")
         )
         self.rollbacks = Counter(
-            "rollbacks_total", "Revisions that lost their share.", ("model", "revision")
+            "rollbacks_total", "Revisions that were rolled back.", ("model", "revision")
         )
         self.oldest = Gauge("oldest_request_seconds", "Age of the oldest request in flight.")
         self.loop_lag = Gauge("loop_lag_seconds", "How late the last timer of the loop was.")
 
     def text(self) -> str:
-        """The exposition of all numbers."""
+        """Return all metrics as text."""
         parts: list[str] = []
         for each in vars(self).values():
             parts += [f"# HELP {each.name} {each.help_text}", f"# TYPE {each.name} {each.kind}"]

@@ -24,27 +24,27 @@ class Place:
     name: str
     config_map: str
     deployments: dict[str, str]
-    """By slot; the Services have the same names."""
+    """The Deployment of each slot; its Service has the same name."""
     pointers: str
     service: str = ""
-    """Without a gateway: the Service that selects one of the slots."""
+    """Only without a gateway: the Service that selects one of the slots."""
 
     def pointer(self, slot: str) -> str:
-        """The address of a slot's pointer."""
+        """Return the address of a slot's pointer."""
         return f"{self.pointers.rstrip('/')}/{slot}.json"
 
 
 def places(cluster: Cluster) -> dict[str, Place]:
     """Return the promoted models of the namespace by name.
 
-    They are found by the Deployments of their slots: an account that may promote one may read its
-    ConfigMap, and list no others.
+    They are found by the Deployments of their slots. An account that may promote one model may read
+    that model's ConfigMap, but not list ConfigMaps.
     """
     return _look(cluster)[0]
 
 
 def _look(cluster: Cluster) -> tuple[dict[str, Place], list[str]]:
-    """The promoted models by name, and the ConfigMaps that this account may not read."""
+    """Return the promoted models by name, and the ConfigMaps that this account may not read."""
     found = cluster.list(DEPLOYMENTS, f"{names.PART_OF}={names.OURS},{names.MODEL}")
     there = {each["metadata"]["name"] for each in found}
     places: dict[str, Place] = {}
@@ -67,8 +67,8 @@ def _look(cluster: Cluster) -> tuple[dict[str, Place], list[str]]:
 
 
 def place_of(cluster: Cluster, name: str) -> Place:
-    """Return the promoted model of this name. Raises MoaaError if there is none, Forbidden if it
-    may be one that this account may not read."""
+    """Return the promoted model of this name. Raises MoaaError if there is none, Forbidden if there
+    may be one that this account cannot read."""
     found, unread = _look(cluster)
     if name in found:
         return found[name]
@@ -91,7 +91,7 @@ def slots_of(cluster: Cluster, place: Place) -> Slots:
 
 
 def switch(cluster: Cluster, place: Place, slot: str) -> None:
-    """Let the Service of the name select this slot; with a gateway there is no such Service."""
+    """Let the Service of this name select this slot. With a gateway there is no such Service."""
     if not place.service:
         return
     metadata = cluster.get(DEPLOYMENTS, place.deployments[slot])["metadata"]
@@ -110,12 +110,12 @@ def pods_of(cluster: Cluster, service: str) -> list[str]:
 
 
 def check_version(store: Store, source: str) -> None:
-    """Raise MoaaError unless a model lies below this address."""
+    """Check that there is a model at this address. Raises MoaaError if not."""
     found = {uri.removeprefix(f"{source}/") for uri, _ in store.list(source)}
     weights = any(name.endswith(".safetensors") for name in found)
     if "config.json" not in {name.rpartition("/")[2] for name in found} or not weights:
         raise MoaaError(
-            f"{source} is no model: config.json or *.safetensors is missing there. Give the "
+            f"{source} is not a model: config.json or *.safetensors is missing there. Give the "
             "address of an sft or dpo result, or of any folder with a model."
         )
 
@@ -131,6 +131,6 @@ def _place(found: Object) -> Place:
     except (KeyError, ValueError, TypeError):
         raise MoaaError(
             f"ConfigMap {metadata['name']} is labelled as the promoted model '{name}', and its "
-            f"annotations {names.SLOTS} and {names.POINTERS} do not say what it is made of; "
+            f"annotations {names.SLOTS} and {names.POINTERS} do not name its slots and pointers; "
             "moaa-serving writes them."
         ) from None

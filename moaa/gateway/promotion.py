@@ -1,12 +1,13 @@
 """Promotes a version of a model on the cluster, and rolls it back.
 
-A promotion empties the idle slot, writes its pointer, starts it, asks it what the version is known
-to answer, and raises its share in steps. Each step is held for some time, or until the gateways
-have counted enough answers of the version. Whoever takes the share away meanwhile (the gateway's
-guard, a person) ends it, and so does its deadline: then all is put back. It may be killed at any
-time: no slot has a share whose pods serve another version than the shares say, and the next
-promotion goes on. What it changes on the cluster are the shares' ConfigMap, its own Lease, the
-slots' replicas, and an Event.
+A promotion empties the idle slot, writes its pointer and starts it. Then it asks the slot the
+version's canary prompts, and raises its share in steps. Each step is held for some time, or until
+the gateways have counted enough answers of the version. If the gateway's guard or a person sets the
+share to 0, or the deadline passes, the promotion stops and everything is put back.
+
+It may be killed at any time: the pods of a slot with a share always serve the version that the
+shares name, and the next promotion continues. On the cluster it changes the ConfigMap of the
+shares, its own Lease and the slots' replicas, and it writes an Event.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ LOOK_EVERY_S: Final = 1.0
 NOT_PROMOTED: Final = "MoaaNotPromoted"
 """The reason of the Event, as `kubectl get events` shows it."""
 Canary = Callable[[Sequence[str]], None]
-"""Is given the addresses of the slot's pods; raises MoaaError if these are not the version."""
+"""Gets the addresses of the slot's pods. Raises MoaaError if they do not serve the version."""
 
 
 class RolledBack(MoaaError):
-    """The new version did not come into production, and everything is as it was before."""
+    """The new version is not in production, and everything is as it was before."""
 
     @property
     def exit_status(self) -> int:
+        """The status of a promotion that was rolled back."""
         return 3
 
 
@@ -51,7 +53,7 @@ class NotStarted(MoaaError):
 
 @dataclass(eq=False)
 class Promotion:
-    """One promotion or roll-back under way."""
+    """One promotion or roll-back in progress."""
 
     cluster: Cluster
     place: Place
@@ -68,19 +70,18 @@ class Promotion:
     ) -> Slots:
         """Put a version into production; return the state after it.
 
-        `how`: its steps, how long each is held, and the deadline; which slots these are is known
-        already. Raises RolledBack if it loses its share or the deadline passes, MoaaError if it
-        does not start, or is not what it should be.
-        """
+        `how`: its steps, how long each is held, and the deadline; its model's name is not read
+        here. Raises RolledBack if it loses its share or the deadline passes, MoaaError if the slot
+        does not start or serves another model."""
         source = source.rstrip("/")
         check_version(store, source)
         slots = slots_of(self.cluster, self.place)
         if self._has_all(slots, source):
             switch(self.cluster, self.place, slots.production)
-            say(f"{self.place.name}: {source} has all conversations already")
+            say(f"{self.place.name}: {source} already has all conversations")
             return slots
         self._until = self.clock() + how.deadline_s
-        switch(self.cluster, self.place, slots.production)  # a killed one may have been before it
+        switch(self.cluster, self.place, slots.production)  # a killed promotion may not have
         first = not slots.slots[slots.production].source
         slot = slots.production if first else slots.candidate
         lease = SlotLease(self.cluster, self.place.deployments[slot], self.clock)
@@ -92,7 +93,7 @@ class Promotion:
                 return self._change(lambda state: state.sharing(0, "the first version", now()))
             if self.place.service:
                 switch(self.cluster, self.place, slot)
-                words = "no gateway: the Service is switched"
+                words = "no gateway: the Service selects the new slot"
                 return self._change(lambda state: state.promoted(words, now()))
             return self._raise(revision_of(source), how, lease)
         except BaseException as error:
@@ -108,13 +109,11 @@ class Promotion:
         bad = slots.candidate if slots.slots[slots.candidate].share else slots.production
         target = other(bad)
         if not slots.slots[target].source:
-            raise MoaaError(
-                f"'{self.place.name}' has no other version to go back to: slot {target} is empty."
-            )
+            raise MoaaError(f"'{self.place.name}' has no earlier version: slot {target} is empty.")
         lease = SlotLease(self.cluster, self.place.deployments[target], self.clock)
         try:
             if not up(self.cluster, self.place.deployments[target]):
-                say(f"{self.place.name}: slot {target} is cold: it is started first")
+                say(f"{self.place.name}: slot {target} is not running: it is started first")
                 lease.renew(scale=True)
                 self._wait_until_up(target, lease)
             switch(self.cluster, self.place, target)
@@ -127,8 +126,8 @@ class Promotion:
         return slot.source == source and slot.share == 100
 
     def _fill(self, store: Store, slot: str, source: str, lease: SlotLease) -> None:
-        """Let the slot serve the version. While its pods may serve another one than its pointer
-        says, it is empty: nobody shares or rolls back to it."""
+        """Make the slot serve the version. The slot is empty while its pods may serve another
+        version than its pointer names, so that it gets no share and no roll-back."""
         revision = revision_of(source)
         words = f"slot {slot} gets {revision}"
         self._change(lambda state: state.emptied(slot, words, now()))
@@ -140,7 +139,7 @@ class Promotion:
         self._wait_until_up(slot, lease)
 
     def _raise(self, revision: str, how: Promote, lease: SlotLease) -> Slots:
-        """Raise the version's share step by step, and put it into production."""
+        """Raise the version's share step by step, then make it production."""
         before, held = 0, ""
         for share in how.steps:
             self._share(before, share, revision, held)
@@ -157,14 +156,14 @@ class Promotion:
         return self._change(finish)
 
     def _put_back(self, slot: str, source: str, error: BaseException) -> None:
-        """Take the version out of its slot, and say why; production keeps its share."""
+        """Take the version out of its slot, and say why. Production keeps its share."""
         reason = f"{revision_of(source)} is not promoted: {error or type(error).__name__}"
 
         def empty(found: Object) -> Object | None:
             data = found.get("data") or {}
             state = Slots.of(data)
             if state.slots[slot].source not in ("", source) or self._has_all(state, source):
-                return None  # somebody else has changed it meanwhile
+                return None  # somebody else has changed it
             return {"data": state.emptied(slot, reason, now()).patch(data)}
 
         try:
@@ -173,11 +172,11 @@ class Promotion:
             switch(self.cluster, self.place, state.production)
             self.cluster.create(EVENTS, event(written, NOT_PROMOTED, reason, "moaa promote"))
         except MoaaError as failed:
-            log.error(f"{self.place.name}: could not be put back: {failed}")
+            log.error(f"{self.place.name}: the slot could not be emptied again: {failed}")
 
     def _stop(self, slot: str, lease: SlotLease) -> None:
-        """Pods read the pointer when they start: those of an earlier version are ended first. A
-        gateway that has not seen yet that the slot is empty may start one more."""
+        """Stop the pods of an earlier version: pods read the pointer only when they start. A
+        gateway that has not yet seen that the slot is empty may start one more."""
         deployment = self.place.deployments[slot]
 
         def stopped() -> bool:
@@ -214,7 +213,7 @@ class Promotion:
         return pods.summary(pods.waits_for(each, time.time()) for each in found) or "no pod"
 
     def _share(self, before: int, share: int, revision: str, held: str) -> None:
-        """Raise the share from what it was before. Raises RolledBack."""
+        """Raise the share from `before`. Raises RolledBack if somebody else changed it."""
         words = f"step: {revision} {f'{held}, and gets' if held else 'gets'} {share} %"
 
         def raise_it(state: Slots) -> Slots:
@@ -225,8 +224,8 @@ class Promotion:
         say(f"{self.place.name}: {words}")
 
     def _hold(self, share: int, revision: str, how: Promote, lease: SlotLease) -> str:
-        """Hold the share as long as it must be; return how long that was, and for how many
-        requests, in words. Raises RolledBack."""
+        """Hold the share for its time; return in words for how long, and for how many requests.
+        Raises RolledBack."""
         began, answered, enough = self.clock(), 0, how.hold_requests
         while self.clock() - began < how.hold_s and not (enough and answered >= enough):
             self._pause(lease)
@@ -237,7 +236,7 @@ class Promotion:
         return f"held {share} % for {held_s:.0f} s, {_requests(answered, enough)}"
 
     def _check_share(self, state: Slots, share: int, revision: str) -> None:
-        """Raise RolledBack if somebody has changed the candidate, or its share."""
+        """Check the candidate and its share. Raises RolledBack if somebody has changed them."""
         slot = state.slots[state.candidate]
         if (slot.share, slot.revision) != (share, revision):
             raise RolledBack(
@@ -259,7 +258,7 @@ class Promotion:
             self._pause(lease)
 
     def _pause(self, lease: SlotLease) -> None:
-        """Wait a moment, and keep the lease. Raises RolledBack after the deadline."""
+        """Wait a moment and renew the lease. Raises RolledBack after the deadline."""
         if self.clock() > self._until:
             raise RolledBack(
                 f"{self.place.name}: the deadline of the promotion has passed: everything is put "
@@ -274,7 +273,7 @@ class Promotion:
         return self.cluster.list(PODS, f"{names.MODEL}={label}")
 
     def _change(self, change: Callable[[Slots], Slots]) -> Slots:
-        """Change the ConfigMap, whoever else changes it too."""
+        """Change the ConfigMap, even if others change it at the same time."""
 
         def patch(found: Object) -> Object:
             data = found.get("data") or {}
@@ -285,8 +284,8 @@ class Promotion:
 
 
 def _requests(answered: int, enough: int | None) -> str:
-    """How many requests the gateways have counted, in words. Those of earlier versions count none,
-    and then the time decides alone."""
+    """Return in words how many requests the gateways counted. Gateways of earlier versions count
+    none; then only the time decides."""
     if enough and answered < enough:
         return f"{answered} of {enough} requests counted"
     if not answered:

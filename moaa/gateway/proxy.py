@@ -1,9 +1,8 @@
-"""A request passed on to a plain model, byte for byte, and its answer passed back.
+"""Passes a request on to a plain model, byte for byte, and its answer back.
 
-A replica that cannot be reached, or breaks off before the first byte of its answer, is left out and
-another one is asked. Afterwards a stream ends with an error event. When the client leaves, the
-connection to the engine is closed, whatever it was doing.
-"""
+A replica that cannot be reached, or that breaks off before the first byte of its answer, is
+skipped, and another one is asked. After the first byte, a broken stream ends with an error event.
+When the client leaves, the connection to the engine is closed at once."""
 
 from __future__ import annotations
 
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
     from moaa.gateway.state import Asked
 
 LARGE: Final = 1 << 20
-"""A larger body is sent piece by piece, or the loop would stand still meanwhile."""
+"""A larger body is sent in pieces: in one piece it would block the event loop."""
 LONGEST_WHOLE: Final = 4 << 20
-"""An answer up to this size is read whole before it is passed back, so that another replica can be
-asked if its engine breaks off."""
+"""An answer up to this size is read completely before it is passed back. If its engine breaks off,
+another replica can be asked."""
 
 
 async def pass_on(
@@ -41,8 +40,9 @@ async def pass_on(
     affinity: str | None = None,
     watch: Watch | None = None,
 ) -> web.StreamResponse:
-    """The answer of the replica with the fewest requests in flight. Raises ApiError while nothing
-    of an answer has been sent to the client; a stream may have begun with comments (`up`)."""
+    """Return the answer of the replica with the fewest requests in flight. Raises ApiError while no
+    part of an answer has been sent to the client. A stream may have begun with comments (see
+    `up`)."""
     tries = Tries(asked.gateway, backend)
     while True:
         with backend.replica(affinity, tries.without) as replica:
@@ -64,7 +64,7 @@ class _Attempt:
     sent_at: float = 0.0
     first_at: float = 0.0
     begun: bool = False
-    """Whether a part of its answer was sent to the client."""
+    """Whether a part of the answer has been sent to the client."""
 
     async def run(self) -> web.StreamResponse:
         asked, backend = self.asked, self.backend
@@ -98,7 +98,7 @@ class _Attempt:
             raise self._broke_off(error) from None
 
     async def _refused(self, upstream: aiohttp.ClientResponse) -> None:
-        """Raise what a status other than 200 means: Lost if another replica may do better."""
+        """Raise the error for a status other than 200: Lost if another replica may do better."""
         text = await upstream.content.read(LONGEST_ERROR)
         after_s = retry_after(upstream.headers.get("Retry-After"))
         error = of_engine(upstream.status, text, self.backend.name, after_s)
@@ -137,7 +137,7 @@ class _Attempt:
         return Lost(broken, doubtful=True, sent=True)
 
     async def _whole(self, first: bytes, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-        """An answer that is not streamed."""
+        """Pass back an answer that is not streamed."""
         parts, size, chunk = [], 0, first
         while chunk:
             parts.append(chunk)
@@ -161,7 +161,7 @@ class _Attempt:
         self.asked.keep(name, self.backend.revision, reader.choices)
 
     async def _large(self, start: bytes, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-        """The same for one that is too long to be kept: passed back while it comes."""
+        """Pass back an answer that is too long to keep: bytes are sent as they come."""
         response = await self._begin(upstream)
         chunk, latest = start, b""
         while chunk:
@@ -172,7 +172,7 @@ class _Attempt:
             except (aiohttp.ClientError, OSError) as error:
                 self._count_broken(error)
                 if (transport := self.asked.request.transport) is not None:
-                    transport.abort()  # else half an answer would look like a whole one
+                    transport.abort()  # else half an answer would look complete
                 return response
         self._count(latest)
         return response
@@ -206,7 +206,7 @@ class _Attempt:
         return response
 
     def _count_broken(self, error: Exception) -> None:
-        """Count an engine that broke off in the middle of its answer, and doubt it."""
+        """Count an engine that broke off in the middle of its answer, and put it in doubt."""
         gateway, name = self.asked.gateway, self.backend.name
         gateway.metrics.broken.add(name)
         self._say(error)
@@ -216,7 +216,7 @@ class _Attempt:
 
     async def _begin(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         self.begun = True
-        if (response := self.asked.response) is None:  # else it began while the model woke
+        if (response := self.asked.response) is None:  # else it began while the model was starting
             response = web.StreamResponse(status=upstream.status, headers=self._headers(upstream))
             self.asked.response = response
             await response.prepare(self.asked.request)
@@ -234,14 +234,14 @@ class _Attempt:
         return found
 
     def _time_first(self) -> None:
-        """Count the time to the first byte, and the gateway's own part of it."""
+        """Count the time to the first byte, and the gateway's own share of it."""
         metrics, name, now = self.asked.gateway.metrics, self.backend.name, time.perf_counter()
         metrics.first_token.add(now - self.asked.started, name, self.backend.revision or "")
         own = (self.sent_at - self.asked.started) + (now - self.first_at)
         metrics.overhead.add(own, name)
 
     def _count(self, data: bytes, *, streamed: bool = False) -> None:
-        """Count the tokens that this answer tells."""
+        """Count the tokens that this answer reports."""
         usage = usage_in(data)
         if usage is not None:
             self.asked.spend(self.backend.name, self.backend.name, usage)
@@ -258,7 +258,7 @@ class _Attempt:
 
 
 def _left(asked: Asked) -> bool:
-    """Whether the client of a stream that has begun is gone."""
+    """Return whether the client of a stream that has begun is gone."""
     transport = asked.request.transport
     return asked.response is not None and (transport is None or transport.is_closing())
 

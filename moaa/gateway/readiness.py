@@ -1,4 +1,4 @@
-"""Waits until a model is up: one that is asleep is woken, if the key may do that."""
+"""Waits until a model is up. A model that is asleep is woken, if the key has the right."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ STREAM: Final = {
 
 
 async def wait_until_up(asked: Asked, backends: Iterable[Backend], *, wait: bool = True) -> None:
-    """Return when each of these has a replica that answers, or cannot be woken from here; without
-    `wait` at once, when their starts have begun.
+    """Wait until each backend has a replica that answers, or cannot be woken from here. `wait`
+    false: return as soon as the starts have begun.
 
-    A streamed request gets its headers at once, and comments that say how long it takes. Raises
-    ApiError 503 for others, with the time after which they may come again, and for a key that may
-    not wake.
+    A streamed request gets its headers at once, and then comments that say how long it takes. Other
+    requests raise ApiError 503 with the time to wait, and so does a key without the right to wake.
     """
     link = asked.gateway.cluster_link
     waker = link.waker if link is not None else None
@@ -42,7 +41,7 @@ async def wait_until_up(asked: Asked, backends: Iterable[Backend], *, wait: bool
             sleeping.append(service)
         elif backend.state == "asleep" and wait:
             raise may_not_wake(backend.name)
-        elif backend.asleep and may:  # it is up, and would go to sleep
+        elif backend.asleep and may:  # it is up: keep it from going to sleep
             waker.used(service)
     started = [waker.wake(service) for service in sleeping]  # all at once
     if not wait:
@@ -65,7 +64,7 @@ async def _hold(asked: Asked, waker: Waker, service: str) -> None:
 
 
 async def begin_stream(asked: Asked, revision: str | None = None) -> web.StreamResponse:
-    """Return the stream to the client, with its headers sent: what fails from now on is told in the
+    """Return the stream to the client, with its headers sent. A later failure is written into the
     stream."""
     if asked.response is None:
         headers = {"x-request-id": asked.id, **STREAM}

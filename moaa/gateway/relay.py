@@ -1,8 +1,8 @@
-"""The bytes of a stream on their way from an engine to a client.
+"""Passes the bytes of a stream from an engine to a client.
 
-Whole events go on as they come, nothing is read line by line and nothing is kept: a client that
-reads slowly slows its engine down, and costs no memory. Half an event waits for its other half, so
-that an error can follow when the engine breaks off.
+Complete events are passed on as they come. They are not read line by line, and nothing is kept: a
+client that reads slowly slows its engine down, and costs no memory. An incomplete event waits for
+its end, so that an error event can follow if the engine breaks off.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _USAGE: Final = b'"usage"'
 _ERROR: Final = b'"error"'
 _ERROR_EVENT: Final = re.compile(rb'data:\s*(?=\{\s*"error")')
 _STATUS: Final = re.compile(rb'"code":\s*([45]\d\d)\b')
-"""vLLM's codes are statuses."""
+"""vLLM puts the HTTP status into `code`."""
 _FINISHED: Final = re.compile(rb'"finish_reason":\s*"')
 _NO_USAGE: Final = re.compile(rb'"usage":\s*null')
 _EMPTY_CHOICES: Final = re.compile(rb'"choices":\s*\[\s*\]')
@@ -31,7 +31,7 @@ _TEXT: Final = re.compile(
     rb'"(?:content|reasoning|reasoning_content|refusal|text|delta|arguments)":\s*"[^"]'
     rb'|"(?:tool_calls|embedding)":\s*\[\s*[^\s\]]|"embedding":\s*"'
 )
-"""An answer has text, a call of a tool, or a vector."""
+"""How an answer with text, a tool call or a vector looks."""
 _CUT: Final = re.compile(
     rb'"finish_reason":\s*"length"|"incomplete_details":\s*\{\s*"reason":\s*"max_output_tokens"'
 )
@@ -41,11 +41,12 @@ _DECODER: Final = json.JSONDecoder()
 class Writes(Protocol):
     """A response that takes the next bytes."""
 
-    async def write(self, data: bytes) -> None: ...
+    async def write(self, data: bytes) -> None:
+        """Write the next bytes."""
 
 
 class Broken(Exception):
-    """The engine broke off: what it sent last is half an event, or no end came."""
+    """The engine broke off: its last event is incomplete, or no end came."""
 
 
 @dataclass(slots=True)
@@ -59,13 +60,14 @@ class Usage:
 
     @property
     def total(self) -> int:
+        """Tokens of the prompt and of the answer."""
         return self.prompt + self.completion
 
 
 @dataclass(eq=False, slots=True)
 class Stream:
-    """What is known of one stream. `moved`: the loop's time when a byte was last read or written;
-    `writing`: whether it waits for the client."""
+    """What is known about one stream. `moved`: the loop's time when a byte was last read or
+    written; `writing`: whether it waits for the client."""
 
     moved: float
     writing: bool = False
@@ -73,19 +75,19 @@ class Stream:
     usage_chunk: bytes = b""
     tail: bytes = field(default=b"", repr=False)
     watched: bool = False
-    """Whether its text is looked at: it belongs to a promoted model."""
+    """Whether its text is checked: the stream belongs to a promoted model."""
     text_seen: bool = False
     cut: bool = False
-    """Whether max_tokens cut it."""
+    """Whether the answer was cut at max_tokens."""
 
     def look_at(self, chunk: bytes) -> None:
-        """See whether these events have text, and whether the answer was cut."""
+        """Check whether these events have text, and whether the answer was cut."""
         self.text_seen = self.text_seen or bool(_TEXT.search(chunk))
         self.cut = self.cut or bool(_CUT.search(chunk))
 
     @property
     def done(self) -> bool:
-        """Whether its end was seen."""
+        """Whether the end of the stream was seen."""
         return b"data: [DONE]" in self.last or b"data:[DONE]" in self.last
 
 
@@ -97,8 +99,8 @@ async def relay(
     *,
     without_usage: bool = False,
 ) -> None:
-    """Pass a stream on until it ends; `first` are its first bytes. With `without_usage` the chunk
-    that has only the usage is left out.
+    """Pass a stream on until it ends; `first` are its first bytes. `without_usage`: leave out the
+    chunk that has only the usage.
 
     Raises Broken if the engine broke off, ConnectionError if the client left.
     """
@@ -134,12 +136,12 @@ async def relay(
             raise Broken(said(error)) from None
         stream.moved = clock()
     if stream.tail and stream.tail.strip() != b"data: [DONE]":
-        raise Broken("its last event is not whole")
+        raise Broken("its last event is incomplete")
 
 
 async def end(response: Writes, stream: Stream) -> None:
     """End a stream with `[DONE]` if its engine did not: clients wait for it. Raises Broken if the
-    answer is not whole."""
+    answer is incomplete."""
     if stream.done:
         return
     if not (stream.tail or _FINISHED.search(stream.last) or stream.usage_chunk is stream.last):
@@ -148,20 +150,21 @@ async def end(response: Writes, stream: Stream) -> None:
 
 
 def said(error: BaseException) -> str:
-    """What a failed connection says, in words."""
+    """Return in words why a connection failed."""
     if isinstance(error, TimeoutError):
         return "nothing came for too long"
     return str(error) or type(error).__name__
 
 
 def _whole_events(chunk: bytes) -> int:
-    """Where the last whole event ends."""
+    """Return the position after the last complete event."""
     plain, carriage = chunk.rfind(b"\n\n"), chunk.rfind(b"\r\n\r\n")
     return max(plain + 2 if plain >= 0 else 0, carriage + 4 if carriage >= 0 else 0)
 
 
 def _with_our_errors(chunk: bytes) -> bytes:
-    """The events of a chunk; errors in them as OpenAI's object, whatever the engine wrote."""
+    """Return the events of a chunk, with errors in them as OpenAI's object, whatever the engine
+    wrote."""
     events = chunk.split(_END)
     for index, event in enumerate(events):
         if found := _ERROR_EVENT.match(event):
@@ -172,7 +175,7 @@ def _with_our_errors(chunk: bytes) -> bytes:
 
 
 def _without_usage(chunk: bytes) -> bytes:
-    """The events of a chunk but those with usage and no choice."""
+    """Return the events of a chunk except those with only usage."""
     events = chunk.split(_END)
     return _END.join(
         event for event in events if not (_USAGE in event and _EMPTY_CHOICES.search(event))
@@ -180,12 +183,12 @@ def _without_usage(chunk: bytes) -> bytes:
 
 
 def verdict_on(data: bytes) -> tuple[bool, bool]:
-    """Whether an answer is empty, and whether max_tokens cut it."""
+    """Return whether an answer is empty, and whether it was cut at max_tokens."""
     return not _TEXT.search(data), bool(_CUT.search(data))
 
 
 def usage_in(data: bytes) -> Usage | None:
-    """The last usage in the bytes of an answer or of its chunks; None if there is none."""
+    """Return the last usage in the bytes of an answer or of its chunks; None if there is none."""
     at = len(data)
     while (at := data.rfind(_USAGE, 0, at)) >= 0:
         text = data[at + len(_USAGE) : at + len(_USAGE) + 4_096].decode("utf-8", "replace").lstrip()
@@ -199,7 +202,7 @@ def usage_in(data: bytes) -> Usage | None:
 
 
 def _usage(found: dict[str, Any]) -> Usage:
-    """Chat's names, or those of /v1/responses."""
+    """Return the usage, with the names of chat or of /v1/responses."""
 
     def number(*path: str) -> int:
         value: Any = found

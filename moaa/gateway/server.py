@@ -1,7 +1,8 @@
-"""The process of a gateway: its loop, its ports, its end.
+"""The process of a gateway: its event loop, its ports, and how it stops.
 
-The garbage collector decides the slowest requests: as Python sets it, it walks over everything some
-times a second. What is there at the start is set aside, and the rest looked at seldom.
+The garbage collector causes the slowest requests: with Python's defaults it walks over all objects
+several times a second. Here the objects of the start are left out, and the others are checked
+rarely.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ def tune_collector() -> None:
 
 
 def run(config: GatewayConfig) -> None:
-    """Serve until SIGTERM or Ctrl-C. Answers in progress may end first; a second signal cuts them
-    off."""
+    """Serve until SIGTERM or Ctrl-C. Answers in progress may end; a second signal cuts them off."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -76,24 +76,25 @@ async def serve(config: GatewayConfig) -> None:
 
 
 async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do something in the background until cancelled; a bug in it ends no client's request."""
+    """Run something in the background until cancelled. A bug in it does not break client
+    requests."""
     while True:
         try:
             return await work()
         except Exception:
-            log.exception("gateway: a bug; it goes on")
+            log.exception("internal error; the gateway keeps running")
         await asyncio.sleep(AGAIN_S)
 
 
 async def _listen(site: web.AppRunner, host: str, port: int, field: str) -> str:
-    """Open a port; return its address. Raises RecipeError if that cannot be."""
+    """Open a port; return its address. Raises RecipeError if the port cannot be opened."""
     await site.setup()
     try:
         await web.TCPSite(site, host, port, backlog=BACKLOG).start()
     except OSError as error:
         raise RecipeError(
             f"{field} {port} of {host} cannot be opened: {error.strerror or error}. Stop the "
-            f"program that has it, or set another `{field}` (or `host`)."
+            f"program that uses it, or set another `{field}` (or `host`)."
         ) from None
     address = site.addresses[0]
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
@@ -101,10 +102,10 @@ async def _listen(site: web.AppRunner, host: str, port: int, field: str) -> str:
 
 
 async def _drain(gateway: Gateway, now: asyncio.Event) -> None:
-    """Take no more requests, and let those in progress end."""
+    """Accept no more requests, and let those in progress end."""
     gateway.draining = True
     if gateway.requests:
-        say(f"gateway: {len(gateway.requests)} requests are in progress; they may end first")
+        say(f"gateway: {len(gateway.requests)} requests are in progress; it stops after them")
     ended = asyncio.create_task(gateway.idle.wait())
     cut = asyncio.create_task(now.wait())
     try:

@@ -1,4 +1,4 @@
-"""Who promotes: a lease on the slot, so that only one promotion at a time changes it."""
+"""A lease on a slot, so that only one promotion at a time changes the slot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STAGE: Final = "promote"
 
 
 class SlotLease:
-    """The lease of a promotion on a slot: one at a time has it."""
+    """The lease of a promotion on a slot. Only one promotion at a time holds it."""
 
     def __init__(self, cluster: Cluster, deployment: str, clock: Callable[[], float]) -> None:
         self._cluster, self._deployment, self._clock = cluster, deployment, clock
@@ -23,10 +23,10 @@ class SlotLease:
         self._scales = False
 
     def take(self, pause: Callable[[], None]) -> None:
-        """Take the slot. That of a promotion that was killed is taken over, once its lease was not
-        renewed for its whole time; `pause` is called while that is waited for.
+        """Take the lease. The lease of a promotion that was killed is taken over after it was not
+        renewed for its whole duration; `pause` is called again and again during this wait.
 
-        Raises MoaaError if another promotion is under way.
+        Raises MoaaError if another promotion is in progress.
         """
         self.renew(scale=False)
         observer = leases.Observer(self._clock)
@@ -38,8 +38,8 @@ class SlotLease:
                 self.end(scale_down=False)
                 who = ", ".join(leases.holder_of(each) for each in others.values())
                 raise MoaaError(
-                    f"another promotion of {self._deployment} is under way ({who}). Wait for it, "
-                    "or `moaa rollback`, which ends it."
+                    f"another promotion of {self._deployment} is in progress ({who}). Wait for "
+                    "it, or stop it with `moaa rollback`."
                 )
             for name in observer.look(self._states):
                 self._cluster.delete(LEASES, name, seen=others[name])
@@ -47,7 +47,7 @@ class SlotLease:
             self.renew_if_due()
 
     def _others(self) -> dict[str, Object]:
-        """The leases of other promotions on the slot."""
+        """Return the leases of other promotions on the slot."""
         return {
             each["metadata"]["name"]: each
             for each in self._lease.others()
@@ -58,19 +58,20 @@ class SlotLease:
         return {name: leases.State.of(each) for name, each in self._others().items()}
 
     def renew(self, *, scale: bool) -> None:
-        """Take or renew it; with `scale` the slot is scaled up."""
+        """Take or renew the lease. `scale`: also scale the slot up."""
         self._scales = scale
         self._lease.renew(self._scale if scale else lambda: None)
         self._renewed_at = self._clock()
 
     def renew_if_due(self) -> None:
-        """Renew it every RENEW_EVERY_S."""
+        """Renew the lease every RENEW_EVERY_S seconds."""
         since = self._renewed_at
         if since is not None and self._clock() - since > leases.RENEW_EVERY_S:
             self.renew(scale=self._scales)
 
     def end(self, *, scale_down: bool) -> None:
-        """Give it back; with `scale_down` the slot goes to sleep unless somebody else holds it."""
+        """Give the lease back. `scale_down`: the slot goes to sleep unless somebody else holds
+        it."""
         if self._renewed_at is None:
             return
         self._lease.release()

@@ -1,10 +1,10 @@
-"""The two slots of a promoted model: their shares, what each serves, and who is in production.
+"""The two slots of a promoted model: their shares, their versions, and which one is in production.
 
-A ConfigMap of the promoted model holds them, so that a person can read and change them:
+A ConfigMap holds them, so that a person can read and change them:
 
     kubectl patch configmap moaa-aligned --type merge -p '{"data": {"share.b": "0"}}'
 
-Pure: the text of the ConfigMap's fields in and out.
+Pure: only converts to and from the fields of the ConfigMap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from moaa.errors import MoaaError
 
 SLOTS: Final = ("a", "b")
 REQUESTS: Final = "requests."
-"""How the fields begin in which gateways count the candidate's requests; their names follow."""
+"""The prefix of the fields with the number of the candidate's requests, one field a gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Slot:
     """One slot of a promoted model."""
 
     share: int = 0
-    """Per cent of the conversations."""
+    """Its share of the conversations, in per cent."""
     source: str = ""
     """The s3:// address of the version that it serves."""
     revision: str = ""
@@ -45,17 +45,18 @@ class Slots:
     production: str = "a"
     """The slot that a roll-back returns to."""
     reason: str = ""
-    """Why the shares are what they are."""
+    """Why the shares have these values."""
     changed: str = ""
     """When they were changed (UTC)."""
     requests: Mapping[str, int] = field(default_factory=dict)
-    """{gateway: requests that the candidate has answered there, since the shares are so}."""
+    """{gateway: requests that the candidate has answered there since the shares were last
+    changed}."""
 
     @classmethod
     def of(cls, data: Mapping[str, str]) -> Self:
-        """Return the state in a ConfigMap's `data`; what is missing there has its default.
+        """Return the state in a ConfigMap's `data`; a missing field has its default.
 
-        Raises MoaaError for a share that is no number from 0 to 100, or an unknown slot.
+        Raises MoaaError if a share is not a number from 0 to 100, or a slot is unknown.
         """
         production = data.get("production", "a")
         if production not in SLOTS:
@@ -79,8 +80,8 @@ class Slots:
         return cls(slots, production, reason, changed, requests)
 
     def patch(self, data: Mapping[str, str]) -> dict[str, str | None]:
-        """Return what changes the `data` that a ConfigMap has to that of this state: counts that
-        are about other shares go."""
+        """Return the changes that turn a ConfigMap's `data` into this state. Counts about other
+        shares are removed."""
         return {**dict.fromkeys(key for key in data if key.startswith(REQUESTS)), **self.data()}
 
     def data(self) -> dict[str, str]:
@@ -102,13 +103,14 @@ class Slots:
 
     @property
     def trial(self) -> tuple[str, int, str]:
-        """The candidate, its share, and since when: what the counts of its requests are about."""
+        """The candidate, its share and the time of the last change. Counts of requests are about
+        these."""
         slot = self.slots[self.candidate]
         return slot.revision, slot.share, self.changed
 
     @property
     def answered(self) -> int:
-        """How many requests the candidate has answered at its share, as far as gateways say."""
+        """How many requests the candidate has answered at its share, over all gateways."""
         return sum(self.requests.values())
 
     @property
@@ -117,12 +119,12 @@ class Slots:
         return {name: float(slot.share) for name, slot in self.slots.items()}
 
     def holding(self, slot: str, source: str) -> Self:
-        """Return the state with this version in a slot, and without a share for it."""
+        """Return the state with this version in a slot, with a share of 0."""
         made = Slot(0, source, revision_of(source))
         return replace(self, slots={**self.slots, slot: made})
 
     def emptied(self, slot: str, reason: str, now: str) -> Self:
-        """Return the state without a version in a slot, and without a share for it."""
+        """Return the state with no version in a slot, and a share of 0 for it."""
         return replace(self, slots={**self.slots, slot: Slot()}).sharing(0, reason, now)
 
     def sharing(self, candidate: int, reason: str, now: str) -> Self:
@@ -136,8 +138,8 @@ class Slots:
         return replace(self, production=self.candidate).sharing(0, reason, now)
 
     def rolled_back(self, reason: str, now: str) -> Self:
-        """Return the state without a share for the candidate; if it has none, production and
-        candidate change places."""
+        """Return the state with a share of 0 for the candidate. If its share is 0 already,
+        production and candidate change places."""
         if self.slots[self.candidate].share:
             return self.sharing(0, reason, now)
         return self.promoted(reason, now)
@@ -153,8 +155,8 @@ def other(slot: str) -> str:
 
 
 def revision_of(source: str) -> str:
-    """Return the name of a version in answers, metrics and folders: the end of its address, and a
-    digest of the address, since two addresses may end alike."""
+    """Return the name of a version for answers, metrics and folders: the end of its address, and a
+    digest of the address, since two addresses may have the same end."""
     end = re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").rpartition("/")[2])[:40].strip("-.")
     return f"{end or 'version'}-{hashlib.sha256(source.rstrip('/').encode()).hexdigest()[:6]}"
 
@@ -165,14 +167,14 @@ def pointer_text(source: str) -> str:
 
 
 def pointed(text: str, uri: str) -> str:
-    """Return the address in a pointer object. Raises MoaaError if it is none."""
+    """Return the address in a pointer object. Raises MoaaError if the text is not a pointer."""
     try:
         source = json.loads(text)["source"]
     except (ValueError, KeyError, TypeError):
         source = None
     if not isinstance(source, str) or not source.startswith("s3://"):
         raise MoaaError(
-            f"{uri} is no pointer to a model: it must be JSON with an s3:// address as `source`. "
+            f"{uri} does not point to a model: it must be JSON with an s3:// address as `source`. "
             "`moaa promote` writes it."
         )
     return source

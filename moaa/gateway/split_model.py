@@ -1,4 +1,4 @@
-"""The promoted model as clients ask for it: `NAME`, or `NAME@REVISION` for one slot."""
+"""A promoted model as clients use it: `NAME`, or `NAME@REVISION` for one slot."""
 
 from __future__ import annotations
 
@@ -24,21 +24,24 @@ if TYPE_CHECKING:
     from moaa.gateway.state import Asked
 
 TOO_LONG_S: Final = 10.0
-"""A stream without a first token for so long counts as late, if production's times are unknown."""
+"""A stream without a first token after this many seconds is late, if production's times are
+unknown."""
 
 
 @dataclass(eq=False, slots=True)
 class SplitModel:
-    """A promoted model in the catalogue. `guarded`: whether outcomes are judged."""
+    """A promoted model in the catalogue. `guarded`: whether the guard sees the outcomes."""
 
     promoted: TrafficSplit
     guarded: bool = True
 
     @property
     def name(self) -> str:
+        """The promoted model's name for clients."""
         return self.promoted.name
 
     def card(self) -> dict[str, Any]:
+        """Return what /v1/models says about it: the slots, their shares and states."""
         slots = {
             slot: {"revision": backend.revision, "state": backend.state, "share": share}
             for slot, backend in self.promoted.backends.items()
@@ -48,13 +51,15 @@ class SplitModel:
         return {"state": production.state, "revision": production.revision, "slots": slots}
 
     def calls(self, body: Body) -> int:
+        """Return 1: each request is one call to an engine."""
         return 1
 
     def has_revision(self, revision: str) -> bool:
-        """Whether a slot has this name, or serves this revision."""
+        """Return whether a slot has this name or this revision."""
         return self.promoted.called(revision) is not None
 
     async def respond(self, asked: Asked) -> web.StreamResponse:
+        """Choose the slot of the conversation and pass the request on. Raises ApiError."""
         conversation = conversation_of(asked.caller.name, asked.body.data)
         _, _, revision = asked.body.model.partition("@")
         asked_for = self.promoted.called(revision) if revision else None
@@ -70,7 +75,7 @@ class SplitModel:
             return await self._pass_on(asked, spare, conversation)
 
     def _spare(self, failed: Backend) -> Backend | None:
-        """The other slot, if it may answer for this one: it is up, and has a share."""
+        """Return the other slot if it can answer instead: it is up and has a share."""
         for slot, each in self.promoted.backends.items():
             if each is not failed and each.state == "ready" and self.promoted.shares[slot] > 0:
                 return each
@@ -99,7 +104,7 @@ class SplitModel:
 
 @dataclass(eq=False, slots=True)
 class _Watch:
-    """Tells the guard how one request went; a request that hangs, while it does."""
+    """Reports one request to the guard, also while it hangs."""
 
     promoted: TrafficSplit
     revision: str
@@ -109,11 +114,11 @@ class _Watch:
     late: bool = False
 
     def first_token(self) -> None:
-        """The stream has begun."""
+        """Called when the stream has begun."""
         self.stop()
 
     def seen(self, outcome: Outcome) -> None:
-        """One attempt has ended."""
+        """Called when one attempt has ended."""
         first_s = None if self.late else outcome.first_token_s
         whole = replace(
             outcome,
@@ -125,7 +130,7 @@ class _Watch:
         self.promoted.seen(whole)
 
     def waited(self) -> None:
-        """No first token has come for too long."""
+        """Called when no first token has come for too long."""
         self.late = True
         self.promoted.seen(Outcome(self.revision, 200, math.inf, streamed=self.streamed))
 

@@ -1,4 +1,4 @@
-"""What one running gateway knows: backends, callers, counters, and the connections to engines."""
+"""The state of one running gateway: backends, callers, metrics, and the connections to engines."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from moaa.store import Store
 
 LOOK_EVERY_S: Final = 5.0
 PASSED_ON: Final = ("traceparent", "tracestate", "OpenAI-Beta")
-"""Headers of a request that engines get. A client's key is never among them."""
+"""Headers of a request that are passed on to engines. A client's key is never among them."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 
 class Gateway:
-    """The state of one gateway. Use `async with`: it opens and closes the connections."""
+    """The state of one gateway. With `async with` it opens and closes the connections."""
 
     def __init__(self, config: GatewayConfig, cluster: Cluster | None = None) -> None:
-        """`cluster`: the one that Services are on. Default: that of this process."""
+        """`cluster`: where the Services are. Default: the cluster of this process."""
         self.config = config
         self.metrics = Metrics()
         self.access = Access(config, lambda key, limit: self.metrics.refused.add(key, limit))
@@ -78,13 +78,13 @@ class Gateway:
         if kept := config.feedback:
             self.feedback = Records(kept, Store.of(kept.store), self.metrics.feedback.add)
         self._bad_keys = ""
-        """What is wrong with the file of keys now."""
+        """The current problem of the file of keys, if any."""
         self.draining = False
-        """Whether it is being stopped: it takes no more requests."""
+        """Whether the gateway is stopping: it accepts no more requests."""
         self.requests: set[Asked] = set()
-        """Those in progress."""
+        """The requests in progress."""
         self.idle = asyncio.Event()
-        """Set while there are none."""
+        """Set while there are no requests."""
         self.idle.set()
         self._streams: dict[Stream, asyncio.Task[Any]] = {}
 
@@ -92,10 +92,10 @@ class Gateway:
         times = self.config.times
         self.http = aiohttp.ClientSession(
             # No limit: the backends and the engines bound what is in flight. Idle connections are
-            # closed before vLLM closes them.
+            # closed earlier than vLLM would close them.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            # Answers pass through as they are, and compressing costs more than sending.
+            # Answers are passed on as they are, and compressing costs more than sending.
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
             headers={"User-Agent": "moaa-gateway"},
@@ -126,7 +126,7 @@ class Gateway:
         return asyncio.get_running_loop().time()
 
     def background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """What runs as long as the gateway does."""
+        """Return the tasks that run while the gateway runs."""
         on_cluster = self.cluster_link.background() if self.cluster_link is not None else []
         feedback = [self.feedback.run] if self.feedback is not None else []
         return [self.checks.watch, self._look_after, *on_cluster, *feedback]
@@ -145,16 +145,16 @@ class Gateway:
     def _read_keys(self) -> None:
         try:
             if self.access.read_keys():
-                say("gateway: the keys were read again")
+                say("gateway: the file of keys was read again")
             self._bad_keys = ""
         except RecipeError as error:
             if str(error) != self._bad_keys:
-                log.error(f"gateway: the keys stay as they were: {error}")
+                log.error(f"gateway: the keys stay unchanged: {error}")
             self._bad_keys = str(error)
 
     @contextmanager
     def in_progress(self, asked: Asked) -> Iterator[None]:
-        """Know of this request meanwhile."""
+        """List this request as in progress while the context lasts."""
         self.requests.add(asked)
         self.idle.clear()
         try:
@@ -166,7 +166,7 @@ class Gateway:
 
     @contextmanager
     def moving(self, stream: Stream) -> Iterator[None]:
-        """Watch meanwhile that the client of this stream reads."""
+        """Check that the client of this stream reads while the context lasts."""
         task = asyncio.current_task()
         assert task is not None
         self._streams[stream] = task
@@ -178,8 +178,8 @@ class Gateway:
 
 @dataclass(eq=False)
 class Asked:
-    """One request of a client. `path`: the endpoint's, without `/v1`; `started`: when its body was
-    there (`time.perf_counter`)."""
+    """One request of a client. `path`: the endpoint's, without `/v1`. `started`: when its body had
+    arrived (`time.perf_counter`)."""
 
     gateway: Gateway
     request: web.Request
@@ -189,19 +189,19 @@ class Asked:
     body: Body
     started: float = field(default_factory=time.perf_counter)
     response: web.StreamResponse | None = None
-    """The answer, once its headers have been sent."""
+    """The answer, after its headers were sent."""
 
     @cached_property
     def forwarded(self) -> dict[str, str]:
-        """The headers that an engine gets."""
+        """The headers that are passed on to an engine."""
         given = self.request.headers
         found = {name: given[name] for name in PASSED_ON if name in given}
         return {"Content-Type": "application/json", **found, "X-Request-Id": self.id}
 
     @cached_property
     def answer_reader(self) -> AnswerReader | None:
-        """What listens to the answer, if it is to be kept: the key has agreed, and the request does
-        not say `store: false`."""
+        """What reads the answer if it is to be kept: the key has agreed, and the request does not
+        say `store: false`."""
         records = self.gateway.feedback
         if (
             records is None
@@ -215,11 +215,11 @@ class Asked:
 
     @property
     def kept_headers(self) -> dict[str, str]:
-        """What tells a client that its question and the answer are kept, and may be rated."""
+        """The header that tells a client that its question and answer are kept and can be rated."""
         return {} if self.answer_reader is None else {"x-moaa-feedback": "kept"}
 
     def keep(self, model: str, revision: str | None, choices: list[dict[str, Any]]) -> None:
-        """Keep the question and its answer, which has been given whole."""
+        """Keep the question and its answer, after all of it was sent."""
         if self.answer_reader is not None and self.gateway.feedback is not None:
             self.gateway.feedback.answered(
                 self.caller.name, self.id, model, revision, self.body.data.get("messages"), choices
@@ -231,11 +231,12 @@ class Asked:
         return self.path == "/responses"
 
     def last_event(self, error: ApiError) -> bytes:
-        """The error as the end of a stream that has begun."""
+        """Return the error as the end of a stream that has begun."""
         return error.response_event() if self.ends_without_done else error.event()
 
     def counts_usage(self, model: str) -> bool:
-        """Whether the engine must be asked for the tokens of a stream, and the client did not."""
+        """Whether the gateway must ask the engine for the tokens of a stream: the client did
+        not."""
         body = self.body
         if not body.streamed or body.wants_usage or self.ends_without_done:
             return False
@@ -262,6 +263,6 @@ class Asked:
 
 
 def request_id(request: web.Request) -> str:
-    """The client's own id of a request, if it is short and harmless; else a new one."""
+    """Return the client's own id of a request if it is short and harmless; else a new one."""
     given = request.headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"

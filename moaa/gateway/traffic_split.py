@@ -1,4 +1,4 @@
-"""A promoted model: one name, two slots, and a guard that takes a bad revision's share away."""
+"""A promoted model: one name, two slots, and a guard that stops a bad revision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from moaa.progress.messages import log
 ROLL_BACK: Final = "MoaaRolledBack"
 """The reason of the Event, as `kubectl get events` shows it."""
 TELL_EVERY_S: Final = 3.0
-"""A gateway writes at most so often how many requests the candidate has answered."""
+"""At least this many seconds between two writes of the number of answered requests."""
 
 
 class TrafficSplit:
@@ -32,22 +32,22 @@ class TrafficSplit:
     def __init__(
         self, name: str, backends: Mapping[str, Backend], slots: Slots, *, empty: bool = False
     ) -> None:
-        """`backends`: by slot. `empty`: a slot whose version is not known has none, as on a
-        cluster before the first promotion."""
+        """`backends`: by slot. `empty`: a slot of unknown version has no version, as on a cluster
+        before the first promotion."""
         self.name, self.backends, self._empty = name, backends, empty
         self.guard = Guard()
         self.on_roll_back: list[Callable[[str, str], None]] = []
-        """Called with a revision that has lost its share, and why."""
+        """Called with a revision that was rolled back, and the reason."""
         self._blamed = ""
-        """A revision that gets nothing here, until the shares say so too."""
+        """A revision that gets no requests here, until the shares say the same."""
         self._alone_said = False
         self.answered = 0
-        """Requests that the candidate has answered here at its share of now, failures too."""
+        """Requests that the candidate has answered here at its current share, failures included."""
         self.slots = slots
         self.set_slots(slots)
 
     def set_slots(self, slots: Slots) -> None:
-        """Share the conversations like this from now on."""
+        """Divide the conversations by these shares from now on."""
         if slots.trial != self.slots.trial:
             self.answered = 0
         self.slots = slots
@@ -63,15 +63,15 @@ class TrafficSplit:
 
     @property
     def shares(self) -> dict[str, float]:
-        """{slot: share}, without that of a revision that was blamed here a moment ago."""
+        """{slot: share}. A revision that was rolled back here a moment ago has none."""
         shares = self.slots.shares
         if self._blamed:
             shares = {self.slots.candidate: 0.0, self.slots.production: 100.0}
         return shares
 
     def choose(self, conversation: str) -> Backend:
-        """Return the slot for this conversation. If none is up: the one that may be woken, or that
-        of production, whose error says that it is down.
+        """Return the slot for this conversation. If no slot is up: one that can be woken, or that
+        of production, whose error then says that it is down.
 
         Raises ApiError 503 if there is no version yet.
         """
@@ -94,7 +94,7 @@ class TrafficSplit:
         return None
 
     def seen(self, outcome: Outcome) -> None:
-        """Count how a request ended; take the candidate's share away if it is worse."""
+        """Count how a request ended; roll the candidate back if it is worse."""
         if self._blamed:
             return
         if outcome.revision == self.guard.candidate and outcome.ended and not outcome.refused:
@@ -114,11 +114,11 @@ class TrafficSplit:
 
 
 class WatchedSlots:
-    """A promoted model's ConfigMap, watched; a roll-back is written to it, and how many requests
-    the candidate has answered."""
+    """Watches a promoted model's ConfigMap, and writes to it: roll-backs, and how many requests the
+    candidate has answered."""
 
     def __init__(self, cluster: Cluster, config_map: str, promoted: TrafficSplit, by: str) -> None:
-        """`by`: who writes: the name of this pod."""
+        """`by`: the name of this pod, as the writer."""
         self._cluster, self._name, self._promoted, self._by = cluster, config_map, promoted, by
         self._loop = asyncio.get_running_loop()
         self._mirror = Mirror(
@@ -126,37 +126,37 @@ class WatchedSlots:
         )
         self._said = self._untold = ""
         self._counter = f"{by}.{secrets.token_hex(3)}"
-        """Under which name this process counts: a pod that starts again takes back no count."""
+        """The name of this process's count. A restarted pod gets a new one, so no count is lost."""
         self._told: tuple[object, int] = ((), 0)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Read the shares, and watch them from now on. Raises ClusterError."""
+        """Read the shares and start to watch them. Raises ClusterError."""
         await asyncio.to_thread(self._mirror.start)
         self._apply()
 
     def close(self) -> None:
-        """Stop watching: the shares stay as they are."""
+        """Stop watching. The shares stay as they are."""
         self._mirror.stop()
 
     async def written(self) -> None:
-        """Wait for the roll-backs that are being written."""
+        """Wait until all roll-backs are written."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def roll_back(self, revision: str, reason: str) -> None:
-        """Write a share of 0 for this revision, and an Event that says why, in the background."""
+        """Write a share of 0 for this revision, and an Event with the reason, in the background."""
         task = self._loop.create_task(self._write(revision, reason))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def run(self) -> None:
-        """Tell how many requests the candidate has answered, until cancelled."""
+        """Write how many requests the candidate has answered, until cancelled."""
         while True:
             await asyncio.sleep(TELL_EVERY_S)
             await self.tell()
 
     async def tell(self) -> None:
-        """Write how many requests the candidate has answered here, if that has changed."""
+        """Write how many requests the candidate has answered here, if the number has changed."""
         trial, answered = self._promoted.slots.trial, self._promoted.answered
         if not answered or (trial, answered) == self._told:
             return
@@ -180,7 +180,7 @@ class WatchedSlots:
         said = str(self._mirror.error or "")
         try:
             if found is None:
-                raise MoaaError("it is not there")
+                raise MoaaError("it does not exist")
             self._promoted.set_slots(Slots.of(found.get("data") or {}))
         except MoaaError as error:
             said = f"ConfigMap {self._name}: {error}"
@@ -198,7 +198,8 @@ class WatchedSlots:
 
 
 def roll_back(cluster: Cluster, config_map: str, revision: str, reason: str, by: str) -> bool:
-    """Take this revision's share away, and say why in an Event; return False if it has none."""
+    """Set this revision's share to 0, with the reason in an Event; return False if it has no
+    share."""
     changed = False
 
     def change(found: Object) -> Object | None:
@@ -218,8 +219,8 @@ def roll_back(cluster: Cluster, config_map: str, revision: str, reason: str, by:
 def count(
     cluster: Cluster, config_map: str, trial: tuple[str, int, str], counter: str, answered: int
 ) -> None:
-    """Write how many requests a candidate has answered at its share, unless it has another share,
-    or there is another candidate."""
+    """Write how many requests a candidate has answered at its share. Write nothing if the share or
+    the candidate has changed."""
 
     def change(found: Object) -> Object | None:
         same = Slots.of(found.get("data") or {}).trial == trial

@@ -1,4 +1,4 @@
-"""At which replicas one request was tried, and whether it may be tried once more."""
+"""Which replicas one request has tried, and whether it may try another one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 MOST_RETRIES: Final = 3
 MOST_WORKED: Final = 2
-"""So many engines may break at one request: it may be what breaks them."""
+"""After this many broken engines the request is given up: it may be what breaks them."""
 
 
 class Lost(Exception):
-    """This replica gave nothing; another one may. `error`: what the client gets if there is none.
-    `doubtful`: it may be down. `sent`: it may have worked on the request."""
+    """This replica gave nothing; another one may. `error`: what the client gets if there is no
+    other. `doubtful`: the replica may be down. `sent`: it may have worked on the request."""
 
     def __init__(self, error: ApiError, *, doubtful: bool, sent: bool) -> None:
         super().__init__(str(error))
@@ -29,12 +29,12 @@ class Tries:
 
     def __init__(self, gateway: Gateway, backend: Backend) -> None:
         self.without: list[Replica] = []
-        """The replicas that the next try leaves out."""
+        """The replicas that the next try skips."""
         self._gateway, self._backend = gateway, backend
         self._made = self._worked = 0
 
     def lost(self, replica: Replica, lost: Lost) -> None:
-        """Count a try that gave nothing. Raises its error if it was the last one."""
+        """Count a try that gave nothing. Raises its error if no other try is left."""
         if lost.doubtful:
             self._backend.failed(replica)
             self._gateway.checks.check(self._backend, replica)
@@ -43,8 +43,8 @@ class Tries:
         self._worked += lost.sent
         left = any(each not in self.without for each in self._backend.replicas.values())
         if not left and self._made == 1 and lost.doubtful:
-            # The only server: it closed an old connection, or took a new one too late because many
-            # came at once.
+            # The only server: it closed an old connection, or was too slow to accept a new one
+            # because many came at once.
             self.without.clear()
             left = True
         if not left or self._worked == MOST_WORKED or self._made > MOST_RETRIES:

@@ -1,11 +1,10 @@
-"""Wakes models that are asleep, and lets them sleep again.
+"""Wakes models that are asleep, and lets idle models sleep again.
 
-All replicas of the gateway hold one Lease object on each model that they need (its holder is the
-same), and scale the model up as a stage of a pipeline does. A model that nobody has asked for
-`idle_s` seconds is given back: its lease is not renewed any more, and the replica that renewed it
-last removes it after two periods in which no other one has. If that replica has died, the lease
-runs out and the reaper scales down.
-"""
+For each model that they need, all replicas of the gateway share one Lease object (they use the same
+holder), and scale the model up as a stage of a pipeline does. A model without a request for
+`idle_s` seconds is given back: its lease is no longer renewed. The replica that renewed it last
+removes it after two periods without a renewal by another replica. If that replica has died, the
+lease runs out and the reaper scales the model down."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ from moaa.progress.messages import log, say
 LOOK_EVERY_S: Final = 1.0
 COMMENT_EVERY_S: Final = 5.0
 PATIENCE_S: Final = 20.0
-"""For an API server that is away, each time."""
+"""How long each call waits for an API server that does not answer."""
 
 
 @dataclass(eq=False)
@@ -40,7 +39,7 @@ class Held:
     lease: leases.Lease
     used_at: float
     woken_at: float | None
-    """Since when it starts; None once it is up."""
+    """When its start began; None once it is up."""
     renewed_at: float = float("-inf")
     task: asyncio.Task[None] | None = None
     failure: MoaaError | None = None
@@ -48,16 +47,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Waking:
-    """How far a start is."""
+    """The progress of a start."""
 
     model: str
     for_s: float
     about_s: float
-    """How long it takes: as the last time, or the most it may take."""
+    """How long the start takes: as long as the last one, or the longest time allowed."""
     known: bool
 
     @property
     def left_s(self) -> float:
+        """Seconds until the model is up, at least 1."""
         return max(1.0, self.about_s - self.for_s)
 
     def __str__(self) -> str:
@@ -67,23 +67,23 @@ class Waking:
 
 @dataclass(frozen=True, slots=True)
 class WakeTimes:
-    """In seconds."""
+    """The waiting times, in seconds."""
 
     idle_s: float = 900.0
-    """A model that nobody asked for so long goes to sleep."""
+    """A model without a request for this long goes to sleep."""
     hold_s: float = 900.0
-    """A streamed request waits so long for its model at most."""
+    """A streamed request waits at most this long for its model."""
     renew_every_s: float = leases.RENEW_EVERY_S
     look_every_s: float = LOOK_EVERY_S
 
 
 @dataclass(eq=False)
 class Waker:
-    """The leases of the gateway's replicas, as far as this process knows."""
+    """The leases of the gateway's replicas, as known to this process."""
 
     cluster: Cluster
     backends: Mapping[str, Backend]
-    """By the name of their Deployment."""
+    """The backends, by the name of their Deployment."""
     deployment: Callable[[str], Object | None]
     holder: str
     """`gateway/<release>`: the same in all replicas of the gateway."""
@@ -93,7 +93,7 @@ class Waker:
     """Deployments that stay up without a request: slots with a share."""
     empty: Collection[str] = ()
     """Deployments that are given back at once: slots without a version. A promotion stops them, and
-    whoever renewed a lease on one would start it again."""
+    a renewed lease would start them again."""
     _held: dict[str, Held] = field(default_factory=dict)
     _took_s: dict[str, float] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -108,17 +108,17 @@ class Waker:
                 self.used(name)
 
     async def run(self) -> None:
-        """Renew what is needed and give back what is idle, until cancelled."""
+        """Renew the leases in use and give back the idle ones, until cancelled."""
         while True:
             await asyncio.sleep(self.times.look_every_s)
             self.look()
 
     async def close(self) -> None:
-        """Wait for what is under way. The leases stay: other replicas may need them."""
+        """Wait for calls in progress. The leases stay: other replicas may need them."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def used(self, name: str) -> None:
-        """A request needs this Deployment: it is leased, and started if it is down."""
+        """Note that a request needs this Deployment: lease it, and start it if it is down."""
         held = self._held.get(name)
         if held is None:
             down = self.backends[name].state != "ready"
@@ -128,7 +128,7 @@ class Waker:
         held.used_at = self.now()
 
     def wake(self, name: str) -> Waking:
-        """Start this Deployment, or go on waiting for it; return how far it is.
+        """Start this Deployment, or continue to wait for it; return the progress.
 
         Raises ApiError if the cluster refuses.
         """
@@ -141,7 +141,7 @@ class Waker:
                 "model_asleep",
                 retry=False,
             )
-        if held.woken_at is None:  # it was up, and is down again
+        if held.woken_at is None:  # it was up before, and is down now
             held.woken_at = self.now()
             self._renew(name, held)
         took_s = self._took_s.get(name)
@@ -153,9 +153,9 @@ class Waker:
         )
 
     async def until_up(self, name: str) -> AsyncIterator[Waking]:
-        """Yield how far the start is, at once and every few seconds; end when the model is up.
+        """Yield the progress of the start, at once and every few seconds, until the model is up.
 
-        Raises ApiError if it is not up in time.
+        Raises ApiError if the model is not up in time.
         """
         began, said = self.now(), float("-inf")
         while self.backends[name].state != "ready":
@@ -223,7 +223,7 @@ class Waker:
             if before != after:
                 say(f"woke {name}: from {before} to {after} replicas")
 
-        # The lease first: whoever scales down looks at the leases afterwards.
+        # The lease comes first: who scales down looks at the leases afterwards.
         held.lease.renew(scale, retry_s=PATIENCE_S)
 
     def _give_back(self, name: str, held: Held) -> None:
@@ -236,7 +236,7 @@ class Waker:
             if leases.on(self.cluster, target, retry_s=PATIENCE_S):
                 return
             before, after = replicas.scale(self.cluster, name, leased=False, retry_s=PATIENCE_S)
-            if leases.on(self.cluster, target, retry_s=PATIENCE_S):  # taken a moment ago
+            if leases.on(self.cluster, target, retry_s=PATIENCE_S):  # taken just now
                 replicas.scale(self.cluster, name, leased=True, retry_s=PATIENCE_S)
             elif before != after:
                 say(f"{name} was idle: from {before} to {after} replicas")
@@ -248,7 +248,7 @@ class Waker:
 
 
 def asleep(waking: Waking) -> ApiError:
-    """The answer to a request that cannot wait: it is not streamed."""
+    """Return the answer to a request that cannot wait, because it is not streamed."""
     return ApiError(
         503,
         f"'{waking.model}' was asleep: {waking}. Try again, or stream: a streamed request waits.",
@@ -259,7 +259,7 @@ def asleep(waking: Waking) -> ApiError:
 
 
 def may_not_wake(model: str) -> ApiError:
-    """The answer to a key without the right to wake."""
+    """Return the answer to a key without the right to wake."""
     return ApiError(
         503, f"'{model}' is asleep, and this key may not wake it.", "model_asleep", retry=False
     )

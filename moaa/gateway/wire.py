@@ -1,8 +1,8 @@
-"""OpenAI's errors: one object for every status, whatever an engine said.
+"""OpenAI's errors: one form for every status, whatever an engine said.
 
-`{"error": {"message", "type", "param", "code"}}`, all of them texts or null. What a client's
-library does next is in headers: `x-should-retry`, and `Retry-After`, never more than 120 s, because
-the official client gives up at once if it is longer.
+`{"error": {"message", "type", "param", "code"}}`, each of them a text or null. Headers tell a
+client's library what to do next: `x-should-retry`, and `Retry-After`, which is at most 120 s,
+because the official client gives up at once if it is longer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONGEST_WAIT_S: Final = 120
 LONGEST_MESSAGE: Final = 4_000
 DONE: Final = b"data: [DONE]\n\n"
 UNBUFFERED: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""Headers of a stream: no proxy keeps its parts back."""
+"""Headers of a stream: they tell proxies not to buffer it."""
 
 _TYPES: Final = {
     400: "invalid_request_error",
@@ -46,15 +46,16 @@ _CODES: Final = {
 _MEANT: Final = {
     400: "The request is not valid.",
     401: "The key is missing or wrong.",
-    403: "This is not allowed.",
-    404: "There is nothing here.",
+    403: "The key may not do this.",
+    404: "The address is not served here.",
     413: "The request is too large.",
     422: "The request is not valid.",
     429: "Too many requests: wait, then try again.",
-    503: "The model is not available just now.",
+    503: "The model is not available now.",
 }
 _RETRY: Final = frozenset({408, 409, 425, 429, 500, 502, 503})
-"""Statuses after which the same request may succeed. 504 is not one: it has waited long enough."""
+"""Statuses after which the same request may succeed. 504 is not among them: it has waited long
+enough."""
 _FULL_QUEUE: Final = re.compile(r"queue|overload|capacity|too many", re.I)
 _TOO_LONG: Final = re.compile(r"context length|maximum (model|input) length|too long", re.I)
 _NO_MODEL: Final = re.compile(r"model\b.*\b(not exist|not found|unknown)", re.I | re.DOTALL)
@@ -62,7 +63,8 @@ _NO_MODEL: Final = re.compile(r"model\b.*\b(not exist|not found|unknown)", re.I 
 
 @dataclass
 class ApiError(Exception):
-    """An answer that is an error. `retry`: what `x-should-retry` says; None: by the status."""
+    """An answer that is an error. `retry`: the value of `x-should-retry`; None: decided by the
+    status."""
 
     status: int
     message: str
@@ -78,15 +80,17 @@ class ApiError(Exception):
 
     @property
     def kind(self) -> str:
+        """OpenAI's `type` of the error."""
         default = "server_error" if self.status >= 500 else "invalid_request_error"
         return self.type or _TYPES.get(self.status, default)
 
     @property
     def may_retry(self) -> bool:
+        """Whether the client's library may send the request again."""
         return self.status in _RETRY if self.retry is None else self.retry
 
     def to_json(self) -> dict[str, Any]:
-        """The error as OpenAI's object."""
+        """Return the error as OpenAI's object."""
         inner = {
             "message": self.message,
             "type": self.kind,
@@ -96,21 +100,21 @@ class ApiError(Exception):
         return {"error": inner}
 
     def body(self) -> bytes:
-        """The object as the body of an answer."""
+        """Return the object as the body of an answer."""
         return json.dumps(self.to_json()).encode()
 
     def event(self) -> bytes:
-        """The object as the last event of a stream that has begun, with the stream's end."""
+        """Return the object as the last event of a stream that has begun, with the stream's end."""
         return b"data: " + self.body() + b"\n\n" + DONE
 
     def response_event(self) -> bytes:
-        """The same for a stream of /v1/responses, which ends with its last event."""
+        """Return the same for a stream of /v1/responses, which ends with its last event."""
         error = self.to_json()["error"]
         data = {"type": "error", "sequence_number": 0, **error, "error": error}
         return b"event: error\ndata: " + json.dumps(data).encode() + b"\n\n"
 
     def all_headers(self) -> dict[str, str]:
-        """What tells a client whether, and when, to try again."""
+        """The headers of the error, with those that tell a client whether and when to try again."""
         found = {"x-should-retry": "true" if self.may_retry else "false", **self.headers}
         if self.after_s is not None:
             found["Retry-After"] = str(max(1, min(LONGEST_WAIT_S, math.ceil(self.after_s))))
@@ -118,29 +122,29 @@ class ApiError(Exception):
 
 
 def no_model(name: object) -> ApiError:
-    """There is no such model, or this key may not ask it: the same answer for both."""
+    """Return the error for a model that does not exist, or that this key may not use."""
     return ApiError(
         404,
-        f"The model {shown(name)} does not exist, or this key may not use it. GET /v1/models names "
-        "the models that it may.",
+        f"The model {shown(name)} does not exist, or this key may not use it. GET /v1/models "
+        "lists the models that the key may use.",
         "model_not_found",
         "model",
     )
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """The request is refused: it would fail each time."""
+    """Return the error for a request that no retry helps."""
     return ApiError(400, message, code, param)
 
 
 def shown(value: object) -> str:
-    """What a client gave, in quotes and cut: it may be of any length."""
+    """Return what a client gave, in quotes and cut to 100 characters."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return f"'{text if len(text) <= 100 else text[:99] + '…'}'"
 
 
 def of_engine(status: int, body: bytes, model: str, after_s: float = 0.0) -> ApiError:
-    """What an engine's answer of this status means to the client of this model."""
+    """Return what an engine's answer of this status means to the client of this model."""
     if status < 400:
         return ApiError(502, f"The server of '{model}' answered with {status}.", "bad_gateway")
     said = _error_in(body)
@@ -149,7 +153,7 @@ def of_engine(status: int, body: bytes, model: str, after_s: float = 0.0) -> Api
     code = code if code and not code.isdigit() else None
     after = after_s if after_s > 0 else None
     if status == 503 and _FULL_QUEUE.search(message):
-        # The engine is up, and has too much to do: vLLM's --max-num-queued-reqs.
+        # The engine is up but overloaded: vLLM's --max-num-queued-reqs.
         return ApiError(429, message, "engine_overloaded", after_s=after or 1)
     if status in (400, 404, 422) and code is None:
         if _TOO_LONG.search(message):
@@ -167,7 +171,7 @@ def _text(value: object) -> str | None:
 
 
 def _error_in(body: bytes) -> dict[str, Any]:
-    """The error object in OpenAI's, vLLM's, FastAPI's or no form; the message as one text."""
+    """Return the error object of OpenAI, vLLM or FastAPI in the body; its message as one text."""
     text = writable(body.decode(errors="replace")).strip()
     try:
         data = json.loads(text)
@@ -184,7 +188,7 @@ def _error_in(body: bytes) -> dict[str, Any]:
 
 
 def _sentence(message: Any) -> str:
-    """A message that may be FastAPI's list of what is wrong."""
+    """Return the message as one text: it may be FastAPI's list of problems."""
     if isinstance(message, list):
         parts = [
             f"{'.'.join(map(str, each.get('loc', ())))}: {each.get('msg')}"
@@ -197,7 +201,7 @@ def _sentence(message: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """A page of HTML says nothing to a client's program."""
+    """Return the text, or nothing if it is an HTML page: a program cannot use it."""
     return "" if text.startswith("<") else _cut(text)
 
 

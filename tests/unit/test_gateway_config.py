@@ -64,7 +64,7 @@ def test_the_environment_must_have_the_keys(monkeypatch: pytest.MonkeyPatch) -> 
         (GOOD.replace("anonymous: true", "anonymous: false"), "there is no key"),
         ("anonymous: true\n", "g.yaml:1: models: there is no model"),
         (GOOD.replace("8000/v1", "8000/v1?key=a"), "g.yaml:4: models.smol.endpoints[0]: the addr"),
-        (GOOD.replace("8001", "8000"), "the same address stands here twice"),
+        (GOOD.replace("8001", "8000"), "the same address is listed twice"),
         (GOOD.replace("https://big", "http://big"), "g.yaml:6: models.Qwen/Qwen2-72B.endpoints[0]"),
         (GOOD.replace("BIG_API_KEY", "sk-abcdefghijklmnop1234"), "begins like a secret"),
         (GOOD.replace("smol:", "smol@1:"), "g.yaml:3: "),

@@ -97,7 +97,7 @@ def test_a_version_that_does_not_start_gets_no_share(kube: KubeServer) -> None:
 
 
 def test_what_is_no_model_is_not_promoted(world: World) -> None:
-    with pytest.raises(MoaaError, match="is no model"):
+    with pytest.raises(MoaaError, match="is not a model"):
         promoted(world, f"{ROOT}/pointers")
     assert not world.store.exists(f"{ROOT}/pointers/aligned/a.json")
 
@@ -121,7 +121,7 @@ def test_a_rollback_of_a_cold_slot_starts_it_first(world: World) -> None:
 
 def test_there_is_nothing_before_the_first_version(world: World) -> None:
     promoted(world, V1)
-    with pytest.raises(MoaaError, match="no other version"):
+    with pytest.raises(MoaaError, match="no earlier version"):
         world.promotion.roll_back("by hand")
 
 

@@ -148,7 +148,7 @@ def test_what_the_guard_blamed_cannot_be_rolled_back_to(world: World) -> None:
     world.at = [(world.clock.now + 70, blamed)]
     with pytest.raises(RolledBack):
         promoted(world, V2)
-    with pytest.raises(MoaaError, match="no other version to go back to: slot b is empty"):
+    with pytest.raises(MoaaError, match="no earlier version: slot b is empty"):
         world.promotion.roll_back("by hand")
 
 
@@ -162,7 +162,8 @@ def test_one_promotion_at_a_time(world: World) -> None:
     promoted(world, V1)
     other = of_another(world)
     world.at = [(world.clock.now + 20, other.renew)]
-    with pytest.raises(MoaaError, match=r"another promotion .* is under way \(run-1/promote/0a\)"):
+    said = r"another promotion .* is in progress \(run-1/promote/0a\)"
+    with pytest.raises(MoaaError, match=said):
         promoted(world, V2)
     assert [leases.holder_of(each) for each in world.cluster.list(LEASES)] == ["run-1/promote/0a"]
     assert world.state.slots["b"].source == ""

@@ -78,7 +78,7 @@ async def test_a_last_event_without_an_empty_line() -> None:
 @pytest.mark.parametrize(
     ("parts", "why"),
     [
-        ((EVENT, EVENT[:9]), "not whole"),
+        ((EVENT, EVENT[:9]), "is incomplete"),
         ((EVENT,), "its end did not come"),
         ((EVENT, aiohttp.ClientPayloadError("cut")), "cut"),
         ((EVENT, aiohttp.SocketTimeoutError()), "nothing came for too long"),

@@ -1,4 +1,4 @@
-"""From use to data: questions, answers and ratings of those who agreed, kept on S3.
+"""From use to data: questions, answers and ratings of keys that agreed, kept on S3.
 
 settings       the fields in the gateway's file
 answer_reader  what an answer said, from its bytes

@@ -1,4 +1,4 @@
-"""What an answer said, from the bytes that a client got."""
+"""Reads an answer from the bytes that a client got."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moaa.gateway.wire import ApiError
 
 
 class AnswerReader:
-    """Reads one answer on its way to the client. `choices` is empty if it could not be read."""
+    """Collects one answer. `choices` is empty if the answer could not be read."""
 
     def __init__(self) -> None:
         self._events, self._answer = Events(), Assembled()
@@ -20,22 +20,22 @@ class AnswerReader:
 
     @property
     def choices(self) -> list[dict[str, Any]]:
-        """The choices of the answer, as a body that is not streamed has them."""
+        """The choices of the answer, in the form of a body that is not streamed."""
         return self._whole or self._answer.choices
 
     def whole(self, body: bytes) -> None:
-        """The answer is this body."""
+        """Take this body as the whole answer."""
         try:
             self._whole = json.loads(body)["choices"]
         except (ValueError, LookupError, TypeError):
             self._whole = []
 
     def before(self, response: Writes) -> Writes:
-        """The response, with everything that is written to it read too."""
+        """Return a response that passes on what is written to it, and reads it too."""
         return _ReadResponse(self, response)
 
     def read(self, part: bytes) -> None:
-        """The next bytes of a stream. What cannot be read is passed over."""
+        """Take the next bytes of a stream. Bytes that cannot be parsed are ignored."""
         try:
             for data in self._events.feed(part):
                 if data.startswith(b"{"):
@@ -55,8 +55,8 @@ class _ReadResponse:
 
 
 def texts_of(messages: Any) -> list[dict[str, str]] | None:
-    """The messages with their texts alone; None if they are about images, tools or anything else
-    that a row has no place for."""
+    """Return the messages with only their text; None if they have images, tools or anything else
+    that a row cannot hold."""
     if not isinstance(messages, list):
         return None
     found: list[dict[str, str]] = []

@@ -1,11 +1,12 @@
-"""Rows of questions, answers and ratings: they wait for their rating in memory, then become files.
+"""Rows of questions, answers and ratings: they wait in memory for a rating, then are written to
+files.
 
     <root>/2026-11-29/021539-7f3a9c-000001.jsonl.zst
 
 Each line is one row: `id`, `time`, `key` (its name), `model`, `revision`, `messages`, `answer`,
-`finish_reason`, `rating` (-1, 0, 1 or null), `comment`, `masked` (how many of what). A rating that
-came after its row was written, or to another replica of the gateway, is a row with `id`, `time`,
-`key`, `rating` and `comment` alone.
+`finish_reason`, `rating` (-1, 0, 1 or null), `comment`, `masked` (how many of each kind). A rating
+may come after its row was written, or to another replica of the gateway. It then becomes a row of
+its own, with only `id`, `time`, `key`, `rating` and `comment`.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from moaa.store import Store
 LOOK_EVERY_S: Final = 5.0
 WRITE_EVERY_S: Final = 60.0
 CLOSE_S: Final = 10.0
-"""For the last rows, when the gateway is stopped."""
+"""How long the last write may take when the gateway stops."""
 MOST_BYTES: Final = 64 << 20
-"""Of rows in memory. Beyond it the oldest ones do not wait for their rating any longer; if they
-cannot be written either, they are dropped."""
+"""The most bytes of rows in memory. Above it the oldest rows are written without waiting longer for
+their rating. If they cannot be written either, they are dropped."""
 _DAY_S: Final = 86_400.0
 _Key = tuple[str, str]
 
 
 class Records:
-    """What one gateway keeps. `count(result)` is called for every row: `written`, `dropped` or
-    `skipped` (not only text)."""
+    """The rows that one gateway keeps. `count(result)` is called for every row: `written`,
+    `dropped` or `skipped` (it has more than text)."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Records:
         self._wrote_at, self._swept_at = now(), float("-inf")
 
     def takes(self, id: str) -> bool:
-        """Whether the request with this id is in the share that is kept."""
+        """Return whether the request with this id belongs to the share that is kept."""
         digest = hashlib.sha256(id.encode()).digest()
         return int.from_bytes(digest[:8]) < self._settings.share * 2**64
 
@@ -95,7 +96,7 @@ class Records:
             self._drop()
 
     def rated(self, key: str, id: str, rating: int, comment: str | None) -> bool:
-        """Keep a rating; return whether its request is in the share that is kept."""
+        """Keep a rating; return whether its request belongs to the share that is kept."""
         if not self.takes(id):
             return False
         given = {"rating": rating, "comment": comment}
@@ -114,7 +115,7 @@ class Records:
             await self.look()
 
     async def look(self) -> None:
-        """Write what is due, once a minute; delete old folders once a day."""
+        """Write the rows that are due, once a minute; delete old folders once a day."""
         late = self._now() - self._settings.wait_s
         while self._waiting and _time(next(iter(self._waiting.values()))[0]) <= late:
             self._ripen()
@@ -125,21 +126,21 @@ class Records:
             await detached(self._sweep)
 
     async def close(self) -> None:
-        """Write all that is left, if the store answers soon."""
+        """Write all remaining rows, if the store answers in time."""
         while self._waiting:
             self._ripen()
         if self._due:
             try:
                 await asyncio.wait_for(self._write(), CLOSE_S)
             except TimeoutError:
-                log.warning("feedback: the store does not answer; the last rows are lost")
+                log.warning("feedback: the store does not answer in time: the last rows are lost")
 
     def _row(self, key: str, id: str) -> dict[str, Any]:
         at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
         return {"id": id, "time": at, "key": key, "rating": None, "comment": None}
 
     def _ripen(self) -> None:
-        """The oldest row does not wait for its rating any longer."""
+        """Write the oldest row without waiting longer for its rating."""
         _, row = self._waiting.popitem(last=False)
         self._due.append(row)
 
@@ -157,7 +158,7 @@ class Records:
         try:
             await detached(partial(self._put, uri, [row for row, _ in rows]))
         except StoreError as error:
-            log.warning(f"feedback: {len(rows)} rows wait, {error}")
+            log.warning(f"feedback: {len(rows)} rows are not written yet, {error}")
             self._due = [*rows, *self._due]
             return
         for _, size in rows:
@@ -171,7 +172,8 @@ class Records:
         self._store.put(uri, ZstdCompressor(write_checksum=True).compress("".join(lines).encode()))
 
     def _masked(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row as it is written. Masking takes time: it is not done while a client waits."""
+        """Return the row as it is written. Masking is slow, so it is not done while a client
+        waits."""
         if not self._settings.mask:
             return row
         mask = Masker(self._settings.phone_regions)
@@ -185,7 +187,7 @@ class Records:
         return {**row, **changed, "masked": dict(mask.found)}
 
     def _sweep(self) -> None:
-        """Delete the folders of days beyond the retention."""
+        """Delete the folders of days older than the retention."""
         first = datetime.fromtimestamp(self._now(), UTC).date() - timedelta(
             days=self._settings.retention_days
         )

@@ -2,8 +2,8 @@
 
     {"request_id": "req_…", "rating": 1, "comment": "…"}
 
-`request_id` is the `x-request-id` of the answer; `rating` is -1, 0 or 1. The answer says whether it
-is kept: `{"kept": true}`.
+`request_id` is the `x-request-id` of the answer; `rating` is -1, 0 or 1. The response says whether
+it is kept: `{"kept": true}`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Rating(BaseModel):
 
 
 def rate(records: Records | None, caller: Caller, body: bytes) -> dict[str, Any]:
-    """Keep the rating in this body. Raises ApiError 404 without a place to keep it, 403 if the key
-    has not agreed, 400 if it is none."""
+    """Keep the rating in this body. Raises ApiError: 404 if the gateway keeps no feedback, 403 if
+    the key has not agreed, 400 if the body is not a rating."""
     if records is None:
         raise ApiError(404, "This gateway keeps no feedback.", "not_found")
     if not caller.rights.feedback:
-        raise ApiError(403, "Nothing of this key is kept (feedback).", "feedback_off")
+        raise ApiError(403, "This key keeps no feedback: `feedback` is false.", "feedback_off")
     try:
         given = Rating.model_validate_json(body)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The fields of the gateway's file about what is kept."""
+"""The fields of the gateway's file about feedback."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from moaa.recipe.serving import StoreAddress
 
 
 class FeedbackSettings(Part):
-    """What is kept of the chats of keys with `feedback: true`: as JSONL, below `store.root` in a
-    folder a day."""
+    """Which chats of keys with `feedback: true` are kept, and where: as JSONL, in one folder a day
+    below `store.root`."""
 
     store: StoreAddress
-    """Where: everything is below its root."""
+    """The bucket, and the folder in it that holds all rows."""
     share: float = Field(1.0, gt=0, le=1)
     """The share of requests that are kept, chosen by their ids."""
     retention_days: int = Field(90, ge=1)
-    """Folders of older days are deleted."""
+    """Folders of days older than this many days are deleted."""
     wait_s: float = Field(600, gt=0)
     """How long a row waits for its rating before it is written. A later rating becomes a row of its
     own."""
     mask: bool = True
     """Replace e-mail addresses, telephone and card numbers, and keys."""
     phone_regions: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...] = REGIONS
-    """Countries whose telephone numbers are found without their country code too."""
+    """Countries whose telephone numbers are also found without their country code."""

@@ -1,5 +1,5 @@
-"""The aggregator's answer, chunk by chunk; another member's if the aggregator fails before its
-first token."""
+"""The aggregator's answer, chunk by chunk. If the aggregator fails before its first token, another
+member's answer."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from moaa.mixture import LeftOut, Prepared, as_member
 from moaa.recipe import Member
 
 _REFUSALS = frozenset({400, 413, 422})
-"""The request itself is refused: another model would refuse it too, or answer something else."""
+"""Statuses of a request that is wrong itself. Another model would refuse it too."""
 
 
 @dataclass(slots=True)
 class Aggregation:
-    """The last call of one request. `answer` has its choices so far."""
+    """The last call of one request. `answer` collects its choices."""
 
     mixture: OnlineMixture
     question: Question
@@ -38,7 +38,7 @@ class Aggregation:
     async def chunks(self, prepared: Prepared) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of the answer, without its usage.
 
-        Raises ApiError if nobody is left to answer, or if the answer breaks off after its first
+        Raises ApiError if no member is left to answer, or if the answer breaks off after its first
         token.
         """
         candidates = list(self._candidates(prepared))
@@ -58,7 +58,8 @@ class Aggregation:
                 self.tally.left_out.append(LeftOut(member.label, layer, reason, error.message))
 
     def _candidates(self, prepared: Prepared) -> Iterator[Member]:
-        """Who may aggregate, in order: the aggregator, then members that have answered."""
+        """Yield the members that may aggregate, in order: the aggregator, then members that
+        answered."""
         aggregator = self.mixture.aggregator
         yield aggregator
         answered = {proposal.model for layer in prepared.layers for proposal in layer}

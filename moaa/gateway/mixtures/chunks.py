@@ -1,4 +1,4 @@
-"""Chunks of streams: events read from bytes, and an answer put together from its chunks. No I/O."""
+"""Chunks of streams: events read from bytes, and an answer joined from its chunks. No I/O."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ LONGEST_EVENT: Final = 32 << 20
 
 
 class Events:
-    """The data of server-sent events, from bytes that may be cut anywhere."""
+    """Reads server-sent events from bytes that may be split anywhere."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, part: bytes) -> list[bytes]:
-        """The data of each event that has become whole."""
+        """Take the next bytes; return the data of each event that is now complete."""
         text = self._rest + part
         if b"\r" in text:
-            # A last \r may be half of a line's end.
+            # A last \r may be the first half of a line end.
             held = text[-1:] if text.endswith(b"\r") else b""
             text = (
                 text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
@@ -34,7 +34,7 @@ class Events:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is left of an event that has not ended."""
+        """Whether no incomplete event is left."""
         return not self._rest.strip()
 
 
@@ -44,7 +44,7 @@ def _data(event: bytes) -> bytes | None:
 
 
 def encoded(data: dict[str, Any]) -> bytes:
-    """The data as JSON. Half a surrogate pair, which an engine may send, stays what it was."""
+    """Return the data as JSON. Half a surrogate pair, which an engine may send, stays as it is."""
     try:
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -52,19 +52,19 @@ def encoded(data: dict[str, Any]) -> bytes:
 
 
 def event(data: dict[str, Any]) -> bytes:
-    """The data as an event of a stream."""
+    """Return the data as an event of a stream."""
     return b"data: " + encoded(data) + b"\n\n"
 
 
 def says_something(choice: dict[str, Any]) -> bool:
-    """Whether a choice of a chunk has a first token: more than the role."""
+    """Return whether a choice of a chunk has a first token, and not only the role."""
     delta = choice.get("delta") or {}
     said = [value for name, value in delta.items() if name != "role"]
     return any(said) or bool(choice.get("finish_reason") or choice.get("logprobs"))
 
 
 class Assembled:
-    """The choices of an answer, put together from the chunks of its stream."""
+    """The choices of an answer, joined from the chunks of its stream."""
 
     def __init__(self) -> None:
         self._choices: dict[int, dict[str, Any]] = {}
@@ -90,12 +90,12 @@ class Assembled:
 
     @property
     def ended(self) -> int:
-        """How many choices have come to their end."""
+        """How many choices are complete."""
         return sum(choice["finish_reason"] is not None for choice in self._choices.values())
 
 
 def _merge(whole: dict[str, Any], part: dict[str, Any]) -> None:
-    """Join texts and lists to those before; other values replace them."""
+    """Join texts and lists to the earlier ones; other values replace them."""
     for name, value in part.items():
         before = whole.get(name)
         if value is None:

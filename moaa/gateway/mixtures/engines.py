@@ -1,6 +1,6 @@
-"""Calls to the members' engines: the least busy replica, another one if it gives nothing.
+"""Calls to the members' engines: the least busy replica, then another one if it gives nothing.
 
-When the task that calls is cancelled, the connection is closed, and the engine stops its work.
+When the calling task is cancelled, the connection is closed, and the engine stops its work.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 PATH = "/chat/completions"
 Fields = Mapping[str, Any]
-"""A request without the model's name."""
+"""The fields of a request except the model's name."""
 
 
 class Engines(Protocol):
-    """How members are asked. Both raise ApiError without an answer."""
+    """How members are asked. Both methods raise ApiError if there is no answer."""
 
     async def whole(self, model: str, fields: Fields) -> bytes:
-        """The body of an answer that is not streamed."""
+        """Return the body of an answer that is not streamed."""
         ...
 
     def chunks(self, model: str, fields: Fields) -> AsyncGenerator[bytes, None]:
-        """The data of each event of a stream, without its end."""
+        """Yield the data of each event of a stream, without the final `[DONE]`."""
         ...
 
 
@@ -50,13 +50,13 @@ class Upstream:
         self._affinity, self._label = affinity, label
 
     async def whole(self, model: str, fields: Fields) -> bytes:
-        """The body of an answer that is not streamed."""
+        """Return the body of an answer that is not streamed."""
         async with AsyncExitStack() as stack:
             _, _, body = await self._opened(stack, model, fields, whole=True)
             return body
 
     async def chunks(self, model: str, fields: Fields) -> AsyncGenerator[bytes, None]:
-        """The data of each event of a stream. Raises ApiError if it breaks off."""
+        """Yield the data of each event of a stream. Raises ApiError if it breaks off."""
         options = {"stream": True, "stream_options": {"include_usage": True}}
         events, ended = Events(), False
         async with AsyncExitStack() as stack:
@@ -89,7 +89,8 @@ class Upstream:
     async def _opened(
         self, stack: AsyncExitStack, model: str, fields: Fields, *, whole: bool
     ) -> tuple[aiohttp.ClientResponse, Replica, bytes]:
-        """An answer that has begun, who gives it, and its first bytes, or all of them."""
+        """Return an answer that has begun, its replica, and its first bytes (`whole`: all of
+        them)."""
         backend = self._gateway.backends[model]
         body = json.dumps({"model": backend.served_name, **fields}, ensure_ascii=False).encode(
             "utf-8", "replace"
@@ -138,7 +139,7 @@ class Upstream:
 
 
 async def _refused(backend: Backend, upstream: aiohttp.ClientResponse) -> None:
-    """Raise what a status other than 200 means: Lost if another replica may do better."""
+    """Raise the error for a status other than 200: Lost if another replica may do better."""
     text = await upstream.content.read(LONGEST_ERROR)
     after_s = retry_after(upstream.headers.get("Retry-After"))
     error = of_engine(upstream.status, text, backend.name, after_s)

@@ -1,4 +1,4 @@
-"""The proposers of one request: asked, counted, and shown if the client wants that."""
+"""The proposers of one request: asked, counted, and shown if the client wants to see them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from moaa.recipe.serving import Price
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a mixture must know of a model."""
+    """What a mixture needs to know about a model."""
 
     system_role: bool = True
     price: Price | None = None
@@ -44,7 +44,8 @@ class Proposers:
     preview: Preview | None = None
 
     async def __call__(self, member: Member, messages: Sequence[Message], layer: int) -> Reply:
-        """The reply of a proposer (see `moaa.mixture.Consult`). Raises CallError without one."""
+        """Return the reply of a proposer (see `moaa.mixture.Consult`). Raises CallError without
+        one."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
@@ -90,7 +91,7 @@ class Proposers:
     async def _streamed(
         self, preview: Preview, call: Call, member: Member, fields: dict[str, Any]
     ) -> bytes:
-        """The body of an answer that was streamed, and shown meanwhile."""
+        """Return the body of an answer that was streamed and shown as it came."""
         whole, usage = Assembled(), None
         async with aclosing(self.engines.chunks(call.model, fields)) as chunks:
             async for data in chunks:
@@ -104,7 +105,7 @@ class Proposers:
 
 
 def seen_by(traits: Traits, messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages as the model takes them: some know no system role. Raises ApiError 400 if such a
+    """Return the messages for this model: some have no system role. Raises ApiError 400 if the
     model cannot take them."""
     try:
         return tuple(messages if traits.system_role else without_system(messages))
@@ -113,18 +114,18 @@ def seen_by(traits: Traits, messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def name_of(member: Member, index: int) -> str:
-    """The name of a proposal, as `moaa.mixture` names it."""
+    """Return the name of a proposal, as in `moaa.mixture`."""
     return member.label if member.sampling.n == 1 else f"{member.label}#{index + 1}"
 
 
 def read_chunk(data: bytes, model: str) -> dict[str, Any]:
-    """The chunk of a stream. Raises ApiError if it is an error, or none."""
+    """Return the chunk of a stream. Raises ApiError if it is an error, or not a chunk."""
     try:
         chunk = json.loads(data)
     except (ValueError, RecursionError):
         chunk = None
     if not isinstance(chunk, dict):
-        raise ApiError(502, f"The server of '{model}' sent no chunk of an answer.", "bad_gateway")
+        raise ApiError(502, f"The server of '{model}' sent a broken chunk.", "bad_gateway")
     if (error := chunk.get("error")) is not None:
         code = error.get("code") if isinstance(error, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 502
@@ -133,7 +134,7 @@ def read_chunk(data: bytes, model: str) -> dict[str, Any]:
 
 
 def _missing(error: ApiError | Fault | CallError) -> CallError:
-    """Why a proposer has no answer, with a short stable word to count."""
+    """Return why a proposer has no answer, as a short fixed word to count."""
     if isinstance(error, CallError):
         return error
     if isinstance(error, Fault):

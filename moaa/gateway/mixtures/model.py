@@ -1,4 +1,4 @@
-"""A mixture as one of the gateway's models: its requests read, answered over HTTP, and counted."""
+"""A mixture as one of the gateway's models: requests are read, answered over HTTP and counted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COUNTED: Final = frozenset(
     {LATE, "empty", "not returned", "content filter", "context_length_exceeded", "timeout"}
     | {"model_not_up", "model_asleep", "engine_overloaded", "stream_broken", "bad_gateway"}
 )
-"""Reasons that are labels of a metric. Engines may say any others: they are counted as `other`."""
+"""The reasons that may be labels of a metric. Other reasons of engines are counted as `other`."""
 
 
 class MixtureModel:
@@ -50,7 +50,8 @@ class MixtureModel:
 
     @property
     def revision(self) -> str:
-        """A hash of all that decides the answers: the mixture, and the revisions of its models."""
+        """A hash of everything that decides the answers: the mixture, and the revisions of its
+        models."""
         backends = self._gateway.backends
         parts = [
             self.mixture.model_dump(mode="json", exclude={"online": {"cache"}}),
@@ -60,7 +61,7 @@ class MixtureModel:
 
     @property
     def state(self) -> State:
-        """ready: as many proposers as it needs may answer, and somebody who aggregates."""
+        """ready: enough proposers can answer, and a member that aggregates."""
         states = {name: self._gateway.backends[name].state for name in self._traits}
         up = [member for member in self.mixture.proposers if states[member.model] == "ready"]
         enough = sum(member.sampling.n for member in up) >= self.mixture.quorum
@@ -71,7 +72,7 @@ class MixtureModel:
         return "asleep" if "asleep" in states.values() else "down"
 
     def card(self) -> dict[str, Any]:
-        """What /v1/models says of it, besides its name."""
+        """Return what /v1/models says about it, besides its name."""
         return {
             "state": self.state,
             "revision": self.revision,
@@ -84,19 +85,20 @@ class MixtureModel:
         }
 
     def calls(self, body: Body) -> int:
-        """How many calls to engines a request costs."""
+        """Return how many calls to engines a request costs."""
         return self.mixture.calls
 
     async def respond(self, asked: Asked) -> web.StreamResponse:
-        """Answer. Raises ApiError while nothing has been sent."""
+        """Answer the request. Raises ApiError only while nothing has been sent."""
         if asked.path != PATH:
             raise invalid(
-                f"'{self.name}' is a mixture: it answers at /v1{PATH} alone.",
+                f"'{self.name}' is a mixture: it answers only at /v1{PATH}.",
                 "model",
                 "unsupported_endpoint",
             )
         question = read_question(asked.body.data)
-        # Members that sleep are woken; with enough of them up, nobody waits for the others.
+        # Members that are asleep are woken. Once enough of them are up, the request does not wait
+        # longer.
         members = [self._gateway.backends[name] for name in sorted(self._traits)]
         await wait_until_up(asked, members, wait=self.state != "ready")
         affinity = conversation_of(asked.caller.name, asked.body.data)
@@ -120,7 +122,7 @@ class MixtureModel:
             self._count(asked, run)
 
     async def _stream(self, asked: Asked, run: Run, headers: dict[str, str]) -> web.StreamResponse:
-        # A stream that waited until its models were awake has begun already.
+        # A stream that waited until its models were awake has already begun.
         response = asked.response or web.StreamResponse(headers={**headers, **STREAM})
         stream = Stream(self._gateway.now())
 
@@ -155,7 +157,7 @@ class MixtureModel:
         self._gateway.metrics.first_token.add(seconds, self.name, run.tally.revision)
 
     def _count(self, asked: Asked, run: Run) -> None:
-        """Count what was used, and who was missing, however the request ended."""
+        """Count what was used, and which members were missing, however the request ended."""
         for spent in run.tally.members:
             if spent.usage is not None and not spent.shared:
                 asked.spend(self.name, spent.model, spent.usage)

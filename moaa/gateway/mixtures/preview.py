@@ -8,14 +8,14 @@ from typing import Any
 from moaa.gateway.mixtures.question import Proposals
 
 Delta = tuple[str, dict[str, Any] | None]
-"""A piece of reasoning, and the object `moaa` beside it."""
+"""A piece of reasoning, and the object `moaa` that goes with it."""
 
 
 class Preview:
-    """Puts out what the proposers write, as the client wants to see it.
+    """Sends what the proposers write, in the form the client wants.
 
-    reasoning: one proposal after the other, each below its name. Who has begun first is shown
-    while it writes; the others wait for its end. each: every piece at once, with the name.
+    reasoning: one proposal after the other, each below its name. The first to begin is shown while
+    it writes; the others wait until it ends. each: every piece at once, with the proposer's name.
     """
 
     def __init__(self, how: Proposals, put: Callable[[Delta], None]) -> None:
@@ -25,7 +25,7 @@ class Preview:
         self._ended: set[str] = set()
 
     def says(self, name: str, text: str) -> None:
-        """A proposer has written a piece of text."""
+        """Take a piece of text that a proposer has written."""
         if not text:
             return
         if self._each:
@@ -37,7 +37,7 @@ class Preview:
             self._held.setdefault(name, []).append(text)
 
     def ends(self, name: str, entry: dict[str, Any]) -> None:
-        """A proposal is whole, or was left out; `entry` says which."""
+        """Take the end of a proposal: it is complete or left out, `entry` says which."""
         if self._each:
             self._put(("", {"member": name, **entry}))
             return

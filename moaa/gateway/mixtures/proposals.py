@@ -1,4 +1,4 @@
-"""Proposals that would be the same again, kept for a while; and equal calls in flight, shared."""
+"""Keeps proposals that would be the same the next time, and shares equal calls in flight."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moaa.recipe.method import GREEDY
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A proposer's reply, and its tokens if its server counted them."""
+    """A proposer's reply, and its tokens if the server counted them."""
 
     reply: Reply
     usage: Usage | None
@@ -32,7 +32,7 @@ _Key = tuple[str, str]
 
 
 class Proposals:
-    """The last `entries` answers, each for `ttl_s` seconds, and those that are being written."""
+    """The last `entries` answers, each kept for `ttl_s` seconds, and the calls in flight."""
 
     def __init__(self, entries: int, ttl_s: float) -> None:
         self._entries, self._ttl_s = entries, ttl_s
@@ -47,11 +47,11 @@ class Proposals:
         *,
         share: bool = True,
     ) -> tuple[Answered, bool]:
-        """The answer to a call, and whether it cost nothing: it was kept, or another request of the
-        same tenant waits for it too.
+        """Return the answer to a call, and whether it cost nothing: it was kept, or another request
+        of the same tenant waits for it too.
 
-        Only calls at temperature 0 or with a seed have an answer to use again. `share`: whether it
-        may wait for another request's call. Who leaves ends the call, unless somebody else waits.
+        Only answers to calls at temperature 0 or with a seed are used again. `share`: whether this
+        may wait for another request's call. A call is cancelled when nobody waits for it any more.
         """
         if call.sampling.temperature >= GREEDY and call.sampling.seed is None:
             return await ask(), False
@@ -76,7 +76,7 @@ class Proposals:
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
-                self._landed(key, flight)  # who comes now asks again
+                self._landed(key, flight)  # the next request asks again
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
 
@@ -86,7 +86,7 @@ class Proposals:
         return answered
 
     def _landed(self, key: _Key, flight: _Flight, task: object = None) -> None:
-        """Nobody waits for this call any longer."""
+        """Forget a finished call."""
         if self._flights.get(key) is flight:
             del self._flights[key]
 

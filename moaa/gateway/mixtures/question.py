@@ -1,6 +1,6 @@
-"""What a client asks of a mixture, read from the body of /v1/chat/completions. No I/O.
+"""A client's question to a mixture, read from the body of /v1/chat/completions. No I/O.
 
-The client's own parameters (temperature, n, response_format, seed, …) are for the aggregator, whose
+The client's own parameters (temperature, n, response_format, seed, …) go to the aggregator, whose
 text the client gets. The proposers keep the sampling of the mixture.
 """
 
@@ -21,7 +21,7 @@ from moaa.recipe.schema import Member
 
 Proposals = Literal["", "reasoning", "each"]
 """How a client sees the proposals while it waits. reasoning: one after the other, as the reasoning
-of one answer, which chat programs fold. each: side by side, every chunk with the name of its
+of one answer, which chat programs can fold. each: side by side, every chunk with the name of its
 proposer."""
 
 _OURS: Final = frozenset({"model", "messages", "stream", "stream_options", "moaa"})
@@ -29,7 +29,7 @@ _UNUSED: Final = frozenset(
     {"tool_choice", "parallel_tool_calls", "function_call", "tools", "functions"}
     | {"store", "metadata", "audio", "modalities"}
 )
-"""Without tools they mean nothing, or they are not for an engine."""
+"""Fields that do nothing without tools, or that are not for an engine."""
 _ROLES: Final = {
     "system": "system",
     "developer": "system",
@@ -46,7 +46,7 @@ class _Wishes(BaseModel):
 
 
 class _Parameters(BaseModel):
-    """What is checked before proposals are paid for; engines check the rest."""
+    """The fields that are checked before proposals are paid for. Engines check the others."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
     stream: StrictBool | None = None
@@ -68,11 +68,12 @@ class _Parameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A conversation that ends with the user's turn, and how the client wants the answer."""
+    """A conversation that ends with the user's turn, and the wishes of the client for the
+    answer."""
 
     history: tuple[Message, ...]
     fields: Mapping[str, Any]
-    """What the client gave for the aggregator's request."""
+    """The client's fields for the aggregator's request."""
     streamed: bool = False
     wants_usage: bool = False
     proposals: Proposals = ""
@@ -84,8 +85,8 @@ class Question:
         return n
 
     def for_aggregator(self, sampling: Sampling) -> dict[str, Any]:
-        """The fields of the aggregator's request but its messages: the mixture's sampling, below
-        what the client gave."""
+        """Return the fields of the aggregator's request except its messages. The client's values
+        replace those of the mixture's sampling."""
         found: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if self.fields.get("max_completion_tokens") is None:
             found["max_tokens"] = sampling.max_tokens
@@ -97,21 +98,20 @@ class Question:
 
 
 def read_question(data: Mapping[str, Any], controls: Controls = KNOWN) -> Question:
-    """The question in a request. Raises ApiError 400, with the parameter that is wrong.
+    """Return the question in a request. Raises ApiError 400 with the name of the wrong parameter.
 
-    Answers in the history are neutralised, as the pipeline does with its own: they are a model's
-    text.
+    Control tokens in earlier answers are neutralised, as in the pipeline: a model wrote them.
     """
     for name in ("tools", "functions"):
         if data.get(name):
             raise invalid(
-                "A mixture calls no tools: its proposers answer in words. Leave them out, or ask a "
-                "plain model (GET /v1/models).",
+                "A mixture calls no tools: its proposers answer in words. Leave out `tools`, or "
+                "ask a plain model (GET /v1/models).",
                 name,
                 "unsupported_parameter",
             )
     if data.get("audio") or "audio" in (data.get("modalities") or ()):
-        raise invalid("A mixture answers in text alone.", "modalities", "unsupported_parameter")
+        raise invalid("A mixture answers only in text.", "modalities", "unsupported_parameter")
     try:
         given = _Parameters.model_validate(data)
     except ValidationError as error:
@@ -144,7 +144,7 @@ def _history(messages: Any, controls: Controls) -> tuple[Message, ...]:
             "another text.",
             "messages",
         )
-    # What stands before the first user message is one system message: members look for one.
+    # Everything before the first user message becomes one system message: members expect one.
     while len(found) > 1 and found[0]["role"] == found[1]["role"] == "system":
         found = as_member(Member(model="", system=found[0]["content"]), found[1:])
     return tuple(found)
@@ -180,7 +180,7 @@ def _text(content: Any, where: str) -> str:
         text = part.get(kind) if kind in ("text", "refusal") else None
         if not isinstance(text, str):
             raise invalid(
-                f"`{where}.content` has a part of type {shown(kind)}. A mixture reads text alone: "
+                f"`{where}.content` has a part of type {shown(kind)}. A mixture reads only text: "
                 "ask a plain model about images, sound and files.",
                 "messages",
                 "unsupported_parameter",

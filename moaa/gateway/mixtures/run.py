@@ -2,7 +2,7 @@
 
     accept -> proposers in parallel -> quorum, grace or deadline -> aggregator, streamed -> usage
 
-When the client leaves, whatever runs is cancelled, and with it the engines' work.
+When the client leaves, all calls are cancelled, and the engines stop their work.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from moaa.gateway.wire import ApiError
 from moaa.mixture import LATE, Patience, Prepared, TooFewProposals, prepare
 
 PULSE_S: Final = 10.0
-"""A stream of which nothing came for so long gets a comment: proxies and clients see that it lives.
-"""
+"""After this many seconds without data a stream gets a comment, so that proxies and clients keep it
+open."""
 EARLY_S: Final = 0.05
-"""Timers may fire a little early (uvloop's by 1 ms)."""
+"""Timers may fire this much early (uvloop's by 1 ms)."""
 T = TypeVar("T")
 
 
@@ -76,7 +76,7 @@ class Run:
         return self._aggregation.answer.choices
 
     async def whole(self) -> dict[str, Any]:
-        """The answer as one body. Raises ApiError without one."""
+        """Return the answer as one body. Raises ApiError if there is none."""
         prepared = await self._prepare()
         async with aclosing(self._aggregation.chunks(prepared)) as chunks:
             async for _ in chunks:
@@ -86,8 +86,9 @@ class Run:
         return {**found, "usage": self.tally.usage_json(), "moaa": self._costs()}
 
     async def streamed(self) -> AsyncGenerator[bytes, None]:
-        """The events of the answer, without its end. An empty one says that headers may go out: the
-        proposals are enough. Raises ApiError, before or after the first event."""
+        """Yield the events of the answer, without the final `[DONE]`. An empty event says that
+        headers can be sent: there are enough proposals. Raises ApiError before or after the first
+        event."""
         preparing = asyncio.create_task(self._prepare())
         preparing.add_done_callback(lambda _: self._deltas.put_nowait(None))
         try:
@@ -109,7 +110,7 @@ class Run:
                 if not any(choice.get("finish_reason") for choice in chunk["choices"]):
                     yield event(last)
                     last = None
-        if last is None:  # this server says something after its finish_reason
+        if last is None:  # this server sends a chunk after its finish_reason
             last = self._chunk([{"index": 0, "delta": {}, "finish_reason": None}])
         if self.question.wants_usage:
             yield event(last)
@@ -146,8 +147,8 @@ class Run:
         return prepared
 
     def _too_few(self, error: TooFewProposals, *, late: bool) -> ApiError:
-        """What a client gets if there are too few proposals: the members' own reason if they all
-        have the same, else that there is no quorum."""
+        """Return the client's error for too few proposals: the members' own reason if they all have
+        the same one, else that there is no quorum."""
         reasons = {missing.reason for missing in error.left_out}
         message = f"The mixture '{self.name}' has too few proposals: {error.detail}."
         if late and LATE in reasons:
@@ -160,11 +161,11 @@ class Run:
             return ApiError(503, message, "quorum", after_s=2)
         if reasons <= {"engine_overloaded", "rate_limit_exceeded"}:
             return ApiError(429, message, "engine_overloaded", after_s=2)
-        # The members that did answer have cost something: a client must not do it all again.
+        # The members that answered have cost something: a client must not repeat the request.
         return ApiError(502, message, "quorum", retry=False)
 
     async def _seen(self) -> AsyncGenerator[Delta, None]:
-        """What is put out until the proposals are there."""
+        """Yield what is shown until the proposals are there."""
         while (delta := await self._deltas.get()) is not None:
             yield delta
 
@@ -200,7 +201,7 @@ class Run:
 
 
 async def pulsed(source: AsyncIterator[T], every_s: float) -> AsyncGenerator[T | None, None]:
-    """The items of a source, and None whenever none has come for so long."""
+    """Yield the items of a source, and None after each `every_s` seconds without an item."""
     waiting: asyncio.Task[T] | None = None
     try:
         while True:
@@ -227,7 +228,7 @@ async def _next(source: AsyncIterator[T]) -> T:
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has stopped; nobody asks any more how it ended."""
+    """Cancel a task and wait until it has stopped; its result is ignored."""
     task.cancel()
     await asyncio.wait([task])
     if not task.cancelled():

@@ -1,4 +1,4 @@
-"""The fields of a mixture that is served: the recipe's, and how long it waits."""
+"""The fields of a mixture that is served: those of the recipe, and how long it waits."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from moaa.recipe.document import Part
 from moaa.recipe.method import Mixture
 
 MOST: Final = 8
-"""Proposals of one layer. Each request costs that many answers: a mixture is no way around a limit.
-"""
+"""The most proposals of one layer. Each request costs that many calls, so that a mixture cannot be
+used to pass a limit."""
 
 Address = tuple[str | int, ...]
 
 
 class Cache(Part):
-    """Proposals that are used again: those at temperature 0 or with a seed, for the same key."""
+    """Which proposals are used again: those at temperature 0 or with a seed, for the same key."""
 
     entries: int = Field(1000, ge=0)
-    """0: none. Equal calls in flight are shared all the same."""
+    """The most proposals kept. 0: none; equal calls in flight are still shared."""
     ttl_s: float = Field(600, gt=0)
 
 
 class Online(Part):
-    """How long a served mixture waits, in seconds, and what it does when somebody is missing."""
+    """How long a served mixture waits, in seconds, and what it does when a member is missing."""
 
     quorum: int | None = Field(None, ge=1)
-    """Proposals that are enough. Default: `min_proposers`, or all but one."""
+    """How many proposals are enough. Default: `min_proposers`, or all but one."""
     grace_s: float = Field(1.0, ge=0)
-    """With a quorum the others are waited for so long, or for `grace_share` of the time that the
-    quorum took if that is longer."""
+    """After the quorum, wait this long for the other proposers, or for `grace_share` of the time
+    that the quorum took, if that is longer."""
     grace_share: float = Field(0.25, ge=0)
     deadline_s: float = Field(60, gt=0)
-    """For the proposals of all layers. Without a quorum by then the answer is 504."""
+    """The most time for the proposals of all layers. Without a quorum by then the answer is 504."""
     first_token_s: float = Field(30, gt=0)
-    """For the aggregator's first token while there is a fallback."""
+    """How long to wait for the aggregator's first token while there is a fallback."""
     fallback: tuple[str, ...] | None = None
-    """The proposers, by name, whose models aggregate if the aggregator fails before its first
-    token, in this order. Only those that have answered are asked. Default: all."""
+    """Names of the proposers whose models aggregate if the aggregator fails before its first token,
+    in this order. Only members that have answered are asked. Default: all."""
     references: Place = "system"
     """Where the aggregator sees the proposals. system: in the system message, as in pipelines.
-    last: after the user's last message, which leaves a chat's history a prefix that engines keep.
-    """
+    last: after the user's last message. The chat's history then stays a prefix, which engines
+    cache."""
     cache: Cache = Cache()
-    """Whether proposals that would be the same again are used again."""
+    """Whether proposals that would be the same are used again."""
 
 
 class OnlineMixture(Mixture):
-    """The recipe's mixture, served under a name of its own."""
+    """The recipe's mixture, served under its own name."""
 
     online: Online = Online()
     """How long it waits, and what it does when a member is missing."""
@@ -60,8 +60,8 @@ class OnlineMixture(Mixture):
     def _is_bounded(self) -> Self:
         if self.proposals > MOST:
             raise ValueError(
-                f"a layer has {self.proposals} proposals, and {MOST} is the most for a mixture "
-                "that is served. Leave some out, or make sampling.n smaller"
+                f"a layer has {self.proposals} proposals, and a served mixture may have {MOST} "
+                "at most. Leave some out, or make sampling.n smaller"
             )
         if self.online.quorum is not None and self.online.quorum > self.proposals:
             raise ValueError(
@@ -70,14 +70,14 @@ class OnlineMixture(Mixture):
         labels = {member.label for member in self.proposers}
         if unknown := sorted(set(self.online.fallback or ()) - labels):
             raise ValueError(
-                f"online.fallback names {unknown}, which are none of the proposers "
+                f"online.fallback has {unknown}, and these are not proposers "
                 f"({', '.join(sorted(labels))})"
             )
         return self
 
     @property
     def quorum(self) -> int:
-        """The proposals of a layer that are enough."""
+        """How many proposals of a layer are enough."""
         return self.online.quorum or super().quorum
 
     @property
@@ -89,9 +89,9 @@ class OnlineMixture(Mixture):
 def problems(
     mixtures: Mapping[str, OnlineMixture], turns: Mapping[str, str | None]
 ) -> Iterator[tuple[Address, str]]:
-    """What does not fit together: each with its address below the file, and a sentence.
+    """Yield each problem of the mixtures: its address below the file, and a sentence.
 
-    `turns`: all models, with the group in which one is up at a time if it is in one.
+    `turns`: all models; the value is the group in which one model is up at a time, if any.
     """
     models = turns.keys()
     for name, mixture in mixtures.items():

@@ -1,4 +1,4 @@
-"""What one answer of a mixture has cost: the sum of its calls, and each member's part."""
+"""What one answer of a mixture has cost: the sum of its calls, and each member's share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Role = Literal["proposer", "aggregator"]
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """One call of a member that answered. `usage` is None if its server counts no tokens; `shared`:
+    """One call of a member that answered. `usage` is None if the server counts no tokens. `shared`:
     the answer was there already, so it cost nothing."""
 
     name: str
@@ -29,7 +29,7 @@ class Spent:
 
     @property
     def usd(self) -> float | None:
-        """Dollars, if the price and the tokens are known."""
+        """The cost in dollars; None unless the price and the tokens are known."""
         if self.shared:
             return 0.0
         if self.price is None or self.usage is None:
@@ -38,7 +38,7 @@ class Spent:
         return (prompt * self.price.prompt + completion * self.price.completion) / 1e6
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of `members`."""
+        """Return the entry of `members`."""
         counted = None if self.usage is None else self.usage
         found: dict[str, Any] = {
             "name": self.name,
@@ -59,7 +59,7 @@ class Spent:
 
 @dataclass(slots=True)
 class Tally:
-    """The calls of one request so far."""
+    """The calls of one request up to now."""
 
     revision: str
     members: list[Spent] = field(default_factory=list)
@@ -67,10 +67,10 @@ class Tally:
 
     @property
     def usage(self) -> Usage:
-        """The sum of all calls that were made and answered. `reasoning` has the tokens that were
-        made and are not shown: the proposers', and the aggregator's own reasoning.
+        """The sum of all calls that were answered. `reasoning` counts the tokens that are not
+        shown: those of the proposers, and the aggregator's own reasoning.
 
-        Tokens of calls that were ended are not in it: no engine tells them.
+        Tokens of cancelled calls are not in it: no engine reports them.
         """
         total = Usage()
         for spent in self.members:
@@ -83,7 +83,7 @@ class Tally:
         return total
 
     def usage_json(self) -> dict[str, Any]:
-        """`usage` as OpenAI's object."""
+        """Return `usage` as OpenAI's object."""
         total = self.usage
         return {
             "prompt_tokens": total.prompt,
@@ -94,7 +94,7 @@ class Tally:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The object `moaa` of an answer."""
+        """Return the object `moaa` of an answer."""
         dollars = [spent.usd for spent in self.members]
         known = [each for each in dollars if each is not None]
         return {

@@ -1,6 +1,6 @@
-"""The page at `/`: a question, its proposals side by side while they come, and the answer.
+"""The page at `/`: a question, its proposals side by side as they come, and the answer.
 
-It is plain HTML and JavaScript that asks /v1 as any client does, with the key that its user types.
+It is plain HTML and JavaScript. It asks /v1 as any client does, with the key that the user types.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-"""Only the gateway's own script runs, and it reaches this gateway alone."""
+"""Only the gateway's own script runs, and it can reach only this gateway."""
 
 
 def add_page(app: web.Application) -> None:
-    """Serve the page. It holds nothing that a key must protect."""
+    """Serve the page. It needs no key: it has no secrets."""
     for path, (name, kind) in FILES.items():
         body = resources.files(__name__).joinpath(name).read_bytes()
         app.router.add_get(path, _file(body, kind))
