@@ -1,12 +1,12 @@
-"""Read an artifact: the rows of its tables, its files.
+"""Reads an artifact: the rows of its tables, and its files.
 
 Layout below an artifact's prefix on S3:
     manifest.json                    the commit: without it the artifact is unfinished, never read
     TABLE/00000-DIGEST.parquet       a shard of rows: `id`, declared columns, `row` as JSON text
     model-ATTEMPT/NAME               a model's files, from the training; one folder per attempt
     journal/                         answers of an unfinished stage (moaa/journal); then deleted
-Names never collide with different content, so an attempt that lost the commit cannot damage the one
-that won.
+Files with different content never have the same name, so an attempt that lost the commit cannot
+damage the one that won.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Artifact:
     def open(cls, store: Store, uri_or_text: str, fingerprint: str | None = None) -> Self:
         """Return the artifact below an s3:// prefix, or the one whose manifest this text is.
 
-        Raises `Missing` if there is no manifest, ArtifactError if it is another one than was asked
-        for: made for another address or `fingerprint`, or a text that is not what was committed.
+        Raises `Missing` if there is no manifest. Raises ArtifactError if it is for another address
+        or another `fingerprint`, or if the text differs from the committed one.
         """
         if uri_or_text.lstrip().startswith("{"):
             given = Manifest.from_text(uri_or_text, "The input")
@@ -76,10 +76,12 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
+        """The hash of everything that decides the artifact's content."""
         return self.manifest.fingerprint
 
     @property
     def uri(self) -> str:
+        """The s3:// prefix below which its files are."""
         return self.manifest.uri
 
     def rows(self, table: str = "data") -> Iterator[dict[str, Any]]:
@@ -95,7 +97,7 @@ class Artifact:
     def download(self, directory: Path, *, progress: Callable[[int], None] | None = None) -> Path:
         """Download all files below `directory`, verify their digests, return `directory`.
 
-        A file that is there with the right digest is not downloaded again.
+        A file that is already there with the right digest is not downloaded again.
         """
         with ThreadPoolExecutor(4, "moaa-download") as pool:
             for _ in pool.map(

@@ -1,7 +1,7 @@
-"""Every table of every artifact: its Parquet columns, and the fields of its rows.
+"""Every table of every artifact: its Parquet columns and the fields of its rows.
 
-A table's file holds the column `id`, the columns declared here, and `row`: the whole row as JSON
-text. The columns are copies for filtering; `row` alone is what moaa reads. docs/data-formats.md is
+A table's file has the column `id`, the columns declared here, and `row`: the whole row as JSON
+text. The columns are copies for filtering; moaa itself reads only `row`. docs/data-formats.md is
 generated from these declarations: `python -m moaa.artifacts.formats docs/data-formats.md`.
 """
 
@@ -39,7 +39,7 @@ from moaa.artifacts.table import (
 
 
 def columns_of(kind: str, table: str) -> tuple[Column, ...]:
-    """Return the columns of a table beside `id` and `row`; none if it is not declared."""
+    """Return the columns of a table besides `id` and `row`; none if it is not declared."""
     return _COLUMNS.get((kind, table), ())
 
 

@@ -1,4 +1,4 @@
-"""The fields of artifacts' rows, as the JSON text of a row holds them."""
+"""The fields of artifacts' rows, in the JSON text of a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page about data formats, made from the declarations of tables and fields.
+"""Writes the page about data formats from the declarations of tables and fields.
 
 python -m moaa.artifacts.formats docs/data-formats.md
 """
@@ -164,7 +164,7 @@ rows = pandas.DataFrame(map(json.loads, table.row))
 
 
 def _walk(fields: tuple[Field, ...], prefix: str = "") -> Iterator[tuple[str, Field]]:
-    """Every field with its path, what is in a list under `name[]`."""
+    """Yield every field with its path; fields of a list's items are below `name[]`."""
     for field in fields:
         yield prefix + field.name, field
         inner = "[]." if field.type.startswith("list") else "."

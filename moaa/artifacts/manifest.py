@@ -1,4 +1,4 @@
-"""The manifest of an artifact: its files with their digests, and how they came to be."""
+"""The manifest of an artifact: its files with their digests, and how they were made."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ SCHEMA_VERSION = 1
 def is_plain(name: str) -> bool:
     """Return whether a name stays below the folder that it is downloaded to.
 
-    Neither `..` nor a root, nor what file systems, shells or terminals read as something else: NUL,
-    control characters, marks that turn the direction of writing, half a surrogate pair.
+    A name must not have `..` or a root, nor anything that file systems, shells or terminals may
+    misread: NUL, control characters, marks that change the direction of writing, half a surrogate
+    pair.
     """
     path = PurePosixPath(name)
     return (
@@ -33,21 +34,22 @@ def is_plain(name: str) -> bool:
 
 
 class File(Part):
-    """A file of an artifact. A shard of rows has `table` and `rows` too."""
+    """A file of an artifact. A shard of rows also has `table` and `rows`."""
 
     name: str
-    """Path of the file where the artifact is downloaded to."""
+    """The file's path in the folder that the artifact is downloaded to."""
     table: str | None = None
     rows: int | None = None
     size: int
     sha256: str
     key: str | None = None
-    """Path below the artifact's uri; the name unless given."""
+    """The path below the artifact's uri. Default: the name."""
 
     @field_validator("name", "key")
     @classmethod
     def _stays_below(cls, value: str | None) -> str | None:
-        """A manifest may come from anywhere: no name may lead out of the download's folder."""
+        """Refuse a name that leads out of the download's folder: a manifest may come from
+        anywhere."""
         if value is not None and not is_plain(value):
             raise ValueError(f"{value!r} is not a plain relative path")
         return value
@@ -68,14 +70,14 @@ class Parent(Part):
 
     @classmethod
     def of(cls, name: str, manifest: Manifest) -> Self:
-        """Return the artifact of this manifest as the parent that was the input `name`."""
+        """Return the artifact of this manifest as a parent; `name`: which input it was."""
         return cls(
             name=name, kind=manifest.kind, uri=manifest.uri, fingerprint=manifest.fingerprint
         )
 
 
 class Manifest(Part):
-    """What an artifact is, where its files are, and how it came to be."""
+    """What an artifact is, where its files are, and how it was made."""
 
     schema_version: int = SCHEMA_VERSION
     kind: str
@@ -88,19 +90,19 @@ class Manifest(Part):
     """ISO 8601, UTC."""
     files: tuple[File, ...] = ()
     rows: dict[str, int] = Field(default_factory=dict)
-    """Rows per table."""
+    """The number of rows of each table."""
     parents: tuple[Parent, ...] = ()
     part: dict[str, Any] = Field(default_factory=dict)
     """The part of the recipe that the stage was given."""
     ledger: dict[str, Any] = Field(default_factory=dict)
     facts: dict[str, Any] = Field(default_factory=dict)
-    """Numbers of the stage's own, for the report."""
+    """The stage's own numbers for the report."""
 
     @classmethod
     def from_text(cls, text: str | bytes, where: str) -> Self:
         """Return the manifest in this JSON text.
 
-        Raises ArtifactError, which names `where` the text was found, if it is none.
+        Raises ArtifactError if it is not a manifest; the error says `where` the text was found.
         """
         try:
             data = json.loads(text)

@@ -1,4 +1,4 @@
-"""Write an artifact: rows to Parquet shards, then the manifest that commits them.
+"""Writes an artifact: rows to Parquet shards, then the manifest that commits them.
 
 The layout on S3 is described in moaa/artifacts/artifact.py.
 """
@@ -23,12 +23,12 @@ from moaa.store.bytes import to_json
 
 SHARD_ROWS = 20_000
 SHARD_BYTES = 64 << 20
-"""Of JSON text, before compression: what a reader holds in memory at a time."""
+"""The most JSON text of a shard, before compression. A reader holds one shard in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a manifest says beside the files: see `Manifest`."""
+    """The fields of a manifest besides the files: see `Manifest`."""
 
     stage: str
     name: str
@@ -40,7 +40,7 @@ class Draft:
 
 
 class Output:
-    """Write an artifact of this kind below `uri`. Without `commit` there is no result.
+    """Writes an artifact of this kind below `uri`. Without `commit` there is no result.
 
     A context manager. Only one thread may write rows at a time.
     """
@@ -70,7 +70,7 @@ class Output:
             self._cut(table, buffer)
 
     def adopt(self, files: Sequence[File]) -> None:
-        """Add files that something else (a training) has already written below `uri`."""
+        """Add files that another program (a training) has already written below `uri`."""
         found = dict(self.store.list(self.uri))
         for file in files:
             size = found.get(f"{self.uri}/{file.path}")
@@ -115,12 +115,13 @@ class Output:
 
     def _cut(self, table: str, buffer: _Table) -> None:
         if buffer.shard.ids:
-            # Bounds how many shards wait in memory for a slow store.
+            # This bounds how many shards wait in memory for a slow store.
             self._collect(3)
             self._pending.append(self._uploads.submit(self._upload, table, buffer.next_shard()))
 
     def _collect(self, leave: int) -> None:
-        """Take in finished uploads, oldest first: the manifest keeps the order of writing."""
+        """Take the results of finished uploads, oldest first: the manifest keeps the order of
+        writing."""
         while len(self._pending) > leave:
             self._files.append(self._pending.pop(0).result())
 
@@ -139,7 +140,7 @@ class Output:
 
 
 class _Shard:
-    """Rows that become one Parquet file: their ids, the values of the columns, their JSON text."""
+    """The rows of one Parquet file: their ids, the values of the columns, their JSON text."""
 
     def __init__(self, number: int, columns: tuple[Column, ...]) -> None:
         self.number = number
@@ -159,7 +160,7 @@ class _Shard:
         self.bytes += len(text)
 
     def to_parquet(self) -> bytes:
-        """Return the file's content: the same for the same rows."""
+        """Return the file's content. The same rows always give the same content."""
         import pyarrow
         import pyarrow.parquet as parquet
 
@@ -185,7 +186,7 @@ class _Shard:
 
 
 class _Table:
-    """The shard of a table that is being filled, and how many rows there were in all."""
+    """The shard of a table that is being filled, and how many rows the table has so far."""
 
     def __init__(self, columns: tuple[Column, ...]) -> None:
         self.shard = _Shard(0, columns)
@@ -196,12 +197,12 @@ class _Table:
         self.rows += 1
 
     def next_shard(self) -> _Shard:
-        """Return the filled shard and begin the next one."""
+        """Return the filled shard and start the next one."""
         full = self.shard
         self.shard = _Shard(full.number + 1, full.columns)
         return full
 
 
 def _utf8(text: str) -> bytes:
-    """Arrow refuses half a surrogate pair, which models do write."""
+    """Return the text as UTF-8. Half a surrogate pair, which Arrow refuses, is replaced."""
     return text.encode(errors="replace")

@@ -1,13 +1,14 @@
-"""Who works on a result, so that the same stage run twice at once is not paid for twice.
+"""Who works on a result, so that a stage that runs twice at the same time is not paid for twice.
 
     <uri>/owner/000001.json     {"holder", "who", "place", "pid", "beat"}
 
-The holder of the highest number owns the work, and writes its file anew every few seconds. Who
-comes second waits. It judges by what it sees change, not by clocks of two machines; when nothing
-has changed for `STANDS_STILL_S`, it writes the next number. Exactly one of several can do so.
-Two owners, after a long break of one, still do no harm: results are committed once. An owner that
-was taken over stops when the other one has its result. The same is the lock of a model that is
-retrained: there nothing appears at the end, and who waits has a patience.
+The holder of the highest number owns the work, and rewrites its file every few seconds. Others
+wait. They judge by the changes that they see, not by the clocks of two machines. When nothing has
+changed for `STANDS_STILL_S`, they write the next number, and exactly one of them can do so.
+
+Two owners, after one was stopped for long, do no harm: results are committed once. An owner that
+was replaced stops when the other one has its result. The same class is the lock of a model that is
+retrained. There no object appears at the end, so those who wait have a time limit.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ END_S: Final = 10.0
 class Owner:
     """The right to work on a result. A context manager: leaving it gives the right back.
 
-    `overtaken` is called at most once, from another thread: somebody else has taken this work over,
-    and has finished it.
+    `overtaken` is called at most once, from another thread: when another process has taken this
+    work over and finished it.
     """
 
     def __init__(
@@ -69,20 +70,20 @@ class Owner:
             self._stop.set()
         if self._thread is None:
             return
-        # A store that is away must not hold up the end: the note then stands still.
+        # A store that does not answer must not delay the end: the file is then left as it is.
         giving_back = threading.Thread(target=self._give_back, name="moaa-owner", daemon=True)
         giving_back.start()
         giving_back.join(END_S)
 
     def acquire(self, finished: str) -> bool:
-        """Wait for the right to work. Return False if the object `finished` appears before."""
+        """Wait for the right to work. Return False if the object `finished` appears first."""
         self._finished = finished
         waits = f"works on the same result, {self._uri}: waiting for it"
         return self._wait(lambda: self._store.exists(finished), waits)
 
     def take(self, patience_s: float) -> str:
-        """Wait so long for the right to work, which nothing ends but leaving. Return who has it, as
-        a text; empty if it is ours."""
+        """Wait up to `patience_s` for the right to work. Hold it until the context ends. Return who
+        has it, as a text; empty if it is this owner."""
         deadline, looked = time.monotonic() + patience_s, False
 
         def over() -> bool:
@@ -94,7 +95,7 @@ class Owner:
         return "" if self._wait(over, waits) else self._other
 
     def _wait(self, over: Callable[[], bool], waits: str) -> bool:
-        """Wait for the right to work. Return False once it is `over`."""
+        """Wait for the right to work. Return False once `over()` is true."""
         seen, since, told = "", time.monotonic(), False
         while not over():
             looked = time.monotonic()
@@ -106,7 +107,7 @@ class Owner:
             if not newest or _is_gone(other) or still_s > STANDS_STILL_S:
                 if self._take(newest):
                     if newest and still_s > STANDS_STILL_S:
-                        say(f"{other.get('who')} has stood still for {still_s:.0f} s: taking over")
+                        say(f"{other.get('who')} has not moved for {still_s:.0f} s: taking over")
                     return True
                 continue
             self._other = str(other.get("who"))
@@ -115,7 +116,7 @@ class Owner:
                 say(f"{self._other} {waits}")
             self._stop.wait(LOOK_S)
             if time.monotonic() - looked > 4 * LOOK_S:
-                since = time.monotonic()  # nothing could be seen meanwhile: the store was away
+                since = time.monotonic()  # the store did not answer
         return False
 
     def _take(self, newest: str) -> bool:
@@ -150,7 +151,7 @@ class Owner:
     def _leave(self) -> None:
         with self._leaving:
             if not self._stop.is_set():
-                say(f"another run has taken over and finished {self._uri}: its result is used")
+                say(f"another run took over and finished {self._uri}: its result is used")
                 self._overtaken()
 
     def _give_back(self) -> None:
@@ -166,13 +167,13 @@ class Owner:
         return sorted(uri for uri, _ in self._store.list(f"{self._uri}/owner"))
 
     def _newest(self) -> tuple[str, str]:
-        """Return the address and the text of the highest number; empty if there is none."""
+        """Return the address and the text of the highest number; empty texts if there is none."""
         numbers = self._numbers()
         if not numbers:
             return "", ""
         try:
             return numbers[-1], self._store.get(numbers[-1]).decode(errors="replace")
-        except Missing:  # given back since it was listed
+        except Missing:  # it was removed after the list
             return "", ""
 
 
@@ -185,7 +186,7 @@ def _read(text: str) -> dict[str, Any]:
 
 
 def _place() -> str:
-    """Return a name of the processes that this one can see."""
+    """Return a name for the processes that this process can see."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -193,7 +194,7 @@ def _place() -> str:
 
 
 def _is_gone(other: dict[str, Any]) -> bool:
-    """Return whether the other was a process of this machine, and has ended."""
+    """Return whether the other owner was a process on this machine that has ended."""
     if other.get("place") != _place() or not isinstance(other.get("pid"), int):
         return False
     try:

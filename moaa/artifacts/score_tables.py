@@ -28,7 +28,7 @@ ABOUT = (
     Field("benchmark", "text", "Its name in `evaluate.benchmarks`."),
     Field("group", "text", "Category or source of the question."),
 )
-"""What every row of a benchmark's question has."""
+"""The fields of every row about a benchmark's question."""
 MODEL_A = copied("model_a", "string", "The contestant that is measured.")
 MODEL_B = copied("model_b", "string", "The other contestant.")
 

@@ -1,4 +1,4 @@
-"""What a table of an artifact is: its Parquet columns, and the fields of its rows."""
+"""The declaration of an artifact's table: its Parquet columns and the fields of its rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ ColumnType = Literal["string", "int32", "double", "bool"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A Parquet column. `of` computes its value from a row; null if the row lacks what it needs."""
+    """A Parquet column. `of` computes its value from a row; null if the row lacks a field it
+    needs."""
 
     name: str
     type: ColumnType
@@ -36,12 +37,12 @@ class Table:
 
 
 def copied(name: str, type: ColumnType, about: str) -> Column:
-    """A column that holds the field of its own name."""
+    """Return a column that copies the field of the same name."""
     return Column(name, type, about, lambda row: row.get(name))
 
 
 def counted(name: str, of: str, about: str) -> Column:
-    """A column that counts the list in a field."""
+    """Return a column with the length of the list in a field."""
     return Column(name, "int32", about, lambda row: len(row[of]) if of in row else None)
 
 
@@ -52,7 +53,7 @@ def _user_turns(row: Row) -> int | None:
 
 
 def finish_of(parts: str) -> Callable[[Row], str | None]:
-    """`length` if any part was cut at its token limit, else the last part's reason."""
+    """Return a function of a row: `length` if any part was cut, else the last part's reason."""
 
     def of(row: Row) -> str | None:
         reasons = [part.get("finish_reason") for part in row.get(parts, ())]
@@ -64,6 +65,7 @@ def finish_of(parts: str) -> Callable[[Row], str | None]:
 
 
 def left_out_of(row: Row) -> int | None:
+    """Return how many proposals are missing over all turns; null for a row without turns."""
     if "turns" not in row:
         return None
     return sum(len(turn.get("left_out", ())) for turn in row["turns"])
@@ -105,7 +107,7 @@ JUDGEMENT_COLUMNS = (
 
 
 def rejected(kind: str, about: str, *row: Field) -> Table:
-    """The table of a stage's rejected rows: its input row, with the reason."""
+    """Return the table of a stage's rejected rows: the input row, with the reason."""
     turns = TURNS_COLUMN if TURNS in row else USER_TURNS_COLUMN
     return Table(
         kind,

@@ -1,4 +1,4 @@
-"""The `ask` that the method of a stage gets: from the journal, or from the model."""
+"""The `ask` that a stage's method gets: it answers from the journal or from the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Asker:
-    """Answers calls: from the journal if it has the reply, else from the model when it is up. The
+    """Answers calls: from the journal if it has the reply, else from the model once it is up. The
     same call is never in flight twice."""
 
     def __init__(
@@ -29,8 +29,8 @@ class Asker:
         self._not_kept = frozenset(
             name for name, model in session.models.items() if model.task == "embed"
         )
-        """Models whose replies are vectors of kilobytes: the row's scores are journaled, not they.
-        """
+        """Models whose replies are vectors of kilobytes. The journal has the row's scores
+        instead."""
         self._ledger = session.ledger
         self._journal = journal
         self._schedule = schedule
@@ -39,7 +39,7 @@ class Asker:
         """Calls in flight by key, and the equal calls that wait for the same answer."""
 
     def ask_for(self, conversation: str) -> Ask:
-        """The `ask` of one conversation: its replies are recorded under this name."""
+        """Return the `ask` of one conversation: its replies are recorded under this name."""
 
         async def ask(
             model: str,
@@ -66,7 +66,7 @@ class Asker:
         return ask
 
     async def _answer(self, call: Call) -> Reply:
-        """The model's answer. Equal calls wait for the first one and share its reply."""
+        """Return the model's answer. Equal calls wait for the first one and share its reply."""
         while (sharers := self._in_flight.get(call.key)) is not None:
             sharer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
             sharers.append(sharer)
@@ -75,7 +75,7 @@ class Asker:
                 self._ledger.events["shared calls"] += 1
                 return shared
         sharers = self._in_flight[call.key] = []
-        # None: this call was cancelled, and one of the sharers sends it instead.
+        # None: this call was cancelled, and one of the calls that share it sends it instead.
         outcome: Reply | Exception | None = None
         try:
             outcome = await self._send(call)

@@ -1,4 +1,4 @@
-"""What the schedule needs of the engines. `moaa.engines` has the implementations."""
+"""What the schedule needs from the engines. `moaa.engines` has the implementations."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Protocol
 
 
 class Fleet(Protocol):
-    """The models of a stage that have to be started. Those with an `endpoint` are always up and
-    never count."""
+    """The models of a stage that must be started. Models with an `endpoint` are always up and do
+    not count."""
 
     capacity: int | None
     """How many of these models can be up at the same time; None: all of them."""
 
     async def up(self, models: Collection[str]) -> None:
-        """Start those that are not up yet, side by side; return when each has answered a request.
+        """Start the models that are not up, in parallel; return when each has answered a request.
 
         Raises EngineError.
         """
 
     async def down(self, models: Collection[str]) -> None:
-        """Stop these: they get no more calls, and are gone within 10 s."""
+        """Stop these models: they get no more calls, and are gone within 10 s."""

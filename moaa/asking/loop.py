@@ -14,8 +14,7 @@ T = TypeVar("T")
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` on uvloop and return its result.
 
-    SIGTERM, like Ctrl-C, cancels `main`. When everything has been cleaned up, the signal has its
-    usual effect.
+    SIGTERM and Ctrl-C cancel `main`. After all cleaning up, the signal has its usual effect.
     """
     import uvloop
 

@@ -1,8 +1,8 @@
-"""How much of a stage's rows may be lost, and when it is certain that too much is.
+"""How many of a stage's rows may be lost, and when it is certain that too many are.
 
-A stage fails as soon as its end is certain: when more is lost than the limit allows, or when all
-of the first rows are. The first rows are few, are asked alone, and are chosen at random from all
-rows, so that they speak for the others: a row that is too long says nothing about the next one.
+A stage fails as soon as its failure is certain: when more rows are lost than the limit allows, or
+all of the first rows. The first rows are few and are asked alone. They are chosen at random from
+all rows, so that they stand for the others: rows next to each other may fail for the same reason.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any, Final, TypeAlias
 from moaa.errors import TooManyRejected
 
 FIRST: Final = 20
-"""How many rows are asked before the others. The others begin when one of them succeeds with all
+"""How many rows are asked before the others. The others start when one of them succeeds with all
 members, or when all of them are done."""
 MOST_BY_CHANCE: Final = 0.5
-"""Up to this limit on rejections, 20 rejected rows of 20 are no chance: 0.5^20 is 1 in a
+"""Up to this limit on rejections, 20 rejected rows of 20 cannot be chance: 0.5^20 is 1 in a
 million."""
 MOST_ABSENT: Final = 0.5
-"""In what share of the rows a member of the mixture may give nothing."""
+"""A member of the mixture may give nothing in at most this share of the rows."""
 FEW_ABSENT: Final = 2
-"""In so many rows it may in any case: of three rows, two are no habit."""
+"""A member may miss this many rows in any case: too few to judge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A part of a row that is lost, or all of it (`share` 1), and why."""
+    """A part of a row that is lost (all of it: `share` 1), and why."""
 
     reason: str
     detail: str = ""
@@ -42,28 +42,28 @@ class Gaps:
     """What is missing in a row that is kept."""
 
     losses: tuple[Loss, ...] = ()
-    """They count against the limit by their shares."""
+    """They count against the limit, each by its share."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Members of the mixture that gave nothing to this row, each with the reason."""
 
 
 GapsOf: TypeAlias = Callable[[dict[str, Any]], Gaps]
-"""What is missing in a row that the method made."""
+"""Returns what is missing in a row that the method made."""
 
 
 class Rejections:
-    """Counts what the rows of a stage lose. `rejected` and `kept` raise TooManyRejected when it is
-    certain that the stage fails."""
+    """Counts what the rows of a stage lose. `rejected` and `kept` raise TooManyRejected as soon as
+    it is certain that the stage fails."""
 
     def __init__(self, ids: Sequence[str], limit: float, expected: Collection[str] = ()) -> None:
-        """`limit`: share of the rows that may be lost; the `expected` reasons do not count."""
+        """`limit`: the share of rows that may be lost. The `expected` reasons do not count."""
         self._ids = frozenset(ids)
         self._total = len(ids)
         self._limit = limit
         self._expected = frozenset(expected)
         at_random = sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())
         self.first: tuple[str, ...] = tuple(at_random[:FIRST]) if len(ids) > FIRST else ()
-        """The rows to ask first; none if there are few rows at all."""
+        """The rows to ask first; none if there are only a few rows."""
         self._others_begin = asyncio.Event()
         if not self.first:
             self._others_begin.set()
@@ -77,8 +77,8 @@ class Rejections:
 
     @property
     def to_ask_again(self) -> set[str]:
-        """The rows that lost something, or lack a member that fails the stage: another run may have
-        more luck with them."""
+        """The rows that lost something, or that lack a member that fails the stage: another run may
+        succeed with them."""
         lacking = (id for member in self._silent_members() for id in self._absent[member])
         return {*self._losses, *lacking}
 
@@ -88,8 +88,8 @@ class Rejections:
         return Counter(reason for losses in self._losses.values() for reason in _named(losses))
 
     def take_up(self, finished: Mapping[str, Mapping[str, Any]], gaps_of: GapsOf) -> set[str]:
-        """Count the rows that earlier attempts finished. Returns those to ask again: all that lost
-        something, if that is too much already."""
+        """Count the rows that earlier attempts finished. Return the rows to ask again: all that
+        lost something, if that is already too much."""
         for id in self._ids & set(finished):
             record = finished[id]
             if "rejected" in record:
@@ -108,7 +108,7 @@ class Rejections:
         return again
 
     async def turn(self, id: str) -> None:
-        """Return when this row may be asked."""
+        """Wait until this row may be asked."""
         if id not in self.first:
             await self._others_begin.wait()
 
@@ -130,7 +130,7 @@ class Rejections:
             raise TooManyRejected(
                 f"No row is left: all {self._total} were rejected.\n"
                 + _table([*self._losses.values(), *_alike(self._expectedly)])
-                + "  A data set without rows is of no use to the next stage. Correct the cause "
+                + "  The next stage cannot use a data set without rows. Correct the cause "
                 "and run again."
             )
 
@@ -174,7 +174,7 @@ class Rejections:
         return self._silent()
 
     def _silent(self) -> TooManyRejected | None:
-        """The error if a member of the mixture gives nothing."""
+        """Return the error if a member of the mixture gives nothing."""
         for member in self._silent_members():
             rows = self._absent[member]
             reason, count = Counter(rows.values()).most_common(1)[0]
@@ -198,15 +198,15 @@ class Rejections:
 
 
 def _passes(lost: float, total: int, limit: float) -> bool:
-    """Whether so much is more than the limit; sums of shares are not exact."""
+    """Return whether `lost` is more than the limit; sums of shares are not exact."""
     return lost > limit * total + 1e-9
 
 
 def too_many_rejected(
     lost: Iterable[Sequence[Loss]], total: int, limit: float
 ) -> TooManyRejected | None:
-    """The error, with the table of reasons, if more than the share `limit` of `total` rows is
-    lost. `lost`: the losses of each row."""
+    """Return the error, with the table of reasons, if more than the share `limit` of `total` rows
+    is lost; else None. `lost`: the losses of each row."""
     rows = list(lost)
     count = sum(loss.share for losses in rows for loss in losses)
     if not _passes(count, total, limit):
@@ -219,7 +219,7 @@ def too_many_rejected(
 
 
 def absent(spoke: Iterable[str], left_out: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The names in `left_out` that never spoke, with their reasons, for `Gaps.absent`."""
+    """Return the names in `left_out` that never answered, with their reasons, for `Gaps.absent`."""
     heard = set(spoke)
     return {gone["name"]: gone["reason"] for gone in left_out if gone["name"] not in heard}
 
@@ -236,7 +236,7 @@ def _alike(counts: Mapping[str, int]) -> list[tuple[Loss, ...]]:
 
 
 def _table(rows: Iterable[Sequence[Loss]]) -> str:
-    """A line for each reason: how many rows, and an example."""
+    """Return a line for each reason: how many rows, and an example."""
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for losses in rows:

@@ -1,10 +1,10 @@
-"""Ask models for many conversations at the same time: the journal first, then the engines.
+"""Asks models for many conversations at the same time: the journal first, then the engines.
 
     ask_all({row["id"]: row for row in rows}, method, session, journal)
 
 `method(item, ask)` is a coroutine of the method (`mixture.converse`, `judge.tournament`). Each item
-runs at its own pace: a slow proposer holds up its own conversation only. The results are in
-`journal.finished` afterwards. A run may be stopped at any moment; the next one continues.
+runs at its own speed: a slow proposer delays only its own conversation. Afterwards the results are
+in `journal.finished`. A run may be stopped at any moment; the next one continues.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BY_TURNS_WINDOW: Final = 20_000
-"""How many conversations run at the same time when models take turns. More mean fewer turns."""
+"""How many conversations run at the same time when models take turns. With more there are fewer
+turns."""
 SHOW_EVERY_S: Final = 0.5
 
 
@@ -39,12 +40,12 @@ def ask_all(
     session: Session,
     journal: Journal,
 ) -> None:
-    """Leave a record in `journal.finished` for every item, under its name.
+    """Write a record into `journal.finished` for every item, under its name.
 
-    A record is {"row": …} or {"rejected": {"reason", "detail"}}. The journal's items and replies
-    are not asked again; engines start at the first call that the journal cannot answer. RowRejected
-    and CallError reject their item. Any other error (EngineError above all), SIGTERM and Ctrl-C
-    stop the whole run; the journal is flushed before the engines stop.
+    A record is {"row": …} or {"rejected": {"reason", "detail"}}. Items and replies in the journal
+    are not asked again. Engines start at the first call that the journal cannot answer. RowRejected
+    and CallError reject their item. Any other error (usually EngineError), SIGTERM and Ctrl-C stop
+    the whole run; the journal is flushed before the engines stop.
     """
     finished = journal.finished
     todo = {name: item for name, item in items.items() if name not in finished}
@@ -58,8 +59,7 @@ def ask_all(
 
 
 class _Run(Generic[T]):
-    """The calls of one stage: a window of conversations, and beside them the engines and the
-    view."""
+    """The calls of one stage: a window of conversations, the engines and the view."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class _Run(Generic[T]):
         self._window = 0
 
     async def run(self) -> None:
-        """Work through all items. Raises the first error as it is, not in a group."""
+        """Work through all items. Raises the first error itself, not in a group."""
         try:
             async with self._client, asyncio.TaskGroup() as beside:
                 engines = beside.create_task(self._schedule.serve())
@@ -96,23 +96,23 @@ class _Run(Generic[T]):
                 try:
                     async with self._conversations:
                         self._widen(places.window(self._session.runtime, 0))
-                    await caches.look()  # the engines stop now
+                    await caches.look()  # before the engines stop
                 finally:
-                    self._journal.flush()  # first: it may take the engines a while to stop
+                    self._journal.flush()  # first: engines take a while to stop
                 for task in (engines, view, pace, wide, watch):
                     task.cancel()
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
 
     async def _widen_with_servers(self) -> None:
-        """Keep so many conversations in progress that the servers of every model are busy."""
+        """Keep enough conversations in progress to keep the servers of every model busy."""
         while self._window < self._todo:
             await asyncio.sleep(SHOW_EVERY_S)
             most = max((pool.most for pool in self._client.pools.values()), default=0)
             self._widen(places.window(self._session.runtime, most))
 
     def _widen(self, window: int) -> None:
-        """Let `window` conversations run at the same time, if there are so many."""
+        """Let `window` conversations run at the same time, or all if there are fewer."""
         while self._window < min(window, self._todo):
             self._window += 1
             self._conversations.create_task(self._work_through())
@@ -120,7 +120,7 @@ class _Run(Generic[T]):
     async def _work_through(self) -> None:
         """Work on one conversation after the other until all are done."""
         for name, item in self._left:
-            # A thread empties the journal, once the store is back.
+            # A thread empties the journal when the store answers again.
             while self._journal.full:  # noqa: ASYNC110
                 await asyncio.sleep(1)
             try:
@@ -134,8 +134,8 @@ class _Run(Generic[T]):
 
 
 async def _show(client: Client, session: Session) -> None:
-    """Keep the view up to date from the client's counters, twice a second: calls themselves do not
-    touch the view."""
+    """Update the view from the client's counters, twice a second. Calls themselves do not touch
+    it."""
     shown: dict[str, int] = {}
 
     def show() -> None:

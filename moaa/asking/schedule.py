@@ -1,10 +1,10 @@
-"""When a model is up, and which calls wait for it: all models together, or by turns if not all of
-them fit.
+"""When a model is up, and which calls wait for it: all models together, or in turns if they do not
+all fit.
 
-Together: every model is started at the first call that the journal cannot answer; calls go to their
-pool at once and wait there until the first endpoint is up. By turns: calls wait per model; a model
-that has nothing left to do makes room for the one with the most waiting calls. So an ensemble of
-any size runs on one machine, at the price of some starts.
+Together: every model is started at the first call that the journal cannot answer. Calls go to their
+pool at once and wait there until the first endpoint is up. By turns: calls wait per model. A model
+without calls is stopped for the one with the most waiting calls. So an ensemble of any size runs on
+one machine, at the price of some more starts.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from moaa.chat.client import Client
 
 QUIET_S = 0.02
-"""A turn changes only after this long without a new call: conversations that have just got an
-answer ask their next question first."""
+"""The schedule stops a model only after this long without a new call: conversations that have just
+got an answer ask their next question first."""
 MAX_QUIET_WAITS = 50
 LOOK_AGAIN_S = 1.0
-"""How long calls that are not worth a start yet wait before the schedule looks at them again."""
+"""How long to wait before another look at calls that are too few for a start."""
 
 
 def next_up(
@@ -36,7 +36,7 @@ def next_up(
 
     `waiting`: calls that wait for models that are not up; `in_flight`: calls at those that are.
 
-    1. Free places go to the models with the most waiting calls (tie: later in `waiting`).
+    1. Free places go to the models with the most waiting calls (on a tie: later in `waiting`).
     2. An idle model is replaced only if the candidate with the most waiting calls has at least as
        many as the busiest running model has in flight. The idle model that comes last in `waiting`
        is replaced first.
@@ -72,8 +72,8 @@ class Schedule:
         quiet_s: float = QUIET_S,
         look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
-        """`by_turns` is called once, when it turns out that models must take turns: from then on
-        as many conversations as possible should ask."""
+        """`by_turns` is called once, when it is known that models must take turns: from then on as
+        many conversations as possible should ask."""
         models, self._engines = session.models, session.runtime.engines
         self._served = frozenset(
             name
@@ -99,7 +99,7 @@ class Schedule:
             return
         if model not in self._waiting:
             raise EngineError(
-                f"model '{model}' is asked, but this stage serves only {', '.join(self._waiting)}"
+                f"model '{model}' is called, but this stage serves only {', '.join(self._waiting)}"
             )
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[model][waiter] = None
@@ -115,7 +115,7 @@ class Schedule:
             raise
 
     def leave(self, model: str) -> None:
-        """Say that a call that was admitted is over."""
+        """End a call that was admitted."""
         self._in_flight[model] -= 1
         if not self._in_flight[model]:
             self._changed.set()
@@ -166,8 +166,8 @@ class Schedule:
             self._let_through(arriving)
 
     async def _quiet(self, look_again: bool) -> None:
-        """Return when nothing has changed for a moment after a change. `look_again`: or after a
-        while, because the calls that wait may be worth a start by then."""
+        """Return a moment after the last change. `look_again`: return after some time in any case,
+        when the waiting calls may have become worth a start."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._look_again_s if look_again else None):
                 await self._changed.wait()

@@ -29,6 +29,6 @@ class Session:
     ledger: Ledger
     progress: Progress
     start_fleet: StartFleet
-    """`moaa.engines.start`: gives the session's models as a fleet that is not up yet."""
+    """`moaa.engines.start`: returns the session's models as a fleet that is not up yet."""
     own: Collection[str] = ()
-    """On a cluster: models that this pod serves itself if no Deployment does."""
+    """On a cluster: the models that this pod serves itself if no Deployment does."""

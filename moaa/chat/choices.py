@@ -22,15 +22,15 @@ _ENDS: Final[dict[str, frozenset[str]]] = {
         | {"prohibited_content", "spii", "sensitive", "error_toxic", "guardrail_intervened"}
     ),
 }
-"""The names that servers have for the three ways in which an answer may end. With any other one
-(`error`, `abort`, `tool_calls`) it is not known to be whole."""
+"""The names that servers use for the three ways an answer may end. With any other name (`error`,
+`abort`, `tool_calls`) the answer may be incomplete."""
 
 
 def read_choice(data: dict[str, Any], *, logprobs: bool) -> Choice:
-    """The choice, without the reasoning in its text. What a filter has stopped has no text.
+    """Return the choice, without the reasoning in its text. A filtered answer has no text.
 
-    Raises `Fault` if the answer was broken off. Raises ValueError, or what reading another form
-    raises, if it is not in the protocol's form.
+    Raises `Fault` if the answer was broken off. Raises ValueError, KeyError and the like if it does
+    not have the protocol's form.
     """
     end = _end(data)
     raw = "" if end == "content_filter" else writable(_content(data["message"].get("content")))
@@ -53,8 +53,8 @@ def _end(data: dict[str, Any]) -> Literal["stop", "length", "content_filter"]:
 
 
 def _content(content: Any) -> str:
-    """The text of a message's content: a text, nothing, or a list of parts of which some are
-    text and others (Mistral's `thinking`) are not."""
+    """Return the text of a message's content: a text, nothing, or a list of parts. Parts that are
+    not text (Mistral's `thinking`) are skipped."""
     if content is None:
         return ""
     if isinstance(content, str):

@@ -1,13 +1,13 @@
-"""The chat client: one `Call` in, one `Reply` out, over the endpoints of its model, with retries.
+"""The chat client: takes a `Call`, returns a `Reply`, with retries over the endpoints of the model.
 
     async with Client(runtime.calls, ledger) as client:
         client.pool("smol").add(Endpoint("http://127.0.0.1:8000/v1", "smol"))
         reply = await client.send(Call("smol", ({"role": "user", "content": "Hello"},), Sampling()))
 
 Retried: time-outs, broken connections, 408, 409, 424, 425, 429 (its Retry-After is honoured), 5xx,
-answers that are empty, garbled or broken off. Not retried: 400, 413, 422 (`CallRejected`: this
+and answers that are empty, garbled or broken off. Not retried: 400, 413, 422 (`CallRejected`: this
 call), 403 and 451 of a server that answers other requests (the same), and every other status
-(`EngineError`: this model). A server that may be unwell gets no calls until a check has got an
+(`EngineError`: this model). A server that may be broken gets no calls until a check has got an
 answer from it (`moaa.chat.health`).
 """
 
@@ -38,20 +38,21 @@ from moaa.recipe.places import ENDPOINT
 from moaa.recipe.schema import Calls, Sampling
 
 MAX_SERVER_LOSSES: Final = 8
-"""Attempts whose server died or was lost do not count as retries. After this many the call is given
+"""An attempt whose server died does not count as a retry. After this many of them the call is given
 up: it may be what kills the servers."""
 
 MOST_BUSY: Final = 50
-"""Attempts at which the server had too much to do do not count as retries either. After this many
-they do: some servers answer so to a request that they will never take. With the growing pauses that
-is more than ten minutes."""
+"""An attempt at an overloaded server does not count as a retry either. After this many of them it
+does, because some servers answer like this to a request that they will never take. With the growing
+pauses that is more than ten minutes."""
 
 SURELY: Final = 2
-"""So many answers with only the end of a thought show that the model's prompt opens it."""
+"""After this many answers with only the end of a thought, the model's prompt is known to open
+it."""
 
 
 def probe(model: str, system: str | None = None) -> Call:
-    """The request for one token that shows whether a server answers, or takes system messages."""
+    """Return a call for one token: does the server answer, does it take system messages?"""
     messages = tuple(opening(system, "Hello"))
     return Call(model, messages, Sampling(temperature=0, max_tokens=1))
 
@@ -61,10 +62,10 @@ class Timing:
     """How long a client waits, in seconds."""
 
     backoff_s: float = 0.5
-    """Before the k-th retry: a random time up to this times 2^k (full jitter)."""
+    """Before the k-th retry: a random time up to this value times 2^k (full jitter)."""
     max_backoff_s: float = 30.0
     rests: Rests = field(default_factory=Rests)
-    """Between the requests of a check (see `moaa.chat.health`)."""
+    """Time between the requests of a check (see `moaa.chat.health`)."""
     probe_every_s: float = 0.25
     connect_timeout_s: float = 30.0
 
@@ -79,11 +80,11 @@ class Client:
         self._http = Http(calls.timeout_s, timing.connect_timeout_s)
         self._health = Health(self._probe, calls.timeout_s, timing.rests)
         self._opened_thoughts: Counter[str] = Counter()
-        """By model: answers that had only the end of a thought."""
+        """For each model: answers that had only the end of a thought."""
         self.pools: dict[str, Pool] = {}
 
     def pool(self, model: str) -> Pool:
-        """The pool of this model; the first call makes it."""
+        """Return the pool of this model; the first call creates it."""
         if model not in self.pools:
             self.pools[model] = Pool(model, self._calls.in_flight or ENDPOINT)
         return self.pools[model]
@@ -102,8 +103,8 @@ class Client:
         await self._http.close()
 
     async def send(self, call: Call) -> Reply:
-        """The reply to a call. Raises CallRejected, CallFailed (no retry left), or EngineError (the
-        model is not served)."""
+        """Return the reply to a call. Raises CallRejected, CallFailed (no retry left), or
+        EngineError (the model is not served)."""
         pool, use = self.pool(call.model), self._ledger.model(call.model)
         tried: list[Endpoint] = []
         busy = 0
@@ -149,8 +150,8 @@ class Client:
             await asyncio.sleep(self._backoff_s(len(tried) + busy - 1))
 
     async def _may_retry(self, pool: Pool, tried: list[Endpoint]) -> bool:
-        """Whether a call that failed at these endpoints may be tried again. Failures of those that
-        died do not count, so the last attempt waits until that is known."""
+        """Return whether a call that failed at these endpoints may be tried again. Failures of
+        servers that died do not count, so the last attempt waits until that is known."""
 
         def here() -> list[Endpoint]:
             return [each for each in tried if each in pool.endpoints and not each.lost.is_set()]
@@ -164,7 +165,8 @@ class Client:
         return faults <= self._calls.retries and len(tried) - faults <= MAX_SERVER_LOSSES
 
     async def _meaning_of(self, denied: Denied, endpoint: Endpoint, model: str) -> Exception:
-        """What a denial means: this request, if the server answers another one; else the model."""
+        """Return what a denial means: this request, if the server answers another one; else the
+        model."""
         try:
             await self.answers(endpoint, model, self._calls.timeout_s)
         except EngineError:
@@ -180,8 +182,8 @@ class Client:
         self._count_thoughts(model, reply)
 
     def _without_open_thoughts(self, model: str, reply: Reply) -> Reply:
-        """The reply of a model whose prompt opens its thoughts, without answers that were cut: what
-        has no end of a thought is only a thought."""
+        """Return the reply of a model whose prompt opens its thoughts, without answers that were
+        cut: an answer without the end of a thought is only a thought."""
         self._opened_thoughts[model] += sum(
             [choice.thought == "opened by the prompt" for choice in reply.choices]
         )
@@ -196,7 +198,7 @@ class Client:
         return replace(reply, choices=tuple(choices))
 
     def _count_thoughts(self, model: str, reply: Reply) -> None:
-        """Count the answers whose text held reasoning; the first of a model is said."""
+        """Count the answers whose text had reasoning; report the first one of a model."""
         if not (found := sum([bool(choice.thought) for choice in reply.choices])):
             return
         event = f"answers of {model} with reasoning in their text, which was taken out"
@@ -213,11 +215,11 @@ class Client:
         return random.uniform(0, min(self._timing.max_backoff_s, longest_s))
 
     def prefix_caches(self) -> PrefixCaches:
-        """What counts the hits of the servers' prefix caches."""
+        """The counter of hits in the servers' prefix caches."""
         return PrefixCaches(self.pools, self._http.metrics, self._ledger)
 
     async def pace(self) -> None:
-        """Let the number of requests in flight follow the servers' load, until cancelled."""
+        """Adapt the number of requests in flight to the servers' load, until cancelled."""
         await Pacing(self.pools, self._http.metrics, self._ledger).run()
 
     async def ready(self, model: str, timeout_s: float) -> None:
@@ -226,15 +228,15 @@ class Client:
         deadline = time.monotonic() + timeout_s
         endpoints = list(self.pool(model).endpoints)
         if not endpoints:
-            raise EngineError(f"model '{model}' has no endpoint that could answer")
+            raise EngineError(f"model '{model}' has no endpoint")
         for endpoint in endpoints:
             await self.answers(endpoint, model, max(deadline - time.monotonic(), 0.0))
 
     async def answers(
         self, endpoint: Endpoint, model: str, timeout_s: float, *, or_is_busy: bool = False
     ) -> None:
-        """Wait until this endpoint, in a pool or not, has given a one-token answer, or has said
-        that it has too much to do. Raises EngineError after `timeout_s`."""
+        """Wait until this endpoint, in a pool or not, has given a one-token answer (`or_is_busy`:
+        or says that it is overloaded). Raises EngineError after `timeout_s`."""
         last_fault = "none"
         try:
             async with asyncio.timeout(timeout_s):
@@ -251,7 +253,7 @@ class Client:
                     except CallRejected as rejected:
                         if NO_ROOM not in rejected.detail:
                             raise
-                        return  # a model that thinks first: one token is too few for it
+                        return  # a model that thinks first: one token is not enough
                     await asyncio.sleep(max(self._timing.probe_every_s, after_s))
         except TimeoutError:
             raise EngineError(
@@ -287,7 +289,7 @@ class Client:
 
     def _give_up(self, field: str, endpoint: Endpoint, model: str) -> None:
         """Write later requests to this server without the field."""
-        if field in endpoint.form.refused:  # another request has learnt it meanwhile
+        if field in endpoint.form.refused:  # another request has found it out
             return
         endpoint.form = endpoint.form.without(field)
         instead = f"{RENAMED} is sent instead" if field == LENGTH else "the server's own is used"

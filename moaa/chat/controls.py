@@ -1,9 +1,9 @@
-"""Control tokens as text: how a text that is passed to a model is kept from forging a turn.
+"""Control tokens as text: keeps a text that is passed to a model from starting a turn of its own.
 
-A tokenizer turns `<|im_end|>` inside a message into the token that ends the message. So whatever a
-prompt or a model wrote is neutralised before it becomes a part of another model's prompt: an
-invisible character after the first one keeps the text readable, and it is a control token no more.
-Plain words (`USER:`) are left alone: a model reads them as it reads any text.
+A tokenizer turns `<|im_end|>` inside a message into the token that ends the message. So the text of
+prompts and models is neutralised before it becomes part of another model's prompt: an invisible
+character after the first one. The text stays readable, and is no longer a control token. Plain
+words (`USER:`) are left alone: a model reads them as it reads any text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 WORD_JOINER: Final = "\u2060"
-"""Invisible, without width, and no place to break a line."""
+"""Invisible, without width, and not a place to break a line."""
 _SHAPES: Final = (
     r"<[|｜][^<>|｜\s\u2060]{1,64}[|｜]?>",  # <|im_start|>, <｜User｜>, <|turn>
     r"<[^<>|｜\s\u2060/]{1,64}[|｜]>",  # <turn|>
@@ -28,7 +28,7 @@ _TEXTS: Final = frozenset(
     | {f"<{end}{name}>" for end in ("", "/") for name in ("think", "tool_call", "tool_response")}
     | {"<start_of_image>", "<end_of_image>", "<end_of_utterance>", "<fake_token_around_image>"}
 )
-"""Those of well-known models that have another form than `_SHAPES`."""
+"""Control tokens of well-known models that do not match `_SHAPES`."""
 
 
 class Controls:
@@ -39,35 +39,36 @@ class Controls:
         self._pattern = re.compile("|".join([*map(re.escape, texts), *_SHAPES]))
 
     def neutralised(self, text: str) -> str:
-        """The text with a word joiner after the first character of each control text."""
+        """Return the text with a word joiner after the first character of each control text."""
         return self._pattern.sub(lambda found: _broken(found[0]), text)
 
     def count(self, text: str) -> int:
-        """How many control texts there are in the text."""
+        """Return how many control texts are in the text."""
         return sum(1 for _ in self._pattern.finditer(text))
 
     def covers(self, text: str) -> bool:
-        """Whether this text as a whole is one."""
+        """Return whether the whole text is one control text."""
         return self._pattern.fullmatch(text) is not None
 
 
 KNOWN: Final = Controls()
-"""Those of well-known models alone."""
+"""The control texts of well-known models only."""
 
 
 def code(*texts: str) -> str:
-    """The code for tags around these texts: a hash of all of them, so that none can name it."""
+    """Return the code for tags around these texts: a hash of all of them, so no text can contain
+    it."""
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
 
 
 def fenced(tag: str, text: str, mark: str) -> str:
-    """The text between tags with this mark, which the text itself cannot have: were it there by
-    chance, it is broken."""
+    """Return the text between tags with this mark. If the text contains the mark by chance, the
+    mark in it is broken."""
     return between(tag, text.replace(mark, _broken(mark)), mark)
 
 
 def between(tag: str, fenced: str, mark: str) -> str:
-    """Texts that are fenced by the same mark already, between tags of their own."""
+    """Return texts that already are fenced by this mark, between tags of their own."""
     return f"<{tag} {mark}>\n{fenced}\n</{tag} {mark}>"
 
 

@@ -1,4 +1,4 @@
-"""How one attempt at a call may fail so that it is not known yet what it means."""
+"""The failure of one attempt at a call, before it is known what it means."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ TIME_OUT, CONNECTION = "time-out", "connection"
 class Fault(Exception):
     """This attempt failed; another may succeed. `after_s`: how long the server asked to wait.
 
-    `alive`: the server answered, and nothing says that it is unwell: other requests may go on.
-    `busy`: the server has too much to do, or this account asks too much of it: that is no fault of
-    the request.
+    `alive`: the server answered, and other requests to it may go on. `busy`: the server or this
+    account has too many requests; the request itself is not at fault.
     """
 
     def __init__(
@@ -34,8 +33,8 @@ class Fault(Exception):
 
 
 class Denied(Exception):
-    """The server denies this request (403, 451). It is either this prompt, which a moderation does
-    not like (`rejected`), or all requests with this key (`failed`)."""
+    """The server denies this request (403, 451). Either its moderation refuses this prompt
+    (`rejected`), or it refuses all requests with this key (`failed`)."""
 
     def __init__(self, rejected: CallRejected, failed: EngineError) -> None:
         super().__init__(str(failed))
@@ -47,14 +46,14 @@ SHOWN = 300
 
 
 def shorten(text: str) -> str:
-    """One line of at most `SHOWN` characters."""
+    """Return the text as one line of at most `SHOWN` characters."""
     line = writable(" ".join(text.split()))
     return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
 
 
 def writable(text: str) -> str:
-    """The text with U+FFFD for half surrogate pairs (an answer cut inside an emoji): no file can
-    contain them."""
+    """Return the text with U+FFFD for half surrogate pairs (an answer cut inside an emoji): no file
+    can contain them."""
     try:
         text.encode()
     except UnicodeEncodeError:

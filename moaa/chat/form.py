@@ -1,9 +1,9 @@
-"""How requests to one server are written: newer hosted models refuse some of the usual fields.
+"""The form of requests to one server: newer hosted models refuse some of the usual fields.
 
-Such a server says which field it refuses. It is then left out, or renamed, in this request and in
-all later ones to the same server; the client counts these answers. Only fields without which an
-answer is still one are given up: how long it may be is told by another name, and a temperature
-that is refused is the server's own.
+Such a server names the field that it refuses. The field is then left out, or renamed, in this
+request and in all later ones to the same server; the client counts these answers. Only fields that
+an answer can do without are given up: the limit of its length is sent under another name, and a
+refused temperature is replaced by the server's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LENGTH: Final = "max_tokens"
 RENAMED: Final = "max_completion_tokens"
 SAMPLING: Final = ("temperature", "top_p")
 NO_ROOM: Final = "output limit was reached"
-"""What a server says of a request whose tokens were used up by thoughts."""
+"""What a server says when thoughts used up all tokens of a request."""
 CODES: Final = frozenset({"unsupported_parameter", "unsupported_value"})
 _SAID: Final = re.compile(r"unsupported|not supported|does(?:n't| not) support", re.IGNORECASE)
 _FIELD: Final = re.compile(r"\b(max_tokens|temperature|top_p)\b")
@@ -25,19 +25,19 @@ _FIELD: Final = re.compile(r"\b(max_tokens|temperature|top_p)\b")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The fields that a server refuses, in the order in which it said so."""
+    """The fields that a server refuses, in the order in which it refused them."""
 
     refused: tuple[str, ...] = ()
 
     def of(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return a request's fields as this server takes them."""
+        """Return a request's fields as this server accepts them."""
         found = {name: value for name, value in fields.items() if name not in self.refused}
         if LENGTH in self.refused and LENGTH in fields:
             found[RENAMED] = fields[LENGTH]
         return found
 
     def without(self, field: str) -> Form:
-        """Return the form that gives this field up, too."""
+        """Return the form without this field too."""
         return replace(self, refused=(*self.refused, field))
 
 
@@ -45,8 +45,8 @@ USUAL: Final = Form()
 
 
 def refused_field(body: bytes) -> str:
-    """Return the field that an error of status 400 or 422 refuses as such, if it can be given up;
-    empty for every other error."""
+    """Return the field that an error of status 400 or 422 refuses, if the request can do without
+    it; empty for every other error."""
     text = body.decode(errors="replace")
     try:
         error = json.loads(text)["error"]
@@ -57,7 +57,7 @@ def refused_field(body: bytes) -> str:
     if code not in CODES and not _SAID.search(message):
         return ""
     if param not in (LENGTH, *SAMPLING):
-        # Proxies keep the message, and lose its fields. The first one is refused.
+        # Proxies keep the message but lose its fields. The first field in it is the refused one.
         named = _FIELD.search(message)
         param = named[1] if named and param is None else ""
     return str(param)

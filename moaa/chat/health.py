@@ -1,13 +1,16 @@
-"""Is a server that failed alive? One request of one token at a time settles it.
+"""Checks whether a server that failed is alive: it asks for one token at a time.
 
-A request may fail because of what it asks, while the server is well; a server may take requests
+A request may fail because of its content, while the server is well. A server may also take requests
 and never answer. Only an answer tells the two apart. So a server that failed is in doubt: it gets
-no requests, and a check asks it for one token, again and again, until it answers (then it gets all
-requests again), is taken away (its engine died), or has answered nothing for too long (then it is
-lost: started again by whoever keeps it, else its model fails).
+no requests, and a check asks it for one token until one of these happens:
 
-A server that asks to be left alone for longer than `timeout_s` (a used-up quota) is waited for,
-within bounds.
+- It answers: then it gets all requests again.
+- It is removed: its engine died.
+- It has not answered for too long: then it is lost. Its keeper starts it again; without one, its
+  model fails.
+
+If a server asks to wait longer than `timeout_s` (a used-up quota), the client waits, up to
+LONGEST_WAIT_S.
 """
 
 from __future__ import annotations
@@ -23,21 +26,22 @@ from moaa.errors import CallError, EngineError
 from moaa.progress.messages import log
 
 PATIENCE: Final = 1.9
-"""A server that answered nothing for this times `timeout_s` is lost: the first request that got no
-answer took 1 of it, the check has the rest. Less than 2, with room for the error to be told."""
+"""A server without an answer for PATIENCE times `timeout_s` is lost. The first request that failed
+took 1 of it, the check has the rest. It is less than 2, so that the error is reported in time."""
 
 LONGEST_WAIT_S: Final = 6 * 3600.0
-"""For so long in all a server is waited for that asks to wait longer than `timeout_s`."""
+"""The longest total wait for a server that asks to wait longer than `timeout_s`."""
 
 LOOK_AGAIN_S: Final = 600.0
-"""Meanwhile it is asked for one token so often: what a Retry-After says may be wrong by far."""
+"""How often that server is asked for one token during the wait: a Retry-After may be far too
+long."""
 
 SILENT_TRIES: Final = 4
-"""So many requests of a check may fail before people are told; a time-out is told at once."""
+"""After this many failed requests of a check a warning is shown; a time-out is shown at once."""
 
 Probe = Callable[[Endpoint, str, float], Awaitable[None]]
-"""Asks an endpoint of a model for one token, for at most so many seconds. Raises what a call does,
-but counts nothing."""
+"""Asks an endpoint of a model for one token. The last argument: the most seconds. Raises the same
+errors as a call, but counts nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +49,26 @@ class Rests:
     """How long a check waits between its requests, in seconds."""
 
     first_s: float = 0.5
-    """Twice as long after each further one."""
+    """The first pause. Each later one is twice as long."""
     longest_s: float = 30.0
 
 
 class Health:
-    """The checks of the endpoints that are in doubt, at most one each."""
+    """The checks of the endpoints in doubt, at most one for each endpoint."""
 
     def __init__(self, probe: Probe, timeout_s: float, rests: Rests = Rests()) -> None:
         self._probe, self._timeout_s, self._rests = probe, timeout_s, rests
         self._checks: dict[Endpoint, asyncio.Task[None]] = {}
 
     def answered(self, pool: Pool, endpoint: Endpoint) -> None:
-        """The endpoint has answered a request: whatever doubt there was is over."""
+        """The endpoint has answered a request: it is no longer in doubt."""
         if check := self._checks.pop(endpoint, None):
             check.cancel()
         pool.answered(endpoint)
 
     def doubt(self, pool: Pool, endpoint: Endpoint, fault: Fault, started: float) -> None:
-        """A request that was sent at `started` (the loop's clock) failed in a way that may be the
-        server's: check it."""
+        """Check a server: a request sent at `started` (the loop's clock) failed in a way that may
+        be the server's fault."""
         if 0 < fault.after_s <= self._timeout_s:
             pool.rest(endpoint, fault.after_s)
         if endpoint in pool.endpoints and endpoint not in self._checks:
@@ -75,7 +79,7 @@ class Health:
             )
 
     async def settled(self, endpoint: Endpoint) -> None:
-        """Wait until the endpoint is not in doubt any more."""
+        """Wait until the endpoint is no longer in doubt."""
         if check := self._checks.get(endpoint):
             await asyncio.wait([check])
 
@@ -105,7 +109,7 @@ class Health:
     async def _ask_until_settled(
         self, pool: Pool, endpoint: Endpoint, fault: Fault, since: float
     ) -> str:
-        """Ask until it answers, or is taken away (empty), or is lost (why)."""
+        """Ask until the endpoint answers or is removed (return empty), or is lost (return why)."""
         clock, tries, said = asyncio.get_running_loop().time, 0, False
         last = fault
         deadline = since + PATIENCE * self._timeout_s + min(fault.after_s, self._timeout_s)
@@ -130,18 +134,18 @@ class Health:
                     log.warning(f"model '{pool.model}': {endpoint.shown} answers again")
                 return ""
             tries, last = tries + 1, again
-            if again.reason != TIME_OUT:  # the last moment's time-out says less than a refusal
+            if again.reason != TIME_OUT:  # a refusal says more than a time-out
                 fault = again
 
     def _asked_for(self, fault: Fault, since: float) -> float:
-        """Until when a server is waited for that asks to wait longer than a call may take."""
+        """Return until when to wait for a server that asks to wait longer than a call may take."""
         if fault.after_s <= self._timeout_s:
             return since
         wanted = asyncio.get_running_loop().time() + fault.after_s
         return min(wanted, since + LONGEST_WAIT_S) + PATIENCE * self._timeout_s
 
     async def _answer(self, endpoint: Endpoint, model: str, timeout_s: float) -> Fault | None:
-        """Ask for one token; return why nothing came that shows that the server is well."""
+        """Ask for one token; return why the server is not well, or None if it is."""
         try:
             await self._probe(endpoint, model, timeout_s)
         except Fault as fault:
@@ -151,7 +155,7 @@ class Health:
         return None
 
     def wait_s(self, fault: Fault) -> float:
-        """How long to leave a server alone that asks for it."""
+        """Return how long to send nothing to a server that asks for a pause."""
         return min(fault.after_s, max(self._timeout_s, LOOK_AGAIN_S))
 
     def _rest_s(self, tries: int) -> float:
@@ -160,7 +164,7 @@ class Health:
 
 
 def asks_to_wait(model: str, endpoint: Endpoint, fault: Fault) -> str:
-    """What is said of a server that asks to wait longer than a call may take."""
+    """Return the warning about a server that asks to wait longer than a call may take."""
     return (
         f"model '{model}': {endpoint.shown} answers {fault.reason} and asks to wait "
         f"{fault.after_s:.0f} s. It gets no calls, and is asked for one token every "

@@ -1,4 +1,4 @@
-"""One request of the chat protocol over HTTP: sent, and its answer read, in bounds of time and
+"""Sends one request of the chat protocol over HTTP and reads the answer, within limits of time and
 length."""
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from moaa.chat.proxies import proxy_for
 from moaa.errors import EngineError
 
 KEEP_ALIVE_S: Final = 4.0
-"""Idle connections are closed before vLLM closes them (5 s): a request on a connection that is
-being closed is lost."""
+"""Idle connections are closed earlier than vLLM closes them (5 s): a request on a connection that
+is just being closed is lost."""
 LONGEST_ANSWER: Final = 64 << 20
-"""Bytes. The log-probabilities of 30,000 tokens fit."""
+"""The most bytes of an answer. The log-probabilities of 30,000 tokens fit."""
 LONGEST_ERROR: Final = 64 << 10
 METRICS_TIMEOUT_S: Final = 4.0
 
@@ -53,7 +53,7 @@ class Http:
         self._addresses: dict[Endpoint, _Address] = {}
 
     async def open(self) -> None:
-        """Get ready to connect. Call it in the loop that posts."""
+        """Get ready to connect. Call it in the event loop that sends the requests."""
         self._session = aiohttp.ClientSession(
             # No limit: the pools bound what is in flight.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
@@ -71,8 +71,9 @@ class Http:
     async def post(
         self, endpoint: Endpoint, model: str, body: bytes, timeout_s: float | None = None
     ) -> Answer:
-        """The server's answer within `timeout_s` (default: the client's). Raises `Fault` without
-        one, EngineError if the endpoint's address cannot be used. `model` is for messages."""
+        """Return the server's answer within `timeout_s` (default: the client's). Raises `Fault` if
+        there is none, EngineError if the endpoint's address cannot be used. `model` is only for
+        messages."""
         assert self._session is not None, "the client is used outside its `async with`"
         address = self._addresses.get(endpoint) or self._address(endpoint, model)
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
@@ -104,8 +105,8 @@ class Http:
         return Answer(response.status, answer, after_s, time.perf_counter() - start)
 
     async def metrics(self, endpoint: Endpoint) -> str | None:
-        """The text at the server's /metrics; "" if it could not be read just now; None if there is
-        none. No key is sent."""
+        """Return the text at the server's /metrics; "" if it could not be read now; None if there
+        is none. No key is sent."""
         assert self._session is not None, "the client is used outside its `async with`"
         try:
             url = URL(endpoint.url.rstrip("/").removesuffix("/v1") + "/metrics")
@@ -118,7 +119,7 @@ class Http:
                 if response.status != 200:
                     return "" if response.status >= 500 else None
                 text = await _read(response)
-        except (ValueError, Fault):  # no address that can be asked; a text without end
+        except (ValueError, Fault):  # not a usable address; a text without end
             return None
         except (aiohttp.ClientError, OSError):  # a time-out too
             return ""
@@ -129,7 +130,7 @@ class Http:
             url = _url_of(endpoint)
             if url.scheme not in ("http", "https") or not url.host:
                 raise ValueError("it must start with http:// or https:// and a host")
-            # Engines of ours are on this machine or in this cluster.
+            # Our own engines are on this machine or in this cluster.
             proxy = None if endpoint.kept else proxy_for(url)
         except ValueError as error:
             raise EngineError(
@@ -150,7 +151,7 @@ def _url_of(endpoint: Endpoint) -> URL:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body. Of an error, no more than is needed for its message."""
+    """Return the body. For an error, read only enough for its message."""
     longest = LONGEST_ANSWER if response.status == 200 else LONGEST_ERROR
     parts, size = [], 0
     async for part in response.content.iter_any():
@@ -172,7 +173,7 @@ def _through(address: _Address) -> str:
 
 
 def retry_after(value: str | None) -> float:
-    """The seconds that a Retry-After header asks for (a number or a date); 0 without one."""
+    """Return the seconds that a Retry-After header asks for (a number or a date); 0 without one."""
     if not value:
         return 0.0
     try:

@@ -1,4 +1,4 @@
-"""The log-probabilities of an answer's tokens: read from the protocol, without those of its
+"""The log-probabilities of an answer's tokens: read from the protocol, without the tokens of its
 reasoning."""
 
 from __future__ import annotations
@@ -8,36 +8,36 @@ import re
 from typing import Any
 
 FORBIDDEN = -9999.0
-"""The log-probability of a token that a grammar forbids, as vLLM gives it."""
+"""The log-probability of a token that a grammar forbids, in vLLM's answers."""
 ROUNDING = 0.01
-"""By how much a log-probability may be above 0."""
+"""How far a log-probability may lie above 0 (rounding)."""
 
 Position = dict[str, float]
-"""Token -> log-probability at one position. The token that was written comes first; of two with the
-same text, the likelier counts."""
+"""Token -> log-probability at one position. The token that was written comes first. Of two tokens
+with the same text the likelier one counts."""
 
 _NOT_TEXT = re.compile(r"\s*|<[^<>]*>|\[/?[A-Z_]+\]|◁[^◁▷]*▷")
 """Tokens after the text: white space and the end of the turn."""
 
 
 def read_logprobs(logprobs: Any, text: str) -> tuple[Position, ...] | None:
-    """The positions whose tokens make up the end of `text`; None if there are none.
+    """Return the positions whose tokens make up the end of `text`; None if there are none.
 
     Servers send the tokens of the reasoning in the same list, before those of the text. Raises
-    ValueError (or what reading another form raises) if it is not in the protocol's form.
+    ValueError, KeyError and the like if the list does not have the protocol's form.
     """
     content = (logprobs or {}).get("content")
     if not content:
         return None
     if not isinstance(content, list):
-        raise ValueError("the log-probabilities are no list")
+        raise ValueError("the log-probabilities are not a list")
     positions = tuple([_position(position) for position in content])
     return aligned(positions, text) or None
 
 
 def aligned(positions: tuple[Position, ...], text: str) -> tuple[Position, ...]:
-    """The last positions whose tokens, joined, are the end of the text: all of the text unless a
-    server writes a token in another way (half a character)."""
+    """Return the last positions whose tokens, joined, are the end of the text. It is all of the
+    text unless a server writes a token in another way (half a character)."""
     left, end = text.strip(), len(positions)
     while (
         end
@@ -79,8 +79,8 @@ def _text(token: Any) -> str:
 
 
 def _logprob(value: Any, *, written: bool = False) -> float:
-    """Between -9999, vLLM's number for a forbidden token, and 0. Other servers give forbidden
-    tokens -Infinity, which a token that was `written` cannot have."""
+    """Return a number between -9999 (vLLM's for a forbidden token) and 0. Other servers give
+    forbidden tokens -Infinity, which is an error for the token that was `written`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"a log-probability is {value!r}")
     logprob = float(value)

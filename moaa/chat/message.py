@@ -15,25 +15,25 @@ from moaa.chat.thoughts import Thought
 from moaa.recipe.schema import Sampling
 
 FILTERED = "content filter"
-"""The reason of an answer that the server's filter has stopped."""
+"""The reason of an answer that the server's filter stopped."""
 
 
 class Message(TypedDict):
-    """One message of a conversation, as the OpenAI protocol writes it."""
+    """One message of a conversation, in the form of the OpenAI protocol."""
 
     role: str
     content: str
 
 
 def opening(system: str | None, user: str) -> list[Message]:
-    """The first messages of a conversation: the system message if there is one, then the user's."""
+    """Return the first messages of a conversation: the system message, if any, then the user's."""
     first = [Message(role="system", content=system)] if system else []
     return [*first, Message(role="user", content=user)]
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:
-    """The messages with the system text at the start of the first user message, for models without
-    a system role.
+    """Return the messages with the system text at the start of the first user message, for models
+    without a system role.
 
     Raises ValueError if no user message follows the system message.
     """
@@ -51,8 +51,8 @@ class Redraw(Sampling):
     would make the same call, and equal calls share one answer."""
 
     sample: int = Field(ge=1, exclude=True)
-    """How many identical proposers come before this one (≥ 1). Part of the call's key, not of the
-    request."""
+    """How many identical proposers come before this one (≥ 1). It is part of the call's key, not of
+    the request."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Call:
     sampling: Sampling
     choices: tuple[str, ...] | None = None
     logprobs: bool = False
-    """Ask for the log-probabilities of the most likely tokens at each position."""
+    """Whether to ask for the log-probabilities of the most likely tokens at each position."""
 
     @cached_property
     def key(self) -> str:
@@ -81,24 +81,24 @@ class Call:
         if isinstance(self.sampling, Redraw):
             parts.append(self.sampling.sample)
         text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        # surrogatepass: data sets do contain half surrogate pairs.
+        # surrogatepass: data sets contain half surrogate pairs.
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer, without the reasoning that led to it. `finish_reason` is `stop`, `length` (it was
-    cut at max_tokens) or `content_filter` (then it has no text)."""
+    """One answer, without the reasoning that led to it. `finish_reason` is `stop`, `length` (cut at
+    max_tokens) or `content_filter` (then there is no text)."""
 
     text: str
     finish_reason: str = "stop"
     tokens: tuple[dict[str, float], ...] | None = None
-    """If asked for: the log-probabilities of the likeliest tokens at each position (-9999 for
-    tokens that the grammar forbids), the written one first. Only positions of `text`, from its end
-    on: never those of the reasoning."""
+    """If asked for: the log-probabilities of the likeliest tokens at each position, the written one
+    first (-9999 for tokens that the grammar forbids). The positions cover the end of `text`, never
+    the reasoning."""
     thought: Thought = field(default="", compare=False)
-    """How reasoning was marked that the server left in the text, and that was taken out. Not
-    journaled."""
+    """How the reasoning was marked that the server left in the text and that was taken out. It is
+    not in the journal."""
 
     @property
     def cut(self) -> bool:
@@ -107,7 +107,7 @@ class Choice:
 
     @property
     def missing(self) -> str:
-        """Why there is no text, as a reason to count; empty if there is some."""
+        """Why there is no text, as a reason to count; empty if there is text."""
         if self.text.strip():
             return ""
         return FILTERED if self.finish_reason == "content_filter" else "empty"
@@ -115,8 +115,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a `Call`: `sampling.n` choices, their tokens, and the seconds from sending the
-    request to the whole answer."""
+    """The answer to a `Call`: `sampling.n` choices, their tokens, and the seconds from the request
+    to the complete answer."""
 
     choices: tuple[Choice, ...]
     prompt_tokens: int = 0
@@ -129,7 +129,8 @@ class Reply:
         return self.choices[0].text
 
     def to_json(self) -> dict[str, Any]:
-        """The reply as the journal keeps it: short names, because there may be a million."""
+        """Return the reply as the journal keeps it. Names are short, because there may be a
+        million."""
         return {
             "c": [
                 [c.text, c.finish_reason, *([list(c.tokens)] if c.tokens is not None else [])]
@@ -142,7 +143,7 @@ class Reply:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Reply:
-        """The reply that `to_json` gave."""
+        """Return the reply that `to_json` was made from."""
         choices = tuple(Choice(c[0], c[1], tuple(c[2]) if len(c) > 2 else None) for c in data["c"])
         return cls(choices, data["p"], data["o"], data["s"])
 

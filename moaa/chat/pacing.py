@@ -1,9 +1,9 @@
-"""How many requests a server gets at the same time, by its own load.
+"""Sets how many requests a server gets at the same time, by its load.
 
-vLLM tells its load at /metrics: how many requests wait in its queue, and how often it had to put
-one aside because its KV cache was full (a preemption: the request is computed again). If either
-grows, the server gets fewer requests. If all its places are used and nothing waits, it gets more.
-A server without such metrics keeps its first number, and is not asked again.
+vLLM reports its load at /metrics: how many requests wait in its queue, and how often it put one
+aside because its KV cache was full (a preemption: the request is computed again). If either grows,
+the server gets fewer requests. If all its places are used and nothing waits, it gets more. A server
+without such metrics keeps its first number, and its metrics are not read again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from moaa.ledger import Ledger
 LOOK_EVERY_S: Final = 5.0
 LEAST: Final = 8
 CALM: Final = 6
-"""How many looks the number stays after it was lowered."""
+"""For how many looks the number stays the same after it was lowered."""
 LOWERED: Final = "fewer requests in flight: an engine's queue or its preemptions grew"
 
 _SAMPLE: Final = re.compile(
@@ -31,7 +31,7 @@ _SAMPLE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What an engine says about itself. `preemptions` counts since its start."""
+    """What an engine reports about itself. `preemptions` counts since its start."""
 
     running: int
     waiting: int
@@ -39,21 +39,21 @@ class Load:
 
     @property
     def queue(self) -> bool:
-        """Whether more wait than come and go."""
+        """Whether more requests wait than a quarter of those that run."""
         return self.waiting > self.running // 4
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The number of places now, and for how many looks it must not grow."""
+    """The current number of places, and for how many more looks it must not grow."""
 
     places: int
     calm: int = 0
 
 
 def load_of(metrics: str) -> Load | None:
-    """Return the load in the text of /metrics, summed over a server's engines; None if it is not
-    vLLM's."""
+    """Return the load in the text of /metrics, summed over a server's engines; None if the text is
+    not vLLM's."""
     found = summed(_SAMPLE, metrics) or {}
     if not {"requests_running", "requests_waiting"} <= found.keys():
         return None
@@ -63,8 +63,8 @@ def load_of(metrics: str) -> Load | None:
 
 
 def next_pace(pace: Pace, load: Load, before: Load, used: int, most: int) -> Pace:
-    """Return the pace after a look. `before`: the load at the look before; `used`: our requests in
-    flight."""
+    """Return the pace after a look. `before`: the load at the previous look; `used`: our requests
+    in flight."""
     if load.preemptions > before.preemptions or (load.queue and before.queue):
         return Pace(max(min(LEAST, pace.places), pace.places * 3 // 4), CALM)
     if pace.calm:
@@ -89,7 +89,7 @@ class Pacing:
             await self.look()
 
     async def look(self) -> None:
-        """Look once at every server whose places follow its load."""
+        """Look once at every server whose number of places follows its load."""
         followed = [
             (pool, endpoint)
             for pool in self._pools.values()

@@ -1,4 +1,4 @@
-"""The servers of one model. The next request goes to the one with the fewest in flight."""
+"""The servers of one model. The next request goes to the server with the fewest in flight."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from moaa.recipe.places import Places
 
 @dataclass(eq=False, slots=True)
 class Endpoint:
-    """One server of a model. `url` ends before `/chat/completions`; `model` is the server's own
-    name for the model."""
+    """One server of a model. `url` is the part before `/chat/completions`; `model` is the server's
+    own name for the model."""
 
     url: str
     model: str
     key: str | None = field(default=None, repr=False)
-    """The API key: sent, never shown."""
+    """The API key. It is sent, never shown."""
     task: Task = "chat"
-    """What it does with a conversation: answer it, score it, or give the vector of its end."""
+    """What the server does with a conversation: answer it, score it, or return the vector of its
+    end."""
     form: Form = USUAL
     """Which of the usual fields its requests have."""
     kept: bool = False
-    """An engine of ours: whoever keeps it up waits for `lost` and starts it again."""
+    """Whether it is one of our engines: its keeper waits for `lost` and starts it again."""
     places: Places | None = None
-    """How many requests it gets at the same time; None: as many as its pool says."""
+    """How many requests it gets at the same time. None: as many as its pool says."""
     in_flight: int = 0
     in_doubt: bool = False
-    """It gets no requests until it has answered: a check asks it (see `health`)."""
+    """Whether it is in doubt: it gets no requests until it answers a check (see `health`)."""
     rests_until: float = 0.0
-    """It asked for no requests until this time of the loop's clock."""
+    """It asked for no requests until this time (the loop's clock)."""
     answered_at: float = 0.0
-    """The loop's time when it last answered anything."""
+    """When it last answered anything (the loop's clock)."""
     lost: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    """Set when it has not answered for too long. `why_lost` says it in words."""
+    """Set when it has not answered for too long. `why_lost` has the reason in words."""
     why_lost: str = ""
 
     @property
@@ -49,8 +50,8 @@ class Endpoint:
 
 
 class Pool:
-    """The endpoints of one model, at most `in_flight` requests each unless they say otherwise.
-    Waiting callers are served in order."""
+    """The endpoints of one model, each with at most `in_flight` requests unless it has its own
+    limit. Callers that wait are served in order."""
 
     def __init__(self, model: str, in_flight: int) -> None:
         self.model = model
@@ -71,13 +72,13 @@ class Pool:
         return self._limits.get(endpoint, first)
 
     def set_limit(self, endpoint: Endpoint, limit: int) -> None:
-        """Have at most so many requests in flight at this endpoint; those that are, go on."""
+        """Set the most requests in flight at this endpoint; requests in flight go on."""
         self._limits[endpoint] = limit
         self._serve_waiting()
 
     @property
     def most(self) -> int:
-        """The most requests that may ever be in flight at all endpoints."""
+        """The most requests that can be in flight at all endpoints."""
         return sum(
             self._in_flight if endpoint.places is None else endpoint.places.most
             for endpoint in self.endpoints
@@ -89,13 +90,13 @@ class Pool:
         self._serve_waiting()
 
     def remove(self, endpoint: Endpoint) -> None:
-        """Send no more requests to it; those in flight continue. A second call does nothing."""
+        """Send it no more requests; those in flight go on. A second call does nothing."""
         if endpoint in self.endpoints:
             self.endpoints.remove(endpoint)
         self._limits.pop(endpoint, None)
 
     def fail(self, error: EngineError) -> None:
-        """Give up the model: every call that waits, and every later one, gets the error."""
+        """Give up the model: all waiting calls and all later calls get the error."""
         self.failure = error
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -118,7 +119,7 @@ class Pool:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                # It got its place at the same moment as it was cancelled.
+                # It got its place at the same moment at which it was cancelled.
                 self.release(waiter.result())
             raise
 
@@ -132,21 +133,21 @@ class Pool:
         endpoint.in_doubt = True
 
     def answered(self, endpoint: Endpoint) -> None:
-        """The endpoint has answered: there is no doubt any more."""
+        """Take an endpoint that has answered out of doubt."""
         endpoint.answered_at = asyncio.get_running_loop().time()
         if endpoint.in_doubt:
             endpoint.in_doubt = False
             self._serve_waiting()
 
     def rest(self, endpoint: Endpoint, for_s: float) -> None:
-        """Send it no requests for so long: it asked for that."""
+        """Send it no requests for `for_s` seconds: it asked for that."""
         loop = asyncio.get_running_loop()
         endpoint.rests_until = max(endpoint.rests_until, loop.time() + for_s)
         loop.call_at(endpoint.rests_until, self._serve_after_rest, endpoint)
 
     def lose(self, endpoint: Endpoint, why: str) -> None:
-        """The endpoint has not answered for too long. Without another one the pool fails, unless
-        somebody keeps the endpoint up."""
+        """Give up an endpoint that has not answered for too long. If it was the last one, the pool
+        fails, unless the endpoint has a keeper."""
         endpoint.why_lost = why
         endpoint.lost.set()
         if not endpoint.kept:
@@ -160,8 +161,8 @@ class Pool:
                 )
 
     def _serve_after_rest(self, endpoint: Endpoint) -> None:
-        """Serve the calls that wait when the rest is over. Timers may fire early (uvloop's by
-        1 ms), so it checks again."""
+        """Serve the waiting calls when the rest is over. Timers may fire early (uvloop's by 1 ms),
+        so it checks again."""
         loop = asyncio.get_running_loop()
         if endpoint.rests_until > loop.time():
             loop.call_at(endpoint.rests_until, self._serve_after_rest, endpoint)

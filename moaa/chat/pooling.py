@@ -1,9 +1,9 @@
-"""What engines of pooling models are asked: the score of a conversation, or the vector of its last
+"""Requests to engines of pooling models: the score of a conversation, or the vector of its last
 token. No I/O.
 
-vLLM serves both outside of the OpenAI protocol, at `/classify` and `/pooling`. They get no sampling
-and give no text: the reply's text is the score as Python writes it, or the vector as base64 of its
-float32 numbers.
+vLLM serves both outside of the OpenAI protocol, at `/classify` and `/pooling`. They take no
+sampling and return no text. The reply's text is the score as Python writes it, or the vector as
+base64 of its float32 numbers.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from moaa.errors import EngineError
 Task = Literal["chat", "reward", "embed"]
 
 PATHS: Final[dict[Task, str]] = {"reward": "/classify", "embed": "/pooling"}
-"""Beside `/v1`, not below it."""
+"""The paths, next to `/v1` and not below it."""
 DATE: Final = "26 Jul 2024"
-"""The date for chat templates that write one: with today's, scores would change from day to day.
-It is the one that Llama 3.1's template falls back to."""
+"""The date for chat templates that write one: with today's date, scores would change from day to
+day. It is the default of Llama 3.1's template."""
 
 
 def pooling_body(task: Task, call: Call, model: str) -> bytes:
-    """The JSON of a request for a score or a vector: the logit, or the vector as it is."""
+    """Return the JSON of a request for a score (the logit) or a vector (unnormalised)."""
     body: dict[str, Any] = {
         "model": model,
         "messages": call.messages,
-        # Without it a score is a sigmoid, which is 1.0 for every good answer.
+        # Without this field a score is a sigmoid, which is 1.0 for every good answer.
         "use_activation": False,
         "chat_template_kwargs": {"date_string": DATE},
     }
@@ -40,7 +40,7 @@ def pooling_body(task: Task, call: Call, model: str) -> bytes:
 
 
 def parse_pooled(task: Task, call: Call, body: bytes, seconds: float) -> Reply:
-    """The reply in a body of status 200. Raises `Fault` if it holds no score or vector,
+    """Return the reply in a body of status 200. Raises `Fault` if it has no score or vector,
     EngineError if the model has several labels."""
     try:
         data = json.loads(body)

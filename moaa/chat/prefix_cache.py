@@ -1,7 +1,7 @@
-"""How much of the prompts the engines' prefix caches served, by the engines' own counters.
+"""How many prompt tokens the engines' prefix caches served, by the engines' own counters.
 
 vLLM counts at /metrics the prompt tokens that it looked for in its cache, and those that it found.
-The counters of a server that others use too contain their requests.
+If others use a server too, its counters include their requests.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from moaa.chat.pool import Endpoint, Pool
 from moaa.ledger import Ledger
 
 NEW_EVERY_S: Final = 0.5
-"""How soon a new server is looked at: what it has counted before is not ours."""
+"""How soon a new server is looked at: its earlier counts are not ours."""
 LOOK_EVERY: Final = 10
-"""Every so many times all servers are looked at: one that stops leaves no last number."""
+"""Every LOOK_EVERY-th look is at all servers, so that one that stops has left recent counts."""
 
 _SAMPLE: Final = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{.*\})? (\S+)", re.M)
 
 
 class Counts(NamedTuple):
-    """Prompt tokens that were looked for in the prefix cache, and those that were there."""
+    """Prompt tokens that were looked for in the prefix cache, and those that were found."""
 
     queries: int
     hits: int
@@ -45,7 +45,7 @@ class PrefixCaches:
     def __init__(self, pools: Mapping[str, Pool], metrics: Metrics, ledger: Ledger) -> None:
         self._pools, self._metrics, self._ledger = pools, metrics, ledger
         self._seen: dict[Endpoint, Counts | None] = {}
-        """The last counts; None: the server has none, and is not asked again."""
+        """The last counts. None: the server has none, and is not asked again."""
 
     async def run(self) -> None:
         """Look until cancelled. Call `look` once more before the servers stop."""
@@ -54,7 +54,7 @@ class PrefixCaches:
             await asyncio.sleep(NEW_EVERY_S)
 
     async def look(self, *, new: bool = False) -> None:
-        """Look at every server once, or only at the `new` ones."""
+        """Look at every server once, or only at new ones (`new`)."""
         servers = [
             (model, endpoint)
             for model, pool in self._pools.items()
@@ -71,7 +71,7 @@ class PrefixCaches:
         before, self._seen[endpoint] = self._seen.get(endpoint), now
         if now is None or before is None:
             return
-        if now.queries < before.queries:  # it was started again
+        if now.queries < before.queries:  # the server was restarted
             before = Counts(0, 0)
         use = self._ledger.model(model)
         use.prefix_queries += now.queries - before.queries

@@ -1,5 +1,4 @@
-"""The proxy through which an address is reached: what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and
-NO_PROXY say, as for curl."""
+"""The proxy for an address, from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY as in curl."""
 
 from __future__ import annotations
 
@@ -13,10 +12,10 @@ from moaa.recipe.urls import needs_no_proxy
 
 
 def proxy_for(url: URL) -> URL | None:
-    """The proxy for requests to this address; None to reach it directly.
+    """Return the proxy for requests to this address; None to connect directly.
 
-    This machine, and names of services of a cluster, never go through a proxy. Raises ValueError
-    if the proxy that the environment names cannot be used.
+    Addresses of this machine and names of services of a cluster never use a proxy. Raises
+    ValueError if the proxy in the environment cannot be used.
     """
     proxies = getproxies()
     found = proxies.get(url.scheme) or proxies.get("all")
@@ -28,7 +27,7 @@ def proxy_for(url: URL) -> URL | None:
         if proxy.scheme in ("http", "https") and proxy.host:
             return proxy
     raise ValueError(
-        f"the proxy that {variable} or ALL_PROXY names is not an address like http://HOST:PORT. "
+        f"the proxy in {variable} or ALL_PROXY is not an address like http://HOST:PORT. "
         f"Correct it, or put {url.host} into NO_PROXY."
     )
 
@@ -37,7 +36,7 @@ def _is_excluded(url: URL, proxies: dict[str, str]) -> bool:
     host = url.host or ""
     if proxy_bypass(f"{host}:{url.port}"):
         return True
-    # Networks (10.0.0.0/8), which the standard library does not know.
+    # Networks (10.0.0.0/8), which the standard library does not support.
     with suppress(ValueError):
         address = ipaddress.ip_address(host)
         for entry in proxies.get("no", "").split(","):

@@ -1,7 +1,7 @@
-"""Reasoning that a server left in the text of an answer, between the markers of public models.
+"""Finds reasoning that a server left in the text of an answer, by the markers of public models.
 
-Servers with a reasoning parser send it beside the text. Without one it would become a proposal, a
-judged answer or training data.
+Servers with a reasoning parser send the reasoning separately. Without a parser it would become a
+proposal, a judged answer or training data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from typing import Final, Literal, NamedTuple
 
 Thought = Literal["", "marked", "opened by the prompt"]
-"""How the reasoning in a text was marked: at both ends, or only at its end; empty without any."""
+"""How the reasoning in a text was marked: at both ends, or only at its end; empty if there is
+none."""
 _TAG = r"(?:\w+[:_])?(?:think|thinking|thought|thoughts|reasoning)"
 """`<think>` (Qwen, DeepSeek, GLM), `<seed:think>`, `<mm:think>`, `<thought>` (EXAONE), …"""
 
@@ -18,7 +19,7 @@ _TAG = r"(?:\w+[:_])?(?:think|thinking|thought|thoughts|reasoning)"
 class _Marker(NamedTuple):
     """How a family of models marks its reasoning. `{}` in `closing` is the group of `opening`.
 
-    `plain`: ordinary words, which are a marker only if both are there.
+    `plain`: ordinary words, which are a marker only if both are present.
     """
 
     opening: str
@@ -51,9 +52,9 @@ _OPENING_ANYWHERE: Final = re.compile(
 _CLOSING_ALONE: Final = re.compile(
     rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>", re.IGNORECASE
 )
-"""What ends a thought whose opening marker stands in the prompt (DeepSeek-R1, Qwen3-Thinking)."""
+"""The end of a thought whose opening marker is in the prompt (DeepSeek-R1, Qwen3-Thinking)."""
 _SIGNS: Final = ("<", "[", "◁", "analysis", "thought process")
-"""Without one of these there is no marker."""
+"""A text without any of these has no marker."""
 _QUOTES: Final = frozenset("`'\"“”‘’«»(<[*_")
 _WRAPPED: Final = re.compile(
     r"\A\s*(?:<(answer|response|output)>(?P<xml>.*?)(?:</\1>|\Z)"
@@ -61,16 +62,16 @@ _WRAPPED: Final = re.compile(
     r"|<\|START_RESPONSE\|>(?P<said>.*?)(?:<\|END_RESPONSE\|>|\Z))\s*\Z",
     re.IGNORECASE | re.DOTALL,
 )
-"""The marks that some of these models put around the answer itself."""
+"""Marks that some of these models put around the answer itself."""
 
 
 def without_thoughts(text: str) -> tuple[str, Thought]:
-    """The text without the reasoning at its start, and how that was marked.
+    """Return the text without the reasoning at its start, and how the reasoning was marked.
 
-    Reasoning that does not end leaves no answer: the text is empty then. A marker that is only
+    Reasoning that does not end leaves no answer: the text is then empty. A marker that is only
     mentioned further down stays, with the rest of the text.
     """
-    if not any(sign in text for sign in _SIGNS):  # most answers: the rest takes its time
+    if not any(sign in text for sign in _SIGNS):  # most answers: the rest is slow
         return text, ""
     at = 0
     while (end := _end_of_marked(text, at)) is not None:
@@ -87,7 +88,7 @@ def without_thoughts(text: str) -> tuple[str, Thought]:
 
 
 def _end_of_marked(text: str, start: int) -> int | None:
-    """Where the thought ends whose opening marker stands at `start`; None if there is none."""
+    """Return where the thought ends whose opening marker is at `start`; None if there is none."""
     for marker, opening in zip(_MARKERS, _OPENINGS, strict=True):
         if opened := opening.match(text, start):
             closing = marker.closing.format(*(re.escape(group) for group in opened.groups()))
@@ -99,7 +100,7 @@ def _end_of_marked(text: str, start: int) -> int | None:
 
 
 def _end_of_opened(text: str) -> int:
-    """Where a thought ends that the prompt opened; 0 if there is none.
+    """Return where a thought ends that the prompt opened; 0 if there is none.
 
     It ends at a closing marker without an opening one before it. A marker that is quoted, in a code
     block or inside a sentence is a mention.

@@ -13,12 +13,12 @@ from moaa.chat.message import FILTERED, Call, Choice, Reply
 from moaa.errors import CallError, CallRejected, EngineError
 
 RETRYABLE = frozenset({408, 409, 424, 425, 429})
-"""With 5xx: the statuses after which the same request may succeed."""
+"""The statuses, besides 5xx, after which the same request may succeed."""
 BUSY = 429
 ALIVE = frozenset({409, 424, 425})
-"""Those that are about the request alone (TGI says 424 when one generation failed)."""
+"""Statuses that concern only this request (TGI sends 424 when one generation failed)."""
 DENIED = frozenset({403, 451})
-"""The request is denied: this prompt, or every request with this key."""
+"""The server denies the request: this prompt, or every request with this key."""
 REFUSED = frozenset({400, 413, 422})
 """The request itself is refused; a retry changes nothing."""
 MALFORMED = (
@@ -29,23 +29,23 @@ MALFORMED = (
     ArithmeticError,
     RecursionError,
 )
-"""What reading a JSON of another form raises."""
+"""What Python raises when JSON has another form."""
 MOST_TOKENS = 2**40
-"""More tokens than any answer has: a counter beyond is not one."""
+"""More tokens than any answer has: a larger number is an error."""
 BODY_SHOWN = 4_000
-"""How many bytes of a body are looked at for a message."""
+"""How many bytes of a body are searched for a message."""
 
 
 def request_body(call: Call, model: str, form: Form = USUAL) -> bytes:
-    """The JSON of a request to a server that knows the model by this name, in the form that it
-    takes."""
+    """Return the JSON of a request to a server that knows the model by this name, in the form that
+    it accepts."""
     fields = {"model": model, **form.of(request_fields(call))}
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def request_fields(call: Call) -> dict[str, Any]:
-    """The fields of a request but the model's name. It has every field of `Sampling`, so that a
-    server's own defaults do not apply."""
+    """Return the fields of a request except the model's name. Every field of `Sampling` is among
+    them, so that a server's own defaults do not apply."""
     sampling = call.sampling
     body: dict[str, Any] = {
         "messages": call.messages,
@@ -68,8 +68,8 @@ def request_fields(call: Call) -> dict[str, Any]:
 
 
 def parse_reply(call: Call, body: bytes, seconds: float) -> Reply:
-    """The reply in a body of status 200. Raises `Fault` if it is not a valid answer, `CallRejected`
-    if the server ignored `n` or its filter stopped the answer."""
+    """Return the reply in a body of status 200. Raises `Fault` if it is not a valid answer,
+    `CallRejected` if the server ignored `n` or its filter stopped the answer."""
     try:
         data = json.loads(body)
         error = data.get("error")
@@ -109,7 +109,7 @@ def _garbled(what: str) -> Fault:
 
 
 def _count(value: Any) -> int:
-    """A number of tokens; 0 if the server does not count."""
+    """Return a number of tokens; 0 if the server does not count."""
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
@@ -122,8 +122,8 @@ def _count(value: Any) -> int:
 def refusal(
     status: int, body: bytes, after_s: float, call: Call, url: str
 ) -> Fault | Denied | CallError | EngineError:
-    """The error for a status other than 200: a retry, a rejected call, a denial of which it is not
-    known what it means, or a model that is not served."""
+    """Return the error for a status other than 200: a retry, a rejected call, a denial that may
+    concern the call or the model, or a model that is not served."""
     message, code = _error_of(body)
     shown, model = shorten(message), call.model
     if status in REFUSED:
@@ -160,7 +160,7 @@ def refusal(
 
 
 _ABOUT_ROLES = re.compile(r"\broles?\b|system (message|prompt)", re.IGNORECASE)
-"""What templates and servers say that know no system role."""
+"""What templates and servers say that do not know the system role."""
 _REMEDIES = {
     401: "The key is missing or wrong: set the environment variable that `endpoint.key_env` names; "
     "for leased engines VLLM_API_KEY, from the Secret `runtime.cluster.engines_secret`.",
@@ -174,8 +174,8 @@ _REMEDIES = {
 
 
 def _error_of(body: bytes) -> tuple[str, str]:
-    """Message and code (or refused parameter) of an error body, in OpenAI's or vLLM's form; else
-    the body as it is."""
+    """Return message and code (or refused parameter) of an error body in OpenAI's or vLLM's form;
+    else the body itself."""
     text = body.decode(errors="replace")
     try:
         data = json.loads(text)
