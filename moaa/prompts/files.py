@@ -102,7 +102,8 @@ def _json(path: Path) -> Iterator[Any]:
 
 def _csv(path: Path) -> Iterator[Any]:
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        # Excel begins a file with a byte order mark.
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             yield from csv.DictReader(stream)
     except (UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(

@@ -12,7 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from moaa.errors import RowRejected
-from moaa.prompts.message import Message, Role, check_unicode, text_of, unreadable
+from moaa.prompts.message import Message, check_unicode, text_of, unreadable
+from moaa.prompts.roles import (
+    KNOWN,
+    ROLE_KEYS,
+    TEXT_KEYS,
+    TYPE_KEYS,
+    are_names,
+    role_key,
+    role_of,
+    said_by,
+)
 from moaa.prompts.transcript import opening_of_transcript
 
 FIELDS = (
@@ -41,23 +51,6 @@ _ALTERNATING = frozenset(("data",))
 """Columns whose texts alternate, the user's first (UltraChat)."""
 _CONVERSATIONS = frozenset(("messages", "turns", "conversations", "conversation", "data"))
 
-_ROLES: dict[str, Role] = {
-    **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(
-        ("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai", "llm", "agent", "bing",
-         "bard", "claude", "gpt4", "gpt-4", "response", "output", "answer"),
-        "assistant",
-    ),
-    **dict.fromkeys(("system", "developer", "system_prompt"), "system"),
-    **dict.fromkeys(
-        ("tool", "tools", "function", "function_call", "function_response", "tool_call",
-         "tool_calls", "tool_response", "tool_result", "observation", "environment", "ipython"),
-        "tool",
-    ),
-}  # fmt: skip
-"""Roles of public data sets, in lower case and with _ for - and blanks."""
-_ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
-_TEXT_KEYS = ("content", "value", "text", "message", "utterance")
 _ASKED = ("user", "human", "input", "instruction", "question", "query", "prompt")
 _ANSWERED = ("assistant", "gpt", "bot", "output", "response", "answer", "completion")
 
@@ -154,7 +147,7 @@ def _parsed(column: str, value: object) -> object:
         return value
     items = found if isinstance(found, list) else [found]
     if column in _CONVERSATIONS or all(
-        isinstance(each, dict) and any(key in each for key in _ROLE_KEYS) for each in items
+        isinstance(each, dict) and role_key(each) is not None for each in items
     ):
         return found
     return value
@@ -165,18 +158,18 @@ def _parsed(column: str, value: object) -> object:
 
 def _refuse_answer(column: str, row: Mapping[str, Any]) -> None:
     """Refuse a text that is an answer (a column beside it says so), or holds answers too."""
-    for key in _ROLE_KEYS:
-        said = row.get(key)
+    for key in (*ROLE_KEYS, *(() if column in _QUESTIONS else TYPE_KEYS)):
+        said = said_by(row, key)
         if not isinstance(said, str):
             continue
-        role = _ROLES.get(_plain(said))
+        role = role_of(said)
         if role == "user":
             if row.get("parent_id"):  # Open Assistant's rows
                 raise RowRejected(NOT_A_PROMPT, "it follows another message (column parent_id)")
         elif role is not None:
             raise RowRejected(NOT_A_PROMPT, f"its column {key} says {said!r}")
         elif key in ("role", "speaker") and column not in _QUESTIONS:
-            raise unreadable(f"its column {key} says {said[:40]!r}; {_KNOWN}")
+            raise unreadable(f"its column {key} says {said[:40]!r}; {KNOWN}")
     if opening := opening_of_transcript(row[column]):
         raise unreadable(
             f"column {column} holds a whole conversation as one text, answers too (it begins with "
@@ -216,13 +209,16 @@ def _messages(column: str, value: object) -> Iterator[Message]:
     if all(isinstance(each, str) for each in value):
         yield from _texts(column, value)
     elif all(isinstance(each, Mapping) for each in value):
+        named = any(role_key(each) for each in value)
         for each in value:
-            yield from _message(column, each)
+            yield from _message(column, each, named=named)
     elif all(_is_pair(each) for each in value):
-        named = all(_plain(first) in _ROLES for first, _ in value)
+        named = are_names([first for first, _ in value])
         for first, second in value:
-            both = (Message("user", first), Message("assistant", second))
-            yield from (Message(_ROLES[_plain(first)], second),) if named else both
+            if named:
+                yield _said(column, "role", first, second)
+            else:
+                yield from (Message("user", first), Message("assistant", second))
     else:
         raise unreadable(f"column {column} holds neither a text nor turns nor messages")
 
@@ -230,9 +226,9 @@ def _messages(column: str, value: object) -> Iterator[Message]:
 def _transposed(column: str, value: Mapping[str, Any]) -> Sequence[object]:
     """Return the messages of parallel lists {"from": […], "value": […]}, or the one message."""
     lists = {key: each for key, each in value.items() if isinstance(each, list | tuple)}
-    roles = [key for key in _ROLE_KEYS if key in lists]
-    texts = [key for key in (*_TEXT_KEYS, *_ASKED) if key in lists]
-    if not texts or (not roles and any(key in value for key in _ROLE_KEYS)):
+    roles = [key for key in (*ROLE_KEYS, *TYPE_KEYS) if key in lists]
+    texts = [key for key in (*TEXT_KEYS, *_ASKED) if key in lists]
+    if not texts or (not roles and role_key(value)):
         return [value]  # one message; its content may be a list of parts
     wanted = {*roles, *texts, *(key for key in _ANSWERED if key in lists)}
     if len({len(lists[key]) for key in wanted}) > 1:
@@ -254,18 +250,14 @@ def _texts(column: str, texts: Sequence[str]) -> Iterator[Message]:
         )
 
 
-def _message(column: str, given: Mapping[str, Any]) -> Iterator[Message]:
-    """Yield the message of an object, or the two of an exchange."""
-    key = next((key for key in _ROLE_KEYS if given.get(key) is not None), None)
-    if key is not None:
-        said = given[key]
-        if isinstance(said, Mapping):  # {"author": {"role": …}}
-            said = said.get("role")
-        role = _ROLES.get(_plain(said)) if isinstance(said, str) else None
-        if role is None:
-            raise unreadable(f"a message of column {column} has the {key} {said!r}; {_KNOWN}")
-        text = next((given[name] for name in _TEXT_KEYS if given.get(name) is not None), None)
-        yield Message(role, text)
+def _message(column: str, given: Mapping[str, Any], *, named: bool) -> Iterator[Message]:
+    """Yield the message of an object, or the two of an exchange.
+
+    `named`: messages beside it have roles, so that one without may be an answer.
+    """
+    if key := role_key(given):
+        text = next((given[name] for name in TEXT_KEYS if given.get(name) is not None), None)
+        yield _said(column, key, said_by(given, key), text)
         return
     asked = next((name for name in _ASKED if given.get(name) is not None), None)
     answered = next((name for name in _ANSWERED if given.get(name) is not None), None)
@@ -277,8 +269,8 @@ def _message(column: str, given: Mapping[str, Any]) -> Iterator[Message]:
         if answered:
             yield Message("assistant", given[answered])
         return
-    text = next((given[name] for name in _TEXT_KEYS if given.get(name) is not None), None)
-    if text is not None and column in _ALL_USER:
+    text = next((given[name] for name in TEXT_KEYS if given.get(name) is not None), None)
+    if text is not None and column in _ALL_USER and not named:
         yield Message("user", text)  # Arena-Hard's turns
     elif given.get("system") is None:
         raise unreadable(
@@ -286,14 +278,15 @@ def _message(column: str, given: Mapping[str, Any]) -> Iterator[Message]:
         )
 
 
+def _said(column: str, key: str, by: object, text: Any) -> Message:
+    """Return the message of one with this role. Raises RowRejected if it is not known."""
+    role = role_of(by)
+    if role is None:
+        raise unreadable(f"a message of column {column} has the {key} {by!r}; {KNOWN}")
+    return Message(role, text)
+
+
 def _is_pair(value: object) -> bool:
     if not isinstance(value, list | tuple) or len(value) != 2:
         return False
     return isinstance(value[0], str) and isinstance(value[1], str | None)
-
-
-def _plain(role: str) -> str:
-    return role.strip().strip("<|>#: ").lower().replace("-", "_").replace(" ", "_")
-
-
-_KNOWN = "known roles: user, human, prompter; assistant, gpt, bot, model; system, developer; tool"

@@ -49,7 +49,7 @@ def text_of(path: Path, root: Path) -> str:
             raise RecipeError("it is not a file")
         if whole.stat().st_size > 16 * MAX_BYTES:
             raise RecipeError(f"it has {whole.stat().st_size:,} bytes; {MAX_BYTES:,} is the most")
-        return whole.read_text(encoding="utf-8")
+        return whole.read_text(encoding="utf-8-sig")  # without Windows' byte order mark
     except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as e:
         # A loop of links is a RuntimeError, a NUL in the path a ValueError.
         raise RecipeError(str(getattr(e, "strerror", None) or e)) from None

@@ -87,6 +87,50 @@ def test_the_answers_of_public_shapes_are_left_out(row: Any, field: str | None) 
     assert of(row, field) == [QUESTION, SECOND]
 
 
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [["Human", QUESTION], ["AI Assistant", ANSWER]],
+        [["user", QUESTION], ["narrator", ANSWER]],
+        [["User 1", QUESTION], ["Bot", ANSWER]],
+        [["Ann", QUESTION], ["Bob", ANSWER], ["Ann", SECOND], ["Bob", ANSWER]],
+    ],
+)
+@pytest.mark.parametrize("column", ["messages", "conversation", "data"])
+def test_names_of_speakers_are_never_prompts(pairs: list[list[str]], column: str) -> None:
+    reason, problem = refusal({column: pairs})
+    assert reason == "unreadable"
+    assert any(repr(name) in problem for name, _ in pairs)
+
+
+def test_pairs_of_questions_and_answers_are_read_also_with_a_question_that_comes_again() -> None:
+    row = {"conversation": [[QUESTION, ANSWER], ["more", ANSWER], ["more", ANSWER]]}
+    assert of(row) == [QUESTION, "more", "more"]
+
+
+@pytest.mark.parametrize("key", ["type", "message_type"])
+@pytest.mark.parametrize(("user", "assistant"), [("human", "ai"), ("HumanMessage", "AIMessage")])
+def test_a_role_that_is_called_a_type_is_a_role(key: str, user: str, assistant: str) -> None:
+    assert refusal({"text": ANSWER, key: assistant})[0] == "not a prompt"
+    assert of({"text": QUESTION, key: user}) == [QUESTION]
+    assert of({"turns": chat(user, assistant, key)}) == [QUESTION, SECOND]
+    columns = {key: [user, assistant], "text": [QUESTION, ANSWER]}
+    assert of({"conversation": columns}) == [QUESTION]
+
+
+def test_a_type_that_is_no_role_changes_nothing() -> None:
+    assert of({"turns": [{"type": "text", "text": QUESTION}]}) == [QUESTION]
+    assert of({"instruction": QUESTION, "type": "function"}) == [QUESTION]
+    schema = '{"type": "function", "name": "f"}'
+    assert of({"prompt": schema}) == [schema]
+
+
+def test_a_message_without_a_role_beside_others_with_one_is_no_prompt() -> None:
+    assert refusal({"turns": [{"role": "user", "text": QUESTION}, {"text": ANSWER}]})[0] == (
+        "unreadable"
+    )
+
+
 @pytest.mark.parametrize("field", ["conversation", "messages", "dialogue", "chat", "text"])
 def test_a_list_of_texts_that_may_hold_answers_is_refused(field: str) -> None:
     reason, problem = refusal({field: [QUESTION, ANSWER, SECOND]}, field)

@@ -36,6 +36,19 @@ def test_rows_of_each_kind(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("csv", "prompt,answer\r\nWhy?,So.\r\n"),
+        ("json", '[{"prompt": "Why?", "answer": "So."}]'),
+        ("jsonl", '{"prompt": "Why?", "answer": "So."}\n'),
+    ],
+)
+def test_a_byte_order_mark_hides_no_column(kind: str, content: str, tmp_path: Path) -> None:
+    (path := tmp_path / f"excel.{kind}").write_text(content, encoding="utf-8-sig")
+    assert read(path) == [{"prompt": "Why?", "answer": "So."}]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("a.jsonl", b'{"prompt": "x"}\n\n{"prompt": "y', "a.jsonl:3: not JSON"),

@@ -150,6 +150,12 @@ def test_files_are_inlined_relative_to_the_recipe_that_names_them(write: Write) 
     assert load_text(loaded.text).recipe == loaded.recipe
 
 
+def test_a_byte_order_mark_of_a_file_is_no_part_of_a_message(write: Write) -> None:
+    write("\ufeffBe brief.\n", "texts/how.txt")
+    found = load_file(write(SMALL), ["label.judge.aggregator.system=file:texts/how.txt"])
+    assert found.recipe.label.judge.aggregator.system == "Be brief."
+
+
 def test_files_that_cannot_be_inlined(write: Write) -> None:
     assert refused(write(SMALL), "label.judge.aggregator.system=file:no.txt") == [
         "--set label.judge.aggregator.system: label.judge.aggregator.system: no.txt cannot be "
