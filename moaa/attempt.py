@@ -1,4 +1,4 @@
-"""One attempt at a stage of a run: its recipe, its counts, and the record that it leaves."""
+"""One attempt at a stage of a run: its recipe, its counts, and the record that it writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PREFLIGHT = "preflight"
 
 @dataclass
 class Attempt:
-    """One attempt at a stage of a run, while it runs: its recipe, its store, what it counts."""
+    """One attempt at a stage while it runs: its recipe, its store, and what it counts."""
 
     recipe: Recipe
     store: Store
@@ -39,25 +39,26 @@ class Attempt:
     ledger: Ledger = field(default_factory=Ledger)
 
     def done(self, manifest: Manifest, *, reused: bool) -> None:
-        """The stage has its result."""
+        """Record that the stage has its result."""
         self.record["status"] = "reused" if reused else "done"
         self.record["manifest"] = manifest.model_dump(mode="json")
         self.record["ledger"] = manifest.ledger
 
     def also_counted(self, events: Mapping[str, int]) -> None:
-        """Add events of this run to those of the result, in the run's record alone."""
+        """Add events of this run to those of the result. They go only into the run's record."""
         ledger = self.record["ledger"]
         self.record["ledger"] = {**ledger, "events": {**ledger.get("events", {}), **events}}
 
 
 @contextmanager
 def recorded(stage: Declaration, task: Task, summary: str = "") -> Iterator[Attempt]:
-    """Keep the record of a stage true while it runs, and exit with a readable message if it fails.
+    """Keep the record of a stage up to date while it runs. If the stage fails, exit with a readable
+    message.
 
-    A Markdown page goes to the file `summary`.
+    A Markdown page is written to the file `summary`.
     """
     show()
-    # Who holds the leases of engines and trainings.
+    # The holder of the leases on engines and trainings.
     os.environ.update({RUN_ENV: task.run_id, STAGE_ENV: stage.name})
     writer = _Writer(stage, task.run_id, summary)
     with stoppable() as stop:
@@ -115,7 +116,8 @@ class _Writer:
 
     def begin(self, task: Task) -> Attempt:
         loaded = task.load().recipe
-        # Preflight finds a wrong address at once. Any other stage waits for a store that is away.
+        # Preflight finds a wrong address at once. Any other stage waits for a store that does not
+        # answer.
         store = Store.of(loaded.store, reached=self._stage.name != PREFLIGHT)
         self._attempt = Attempt(loaded, store, self._record)
         self._record["name"] = loaded.name
@@ -127,10 +129,11 @@ class _Writer:
 
     @contextmanager
     def beating(self, stop: Stop) -> Iterator[None]:
-        """Show every minute in the record that the stage is at work: a killed one cannot.
+        """Show every minute in the record that the stage is running: a killed process cannot do
+        this.
 
-        When it is asked to stop, the record says so at once: Kubeflow's launcher kills the process
-        0.2 to 1 s later, long before its engines have stopped.
+        When the stage is asked to stop, the record says so at once. Kubeflow's launcher kills the
+        process 0.2 to 1 s later, long before its engines have stopped.
         """
         over = threading.Event()
         beating = threading.Thread(target=self._beat, args=(over, stop), daemon=True, name="beat")
@@ -160,7 +163,7 @@ class _Writer:
         record["status"], record["error"], record["beat"] = status, error, _utc(now)
         record["seconds"] = round(now - self._began, 3)
         with suppress(StoreError):  # the next one may be written
-            store = Store.of(self._attempt.recipe.store)  # which waits for no store that is away
+            store = Store.of(self._attempt.recipe.store)  # which does not wait for a store
             store.put(self._uri(store), records.to_json(record))
 
     def _attempts_before(self, store: Store) -> int:
@@ -171,18 +174,19 @@ class _Writer:
             return 0
 
     def failed(self, error: BaseException) -> StoreError | None:
-        """Write why the stage failed. Returns what kept the record from the store."""
+        """Write why the stage failed. Returns the error if the store did not take the record."""
         self._record["status"] = "terminated" if _stopped(error) else "failed"
         self._record["error"] = _described(error)
         if self._attempt:
             self._record["ledger"] = self._attempt.ledger.to_json()
             if isinstance(error, StoreAway) or _stopped(error):
-                # There is no time to wait for the store, or it was waited for already.
+                # There is no time to wait for the store, or that was tried already.
                 self._attempt.store = Store.of(self._attempt.recipe.store)
         return self.end()
 
     def end(self) -> StoreError | None:
-        """Write the record and the summary. Returns what kept the record from the store."""
+        """Write the record and the summary. Returns the error if the store did not take the
+        record."""
         now = time.time()
         self._record["ended"] = _utc(now)
         self._record["seconds"] = round(now - self._began, 3)
@@ -214,8 +218,8 @@ class _Writer:
 
 
 def _stopped(error: BaseException) -> bool:
-    """Return whether the stage was stopped from outside, whatever was raised on the way out."""
-    # An error that was kept and raised again may be in a circle of contexts.
+    """Return whether the stage was stopped from outside, even if another error was raised last."""
+    # An error that was kept and raised again may form a circle of contexts.
     left, seen = [error], set()
     while left:
         each = left.pop()

@@ -1,4 +1,4 @@
-"""Benchmarks, one file each: whose answers, how they are judged, and which numbers follow.
+"""Benchmarks, one file each: who answers, how answers are judged, and which numbers result.
 
 items.py       one question, and one turn of an answer
 benchmark.py   what a benchmark is: `Benchmark`, and the data that it works with
@@ -6,9 +6,9 @@ entrants.py    who is measured: a model, the mixture, a judge
 data.py        where the questions come from, and whether they are the published ones
 table.py       every benchmark by its name in `evaluate.benchmarks`
 
-A benchmark does no I/O: it asks by `ask`, as the mixture and the judge do. The stage `evaluate`
-(moaa/stages/evaluate.py) reads the questions, plays all benchmarks at the same time, keeps answers
-and judgements for the next evaluation, and writes the tables.
+A benchmark does no I/O. It asks models through `ask`, as the mixture and the judge do. The stage
+`evaluate` (moaa/stages/evaluate.py) reads the questions, runs all benchmarks at the same time,
+keeps answers and judgements for the next evaluation, and writes the tables.
 """
 
 from moaa.benchmarks.benchmark import Benchmark, Played, Score

@@ -1,4 +1,4 @@
-"""Answers judged against the published answers of a baseline: what such benchmarks share."""
+"""Judges answers against a baseline's published answers: code that such benchmarks share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ async def against_baseline(judge: Judge, match: Match, baseline: str, ask: Ask) 
 
 
 def answers_and_judgements(played: Played, name: str) -> list[tuple[Item, tuple[Answer, ...], Row]]:
-    """Return the items of which the entrant's answer was judged in both orders, with both."""
+    """Return the items whose answer was judged in both orders, with the answer and the
+    judgement."""
     rows, answers = played.judgements.get((name,), {}), played.answers.get(name, {})
     return [
         (item, answers[item.id], rows[item.id])

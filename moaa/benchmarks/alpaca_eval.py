@@ -1,7 +1,7 @@
 """AlpacaEval 2: how often 805 instructions are answered better than by gpt-4-1106-preview.
 
 Li et al., "AlpacaEval"; length control: Dubois et al., arXiv 2404.04475. The data are CC BY-NC 4.0:
-they are fetched when the benchmark runs, and nothing of them is part of moaa.
+they are fetched when the benchmark runs, and no part of them is in moaa.
 """
 
 from __future__ import annotations
@@ -48,12 +48,13 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
     )
     digest: ClassVar[str] = "d35b7c05e790aab4"
     order: ClassVar[str] = "defbd813b565439f"
-    """`order_of` the published instructions: difficulties refer to their places in the file."""
+    """`order_of` the published instructions: difficulties refer to their positions in the file."""
     count: ClassVar[int] = QUESTIONS
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The instructions with the baseline's answers (rows with `instruction` and `output`), and
-        what the length control needs (rows with `instruction_difficulty`, of `df_gamed.csv`)."""
+        """Return the instructions with the baseline's answers (rows with `instruction` and
+        `output`) and the data of the length control (rows with `instruction_difficulty`, of
+        `df_gamed.csv`)."""
         questions: list[Row] = []
         gamed: dict[int, list[Row]] = {}
         for row in rows:
@@ -63,8 +64,8 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
                 questions.append(row)
             else:
                 raise RecipeError(
-                    "evaluate.benchmarks.alpaca_eval: a row without instruction and output is none "
-                    "of AlpacaEval. Its data are alpaca_eval_gpt4_baseline.json (instruction, "
+                    "evaluate.benchmarks.alpaca_eval: a row without instruction and output is not "
+                    "from AlpacaEval. Its data are alpaca_eval_gpt4_baseline.json (instruction, "
                     "output) and df_gamed.csv (index, instruction_difficulty, …)."
                 )
         in_order = order_of(row["instruction"] for row in questions) == self.order
@@ -74,15 +75,15 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         ]
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """The judgement against the baseline's answer; `p`: probability that the entrant's is
-        better."""
+        """Return the judgement against the baseline's answer; `p`: the probability that the
+        entrant's answer is better."""
         return await against_baseline(self.judge, match, BASELINE, ask)
 
     def scores(self, played: Played) -> list[Score]:
-        """The scores of each entrant: its mean probability to win, raw and at equal length.
+        """Return the scores of each entrant: its mean probability to win, raw and at equal length.
 
-        At equal length: by the published regression if all questions were asked and come with
-        their difficulties, else by ours.
+        Equal length is by the published regression if all questions were asked and have their
+        difficulties, else by our own.
         """
         found: list[Score] = []
         for name in played.entrants:
@@ -116,18 +117,18 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         return found
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """One answer of each contestant to each instruction, judged in both orders."""
+        """Yield one answer of each contestant to each instruction, judged in both orders."""
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
         yield from answering(recipe, questions, 1, answer)
         yield from judging(recipe, self.judge, questions * len(recipe.measured), answer)
 
     def is_published(self, items: Sequence[Item]) -> bool:
-        """Whether these are all instructions, with the baseline's answers."""
+        """Return whether these are all instructions, with the baseline's answers."""
         return digest([_bare(item) for item in items]) == self.digest
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """Always for now: the published judge cannot be asked any more."""
+        """Never empty: the published judge is no longer available."""
         reasons = [
             f"the leaderboard's judge, {BASELINE}, was shut down by its provider; another judge "
             "gives other numbers, and asks in both orders"
@@ -140,7 +141,7 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         return f"{text[0].upper()}{text[1:]}."
 
     def _controlled(self, items: Sequence[Item]) -> statistics.Difficulties | None:
-        """What the published regression needs; None unless all questions are there."""
+        """Return the data of the published regression; None unless all questions are there."""
         if len(items) != self.count or not all("difficulty" in item.given for item in items):
             return None
         of = {item.id: item.given["difficulty"] for item in items}

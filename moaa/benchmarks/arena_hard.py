@@ -1,7 +1,7 @@
 """Arena-Hard: how often 500 hard prompts of Chatbot Arena are answered better than by a baseline.
 
-Li et al., arXiv 2406.11939. The prompt of a judge that is alone (moaa/templates/arena_hard*.txt) is
-that of lmarena/arena-hard-auto, Apache-2.0.
+Li et al., arXiv 2406.11939. A judge that is a single model gets the prompt of
+lmarena/arena-hard-auto, Apache-2.0 (moaa/templates/arena_hard*.txt).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REVISIONS: Final[Mapping[str, str | None]] = {
 }
 DIGESTS: Final[Mapping[str, str]] = {"v0.1": "13fddc1f341c50e2", "v2.0": "b290fc230bd393c2"}
 CATEGORY: Final = "hard_prompt"
-"""Of v2.0; its other category, creative writing, has another baseline and is left out."""
+"""The category of v2.0. The other one, creative writing, has another baseline and is left out."""
 _PIECES = re.compile(r"\w+|[^\w\s]")
 
 
@@ -54,12 +54,12 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
 
     @property
     def baseline(self) -> str:
-        """The model whose answers are the baseline's."""
+        """The model whose published answers are the baseline."""
         return BASELINES[self.settings.version]
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The prompts of the chosen version, and the baseline's answers."""
+        """The sources of the chosen version's prompts and of the baseline's answers."""
         if self.settings.data:
             return self.settings.data
         version = self.settings.version
@@ -69,8 +69,8 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         )
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The prompts (rows with `uid` and `prompt`) with the baseline's answers (rows with `uid`,
-        `model` and `messages`). Raises RecipeError if one has no answer."""
+        """Return the prompts (rows with `uid` and `prompt`) with the baseline's answers (rows with
+        `uid`, `model` and `messages`). Raises RecipeError if a prompt has no answer."""
         questions: list[Row] = []
         answers: dict[str, str] = {}
         for row in rows:
@@ -82,7 +82,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
             else:
                 raise RecipeError(
                     "evaluate.benchmarks.arena_hard: a row without uid and prompt, or uid and "
-                    "messages, is none of Arena-Hard. Its data are question.jsonl and the answers "
+                    "messages, is not from Arena-Hard. Its data are question.jsonl and the answers "
                     f"of {self.baseline} (model_answer/{self.baseline}.jsonl)."
                 )
         missing = [row["uid"] for row in questions if row["uid"] not in answers]
@@ -103,8 +103,9 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         ]
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """The judgement against the baseline's answer; `p`: probability that the entrant's is
-        better. A judge that is alone gets the published prompt, with five verdicts."""
+        """Return the judgement against the baseline's answer; `p`: the probability that the
+        entrant's answer is better. A judge of one model gets the published prompt, with five
+        verdicts."""
         if not is_alone(self.judge):
             return await against_baseline(self.judge, match, self.baseline, ask)
         (answers,) = match.answers
@@ -113,9 +114,9 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         return {"model_b": self.baseline, **row_of(judgement)}
 
     def scores(self, played: Played) -> list[Score]:
-        """The scores of each entrant: its win rate, raw and at the baseline's style.
+        """Return the scores of each entrant: its win rate, raw and at the baseline's style.
 
-        Prompts are resampled.
+        Intervals are from resampled prompts.
         """
         found: list[Score] = []
         for name in played.entrants:
@@ -144,7 +145,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         return found
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """One answer of each contestant to each prompt, judged in both orders."""
+        """Yield one answer of each contestant to each prompt, judged in both orders."""
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
         yield from answering(recipe, questions, 1, answer)
@@ -156,11 +157,11 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
             yield from judging(recipe, self.judge, pairs, answer)
 
     def is_published(self, items: Sequence[Item]) -> bool:
-        """Whether these are all prompts of the version, with the baseline's answers."""
+        """Return whether these are all prompts of the version, with the baseline's answers."""
         return digest(items) == DIGESTS[self.settings.version]
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """Always: the leaderboard's style control depends on the other models in its pool."""
+        """Never empty: the leaderboard's style control depends on the other models in its pool."""
         version = self.settings.version
         reasons = [
             f"the leaderboard's judge is {JUDGES[version]}, and its style control compares with "
@@ -173,15 +174,15 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
 
 
 def style_of(text: str) -> statistics.Style:
-    """Return an answer's style. Tokens are words and punctuation marks, for both sides alike: no
-    tokenizer has to be fetched, and only their ratio counts."""
+    """Return an answer's style. Tokens are words and punctuation marks on both sides: no tokenizer
+    must be fetched, and only the ratio counts."""
     return statistics.style_of(text, len(_PIECES.findall(text)))
 
 
 def _battles(
     item: Item, text: str, row: Mapping[str, Any], five: bool
 ) -> Iterator[statistics.Battle]:
-    """The two orders of a judgement, from the entrant's side."""
+    """Yield the two orders of a judgement, from the entrant's side."""
     style = statistics.style_difference(style_of(text), style_of(item.given["baseline"]))
     weights = [weight_of(order["text"]) if five else 1 for order in row["orders"]] or [1, 1]
     for score, weight in zip((row["p_ab"], row["p_ba"]), weights, strict=True):

@@ -1,4 +1,4 @@
-"""What a benchmark is: its questions, how the answers are judged, and the scores that follow."""
+"""The base class of benchmarks: questions, how answers are judged, and the scores."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from moaa.statistics import Estimate
 RunProgram = Callable[[str], Awaitable[str]]
 S = TypeVar("S", bound=Part)
 Table = Literal["judgements", "verdicts", "ratings", "marks"]
-"""Pairs of contestants, verdicts of measured judges, ratings by a judge, marks by a program."""
+"""The tables of judgements: pairs of contestants, verdicts of measured judges, ratings by a judge,
+and marks by a program."""
 
 
 READ_FROM: Final = "read_from"
-"""The key under which each row of a benchmark's data names its source."""
+"""The key in each row of a benchmark's data that names its source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What is judged at a time: the entrants of one match, with their answers to one item."""
+    """The unit that is judged: the entrants of one match, with their answers to one item."""
 
     item: Item
     entrants: tuple[Entrant, ...]
     answers: tuple[tuple[Answer, ...], ...]
-    """One for each turn, of each entrant in order. Empty for judges."""
+    """The answers of each entrant in order, one for each turn. Empty if judges are measured."""
     controls: Controls = KNOWN
     run_program: RunProgram | None = None
-    """Runs a program of Python that a model wrote, shut in; returns `passed`, or what kept it from
-    that. None: that cannot be done here."""
+    """Runs a Python program that a model wrote, in a sandbox. Returns `passed`, or why it did not
+    pass. None: programs cannot be run here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +47,19 @@ class Score:
 
     entrant: str
     metric: str
-    """For example `win rate`. The judge's name is added where it is shown."""
+    """For example `win rate`. The report adds the judge's name."""
     estimate: Estimate
     against: str = ""
     """The other entrant, or the baseline."""
     subset: str = ""
-    """The part of the questions that it is over (a category, a turn); empty: all of them."""
+    """The part of the questions that it is about (a category, a turn); empty: all of them."""
     main: bool = False
     """Whether this is the entrant's number in the table of all benchmarks."""
     about: Mapping[str, float] = field(default_factory=dict)
     """More numbers, without intervals: counts, mean lengths."""
 
     def to_json(self) -> Row:
-        """The score as a row of the table `scores` has it, without its benchmark."""
+        """Return the score as a row of the table `scores`, without its benchmark."""
         return {
             "entrant": self.entrant,
             "against": self.against,
@@ -77,10 +78,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """Everything that was answered and judged, for the scores.
+    """All answers and judgements, for the scores.
 
-    What was lost (a call that failed for good, a reply that nobody could read) is missing in it;
-    the stage counts it and shows it beside the scores.
+    Lost ones (a call that failed for good, a reply that could not be read) are not in it. The stage
+    counts them and shows them beside the scores.
     """
 
     items: Sequence[Item]
@@ -92,29 +93,29 @@ class Played:
 
 
 class Benchmark(ABC, Generic[S]):
-    """A benchmark with the settings that the recipe chose. One subclass a file."""
+    """A benchmark with the recipe's settings. One subclass per file."""
 
     name: ClassVar[str]
     """In `evaluate.benchmarks`."""
     title: ClassVar[str]
-    """As people write it: `MT-Bench`."""
+    """The usual spelling: `MT-Bench`."""
     protocol: ClassVar[str]
-    """How answers become a number, in two sentences at most."""
+    """How answers become a number, in at most two sentences."""
     measures: ClassVar[Literal["models", "judges"]] = "models"
     table: ClassVar[Table] = "judgements"
-    """Where its judgements are written."""
+    """The table that its judgements are written to."""
     official_judges: ClassVar[frozenset[str]] = frozenset()
     """The models that judged the published numbers."""
     published: ClassVar[tuple[Source, ...]] = ()
     """The published questions; empty: the held-out prompts of the run."""
     digest: ClassVar[str] = ""
-    """`data.digest` of the published questions, if it is known."""
+    """`data.digest` of the published questions, if known."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """Packages of the extra `evaluate` that it is played with."""
+    """Packages of the extra `evaluate` that it needs."""
     runs_programs: ClassVar[bool] = False
-    """Whether it runs what models wrote: only where `moaa.sandbox` can."""
+    """Whether it runs programs of models: only where `moaa.sandbox` works."""
     schema: ClassVar[int] = 1
-    """Raise it when the same answers and judgements no longer say the same."""
+    """Raise it when the same answers and judgements give other scores than before."""
 
     def __init__(self, settings: S, recipe: Recipe) -> None:
         self.settings = settings
@@ -122,18 +123,18 @@ class Benchmark(ABC, Generic[S]):
 
     @property
     def judge(self) -> Judge:
-        """Who judges."""
+        """The judge of its answers."""
         return self.recipe.judge_of(self.settings)
 
     @property
     def judges(self) -> frozenset[str]:
-        """The models that it asks besides its entrants."""
+        """The models that it asks, besides its entrants."""
         return self.judge.models
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Where the questions are, and what comes with them (the baseline's answers, …); empty:
-        they are the held-out prompts of the run."""
+        """Where the questions and their companions (the baseline's answers, …) are. Empty: it uses
+        the held-out prompts of the run."""
         return getattr(self.settings, "data", ()) or self.published
 
     def entrants(self) -> list[Entrant]:
@@ -142,16 +143,16 @@ class Benchmark(ABC, Generic[S]):
 
     @abstractmethod
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The questions of the rows of all sources, or of held-out prompts (`id`, `system`,
-        `turns`).
+        """Return the questions from the rows of all sources, or of held-out prompts (`id`,
+        `system`, `turns`).
 
         Rows of several kinds (questions, answers of a baseline) are told apart by their columns.
-        Raises RecipeError, with what is wrong, if these are rows of something else.
+        Raises RecipeError, with the problem, if these rows are of something else.
         """
 
     def asked(self, rows: Iterable[Row]) -> list[tuple[str, tuple[str, ...]]]:
-        """What each question asks, by its id: the user's turns. Training prompts are kept away
-        from it."""
+        """Return what each question asks, by its id: the user's turns. Training prompts near to
+        them are left out."""
         return [
             (
                 item.id,
@@ -164,24 +165,24 @@ class Benchmark(ABC, Generic[S]):
         ]
 
     def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:
-        """Who is judged together: by default each alone."""
+        """Return who is judged together. Default: each entrant alone."""
         return [(name,) for name in entrants]
 
     @abstractmethod
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """The judgement of one match, as a row of the table `table` (without id and names).
+        """Return the judgement of one match, as a row of the table `table` (without id and names).
 
-        What could not be judged goes into its list `lost`: {"reason", "detail"} for each half of
-        the judgement (one of two orders, one of two turns). Raises RowRejected if nothing could be
-        judged.
+        Parts that could not be judged go into its list `lost`: {"reason", "detail"} for each half
+        of the judgement (one of two orders, one of two turns). Raises RowRejected if nothing could
+        be judged.
         """
 
     @abstractmethod
     def scores(self, played: Played) -> list[Score]:
-        """The scores of all entrants. An entrant of whom nothing was judged has none."""
+        """Return the scores of all entrants. An entrant without a judgement has none."""
 
     def question_count(self, published: int) -> int:
-        """Return how many of so many published questions the recipe asks: at most its `limit`."""
+        """Return how many of the `published` questions the recipe asks: at most its `limit`."""
         return min(getattr(self.settings, "limit", None) or published, published)
 
     @abstractmethod
@@ -189,11 +190,11 @@ class Benchmark(ABC, Generic[S]):
         """Yield the calls of the benchmark, for the plan."""
 
     def is_published(self, items: Sequence[Item]) -> bool:
-        """Whether these are all of the published questions, by a digest that is known."""
+        """Return whether these are all of the published questions, by their known digest."""
         return digest(items) == self.digest
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """Why its numbers cannot be compared with published ones; empty if they can."""
+        """Return why its numbers cannot be compared with published ones; empty if they can."""
         if not self.published:
             return f"{self.title} has no published numbers."
         reasons = []

@@ -17,12 +17,12 @@ from moaa.recipe.schema import Part, Recipe, Sampling
 from moaa.registry.canary import TOKENS
 
 PROMPTS: Final = 16
-"""So many prompts: with TOKENS each some hundred distributions are compared."""
+"""The number of prompts: with TOKENS each, some hundred distributions are compared."""
 
 
 class Canary(Benchmark[Part]):
-    """No benchmark that a recipe chooses: it has no scores. evaluate adds it for a candidate that
-    may be published."""
+    """Not a benchmark for recipes: it has no scores. evaluate adds it for a candidate that may be
+    published."""
 
     name: ClassVar[str] = "canary"
     title: ClassVar[str] = "Canary set"
@@ -31,7 +31,8 @@ class Canary(Benchmark[Part]):
     )
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """PROMPTS of the held-out prompts, without a system role, which not every model has."""
+        """Return PROMPTS of the held-out prompts, without a system role: not every model has
+        one."""
         sampling = Sampling(temperature=0, max_tokens=TOKENS)
         return [
             replace(
@@ -44,7 +45,7 @@ class Canary(Benchmark[Part]):
         ]
 
     def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:
-        """None: nothing is judged."""
+        """Return none: nothing is judged."""
         return []
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
@@ -52,9 +53,9 @@ class Canary(Benchmark[Part]):
         raise RowRejected("not judged", self.title)
 
     def scores(self, played: Played) -> list[Score]:
-        """None."""
+        """Return none."""
         return []
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """None that a plan would show: PROMPTS short answers."""
+        """Yield none: PROMPTS short answers are too few to show in a plan."""
         return iter(())

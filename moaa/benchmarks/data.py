@@ -15,13 +15,13 @@ T = TypeVar("T")
 def digest(items: Sequence[Item]) -> str:
     """Return the first 16 hex digits of the sha256 of the questions, in any order.
 
-    It does not depend on the file that they came in, or on how they are answered.
+    It depends neither on their file nor on how they are answered.
     """
     return digest_of([{**item.to_json(), "sampling": None} for item in items])
 
 
 def identity(items: Sequence[Item]) -> str:
-    """Return the digest of the questions and of how each is answered."""
+    """Return the digest of the questions and of how each one is answered."""
     return digest_of([item.to_json() for item in items])
 
 
@@ -32,7 +32,7 @@ def digest_of(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def evenly(items: Sequence[T], limit: int | None) -> list[T]:
-    """Return at most `limit` of them, evenly spread: the same ones each time."""
+    """Return at most `limit` of the items, evenly spread, and always the same ones."""
     if limit is None or limit >= len(items):
         return list(items)
     return [items[i * len(items) // limit] for i in range(limit)]

@@ -15,13 +15,14 @@ from moaa.recipe.schema import Judge, Mixture, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """Someone who is measured under this name. One of `model`, `mixture` and `judge` is set."""
+    """An entrant, measured under this name. One of `model`, `mixture` and `judge` is set."""
 
     name: str
     identity: Mapping[str, Any] = field(default_factory=dict)
-    """What decides its answers: weights, fields of the recipe. Answers are kept under it."""
+    """A hash of what decides its answers: weights, fields of the recipe. Answers are stored under
+    it."""
     model: str = ""
-    """The name under which it is asked."""
+    """The model's name in calls."""
     mixture: Mixture | None = None
     judge: Judge | None = None
 
@@ -35,10 +36,10 @@ class Entrant:
     async def answer(
         self, item: Item, sampling: Sampling, ask: Ask, controls: Controls = KNOWN
     ) -> tuple[Answer, ...]:
-        """Its answers to the turns of `item`; its own answers become the history.
+        """Return its answers to the turns of `item`; its own answers become the history.
 
-        The mixture answers as `generate.mixture` says, whatever `sampling` is. Raises CallError or
-        RowRejected if one turn has no answer.
+        The mixture answers as in `generate.mixture`, whatever `sampling` is. Raises CallError or
+        RowRejected if a turn has no answer.
         """
         messages, found = list(item.messages), []
         for later in (*item.later, None):

@@ -1,6 +1,6 @@
-"""What a benchmark's data were when they were first read, so that a change is noticed.
+"""Notes a benchmark's data at the first reading, so that a later change is noticed.
 
-The digests of some published questions are known (`Benchmark.is_published`). Of the others the
+The digests of some published questions are known (`Benchmark.is_published`). For other data the
 first reading is noted in the store, below `evaluation/sources/`, and later ones are compared.
 """
 
@@ -23,8 +23,8 @@ PUBLISHED = "the published questions"
 
 @dataclass(slots=True)
 class Reading:
-    """One source as it is read: iterate over it, then `digest` is that of all rows, in order. Each
-    row says which source it is from (`READ_FROM`)."""
+    """One source while it is read. After an iteration over it, `digest` is that of all rows, in
+    order. Each row names its source (`READ_FROM`)."""
 
     source: Source
     given: Iterable[dict[str, Any]]
@@ -40,12 +40,13 @@ class Reading:
 
     @property
     def digest(self) -> str:
+        """The sha256 of the rows that were read, in order."""
         return str(self._sum.hexdigest())
 
 
 def compared(readings: Sequence[Reading], store: Store) -> str:
-    """Return for the report how the data compare with those that were first read from the same
-    sources; note what is read for the first time."""
+    """Return for the report how the data compare with the first reading of the same sources. Note
+    the sources that are read for the first time."""
     return "; ".join(["not pinned", *(_compared(each, store) for each in readings)])
 
 

@@ -15,7 +15,7 @@ from moaa.recipe.schema import Source
 
 
 class Gsm8k(Reasons[reasoning.Gsm8k]):
-    """The share of problems whose number is right."""
+    """The share of problems with the right number."""
 
     name: ClassVar[str] = "gsm8k"
     title: ClassVar[str] = "GSM8K"
@@ -42,24 +42,24 @@ class Gsm8k(Reasons[reasoning.Gsm8k]):
         self._task = harness.load(self.settings.task, docs, folder="gsm8k")
 
     def identity(self, doc: Doc) -> str:
-        """The start of the question's sha256: the data have no ids."""
+        """Return the start of the question's sha256: the data have no ids."""
         return hashlib.sha256(doc["question"].encode()).hexdigest()[:12]
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop texts of the task."""
+        """The task's stop texts."""
         return self._task.stops
 
     def messages(self, doc: Doc) -> tuple[Message, ...]:
-        """The problem, as the task asks it."""
+        """Return the problem, in the task's form."""
         return self._task.messages(doc)
 
     def marks(self, doc: Doc, text: str) -> Marks:
-        """Exact match of the number, by both filters."""
+        """Return the exact match of the number, by both filters."""
         return self._task.marks(doc, text)
 
     def differs(self) -> str:
-        """How the questions are asked differently from most published numbers."""
+        """Return how the questions are asked differently from most published numbers."""
         return (
             f"Asked as lm-eval's {self.settings.task}, as a chat; most published numbers are of 5 "
             "or 8 examples."

@@ -18,17 +18,17 @@ from moaa.recipe.schema import Recipe, Source
 from moaa.store import Store
 
 UNREADABLE = (RecipeError, StoreError, HubAway)
-"""What keeps questions from being read: the benchmark has no score then."""
+"""Errors that keep questions from being read: the benchmark then has no score."""
 
 
 def guarded(recipe: Recipe) -> dict[str, tuple[Source, ...]]:
-    """Return the sources of the chosen benchmarks that have questions of their own, by name."""
+    """Return the sources of the chosen benchmarks that have their own questions, by name."""
     return {each.name: each.sources for each in chosen(recipe) if each.sources}
 
 
 def questions(benchmark: Benchmark[Any], store: Store) -> tuple[list[Item], str]:
     """Return the benchmark's questions from its own sources, and for the report whether they are
-    the published ones, or those that were first read.
+    the published ones or those of the first reading.
 
     Raises RecipeError, StoreError or HubAway if they cannot be read.
     """
@@ -39,8 +39,8 @@ def questions(benchmark: Benchmark[Any], store: Store) -> tuple[list[Item], str]
 
 
 def prompts(recipe: Recipe, store: Store) -> tuple[list[PromptRow], dict[str, str]]:
-    """Return what the chosen benchmarks ask, as prompts named `benchmark:question`; and why which
-    benchmark cannot be read: it will have no score either."""
+    """Return the questions of the chosen benchmarks, as prompts named `benchmark:question`. Also
+    return why a benchmark cannot be read: it will have no score either."""
     found: list[PromptRow] = []
     missing: dict[str, str] = {}
     for benchmark in chosen(recipe):
@@ -60,8 +60,8 @@ def prompts(recipe: Recipe, store: Store) -> tuple[list[PromptRow], dict[str, st
 
 
 def contents(recipe: Recipe, store: Store) -> dict[str, str]:
-    """Return what the sources of the chosen benchmarks hold now, for fingerprints. Those that
-    cannot be read are noted: once they can, it is another result."""
+    """Return the current content of the chosen benchmarks' sources, for fingerprints. Sources that
+    cannot be read are noted: when they can be read, it is another result."""
     found: dict[str, str] = {}
     for benchmark in chosen(recipe):
         for source in benchmark.sources:

@@ -1,11 +1,11 @@
-"""Tasks of lm-eval: their prompts, examples, filters and metrics. The asking is ours.
+"""Tasks of lm-eval: their prompts, examples, filters and metrics. moaa sends the calls itself.
 
     task = load("gsm8k_cot_zeroshot", docs, folder="gsm8k")
     task.messages(doc)           what a model is asked
     task.marks(doc, text)        {"exact_match, flexible-extract": 1.0, …}
 
-lm-eval is the optional extra `evaluate`; it is imported when a task is loaded. Neither its models
-nor its cache are used: the cache hands one model's answers to the next.
+lm-eval is the optional extra `evaluate`; it is imported when a task is loaded. Its models and its
+cache are not used: the cache returns one model's answers for the next model.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 Doc = Mapping[str, Any]
 Drawn = TypeVar("Drawn")
 Marks = Mapping[str, float | list[bool]]
-"""What each metric says of one answer: 0 to 1, or several verdicts."""
+"""What each metric says about one answer: 0 to 1, or several verdicts."""
 
 INSTALL: Final = "pip install 'moaa[evaluate]'"
 SEED: Final = 1234
-"""lm-eval's own seed of examples that are drawn."""
+"""lm-eval's own seed for drawing examples."""
 
 
 @dataclass(frozen=True, slots=True)
 class HarnessTask:
-    """A task of lm-eval on documents of ours."""
+    """A task of lm-eval with our documents."""
 
     task: ConfigurableTask
     shots: int
@@ -45,7 +45,7 @@ class HarnessTask:
 
     def messages(self, doc: Doc) -> tuple[Message, ...]:
         """Return the conversation of one document. Each example is a turn of its own."""
-        self.task.set_fewshot_seed(SEED)  # the same examples, whatever was asked before
+        self.task.set_fewshot_seed(SEED)  # the same examples in every call
         found = self.task.fewshot_context(
             dict(doc),
             self.shots,
@@ -61,9 +61,9 @@ class HarnessTask:
         return tuple(self.task.config.generation_kwargs.get("until") or ())
 
     def marks(self, doc: Doc, text: str) -> Marks:
-        """Return what the task's metrics say of one answer, by `metric, filter`.
+        """Return what the task's metrics say about one answer, by `metric, filter`.
 
-        A filter finds the answer in the text: `strict-match` wants the form that was asked for,
+        A filter finds the answer in the text: `strict-match` needs the requested form,
         `flexible-extract` takes the last number. A metric of several verdicts gives a list.
         """
         from lm_eval.api.instance import Instance
@@ -90,9 +90,9 @@ def load(
 ) -> HarnessTask:
     """Return the task of this name, below `lm_eval/tasks/{folder}`, with these documents.
 
-    `shots` solved examples come before each question (default: as many as the task says), out of
-    `examples`, or of those that the task itself holds. Raises RecipeError if lm-eval is not
-    installed, has no such task, or one that an endpoint cannot do honestly.
+    `shots` solved examples come before each question (default: the task's own number), from
+    `examples` or from the task itself. Raises RecipeError if lm-eval is not installed, has no such
+    task, or if an endpoint cannot run the task correctly.
     """
     try:
         import datasets
@@ -104,7 +104,7 @@ def load(
     datasets.disable_progress_bars()
     path = Path(str(lm_eval.__file__)).parent / "tasks" / folder
     manager = TaskManager(include_defaults=False, include_path=str(path))
-    # For a name that is not in the folder all 14,000 tasks are read: it takes seconds.
+    # For a name outside the folder all 14,000 tasks would be read, which takes seconds.
     entry = manager.task_index.get(name) or TaskManager().task_index.get(name)
     config = (entry.cfg if entry else None) or {}
     if refused := why_not(config):
@@ -128,14 +128,15 @@ def load(
     else:
         given = {"training_split": None, "fewshot_split": None}
         given |= {} if own else {"fewshot_config": None}
-    # A group of one: only its members may be given other data than the hub's.
+    # In a group of one, only the members can get other data than the hub's.
     ours = {"task": name, "custom_dataset": lambda **_: splits, **given}
     found = manager.load({"group": "moaa", "task": [ours]})["tasks"][name]
     return HarnessTask(found, shots)
 
 
 def why_not(config: Mapping[str, Any]) -> str:
-    """Return why a chat endpoint cannot do a task honestly, by its configuration; else nothing."""
+    """Return why a chat endpoint cannot run a task correctly, by its configuration; else
+    nothing."""
     kind = config.get("output_type", "generate_until")
     if kind != "generate_until":
         return (
@@ -153,7 +154,7 @@ def why_not(config: Mapping[str, Any]) -> str:
 
 
 def installed(benchmark: str, packages: Iterable[str]) -> None:
-    """Raises RecipeError, with the remedy, if the extra `evaluate` is not installed."""
+    """Check that the extra `evaluate` is installed. Raises RecipeError, with the remedy."""
     if name := missing(packages):
         raise RecipeError(f"{benchmark} needs the package {name}: {INSTALL}")
 
@@ -164,29 +165,29 @@ def missing(packages: Iterable[str]) -> str:
 
 
 class FirstDraws(random.Random):
-    """Takes the place of `random` in a checker: always makes the same choice."""
+    """Replaces `random` in a checker: it always makes the same choice."""
 
     def choice(self, seq: SupportsLenAndGetItem[Drawn]) -> Drawn:
         """Return `e` for the letters, else the first element."""
         return seq[4 % len(seq)]
 
     def randint(self, a: int, b: int) -> int:
-        """The smallest."""
+        """Return the smallest number."""
         return a
 
 
 def same_languages() -> None:
-    """Make langdetect find the same language for a text each time: it works on random samples."""
+    """Make langdetect find the same language for a text each time: it uses random samples."""
     from langdetect import DetectorFactory
 
     DetectorFactory.seed = 0
 
 
 def same_letters() -> None:
-    """Make IFEval's letter checker take the same letter each time.
+    """Make IFEval's letter checker use the same letter each time.
 
-    It draws one where the prompt names a sign (`#`, `!`): prompts 1122 and 1129 were right on one
-    day and wrong on the next.
+    It draws a letter at random where the prompt names a sign (`#`, `!`), so the verdicts on prompts
+    1122 and 1129 changed from run to run.
     """
     from lm_eval.tasks.ifeval import instructions
 

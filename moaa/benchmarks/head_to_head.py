@@ -31,20 +31,21 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
     )
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The first turn of each held-out prompt."""
+        """Return the first turn of each held-out prompt."""
         return held_out(rows)
 
     def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:
-        """Every pair; the later contestant comes first: dpo against base."""
+        """Return every pair; the later contestant comes first: dpo against base."""
         return [(later, earlier) for earlier, later in combinations(entrants, 2)]
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """The judgement of both answers; `p`: probability that the first entrant's is better."""
+        """Return the judgement of both answers; `p`: the probability that the first entrant's is
+        better."""
         (a,), (b,) = match.answers
         return (await compare(self.judge, match, a.text, b.text, ask)).to_json()
 
     def scores(self, played: Played) -> list[Score]:
-        """Of each pair: the win rate, the mean probability to win, and the win rate at equal
+        """Return for each pair the win rate, the mean probability to win, and the win rate at equal
         length. The main number is the win rate against the first contestant."""
         first = next(iter(played.entrants), "")
         found: list[Score] = []
@@ -70,7 +71,8 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
         return found
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """One answer of each contestant to each prompt, and all pairs judged in both orders."""
+        """Yield one answer of each contestant to each prompt, and all pairs judged in both
+        orders."""
         names = recipe.measured
         for _, prompts, _ in sizes(recipe, "evaluation"):
             answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)
@@ -79,7 +81,7 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
             yield from judging(recipe, self.judge, pairs, answer)
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """Always: the prompts are those of this recipe."""
+        """Never empty: the prompts belong to this recipe."""
         return "The prompts are those of this recipe: compare only contestants of this table."
 
 

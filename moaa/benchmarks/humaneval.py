@@ -44,11 +44,11 @@ class HumanEval(Reasons[reasoning.HumanEval]):
     runs_programs: ClassVar[bool] = True
 
     def identity(self, doc: Doc) -> str:
-        """Its number: `HumanEval/0`."""
+        """Return its number: `HumanEval/0`."""
         return str(doc["task_id"])
 
     def messages(self, doc: Doc) -> tuple[Message, ...]:
-        """The function's head with its text, and what to do."""
+        """Return the function's head with its description, and the task."""
         return tuple(opening(None, INSTRUCTION.format(prompt=doc["prompt"])))
 
     def marks(self, doc: Doc, text: str) -> Marks:
@@ -56,7 +56,7 @@ class HumanEval(Reasons[reasoning.HumanEval]):
         raise NotImplementedError
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """Whether the answer's program passed; if not, why."""
+        """Return whether the answer's program passed; if not, why."""
         (answer,) = match.answers[0]
         if match.run_program is None:
             raise RowRejected("not run", "there is no pod for programs of models here")
@@ -64,23 +64,23 @@ class HumanEval(Reasons[reasoning.HumanEval]):
         return row_of({self.main: float(outcome == "passed")}, outcome)
 
     def differs(self) -> str:
-        """Most published numbers are of completions, not of answers in a chat."""
+        """Return that most published numbers are of completions, not of answers in a chat."""
         return "Asked as a chat for the whole function; most published numbers are of completions."
 
 
 def program(doc: Doc, text: str) -> str:
-    """Return the program that ends well if the answer passes the tests.
+    """Return a program that exits without an error if the answer passes the tests.
 
-    The prompt comes first: it holds imports and helpers, and is a function by itself, which that of
-    the answer replaces. An answer without the function is taken as the rest of it.
+    The prompt comes first. It has imports and helpers, and a function head that the answer's
+    function replaces. An answer without the function is taken as the rest of the prompt's function.
     """
     code = code_of(text, doc["entry_point"])
     return f"{doc['prompt']}\n{code}\n\n{doc['test']}\n\ncheck({doc['entry_point']})\n"
 
 
 def code_of(text: str, function: str) -> str:
-    """Return the code of an answer: the last block that defines the function, else the first
-    block, else the whole text."""
+    """Return the code of an answer: the last block that defines the function, else the first block,
+    else the whole text."""
     blocks = _BLOCK.findall(text)
     defines = re.compile(rf"^\s*(async\s+)?def\s+{re.escape(function)}\b", re.MULTILINE)
     found: list[str] = [block for block in blocks if defines.search(block)]

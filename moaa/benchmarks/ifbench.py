@@ -1,4 +1,4 @@
-"""IFBench: prompts with instructions of kinds that models were not trained on."""
+"""IFBench: prompts with kinds of instructions that models were not trained on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from moaa.recipe import reasoning
 from moaa.recipe.schema import Source
 
 TAGGED: Final = frozenset({"words:start_verb"})
-"""Instructions whose checker needs NLTK's tagger, which no package carries."""
+"""Instructions whose checker needs NLTK's tagger, which no package contains."""
 
 
 class Ifbench(Reasons[reasoning.Ifbench]):
-    """The share of prompts all of whose instructions are followed."""
+    """The share of prompts whose instructions are all followed."""
 
     name: ClassVar[str] = "ifbench"
     title: ClassVar[str] = "IFBench"
@@ -48,7 +48,7 @@ class Ifbench(Reasons[reasoning.Ifbench]):
         harness.same_languages()
 
     def documents(self, rows: Iterable[Row]) -> list[Doc]:
-        """Its questions, without those that nothing here can check."""
+        """Return its questions, without those that cannot be checked here."""
         docs = super().documents(rows)
         harness.installed(self.title, self.packages)
         self._unchecked = 0
@@ -59,15 +59,15 @@ class Ifbench(Reasons[reasoning.Ifbench]):
         return kept
 
     def identity(self, doc: Doc) -> str:
-        """Its key."""
+        """Return its key."""
         return str(doc["key"])
 
     def messages(self, doc: Doc) -> tuple[Message, ...]:
-        """The prompt."""
+        """Return the prompt."""
         return tuple(opening(None, doc["prompt"]))
 
     def marks(self, doc: Doc, text: str) -> Marks:
-        """Strict and loose, by prompt and by instruction."""
+        """Return strict and loose marks, by prompt and by instruction."""
         from if_verifiable.common import evaluate_instructions
 
         results, scores = evaluate_instructions(
@@ -82,7 +82,7 @@ class Ifbench(Reasons[reasoning.Ifbench]):
         }
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """As for other benchmarks; it also counts the questions that no checker here can check."""
+        """As for other benchmarks, and how many questions cannot be checked here."""
         left_out = (
             f" {self._unchecked} are left out: their checker needs NLTK's tagger (python -m "
             "nltk.downloader averaged_perceptron_tagger_eng)."

@@ -18,11 +18,11 @@ METRICS: Final = {
     "instruction, strict": "inst_level_strict_acc",
     "instruction, loose": "inst_level_loose_acc",
 }
-"""Our names of lm-eval's metrics: the same as IFBench's."""
+"""Our names for lm-eval's metrics: the same as IFBench's."""
 
 
 class Ifeval(Reasons[reasoning.Ifeval]):
-    """The share of prompts all of whose instructions are followed."""
+    """The share of prompts whose instructions are all followed."""
 
     name: ClassVar[str] = "ifeval"
     title: ClassVar[str] = "IFEval"
@@ -48,14 +48,14 @@ class Ifeval(Reasons[reasoning.Ifeval]):
         harness.same_letters()
 
     def identity(self, doc: Doc) -> str:
-        """Its key."""
+        """Return its key."""
         return str(doc["key"])
 
     def messages(self, doc: Doc) -> tuple[Message, ...]:
-        """The prompt."""
+        """Return the prompt."""
         return self._task.messages(doc)
 
     def marks(self, doc: Doc, text: str) -> Marks:
-        """Strict and loose, by prompt and by instruction."""
+        """Return strict and loose marks, by prompt and by instruction."""
         found = self._task.marks(doc, text)
         return {name: found[theirs] for name, theirs in METRICS.items()}

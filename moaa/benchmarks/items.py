@@ -18,23 +18,23 @@ class Item:
     """One question of a benchmark."""
 
     id: str
-    """Unique in the benchmark. The same for the same question."""
+    """Unique in the benchmark, and the same each time for the same question."""
     messages: tuple[Message, ...] = ()
-    """The conversation before the first answer; it ends with the user. Empty if nothing is to be
-    answered (a pair of given answers, for judges)."""
+    """The conversation before the first answer; it ends with the user. Empty if there is nothing to
+    answer (a pair of given answers, for judges)."""
     later: tuple[str, ...] = ()
     """The user's turns after the first answer."""
     sampling: Sampling | None = None
-    """How it is answered. Default: `evaluate.sampling`."""
+    """The sampling of its answer. Default: `evaluate.sampling`."""
     group: str = ""
-    """Its category or source: items of one group may be alike."""
+    """Its category or source: items of one group may be similar."""
     logprobs: bool = False
     """Whether the answer keeps the log-probabilities of its tokens."""
     given: Mapping[str, Any] = field(default_factory=dict)
-    """What comes with the question: reference answers, a baseline's answer, the label of a pair."""
+    """The question's extra data: reference answers, a baseline's answer, the label of a pair."""
 
     def to_json(self) -> Row:
-        """The item as the digest of the questions sees it."""
+        """Return the fields of the item that the digest of the questions is about."""
         sampling = self.sampling.model_dump(mode="json") if self.sampling else None
         return {
             "id": self.id,
@@ -49,7 +49,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One turn of an entrant's answer. `messages` is what it answered to."""
+    """One turn of an entrant's answer. `messages` is the conversation that it answered."""
 
     messages: tuple[Message, ...]
     text: str
@@ -59,7 +59,7 @@ class Answer:
     """If the item asks for them: the likeliest tokens at each position, the written one first."""
 
     def to_json(self) -> Row:
-        """The fields of a row of the table `answers`; `positions` if there are some."""
+        """Return the fields of a row of the table `answers`; `positions` only if there are some."""
         return {
             "messages": list(self.messages),
             "text": self.text,
@@ -70,7 +70,7 @@ class Answer:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Answer:
-        """The answer of such a row."""
+        """Return the answer in such a row."""
         return cls(
             tuple(row["messages"]),
             row["text"],

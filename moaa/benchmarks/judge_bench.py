@@ -19,7 +19,7 @@ CATEGORIES: Mapping[str, str] = {
     "livebench-math": "math",
     "livecodebench": "coding",
 }
-"""How the paper names the sources of its questions, by the start of their name."""
+"""The paper's name for each kind of question, by the start of the source's name."""
 
 COLUMNS = ("pair_id", "source", "question", "response_model", "response_A", "response_B", "label")
 
@@ -41,17 +41,17 @@ class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
     digest: ClassVar[str] = "6546fab3e2bc9f99"
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The pairs of JudgeBench's own files."""
+        """Return the pairs in JudgeBench's own files."""
         return [self._item(row) for row in rows]
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
-        """The accuracies over all pairs, by answering model, and by kind of question."""
+        """Return the accuracies over all pairs, by answering model, and by kind of question."""
         writers = dict.fromkeys(item.given["writer"] for item, _ in judged)
         subsets = ["", *writers, *dict.fromkeys(CATEGORIES.values())]
         return accuracy_by(subsets, name, judged, lambda item: (item.group, item.given["writer"]))
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """Empty for all published pairs: what was measured is the judge itself."""
+        """Empty for all published pairs: the judge itself is measured."""
         if self.is_published(items):
             return ""
         return f"These {len(items)} pairs are not the 620 published ones."
@@ -61,7 +61,7 @@ class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
         if missing or row["label"] not in ("A>B", "B>A"):
             raise RecipeError(
                 f"evaluate.benchmarks.judge_bench: a row without {', '.join(missing) or 'a label'} "
-                f"is none of JudgeBench. Its rows have {', '.join(COLUMNS)}; `label` is A>B or B>A."
+                f"is not from JudgeBench. Its rows have {', '.join(COLUMNS)}; `label`: A>B or B>A."
             )
         category = next(
             (known for start, known in CATEGORIES.items() if row["source"].startswith(start)),

@@ -1,4 +1,4 @@
-"""What benchmarks with a judge have in common: its name, pairs of answers, the plan's calls."""
+"""Code that benchmarks with a judge share: its name, pairs of answers, the plan's calls."""
 
 from __future__ import annotations
 

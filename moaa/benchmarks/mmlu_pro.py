@@ -17,11 +17,11 @@ from moaa.recipe import reasoning
 from moaa.recipe.schema import Source
 
 REVISION: Final = "b189ec765aa7ed75c8acfea42df31fdae71f97be"
-"""Its questions were corrected several times: other copies differ in some."""
+"""Its questions were corrected several times, so other copies have some different ones."""
 
 
 class MmluPro(Reasons[reasoning.MmluPro]):
-    """The share of questions whose letter is right, over all subjects and in each."""
+    """The share of questions with the right letter, over all subjects and in each."""
 
     name: ClassVar[str] = "mmlu_pro"
     title: ClassVar[str] = "MMLU-Pro"
@@ -47,7 +47,7 @@ class MmluPro(Reasons[reasoning.MmluPro]):
     )
 
     def documents(self, rows: Iterable[Row]) -> list[Doc]:
-        """Its questions; rows with a written chain of thought are the examples."""
+        """Return its questions; rows with a written chain of thought are the examples."""
         questions: list[Row] = []
         solved: list[Row] = []
         for row in rows:
@@ -59,7 +59,7 @@ class MmluPro(Reasons[reasoning.MmluPro]):
         return super().documents(questions)
 
     def chosen(self, docs: Sequence[Doc]) -> list[Doc]:
-        """At most `limit` of them, each subject by its share."""
+        """Return at most `limit` questions, each subject by its share."""
         return stratified(docs, self.settings.limit)
 
     def prepare(self, docs: Sequence[Doc]) -> None:
@@ -85,32 +85,32 @@ class MmluPro(Reasons[reasoning.MmluPro]):
             )
 
     def identity(self, doc: Doc) -> str:
-        """Its number."""
+        """Return its number."""
         return str(doc["question_id"])
 
     def group(self, doc: Doc) -> str:
-        """Where the question was taken from."""
+        """Return where the question was taken from."""
         return str(doc["src"])
 
     def subset(self, item: Item) -> str:
-        """Its subject."""
+        """Return its subject."""
         return str(item.given["category"])
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop texts of the tasks: the same for all subjects."""
+        """The tasks' stop texts: the same for all subjects."""
         return next(iter(self._tasks.values())).stops
 
     def messages(self, doc: Doc) -> tuple[Message, ...]:
-        """The question with its choices, after the examples."""
+        """Return the question with its choices, after the examples."""
         return self._tasks[doc["category"]].messages(doc)
 
     def marks(self, doc: Doc, text: str) -> Marks:
-        """Exact match of the letter."""
+        """Return the exact match of the letter."""
         return self._tasks[doc["category"]].marks(doc, text)
 
     def differs(self) -> str:
-        """Published numbers come after 5 examples."""
+        """Return a note unless 5 examples are shown, as for published numbers."""
         n = self.settings.examples
         return "" if n == 5 else f"{n} examples before each question; published numbers have 5."
 
@@ -118,7 +118,7 @@ class MmluPro(Reasons[reasoning.MmluPro]):
 def stratified(docs: Sequence[Doc], limit: int | None) -> list[Doc]:
     """Return at most `limit` documents, each category by its share (largest remainders first).
 
-    Which ones is decided by a hash of their number: the same ones, in whatever order they come.
+    A hash of their number decides which ones: the same ones, in whatever order they come.
     """
     if limit is None or limit >= len(docs):
         return list(docs)

@@ -31,7 +31,7 @@ TEMPERATURES: Final[Mapping[str, float]] = {
     "humanities": 0.1,
 }
 OTHER_TEMPERATURE: Final = 0.7
-"""Of a category that is none of these, as in FastChat."""
+"""The temperature for any other category, as in FastChat."""
 WITH_REFERENCE: Final = ("math", "reasoning", "coding")
 """The categories in which the judge sees a reference answer."""
 QUESTIONS: Final = 80
@@ -58,8 +58,8 @@ class MtBench(Benchmark[evaluation.MtBench]):
     digest: ClassVar[str] = "6aedf23b36812830"
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The questions (`question_id`, `category`, `turns`), with the reference answers of rows
-        that have `choices`."""
+        """Return the questions (`question_id`, `category`, `turns`), with the reference answers of
+        rows that have `choices`."""
         questions, references = [], {}
         for row in rows:
             if "choices" in row:
@@ -69,7 +69,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
         return [self._item(row, references) for row in questions]
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """The rating of each turn. Raises RowRejected if there is none at all."""
+        """Return the rating of each turn. Raises RowRejected if there is none."""
         ratings: list[Row] = []
         lost: list[Row] = []
         for turn in range(1, len(match.answers[0]) + 1):
@@ -83,7 +83,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
         return {"ratings": ratings, "lost": lost}
 
     def scores(self, played: Played) -> list[Score]:
-        """The mean rating of each contestant: over all answers, each turn, each category."""
+        """Return the mean rating of each contestant: over all answers, each turn, each category."""
         group = {item.id: item.group for item in played.items}
         found: list[Score] = []
         for name in played.entrants:
@@ -113,7 +113,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
         return found
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """Two answers of each contestant to each question, and a rating of each."""
+        """Yield two answers of each contestant to each question, and a rating of each."""
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)
         yield from answering(recipe, questions, 2, answer)
@@ -126,9 +126,9 @@ class MtBench(Benchmark[evaluation.MtBench]):
         missing = [name for name in ("question_id", "category", "turns") if name not in row]
         if missing:
             raise RecipeError(
-                f"evaluate.benchmarks.mt_bench: a row without {', '.join(missing)} is no question "
-                "of MT-Bench. Its rows have question_id, category and turns; reference answers are "
-                "rows with question_id and choices."
+                f"evaluate.benchmarks.mt_bench: a row without {', '.join(missing)} is not a "
+                "question of MT-Bench. Its rows have question_id, category and turns; reference "
+                "answers are rows with question_id and choices."
             )
         category = row["category"]
         reference: Sequence[str] = ()
@@ -150,7 +150,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
 
 
 def _prompt(match: Match, turn: int) -> list[Message]:
-    """The published prompt of the judge for one turn of an answer."""
+    """Return the published prompt of the judge for one turn of an answer."""
     item, answers = match.item, match.answers[0]
     reference = [match.controls.neutralised(text) for text in item.given["reference"]]
     texts = [match.controls.neutralised(answer.text) for answer in answers]

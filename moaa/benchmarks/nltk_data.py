@@ -1,4 +1,4 @@
-"""What NLTK splits sentences and tags words with: from a package, never downloaded on the way."""
+"""NLTK's data for splitting sentences and tagging words: from a package, never downloaded later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moaa.errors import RecipeError
 from moaa.weights.local import cache, package_file
 
 FOLDER: Final = "llama_index/core/_static/nltk_cache"
-"""The package llama-index-core carries it."""
+"""The package llama-index-core contains it."""
 SENTENCES: Final = "tokenizers/punkt_tab/english"
 STOP_WORDS: Final = "corpora/stopwords/english"
 TAGGER: Final = "taggers/averaged_perceptron_tagger_eng"
@@ -37,8 +37,8 @@ def has(resource: str) -> bool:
 
 
 def _copy(resource: str, folder: Path) -> None:
-    """Copy a resource out of the package, if that has it: NLTK refuses files that installers have
-    linked twice."""
+    """Copy a resource out of the package, if it is there. NLTK refuses files with several hard
+    links, which some installers make."""
     try:
         source = package_file(f"{FOLDER}/{resource}")
     except RecipeError:
@@ -57,20 +57,20 @@ def _copy(resource: str, folder: Path) -> None:
 
 
 def need(benchmark: str, *resources: str) -> None:
-    """Raises RecipeError, with the remedy, if NLTK lacks one of them."""
+    """Check that NLTK has these resources. Raises RecipeError, with the remedy."""
     if missing := [each for each in resources if not has(each)]:
         names = " ".join(each.split("/")[1] for each in missing)
         raise RecipeError(
             f"{benchmark} needs NLTK's {names}: pip install --no-deps llama-index-core==0.14.25, "
-            f"which carries it, or python -m nltk.downloader {names} and set NLTK_DATA."
+            f"which contains it, or python -m nltk.downloader {names} and set NLTK_DATA."
         )
 
 
 @contextmanager
 def without_downloads() -> Iterator[None]:
-    """Let libraries be imported that download what NLTK lacks: what is used comes from `has`.
+    """Let libraries be imported that would download what NLTK lacks; moaa uses the data of `has`.
 
-    A pod without a way out would wait minutes for each download.
+    A pod without internet access would wait minutes for each download.
     """
     import nltk
 

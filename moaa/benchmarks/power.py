@@ -1,4 +1,4 @@
-"""What an evaluation can show, known before it runs: the smallest difference of each benchmark."""
+"""What an evaluation can prove, computed before it runs: each benchmark's smallest difference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moaa.recipe.schema import Recipe
 from moaa.statistics import detectable_difference, paired_sd, power_of
 
 CHANGED: Final = 0.1
-"""Share of the items on which two models, or two judges, are assumed to differ."""
+"""The share of items on which two models, or two judges, are assumed to differ."""
 
 
 def shown(recipe: Recipe) -> list[str]:
@@ -30,7 +30,7 @@ def shown(recipe: Recipe) -> list[str]:
 
 
 def _mean_kept(recipe: Recipe, floor: float) -> list[str]:
-    """What the gate's rule on the mean of all benchmarks of reasoning can prove."""
+    """Return what the gate's rule on the mean of all benchmarks of reasoning can prove."""
     counts = [_items(each, recipe) for each in chosen(recipe) if isinstance(each, Reasons)]
     if not counts:
         return []
@@ -69,7 +69,7 @@ def _shown(benchmark: Benchmark[Any], recipe: Recipe) -> str:
 
 
 def _items(benchmark: Benchmark[Any], recipe: Recipe) -> int:
-    """How many items it has; 0 if it is not measured by shares (MT-Bench rates)."""
+    """Return how many items it has; 0 if it is not measured by shares (MT-Bench rates)."""
     if isinstance(benchmark, HeadToHead):
         return sum(prompts for _, prompts, _ in sizes(recipe, "evaluation"))
     return benchmark.question_count(getattr(benchmark, "count", 0))

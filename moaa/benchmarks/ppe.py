@@ -1,5 +1,5 @@
-"""PPE: pairs of answers of Chatbot Arena and which of them people voted for, and pairs of which one
-answer is right."""
+"""PPE: pairs of answers from Chatbot Arena with people's votes, and pairs of a right and a wrong
+answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from moaa.statistics import share
 VOTED: Final = ("question_id", "prompt", "response_1", "response_2", "winner")
 PROVEN: Final = ("question_id", "prompt", "response_1", "scores", "sampled_conflict_pairs")
 BETTER: Final[Mapping[str, str]] = {"model_a": "a", "model_b": "b"}
-"""Every other value of `winner` is a tie."""
+"""The values of `winner` that are not a tie."""
 SETS: Final[Mapping[str, str]] = {
     "mmlu-pro": "PPE-MMLU-Pro-Best-of-K",
     "math": "PPE-MATH-Best-of-K",
@@ -29,12 +29,13 @@ SETS: Final[Mapping[str, str]] = {
 }
 """The sets whose answers a program has marked, and the names of their data."""
 COUNTS: Final[Mapping[str, int]] = {"human": 16_038} | dict.fromkeys(SETS, 2_555)
-"""Pairs, for the plan. Of the five sets about 12,780 together (Frick et al.)."""
+"""The number of pairs, for the plan. The five sets have about 12,780 together (Frick et al.)."""
 CORRECTNESS: Final = "accuracy, correctness"
 
 
 class Ppe(PairBenchmark[evaluation.Ppe]):
-    """How often a judge agrees with people, and with the truth (Frick et al., arXiv 2410.14872)."""
+    """How often a judge agrees with people and with right answers (Frick et al., arXiv
+    2410.14872)."""
 
     name: ClassVar[str] = "ppe"
     title: ClassVar[str] = "PPE"
@@ -61,20 +62,20 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
         )
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The pairs of PPE's rows that have a winner, of the chosen sets. A question may occur
-        several times."""
+        """Return the pairs of PPE's rows that have a winner, of the chosen sets. A question may
+        occur several times."""
         found: dict[str, Item] = {}
         for number, row in enumerate(rows):
             made = _proven(row) if PROVEN[-1] in row else _voted(row)
             for item in made:
                 if (item.group if item.group in SETS else "human") in self.settings.sets:
-                    # Votes on the same question: the later ones carry their row's number.
+                    # Several votes on the same question: the later ones get their row's number.
                     found[f"{item.id}/{number}" if item.id in found else item.id] = item
         return [item if item.id == id else _renamed(item, id) for id, item in found.items()]
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
-        """Over all votes, and over those in English; of each set of right and wrong answers, and
-        the mean of these sets."""
+        """Return the accuracy over all votes, over the English ones, over each set of right and
+        wrong answers, and the mean of these sets."""
         votes = [(item, row) for item, row in judged if item.group not in SETS]
         found = accuracy_by(("", "English"), name, votes, lambda item: (item.group,))
         sets = {}
@@ -90,7 +91,7 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
         return found
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """Always: the published accuracies are of one order."""
+        """Never empty: the published accuracies are of one order."""
         return (
             "The leaderboard takes one order of each pair; here both must agree, a stricter test. "
             f"These are {len(items)} pairs."
@@ -98,7 +99,7 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
 
 
 def _voted(row: Row) -> Iterator[Item]:
-    """The pair of a vote, unless it is a tie."""
+    """Yield the pair of a vote, unless it is a tie."""
     _need(row, VOTED)
     if row["winner"] in BETTER:
         id = str(row["question_id"])
@@ -116,14 +117,14 @@ def _voted(row: Row) -> Iterator[Item]:
 
 
 def _proven(row: Row) -> Iterator[Item]:
-    """The published pairs of a prompt's answers of which one is right."""
+    """Yield the published pairs of a prompt, one answer of which is right."""
     _need(row, PROVEN)
     data = str(row.get(READ_FROM, ""))
     of = next((name for name, text in SETS.items() if text.lower() in data.lower()), "")
     if not of:
         raise RecipeError(
-            f"evaluate.benchmarks.ppe: which set the rows of '{data}' are of is not known. Let the "
-            f"address contain a set's name, {SETS['math']} for example."
+            f"evaluate.benchmarks.ppe: the set of the rows in '{data}' is not known. The "
+            f"address must contain a set's name, for example {SETS['math']}."
         )
     prompt = "/".join(filter(None, (of, str(row["question_id"]), row.get("model_name") or "")))
     query = [Message(role="user", content=row["prompt"])]
@@ -138,8 +139,8 @@ def _proven(row: Row) -> Iterator[Item]:
 def _need(row: Row, columns: Sequence[str]) -> None:
     if missing := [name for name in columns if name not in row]:
         raise RecipeError(
-            f"evaluate.benchmarks.ppe: a row without {', '.join(missing)} is none of PPE. Its rows "
-            f"have {', '.join(VOTED)}, or {', '.join(PROVEN)}."
+            f"evaluate.benchmarks.ppe: a row without {', '.join(missing)} is not from PPE. Its "
+            f"rows have {', '.join(VOTED)}, or {', '.join(PROVEN)}."
         )
 
 

@@ -1,4 +1,4 @@
-"""One answer rated from 1 to 10, by one model or by a mixture of judges."""
+"""Rates one answer from 1 to 10, by one model or by a mixture of judges."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from moaa.recipe.schema import Judge
 
 RATINGS = tuple(str(rating) for rating in range(1, 11))
 ATTEMPTS = 3
-"""How often a rating is asked for until it can be read."""
+"""How many times a rating is asked for until one can be read."""
 SOFT_FORM = "Reply with your rating, a whole number from 1 (worst) to 10 (best), and nothing else."
-"""The end of the prompt under a grammar."""
+"""The end of the prompt when a grammar restricts the reply."""
 PARSED_FORM = (
     "Explain your rating in a few sentences. Then end your reply with it alone on the last line, "
     "in this form: [[5]]."
@@ -27,14 +27,14 @@ _SINGLE = re.compile(r"\[(\d+\.?\d*)\]")
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A rating, what the judge wrote, and what its proposers had assessed."""
+    """A rating, what the judge wrote, and what its proposers wrote before."""
 
     rating: float
     text: str
     assessments: tuple[Proposal, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """The entry of `ratings` of a row, without its turn."""
+        """Return the entry of `ratings` of a row, without its turn."""
         return {
             "rating": self.rating,
             "text": self.text,
@@ -46,18 +46,18 @@ class Rated:
 
 
 def is_alone(judge: Judge) -> bool:
-    """Return whether it is one model that reads and rates in one reply, as published judges do."""
+    """Return whether one model reads and rates in one reply, as published judges do."""
     one = len(judge.proposers) == 1 and judge.proposers[0].model == judge.aggregator.model
     return one and judge.verdict == "parsed"
 
 
 async def rate(judge: Judge, prompt: Sequence[Message], ask: Ask, controls: Controls) -> Rated:
-    """Return the rating of what `prompt` shows. The prompt is a published one: it asks for an
+    """Return the rating of the answer in `prompt`. The prompt is a published one: it asks for an
     explanation, and for a rating as [[n]].
 
-    One model with parsed verdicts answers it as it stands. Otherwise the proposers do, and the
-    aggregator rates with their assessments at hand: under a grammar if its verdicts are soft.
-    Raises RowRejected if no rating can be read, or a call fails.
+    One model with parsed verdicts gets it unchanged. Otherwise the proposers answer it, and the
+    aggregator rates with their assessments: under a grammar if its verdicts are soft. Raises
+    RowRejected if no rating can be read, or a call fails.
     """
     aggregator = judge.aggregator
     if is_alone(judge):
@@ -80,8 +80,8 @@ async def rate(judge: Judge, prompt: Sequence[Message], ask: Ask, controls: Cont
 async def _ask(
     judge: Judge, messages: list[Message], choices: Sequence[str] | None, ask: Ask
 ) -> tuple[float, str]:
-    """The rating, and the text that it was read from. A reply without one is asked for again; the
-    prompt says so, because a judge at temperature 0 repeats itself."""
+    """Return the rating and the text that it was read from. If a reply has no rating the judge is
+    asked again; the prompt then says so, because a judge at temperature 0 repeats itself."""
     aggregator, last = judge.aggregator, messages[-1]["content"]
     for attempt in range(1, ATTEMPTS + 1):
         again = f"\n\n(Attempt {attempt} of {ATTEMPTS}: the reply before had no rating.)"

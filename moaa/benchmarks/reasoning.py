@@ -1,7 +1,7 @@
-"""What benchmarks of reasoning have in common: an answer is right or wrong, and no judge is asked.
+"""Code that benchmarks of reasoning share: an answer is right or wrong, and no judge is asked.
 
-They show whether alignment cost the model what it could do before: beside each share of right
-answers stands its paired difference to the base.
+They show whether alignment cost the model an ability. Each share of right answers has its paired
+difference to the base next to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from moaa.recipe.schema import Recipe, Sampling
 S = TypeVar("S", bound=Reasoning)
 
 STOPS = 4
-"""The OpenAI protocol takes no more stop texts; an answer is cut at every one of them anyway."""
+"""The OpenAI protocol allows no more stop texts. An answer is cut at all of them anyway."""
 
 
 class Reasons(Benchmark[S]):
@@ -34,13 +34,13 @@ class Reasons(Benchmark[S]):
 
     table: ClassVar[Table] = "marks"
     main: ClassVar[str]
-    """The metric that stands for the benchmark."""
+    """The benchmark's main metric."""
     columns: ClassVar[tuple[str, ...]]
-    """What each question of its data must have."""
+    """The columns that each question of its data must have."""
     count: ClassVar[int]
     """How many questions are published."""
     content: ClassVar[str]
-    """`data.digest_of` the published questions; empty if it is not known."""
+    """`data.digest_of` the published questions; empty if not known."""
 
     @property
     def judges(self) -> frozenset[str]:
@@ -48,7 +48,7 @@ class Reasons(Benchmark[S]):
         return frozenset()
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """Its questions, each a conversation; `given` is the row without empty fields."""
+        """Return its questions, each a conversation; `given` is the row without empty fields."""
         docs = self.chosen(self.documents(rows))
         if not docs:
             raise RecipeError(f"{self.title}: its data hold no question.")
@@ -67,9 +67,9 @@ class Reasons(Benchmark[S]):
         ]
 
     def documents(self, rows: Iterable[Row]) -> list[Doc]:
-        """Its questions in the order of their names, without what other sources add to the row.
+        """Return its questions in the order of their names, without fields that other sources add.
 
-        The same content gives the same documents, whatever file or data set it came in.
+        The same content gives the same documents, in whatever file or data set it came.
         """
         found: dict[str, Doc] = {}
         for number, row in enumerate(rows, 1):
@@ -88,7 +88,7 @@ class Reasons(Benchmark[S]):
         return [found[name] for name in sorted(found)]
 
     def asked(self, rows: Iterable[Row]) -> list[tuple[str, tuple[str, ...]]]:
-        """The questions themselves, without examples; nothing of lm-eval is loaded for it."""
+        """Return the questions themselves, without examples; lm-eval is not loaded for it."""
         named = ("question", "prompt")
         column = next((name for name in self.columns if name in named), self.columns[0])
         docs = Reasons.documents(self, rows)
@@ -96,18 +96,18 @@ class Reasons(Benchmark[S]):
 
     @abstractmethod
     def identity(self, doc: Doc) -> str:
-        """The name of a question."""
+        """Return the name of a question."""
 
     def chosen(self, docs: Sequence[Doc]) -> list[Doc]:
-        """The questions that are asked: at most `limit`, evenly spread."""
+        """Return the questions that are asked: at most `limit`, evenly spread."""
         return evenly(docs, self.settings.limit)
 
     def group(self, doc: Doc) -> str:
-        """What the question has in common with others: its source. Empty: not known."""
+        """Return the group of similar questions: the question's source. Empty: not known."""
         return ""
 
     def subset(self, item: Item) -> str:
-        """The part of the benchmark that has a number of its own; empty if there is none."""
+        """Return the part of the benchmark that has its own number; empty if there is none."""
         return ""
 
     def prepare(self, docs: Sequence[Doc]) -> None:
@@ -120,20 +120,20 @@ class Reasons(Benchmark[S]):
 
     @abstractmethod
     def messages(self, doc: Doc) -> tuple[Message, ...]:
-        """What a model is asked."""
+        """Return the conversation for the model."""
 
     @abstractmethod
     def marks(self, doc: Doc, text: str) -> Marks:
-        """What each metric says of an answer."""
+        """Return what each metric says about an answer."""
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """The marks of one answer, as `row_of` writes them."""
+        """Return the marks of one answer, in the form of `row_of`."""
         (answer,) = match.answers[0]
         return row_of(self.marks(match.item.given, answer.text))
 
     def scores(self, played: Played) -> list[Score]:
-        """For each entrant the share of right answers by every metric, the main one also for each
-        subset, and its difference to the base, paired by question."""
+        """Return for each entrant the share of right answers by every metric, the main one also for
+        each subset, and its difference to the base, paired by question."""
         marked = {name: _by_item(played.judgements.get((name,), {})) for name in played.entrants}
         base = "base" if "base" in marked else next(iter(marked), "")
         found: list[Score] = []
@@ -167,7 +167,7 @@ class Reasons(Benchmark[S]):
     def _differences(
         self, name: str, base: str, items: Sequence[Item], ours: _ByItem, theirs: _ByItem
     ) -> Iterator[Score]:
-        """The paired difference to the base, on the questions that both were marked on."""
+        """Yield the paired difference to the base, on the questions where both have marks."""
         both = [item for item in items if item.id in ours and item.id in theirs]
         if not both:
             return
@@ -183,11 +183,11 @@ class Reasons(Benchmark[S]):
         yield Score(name, f"{self.main} difference", estimate, against=base, about={"p": p})
 
     def is_published(self, items: Sequence[Item]) -> bool:
-        """Whether their content is that of the published ones."""
+        """Return whether the questions have the published content."""
         return digest_of(item.given for item in items) == self.content
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """Why its shares cannot be compared with published ones; empty if they can."""
+        """Return why its shares cannot be compared with published ones; empty if they can."""
         if len(items) != self.count:
             return f"{len(items):,} of its {self.count:,} questions. {self.differs()}".strip()
         if self.content and not self.is_published(items):
@@ -197,11 +197,12 @@ class Reasons(Benchmark[S]):
         return self.differs()
 
     def differs(self) -> str:
-        """How the questions are asked differently from published numbers; empty if they are not."""
+        """Return how the questions are asked differently from published numbers; empty if they are
+        not."""
         return ""
 
     def calls(self, recipe: Recipe) -> Iterator[Asked]:
-        """One answer of each contestant to each question."""
+        """Yield one answer of each contestant to each question."""
         questions = self.question_count(self.count)
         answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)
         yield from answering(recipe, questions, 1, answer)
@@ -209,7 +210,7 @@ class Reasons(Benchmark[S]):
 
 def row_of(marks: Marks, outcome: str = "") -> Row:
     """Return marks as a judgement: `marks` is a list of {"metric", "value", "verdicts"}. `outcome`:
-    what was said of the answer's program, if it has one."""
+    the result of the answer's program, if it has one."""
     found = [
         {
             "metric": metric,
@@ -235,8 +236,8 @@ def _by_item(judgements: Mapping[str, Row]) -> _ByItem:
 def _verdicts(
     items: Sequence[Item], by_item: _ByItem, metric: str
 ) -> tuple[list[float], list[str]]:
-    """Every verdict of a metric, and for each the group that it belongs to: verdicts on one answer
-    are alike, and so are questions of one group."""
+    """Return every verdict of a metric, and for each the group that it belongs to. Verdicts on one
+    answer are similar, and so are questions of one group."""
     verdicts: list[float] = []
     groups: list[str] = []
     for item in items:
@@ -248,14 +249,16 @@ def _verdicts(
 
 
 def _share(verdicts: Sequence[float], groups: Sequence[str]) -> statistics.Estimate:
-    """The share of right ones: Wilson's interval for single questions, else a clustered one."""
+    """Return the share of right answers: Wilson's interval for single questions, else a clustered
+    one."""
     if len(set(groups)) == len(groups):
         return statistics.share(sum(verdicts), len(verdicts))
     return statistics.mean(verdicts, groups)
 
 
 def _about(items: Sequence[Item], answers: Mapping[str, tuple[Answer, ...]]) -> dict[str, float]:
-    """How the answers are: a cut one counts as it stands, mostly as wrong."""
+    """Return the shares of cut and of empty answers, and the mean tokens. Most cut answers are
+    wrong."""
     given = [answers[item.id][-1] for item in items if item.id in answers]
     if not given:
         return {}
@@ -268,9 +271,9 @@ def _about(items: Sequence[Item], answers: Mapping[str, tuple[Answer, ...]]) -> 
 
 
 def plain(value: Any) -> Any:
-    """Return the value as JSON would have it everywhere: no empty fields, whole numbers whole.
+    """Return the value in its plainest JSON form: no empty fields, whole numbers as integers.
 
-    Data sets of the hub fill a row's fields up with nulls, and count in floats where some are
+    Data sets of the hub fill missing fields with null, and turn integers into floats if some are
     missing.
     """
     if isinstance(value, Mapping):

@@ -62,12 +62,12 @@ SECTIONS: Final[Mapping[str, Mapping[str, int]]] = {
         "hep-rust": 164,
     },
 }
-"""v1: the weight of each subset in its section, its size but for math-prm: 447 pairs that count as
-much as the six of code."""
+"""v1: the weight of each subset in its section. It is the subset's size, except for math-prm: its
+447 pairs count as much as the six subsets of code."""
 TIES: Final = "Ties"
 _IS_TIED: Final = re.compile(r"(ref|tied):\S+")
 PAIRS: Final = {"v1": 2985, "v2": 6513}
-"""Pairs to judge, for the plan: of v2 three a prompt, and about 12 of each of 102 with ties."""
+"""The number of pairs, for the plan. v2: three a prompt, and about 12 for each of 102 with ties."""
 
 
 class RewardBench(PairBenchmark[evaluation.RewardBench]):
@@ -95,11 +95,12 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
         self.count = PAIRS[settings.version]
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """The pairs of RewardBench's rows (`id`, `prompt`, `chosen`, `rejected`, `subset`)."""
+        """Return the pairs of RewardBench's rows (`id`, `prompt`, `chosen`, `rejected`,
+        `subset`)."""
         return [item for row in rows for item in self._pairs(row)]
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
-        """The mean of the sections, and each section."""
+        """Return the mean of the sections, and each section."""
         sections = dict.fromkeys(item.group for item, _ in judged)
         of_section = self._of_v1 if self.settings.version == "v1" else self._of_v2
         found = {
@@ -113,7 +114,7 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
         ]
 
     def incomparable(self, items: Sequence[Item]) -> str:
-        """What differs from how the leaderboard judges: it shows each pair in one order."""
+        """Return how the leaderboard judges differently: it shows each pair in one order."""
         reason = (
             "The leaderboard takes one order of a pair, drawn at random; here both must agree, "
             "which is stricter"
@@ -152,14 +153,14 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
         if missing or unknown or not chosen or not rejected:
             raise RecipeError(
                 f"evaluate.benchmarks.reward_bench: a row without {', '.join(missing)} or with an "
-                f"unknown subset ({row.get('subset')!r}) is none of RewardBench {version}. Set "
+                f"unknown subset ({row.get('subset')!r}) is not from RewardBench {version}. Set "
                 "`version`, or give the published rows."
             )
         prompt = f"{row['subset']}/{row['id']}"
         n = len(chosen), len(rejected)
         if row["subset"] == TIES and not _IS_TIED.fullmatch(str(row["id"])):
             raise RecipeError(
-                f"evaluate.benchmarks.reward_bench: the row {row['id']!r} of {TIES} is none of "
+                f"evaluate.benchmarks.reward_bench: the row {row['id']!r} of {TIES} is not from "
                 "RewardBench 2, which calls them ref:N and tied:N. Give the published rows."
             )
         pairs = ties.spread(*n, self.settings.ties_pairs if row["subset"] == TIES else math.prod(n))
@@ -179,7 +180,7 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
 
 
 def _stats(judged: Sequence[tuple[Item, Row]]) -> ties.Stats:
-    """What a prompt with ties shows, by the verdicts on its pairs."""
+    """Return the result of a prompt with ties, from the verdicts on its pairs."""
     verdicts: dict[ties.Pair, float | None] = {}
     for item, row in judged:
         good, bad, right, wrong = item.given["answers"]

@@ -1,8 +1,8 @@
 """RewardBench 2's prompts with ties: several right answers, and wrong ones (arXiv 2506.01937).
 
-The official score asks whether the right answers are alike and apart from the wrong ones, so it
-needs a score of each answer. A judge of pairs gives one too: the strength in log-odds that fits its
-verdicts best. Each question occurs twice, as `ref:N` with one right answer and as `tied:N`.
+The official score asks whether the right answers are similar and better than the wrong ones, so it
+needs a score of each answer. For a judge of pairs it is the strength, in log-odds, that fits the
+judge's verdicts best. Each question occurs twice, as `ref:N` with one right answer and as `tied:N`.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from moaa.statistics import Estimate, resample
 Pair: TypeAlias = tuple[int, int]
 """The index of a right answer, and of a wrong one."""
 MOST_LOG_ODDS: Final = 10.0
-"""Verdicts that are surer than this say no more."""
+"""Verdicts are cut at this probability: a surer one adds no information."""
 WEIGHTS: Final = (0.3, 0.3, 0.2, 0.2, 0.01)
-"""The official weights: right on tied, right on ref, wrong ones further off than right ones from
-each other (by tied alone, by the smaller gap of both), and how far."""
+"""The official weights of five parts: right on tied; right on ref; a gap to the wrong answers above
+the spread of the right ones, by tied alone; the same by the smaller gap of both; and how far
+above."""
 
 
 class Stats(NamedTuple):
-    """What one prompt shows."""
+    """The result of one prompt."""
 
     right: bool
     """Whether the weakest right answer is stronger than the strongest wrong one."""
     spread: float
-    """Between the strongest and the weakest right answer; 0 if there is one only."""
+    """The distance from the strongest to the weakest right answer; 0 if there is only one."""
     gap: float
-    """Between the weakest right answer and the strongest wrong one."""
+    """The distance from the weakest right answer to the strongest wrong one."""
 
 
 LOST: Final = Stats(False, math.inf, -math.inf)
-"""Of a prompt with an answer that could not be judged: it counts as not right."""
+"""The result of a prompt with an answer that could not be judged: it counts as not right."""
 
 
 def spread(right: int, wrong: int, limit: int) -> list[Pair]:
-    """Return at most `limit` pairs of so many right and wrong answers, but as many as connect all
-    of them (`right + wrong - 1`), so that their strengths can be compared."""
+    """Return at most `limit` pairs of a right and a wrong answer, or more if `right + wrong - 1` is
+    more: that many connect all answers, so that their strengths can be compared."""
     both = min(right, wrong)
     path = [(k // 2, (k + 1) // 2) for k in range(2 * both - 1)]
     path += [(good, good % wrong) for good in range(both, right)]
@@ -52,13 +53,13 @@ def spread(right: int, wrong: int, limit: int) -> list[Pair]:
 
 
 def stats(verdicts: Mapping[Pair, float | None], right: int, wrong: int) -> Stats:
-    """Return what a prompt with so many right and wrong answers shows. `verdicts`: the probability
-    that the right answer of a pair is better, None if it could not be judged."""
+    """Return the result of a prompt. `right`, `wrong`: the number of answers. `verdicts`: the
+    probability that the right answer of a pair is better; None if it could not be judged."""
     judged = [(pair, p) for pair, p in verdicts.items() if p is not None]
     rows = np.zeros((len(judged), right + wrong))
     for k, ((good, bad), _) in enumerate(judged):
         rows[k, good], rows[k, right + bad] = 1, -1
-    # All strengths hang together if one direction alone, the same added to all, is left open.
+    # Strengths are determined if only one direction is free: the same number added to all.
     if not judged or np.linalg.matrix_rank(rows) < right + wrong - 1:
         return LOST
     strengths, *_ = np.linalg.lstsq(rows, np.array([_log_odds(p) for _, p in judged]), rcond=None)
@@ -94,7 +95,8 @@ def _score(
 
 
 def _margin(gap: float, spread: float) -> float:
-    """How far the wrong answers are, in spreads of the right ones; 0 if that is no number."""
+    """Return how far the wrong answers are, in spreads of the right ones; 0 if that is not a
+    number."""
     if spread == 0:
         return 0.0 if gap == 0 else math.copysign(1.0, gap)
     value = math.tanh(gap / spread - 1)

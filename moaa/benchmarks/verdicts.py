@@ -1,4 +1,4 @@
-"""Verdicts of one judge in Arena-Hard's own form: five of them, from A>>B to B>>A, in one reply."""
+"""Verdicts of one judge in Arena-Hard's own form: five levels, from A>>B to B>>A, in one reply."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SCORES: Final = {
     "A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0,
     "B<<A": 1.0, "B<A": 1.0, "B=A": 0.5, "A<B": 0.0, "A<<B": 0.0,
 }  # fmt: skip
-"""How far the answer shown first wins."""
+"""The win of the answer shown first: 1, 0.5 (a tie) or 0."""
 CLEAR: Final = 3
-"""How often a clear verdict (>> or <<) counts."""
+"""How many times a clear verdict (>> or <<) counts."""
 _DOUBLE = re.compile(r"\[\[([AB<>=]+)\]\]")
 _SINGLE = re.compile(r"\[([AB<>=]+)\]")
 
@@ -29,7 +29,7 @@ _SINGLE = re.compile(r"\[([AB<>=]+)\]")
 async def five_verdicts(judge: Judge, match: Match, a: str, b: str, ask: Ask) -> Judgement:
     """Return the judgement of two answers in both orders, one call each, by the published prompt.
 
-    The `verdict` text of each order has the five-valued verdict; `weight_of` reads it.
+    The `verdict` text of each order has the verdict of five levels; `weight_of` reads it.
     """
 
     async def in_order(one: int, other: int) -> Order | Lost:
@@ -57,7 +57,7 @@ async def five_verdicts(judge: Judge, match: Match, a: str, b: str, ask: Ask) ->
 
 
 def parsed(text: str) -> str:
-    """Return the last verdict in a reply, of `[[A>B]]` or `[A>B]`. Raises RowRejected if there is
+    """Return the last verdict in a reply, of `[[A>B]]` or `[A>B]`. Raises RowRejected if it has
     none of the five."""
     found = _DOUBLE.findall(text.upper()) or _SINGLE.findall(text.upper())
     if not found or found[-1] not in SCORES:
@@ -69,6 +69,6 @@ def parsed(text: str) -> str:
 
 
 def weight_of(text: str) -> int:
-    """Return how often the verdict in a reply counts: 3 times if it is a clear one."""
+    """Return how many times the verdict in a reply counts: 3 if it is a clear one."""
     verdict = parsed(text)
     return CLEAR if ">>" in verdict or "<<" in verdict else 1

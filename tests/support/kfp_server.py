@@ -75,7 +75,7 @@ class KfpServer:
                 state = self.states[min(self.looks, len(self.states) - 1)]
                 self.looks += 1
                 return 200, {**found, "state": state}
-        return 404, {"message": f"{method} {path} is none of ours"}
+        return 404, {"message": f"{method} {path} is not ours"}
 
     def _start(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         spec = body["pipeline_spec"]

@@ -138,5 +138,5 @@ def test_a_question_without_any_rating_is_rejected() -> None:
 
 
 def test_rows_of_something_else_are_refused() -> None:
-    with pytest.raises(RecipeError, match="without question_id, category, turns is no question"):
+    with pytest.raises(RecipeError, match="without question_id, category, turns is not a question"):
         mt_bench().items([{"prompt": "Why?"}])
