@@ -1,4 +1,4 @@
-"""The time of day, as documents and objects of Kubernetes have it."""
+"""The time of day, in the form of documents and of Kubernetes' objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Several coroutines at the same time, of which all must succeed; blocking work in a thread."""
+"""Runs several coroutines at the same time, all of which must succeed; runs blocking work in a
+thread."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ T = TypeVar("T")
 async def together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all of them at the same time and return their results in order.
 
-    The first error cancels the others, waits until they have stopped, and is raised as it is, not
-    in a group.
+    The first error cancels the others and waits until they have stopped. It is then raised itself,
+    not in a group.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -26,7 +27,7 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error of the group that came first: those after it are its consequences."""
+    """Return the first error of the group: the later ones follow from it."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -34,8 +35,8 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def detached(work: Callable[[], T]) -> T:
-    """Run blocking `work` in a thread and return its result. When this is cancelled nobody waits
-    for the thread: it stops with the process."""
+    """Run blocking `work` in a thread and return its result. If the caller is cancelled, the thread
+    is not waited for: it stops with the process."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -48,7 +49,7 @@ async def detached(work: Callable[[], T]) -> T:
             outcome: tuple[T | None, BaseException | None] = (work(), None)
         except BaseException as error:
             outcome = (None, error)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for it
             loop.call_soon_threadsafe(deliver, *outcome)
 
     threading.Thread(target=run, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Where a stage works: its inputs, its output, its journal, and how it asks models."""
+"""The place where a stage works: inputs, output, journal, and how it asks models."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Context:
-    """What a stage works with: its inputs, its output, the ledger, and the whole recipe (for
-    fields that never change a result)."""
+    """What a stage works with: its inputs, its output, the ledger, and the whole recipe (for fields
+    that never change a result)."""
 
     inputs: Mapping[str, Artifact]
     out: Output
@@ -37,11 +37,12 @@ class Context:
     ledger: Ledger
     progress: Progress
     content: Mapping[str, str] = field(default_factory=dict)
-    """What the sources outside of the run held when the stage began."""
+    """The content of the sources outside of the run when the stage began."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Numbers of the stage's own, for its manifest and the report."""
+    """The stage's own numbers, for its manifest and the report."""
     again: bool = False
-    """Whether something failed that another run may get: the result is shown, and not reused."""
+    """Whether something failed that another run may do: the result is then shown, but not
+    reused."""
 
     def ask_each(
         self,
@@ -52,12 +53,13 @@ class Context:
         expected: Collection[str] = (),
         gaps_of: GapsOf = lambda made: Gaps(),
     ) -> Iterator[tuple[Row, Row]]:
-        """Each row with what `method` made of it, in order. Rejected rows go to table `rejected`.
+        """Yield each row with what `method` made of it, in order. Rejected rows go to table
+        `rejected`.
 
-        Finished rows and answers are journaled: after a crash, nothing that was answered is asked
-        again. Raises TooManyRejected, with the table of reasons, as soon as it is certain that more
-        than `runtime.max_rejected_share` of the rows are lost for other reasons than `expected`.
-        `gaps_of` says what is missing in a row that is kept: its losses count too.
+        Finished rows and answers are journaled: after a crash, no answered call is asked again.
+        Raises TooManyRejected, with the table of reasons, as soon as it is certain that more than
+        `runtime.max_rejected_share` of the rows are lost for other reasons than `expected`.
+        `gaps_of` returns what is missing in a row that is kept: these losses count too.
         """
         from moaa.asking import ask_all
 
@@ -101,10 +103,11 @@ class Context:
     def asking(
         self, models: Collection[str] | Mapping[str, Model], own: Collection[str] = ()
     ) -> Iterator[tuple[Session, S3Journal]]:
-        """What `asking.ask_all` needs: the session of these models, and the stage's open journal.
+        """Yield what `asking.ask_all` needs: the session of these models, and the stage's open
+        journal.
 
-        Leaving it flushes the journal. `own`: models that this pod serves itself if no Deployment
-        of the cluster does.
+        Leaving the context flushes the journal. `own`: models that this pod serves itself if no
+        Deployment of the cluster does.
         """
         from moaa import engines
         from moaa.asking import Session

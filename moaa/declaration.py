@@ -1,5 +1,5 @@
-"""What a stage declares about itself, once: the pipeline, its pods, the plan, preflight and the
-report all read it."""
+"""A stage's declaration, written once and read by the pipeline, its pods, the plan, preflight and
+the report."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A training, for the plan: its numbers, its rows, and the tokens of one epoch."""
+    """A training, for the plan: its settings, its rows, and the tokens of one epoch."""
 
     numbers: Training
     rows: int
     epoch_tokens: float
     once_tokens: float = 0
-    """Tokens that pass through the model once, beside the epochs."""
+    """Tokens that pass through the model once, in addition to the epochs."""
 
 
 def _none(recipe: Recipe) -> Collection[str]:
@@ -46,37 +46,37 @@ class Declaration:
 
     name: str
     purpose: str
-    """What it is for, in a few words. The report shows it."""
+    """The stage's purpose in a few words, for the report."""
     entry: str
-    """`package.module:name` of the stage, or of what has its `main`."""
+    """`package.module:name` of the stage, or of an object with its `main`."""
     component: str | None = None
-    """`package.module:name` of its Kubeflow component. Made from this declaration if None."""
+    """`package.module:name` of its Kubeflow component. None: it is made from this declaration."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """`{parameter of the component: "stage.output"}`."""
     optional: frozenset[str] = frozenset()
-    """The inputs whose stage may be none of the run's."""
+    """The inputs whose stage may be missing in the run."""
     outputs: Mapping[str, str] = field(default_factory=dict)
-    """`{output: type}`, a type that Kubeflow knows: `Dataset` or `Model`."""
+    """`{output: type}`, with a type of Kubeflow: `Dataset` or `Model`."""
     chosen: Callable[[Recipe], bool] | None = None
-    """Whether it is part of this recipe's runs. None: of every run."""
+    """Returns whether the stage is part of a recipe's runs. None: it is part of every run."""
     kind: str = ""
-    """What its manifest says it makes."""
+    """The kind of artifact in its manifest."""
     unit: str = "rows"
-    """What its progress counts."""
+    """The unit of its progress."""
     asks: Callable[[Recipe], Collection[str]] = _none
-    """The recipe's models that its mixture or judge asks, whoever serves them."""
+    """Returns the recipe's models that its mixture or judge asks, whoever serves them."""
     tuned: int = 0
-    """How many models that the run trained it asks. It serves them in its own pod."""
+    """How many models trained by the run it asks. It serves them in its own pod."""
     production: bool = False
     """Whether it also asks the version in production, if the recipe publishes."""
     base: bool = False
-    """Whether it also asks the target as it was before the run trained it."""
+    """Whether it also asks the target in the state before the run's training."""
     calls: Callable[[Recipe], Iterable[Asked]] | None = None
-    """Its calls, for the plan."""
+    """Returns its calls, for the plan."""
     training: Callable[[Recipe], Trained] | None = None
-    """Its training, for the plan. A stage that has one trains."""
+    """Returns its training, for the plan. A stage with one trains."""
     headline: Callable[[Mapping[str, int], Mapping[str, Any]], str] = _no_headline
-    """The one number that says what came out, from the counts of rows and the facts."""
+    """Returns the one number that sums up the result, from the counts of rows and the facts."""
     hours: float = 48
     """Its pod is stopped after this time."""
     cached: bool = True
@@ -87,19 +87,20 @@ class Declaration:
     """Python packages that its code needs and that only the serve image has."""
 
     def models(self, recipe: Recipe) -> frozenset[str]:
-        """The recipe's models that it asks, without what the run trains."""
+        """Return the recipe's models that it asks, without those that the run trains."""
         return frozenset(self.asks(recipe)) | ({recipe.target} if self.base else set())
 
     @property
     def trains(self) -> bool:
+        """Whether the stage trains a model."""
         return self.training is not None
 
     @property
     def serves(self) -> bool:
-        """Whether it asks models: the recipe's, or what the run trained."""
+        """Whether it asks models of the recipe, or models that the run trained."""
         return self.calls is not None or self.tuned > 0
 
 
 def needed_by(stage: Declaration) -> frozenset[str]:
-    """The names of the stages whose outputs it takes."""
+    """Return the names of the stages whose outputs it takes."""
     return frozenset(source.partition(".")[0] for source in stage.inputs.values())

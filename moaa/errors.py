@@ -3,18 +3,18 @@
 MoaaError                   a user's mistake or an outside failure: shown without a traceback
 ├── RecipeError             the recipe cannot be used
 ├── StoreError              S3 cannot be reached, or refuses
-│   └── StoreAway           S3 does not answer, or has ended the keys: it may pass
+│   └── StoreAway           S3 does not answer, or its keys have expired: it may pass
 ├── HubAway                 the Hugging Face hub does not answer: it may pass
 ├── DiskFull                a disk of this machine is full
 ├── ArtifactError           an artifact is damaged, changed or missing
 ├── ClusterError            Kubernetes cannot be reached, or refuses what was asked
 ├── EngineError             a model is not served: did not start, died too often, refuses the key
-│   └── EngineAway          an endpoint does not answer any more: it may pass
+│   └── EngineAway          an endpoint no longer answers: it may pass
 ├── CallError               one call to a model failed for good; its `reason` is counted
 │   ├── CallRejected        the request itself is refused (context length, bad parameter)
-│   └── CallFailed          a failure that may pass went on through all retries
-├── RowRejected             a row leaves the data set, with its reason (too few proposals)
-├── TooManyRejected         the share of rejected rows passed the limit
+│   └── CallFailed          a failure that may pass did not pass in any retry
+├── RowRejected             a row is left out of the data set, with its reason (too few proposals)
+├── TooManyRejected         the share of rejected rows is above the limit
 └── TrainError              a training failed: NaN loss, empty data set, a dead rank
 Anything else that is raised is a bug, and keeps its traceback.
 """
@@ -22,18 +22,20 @@ Anything else that is raised is a bug, and keeps its traceback.
 import errno
 
 OUTSIDE = 75
-"""Exit status of a process that an outside fault ended: EX_TEMPFAIL of sysexits.h."""
+"""Exit status of a process that stopped because of an outside fault: EX_TEMPFAIL of sysexits.h."""
 
 
 class MoaaError(Exception):
-    """Base of all errors that a user can act on. The message is complete without a traceback."""
+    """Base class of all errors that a user can correct. The message is complete without a
+    traceback."""
 
     outside = False
-    """Whether the fault is outside of the run and may pass: the same run may succeed later."""
+    """Whether the cause is outside of the run and may pass: the same run may succeed later."""
 
     @property
     def exit_status(self) -> int:
-        """Status of the process that this error ends: `OUTSIDE` if another attempt may succeed."""
+        """The exit status of a process that stops with this error: `OUTSIDE` if a retry may
+        succeed."""
         return OUTSIDE if self.outside else 1
 
 
@@ -42,7 +44,7 @@ class DiskFull(MoaaError):
 
 
 def readable(error: BaseException) -> BaseException:
-    """Return a full disk, which any write may meet, as an error that a user can act on."""
+    """Return a full disk, which any write may meet, as an error that a user can correct."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
         return DiskFull(
@@ -54,7 +56,7 @@ def readable(error: BaseException) -> BaseException:
 
 
 class RecipeError(MoaaError):
-    """The recipe cannot be used; the message names file, line, field and remedy."""
+    """The recipe cannot be used. The message has file, line, field and remedy."""
 
 
 class StoreError(MoaaError):
@@ -62,7 +64,7 @@ class StoreError(MoaaError):
 
 
 class StoreAway(StoreError):
-    """S3 did not answer for longer than the patience, or its keys ran out. Nothing is lost."""
+    """S3 did not answer for longer than the patience, or its keys expired. Nothing is lost."""
 
     outside = True
 
@@ -74,25 +76,25 @@ class HubAway(MoaaError):
 
 
 class ArtifactError(MoaaError):
-    """An artifact is damaged, changed or missing; the message names the file."""
+    """An artifact is damaged, changed or missing. The message names the file."""
 
 
 class ClusterError(MoaaError):
-    """Kubernetes cannot be reached, or refuses what was asked; a missing right is named."""
+    """Kubernetes cannot be reached, or refuses what was asked. A missing right is named."""
 
 
 class EngineError(MoaaError):
-    """A model is not served, and no retry of a call would change that."""
+    """A model is not served, and no retry of a call would help."""
 
 
 class EngineAway(EngineError):
-    """A server that somebody else keeps up has not answered for too long, or asks to wait."""
+    """A server that moaa does not start has not answered for too long, or asks to wait."""
 
     outside = True
 
 
 class CallError(MoaaError):
-    """One call to a model failed for good. `reason` is a short stable word for counting."""
+    """One call to a model failed for good. `reason` is a short fixed word for counting."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -105,11 +107,11 @@ class CallRejected(CallError):
 
 
 class CallFailed(CallError):
-    """Time-outs, 429, 5xx or broken connections continued through all retries."""
+    """Time-outs, 429, 5xx or broken connections went on through all retries."""
 
 
 class RowRejected(MoaaError):
-    """A row leaves the data set. `reason` is a short stable word for counting."""
+    """A row is left out of the data set. `reason` is a short fixed word for counting."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -122,4 +124,4 @@ class TooManyRejected(MoaaError):
 
 
 class TrainError(MoaaError):
-    """A training failed; the message holds the reason and the last lines of its log."""
+    """A training failed. The message has the reason and the last lines of its log."""

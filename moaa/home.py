@@ -1,8 +1,8 @@
-"""What moaa keeps in `.moaa` below the working directory: runs, the local S3, the last run.
+"""The folder `.moaa` below the working directory: runs, the local S3, the last run.
 
 runs/RUN/    log.txt, messages.jsonl, recipe.yaml and report.html of a run
 s3/          the local S3, used if the environment names none
-last.json    which run was started last, and where its results are; never a key
+last.json    the run that was started last, and where its results are; never a key
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from moaa.progress.messages import log
 
 HOME = Path(".moaa")
 LOCAL = "local"
-"""The address of the local S3 in `last.json`: its port changes from run to run."""
+"""What `last.json` has as the local S3's address: its port changes from run to run."""
 _serving = ""
-"""The address of the local S3, while this process has put it into its own environment."""
+"""The address of the local S3, while this process has it in its own environment."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class LastRun:
     s3: str
     """Address of the S3: an endpoint, `AWS`, or `local`."""
     store: Mapping[str, Any] = field(default_factory=dict)
-    """What the recipe says of its S3: endpoint, region, names of the keys' variables."""
+    """The recipe's fields about its S3: endpoint, region, names of the keys' variables."""
 
 
 def new_id(name: str) -> str:
-    """A new name for a run of the recipe `name`: at most 61 characters, valid for a Job."""
+    """Return a new name for a run of the recipe `name`: at most 61 characters, valid for a Job."""
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def remember(run_id: str, store: Mapping[str, Any]) -> None:
-    """Write which run was started last; `store` holds the fields that its recipe sets.
+    """Write which run was started last; `store` has the fields of the recipe's store.
 
-    A folder that cannot be written to is no error.
+    A folder that cannot be written to is not an error.
     """
     named = named_s3(store.get("endpoint_url"))
     s3 = LOCAL if named in ("", _serving) else named
@@ -72,16 +72,17 @@ def last_run() -> LastRun | None:
 
 
 def named_s3(endpoint: str | None = None) -> str:
-    """Return the recipe's `endpoint`, else that of the environment, or `AWS`; empty if none."""
+    """Return the recipe's `endpoint`, else that of the environment, or `AWS`; empty if there is
+    none."""
     named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return endpoint or named or ("AWS" if os.environ.get("AWS_ACCESS_KEY_ID") else "")
 
 
 @contextmanager
 def s3_environment(endpoint: str | None = None) -> Iterator[str]:
-    """Start a local S3 for this long and put it into the environment; yield its address.
+    """Start a local S3 while the context lasts and put it into the environment; yield its address.
 
-    If the recipe (`endpoint`) or the environment names an S3, that one is used.
+    If the recipe (`endpoint`) or the environment names an S3, that one is used instead.
     """
     if named := named_s3(endpoint):
         yield named
@@ -97,7 +98,7 @@ def s3_environment(endpoint: str | None = None) -> Iterator[str]:
 
 @contextmanager
 def variables(environment: Mapping[str, str]) -> Iterator[None]:
-    """Set these environment variables for a while."""
+    """Set these environment variables while the context lasts."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:

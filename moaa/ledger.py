@@ -22,43 +22,44 @@ class ModelUse:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    """Sum of the latencies of all calls. Many calls run at the same time, so this is more than the
-    wall-clock time."""
+    """The sum of the latencies of all calls. Many calls run at the same time, so it is more than
+    the wall-clock time."""
     prefix_queries: int = 0
-    """Prompt tokens that the model's engines looked for in their prefix cache, by their count."""
+    """Prompt tokens that the model's engines looked for in their prefix cache, by the engines'
+    count."""
     prefix_hits: int = 0
-    """Those that were there, and were not computed again."""
+    """Prompt tokens that were found there and not computed again."""
 
     @property
     def prefix_hit_rate(self) -> float | None:
-        """The share of prompt tokens that came from the prefix cache; None if no engine said."""
+        """The share of prompt tokens from the prefix cache; None if no engine reports it."""
         return self.prefix_hits / self.prefix_queries if self.prefix_queries else None
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The counts of one stage. Whatever is dropped, retried, merged or cut is counted here, and the
-    report shows it."""
+    """The counts of one stage. Everything that is dropped, retried, merged or cut is counted here
+    and shown in the report."""
 
     rows: Counter[str] = field(default_factory=Counter)
-    """Rows by what became of them: `in`, `kept`, and the stage's own names (`duplicate`)."""
+    """The number of rows by result: `in`, `kept`, and the stage's own names (`duplicate`)."""
     rejected: Counter[str] = field(default_factory=Counter)
-    """Rejected rows by reason."""
+    """The number of rejected rows by reason."""
     events: Counter[str] = field(default_factory=Counter)
-    """Everything else worth counting: engine restarts, fallbacks, left-out proposers
+    """All other counts: engine restarts, fallbacks, proposers that were left out
     (`left_out:NAME:REASON`)."""
     models: dict[str, ModelUse] = field(default_factory=dict)
-    """Use by this attempt alone; `in_all` adds the earlier ones."""
+    """The use by this attempt alone; `in_all` adds the earlier ones."""
     attempts: int = 1
-    """Attempts that used a model, this one included."""
+    """The number of attempts that used a model, including this one."""
     earlier: dict[str, ModelUse] = field(default_factory=dict)
-    """Use by earlier attempts that stopped before the result was complete. The result contains
-    their answers too."""
+    """The use by earlier attempts that stopped before the result was complete. The result has their
+    answers too."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by step of the stage (`engines`, `asking`, `writing`)."""
 
     def model(self, name: str) -> ModelUse:
-        """The use of this model so far; counters are added to it."""
+        """Return the counts of this model, to add to."""
         return self.models.setdefault(name, ModelUse())
 
     @contextmanager
@@ -71,11 +72,11 @@ class Ledger:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
     def in_all(self) -> dict[str, ModelUse]:
-        """The use of each model for this result, over all attempts."""
+        """Return the use of each model for this result, over all attempts."""
         return summed([self.earlier, self.models])
 
     def to_json(self) -> dict[str, Any]:
-        """The counts as a manifest and a run's record have them."""
+        """Return the counts in the form of a manifest and a run's record."""
         return {
             "rows": dict(self.rows),
             "rejected": dict(self.rejected),
@@ -88,7 +89,7 @@ class Ledger:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Ledger:
-        """The counts that `to_json` gave; what an older one lacks is empty."""
+        """Return the counts of `to_json`; fields that an older version did not write are empty."""
         return cls(
             rows=Counter(data.get("rows", {})),
             rejected=Counter(data.get("rejected", {})),
@@ -101,7 +102,7 @@ class Ledger:
 
 
 def summed(uses: Iterable[Mapping[str, ModelUse]]) -> dict[str, ModelUse]:
-    """The use of each model, added up."""
+    """Return the use of each model, added up."""
     total: dict[str, ModelUse] = {}
     for each in uses:
         for name, use in each.items():
@@ -113,12 +114,12 @@ def summed(uses: Iterable[Mapping[str, ModelUse]]) -> dict[str, ModelUse]:
 
 
 def uses_to_json(uses: Mapping[str, ModelUse]) -> dict[str, Any]:
-    """The uses as plain data. Another thread may count meanwhile."""
+    """Return the uses as plain data. Other threads may count at the same time."""
     return {
         name: {f: getattr(use, f) for f in ModelUse.__slots__} for name, use in sorted(uses.items())
     }
 
 
 def uses_from_json(data: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelUse]:
-    """The uses that `uses_to_json` gave."""
+    """Return the uses of `uses_to_json`."""
     return {name: ModelUse(**use) for name, use in data.items()}

@@ -1,11 +1,11 @@
-"""A stage stops on SIGTERM or Ctrl-C, and when the process that runs the pipeline is gone.
+"""Stops a stage on SIGTERM or Ctrl-C, and when the process that runs the pipeline is gone.
 
-    with runner(folder): …    in the process that runs the pipeline; at the end it waits for stages
+     with runner(folder): …    in the process that runs the pipeline; at its end it waits for stages
     with stoppable(): …       in the process of each stage
 
 Two locks in the folder of a local run connect them, because the local runner starts a stage through
-a shell: the runner holds `runner.lock`, each stage holds `stages.lock` (shared). A process that
-dies has left its locks.
+a shell. The runner holds `runner.lock`, each stage holds `stages.lock` (shared). A process that
+dies loses its locks.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from pathlib import Path
 from typing import IO
 
 RUNNER_ENV = "MOAA_RUNNER"
-"""The folder of a local run: its stages inherit it."""
+"""The variable with the folder of a local run; its stages inherit it."""
 WAIT_S = 20.0
-"""How long a runner that leaves waits for its stages: they write their records."""
+"""How long a runner waits for its stages at its end: they write their records."""
 POLL_S = 0.2
 
 
 class Terminated(BaseException):
-    """SIGTERM or Ctrl-C arrived. What is open is released; nothing is committed."""
+    """SIGTERM or Ctrl-C arrived. Resources are released; nothing is committed."""
 
 
 class Superseded(Terminated):
-    """Another process has finished the same work. What is open is released; its result is used."""
+    """Another process has finished the same work. Resources are released; its result is used."""
 
 
 @contextlib.contextmanager
 def runner(folder: Path) -> Iterator[None]:
-    """Run stages that stop when this ends; they are waited for, `WAIT_S` at the most."""
-    # A file of its own: an earlier runner's stage that is still at work keeps the earlier file.
+    """Run stages that stop when this context ends; it waits for them, at most `WAIT_S`."""
+    # A new file each time: a stage of an earlier runner that still works keeps the earlier file.
     (folder / "runner.lock").unlink(missing_ok=True)
     before = os.environ.get(RUNNER_ENV)
     with (folder / "runner.lock").open("w") as ours, (folder / "stages.lock").open("w") as stages:
@@ -60,11 +60,11 @@ def runner(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def stoppable() -> Iterator[Stop]:
     """Raise Terminated on the first SIGTERM or Ctrl-C, so that engines stop and leases are
-    released. Later ones are ignored: they would break off just that.
+    released. Later signals are ignored: they would interrupt that.
 
-    `Stop.ignore` ignores the first one too, from then on: a record is being written. In a local run
+    After `Stop.ignore` the first signal is ignored too: a record is being written. In a local run
     this process also stops when its runner leaves or is killed, and the runner waits until this
-    ends.
+    process ends.
     """
     if threading.current_thread() is not threading.main_thread():
         yield Stop()
@@ -107,16 +107,17 @@ def interruptible() -> Iterator[None]:
 
 
 class Stop:
-    """A handler of signals that raises Terminated the first time."""
+    """A signal handler that raises Terminated the first time."""
 
     def __init__(self) -> None:
         self.asked = False
         """Whether Terminated was raised."""
         self.superseded = False
-        """The first signal is to raise Superseded: it is our own."""
+        """Whether the first signal raises Superseded: it is our own signal."""
         self._ignored = False
 
     def ignore(self) -> None:
+        """Ignore all signals from now on."""
         self._ignored = True
 
     def __call__(self, signum: int, frame: object) -> None:
@@ -130,11 +131,12 @@ class Stop:
 
 
 _stop: Stop | None = None
-"""That of the stage that this process runs."""
+"""The handler of the stage that this process runs."""
 
 
 def supersede() -> None:
-    """Raise Superseded in the main thread, if that is inside `stoppable`. Called by another one."""
+    """Raise Superseded in the main thread if it is inside `stoppable`. Another thread calls
+    this."""
     if _stop is not None:
         _stop.superseded = True
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,8 +1,7 @@
-"""Personal data and keys in texts, replaced by what they were: `[e-mail]`, `[phone]`, `[card]`,
-`[key]`.
+"""Replaces personal data and keys in texts by their kind: `[e-mail]`, `[phone]`, `[card]`, `[key]`.
 
-Patterns find what has a form of its own. Names and addresses of people have none: they stay.
-Telephone numbers are those that Google's libphonenumber takes for valid.
+Patterns find data with a form of its own. Names and addresses of people have no such form: they
+stay. Telephone numbers are those that Google's libphonenumber accepts.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _KEY: Final = re.compile(
-    # What well-known services put at the beginning of their keys.
+    # The first characters of the keys of well-known services.
     r"(?<![A-Za-z0-9])(?:sk-|sk_live_|rk_live_|hf_|ghp_|gho_|ghs_|github_pat_|glpat-|xox[abprs]-"
     r"|AKIA|ASIA|nvapi-|AIza|npm_|pypi-)[A-Za-z0-9_\-]{12,}"
     r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}"
@@ -25,7 +24,7 @@ _NAMED: Final = re.compile(
     r"(?i)\b(?P<name>(?:api[_ -]?key|secret|password|passwd|access[_ -]?token|bearer)"
     r"[\"']?\s*[:= ]\s*[\"']?)(?P<value>(?=[^\s\"']{0,200}\d)[^\s\"',;]{8,200})"
 )
-"""A value with a digit after a name that says what it is."""
+"""A value with a digit after a name such as `password`."""
 _EMAIL: Final = re.compile(
     r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"
 )
@@ -35,11 +34,11 @@ _CARD: Final = re.compile(
 _PHONE: Final = re.compile(
     r"(?<![\w.,:/+-])(?:\+|00)?\(?\d(?:[ ()./-]{0,3}\d){6,16}(?![\w-]|[.,:]\d)"
 )
-"""What may be a telephone number."""
+"""A text that may be a telephone number."""
 _BREAKS: Final = re.compile(r"[ ()./-]+")
 MOST_GROUPS: Final = 7
 REGIONS: Final = ("US", "GB")
-"""Countries whose telephone numbers are found without their `+` and country code."""
+"""Countries whose telephone numbers are found without `+` and the country code."""
 
 
 class Masker:
@@ -50,15 +49,15 @@ class Masker:
         self.found: Counter[str] = Counter()
 
     def __call__(self, text: str) -> str:
-        """The text as `masked` gives it."""
+        """Return the text as `masked` does."""
         changed, there = masked(text, self._regions)
         self.found.update(there)
         return changed
 
 
 def masked(text: str, regions: Sequence[str] = REGIONS) -> tuple[str, Counter[str]]:
-    """The text with its e-mail addresses, keys, card and telephone numbers replaced, and how many
-    of each there were."""
+    """Return the text with its e-mail addresses, keys, card and telephone numbers replaced, and how
+    many of each there were."""
     found: Counter[str] = Counter()
 
     def replace(kind: str, before: str = "") -> str:
@@ -74,15 +73,15 @@ def masked(text: str, regions: Sequence[str] = REGIONS) -> tuple[str, Counter[st
 
 
 def _adds_up(number: str) -> bool:
-    """Whether the last digit is the check digit of the others (Luhn's, ISO/IEC 7812)."""
+    """Return whether the last digit is the check digit of the others (Luhn's, ISO/IEC 7812)."""
     digits = [int(each) for each in reversed(number) if each.isdigit()]
     doubled = [sum(divmod(2 * each, 10)) for each in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
 def _is_phone(number: str, regions: Sequence[str]) -> bool:
-    """Whether it is valid with its country code, or without one in the form that a region gives its
-    numbers."""
+    """Return whether it is a valid number with its country code, or without one in a region's own
+    form."""
     if len(_BREAKS.findall(number)) > MOST_GROUPS:
         return False
     from phonenumbers import Leniency, PhoneNumberMatcher

@@ -14,12 +14,12 @@ from moaa.errors import RowRejected
 from moaa.judge.judgement import Judgement
 
 PRIOR = 0.1
-"""Drawn pseudo-games of each answer against an answer of strength 1. They keep the strength of an
-unbeaten answer finite."""
+"""The number of drawn pseudo-games of each answer against an answer of strength 1. They keep the
+strength of an unbeaten answer finite."""
 
 UNDECIDED = "hangs on a missing verdict"
 SAME = 1e-9
-"""Soft wins that are closer than this are equal."""
+"""Soft wins that differ by less than this are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class Ranking:
 
     order: tuple[int, ...]
     wins: tuple[float, ...]
-    """Sum of p(better) over the pairs of the answer: 0 to n-1. An order that could not be judged
-    counts as a tie."""
+    """The sum of p(better) over the pairs of the answer: 0 to n-1. An order that could not be
+    judged counts as a tie."""
     low: tuple[float, ...]
     """The wins if every order that could not be judged had gone against the answer."""
     high: tuple[float, ...]
     """The wins if every one of them had gone for the answer."""
 
     def sure(self, better: int, worse: int) -> bool:
-        """Whether one answer is before the other whatever the missing orders would have said."""
+        """Return whether one answer is before the other, whatever the missing verdicts would be."""
         if all(self.low[i] == self.high[i] for i in (better, worse)):
             return self.order.index(better) < self.order.index(worse)
         return self.low[better] > self.high[worse] + SAME
@@ -44,7 +44,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Indices of the best and the worst answer, and the difference of their soft wins."""
+    """The indices of the best and the worst answer, and the difference of their soft wins."""
 
     chosen: int
     rejected: int
@@ -54,12 +54,12 @@ class Pair:
 def rank(
     n: int, judgements: Iterable[Judgement], expected: Mapping[tuple[int, int], float] | None = None
 ) -> Ranking:
-    """`n` answers by their soft wins; ties by Bradley-Terry strength, then by the lower index.
+    """Return the `n` answers by their soft wins; ties by Bradley-Terry strength, then by lower
+    index.
 
-    `expected`: of each order that an adaptive judge did not ask for, the probability that its first
-    answer is better; it counts as if it had been asked. If every pair was judged equally often,
-    equal wins mean equal strengths. So strengths are only computed if answers tie and pairs are
-    missing.
+    `expected`: for each order that an adaptive judge did not ask for, the probability that its
+    first answer is better; it counts like a verdict. If every pair was judged equally often, equal
+    wins mean equal strengths. So strengths are computed only if answers tie and pairs are missing.
     """
     judged = list(judgements)
     if expected:
@@ -71,7 +71,7 @@ def rank(
             wins[index] += (lowest + highest) / 2
             low[index] += lowest
             high[index] += highest
-    # Rounded: sums of the same numbers in another order are no preference.
+    # Rounded: a sum in another order may differ slightly, which is not a preference.
     scores = [round(each, 9) for each in wins]
     tied = len(set(scores)) < n
     strengths = bradley_terry(n, judged) if tied and not _complete(n, judged) else [1.0] * n
@@ -80,10 +80,11 @@ def rank(
 
 
 def by_scores(scores: Sequence[float | None]) -> Ranking:
-    """Answers by their scores; equal ones by the lower index. Those without a score have no place.
+    """Return the answers by their scores; equal ones by the lower index. Answers without a score
+    have no place.
 
-    The soft wins follow from the scores as a reward model is trained (Bradley-Terry): p(i better
-    than j) is 1 / (1 + exp(s_j - s_i)).
+    The soft wins follow from the scores in the way reward models are trained (Bradley-Terry): p(i
+    better than j) is 1 / (1 + exp(s_j - s_i)).
     """
     known = {i: score for i, score in enumerate(scores) if score is not None}
     wins = [0.0] * len(scores)
@@ -98,10 +99,10 @@ def by_scores(scores: Sequence[float | None]) -> Ranking:
 def pair(
     ranking: Ranking, min_margin: float = 0.0, choosable: Collection[int] | None = None
 ) -> Pair | None:
-    """Best against worst, or None if they are closer than `min_margin` soft wins.
+    """Return best against worst, or None if they are closer than `min_margin` soft wins.
 
     Only a `choosable` answer can be the best; None if one of these is the worst of all. Raises
-    `RowRejected` if best or worst hang on an order that could not be judged.
+    `RowRejected` if best or worst depend on an order that could not be judged.
     """
     best = [i for i in ranking.order if choosable is None or i in choosable]
     if not best or best[0] == ranking.order[-1]:
@@ -121,11 +122,12 @@ def pair(
 
 
 def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The distinct `answers` (text, finish reason) in order of appearance: `{text, count,
+    """Return the distinct `answers` (text, finish reason) in order of appearance: `{text, count,
     finish_reason}`.
 
-    Answers that differ only in outer white space are one. Empty ones are left out (the counts then
-    sum to fewer). Raises `RowRejected` if fewer than two remain: there is nothing to prefer.
+    Answers that differ only in outer white space are the same. Empty answers are left out (the
+    counts then sum to fewer). Raises `RowRejected` if fewer than two remain: there is no
+    preference.
     """
     found: dict[str, dict[str, Any]] = {}
     for text, finish_reason in answers:
@@ -133,7 +135,7 @@ def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
             continue
         each = found.setdefault(text, {"text": text, "count": 0, "finish_reason": finish_reason})
         each["count"] += 1
-        if finish_reason == "stop":  # once it ended by itself, so it is whole
+        if finish_reason == "stop":  # it ended by itself once, so it is complete
             each["finish_reason"] = finish_reason
     if len(found) < 2:
         empty = len(answers) - sum(each["count"] for each in found.values())
@@ -147,7 +149,7 @@ def distinct(answers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
 def _completed(
     n: int, judged: Sequence[Judgement], expected: Mapping[tuple[int, int], float]
 ) -> list[Judgement]:
-    """All pairs, with the expected verdict of each order that was not asked."""
+    """Return all pairs, with the expected verdict of each order that was not asked."""
     known = {(each.a, each.b): each for each in judged}
     found = []
     for a, b in combinations(range(n), 2):
@@ -164,14 +166,14 @@ def _completed(
 
 
 def _complete(n: int, judged: Sequence[Judgement]) -> bool:
-    """Whether every pair of the `n` answers was judged, and all equally often."""
+    """Return whether every pair of the `n` answers was judged, and all equally often."""
     times = Counter(frozenset((each.a, each.b)) for each in judged)
     return len(times) == n * (n - 1) // 2 and len(set(times.values())) <= 1
 
 
 def bradley_terry(n: int, judgements: Iterable[Judgement]) -> list[float]:
-    """The strengths s of `n` answers: p(i better than j) is about s_i / (s_i + s_j); their mean is
-    1.
+    """Return the strengths s of `n` answers: p(i better than j) is about s_i / (s_i + s_j); their
+    mean is 1.
 
     Minorization-maximization (Hunter 2004), with a weak prior towards equal strengths.
     """

@@ -1,5 +1,5 @@
-"""How a run went: one record a stage, `<root>/runs/<run id>/<stage>.json` on S3, and one rule of
-how a run ended."""
+"""How a run went: one record for each stage, `<root>/runs/<run id>/<stage>.json` on S3, and the
+rule for how a run ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOOD = ("done", "reused")
 
 
 class StageError(TypedDict):
-    """Why a stage failed. `traceback` stands there only for a bug."""
+    """Why a stage failed. `traceback` is present only for a bug."""
 
     type: str
     message: str
@@ -23,7 +23,8 @@ class StageError(TypedDict):
 
 
 class Record(TypedDict):
-    """What a stage leaves about its last attempt. A killed one still says `running`."""
+    """What a stage records about its last attempt. The record of a killed stage still says
+    `running`."""
 
     run_id: str
     stage: str
@@ -36,23 +37,23 @@ class Record(TypedDict):
     error: StageError | None
     ledger: dict[str, Any]
     facts: NotRequired[dict[str, Any]]
-    """Of a stage without a manifest."""
+    """The results of a stage without a manifest."""
     name: NotRequired[str]
     """The recipe's name."""
     attempt: NotRequired[int]
-    """How often the stage was begun in this run."""
+    """How many times the stage was started in this run."""
     round: NotRequired[int]
-    """The round of self-improvement, from the second on."""
+    """The round of self-improvement; missing in the first."""
     beat: NotRequired[str]
-    """When the stage last showed that it is at work: ISO 8601, UTC."""
+    """When the stage last showed that it is running: ISO 8601, UTC."""
 
 
 RunStatus = Literal["done", "reused", "partial", "unfinished", "running", "failed", "terminated"]
 
 BEAT_S = 60.0
-"""A stage at work writes its record this often."""
+"""How often a running stage writes its record, in seconds."""
 SILENT_S = 5 * BEAT_S
-"""A stage that wrote nothing for so long was killed. Between two stages, Kubeflow needs 20 s."""
+"""A stage that wrote nothing for this long was killed. Between two stages, Kubeflow needs 20 s."""
 
 
 _EMPTY: dict[str, Any] = {
@@ -62,18 +63,18 @@ _EMPTY: dict[str, Any] = {
     "error": None,
     "ledger": {},
 }
-"""What a record of another version of moaa may lack."""
+"""Fields that a record of another version of moaa may lack."""
 
 
 def to_json(record: Record) -> bytes:
-    """Return the record as it is kept. What no text can hold is replaced, never refused: a record
-    that cannot be written would say `running` for ever."""
+    """Return the record as it is stored. Characters that no text can hold are replaced: a record
+    that could not be written would say `running` for ever."""
     return json.dumps(record, ensure_ascii=False, default=str).encode(errors="replace")
 
 
 def from_json(data: bytes, run_id: str) -> Record:
-    """Return a record that may come from another version of moaa."""
-    # Half a surrogate pair may stand in it as an escape.
+    """Return a record, which may come from another version of moaa."""
+    # It may have half a surrogate pair as an escape.
     text = json.dumps(json.loads(data), ensure_ascii=False).encode(errors="replace")
     record = cast(Record, {"run_id": run_id} | _EMPTY | json.loads(text))
     if record["status"] == "failed" and record["error"] and record["error"]["type"] == "Terminated":
@@ -82,14 +83,14 @@ def from_json(data: bytes, run_id: str) -> Record:
 
 
 def address(store: Store, run_id: str, stage: str, number: int = 1) -> str:
-    """Return where the record of a stage is. Rounds from the second on have folders."""
+    """Return where the record of a stage is. Rounds after the first have folders."""
     folder = f"round-{number}/" if number > 1 else ""
     return f"{store.root}/runs/{run_id}/{folder}{stage}.json"
 
 
 def by_round(found: Sequence[Record]) -> list[list[Record]]:
-    """Return the records of each round of self-improvement, from the first; one list of a run
-    without rounds, or without records."""
+    """Return the records of each round of self-improvement, from the first. A run without rounds,
+    or without records, has one list."""
     rounds: dict[int, list[Record]] = {}
     for record in found:
         rounds.setdefault(record.get("round", 1), []).append(record)
@@ -97,7 +98,7 @@ def by_round(found: Sequence[Record]) -> list[list[Record]]:
 
 
 def read(store: Store, run_id: str) -> list[Record]:
-    """The records of a run, of all its rounds, in the order in which the stages started."""
+    """Return the records of a run, of all its rounds, in the order in which the stages started."""
     files = (uri for uri, _ in store.list(f"{store.root}/runs/{run_id}/") if uri.endswith(".json"))
     found = [from_json(store.get(uri), run_id) for uri in files]
     return sorted(found, key=lambda record: record["started"])
@@ -106,25 +107,25 @@ def read(store: Store, run_id: str) -> list[Record]:
 def run_status(
     records: Sequence[Record], stages: Collection[str] = (), now: datetime | None = None
 ) -> RunStatus:
-    """How a run ended, in one word. `stages` are those that it should have; by default those that
-    its preflight named.
+    """Return in one word how a run ended. `stages`: the stages that it should have; default: those
+    that its preflight named.
 
     failed       a stage failed
     terminated   a stage was stopped from outside: by a user, a time-out, a node that is drained
     unfinished   a stage still runs, or was killed
-    partial      nothing went wrong, but some of `stages` have no record (preflight needs none)
+    partial      nothing failed, but some of `stages` have no record (preflight needs none)
     reused       every stage found its result
     done         at least one stage made its result
 
-    For a run that may still go on, give the time `now`. It is `running` while a stage shows that it
-    is at work, or the last one ended a moment ago; otherwise `unfinished` if stages are missing.
+    For a run that may still be going on, give the time `now`. It is `running` while a stage shows
+    that it works, or the last one ended a moment ago; otherwise `unfinished` if stages are missing.
     """
     wanted = set(stages) or _named(records)
     *earlier, records = by_round(records)
     if earlier:
         if bad := broken([record for each in earlier for record in each]):
             return "unfinished" if bad["status"] == "running" else cast(RunStatus, bad["status"])
-        wanted -= {"preflight"}  # the first round's
+        wanted -= {"preflight"}  # only the first round has it
     states = {record["stage"]: record["status"] for record in records}
     for word in ("failed", "terminated"):
         if word in states.values():
@@ -152,9 +153,9 @@ def _latest(records: Sequence[Record]) -> datetime:
 
 
 def broken(records: Sequence[Record]) -> Record | None:
-    """The record that says why the run did not succeed: of the first stage that failed, else of the
-    first that was terminated, else of the last that did not finish. None if every stage has its
-    result."""
+    """Return the record that says why the run did not succeed: of the first stage that failed, else
+    of the first that was terminated, else of the last that did not finish. None if every stage has
+    its result."""
     bad = [record for record in records if record["status"] not in GOOD]
     for status in ("failed", "terminated"):
         for record in bad:
@@ -164,7 +165,7 @@ def broken(records: Sequence[Record]) -> Record | None:
 
 
 def failure(records: Sequence[Record]) -> str:
-    """The error of the stage that `broken` gives, after its traceback if it was a bug. Empty if
+    """Return the error of the stage in `broken`, after its traceback if it was a bug. Empty if
     every stage has its result."""
     record = broken(records)
     if record is None:

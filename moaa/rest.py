@@ -1,4 +1,4 @@
-"""JSON over plain HTTP, for servers whose protocol is a few calls."""
+"""Sends JSON over plain HTTP to servers that need only a few kinds of calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT_S: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server below this address. `key`: its bearer token, if it wants one."""
+    """A server below this address. `key`: its bearer token, if it needs one."""
 
     url: str
     key: str | None = None
@@ -29,8 +29,8 @@ class Server:
         query: Mapping[str, str] = MappingProxyType({}),
         method: Literal["GET", "POST", "PATCH"] | None = None,
     ) -> dict[str, Any]:
-        """Return the answer to a request: GET without a body, else POST, unless `method` says
-        otherwise. Raises OSError (HTTPError for a status that is no success) and ValueError."""
+        """Return the answer to a request: GET without a body, else POST, unless `method` is given.
+        Raises OSError (HTTPError for a status of failure) and ValueError."""
         url = f"{self.url.rstrip('/')}/{path}"
         if query:
             url += "?" + urllib.parse.urlencode(query)
@@ -45,7 +45,7 @@ class Server:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The key goes to the server that the recipe names, and to no other one."""
+    """Refuses redirects: the key goes only to the server that the recipe names."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
@@ -55,7 +55,7 @@ _OPENER = urllib.request.build_opener(_NoRedirect())
 
 
 def key_of(variable: str | None) -> str | None:
-    """Return the key in an environment variable; None if none is named.
+    """Return the key in an environment variable; None if no variable is given.
 
     Raises LookupError if the variable is not set.
     """
@@ -67,6 +67,6 @@ def key_of(variable: str | None) -> str | None:
 
 
 def without_key(text: str, variable: str | None) -> str:
-    """Return the text without the key in this variable: some servers repeat it."""
+    """Return the text without the key in this variable: some servers repeat the key."""
     key = os.environ.get(variable or "", "").strip()
     return text.replace(key, "***") if key else text

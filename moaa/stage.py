@@ -1,7 +1,7 @@
 """The frame of every stage: fingerprint -> reuse, or compute -> ledger -> manifest.
 
-A stage is a function `(part, context) -> None` under `@stage(...)`. `part` is what it needs of the
-recipe: its fingerprint is made of that, of its schema version and of the fingerprints of its
+A stage is a function `(part, context) -> None` under `@stage(...)`. `part` is what it needs from
+the recipe. Its fingerprint is made from the part, the schema version and the fingerprints of its
 inputs. `context` is where it works: inputs, output, journal, ledger, progress, and the runtime
 settings, which never change a result.
 """
@@ -42,18 +42,19 @@ __all__ = ["Context", "Metric", "Row", "Stage", "stage"]
 
 P = TypeVar("P", bound=Part)
 AGAIN = "again"
-"""The fact of a result in which something failed that another run may get."""
+"""The fact in a result in which something failed that another run may do."""
 OnPoint = Callable[[int, Mapping[str, object], str], None]
-"""Takes the step, the numbers, and the part of a training that they are of."""
+"""Called with the step, the numbers, and the part of the training that they belong to."""
 ContentOf = Callable[[Recipe, Store, Mapping[str, Artifact]], Mapping[str, str]]
-"""Takes the stage's inputs too; returns what sources outside of the run hold, by their names."""
+"""Also takes the stage's inputs; returns the content of sources outside of the run, by their
+names."""
 Metric = Callable[[str, float], None]
-"""Takes the name and the value of one figure."""
+"""Called with the name and the value of one figure."""
 
 
 @dataclass(frozen=True)
 class Stage(Generic[P]):
-    """A stage that can run; call `main`."""
+    """A stage that can run: call `main`."""
 
     declaration: Declaration
     schema: int
@@ -63,13 +64,14 @@ class Stage(Generic[P]):
 
     @property
     def name(self) -> str:
+        """The stage's name in the pipeline."""
         return self.declaration.name
 
     def content(
         self, recipe: Recipe, store: Store, inputs: Mapping[str, Artifact] = MappingProxyType({})
     ) -> dict[str, str]:
-        """What the sources that the stage reads from outside of the run hold now. By default: the
-        models that it asks."""
+        """Return the current content of the sources that the stage reads from outside of the run.
+        Default: the models that it asks."""
         if self.content_of:
             return dict(self.content_of(recipe, store, inputs))
         return of_asked(recipe, self.declaration.models(recipe), store)
@@ -80,8 +82,8 @@ class Stage(Generic[P]):
         inputs: Mapping[str, Artifact],
         content: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
-        """Identity of the result: sha256 of the stage, its schema version, its part of the recipe,
-        its inputs, and what its sources hold."""
+        """Return the identity of the result: sha256 of the stage, its schema version, its part of
+        the recipe, its inputs, and the content of its sources."""
         identity: list[object] = [
             self.name,
             self.schema,
@@ -101,12 +103,12 @@ class Stage(Generic[P]):
         summary: str = "",
         metric: Metric = lambda name, value: None,
     ) -> None:
-        """Run as a component: read the manifests at `inputs`, write this stage's to `output` and a
-        Markdown page to `summary`.
+        """Run as a component: read the manifests at `inputs`, write this stage's manifest to
+        `output` and a Markdown page to `summary`.
 
-        `metric` takes the figures of the result (`moaa.report.figures`), new or reused. If the
-        stage fails, the process exits with status 1 and one readable message, which the run record
-        has too.
+        `metric` gets the figures of the result (`moaa.report.figures`), new or reused. If the stage
+        fails, the process exits with status 1 and one readable message, which is in the run record
+        too.
         """
         from moaa.report.figures import figures
 
@@ -137,8 +139,8 @@ class Stage(Generic[P]):
         ledger: Ledger | None = None,
         on_point: OnPoint | None = None,
     ) -> tuple[Manifest, bool]:
-        """The manifest of the result, and whether it was there already. `ledger` counts; `on_point`
-        is told of each step of a training."""
+        """Return the manifest of the result, and whether it was already there. `ledger` counts;
+        `on_point` is called at each step of a training."""
         ledger = Ledger() if ledger is None else ledger
         part, content = self.part_of(recipe), self.content(recipe, store, inputs)
         fingerprint = self.fingerprint(part, inputs, content)
@@ -166,19 +168,19 @@ class Stage(Generic[P]):
                     manifest = out.commit(self._draft(part, context, fingerprint))
                 self._forget_journal(store, uri)
         except Superseded:
-            self._forget_journal(store, uri)  # of what this one has answered meanwhile
+            self._forget_journal(store, uri)  # this attempt may have written to it
             return Artifact.open(store, uri, fingerprint).manifest, True
         return manifest, False
 
     def _found(self, store: Store, fingerprint: str) -> Artifact | None:
-        """The result that is there already."""
+        """Return the result if it is already there."""
         try:
             return Artifact.open(store, f"{store.root}/{self.name}/{fingerprint}", fingerprint)
         except Missing:
             return None
 
     def _draft(self, part: P, context: Context, fingerprint: str) -> Draft:
-        """What the manifest of a result says beside its files."""
+        """Return the fields of a result's manifest besides the files."""
         inputs, content = context.inputs, context.content
         return Draft(
             stage=self.name,
@@ -196,7 +198,7 @@ class Stage(Generic[P]):
     def _forget_journal(self, store: Store, uri: str) -> None:
         try:
             store.delete_prefix(f"{uri}/journal/")
-        except StoreError as error:  # the result stands
+        except StoreError as error:  # the result is valid
             log.warning(
                 f"{self.name}: {uri}/journal is no longer needed, but was not deleted: {error}"
             )
@@ -211,7 +213,7 @@ def stage(
 ) -> Callable[[Callable[[P, Context], None]], Stage[P]]:
     """Make a stage of a function `(part, context)`.
 
-    `content` says what sources outside of the run hold; by default the models that the stage asks.
+    `content` returns what sources outside of the run hold; default: the models that the stage asks.
     Raise `schema` whenever the same inputs give another result.
     """
 
@@ -222,7 +224,7 @@ def stage(
 
 
 def _told(recipe: Recipe, stage: str, run_id: str, store: Store) -> Live | None:
-    """What tells the recipe's trackers, if it has any."""
+    """Return what reports to the recipe's trackers, if it has any."""
     if not recipe.runtime.trackers:
         return None
     from moaa.trackers import live
@@ -231,8 +233,8 @@ def _told(recipe: Recipe, stage: str, run_id: str, store: Store) -> Live | None:
 
 
 def _won(context: Context) -> Iterator[Parent]:
-    """The winner of the round before, for a stage that asks or trains it: with it, the lineage of a
-    model goes back to the first round."""
+    """Yield the winner of the round before, for a stage that asks or trains it: with it, the
+    lineage of a model goes back to the first round."""
     recipe = context.recipe
     for name in sorted(made_by_run(recipe.models)):
         if start_of(name) != name and f"models.{name}" in context.content:
@@ -241,7 +243,7 @@ def _won(context: Context) -> Iterator[Parent]:
 
 
 def _compared(content: Mapping[str, str]) -> str:
-    """What was asked before a result is used again, for the log."""
+    """Return what was compared before a result is reused, for the log."""
     if not content:
         return " (same recipe and inputs)"
     shown = [f"{name} ({held[:12]})" for name, held in list(content.items())[:5]]

@@ -1,4 +1,4 @@
-"""What each task of a run is given: the recipe, what overrides it, and the run's id."""
+"""What each task of a run gets: the recipe, the overrides, and the run's id."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Task:
     def load(self) -> Loaded:
         """Return the recipe with the overrides applied.
 
-        In a task of a compiled pipeline it may send no key elsewhere than the compiled one. Errors
-        name the address or the path. Raises ArtifactError if the text at the address does not have
-        the digest in its name.
+        A task of a compiled pipeline may send no key to another place than the compiled recipe
+        does. Errors name the address or the path. Raises ArtifactError if the text at the address
+        does not have the digest in its name.
         """
         text, name = self._text()
         loaded = load_text(text, overrides=self.overrides, name=name)
@@ -43,7 +43,7 @@ class Task:
     def _text(self) -> tuple[str, str]:
         if self.recipe.startswith("s3://"):
             return _stored(self.recipe), self.recipe
-        # In a pod this would read files that belong to nobody who starts runs.
+        # Only in a local run: in a pod this would read the pod's files, not those of the user.
         if self.recipe.startswith("/") and RUNNER_ENV in os.environ:
             path = Path(self.recipe)
             try:
@@ -54,7 +54,7 @@ class Task:
 
 
 def keep(text: str, store: Store) -> str:
-    """Put a recipe's text on S3 under its digest; return its address, which `Task` takes."""
+    """Put a recipe's text on S3 under its digest; return the address, for a `Task`."""
     data = text.encode()
     address = f"{store.root}/recipes/{hashlib.sha256(data).hexdigest()}.yaml"
     store.put_new(address, data)

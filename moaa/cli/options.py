@@ -15,14 +15,14 @@ from moaa.progress.messages import LEVEL_ENV, log, show
 
 
 def recipe_file(text: str) -> Path:
-    """The recipe's file: the path itself, or a recipe that comes with moaa by its name."""
+    """Return the recipe's file: the path itself, or a recipe that comes with moaa, by its name."""
     from moaa.recipe.files import by_name
 
     return by_name(text, Path())
 
 
 def sweep_file(text: str) -> Path:
-    """The sweep's file: the path itself, or a sweep that comes with moaa by its name."""
+    """Return the sweep's file: the path itself, or a sweep that comes with moaa, by its name."""
     from moaa.sweeps.document import SHIPPED
 
     path, ours = Path(text), SHIPPED / f"{text}.yaml"
@@ -39,7 +39,7 @@ RecipeFile = Annotated[
 ]
 RunId = Annotated[
     str | None,
-    typer.Argument(metavar="RUN", help="As `moaa runs` lists it. Default: the last run"),
+    typer.Argument(metavar="RUN", help="A run's id, see `moaa runs`. Default: the last run"),
 ]
 OptionalRecipe = Annotated[
     Path | None,
@@ -47,7 +47,7 @@ OptionalRecipe = Annotated[
         "--recipe",
         metavar="RECIPE",
         parser=recipe_file,
-        help="Look where this recipe keeps its results. Default: where the last run did",
+        help="Look in this recipe's store. Default: the store of the last run",
     ),
 ]
 Sets = Annotated[
@@ -60,11 +60,11 @@ Sets = Annotated[
 ]
 Until = Annotated[
     str | None,
-    typer.Option(metavar="STAGE", help="Stop after this stage. Default: the last of the recipe"),
+    typer.Option(metavar="STAGE", help="Stop after this stage. Default: the recipe's last stage"),
 ]
 Rounds = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, max=10, help="At most so many rounds: the field rounds.n"),
+    typer.Option(metavar="N", min=1, max=10, help="At most N rounds: the field rounds.n"),
 ]
 Root = Annotated[
     str | None,
@@ -104,7 +104,7 @@ AllowFiles = Annotated[
     typer.Option(
         "--allow-files",
         callback=_set_allow_files,
-        help="Let the recipe name files outside of its folder. Only for a recipe you trust",
+        help="Let the recipe use files outside of its folder. Only for a recipe you trust",
     ),
 ]
 Version = Annotated[
@@ -126,9 +126,10 @@ Quiet = Annotated[
 
 
 class Commands(TyperGroup):
-    """Says that Ctrl-C has stopped a command: typer itself ends without a message."""
+    """A group of commands that prints a message when Ctrl-C stops one: typer itself prints none."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command. After Ctrl-C print that it was stopped."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -137,7 +138,8 @@ class Commands(TyperGroup):
 
 
 def application(help_text: str | None = None) -> typer.Typer:
-    """An application without completion, rich help or rich tracebacks: each costs start-up time."""
+    """Return an application without completion, rich help or rich tracebacks: each slows down the
+    start."""
     return typer.Typer(
         add_completion=False,
         cls=Commands,
@@ -149,5 +151,5 @@ def application(help_text: str | None = None) -> typer.Typer:
 
 
 def with_rounds(sets: list[str], rounds: int | None) -> list[str]:
-    """Return what `--set` gives, with `--rounds` as the last of it."""
+    """Return the values of `--set`, followed by that of `--rounds`."""
     return sets if rounds is None else [*sets, f"rounds.n={rounds}"]

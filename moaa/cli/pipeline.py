@@ -99,10 +99,10 @@ def evaluate(
     ] = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
-    """Measure models that no run made, by the recipe's benchmarks.
+    """Measure models that were not made by a run, with the recipe's benchmarks.
 
-    Beside them the recipe's contestants are measured, without what a run trains (sft, dpo). What
-    was answered and judged before, by runs too, is not asked again.
+    The recipe's contestants are measured too, except those that a run trains (sft, dpo). Answers
+    and judgements of earlier evaluations and runs are reused.
 
     Example:  moaa evaluate my.yaml --model production=s3://models/production
 
@@ -139,8 +139,9 @@ def submit(
 ) -> None:
     """Start a run on Kubeflow Pipelines.
 
-    The resolved recipe goes to S3 under its digest, the pipeline compiled from it to Kubeflow.
-    Environment: KFP_TOKEN is a bearer token, KFP_CA the file of the host's certificate authority.
+    The resolved recipe is written to S3 under its digest, and the pipeline compiled from it is sent
+    to Kubeflow. Environment: KFP_TOKEN is a bearer token, KFP_CA the file of the host's certificate
+    authority.
 
     Example:  moaa submit my.yaml --host http://localhost:8080 --wait
     """
@@ -182,18 +183,18 @@ def sweep(
         ),
     ],
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only print the price of each variant, and of all")
+        bool, typer.Option("--plan", help="Only print the price of each variant and of all")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Only compare what has run so far")
+        bool, typer.Option("--compare", help="Only compare the finished runs")
     ] = False,
     at_once: Annotated[
-        int | None, typer.Option(min=1, help="So many variants side by side. Default: the sweep's")
+        int | None, typer.Option(min=1, help="Variants to run at once. Default: the sweep's")
     ] = None,
     budget: Annotated[
         float | None,
         typer.Option(
-            metavar="USD", min=0, help="Begin only variants that fit by their plan, in order"
+            metavar="USD", min=0, help="Start only variants whose planned price fits, in order"
         ),
     ] = None,
     host: Annotated[
@@ -209,9 +210,9 @@ def sweep(
 ) -> None:
     """Run named variants of a recipe, and compare them.
 
-    Stages that variants share are computed once. The same command continues a sweep that was
-    stopped. The comparison is a table, and a page in .moaa/sweeps. With --host or --in-cluster all
-    variants are started, and --compare shows later what came out.
+    Stages that variants share are computed once. The same command continues a stopped sweep. The
+    comparison is a table, and a page in .moaa/sweeps. With --host or --in-cluster all variants are
+    started; use --compare later to see the results.
 
     Example:  moaa sweep paper-tables --plan
 
@@ -223,8 +224,8 @@ def sweep(
         raise typer.BadParameter("Give one of --plan, --compare, --host and --in-cluster.")
     if at_once and (host or in_cluster):
         raise typer.BadParameter(
-            "--at-once is for runs on this machine: on a cluster all variants are started, and its "
-            "quotas say how many run side by side."
+            "--at-once is for runs on this machine: on a cluster all variants are started, and "
+            "its quotas decide how many run at the same time."
         )
     from moaa.commands import sweeping
     from moaa.commands.pipeline import Kubeflow

@@ -14,6 +14,8 @@ app = application("Check, show or plan a recipe.")
 
 
 class Chart(StrEnum):
+    """The Helm charts that values can be printed for."""
+
     serving = "serving"
     platform = "platform"
 
@@ -64,7 +66,7 @@ def show(
 def plan(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
     """Count calls, tokens, hours and dollars before a run.
 
-    The paper's own figures stand beside them.
+    The paper's own numbers are shown next to them.
 
     Example:  moaa recipe plan paper-llama --set label.judge.criteria=all
     """
@@ -77,12 +79,12 @@ def plan(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
 def helm_values(
     file: RecipeFile,
     sets: Sets = [],  # noqa: B006
-    chart: Annotated[Chart, typer.Option(help="Whose values")] = Chart.serving,
+    chart: Annotated[Chart, typer.Option(help="The chart")] = Chart.serving,
 ) -> None:
     """Print a Helm chart's values for a recipe.
 
-    They name the models that its mixtures, judges and target need, with their pools and sizes.
-    `moaa preflight` compares what the cluster serves with the recipe.
+    They list the models that the recipe's mixtures, judges and target need, with their pools and
+    sizes. `moaa preflight` compares what the cluster serves with the recipe.
 
     Example:  moaa recipe helm-values my.yaml | helm upgrade --install ensemble helm/moaa-serving
     -f -
@@ -94,7 +96,7 @@ def helm_values(
 
 @app.command(name="list")
 def list_recipes() -> None:
-    """List the recipes that come with moaa. Each name can stand for a recipe's file.
+    """List the recipes that come with moaa. Each name can be used instead of a file.
 
     Example:  moaa recipe list
     """

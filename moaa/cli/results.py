@@ -20,7 +20,7 @@ def list_runs(
 ) -> None:
     """List runs and their states.
 
-    Without options: the runs that are where the last run from this folder left its results.
+    Without options: the runs in the store of the last run from this folder.
 
     Example:  moaa runs
 
@@ -40,7 +40,7 @@ def report(
         "report.html"
     ),
 ) -> None:
-    """Make the report of a run again.
+    """Write the report of a run again.
 
     Example:  moaa report
 

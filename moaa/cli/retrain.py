@@ -29,22 +29,23 @@ def retrain(
         bool, typer.Option("--wait", help="Stay until the run is over; --local always does")
     ] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only say what has changed and what a run may cost")
+        bool, typer.Option("--plan", help="Only show what has changed and what a run may cost")
     ] = False,
     budget_usd: Annotated[
-        float | None, typer.Option(metavar="USD", min=0, help="Begin no run whose plan is above it")
+        float | None,
+        typer.Option(metavar="USD", min=0, help="Start no run whose planned price is higher"),
     ] = None,
     budget_gpu_hours: Annotated[
         float | None,
-        typer.Option(metavar="HOURS", min=0, help="Begin no run whose plan is above it"),
+        typer.Option(metavar="HOURS", min=0, help="Start no run whose planned GPU hours are more"),
     ] = None,
     wait_for_lock: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="Wait so long for another retraining of this model. A killed one is known after "
-            "60 s",
+            help="How long to wait for another retraining of this model to end (a killed one "
+            "is noticed after 60 s)",
         ),
     ] = 90,
     output: Annotated[
@@ -61,8 +62,8 @@ def retrain(
 ) -> None:
     """Retrain a published model if anything has changed since the version in production.
 
-    Compared are the recipe, the prompts, the models and the version of moaa. If nothing has
-    changed, nothing is run. A run that an earlier, killed command began is found and goes on.
+    It compares the recipe, the prompts, the models and the version of moaa. If nothing has changed,
+    nothing is run. A run that an earlier command started and left is found and continued.
 
     \b
     Exit status:
@@ -70,7 +71,7 @@ def retrain(
       3   refused by the gate
       4   undecided: too few prompts
       1   failed; or over the budget
-      75  busy: another retraining of this model is at work
+      75  busy: another retraining of this model is running
 
     Example:  moaa retrain my.yaml
 

@@ -14,26 +14,24 @@ Name = Annotated[str, typer.Argument(help="The name under which the model is pub
 Slots = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="The name under `promoted` in moaa-serving's values. Default: NAME"
+        metavar="NAME", help="The name below `promoted` in moaa-serving's values. Default: NAME"
     ),
 ]
 Namespace = Annotated[
     str | None,
-    typer.Option(help="Where moaa-serving is. Default: MOAA_NAMESPACE, or the context's"),
+    typer.Option(help="The namespace of moaa-serving. Default: MOAA_NAMESPACE, or the context's"),
 ]
 
 
 @app.command()
 def gateway(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The gateway's YAML file")],
-    check: Annotated[
-        bool, typer.Option("--check", help="Say whether the file is right, and end")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check the file and stop")] = False,
 ) -> None:
     """Serve models behind one OpenAI endpoint.
 
-    Every mistake in the file is shown with its line. SIGTERM or Ctrl-C stops it: answers in
-    progress may end first.
+    Every mistake in the file is shown with its line. SIGTERM or Ctrl-C stops the gateway; answers
+    in progress may end first.
 
     Example:  moaa gateway gateway.yaml
 
@@ -57,7 +55,7 @@ def promote(
     name: Name,
     version: Annotated[
         str,
-        typer.Argument(help="A version as `moaa models` lists it, or the s3:// address of a model"),
+        typer.Argument(help="A version, see `moaa models`, or the s3:// address of a model"),
     ],
     steps: Annotated[
         str | None,
@@ -73,8 +71,8 @@ def promote(
         int | None,
         typer.Option(
             metavar="N",
-            help="Hold each share only until the version has answered so many requests at it, "
-            "and no longer than --hold. Default: none",
+            help="End a share before --hold, once the version has answered N requests at it. "
+            "Default: none",
         ),
     ] = None,
     deadline_s: Annotated[
@@ -82,22 +80,22 @@ def promote(
         typer.Option(
             "--deadline",
             metavar="SECONDS",
-            help="After this time all is put back. Default: 7200",
+            help="After this time everything is put back. Default: 7200",
         ),
     ] = None,
     reason: Annotated[str, typer.Option(help="Kept in the history of production")] = "by hand",
     values: Annotated[
-        bool, typer.Option("--values", help="Print values of moaa-serving, and change nothing")
+        bool, typer.Option("--values", help="Only print the values of moaa-serving")
     ] = False,
     slots: Slots = None,
     recipe: OptionalRecipe = None,
     root: Root = None,
     namespace: Namespace = None,
 ) -> None:
-    """Put a version into production, in steps, beside the one that is there.
+    """Put a version into production in steps, next to the current one.
 
-    The gateway takes its share away when it answers worse: then this command ends with 3 and says
-    why. Without a cluster only the production pointer on S3 moves.
+    If the version answers worse, the gateway sets its share to 0, and this command prints why and
+    exits with status 3. Without a cluster only the production pointer on S3 moves.
 
     Example:  moaa promote aligned 0a1b2c3d4e5f
 
@@ -127,9 +125,9 @@ def rollback(
     root: Root = None,
     namespace: Namespace = None,
 ) -> None:
-    """Give all conversations back to the version before.
+    """Give all conversations back to the previous version.
 
-    It takes less than two seconds while the old slot is warm, and one start of the model if not.
+    It takes less than two seconds while the old slot is still running, else one start of the model.
 
     Example:  moaa rollback aligned --reason "answers in the wrong language"
     """
@@ -140,8 +138,10 @@ def rollback(
 
 @app.command()
 def models(recipe: OptionalRecipe = None, root: Root = None, namespace: Namespace = None) -> None:
-    """List published versions with their main scores, who is in production since when and why, and
-    what is served on the cluster.
+    """List published versions and what the cluster serves.
+
+    Each version is shown with its main scores; each model with the version in production, since
+    when and why.
 
     Example:  moaa models
 

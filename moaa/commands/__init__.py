@@ -1,1 +1,1 @@
-"""What the commands of `moaa.cli` do; each module is imported when one of its commands runs."""
+"""The work of the commands in `moaa.cli`; each module is imported when one of its commands runs."""

@@ -1,4 +1,4 @@
-"""What `moaa ask` does: put one question to a recipe's mixture, and show the answers."""
+"""`moaa ask`: puts one question to a recipe's mixture, and shows the answers."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def ask(
     file: Path, question: str, system: str | None, endpoints: Sequence[str], sets: Sequence[str]
 ) -> None:
+    """Answer a question with the recipe's mixture; print each proposal and the synthesis."""
     from rich.live import Live
 
     if not question.strip():
@@ -35,8 +36,8 @@ def ask(
         )
     recipe = load_file(file, [*_endpoint_sets(file, endpoints, sets), *sets]).recipe
     console = terminal.console(highlight=False)
-    # On a terminal one line below the answers moves. Elsewhere the progress of starting engines is
-    # logged line by line.
+    # On a terminal a moving line is shown below the answers. Elsewhere the progress of starting
+    # engines is printed line by line.
     progress = Progress.silent() if console.is_terminal else Progress("ask", "questions")
     watch = Watch(recipe.generate.mixture, console, progress)
     messages = opening(system, question)
@@ -57,7 +58,8 @@ def ask(
 def respond(
     recipe: Recipe, messages: Sequence[Message], watch: Watch, progress: Progress
 ) -> dict[str, Any]:
-    """The mixture's answer as `Answer.to_json` gives it. Raises RowRejected if there is none."""
+    """Return the mixture's answer in the form of `Answer.to_json`. Raises RowRejected if there is
+    none."""
     from moaa import engines
 
     chosen = recipe.generate.mixture
@@ -85,8 +87,7 @@ def respond(
 class Watch:
     """Shows each answer when it arrives.
 
-    A call is known by its place: first every layer's proposers, then the aggregator.
-    """
+    A call is known by its number: first the proposers of every layer, then the aggregator."""
 
     def __init__(self, mixture: Mixture, console: Console, progress: Progress) -> None:
         several = mixture.layers > 2
@@ -105,6 +106,8 @@ class Watch:
         self._spinner: Spinner | None = None
 
     def over(self, ask: Ask) -> Ask:
+        """Return an `ask` that calls the given one and shows each reply."""
+
         async def watched(
             model: str,
             messages: Sequence[Message],
@@ -131,6 +134,7 @@ class Watch:
         return watched
 
     def waiting_line(self) -> Any:
+        """Return the line with the calls in progress and their seconds."""
         from rich.spinner import Spinner
         from rich.text import Text
 
@@ -147,6 +151,7 @@ class Watch:
         return self._spinner
 
     def show_totals(self) -> None:
+        """Print the number of calls, their tokens and the seconds."""
         prompt = sum(reply.prompt_tokens for reply in self._replies)
         completion = sum(reply.completion_tokens for reply in self._replies)
         seconds = time.monotonic() - (self._began or time.monotonic())
@@ -180,11 +185,12 @@ class Watch:
 
 
 def _endpoint_sets(file: Path, endpoints: Sequence[str], given: Sequence[str]) -> list[str]:
-    """`--set` for each `[MODEL=]URL`; a bare URL stands for every model of the mixture."""
+    """Return `--set` values for each `[MODEL=]URL`; a bare URL is for every model of the
+    mixture."""
     if not endpoints:
         return []
-    # What is given about endpoints (a key, a name there) may be incomplete without the addresses
-    # that come here.
+    # Fields of endpoints (a key, a name there) may be incomplete without the addresses that are
+    # added here.
     recipe = load_file(
         file, [setting for setting in given if ".endpoint" not in setting.split("=")[0]]
     ).recipe

@@ -1,4 +1,4 @@
-"""What `moaa evaluate` does: the stage `evaluate` for models that no run made."""
+"""`moaa evaluate`: runs the stage `evaluate` for models that were not made by a run."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 TRAINED = ("sft", "dpo")
 """Contestants that only a run has."""
 LIKE_TARGET = ("dtype", "max_model_len", "tensor_parallel", "pool")
-"""What a named model takes from the target unless `--set` says otherwise."""
+"""Fields that a named model takes from the target unless `--set` gives others."""
 
 
 def evaluate(file: Path, sets: Sequence[str], named: Sequence[str]) -> None:
-    """Measure the recipe's base (and what else is a contestant) and the named models."""
+    """Measure the recipe's base, its other contestants and the named models."""
     loaded = _with_models(file, sets, _sources(named))
     recipe = loaded.recipe
     if recipe.runtime.engines.kind == "kubernetes" and "KUBERNETES_SERVICE_HOST" not in os.environ:
         log.warning(
-            "runtime.engines.kind is 'kubernetes', and pods are rarely reached from outside of "
+            "runtime.engines.kind is 'kubernetes', and pods cannot usually be reached from outside "
             "their cluster: --in-cluster evaluates in a Job there"
         )
-    # The pod of --in-cluster is given the run's name; one that takes its place continues it.
+    # The pod of --in-cluster gets the run's name; a replacement pod continues the run.
     run_id = os.environ.get(RUN_ENV) or _new_id(recipe)
     folder = home.HOME / "runs" / run_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def evaluate(file: Path, sets: Sequence[str], named: Sequence[str]) -> None:
         try:
             _measure(loaded, run_id, folder)
         except BaseException:
-            with suppress(MoaaError):  # the failure itself is told
+            with suppress(MoaaError):  # the failure itself is shown
                 _report(recipe, run_id, folder)
             raise
         found = _report(recipe, run_id, folder)
@@ -64,7 +64,7 @@ def evaluate(file: Path, sets: Sequence[str], named: Sequence[str]) -> None:
 def evaluate_in_cluster(
     file: Path, sets: Sequence[str], named: Sequence[str], namespace: str | None
 ) -> None:
-    """Create the Job that does the same in the cluster, and follow it."""
+    """Create a Job that does the same in the cluster, and follow it."""
     from moaa.pipelines import incluster
 
     given = _sources(named)
@@ -73,8 +73,8 @@ def evaluate_in_cluster(
 
 
 def work(recipe: Recipe, named: Collection[str]) -> runner_job.Work:
-    """What the Job's pod does. It has room for the named models that the chart cannot know: it
-    serves them itself, unless a Deployment does. The recipe has them already."""
+    """Return the work of the Job's pod. The chart does not know the named models, so the pod has
+    room to serve them itself unless a Deployment does. The recipe already has them."""
     weights = [name for name in named if not recipe.models[name].endpoint]
     on_cluster = recipe.runtime.engines.kind == "kubernetes"
     stage = replace(EVALUATE, tuned=len(weights) if on_cluster else 0)
@@ -85,7 +85,7 @@ def _measure(loaded: Loaded, run_id: str, folder: Path) -> None:
     inputs: dict[str, str] = {}
     if any(not benchmark.sources for benchmark in chosen(loaded.recipe)):
         inputs["prompts"] = str(folder / "prompts.json")
-        # Nothing is trained: no prompt has to be kept away from a benchmark.
+        # Nothing is trained, so no prompt must be kept away from a benchmark.
         held_out = Task(loaded.text, run_id, {"evaluate.benchmarks": {}})
         prompts.main(held_out, output=inputs["prompts"])
     stage.main(Task(loaded.text, run_id), inputs, output=str(folder / "scores.json"))
@@ -115,7 +115,7 @@ def _name_and_source(text: str) -> tuple[str, str]:
         )
     if name in OF_RUN:
         raise RecipeError(
-            f"--model {text}: '{name}' is a contestant that a run has by itself "
+            f"--model {text}: '{name}' is a contestant that every run already has "
             f"({', '.join(OF_RUN)}). Give this model another name."
         )
     if not _NAME.fullmatch(name):
@@ -127,7 +127,7 @@ def _name_and_source(text: str) -> tuple[str, str]:
 
 
 def _with_models(file: Path, sets: Sequence[str], named: dict[str, str]) -> Loaded:
-    """The recipe with the named models in `models` and among the contestants."""
+    """Return the recipe with the named models in `models` and among the contestants."""
     given = load_file(file, sets).recipe
     kept = [name for name in given.evaluate.contestants if name not in TRAINED]
     contestants = [*kept, *(name for name in named if name not in kept)]
@@ -136,8 +136,8 @@ def _with_models(file: Path, sets: Sequence[str], named: dict[str, str]) -> Load
 
 
 def _model(recipe: Recipe, name: str, source: str) -> str:
-    """The fields of a named model, as `--set` takes them. Raises RecipeError if the recipe has
-    another model of this name."""
+    """Return the fields of a named model, as a value for `--set`. Raises RecipeError if the recipe
+    has another model of this name."""
     known = recipe.models.get(name)
     if known and source not in (known.source, known.endpoint and known.endpoint.url):
         raise RecipeError(

@@ -1,5 +1,5 @@
-"""What `moaa fetch` and `moaa split-armorm` do: put a model's files into a directory, as an engine
-reads them."""
+"""`moaa fetch` and `moaa split-armorm`: put a model's files into a directory, in the form that
+engines read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from moaa.store import Missing, Store
 
 
 def fetch(source: str, directory: Path, revision: str | None) -> None:
+    """Copy the files of a model or an artifact into a directory."""
     from moaa.weights import hub, local
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -41,17 +42,19 @@ def fetch(source: str, directory: Path, revision: str | None) -> None:
 
 
 def fetch_pointed(pointer: str, directory: Path, told: Path) -> None:
-    """What a slot's pods do when they start: each version has a folder of its own."""
+    """Fetch the model of a slot's pointer, as a slot's pods do at their start. Each version gets
+    its own folder; `told` gets the shell variables with its path and revision."""
     from moaa.gateway.slots import pointed, revision_of
 
     source = pointed(Store(pointer).get(pointer).decode(errors="replace"), pointer)
     revision = revision_of(source)
     fetch(source, directory / revision, None)
-    # Both are safe in a shell: `revision_of` leaves only letters, digits, `.`, `_` and `-`.
+    # Both values are safe in a shell: `revision_of` leaves only letters, digits, `.`, `_` and `-`.
     told.write_text(f"MOAA_MODEL={directory / revision}\nMOAA_REVISION={revision}\n")
 
 
 def split_armorm(published: Path, directory: Path) -> None:
+    """Split ArmoRM into a body that engines can serve and its heads."""
     from moaa.weights import armorm
 
     armorm.split(published, directory)
@@ -59,7 +62,8 @@ def split_armorm(published: Path, directory: Path) -> None:
 
 
 def _copy(folder: Path, directory: Path) -> None:
-    """Hard links where both lie on one disk, else copies; a file appears whole or not at all."""
+    """Copy files: hard links on the same disk, else copies. A file appears complete or not at
+    all."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         target = directory / file.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What `moaa gate` does: decide again about a finished run, under the same or other rules."""
+"""`moaa gate`: decides again about a finished run, by the same or other rules."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def decide(
 
 
 def _decided(left: Sequence[Record]) -> dict[str, Record]:
-    """The records of the round that is decided about: the last one that has scores."""
+    """Return the records of the round to decide about: the last one with scores."""
     rounds = [{record["stage"]: record for record in each} for each in records.by_round(left)]
     return next((each for each in reversed(rounds) if _manifest(each, "evaluate")), rounds[0])
 
@@ -58,7 +58,7 @@ def _decided(left: Sequence[Record]) -> dict[str, Record]:
 def rules(base: Gate, sets: Sequence[str]) -> Gate:
     """Return the rules with some fields replaced: `gate.floor=0.02`.
 
-    Raises RecipeError for what is no field of the gate, or not a value that it takes.
+    Raises RecipeError for a name that is not a field of the gate, or for a wrong value.
     """
     errors: list[str] = []
     overrides = of_sets(sets, errors)
@@ -81,7 +81,7 @@ def rules(base: Gate, sets: Sequence[str]) -> Gate:
 
 
 def _part(found: Mapping[str, Record], given: Gate | None) -> stage.GatePart:
-    """What the run's own gate depended on; without one: the judge that its label stage names."""
+    """Return what the run's own gate depended on; if it had none: the judge of its label stage."""
     decided = _manifest(found, "gate")
     if decided:
         part = stage.GatePart.model_validate(decided["part"])

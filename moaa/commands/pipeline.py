@@ -1,4 +1,4 @@
-"""What `moaa run`, `moaa submit` and `moaa compile` do."""
+"""`moaa run`, `moaa submit` and `moaa compile`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Kubeflow:
 
 
 def run(recipe: Path, sets: Sequence[str], until: str | None) -> None:
-    """Run the pipeline on this machine, or in the pod that --in-cluster made."""
+    """Run the pipeline on this machine, or in the pod of --in-cluster."""
     loaded = load_file(recipe, sets)
     with kubeflow_needed():
         from moaa.pipelines import local
@@ -37,7 +37,7 @@ def run(recipe: Path, sets: Sequence[str], until: str | None) -> None:
         _check_stage(loaded.recipe, until)
     from moaa.kubernetes.names import RUN_ENV
 
-    # A runner's pod is given the run's name; what a terminated run holds is given back there.
+    # The pod of a runner gets the run's name. A terminated run gives back there what it holds.
     run_id = os.environ.get(RUN_ENV) or home.new_id(loaded.recipe.name)
     try:
         local.run(loaded, until, run_id)
@@ -111,7 +111,7 @@ def _check_stage(recipe: Recipe, until: str | None) -> None:
 
 @contextmanager
 def kubeflow_needed() -> Iterator[None]:
-    """Explain a missing Kubeflow: it comes with an extra."""
+    """Turn a missing import of Kubeflow into an error with the remedy: it is an optional extra."""
     try:
         yield
     except ModuleNotFoundError as error:

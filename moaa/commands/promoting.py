@@ -1,4 +1,4 @@
-"""What `moaa promote`, `moaa rollback` and `moaa models` do."""
+"""`moaa promote`, `moaa rollback` and `moaa models`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from moaa.registry.production import Entry, Production
 from moaa.store import Store
 
 SHOWN: Final = 3
-"""Main scores of a version that a list shows."""
+"""The main scores that a list of versions shows."""
 OPTIONS: Final = {
     "steps": "--steps",
     "hold_s": "--hold",
@@ -42,13 +42,13 @@ OPTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where published versions are looked for, and where models are served."""
+    """Where published versions and served models are."""
 
     recipe: Path | None = None
     root: str | None = None
     namespace: str | None = None
     slots: str | None = None
-    """The name under `promoted` in moaa-serving's values. Default: the model's name."""
+    """The name below `promoted` in moaa-serving's values. Default: the model's name."""
 
 
 def promote(name: str, given: str, options: Mapping[str, Any], where: Where, *, why: str) -> None:
@@ -66,13 +66,14 @@ def promote(name: str, given: str, options: Mapping[str, Any], where: Where, *, 
 
 
 def values(name: str, given: str, where: Where) -> None:
-    """Print the values of moaa-serving that serve a version; nothing is changed."""
+    """Print the values of moaa-serving that serve a version; change nothing."""
     with _version(name, given, where) as (_, version, source):
         dns = names.dns(version.name if version else name)
         out_data(dump({"models": [{"name": dns, "servedName": name, "source": source}]}))
 
 
 def rollback(name: str, reason: str, where: Where) -> None:
+    """Give all conversations back to the previous version, on the cluster and in the pointer."""
     found = _place(name, where, needed=False)
     if found:
         cluster, place = found
@@ -93,12 +94,13 @@ def rollback(name: str, reason: str, where: Where) -> None:
 
 
 def _move(store: Store, name: str, entry: Entry) -> None:
-    """Move the production pointer, and print who is in production now."""
+    """Move the production pointer, and print the version that is now in production."""
     out(_production(registry.put_into_production(store, name, entry)[0]))
 
 
 def _rolled_back(promotion: Promotion, reason: str) -> Slots:
-    """Go back to the other slot; if that is empty, to the version that was in production before."""
+    """Go back to the other slot. If it is empty, start the version that was in production
+    before."""
     state = slots_of(promotion.cluster, promotion.place)
     there = registry.version_at(state.slots[state.production].source)
     if there and not state.slots[state.candidate].source:
@@ -110,6 +112,7 @@ def _rolled_back(promotion: Promotion, reason: str) -> Slots:
 
 
 def models(where: Where) -> None:
+    """Print the published versions and what the cluster serves."""
     served = _served(where)
     try:
         with chosen_store(where.recipe, where.root) as store:
@@ -126,7 +129,8 @@ def models(where: Where) -> None:
 
 
 def _published(store: Store) -> Iterator[str]:
-    """The versions of each published model, and which is in production since when and why."""
+    """Yield the versions of each published model, and which is in production, since when and
+    why."""
     below = f"{store.root}/{registry.MODELS}/"
     for name in sorted({uri.removeprefix(below).split("/")[0] for uri, _ in store.list(below)}):
         now = production.read(store, name)
@@ -139,7 +143,7 @@ def _published(store: Store) -> Iterator[str]:
 
 
 def _scores(version: Artifact) -> str:
-    """The main scores of a version, in words."""
+    """Return the main scores of a version, in words."""
     try:
         lineage = json.loads(version.store.get(f"{version.uri}/lineage.json"))
         candidate = lineage["decision"]["candidate"]
@@ -155,7 +159,7 @@ def _scores(version: Artifact) -> str:
 
 
 def _served(where: Where) -> list[str] | None:
-    """What is served on the cluster; None without one."""
+    """Return what the cluster serves; None without a cluster."""
     try:
         cluster = Cluster.connect(where.namespace)
         return list(_on_cluster(cluster))
@@ -186,7 +190,7 @@ def _on_cluster(cluster: Cluster) -> Iterator[str]:
 
 @contextmanager
 def _version(name: str, given: str, where: Where) -> Iterator[tuple[Store, Version | None, str]]:
-    """The store, the version (None for an address that is none), and its address."""
+    """Yield the store, the version (None for an address of no version), and its address."""
     if given.startswith("s3://"):
         found = registry.version_at(given)
         yield Store(found[0] if found else given), found and found[1], given.rstrip("/")
@@ -218,7 +222,8 @@ def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, Place] | 
 
 
 def _canary(version: Artifact) -> Canary:
-    """What asks the slot. Pods that this machine does not reach are not asked, and that is said."""
+    """Return the check that asks the slot's pods. If this machine cannot reach the pods they are
+    not asked, and a warning says so."""
     canary = CanaryCheck.of(version)
 
     def ask(urls: Sequence[str]) -> None:
@@ -249,8 +254,8 @@ def _state(name: str, state: Slots) -> str:
 
 
 def _how(options: Mapping[str, Any]) -> Promote:
-    """Return how a version comes into production, by the fields' names in OPTIONS; what is None has
-    its default. Raises MoaaError for what cannot be."""
+    """Return the settings of a promotion from the options; None means the default. Raises MoaaError
+    for a wrong value."""
     errors: list[str] = []
     given: dict[str, Given] = {}
     for name, value in options.items():

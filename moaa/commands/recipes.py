@@ -11,6 +11,7 @@ from moaa.recipe.load import load_file
 
 
 def check(file: Path, sets: list[str]) -> None:
+    """Print that the recipe is correct. Raises RecipeError with every mistake in it."""
     recipe = load_file(file, sets).recipe
     out(
         f"{file}: OK. {recipe.name} aligns {recipe.target}; {len(recipe.models)} model(s); "
@@ -19,6 +20,7 @@ def check(file: Path, sets: list[str]) -> None:
 
 
 def show(file: Path, sets: list[str], given: bool) -> None:
+    """Print every value of the recipe and its origin."""
     rows = [row for row in load_file(file, sets).rows() if not given or row[2] != "default"]
     texts = [(path, json.dumps(value, ensure_ascii=False), where) for path, value, where in rows]
     if not sys.stdout.isatty():
@@ -41,28 +43,31 @@ def show(file: Path, sets: list[str], given: bool) -> None:
 
 
 def show_yaml(file: Path, sets: list[str]) -> None:
+    """Print the resolved recipe as YAML."""
     out_data(load_file(file, sets).text)
 
 
 def show_json(file: Path, sets: list[str]) -> None:
+    """Print the resolved recipe as JSON on one line."""
     from moaa.recipe import read
 
     out_data(read.one_line(read.plain(read.read(load_file(file, sets).text, str(file), []))) + "\n")
 
 
 def plan(file: Path, sets: list[str]) -> None:
-
+    """Print the calls, tokens, hours and dollars of a run."""
     from moaa import plan as planning
     from moaa.benchmarks import power
     from moaa.stages.table import of_recipe
 
     recipe = load_file(file, sets).recipe
-    # A pipe has no width: the table gets room, and sentences stay on one line.
+    # A pipe has no width: give the table enough room, and keep each sentence on one line.
     lines = planning.of_rounds(recipe, of_recipe(recipe))
     console().print(planning.table(recipe, lines, power.shown(recipe)))
 
 
 def helm_values(file: Path, sets: list[str], chart: str) -> None:
+    """Print the values of a Helm chart for the recipe."""
     from moaa.placement import helm_values as charts
     from moaa.recipe.read import dump
 

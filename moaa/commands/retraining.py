@@ -1,4 +1,4 @@
-"""What `moaa retrain` does: compare, plan, lock, run with the gate, say what came out."""
+"""`moaa retrain`: compares, plans, locks, runs with the gate, and prints the result."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ FILES: Final[Mapping[str, Callable[[Account], str]]] = {
     "retrain.md": markdown.page,
     "retrain.xml": junit.document,
 }
-"""What `--output DIR` holds, beside the run's report."""
+"""The files in `--output DIR`, besides the run's report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was typed, besides the recipe."""
+    """What the user typed, besides the recipe."""
 
     kubeflow: Kubeflow | None
-    """Where the run is submitted; None: it is in a cluster's Job, or here."""
+    """Where the run is submitted. None: a Job in the cluster, or this machine."""
     in_cluster: bool
     namespace: str | None
     wait: bool
@@ -51,7 +51,7 @@ class Asked:
     budget_usd: float | None
     budget_gpu_hours: float | None
     patience_s: float
-    """How long another retraining of the model is waited for."""
+    """How long to wait for another retraining of the model."""
     output: Path | None
 
 
@@ -72,7 +72,7 @@ def retrain(file: Path, sets: list[str], asked: Asked) -> int:
                 if asked.output:
                     _write(account, Store.of(loaded.recipe.store), asked.output)
     except KeyboardInterrupt:
-        log.warning("The same command finds what was begun, and goes on with it.")
+        log.warning("The same command finds the run that was started, and continues it.")
         raise
     outcome = account.outcome
     out(f"\n{headline(account)}")
@@ -84,7 +84,7 @@ def retrain(file: Path, sets: list[str], asked: Asked) -> int:
 
 
 def _outcome(loaded: Loaded, asked: Asked, account: Account) -> Outcome:
-    """Do all that is to be done; fill in the account on the way."""
+    """Do all steps; fill in the account after each."""
     recipe, store, name = loaded.recipe, Store.of(loaded.recipe.store), account.name
     stages = of_recipe(recipe)
     now = inputs.current(recipe, stages, store)
@@ -101,7 +101,7 @@ def _outcome(loaded: Loaded, asked: Asked, account: Account) -> Outcome:
         out(line)
     account.plan = budget.plan_of(recipe, stages)
     begun = progress.read(store, name)
-    if not (begun and begun.inputs == now and not begun.state):  # what was begun is paid for
+    if not (begun and begun.inputs == now and not begun.state):  # a started run is already paid for
         budget.check(account.plan, asked.budget_usd, asked.budget_gpu_hours)
     if asked.plan_only:
         return Outcome("planned", f"{_news(account)}; nothing was run")
@@ -116,13 +116,13 @@ def _outcome(loaded: Loaded, asked: Asked, account: Account) -> Outcome:
     who = f"the retraining of {name}{_job()}"
     with Owner(store, progress.folder(store, name), who) as lock:
         if other := lock.take(asked.patience_s):
-            return Outcome("busy", f"{other} is at work. Try again later, or wait: --wait-for-lock")
-        # Another one may have ended since, and so may what an earlier command began.
+            return Outcome("busy", f"{other} is running. Try again later, or wait: --wait-for-lock")
+        # Another retraining may have ended meanwhile, and a run of an earlier command too.
         return settled() or running.found() or settled() or running.new(_now())
 
 
 def _news(account: Account) -> str:
-    """Return why a run would be begun."""
+    """Return why a run would be started."""
     if account.production is None:
         return f"no version of {account.name} is in production yet"
     changed = len(account.changed)
@@ -135,8 +135,8 @@ def _name(recipe: Recipe, file: Path) -> str:
         return name
     missing = "publish: {}" if recipe.gate else "gate: {}\n  publish: {}"
     raise RecipeError(
-        f"{file}: the recipe publishes no model, so that nothing could be retrained. Write into "
-        f"it, for the defaults (docs/gate.md):\n  {missing}"
+        f"{file}: the recipe publishes no model, so nothing can be retrained. Add to "
+        f"it, with the defaults (docs/gate.md):\n  {missing}"
     )
 
 
@@ -156,13 +156,13 @@ def _write(account: Account, store: Store, folder: Path) -> None:
     for name, text in FILES.items():
         (folder / name).write_text(text(account), encoding="utf-8")
     if account.report:
-        with suppress(StoreError):  # the account says where it is
+        with suppress(StoreError):  # the account has its address
             store.download(account.report, folder / "report.html")
     out(f"written: {folder}/ ({', '.join(FILES)})")
 
 
 def _job() -> str:
-    """Return which job of a CI this is, as people find it; empty if it is none."""
+    """Return the CI job that this is, as an address or a name; empty outside a CI."""
     given = os.environ.get
     if url := given("CI_JOB_URL"):  # GitLab
         return f" by {url}"

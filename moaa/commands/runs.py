@@ -1,4 +1,4 @@
-"""What `moaa preflight`, `moaa runs` and `moaa report` do: before a run and after it."""
+"""`moaa preflight`, `moaa runs` and `moaa report`: before a run and after it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from moaa.store import Store
 
 
 def preflight(file: Path, sets: Sequence[str]) -> None:
+    """Print each check of what would make a run fail. Raises PreflightFailed if one failed."""
     from moaa.stages import preflight as stage
     from moaa.stages.table import of_run
 
@@ -35,7 +36,7 @@ def preflight(file: Path, sets: Sequence[str]) -> None:
 
 
 def report(run_id: str | None, recipe: Path | None, root: str | None, output: Path) -> None:
-    """Write a run's report: the run that is named, else the last one."""
+    """Write the report of the given run, else of the last one."""
     from moaa.report import Run, build
     from moaa.stages.table import stages
 
@@ -48,9 +49,9 @@ def report(run_id: str | None, recipe: Path | None, root: str | None, output: Pa
 def chosen_run(
     run_id: str | None, recipe: Path | None, root: str | None
 ) -> Iterator[tuple[Store, str, list[Record]]]:
-    """The store, the id and the records of the run that is named, else of the last one.
+    """Yield the store, the id and the records of the given run, else of the last one.
 
-    Raises StoreError if it left no records.
+    Raises StoreError if it has no records.
     """
     last = _last_run(recipe, root)
     with _store(recipe, root, last) as store:
@@ -58,14 +59,14 @@ def chosen_run(
         if not (found := records.read(store, chosen)):
             raise StoreError(
                 f"{store.root}/runs/{chosen} has no records. "
-                f"`moaa runs --root {store.root}` lists the runs that there are."
+                f"`moaa runs --root {store.root}` lists all runs."
             )
         yield store, chosen, found
 
 
 @contextmanager
 def chosen_store(recipe: Path | None, root: str | None) -> Iterator[Store]:
-    """The store of this address, of this recipe, or of the last run.
+    """Yield the store of this address, of this recipe, or of the last run.
 
     Raises StoreError if none of them is known.
     """
@@ -102,7 +103,7 @@ def list_runs(recipe: Path | None, root: str | None, last: int) -> None:
 
 
 def _last_run(recipe: Path | None, root: str | None) -> home.LastRun | None:
-    """Return the last run from this folder, if neither a recipe nor an address says where to look.
+    """Return the last run from this folder, unless a recipe or an address says where to look.
 
     Raises StoreError if there was none.
     """
@@ -111,20 +112,21 @@ def _last_run(recipe: Path | None, root: str | None) -> home.LastRun | None:
     if last := home.last_run():
         return last
     raise StoreError(
-        f"No run was started from this folder ({home.HOME / 'last.json'} is not there). Give "
+        f"No run was started from this folder ({home.HOME / 'last.json'} does not exist). Give "
         "--recipe RECIPE, or --root s3://BUCKET/PREFIX."
     )
 
 
 @contextmanager
 def _store(recipe: Path | None, root: str | None, last: home.LastRun | None) -> Iterator[Store]:
-    """The store of this address, of this recipe, or of the last run; the local one if need be."""
+    """Yield the store of this address, of this recipe, or of the last run; start the local one if
+    needed."""
     address = _address(recipe, root, last)
     named = home.named_s3(address.get("endpoint_url"))
     if last and not named and last.s3 != home.LOCAL:
         raise StoreError(
-            f"The results of the last run ({last.run_id}) are in the S3 at {last.s3}, which the "
-            "environment does not name. Set AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and "
+            f"The results of the last run ({last.run_id}) are in the S3 at {last.s3}, but the "
+            "environment does not name it. Set AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY as for the run."
         )
     if not named and not (home.HOME / "s3").exists():
@@ -136,14 +138,14 @@ def _store(recipe: Path | None, root: str | None, last: home.LastRun | None) -> 
             )
         yield Store.of(
             StoreAddress.model_validate(address)
-        )  # boto3 may know keys: a profile, a role
+        )  # boto3 may have keys: a profile, a role
         return
     with home.s3_environment(address.get("endpoint_url")):
         yield Store.of(StoreAddress.model_validate(address))
 
 
 def _address(recipe: Path | None, root: str | None, last: home.LastRun | None) -> dict[str, Any]:
-    """Return the arguments of the `Store` to look in: an address goes before a recipe."""
+    """Return the arguments of the `Store` to look in. An address goes before a recipe."""
     if root is not None:
         return {"root": root}
     if recipe is not None:

@@ -1,4 +1,4 @@
-"""What `moaa gateway` does."""
+"""`moaa gateway`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from moaa.progress.terminal import out
 
 
 def gateway(path: Path, *, check: bool) -> None:
+    """Check the gateway's file, then serve until SIGTERM. `check`: only check it."""
     config = load_config(path)
     missing = missing_keys(config)
     if check:
         if config.keys_file and Path(config.keys_file).exists():
             load_keys(Path(config.keys_file))
         elif config.keys_file:
-            missing.append(f"keys_file: {config.keys_file} is not there.")
+            missing.append(f"keys_file: {config.keys_file} does not exist.")
         out("\n".join([f"{path}: OK. It serves {', '.join(config.names)}.", *missing]))
         return
     if missing:

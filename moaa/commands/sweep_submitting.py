@@ -1,7 +1,7 @@
-"""What `moaa sweep --host` and `--in-cluster` do: start a run of each variant, and leave.
+"""`moaa sweep --host` and `--in-cluster`: start a run of each variant, then return.
 
-`.moaa/sweeps/NAME/runs.json` remembers the runs: the comparison reads them, and the same command
-starts only what has not succeeded or whose recipe is another one now.
+`.moaa/sweeps/NAME/runs.json` lists the runs. The comparison reads them, and the same command starts
+only variants that have not succeeded or whose recipe has changed.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from moaa.sweeps.document import Variant
 State = Literal["running", "done", "over"]
 RUNS = "runs.json"
 LONGEST_NAME = 38
-"""Of a variant's Job, before the time."""
+"""The most characters of a variant's Job name before the time."""
 
 
 class Place(Protocol):
-    """Where runs are started."""
+    """A place where runs can be started."""
 
     def start(self, variant: Variant, until: str) -> str:
         """Start a run of the variant; return the run's id."""
         ...
 
     def state(self, run_id: str) -> State:
-        """Whether the run still goes on, has succeeded, or is over otherwise (or unknown)."""
+        """Return whether the run goes on, has succeeded, or ended otherwise (or is unknown)."""
         ...
 
 
 def submit(sweep: sweeps.Sweep, fitting: Sequence[sweeps.Priced], place: Place) -> None:
-    """Start a run of each variant that fits the budget, unless the one of an earlier command does
-    it. They run at the same time; a stage that two share is computed by the first that comes."""
+    """Start a run of each variant that fits the budget, unless a run of an earlier command still
+    counts. They run at the same time; a stage that two share is computed by the first that reaches
+    it."""
     folder = home.HOME / "sweeps" / sweep.name
     folder.mkdir(parents=True, exist_ok=True)
     known = begun(folder)
@@ -58,8 +59,8 @@ def submit(sweep: sweeps.Sweep, fitting: Sequence[sweeps.Priced], place: Place) 
         known[variant.name] = {"run": place.start(variant, sweep.until), "recipe": digest}
         (folder / RUNS).write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     out(
-        "The runs go on without this command. A stage that two of them share is computed by one; "
-        "the other waits for it. `--compare` shows what is there."
+        "The runs continue without this command. A stage that two of them share is computed by "
+        "one; the other waits for it. `--compare` shows the results."
     )
 
 
@@ -73,7 +74,7 @@ def begun(folder: Path) -> dict[str, dict[str, str]]:
 
 
 class OnKubeflow:
-    """Runs on Kubeflow Pipelines, submitted as `moaa submit` does it."""
+    """Runs on Kubeflow Pipelines, submitted in the way of `moaa submit`."""
 
     def __init__(self, kubeflow: Kubeflow) -> None:
         with kubeflow_needed():
@@ -81,10 +82,12 @@ class OnKubeflow:
         self._to, self._module = kubeflow, submit
 
     def start(self, variant: Variant, until: str) -> str:
+        """Submit a run of the variant; return the run's id."""
         to = self._to
         return self._module.submit(variant.loaded, to.host, until, to.experiment, to.namespace)
 
     def state(self, run_id: str) -> State:
+        """Return the state of a run on Kubeflow."""
         state = self._module.state_of(self._to.host, self._to.namespace, run_id)
         if state == "SUCCEEDED":
             return "done"
@@ -92,7 +95,7 @@ class OnKubeflow:
 
 
 class InCluster:
-    """Runs in Jobs, created as `moaa run --in-cluster` does it."""
+    """Runs in Jobs, created in the way of `moaa run --in-cluster`."""
 
     def __init__(self, loaded: Loaded, namespace: str | None) -> None:
         with kubeflow_needed():
@@ -100,10 +103,12 @@ class InCluster:
         self._module, self._cluster = incluster, incluster.connect(loaded, namespace)
 
     def start(self, variant: Variant, until: str) -> str:
+        """Create the Job of a run of the variant; return the run's id."""
         run_id = home.new_id(variant.run_id[:LONGEST_NAME].rstrip("-"))
         return self._module.create(variant.loaded, of_run(until), self._cluster, run_id)
 
     def state(self, run_id: str) -> State:
+        """Return the state of a run's Job."""
         try:
             job = self._cluster.get(JOBS, run_id)
         except NotFound:

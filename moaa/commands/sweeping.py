@@ -1,4 +1,4 @@
-"""What `moaa sweep` does: price the variants, run them within the budget, compare them."""
+"""`moaa sweep`: prices the variants, runs them within the budget, and compares them."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from moaa.sweeps.pricing import within
 
 LOOK_EVERY_S = 0.5
 STOP_GRACE_S = 60.0
-"""How long a run may take to stop: it flushes its answers."""
+"""How long a run may take to stop: it saves its answers first."""
 
 
 class SweepFailed(MoaaError):
-    """Variants failed; the others have run."""
+    """Some variants failed; the others have run."""
 
 
 def plan(file: Path) -> None:
     """Print the price of each variant and of the whole sweep."""
     sweep = sweeps.load(file)
-    # A pipe has no width: the table gets room, and sentences stay on one line.
+    # A pipe has no width: give the table enough room, and keep each sentence on one line.
     console().print(sweeps.plan_table(sweep, sweeps.priced(sweep.variants, up_to(sweep.until))))
 
 
 def run(file: Path, at_once: int | None, budget_usd: float | None) -> None:
-    """Run what fits the budget, then compare. Raises SweepFailed if a variant failed."""
+    """Run the variants that fit the budget, then compare. Raises SweepFailed if a variant
+    failed."""
     sweep = sweeps.load(file)
     fitting = _fitting(sweep, budget_usd)
     store = sweep.variants[0].loaded.recipe.store
@@ -53,14 +54,14 @@ def run(file: Path, at_once: int | None, budget_usd: float | None) -> None:
     if failed:
         raise SweepFailed(
             f"{len(failed)} of {len(fitting)} variants failed: {', '.join(failed)}. "
-            "The same command goes on with them; what is done is reused."
+            "The same command continues with them; finished stages are reused."
         )
 
 
 def submit(
     file: Path, budget_usd: float | None, to: Kubeflow | None, namespace: str | None
 ) -> None:
-    """Start what fits the budget on Kubeflow, or without one in Jobs of a cluster."""
+    """Start the variants that fit the budget on Kubeflow, or in Jobs of a cluster."""
     sweep = sweeps.load(file)
     fitting = _fitting(sweep, budget_usd)
     first = sweep.variants[0].loaded
@@ -69,7 +70,7 @@ def submit(
 
 
 def _fitting(sweep: sweeps.Sweep, budget_usd: float | None) -> list[sweeps.Priced]:
-    """The variants that fit the budget; the others are said."""
+    """Return the variants that fit the budget; the others are printed."""
     budget = sweep.budget_usd if budget_usd is None else budget_usd
     planned = sweeps.priced(sweep.variants, up_to(sweep.until))
     _refuse_unpriced(planned, budget)
@@ -81,7 +82,7 @@ def _fitting(sweep: sweeps.Sweep, budget_usd: float | None) -> list[sweeps.Price
 
 
 def compare(file: Path) -> None:
-    """Write and print the comparison of what has run so far."""
+    """Write and print the comparison of all finished runs."""
     sweep = sweeps.load(file)
     with home.s3_environment(sweep.variants[0].loaded.recipe.store.endpoint_url):
         _compare(sweep, {each.name for each in sweep.variants})
@@ -91,13 +92,13 @@ def _refuse_unpriced(planned: Sequence[sweeps.Priced], budget: float | None) -> 
     unknown = [each.variant.name for each in planned if each.lines and each.usd is None]
     if budget is not None and unknown:
         raise RecipeError(
-            f"the sweep has a budget, but {', '.join(unknown)} have no price: state "
+            f"the sweep has a budget, but {', '.join(unknown)} have no price: set "
             "models.*.price or models.*.rate, or leave out the budget."
         )
 
 
 class _Runs:
-    """The runs of a sweep: at most so many side by side, and no stage in two of them at once."""
+    """The runs of a sweep: at most `at_once` at the same time, and never a stage in two of them."""
 
     def __init__(self, sweep: sweeps.Sweep, planned: Sequence[sweeps.Priced], at_once: int) -> None:
         self._sweep, self._at_once = sweep, at_once
@@ -109,7 +110,7 @@ class _Runs:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> list[str]:
-        """Run all; return the names of those that failed."""
+        """Run all variants; return the names of those that failed."""
         with interruptible():
             try:
                 while self._left or self._running:
@@ -167,7 +168,7 @@ class _Runs:
 
 
 def folder_of(sweep: sweeps.Sweep) -> Path:
-    """Return where the sweep's page, results and logs are."""
+    """Return the folder of the sweep's page, results and logs."""
     return home.HOME / "sweeps" / sweep.name
 
 

@@ -1,5 +1,5 @@
-"""Who answers: servers that are up already, vLLM started on this machine, or Deployments leased for
-as long as a stage works.
+"""Engines that answer: servers that are already up, vLLM started on this machine, or Deployments
+leased while a stage runs.
 
     async with engines.start(session, client) as fleet:
         await fleet.up(["gemma", "llama"])  # each has answered a request, see client.pool(...)
@@ -20,14 +20,15 @@ from moaa.engines.endpoint import NothingToStart, endpoint
 from moaa.errors import EngineError
 
 ENDPOINT_TIMEOUT_S = 60.0
-"""How long a server that should be up already may take for a first one-token answer."""
+"""How long a server that should be up may take for its first one-token answer."""
 
 
 @asynccontextmanager
 async def start(session: Session, client: Client) -> AsyncIterator[Fleet]:
-    """The fleet of the session's models, none of it up yet; leaving the context stops all of it.
+    """Yield the fleet of the session's models, none of it up yet. Leaving the context stops all of
+    them.
 
-    Models with an `endpoint` must answer on entering, be it that they are busy. Raises EngineError.
+    Models with an `endpoint` must answer at once (or say that they are busy). Raises EngineError.
     """
     served = {name: model for name, model in session.models.items() if model.endpoint}
     others = {name: model for name, model in session.models.items() if not model.endpoint}

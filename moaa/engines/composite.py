@@ -1,9 +1,9 @@
 """The models of a stage on a cluster: leased from the chart's Deployments, or served in this pod.
 
-The chart knows the recipe's models. It cannot know what a training of the run has just made: the
-stage that needs those weights (sample, evaluate) runs on the serve image with GPUs of its own and
-serves them itself. It also serves the model that they were trained from if no Deployment does, and
-so the contestants of an evaluation (`Session.own`).
+The chart knows the recipe's models, but not the weights that a training of the run has just made.
+The stage that needs those weights (sample, evaluate) runs on the serve image with its own GPUs and
+serves them itself. If no Deployment does, it also serves the model that they were trained from, and
+the contestants of an evaluation (`Session.own`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from moaa.recipe.schema import Model
 async def start_on_cluster(
     session: Session, models: Mapping[str, Model], client: Client
 ) -> AsyncIterator[Fleet]:
-    """The fleet of `models` on the cluster of this process. Raises EngineError for those that
-    nobody can serve."""
+    """Yield the fleet of `models` on the cluster of this process. Raises EngineError for a model
+    that cannot be served."""
     own = made_by_run(models)
     async with AsyncExitStack() as stack:
         leased = None
@@ -69,16 +69,16 @@ def _in_this_pod(session: Session, models: Mapping[str, Model], client: Client) 
 
 
 def trained_from(tuned: Collection[str]) -> set[str]:
-    """The models that these were trained from."""
+    """Return the models that these were trained from."""
     return {name.rpartition("+")[0] for name in tuned}
 
 
 class CompositeFleet:
-    """Several fleets as one: each model is started and stopped by its own."""
+    """Several fleets as one: each model is started and stopped by its own fleet."""
 
     def __init__(self, fleets: Mapping[str, Fleet], at_most: int | None = None) -> None:
-        """`at_most` models up at the same time, whatever each fleet could hold: they may be
-        neighbours on one node."""
+        """`at_most`: how many models may be up at the same time, whatever each fleet allows: they
+        may run on one node."""
         self._fleets = dict(fleets)
         bounds = [
             bound
@@ -88,11 +88,11 @@ class CompositeFleet:
         self.capacity = min(bounds) if bounds else None
 
     async def up(self, models: Collection[str]) -> None:
-        """Start these, each by its own fleet, all fleets at the same time."""
+        """Start these models, each in its own fleet, all fleets at the same time."""
         await together(fleet.up(names) for fleet, names in self._by_fleet(models))
 
     async def down(self, models: Collection[str]) -> None:
-        """Stop these, each by its own fleet, all fleets at the same time."""
+        """Stop these models, each in its own fleet, all fleets at the same time."""
         await asyncio.gather(*(fleet.down(names) for fleet, names in self._by_fleet(models)))
 
     def _by_fleet(self, models: Collection[str]) -> list[tuple[Fleet, list[str]]]:

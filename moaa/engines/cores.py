@@ -1,9 +1,8 @@
-"""CPU cores of this machine, shared by all processes of moaa: whoever works on a core holds its
-lock.
+"""CPU cores of this machine, shared by all processes of moaa: a process that works on a core holds
+its lock.
 
-Two engines (or an engine and a training) on the same core spin against each other and lose two
-thirds of their speed, so a core has one holder. A lock ends with its process: nothing needs
-cleaning up after a crash.
+Two engines (or an engine and a training) on the same core slow each other down by two thirds, so a
+core has one holder. A lock ends with its process: nothing must be cleaned up after a crash.
 
     with reserve(2, "training sft", progress.note) as cores:     # waits; [0, 1]
         ...
@@ -26,7 +25,7 @@ POLL_S = 0.5
 
 
 def available() -> list[int]:
-    """The cores this process may run on."""
+    """Return the cores that this process may run on."""
     return sorted(os.sched_getaffinity(0))
 
 
@@ -38,7 +37,7 @@ class Reservation:
         self.cores = sorted(locks)
 
     def release(self) -> None:
-        """Let others have the cores."""
+        """Give the cores back."""
         for lock in self._locks.values():
             os.close(lock)
         self._locks.clear()
@@ -47,7 +46,7 @@ class Reservation:
 def attempt(n: int, what: str) -> Reservation | None:
     """Reserve n cores at once, or return None if fewer are free.
 
-    A process that waits holds no core, so there is no deadlock. `what` is shown to those who wait.
+    A process that waits holds no core, so there is no deadlock. `what` is shown to those that wait.
     Raises EngineError if this process may not run on that many cores.
     """
     if n > len(available()):
@@ -77,9 +76,9 @@ def attempt(n: int, what: str) -> Reservation | None:
 
 @contextmanager
 def reserve(n: int, what: str, note: Callable[[str], None] | None = None) -> Iterator[list[int]]:
-    """Wait for n cores and hold them as long as the context lasts; yield their numbers.
+    """Wait for n cores and hold them while the context lasts; yield their numbers.
 
-    While it waits, `note` (`Progress.note`) gets a text that names the processes that hold them.
+    During the wait, `note` (`Progress.note`) gets a text with the processes that hold the cores.
     """
     while (held := attempt(n, what)) is None:
         if note:
@@ -94,7 +93,7 @@ def reserve(n: int, what: str, note: Callable[[str], None] | None = None) -> Ite
 
 
 def waiting(n: int, what: str) -> str:
-    """Return a sentence: which cores `what` waits for, and what holds them."""
+    """Return a sentence: how many cores `what` waits for, and what holds them."""
     return f"{what} waits for {n} cores, held by {' and '.join(holders()) or 'no process now'}"
 
 
@@ -113,7 +112,7 @@ def holders() -> list[str]:
 
 
 def _open(core: int) -> int:
-    """The lock file of a core. Any user of the machine may lock it."""
+    """Open the lock file of a core. Any user of the machine may lock it."""
     folder = Path(tempfile.gettempdir(), "moaa-cores")
     if not folder.is_dir():
         folder.mkdir(exist_ok=True)

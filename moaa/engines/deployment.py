@@ -16,7 +16,8 @@ from moaa.recipe.schema import Engines, Runtime
 
 
 def places_of(runtime: Runtime, deployment: Object | None) -> Places:
-    """Return the places of an engine in this Deployment's pods, by its command line and GPUs."""
+    """Return the request places of an engine in this Deployment's pods, by its command line and
+    GPUs."""
     pod = (deployment or {}).get("spec", {}).get("template", {}).get("spec", {})
     containers = pod.get("containers", [])
     args = [arg for each in containers for arg in each.get("args", [])]
@@ -29,14 +30,15 @@ def places_of(runtime: Runtime, deployment: Object | None) -> Places:
 
 
 class Leased:
-    """One model between `up` and `down`."""
+    """One model from `up` to `down`."""
 
     def __init__(self, model: str, deployment: str, task: Task = "chat") -> None:
         self.model, self.deployment, self.task = model, deployment, task
         self.endpoints: dict[str, Endpoint] = {}
-        """Those in the pool, by address."""
+        """The endpoints in the pool, by address."""
         self.probes: dict[str, asyncio.Task[None]] = {}
-        """By address: asks a ready pod for a first answer. Kept while the pod is ready."""
+        """For each address: the task that asks a ready pod for a first answer. Kept while the pod
+        is ready."""
         self.without_since = time.monotonic()
         """Since when it has had no endpoint; only used while it has none."""
         self.restarts = 0
@@ -48,18 +50,18 @@ class Leased:
         self._decided = asyncio.Event()
 
     async def first_answer(self) -> None:
-        """Wait until a pod has answered. Raises the EngineError if the model has failed."""
+        """Wait until a pod has answered. Raises EngineError if the model has failed."""
         await self._decided.wait()
         if self.failure is not None:
             raise self.failure
 
     def add(self, url: str, endpoint: Endpoint) -> None:
-        """The pod at this address has answered."""
+        """Add the pod at this address: it has answered."""
         self.endpoints[url] = endpoint
         self._decided.set()
 
     def remove(self, url: str) -> Endpoint:
-        """The pod at this address is gone; return its endpoint."""
+        """Remove the pod at this address; return its endpoint."""
         endpoint = self.endpoints.pop(url)
         if not self.endpoints:
             self.without_since = time.monotonic()
@@ -71,8 +73,8 @@ class Leased:
         self._decided.set()
 
     def count_restarts(self, found: Objects, *, baseline: bool = False) -> int:
-        """How many restarts of these pods are new. `baseline`: restarts from before the lease are
-        remembered, not counted."""
+        """Return how many restarts of these pods are new. `baseline`: only remember the restarts
+        from before the lease."""
         new = 0
         for pod in found:
             uid, count = pod["metadata"]["uid"], pods.restarts(pod)
@@ -91,7 +93,7 @@ class Leased:
             self.probes.pop(url).cancel()
 
     def close(self) -> None:
-        """Cancel everything that still runs for this lease."""
+        """Cancel all tasks that still run for this lease."""
         self.closed = True
         self.forget(list(self.probes))
         if self.diagnosis_task is not None:
@@ -99,7 +101,7 @@ class Leased:
 
 
 def addresses(slices: Iterable[Object]) -> dict[str, str]:
-    """Base address -> name of the pod, for the pods that are ready, from EndpointSlices."""
+    """Return {base address: name of the pod} for the pods that are ready, from EndpointSlices."""
     found = {}
     for each in slices:
         ports = each.get("ports") or []
@@ -115,7 +117,7 @@ def addresses(slices: Iterable[Object]) -> dict[str, str]:
 
 
 def start_budget(engines: Engines, deployment: Object | None) -> tuple[float, str]:
-    """Seconds to a first answer, and which setting they come from."""
+    """Return the seconds allowed until a first answer, and the setting that they come from."""
     if engines.start_timeout_s is not None:
         return engines.start_timeout_s, "runtime.engines.start_timeout_s"
     spec = (deployment or {}).get("spec", {})

@@ -15,14 +15,14 @@ from moaa.errors import EngineError
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """GPUs (as CUDA_VISIBLE_DEVICES names them) or cores (their numbers)."""
+    """GPUs (as in CUDA_VISIBLE_DEVICES) or cores (their numbers)."""
 
     kind: Literal["cuda", "cpu"]
     ids: tuple[str, ...]
 
 
 def hardware() -> Hardware:
-    """What the installed vLLM can run on. Raises EngineError if there is none that can run."""
+    """Return what the installed vLLM can run on. Raises EngineError if there is nothing."""
     gpus = visible_gpus()
     if gpus and _installed("vllm"):
         return Hardware("cuda", gpus)
@@ -39,8 +39,8 @@ def hardware() -> Hardware:
 def dtype_on(
     kind: Literal["cuda", "cpu"], dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")
 ) -> str:
-    """Return the precision to compute in: `dtype`, but float32 instead of bfloat16 on a CPU
-    without instructions for it.
+    """Return the precision for computing: `dtype`, but float32 instead of bfloat16 on a CPU without
+    instructions for it.
 
     Such a CPU converts every number: a matrix product took 4.5 times as long (AVX2, torch 2.13).
     """
@@ -53,7 +53,7 @@ def dtype_on(
 
 
 def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
-    """How many of the models can be up at once, and how many devices each then gets.
+    """Return how many of the models can be up at once, and how many devices each then gets.
 
     `needs`: the fewest devices that each model runs on. Any `capacity` of the models fit at the
     same time. Each model gets a multiple of the devices it needs. Raises EngineError for a model
@@ -85,7 +85,7 @@ def shares(needs: Mapping[str, int], total: int) -> tuple[int, dict[str, int]]:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """The GPUs that this process may use: CUDA_VISIBLE_DEVICES, else all of the machine."""
+    """Return the GPUs that this process may use: CUDA_VISIBLE_DEVICES, else all of the machine."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(gpu for gpu in named.split(",") if gpu.strip() not in ("", "-1"))

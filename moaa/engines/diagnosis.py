@@ -1,4 +1,4 @@
-"""Why a leased model does not answer, in words."""
+"""Says in words why a leased model does not answer."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _REMEDIES = {
 
 
 def state(deployment: Object, found: Objects, events: Mapping[str, str], *, asking: str) -> str:
-    """What a model without an endpoint waits for. `asking`: where its first answer is asked for, if
-    it is; `events`: the newest event of each pod that is being created."""
+    """Return what a model without an endpoint waits for. `asking`: where its first answer is asked
+    for, if it is; `events`: the newest event of each pod that is being created."""
     now = time.time()
     states = [
         pods.waits_for(pod, now, events.get(pod["metadata"]["name"], "")) for pod in _current(found)
@@ -40,7 +40,8 @@ def state(deployment: Object, found: Objects, events: Mapping[str, str], *, aski
 
 
 def diagnosis(cluster: Cluster, deployment: str, state: str, found: Objects) -> str:
-    """Why its pods do not answer: state, what to do, end of the log, events. Blocks."""
+    """Return why its pods do not answer: state, remedy, end of the log, events. It waits for the
+    API."""
     pod = max(
         _current(found),
         key=lambda each: (bool(pods.waits_for(each, 0.0)), pods.restarts(each)),
@@ -57,12 +58,12 @@ def diagnosis(cluster: Cluster, deployment: str, state: str, found: Objects) -> 
         if lines := pods.latest_events(cluster.events(shown)):
             text += f"\n  events of {shown}:" + "".join(f"\n    {line}" for line in lines)
     except ClusterError as error:
-        text += f"\n  (no more could be read: {error})"
+        text += f"\n  (the rest could not be read: {error})"
     return text
 
 
 def no_deployment(models: Collection[str], namespace: str) -> str:
-    """No Deployment serves these models, and how to install one."""
+    """Return the error that no Deployment serves these models, and how to install one."""
     named = ", ".join(f"'{model}'" for model in models)
     labels = ", ".join(f"{names.MODEL}={names.dns(model)}" for model in models)
     return (

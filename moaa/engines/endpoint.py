@@ -1,4 +1,4 @@
-"""Models that are served already, by any server with the OpenAI protocol."""
+"""Models that other servers already serve, with the OpenAI protocol."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NothingToStart:
 
 
 def endpoint(name: str, model: Model, runtime: Runtime) -> Endpoint:
-    """The address of a model with `endpoint`, and its key. Raises EngineError when the key's
+    """Return the address of a model with `endpoint`, and its key. Raises EngineError if the key's
     variable is not set."""
     assert model.endpoint is not None
     served, key = model.endpoint, None

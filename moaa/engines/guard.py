@@ -1,12 +1,12 @@
-"""Runs a command in a process group of its own and leaves nothing of the group behind.
+"""Runs a command in its own process group and leaves no process of the group behind.
 
     python guard.py PARENT_PID GRACE_S COMMAND ARG...
 
-vLLM starts processes of its own, which outlive a killed server or a killed parent. This small
-process stops the whole group when PARENT_PID is gone (SIGKILL at once), when it gets SIGTERM or
-SIGINT (SIGTERM, then SIGKILL after GRACE_S), and when the command itself has ended. Its exit status
-is the command's, 128 + n for signal n. Standard library only and no import of moaa: it is started
-as a file, in 20 ms.
+vLLM starts further processes, which outlive a killed server or a killed parent. This small process
+stops the whole group in three cases: PARENT_PID is gone (SIGKILL at once), it gets SIGTERM or
+SIGINT (SIGTERM, then SIGKILL after GRACE_S), or the command itself has ended. Its exit status is
+the command's, or 128 + n for signal n. It uses only the standard library and imports nothing of
+moaa: it is started as a file, in 20 ms.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ POLL_S = 0.5
 def guard(parent: int, grace_s: float, command: Sequence[str]) -> int:
     """Run the command until it ends or has to stop; return its exit status."""
     prctl = ctypes.CDLL(None).prctl
-    # Orphans of the group become our children, so that we see when the last one is gone.
+    # Orphans of the group become our children, so that we notice when the last one is gone.
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     awaited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)

@@ -1,7 +1,7 @@
 """Models served by Deployments of the moaa-serving chart: leased, scaled up, watched, released.
 
-A lease is renewed while it is needed. The last holder that releases its lease scales down; the
-lease of a crashed run expires. Calls go to the pods' own addresses, which come from EndpointSlices.
+A lease is renewed while the model is needed. The last holder that releases its lease scales the
+model down; the lease of a crashed run expires. Calls go to the pods' own addresses.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Timing:
     """How often a fleet looks, in seconds."""
 
     look_every_s: float = 1.0
-    """For budgets and for the seconds in notes. Changes on the cluster are handled at once."""
+    """For time limits and the seconds in notes. Changes on the cluster are handled at once."""
     events_every_s: float = 3.0
     renew_every_s: float = leases.RENEW_EVERY_S
     release_patience_s: float = 5.0
 
 
 class KubernetesFleet:
-    """Leased Deployments. The cluster schedules, so all may be up at the same time; by turns, one
-    is."""
+    """Leased Deployments. The cluster schedules, so all models may be up at the same time; in
+    turns, one is."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class KubernetesFleet:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Read the namespace, and watch it from now on. Raises ClusterError if it cannot be reached
-        or a right is missing."""
+        """Read the namespace and start to watch it. Raises ClusterError if the cluster cannot be
+        reached or a right is missing."""
         await self.view.open()
         self._tasks = [
             asyncio.create_task(each)
@@ -88,11 +88,11 @@ class KubernetesFleet:
 
     @property
     def absent(self) -> set[str]:
-        """The models that no Deployment of the namespace serves."""
+        """Return the models that no Deployment of the namespace serves."""
         return {model for dns, model in self._names.items() if not self.view.deployments_of(dns)}
 
     async def up(self, models: Collection[str]) -> None:
-        """Lease those that are not up yet, side by side; return when a pod of each has answered.
+        """Lease the models that are not up, in parallel; return when a pod of each has answered.
 
         Further pods join later. Raises EngineError with the pod's own reason if one does not answer
         within `start_timeout_s` (or the time of its Deployment), or if its pods restart too often.
@@ -115,7 +115,7 @@ class KubernetesFleet:
                 raise
 
     async def down(self, models: Collection[str]) -> None:
-        """Release these: they get no more calls, and those without another lease are scaled
+        """Release these models: they get no more calls, and those without another lease are scaled
         down."""
         given = [self._up.pop(name) for name in models if name in self._up]
         for leased in given:
@@ -130,7 +130,7 @@ class KubernetesFleet:
         self._note()
 
     async def close(self) -> None:
-        """Release all. The leases first: a terminated pod has a fifth of a second."""
+        """Release all models. The leases come first: a terminated pod has only 0.2 s."""
         await self.down(list(self._up))
         for task in self._tasks:
             task.cancel()
@@ -183,13 +183,13 @@ class KubernetesFleet:
             for leased in list(self._up.values()):
                 if (error := self.view.error) is not None:
                     self._give_up(
-                        leased, f"model '{leased.model}' cannot be watched any more: {error}"
+                        leased, f"model '{leased.model}' can no longer be watched: {error}"
                     )
                 self._look(leased)
             self._note()
 
     def _look(self, leased: Leased) -> None:
-        """Make the pool match the pods that are ready, and give the model up if it took too long or
+        """Make the pool match the pods that are ready. Give the model up if it took too long or
         restarted too often."""
         ready = self.view.addresses_of(leased.model)
         self._withdraw(leased, [url for url in leased.endpoints if url not in ready])
@@ -205,7 +205,7 @@ class KubernetesFleet:
             leased.diagnosis_task = asyncio.create_task(self._diagnose(leased, problem))
 
     def _over_limit(self, leased: Leased) -> str:
-        """Which limit the model has passed, in words; empty if none."""
+        """Return in words which limit the model has passed; empty if none."""
         most = self._engines.max_restarts
         if leased.restarts > most:
             return (
@@ -220,8 +220,7 @@ class KubernetesFleet:
         return start_budget(self._engines, self.view.deployment(leased.deployment))
 
     async def _admit(self, leased: Leased, url: str) -> None:
-        """Put the pod into the pool once it has answered. If it hangs, take it out and have it
-        replaced."""
+        """Put the pod into the pool once it has answered. If it hangs, delete it."""
         endpoint = Endpoint(
             url=url,
             model=leased.model,
@@ -270,12 +269,12 @@ class KubernetesFleet:
             self._client.pool(leased.model).fail(error)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """After a bug in one of our tasks, fail the calls that wait: nothing would answer them."""
+        """After a bug in one of our tasks, fail the waiting calls: else they never end."""
         if not task.cancelled() and (bug := task.exception()):
             for leased in self._up.values():
-                self._give_up(leased, f"model '{leased.model}' is not watched any more: {bug!r}")
+                self._give_up(leased, f"model '{leased.model}' is no longer watched: {bug!r}")
 
-    # What is shown meanwhile.
+    # Notes for the progress view.
 
     def _note(self) -> None:
         idle = [each for each in self._up.values() if not each.endpoints and not each.failure]

@@ -1,4 +1,4 @@
-"""The leases of this process on Deployments: taken, renewed and released."""
+"""The leases of this process on Deployments: take, renew and release."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moaa.progress import Progress
 
 
 class LeaseHolder:
-    """Holds leases under one name. A lease is an object of its own, beside the Deployment."""
+    """Holds leases under one name. A lease is an object of its own, next to the Deployment."""
 
     def __init__(
         self,
@@ -27,7 +27,8 @@ class LeaseHolder:
         renew_patience_s: float,
         release_patience_s: float,
     ) -> None:
-        """The patiences: for how long requests to an API server that is away are tried again."""
+        """`renew_patience_s`, `release_patience_s`: how long to retry while the API server does not
+        answer."""
         self._cluster, self._ledger, self._progress = cluster, ledger, progress
         self._renew_patience_s = renew_patience_s
         self._release_patience_s = release_patience_s
@@ -35,23 +36,23 @@ class LeaseHolder:
         self._held: dict[Leased, leases.Lease] = {}
 
     async def take(self, leased: Leased) -> None:
-        """Lease it and scale it up. Raises MoaaError."""
-        # `release` waits for this task, so a cancelled caller must not cancel it half done.
+        """Lease the model and scale it up. Raises MoaaError."""
+        # `release` waits for this task, so a cancelled caller must not stop it halfway.
         self._held[leased] = leases.Lease(self._cluster, DEPLOYMENTS, leased.deployment, self._name)
         leased.lease_task = asyncio.ensure_future(self.renew(leased))
         await asyncio.shield(leased.lease_task)
 
     async def renew(self, leased: Leased) -> None:
-        """A lease, new or renewed; it also scales up again if somebody has scaled down.
+        """Take or renew the lease; scale up again if somebody has scaled down.
 
-        Raises MoaaError; `Unreachable` and `Conflict` may succeed the next time.
+        Raises MoaaError; after `Unreachable` and `Conflict` the next try may succeed.
         """
         lease = self._held.get(leased)
         if lease is not None:
             await asyncio.to_thread(self._renew, lease, leased.deployment)
 
     def _renew(self, lease: leases.Lease, deployment: str) -> None:
-        # The lease first: whoever scales down looks at the leases afterwards.
+        # The lease comes first: who scales down looks at the leases afterwards.
         patience_s = self._renew_patience_s
         scale = partial(replicas.scale, self._cluster, deployment, leased=True, retry_s=patience_s)
         lease.renew(scale, retry_s=patience_s)
@@ -60,7 +61,7 @@ class LeaseHolder:
         """Release the lease; without another lease, scale down.
 
         `known`: the Deployment as last seen, which saves a request. A failure is only noted: the
-        lease runs out.
+        lease runs out by itself.
         """
         if leased.lease_task is not None:
             await asyncio.gather(leased.lease_task, return_exceptions=True)
@@ -79,12 +80,12 @@ class LeaseHolder:
             )
 
     def _release(self, lease: leases.Lease, deployment: str, known: Object | None) -> None:
-        """A dead lease of another holder counts too: only the reaper watches for so long."""
+        """Leases of dead holders count too: only the reaper watches long enough to notice them."""
         patience_s = self._release_patience_s
         lease.release(retry_s=patience_s)
         if lease.others(retry_s=patience_s):
             return
         scale = partial(replicas.scale, self._cluster, deployment, retry_s=patience_s)
         scale(leased=False, known=known)
-        if lease.others(retry_s=patience_s):  # taken a moment ago
+        if lease.others(retry_s=patience_s):  # another holder has just taken it
             scale(leased=True)

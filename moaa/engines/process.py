@@ -1,4 +1,4 @@
-"""Models served by vLLM on this machine, each on devices of its own: started side by side, kept up,
+"""Models served by vLLM on this machine, each on its own devices: started in parallel, kept up,
 stopped."""
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from moaa.recipe.schema import Model
 from moaa.weights import hub, local
 
 START_TIMEOUT_S: Final = 900.0
-"""To a first answer, unless `runtime.engines.start_timeout_s` is set."""
+"""The longest time to a first answer, unless `runtime.engines.start_timeout_s` is set."""
 
 _MORE_OF_THE_HUB: Final = re.compile(r"/|^--trust-remote-code$")
-"""Engine arguments that name another model, adapter or path, or allow code that may come from
-another repository."""
+"""Engine arguments that name another model, adapter or path, or that allow code, which may come
+from another repository."""
 
 
 @dataclass(slots=True, eq=False)
 class _Replica:
-    """One server of a model that is kept up. `keeper` is the task that starts it again when it
-    dies or hangs."""
+    """One server of a model that is kept up. `keeper`: the task that restarts it when it dies or
+    hangs."""
 
     spec: Spec
     server: Server | None = None
@@ -46,7 +46,8 @@ class _Replica:
 
 
 class ProcessFleet:
-    """vLLM servers as child processes. At most `capacity` models are up together (None: all)."""
+    """vLLM servers as child processes. At most `capacity` models are up at the same time (None:
+    all)."""
 
     def __init__(self, session: Session, models: Mapping[str, Model], client: Client) -> None:
         self._session, self._models, self._client = session, dict(models), client
@@ -68,10 +69,10 @@ class ProcessFleet:
         self._failed = False
 
     async def up(self, models: Collection[str]) -> None:
-        """Start those that are not up yet, side by side; return when each has answered a request.
+        """Start the models that are not up, in parallel; return when each has answered a request.
 
-        All of these are up then, or none. Raises EngineError with the last lines of the log as soon
-        as one stops, or if one does not answer in time.
+        Afterwards all of them are up, or none. Raises EngineError with the last lines of the log as
+        soon as one stops, or if one does not answer in time.
         """
         names = [
             name for name in dict.fromkeys(models) if name in self._models and name not in self._up
@@ -103,7 +104,7 @@ class ProcessFleet:
             self._session.progress.note("")
 
     async def down(self, models: Collection[str]) -> None:
-        """Stop these: they get no more calls, and their processes are gone within 10 s."""
+        """Stop these models: they get no more calls, and their processes are gone within 10 s."""
         replicas = [replica for name in models for replica in self._up.pop(name, [])]
         for replica in replicas:
             self._withdraw(replica)
@@ -114,7 +115,7 @@ class ProcessFleet:
         self._free += [device for replica in replicas for device in replica.spec.devices]
 
     async def close(self) -> None:
-        """Stop all. The logs are kept if an engine died, else removed."""
+        """Stop all models. The logs are kept if an engine died, else removed."""
         await self.down(list(self._up))
         if self._cores:
             self._cores.release()
@@ -122,7 +123,8 @@ class ProcessFleet:
             shutil.rmtree(self._logs, ignore_errors=True)
 
     def _local(self, model: Model) -> str:
-        """What the model's servers load. It is complete before their time to start begins."""
+        """Return what the model's servers load. It is complete before the time for their start
+        begins."""
         found = local.resolve(model.source, self._session.store, model.revision)
         if Path(found).is_dir() or importlib.util.find_spec("huggingface_hub") is None:
             return found
@@ -131,13 +133,13 @@ class ProcessFleet:
             () if any(arg.startswith("--load-format") for arg in model.engine_args) else hub.PICKLED
         )
         folder = hub.download(found, model.revision, weights=weights)
-        # A server that loads a folder may not reach the hub. One that needs more from the hub gets
-        # the id, and finds these files in the cache.
+        # A server that loads a folder may not use the hub. One that needs more files from the hub
+        # gets the id, and finds these files in the cache.
         needs_hub = any(_MORE_OF_THE_HUB.search(arg) for arg in model.arguments)
         return found if needs_hub else str(folder)
 
     def _specs(self, name: str, folder: str) -> list[Spec]:
-        """The servers of a model: one on all cores of its share, or one for every
+        """Return the servers of a model: one on all cores of its share, or one for every
         `tensor_parallel` GPUs of its share."""
         model, share = self._models[name], self._shares[name]
         if share > len(self._free):
@@ -148,7 +150,7 @@ class ProcessFleet:
         mine, self._free = self._free[:share], self._free[share:]
         each = model.tensor_parallel if self._kind == "cuda" else share
         if Path(folder).is_dir():
-            model = model.model_copy(update={"revision": None})  # the folder is of that revision
+            model = model.model_copy(update={"revision": None})  # the folder has that revision
         return [
             Spec(name, folder, model, self._engines, self._kind, tuple(mine[at : at + each]))
             for at in range(0, share, each)
@@ -165,7 +167,7 @@ class ProcessFleet:
         self._free = [str(core) for core in held.cores]
 
     async def _start(self, replica: _Replica) -> None:
-        """Start a server of this replica; it is in the pool once it has answered."""
+        """Start a server of this replica; add it to the pool once it has answered."""
         spec, timeout_s = replica.spec, replica.spec.engines.start_timeout_s or START_TIMEOUT_S
         self._attempts += 1
         server = replica.server = await Server.launch(
@@ -194,15 +196,15 @@ class ProcessFleet:
         )
 
     async def _keep_up(self, replica: _Replica) -> None:
-        """Start the server again whenever it dies or hangs, at most `max_restarts` times. After
-        that its calls fail, unless another replica is left."""
+        """Restart the server when it dies or hangs, at most `max_restarts` times. After that its
+        calls fail, unless another replica is left."""
         name, most = replica.spec.name, self._engines.max_restarts
         try:
             error = await self._next_death(replica)
             for restart in range(1, most + 1):
                 self._session.ledger.events["engine restarts"] += 1
                 self._session.progress.note(
-                    f"the engine of {name} died or hung; starting it again ({restart} of {most})"
+                    f"the engine of {name} died or hung; restarting it ({restart} of {most})"
                 )
                 try:
                     await self._start(replica)
@@ -214,7 +216,7 @@ class ProcessFleet:
         except Exception as bug:
             self._client.pool(name).fail(
                 EngineError(
-                    f"the engine of model '{name}' died and could not be started again: {bug!r}"
+                    f"the engine of model '{name}' died and could not be restarted: {bug!r}"
                 )
             )
             raise
@@ -223,12 +225,12 @@ class ProcessFleet:
         if all(other.keeper and other.keeper.done() for other in others):
             self._client.pool(name).fail(
                 EngineError(
-                    f"{error}\n  It was started again {most} times (runtime.engines.max_restarts)."
+                    f"{error}\n  It was restarted {most} times (runtime.engines.max_restarts)."
                 )
             )
 
     async def _next_death(self, replica: _Replica) -> EngineError:
-        """Wait until the replica's server dies or hangs, take it out of the pool, and return what
+        """Wait until the replica's server dies or hangs, and take it out of the pool. Return what
         happened. A server that hangs is stopped."""
         server, endpoint = replica.server, replica.endpoint
         assert server is not None

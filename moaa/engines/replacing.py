@@ -1,4 +1,4 @@
-"""Pods of leased models that take requests and answer none: deleted, so that their Deployment makes
+"""Deletes pods of leased models that take requests and never answer; their Deployment then makes
 new ones."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from moaa.ledger import Ledger
 from moaa.progress import Progress
 
 GRACE_S = 10
-"""A pod that hangs has nothing to finish: its own grace period is for requests that run."""
+"""A pod that hangs has nothing to finish: its own grace period is for running requests."""
 
 
 class Replacing:
@@ -23,8 +23,8 @@ class Replacing:
         self._cluster, self._ledger, self._progress = cluster, ledger, progress
 
     async def replace(self, leased: Leased, pod: str, why: str) -> bool:
-        """Delete the pod; return whether that was possible. Without the right to, or if the API
-        server is away, the pod's own liveness probe has to end it."""
+        """Delete the pod; return whether that was possible. Without the right, or if the API server
+        does not answer, the pod's own liveness probe has to restart it."""
         self._ledger.events["engine pods that answered nothing any more"] += 1
         try:
             if not pod:

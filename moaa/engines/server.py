@@ -28,11 +28,12 @@ POOLING: dict[str, tuple[str, ...]] = {
         *("--pooler-config", '{"pooling_type":"LAST","use_activation":false}'),
     ),
 }
-"""What a model that writes no answers is served with, by its task."""
+"""The arguments for a model that writes no answers, by its task."""
 STOP_GRACE_S = 8.0
-"""After SIGTERM; then SIGKILL. vLLM needs 0.4 to 1.8 s."""
+"""After SIGTERM a server has this long before SIGKILL. vLLM needs 0.4 to 1.8 s."""
 KILL_GRACE_S = 20.0
-"""After SIGKILL, which ends a process at once unless it waits for a device."""
+"""How long to wait after SIGKILL. It ends a process at once unless the process waits for a
+device."""
 TAIL = 20
 _CAUSE = re.compile(r"\b\w+(Error|Exception): \S")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -40,7 +41,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """All that decides how one server is started. `devices`: the GPUs or cores it has to itself."""
+    """Everything that decides how one server is started. `devices`: the GPUs or cores only for
+    it."""
 
     name: str
     source: str
@@ -51,7 +53,7 @@ class Spec:
 
 
 def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
-    """The server's command line, and its environment (in addition to ours)."""
+    """Return the server's command line, and its environment (in addition to ours)."""
     model, local = spec.model, Path(spec.source).is_dir()
     args = [
         "--served-model-name",
@@ -65,7 +67,7 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
     args += ["--dtype", dtype_on(spec.kind, model.dtype)]
     if limit := spec.engines.max_num_seqs or (CPU_SEQS if spec.kind == "cpu" else None):
         args += ["--max-num-seqs", str(limit)]
-    # Else a model's own file (top_k, penalties) adds to the recipe's sampling.
+    # Else a model's own file (top_k, penalties) would add to the recipe's sampling.
     args += ["--generation-config", "vllm"]
     if model.revision:
         args += ["--revision", model.revision]
@@ -92,13 +94,13 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
             "--model",
             spec.source,
         ]
-        # No chunked prefill: a seeded request whose prompt is split over steps kills the CPU
+        # No chunked prefill: a seeded request whose prompt is split over steps crashes the CPU
         # engine.
         args += ["--enforce-eager", "--no-enable-chunked-prefill"]
         args += ["--kv-cache-memory-bytes", str(int(spec.engines.kv_cache_gib * 2**30))]
         env["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(spec.devices)
         env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
-        # Else the first request for log-probabilities compiles a function, which needs a C++
+        # Else the first request for log-probabilities would compile a function, which needs a C++
         # compiler.
         env["TORCHDYNAMO_DISABLE"] = "1"
         openmp = Path(sys.prefix, "lib", "libiomp5.so")
@@ -108,8 +110,8 @@ def command(spec: Spec, port: int) -> tuple[list[str], dict[str, str]]:
 
 
 def seqs(spec: Spec) -> int | None:
-    """How many requests at the same time the server's command line lets it work on; None: vLLM
-    decides."""
+    """Return how many requests the server works on at the same time, by its command line; None if
+    vLLM decides."""
     return max_num_seqs(command(spec, 0)[0])
 
 
@@ -129,10 +131,10 @@ class Server:
 
     @classmethod
     async def launch(cls, spec: Spec, log: Path) -> Server:
-        """Start the server's process. It answers when `ready` has returned."""
+        """Start the server's process. It answers after `ready` has returned."""
         held, port = _free_port()
         args, env = command(spec, port)
-        # Without OMP_NUM_THREADS the worker takes as many threads as it has cores.
+        # Without OMP_NUM_THREADS the worker uses as many threads as it has cores.
         # With the key of a cluster's engines it would refuse our own calls.
         left_out = {"OMP_NUM_THREADS", names.ENGINES_KEY}
         inherited = {k: v for k, v in os.environ.items() if k not in left_out}
@@ -151,8 +153,8 @@ class Server:
         return cls(spec, f"http://127.0.0.1:{port}/v1", process, log, held)
 
     async def ready(self, answers: Coroutine[Any, Any, None]) -> None:
-        """Wait until `answers` has returned. Raises EngineError if it does, and at once if the
-        server stops before."""
+        """Wait until `answers` has returned. Raises EngineError if `answers` does, or at once if
+        the server stops first."""
         trying, ended = asyncio.ensure_future(answers), asyncio.ensure_future(self.ended())
         try:
             await asyncio.wait({trying, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -177,7 +179,7 @@ class Server:
     async def stop(self) -> None:
         """Stop the server and all its processes, within 10 s.
 
-        A process that waits for a device cannot be stopped; after a while it is left to its guard.
+        A process that waits for a device cannot be stopped; it is then left to its guard.
         """
         self._held.close()
         if self._process.returncode is None:
@@ -187,7 +189,7 @@ class Server:
                     await self._process.wait()
 
     def death(self, what: str) -> EngineError:
-        """The error that says what happened to the server, with the end of its log."""
+        """Return the error with what happened to the server, and the end of its log."""
         code = self._process.returncode
         status = "" if code is None else f" (exit status {code})"
         return EngineError(
@@ -201,16 +203,16 @@ class Server:
 
 
 def tail(lines: Sequence[str]) -> list[str]:
-    """The last `TAIL` lines of a log, and before them the line with its first error: vLLM's last
-    messages often push it out of sight."""
+    """Return the last `TAIL` lines of a log, and before them the line with its first error, which
+    vLLM's last messages often hide."""
     last = list(lines[-TAIL:])
     cause = next((line for line in lines[:-TAIL] if _CAUSE.search(line)), None)
     return [cause, "…", *last] if cause else last
 
 
 def _free_port() -> tuple[socket.socket, int]:
-    """A socket and its port, which nobody else gets meanwhile. It is bound but does not listen, so
-    that the server can still bind."""
+    """Return a socket and its port, which no other process gets while the socket is open. The
+    socket is bound but does not listen, so that the server can still bind."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))

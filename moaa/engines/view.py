@@ -1,4 +1,4 @@
-"""A live copy of what the namespace has for some models: Deployments, pods, addresses, events."""
+"""A live copy of a namespace's objects for some models: Deployments, pods, addresses, events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ClusterView(Mirrors):
     """The objects of these models, kept up to date by watches."""
 
     def __init__(self, cluster: Cluster, dns: Iterable[str], changed: Callable[[], None]) -> None:
-        """`dns`: the models' names as labels have them. `changed` is called from a thread."""
+        """`dns`: the models' names in labels. `changed` is called from a thread."""
         self._cluster = cluster
         labels = f"{names.MODEL} in ({','.join(dns)})"
         self._deployments, self._pods, self._slices = watched = [
@@ -27,7 +27,7 @@ class ClusterView(Mirrors):
         ]
         super().__init__(*watched)
         self.events: dict[str, str] = {}
-        """The newest event's message of pods that are being created."""
+        """For each pod that is being created: the message of its newest event."""
 
     def deployment(self, name: str) -> Object | None:
         """The Deployment of this name, as last seen."""

@@ -1,4 +1,4 @@
-"""Whether a trained model may take the place of the one in production, from measured evidence."""
+"""Decides from measurements whether a trained model may replace the one in production."""
 
 from moaa.gate.decision import Decision, decide
 from moaa.gate.evidence import Evidence, Paired, evidence_of

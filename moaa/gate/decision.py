@@ -1,4 +1,4 @@
-"""The decision: what follows from all rules together."""
+"""The decision that follows from all rules together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moaa.statistics import detectable_difference
 Verdict = Literal["promote", "refuse", "undecided"]
 
 VERDICT_SD: Final = 0.4
-"""Standard deviation of a soft verdict on a prompt, as measured on published ones (0.38-0.42)."""
+"""The standard deviation of a soft verdict on a prompt, measured on published ones (0.38-0.42)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Decision:
     against: str
     findings: list[Found]
     power: str
-    """What so many prompts could show, as a sentence."""
+    """A sentence: the smallest difference that this number of prompts can show."""
 
     @property
     def why(self) -> str:
@@ -39,7 +39,7 @@ class Decision:
         return f"{self.candidate} against {self.against}: " + "; ".join(reasons)
 
     def to_json(self) -> dict[str, Any]:
-        """The decision as its file has it."""
+        """Return the decision as its file has it."""
         return {
             "verdict": self.verdict,
             "candidate": self.candidate,
@@ -51,7 +51,8 @@ class Decision:
 
 
 def decide(gate: Gate, evidence: Evidence) -> Decision:
-    """Return the decision. One failed rule refuses; else one undecided rule leaves it undecided."""
+    """Return the decision. One failed rule refuses; otherwise one undecided rule leaves it
+    undecided."""
     found = findings(gate, evidence)
     outcomes = {each.outcome for each in found}
     verdict: Verdict = "promote"
@@ -63,7 +64,7 @@ def decide(gate: Gate, evidence: Evidence) -> Decision:
 
 
 def power(prompts: int) -> str:
-    """Return what a comparison on so many prompts can show, as a sentence."""
+    """Return in a sentence what a comparison on this number of prompts can show."""
     if prompts < 2:
         return "Without judged prompts this gate can see nothing."
     points = 100 * detectable_difference(prompts, VERDICT_SD)

@@ -1,4 +1,4 @@
-"""What the gate decides on: the candidate beside the other model, prompt by prompt."""
+"""The gate's evidence: the candidate next to the other model, prompt by prompt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moaa.gate.texts import refused, repeated
 
 Row = Mapping[str, Any]
 Rows = Callable[[str], Iterable[Row]]
-"""The rows of a table of the stage evaluate, by its name."""
+"""Returns the rows of a table of the stage evaluate, by its name."""
 
 HEAD_TO_HEAD: Final = "head_to_head"
 
@@ -20,17 +20,17 @@ BAD: Final[Mapping[str, Callable[[Row], bool]]] = {
     "repeated": lambda answer: repeated(answer["text"]),
     "refused": lambda answer: refused(answer["text"]),
 }
-"""How an answer can be bad, whatever a judge says of it."""
+"""How an answer can be bad, whatever a judge says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Scores of both models on the same items, item by item."""
+    """The scores of both models on the same items, item by item."""
 
     candidate: list[float] = field(default_factory=list)
     other: list[float] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
-    """What each item belongs to (its subject, its source): items of a group may be alike."""
+    """The group of each item (its subject, its source): items of one group may be similar."""
 
     def add(self, candidate: float, other: float, group: str) -> None:
         """Add one item."""
@@ -41,7 +41,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that the rules look at."""
+    """All numbers that the rules use."""
 
     candidate: str
     other: str
@@ -50,19 +50,19 @@ class Evidence:
     lengths: tuple[list[int], list[int]]
     """Characters of both answers to these prompts: the candidate's, the other's."""
     bad: dict[str, Paired]
-    """For each kind in BAD, whether the answers to the held-out prompts are so: 1 or 0."""
+    """For each kind in BAD and each held-out prompt: 1 if the answer is bad in this way, else 0."""
     reasoning: dict[str, Paired]
-    """For each benchmark of reasoning, what both answered right: 1 or 0."""
+    """For each benchmark of reasoning and each question: 1 if the answer is right, else 0."""
     consistent: int = 0
-    """Pairs whose two orders prefer the same answer, …"""
+    """The number of pairs whose two orders prefer the same answer."""
     in_both_orders: int = 0
-    """… of so many that were judged in both orders."""
+    """The number of pairs that were judged in both orders."""
     lost: int = 0
-    """Pairs that could not be judged."""
+    """The number of pairs that could not be judged."""
     same_judge: bool = False
     """Whether the judge also made the preferences that the candidate was trained on."""
     missing: dict[str, str] = field(default_factory=dict)
-    """Benchmarks that the recipe asks for and that have no result, with the reason."""
+    """Benchmarks in the recipe that have no result, with the reason."""
 
 
 def evidence_of(
@@ -129,7 +129,8 @@ def _bad(ours: Mapping[str, Row], theirs: Mapping[str, Row]) -> dict[str, Paired
 def _reasoning(
     marks: Iterable[Row], candidate: str, other: str, metrics: Mapping[str, str]
 ) -> dict[str, Paired]:
-    """Pair the main marks of both models. An answer with several verdicts counts by their mean."""
+    """Pair the main marks of both models. An answer with several verdicts counts with their
+    mean."""
     marked: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
     for row in marks:
         if row["benchmark"] in metrics and row["entrant"] in (candidate, other):

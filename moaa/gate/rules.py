@@ -23,27 +23,27 @@ from moaa.statistics import Estimate
 Outcome = Literal["pass", "fail", "undecided"]
 
 LEVEL: Final = 0.9
-"""A two-sided interval of this level has bounds that hold at 95 % each."""
+"""The level of two-sided intervals: each bound then holds at 95 %."""
 ALARM: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The finding of one rule."""
+    """What one rule found."""
 
     rule: str
     outcome: Outcome
     about: str
-    """What it found, as a sentence."""
+    """The finding, as a sentence."""
     estimate: Estimate | None = None
-    """The number; its interval has `LEVEL`. None: it could not be measured."""
+    """The measured number, with an interval of `LEVEL`. None: it could not be measured."""
     limit: float | None = None
-    """What the bound is compared with."""
+    """The limit that the interval's bound is compared with."""
     needed: int | None = None
-    """Undecided: so many items would decide it, if the number stays what it is."""
+    """If undecided: how many items would decide, if the number stayed the same."""
 
     def to_json(self) -> dict[str, Any]:
-        """The finding as the decision's file has it."""
+        """Return the finding as the decision's file has it."""
         return asdict(self)
 
 
@@ -60,7 +60,7 @@ def findings(gate: Gate, evidence: Evidence) -> list[Found]:
 
 
 def wins(gate: Gate, evidence: Evidence) -> Found:
-    """The candidate is preferred on more than half of the prompts, plus the margin."""
+    """Check that the candidate is preferred on more than half of the prompts, plus the margin."""
     rule, limit, p = "wins", 0.5 + gate.margin, evidence.wins
     if len(p) < gate.min_prompts:
         return _too_few(rule, len(p), gate.min_prompts, "judged prompts")
@@ -69,8 +69,8 @@ def wins(gate: Gate, evidence: Evidence) -> Found:
 
 
 def equal_length(gate: Gate, evidence: Evidence) -> Found:
-    """It is still preferred if both answers were equally long. A margin below 0, which allows it to
-    be a little worse, holds here too."""
+    """Check that the candidate would be preferred if both answers were equally long. A margin below
+    0 lets it be a little worse here too; a margin above 0 does not count here."""
     rule, p, limit = "wins at equal length", evidence.wins, 0.5 + min(gate.margin, 0)
     if len(p) < statistics.FEWEST:
         return _too_few(rule, len(p), statistics.FEWEST, "judged prompts")
@@ -79,7 +79,8 @@ def equal_length(gate: Gate, evidence: Evidence) -> Found:
 
 
 def length(gate: Gate, evidence: Evidence) -> Found:
-    """Its answers are not much longer: the ratio of the geometric means of their characters."""
+    """Check that the answers are not much longer, by the ratio of the geometric means of
+    characters."""
     rule, limit = "length", gate.max_length_ratio
     if len(evidence.wins) < 2:
         return _too_few(rule, len(evidence.wins), 2, "judged prompts")
@@ -103,7 +104,8 @@ def length(gate: Gate, evidence: Evidence) -> Found:
 
 
 def reasoning(gate: Gate, evidence: Evidence) -> Iterator[Found]:
-    """What it could do before is kept: on the mean of all benchmarks, and none is far worse."""
+    """Check that earlier abilities are kept: on the mean of all benchmarks, and with none far
+    worse."""
     rule, limit = "reasoning", -gate.floor
     for name, reason in evidence.missing.items():
         yield Found(rule=name, outcome="undecided", about=f"not measured: {reason}")
@@ -112,7 +114,7 @@ def reasoning(gate: Gate, evidence: Evidence) -> Iterator[Found]:
     differences = {name: _difference(each) for name, each in evidence.reasoning.items()}
     value, error, n = statistics.pooled((1.0, each) for each in differences.values())
     found = statistics.normal(value, error, n, "difference of shares", LEVEL)
-    # The items of one more answer tell as much as those of this error over n.
+    # One item counts as much as the standard deviation that gives this error over n items.
     yield _above(rule, found, limit, error * math.sqrt(n), f"mean of {', '.join(differences)}")
     p = {
         name: NormalDist().cdf((each.value + gate.benchmark_floor) / max(each.error, 1e-12))
@@ -135,7 +137,7 @@ def reasoning(gate: Gate, evidence: Evidence) -> Iterator[Found]:
 
 
 def answers(gate: Gate, evidence: Evidence) -> Iterator[Found]:
-    """Its answers are not cut, empty, repeated or refused much more often."""
+    """Check that answers are not cut, empty, repeated or refused much more often."""
     for name, paired in evidence.bad.items():
         rule, limit = f"{name} answers", getattr(gate.more, name)
         if len(paired.groups) < 2:
@@ -157,7 +159,8 @@ def answers(gate: Gate, evidence: Evidence) -> Iterator[Found]:
 
 
 def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
-    """The judge can be trusted: it agrees with itself, judges nearly all, and is another one."""
+    """Check the judge: it agrees with itself, judges nearly all pairs, and did not label the
+    data."""
     if both := evidence.in_both_orders:
         found = statistics.share(evidence.consistent, both)
         yield Found(
@@ -223,14 +226,16 @@ def _too_few(rule: str, n: int, fewest: int, what: str) -> Found:
 
 
 def _needed(beyond: float, sd: float) -> int | None:
-    """How many items decide for the candidate at 80 % power; None if its number says no."""
+    """Return how many items decide for the candidate at 80 % power; None if its number is too
+    low."""
     if beyond >= 0 or sd == 0:
         return None
     return statistics.required_n(-beyond, sd, one_sided=True)
 
 
 def _difference(paired: Paired) -> Estimate:
-    """The paired difference: Agresti and Min's for single right-or-wrong items, else clustered."""
+    """Return the paired difference: Agresti and Min's for single right-or-wrong items, else
+    clustered."""
     single = len(set(paired.groups)) == len(paired.groups)
     if single and set(paired.candidate) | set(paired.other) <= {0.0, 1.0}:
         ours, theirs = ([each > 0 for each in side] for side in (paired.candidate, paired.other))
@@ -239,7 +244,8 @@ def _difference(paired: Paired) -> Estimate:
 
 
 def _changed(paired: Paired) -> float:
-    """The share of items on which the models differ; half an item at least, or nothing is known."""
+    """Return the share of items on which the models differ, at least half an item: else nothing is
+    known."""
     changed = sum(a != b for a, b in zip(paired.candidate, paired.other, strict=True))
     return max(changed, 0.5) / len(paired.groups)
 

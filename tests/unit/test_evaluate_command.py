@@ -121,7 +121,7 @@ def test_engines_of_a_cluster_are_rarely_reached_from_outside(
         ("production", "write NAME=SOURCE"),
         ("=s3://a/b", "write NAME=SOURCE"),
         ("smollm2=s3://a/b", "the recipe's models.smollm2 is package:"),
-        ("base=s3://a/b", "'base' is a contestant that a run has by itself"),
+        ("base=s3://a/b", "'base' is a contestant that every run already has"),
         ("qwen2.5=s3://a/b", r"--set models\.NAME\.endpoint\.model="),
     ],
 )
