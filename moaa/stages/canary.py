@@ -7,19 +7,19 @@ from moaa.benchmarks.canary import Canary
 from moaa.context import Context
 from moaa.progress.messages import log
 from moaa.recipe.schema import Part
-from moaa.stages.playing import Game, Rules, set_up
+from moaa.stages.benchmark_run import BenchmarkRun, Rules, set_up
 
 
-def game(candidate: Entrant, rules: Rules, context: Context) -> Game:
-    """Return the canary set as a game that the candidate plays alone."""
+def run_of(candidate: Entrant, rules: Rules, context: Context) -> BenchmarkRun:
+    """Return the canary set as a benchmark of the candidate alone."""
     benchmark = Canary(Part(), context.recipe)
     items = benchmark.items(context.inputs["prompts"].rows("evaluation"))
-    made = Game(benchmark, items, {candidate.name: candidate})
+    made = BenchmarkRun(benchmark, items, {candidate.name: candidate})
     set_up(made, data.identity(items), {}, rules)
     return made
 
 
-def write(played: Game, context: Context) -> None:
+def write(played: BenchmarkRun, context: Context) -> None:
     """Write the answers that have log-probabilities to the table `canary`; the others are counted.
 
     Without any a version has no canary set, and nobody can tell whether its server serves it.

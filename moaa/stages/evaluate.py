@@ -19,8 +19,8 @@ from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, stage
 from moaa.stages import canary, in_production
+from moaa.stages.benchmark_run import BenchmarkRun, Rules, run_all, set_up
 from moaa.stages.judging import report, with_instructions
-from moaa.stages.playing import Game, Rules, play, set_up
 from moaa.stages.serving import tuned
 from moaa.stages.table import EVALUATE
 from moaa.stages.texts import TextPart, control_texts
@@ -94,20 +94,20 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
         Sandbox(context.recipe.runtime).run,
     )
     contestants, served = contestants_of(part, context)
-    games = [_game(benchmark, contestants, rules, context) for benchmark in chosen(context.recipe)]
+    runs = [_run_of(benchmark, contestants, rules, context) for benchmark in chosen(context.recipe)]
     canaries = [
-        canary.game(contestants[who], rules, context) for who in contestants if who == part.canary
+        canary.run_of(contestants[who], rules, context) for who in contestants if who == part.canary
     ]
-    play([*(game for game in games if not game.failed), *canaries], rules, served, context)
-    for game in canaries:
-        canary.write(game, context)
+    run_all([*(run for run in runs if not run.failed), *canaries], rules, served, context)
+    for run in canaries:
+        canary.write(run, context)
     found: dict[str, dict[str, Any]] = {}
-    for game in games:
-        tally, name = _pairs(game), game.benchmark.name
-        found[name] = _written(game, tally, context)
-        if name == "head_to_head" and not game.failed:
+    for run in runs:
+        tally, name = _pairs(run), run.benchmark.name
+        found[name] = _written(run, tally, context)
+        if name == "head_to_head" and not run.failed:
             # What every report shows.
-            report(tally, game.benchmark.judge, context)
+            report(tally, run.benchmark.judge, context)
             context.facts["win_rates"] = win_rates(found[name]["scores"])
             context.facts["lengths"] = found[name]["lengths"]
     context.facts["benchmarks"] = found
@@ -168,41 +168,41 @@ def _is_of(key: str, model: str) -> bool:
     return key == f"models.{model}" or key.startswith(f"models.{model}: ")
 
 
-def _game(
+def _run_of(
     benchmark: Benchmark[Any],
     contestants: Mapping[str, Entrant],
     rules: Rules,
     context: Context,
-) -> Game:
+) -> BenchmarkRun:
     """The benchmark with its questions; without them it has failed, and says why."""
-    game = Game(benchmark)
+    run = BenchmarkRun(benchmark)
     if benchmark.runs_programs and (reason := why_not(context.recipe.runtime)):
-        game.failed = reason
-        log.warning(f"{benchmark.title}: {game.failed}")
-        return game
+        run.failed = reason
+        log.warning(f"{benchmark.title}: {run.failed}")
+        return run
     try:
         if benchmark.sources:
-            items, game.pinned = guard.questions(benchmark, context.store)
+            items, run.pinned = guard.questions(benchmark, context.store)
         else:
             items = benchmark.items(context.inputs["prompts"].rows("evaluation"))
         limit = getattr(benchmark.settings, "limit", None)
-        game.items = data.evenly(items, limit)
+        run.items = data.evenly(items, limit)
     except guard.UNREADABLE as error:
-        game.failed = f"its questions cannot be read: {error}"
-        log.warning(f"{benchmark.title}: {game.failed}")
-        return game
+        run.failed = f"its questions cannot be read: {error}"
+        log.warning(f"{benchmark.title}: {run.failed}")
+        return run
     if benchmark.measures == "models":
-        game.entrants = contestants
+        run.entrants = contestants
         how = _judge_identity(benchmark.judge, context) if benchmark.judges else {}
     else:
-        game.entrants = {
+        run.entrants = {
             each.name: replace(each, identity=_judge_identity(each.judge, context))
             for each in benchmark.entrants()
             if each.judge
         }
         how = {}
-    set_up(game, data.identity(game.items), how, rules)
-    return game
+    set_up(run, data.identity(run.items), how, rules)
+    return run
 
 
 def _judge_identity(given: Judge, context: Context) -> dict[str, Any]:
@@ -212,25 +212,25 @@ def _judge_identity(given: Judge, context: Context) -> dict[str, Any]:
     }
 
 
-def _written(game: Game, tally: judge.Tally, context: Context) -> dict[str, Any]:
+def _written(run: BenchmarkRun, tally: judge.Tally, context: Context) -> dict[str, Any]:
     """Write the tables of one benchmark; return its facts."""
-    benchmark, name = game.benchmark, game.benchmark.name
+    benchmark, name = run.benchmark, run.benchmark.name
     scores = []
-    if not game.failed:
+    if not run.failed:
         scores = [
             {"id": f"{name}/{number}", "benchmark": name, **score.to_json()}
-            for number, score in enumerate(benchmark.scores(game.played()))
+            for number, score in enumerate(benchmark.scores(run.played()))
         ]
-        _write_batches(game, context)
+        _write_batches(run, context)
     for score in scores:
         context.out.write(score, table="scores")
     lengths = statistics.lengths(
         {"model": who, **answer}
-        for who, batch in game.answers.items()
+        for who, batch in run.answers.items()
         for row in batch.rows().values()
         for answer in row["answers"]
     )
-    lost = sum(len(batch.lost) for batch in game.batches)
+    lost = sum(len(batch.lost) for batch in run.batches)
     return {
         "title": benchmark.title,
         "protocol": benchmark.protocol,
@@ -241,12 +241,12 @@ def _written(game: Game, tally: judge.Tally, context: Context) -> dict[str, Any]
             for source in benchmark.sources
         ]
         or ["prompts.evaluation"],
-        "items": len(game.items),
-        "digest": data.digest(game.items),
-        "pinned": game.pinned,
-        "incomparable": benchmark.incomparable(game.items),
-        "failed": game.failed or ("" if scores or not game.judgements else NOTHING),
-        "failures": game.failures(),
+        "items": len(run.items),
+        "digest": data.digest(run.items),
+        "pinned": run.pinned,
+        "incomparable": benchmark.incomparable(run.items),
+        "failed": run.failed or ("" if scores or not run.judgements else NOTHING),
+        "failures": run.failures(),
         "lost": lost,
         "scores": scores,
         "lengths": lengths,
@@ -259,12 +259,12 @@ def _judge_name(benchmark: Benchmark[Any]) -> str:
     return judging.name_of(benchmark.judge) if judged else ""
 
 
-def _write_batches(game: Game, context: Context) -> None:
+def _write_batches(run: BenchmarkRun, context: Context) -> None:
     """Write answers, judgements and what was lost: all about one question, then the next."""
-    name = game.benchmark.name
-    for item in game.items:
+    name = run.benchmark.name
+    for item in run.items:
         about = {"id": item.id, "benchmark": name, "group": item.group}
-        for batch in game.batches:
+        for batch in run.batches:
             record = batch.records[item.id]
             if "rejected" in record:
                 lost = record["rejected"]
@@ -274,22 +274,22 @@ def _write_batches(game: Game, context: Context) -> None:
                 continue
             context.ledger.rows["kept"] += 1
             if batch.kind == "judgements":
-                compared = game.benchmark.table == "judgements"
+                compared = run.benchmark.table == "judgements"
                 names = ("model_a", "model_b") if compared else ("entrant",)
                 # A baseline is no contestant: the judgement names it.
                 models = dict(zip(names, batch.who, strict=False))
                 row = {**about, **models, **record["row"]}
-                context.out.write(row, table=game.benchmark.table)
+                context.out.write(row, table=run.benchmark.table)
                 continue
             for turn, answer in enumerate(record["row"]["answers"], 1):
                 row = {**about, "model": batch.who[0], "turn": turn, **answer}
                 context.out.write(row, table="answers")
 
 
-def _pairs(game: Game) -> judge.Tally:
+def _pairs(run: BenchmarkRun) -> judge.Tally:
     """What the judgements of pairs, in both orders, say about the judge."""
     tally = judge.Tally()
-    for batch in game.judgements.values():
+    for batch in run.judgements.values():
         for row in batch.rows().values():
             if "orders" in row:
                 tally.add(judge.Judgement.from_json(row))

@@ -1,4 +1,4 @@
-"""Benchmarks at play: what is asked for each question, all benchmarks at the same time."""
+"""A run of each benchmark: what is asked for each question, all benchmarks at the same time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from moaa.stages.batches import Batch, Kept, judgement_gaps
 
 
 @dataclass(slots=True)
-class Game:
+class BenchmarkRun:
     """One benchmark with its questions, its entrants, and the batches of both."""
 
     benchmark: Benchmark[Any]
@@ -71,35 +71,35 @@ class Rules:
     """Runs programs that models wrote, where that can be done."""
 
 
-def set_up(game: Game, questions: str, judging: Mapping[str, Any], rules: Rules) -> None:
-    """Give the game its batches.
+def set_up(run: BenchmarkRun, questions: str, judging: Mapping[str, Any], rules: Rules) -> None:
+    """Give the run its batches.
 
     `questions`: their identity. `judging`: what decides judgements, besides the answers.
     """
-    ids = tuple(item.id for item in game.items)
-    name = game.benchmark.name
+    ids = tuple(item.id for item in run.items)
+    name = run.benchmark.name
     texts = {"controls": rules.identity["controls"]}
     # A benchmark whose questions say how they are answered does not depend on evaluate.sampling.
-    asked = rules.identity if any(item.sampling is None for item in game.items) else texts
-    if game.benchmark.measures == "models":
-        for who, entrant in game.entrants.items():
+    asked = rules.identity if any(item.sampling is None for item in run.items) else texts
+    if run.benchmark.measures == "models":
+        for who, entrant in run.entrants.items():
             identity = [questions, asked, entrant.identity]
-            game.answers[who] = Batch(
+            run.answers[who] = Batch(
                 "answers", name, (who,), identity, ids, rules.limit, lambda row: Gaps()
             )
-    for match in game.benchmark.matches(tuple(game.entrants)):
+    for match in run.benchmark.matches(tuple(run.entrants)):
         who_is: list[object] = [
-            game.answers[who].fingerprint if who in game.answers else game.entrants[who].identity
+            run.answers[who].fingerprint if who in run.answers else run.entrants[who].identity
             for who in match
         ]
         made: list[object] = [
             questions,
-            game.benchmark.schema,
+            run.benchmark.schema,
             texts,
             dict(judging),
             who_is,
         ]
-        game.judgements[match] = Batch(
+        run.judgements[match] = Batch(
             "judgements", name, match, made, ids, rules.limit, judgement_gaps
         )
 
@@ -108,11 +108,11 @@ def set_up(game: Game, questions: str, judging: Mapping[str, Any], rules: Rules)
 class Unit:
     """One question to one entrant, or one judgement."""
 
-    game: Game
+    run: BenchmarkRun
     item: Item
     batch: Batch
 
-    async def play(self, rules: Rules, ask: Ask) -> Row:
+    async def ask(self, rules: Rules, ask: Ask) -> Row:
         """Return the row; take it, or the loss of it, into the batch."""
         batch = self.batch
         try:
@@ -127,87 +127,87 @@ class Unit:
         return row
 
     async def _answer(self, rules: Rules, ask: Ask) -> Row:
-        entrant = self.game.entrants[self.batch.who[0]]
+        entrant = self.run.entrants[self.batch.who[0]]
         answers = await entrant.answer(self.item, rules.sampling, ask, rules.controls)
         return {"answers": [each.to_json() for each in answers]}
 
     async def _judge(self, rules: Rules, ask: Ask) -> Row:
         given = []
         for who in self.batch.who:
-            if batch := self.game.answers.get(who):
+            if batch := self.run.answers.get(who):
                 record = await batch.record(self.item.id)
                 if "rejected" in record:
                     rejected = record["rejected"]
                     raise RowRejected(f"no answer of {who}", f"{rejected['reason']}")
                 given.append(_answers(record["row"]))
-        entrants = tuple(self.game.entrants[who] for who in self.batch.who)
+        entrants = tuple(self.run.entrants[who] for who in self.batch.who)
         match = Match(self.item, entrants, tuple(given), rules.controls, rules.run_program)
-        return await self.game.benchmark.judge_match(match, ask)
+        return await self.run.benchmark.judge_match(match, ask)
 
 
-def units(games: Collection[Game]) -> Iterator[tuple[str, Unit]]:
+def units(runs: Collection[BenchmarkRun]) -> Iterator[tuple[str, Unit]]:
     """Yield what is to be asked, by its name in the journal. The answers to a question come before
     its judgements, which wait for them."""
-    for game in games:
-        for item in game.items:
-            for batch in game.batches:
+    for run in runs:
+        for item in run.items:
+            for batch in run.batches:
                 if not batch.reused:
-                    yield batch.unit(item.id), Unit(game, item, batch)
+                    yield batch.unit(item.id), Unit(run, item, batch)
 
 
-def play(
-    games: Sequence[Game], rules: Rules, models: Mapping[str, Model], context: Context
+def run_all(
+    runs: Sequence[BenchmarkRun], rules: Rules, models: Mapping[str, Model], context: Context
 ) -> None:
-    """Fill the batches of all games: from earlier evaluations, from the journal, by asking."""
+    """Fill the batches of all runs: from earlier evaluations, from the journal, by asking."""
     kept = Kept(context.store)
-    for batch in (batch for game in games for batch in game.batches):
+    for batch in (batch for run in runs for batch in run.batches):
         if kept.find(batch):
             context.ledger.events[f"reused: {batch.kind} of earlier evaluations"] += len(
                 batch.items
             )
-    todo = dict(units(games))
-    context.ledger.rows["in"] += sum(len(b.items) for game in games for b in game.batches)
+    todo = dict(units(runs))
+    context.ledger.rows["in"] += sum(len(b.items) for run in runs for b in run.batches)
 
     async def one(unit: Unit, ask: Ask) -> Row:
-        return await unit.play(rules, ask)
+        return await unit.ask(rules, ask)
 
-    needed = asked(games)
+    needed = asked(runs)
     try:
         if todo:
             served = {name: model for name, model in models.items() if name in needed}
-            with context.asking(served, own=_measured(games)) as (session, journal):
-                for batch in (batch for game in games for batch in game.batches):
+            with context.asking(served, own=_measured(runs)) as (session, journal):
+                for batch in (batch for run in runs for batch in run.batches):
                     if not batch.reused:
                         journal.forget(batch.take_up(journal.finished))
                 ask_all(todo, one, session, journal)
-        for game in games:
-            for batch in game.batches:
+        for run in runs:
+            for batch in run.batches:
                 batch.end()
     finally:
-        for game in games:
-            for batch in game.batches:
+        for run in runs:
+            for batch in run.batches:
                 kept.keep(batch, context.recipe.name)
 
 
-def asked(games: Sequence[Game]) -> set[str]:
+def asked(runs: Sequence[BenchmarkRun]) -> set[str]:
     """Return the models that are needed for what is not there yet."""
     found: set[str] = set()
-    for game in games:
-        for who, batch in game.answers.items():
+    for run in runs:
+        for who, batch in run.answers.items():
             if not batch.reused:
-                found |= game.entrants[who].asks
-        for match, batch in game.judgements.items():
-            if not batch.reused and game.benchmark.measures == "models":
-                found |= game.benchmark.judges
+                found |= run.entrants[who].asks
+        for match, batch in run.judgements.items():
+            if not batch.reused and run.benchmark.measures == "models":
+                found |= run.benchmark.judges
             elif not batch.reused:
-                found |= game.entrants[match[0]].asks
+                found |= run.entrants[match[0]].asks
     return found
 
 
-def _measured(games: Sequence[Game]) -> set[str]:
+def _measured(runs: Sequence[BenchmarkRun]) -> set[str]:
     """Return the models that are contestants by themselves."""
-    measuring = [game for game in games if game.benchmark.measures == "models"]
-    return {each.model for game in measuring for each in game.entrants.values() if each.model}
+    measuring = [run for run in runs if run.benchmark.measures == "models"]
+    return {each.model for run in measuring for each in run.entrants.values() if each.model}
 
 
 def _answers(row: Row) -> tuple[Answer, ...]:
