@@ -18,7 +18,7 @@ from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, stage
-from moaa.stages import canary, in_production
+from moaa.stages import canary, production_version
 from moaa.stages.benchmark_run import BenchmarkRun, Rules, run_all, set_up
 from moaa.stages.judging import report, with_instructions
 from moaa.stages.serving import tuned
@@ -79,7 +79,7 @@ def content_of(
     return (
         of_asked(recipe, EVALUATE.models(recipe), store)
         | guard.contents(recipe, store)
-        | in_production.content(recipe, store, inputs)
+        | production_version.content(recipe, store, inputs)
     )
 
 
@@ -142,7 +142,7 @@ def contestants_of(
             asked = part.target if name == "base" else name
             found[name] = Entrant(name, _identity({asked}, context)[asked], model=asked)
     if uri := context.content.get(PRODUCTION):
-        version = in_production.opened(context.store, uri)
+        version = production_version.opened(context.store, uri)
         asked = f"{part.target}+{PRODUCTION}"
         _, served[asked] = tuned(recipe.models[part.target], part.target, version.artifact)
         identity = {**served[asked].identity(), "source": version.model}

@@ -20,7 +20,7 @@ from moaa.recipe.schema import Recipe
 from moaa.registry import Version, production
 from moaa.registry.production import Entry
 from moaa.stages.gate import gate
-from moaa.stages.in_production import content
+from moaa.stages.production_version import content
 from moaa.stages.table import EVALUATE, of_recipe
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore

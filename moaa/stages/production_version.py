@@ -13,7 +13,7 @@ from moaa.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class InProduction:
+class ProductionVersion:
     """A version, and the result of the training that it was copied from."""
 
     uri: str
@@ -48,9 +48,9 @@ def content(recipe: Recipe, store: Store, inputs: Mapping[str, Artifact]) -> dic
     return {}
 
 
-def opened(store: Store, uri: str) -> InProduction:
+def opened(store: Store, uri: str) -> ProductionVersion:
     """Return a version that is, or was, in production. Raises MoaaError if it is not there."""
     artifact = production.opened(store, uri)
     facts = artifact.manifest.facts
     model = facts.get("model", artifact.fingerprint)
-    return InProduction(uri, artifact, (model, *facts.get("winners", ())))
+    return ProductionVersion(uri, artifact, (model, *facts.get("winners", ())))
