@@ -18,7 +18,7 @@ from moaa.mixture import Conversation, Respond
 from moaa.recipe.method import CutAnswers
 from moaa.recipe.schema import Member, Mixture, Recipe
 from moaa.stage import Context, Row, stage
-from moaa.stages.labelling import Labelling, labeller_of, labelling_of
+from moaa.stages.labeller import Labelling, labeller_of, labelling_of
 from moaa.stages.table import GENERATE
 from moaa.stages.texts import NEUTRALISED, TextPart, control_texts
 

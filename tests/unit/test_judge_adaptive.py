@@ -16,7 +16,7 @@ from moaa.judge.criteria import REPLY_FORM
 from moaa.labellers import JudgeMixture, Labels
 from moaa.preference import pair
 from moaa.recipe import Judge, JudgeMember
-from moaa.stages.labelling import Thrift
+from moaa.stages.labeller import Thrift
 from tests.support.scripted import Ask, last
 
 JUDGE = Judge(
