@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moaa.benchmarks.benchmark import Match, Played
 from moaa.benchmarks.items import Answer, Item, Row
-from moaa.benchmarks.judging import compare, row_of
+from moaa.benchmarks.judgements import compare, row_of
 from moaa.chat.message import Ask
 from moaa.recipe.schema import Judge
 

@@ -15,7 +15,7 @@ from moaa.benchmarks.against import against_baseline, answers_and_judgements
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.items import Item, Row
-from moaa.benchmarks.judging import row_of
+from moaa.benchmarks.judgements import row_of
 from moaa.benchmarks.rating import is_alone
 from moaa.benchmarks.verdicts import five_verdicts, weight_of
 from moaa.chat.message import Ask, Message

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from moaa import statistics
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.items import Item, Row
-from moaa.benchmarks.judging import compare
+from moaa.benchmarks.judgements import compare
 from moaa.chat.message import Ask, opening
 from moaa.declaration import Asked
 from moaa.plan.calls import answering, judging, sizes

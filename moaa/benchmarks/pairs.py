@@ -15,7 +15,7 @@ from moaa import judge
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
 from moaa.benchmarks.entrants import Entrant
 from moaa.benchmarks.items import Item, Row
-from moaa.benchmarks.judging import name_of, row_of
+from moaa.benchmarks.judgements import name_of, row_of
 from moaa.chat.message import Ask, Message
 from moaa.concurrency import together
 from moaa.declaration import Asked

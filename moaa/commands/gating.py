@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from moaa import records
 from moaa.artifacts import Artifact
-from moaa.benchmarks.judging import name_of
+from moaa.benchmarks.judgements import name_of
 from moaa.commands.runs import chosen_run
 from moaa.errors import RecipeError, StoreError
 from moaa.gate import Decision

@@ -9,7 +9,7 @@ from typing import Any
 
 from moaa import judge, statistics
 from moaa.artifacts import Artifact
-from moaa.benchmarks import Benchmark, Entrant, data, guard, judging
+from moaa.benchmarks import Benchmark, Entrant, data, guard, judgements
 from moaa.benchmarks.head_to_head import win_rates
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
@@ -20,7 +20,7 @@ from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, stage
 from moaa.stages import canary, production_version
 from moaa.stages.benchmark_run import BenchmarkRun, Rules, run_all, set_up
-from moaa.stages.judging import report, with_instructions
+from moaa.stages.judgements import report, with_instructions
 from moaa.stages.serving import tuned
 from moaa.stages.table import EVALUATE
 from moaa.stages.texts import TextPart, control_texts
@@ -256,7 +256,7 @@ def _written(run: BenchmarkRun, tally: judge.Tally, context: Context) -> dict[st
 
 def _judge_name(benchmark: Benchmark[Any]) -> str:
     judged = benchmark.measures == "models" and benchmark.judges
-    return judging.name_of(benchmark.judge) if judged else ""
+    return judgements.name_of(benchmark.judge) if judged else ""
 
 
 def _write_batches(run: BenchmarkRun, context: Context) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from moaa import gate as gates
 from moaa.artifacts import Artifact
-from moaa.benchmarks.judging import name_of
+from moaa.benchmarks.judgements import name_of
 from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError

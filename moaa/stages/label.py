@@ -14,7 +14,7 @@ from moaa.recipe.labelling import LabellerName
 from moaa.recipe.method import CutAnswers
 from moaa.recipe.schema import Judge, Recipe
 from moaa.stage import Context, Row, stage
-from moaa.stages.judging import report
+from moaa.stages.judgements import report
 from moaa.stages.labeller import Labelling, Thrift, gaps_of, labeller_of, labelling_of, score_facts
 from moaa.stages.table import LABEL
 from moaa.stages.texts import TextPart, control_texts, is_cut

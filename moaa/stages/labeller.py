@@ -14,7 +14,7 @@ from moaa.recipe import Judge
 from moaa.recipe.labelling import Label, LabellerName
 from moaa.recipe.schema import Part
 from moaa.stage import Context, Row
-from moaa.stages import judging
+from moaa.stages import judgements
 from moaa.weights.armorm import heads_of
 
 
@@ -31,7 +31,7 @@ def labelling_of(label: Label, labeller: LabellerName) -> Labelling:
     judge = label.judge_of(labeller)
     return Labelling(
         labeller=labeller,
-        judge=judging.with_instructions(judge) if judge else None,
+        judge=judgements.with_instructions(judge) if judge else None,
         model=None if judge else label.model_of(labeller),
     )
 
@@ -52,7 +52,7 @@ def gaps_of(row: Row) -> Gaps:
     """What is missing in a labelled row: orders that could not be judged, or answers without a
     score, each for its part of the row."""
     if "scores" not in row:
-        return judging.gaps_of(row)
+        return judgements.gaps_of(row)
     share = 1 / len(row["scores"])
     return Gaps(tuple(Loss(each["reason"], each["detail"], share) for each in row["refused"]))
 
