@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from moaa.recipe import deciding, engine_args, labelling, rounds, secrets
+from moaa.recipe import consistency, engine_args, labelling, rounds, secrets
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Evaluate, EvaluateSampling, Judged
 from moaa.recipe.gate import Gate
@@ -131,7 +131,7 @@ class Recipe(Part):
                     "repository. Choose a target whose code is in transformers.",
                 )
             )
-        found += deciding.problems(
+        found += consistency.problems(
             self.gate, self.publish, self.promote, self.evaluate, self.measured
         )
         found += rounds.problems(self)
