@@ -22,7 +22,7 @@ from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS
 from moaa.progress.messages import log, say
 from moaa.progress.terminal import out, out_data
-from moaa.recipe.explain import checked
+from moaa.recipe.mistakes import checked
 from moaa.recipe.promote import Promote
 from moaa.recipe.read import Given, dump, given_of, value_of
 from moaa.registry import Version, production

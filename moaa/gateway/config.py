@@ -27,8 +27,8 @@ from moaa.gateway.keys import Key, Limits, Rights, same_keys, text_of
 from moaa.gateway.mixtures.settings import OnlineMixture, problems
 from moaa.recipe import secrets, urls
 from moaa.recipe.document import Part, Problems
-from moaa.recipe.explain import checked
 from moaa.recipe.load import inline
+from moaa.recipe.mistakes import checked
 from moaa.recipe.read import read
 from moaa.recipe.serving import Price
 

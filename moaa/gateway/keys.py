@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from moaa.errors import RecipeError
 from moaa.recipe import secrets
 from moaa.recipe.document import Part, Problems
-from moaa.recipe.explain import checked
+from moaa.recipe.mistakes import checked
 from moaa.recipe.read import read
 
 

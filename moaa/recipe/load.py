@@ -14,8 +14,8 @@ from typing import Any
 from moaa.errors import RecipeError
 from moaa.recipe import files, secrets
 from moaa.recipe.addresses import Address, dotted
-from moaa.recipe.explain import checked
 from moaa.recipe.files import MAX_BYTES
+from moaa.recipe.mistakes import checked
 from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, value_at
 from moaa.recipe.read import Given, dump, merge, places, plain, read
 from moaa.recipe.schema import Recipe
