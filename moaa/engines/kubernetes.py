@@ -20,7 +20,7 @@ from moaa.concurrency import together
 from moaa.engines.deployment import Leased, places_of, start_budget
 from moaa.engines.diagnosis import diagnosis, no_deployment, state
 from moaa.engines.leasing import LeaseHolder
-from moaa.engines.replacing import Replacing
+from moaa.engines.pod_replacer import PodReplacer
 from moaa.engines.view import ClusterView
 from moaa.errors import EngineError, MoaaError
 from moaa.kubernetes import leases, names
@@ -67,7 +67,7 @@ class KubernetesFleet:
             renew_patience_s=timing.renew_every_s,
             release_patience_s=timing.release_patience_s,
         )
-        self._replacing = Replacing(cluster, session.ledger, session.progress)
+        self._replacing = PodReplacer(cluster, session.ledger, session.progress)
         self._up: dict[str, Leased] = {}
         self._noted = False
         self._changed = asyncio.Event()

@@ -16,7 +16,7 @@ GRACE_S = 10
 """A pod that hangs has nothing to finish: its own grace period is for running requests."""
 
 
-class Replacing:
+class PodReplacer:
     """Deletes pods that hang, and counts them."""
 
     def __init__(self, cluster: Cluster, ledger: Ledger, progress: Progress) -> None:
