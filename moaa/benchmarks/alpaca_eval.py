@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from moaa import statistics
-from moaa.benchmarks.against import against_baseline, answers_and_judgements
+from moaa.benchmarks.baseline import against_baseline, answers_and_judgements
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.items import Item, Row

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from moaa import statistics, templates
-from moaa.benchmarks.against import against_baseline, answers_and_judgements
+from moaa.benchmarks.baseline import against_baseline, answers_and_judgements
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.items import Item, Row
