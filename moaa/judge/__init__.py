@@ -8,7 +8,7 @@ Judgement             the outcome of a pair, with all that led to it
 Tally                 criteria frequencies, position bias and disagreement over many judgements
 """
 
-from moaa.judge.compare import check_instructions, compare
+from moaa.judge.comparison import check_instructions, compare
 from moaa.judge.criteria import CRITERIA, TRIPLES
 from moaa.judge.judgement import Judgement, Lost, Order, tie
 from moaa.judge.tally import Tally

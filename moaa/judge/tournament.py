@@ -12,7 +12,7 @@ from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
 from moaa.concurrency import together
 from moaa.errors import RowRejected
-from moaa.judge.compare import Indexed, Panel, Tries
+from moaa.judge.comparison import Indexed, Panel, Tries
 from moaa.judge.judgement import Judgement, Lost, Order, merged
 from moaa.judge.outlook import Meeting, Outlook, Rule, next_round, outlook
 from moaa.recipe import Judge

@@ -24,7 +24,7 @@ from moaa.chat.controls import Controls
 from moaa.chat.message import Ask, Call, Choice, Message, Reply
 from moaa.chat.pool import Endpoint
 from moaa.concurrency import together
-from moaa.judge.compare import Comparison, Panel, Tries
+from moaa.judge.comparison import Comparison, Panel, Tries
 from moaa.ledger import Ledger
 from moaa.mixture import Proposal
 from moaa.recipe import Judge, JudgeMember, Sampling

@@ -28,7 +28,7 @@ from moaa.chat.message import Ask, Choice, Message, Reply
 from moaa.chat.pool import Endpoint
 from moaa.concurrency import together
 from moaa.judge import criteria, verdict
-from moaa.judge.compare import Panel, Tries
+from moaa.judge.comparison import Panel, Tries
 from moaa.ledger import Ledger
 from moaa.mixture import Proposal
 from moaa.recipe import Judge

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from moaa.chat.message import Call, Choice, Message, Reply
 from moaa.errors import CallRejected, RowRejected
 from moaa.judge import Judgement, Lost, Tally, compare, tournament
-from moaa.judge.compare import ATTEMPTS
+from moaa.judge.comparison import ATTEMPTS
 from moaa.preference import UNDECIDED, pair, rank
 from moaa.recipe import Judge, JudgeMember, JudgeSampling
 from tests.support.scripted import Ask, last
