@@ -106,19 +106,19 @@ def _outcome(loaded: Loaded, asked: Asked, account: Account) -> Outcome:
     if asked.plan_only:
         return Outcome("planned", f"{_news(account)}; nothing was run")
     with kubeflow_needed():
-        from moaa.retrain.running import Running
+        from moaa.retrain.run import RetrainRun
     way = _way(asked, recipe)
 
     def noted(run: str) -> None:
         account.run, account.report = run, f"{store.root}/runs/{run}/report.html"
 
-    running = Running(loaded, name, now, store, way, noted)
+    run = RetrainRun(loaded, name, now, store, way, noted)
     who = f"the retraining of {name}{_job()}"
     with Owner(store, progress.folder(store, name), who) as lock:
         if other := lock.take(asked.patience_s):
             return Outcome("busy", f"{other} is running. Try again later, or wait: --wait-for-lock")
         # Another retraining may have ended meanwhile, and a run of an earlier command too.
-        return settled() or running.found() or settled() or running.new(_now())
+        return settled() or run.found() or settled() or run.new(_now())
 
 
 def _news(account: Account) -> str:

@@ -21,7 +21,7 @@ LONGEST: Final = 38
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RetrainRun:
     """Who holds the lock of the model `name` may do this."""
 
     loaded: Loaded
