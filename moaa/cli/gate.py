@@ -29,6 +29,6 @@ def gate(
 
     Example:  moaa gate demo-20260101-120000-1f0c --set gate.floor=0.02 --set gate.margin=0.01
     """
-    from moaa.commands import gating
+    from moaa.commands import decision
 
-    raise typer.Exit(gating.decide(run_id, recipe, root, sets, as_json=as_json))
+    raise typer.Exit(decision.decide(run_id, recipe, root, sets, as_json=as_json))

@@ -38,9 +38,11 @@ def ask(
     Example:  moaa ask my.yaml "Why?" --endpoint http://127.0.0.1:8000/v1 --endpoint
     qwen2-72b=http://10.0.0.2:8000/v1
     """
-    from moaa.commands import asking
+    from moaa.commands import mixture_question
 
-    asking.ask(file, sys.stdin.read() if question == "-" else question, system, endpoint, sets)
+    mixture_question.ask(
+        file, sys.stdin.read() if question == "-" else question, system, endpoint, sets
+    )
 
 
 @app.command()
@@ -79,12 +81,12 @@ def fetch(
 
     Example:  moaa fetch s3://moaa/demo/dpo/1f0c… ./model
     """
-    from moaa.commands import fetching
+    from moaa.commands import download
 
     if pointer is not None:
-        fetching.fetch_pointed(source, directory, pointer)
+        download.fetch_pointed(source, directory, pointer)
     else:
-        fetching.fetch(source, directory, revision)
+        download.fetch(source, directory, revision)
 
 
 @app.command(name="split-armorm")
@@ -99,6 +101,6 @@ def split_armorm(
 
     Example:  moaa split-armorm ./ArmoRM-Llama3-8B-v0.1 ./armorm
     """
-    from moaa.commands import fetching
+    from moaa.commands import download
 
-    fetching.split_armorm(published, directory)
+    download.split_armorm(published, directory)

@@ -110,12 +110,12 @@ def evaluate(
 
     Example:  moaa evaluate my.yaml --model candidate=s3://models/candidate --in-cluster
     """
-    from moaa.commands import evaluating
+    from moaa.commands import evaluation
 
     if in_cluster:
-        evaluating.evaluate_in_cluster(recipe, sets, models, namespace)
+        evaluation.evaluate_in_cluster(recipe, sets, models, namespace)
     else:
-        evaluating.evaluate(recipe, sets, models)
+        evaluation.evaluate(recipe, sets, models)
 
 
 @app.command()
@@ -227,15 +227,15 @@ def sweep(
             "--at-once is for runs on this machine: on a cluster all variants are started, and "
             "its quotas decide how many run at the same time."
         )
-    from moaa.commands import sweeping
+    from moaa.commands import sweep_run
     from moaa.commands.pipeline import Kubeflow
 
     if plan:
-        sweeping.plan(file)
+        sweep_run.plan(file)
     elif compare:
-        sweeping.compare(file)
+        sweep_run.compare(file)
     elif host or in_cluster:
         to = Kubeflow(host, experiment, namespace, wait=False) if host else None
-        sweeping.submit(file, budget, to, namespace)
+        sweep_run.submit(file, budget, to, namespace)
     else:
-        sweeping.run(file, at_once, budget)
+        sweep_run.run(file, at_once, budget)

@@ -101,11 +101,11 @@ def promote(
 
     Example:  moaa promote aligned s3://moaa/demo/dpo/1f0c… --steps 10,100 --hold 60
     """
-    from moaa.commands import promoting
+    from moaa.commands import promotion
 
-    where = promoting.Where(recipe, root, namespace, slots)
+    where = promotion.Where(recipe, root, namespace, slots)
     if values:
-        promoting.values(name, version, where)
+        promotion.values(name, version, where)
         return
     options = {
         "steps": steps,
@@ -113,7 +113,7 @@ def promote(
         "hold_requests": hold_requests,
         "deadline_s": deadline_s,
     }
-    promoting.promote(name, version, options, where, why=reason)
+    promotion.promote(name, version, options, where, why=reason)
 
 
 @app.command()
@@ -131,9 +131,9 @@ def rollback(
 
     Example:  moaa rollback aligned --reason "answers in the wrong language"
     """
-    from moaa.commands import promoting
+    from moaa.commands import promotion
 
-    promoting.rollback(name, reason, promoting.Where(recipe, root, namespace, slots))
+    promotion.rollback(name, reason, promotion.Where(recipe, root, namespace, slots))
 
 
 @app.command()
@@ -147,6 +147,6 @@ def models(recipe: OptionalRecipe = None, root: Root = None, namespace: Namespac
 
     Example:  moaa models --root s3://moaa/demo
     """
-    from moaa.commands import promoting
+    from moaa.commands import promotion
 
-    promoting.models(promoting.Where(recipe, root, namespace))
+    promotion.models(promotion.Where(recipe, root, namespace))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from moaa.artifacts import Artifact
-from moaa.commands import evaluating
-from moaa.commands.evaluating import work
+from moaa.commands import evaluation
+from moaa.commands.evaluation import work
 from moaa.errors import RecipeError
 from moaa.pipelines import incluster, runner_job
 from moaa.recipe.load import load_text
@@ -52,7 +52,7 @@ def test_named_models_are_measured_beside_the_base(
 ) -> None:
     with EngineServer("smollm2", "production") as server:
         sets.append(f"models.smollm2.endpoint={{url: '{server.url}'}}")
-        evaluating.evaluate(DEMO, sets, [f"production={server.url}"])
+        evaluation.evaluate(DEMO, sets, [f"production={server.url}"])
     found = scores(tmp_path)
     assert {row["model"] for row in found.rows("answers")} == {"base", "production"}
     (rate,) = found.manifest.facts["win_rates"]
@@ -70,7 +70,7 @@ def test_in_a_cluster_the_job_makes_room_for_what_no_chart_knows(
     monkeypatch.setattr(incluster, "follow", lambda *_: None)
     cluster = ["runtime.engines.kind=kubernetes", "runtime.launcher.kind=trainer"]
     named = ["candidate=s3://models/candidate", "gpt=https://host/v1"]
-    evaluating.evaluate_in_cluster(PAPER, cluster, named, None)
+    evaluation.evaluate_in_cluster(PAPER, cluster, named, None)
     (job,) = [each for (kind, _), each in kube.objects.items() if kind == "jobs"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"][-3:] == ["moaa", "evaluate", "/etc/moaa/recipe.yaml"]
@@ -89,7 +89,7 @@ def test_the_pod_of_a_cluster_evaluates_under_the_jobs_name(
     monkeypatch.setenv("MOAA_RUN_ID", "demo-evaluate-1")
     with EngineServer("smollm2") as server:
         sets.append(f"models.smollm2.endpoint={{url: '{server.url}'}}")
-        evaluating.evaluate(DEMO, sets, [])
+        evaluation.evaluate(DEMO, sets, [])
     assert (tmp_path / "home/runs/demo-evaluate-1/report.html").is_file()
     # Where the terminal that follows the Job looks for it.
     store = Store.of(None)  # type: ignore[arg-type]
@@ -103,15 +103,15 @@ def test_an_evaluation_that_fails_leaves_its_report(
     sets.append("models.smollm2.endpoint={url: 'http://127.0.0.1:9/v1'}")
     monkeypatch.setattr("moaa.engines.ENDPOINT_TIMEOUT_S", 0.1)
     with pytest.raises(SystemExit):
-        evaluating.evaluate(DEMO, sets, [])
+        evaluation.evaluate(DEMO, sets, [])
     assert "127.0.0.1:9" in (tmp_path / "home/runs/demo-evaluate-1/report.html").read_text()
 
 
 def test_engines_of_a_cluster_are_rarely_reached_from_outside(
     sets: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(evaluating, "_measure", lambda *_: None)
-    evaluating.evaluate(DEMO, [*sets, "runtime.engines.kind=kubernetes"], [])
+    monkeypatch.setattr(evaluation, "_measure", lambda *_: None)
+    evaluation.evaluate(DEMO, [*sets, "runtime.engines.kind=kubernetes"], [])
     assert "--in-cluster evaluates in a Job there" in caplog.text
 
 
@@ -127,11 +127,11 @@ def test_engines_of_a_cluster_are_rarely_reached_from_outside(
 )
 def test_what_is_no_model_is_refused(sets: list[str], model: str, why: str) -> None:
     with pytest.raises(RecipeError, match=why):
-        evaluating.evaluate(DEMO, sets, [model])
+        evaluation.evaluate(DEMO, sets, [model])
 
 
 def test_a_named_model_is_started_as_the_target_is(sets: list[str]) -> None:
-    loaded = evaluating._with_models(DEMO, sets, {"production": "s3://models/production"})
+    loaded = evaluation._with_models(DEMO, sets, {"production": "s3://models/production"})
     model, target = loaded.recipe.models["production"], loaded.recipe.models["smollm2"]
     assert (model.source, model.max_model_len) == ("s3://models/production", target.max_model_len)
     assert loaded.recipe.evaluate.contestants == ("base", "production")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moaa.commands.fetching import fetch_pointed
+from moaa.commands.download import fetch_pointed
 from moaa.errors import MoaaError, StoreError
 from moaa.gateway.slots import pointer_text, revision_of
 from tests.support import memory_s3

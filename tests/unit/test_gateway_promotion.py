@@ -9,8 +9,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from moaa.cli.serving import app
-from moaa.commands import promoting
-from moaa.commands.promoting import OPTIONS, Where
+from moaa.commands import promotion
+from moaa.commands.promotion import OPTIONS, Where
 from moaa.errors import MoaaError
 from moaa.gateway.places import place_of
 from moaa.gateway.promotion import Promotion, RolledBack
@@ -136,7 +136,7 @@ def test_models_lists_slots_and_others(
     promoted(world, V1, V2)
     world.kube.put(DEPLOYMENTS, deployment("ens-smol", "smol"))
     monkeypatch.setattr(Cluster, "connect", lambda namespace: world.cluster)
-    promoting.models(Where(namespace="team"))
+    promotion.models(Where(namespace="team"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"aligned: {revision_of(V2)}, 100 % since")
     assert lines[2].split()[:5] == ["b", "100", "%", "1", "up"]
@@ -162,7 +162,7 @@ def test_options_that_cannot_be_are_refused_as_in_a_recipe(
     options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(MoaaError) as error:
-        promoting.promote("aligned", V1, options, Where(), why="")
+        promotion.promote("aligned", V1, options, Where(), why="")
     assert said in str(error.value)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from moaa import records, statistics
 from moaa.artifacts import Artifact, Draft, Output
-from moaa.commands import gating
+from moaa.commands import decision
 from moaa.errors import MoaaError, RecipeError
 from moaa.recipe.gate import Gate
 from moaa.recipe.load import load_file
@@ -177,7 +177,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     def chosen(*_: Any) -> Iterator[tuple[MemoryStore, str, list[Record]]]:
         yield store, "r", records.read(store, "r")
 
-    monkeypatch.setattr(gating, "chosen_run", chosen)
+    monkeypatch.setattr(decision, "chosen_run", chosen)
     return store
 
 
@@ -196,9 +196,9 @@ def test_moaa_gate_decides_again_under_other_rules(
     status: int,
     verdict: str,
 ) -> None:
-    assert gating.decide(None, None, None, sets, as_json=False) == status
+    assert decision.decide(None, None, None, sets, as_json=False) == status
     assert capsys.readouterr().out.startswith(f"{verdict}: dpo against base, run r")
-    assert gating.decide(None, None, None, sets, as_json=True) == status
+    assert decision.decide(None, None, None, sets, as_json=True) == status
     assert json.loads(capsys.readouterr().out)["verdict"] == verdict
 
 
@@ -213,13 +213,13 @@ def test_moaa_gate_decides_again_under_other_rules(
 )
 def test_rules_that_are_none_are_refused(sets: list[str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        gating.rules(Gate(), sets)
+        decision.rules(Gate(), sets)
 
 
 def test_a_run_without_scores_says_so(run: MemoryStore) -> None:
     run.delete_prefix(f"{run.root}/runs/r/")
     with pytest.raises(MoaaError, match="the run r has no scores"):
-        gating.decide(None, None, None, [], as_json=False)
+        decision.decide(None, None, None, [], as_json=False)
 
 
 def test_the_report_and_kubeflows_page_show_the_rules(run: MemoryStore) -> None:

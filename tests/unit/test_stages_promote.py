@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from moaa.artifacts import Artifact, Draft, Output
-from moaa.commands import promoting
-from moaa.commands.promoting import Where
+from moaa.commands import promotion
+from moaa.commands.promotion import Where
 from moaa.errors import ClusterError, MoaaError, RecipeError
 from moaa.gateway.promotion import Promotion
 from moaa.kubernetes.api import Cluster
@@ -56,7 +56,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     def unreached(namespace: str | None = None) -> Cluster:
         raise ClusterError("there is no kubeconfig")
 
-    monkeypatch.setattr(promoting, "chosen_store", chosen)
+    monkeypatch.setattr(promotion, "chosen_store", chosen)
     monkeypatch.setattr(Cluster, "connect", unreached)
     return made
 
@@ -89,7 +89,7 @@ def test_a_repeated_run_changes_nothing(store: MemoryStore) -> None:
 def test_a_version_that_was_taken_out_is_not_put_back_by_a_run(store: MemoryStore) -> None:
     other = earlier(store)
     run(store)
-    promoting.rollback("demo", "wrong language", Where())
+    promotion.rollback("demo", "wrong language", Where())
     facts = run(store)
     assert facts["promoted"] is None
     assert "taken out" in facts["why"]
@@ -159,7 +159,7 @@ def test_models_lists_versions_scores_and_production(
     store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     version = run(store)["promoted"]["version"]
-    promoting.models(Where())
+    promotion.models(Where())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"demo: {version} in production since 20")
     assert lines[1].startswith(f"  {version}  ")
@@ -170,10 +170,10 @@ def test_models_lists_versions_scores_and_production(
 def test_a_version_is_promoted_and_rolled_back_by_its_name(store: MemoryStore) -> None:
     version = run(store)["promoted"]["version"]
     with pytest.raises(MoaaError, match="no version to go back to"):
-        promoting.rollback("demo", "by hand", Where())
+        promotion.rollback("demo", "by hand", Where())
     before = earlier(store)
     promote_by_hand(version)
-    promoting.rollback("demo", "worse", Where())
+    promotion.rollback("demo", "worse", Where())
     history = production.read(store, "demo").history
     assert [each.why for each in history[:2]] == ["rolled back: worse", "by hand"]
     assert history[0].uri == before
@@ -181,7 +181,7 @@ def test_a_version_is_promoted_and_rolled_back_by_its_name(store: MemoryStore) -
 
 def promote_by_hand(version: str) -> None:
     options = {"steps": "5,100", "hold_s": 1.0, "deadline_s": 60.0}
-    promoting.promote("demo", version, options, Where(), why="by hand")
+    promotion.promote("demo", version, options, Where(), why="by hand")
 
 
 def test_a_version_that_is_not_there_is_told_which_are(store: MemoryStore) -> None:
@@ -195,7 +195,7 @@ def test_values_are_printed_and_nothing_changes(
 ) -> None:
     version = run(store)["promoted"]["version"]
     before = dict(store.objects)
-    promoting.values("demo", version, Where())
+    promotion.values("demo", version, Where())
     printed = capsys.readouterr().out
     assert f"source: {store.root}/models/demo/{version}" in printed
     assert store.objects == before

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moaa import sweeps
-from moaa.commands import sweeping
+from moaa.commands import sweep_run
 from moaa.errors import RecipeError
 from moaa.stages.table import up_to
 from moaa.sweeps.comparison import scores_of
@@ -140,9 +140,9 @@ def test_variants_run_side_by_side_unless_they_share_what_is_not_done(
         return subprocess.Popen([sys.executable, "-S", "-c", code])
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweeping, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(sweeping._Runs, "_started", started)
-    failed = sweeping._Runs(sweep, planned(sweep), at_once).run()
+    monkeypatch.setattr(sweep_run, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(sweep_run._Runs, "_started", started)
+    failed = sweep_run._Runs(sweep, planned(sweep), at_once).run()
     assert failed == ["teacher"]
     assert log[0] == "mixture"
     assert sorted(log) == ["mixture", "random", "teacher", "teacher-random"]
@@ -166,10 +166,10 @@ def test_a_sweep_that_is_stopped_stops_its_runs(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweeping._Runs, "_started", started)
-    monkeypatch.setattr(sweeping._Runs, "_look", interrupted)
+    monkeypatch.setattr(sweep_run._Runs, "_started", started)
+    monkeypatch.setattr(sweep_run._Runs, "_look", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sweeping._Runs(sweep, planned(sweep), 1).run()
+        sweep_run._Runs(sweep, planned(sweep), 1).run()
     assert [each.returncode for each in made] == [-15]
 
 
@@ -182,8 +182,8 @@ def test_a_run_is_the_command_that_a_person_would_type(
         called.append((command[1:], env["MOAA_RUN_ID"]))
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweeping.subprocess, "Popen", popen)  # type: ignore[attr-defined]
-    sweeping._Runs(sweep, [], 2)._started(planned(sweep)[1])
+    monkeypatch.setattr(sweep_run.subprocess, "Popen", popen)  # type: ignore[attr-defined]
+    sweep_run._Runs(sweep, [], 2)._started(planned(sweep)[1])
     ((command, run_id),) = called
     assert run_id == "small-random"
     assert command[:3] == ["-m", "moaa.cli", "run"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moaa.commands import sweeping
+from moaa.commands import sweep_run
 from moaa.commands.pipeline import Kubeflow
 from moaa.errors import RecipeError
 from moaa.pipelines import incluster
@@ -56,7 +56,7 @@ def test_each_variant_is_a_run_of_kubeflow(
     file: Path, store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with KfpServer() as kfp:
-        sweeping.submit(file, None, to(kfp), None)
+        sweep_run.submit(file, None, to(kfp), None)
         assert labellers(kfp, store) == ["mixture", "random"]
         # The comparison reads the records of these runs.
         for run, status in zip(kfp.runs, ("failed", "running"), strict=True):
@@ -64,7 +64,7 @@ def test_each_variant_is_a_run_of_kubeflow(
             text += ', "started": "2026-01-01T00:00:00+00:00", "seconds": 1, "ledger": {}}'
             store.objects[f"{store.root}/runs/{run['run_id']}/prompts.json"] = text.encode()
     capsys.readouterr()
-    sweeping.compare(file)
+    sweep_run.compare(file)
     first, second = capsys.readouterr().out.splitlines()[1:3]
     assert first.split()[:2] == ["mixture", "failed"]
     assert second.split()[0] == "random"
@@ -74,18 +74,18 @@ def test_the_same_command_starts_only_what_has_not_succeeded(
     file: Path, store: MemoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with KfpServer() as kfp:
-        sweeping.submit(file, None, to(kfp), None)
+        sweep_run.submit(file, None, to(kfp), None)
         kfp.states = ["SUCCEEDED", "FAILED"]
-        sweeping.submit(file, None, to(kfp), None)
+        sweep_run.submit(file, None, to(kfp), None)
         assert labellers(kfp, store) == ["mixture", "random", "random"]
         kfp.states, kfp.looks = ["RUNNING"], 0
-        sweeping.submit(file, None, to(kfp), None)
+        sweep_run.submit(file, None, to(kfp), None)
         assert len(kfp.runs) == 3
         file.write_text(SWEEP.replace("mixture: {}", "mixture: {set: [sft.epochs=1]}"))
-        sweeping.submit(file, None, to(kfp), None)
+        sweep_run.submit(file, None, to(kfp), None)
         assert labellers(kfp, store)[3:] == ["mixture"], "its recipe is another one"
         del kfp.runs[1:]
-        sweeping.submit(file, None, to(kfp), None)  # Kubeflow's history was deleted
+        sweep_run.submit(file, None, to(kfp), None)  # Kubeflow's history was deleted
         assert labellers(kfp, store)[1:] == ["mixture", "random"]
     said = capsys.readouterr().out
     assert "is done" in said
@@ -96,21 +96,21 @@ def test_each_variant_is_a_job_of_its_own(
     file: Path, kube: KubeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(incluster, "connect", lambda *_, **__: kube.cluster())
-    sweeping.submit(file, None, None, "team")
+    sweep_run.submit(file, None, None, "team")
     names = [name for kind, name in kube.objects if kind == "jobs"]
     assert [name[:13] for name in names] == ["small-mixture", "small-random-"]
-    sweeping.submit(file, None, None, "team")  # both go on
+    sweep_run.submit(file, None, None, "team")  # both go on
     assert len([kind for kind, _ in kube.objects if kind == "jobs"]) == 2
     failed = kube.objects["jobs", names[0]]
     failed["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
     del kube.objects["jobs", names[1]]  # its time was over: nobody knows how it ended
-    sweeping.submit(file, None, None, "team")
+    sweep_run.submit(file, None, None, "team")
     assert len([kind for kind, _ in kube.objects if kind == "jobs"]) == 3
 
 
 def test_what_does_not_fit_the_budget_is_not_started(file: Path, store: MemoryStore) -> None:
     with KfpServer() as kfp:
-        sweeping.submit(file, 0, to(kfp), None)
+        sweep_run.submit(file, 0, to(kfp), None)
         assert kfp.runs == []
 
 
@@ -118,5 +118,5 @@ def test_a_mistake_in_one_variant_starts_none(file: Path) -> None:
     file.write_text(SWEEP.replace("labeller=random", "labeller=nobody"))
     with KfpServer() as kfp:
         with pytest.raises(RecipeError, match="variant 'random'"):
-            sweeping.submit(file, None, to(kfp), None)
+            sweep_run.submit(file, None, to(kfp), None)
         assert kfp.runs == []

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moaa import home, records, sweeps
-from moaa.commands import sweep_submitting
+from moaa.commands import sweep_submission
 from moaa.commands.pipeline import Kubeflow
-from moaa.commands.sweep_submitting import RUNS, InCluster, OnKubeflow
+from moaa.commands.sweep_submission import RUNS, InCluster, OnKubeflow
 from moaa.errors import MoaaError, RecipeError
 from moaa.kubernetes.names import RUN_ENV
 from moaa.lifeline import interruptible
@@ -66,7 +66,7 @@ def submit(
     fitting = _fitting(sweep, budget_usd)
     first = sweep.variants[0].loaded
     place = OnKubeflow(to) if to else InCluster(first, namespace)
-    sweep_submitting.submit(sweep, fitting, place)
+    sweep_submission.submit(sweep, fitting, place)
 
 
 def _fitting(sweep: sweeps.Sweep, budget_usd: float | None) -> list[sweeps.Priced]:
@@ -174,7 +174,7 @@ def folder_of(sweep: sweeps.Sweep) -> Path:
 
 def _compare(sweep: sweeps.Sweep, fitting: set[str]) -> None:
     store = Store.of(sweep.variants[0].loaded.recipe.store)
-    outcomes, elsewhere = [], sweep_submitting.begun(folder_of(sweep))
+    outcomes, elsewhere = [], sweep_submission.begun(folder_of(sweep))
     for variant in sweep.variants:
         run_id = elsewhere.get(variant.name, {}).get("run", variant.run_id)
         run = Run.of(records.read(store, run_id), up_to(sweep.until))
