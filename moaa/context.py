@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from moaa.artifacts import Artifact, Output
+from moaa.artifacts.table import Row
 from moaa.asking.rejections import Gaps, GapsOf, Rejections
 from moaa.chat.message import Ask
 from moaa.errors import CallError, RowRejected, TooManyRejected
@@ -21,8 +22,6 @@ from moaa.store import Store
 
 if TYPE_CHECKING:
     from moaa.asking import Session
-
-Row = dict[str, Any]
 
 
 @dataclass(slots=True)

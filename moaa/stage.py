@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from moaa.artifacts import Artifact, Draft, Manifest, Output, Parent
 from moaa.artifacts.owner import Owner
 from moaa.attempt import recorded
-from moaa.context import Context, Row
+from moaa.context import Context
 from moaa.declaration import Declaration
 from moaa.errors import ArtifactError, StoreError
 from moaa.kubernetes.names import RUN_ENV
@@ -38,7 +38,7 @@ from moaa.weights.content import of_asked, pinned
 if TYPE_CHECKING:
     from moaa.trackers import Live
 
-__all__ = ["Context", "Metric", "Row", "Stage", "stage"]
+__all__ = ["Context", "Metric", "Stage", "stage"]
 
 P = TypeVar("P", bound=Part)
 AGAIN = "again"

@@ -16,7 +16,7 @@ from typing import Any, Self
 from moaa.artifacts.artifact import Artifact
 from moaa.artifacts.columns import columns_of
 from moaa.artifacts.manifest import File, Manifest, Parent
-from moaa.artifacts.table import Column
+from moaa.artifacts.table import Column, Row
 from moaa.errors import ArtifactError
 from moaa.store import Store
 from moaa.store.bytes import to_json
@@ -60,7 +60,7 @@ class Output:
     def __exit__(self, *exc: object) -> None:
         self._uploads.shutdown(wait=True, cancel_futures=True)
 
-    def write(self, row: Mapping[str, Any], table: str = "data") -> None:
+    def write(self, row: Row, table: str = "data") -> None:
         """Append a row. Shards are uploaded in the background as soon as they are full."""
         if table not in self._tables:
             self._tables[table] = _Table(columns_of(self.kind, table))
@@ -150,7 +150,7 @@ class _Shard:
         self.texts: list[bytes] = []
         self.bytes = 0
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         text = to_json(row)
         self.ids.append(_utf8(str(row.get("id", ""))))
         for values, column in zip(self.values, self.columns, strict=True):
@@ -192,7 +192,7 @@ class _Table:
         self.shard = _Shard(0, columns)
         self.rows = 0
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         self.shard.add(row)
         self.rows += 1
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moaa.artifacts.fields import DETAIL, REASON, TURNS, Field
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
+"""A row of a table, as its JSON line holds it."""
 ColumnType = Literal["string", "int32", "double", "bool"]
 
 

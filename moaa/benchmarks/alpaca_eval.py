@@ -15,10 +15,11 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from moaa import statistics
+from moaa.artifacts.table import Row
 from moaa.benchmarks.baseline import against_baseline, answers_and_judgements
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked
 from moaa.errors import RecipeError

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from moaa import statistics, templates
+from moaa.artifacts.table import Row
 from moaa.benchmarks.baseline import against_baseline, answers_and_judgements
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.judgements import row_of
 from moaa.benchmarks.rating import is_alone
 from moaa.benchmarks.verdicts import five_verdicts, weight_of

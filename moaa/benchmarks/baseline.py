@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Match, Played
-from moaa.benchmarks.items import Answer, Item, Row
+from moaa.benchmarks.items import Answer, Item
 from moaa.benchmarks.judgements import compare, row_of
 from moaa.chat.message import Ask
 from moaa.recipe.schema import Judge

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Generic, Literal, TypeVar
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.entrants import Entrant
-from moaa.benchmarks.items import Answer, Item, Row
+from moaa.benchmarks.items import Answer, Item
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask
 from moaa.declaration import Asked

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import evenly
 from moaa.benchmarks.head_to_head import held_out
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.chat.message import Ask, without_system
 from moaa.declaration import Asked
 from moaa.errors import RowRejected

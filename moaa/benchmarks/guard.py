@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark
 from moaa.benchmarks.first_read import PUBLISHED, Reading, compared
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.table import chosen
 from moaa.errors import HubAway, RecipeError, StoreError
 from moaa.progress.messages import log

@@ -7,8 +7,9 @@ from itertools import combinations
 from typing import Any, ClassVar, Final
 
 from moaa import statistics
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.judgements import compare
 from moaa.chat.message import Ask, opening
 from moaa.declaration import Asked

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Final
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Match
 from moaa.benchmarks.harness import Doc, Marks
-from moaa.benchmarks.items import Row
 from moaa.benchmarks.reasoning import Reasons, row_of
 from moaa.chat.message import Ask, Message, opening
 from moaa.errors import RowRejected

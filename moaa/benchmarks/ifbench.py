@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks import harness, nltk_data
 from moaa.benchmarks.harness import Doc, Marks
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.reasoning import Reasons
 from moaa.chat.message import Message, opening
 from moaa.recipe import reasoning

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from moaa.artifacts.table import Row
 from moaa.chat.logprobs import Position
 from moaa.chat.message import Message
 from moaa.recipe.schema import Sampling
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

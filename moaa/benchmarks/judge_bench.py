@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Score
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.pairs import PairBenchmark, accuracy_by
 from moaa.chat.message import Message
 from moaa.errors import RecipeError

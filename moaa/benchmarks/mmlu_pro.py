@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks import harness
 from moaa.benchmarks.harness import Doc, Marks
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.reasoning import Reasons, plain
 from moaa.chat.message import Message
 from moaa.errors import RecipeError

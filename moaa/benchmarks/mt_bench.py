@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from moaa import statistics, templates
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.rating import rate
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked

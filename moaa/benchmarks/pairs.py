@@ -12,9 +12,10 @@ from itertools import combinations
 from typing import ClassVar, Literal, TypeVar
 
 from moaa import judge
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
 from moaa.benchmarks.entrants import Entrant
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.judgements import name_of, row_of
 from moaa.chat.message import Ask, Message
 from moaa.concurrency import together

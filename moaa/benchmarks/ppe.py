@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import READ_FROM, Score
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.pairs import PairBenchmark, accuracy_by, combined, is_right, not_judged, pair
 from moaa.chat.message import Message
 from moaa.errors import RecipeError

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from moaa import statistics
+from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
 from moaa.benchmarks.data import digest_of, evenly
 from moaa.benchmarks.harness import Doc, Marks
-from moaa.benchmarks.items import Answer, Item, Row
+from moaa.benchmarks.items import Answer, Item
 from moaa.chat.message import Ask, Message
 from moaa.declaration import Asked
 from moaa.errors import RecipeError

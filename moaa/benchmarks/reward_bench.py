@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks import ties
 from moaa.benchmarks.benchmark import Score
 from moaa.benchmarks.data import digest
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.pairs import (
     PairBenchmark,
     by_prompt,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+from moaa.artifacts.table import Row
 from moaa.gate.texts import refused, repeated
 
-Row = Mapping[str, Any]
 Rows = Callable[[str], Iterable[Row]]
 """Returns the rows of a table of the stage evaluate, by its name."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-Object = dict[str, Any]
+from moaa.kubernetes.kinds import Object
 
 KEPT_S: Final = 7 * 24 * 3600
 """How long a finished Job stays, with its pods and logs."""

@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from moaa.artifacts import Artifact, Draft, File, Output
+from moaa.artifacts.table import Row
 from moaa.registry.lineage import ancestors
 from moaa.registry.versions import Version
 from moaa.store import Store
@@ -22,8 +23,6 @@ DATA_SETS: Final = "datasets"
 """The folder of all published data, below the root of the store."""
 SHARD_BYTES: Final = 256 << 20
 """Of text in a file, before compression."""
-
-Row = Mapping[str, Any]
 
 
 def _conversation(row: Row) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from moaa.artifacts.table import Row
 from moaa.report.view import Run, StageView
 
-Row = dict[str, Any]
 Read = Callable[[Mapping[str, Any], str], Iterator[Row]]
 """(manifest, table) -> rows of this table of the artifact."""
 

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from moaa.artifacts.table import Row
 from moaa.asking import ask_all
 from moaa.asking.rejections import Gaps
 from moaa.benchmarks import Answer, Benchmark, Entrant, Item, Played
 from moaa.benchmarks.benchmark import Match, RunProgram
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
-from moaa.context import Context, Row
+from moaa.context import Context
 from moaa.errors import CallError, RowRejected
 from moaa.recipe.schema import Model, Sampling
 from moaa.stages.batches import Batch, Kept, judgement_gaps

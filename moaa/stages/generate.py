@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from moaa import mixture, templates, writers
+from moaa.artifacts.table import Row
 from moaa.asking.rejections import Gaps, Loss, absent
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
@@ -17,7 +18,7 @@ from moaa.errors import RowRejected
 from moaa.mixture import Conversation, Respond
 from moaa.recipe.method import CutAnswers
 from moaa.recipe.schema import Member, Mixture, Recipe
-from moaa.stage import Context, Row, stage
+from moaa.stage import Context, stage
 from moaa.stages.labeller import Labelling, labeller_of, labelling_of
 from moaa.stages.table import GENERATE
 from moaa.stages.texts import NEUTRALISED, TextPart, control_texts

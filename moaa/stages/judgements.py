@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from moaa import templates
+from moaa.artifacts.table import Row
 from moaa.asking.rejections import Gaps, Loss, absent
 from moaa.judge import Tally, check_instructions
 from moaa.recipe.schema import Judge
-from moaa.stage import Context, Row
+from moaa.stage import Context
 
 
 def with_instructions(judge: Judge) -> Judge:

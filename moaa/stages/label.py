@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moaa import judge, preference
+from moaa.artifacts.table import Row
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
 from moaa.errors import RowRejected
@@ -13,7 +14,7 @@ from moaa.mixture import CUT_REMEDY
 from moaa.recipe.labelling import LabellerName
 from moaa.recipe.method import CutAnswers
 from moaa.recipe.schema import Judge, Recipe
-from moaa.stage import Context, Row, stage
+from moaa.stage import Context, stage
 from moaa.stages.judgements import report
 from moaa.stages.labeller import Labelling, Thrift, gaps_of, labeller_of, labelling_of, score_facts
 from moaa.stages.table import LABEL

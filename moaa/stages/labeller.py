@@ -6,6 +6,7 @@ from collections import Counter
 from statistics import fmean, pstdev
 from typing import Any
 
+from moaa.artifacts.table import Row
 from moaa.asking.rejections import Gaps, Loss
 from moaa.chat.controls import Controls
 from moaa.judge import rule_of
@@ -13,7 +14,7 @@ from moaa.labellers import ArmoRM, Chance, Heads, JudgeMixture, Labeller, Labels
 from moaa.recipe import Judge
 from moaa.recipe.labelling import Label, LabellerName
 from moaa.recipe.schema import Part
-from moaa.stage import Context, Row
+from moaa.stage import Context
 from moaa.stages import judgements
 from moaa.weights.armorm import heads_of
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from moaa import preference
+from moaa.artifacts.table import Row
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask, Message, opening
 from moaa.errors import RowRejected
 from moaa.recipe.schema import Recipe, Sampling
-from moaa.stage import Context, Row, stage
+from moaa.stage import Context, stage
 from moaa.stages.serving import tuned
 from moaa.stages.table import SAMPLE
 from moaa.stages.texts import TextPart, control_texts, is_cut

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from moaa.artifacts.table import Row
 from moaa.errors import RowRejected, TooManyRejected, TrainError
 from moaa.recipe.schema import Dpo
 from moaa.train import disk
@@ -22,7 +23,6 @@ CUT = "length"
 """The finish reason of an answer that the token limit cut."""
 
 Example = dict[str, list[int]]
-Row = Mapping[str, Any]
 
 
 @dataclass

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks.data import digest
-from moaa.benchmarks.items import Item, Row
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.recipe.load import load_file
 from tests.real.conftest import Read

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from moaa import judge, statistics
+from moaa.artifacts.table import Row
 from moaa.benchmarks.head_to_head import win_rates
 from moaa.judge.judgement import merged
 from moaa.mixture import Proposal
@@ -14,7 +15,7 @@ from tests.support.example_texts import CRITERIA, REVIEWERS, TOPICS
 
 if TYPE_CHECKING:
     from tests.support.example_run import ExampleRun
-from tests.support.example_parts import Row, _use, add
+from tests.support.example_parts import _use, add
 
 
 def sample(run: ExampleRun, chance: random.Random) -> None:

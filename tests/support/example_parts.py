@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from moaa.artifacts.table import Row
 
 if TYPE_CHECKING:
     from tests.support.example_run import ExampleRun
 
 
-Row = dict[str, Any]
 ROOT = "s3://moaa/demo"
 RUN_ID = "demo-20261124-213000-4f1c"
 STARTED = {

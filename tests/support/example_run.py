@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from moaa.artifacts.table import Row
 from moaa.records import Record
 from moaa.report import Run
 from moaa.stages.table import stages
 from tests.support import example_judged as judged
 from tests.support import example_stages as made
 from tests.support.example_parts import utc
-
-Row = dict[str, Any]
 
 
 @dataclass

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from moaa import statistics
+from moaa.artifacts.table import Row
 from moaa.benchmarks import Score
 from moaa.statistics import Estimate, wilson
 
-Row = dict[str, Any]
 JUDGE = "mixture of strict, fair and smollm2"
 
 

@@ -7,12 +7,13 @@ import math
 import random
 from typing import TYPE_CHECKING
 
+from moaa.artifacts.table import Row
 from moaa.mixture import Proposal
 from tests.support.example_texts import PERSONAS, TOPICS
 
 if TYPE_CHECKING:
     from tests.support.example_run import ExampleRun
-from tests.support.example_parts import ROOT, RUN_ID, SECONDS, STARTED, Row, _use, add, utc
+from tests.support.example_parts import ROOT, RUN_ID, SECONDS, STARTED, _use, add, utc
 
 
 def preflight(run: ExampleRun) -> None:

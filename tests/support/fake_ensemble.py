@@ -4,15 +4,13 @@ it scales up."""
 from __future__ import annotations
 
 import threading
-from typing import Any, Self
+from typing import Self
 
-from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES, PODS, SLICES
+from moaa.kubernetes.kinds import DEPLOYMENTS, LEASES, PODS, SLICES, Object
 from moaa.kubernetes.names import MODEL, PART_OF, dns
 from tests.support.engine_server import EngineServer
 from tests.support.kube_server import KubeServer
 from tests.support.lease_objects import holders
-
-Object = dict[str, Any]
 
 
 def deployment(

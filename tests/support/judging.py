@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
+from moaa.artifacts.table import Row
 from moaa.benchmarks import Answer, Benchmark, Entrant, Item, Played
 from moaa.benchmarks.benchmark import Match
-from moaa.benchmarks.items import Row
 from moaa.chat.message import Call, Choice, Reply
 from moaa.errors import RowRejected
 from moaa.judge.criteria import REPLY_FORM

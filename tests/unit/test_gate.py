@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from moaa import gate, statistics
+from moaa.artifacts.table import Row
 from moaa.gate.rules import findings
 from moaa.gate.texts import refused, repeated
 from moaa.recipe.gate import Allowed, Gate
@@ -200,7 +201,7 @@ def test_evidence_is_paired_by_prompt_whoever_is_named_first() -> None:
         ],
     }
 
-    def rows(table: str) -> Iterable[Mapping[str, Any]]:
+    def rows(table: str) -> Iterable[Row]:
         return tables[table]
 
     found = gate.evidence_of(

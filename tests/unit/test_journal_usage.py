@@ -11,6 +11,7 @@ import yaml
 
 from moaa import records, report
 from moaa.artifacts import Artifact
+from moaa.artifacts.table import Row
 from moaa.chat.message import Ask
 from moaa.journal.usage import Usage
 from moaa.ledger import Ledger, ModelUse
@@ -18,7 +19,7 @@ from moaa.recipe.schema import Part, Sampling
 from moaa.report.page import totals
 from moaa.report.tables import cost_usd, plan
 from moaa.report.view import Run
-from moaa.stage import Context, Row, stage
+from moaa.stage import Context, stage
 from moaa.stages.table import GENERATE, stages
 from moaa.task import Task
 from tests.support.engine_server import EngineServer, slow, status
