@@ -11,7 +11,7 @@ from moaa.recipe.schema import Recipe, Training
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RoleCalls:
     """Calls of one role to one model, for the plan. Fractions are averages over conversations."""
 
     role: str
@@ -71,7 +71,7 @@ class Declaration:
     """Whether it also asks the version in production, if the recipe publishes."""
     base: bool = False
     """Whether it also asks the target in the state before the run's training."""
-    calls: Callable[[Recipe], Iterable[Asked]] | None = None
+    calls: Callable[[Recipe], Iterable[RoleCalls]] | None = None
     """Returns its calls, for the plan."""
     training: Callable[[Recipe], Trained] | None = None
     """Returns its training, for the plan. A stage with one trains."""

@@ -21,7 +21,7 @@ from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.items import Item
 from moaa.chat.message import Ask, Message
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.errors import RecipeError
 from moaa.plan.calls import answering, judging
 from moaa.recipe import evaluation
@@ -117,7 +117,7 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
                 found.append(Score(name, "win rate at equal length", estimate, BASELINE))
         return found
 
-    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+    def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield one answer of each contestant to each instruction, judged in both orders."""
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)

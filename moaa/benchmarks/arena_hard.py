@@ -20,7 +20,7 @@ from moaa.benchmarks.judgements import row_of
 from moaa.benchmarks.rating import is_alone
 from moaa.benchmarks.verdicts import five_verdicts, weight_of
 from moaa.chat.message import Ask, Message
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.errors import RecipeError
 from moaa.plan.calls import answering, judging, rating, tokens_of
 from moaa.recipe import evaluation
@@ -145,7 +145,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
             ]
         return found
 
-    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+    def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield one answer of each contestant to each prompt, judged in both orders."""
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)

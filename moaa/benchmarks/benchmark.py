@@ -13,7 +13,7 @@ from moaa.benchmarks.entrants import Entrant
 from moaa.benchmarks.items import Answer, Item
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.recipe.schema import Judge, Part, Recipe, Source
 from moaa.statistics import Estimate
 
@@ -187,7 +187,7 @@ class Benchmark(ABC, Generic[S]):
         return min(getattr(self.settings, "limit", None) or published, published)
 
     @abstractmethod
-    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+    def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield the calls of the benchmark, for the plan."""
 
     def is_published(self, items: Sequence[Item]) -> bool:

@@ -12,7 +12,7 @@ from moaa.benchmarks.data import evenly
 from moaa.benchmarks.head_to_head import held_out
 from moaa.benchmarks.items import Item
 from moaa.chat.message import Ask, without_system
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.errors import RowRejected
 from moaa.recipe.schema import Part, Recipe, Sampling
 from moaa.registry.canary import TOKENS
@@ -57,6 +57,6 @@ class Canary(Benchmark[Part]):
         """Return none."""
         return []
 
-    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+    def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield none: PROMPTS short answers are too few to show in a plan."""
         return iter(())

@@ -12,7 +12,7 @@ from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.judgements import compare
 from moaa.chat.message import Ask, opening
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.plan.calls import answering, judging, sizes
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe
@@ -71,7 +71,7 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
                 found.append(Score(model, "win rate at equal length", adjusted, against))
         return found
 
-    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+    def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield one answer of each contestant to each prompt, and all pairs judged in both
         orders."""
         names = recipe.measured

@@ -15,7 +15,7 @@ from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.rating import rate
 from moaa.chat.message import Ask, Message
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.errors import RecipeError, RowRejected
 from moaa.plan.calls import answering, rating, tokens_of
 from moaa.recipe import evaluation
@@ -113,7 +113,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
                     found.append(Score(name, "rating", estimate, "", subset, not subset, about))
         return found
 
-    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+    def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield two answers of each contestant to each question, and a rating of each."""
         questions = self.question_count(QUESTIONS)
         answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)

@@ -19,7 +19,7 @@ from moaa.benchmarks.items import Item
 from moaa.benchmarks.judgements import name_of, row_of
 from moaa.chat.message import Ask, Message
 from moaa.concurrency import together
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.judge import Judgement
 from moaa.plan.calls import judging
 from moaa.recipe.evaluation import JudgesMeasured
@@ -105,7 +105,7 @@ class PairBenchmark(Benchmark[S]):
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
         """Return the scores that the benchmark publishes, one of them the main one."""
 
-    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+    def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield every pair judged in both orders by every judge, and a share of them once more."""
         pairs = self.question_count(self.count) * (1 + self.settings.injected)
         for entrant in self.entrants():

@@ -18,7 +18,7 @@ from moaa.benchmarks.data import digest_of, evenly
 from moaa.benchmarks.harness import Doc, Marks
 from moaa.benchmarks.items import Answer, Item
 from moaa.chat.message import Ask, Message
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.errors import RecipeError
 from moaa.plan.calls import answering
 from moaa.recipe.reasoning import Reasoning
@@ -202,7 +202,7 @@ class Reasons(Benchmark[S]):
         not."""
         return ""
 
-    def calls(self, recipe: Recipe) -> Iterator[Asked]:
+    def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield one answer of each contestant to each question."""
         questions = self.question_count(self.count)
         answer = min(recipe.plan.answer_tokens, self.settings.max_tokens)

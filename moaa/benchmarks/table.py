@@ -19,7 +19,7 @@ from moaa.benchmarks.mmlu_pro import MmluPro
 from moaa.benchmarks.mt_bench import MtBench
 from moaa.benchmarks.ppe import Ppe
 from moaa.benchmarks.reward_bench import RewardBench
-from moaa.declaration import Asked
+from moaa.declaration import RoleCalls
 from moaa.recipe.schema import Recipe
 
 BENCHMARKS: Final[dict[str, type[Benchmark[Any]]]] = {
@@ -47,7 +47,7 @@ def chosen(recipe: Recipe) -> list[Benchmark[Any]]:
     return [each(settings[name], recipe) for name, each in BENCHMARKS.items() if name in settings]
 
 
-def calls(recipe: Recipe) -> Iterator[Asked]:
+def calls(recipe: Recipe) -> Iterator[RoleCalls]:
     """Yield the calls of all benchmarks that the recipe chose, for the plan."""
     for benchmark in chosen(recipe):
         yield from benchmark.calls(recipe)

@@ -84,7 +84,7 @@ def retrain(
     from moaa.commands import retraining
     from moaa.commands.pipeline import Kubeflow
 
-    asked = retraining.Asked(
+    asked = retraining.RetrainOptions(
         kubeflow=Kubeflow(host, experiment, namespace, wait) if host else None,
         in_cluster=in_cluster,
         namespace=namespace,

@@ -39,7 +39,7 @@ FILES: Final[Mapping[str, Callable[[Account], str]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RetrainOptions:
     """What the user typed, besides the recipe."""
 
     kubeflow: Kubeflow | None
@@ -55,7 +55,7 @@ class Asked:
     output: Path | None
 
 
-def retrain(file: Path, sets: list[str], asked: Asked) -> int:
+def retrain(file: Path, sets: list[str], asked: RetrainOptions) -> int:
     """Retrain the recipe's model if an input has changed; return the exit status."""
     loaded = load_file(file, sets)
     account = Account(name=_name(loaded.recipe, file), recipe=str(file), started=_now())
@@ -83,7 +83,7 @@ def retrain(file: Path, sets: list[str], asked: Asked) -> int:
     return outcome.exit_status
 
 
-def _outcome(loaded: Loaded, asked: Asked, account: Account) -> Outcome:
+def _outcome(loaded: Loaded, asked: RetrainOptions, account: Account) -> Outcome:
     """Do all steps; fill in the account after each."""
     recipe, store, name = loaded.recipe, Store.of(loaded.recipe.store), account.name
     stages = of_recipe(recipe)
@@ -140,7 +140,7 @@ def _name(recipe: Recipe, file: Path) -> str:
     )
 
 
-def _way(asked: Asked, recipe: Recipe) -> Way:
+def _way(asked: RetrainOptions, recipe: Recipe) -> Way:
     from moaa.retrain import ways
 
     if to := asked.kubeflow:

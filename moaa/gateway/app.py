@@ -15,7 +15,7 @@ from moaa.gateway.body import parse_body
 from moaa.gateway.catalogue import Catalogue, Model, catalogue_of
 from moaa.gateway.feedback.routes import rate
 from moaa.gateway.page import add_page
-from moaa.gateway.state import Asked, Gateway, request_id
+from moaa.gateway.state import ClientRequest, Gateway, request_id
 from moaa.gateway.wire import ApiError, invalid
 from moaa.progress.messages import log
 
@@ -86,13 +86,13 @@ def _asking(gateway: Gateway, path: str) -> Handler:
         id, begun = request_id(request), time.perf_counter()
         name = revision = ""
         code = 499  # the client left
-        asked: Asked | None = None
+        asked: ClientRequest | None = None
         try:
             if gateway.draining:
                 raise _draining()
             caller = gateway.access.caller(request.headers.get("Authorization"))
             body = parse_body(await _read(request))
-            asked = Asked(gateway, request, id, path, caller, body)
+            asked = ClientRequest(gateway, request, id, path, caller, body)
             model = request.app[CATALOGUE].find(body.model, caller)
             name = model.name
             with gateway.in_progress(asked), gateway.access.admitted(caller, model.calls(body)):

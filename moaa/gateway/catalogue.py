@@ -15,7 +15,7 @@ from moaa.gateway.mixtures.model import MixtureModel
 from moaa.gateway.proxy import pass_on
 from moaa.gateway.readiness import wait_until_up
 from moaa.gateway.split_model import SplitModel
-from moaa.gateway.state import Asked, Gateway
+from moaa.gateway.state import ClientRequest, Gateway
 from moaa.gateway.wire import no_model
 
 
@@ -34,7 +34,7 @@ class Model(Protocol):
         """Return how many calls to engines this request costs: limits count them."""
         ...
 
-    async def respond(self, asked: Asked) -> web.StreamResponse:
+    async def respond(self, asked: ClientRequest) -> web.StreamResponse:
         """Answer the request. Raises ApiError only while nothing has been sent."""
         ...
 
@@ -59,7 +59,7 @@ class PlainModel:
         """Return 1: each request is one call to an engine."""
         return 1
 
-    async def respond(self, asked: Asked) -> web.StreamResponse:
+    async def respond(self, asked: ClientRequest) -> web.StreamResponse:
         """Wake the model if needed, and pass the request on. Raises ApiError."""
         await wait_until_up(asked, [self.backend])
         return await pass_on(asked, self.backend)

@@ -24,7 +24,7 @@ from moaa.gateway.wire import UNBUFFERED, ApiError, of_engine
 from moaa.progress.messages import log
 
 if TYPE_CHECKING:
-    from moaa.gateway.state import Asked
+    from moaa.gateway.state import ClientRequest
 
 LARGE: Final = 1 << 20
 """A larger body is sent in pieces: in one piece it would block the event loop."""
@@ -34,7 +34,7 @@ another replica can be asked."""
 
 
 async def pass_on(
-    asked: Asked,
+    asked: ClientRequest,
     backend: Backend,
     *,
     affinity: str | None = None,
@@ -57,7 +57,7 @@ async def pass_on(
 class _Attempt:
     """One request at one replica."""
 
-    asked: Asked
+    asked: ClientRequest
     backend: Backend
     replica: Replica
     watch: Watch | None
@@ -257,7 +257,7 @@ class _Attempt:
             self.watch.seen(Outcome(self.backend.revision or "", status, first_s, empty, cut))
 
 
-def _left(asked: Asked) -> bool:
+def _left(asked: ClientRequest) -> bool:
     """Return whether the client of a stream that has begun is gone."""
     transport = asked.request.transport
     return asked.response is not None and (transport is None or transport.is_closing())

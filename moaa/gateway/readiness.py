@@ -12,7 +12,7 @@ from moaa.gateway.waker import Waker, asleep, may_not_wake
 from moaa.gateway.wire import UNBUFFERED
 
 if TYPE_CHECKING:
-    from moaa.gateway.state import Asked
+    from moaa.gateway.state import ClientRequest
 
 STREAM: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -20,7 +20,9 @@ STREAM: Final = {
 }
 
 
-async def wait_until_up(asked: Asked, backends: Iterable[Backend], *, wait: bool = True) -> None:
+async def wait_until_up(
+    asked: ClientRequest, backends: Iterable[Backend], *, wait: bool = True
+) -> None:
     """Wait until each backend has a replica that answers, or cannot be woken from here. `wait`
     false: return as soon as the starts have begun.
 
@@ -52,7 +54,7 @@ async def wait_until_up(asked: Asked, backends: Iterable[Backend], *, wait: bool
         await _hold(asked, waker, service)
 
 
-async def _hold(asked: Asked, waker: Waker, service: str) -> None:
+async def _hold(asked: ClientRequest, waker: Waker, service: str) -> None:
     response = await begin_stream(asked, waker.backends[service].revision)
     metrics, name = asked.gateway.metrics, waker.backends[service].name
     metrics.waiting.add(name)
@@ -63,7 +65,7 @@ async def _hold(asked: Asked, waker: Waker, service: str) -> None:
         metrics.waiting.add(name, by=-1)
 
 
-async def begin_stream(asked: Asked, revision: str | None = None) -> web.StreamResponse:
+async def begin_stream(asked: ClientRequest, revision: str | None = None) -> web.StreamResponse:
     """Return the stream to the client, with its headers sent. A later failure is written into the
     stream."""
     if asked.response is None:

@@ -21,7 +21,7 @@ from moaa.gateway.traffic_split import TrafficSplit
 from moaa.gateway.wire import ApiError
 
 if TYPE_CHECKING:
-    from moaa.gateway.state import Asked
+    from moaa.gateway.state import ClientRequest
 
 TOO_LONG_S: Final = 10.0
 """A stream without a first token after this many seconds is late, if production's times are
@@ -58,7 +58,7 @@ class SplitModel:
         """Return whether a slot has this name or this revision."""
         return self.promoted.called(revision) is not None
 
-    async def respond(self, asked: Asked) -> web.StreamResponse:
+    async def respond(self, asked: ClientRequest) -> web.StreamResponse:
         """Choose the slot of the conversation and pass the request on. Raises ApiError."""
         conversation = conversation_of(asked.caller.name, asked.body.data)
         _, _, revision = asked.body.model.partition("@")
@@ -82,7 +82,7 @@ class SplitModel:
         return None
 
     async def _pass_on(
-        self, asked: Asked, backend: Backend, conversation: str
+        self, asked: ClientRequest, backend: Backend, conversation: str
     ) -> web.StreamResponse:
         if not self.guarded:
             return await pass_on(asked, backend, affinity=conversation)
@@ -90,7 +90,9 @@ class SplitModel:
             return await pass_on(asked, backend, affinity=conversation, watch=watch)
 
     @contextmanager
-    def _watched(self, asked: Asked, backend: Backend, conversation: str) -> Iterator[_Watch]:
+    def _watched(
+        self, asked: ClientRequest, backend: Backend, conversation: str
+    ) -> Iterator[_Watch]:
         watch = _Watch(self.promoted, backend.revision or "", conversation, asked.body.streamed)
         streamed = asked.body.streamed
         limit_s = self.promoted.guard.late_after_s(streamed) or (TOO_LONG_S if streamed else None)

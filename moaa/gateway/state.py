@@ -81,7 +81,7 @@ class Gateway:
         """The current problem of the file of keys, if any."""
         self.draining = False
         """Whether the gateway is stopping: it accepts no more requests."""
-        self.requests: set[Asked] = set()
+        self.requests: set[ClientRequest] = set()
         """The requests in progress."""
         self.idle = asyncio.Event()
         """Set while there are no requests."""
@@ -153,7 +153,7 @@ class Gateway:
             self._bad_keys = str(error)
 
     @contextmanager
-    def in_progress(self, asked: Asked) -> Iterator[None]:
+    def in_progress(self, asked: ClientRequest) -> Iterator[None]:
         """List this request as in progress while the context lasts."""
         self.requests.add(asked)
         self.idle.clear()
@@ -177,7 +177,7 @@ class Gateway:
 
 
 @dataclass(eq=False)
-class Asked:
+class ClientRequest:
     """One request of a client. `path`: the endpoint's, without `/v1`. `started`: when its body had
     arrived (`time.perf_counter`)."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from moaa import templates
-from moaa.declaration import Asked, Trained
+from moaa.declaration import RoleCalls, Trained
 from moaa.judge import criteria
 from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.labelling import LabellerName
@@ -35,17 +35,17 @@ def sizes(recipe: Recipe, name: SetName) -> Iterator[tuple[Source, int, float]]:
         yield source, source.limit or recipe.plan.prompts.get(name, 0) // unlimited, turns
 
 
-def of_generate(recipe: Recipe) -> Iterator[Asked]:
+def of_generate(recipe: Recipe) -> Iterator[RoleCalls]:
     for _, prompts, turns in sizes(recipe, "sft"):
         yield from generation(recipe, prompts, turns)
 
 
-def of_sample(recipe: Recipe) -> Iterator[Asked]:
+def of_sample(recipe: Recipe) -> Iterator[RoleCalls]:
     for _, prompts, turns in sizes(recipe, "preference"):
         yield from sampling(recipe, prompts, turns)
 
 
-def of_label(recipe: Recipe) -> Iterator[Asked]:
+def of_label(recipe: Recipe) -> Iterator[RoleCalls]:
     for _, prompts, _ in sizes(recipe, "preference"):
         yield from labelling(recipe, prompts)
 
@@ -71,7 +71,7 @@ def of_dpo(recipe: Recipe) -> Trained:
     return Trained(recipe.dpo, pairs, tokens, once_tokens=tokens / 3)
 
 
-def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Asked]:
+def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[RoleCalls]:
     """Yield the calls that write the SFT data of these conversations and user turns: the mixture's
     (paper, Eq. 1-3), or those of the recipe's other source."""
     generate, mixture = recipe.generate, recipe.generate.mixture
@@ -101,13 +101,13 @@ def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Ask
         yield from ranking(recipe, recipe.best_by, calls, mixture.proposals + 1, answer)
 
 
-def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[Asked]:
+def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[RoleCalls]:
     """Yield the SFT model's calls: n answers to the last turn, one to each earlier turn."""
     name, chosen = f"{recipe.target}+sft", recipe.sample.sampling
     turn, answer = recipe.plan.prompt_tokens, sampled_tokens(recipe)
     earlier = prompts * (turns - 1)
     if earlier:
-        yield Asked(
+        yield RoleCalls(
             "earlier turn",
             name,
             earlier,
@@ -115,12 +115,12 @@ def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[Asked]:
             earlier * answer,
         )
     seen = turn + (turns - 1) * (turn + answer)
-    yield Asked("sample", name, prompts, prompts * seen, prompts * answer * chosen.n)
+    yield RoleCalls("sample", name, prompts, prompts * seen, prompts * answer * chosen.n)
 
 
 def judging(
     recipe: Recipe, judge: Judge, pairs: float, answer: float, prompts: float | None = None
-) -> Iterator[Asked]:
+) -> Iterator[RoleCalls]:
     """Yield the judge's calls for these pairs of answers, in both orders. `prompts`: of how many
     prompts the answers are (default: as many as pairs).
 
@@ -158,7 +158,7 @@ def judging(
     yield _asked("verdict", judge.aggregator, 2 * pairs, decided, verdict)
 
 
-def labelling(recipe: Recipe, prompts: int) -> Iterator[Asked]:
+def labelling(recipe: Recipe, prompts: int) -> Iterator[RoleCalls]:
     """Yield the labeller's calls for a prompt's n answers."""
     n, answer = recipe.sample.sampling.n, sampled_tokens(recipe)
     yield from ranking(recipe, recipe.label.labeller, prompts, n, answer)
@@ -166,7 +166,7 @@ def labelling(recipe: Recipe, prompts: int) -> Iterator[Asked]:
 
 def ranking(
     recipe: Recipe, labeller: LabellerName, prompts: float, n: int, answer: float
-) -> Iterator[Asked]:
+) -> Iterator[RoleCalls]:
     """Yield this labeller's calls to rank n answers to each of so many prompts.
 
     A judge compares every pair. A reward model reads each answer once, ArmoRM also the prompt.
@@ -178,10 +178,10 @@ def ranking(
     elif model := recipe.label.model_of(labeller):
         alone = 1 if labeller == "armorm" else 0
         tokens = (n + alone) * recipe.plan.prompt_tokens + n * answer
-        yield Asked("score", model, prompts * (n + alone), prompts * tokens, 0)
+        yield RoleCalls("score", model, prompts * (n + alone), prompts * tokens, 0)
 
 
-def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> Iterator[Asked]:
+def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> Iterator[RoleCalls]:
     """Yield the contestants' answers to so many questions of a benchmark."""
     prompt = _history(recipe, turns, answer)
     calls = questions * turns
@@ -195,10 +195,10 @@ def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> It
             "dpo": f"{recipe.target}+dpo",
             **({PRODUCTION: f"{recipe.target}+{PRODUCTION}"} if recipe.measures_production else {}),
         }.get(name, name)
-        yield Asked("answer", model, calls, calls * prompt, calls * answer)
+        yield RoleCalls("answer", model, calls, calls * prompt, calls * answer)
 
 
-def rating(recipe: Recipe, judge: Judge, ratings: float, read: float) -> Iterator[Asked]:
+def rating(recipe: Recipe, judge: Judge, ratings: float, read: float) -> Iterator[RoleCalls]:
     """Yield the judge's calls to rate so many answers one by one: each proposer assesses, the
     aggregator rates. A judge of one model with parsed verdicts rates in one call. `read`: tokens
     of what is rated, and of the instruction."""
@@ -230,10 +230,12 @@ def sampled_tokens(recipe: Recipe) -> int:
     return min(recipe.plan.answer_tokens, recipe.sample.sampling.max_tokens)
 
 
-def _asked(role: str, member: Member, calls: float, prompt: float, completion: float) -> Asked:
+def _asked(role: str, member: Member, calls: float, prompt: float, completion: float) -> RoleCalls:
     """A call with n answers counts its prompt and the member's persona once."""
     seen = prompt + tokens_of(member.system)
-    return Asked(role, member.model, calls, calls * seen, calls * completion * member.sampling.n)
+    return RoleCalls(
+        role, member.model, calls, calls * seen, calls * completion * member.sampling.n
+    )
 
 
 def _history(recipe: Recipe, turns: float, answer: float) -> float:

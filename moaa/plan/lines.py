@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moaa.declaration import Asked, Declaration, Trained
+from moaa.declaration import Declaration, RoleCalls, Trained
 from moaa.recipe.next_round import planned
 from moaa.recipe.schema import Recipe
 
@@ -58,9 +58,9 @@ def as_rows(planned: Iterable[Line]) -> list[dict[str, Any]]:
     return [asdict(line) for line in planned]
 
 
-def answering(recipe: Recipe, stage: str, asked: Iterable[Asked]) -> Iterator[Line]:
+def answering(recipe: Recipe, stage: str, asked: Iterable[RoleCalls]) -> Iterator[Line]:
     """Yield one line a model, with the sum of its roles."""
-    models: dict[str, list[Asked]] = {}
+    models: dict[str, list[RoleCalls]] = {}
     for each in asked:
         models.setdefault(each.model, []).append(each)
     for name, roles in models.items():

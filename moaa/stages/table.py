@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from moaa.declaration import Asked, Declaration, needed_by
+from moaa.declaration import Declaration, RoleCalls, needed_by
 from moaa.errors import RecipeError
 from moaa.plan import calls
 from moaa.recipe.schema import Recipe
@@ -27,7 +27,7 @@ GROUP: Final = "moaa.stages"
 """The entry points under which other packages declare stages."""
 
 
-def _evaluation_calls(recipe: Recipe) -> Iterable[Asked]:
+def _evaluation_calls(recipe: Recipe) -> Iterable[RoleCalls]:
     from moaa.benchmarks.table import calls  # loads numpy
 
     return calls(recipe)

@@ -26,7 +26,7 @@ from moaa.gateway.wire import DONE, ApiError, invalid
 from moaa.mixture import LATE
 
 if TYPE_CHECKING:
-    from moaa.gateway.state import Asked, Gateway
+    from moaa.gateway.state import ClientRequest, Gateway
 
 COUNTED: Final = frozenset(
     {LATE, "empty", "not returned", "content filter", "context_length_exceeded", "timeout"}
@@ -88,7 +88,7 @@ class MixtureModel:
         """Return how many calls to engines a request costs."""
         return self.mixture.calls
 
-    async def respond(self, asked: Asked) -> web.StreamResponse:
+    async def respond(self, asked: ClientRequest) -> web.StreamResponse:
         """Answer the request. Raises ApiError only while nothing has been sent."""
         if asked.path != PATH:
             raise invalid(
@@ -121,7 +121,9 @@ class MixtureModel:
         finally:
             self._count(asked, run)
 
-    async def _stream(self, asked: Asked, run: Run, headers: dict[str, str]) -> web.StreamResponse:
+    async def _stream(
+        self, asked: ClientRequest, run: Run, headers: dict[str, str]
+    ) -> web.StreamResponse:
         # A stream that waited until its models were awake has already begun.
         response = asked.response or web.StreamResponse(headers={**headers, **STREAM})
         stream = Stream(self._gateway.now())
@@ -152,11 +154,11 @@ class MixtureModel:
                 asked.keep(self.name, run.tally.revision, run.choices)
         return response
 
-    def _time_first(self, asked: Asked, run: Run) -> None:
+    def _time_first(self, asked: ClientRequest, run: Run) -> None:
         seconds = time.perf_counter() - asked.started
         self._gateway.metrics.first_token.add(seconds, self.name, run.tally.revision)
 
-    def _count(self, asked: Asked, run: Run) -> None:
+    def _count(self, asked: ClientRequest, run: Run) -> None:
         """Count what was used, and which members were missing, however the request ended."""
         for spent in run.tally.members:
             if spent.usage is not None and not spent.shared:
