@@ -13,6 +13,6 @@ keeps answers and judgements for the next evaluation, and writes the tables.
 
 from moaa.benchmarks.benchmark import Benchmark, Played, Score
 from moaa.benchmarks.entrants import Entrant
-from moaa.benchmarks.items import Answer, Item
+from moaa.benchmarks.items import EntrantAnswer, Item
 
-__all__ = ["Answer", "Benchmark", "Entrant", "Item", "Played", "Score"]
+__all__ = ["Benchmark", "Entrant", "EntrantAnswer", "Item", "Played", "Score"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Match, Played
-from moaa.benchmarks.items import Answer, Item
+from moaa.benchmarks.items import EntrantAnswer, Item
 from moaa.benchmarks.judgements import compare, row_of
 from moaa.chat.message import Ask
 from moaa.recipe.schema import Judge
@@ -20,7 +20,9 @@ async def against_baseline(judge: Judge, match: Match, baseline: str, ask: Ask) 
     return {"model_b": baseline, **row_of(judgement)}
 
 
-def answers_and_judgements(played: Played, name: str) -> list[tuple[Item, tuple[Answer, ...], Row]]:
+def answers_and_judgements(
+    played: Played, name: str
+) -> list[tuple[Item, tuple[EntrantAnswer, ...], Row]]:
     """Return the items whose answer was judged in both orders, with the answer and the
     judgement."""
     rows, answers = played.judgements.get((name,), {}), played.answers.get(name, {})

@@ -10,7 +10,7 @@ from typing import ClassVar, Final, Generic, Literal, TypeVar
 from moaa.artifacts.table import Row
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.entrants import Entrant
-from moaa.benchmarks.items import Answer, Item
+from moaa.benchmarks.items import EntrantAnswer, Item
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask
 from moaa.declaration import RoleCalls
@@ -34,7 +34,7 @@ class Match:
 
     item: Item
     entrants: tuple[Entrant, ...]
-    answers: tuple[tuple[Answer, ...], ...]
+    answers: tuple[tuple[EntrantAnswer, ...], ...]
     """The answers of each entrant in order, one for each turn. Empty if judges are measured."""
     controls: Controls = KNOWN
     run_program: RunProgram | None = None
@@ -87,7 +87,7 @@ class Played:
 
     items: Sequence[Item]
     entrants: Sequence[str]
-    answers: Mapping[str, Mapping[str, tuple[Answer, ...]]]
+    answers: Mapping[str, Mapping[str, tuple[EntrantAnswer, ...]]]
     """Entrant -> item id -> its answers, one for each turn."""
     judgements: Mapping[tuple[str, ...], Mapping[str, Row]]
     """Match (names of entrants) -> item id -> what `judge` returned."""

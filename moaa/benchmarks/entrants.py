@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from moaa.benchmarks.items import Answer, Item
+from moaa.benchmarks.items import EntrantAnswer, Item
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
 from moaa.mixture import respond
@@ -35,7 +35,7 @@ class Entrant:
 
     async def answer(
         self, item: Item, sampling: Sampling, ask: Ask, controls: Controls = KNOWN
-    ) -> tuple[Answer, ...]:
+    ) -> tuple[EntrantAnswer, ...]:
         """Return its answers to the turns of `item`; its own answers become the history.
 
         The mixture answers as in `generate.mixture`, whatever `sampling` is. Raises CallError or
@@ -63,13 +63,15 @@ class Entrant:
         controls: Controls,
         *,
         logprobs: bool,
-    ) -> Answer:
+    ) -> EntrantAnswer:
         if self.mixture:
             written = await respond(self.mixture, messages, ask, controls)
-            return Answer(tuple(messages), written.text, written.tokens, written.finish_reason)
+            return EntrantAnswer(
+                tuple(messages), written.text, written.tokens, written.finish_reason
+            )
         reply = await ask(self.model, messages, sampling, logprobs=logprobs)
         choice = reply.choices[0]
-        return Answer(
+        return EntrantAnswer(
             tuple(messages),
             choice.text,
             reply.completion_tokens,

@@ -47,7 +47,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EntrantAnswer:
     """One turn of an entrant's answer. `messages` is the conversation that it answered."""
 
     messages: tuple[Message, ...]
@@ -68,7 +68,7 @@ class Answer:
         }
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Answer:
+    def from_json(cls, row: Mapping[str, Any]) -> EntrantAnswer:
         """Return the answer in such a row."""
         return cls(
             tuple(row["messages"]),

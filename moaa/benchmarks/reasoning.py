@@ -16,7 +16,7 @@ from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
 from moaa.benchmarks.data import digest_of, evenly
 from moaa.benchmarks.harness import Doc, Marks
-from moaa.benchmarks.items import Answer, Item
+from moaa.benchmarks.items import EntrantAnswer, Item
 from moaa.chat.message import Ask, Message
 from moaa.declaration import RoleCalls
 from moaa.errors import RecipeError
@@ -257,7 +257,9 @@ def _share(verdicts: Sequence[float], groups: Sequence[str]) -> statistics.Estim
     return statistics.mean(verdicts, groups)
 
 
-def _about(items: Sequence[Item], answers: Mapping[str, tuple[Answer, ...]]) -> dict[str, float]:
+def _about(
+    items: Sequence[Item], answers: Mapping[str, tuple[EntrantAnswer, ...]]
+) -> dict[str, float]:
     """Return the shares of cut and of empty answers, and the mean tokens. Most cut answers are
     wrong."""
     given = [answers[item.id][-1] for item in items if item.id in answers]

@@ -28,7 +28,7 @@ METRICS_TIMEOUT_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What a server answered. `after_s`: how long it asked to wait; `seconds`: how long it took."""
 
     status: int
@@ -70,7 +70,7 @@ class Http:
 
     async def post(
         self, endpoint: Endpoint, model: str, body: bytes, timeout_s: float | None = None
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Return the server's answer within `timeout_s` (default: the client's). Raises `Fault` if
         there is none, EngineError if the endpoint's address cannot be used. `model` is only for
         messages."""
@@ -102,7 +102,7 @@ class Http:
         if endpoint.key:  # some servers repeat it in their errors
             answer = answer.replace(endpoint.key.strip().encode(), b"***")
         after_s = retry_after(response.headers.get("Retry-After"))
-        return Answer(response.status, answer, after_s, time.perf_counter() - start)
+        return HttpAnswer(response.status, answer, after_s, time.perf_counter() - start)
 
     async def metrics(self, endpoint: Endpoint) -> str | None:
         """Return the text at the server's /metrics; "" if it could not be read now; None if there

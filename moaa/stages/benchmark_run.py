@@ -9,7 +9,7 @@ from typing import Any
 from moaa.artifacts.table import Row
 from moaa.asking import ask_all
 from moaa.asking.rejections import Gaps
-from moaa.benchmarks import Answer, Benchmark, Entrant, Item, Played
+from moaa.benchmarks import Benchmark, Entrant, EntrantAnswer, Item, Played
 from moaa.benchmarks.benchmark import Match, RunProgram
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
@@ -211,5 +211,5 @@ def _measured(runs: Sequence[BenchmarkRun]) -> set[str]:
     return {each.model for run in measuring for each in run.entrants.values() if each.model}
 
 
-def _answers(row: Row) -> tuple[Answer, ...]:
-    return tuple(Answer.from_json(each) for each in row["answers"])
+def _answers(row: Row) -> tuple[EntrantAnswer, ...]:
+    return tuple(EntrantAnswer.from_json(each) for each in row["answers"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moaa.benchmarks import Answer, Played
+from moaa.benchmarks import EntrantAnswer, Played
 from moaa.benchmarks.alpaca_eval import AlpacaEval
 from moaa.recipe.load import load_file
 from moaa.statistics import Difficulties, length_controlled, mean, standard_error
@@ -150,7 +150,11 @@ def test_the_benchmark_gives_the_published_rate_from_the_published_files(
     played = Played(
         items,
         ["claude-2"],
-        {"claude-2": {id: (Answer((), row["output_2"], 0, "stop"),) for id, row in rows.items()}},
+        {
+            "claude-2": {
+                id: (EntrantAnswer((), row["output_2"], 0, "stop"),) for id, row in rows.items()
+            }
+        },
         {("claude-2",): {id: {"p": row["preference"] - 1} for id, row in rows.items()}},
     )
     found = {score.metric: 100 * score.estimate.value for score in benchmark.scores(played)}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from moaa.artifacts.table import Row
-from moaa.benchmarks import Answer, Benchmark, Entrant, Item, Played
+from moaa.benchmarks import Benchmark, Entrant, EntrantAnswer, Item, Played
 from moaa.benchmarks.benchmark import Match
 from moaa.chat.message import Call, Choice, Reply
 from moaa.errors import RowRejected
@@ -46,7 +46,7 @@ def play(
     items: Sequence[Item],
     entrants: Sequence[Entrant],
     ask: Ask,
-    answers: dict[str, dict[str, tuple[Answer, ...]]] | None = None,
+    answers: dict[str, dict[str, tuple[EntrantAnswer, ...]]] | None = None,
 ) -> Played:
     """Every match of the benchmark judged, as the stage does it; rejected ones are left out."""
     by_name = {each.name: each for each in entrants}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moaa import statistics
-from moaa.benchmarks import Answer, Benchmark, Entrant, Item
+from moaa.benchmarks import Benchmark, Entrant, EntrantAnswer, Item
 from moaa.benchmarks.alpaca_eval import AlpacaEval, order_of
 from moaa.benchmarks.arena_hard import ArenaHard
 from moaa.benchmarks.benchmark import Score
@@ -50,11 +50,13 @@ def longer_is_better(model: str, first: str, second: str) -> float:
     return 1 / (1 + math.exp(-(2 * delta + skill)))
 
 
-def answered(items: list[Item], *models: str) -> dict[str, dict[str, tuple[Answer, ...]]]:
+def answered(items: list[Item], *models: str) -> dict[str, dict[str, tuple[EntrantAnswer, ...]]]:
     """Answers of two to four times the length of the baseline's."""
     return {
         model: {
-            item.id: (Answer(item.messages, f"{model} " + "w " * words(item.id), 10, "stop"),)
+            item.id: (
+                EntrantAnswer(item.messages, f"{model} " + "w " * words(item.id), 10, "stop"),
+            )
             for item in items
         }
         for model in models

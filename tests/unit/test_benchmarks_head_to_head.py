@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moaa.benchmarks import Answer, Played
+from moaa.benchmarks import EntrantAnswer, Played
 from moaa.benchmarks.head_to_head import HeadToHead
 from moaa.recipe.load import load_file
 from moaa.statistics import FEWEST
@@ -26,7 +26,9 @@ def played(p: list[float | None], longer: int = 10) -> Played:
     ]
     lengths = {"base": 0, "dpo": longer}
     answers = {
-        who: {id: (Answer((), "x" * (20 + 7 * int(id) % 11 + more), 5, "stop"),) for id in ids}
+        who: {
+            id: (EntrantAnswer((), "x" * (20 + 7 * int(id) % 11 + more), 5, "stop"),) for id in ids
+        }
         for who, more in lengths.items()
     }
     judged = {id: {"p": each} for id, each in zip(ids, p, strict=True)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from moaa.benchmarks import Answer, Entrant, Played
+from moaa.benchmarks import Entrant, EntrantAnswer, Played
 from moaa.benchmarks.benchmark import Match
 from moaa.benchmarks.humaneval import HumanEval, code_of, program
 from moaa.errors import RowRejected
@@ -57,7 +57,7 @@ def judged(run_program: Any) -> Any:
     match = Match(
         item,
         (Entrant("base", model="base"),),
-        ((Answer(item.messages, RIGHT, 9, "stop"),),),
+        ((EntrantAnswer(item.messages, RIGHT, 9, "stop"),),),
         run_program=run_program,
     )
     row = asyncio.run(BENCHMARK.judge_match(match, Ask(lambda call: "")))

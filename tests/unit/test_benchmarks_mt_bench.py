@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from moaa.benchmarks import Answer, Entrant, Item, Played
+from moaa.benchmarks import Entrant, EntrantAnswer, Item, Played
 from moaa.benchmarks.benchmark import Match
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.mt_bench import MtBench
@@ -34,7 +34,9 @@ def mt_bench(*sets: str) -> MtBench:
 def rated(benchmark: MtBench, item: Item, answer: Any) -> tuple[dict[str, Any], Ask]:
     """The row of two answers, and the judge's calls."""
     ask = Ask(answer)
-    answers = tuple(Answer((), text, 1, "stop") for text in ("first answer", "second answer"))
+    answers = tuple(
+        EntrantAnswer((), text, 1, "stop") for text in ("first answer", "second answer")
+    )
     match = Match(item, (Entrant("base", model="smollm2"),), (answers,))
     return asyncio.run(benchmark.judge_match(match, ask)), ask
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from moaa.benchmarks import Answer, Entrant, Played, Score
+from moaa.benchmarks import Entrant, EntrantAnswer, Played, Score
 from moaa.benchmarks.data import digest_of
 from moaa.benchmarks.harness import Doc, Marks
 from moaa.benchmarks.mmlu_pro import stratified
@@ -68,11 +68,11 @@ def sums(**settings: Any) -> Sums:
     return Sums(Reasoning(**settings), RECIPE)
 
 
-def given(texts: Mapping[str, str], ends: str = "stop") -> dict[str, tuple[Answer, ...]]:
-    return {id: (Answer((), text, 10, ends),) for id, text in texts.items()}
+def given(texts: Mapping[str, str], ends: str = "stop") -> dict[str, tuple[EntrantAnswer, ...]]:
+    return {id: (EntrantAnswer((), text, 10, ends),) for id, text in texts.items()}
 
 
-def played(benchmark: Sums, answers: dict[str, dict[str, tuple[Answer, ...]]]) -> Played:
+def played(benchmark: Sums, answers: dict[str, dict[str, tuple[EntrantAnswer, ...]]]) -> Played:
     entrants = [Entrant(name, model=name) for name in answers]
     return play(benchmark, benchmark.items(ROWS), entrants, Ask(lambda call: ""), answers)
 
