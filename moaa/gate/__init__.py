@@ -2,6 +2,6 @@
 
 from moaa.gate.decision import Decision, decide
 from moaa.gate.evidence import Evidence, Paired, evidence_of
-from moaa.gate.rules import Found
+from moaa.gate.rules import RuleResult
 
-__all__ = ["Decision", "Evidence", "Found", "Paired", "decide", "evidence_of"]
+__all__ = ["Decision", "Evidence", "Paired", "RuleResult", "decide", "evidence_of"]

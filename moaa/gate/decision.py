@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from moaa.gate.evidence import Evidence
-from moaa.gate.rules import Found, findings
+from moaa.gate.rules import RuleResult, findings
 from moaa.recipe.gate import Gate
 from moaa.statistics import detectable_difference
 
@@ -23,7 +23,7 @@ class Decision:
     verdict: Verdict
     candidate: str
     against: str
-    findings: list[Found]
+    findings: list[RuleResult]
     power: str
     """A sentence: the smallest difference that this number of prompts can show."""
 

@@ -20,7 +20,7 @@ from moaa.gate.evidence import Evidence, Paired
 from moaa.recipe.gate import Gate
 from moaa.statistics import Estimate
 
-Outcome = Literal["pass", "fail", "undecided"]
+RuleOutcome = Literal["pass", "fail", "undecided"]
 
 LEVEL: Final = 0.9
 """The level of two-sided intervals: each bound then holds at 95 %."""
@@ -28,11 +28,11 @@ ALARM: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class RuleResult:
     """What one rule found."""
 
     rule: str
-    outcome: Outcome
+    outcome: RuleOutcome
     about: str
     """The finding, as a sentence."""
     estimate: Estimate | None = None
@@ -47,7 +47,7 @@ class Found:
         return asdict(self)
 
 
-def findings(gate: Gate, evidence: Evidence) -> list[Found]:
+def findings(gate: Gate, evidence: Evidence) -> list[RuleResult]:
     """Return what each rule found, in the order in which people read them."""
     return [
         wins(gate, evidence),
@@ -59,7 +59,7 @@ def findings(gate: Gate, evidence: Evidence) -> list[Found]:
     ]
 
 
-def wins(gate: Gate, evidence: Evidence) -> Found:
+def wins(gate: Gate, evidence: Evidence) -> RuleResult:
     """Check that the candidate is preferred on more than half of the prompts, plus the margin."""
     rule, limit, p = "wins", 0.5 + gate.margin, evidence.wins
     if len(p) < gate.min_prompts:
@@ -68,7 +68,7 @@ def wins(gate: Gate, evidence: Evidence) -> Found:
     return _above(rule, found, limit, float(np.std(p, ddof=1)), "mean probability to win")
 
 
-def equal_length(gate: Gate, evidence: Evidence) -> Found:
+def equal_length(gate: Gate, evidence: Evidence) -> RuleResult:
     """Check that the candidate would be preferred if both answers were equally long. A margin below
     0 lets it be a little worse here too; a margin above 0 does not count here."""
     rule, p, limit = "wins at equal length", evidence.wins, 0.5 + min(gate.margin, 0)
@@ -78,7 +78,7 @@ def equal_length(gate: Gate, evidence: Evidence) -> Found:
     return _above(rule, found, limit, float(np.std(p, ddof=1)), "probability to win")
 
 
-def length(gate: Gate, evidence: Evidence) -> Found:
+def length(gate: Gate, evidence: Evidence) -> RuleResult:
     """Check that the answers are not much longer, by the ratio of the geometric means of
     characters."""
     rule, limit = "length", gate.max_length_ratio
@@ -90,7 +90,7 @@ def length(gate: Gate, evidence: Evidence) -> Found:
         math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n, "ratio", LEVEL
     )
     outcome = _below(found, limit)
-    return Found(
+    return RuleResult(
         rule=rule,
         outcome=outcome,
         about=f"answers are {found.value:.2f} times as long, at most {found.high:.2f}; "
@@ -103,12 +103,12 @@ def length(gate: Gate, evidence: Evidence) -> Found:
     )
 
 
-def reasoning(gate: Gate, evidence: Evidence) -> Iterator[Found]:
+def reasoning(gate: Gate, evidence: Evidence) -> Iterator[RuleResult]:
     """Check that earlier abilities are kept: on the mean of all benchmarks, and with none far
     worse."""
     rule, limit = "reasoning", -gate.floor
     for name, reason in evidence.missing.items():
-        yield Found(rule=name, outcome="undecided", about=f"not measured: {reason}")
+        yield RuleResult(rule=name, outcome="undecided", about=f"not measured: {reason}")
     if not evidence.reasoning:
         return
     differences = {name: _difference(each) for name, each in evidence.reasoning.items()}
@@ -122,7 +122,7 @@ def reasoning(gate: Gate, evidence: Evidence) -> Iterator[Found]:
     }
     for name, adjusted in statistics.holm(p).items():
         worse = adjusted < ALARM
-        yield Found(
+        yield RuleResult(
             rule=name,
             outcome="fail" if worse else "pass",
             about=f"{_points(differences[name].value)} points; "
@@ -136,7 +136,7 @@ def reasoning(gate: Gate, evidence: Evidence) -> Iterator[Found]:
         )
 
 
-def answers(gate: Gate, evidence: Evidence) -> Iterator[Found]:
+def answers(gate: Gate, evidence: Evidence) -> Iterator[RuleResult]:
     """Check that answers are not cut, empty, repeated or refused much more often."""
     for name, paired in evidence.bad.items():
         rule, limit = f"{name} answers", getattr(gate.more, name)
@@ -147,7 +147,7 @@ def answers(gate: Gate, evidence: Evidence) -> Iterator[Found]:
         outcome = _below(found, limit)
         share = sum(paired.candidate) / len(paired.candidate)
         sd = math.sqrt(_changed(paired))
-        yield Found(
+        yield RuleResult(
             rule=rule,
             outcome=outcome,
             about=f"{_points(share)} % of the answers, {_points(found.value)} points against "
@@ -158,12 +158,12 @@ def answers(gate: Gate, evidence: Evidence) -> Iterator[Found]:
         )
 
 
-def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
+def judge(gate: Gate, evidence: Evidence) -> Iterator[RuleResult]:
     """Check the judge: it agrees with itself, judges nearly all pairs, and did not label the
     data."""
     if both := evidence.in_both_orders:
         found = statistics.share(evidence.consistent, both)
-        yield Found(
+        yield RuleResult(
             rule="judge's consistency",
             outcome="pass" if found.value >= gate.min_consistency else "fail",
             about=f"{_points(found.value)} % of {both} pairs are judged alike in both orders; "
@@ -173,7 +173,7 @@ def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
         )
     if pairs := evidence.lost + len(evidence.wins):
         found = statistics.share(evidence.lost, pairs)
-        yield Found(
+        yield RuleResult(
             rule="lost verdicts",
             outcome="pass" if found.value <= gate.max_lost_verdicts else "fail",
             about=f"{evidence.lost} of {pairs} pairs could not be judged; "
@@ -182,7 +182,7 @@ def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
             limit=gate.max_lost_verdicts,
         )
     same, refuse = evidence.same_judge, gate.same_judge == "refuse"
-    yield Found(
+    yield RuleResult(
         rule="held-out judge",
         outcome="fail" if same and refuse else "pass",
         about="the judge also made the preferences that the candidate was trained on: its wins may "
@@ -192,14 +192,14 @@ def judge(gate: Gate, evidence: Evidence) -> Iterator[Found]:
     )
 
 
-def _above(rule: str, found: Estimate, limit: float, sd: float, what: str) -> Found:
+def _above(rule: str, found: Estimate, limit: float, sd: float, what: str) -> RuleResult:
     unit = "%" if found.unit == "share" else "points"
     if found.low > limit:
-        outcome: Outcome = "pass"
+        outcome: RuleOutcome = "pass"
     else:
         outcome = "fail" if found.high < limit else "undecided"
     needed = _needed(limit - found.value, sd) if outcome == "undecided" else None
-    return Found(
+    return RuleResult(
         rule=rule,
         outcome=outcome,
         about=f"{what}: {_points(found.value)} {unit}, at least {_points(found.low)}; "
@@ -210,14 +210,14 @@ def _above(rule: str, found: Estimate, limit: float, sd: float, what: str) -> Fo
     )
 
 
-def _below(found: Estimate, limit: float) -> Outcome:
+def _below(found: Estimate, limit: float) -> RuleOutcome:
     if found.high <= limit:
         return "pass"
     return "fail" if found.low > limit else "undecided"
 
 
-def _too_few(rule: str, n: int, fewest: int, what: str) -> Found:
-    return Found(
+def _too_few(rule: str, n: int, fewest: int, what: str) -> RuleResult:
+    return RuleResult(
         rule=rule,
         outcome="undecided",
         about=f"{n} {what}: it needs at least {fewest}",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moaa.chat.message import Reply
-from moaa.journal.segments import Entry, Segments, compressed, expanded
+from moaa.journal.segments import JournalEntry, Segments, compressed, expanded
 from moaa.store import Store
 from moaa.store.bytes import to_json
 
@@ -196,17 +196,17 @@ class S3Journal:
         # lock, so the caller's event loop runs in between.
         small: list[bytes] = []
 
-        def rows() -> Iterator[Entry]:
+        def rows() -> Iterator[JournalEntry]:
             for conversation, record in batch.rows:
                 text = to_json(record)
                 small.append(compressed(text))
-                yield Entry(conversation, "row", text)
+                yield JournalEntry(conversation, "row", text)
 
-        def replies() -> Iterator[Entry]:
+        def replies() -> Iterator[JournalEntry]:
             for conversation, key, reply in batch.replies:
                 text = to_json(reply.to_json())
                 small.append(compressed(text))
-                yield Entry(conversation, key, text)
+                yield JournalEntry(conversation, key, text)
 
         if batch.rows:
             # Rows first: then the replies of their conversations need not be written at all.

@@ -26,7 +26,7 @@ from moaa.store.bytes import read_ahead, to_json
 if TYPE_CHECKING:
     from zstandard import ZstdCompressor, ZstdDecompressor
 
-Kind = Literal["rows", "replies"]
+EntryKind = Literal["rows", "replies"]
 
 JOINED = 32
 """How many small segments become one. An attempt of ten hours leaves hundreds of objects to read,
@@ -35,7 +35,7 @@ READERS = 8
 _JSON = json.JSONDecoder()
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """One line: the conversation; `row` or the key of the call; the JSON of the record or reply."""
 
     conversation: str
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     text: bytes
 
 
-class Found(NamedTuple):
+class EarlierEntry(NamedTuple):
     """An entry of an earlier attempt: its segment, and its text `compressed` (empty for null)."""
 
     segment: str
@@ -78,11 +78,11 @@ class Segments:
         self._newest_ms = 0
         """Of the segments of all attempts: the next one gets a later time, whatever the clock
         says. The order of names is the order in which records replace one another."""
-        self._seen: dict[Kind, set[str]] = {"rows": set(), "replies": set()}
-        self._small: dict[Kind, list[_Segment]] = {"rows": [], "replies": []}
+        self._seen: dict[EntryKind, set[str]] = {"rows": set(), "replies": set()}
+        self._small: dict[EntryKind, list[_Segment]] = {"rows": [], "replies": []}
         self._replies_of: dict[str, set[_Segment]] = {}
 
-    def read(self, kind: Kind, leave_out: Collection[str] = ()) -> Iterator[Found]:
+    def read(self, kind: EntryKind, leave_out: Collection[str] = ()) -> Iterator[EarlierEntry]:
         """The entries of earlier attempts in the order they were written, without those of some
         conversations."""
         seen = self._seen[kind]
@@ -103,7 +103,7 @@ class Segments:
             self._needed_by(_Segment(uri, b"", conversations))
         self._tidy(self._seen["replies"] - unfinished.keys())
 
-    def write(self, kind: Kind, entries: Iterable[Entry]) -> None:
+    def write(self, kind: EntryKind, entries: Iterable[JournalEntry]) -> None:
         """Write the entries to S3, in segments of about `large` bytes."""
         lines: list[bytes] = []
         conversations: set[str] = set()
@@ -133,7 +133,7 @@ class Segments:
             ]
             self._tidy({segment.uri for segment in done})
 
-    def _put(self, kind: Kind, data: bytes, conversations: set[str]) -> None:
+    def _put(self, kind: EntryKind, data: bytes, conversations: set[str]) -> None:
         self._newest_ms = max(self._newest_ms + 1, time.time_ns() // 1_000_000)
         name = f"{self._newest_ms:013d}-{self._attempt}-{self._written:06d}.jsonl.zst"
         uri = f"{self._uri}/{kind}/{name}"
@@ -148,7 +148,7 @@ class Segments:
             self._small[kind].append(segment)
             self._join_if_many(kind, self._small[kind])
 
-    def _join_if_many(self, kind: Kind, small: list[_Segment]) -> None:
+    def _join_if_many(self, kind: EntryKind, small: list[_Segment]) -> None:
         if len(small) < JOINED and sum(len(segment.data) for segment in small) < self._large // 4:
             return
         unfinished = set().union(*(segment.unfinished for segment in small))
@@ -168,7 +168,7 @@ class Segments:
         for conversation in segment.unfinished:
             self._replies_of.setdefault(conversation, set()).add(segment)
 
-    def _found(self, uri: str, leave_out: Collection[str]) -> list[Found]:
+    def _found(self, uri: str, leave_out: Collection[str]) -> list[EarlierEntry]:
         try:
             data = self._store.get(uri)
         except Missing:  # deleted since it was listed: it was joined, or is no longer needed
@@ -181,7 +181,9 @@ class Segments:
                     key, end = _JSON.raw_decode(line, end + 1)
                     text = line[end + 1 : -1].encode()
                     found.append(
-                        Found(uri, conversation, key, compressed(text) if text != b"null" else b"")
+                        EarlierEntry(
+                            uri, conversation, key, compressed(text) if text != b"null" else b""
+                        )
                     )
         except ValueError as error:
             raise ArtifactError(

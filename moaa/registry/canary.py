@@ -45,7 +45,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CanaryResult:
     """How far a server is from the judged model."""
 
     distance: float
@@ -104,7 +104,7 @@ class Canary:
         """Return the content of `canary.json`."""
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"
 
-    def ask(self, endpoint: Endpoint) -> Found:
+    def ask(self, endpoint: Endpoint) -> CanaryResult:
         """Ask a server the same, and return how far it is.
 
         Raises EngineError or CallError if it does not answer, MoaaError if it gives no
@@ -118,7 +118,7 @@ class Canary:
             distances += compare(known.positions, positions)
             same += [*map(_written, known.positions)] == [*map(_written, positions)]
         mean = sum(distances) / len(distances)
-        return Found(mean, len(distances), same, len(self.known))
+        return CanaryResult(mean, len(distances), same, len(self.known))
 
     async def _served(self, endpoint: Endpoint) -> list[Sequence[Position]]:
         sampling = Sampling(temperature=0, max_tokens=self.max_tokens)

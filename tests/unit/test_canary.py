@@ -12,7 +12,7 @@ from aiohttp import web
 from moaa.chat.logprobs import Position
 from moaa.chat.pool import Endpoint
 from moaa.errors import CallError, MoaaError
-from moaa.registry.canary import KEPT, TOKENS, TOLERANCE, Canary, Found, compare
+from moaa.registry.canary import KEPT, TOKENS, TOLERANCE, Canary, CanaryResult, compare
 from tests.support.engine_answers import Body, answer
 from tests.support.engine_server import EngineServer, Fault, status
 
@@ -100,7 +100,7 @@ def test_the_judged_model_is_known_again_through_its_noise() -> None:
     ids=["the same weights, another kernel", "weights in 8 bits"],
 )
 def test_the_tolerance_lies_between_what_was_measured(distance: float, judged: bool) -> None:
-    assert Found(distance, 400, 9, 16).agrees is judged
+    assert CanaryResult(distance, 400, 9, 16).agrees is judged
 
 
 @pytest.mark.parametrize("wrong", [says(0.6), says(0.9, ("No", " idea"))])
