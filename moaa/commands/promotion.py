@@ -26,7 +26,7 @@ from moaa.recipe.mistakes import checked
 from moaa.recipe.promote import Promote
 from moaa.recipe.read import Given, dump, given_of, value_of
 from moaa.registry import Version, production
-from moaa.registry.production import Entry, Production
+from moaa.registry.production import Production, ProductionEntry
 from moaa.store import Store
 
 SHOWN: Final = 3
@@ -61,7 +61,7 @@ def promote(name: str, given: str, options: Mapping[str, Any], where: Where, *, 
             canary = _canary(Artifact.open(store, version.uri)) if version else lambda urls: None
             out(_state(place.name, Promotion(cluster, place).promote(store, source, how, canary)))
         if version:
-            entry = Entry(version=version.version, uri=version.uri, why=why)
+            entry = ProductionEntry(version=version.version, uri=version.uri, why=why)
             _move(store, version.name, entry)
 
 
@@ -82,7 +82,9 @@ def rollback(name: str, reason: str, where: Where) -> None:
         source = state.slots[state.production].source
         if there := registry.version_at(source):
             root, version = there
-            entry = Entry(version=version.version, uri=version.uri, why=f"rolled back: {reason}")
+            entry = ProductionEntry(
+                version=version.version, uri=version.uri, why=f"rolled back: {reason}"
+            )
             _move(Store(root), version.name, entry)
         return
     with chosen_store(where.recipe, where.root) as store:
@@ -93,7 +95,7 @@ def rollback(name: str, reason: str, where: Where) -> None:
         _move(store, name, entry)
 
 
-def _move(store: Store, name: str, entry: Entry) -> None:
+def _move(store: Store, name: str, entry: ProductionEntry) -> None:
     """Move the production pointer, and print the version that is now in production."""
     out(_production(registry.put_into_production(store, name, entry)[0]))
 

@@ -34,7 +34,7 @@ Properties = dict[str, dict[str, Any]]
 
 
 def put_into_production(
-    store: Store, name: str, entry: production.Entry
+    store: Store, name: str, entry: production.ProductionEntry
 ) -> tuple[production.Production, str]:
     """Move the production pointer, and let the registry that the version was published to show it,
     if it was.

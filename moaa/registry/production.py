@@ -23,7 +23,7 @@ _ATTEMPTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ProductionEntry:
     """One version, from when it came into production until the next entry."""
 
     version: str
@@ -43,16 +43,16 @@ class Production:
     """The production pointer of one published model."""
 
     name: str
-    history: tuple[Entry, ...] = ()
+    history: tuple[ProductionEntry, ...] = ()
     """The newest first."""
 
     @property
-    def current(self) -> Entry | None:
+    def current(self) -> ProductionEntry | None:
         """The version that is in production; None if there was never one."""
         return self.history[0] if self.history else None
 
     @property
-    def before(self) -> Entry | None:
+    def before(self) -> ProductionEntry | None:
         """The newest other version that was in production: where a roll-back goes."""
         return next((each for each in self.history if each.uri != self.history[0].uri), None)
 
@@ -89,7 +89,7 @@ def opened(store: Store, uri: str) -> Artifact:
 def move(
     store: Store,
     name: str,
-    entry: Entry,
+    entry: ProductionEntry,
     expected: Callable[[Production], None] = lambda found: None,
 ) -> Production:
     """Put a version into production; return the pointer after it.
@@ -131,6 +131,8 @@ def _read(store: Store, name: str) -> tuple[Production, bytes | None]:
         ) from None
 
 
-def _entry(given: dict[str, Any]) -> Entry:
+def _entry(given: dict[str, Any]) -> ProductionEntry:
     """Fields of a later version of moaa are left out."""
-    return Entry(**{each.name: given[each.name] for each in fields(Entry) if each.name in given})
+    return ProductionEntry(
+        **{each.name: given[each.name] for each in fields(ProductionEntry) if each.name in given}
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from moaa.registry.production import Entry
+from moaa.registry.production import ProductionEntry
 from moaa.retrain.budget import Plan
 from moaa.retrain.inputs import Compared
 from moaa.retrain.outcome import Outcome
@@ -26,7 +26,7 @@ class Account:
     started: str
     """ISO 8601, UTC; `ended` too."""
     ended: str = ""
-    production: Entry | None = None
+    production: ProductionEntry | None = None
     """The version that the inputs were compared with."""
     inputs: Sequence[Compared] = ()
     texts: tuple[str, str] = ("", "")

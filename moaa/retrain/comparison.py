@@ -10,7 +10,7 @@ from moaa.progress.messages import log
 from moaa.recipe.load import text_of
 from moaa.recipe.schema import Recipe
 from moaa.registry import production
-from moaa.registry.production import Entry, Production
+from moaa.registry.production import Production, ProductionEntry
 from moaa.retrain import inputs, progress
 from moaa.retrain.inputs import Compared, Inputs
 from moaa.retrain.outcome import Outcome
@@ -22,7 +22,7 @@ from moaa.store import Store
 class Comparison:
     """What was found."""
 
-    production: Entry | None
+    production: ProductionEntry | None
     inputs: tuple[Compared, ...]
     texts: tuple[str, str]
     """The recipe of the version in production, and the recipe now."""
@@ -77,7 +77,7 @@ def _settled(
     return None
 
 
-def _made_from(entry: Entry, store: Store) -> tuple[dict[str, str], str]:
+def _made_from(entry: ProductionEntry, store: Store) -> tuple[dict[str, str], str]:
     """Return the inputs of a version and its recipe; nothing, said aloud, if it does not say."""
     try:
         return inputs.of_version(entry, store)
@@ -86,11 +86,11 @@ def _made_from(entry: Entry, store: Store) -> tuple[dict[str, str], str]:
         return {}, ""
 
 
-def _came_to(ended: Begun | None, entry: Entry) -> bool:
+def _came_to(ended: Begun | None, entry: ProductionEntry) -> bool:
     return ended is not None and ended.version.get("version") == entry.version
 
 
-def _was_left(pointer: Production, gone: Entry) -> str:
+def _was_left(pointer: Production, gone: ProductionEntry) -> str:
     """Say why a version that these inputs lead to is not tried again."""
     history = pointer.history
     after = history[next(n for n, entry in enumerate(history) if entry is gone) - 1]

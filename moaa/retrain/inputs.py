@@ -16,7 +16,7 @@ from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.load import text_of
 from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Recipe
-from moaa.registry.production import Entry, Production
+from moaa.registry.production import Production, ProductionEntry
 from moaa.store import Missing, Store
 
 RECIPE: Final = "recipe"
@@ -54,7 +54,7 @@ def current(recipe: Recipe, stages: Iterable[Declaration], store: Store) -> dict
     return found
 
 
-def of_version(entry: Entry, store: Store) -> tuple[dict[str, str], str]:
+def of_version(entry: ProductionEntry, store: Store) -> tuple[dict[str, str], str]:
     """Return the inputs of a published version, and the text of its run's recipe: that of the
     first round, if there were several.
 
@@ -75,7 +75,9 @@ def of_version(entry: Entry, store: Store) -> tuple[dict[str, str], str]:
     return found, text
 
 
-def _of_first_round(lineage: Mapping[str, Any], entry: Entry, store: Store) -> Mapping[str, Any]:
+def _of_first_round(
+    lineage: Mapping[str, Any], entry: ProductionEntry, store: Store
+) -> Mapping[str, Any]:
     """Return the lineage of the first round's winner; this one if that was not published."""
     first = lineage["rounds"][0]["version"] if "rounds" in lineage else None
     if first in (None, entry.uri):
@@ -95,7 +97,7 @@ def same(before: Inputs, now: Inputs) -> bool:
     return bool(before) and not any(each.changed for each in compared(before, now))
 
 
-def left(production: Production) -> Sequence[Entry]:
+def left(production: Production) -> Sequence[ProductionEntry]:
     """Return the versions that a roll-back took out of production, the newest first: after each
     came a version that had been there before it."""
     history = production.history

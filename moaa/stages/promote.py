@@ -16,7 +16,7 @@ from moaa.progress.messages import log, say
 from moaa.recipe.promote import Promote
 from moaa.recipe.schema import Part, Recipe
 from moaa.registry import Version, production
-from moaa.registry.production import Entry
+from moaa.registry.production import ProductionEntry
 from moaa.stage import Context, stage
 from moaa.stages.table import PROMOTE
 
@@ -57,7 +57,7 @@ def promote(part: PromotePart, context: Context) -> None:
         context.facts["why"] = f"rolled back: {error}"
         log.error(f"promote: {error}")
         return
-    entry = Entry(
+    entry = ProductionEntry(
         version=version.version,
         uri=version.uri,
         why=f"the gate promoted it; {way}",

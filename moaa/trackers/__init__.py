@@ -7,8 +7,8 @@ mlflow        a server, by its REST protocol
 wandb         Weights & Biases, by its package
 """
 
-from moaa.trackers.entry import Entry, entry_of
+from moaa.trackers.entry import TrackerEntry, entry_of
 from moaa.trackers.live import Live, live
 from moaa.trackers.write import write
 
-__all__ = ["Entry", "Live", "entry_of", "live", "write"]
+__all__ = ["Live", "TrackerEntry", "entry_of", "live", "write"]

@@ -21,7 +21,7 @@ class Scalar(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TrackerEntry:
     """The numbers and tags of one stage of one run."""
 
     run_id: str
@@ -33,9 +33,9 @@ class Entry:
     """When the result was made, in seconds since 1970: the same for each run that uses it."""
 
 
-def entry_of(manifest: Manifest, run_id: str) -> Entry:
+def entry_of(manifest: Manifest, run_id: str) -> TrackerEntry:
     """Return what a tracker gets of a result: training steps, scores, its lineage as tags."""
-    return Entry(
+    return TrackerEntry(
         run_id,
         manifest.name,
         manifest.stage,

@@ -14,7 +14,7 @@ from typing import Final, Self
 from moaa.recipe.trackers import Tracker
 from moaa.store import Store
 from moaa.trackers import tensorboard
-from moaa.trackers.entry import Entry, Scalar
+from moaa.trackers.entry import Scalar, TrackerEntry
 from moaa.trackers.write import write
 
 EVERY_S: Final = 30.0
@@ -27,7 +27,11 @@ class Live:
     """
 
     def __init__(
-        self, trackers: Sequence[Tracker], about: Entry, store: Store, every_s: float = EVERY_S
+        self,
+        trackers: Sequence[Tracker],
+        about: TrackerEntry,
+        store: Store,
+        every_s: float = EVERY_S,
     ) -> None:
         """`about` is an entry without numbers; its time is that of the first steps."""
         self._about, self._store, self._every_s = about, store, every_s
@@ -63,7 +67,7 @@ class Live:
         self._over.set()
         self._thread.join()
 
-    def rest(self, entry: Entry) -> Counter[str]:
+    def rest(self, entry: TrackerEntry) -> Counter[str]:
         """Tell what a finished stage has to tell and each tracker has not heard yet; return the
         count of those that failed."""
         failed: Counter[str] = Counter()
@@ -98,4 +102,4 @@ class Live:
 
 def live(trackers: Sequence[Tracker], stage: str, project: str, run_id: str, store: Store) -> Live:
     """Return what reports the steps of this stage of the run to its trackers."""
-    return Live(trackers, Entry(run_id, project, stage, (), {}, time.time()), store)
+    return Live(trackers, TrackerEntry(run_id, project, stage, (), {}, time.time()), store)

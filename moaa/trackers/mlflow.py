@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from moaa.rest import Server
-from moaa.trackers.entry import Entry
+from moaa.trackers.entry import TrackerEntry
 
 MOST_METRICS: Final = 900
 """log-batch takes 1000 metrics and tags together."""
@@ -16,7 +16,7 @@ PROTOCOL: Final = "api/2.0/mlflow"
 RUN_TAG: Final = "moaa.run"
 
 
-def write(entry: Entry, server: Server, project: str) -> None:
+def write(entry: TrackerEntry, server: Server, project: str) -> None:
     """Log the entry. Logging an entry again changes nothing: times and steps are the same."""
     experiment = _experiment(server, project)
     run = _run(server, experiment, entry)
@@ -41,7 +41,7 @@ def _experiment(server: Server, name: str) -> str:
     return str(server.ask("experiments/create", {"name": name})["experiment_id"])
 
 
-def _run(server: Server, experiment: str, entry: Entry) -> str:
+def _run(server: Server, experiment: str, entry: TrackerEntry) -> str:
     found = server.ask(
         "runs/search",
         {

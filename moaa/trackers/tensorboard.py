@@ -15,28 +15,28 @@ from typing import Final
 
 from moaa.errors import StoreError
 from moaa.store import Store
-from moaa.trackers.entry import Entry
+from moaa.trackers.entry import TrackerEntry
 
 _DT_STRING: Final = 7
 
 
-def write(entry: Entry, store: Store) -> None:
+def write(entry: TrackerEntry, store: Store) -> None:
     """Write the entry's event file; `tensorboard --logdir` reads the folder above it."""
     store.put(_address(entry, store), event_file(entry))
 
 
-def remove(entry: Entry, store: Store) -> None:
+def remove(entry: TrackerEntry, store: Store) -> None:
     """Delete the entry's event file, if that works: another one takes its place."""
     with suppress(StoreError):
         store.delete(_address(entry, store))
 
 
-def _address(entry: Entry, store: Store) -> str:
+def _address(entry: TrackerEntry, store: Store) -> str:
     folder = f"{store.root}/tensorboard/{entry.run_id}/{entry.stage}"
     return f"{folder}/events.out.tfevents.{int(entry.made_s)}.moaa"
 
 
-def event_file(entry: Entry) -> bytes:
+def event_file(entry: TrackerEntry) -> bytes:
     """Return the bytes of an event file with all scalars and tags."""
     when = _double(1, entry.made_s)
     events = [when + _text(3, "brain.Event:2")]

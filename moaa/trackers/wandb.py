@@ -6,10 +6,10 @@ import importlib
 from typing import Any
 
 from moaa.errors import RecipeError
-from moaa.trackers.entry import Entry
+from moaa.trackers.entry import TrackerEntry
 
 
-def write(entry: Entry, server: str, key: str, project: str) -> None:
+def write(entry: TrackerEntry, server: str, key: str, project: str) -> None:
     """Log the entry. Raises RecipeError if the package is not installed."""
     try:
         package: Any = importlib.import_module("wandb")

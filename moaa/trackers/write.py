@@ -10,13 +10,13 @@ from moaa.recipe.trackers import Tracker
 from moaa.rest import Server, key_of, without_key
 from moaa.store import Store
 from moaa.trackers import mlflow, tensorboard, wandb
-from moaa.trackers.entry import Entry
+from moaa.trackers.entry import TrackerEntry
 
 FAILED = "trackers that got nothing"
 
 
 def write(
-    trackers: Sequence[Tracker], entry: Entry, store: Store, *, said: bool = False
+    trackers: Sequence[Tracker], entry: TrackerEntry, store: Store, *, said: bool = False
 ) -> Counter[str]:
     """Write the entry to each tracker. Returns the count of those that failed, which are warnings
     too, unless that was `said` before."""
@@ -32,7 +32,7 @@ def write(
     return failed
 
 
-def _write(tracker: Tracker, entry: Entry, store: Store) -> None:
+def _write(tracker: Tracker, entry: TrackerEntry, store: Store) -> None:
     project, key = tracker.project or entry.project, key_of(tracker.key_env)
     if tracker.kind == "tensorboard":
         tensorboard.write(entry, store)

@@ -15,7 +15,7 @@ from moaa import home, records
 from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import Loaded, load_file
 from moaa.registry import production
-from moaa.registry.production import Entry
+from moaa.registry.production import ProductionEntry
 from moaa.retrain import inputs
 from moaa.stages.table import of_recipe
 from tests.support.cli import called
@@ -80,7 +80,7 @@ def put_version(
     held: Mapping[str, str],
     text: str = "name: mine\n",
     why: str = "it wins",
-) -> Entry:
+) -> ProductionEntry:
     """A whole version that was made from these inputs, put into production."""
     uri = f"{store.root}/models/{NAME}/{version}"
     content = {
@@ -95,7 +95,7 @@ def put_version(
     }
     store.put(f"{uri}/lineage.json", json.dumps(lineage).encode())
     store.put(f"{uri}/manifest.json", b"{}")
-    entry = Entry(version=version, uri=uri, why=why, since="2026-01-31T12:00:00Z")
+    entry = ProductionEntry(version=version, uri=uri, why=why, since="2026-01-31T12:00:00Z")
     production.move(store, NAME, entry)
     return entry
 

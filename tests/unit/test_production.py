@@ -8,15 +8,15 @@ import pytest
 
 from moaa.errors import MoaaError
 from moaa.registry import production
-from moaa.registry.production import Entry, Production
+from moaa.registry.production import Production, ProductionEntry
 from tests.support.memory_store import MemoryStore
 
 
-def whole(store: MemoryStore, version: str) -> Entry:
+def whole(store: MemoryStore, version: str) -> ProductionEntry:
     """A version with a manifest, and its entry."""
     uri = f"{store.root}/models/aligned/{version}"
     store.put(f"{uri}/manifest.json", b"{}")
-    return Entry(version=version, uri=uri, why=f"for {version}", run="demo-1")
+    return ProductionEntry(version=version, uri=uri, why=f"for {version}", run="demo-1")
 
 
 def test_nothing_is_in_production_at_first() -> None:
@@ -41,7 +41,9 @@ def test_the_newest_entry_is_in_production_and_the_history_stays() -> None:
 def test_a_version_that_is_there_already_keeps_its_time_and_reason() -> None:
     store = MemoryStore()
     first = production.move(store, "aligned", whole(store, "v1"))
-    entry = Entry(version="v1", uri=whole(store, "v1").uri, why="again", since="2030-01-01")
+    entry = ProductionEntry(
+        version="v1", uri=whole(store, "v1").uri, why="again", since="2030-01-01"
+    )
     assert production.move(store, "aligned", entry) == first
     assert production.read(store, "aligned") == first
 
@@ -51,7 +53,7 @@ def test_a_version_that_is_not_whole_is_refused_and_nothing_is_written() -> None
     uri = f"{store.root}/models/aligned/v1"
     store.put(f"{uri}/model.safetensors", b"half")
     with pytest.raises(MoaaError, match=rf"{uri} is no whole version: it has no manifest\.json"):
-        production.move(store, "aligned", Entry(version="v1", uri=uri, why=""))
+        production.move(store, "aligned", ProductionEntry(version="v1", uri=uri, why=""))
     assert not store.exists(production.address(store, "aligned"))
 
 

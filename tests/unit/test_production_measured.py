@@ -18,7 +18,7 @@ from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.registry import Version, production
-from moaa.registry.production import Entry
+from moaa.registry.production import ProductionEntry
 from moaa.stages.gate import gate
 from moaa.stages.production_version import content
 from moaa.stages.table import EVALUATE, of_recipe
@@ -38,12 +38,12 @@ def trained(store: MemoryStore, name: str, fingerprint: str) -> Artifact:
         return Artifact(store, out.commit(Draft(stage=name, name="n", fingerprint=fingerprint)))
 
 
-def promoted(store: MemoryStore, model: Artifact) -> Entry:
+def promoted(store: MemoryStore, model: Artifact) -> ProductionEntry:
     """This model as a version that is in production."""
     made = f"v-{model.fingerprint}"
     version = Version("demo", made, f"{store.root}/models/demo/{made}")
     registry.write_version(version, model, {}, {"model": model.fingerprint})
-    entry = Entry(version=made, uri=version.uri, why="a test")
+    entry = ProductionEntry(version=made, uri=version.uri, why="a test")
     production.move(store, "demo", entry)
     return entry
 
@@ -144,7 +144,7 @@ def test_a_repeated_run_of_rounds_takes_none_of_its_own_winners_for_production(
     before = trained(store, "dpo", "earlier")
     uri = f"{store.root}/models/aligned/v0"
     registry.write_version(Version("aligned", "v0", uri), before, {}, {"model": before.fingerprint})
-    production.move(store, "aligned", Entry(version="v0", uri=uri, why="a test"))
+    production.move(store, "aligned", ProductionEntry(version="v0", uri=uri, why="a test"))
 
     def compared_with() -> list[str]:
         """What each round's candidate is measured beside, now."""
@@ -155,7 +155,7 @@ def test_a_repeated_run_of_rounds_takes_none_of_its_own_winners_for_production(
     for number in range(3):
         version = rounds.publish()
         first_time.append(compared_with()[number])
-        entry = Entry(version=version.version, uri=version.uri, why="it has won")
+        entry = ProductionEntry(version=version.version, uri=version.uri, why="it has won")
         production.move(store, "aligned", entry)
     assert first_time[0] == uri
     assert compared_with() == first_time

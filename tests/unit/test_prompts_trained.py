@@ -13,7 +13,7 @@ from moaa.errors import ArtifactError, RecipeError
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.registry import Version, production
-from moaa.registry.production import Entry
+from moaa.registry.production import ProductionEntry
 from moaa.stages.prompts import prompts
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
@@ -75,7 +75,7 @@ class World:
         lineage["artifacts"].append({"stage": "sft"})
         self.store.put(f"{uri}/lineage.json", json.dumps(lineage).encode())
         self.store.put(f"{uri}/manifest.json", b"{}")
-        production.move(self.store, "demo", Entry(version=version, uri=uri, why="a test"))
+        production.move(self.store, "demo", ProductionEntry(version=version, uri=uri, why="a test"))
         return uri
 
 

@@ -43,9 +43,9 @@ def promoted(store: MemoryStore, made: str) -> None:
     production.move(store, "demo", entry(store, made))
 
 
-def entry(store: MemoryStore, made: str) -> production.Entry:
+def entry(store: MemoryStore, made: str) -> production.ProductionEntry:
     uri = f"{store.root}/models/demo/{made}"
-    return production.Entry(version=made, uri=uri, why="a test")
+    return production.ProductionEntry(version=made, uri=uri, why="a test")
 
 
 def test_a_version_stands_in_the_registry_with_its_model_last(server: ModelRegistry) -> None:

@@ -185,7 +185,9 @@ def test_what_was_rolled_back_is_not_promoted_again(
 ) -> None:
     old = put_version(store, "v0", {"recipe": "another"})
     assert retrain()[0] == 0
-    production.move(store, NAME, production.Entry(version="v0", uri=old.uri, why="users complain"))
+    production.move(
+        store, NAME, production.ProductionEntry(version="v0", uri=old.uri, why="users complain")
+    )
     status, out, _ = retrain()
     assert (status, len(runs.ids)) == (0, 1)
     assert "these inputs lead to version v1, which was taken out of production" in out

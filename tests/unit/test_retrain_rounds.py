@@ -9,7 +9,7 @@ import pytest
 from moaa import records
 from moaa.recipe.load import Loaded, text_of
 from moaa.registry import Version
-from moaa.registry.production import Entry
+from moaa.registry.production import ProductionEntry
 from moaa.retrain import inputs
 from moaa.retrain.inputs import CODE, RECIPE
 from moaa.retrain.outcome import Outcome, of_run
@@ -29,8 +29,8 @@ from tests.support.several_rounds import Rounds
 pytestmark = pytest.mark.xdist_group("kfp")
 
 
-def entry(version: Version) -> Entry:
-    return Entry(version=version.version, uri=version.uri, why="it has won")
+def entry(version: Version) -> ProductionEntry:
+    return ProductionEntry(version=version.version, uri=version.uri, why="it has won")
 
 
 def test_the_recipe_of_the_first_round_is_compared_not_that_of_the_winner(

@@ -104,7 +104,9 @@ def earlier(store: MemoryStore) -> str:
     uri = f"{store.root}/models/demo/v0"
     with Output(store, uri, "model") as out:
         out.commit(Draft(stage="publish", name="demo", fingerprint="v0"))
-    production.move(store, "demo", production.Entry(version="v0", uri=uri, why="the first"))
+    production.move(
+        store, "demo", production.ProductionEntry(version="v0", uri=uri, why="the first")
+    )
     return uri
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from moaa import trackers
 from moaa.recipe.trackers import Tracker
-from moaa.trackers.entry import Entry, Scalar
+from moaa.trackers.entry import Scalar, TrackerEntry
 from tests.support.memory_store import MemoryStore
 from tests.support.tracked import ENTRY
 from tests.support.waiting import until
@@ -105,7 +105,7 @@ def test_mlflow_gets_one_run_for_all_stages_and_nothing_twice(
     monkeypatch.setenv("MLFLOW_TOKEN", "s3cret\n")
     fake = Mlflow()
     many = tuple(Scalar("sft/loss", step, 1.0) for step in range(2500))
-    other = Entry("run-1", "demo", "sft", many, {"sft.artifact": "s3://x"}, ENTRY.made_s)
+    other = TrackerEntry("run-1", "demo", "sft", many, {"sft.artifact": "s3://x"}, ENTRY.made_s)
     with serving(fake) as url:
         tracker = Tracker(kind="mlflow", url=url, key_env="MLFLOW_TOKEN")
         for entry in (ENTRY, ENTRY, other):
