@@ -56,7 +56,7 @@ def run(loaded: Loaded, until: str | None = None, run_id: str | None = None) -> 
                 f"{messages.error}\nThere is no report: {error}", outside=messages.outside
             ) from None
         page = folder / "report.html"
-        view = report.Run.of(found, stages())
+        view = report.RunView.of(found, stages())
         page.write_text(report.build(view, store))
     out(f"\n{report.summary(view)}\n\nreport: {page}")
     # An earlier attempt may have gone further: its other stages do not count.

@@ -20,7 +20,7 @@ from moaa.recipe.evaluation import OF_RUN
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Recipe
-from moaa.report import Run, summary
+from moaa.report import RunView, summary
 from moaa.stages import report
 from moaa.stages.evaluate import evaluate as stage
 from moaa.stages.prompts import prompts
@@ -95,7 +95,7 @@ def _report(recipe: Recipe, run_id: str, folder: Path) -> str:
     """Write the report to the store and to the folder; return its summary with the address."""
     store, page = Store.of(recipe.store), folder / "report.html"
     page.write_text(report.write(store, run_id), encoding="utf-8")
-    return f"\n{summary(Run.of(records.read(store, run_id), stages()))}\n\nreport: {page}"
+    return f"\n{summary(RunView.of(records.read(store, run_id), stages()))}\n\nreport: {page}"
 
 
 def _new_id(recipe: Recipe) -> str:

@@ -39,7 +39,7 @@ def ask(
     # On a terminal a moving line is shown below the answers. Elsewhere the progress of starting
     # engines is printed line by line.
     progress = Progress.silent() if console.is_terminal else Progress("ask", "questions")
-    watch = Watch(recipe.generate.mixture, console, progress)
+    watch = AnswerDisplay(recipe.generate.mixture, console, progress)
     messages = opening(system, question)
     with progress:
         if console.is_terminal:
@@ -56,7 +56,7 @@ def ask(
 
 
 def respond(
-    recipe: Recipe, messages: Sequence[Message], watch: Watch, progress: Progress
+    recipe: Recipe, messages: Sequence[Message], watch: AnswerDisplay, progress: Progress
 ) -> dict[str, Any]:
     """Return the mixture's answer in the form of `Answer.to_json`. Raises RowRejected if there is
     none."""
@@ -84,7 +84,7 @@ def respond(
     return row
 
 
-class Watch:
+class AnswerDisplay:
     """Shows each answer when it arrives.
 
     A call is known by its number: first the proposers of every layer, then the aggregator."""

@@ -23,7 +23,7 @@ from moaa.recipe.schema import Recipe
 from moaa.retrain import budget, inputs, junit, markdown, progress
 from moaa.retrain.account import Account, differences, headline
 from moaa.retrain.comparison import compare
-from moaa.retrain.outcome import Outcome
+from moaa.retrain.outcome import RetrainOutcome
 from moaa.stages.table import of_recipe
 from moaa.store import Store
 
@@ -83,13 +83,13 @@ def retrain(file: Path, sets: list[str], asked: RetrainOptions) -> int:
     return outcome.exit_status
 
 
-def _outcome(loaded: Loaded, asked: RetrainOptions, account: Account) -> Outcome:
+def _outcome(loaded: Loaded, asked: RetrainOptions, account: Account) -> RetrainOutcome:
     """Do all steps; fill in the account after each."""
     recipe, store, name = loaded.recipe, Store.of(loaded.recipe.store), account.name
     stages = of_recipe(recipe)
     now = inputs.current(recipe, stages, store)
 
-    def settled() -> Outcome | None:
+    def settled() -> RetrainOutcome | None:
         found = compare(recipe, name, now, store)
         account.production, account.inputs = found.production, found.inputs
         account.texts = found.texts
@@ -104,7 +104,7 @@ def _outcome(loaded: Loaded, asked: RetrainOptions, account: Account) -> Outcome
     if not (begun and begun.inputs == now and not begun.state):  # a started run is already paid for
         budget.check(account.plan, asked.budget_usd, asked.budget_gpu_hours)
     if asked.plan_only:
-        return Outcome("planned", f"{_news(account)}; nothing was run")
+        return RetrainOutcome("planned", f"{_news(account)}; nothing was run")
     with kubeflow_needed():
         from moaa.retrain.run import RetrainRun
     way = _way(asked, recipe)
@@ -116,7 +116,9 @@ def _outcome(loaded: Loaded, asked: RetrainOptions, account: Account) -> Outcome
     who = f"the retraining of {name}{_job()}"
     with Owner(store, progress.folder(store, name), who) as lock:
         if other := lock.take(asked.patience_s):
-            return Outcome("busy", f"{other} is running. Try again later, or wait: --wait-for-lock")
+            return RetrainOutcome(
+                "busy", f"{other} is running. Try again later, or wait: --wait-for-lock"
+            )
         # Another retraining may have ended meanwhile, and a run of an earlier command too.
         return settled() or run.found() or settled() or run.new(_now())
 

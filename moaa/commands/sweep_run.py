@@ -20,7 +20,7 @@ from moaa.kubernetes.names import RUN_ENV
 from moaa.lifeline import interruptible
 from moaa.progress.messages import log, say
 from moaa.progress.terminal import console, out
-from moaa.report.view import Run
+from moaa.report.view import RunView
 from moaa.stages.table import up_to
 from moaa.store import Store
 from moaa.sweeps.pricing import within
@@ -177,7 +177,7 @@ def _compare(sweep: sweeps.Sweep, fitting: set[str]) -> None:
     outcomes, elsewhere = [], sweep_submission.begun(folder_of(sweep))
     for variant in sweep.variants:
         run_id = elsewhere.get(variant.name, {}).get("run", variant.run_id)
-        run = Run.of(records.read(store, run_id), up_to(sweep.until))
+        run = RunView.of(records.read(store, run_id), up_to(sweep.until))
         state = "" if variant.name in fitting else "over the budget"
         outcomes.append(sweeps.outcome(variant, run, state))
     folder = folder_of(sweep)

@@ -1,7 +1,7 @@
 """Tells when a new revision answers worse than the version in production. Pure: no clock, no I/O.
 
     guard = Guard()
-    if reason := guard.add(Outcome("v2", status=500), candidate=True): ...   # set its share to 0
+    if reason := guard.add(RequestOutcome("v2", status=500)): ...   # set its share to 0
 
 Four signs are counted for each revision: errors, empty answers, answers cut at the token limit, and
 late first tokens. For each sign a cumulative sum of log likelihood ratios (Page 1954; as an
@@ -49,7 +49,7 @@ FEWEST_TIMES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RequestOutcome:
     """How one request to a promoted model ended."""
 
     revision: str
@@ -77,14 +77,14 @@ class Outcome:
         return self.first_token_s != math.inf
 
 
-class Watch(Protocol):
+class RequestWatch(Protocol):
     """Is told how requests to a revision go."""
 
     def first_token(self) -> None:
         """Called when the stream has begun."""
         ...
 
-    def seen(self, outcome: Outcome) -> None:
+    def seen(self, outcome: RequestOutcome) -> None:
         """Called when one attempt has ended."""
         ...
 
@@ -167,7 +167,7 @@ class Guard:
         production has shown enough times."""
         return self._latencies[streamed].late_after_s
 
-    def add(self, outcome: Outcome) -> str:
+    def add(self, outcome: RequestOutcome) -> str:
         """Count an outcome. Return in words why the candidate is worse; empty if it is not."""
         signs = self._signs(outcome)
         if outcome.revision != self.candidate:
@@ -196,7 +196,7 @@ class Guard:
         lasting = wilson(known.bad + 0.25, known.of + 5)[1]
         return min(0.97, max(lasting, self._latest[sign].bad / LATEST) + MARGINS[sign])
 
-    def _signs(self, outcome: Outcome) -> dict[Sign, bool]:
+    def _signs(self, outcome: RequestOutcome) -> dict[Sign, bool]:
         """Return the signs that this outcome can show: none for a request that was refused."""
         if outcome.refused:
             return {}

@@ -17,7 +17,7 @@ from aiohttp import web
 from moaa.chat.http import LONGEST_ERROR, retry_after
 from moaa.gateway.backend import Backend, Replica
 from moaa.gateway.feedback.answer_reader import AnswerReader
-from moaa.gateway.guard import Outcome, Watch
+from moaa.gateway.guard import RequestOutcome, RequestWatch
 from moaa.gateway.relay import Broken, Stream, end, relay, said, usage_in, verdict_on
 from moaa.gateway.tries import Lost, Tries
 from moaa.gateway.wire import UNBUFFERED, ApiError, of_engine
@@ -38,7 +38,7 @@ async def pass_on(
     backend: Backend,
     *,
     affinity: str | None = None,
-    watch: Watch | None = None,
+    watch: RequestWatch | None = None,
 ) -> web.StreamResponse:
     """Return the answer of the replica with the fewest requests in flight. Raises ApiError while no
     part of an answer has been sent to the client. A stream may have begun with comments (see
@@ -60,7 +60,7 @@ class _Attempt:
     asked: ClientRequest
     backend: Backend
     replica: Replica
-    watch: Watch | None
+    watch: RequestWatch | None
     sent_at: float = 0.0
     first_at: float = 0.0
     begun: bool = False
@@ -254,7 +254,9 @@ class _Attempt:
         if self.watch is not None:
             at = self.first_at if streamed else time.perf_counter()
             first_s = at - self.sent_at if status < 300 else None
-            self.watch.seen(Outcome(self.backend.revision or "", status, first_s, empty, cut))
+            self.watch.seen(
+                RequestOutcome(self.backend.revision or "", status, first_s, empty, cut)
+            )
 
 
 def _left(asked: ClientRequest) -> bool:

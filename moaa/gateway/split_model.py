@@ -13,7 +13,7 @@ from aiohttp import web
 
 from moaa.gateway.backend import Backend
 from moaa.gateway.body import Body
-from moaa.gateway.guard import Outcome
+from moaa.gateway.guard import RequestOutcome
 from moaa.gateway.proxy import pass_on
 from moaa.gateway.readiness import wait_until_up
 from moaa.gateway.shares import conversation_of
@@ -119,7 +119,7 @@ class _Watch:
         """Called when the stream has begun."""
         self.stop()
 
-    def seen(self, outcome: Outcome) -> None:
+    def seen(self, outcome: RequestOutcome) -> None:
         """Called when one attempt has ended."""
         first_s = None if self.late else outcome.first_token_s
         whole = replace(
@@ -134,7 +134,7 @@ class _Watch:
     def waited(self) -> None:
         """Called when no first token has come for too long."""
         self.late = True
-        self.promoted.seen(Outcome(self.revision, 200, math.inf, streamed=self.streamed))
+        self.promoted.seen(RequestOutcome(self.revision, 200, math.inf, streamed=self.streamed))
 
     def stop(self) -> None:
         if self.timer is not None:

@@ -11,7 +11,7 @@ from typing import Final
 from moaa.clock import now
 from moaa.errors import MoaaError
 from moaa.gateway.backend import Backend
-from moaa.gateway.guard import Guard, Outcome
+from moaa.gateway.guard import Guard, RequestOutcome
 from moaa.gateway.shares import slot_of
 from moaa.gateway.slots import REQUESTS, Slots
 from moaa.gateway.wire import ApiError
@@ -93,7 +93,7 @@ class TrafficSplit:
                 return backend
         return None
 
-    def seen(self, outcome: Outcome) -> None:
+    def seen(self, outcome: RequestOutcome) -> None:
         """Count how a request ended; roll the candidate back if it is worse."""
         if self._blamed:
             return

@@ -11,14 +11,14 @@ from moaa.benchmarks import Benchmark, harness
 from moaa.benchmarks.table import chosen
 from moaa.errors import MoaaError
 from moaa.preflight.finding import Finding, unseen
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.prompts import sources
 from moaa.sandbox.run import why_not
 
 CHECK: Final = "benchmark"
 
 
-def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
+def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
     """Look at every benchmark that has questions of its own.
 
     `hub_away`: the hub did not answer another check, and is not asked again.
@@ -34,7 +34,7 @@ def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
                 yield Finding(CHECK, True, f"{benchmark.title}: its questions can be read")
 
 
-def _missing(benchmark: Benchmark[Any], run: Run, hub_away: bool) -> str:
+def _missing(benchmark: Benchmark[Any], run: PlannedRun, hub_away: bool) -> str:
     if benchmark.runs_programs and (reason := why_not(run.recipe.runtime)):
         return reason
     if run.local and (package := harness.missing(benchmark.packages)):

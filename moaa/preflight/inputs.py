@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from moaa.errors import HubAway, MoaaError, RecipeError
 from moaa.preflight.finding import Finding, attempt, unseen
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.preflight.system_role import gets_system_messages
 from moaa.prompts import sources
 from moaa.prompts.prompt import read_prompt
@@ -29,7 +29,7 @@ FIRST_ROWS = 20
 wrong, all are."""
 
 
-def store(run: Run) -> Iterator[Finding]:
+def store(run: PlannedRun) -> Iterator[Finding]:
     """Check that the store can be written, read and deleted from."""
     yield attempt(
         "store",
@@ -40,7 +40,7 @@ def store(run: Run) -> Iterator[Finding]:
     )
 
 
-def secrets(run: Run) -> Iterator[Finding]:
+def secrets(run: PlannedRun) -> Iterator[Finding]:
     """Check the environment variables with API keys. Their values are not read."""
     needed = {
         variable: f"models.{name}.endpoint.key_env"
@@ -57,7 +57,7 @@ def secrets(run: Run) -> Iterator[Finding]:
         yield Finding("secret", present, f"{variable} ({field}) is {state}", fix)
 
 
-def remote_code(run: Run) -> Iterator[Finding]:
+def remote_code(run: PlannedRun) -> Iterator[Finding]:
     """Name the models that run code from their repositories: the recipe allows it."""
     for name, model in run.recipe.models.items():
         if model.trust_remote_code:
@@ -66,7 +66,7 @@ def remote_code(run: Run) -> Iterator[Finding]:
             yield Finding("code", True, detail)
 
 
-def prompts_and_hub_models(run: Run) -> Iterator[Finding]:
+def prompts_and_hub_models(run: PlannedRun) -> Iterator[Finding]:
     """Check that each source gives prompts, and that the hub knows the models of the run.
 
     A hub that does not answer is one finding, and is not asked again. What several sources lack in
@@ -105,7 +105,7 @@ class _Look(NamedTuple):
     fix: str
 
 
-def _prompt_looks(run: Run) -> Iterator[_Look]:
+def _prompt_looks(run: PlannedRun) -> Iterator[_Look]:
     for name in SETS:
         for source in getattr(run.recipe.prompts, name):
             yield _Look(
@@ -118,7 +118,7 @@ def _prompt_looks(run: Run) -> Iterator[_Look]:
             )
 
 
-def _round_looks(run: Run) -> Iterator[_Look]:
+def _round_looks(run: PlannedRun) -> Iterator[_Look]:
     """The last row of the last round, in each source that rounds share out."""
     last = planned(run.recipe)[-1]
     if not last.rounds.sliced:
@@ -139,7 +139,7 @@ def _last_row(name: str, source: Source, number: int, store: Store) -> None:
     sources.refuse_short(name, source, held, number)
 
 
-def _model_looks(run: Run) -> Iterator[_Look]:
+def _model_looks(run: PlannedRun) -> Iterator[_Look]:
     target = {run.recipe.target} if run.trains else set()
     for name in sorted(run.loaded | target):
         model = run.recipe.models[name]
@@ -167,7 +167,7 @@ def _first_prompt(name: str, source: Source, store: Store) -> None:
     raise RecipeError(f"{where}: no prompt in its first {len(problems)} rows: {problems[0]}")
 
 
-def readable_by_pods(run: Run) -> Iterator[Finding]:
+def readable_by_pods(run: PlannedRun) -> Iterator[Finding]:
     """Check the addresses of prompts and models: a pod cannot read paths of this machine."""
     models = run.recipe.models
     named = {f"prompts: {each.source}": each.source for each in every_source(run.recipe.prompts)}
@@ -190,7 +190,7 @@ def readable_by_pods(run: Run) -> Iterator[Finding]:
             yield Finding("address", False, detail, fix)
 
 
-def packages_and_s3_models(run: Run) -> Iterator[Finding]:
+def packages_and_s3_models(run: PlannedRun) -> Iterator[Finding]:
     """Check models from Python packages and from S3."""
     for name, model in run.recipe.models.items():
         if model.source.startswith("package:"):
@@ -202,7 +202,7 @@ def packages_and_s3_models(run: Run) -> Iterator[Finding]:
             yield Finding("model", found, detail, fix)
 
 
-def _package(run: Run, name: str, model: Model) -> Finding:
+def _package(run: PlannedRun, name: str, model: Model) -> Finding:
     from moaa.weights import local
 
     found = attempt(
@@ -217,7 +217,7 @@ def _package(run: Run, name: str, model: Model) -> Finding:
     return unseen("model", detail)
 
 
-def model_folders(run: Run) -> Iterator[Finding]:
+def model_folders(run: PlannedRun) -> Iterator[Finding]:
     """Check the models that this machine loads from its own disk."""
     for name in sorted(run.loaded):
         model = run.recipe.models[name]
@@ -244,7 +244,7 @@ def _loadable(model: Model, store: Store) -> None:
     local.resolve(model.source, store, model.revision)
 
 
-def endpoints(run: Run) -> Iterator[Finding]:
+def endpoints(run: PlannedRun) -> Iterator[Finding]:
     """Check that each endpoint answers for its model."""
     for name, model in run.recipe.models.items():
         if model.endpoint:
@@ -256,7 +256,7 @@ def endpoints(run: Run) -> Iterator[Finding]:
             )
 
 
-def _answers(run: Run, name: str, model: Model) -> None:
+def _answers(run: PlannedRun, name: str, model: Model) -> None:
     import asyncio
 
     from moaa.chat.client import Client, probe

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from moaa.errors import MoaaError, RecipeError
 from moaa.preflight.finding import Finding, unseen
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.recipe.schema import Model
 from moaa.weights import armorm, local, tokenizer
 
@@ -20,7 +20,7 @@ SCORES: Final = "ForSequenceClassification"
 FIX: Final = "name a reward model (…ForSequenceClassification with one label), or correct its task"
 
 
-def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
+def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
     """Look at the models with `task: reward` and `task: embed` that the stages ask.
 
     `hub_away`: the hub did not answer another check, and is not asked again.
@@ -38,7 +38,7 @@ def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
             yield unseen(CHECK, f"{name}: {str(error).splitlines()[0]}")
 
 
-def _of(run: Run, name: str, model: Model) -> Finding:
+def _of(run: PlannedRun, name: str, model: Model) -> Finding:
     if model.task == "embed":
         armorm.heads_of(model, run.store)
         return Finding(CHECK, True, f"{name}: {model.source} holds ArmoRM's heads")

@@ -21,7 +21,7 @@ from moaa.preflight import (
     template,
 )
 from moaa.preflight.finding import Finding, attempt, unseen
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.recipe.model_size import CHECKPOINT_BYTES, WEIGHT_BYTES, weights_gib
 from moaa.recipe.schema import Recipe
 from moaa.store import Store
@@ -47,7 +47,7 @@ def findings(
     `local`: engines and trainings of kind 'process' start here. `in_pods`: the stages run in pods,
     and this machine is not one of them. Their own preflight checks the rest.
     """
-    run = Run(recipe, store, stages, local)
+    run = PlannedRun(recipe, store, stages, local)
     if in_pods:
         checks = [inputs.store, inputs.remote_code, inputs.readable_by_pods, _endpoint_engines]
     else:
@@ -72,7 +72,7 @@ def findings(
         yield from benchmarks.findings(run, hub_away=hub_away)
 
 
-def _endpoint_engines(run: Run) -> Iterator[Finding]:
+def _endpoint_engines(run: PlannedRun) -> Iterator[Finding]:
     """Check that nothing must be started if engines are of kind 'endpoint'.
 
     They start nothing, and the models that the run trains have no endpoint yet.
@@ -91,7 +91,7 @@ def _endpoint_engines(run: Run) -> Iterator[Finding]:
         yield Finding("engine", False, detail, fix)
 
 
-def _engines(run: Run) -> Iterator[Finding]:
+def _engines(run: PlannedRun) -> Iterator[Finding]:
     kind = run.recipe.runtime.engines.kind
     if kind == "kubernetes" and importlib.util.find_spec("vllm") is None:
         detail = (
@@ -115,7 +115,7 @@ def _devices_for(recipe: Recipe, names: set[str]) -> None:
         devices.shares(sizes, len(found.ids))
 
 
-def _training(run: Run) -> Iterator[Finding]:
+def _training(run: PlannedRun) -> Iterator[Finding]:
     launcher = run.recipe.runtime.launcher
     if launcher.kind != "process" or not run.trains:
         return
@@ -136,7 +136,7 @@ def _training(run: Run) -> Iterator[Finding]:
     )
 
 
-def _disks(run: Run) -> Iterator[Finding]:
+def _disks(run: PlannedRun) -> Iterator[Finding]:
     """Check the room for logs, trainings and models: one finding a disk."""
     trains = run.local and run.recipe.runtime.launcher.kind == "process" and run.trains
     target = run.recipe.models[run.recipe.target]
@@ -156,7 +156,7 @@ def _disks(run: Run) -> Iterator[Finding]:
         yield Finding("disk", free >= needed, detail, fix)
 
 
-def _places(run: Run, weights: int) -> list[dict[str, tuple[Path, int]]]:
+def _places(run: PlannedRun, weights: int) -> list[dict[str, tuple[Path, int]]]:
     """Return, for each disk, what this machine writes there: {purpose: (folder, GiB)}."""
     from moaa.weights import hub, local
 

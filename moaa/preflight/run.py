@@ -11,7 +11,7 @@ from moaa.store import Store
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """A recipe, its store, and the stages of the run from first to last."""
 
     recipe: Recipe

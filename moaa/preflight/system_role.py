@@ -12,7 +12,7 @@ from typing import Final
 from moaa.chat.message import Message
 from moaa.errors import MoaaError
 from moaa.preflight.finding import Finding, unseen
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.recipe.schema import Member, Recipe
 from moaa.weights import local, tokenizer
 from moaa.weights.chat_template import ChatTemplate
@@ -37,7 +37,7 @@ def gets_system_messages(recipe: Recipe, model: str) -> bool:
     return model in personas | ({generate.mixture.aggregator.model} if generate.mixes else set())
 
 
-def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
+def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
     """Render a system message with the chat templates of the models that the run starts.
 
     `hub_away`: the hub did not answer another check, and is not asked again.

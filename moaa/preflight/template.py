@@ -11,7 +11,7 @@ from typing import Final
 
 from moaa.errors import MoaaError, RowRejected
 from moaa.preflight.finding import Finding, unseen
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.prompts import sources
 from moaa.prompts.prompt import read_prompt
 from moaa.recipe.schema import Source
@@ -92,7 +92,7 @@ def found_kinds(given: Iterable[Source], store: Store) -> Counter[Kind]:
     return found
 
 
-def findings(run: Run, *, hub_away: bool) -> Iterator[Finding]:
+def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
     """Render the target's template with every kind of conversation, and name what would be lost.
 
     `hub_away`: the hub did not answer another check, and is not asked again.
@@ -129,7 +129,7 @@ class _Unseen(Exception):
     """The target's tokenizer is not here."""
 
 
-def _rendering(run: Run, *, hub_away: bool) -> Rendering:
+def _rendering(run: PlannedRun, *, hub_away: bool) -> Rendering:
     """Return what the target's template does. Raises a MoaaError if it cannot be trained with,
     _Unseen if its tokenizer is not here."""
     name = run.recipe.target
@@ -149,7 +149,7 @@ def _rendering(run: Run, *, hub_away: bool) -> Rendering:
 
 
 def _of_prompts(
-    stage: str, found: Counter[Kind], lost: Mapping[Kind, str], run: Run, fix: str
+    stage: str, found: Counter[Kind], lost: Mapping[Kind, str], run: PlannedRun, fix: str
 ) -> Finding:
     """Return the finding for the prompts that this training is about."""
     total = found.total()

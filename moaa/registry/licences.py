@@ -18,7 +18,7 @@ from moaa.recipe.document import Part
 from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Recipe
 
-Outcome = Literal["allowed", "conditions", "conflict", "unknown"]
+LicenceOutcome = Literal["allowed", "conditions", "conflict", "unknown"]
 
 
 class Licence(Part):
@@ -47,7 +47,7 @@ class Use:
     """What it did: `target`, `wrote data`, `chose preferences`."""
     licence: str
     """Its licence in the table; empty if it is not known."""
-    outcome: Outcome
+    outcome: LicenceOutcome
     why: str
 
 
@@ -120,7 +120,7 @@ def _use(recipe: Recipe, model: str, roles: tuple[str, ...], target: str) -> Use
     fields = recipe.models[start_of(model)]  # a winner has the licence of what it was trained from
     name = licence_of(fields.published_name, fields.licence)
 
-    def use(outcome: Outcome, why: str) -> Use:
+    def use(outcome: LicenceOutcome, why: str) -> Use:
         return Use(model, fields.published_name, roles, name, outcome, why)
 
     if not name:

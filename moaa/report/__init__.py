@@ -1,7 +1,7 @@
 """What people see of a run: one HTML page, a text for the terminal, a Markdown page a stage. Made
 from run records alone.
 
-Run             what the others show: records and declarations of the stages
+RunView             what the others show: records and declarations of the stages
 build           the page, with examples read from the run's artifacts
 page            the same with another reader of rows
 failure         a page that says why there is no report
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from moaa.report.page import failure, page
 from moaa.report.text import stage_markdown, summary
-from moaa.report.view import Run
+from moaa.report.view import RunView
 
 if TYPE_CHECKING:
     from moaa.store import Store
 
-__all__ = ["Run", "build", "failure", "page", "stage_markdown", "summary"]
+__all__ = ["RunView", "build", "failure", "page", "stage_markdown", "summary"]
 
 
-def build(run: Run, store: Store) -> str:
+def build(run: RunView, store: Store) -> str:
     """One self-contained HTML page about a run, whole or broken.
 
     The page says what could not be read. Nothing is raised for it.

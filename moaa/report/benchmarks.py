@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from moaa.report import charts
 from moaa.report.tables import cost_usd_of
-from moaa.report.view import Run
+from moaa.report.view import RunView
 from moaa.report.words import NBSP, number, percent
 from moaa.statistics import holm
 
@@ -18,7 +18,7 @@ Score = Mapping[str, Any]
 DIFFERENCE = "difference of shares"
 
 
-def benchmarks(run: Run) -> dict[str, Any]:
+def benchmarks(run: RunView) -> dict[str, Any]:
     """Return what the page shows of the evaluation's benchmarks; {} if there are none."""
     facts: Mapping[str, Facts] = run.stage("evaluate").facts.get("benchmarks") or {}
     if not facts:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from moaa.artifacts.table import Row
-from moaa.report.view import Run, StageView
+from moaa.report.view import RunView, StageView
 
 Read = Callable[[Mapping[str, Any], str], Iterator[Row]]
 """(manifest, table) -> rows of this table of the artifact."""
@@ -25,7 +25,7 @@ MOST_REJECTED = 5
 """Rejected rows of one stage."""
 
 
-def gather(run: Run, read: Read) -> tuple[dict[str, list[Row]], list[str]]:
+def gather(run: RunView, read: Read) -> tuple[dict[str, list[Row]], list[str]]:
     """Return examples by kind, and a sentence for each table that could not be read."""
     found: dict[str, list[Row]] = {
         "conversations": [],

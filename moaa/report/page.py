@@ -17,7 +17,7 @@ from moaa.report import charts, tables
 from moaa.report.benchmarks import benchmarks
 from moaa.report.examples import Read, gather
 from moaa.report.rounds import decision_of, rounds, said
-from moaa.report.view import Run, judged
+from moaa.report.view import RunView, judged
 from moaa.report.words import count, number, percent, seconds
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _MARKS = {
 }
 
 
-def page(run: Run, read: Read, made: datetime | None = None) -> str:
+def page(run: RunView, read: Read, made: datetime | None = None) -> str:
     """Return the page. `read(manifest, table)` gives rows of artifacts; `made`: now, if not given.
 
     The page says what could not be read or made.
@@ -88,7 +88,7 @@ class _Guard:
             return None
 
 
-def _sections(run: Run, examples: Any, guard: _Guard) -> list[tuple[str, str, Any]]:
+def _sections(run: RunView, examples: Any, guard: _Guard) -> list[tuple[str, str, Any]]:
     """Return anchor, title and content of each section that has something to show."""
     shown = {
         "run": run,
@@ -157,7 +157,7 @@ def failure(run_id: str, why: str) -> str:
     return template.render(run_id=run_id, why=why, style=style)
 
 
-def totals(run: Run) -> dict[str, Any]:
+def totals(run: RunView) -> dict[str, Any]:
     """Return tokens and calls of the whole run, and their cost if the recipe states prices."""
     present = [stage for each in run.rounds for stage in each.present]
     uses = [use for stage in present for use in stage.uses.values()]
@@ -179,7 +179,7 @@ def totals(run: Run) -> dict[str, Any]:
     }
 
 
-def curves(run: Run) -> list[dict[str, Any]]:
+def curves(run: RunView) -> list[dict[str, Any]]:
     """Return the training curves: title, chart, first and last value."""
     found = []
     for stage, key, title, options in _CURVES:
@@ -202,7 +202,7 @@ def curves(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def lengths(run: Run) -> list[dict[str, Any]]:
+def lengths(run: RunView) -> list[dict[str, Any]]:
     """Return the answer lengths of each model, on the same axis."""
     facts = run.stage("evaluate").facts.get("lengths") or {}
     highest = max(
@@ -225,7 +225,7 @@ def lengths(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def judges(run: Run) -> list[dict[str, Any]]:
+def judges(run: RunView) -> list[dict[str, Any]]:
     """Return the criteria of the judges of label and evaluate, and their position bias."""
     found = []
     for name in ("label", "evaluate"):
@@ -245,7 +245,7 @@ def judges(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def events(run: Run) -> list[tuple[str, str, int]]:
+def events(run: RunView) -> list[tuple[str, str, int]]:
     """Return (stage, event, count)."""
     return [
         (stage.name, event, n)
@@ -254,7 +254,7 @@ def events(run: Run) -> list[tuple[str, str, int]]:
     ]
 
 
-def settings(run: Run) -> list[dict[str, Any]]:
+def settings(run: RunView) -> list[dict[str, Any]]:
     """Return each artifact: its address, its inputs, and the part of the recipe it depends on."""
     return [
         {

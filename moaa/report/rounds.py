@@ -7,14 +7,14 @@ from typing import Any
 
 from moaa.report import charts
 from moaa.report.benchmarks import interval, value
-from moaa.report.view import Run
+from moaa.report.view import RunView
 from moaa.report.words import number, percent
 
 WIN_RATE = "win rate"
 Score = Mapping[str, Any]
 
 
-def rounds(run: Run) -> dict[str, Any]:
+def rounds(run: RunView) -> dict[str, Any]:
     """Return what the page shows of the rounds of a run; {} for a run of one round.
 
     rows    a round each: decision, who was measured against whom, main numbers with intervals
@@ -34,7 +34,7 @@ def rounds(run: Run) -> dict[str, Any]:
     }
 
 
-def said(run: Run) -> str:
+def said(run: RunView) -> str:
     """Return how the rounds went, in one sentence."""
     verdicts = [decision_of(each).get("verdict") for each in run.rounds]
     won = sum(verdict == "promote" for verdict in verdicts)
@@ -48,12 +48,12 @@ def said(run: Run) -> str:
     return f"{text}; the model of round {len(verdicts)} {how}, which ended the run."
 
 
-def decision_of(run: Run) -> Mapping[str, Any]:
+def decision_of(run: RunView) -> Mapping[str, Any]:
     """Return what the gate of the last round decided; {} if it did not."""
     return next((each.facts["decision"] for each in run.stages if each.facts.get("decision")), {})
 
 
-def _row(run: Run, round_: int) -> dict[str, Any]:
+def _row(run: RunView, round_: int) -> dict[str, Any]:
     decision = decision_of(run)
     benchmarks: Mapping[str, Any] = run.stage("evaluate").facts.get("benchmarks") or {}
     measured = [score for each in benchmarks.values() for score in each["scores"]]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from moaa.ledger import ModelUse
-from moaa.report.view import BROKEN, Run
+from moaa.report.view import BROKEN, RunView
 from moaa.report.words import seconds
 
 
-def funnel(run: Run) -> list[dict[str, Any]]:
+def funnel(run: RunView) -> list[dict[str, Any]]:
     """Return, for each stage that read rows: in, kept, rejected by reason, and its other counts."""
     return [
         {
@@ -27,7 +27,7 @@ def funnel(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def calls(run: Run) -> list[dict[str, Any]]:
+def calls(run: RunView) -> list[dict[str, Any]]:
     """Return calls and tokens by stage and model."""
     return [
         {
@@ -46,7 +46,7 @@ def calls(run: Run) -> list[dict[str, Any]]:
 _COUNTS = ("calls", "prompt_tokens", "completion_tokens", "steps", "train_tokens")
 
 
-def plan(run: Run) -> list[dict[str, Any]]:
+def plan(run: RunView) -> list[dict[str, Any]]:
     """Return (planned, counted) by stage and model; [] if preflight left no plan.
 
     None: not planned, or not run.
@@ -89,7 +89,7 @@ def plan(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def cost_usd_of(run: Run, stage: str) -> float | None:
+def cost_usd_of(run: RunView, stage: str) -> float | None:
     """Return the dollars for the tokens of one stage. None if the recipe states no prices."""
     prices = run.stage("preflight").facts.get("prices") or {}
     priced = [each for each in calls(run) if each["model"] in prices and each["stage"] == stage]
@@ -98,7 +98,7 @@ def cost_usd_of(run: Run, stage: str) -> float | None:
     )
 
 
-def cost_usd(run: Run, *, reused: bool) -> float | None:
+def cost_usd(run: RunView, *, reused: bool) -> float | None:
     """Return the dollars for the tokens of this run's own stages, or of the reused ones.
 
     None if the recipe states no prices.
@@ -115,7 +115,7 @@ def _usd(use: ModelUse, price: Mapping[str, float]) -> float:
     return (prompt * price["prompt"] + completion * price["completion"]) / 1e6
 
 
-def steps(run: Run) -> list[tuple[str, str]]:
+def steps(run: RunView) -> list[tuple[str, str]]:
     """Return how each stage spent its time: (stage, `engines 39 s, asking 47 s`)."""
     return [
         (stage.name, ", ".join(f"{step} {seconds(s)}" for step, s in stage.ledger.seconds.items()))

@@ -8,7 +8,7 @@ from moaa.report.benchmarks import interval, value
 from moaa.report.markdown import plain, table
 from moaa.report.rounds import said
 from moaa.report.tables import cost_usd
-from moaa.report.view import Run, StageView, by_model, judged
+from moaa.report.view import RunView, StageView, by_model, judged
 from moaa.report.words import NBSP, count, number, percent, seconds
 
 _MOST_LINES = 32
@@ -25,7 +25,7 @@ _USES = (
 """Columns of the table of models: (title, field of ModelUse)."""
 
 
-def summary(run: Run) -> str:
+def summary(run: RunView) -> str:
     """Return at most 32 lines: verdict, stages with seconds and rows, win rates, tokens, cost.
 
     Errors are not in it: the caller shows them once, below the summary.
@@ -62,7 +62,7 @@ def _stage_line(stage: StageView) -> str:
     return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
 
 
-def _benchmarks(run: Run) -> list[str]:
+def _benchmarks(run: RunView) -> list[str]:
     """Return a line for each benchmark but head to head: its main numbers, or why it has none."""
     lines = []
     for name, facts in (run.stage("evaluate").facts.get("benchmarks") or {}).items():
@@ -77,7 +77,7 @@ def _benchmarks(run: Run) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _tokens(run: Run) -> list[str]:
+def _tokens(run: RunView) -> list[str]:
     lines = []
     for label, reused in (("tokens", False), ("reused", True)):
         uses = [

@@ -109,16 +109,16 @@ def _place(name: str, known: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunView:
     """The stages of a run: those of a whole run in order, then others that left a record."""
 
     stages: tuple[StageView, ...]
     """Of the last round, if the run has several."""
-    earlier: tuple[Run, ...] = ()
+    earlier: tuple[RunView, ...] = ()
     """The rounds before, each with the run's preflight."""
 
     @classmethod
-    def of(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> Run:
+    def of(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> RunView:
         """Return the run with these records. `stages`: all that are declared; one that only some
         recipes choose is shown if this run had it."""
         *earlier, last = by_round(records)
@@ -128,7 +128,7 @@ class Run:
         return cls(rounds[-1].stages, tuple(rounds[:-1]))
 
     @classmethod
-    def _of_round(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> Run:
+    def _of_round(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> RunView:
         found = {record["stage"]: record for record in records}
         before = found.get("preflight")
         planned = (before.get("facts", {}) if before else {}).get("stages", ())
@@ -151,9 +151,9 @@ class Run:
         return list({id(record): record for record in found}.values())
 
     @property
-    def rounds(self) -> tuple[Run, ...]:
+    def rounds(self) -> tuple[RunView, ...]:
         """Return the rounds, the last one with its own stages alone."""
-        return (*self.earlier, Run(self.stages)) if self.earlier else (self,)
+        return (*self.earlier, RunView(self.stages)) if self.earlier else (self,)
 
     @property
     def present(self) -> tuple[StageView, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from moaa.registry.production import ProductionEntry
 from moaa.retrain.budget import Plan
 from moaa.retrain.inputs import Compared
-from moaa.retrain.outcome import Outcome
+from moaa.retrain.outcome import RetrainOutcome
 
 DIGEST: Final = 12
 """Characters of a digest that people are shown."""
@@ -35,8 +35,8 @@ class Account:
     run: str = ""
     report: str = ""
     """Address of the run's report."""
-    outcome: Outcome = field(
-        default_factory=lambda: Outcome("failed", "the command was stopped before its end")
+    outcome: RetrainOutcome = field(
+        default_factory=lambda: RetrainOutcome("failed", "the command was stopped before its end")
     )
 
     @property

@@ -13,7 +13,7 @@ from moaa.registry import production
 from moaa.registry.production import Production, ProductionEntry
 from moaa.retrain import inputs, progress
 from moaa.retrain.inputs import Compared, Inputs
-from moaa.retrain.outcome import Outcome
+from moaa.retrain.outcome import RetrainOutcome
 from moaa.retrain.progress import Begun
 from moaa.store import Store
 
@@ -26,7 +26,7 @@ class Comparison:
     inputs: tuple[Compared, ...]
     texts: tuple[str, str]
     """The recipe of the version in production, and the recipe now."""
-    settled: Outcome | None
+    settled: RetrainOutcome | None
     """The outcome, if there is nothing to do."""
 
 
@@ -46,30 +46,30 @@ def compare(recipe: Recipe, name: str, now: dict[str, str], store: Store) -> Com
 
 def _settled(
     recipe: Recipe, pointer: Production, before: Inputs, now: dict[str, str], store: Store
-) -> Outcome | None:
+) -> RetrainOutcome | None:
     entry, name = pointer.current, pointer.name
     begun = progress.read(store, name)
     ended = begun if begun and begun.inputs == now else None
     # Its first rounds may have brought a version into production before it was killed or failed.
     goes_on = recipe.rounds.n > 1 and ended is not None and ended.state in ("", "failed")
     if entry and before and inputs.same(before, now) and not goes_on:
-        return Outcome(
+        return RetrainOutcome(
             "nothing new",
             f"no input has changed since version {entry.version}, in production since "
             f"{entry.since}: {_names(now)}",
         )
     for gone in inputs.left(pointer):
         if _came_to(ended, gone) or inputs.same(_made_from(gone, store)[0], now):
-            return Outcome("nothing new", _was_left(pointer, gone))
+            return RetrainOutcome("nothing new", _was_left(pointer, gone))
     if ended and ended.state == "published":
         version = ended.version.get("version", "")
-        return Outcome(
+        return RetrainOutcome(
             "nothing new",
             f"run {ended.run} published version {version} from these very inputs. To put it into "
             f"production: moaa promote {name} {version}",
         )
     if ended and ended.state == "promoted" and entry and _came_to(ended, entry):
-        return Outcome(
+        return RetrainOutcome(
             "nothing new",
             f"run {ended.run} came from these very inputs to version {entry.version}, which is in "
             f"production: {_names(now)}",

@@ -54,7 +54,7 @@ OF_VERDICT: Final[Mapping[str, State]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RetrainOutcome:
     """How it ended, why, and what was decided."""
 
     state: State
@@ -70,7 +70,7 @@ class Outcome:
         return EXIT[self.state]
 
 
-def of_run(found: Sequence[Record]) -> Outcome:
+def of_run(found: Sequence[Record]) -> RetrainOutcome:
     """Return how a finished run ended, from its records alone.
 
     A run of rounds has promoted what its last winner is: a later round that wins nothing only ends
@@ -82,25 +82,25 @@ def of_run(found: Sequence[Record]) -> Outcome:
     decision = _decision(facts)
     version = facts.get("publish", {}).get("published")
     if failure := records.failure(found):
-        return Outcome("failed", failure, version, decision)
+        return RetrainOutcome("failed", failure, version, decision)
     if not decision:
-        return Outcome("failed", "the run left no decision of the gate: it is not whole")
+        return RetrainOutcome("failed", "the run left no decision of the gate: it is not whole")
     state, why = OF_VERDICT[decision["verdict"]], str(decision["why"])
     if won and len(rounds) > 1:
         why = f"round {len(won)}: {why}{_ended(rounds)}"
     if state != "promoted":
-        return Outcome(state, why, version, decision)
+        return RetrainOutcome(state, why, version, decision)
     if version is None:
-        return Outcome("failed", facts.get("publish", {}).get("why") or why, None, decision)
+        return RetrainOutcome("failed", facts.get("publish", {}).get("why") or why, None, decision)
     if "promote" not in facts:
         advice = f"`moaa promote {version['name']} {version['version']}` puts it into production"
-        return Outcome("published", f"{why}; the recipe has no field promote: {advice}", version,
-                       decision)  # fmt: skip
+        why = f"{why}; the recipe has no field promote: {advice}"
+        return RetrainOutcome("published", why, version, decision)
     promoted = facts["promote"]
     if promoted.get("promoted") is None:
         reason = promoted.get("why") or "the stage promote says no reason"
-        return Outcome("failed", f"not in production: {reason}", version, decision)
-    return Outcome("promoted", why, version, decision)
+        return RetrainOutcome("failed", f"not in production: {reason}", version, decision)
+    return RetrainOutcome("promoted", why, version, decision)
 
 
 def _ended(rounds: Sequence[Mapping[str, Any]]) -> str:

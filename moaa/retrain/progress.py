@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from moaa.registry.versions import folder as model_folder
-from moaa.retrain.outcome import Outcome
+from moaa.retrain.outcome import RetrainOutcome
 from moaa.store import Missing, Store
 
 
@@ -35,7 +35,7 @@ class Begun:
     version: dict[str, str] = field(default_factory=dict)
     """The version that it published."""
 
-    def over(self, outcome: Outcome) -> Self:
+    def over(self, outcome: RetrainOutcome) -> Self:
         """Return the same with its outcome."""
         return replace(self, state=outcome.state, version=dict(outcome.version or {}))
 

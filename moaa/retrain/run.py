@@ -11,7 +11,7 @@ from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import log, say
 from moaa.recipe.load import Loaded
 from moaa.retrain import progress
-from moaa.retrain.outcome import Outcome, of_run
+from moaa.retrain.outcome import RetrainOutcome, of_run
 from moaa.retrain.progress import Begun
 from moaa.retrain.ways import Way
 from moaa.store import Store
@@ -32,7 +32,7 @@ class RetrainRun:
     noted: Callable[[str], None]
     """Told the run's id."""
 
-    def found(self) -> Outcome | None:
+    def found(self) -> RetrainOutcome | None:
         """Go on with what an earlier command began; None if a new run is to be begun."""
         begun = progress.read(self.store, self.name)
         if not begun or begun.state:
@@ -54,7 +54,9 @@ class RetrainRun:
             say(f"goes on with run {run}, which an earlier command began at {begun.started}")
         if state == "running" and not self.way.waits:
             self.noted(run)
-            return Outcome("busy", f"run {run}, begun at {begun.started}, goes on (see --wait)")
+            return RetrainOutcome(
+                "busy", f"run {run}, begun at {begun.started}, goes on (see --wait)"
+            )
         self.noted(run)
         failure = "" if state == "done" else _failure(lambda: self.way.go_on(self.loaded, run))
         outcome = self._concluded(begun, failure)
@@ -63,7 +65,7 @@ class RetrainRun:
         say(f"run {run} was of other inputs and is {outcome.state}: a new one follows")
         return None
 
-    def new(self, now: str) -> Outcome:
+    def new(self, now: str) -> RetrainOutcome:
         """Begin a run. `now` is the time, ISO 8601."""
         label = home.new_id(self.loaded.recipe.name[:LONGEST].rstrip("-"))
         begun = Begun(label=label, way=self.way.about(), inputs=self.inputs, started=now)
@@ -77,10 +79,12 @@ class RetrainRun:
 
         failure = _failure(lambda: self.way.begin(self.loaded, label, noted))
         if not self.way.waits and not failure:
-            return Outcome("started", f"run {begun.run}; nobody waits for it here (see --wait)")
+            return RetrainOutcome(
+                "started", f"run {begun.run}; nobody waits for it here (see --wait)"
+            )
         return self._concluded(begun, failure)
 
-    def _concluded(self, begun: Begun, failure: str) -> Outcome:
+    def _concluded(self, begun: Begun, failure: str) -> RetrainOutcome:
         """Read what came out, and keep it."""
         outcome = of_run(records.read(self.store, begun.run))
         if failure:

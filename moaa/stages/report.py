@@ -68,7 +68,7 @@ def _renew(task: Task) -> None:
 
 def write(store: Store, run_id: str) -> str:
     """Write the report of the run's records to the store; return it as HTML."""
-    html = report.build(report.Run.of(records.read(store, run_id), stages()), store)
+    html = report.build(report.RunView.of(records.read(store, run_id), stages()), store)
     store.put(_address(store, run_id), html.encode(errors="replace"))
     return html
 

@@ -6,16 +6,16 @@ pricing      what the variants cost, stages that they share counted once
 comparison   what came out, side by side: a table and a page
 """
 
-from moaa.sweeps.comparison import Outcome, outcome, page, table
+from moaa.sweeps.comparison import VariantOutcome, outcome, page, table
 from moaa.sweeps.document import Sweep, Variant, load
 from moaa.sweeps.pricing import Priced, plan_table, priced
 from moaa.sweeps.sharing import keys, may_start
 
 __all__ = [
-    "Outcome",
     "Priced",
     "Sweep",
     "Variant",
+    "VariantOutcome",
     "keys",
     "load",
     "may_start",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from moaa.report import charts
 from moaa.report.figures import figures
 from moaa.report.tables import cost_usd
-from moaa.report.view import Run
+from moaa.report.view import RunView
 from moaa.report.words import count, seconds
 from moaa.sweeps.document import Sweep, Variant
 
@@ -44,7 +44,7 @@ class Score(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class VariantOutcome:
     """The result of a variant's run, and what the run used: reused stages cost nothing."""
 
     variant: Variant
@@ -75,14 +75,14 @@ class Outcome:
         }
 
 
-def outcome(variant: Variant, run: Run, state: str = "") -> Outcome:
+def outcome(variant: Variant, run: RunView, state: str = "") -> VariantOutcome:
     """Return what the records of a run say; `state`: why there are none."""
     if not run.records:
-        return Outcome(variant, state or "not run", {})
+        return VariantOutcome(variant, state or "not run", {})
     own = [stage for stage in run.present if stage.status != "reused"]
     uses = [use for stage in own for use in stage.uses.values()]
     errors = [stage.error["message"] for stage in run.present if stage.error]
-    return Outcome(
+    return VariantOutcome(
         variant,
         run.status,
         scores_of({k: v for stage in run.present for k, v in stage.facts.items()}),
@@ -114,12 +114,12 @@ def scores_of(facts: dict[str, Any]) -> dict[str, Score]:
     return scores
 
 
-def columns_of(outcomes: Sequence[Outcome]) -> list[str]:
+def columns_of(outcomes: Sequence[VariantOutcome]) -> list[str]:
     """Return the names of all scores, in the order in which they come."""
     return list(dict.fromkeys(name for each in outcomes for name in each.scores))
 
 
-def table(sweep: Sweep, outcomes: Sequence[Outcome]) -> RenderableType:
+def table(sweep: Sweep, outcomes: Sequence[VariantOutcome]) -> RenderableType:
     """Return the comparison for a terminal."""
     from rich.table import Table
     from rich.text import Text
@@ -136,7 +136,7 @@ def table(sweep: Sweep, outcomes: Sequence[Outcome]) -> RenderableType:
     return grid
 
 
-def page(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
+def page(sweep: Sweep, outcomes: Sequence[VariantOutcome]) -> str:
     """Return the comparison as one HTML page without scripts."""
     from jinja2 import Environment, FileSystemLoader
 
@@ -159,6 +159,6 @@ def page(sweep: Sweep, outcomes: Sequence[Outcome]) -> str:
 _NUMBERS = ("calls", "API $", "time")
 
 
-def _costs(each: Outcome) -> list[str]:
+def _costs(each: VariantOutcome) -> list[str]:
     usd = "" if each.usd is None else f"{each.usd:,.2f}"
     return [count(each.calls), usd, seconds(each.seconds)]

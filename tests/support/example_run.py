@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from moaa.artifacts.table import Row
 from moaa.records import Record
-from moaa.report import Run
+from moaa.report import RunView
 from moaa.stages.table import stages
 from tests.support import example_judged as judged
 from tests.support import example_stages as made
@@ -29,8 +29,8 @@ class ExampleRun:
     tables: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
 
     @property
-    def view(self) -> Run:
-        return Run.of(cast("list[Record]", self.records), stages())
+    def view(self) -> RunView:
+        return RunView.of(cast("list[Record]", self.records), stages())
 
     def read(self, manifest: Mapping[str, Any], table: str) -> Iterator[Row]:
         return iter(copy.deepcopy(self.tables[manifest["uri"]][table]))

@@ -11,7 +11,7 @@ from typing import Any
 from moaa.gateway.mixtures.members import Traits
 from moaa.gateway.mixtures.proposals import Proposals
 from moaa.gateway.mixtures.question import read_question
-from moaa.gateway.mixtures.run import Run, Served
+from moaa.gateway.mixtures.run import MixtureRun, Served
 from moaa.gateway.mixtures.settings import OnlineMixture
 from moaa.gateway.wire import ApiError
 from moaa.recipe import Member
@@ -110,10 +110,10 @@ def run(
     tenant: str = "t",
     traits: Mapping[str, Traits] | None = None,
     **body: Any,
-) -> Run:
+) -> MixtureRun:
     """A request to the mixture."""
     known = {name: Traits() for name in script.models} | dict(traits or {})
-    return Run(
+    return MixtureRun(
         Served("mix", mixture or served(), known, "r1"),
         read_question({**QUESTION, **body}),
         script,
@@ -122,7 +122,7 @@ def run(
     )
 
 
-async def events(of: Run) -> list[Any]:
+async def events(of: MixtureRun) -> list[Any]:
     """All that a stream puts out: its JSON, comments as text, and an ApiError that ends it."""
     found: list[Any] = []
     try:

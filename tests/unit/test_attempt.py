@@ -16,7 +16,7 @@ from moaa.attempt import recorded
 from moaa.errors import OUTSIDE, EngineAway, HubAway, MoaaError, StoreAway
 from moaa.pipelines import runner_job
 from moaa.recipe.load import load_file
-from moaa.report import Run, page
+from moaa.report import RunView, page
 from moaa.stages.table import GENERATE, PREFLIGHT, stages
 from moaa.task import Task
 from tests.support.memory_store import MemoryStore
@@ -186,7 +186,7 @@ def test_a_record_counts_the_attempts_of_its_run_and_names_the_recipe(store: Mem
     assert recorded_of(store, fail).get("attempt") == 1
     record = recorded_of(store, fail)
     assert (record.get("attempt"), record.get("name")) == (2, "demo")
-    run = Run.of([record], stages())
+    run = RunView.of([record], stages())
     made = datetime(2026, 11, 28, 14, 3, tzinfo=UTC)
     shown = page(run, lambda manifest, table: iter(()), made)
     assert "2026-11-28 14:03 UTC, attempt 2" in shown

@@ -11,7 +11,7 @@ import pytest
 from moaa.engines.server import Spec, command
 from moaa.preflight import inputs
 from moaa.preflight.finding import Finding
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.prompts import sources
 from moaa.stages.evaluate import evaluate
 from moaa.stages.generate import generate
@@ -144,7 +144,7 @@ def test_preflight_says_once_that_the_hub_is_away_and_does_not_ask_it_again(
     hub.commits = {"datasets/owner/name": 503, "models/owner/model": 503}
     sets = [f'prompts.{name}=[{{"source": "hub:owner/name"}}]' for name in sources.SETS]
     given = recipe(*HUB_MODEL, *sets)
-    run = Run(given, MemoryStore(), [PROMPTS, GENERATE, SFT], local=True)
+    run = PlannedRun(given, MemoryStore(), [PROMPTS, GENERATE, SFT], local=True)
     found = list(inputs.prompts_and_hub_models(run))
     assert [(each.check, each.ok) for each in found] == [("hub", False)]
     assert "this recipe has 4 sources on the hub" in found[0].detail
@@ -154,7 +154,7 @@ def test_preflight_says_once_that_the_hub_is_away_and_does_not_ask_it_again(
 
 def test_preflight_asks_for_the_model_of_the_hub(hub: Hub) -> None:
     given = recipe(*HUB_MODEL)
-    run = Run(given, MemoryStore(), [SFT], local=True)
+    run = PlannedRun(given, MemoryStore(), [SFT], local=True)
     found: list[Finding] = []
     for hub.commits["models/owner/model"] in (404, FIRST):
         found += [each for each in inputs.prompts_and_hub_models(run) if each.check == "model"]

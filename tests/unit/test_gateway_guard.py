@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from moaa.gateway.guard import Guard, Outcome
+from moaa.gateway.guard import Guard, RequestOutcome
 
-Draw = Callable[[random.Random], Outcome]
+Draw = Callable[[random.Random], RequestOutcome]
 
 
 def outcomes(
@@ -22,8 +22,8 @@ def outcomes(
 ) -> Draw:
     """Return what draws outcomes with these rates; times to the first token have a long tail."""
 
-    def draw(chance: random.Random) -> Outcome:
-        return Outcome(
+    def draw(chance: random.Random) -> RequestOutcome:
+        return RequestOutcome(
             revision,
             500 if chance.random() < error else 200,
             first_s * chance.lognormvariate(0, 0.7),
@@ -113,27 +113,29 @@ def test_one_clients_short_answers_blame_nobody() -> None:
     guard.judge("new")
     for _ in range(200):
         guard.add(OLD(chance))
-        assert not guard.add(Outcome("new", 200, 0.3, cut=True, empty=True, conversation="one"))
+        assert not guard.add(
+            RequestOutcome("new", 200, 0.3, cut=True, empty=True, conversation="one")
+        )
 
 
 def test_what_the_client_did_wrong_does_not_count() -> None:
     guard = Guard()
     guard.judge("new")
-    assert not any(guard.add(Outcome("new", 400)) for _ in range(100))
+    assert not any(guard.add(RequestOutcome("new", 400)) for _ in range(100))
 
 
 def test_a_new_candidate_begins_without_its_forerunners_faults() -> None:
     def failures() -> Iterator[str]:
         while True:
-            yield guard.add(Outcome(guard.candidate, 500))
+            yield guard.add(RequestOutcome(guard.candidate, 500))
 
     guard = Guard()
     guard.judge("one")
     needed = next(n for n, reason in enumerate(failures()) if reason)
     guard.judge("one")
-    assert not any(guard.add(Outcome("one", 500)) for _ in range(needed - 1))
+    assert not any(guard.add(RequestOutcome("one", 500)) for _ in range(needed - 1))
     guard.judge("two")
-    assert not guard.add(Outcome("two", 500))
+    assert not guard.add(RequestOutcome("two", 500))
 
 
 @pytest.mark.parametrize("usual_s", [0.05, 0.2, 1.0])
@@ -143,11 +145,11 @@ def test_a_first_token_after_three_times_as_long_is_blamed_however_fast_producti
     def until_blamed(factor: float) -> int | None:
         chance, guard = random.Random(1), Guard()
         for _ in range(100):
-            guard.add(Outcome("old", 200, usual_s * chance.lognormvariate(0, 0.2)))
+            guard.add(RequestOutcome("old", 200, usual_s * chance.lognormvariate(0, 0.2)))
         guard.judge("new")
         for count in range(400):
             first_s = usual_s * factor * chance.lognormvariate(0, 0.2)
-            if guard.add(Outcome("new", 200, first_s)):
+            if guard.add(RequestOutcome("new", 200, first_s)):
                 return count
         return None
 
@@ -161,8 +163,8 @@ def test_whole_answers_have_times_of_their_own() -> None:
     guard = Guard()
     guard.judge("new")
     for _ in range(40):
-        assert not guard.add(Outcome("old", 200, 10.0, streamed=False))
-        assert not guard.add(Outcome("new", 200, 15.0, streamed=False)), "longer answers"
-        assert not guard.add(Outcome("old", 200, 0.1))
-    reasons = [guard.add(Outcome("new", 200, 60.0, streamed=False)) for _ in range(40)]
+        assert not guard.add(RequestOutcome("old", 200, 10.0, streamed=False))
+        assert not guard.add(RequestOutcome("new", 200, 15.0, streamed=False)), "longer answers"
+        assert not guard.add(RequestOutcome("old", 200, 0.1))
+    reasons = [guard.add(RequestOutcome("new", 200, 60.0, streamed=False)) for _ in range(40)]
     assert "came late (after more than 40.20 s)" in next(filter(None, reasons))

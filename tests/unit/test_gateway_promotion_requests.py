@@ -11,7 +11,7 @@ import pytest
 
 from moaa.gateway import traffic_split as counting
 from moaa.gateway.backend import Backend
-from moaa.gateway.guard import Outcome
+from moaa.gateway.guard import RequestOutcome
 from moaa.gateway.slots import Slots, revision_of
 from moaa.gateway.traffic_split import TrafficSplit, WatchedSlots, count, roll_back
 from moaa.kubernetes.kinds import CONFIG_MAPS
@@ -135,11 +135,11 @@ def model(share: int) -> TrafficSplit:
 def test_it_counts_what_the_candidate_has_answered_at_its_share() -> None:
     it = model(5)
     for outcome in (
-        Outcome(NEW, 200, 0.1),
-        Outcome(NEW, 500),
-        Outcome(NEW, 400),  # the client's own fault
-        Outcome(NEW, 200, math.inf),  # it waits, and may be answered yet
-        Outcome(OLD, 200, 0.1),
+        RequestOutcome(NEW, 200, 0.1),
+        RequestOutcome(NEW, 500),
+        RequestOutcome(NEW, 400),  # the client's own fault
+        RequestOutcome(NEW, 200, math.inf),  # it waits, and may be answered yet
+        RequestOutcome(OLD, 200, 0.1),
     ):
         it.seen(outcome)
     assert it.answered == 2
@@ -147,11 +147,11 @@ def test_it_counts_what_the_candidate_has_answered_at_its_share() -> None:
     assert it.answered == 2, "somebody has written a count"
     it.set_slots(state(25))
     assert it.answered == 0
-    it.seen(Outcome(NEW, 200, 0.1))
+    it.seen(RequestOutcome(NEW, 200, 0.1))
     it.set_slots(state(25, "later"))
     assert it.answered == 0, "the same share, given again"
     it.set_slots(state(0))
-    it.seen(Outcome(NEW, 200, 0.1))
+    it.seen(RequestOutcome(NEW, 200, 0.1))
     assert it.answered == 0, "without a share it is not tried"
 
 
@@ -170,7 +170,7 @@ async def gateway(
 
 def answers(it: TrafficSplit, number: int) -> None:
     for _ in range(number):
-        it.seen(Outcome(NEW, 200, 0.1))
+        it.seen(RequestOutcome(NEW, 200, 0.1))
 
 
 async def test_a_pod_that_starts_again_neither_loses_nor_doubles_its_count(

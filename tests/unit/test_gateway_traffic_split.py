@@ -10,7 +10,7 @@ import pytest
 
 from moaa.errors import MoaaError
 from moaa.gateway.backend import Backend
-from moaa.gateway.guard import Outcome
+from moaa.gateway.guard import RequestOutcome
 from moaa.gateway.shares import conversation_of
 from moaa.gateway.slots import Slots, pointed, pointer_text, revision_of
 from moaa.gateway.traffic_split import TrafficSplit, WatchedSlots
@@ -131,8 +131,8 @@ async def test_two_gateways_roll_a_bad_revision_back_once(kube: KubeServer) -> N
     async with watched(kube, 2) as both:
         for _ in range(25):
             for each in both:
-                each.seen(Outcome(revision_of(OLD), 200, 0.1))
-                each.seen(Outcome(revision, 500))
+                each.seen(RequestOutcome(revision_of(OLD), 200, 0.1))
+                each.seen(RequestOutcome(revision, 500))
         assert chosen(both[0]) == chosen(both[1]) == 0
         await async_until(lambda: events(kube), "the Event")
         await async_until(lambda: Slots.of(kube.find(CONFIG_MAPS, NAME)["data"]).shares["b"] == 0)
@@ -150,7 +150,7 @@ async def test_a_share_given_again_is_a_new_trial(kube: KubeServer) -> None:
     put(kube, state(50))
     async with watched(kube) as [promoted]:
         for _ in range(50):
-            promoted.seen(Outcome(revision_of(NEW), 500))
+            promoted.seen(RequestOutcome(revision_of(NEW), 500))
         await async_until(lambda: not promoted.slots.slots["b"].share, "the roll-back")
         put(kube, state(50))
         await async_until(lambda: chosen(promoted), "the share")
@@ -159,7 +159,7 @@ async def test_a_share_given_again_is_a_new_trial(kube: KubeServer) -> None:
 async def test_nothing_is_rolled_back_to_a_slot_that_is_down() -> None:
     promoted = TrafficSplit("aligned", backends(up="b"), state(50))
     for _ in range(100):
-        promoted.seen(Outcome(revision_of(NEW), 500))
+        promoted.seen(RequestOutcome(revision_of(NEW), 500))
     assert chosen(promoted) == 400
 
 
@@ -168,8 +168,8 @@ async def test_a_hanging_revision_is_rolled_back_too() -> None:
     promoted = TrafficSplit("aligned", backends(), state(50))
     promoted.on_roll_back.append(lambda revision, reason: said.append(reason))
     for _ in range(50):
-        promoted.seen(Outcome(revision_of(OLD), 200, 0.1))
-        promoted.seen(Outcome(revision_of(NEW), 200, float("inf")))
+        promoted.seen(RequestOutcome(revision_of(OLD), 200, 0.1))
+        promoted.seen(RequestOutcome(revision_of(NEW), 200, float("inf")))
     assert "came late" in said[0]
 
 

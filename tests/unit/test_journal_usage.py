@@ -18,7 +18,7 @@ from moaa.ledger import Ledger, ModelUse
 from moaa.recipe.schema import Part, Sampling
 from moaa.report.page import totals
 from moaa.report.tables import cost_usd, plan
-from moaa.report.view import Run
+from moaa.report.view import RunView
 from moaa.stage import Context, stage
 from moaa.stages.table import GENERATE, stages
 from moaa.task import Task
@@ -87,7 +87,7 @@ def test_a_stage_that_broke_twice_counts_all_that_was_served(
     prices = {"smollm2": {"prompt": 1e6, "completion": 1e6}}
     planned = [{"stage": "generate", "model": "smollm2", "calls": 2 * ROWS}]
     preflight = record("preflight", "done", facts={"prices": prices, "plan": planned})
-    run = Run.of([preflight, done], stages())
+    run = RunView.of([preflight, done], stages())
     total = totals(run)
     assert total["calls"] == 2 * ROWS
     assert (total["prompt_tokens"], total["completion_tokens"]) == (

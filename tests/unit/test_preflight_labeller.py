@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moaa.preflight import labeller
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.recipe.load import load_file
 from moaa.stages.table import LABEL
 from moaa.weights.armorm import HEADS
@@ -21,7 +21,7 @@ def found(folder: Path, task: str = "reward", name: str = "reward") -> list[tupl
     sets = [f"models.rm={{source: '{folder}', task: {task}}}", "label.model=rm"]
     recipe = load_file(DEMO, [*sets, f"label.labeller={name}"]).recipe
     store: Any = MemoryStore()
-    run = Run(recipe, store, [LABEL], local=True)
+    run = PlannedRun(recipe, store, [LABEL], local=True)
     return [(each.ok, each.detail) for each in labeller.findings(run, hub_away=False)]
 
 

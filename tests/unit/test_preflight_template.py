@@ -10,7 +10,7 @@ import pytest
 
 from moaa.preflight import template
 from moaa.preflight.finding import Finding
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.recipe.load import load_file
 from moaa.stages.table import of_run
 from tests.support import training as support
@@ -158,6 +158,6 @@ def test_a_hub_that_is_away_is_not_asked_for_the_template(
     monkeypatch.setattr(template, "found_kinds", lambda *given: asked.append(given))
     monkeypatch.setattr("moaa.weights.tokenizer.folder", lambda *given: asked.append(given))
     recipe = load_file(DEMO, ["models.smollm2.source=some/model"]).recipe
-    run = Run(recipe, MemoryStore(), of_run(recipe), local=True)
+    run = PlannedRun(recipe, MemoryStore(), of_run(recipe), local=True)
     (found,) = template.findings(run, hub_away=True)
     assert (found.ok, found.looked, asked) == (True, False, [])

@@ -11,7 +11,7 @@ from moaa.errors import RecipeError
 from moaa.plan import lines
 from moaa.plan.sentences import assumptions
 from moaa.preflight.inputs import remote_code
-from moaa.preflight.run import Run
+from moaa.preflight.run import PlannedRun
 from moaa.recipe import engine_args
 from moaa.recipe.load import load_file, load_text
 from moaa.stages.table import stages
@@ -136,7 +136,7 @@ def test_a_nested_value_of_set_is_one_line() -> None:
 
 def test_code_of_a_repository_is_shown_before_it_runs() -> None:
     recipe = load_file(PAPER, ["models.qwen2-72b.trust_remote_code=true"]).recipe
-    run = Run(recipe, Store.of(recipe.store), stages(), local=False)
+    run = PlannedRun(recipe, Store.of(recipe.store), stages(), local=False)
     (found,) = remote_code(run)
     assert "qwen2-72b: Python code of" in found.detail
     planned = assumptions(recipe, lines(recipe, stages()))

@@ -75,7 +75,7 @@ def test_a_record_of_another_version_may_lack_fields() -> None:
     store.put(f"{store.root}/runs/r1/sft.json", text.encode())
     (found,) = read(store, "r1")
     assert (found["run_id"], found["seconds"], found["manifest"]) == ("r1", 0.0, None)
-    assert "sft failed" in report.summary(report.Run.of([found], stages()))
+    assert "sft failed" in report.summary(report.RunView.of([found], stages()))
 
 
 def at_work(**changes: Any) -> Record:

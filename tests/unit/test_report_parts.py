@@ -13,7 +13,7 @@ from moaa.records import Record
 from moaa.report import charts
 from moaa.report.benchmarks import benchmarks
 from moaa.report.tables import plan
-from moaa.report.view import Run, judged
+from moaa.report.view import RunView, judged
 from moaa.stages.table import stages
 from tests.support import example_run, example_scores
 from tests.support.records import record
@@ -98,7 +98,7 @@ def test_the_summary_tells_reused_tokens_apart() -> None:
     ],
 )
 def test_a_summary_can_be_made_of_hardly_anything(records: list[Record], sentence: str) -> None:
-    run = Run.of(records, stages())
+    run = RunView.of(records, stages())
     assert report.summary(run).splitlines()[1] == sentence
     assert sentence in report.page(run, lambda *_: iter(()))
 
@@ -222,7 +222,7 @@ def test_an_interval_without_ends_takes_no_section_away() -> None:
 
 
 def test_a_run_without_benchmarks_has_no_section_of_them() -> None:
-    assert benchmarks(Run.of([record("evaluate", "done")], stages())) == {}
+    assert benchmarks(RunView.of([record("evaluate", "done")], stages())) == {}
 
 
 def test_a_difference_that_is_not_shown_says_how_many_prompts_would_show_it() -> None:

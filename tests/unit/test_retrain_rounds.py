@@ -12,7 +12,7 @@ from moaa.registry import Version
 from moaa.registry.production import ProductionEntry
 from moaa.retrain import inputs
 from moaa.retrain.inputs import CODE, RECIPE
-from moaa.retrain.outcome import Outcome, of_run
+from moaa.retrain.outcome import RetrainOutcome, of_run
 from tests.support.memory_store import MemoryStore
 from tests.support.records import record
 from tests.support.retraining import (
@@ -59,7 +59,7 @@ def test_without_a_version_of_the_first_round_the_winners_own_recipe_is_compared
     assert not inputs.same(found, inputs.current(first, (), rounds.store))
 
 
-def ended(store: MemoryStore, *verdicts: str) -> Outcome:
+def ended(store: MemoryStore, *verdicts: str) -> RetrainOutcome:
     """How a run ended whose gate decided so, round by round."""
     for number, verdict in enumerate(verdicts, 1):
         facts = promoted(f"v{number}") if verdict == "promote" else {"promoted": None, "why": "no"}

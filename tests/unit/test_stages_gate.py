@@ -17,7 +17,7 @@ from moaa.errors import MoaaError, RecipeError
 from moaa.recipe.gate import Gate
 from moaa.recipe.load import load_file
 from moaa.records import Record
-from moaa.report import Run, build, stage_markdown
+from moaa.report import RunView, build, stage_markdown
 from moaa.stages.gate import decide, gate, part_of
 from moaa.stages.table import GATE, of_recipe, stages
 from tests.support.memory_store import MemoryStore
@@ -224,8 +224,8 @@ def test_a_run_without_scores_says_so(run: MemoryStore) -> None:
 
 def test_the_report_and_kubeflows_page_show_the_rules(run: MemoryStore) -> None:
     made = record("gate", decided(run, scores(MemoryStore())).manifest)
-    page = build(Run.of([made], stages()), run)
+    page = build(RunView.of([made], stages()), run)
     assert "wins at equal length" in page
     assert 'href="#gate"' in page
     assert "wins at equal length" in stage_markdown(made, GATE)
-    assert 'href="#gate"' not in build(Run.of([], stages()), run)
+    assert 'href="#gate"' not in build(RunView.of([], stages()), run)

@@ -17,7 +17,7 @@ from moaa.gateway.mixtures.engines import PATH, Upstream
 from moaa.gateway.mixtures.members import Traits
 from moaa.gateway.mixtures.proposals import Proposals
 from moaa.gateway.mixtures.question import read_question
-from moaa.gateway.mixtures.run import Run, Served
+from moaa.gateway.mixtures.run import MixtureRun, Served
 from moaa.gateway.mixtures.settings import OnlineMixture
 from moaa.gateway.readiness import STREAM, wait_until_up
 from moaa.gateway.relay import Stream
@@ -102,7 +102,7 @@ class MixtureModel:
         members = [self._gateway.backends[name] for name in sorted(self._traits)]
         await wait_until_up(asked, members, wait=self.state != "ready")
         affinity = conversation_of(asked.caller.name, asked.body.data)
-        run = Run(
+        run = MixtureRun(
             Served(self.name, self.mixture, self._traits, self.revision),
             question,
             Upstream(self._gateway, asked.forwarded, affinity, asked.id),
@@ -122,7 +122,7 @@ class MixtureModel:
             self._count(asked, run)
 
     async def _stream(
-        self, asked: ClientRequest, run: Run, headers: dict[str, str]
+        self, asked: ClientRequest, run: MixtureRun, headers: dict[str, str]
     ) -> web.StreamResponse:
         # A stream that waited until its models were awake has already begun.
         response = asked.response or web.StreamResponse(headers={**headers, **STREAM})
@@ -154,11 +154,11 @@ class MixtureModel:
                 asked.keep(self.name, run.tally.revision, run.choices)
         return response
 
-    def _time_first(self, asked: ClientRequest, run: Run) -> None:
+    def _time_first(self, asked: ClientRequest, run: MixtureRun) -> None:
         seconds = time.perf_counter() - asked.started
         self._gateway.metrics.first_token.add(seconds, self.name, run.tally.revision)
 
-    def _count(self, asked: ClientRequest, run: Run) -> None:
+    def _count(self, asked: ClientRequest, run: MixtureRun) -> None:
         """Count what was used, and which members were missing, however the request ended."""
         for spent in run.tally.members:
             if spent.usage is not None and not spent.shared:

@@ -45,7 +45,7 @@ class Served:
     revision: str
 
 
-class Run:
+class MixtureRun:
     """One request to a mixture. `tenant`: whose kept proposals may be used."""
 
     def __init__(
