@@ -37,11 +37,11 @@ def preflight(file: Path, sets: Sequence[str]) -> None:
 
 def report(run_id: str | None, recipe: Path | None, root: str | None, output: Path) -> None:
     """Write the report of the given run, else of the last one."""
-    from moaa.report import PlannedRun, build
+    from moaa.report import RunView, build
     from moaa.stages.table import stages
 
     with chosen_run(run_id, recipe, root) as (store, _, found):
-        output.write_text(build(PlannedRun.of(found, stages()), store), encoding="utf-8")
+        output.write_text(build(RunView.of(found, stages()), store), encoding="utf-8")
     out(str(output))
 
 
