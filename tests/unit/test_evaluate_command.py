@@ -77,7 +77,7 @@ def test_in_a_cluster_the_job_makes_room_for_what_no_chart_knows(
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"  # the target and one more
     recipe = load_text(runner_job.recipe_of(job)).recipe
     assert recipe.models["candidate"].source == "s3://models/candidate"
-    assert recipe.evaluate.contestants == ("base", "mixture", "candidate", "gpt")
+    assert recipe.evaluate.contestants == ("base", "candidate", "gpt")
     assert job["metadata"]["name"].startswith("paper-llama-evaluate-")
     # Without such a model it only asks.
     assert work(recipe, ["gpt"]).stages[1].tuned == 0

@@ -19,10 +19,6 @@ from tests.support.paths import DEMO, PAPER
 STAGE = {stage.name: stage for stage in (*STAGES, REPORT)}
 
 
-# Only what the run trains is measured, by the held-out prompts.
-ALONE = ("evaluate.contestants=[base, sft, dpo]", "evaluate.benchmarks={}")
-
-
 def at(stage: str, *sets: str, recipe: Path = PAPER) -> Place:
     return place(load_file(recipe, sets).recipe, STAGE[stage])
 
@@ -35,9 +31,7 @@ def at(stage: str, *sets: str, recipe: Path = PAPER) -> Place:
         ("sample", ["models.llama-3-1-8b.tensor_parallel=2"], 2),
         ("sample", ["models.llama-3-1-8b.replicas=3"], 3),
         ("label", ["pools.a100.gpus=16"], 10),  # 2 + 4 + 4 fit side by side
-        # The judges, and base, SFT and DPO model; with the mixture too a whole node.
-        ("evaluate", ["pools.a100.gpus=16", *ALONE], 13),
-        ("evaluate", ["pools.a100.gpus=16"], 16),
+        ("evaluate", ["pools.a100.gpus=16"], 13),  # the judges, and base, SFT and DPO model
         ("sft", ["runtime.launcher.ranks=4"], 4),
         ("sft", ["runtime.launcher.device=cpu"], 0),
         ("sft", ["runtime.launcher.pool=null"], 0),
@@ -84,7 +78,7 @@ def test_who_only_asks_endpoints_needs_no_engine_beside_it() -> None:
     assert at("label", *judges[:2]).image == images.SERVE
     target = "models.llama-3-1-8b.endpoint.url=http://x/v1"
     assert at("sample", target).gpus == 1  # the trained model has no endpoint
-    assert at("evaluate", *judges, target, *ALONE).gpus == 2
+    assert at("evaluate", *judges, target).gpus == 2
 
 
 KUBERNETES = "runtime.engines.kind=kubernetes"
@@ -122,7 +116,7 @@ def test_trainings_of_the_cluster_leave_the_pod_light(kind: str) -> None:
 def test_benchmarks_that_need_lm_eval_run_on_the_image_that_has_it() -> None:
     """The core image has not: they failed in each run whose models are all behind endpoints."""
     endpoints, harness = "runtime.engines.kind=endpoint", "evaluate.benchmarks={gsm8k: {}}"
-    assert at("evaluate", endpoints, *ALONE).image == images.CORE
+    assert at("evaluate", endpoints, "evaluate.benchmarks={}").image == images.CORE
     assert at("evaluate", endpoints, "evaluate.benchmarks={humaneval: {}}").image == images.CORE
     found = at("evaluate", endpoints, harness)
     assert (found.image, found.gpus, found.memory) == (images.SERVE, 0, ("1Gi", "8Gi"))
