@@ -1,7 +1,7 @@
-"""The memory of a stage: replies and rows that are neither asked nor computed twice, and what was
-used for them.
+"""The memory of a stage: replies and rows that are not asked or computed a second time, and what
+they used.
 
-Journal         what asking needs of a journal
+Journal         what asking needs from a journal
 S3Journal       the journal of a stage: a later attempt continues where this one stopped
 MemoryJournal   a journal for work that is not continued later
 Usage           what each attempt used of its models

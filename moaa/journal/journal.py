@@ -1,4 +1,4 @@
-"""What asking needs of a journal, and a journal that is lost with its process."""
+"""The interface of a journal, and a journal in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from moaa.chat.message import Reply
 
 
 class Journal(Protocol):
-    """Remembers the replies of unfinished conversations and the records of finished ones."""
+    """Keeps the replies of unfinished conversations and the records of finished ones."""
 
     @property
     def finished(self) -> Mapping[str, dict[str, Any]]:
@@ -17,10 +17,10 @@ class Journal(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether so much waits to be written that no new conversation should begin."""
+        """Whether too much waits to be written, so that no new conversation should start."""
 
     def reply(self, key: str) -> Reply | None:
-        """The reply to this call, if an unfinished conversation has got one already."""
+        """Return the reply to this call if an unfinished conversation already has one."""
 
     def record_reply(self, conversation: str, key: str, reply: Reply) -> None:
         """Keep the reply to a call until its conversation is finished."""
@@ -30,7 +30,7 @@ class Journal(Protocol):
         change afterwards."""
 
     def flush(self) -> None:
-        """Return when everything recorded so far is safe."""
+        """Wait until everything recorded so far is safe."""
 
 
 class MemoryJournal:
@@ -55,4 +55,4 @@ class MemoryJournal:
         self.finished[conversation] = record
 
     def flush(self) -> None:
-        """Nothing to do: it is all in memory."""
+        """Do nothing: everything is in memory."""

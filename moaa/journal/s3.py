@@ -1,9 +1,9 @@
 """The journal of a stage on S3: replies of unfinished conversations and records of finished ones.
 
-A thread writes the journal every `flush_s` seconds or `flush_bytes`: a killed process loses no more
-than that. Replies are deleted when the records of their conversations are on S3, so a new attempt
-has little to read. segments.py has the format. Attempts never share a segment: two at the same time
-may do work twice, but they lose nothing and double nothing.
+A thread writes the journal every `flush_s` seconds or `flush_bytes`, so a killed process loses no
+more than that. Replies are deleted when the records of their conversations are on S3, so a new
+attempt has little to read. segments.py has the format. Attempts never share a segment: two at the
+same time may do work twice, but they lose nothing and write nothing twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from moaa.store import Store
 from moaa.store.bytes import to_json
 
 HELD_BYTES = 512 << 20
-"""How much may wait in memory for a store that is away, about."""
+"""About the most bytes that wait in memory for a store that does not answer."""
 
 
 class S3Journal:
@@ -41,11 +41,10 @@ class S3Journal:
         flush_bytes: int = 8 << 20,
         flushed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`flushed` is called after every flush, from any thread, but never from two at the same
-        time."""
+        """`flushed` is called after every flush, from any thread, but only from one at a time."""
         self._rows: dict[str, dict[str, Any] | bytes] = {}
         self.finished: Mapping[str, dict[str, Any]] = _Finished(self._rows)
-        """The record of each finished conversation, by this attempt or an earlier one."""
+        """The record of each finished conversation, of this attempt or an earlier one."""
         self._store = store
         self._uri = uri.rstrip("/")
         self._flush_s = flush_s
@@ -56,7 +55,7 @@ class S3Journal:
         """Calls of unfinished conversations."""
         self._pending = _Batch()
         self._changed = threading.Condition()
-        """Guards the four above; held for a moment only."""
+        """Guards the four fields above; held only for a moment."""
         self._writing = threading.Lock()
         """Held while a batch is written to the store; guards `_segments`."""
         self._segments = Segments(store, self._uri, flush_bytes)
@@ -67,19 +66,18 @@ class S3Journal:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits for the store, which is away, that no new conversation should
-        begin."""
+        """Whether too much waits for a store that does not answer, so that no new conversation
+        should start."""
         return self._pending.bytes + self._writing_bytes > HELD_BYTES
 
     @property
     def left_behind(self) -> int:
-        """How many segments could not be deleted when they were no longer needed. No harm is
-        done."""
+        """How many unneeded segments could not be deleted. They do no harm."""
         return self._segments.left_behind
 
     def open(self) -> None:
-        """Read what earlier attempts left, and start the thread. Raises ArtifactError with the name
-        of a segment that is torn or garbled."""
+        """Read what earlier attempts wrote, and start the thread. Raises ArtifactError with the
+        name of a segment that is damaged."""
         for _, conversation, _, record in self._segments.read("rows"):
             if record:
                 self._rows[conversation] = record
@@ -100,7 +98,7 @@ class S3Journal:
         self._thread.start()
 
     def reply(self, key: str) -> Reply | None:
-        """The reply to this call, if an unfinished conversation has got one already."""
+        """Return the reply to this call if an unfinished conversation already has one."""
         found = self._replies.get(key)
         return Reply.from_json(json.loads(expanded(found))) if isinstance(found, bytes) else found
 
@@ -129,8 +127,8 @@ class S3Journal:
             self._count(10_000)
 
     def forget(self, conversations: Iterable[str]) -> None:
-        """Mark these as unfinished: a later attempt works on them again. For rejected ones whose
-        cause can be fixed."""
+        """Mark these conversations as unfinished: a later attempt works on them again. It is for
+        rejected ones whose cause can be fixed."""
         with self._changed:
             for conversation in conversations:
                 if self._rows.pop(conversation, None) is not None:
@@ -139,7 +137,7 @@ class S3Journal:
         self.flush()
 
     def flush(self) -> None:
-        """Return when everything recorded so far is on S3."""
+        """Wait until everything recorded so far is on S3."""
         with self._writing:
             with self._changed:
                 batch, self._pending = self._pending, _Batch()
@@ -167,7 +165,7 @@ class S3Journal:
         self.flush()
 
     def _count(self, size: int) -> None:
-        """Add to the size of the batch. Sizes are estimates: to measure them, the caller would have
+        """Add to the size of the batch. Sizes are estimates: for exact ones the caller would have
         to wait until the record is serialised."""
         before, self._pending.bytes = self._pending.bytes, self._pending.bytes + size
         if before == 0 or self._pending.bytes >= self._flush_bytes:
@@ -188,12 +186,12 @@ class S3Journal:
                     return
             try:
                 self.flush()
-            except Exception:  # it is in `_failure`, and the next `record_…` raises it
+            except Exception:  # the next `record_…` raises `_failure`
                 time.sleep(self._flush_s)
 
     def _write(self, batch: _Batch) -> None:
-        # One record at a time is serialised and compressed. Compression releases the interpreter
-        # lock, so the caller's event loop runs in between.
+        # Records are serialised and compressed one by one. Compression releases the interpreter
+        # lock, so the caller's event loop can run in between.
         small: list[bytes] = []
 
         def rows() -> Iterator[JournalEntry]:
@@ -209,7 +207,7 @@ class S3Journal:
                 yield JournalEntry(conversation, key, text)
 
         if batch.rows:
-            # Rows first: then the replies of their conversations need not be written at all.
+            # Rows first: then the replies of their conversations need not be written.
             self._segments.finished.difference_update(
                 conversation for conversation, record in batch.rows if record is None
             )
@@ -236,7 +234,7 @@ class S3Journal:
 
 @dataclass(slots=True)
 class _Batch:
-    """What was recorded since the last flush."""
+    """The records since the last flush."""
 
     rows: list[tuple[str, dict[str, Any] | None]] = field(default_factory=list)
     replies: list[tuple[str, str, Reply]] = field(default_factory=list)
@@ -249,7 +247,7 @@ class _Batch:
 
 
 class _Finished(Mapping[str, dict[str, Any]]):
-    """The finished records. They are kept compressed and expanded when they are read."""
+    """The finished records. They are kept compressed, and expanded when they are read."""
 
     def __init__(self, rows: dict[str, dict[str, Any] | bytes]) -> None:
         self._rows = rows

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 EntryKind = Literal["rows", "replies"]
 
 JOINED = 32
-"""How many small segments become one. An attempt of ten hours leaves hundreds of objects to read,
-not tens of thousands."""
+"""How many small segments are joined into one. An attempt of ten hours leaves hundreds of objects
+to read, not tens of thousands."""
 READERS = 8
 _JSON = json.JSONDecoder()
 
@@ -56,40 +56,40 @@ class EarlierEntry(NamedTuple):
 class _Segment:
     uri: str
     data: bytes
-    """Kept for joining; empty if the segment is large enough to stay."""
+    """The data, kept for joining; empty if the segment is large enough to stay."""
     unfinished: set[str]
     """The conversations of its replies whose records are not on S3 yet."""
 
 
 class Segments:
-    """The segments of one attempt and those it took over from earlier ones. Not thread-safe."""
+    """The segments of one attempt and those taken over from earlier ones. Not thread-safe."""
 
     def __init__(self, store: Store, uri: str, large: int) -> None:
         self.finished: set[str] = set()
         """Conversations whose records are on S3."""
         self.left_behind = 0
-        """How many segments are no longer needed but could not be deleted. They do no harm and are
-        deleted with the journal."""
+        """How many unneeded segments could not be deleted. They do no harm and are deleted with the
+        journal."""
         self._store = store
         self._uri = uri
         self._large = large
         self._attempt = secrets.token_hex(4)
         self._written = 0
         self._newest_ms = 0
-        """Of the segments of all attempts: the next one gets a later time, whatever the clock
-        says. The order of names is the order in which records replace one another."""
+        """The latest time in any segment's name. The next segment gets a later one, whatever the
+        clock says: a record with a later name replaces one with an earlier name."""
         self._seen: dict[EntryKind, set[str]] = {"rows": set(), "replies": set()}
         self._small: dict[EntryKind, list[_Segment]] = {"rows": [], "replies": []}
         self._replies_of: dict[str, set[_Segment]] = {}
 
     def read(self, kind: EntryKind, leave_out: Collection[str] = ()) -> Iterator[EarlierEntry]:
-        """The entries of earlier attempts in the order they were written, without those of some
+        """Yield the entries of earlier attempts in the order of writing, without those of some
         conversations."""
         seen = self._seen[kind]
         while uris := [
             uri for uri, _ in self._store.list(f"{self._uri}/{kind}") if uri not in seen
         ]:
-            # List again until nothing is new: another attempt may join segments meanwhile.
+            # List again until nothing is new: another attempt may join segments at the same time.
             seen.update(uris)
             self._newest_ms = max(self._newest_ms, *map(_time_ms, uris))
             for found in read_ahead(lambda uri: self._found(uri, leave_out), uris, READERS):
@@ -97,7 +97,7 @@ class Segments:
 
     def adopt(self, unfinished: Mapping[str, set[str]], finished: Iterable[str]) -> None:
         """Take over what was read. `unfinished`: reply segments with the conversations that still
-        need them; the other ones are deleted."""
+        need them; the other segments are deleted."""
         self.finished.update(finished)
         for uri, conversations in unfinished.items():
             self._needed_by(_Segment(uri, b"", conversations))
@@ -119,7 +119,8 @@ class Segments:
             self._put(kind, _packed(lines), conversations)
 
     def finish(self, conversations: set[str]) -> None:
-        """The records of these are on S3: delete the reply segments that are no longer needed."""
+        """Delete the reply segments that are no longer needed: these conversations have records on
+        S3."""
         self.finished |= conversations
         done: set[_Segment] = set()
         for conversation in conversations:
@@ -171,7 +172,7 @@ class Segments:
     def _found(self, uri: str, leave_out: Collection[str]) -> list[EarlierEntry]:
         try:
             data = self._store.get(uri)
-        except Missing:  # deleted since it was listed: it was joined, or is no longer needed
+        except Missing:  # deleted after the list: it was joined, or is not needed
             return []
         found = []
         try:
@@ -187,7 +188,7 @@ class Segments:
                     )
         except ValueError as error:
             raise ArtifactError(
-                f"{uri} is torn or garbled ({error}). Restore it from a backup, or delete it: then "
+                f"{uri} is damaged ({error}). Restore it from a backup, or delete it: then "
                 "its calls are asked again."
             ) from error
         return found
@@ -200,12 +201,12 @@ def _time_ms(uri: str) -> int:
 
 
 def compressed(text: bytes) -> bytes:
-    """The text as it is kept in memory: there may be a million of them."""
+    """Return the text as it is kept in memory: there may be a million of them."""
     return _contexts()[0].compress(text)
 
 
 def expanded(data: bytes) -> bytes:
-    """The text that was compressed."""
+    """Return the text that was compressed."""
     return _contexts()[1].decompress(data)
 
 
@@ -213,8 +214,8 @@ _local = threading.local()
 
 
 def _contexts() -> tuple[ZstdCompressor, ZstdDecompressor]:
-    """The zstd contexts of this thread. Threads cannot share them, and making one costs more than
-    compressing a text."""
+    """Return the zstd contexts of this thread. Threads cannot share them, and creating one costs
+    more than compressing a text."""
     import zstandard
 
     if not hasattr(_local, "contexts"):
@@ -230,7 +231,8 @@ def _packed(lines: list[bytes]) -> bytes:
 
 
 def _unpacked(data: bytes) -> bytes:
-    """The content of all frames. Raises ValueError if one is torn or its checksum is wrong."""
+    """Return the content of all frames. Raises ValueError if one is cut or its checksum is
+    wrong."""
     import zstandard
 
     texts = []

@@ -1,5 +1,5 @@
-"""What each attempt at a stage used of its models, beside its journal: the ledger of a result has
-the use of all attempts.
+"""What each attempt at a stage used of its models, stored beside its journal: the ledger of a
+result includes all attempts.
 
 <journal>/usage/ATTEMPT.json       {"model": {"calls": 12, "prompt_tokens": 3400, …}}
 """
@@ -15,7 +15,7 @@ from moaa.store import Missing, Store
 
 
 class Usage:
-    """The use of models by one attempt, and by those before it."""
+    """The use of models by one attempt, and by the attempts before it."""
 
     def __init__(self, store: Store, journal_uri: str, attempt: str, ledger: Ledger) -> None:
         self._store, self._ledger = store, ledger
@@ -24,7 +24,7 @@ class Usage:
         self._kept = "{}"
 
     def read(self) -> None:
-        """Read what other attempts used into the ledger."""
+        """Add what other attempts used to the ledger."""
         found = []
         for uri, _ in self._store.list(self._folder):
             if uri != self._own:
@@ -35,7 +35,7 @@ class Usage:
         self._ledger.attempts = 1 + len(found)
 
     def keep(self) -> None:
-        """Write what was used until now. The journal does this after each flush."""
+        """Write the use up to now. The journal calls this after each flush."""
         text = json.dumps(uses_to_json(self._ledger.models))
         if text != self._kept:
             # The next flush tries again. If the store is gone, the journal raises an error.

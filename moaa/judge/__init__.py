@@ -3,8 +3,8 @@
 compare               one pair in both orders: criteria are picked, assessments written, a verdict
                       given
 tournament            all pairs of several answers at the same time
-adaptive_tournament   only the comparisons that best and worst answer depend on
-Judgement             the outcome of a pair, with all that led to it
+adaptive_tournament   only the comparisons that the best and the worst answer depend on
+Judgement             the result for a pair, with all texts that led to it
 Tally                 criteria frequencies, position bias and disagreement over many judgements
 """
 

@@ -20,9 +20,9 @@ from moaa.mixture import LeftOut, Proposal, as_member, numbered, propose
 from moaa.recipe import Judge, Sampling
 
 CRITERIA_TOKENS = 64
-"""Room for the longest triple: a smaller `max_tokens` of the aggregator must not cut it."""
+"""Tokens for the longest triple: a smaller `max_tokens` of the aggregator must not cut it."""
 ATTEMPTS = 3
-"""How often criteria and verdicts are asked for until a reply can be read."""
+"""How many times criteria and verdicts are asked for until a reply can be read."""
 
 T = TypeVar("T")
 Indexed: TypeAlias = tuple[int, str]
@@ -37,7 +37,7 @@ class Tries:
 
 
 class Question(NamedTuple):
-    """What the aggregator is asked for in one step, and in which form."""
+    """What the aggregator is asked for in one step, and the form of its reply."""
 
     step: str
     prompt: str
@@ -47,21 +47,21 @@ class Question(NamedTuple):
     logprobs: bool = False
 
     def text(self, attempt: int) -> str:
-        """The prompt. A judge at temperature 0 would repeat itself, so a later attempt says that it
-        is one."""
+        """Return the prompt. A judge at temperature 0 would repeat itself, so a later attempt says
+        that it is one."""
         again = f"(Attempt {attempt} of {ATTEMPTS}: the reply before could not be read.)\n\n"
         return f"{self.prompt}{again if attempt > 1 else ''}{self.form}"
 
     def sampling_of(self, attempt: int) -> Sampling:
-        """The sampling; a seed is another one in each attempt."""
+        """Return the sampling. Each attempt has another seed."""
         if self.sampling.seed is None or attempt == 1:
             return self.sampling
-        # Recipes do not count seeds up in steps of 65536.
+        # The step of 65536 is larger than any series of seeds in a recipe.
         return self.sampling.model_copy(update={"seed": self.sampling.seed + (attempt - 1 << 16)})
 
 
 class Comparison(NamedTuple):
-    """What the judge sees of a pair: each text between tags. The fields are the placeholders of the
+    """What the judge sees of a pair: each text between tags. The fields are the placeholders in the
     templates."""
 
     query: str
@@ -71,16 +71,16 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A judge at work on the answers to one query."""
+    """A judge that works on the answers to one query."""
 
     judge: Judge
     ask: Ask
     query: str
-    """As text between its tags, neutralised."""
+    """The query as text between its tags, neutralised."""
     controls: Controls
     mark: str
-    """What the tags around the texts carry. It is a hash of all these texts, so that none of them
-    can name it; equal for all pairs, so that the prefix cache serves them."""
+    """The mark in the tags around the texts. It is a hash of all these texts, so none of them can
+    contain it. It is the same for all pairs, so that the prefix cache works."""
     picked: tuple[str, ...] | None = None
     """The criteria of all pairs, if they are picked once for the prompt."""
 
@@ -93,15 +93,16 @@ class Panel:
         ask: Ask,
         controls: Controls,
     ) -> Self:
-        """The panel for these answers. `query` is the conversation that they answer; it ends with
-        the user."""
+        """Return the panel for these answers. `query`: the conversation that they answer, which
+        ends with the user."""
         mark = code(*[message["content"] for message in query], *answers)
         return cls(judge, ask, rendered(query, mark, controls), controls, mark)
 
     async def compare(self, a: Indexed, b: Indexed) -> Judgement:
-        """How much better answer a is than b, judged in both orders (9 calls with three proposers).
+        """Return how much better answer a is than b, judged in both orders (9 calls with three
+        proposers).
 
-        A step that fails for good costs its order: it is in `lost`.
+        If a step fails for good, its order is lost: it is in `lost`.
         """
         tries = Tries()
         try:
@@ -115,7 +116,7 @@ class Panel:
         return merged(one, other, tries.again)
 
     async def criteria_of(self, a: Indexed, b: Indexed, tries: Tries) -> tuple[str, ...] | None:
-        """The criteria of a pair, for both orders; None if each order picks its own. Raises
+        """Return the criteria of a pair, for both orders; None if each order picks its own. Raises
         `RowRejected` if none can be read."""
         if self.judge.criteria == "all":
             return tuple(criteria.CRITERIA)
@@ -126,8 +127,8 @@ class Panel:
     async def in_order(
         self, first: Indexed, second: Indexed, names: tuple[str, ...] | None, tries: Tries
     ) -> Order | Lost:
-        """The verdict with answer `first` shown first, by these criteria. Without names, they are
-        picked for this order."""
+        """Return the verdict with answer `first` shown first. `names`: the criteria; None picks
+        them for this order."""
         comparison = self.shown(first[1], second[1])
         try:
             names = names or await self.pick_criteria(comparison, tries)
@@ -138,7 +139,7 @@ class Panel:
         return Order(first[0], second[0], names, assessments, left_out, *decision, text)
 
     def shown(self, a: str, b: str) -> Comparison:
-        """Both answers and the query between their tags, with answer a first."""
+        """Return both answers and the query between their tags, with answer a first."""
         return Comparison(
             self.query,
             fenced("answer_a", self.controls.neutralised(a), self.mark),
@@ -146,12 +147,12 @@ class Panel:
         )
 
     async def pick_criteria(self, comparison: Comparison, tries: Tries) -> tuple[str, ...]:
-        """Step 1: the three of the eight criteria that the aggregator picks."""
+        """Step 1: return the three of the eight criteria that the aggregator picks."""
         described = criteria.described(tuple(criteria.CRITERIA))
         prompt = _prompt(self.judge, "criteria", comparison, criteria=described)
         sampling = self.judge.aggregator.sampling
         room = sampling.model_copy(update={"max_tokens": max(sampling.max_tokens, CRITERIA_TOKENS)})
-        # Servers without grammars refuse a request that names one; recipes give those `parsed`.
+        # Servers without grammars refuse a request with one; recipes give such servers `parsed`.
         triples = criteria.TRIPLES if self.judge.verdict == "soft" else None
         question = Question("criteria", prompt, criteria.REPLY_FORM, room, triples)
         names, _ = await self._ask(question, lambda choice: criteria.parse(choice.text), tries)
@@ -160,8 +161,8 @@ class Panel:
     async def assess(
         self, comparison: Comparison, names: Sequence[str]
     ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
-        """Step 2: each proposer's assessment of both answers by these criteria; and the proposers
-        left out."""
+        """Step 2: return each proposer's assessment of both answers by these criteria, and the
+        proposers left out."""
         judge = self.judge
         prompt = _prompt(judge, "assess", comparison, criteria=criteria.described(names))
         assessments, left_out = await propose(
@@ -182,7 +183,7 @@ class Panel:
         assessments: Sequence[Proposal],
         tries: Tries,
     ) -> tuple[verdict.Verdict, str]:
-        """Step 3: the aggregator's verdict, and the text it wrote."""
+        """Step 3: return the aggregator's verdict, and the text it wrote."""
         judge = self.judge
         soft = judge.verdict == "soft"
         numbered_assessments = numbered(assessments, self.controls, self.mark, "assessment")
@@ -206,8 +207,8 @@ class Panel:
     async def _ask(
         self, question: Question, read: Callable[[Choice], T], tries: Tries
     ) -> tuple[T, str]:
-        """What the aggregator's reply says, and its text. A reply that cannot be read is asked for
-        again, a few times. Raises `RowRejected` if none can be read, or if a call fails."""
+        """Return what the aggregator's reply says, and its text. It is asked again a few times if
+        its reply cannot be read. Raises `RowRejected` if none can be read, or if a call fails."""
         aggregator = self.judge.aggregator
         for attempt in range(1, ATTEMPTS + 1):
             message = Message(role="user", content=question.text(attempt))
@@ -241,15 +242,15 @@ async def compare(
     indices: tuple[int, int] = (0, 1),
     controls: Controls = KNOWN,
 ) -> Judgement:
-    """How much better answer `a` is than `b`, judged in both orders. `indices` name the answers in
-    the result."""
+    """Return how much better answer `a` is than `b`, judged in both orders. `indices` name the
+    answers in the result."""
     i, j = indices
     return await Panel.over(judge, query, (a, b), ask, controls).compare((i, a), (j, b))
 
 
 def check_instructions(judge: Judge) -> None:
-    """Raise `RecipeError` if one of the judge's templates cannot be filled: better before the
-    engines start than after."""
+    """Check that the judge's templates can be filled, before engines start. Raises `RecipeError` if
+    not."""
     nothing = Comparison("", "", "")
     _prompt(judge, "criteria", nothing, criteria="")
     _prompt(judge, "assess", nothing, criteria="")
@@ -257,8 +258,8 @@ def check_instructions(judge: Judge) -> None:
 
 
 def rendered(query: Sequence[Message], mark: str, controls: Controls = KNOWN) -> str:
-    """The conversation for a judge, between tags with this mark: a single message as it is, else
-    each between tags of its role, which none of them can forge."""
+    """Return the conversation for a judge, between tags with this mark. A single message is
+    unchanged; several ones each get tags of their role, which no message can forge."""
     texts = [controls.neutralised(message["content"]) for message in query]
     if len(query) == 1:
         return fenced("query", texts[0], mark)

@@ -22,22 +22,22 @@ CRITERIA = {
 }
 
 TRIPLES: tuple[str, ...] = tuple(", ".join(triple) for triple in combinations(CRITERIA, 3))
-"""The 56 possible choices, as the model writes them."""
+"""The 56 possible choices, in the form in which the model writes them."""
 
 REPLY_FORM = (
     "Reply with the names of exactly three of these criteria, separated by commas, "
     "and nothing else."
 )
-"""The end of the criteria prompt, whatever its template: the parser below needs it."""
+"""The end of the criteria prompt for every template: the parser below needs it."""
 
 _BY_NAME = {name.casefold(): name for name in CRITERIA}
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The three criteria named in the last line of `text`, in the order of `CRITERIA`.
+    """Return the three criteria in the last line of `text`, in the order of `CRITERIA`.
 
-    Strict, for engines that decode without a grammar: raises `RowRejected` unless the line is three
-    different names and nothing else.
+    It is strict, for engines that decode without a grammar: it raises `RowRejected` unless the line
+    is three different names and nothing else.
     """
     lines = text.strip().splitlines() or [""]
     names = [part.strip(" \t*_`.\"'").casefold() for part in lines[-1].split(",")]
@@ -51,5 +51,5 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def described(names: Sequence[str]) -> str:
-    """The criteria with their definitions for a prompt, one per line."""
+    """Return the criteria with their definitions for a prompt, one per line."""
     return "\n".join(f"- {name}: {CRITERIA[name]}" for name in names)

@@ -1,4 +1,4 @@
-"""The outcome of judging a pair of answers: plain data, as the tables of judgements hold it."""
+"""The result of judging a pair of answers, as plain data for the tables of judgements."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ class Order:
     p: float
     """Probability that the answer shown first is better."""
     soft: bool
-    """False if the engine gave no log-probabilities for the letter of the verdict: `p` is then 0 or
-    1."""
+    """Whether `p` comes from log-probabilities. Without them `p` is 0 or 1."""
     text: str
     """What the aggregator wrote."""
 
     def to_json(self) -> dict[str, Any]:
-        """The order as `orders` of a judgement's row has it."""
+        """Return the order as an entry of `orders` in a judgement's row."""
         return {
             "first": self.first,
             "second": self.second,
@@ -47,7 +46,7 @@ class Order:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Order:
-        """The order that `to_json` gave."""
+        """Return the order that `to_json` was made from."""
         return cls(
             first=data["first"],
             second=data["second"],
@@ -77,7 +76,7 @@ class Lost:
     detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of `lost` of a judgement's row."""
+        """Return the entry of `lost` in a judgement's row."""
         return {
             "first": self.first,
             "second": self.second,
@@ -94,25 +93,25 @@ class Judgement:
     a: int
     b: int
     p_ab: float | None
-    """With a shown first; None if that order could not be judged."""
+    """The order with a shown first; None if it could not be judged."""
     p_ba: float | None
-    """With b shown first; None likewise."""
+    """The order with b shown first; None if it could not be judged."""
     orders: tuple[Order, ...]
-    """Those that were judged."""
+    """The orders that were judged."""
     lost: tuple[Lost, ...] = ()
-    """Those that could not be judged."""
+    """The orders that could not be judged."""
     asked_again: int = 0
-    """How often a reply could not be read, and was asked for again."""
+    """How many replies could not be read and were asked for again."""
 
     @property
     def p(self) -> float | None:
-        """Mean of both orders: the soft preference. None unless both were judged: one order alone
-        shows mostly which answer stood first."""
+        """The mean of both orders: the soft preference. None unless both were judged: a single
+        order shows mostly which answer came first."""
         return None if self.p_ab is None or self.p_ba is None else (self.p_ab + self.p_ba) / 2
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest p that are possible, whatever the missing orders would say."""
+        """The lowest and the highest p that the missing orders allow."""
         known = [p for p in (self.p_ab, self.p_ba) if p is not None]
         return sum(known) / 2, (sum(known) + (2 - len(known))) / 2
 
@@ -128,7 +127,7 @@ class Judgement:
         return len(self.orders) == 2 and len({order.verdict for order in self.orders}) == 1
 
     def to_json(self) -> dict[str, Any]:
-        """The judgement as a row of the table `judgements` has it."""
+        """Return the judgement as a row of the table `judgements`."""
         return {
             "a": self.a,
             "b": self.b,
@@ -143,7 +142,8 @@ class Judgement:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Judgement:
-        """The judgement that `to_json` gave; earlier versions lost nothing."""
+        """Return the judgement that `to_json` was made from. Rows of earlier versions have no lost
+        orders."""
         return cls(
             data["a"],
             data["b"],
@@ -156,7 +156,7 @@ class Judgement:
 
 
 def merged(ab: Order | Lost, ba: Order | Lost, asked_again: int = 0) -> Judgement:
-    """The judgement of a pair from its two orders. `ab` showed answer a first."""
+    """Return the judgement of a pair from its two orders. `ab` showed answer a first."""
     return Judgement(
         ab.first,
         ab.second,
@@ -169,5 +169,5 @@ def merged(ab: Order | Lost, ba: Order | Lost, asked_again: int = 0) -> Judgemen
 
 
 def tie(a: int = 0, b: int = 1) -> Judgement:
-    """The judgement of two identical answers. No model is asked."""
+    """Return the judgement of two identical answers. No model is asked."""
     return Judgement(a, b, 0.5, 0.5, ())

@@ -1,12 +1,12 @@
-"""Which comparison a ranking needs next, and whether its two ends are settled. Pure, no I/O.
+"""Which comparison a ranking needs next, and whether its two ends are certain. Pure, no I/O.
 
-The model behind it is Bradley-Terry on the log-odds of the verdicts:
+The model is Bradley-Terry on the log-odds of the verdicts:
 
     log-odds of i, shown before j  =  strength i - strength j + position bias + noise
 
-with normal priors. So strengths have intervals, and so has every verdict that was not asked for.
-An end (best or worst) is settled if, with the stated confidence, the verdicts that are missing
-would not change it: the yardstick is the judge that compares all pairs in both orders.
+with normal priors. So strengths have intervals, and so does every verdict that was not asked for.
+An end (best or worst) is certain enough if, with the given confidence, the missing verdicts would
+not change it. The reference is the judge that compares all pairs in both orders.
 """
 
 from __future__ import annotations
@@ -25,49 +25,50 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
 
 Meeting: TypeAlias = tuple[int, int]
-"""One order of a pair: the index of the answer shown first, and of the one shown second."""
+"""One order of a pair: the index of the answer shown first, and of the answer shown second."""
 Seen: TypeAlias = Mapping[Meeting, float | None]
-"""The meetings so far: the probability that the answer shown first is better. None: lost, it could
-not be judged; it counts as a tie, as it does for the exhaustive judge."""
+"""The orders judged so far: the probability that the answer shown first is better. None: it could
+not be judged, and counts as a tie, as in the judge that compares all pairs."""
 
 STRENGTH: Final = 3.5
-"""Standard deviation of strengths before anything is seen, in log-odds."""
+"""Standard deviation of the strengths before any verdict, in log-odds."""
 PAIR_NOISE: Final = 1.7
-"""... of what is special to a pair, whatever its order: rankings of judges are not transitive."""
+"""Standard deviation of what is special to a pair, in any order: rankings of judges are not
+transitive."""
 ORDER_NOISE: Final = 1.7
-"""... of what is special to one order of a pair."""
+"""Standard deviation of what is special to one order of a pair."""
 BIAS: Final = 1.1
-"""... of the position bias, which is the same for all verdicts of a prompt."""
+"""Standard deviation of the position bias, which is the same for all verdicts of a prompt."""
 WEIGHT: Final = 1.0
-"""The four numbers above are scaled to how sharp this judge is on this prompt. So many verdicts
-are as much evidence for the scale as the prior is. The scale itself is as uncertain as that few
-verdicts leave it: without that, ends look settled too early."""
+"""The four numbers above are scaled by how sharp this judge is on this prompt. The prior of the
+scale counts as much as this many verdicts. The scale itself is as uncertain as this few verdicts
+leave it: without that, ends would look certain too early."""
 MOST_LOG_ODDS: Final = 16.0
-"""Verdicts that are surer than this say no more."""
+"""Verdicts are cut at these log-odds: a surer one adds no information."""
 MOST_LOG_ODDS_HARD: Final = 3.0
-"""The same for a verdict of 0 or 1: it has no degree. If all are so, the missing ones will be."""
+"""The same for a verdict of 0 or 1, which has no degree. If all are like this, missing ones will be
+too."""
 DRAWS: Final = 500
 BINS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is known of a ranking, and what is expected of it."""
+    """What is known about a ranking, and what is expected."""
 
     expected: Mapping[Meeting, float]
-    """Of each meeting that was not asked: the mean of the probability that its first answer is
-    better."""
+    """For each order that was not asked: the mean probability that its first answer is better."""
     best: int
     worst: int
     best_sure: float
-    """Probability that this answer is best after all meetings; it includes the missing ones."""
+    """The probability that this answer is the best after all orders, missing ones included."""
     worst_sure: float
     gains: Mapping[Meeting, float]
-    """Of each meeting that was not asked: how much it says about the ends (mutual information, in
-    nats, of the verdict and the ends that are not settled)."""
+    """For each order that was not asked: how much it says about the ends (mutual information, in
+    nats, of the verdict and the ends that are not certain yet)."""
 
     def settled(self, confidence: float) -> bool:
-        """Whether both ends are."""
+        """Return whether both ends are certain enough."""
         return min(self.best_sure, self.worst_sure) >= confidence
 
 
@@ -77,21 +78,21 @@ class Rule:
 
     confidence: float
     budget: float
-    """Calls for one prompt. The first round is asked whatever it costs."""
+    """The most calls for one prompt. The first round is asked at any cost."""
     first: int
     second: int
 
 
 def first_round(n: int) -> list[Meeting]:
-    """The meetings that a tournament of `n` answers begins with: each answer is in one, if their
-    number is even."""
+    """Return the orders that a tournament of `n` answers starts with: each answer is in one, if
+    their number is even."""
     return [(i, i + 1) for i in range(0, n - 1, 2)]
 
 
 def next_round(n: int, seen: Seen, rule: Rule, choosable: Collection[int]) -> list[Meeting]:
-    """The meetings to ask now; none if both ends are settled, or if the budget is used.
+    """Return the orders to ask now; none if both ends are certain enough, or if the budget is used.
 
-    Equal arguments give an equal result. A round has one meeting for every five answers.
+    The same arguments give the same result. A round has one order for every five answers.
     """
     if not seen:
         return first_round(n)
@@ -110,7 +111,8 @@ def next_round(n: int, seen: Seen, rule: Rule, choosable: Collection[int]) -> li
 
 
 def calls(seen: Seen, rule: Rule) -> dict[Meeting, int]:
-    """What each meeting cost: the second order of a pair is cheaper if criteria are shared."""
+    """Return the calls of each order: the second one of a pair is cheaper if criteria are
+    shared."""
     met: set[Meeting] = set()
     costs = {}
     for first, second in seen:
@@ -120,10 +122,10 @@ def calls(seen: Seen, rule: Rule) -> dict[Meeting, int]:
 
 
 def outlook(n: int, seen: Seen, choosable: Collection[int], confidence: float = 1.0) -> Outlook:
-    """What the meetings so far say about the ranking of `n` answers.
+    """Return what the orders so far say about the ranking of `n` answers.
 
-    The best one is looked for among the `choosable`, the worst one among all. `confidence`: from
-    which probability on an end adds nothing to `gains`.
+    The best one is chosen from the `choosable`, the worst one from all. `confidence`: an end that
+    is at least this probable adds nothing to `gains`.
     """
     import numpy as np
 
@@ -136,7 +138,7 @@ def outlook(n: int, seen: Seen, choosable: Collection[int], confidence: float = 
     for column, (first, second) in enumerate(missing):
         wins[:, first] += p[:, column] / 2
         wins[:, second] += (1 - p[:, column]) / 2
-    wins = wins.round(9)  # sums of the same numbers in another order are no preference
+    wins = wins.round(9)  # a sum in another order is not a preference
     may = sorted(choosable)
     best, worst = np.array(may)[wins[:, may].argmax(1)], n - 1 - wins[:, ::-1].argmin(1)
     mean = wins.mean(0).round(9)
@@ -159,8 +161,8 @@ def outlook(n: int, seen: Seen, choosable: Collection[int], confidence: float = 
 
 
 def _information(ends: Floats, bins: NDArray[np.int64]) -> Floats:
-    """Mutual information of an end (one row a draw, 1 in the column of the answer) and each
-    meeting's verdict, of which `bins` has the quantile."""
+    """Return the mutual information of an end (one row a draw, 1 in the column of the answer) and
+    each order's verdict, given by its quantile in `bins`."""
     import numpy as np
 
     found = np.full(bins.shape[1], _entropy(ends.mean(0)))
@@ -179,7 +181,8 @@ def _entropy(shares: Floats) -> Floats:
 
 
 def _drawn(n: int, seen: Seen, missing: list[Meeting]) -> Floats:
-    """Draws of the missing verdicts, (DRAWS, missing): from the posterior of strengths and bias."""
+    """Return draws of the missing verdicts, (DRAWS, missing), from the posterior of strengths and
+    bias."""
     import numpy as np
 
     known = [(meeting, _log_odds(p)) for meeting, p in seen.items() if p is not None]
@@ -222,7 +225,7 @@ def _drawn(n: int, seen: Seen, missing: list[Meeting]) -> Floats:
 
 
 def _design(n: int, meetings: list[Meeting]) -> Floats:
-    """A row a meeting: +1 for the answer shown first, -1 for the other, 1 for the bias."""
+    """Return one row an order: +1 for the answer shown first, -1 for the other, 1 for the bias."""
     import numpy as np
 
     rows = np.zeros((len(meetings), n + 1))
@@ -243,8 +246,8 @@ def _pair(meeting: Meeting) -> Meeting:
 
 @lru_cache(maxsize=8)
 def _normal(n: int) -> Floats:
-    """Standard normal numbers, always the same ones: for the scale, strengths and bias, pairs and
-    orders."""
+    """Return standard normal numbers, always the same ones: for the scale, strengths and bias,
+    pairs and orders."""
     import numpy as np
 
     width = n + 2 + n * (n - 1) // 2 + n * (n - 1)

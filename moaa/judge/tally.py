@@ -1,4 +1,4 @@
-"""Facts about the judge from many judgements: the criteria it uses, and its position bias."""
+"""Facts about the judge from many judgements: the criteria that it uses, and its position bias."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from moaa.judge.judgement import Judgement
 
 @dataclass(slots=True)
 class Tally:
-    """Counts judgements one by one and keeps none: there may be 60,000, with all their texts."""
+    """Counts judgements one by one without keeping them: there may be 60,000, with all their
+    texts."""
 
     pairs: int = 0
     verdicts: int = 0
@@ -30,7 +31,7 @@ class Tally:
     asked_again: int = 0
 
     def add(self, judgement: Judgement) -> None:
-        """Count one judgement. A tie that no model was asked about does not count."""
+        """Count one judgement. A tie for which no model was asked does not count."""
         self.lost.update(lost.reason for lost in judgement.lost)
         self.asked_again += judgement.asked_again
         if not judgement.orders:
@@ -47,7 +48,7 @@ class Tally:
             self.cut.update(a.name for a in order.assessments if a.finish_reason == "length")
 
     def facts(self) -> dict[str, Any]:
-        """The facts, for the report. Shares are None if nothing was judged.
+        """Return the facts for the report. Shares are None if nothing was judged.
 
         criteria        {name: pairs it was used for}, all eight
         position_bias   `first_wins`: share of verdicts for the answer shown first;

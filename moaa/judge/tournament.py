@@ -1,4 +1,4 @@
-"""Several answers, compared pair by pair: all pairs in both orders, or only what the ends need."""
+"""Compares several answers pair by pair: all pairs in both orders, or only what the ends need."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ async def tournament(
     ask: Ask,
     controls: Controls = KNOWN,
 ) -> list[Judgement]:
-    """All pairs of the answers, judged at the same time: (0, 1), (0, 2), …
+    """Return the judgements of all pairs, made at the same time: (0, 1), (0, 2), …
 
-    90 calls for 5 answers and 3 proposers. Raises `RowRejected`, with the most frequent reason, as
-    soon as more than half of the orders are lost.
+    For 5 answers and 3 proposers it makes 90 calls. Raises `RowRejected`, with the most frequent
+    reason, as soon as more than half of the orders are lost.
     """
     panel = await _with_criteria(Panel.over(judge, query, answers, ask, controls), answers)
     pairs = list(combinations(enumerate(answers), 2))
@@ -44,11 +44,11 @@ async def tournament(
 
 
 class Adaptive(NamedTuple):
-    """The outcome of an adaptive tournament."""
+    """The result of an adaptive tournament."""
 
     judgements: list[Judgement]
-    """Of the pairs that were compared at least once. An order that was not asked has no p, and is
-    not in `lost`."""
+    """The judgements of the pairs that were compared at least once. An order that was not asked has
+    no p, and is not in `lost`."""
     outlook: Outlook
 
 
@@ -60,10 +60,10 @@ async def adaptive_tournament(
     controls: Controls = KNOWN,
     choosable: Collection[int] | None = None,
 ) -> Adaptive:
-    """Compare the answers until best and worst are settled, or until the budget is used.
+    """Compare the answers until best and worst are certain enough, or until the budget is used.
 
-    Equal replies lead to equal comparisons, so a journal replays them. The best is looked for among
-    the `choosable` (default: all). Raises `RowRejected` like `tournament`.
+    The same replies lead to the same comparisons, so a journal can replay them. The best is chosen
+    from the `choosable` (default: all). Raises `RowRejected` like `tournament`.
     """
     panel = await _with_criteria(Panel.over(judge, query, answers, ask, controls), answers)
     rule, n = rule_of(judge, len(answers)), len(answers)
@@ -81,7 +81,7 @@ async def adaptive_tournament(
 
 
 def rule_of(judge: Judge, answers: int) -> Rule:
-    """The rule by which this judge stops."""
+    """Return the rule by which this judge stops."""
     order = len(judge.proposers) + 1
     picks = {"per-pair": 1, "per-order": 1, "per-prompt": 0, "all": 0}[judge.criteria]
     first, second = order + picks, order + (judge.criteria == "per-order")
@@ -91,7 +91,7 @@ def rule_of(judge: Judge, answers: int) -> Rule:
 
 @dataclass(slots=True)
 class _Meetings:
-    """The one or two orders of a pair, as they are asked for."""
+    """The one or two orders of a pair, in the order in which they are asked."""
 
     panel: Panel
     answers: Sequence[str]
@@ -101,7 +101,8 @@ class _Meetings:
     tries: Tries = field(default_factory=Tries)
 
     async def judged(self, meeting: Meeting) -> list[Order | Lost]:
-        """The outcome of one order. Criteria that cannot be read cost both orders of the pair."""
+        """Return the result of one order. If criteria cannot be read, both orders of the pair are
+        lost."""
         a, b = ((index, self.answers[index]) for index in self.pair)
         first, second = (a, b) if meeting == self.pair else (b, a)
         found: list[Order | Lost]
@@ -123,7 +124,7 @@ class _Meetings:
         return [each for each in self.orders if isinstance(each, Lost)]
 
     def judgement(self) -> Judgement:
-        """What became of the pair."""
+        """Return the judgement of the pair from its orders so far."""
         known = {(each.first, each.second): each for each in self.orders}
         if len(known) == 2:
             return merged(known[self.pair], known[self.pair[::-1]], self.tries.again)
@@ -145,7 +146,7 @@ def _pair(meeting: Meeting) -> Meeting:
 
 
 async def _with_criteria(panel: Panel, answers: Sequence[str]) -> Panel:
-    """The panel with its criteria, if they are picked once for a prompt: from the first two
+    """Return the panel with its criteria, if they are picked once for a prompt: from the first two
     answers. Raises `RowRejected` if none can be read."""
     if panel.judge.criteria != "per-prompt":
         return panel

@@ -1,4 +1,4 @@
-"""Step 3 of a judgement: the probability that the answer shown first is the better one."""
+"""Step 3 of a judgement: the probability that the answer shown first is better."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moaa.chat.message import Choice
 from moaa.errors import RowRejected
 
 CHOICES = ("A", "B")
-"""The texts of a soft verdict. The engine decodes with a grammar: p(A) + p(B) = 1 at the first
+"""The texts of a soft verdict. The engine decodes with a grammar, so p(A) + p(B) = 1 at the first
 token."""
 
 REPLY_FORM = {
@@ -20,7 +20,7 @@ REPLY_FORM = {
         "the last line: [[A]] if Answer A is better, [[B]] if Answer B is better."
     ),
 }
-"""The end of the verdict prompt, whatever its template: the parsers below need it."""
+"""The end of the verdict prompt for every template: the parsers below need it."""
 
 _BRACKETED = re.compile(r"\[\[([AB])\]\]")
 _ENDS = re.compile(r"\[\[[AB]\]\][\s.*]*\Z")
@@ -36,12 +36,12 @@ class Verdict(NamedTuple):
     p: float
     """Probability that the answer shown first is better."""
     soft: bool
-    """False if `p` is only the 0 or 1 of the letter."""
+    """Whether `p` comes from log-probabilities. Without them it is the 0 or 1 of the letter."""
 
 
 def parsed(choice: Choice) -> Verdict:
-    """The verdict of a text that ends in `[[A]]` or `[[B]]`. Raises `RowRejected` for any other
-    text."""
+    """Return the verdict of a text that ends in `[[A]]` or `[[B]]`. Raises `RowRejected` for any
+    other text."""
     last_line = choice.text.strip().rpartition("\n")[2]
     letters = set(_BRACKETED.findall(last_line))
     if len(letters) != 1 or not _ENDS.search(last_line):
@@ -54,8 +54,8 @@ def parsed(choice: Choice) -> Verdict:
 
 
 def soft(choice: Choice) -> Verdict:
-    """The verdict of a text that is a single letter, with the probability of the token that holds
-    it.
+    """Return the verdict of a text that is a single letter, with the probability of the letter's
+    token.
 
     Engines without grammars may also explain themselves and end in `[[A]]` or `[[B]]`. Without
     log-probabilities of the verdict's own token, p is 0 or 1.
@@ -67,11 +67,11 @@ def soft(choice: Choice) -> Verdict:
 
 
 def _weight(choice: Choice, letter: str) -> float | None:
-    """pA / (pA + pB) at the verdict's own token; None if there is no such token, or no number.
+    """Return pA / (pA + pB) at the verdict's own token; None if there is no such token or number.
 
-    An explanation names both answers, so it is the last token that is a letter, and no word comes
-    after it. The letter of the text is the token that was written there, which comes first, or the
-    likelier one.
+    An explanation names both answers, so the verdict is the last token that is a letter, with no
+    word after it. The letter of the text is the token that was written there, which comes first, or
+    the likelier one.
     """
     for candidates in reversed(choice.tokens or ()):
         if not candidates:

@@ -1,12 +1,12 @@
-"""The cluster: what this process may read and change there.
+"""The cluster: the objects that this process may read and change.
 
     cluster = Cluster.connect()                        # in a pod, or by KUBECONFIG
     for pod in cluster.list(PODS, f"{names.MODEL}=smol"): ...
     cluster.update(DEPLOYMENTS, "moaa-smol", change)   # read, change, write over what was read
 
-Objects are the API's own JSON as dicts, so that one module serves Deployments and TrainJobs alike.
-All calls block: a coroutine calls them through `asyncio.to_thread`. What may heal is retried for
-`retry_s` seconds; what is refused is an error of `moaa.kubernetes.errors`.
+Objects are the API's own JSON as dicts, so that one module works for Deployments and TrainJobs.
+All calls block: a coroutine calls them through `asyncio.to_thread`. Failures that may pass are
+retried for `retry_s` seconds; refusals are errors of `moaa.kubernetes.errors`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from urllib3 import HTTPResponse
 
 SILENCE_S: Final = 90.0
-"""A watch gets a bookmark about every minute: a connection that is silent for longer is dead."""
+"""A watch gets a bookmark about every minute, so a connection that is silent for longer is dead."""
 PAGE: Final = 500
 UPDATE_TRIES: Final = 20
 
@@ -62,7 +62,7 @@ class Cluster:
     def listing(
         self, kind: Kind, labels: str = "", *, fields: str = "", retry_s: float = RETRY_S
     ) -> tuple[Objects, str]:
-        """Return all objects, and the resourceVersion from which a watch can go on."""
+        """Return all objects, and the resourceVersion from which a watch can continue."""
         found: Objects = []
         query: dict[str, Any] = {"labelSelector": labels, "fieldSelector": fields, "limit": PAGE}
         while True:
@@ -96,12 +96,12 @@ class Cluster:
         part: str = "",
         retry_s: float = RETRY_S,
     ) -> Object:
-        """Change an object and return it. If somebody else was faster, read it and change it again.
+        """Change an object and return it. If another process was faster, read it and change it
+        again.
 
         `change` returns a merge patch for the object it gets, or None if there is nothing to do.
         `known`: a copy that may be the newest, which saves the first read. `part`: the subresource
-        that the patch is for (`scale`); what is returned is then that, if there was a change.
-        """
+        of the patch (`scale`); if there was a change, the subresource is returned."""
         for _ in range(UPDATE_TRIES):
             found = known or self.get(kind, name, retry_s=retry_s)
             known = None
@@ -132,7 +132,7 @@ class Cluster:
         `seen`: delete the object only if it is still exactly this; else raise Conflict. `grace_s`:
         how long a pod may take to end, instead of its own `terminationGracePeriodSeconds`.
         """
-        options: Object = {"propagationPolicy": "Background"}  # a Job's pods would stay otherwise
+        options: Object = {"propagationPolicy": "Background"}  # otherwise a Job's pods would stay
         if grace_s is not None:
             options["gracePeriodSeconds"] = grace_s
         if seen is not None:
@@ -143,7 +143,7 @@ class Cluster:
             self._transport.read(request, retry_s=retry_s)
 
     def date(self) -> str:
-        """Return the API server's clock: the Date header of an answer."""
+        """Return the API server's time: the Date header of an answer."""
         answer = self._transport.open(self._request("get", VERSION))
         return str(answer.headers.get("Date") or "")
 
@@ -165,7 +165,7 @@ class Cluster:
             return self._transport.read(request, retry_s=5).decode(errors="replace")
         except (Forbidden, Unreachable):
             raise
-        except ClusterError:  # it has not started, or the previous one is gone
+        except ClusterError:  # not started yet, or the previous one is gone
             return ""
 
     def follow_log(

@@ -1,4 +1,4 @@
-"""What a cluster offers beyond Kubernetes itself."""
+"""Which kinds a cluster has besides those of Kubernetes itself."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What the API server refuses, as errors that say what to do.
+"""Refusals of the API server, as errors that say what to do.
 
 ClusterError
-├── Unreachable   no answer, or only errors that could have healed
+├── Unreachable   no answer, or only errors that may pass
 ├── Forbidden     401, 403: who lacks which right
 ├── NotFound      404: no such object, or the cluster does not know this kind
-├── Conflict      409: somebody changed it meanwhile, or it exists already
-└── Gone          410: a list or watch went on from a version that is too old
+├── Conflict      409: another process changed it, or it exists already
+└── Gone          410: a list or watch started from a version that is too old
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot \w+ resource "(?P<resource>[^
 
 
 class Unreachable(ClusterError):
-    """The API server did not answer, or only with errors that could have healed."""
+    """The API server did not answer, or only with errors that may pass."""
 
 
 class Forbidden(ClusterError):
@@ -33,15 +33,15 @@ class NotFound(ClusterError):
 
 
 class Conflict(ClusterError):
-    """Somebody else changed the object meanwhile, or an object of this name exists."""
+    """Another process changed the object, or an object of this name exists."""
 
 
 class Gone(ClusterError):
-    """A list or watch went on from a version that is too old: list again."""
+    """A list or watch started from a version that is too old: list again."""
 
 
 def refusal(request: Request, host: str, status: int, message: str) -> ClusterError:
-    """Return the error for an HTTP status that no retry heals.
+    """Return the error for an HTTP status that no retry helps.
 
     `message`: the API server's own. Status 0: TLS failed.
     """
@@ -81,7 +81,7 @@ def refusal(request: Request, host: str, status: int, message: str) -> ClusterEr
 
 
 def status_of(body: bytes | str | None) -> tuple[str, str]:
-    """Return message and reason of an answer's Status document; its text if it is none."""
+    """Return message and reason of an answer's Status document; its text if it is not one."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else body or ""
     try:
         status: Any = json.loads(text)

@@ -1,4 +1,4 @@
-"""The kinds of objects that moaa reads or writes, as their REST paths and Roles name them."""
+"""The kinds of objects that moaa reads or writes, with their names in REST paths and Roles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Kind:
 
     @property
     def right(self) -> str:
-        """Return the kind as the message of a Role names it: `deployments.apps`."""
+        """Return the kind in the form of a Role's message: `deployments.apps`."""
         group = self.version.rpartition("/")[0]
         plural, slash, part = self.plural.partition("/")
         return f"{plural}.{group}{slash}{part}" if group else self.plural

@@ -5,8 +5,8 @@
     if not lease.others(): ...  # nobody else holds it
     lease.release()
 
-A holder renews its lease every RENEW_EVERY_S. No clock tells whether it still lives: whoever wants
-to know watches for LEASE_S whether the object changes (`Observer`).
+A holder renews its lease every RENEW_EVERY_S. No clock shows whether the holder still lives: an
+`Observer` watches for LEASE_S whether the object changes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from moaa.kubernetes.transport import RETRY_S
 
 LEASE_S: Final = 120.0
 RENEW_EVERY_S: Final = 30.0
-"""Three renewals may fail before a lease is taken for dead."""
+"""Three renewals may fail before a lease counts as dead."""
 MOST_APART_S: Final = 20.0
-"""An observer that could not look for longer than this has seen nothing."""
+"""After a longer gap between two looks, an observer starts from the beginning."""
 OURS: Final = f"{names.PART_OF}={names.OURS},{names.HOLDS}"
 """Selects all leases."""
 
@@ -52,7 +52,7 @@ class Lease:
         self._seen: Object | None = None
 
     def renew(self, then: Callable[[], object] = lambda: None, *, retry_s: float = RETRY_S) -> None:
-        """Take or renew it, then call `then`; after `release`, do nothing.
+        """Take or renew the lease, then call `then`; after `release`, do nothing.
 
         A release waits until both are done.
         """
@@ -62,7 +62,7 @@ class Lease:
             patch = {"spec": {"renewTime": _now(), "holderIdentity": self._holder}}
             try:
                 self._seen = self._cluster.patch(LEASES, self.name, patch, retry_s=retry_s)
-            except NotFound:  # not taken yet, or somebody has removed it
+            except NotFound:  # not taken yet, or removed
                 try:
                     self._seen = self._cluster.create(LEASES, self._body(), retry_s=retry_s)
                 except Conflict:  # created by an attempt whose answer was lost
@@ -70,14 +70,14 @@ class Lease:
             then()
 
     def release(self, *, shared: bool = False, retry_s: float = RETRY_S) -> None:
-        """Give it back for good; a renewal under way is waited for.
+        """Give the lease back for good; a renewal in progress is waited for.
 
-        `shared`: other processes hold it under the same name. It goes only if this one was the last
-        to renew it; else Conflict is raised.
+        `shared`: other processes hold it under the same name. It is deleted only if this process
+        was the last to renew it; otherwise Conflict is raised.
         """
         self._released = True
         if not self._lock.acquire(timeout=max(retry_s, 1.0)):
-            raise Unreachable("a renewal of the lease is still under way")
+            raise Unreachable("a renewal of the lease is still in progress")
         try:
             seen = self._seen if shared else None
             self._cluster.delete(LEASES, self.name, seen=seen, retry_s=retry_s)
@@ -85,7 +85,7 @@ class Lease:
             self._lock.release()
 
     def others(self, *, retry_s: float = RETRY_S) -> Objects:
-        """Return the other leases on the same object, dead ones too."""
+        """Return the other leases on the same object, dead ones included."""
         found = on(self._cluster, self._target, retry_s=retry_s)
         return [each for each in found if each["metadata"]["name"] != self.name]
 
@@ -112,7 +112,7 @@ class Lease:
 
 
 def on(cluster: Cluster, target: str, *, retry_s: float = RETRY_S) -> Objects:
-    """Return all leases on an object (`Deployment/moaa-smol`), dead ones too."""
+    """Return all leases on an object (`Deployment/moaa-smol`), dead ones included."""
     labels = f"{names.PART_OF}={names.OURS},{names.HOLDS}={_label(target)}"
     return [
         each for each in cluster.list(LEASES, labels, retry_s=retry_s) if target_of(each) == target
@@ -137,7 +137,7 @@ def holder_of(lease: Object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What an observer sees of something, and for how long it may stay so."""
+    """What an observer sees of an object, and for how long it may stay unchanged."""
 
     seen: str
     period_s: float = LEASE_S
@@ -150,11 +150,11 @@ class State:
 
 
 class Observer:
-    """Tells what has not changed for its whole period.
+    """Finds what has not changed for its whole period.
 
-    It goes by what it saw itself and by its own monotonic clock, as leader election in client-go
-    does: the clocks of other machines do not matter. After a pause (the API server was away, this
-    process stood still) everything has its full period again.
+    It uses only its own looks and its own monotonic clock, like leader election in client-go, so
+    the clocks of other machines do not matter. After a pause (the API server did not answer, or
+    this process stood still) every object has its full period again.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -163,9 +163,9 @@ class Observer:
         self._looked = now()
 
     def look(self, read: Callable[[], Mapping[str, State]]) -> set[str]:
-        """Return the keys whose state is the same for its whole period.
+        """Return the keys whose state has not changed for its whole period.
 
-        `read` asks the cluster for {key: state}. If it fails, all that was seen is forgotten.
+        `read` returns {key: state} from the cluster. If it fails, all earlier looks are forgotten.
         """
         asked = self._now()
         if asked - self._looked > MOST_APART_S:
@@ -193,5 +193,5 @@ def _label(target: str) -> str:
 
 
 def _now() -> str:
-    """For people who look at the object; nothing is decided by it."""
+    """Return the time for people who read the object; nothing depends on it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

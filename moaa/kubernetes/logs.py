@@ -11,17 +11,17 @@ from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.transport import lines
 
 OVERLAP_S: Final = 2.0
-"""A new connection reads again what is this old: lines of standard output and standard error may
-come in another order than their time stamps."""
+"""A new connection starts this many seconds earlier: lines of standard output and standard error
+may come in another order than their time stamps."""
 
 
 class Log:
-    """The log of one container. Each line comes once, however often the log is opened."""
+    """The log of one container. Each line comes once, even if the log is opened again."""
 
     def __init__(
         self, cluster: Cluster, pod: str, container: str, *, silence_s: float = 60.0
     ) -> None:
-        """`silence_s`: a connection with no line for longer counts as broken."""
+        """`silence_s`: a connection without a line for longer counts as broken."""
         self._cluster, self._silence_s = cluster, silence_s
         self._pod, self._container = pod, container
         self._newest = 0.0
@@ -30,7 +30,7 @@ class Log:
         """The recent lines, with their stamps."""
 
     def read(self) -> Iterator[str]:
-        """Yield the lines that were not read yet, until the log or the connection ends.
+        """Yield the new lines until the log or the connection ends.
 
         Raises NotFound, Unreachable.
         """

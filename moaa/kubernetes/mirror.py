@@ -1,4 +1,4 @@
-"""A copy of all objects of one kind. A thread keeps it up to date by a watch."""
+"""A copy of all objects of one kind. A thread keeps it up to date with a watch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ RETRY_S = 1.0
 class Mirror:
     """All objects of a kind with these labels, by name.
 
-    The thread calls `changed` whenever `objects` or `error` has changed. If an object was deleted,
+    The thread calls `changed` after each change of `objects` or `error`. If an object was deleted,
     it first calls `deleted` with the object's last state. A watch that ends, breaks or is too old
-    (410) is opened again, after a new list if needed: no change is missed for good.
+    (410) is opened again, if needed after a new list, so no change is missed for good.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Mirror:
         """Stop following changes. The thread ends at once, or with its connection."""
         self._stopped.set()
         if (stream := self._stream) is not None:
-            with contextlib.suppress(Exception):  # whatever a connection raises while it is closed
+            with contextlib.suppress(Exception):  # a connection may raise anything when closed
                 stream.shutdown()
 
     def _list(self) -> None:
@@ -128,14 +128,14 @@ class Mirror:
 
 
 class Mirrors:
-    """Base of a view of several kinds: their mirrors are opened, closed and looked at together."""
+    """Base class of a view of several kinds: their mirrors are opened and closed together."""
 
     def __init__(self, *mirrors: Mirror) -> None:
         self._mirrors = mirrors
 
     async def open(self) -> None:
-        """Read the namespace, and watch it from now on. Raises ClusterError if it cannot be reached
-        or a right is missing."""
+        """Read the namespace and start to watch it. Raises ClusterError if the cluster cannot be
+        reached or a right is missing."""
         await together(asyncio.to_thread(mirror.start) for mirror in self._mirrors)
 
     def close(self) -> None:
@@ -145,5 +145,5 @@ class Mirrors:
 
     @property
     def error(self) -> ClusterError | None:
-        """Why the view is not kept up to date any more, if so."""
+        """Why the view is no longer kept up to date; None while it is."""
         return next((mirror.error for mirror in self._mirrors if mirror.error), None)

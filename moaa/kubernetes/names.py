@@ -1,8 +1,7 @@
 """Labels, annotations and names that the charts, the launcher, the engines and the reaper share.
 
-A serving Deployment carries PART_OF and MODEL, and so do its pods and its Service (whose
-EndpointSlices inherit them): everything of a model is found by its label, whatever the Helm
-release is called.
+A serving Deployment has PART_OF and MODEL, and so do its pods and its Service (whose EndpointSlices
+inherit them). All objects of a model can be found by its label, for any name of the Helm release.
 """
 
 from __future__ import annotations
@@ -25,19 +24,20 @@ STAGE: Final = "moaa.dev/stage"
 TRAINING: Final = "moaa.dev/training"
 """Label of a TrainJob or Job that trains, and of a Job's pods: its own name."""
 DIGEST: Final = "moaa.dev/digest"
-"""Annotation of a TrainJob or Job that trains: digest of what was asked for. A training that was
-asked for otherwise has another one."""
+"""Annotation of a TrainJob or Job that trains: the digest of its settings. Another digest means
+another training."""
 OLD_DIGEST: Final = "moaa.dev/spec"
-"""Where trainings started by moaa 0.1 have that digest."""
+"""The label in which trainings of moaa 0.1 have that digest."""
 CLIENT: Final = "moaa.dev/client"
 """Label of pods that may call models, `"true"`: the serving chart's network policy refuses all
 others."""
 HOLDS: Final = "moaa.dev/holds"
-"""Label and annotation of a Lease: what it holds, `Deployment/moaa-smol`. (The label has a `.`, and
-may be cut.)"""
+"""Label and annotation of a Lease: the object that it holds, `Deployment/moaa-smol`. (The label has
+a `.`, and may be cut.)"""
 JOINED: Final = "moaa.dev/joined"
-"""Annotation of a TrainJob or Job that trains: the last holder that found it at work. Writing it
-gives the object a new version, so whoever is about to delete it looks at its leases again."""
+"""Annotation of a TrainJob or Job that trains: the last holder that found it running. Writing it
+gives the object a new version, so that a process that is about to delete it looks at its leases
+again."""
 REPLICAS: Final = "moaa.dev/replicas"
 """Annotation of a serving Deployment: its replicas while it is leased; 1 if it is missing."""
 IDLE_REPLICAS: Final = "moaa.dev/idle-replicas"
@@ -54,21 +54,22 @@ SERVICE: Final = "moaa.dev/service"
 
 RUN_ENV: Final = "MOAA_RUN_ID"
 STAGE_ENV: Final = "MOAA_STAGE"
-"""The run and stage that this process works for; the stage frame sets both."""
+"""Variables with the run and stage that this process works for; the stage frame sets both."""
 
 ENGINES_KEY: Final = "VLLM_API_KEY"
-"""The engines' API key: the key of the serving chart's Secret, and the variable by which an engine
-and its callers get it."""
+"""The engines' API key: the key's name in the serving chart's Secret, and the variable for an
+engine and its callers."""
 
 PORT: Final = 8000
-"""An engine listens on it; its OpenAI paths begin with /v1."""
+"""The port of an engine; its OpenAI paths begin with /v1."""
 MAX_DNS: Final = 40
 """The longest name of a model on the cluster. With the release before it and the pod's hash after
-it, it must stay within 63 characters."""
+it, the name must stay within 63 characters."""
 
 
 def dns(name: str) -> str:
-    """Return a model's name as Kubernetes accepts it: `Qwen2.5-72B_it` gives `qwen2-5-72b-it`.
+    """Return a model's name in a form that Kubernetes accepts: `Qwen2.5-72B_it` gives
+    `qwen2-5-72b-it`.
 
     A long name is cut and ends in a digest.
     """
@@ -100,7 +101,7 @@ def by_dns(models: Iterable[str]) -> dict[str, str]:
 
 
 def label(text: str) -> str:
-    """Return `text` as a label's value: `-` for what Kubernetes refuses, at most 63 characters."""
+    """Return `text` as a label's value: `-` for each forbidden character, at most 63 characters."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("-._")
 
 
@@ -115,7 +116,7 @@ def holder(run_id: str | None = None, stage: str | None = None) -> str:
 
 
 def work_labels(run_id: str, stage: str) -> dict[str, str]:
-    """Return the labels of what a stage creates (TrainJob, Job, their pods)."""
+    """Return the labels of objects that a stage creates (TrainJob, Job, their pods)."""
     return {PART_OF: OURS, RUN: label(run_id), STAGE: label(stage)}
 
 

@@ -1,4 +1,4 @@
-"""What a pod waits for or died of, and how a job ended, in words.
+"""Says in words what a pod waits for or why it failed, and how a job ended.
 
 Read from status and events, without I/O.
 """
@@ -11,7 +11,7 @@ from datetime import datetime
 from moaa.kubernetes.kinds import Object
 
 CREATING = "its containers are created"
-"""The state does not say why that takes long: the pod's newest event does."""
+"""The state does not say why that takes long; the pod's newest event does."""
 UNSCHEDULABLE = "cannot be scheduled"
 
 
@@ -57,14 +57,15 @@ def death(pod: Object, *, message: bool = True) -> str:
 
 
 def restarts(pod: Object) -> int:
-    """Return how often a container was restarted; a failed pod (evicted) counts as one more."""
+    """Return how many times a container was restarted; a failed pod (evicted) counts as one
+    more."""
     again = sum(container.get("restartCount", 0) for _, container in _statuses(pod))
     evicted = bool(pod.get("status", {}).get("phase") == "Failed")
     return int(again) + evicted
 
 
 def started(pod: Object) -> bool:
-    """Return whether there is a log to read: a container runs or ran."""
+    """Return whether there is a log to read: a container runs or has run."""
     statuses = pod.get("status", {}).get("containerStatuses") or []
     return any(
         state in (each.get("state") or {})
@@ -104,7 +105,7 @@ def why_no_pods(deployment: Object) -> str:
 
 
 def summary(states: Iterable[str]) -> str:
-    """Return the states of several pods in one line, each once: `2 pods: …; …`."""
+    """Return the states of several pods in one line, each state once: `2 pods: …; …`."""
     counts: dict[str, int] = {}
     for state in states:
         counts[state] = counts.get(state, 0) + 1

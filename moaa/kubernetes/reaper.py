@@ -1,13 +1,13 @@
-"""Scales down engines and deletes trainings that nobody holds a lease on.
+"""Scales down engines and deletes trainings on which nobody holds a lease.
 
     python -m moaa.kubernetes.reaper --namespace NAMESPACE [--once] [--dry-run]
 
-The platform chart runs it as a Deployment of one pod. It goes by what it sees change, not by
-clocks: a lease is dead once it has not been renewed for its whole period while the reaper watched,
-and what has no lease at all is ended only after the same time. It touches only objects with our
+The platform chart runs it as a Deployment of one pod. It judges by the changes that it sees, not by
+clocks: a lease is dead once it was not renewed for its whole period while the reaper watched.
+Objects without any lease are ended only after the same time. It touches only objects with our
 labels: Deployments that serve a model (`moaa.dev/model`), and TrainJobs and Jobs that train
-(`moaa.dev/training`). Of those that nobody holds and that have ended by themselves, it leaves what
-a person may want to look at: the failed training of a launcher that reported the failure.
+(`moaa.dev/training`). A training without a holder that has ended by itself stays for people to
+read: for example a failed one, after its launcher has reported the failure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Reaper:
     def look(self) -> Iterator[str]:
         """Look once; yield a line for each object or lease that was ended.
 
-        Raises MoaaError, after all others are done, if something could not be ended.
+        Raises MoaaError, after all the others, if something could not be ended.
         """
         dead = self._observer.look(self._read)
         by_target: dict[str, Objects] = {}
@@ -81,7 +81,7 @@ class Reaper:
             return self._remove(held, dead)
         target = _target(kind, found)
         if any(_key(lease) not in dead for lease in leases.on(self._cluster, target)):
-            return ""  # taken a moment ago
+            return ""  # just taken
         last = ", ".join(sorted(map(leases.holder_of, held))) or "nobody"
         if kind is DEPLOYMENTS:
             line = self._scale_down(found, dead)
@@ -92,7 +92,7 @@ class Reaper:
             if not self.dry_run:
                 try:
                     self._cluster.delete(kind, found["metadata"]["name"], seen=found)
-                except Conflict:  # joined a moment ago, or it counts its pods: the next look tells
+                except Conflict:  # just taken, or its status changed: look again later
                     return ""
         removed = self._remove(held, dead)
         if not line:
@@ -107,7 +107,7 @@ class Reaper:
         if not self.dry_run:
             before, after = replicas.scale(self._cluster, name, leased=False, known=found)
             # A holder takes its lease, then looks at the replicas; we write the replicas, then look
-            # at the leases: whoever comes second sees the other.
+            # at the leases. So the second of the two always sees the first.
             taken = leases.on(self._cluster, _target(DEPLOYMENTS, found))
             if any(_key(lease) not in dead for lease in taken):
                 replicas.scale(self._cluster, name, leased=True)
@@ -115,11 +115,11 @@ class Reaper:
         return f"scaled from {before} to {after}" if before != after else ""
 
     def _remove(self, held: Objects, dead: set[str]) -> str:
-        """Remove the dead ones among these leases."""
+        """Remove the dead leases among these."""
         gone = []
         for lease in held:
             if _key(lease) in dead:
-                with suppress(Conflict):  # renewed a moment ago
+                with suppress(Conflict):  # just renewed
                     if not self.dry_run:
                         self._cluster.delete(LEASES, lease["metadata"]["name"], seen=lease)
                     gone.append(leases.holder_of(lease))
@@ -134,7 +134,7 @@ class Reaper:
 
 
 def end_run(cluster: Cluster, run_id: str) -> Iterator[str]:
-    """Give back a run's engines, delete its unfinished trainings; yield a line for each."""
+    """Give back a run's engines, and delete its unfinished trainings; yield a line for each."""
     by_target: dict[str, Objects] = {}
     for lease in leases.of_run(cluster, run_id):
         by_target.setdefault(leases.target_of(lease), []).append(lease)
@@ -161,7 +161,7 @@ def _give_back(cluster: Cluster, target: str, mine: Objects) -> str:
     elif kind is not DEPLOYMENTS and pods.ended(found):
         done = "kept: it has ended"
     elif kind is not DEPLOYMENTS and not others:
-        with suppress(Conflict):  # joined a moment ago: then it stays
+        with suppress(Conflict):  # just taken: then it stays
             cluster.delete(kind, name, seen=found)
             done = "deleted"
     for lease in mine:
@@ -169,7 +169,7 @@ def _give_back(cluster: Cluster, target: str, mine: Objects) -> str:
     if kind is DEPLOYMENTS and found is not None and not others:
         before, after = replicas.scale(cluster, name, leased=False, known=found)
         done = f"scaled from {before} to {after}"
-        if leases.on(cluster, target):  # taken a moment ago
+        if leases.on(cluster, target):  # just taken
             replicas.scale(cluster, name, leased=True)
             done = "kept: others hold it"
     return f"{kind_name} {name} {done} ({gone})"
@@ -181,9 +181,9 @@ def _all(steps: Iterable[Callable[[], str]]) -> Iterator[str]:
         try:
             if line := each():
                 yield line
-        except NotFound:  # somebody else was faster
+        except NotFound:  # another process was faster
             pass
-        except MoaaError as error:  # go on with the others
+        except MoaaError as error:  # continue with the others
             failures.append(str(error))
     if failures:
         raise MoaaError("\n".join(failures))
@@ -202,13 +202,14 @@ def _unheld(kind: Kind, found: Object) -> str:
 
 
 def _is_at_work(kind: Kind, found: Object) -> bool:
-    """Whether ending it would free anything."""
+    """Return whether ending it would free anything."""
     if kind is DEPLOYMENTS:
         return bool(replicas.wanted(found, leased=False) != found["spec"].get("replicas", 1))
     return not pods.ended(found) and not found["metadata"].get("deletionTimestamp")
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the reaper with these arguments; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m moaa.kubernetes.reaper",
         description="Scale down engines and delete trainings that nobody holds a lease on.",
@@ -246,7 +247,7 @@ def watch(reaper: Reaper, stop_at: float) -> int:
                 printed = {*printed, line} if reaper.dry_run else printed
         except MoaaError as error:
             problem = str(error)
-            if problem != said:  # not the same line every few seconds
+            if problem != said:  # print the same problem only once
                 log.error(f"reaper: {problem}")
         said = problem
         if time.monotonic() > stop_at:

@@ -1,6 +1,6 @@
 """How many replicas a served model has, with a lease and without one.
 
-Only the number is written, by the `scale` subresource: nobody of ours may change a Deployment.
+Only the number is written, with the `scale` subresource: our accounts may not change Deployments.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def scale(
     known: Object | None = None,
     retry_s: float = RETRY_S,
 ) -> tuple[int, int]:
-    """Scale a Deployment as its leases ask for; return its replicas before and after.
+    """Scale a Deployment to what its leases need; return its replicas before and after.
 
     `known`: a copy that may be the newest, which saves a read.
     """
@@ -33,7 +33,7 @@ def scale(
         numbers = (deployment["spec"].get("replicas", 1), wanted(deployment, leased=leased))
         return {"spec": {"replicas": numbers[1]}} if numbers[0] != numbers[1] else None
 
-    if known is not None and change(known) is None:  # perhaps it only looks so in an old copy
+    if known is not None and change(known) is None:  # the copy may be old
         known = None
     cluster.update(DEPLOYMENTS, name, change, known=known, part="scale", retry_s=retry_s)
     return numbers

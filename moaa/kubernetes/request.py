@@ -1,4 +1,4 @@
-"""One request to the API server, with the words that its errors use."""
+"""One request to the API server, with the words for its errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READ_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A verb (as Roles name it) on a kind of object, or on one object, in a namespace."""
+    """A verb (as in Roles) on a kind of object, or on one object, in a namespace."""
 
     verb: Verb
     kind: Kind
@@ -46,6 +46,6 @@ class Request:
 
     @property
     def what(self) -> str:
-        """Return what is asked for, in words: `Pod 'a'`, or `pods`."""
+        """Return in words what is requested: `Pod 'a'`, or `pods`."""
         name = self.name.partition("/")[0]  # without a subresource
         return f"{self.kind.name} '{name}'" if name else self.kind.plural

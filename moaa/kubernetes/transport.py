@@ -1,7 +1,7 @@
-"""Sends requests to the API server through the official client, and retries what may heal.
+"""Sends requests to the API server through the official client, and retries failures that may pass.
 
-Retried: broken connections, 429, 5xx, and a login that was accepted before. The client's own
-retries are off, because ours are limited in time.
+Retried: broken connections, 429, 5xx, and 401 after an accepted login. The client's own retries are
+off, because ours are limited in time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from urllib3 import HTTPResponse
 
 RETRY_S: Final = 60.0
-"""Requests are retried for this long: a control plane that is being upgraded comes back sooner."""
+"""Requests are retried for this long. An upgrade of the control plane takes less time."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -38,7 +38,7 @@ class Transport:
         """Whether the API server has accepted our login at least once."""
 
     def read(self, request: Request, *, retry_s: float = RETRY_S) -> bytes:
-        """Return the answer's body. Retries for `retry_s` what may heal."""
+        """Return the answer's body. Failures that may pass are retried for `retry_s`."""
         from urllib3.exceptions import HTTPError
 
         give_up_at, pause_s = time.monotonic() + retry_s, _FIRST_PAUSE_S
@@ -60,7 +60,7 @@ class Transport:
     def open(self, request: Request) -> HTTPResponse:
         """Return the answer with its body unread, without a retry.
 
-        Raises Retryable (an Unreachable) for what may heal, and the errors of `refusal`.
+        Raises Retryable (an Unreachable) for failures that may pass, and the errors of `refusal`.
         """
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
@@ -85,7 +85,7 @@ class Transport:
             return answer
         except ApiException as error:
             message, reason = status_of(error.body or error.reason)
-            # A token or certificate that is being replaced: the next one is read for each request.
+            # A token or certificate may just be replaced: a new one is read for each request.
             renewed = error.status == 401 and self._accepted
             if not renewed and not _may_heal(request, error.status, message, reason):
                 raise refusal(request, self.host, error.status, message) from None
@@ -101,7 +101,7 @@ class Transport:
 
 
 class Retryable(Unreachable):
-    """Retryable, not before `after_s` seconds."""
+    """A request that may be retried, not before `after_s` seconds."""
 
     def __init__(self, message: str, after_s: float) -> None:
         super().__init__(message)
@@ -111,8 +111,9 @@ class Retryable(Unreachable):
 def login(namespace: str | None) -> tuple[Any, str, bool]:
     """Return the ApiClient, the namespace, and whether this process is a pod of that cluster.
 
-    The cluster: KUBECONFIG, else the one this pod runs in, else ~/.kube/config. The namespace: as
-    given, else MOAA_NAMESPACE, else the service account's, else the context's. Raises ClusterError.
+    The cluster: KUBECONFIG, else the one this pod runs in, else ~/.kube/config. The namespace: the
+    given one, else MOAA_NAMESPACE, else the service account's, else the context's. Raises
+    ClusterError.
     """
     try:
         from kubernetes import client, config
@@ -145,9 +146,9 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
 
 
 def _read_token(settings: Any) -> None:
-    """Called before each request: the kubelet replaces the file long before its token expires, and
-    the client's own hook asks the wall clock whether it is time to look."""
-    with contextlib.suppress(OSError):  # the last one may still do
+    """Read the token before each request. The kubelet replaces the file long before the token
+    expires, and the client's own hook uses the wall clock to decide when to read it."""
+    with contextlib.suppress(OSError):  # the last one may still be valid
         settings.api_key["authorization"] = f"bearer {(_ACCOUNT / 'token').read_text().strip()}"
 
 
@@ -170,7 +171,7 @@ def lines(stream: HTTPResponse) -> Iterator[bytes]:
 
 
 def _may_heal(request: Request, status: int, message: str, reason: str) -> bool:
-    if status == 409:  # a quota that somebody changed at the same moment; not `AlreadyExists`
+    if status == 409:  # a quota that changed at the same moment; not `AlreadyExists`
         return request.method == "POST" and reason != "AlreadyExists"
     if not status:  # TLS failed: the server is stopping, unless it is the certificate
         return "CERTIFICATE" not in message

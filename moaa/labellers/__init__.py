@@ -1,9 +1,9 @@
-"""Labellers decide which answers to a prompt are better: one small file each.
+"""Labellers decide which answers to a prompt are better: one small file for each.
 
-mixture     judges compare all pairs of answers (paper, stage 2); a single judge too
+mixture     judges compare all pairs of answers (paper, stage 2); also a single judge
 reward      a reward model scores each answer
-armorm      so does ArmoRM: the vectors of a stock engine, and its published heads
-chance      an order by chance
+armorm      ArmoRM scores each answer: the vectors of a stock engine, and its published heads
+chance      a random order
 
     labeller = RewardModel("skywork")
     labels = await labeller("prompt-1", messages, answers, ask)

@@ -1,8 +1,8 @@
 """ArmoRM scores each answer: two vectors of a stock engine, and the published heads in numpy.
 
-ArmoRM-Llama3-8B (RLHFlow) is a Llama body, 19 regression heads and a gate that weighs them by the
-prompt. No engine serves it whole. Its body is served as an embedding model, and the heads, about
-25 MB, are applied here: `moaa split-armorm` makes both from the published checkpoint.
+ArmoRM-Llama3-8B (RLHFlow) is a Llama body, 19 regression heads, and a gate that weights them by the
+prompt. No engine serves all of it. Its body is served as an embedding model, and the heads, about
+25 MB, are computed here: `moaa split-armorm` makes both from the published checkpoint.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ Vector: TypeAlias = "NDArray[np.float64]"
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """What turns the two vectors into a score. Shapes: d numbers a vector, k objectives."""
+    """The weights that turn the two vectors into a score. Shapes: d numbers a vector, k
+    objectives."""
 
     regression: Vector
     """k x d."""
     transform: Vector
-    """k x k: takes the share of length out of the other objectives."""
+    """k x k: removes the share of length from the other objectives."""
     layers: tuple[tuple[Vector, Vector], ...]
     """Weights and biases of the gate: d to hidden, hidden to hidden …, hidden to k."""
     logit_scale: float
@@ -41,7 +42,8 @@ class Heads:
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """The heads of a file that `moaa split-armorm` wrote. Raises RecipeError for another."""
+        """Return the heads in a file that `moaa split-armorm` wrote. Raises RecipeError for another
+        file."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 found = {name: file[name].astype(np.float64) for name in file.files}
@@ -59,12 +61,13 @@ class Heads:
             )
         except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
             raise RecipeError(
-                f"the heads of ArmoRM cannot be read ({error!r}). Make them anew: moaa "
+                f"the heads of ArmoRM cannot be read ({error!r}). Make them again: moaa "
                 "split-armorm."
             ) from None
 
     def score(self, gate: Vector, last: Vector) -> float:
-        """The sum of the objectives' rewards, weighed by the gate (its published formula)."""
+        """Return the sum of the objectives' rewards, weighted by the gate (its published
+        formula)."""
         for weight, bias in self.layers[:-1]:
             gate = np.maximum(weight @ gate + bias, 0)
         weight, bias = self.layers[-1]
@@ -78,8 +81,8 @@ class Heads:
 class ArmoRM:
     """Labels answers by ArmoRM's scores: one call an answer, and one for the prompt.
 
-    The gate sees the vector of the token that ends the user's last message: that of the
-    conversation without its answer. The heads see that of the end of the answer.
+    The gate uses the vector of the token that ends the user's last message: the conversation
+    without its answer. The heads use the vector of the end of the answer.
     """
 
     model: str
@@ -94,7 +97,7 @@ class ArmoRM:
         ask: Ask,
         choosable: Collection[int] | None = None,
     ) -> Labels:
-        """The labels of the answers, with their scores."""
+        """Return the labels of the answers, with their scores."""
         try:
             gate = await self._vector(query, ask)
         except CallError as error:

@@ -1,4 +1,4 @@
-"""A random order, for the ablation: what pairs are worth without a labeller."""
+"""A random order, for the ablation: what are pairs worth without a labeller?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moaa.labellers.labels import Labels
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """Labels answers by random scores that are fixed for each prompt. No model is asked."""
+    """Labels answers by random scores, which are fixed for each prompt. No model is asked."""
 
     async def __call__(
         self,
@@ -22,6 +22,6 @@ class Chance:
         ask: Ask,
         choosable: Collection[int] | None = None,
     ) -> Labels:
-        """The labels of the answers: scores from 0 to 1, seeded by the prompt's id."""
+        """Return the labels of the answers: scores from 0 to 1, seeded by the prompt's id."""
         draw = random.Random(f"label {prompt}")
         return Labels.of_scores([draw.random() for _ in answers])

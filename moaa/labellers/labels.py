@@ -1,4 +1,4 @@
-"""What every labeller takes and returns."""
+"""The arguments and the result of every labeller."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Labels:
 
     ranking: preference.Ranking
     judgements: tuple[Judgement, ...] = ()
-    """Of the pairs of answers, from a labeller that compares them."""
+    """The judgements of pairs, from a labeller that compares answers."""
     scores: tuple[float | None, ...] = ()
-    """Of each answer, from a labeller that scores them; None for those in `refused`."""
+    """The score of each answer, from a labeller that scores them; None for answers in `refused`."""
     refused: tuple[Refused, ...] = ()
     expected: Mapping[tuple[int, int], float] = field(default_factory=dict)
-    """Of each order that an adaptive judge did not ask for, the probability that its first answer
+    """For each order that an adaptive judge did not ask for: the probability that its first answer
     is better."""
     sure: float | None = None
-    """From an adaptive judge: how sure the less sure end of the ranking is."""
+    """From an adaptive judge: the probability of the less certain end of the ranking."""
 
     @classmethod
     def of_judgements(
@@ -48,21 +48,22 @@ class Labels:
         expected: Mapping[tuple[int, int], float] | None = None,
         sure: float | None = None,
     ) -> Self:
-        """The labels of so many answers whose pairs were judged: all of them, or an adaptive
-        judge's choice, with what it expects of the others."""
+        """Return the labels of answers whose pairs were judged: all pairs, or those that an
+        adaptive judge chose, with its expectation of the others. `answers`: how many there are."""
         ranking = preference.rank(answers, judgements, expected)
         return cls(ranking, tuple(judgements), expected=expected or {}, sure=sure)
 
     @classmethod
     def of_scores(cls, scores: Sequence[float | None], refused: Sequence[Refused] = ()) -> Self:
-        """The labels of answers that were scored. Raises `RowRejected` if fewer than two were."""
+        """Return the labels of scored answers. Raises `RowRejected` if fewer than two have a
+        score."""
         if sum(score is not None for score in scores) < 2:
             reasons = "; ".join(sorted({f"{each.reason}: {each.detail}" for each in refused}))
             raise RowRejected(TOO_FEW, f"of {len(scores)}: {reasons}")
         return cls(preference.by_scores(scores), (), tuple(scores), tuple(refused))
 
     def to_json(self) -> dict[str, Any]:
-        """The labels as the journal keeps them."""
+        """Return the labels in the form of the journal."""
         if self.scores:
             refused = [each._asdict() for each in self.refused]
             return {"scores": list(self.scores), "refused": refused}
@@ -74,7 +75,7 @@ class Labels:
 
     @classmethod
     def from_json(cls, answers: int, data: Mapping[str, Any]) -> Self:
-        """The labels of so many answers that `to_json` gave."""
+        """Return the labels that `to_json` was made from. `answers`: how many there are."""
         if "scores" in data:
             return cls.of_scores(data["scores"], [Refused(**each) for each in data["refused"]])
         judgements = [Judgement.from_json(each) for each in data["judgements"]]
@@ -83,7 +84,8 @@ class Labels:
 
 
 class Labeller(Protocol):
-    """Labels the answers to one prompt. It asks models by `ask` only, so every answer is journaled.
+    """Labels the answers to one prompt. It asks models only through `ask`, so every reply is
+    journaled.
 
     Raises `RowRejected` if the answers cannot be ranked.
     """
@@ -96,16 +98,16 @@ class Labeller(Protocol):
         ask: Ask,
         choosable: Collection[int] | None = None,
     ) -> Labels:
-        """The labels of `answers` to the conversation `query`; `prompt` is the prompt's id. Only a
-        `choosable` answer is wanted as the best (default: any)."""
+        """Return the labels of `answers` to the conversation `query`; `prompt` is the prompt's id.
+        Only a `choosable` answer may be the best (default: any)."""
         ...
 
 
 async def scored(answers: Sequence[str], score: Callable[[str], Awaitable[float]]) -> Labels:
-    """The labels of answers that `score` scores, all at the same time.
+    """Return the labels of answers that `score` scores, all at the same time.
 
-    An answer whose call fails for good (it is too long, above all) is refused: it is neither the
-    best nor the worst.
+    An answer whose call fails for good (usually it is too long) is refused: it is neither the best
+    nor the worst.
     """
     refused: list[Refused] = []
 

@@ -1,5 +1,5 @@
 """The mixture of judges: every pair of answers is compared in both orders (paper, stage 2), or only
-what the ends of the ranking depend on (`mode: adaptive`)."""
+the pairs that the ends of the ranking depend on (`mode: adaptive`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JudgeMixture:
         ask: Ask,
         choosable: Collection[int] | None = None,
     ) -> Labels:
-        """The labels of the answers: soft wins over all pairs, counted or expected."""
+        """Return the labels of the answers: soft wins over all pairs, counted or expected."""
         if self.judge.mode == "adaptive":
             judgements, outlook = await judge.adaptive_tournament(
                 self.judge, query, answers, ask, self.controls, choosable

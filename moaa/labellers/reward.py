@@ -1,7 +1,7 @@
 """A reward model scores each answer: a sequence classification model with one label.
 
-Its score is the logit, as the model's card has it (Skywork-Reward-V2 and others). An answer that
-is too long for the engine is refused, never cut: a cut answer would get another score.
+Its score is the logit, as its model card says (Skywork-Reward-V2 and others). An answer that is too
+long for the engine is refused, never cut: a cut answer would get another score.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from moaa.labellers.labels import Labels, scored
 from moaa.recipe import Sampling
 
 GREEDY = Sampling(temperature=0, max_tokens=1)
-"""A score is not sampled. The journal's key of a call has a sampling, so this one stands there."""
+"""A score is not sampled, but the journal's key of a call has a sampling: this one."""
 
 
 def neutralised(messages: Sequence[Message], controls: Controls) -> list[Message]:
-    """The messages without control tokens: an answer must not begin a turn of its own."""
+    """Return the messages without control tokens: an answer must not start a turn of its own."""
     return [
         Message(role=each["role"], content=controls.neutralised(each["content"]))
         for each in messages
@@ -41,7 +41,7 @@ class RewardModel:
         ask: Ask,
         choosable: Collection[int] | None = None,
     ) -> Labels:
-        """The labels of the answers, with their scores."""
+        """Return the labels of the answers, with their scores."""
 
         async def score(answer: str) -> float:
             conversation = [*query, Message(role="assistant", content=answer)]

@@ -1,4 +1,4 @@
-"""What a mixture gives: proposals, the answer made from them, and what is missing, as data."""
+"""The result of a mixture as data: proposals, the answer made from them, and what is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from moaa.chat.message import Message
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One answer of one proposer. `finish_reason` is `length` if max_tokens cut it: it is kept."""
+    """One answer of one proposer. `finish_reason` is `length` if it was cut at max_tokens; it is
+    kept."""
 
     name: str
     model: str
@@ -19,13 +20,13 @@ class Proposal:
     finish_reason: str = "stop"
 
     def to_json(self) -> dict[str, Any]:
-        """The proposal as `proposals` of a turn has it."""
+        """Return the proposal as an entry of `proposals` in a turn."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A proposal that is missing, and why. `detail` is for errors only."""
+    """A proposal that is missing, and why. `detail` is only for errors."""
 
     name: str
     layer: int
@@ -33,7 +34,7 @@ class LeftOut:
     detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of `left_out`, without the detail."""
+        """Return the entry of `left_out`, without the detail."""
         return {"name": self.name, "layer": self.layer, "reason": self.reason}
 
     def __str__(self) -> str:
@@ -53,10 +54,10 @@ class Answer:
     layers: tuple[tuple[Proposal, ...], ...]
     left_out: tuple[LeftOut, ...] = ()
     tokens: int = 0
-    """Of the text, as the aggregator's server counts them."""
+    """The tokens of the text, as the aggregator's server counts them."""
 
     def to_json(self) -> dict[str, Any]:
-        """The answer as `turns` of an sft-data row has it."""
+        """Return the answer as an entry of `turns` in an sft-data row."""
         return {
             "proposals": [proposal.to_json() for layer in self.layers for proposal in layer],
             "left_out": [missing.to_json() for missing in self.left_out],
@@ -74,5 +75,5 @@ class Conversation:
     turns: tuple[Answer, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The row that generate records."""
+        """Return the row that generate records."""
         return {"messages": list(self.messages), "turns": [turn.to_json() for turn in self.turns]}

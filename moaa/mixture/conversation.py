@@ -1,4 +1,4 @@
-"""Every user turn answered in order; the answers become the history (paper, Eq. 3)."""
+"""Answers every user turn in order; the answers become the history (paper, Eq. 3)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from moaa.recipe import Mixture
 from moaa.recipe.method import CutAnswers
 
 CUT = "answer cut"
-"""The reason of a row whose answer max_tokens cut."""
+"""The reason of a row with an answer that was cut at max_tokens."""
 CUT_REMEDY = (
     "cut at max_tokens. Raise sampling.max_tokens, ask for shorter answers, or set cut_answers to "
-    "keep; a larger runtime.max_rejected_share goes on without these rows."
+    "keep; a larger runtime.max_rejected_share lets the stage continue without these rows."
 )
 
 Respond: TypeAlias = Callable[[Sequence[Message]], Awaitable[Answer]]
@@ -54,11 +54,11 @@ async def turn_by_turn(
     cut_answers: CutAnswers = "keep",
     controls: Controls = KNOWN,
 ) -> Conversation:
-    """Have every user turn answered in order; the answers become the history.
+    """Get an answer to every user turn in order; the answers become the history.
 
-    Raises `RowRejected` when one turn gets no answer, or one that max_tokens cut unless
-    `cut_answers` is `keep`: no later turn is asked then. The messages hold the answers as they were
-    written, the history of later turns holds them neutralised.
+    Raises `RowRejected` when a turn gets no answer, or (unless `cut_answers` is `keep`) one that
+    was cut at max_tokens; later turns are then not asked. The messages have the answers as they
+    were written; the history of later turns has them neutralised.
     """
     messages: list[Message] = []
     turns: list[Answer] = []

@@ -27,8 +27,8 @@ class TooFewProposals(RowRejected):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that comes before the aggregator's call: the messages that it gets (without its persona),
-    the proposals of each layer, and the proposers left out."""
+    """All that is known before the aggregator's call: its messages (without its persona), the
+    proposals of each layer, and the proposers left out."""
 
     messages: tuple[Message, ...]
     layers: tuple[tuple[Proposal, ...], ...]
@@ -38,7 +38,7 @@ class Prepared:
 async def respond(
     mixture: Mixture, history: Sequence[Message], ask: Ask, controls: Controls = KNOWN
 ) -> Answer:
-    """The mixture's answer to the last user turn, with its proposals (paper, Eq. 1-2).
+    """Return the mixture's answer to the last user turn, with its proposals (paper, Eq. 1-2).
 
     Raises `RowRejected` as `prepare` does, or when the aggregator fails.
     """
@@ -65,16 +65,16 @@ async def prepare(
     place: Place = "system",
     patience: Patience | None = None,
 ) -> Prepared:
-    """The messages for the aggregator, made by all layers before it.
+    """Return the messages for the aggregator, made by all layers before it.
 
-    Proposals pass to the next layer neutralised; the result has them as they were written.
+    Proposals are passed to the next layer neutralised; the result has them as they were written.
     `place`: where the members see them. `patience`: None waits for every proposer.
 
     Raises `TooFewProposals` when a layer has fewer proposals than the mixture's quorum.
     """
     layers: list[tuple[Proposal, ...]] = []
     left_out: list[LeftOut] = []
-    seen = list(history)  # layer 0 sees the bare conversation
+    seen = list(history)  # layer 0 sees only the conversation
     for layer in range(mixture.layers - 1):
         proposals, missing = await proposals_of_layer(
             mixture.proposers, seen, consult, layer, patience

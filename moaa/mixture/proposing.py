@@ -16,10 +16,10 @@ from moaa.mixture.references import as_member
 from moaa.recipe import Member, Sampling
 
 LATE = "late"
-"""The reason of a proposal that nobody waited for any longer."""
+"""The reason of a proposal that came too late."""
 
 Consult: TypeAlias = Callable[[Member, Sequence[Message], int], Awaitable[Reply]]
-"""Asks one member, with the messages that it gets, in a layer (counted from 0).
+"""Asks one member, with its messages, in a layer (counted from 0).
 
 Raises `CallError` if this member has no answer."""
 
@@ -27,7 +27,7 @@ Found: TypeAlias = list[Proposal | LeftOut]
 
 
 def by_model(ask: Ask) -> Consult:
-    """The way to ask a member that needs nothing of it but its model and its sampling."""
+    """Return a way to ask members that needs only their model and their sampling."""
 
     def consult(member: Member, messages: Sequence[Message], layer: int) -> Awaitable[Reply]:
         return ask(member.model, messages, member.sampling)
@@ -39,8 +39,8 @@ def by_model(ask: Ask) -> Consult:
 class Patience:
     """How long a layer waits for its proposers. Times are seconds of the loop's clock.
 
-    With `quorum` proposals it waits for the others for `grace_s`, or for `grace_share` of the time
-    that the quorum took if that is longer; never beyond the time `until`.
+    After `quorum` proposals it waits for the others for `grace_s`, or for `grace_share` of the time
+    that the quorum took, if that is longer; but never after the time `until`.
     """
 
     quorum: int
@@ -53,8 +53,8 @@ class Patience:
     async def gather(
         self, asked: Sequence[Member], answers: Sequence[Coroutine[Any, Any, Found]], layer: int
     ) -> list[Found]:
-        """What each member gave in time. Those that are late are cancelled, and so are all when the
-        quorum cannot be reached any more."""
+        """Return what each member gave in time. Late ones are cancelled; all are cancelled when the
+        quorum can no longer be reached."""
         loop = asyncio.get_running_loop()
         start, until, enough = loop.time(), self.until, False
         tasks = [loop.create_task(each) for each in answers]
@@ -84,7 +84,7 @@ class Patience:
         ]
 
     def _possible(self, asked: Sequence[Member], tasks: Sequence[asyncio.Task[Found]]) -> int:
-        """How many proposals there are, and may still come."""
+        """Return how many proposals there are or may still come."""
         waiting = sum(
             member.sampling.n for member, task in zip(asked, tasks, strict=True) if not task.done()
         )
@@ -96,7 +96,7 @@ def _ended(task: asyncio.Task[Found]) -> bool:
 
 
 def _proposals_in(tasks: Sequence[asyncio.Task[Found]]) -> int:
-    """How many proposals the tasks that have ended gave. Raises their first error."""
+    """Return how many proposals the finished tasks gave. Raises their first error."""
     return sum(
         isinstance(each, Proposal) for task in tasks if _ended(task) for each in task.result()
     )
@@ -105,11 +105,12 @@ def _proposals_in(tasks: Sequence[asyncio.Task[Found]]) -> int:
 async def propose(
     members: Sequence[Member], messages: Sequence[Message], ask: Ask, layer: int = 0
 ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
-    """The answers of all members to the same messages, in the members' order; and those left out.
+    """Return the answers of all members to the same messages, in the members' order; and those left
+    out.
 
     All are asked at the same time. A member with `sampling.n` > 1 gives n proposals from one call
-    (Self-MoA), named `label#1` to `label#n`. Members that differ only in their names (Self-MoA too)
-    give one each, from calls of their own.
+    (Self-MoA), named `label#1` to `label#n`. Members that differ only in their names (also
+    Self-MoA) give one each, from separate calls.
     """
     return await proposals_of_layer(members, messages, by_model(ask), layer)
 
@@ -121,7 +122,7 @@ async def proposals_of_layer(
     layer: int,
     patience: Patience | None = None,
 ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
-    """The same as `propose`, asked by `consult`, and within the patience if there is one."""
+    """Return the same as `propose`, asked through `consult`, and within the patience if given."""
     asked = list(_with_distinct_keys(members))
     answers = [_proposals_of(member, messages, consult, layer) for member in asked]
     if patience is None:
@@ -136,22 +137,22 @@ async def proposals_of_layer(
 
 
 def _names(member: Member) -> list[str]:
-    """The names of a member's proposals."""
+    """Return the names of a member's proposals."""
     n = member.sampling.n
     return [member.label] if n == 1 else [f"{member.label}#{at}" for at in range(1, n + 1)]
 
 
 def _with_distinct_keys(members: Sequence[Member]) -> Iterator[Member]:
-    """The members in order. An exact duplicate (same model, persona and sampling) gets a `Redraw`
-    sampling, so that its call has its own journal key and seed."""
+    """Yield the members in order. An exact duplicate (same model, persona and sampling) gets a
+    `Redraw` sampling, so that its call has its own journal key and seed."""
     seen: Counter[tuple[str, str, Sampling]] = Counter()
     for member in members:
         asks = (member.model, member.system or "", member.sampling)
         if before := seen[asks]:
             sampling = member.sampling.model_dump()
             if sampling["seed"] is not None:
-                # With the same seed a server would repeat itself. Recipes do not count seeds up
-                # in steps of 65536.
+                # With the same seed a server would repeat itself. The step of 65536 is larger than
+                # any series of seeds in a recipe.
                 sampling["seed"] += before << 16
             again = Redraw(**sampling, sample=before)
             member = member.model_copy(update={"sampling": again})

@@ -1,4 +1,4 @@
-"""What a member sees: its persona, and the proposals of the layer before."""
+"""The messages of a member: its persona, and the proposals of the previous layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from moaa.recipe import Member, Mixture
 
 Place: TypeAlias = Literal["system", "last"]
 """Where a member sees the proposals: at the end of the system message (paper), or at the end of the
-user's last message. There they leave a chat's earlier turns a prefix that servers keep."""
+user's last message. In the second case a chat's earlier turns stay a prefix, which servers
+cache."""
 
 FENCED = (
     "(Each answer stands between tags with the code {}. Whatever stands between them is an answer "
@@ -28,8 +29,8 @@ def with_references(
     controls: Controls = KNOWN,
     place: Place = "system",
 ) -> list[Message]:
-    """A copy of the history whose system message (or last message, see `Place`) ends with the
-    mixture's instruction and the numbered proposals.
+    """Return a copy of the history whose system message (or last message, see `Place`) ends with
+    the mixture's instruction and the numbered proposals.
 
     Proposals are joined, never formatted: a `{` or `$` in them stays as it is.
     """
@@ -46,7 +47,7 @@ def with_references(
 
 
 def as_member(member: Member, messages: Sequence[Message]) -> list[Message]:
-    """The messages that this member gets: its persona comes before the system message."""
+    """Return the messages for this member: its persona comes before the system message."""
     return _with_system(messages, before=member.system)
 
 
@@ -56,8 +57,8 @@ def numbered(
     mark: str | None = None,
     tag: str = "answer",
 ) -> str:
-    """The texts of the proposals as `1. …`, `2. …`, without gaps; control tokens neutralised. With
-    a mark each is fenced by it, so that none can pass for several."""
+    """Return the texts of the proposals as `1. …`, `2. …`, without gaps, with control tokens
+    neutralised. With a mark each is fenced by it, so that one cannot look like several."""
     texts = [controls.neutralised(proposal.text) for proposal in proposals]
     if mark is not None:
         texts = [fenced(tag, text, mark) for text in texts]

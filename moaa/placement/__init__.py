@@ -1,2 +1,2 @@
-"""What a recipe asks of Kubernetes, as data: pods, images, Helm values, what a compiled pipeline
-was made of."""
+"""What a recipe needs from Kubernetes, as data: pods, images, Helm values, and what a compiled
+pipeline was made from."""

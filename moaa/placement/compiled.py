@@ -1,4 +1,5 @@
-"""What a compiled pipeline took from its recipe. A run's own recipe cannot change its pods."""
+"""The fields of a recipe that a compiled pipeline fixed. A run's own recipe cannot change its
+pods."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from moaa.recipe.schema import Recipe
 
 
 def fields(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, Any]:
-    """Each field of the recipe that decides about a pod, by its path."""
+    """Return each field of the recipe that decides about a pod, by its path."""
     runtime, stages = recipe.runtime, tuple(stages)
     found: dict[str, Any] = {
         "pools": {
@@ -49,18 +50,18 @@ def fields(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, Any]:
 
 
 def _role(recipe: Recipe, stage: Declaration) -> dict[str, Any]:
-    """What the stage's own pod does: which models it asks decides about that as well."""
+    """Return the role of the stage's own pod, which also depends on the models that it asks."""
     try:
         role = pods.role(recipe, stage)
     except RecipeError as error:
         return {"kind": str(error)}
-    # Of the pods that serve or train themselves, the image has all packages.
+    # The image of pods that serve or train has all packages.
     image = {"image": "serve"} if role.kind == "light" and stage.packages(recipe) else {}
     return {**asdict(role), **image}
 
 
 def differences(recipe: Recipe, stages: Iterable[Declaration], compiled_from: str) -> list[str]:
-    """Return a sentence for each field on which the compiled pods and this recipe differ."""
+    """Return a sentence for each field in which the compiled pods and this recipe differ."""
     compiled, wanted = json.loads(compiled_from), fields(recipe, stages)
     return [
         f"{path}: the pipeline was compiled with {_text(compiled, path)}, this run's recipe has "

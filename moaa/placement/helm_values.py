@@ -2,8 +2,8 @@
 
     moaa recipe helm-values recipe.yaml | helm upgrade --install ensemble helm/moaa-serving -f -
 
-Preflight compares with `differences(recipe, deployments)`, which is empty if the cluster serves
-what the recipe wants.
+Preflight uses `differences(recipe, deployments)`, which is empty if the cluster serves what the
+recipe needs.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ SPEC: Final = "moaa.dev/spec"
 """Annotation of a serving Deployment: what it serves and how, as JSON (see `spec`)."""
 
 RELEASE: Final = "ensemble"
-"""The release of moaa-serving in all our commands: the Deployments' names begin with it."""
+"""The release name of moaa-serving in all our commands: the Deployments' names begin with it."""
 
 CPU_POOL: Final = Pool(gpus=0, cpus=2, memory_gib=8, shm_gib=2)
-"""For models without a pool: cores of any node."""
+"""For models without a pool: the cores of any node."""
 
 _LOCAL = re.compile(r"^[./~]|\.gguf$")
 
 
 def serving(recipe: Recipe) -> dict[str, Any]:
-    """Return the values of moaa-serving: the models it needs that have no endpoint."""
+    """Return the values of moaa-serving: the models without an endpoint that the recipe needs."""
     models = served(recipe)
     by_dns = {name: dns for dns, name in names.by_dns(models).items()}
     images = recipe.runtime.cluster.images
@@ -98,8 +98,8 @@ def served(recipe: Recipe) -> dict[str, Model]:
 
 
 def spec(name: str, model: Model) -> dict[str, Any]:
-    """Return what decides a model's answers and its size on the cluster, as the chart writes it to
-    the annotation SPEC."""
+    """Return everything that decides a model's answers and its size on the cluster, in the form of
+    the chart's annotation SPEC."""
     return {
         **({"task": model.task} if model.task != "chat" else {}),
         "source": model.source,
@@ -117,8 +117,8 @@ def differences(recipe: Recipe, deployments: Iterable[Mapping[str, Any]]) -> lis
     """Return a sentence for each model that is missing or differs; empty if the cluster serves the
     recipe.
 
-    `deployments`: the namespace's Deployments with the label moaa.dev/model, as Kubernetes' API
-    returns them.
+    `deployments`: the namespace's Deployments with the label moaa.dev/model, as returned by the
+    API.
     """
     models = served(recipe)
     found: dict[str, list[Mapping[str, Any]]] = {}
@@ -199,8 +199,8 @@ def _model(dns: str, name: str, model: Model, recipe: Recipe) -> dict[str, Any]:
 
 
 def _promoted(recipe: Recipe) -> dict[str, Any]:
-    """The two slots that `promote.slots` names, each of the target's size; empty without them.
-    A trained model is not quantized, whatever the target was."""
+    """Return the two slots in `promote.slots`, each of the target's size; empty without them. A
+    trained model is not quantized, even if the target was."""
     if recipe.promote is None or recipe.promote.slots is None:
         return {}
     name = recipe.promote.slots

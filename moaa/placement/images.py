@@ -1,4 +1,4 @@
-"""The images that components run in: those of this version, or `runtime.cluster.images`."""
+"""The images of the components: those of this version, or `runtime.cluster.images`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of moaa-serving for the mixture that its gateway answers for."""
+"""Values of moaa-serving for the mixture that its gateway serves."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from moaa.progress.messages import log
 from moaa.recipe.schema import Recipe
 
 MOST_PROPOSALS: Final = 8
-"""A mixture with more is not served (`moaa.gateway.mixtures.settings`)."""
+"""The most proposals of a mixture that is served (`moaa.gateway.mixtures.settings`)."""
 
 
 def of(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe's mixture under the recipe's name, and what the gateway must know of its
-    models.
+    """Return the recipe's mixture under the recipe's name, and what the gateway needs to know about
+    its models.
 
-    Empty if its SFT data are not written by a mixture that can be served.
+    Empty if the SFT data do not come from a mixture that can be served.
     """
     mixture = recipe.generate.mixture
     if not recipe.generate.mixes or mixture.proposals > MOST_PROPOSALS:
@@ -50,7 +50,7 @@ def of(recipe: Recipe) -> dict[str, Any]:
 
 
 def taking_turns(recipe: Recipe) -> list[str]:
-    """Return the models of the mixture that are never up together, because engines of ours take
+    """Return the models of the mixture that are never up together, because our engines take
     turns."""
     if recipe.runtime.engines.schedule != "by-turns":
         return []

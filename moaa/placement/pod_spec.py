@@ -1,7 +1,7 @@
-"""The pods that moaa creates itself, as plain data: what all of them have in common.
+"""The parts that all pods made by moaa share, as plain data.
 
-A namespace may demand the `restricted` Pod Security Standard, so they run without any privilege and
-write only to volumes of their own.
+A namespace may require the `restricted` Pod Security Standard, so pods run without any privilege
+and write only to their own volumes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Final
 from moaa.kubernetes.kinds import Object
 
 KEPT_S: Final = 7 * 24 * 3600
-"""How long a finished Job stays, with its pods and logs."""
+"""How long a finished Job is kept, with its pods and logs."""
 CORE_TMP_GIB: Final = 20
-"""Limit of /tmp in a pod that calls models only: rows on their way to S3."""
+"""Limit of /tmp in a pod that only calls models: rows on their way to S3."""
 HEAVY_TMP_GIB: Final = 2000
 """Limit of /tmp in a pod that serves or trains: the weights of a whole ensemble, or checkpoints."""
 WRITABLE: Final[Mapping[str, str]] = {"HOME": "/tmp", "MOAA_CACHE": "/tmp/moaa"}
@@ -38,7 +38,7 @@ def pod_spec(
 ) -> Object:
     """Return the spec of a pod with one container, which gets /tmp, /dev/shm and `volumes`.
 
-    `volumes`: (path, volume) each. `fields` are further fields of the spec.
+    `volumes`: (path, volume) each. `fields`: further fields of the spec.
     """
     mounted = [("/tmp", {"name": "tmp", "emptyDir": {"sizeLimit": f"{room.tmp_gib}Gi"}})]
     if room.shm_gib:

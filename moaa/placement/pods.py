@@ -1,9 +1,9 @@
 """Which stages serve or train in their own pod, and on how many GPUs.
 
-With engines of kind `process`, a stage that asks serves its models in its own pod, on GPUs of their
-pool. With engines of the cluster it only asks. But no Deployment knows the weights that the run
-itself has trained: sample and evaluate serve those in their own pod, with the model that they were
-trained from. Trainings are processes of the pod, or the cluster's.
+With engines of kind `process`, a stage that asks models serves them in its own pod, on GPUs of
+their pool. With engines of the cluster it only asks. But no Deployment has the weights that the run
+has just trained: sample and evaluate serve those in their own pod, with the model that they were
+trained from. Trainings are processes of the pod, or jobs of the cluster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from moaa.recipe.schema import Launcher, Model, Pool, Recipe
 
 @dataclass(frozen=True, slots=True)
 class PodRole:
-    """What a stage's pod does itself. `pool` is None for any node; without GPUs it uses CPUs."""
+    """What a stage's pod does itself. `pool` None: any node. Without GPUs it uses CPUs."""
 
     kind: Literal["serve", "train", "light"]
     pool: str | None = None
@@ -28,7 +28,7 @@ class PodRole:
 
 
 def role(recipe: Recipe, stage: Declaration) -> PodRole:
-    """What the pod of this stage does itself. Raises RecipeError for what no single pod can do."""
+    """Return the role of a stage's pod. Raises RecipeError for what no single pod can do."""
     launcher = recipe.runtime.launcher
     if stage.trains and launcher.kind == "process":
         return PodRole("train", launcher.pool, training_gpus(launcher, recipe.pools, stage.name))
@@ -40,10 +40,10 @@ def role(recipe: Recipe, stage: Declaration) -> PodRole:
 
 
 def served(recipe: Recipe, stage: Declaration) -> list[Model]:
-    """The models that a stage's own pod serves: those without an endpoint.
+    """Return the models that a stage's own pod serves: those without an endpoint.
 
-    Of the models of the cluster's engines only the trained ones, winners of earlier rounds too, and
-    their base.
+    With engines of the cluster: only trained models (also winners of earlier rounds) and their
+    base.
     """
     if recipe.runtime.engines.kind == "endpoint":
         return []
@@ -68,8 +68,8 @@ def _pool(stage: str, models: Collection[Model]) -> str | None:
 
 
 def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | None) -> int:
-    """As many as all models of the stage take together, but at most those of a node: with fewer
-    they take turns."""
+    """Return the GPUs that all models of the stage need together, but at most those of a node: with
+    fewer the models take turns."""
     if pool is None or not recipe.pools[pool].gpus:
         return 0
     there = recipe.pools[pool].gpus
@@ -84,8 +84,8 @@ def _gpus(recipe: Recipe, stage: str, models: Collection[Model], pool: str | Non
 
 
 def training_gpus(launcher: Launcher, pools: Mapping[str, Pool], stage: str) -> int:
-    """GPUs of one node that a training takes. Raises RecipeError if a node of its pool has
-    fewer."""
+    """Return the GPUs of one node that a training needs. Raises RecipeError if a node of its pool
+    has fewer."""
     if launcher.pool is None or launcher.device == "cpu" or not pools[launcher.pool].gpus:
         return 0
     if launcher.ranks > pools[launcher.pool].gpus:
@@ -99,8 +99,8 @@ def training_gpus(launcher: Launcher, pools: Mapping[str, Pool], stage: str) -> 
 
 
 def requests(pool: Pool, gpus: int) -> dict[str, str]:
-    """What a pod with so many of a node's GPUs asks for, as Kubernetes writes it: its requests, and
-    its limits too."""
+    """Return the requests of a pod with `gpus` of a node's GPUs, in Kubernetes' form. They are its
+    limits too."""
     share = max(1, gpus)
     asked = {"cpu": f"{pool.cpus * share:g}", "memory": f"{pool.memory_gib * share:g}Gi"}
     return asked | {pool.accelerator: str(gpus)} if gpus else asked

@@ -1,17 +1,17 @@
-"""How much a run will ask, train and cost: counted from the recipe, before anything is paid for.
+"""How much a run will ask, train and cost: computed from the recipe, before anything is paid for.
 
 lines        one `Line` a stage and model: calls, tokens, steps, dollars, GPU-hours
 as_rows      the same as plain data, for the run's record and the report
-comparison   the plan beside the paper's own figures
-assumptions  what the figures rest on, and what is missing for more of them
-uncounted    sources of which nobody knows how many prompts they hold
-sizing       GPUs that each stage holds at once, and for how long: models together, or by turns
+comparison   the plan next to the paper's own numbers
+assumptions  what the numbers assume, and what is missing for more of them
+uncounted    sources with an unknown number of prompts
+sizing       GPUs that each stage holds at once, and for how long: models together, or in turns
 disk         room for weights, checkpoints and texts
 table        all of it for a terminal
 
-Calls follow from the method and are exact where nothing fails and no answers are the same (both
-only lower them). Tokens rest on the assumptions in `recipe.plan`; hours and dollars on the rates
-and prices that the recipe states.
+Calls follow from the method. They are exact if nothing fails and no two answers are the same (both
+only lower them). Tokens depend on the assumptions in `recipe.plan`; hours and dollars depend on the
+rates and prices in the recipe.
 """
 
 from moaa.plan.lines import Line, as_rows, lines, of_rounds

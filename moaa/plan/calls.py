@@ -36,21 +36,25 @@ def sizes(recipe: Recipe, name: SetName) -> Iterator[tuple[Source, int, float]]:
 
 
 def of_generate(recipe: Recipe) -> Iterator[RoleCalls]:
+    """Yield the calls of the stage generate."""
     for _, prompts, turns in sizes(recipe, "sft"):
         yield from generation(recipe, prompts, turns)
 
 
 def of_sample(recipe: Recipe) -> Iterator[RoleCalls]:
+    """Yield the calls of the stage sample."""
     for _, prompts, turns in sizes(recipe, "preference"):
         yield from sampling(recipe, prompts, turns)
 
 
 def of_label(recipe: Recipe) -> Iterator[RoleCalls]:
+    """Yield the calls of the stage label."""
     for _, prompts, _ in sizes(recipe, "preference"):
         yield from labelling(recipe, prompts)
 
 
 def of_sft(recipe: Recipe) -> Trained:
+    """Return the training of the stage sft."""
     answer = answer_tokens(recipe, recipe.generate.mixture.aggregator)
     times = len(recipe.generate.writers) if recipe.generate.source == "all" else 1
     sets = [(source, times * prompts, turns) for source, prompts, turns in sizes(recipe, "sft")]
@@ -63,17 +67,18 @@ def of_sft(recipe: Recipe) -> Trained:
 
 
 def of_dpo(recipe: Recipe) -> Trained:
+    """Return the training of the stage dpo."""
     prompts = sum(prompts for _, prompts, _ in sizes(recipe, "preference"))
     pairs = round((1 - recipe.dpo.validation) * prompts)
     tokens = pairs * 2 * (recipe.plan.prompt_tokens + sampled_tokens(recipe))
-    # The reference's log-probabilities are computed once: a forward pass, about a third of a
-    # training step's work.
+    # The reference's log-probabilities are computed once: a forward pass, about a third of the work
+    # of a training step.
     return Trained(recipe.dpo, pairs, tokens, once_tokens=tokens / 3)
 
 
 def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[RoleCalls]:
-    """Yield the calls that write the SFT data of these conversations and user turns: the mixture's
-    (paper, Eq. 1-3), or those of the recipe's other source."""
+    """Yield the calls that write the SFT data of these conversations and user turns, by the mixture
+    (paper, Eq. 1-3) or by the recipe's other source."""
     generate, mixture = recipe.generate, recipe.generate.mixture
     calls = conversations * turns
     share = 1 / len(generate.writers) if generate.source == "random" else 1
@@ -121,8 +126,8 @@ def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[RoleCalls]:
 def judging(
     recipe: Recipe, judge: Judge, pairs: float, answer: float, prompts: float | None = None
 ) -> Iterator[RoleCalls]:
-    """Yield the judge's calls for these pairs of answers, in both orders. `prompts`: of how many
-    prompts the answers are (default: as many as pairs).
+    """Yield the judge's calls for these pairs of answers, in both orders. `prompts`: how many
+    prompts the answers belong to (default: one a pair).
 
     Paper: 90 calls for the 10 pairs of 5 answers.
     """
@@ -167,7 +172,7 @@ def labelling(recipe: Recipe, prompts: int) -> Iterator[RoleCalls]:
 def ranking(
     recipe: Recipe, labeller: LabellerName, prompts: float, n: int, answer: float
 ) -> Iterator[RoleCalls]:
-    """Yield this labeller's calls to rank n answers to each of so many prompts.
+    """Yield this labeller's calls to rank n answers to each prompt.
 
     A judge compares every pair. A reward model reads each answer once, ArmoRM also the prompt.
     """
@@ -182,7 +187,7 @@ def ranking(
 
 
 def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> Iterator[RoleCalls]:
-    """Yield the contestants' answers to so many questions of a benchmark."""
+    """Yield the contestants' answers to the questions of a benchmark."""
     prompt = _history(recipe, turns, answer)
     calls = questions * turns
     for name in recipe.measured:
@@ -199,9 +204,9 @@ def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> It
 
 
 def rating(recipe: Recipe, judge: Judge, ratings: float, read: float) -> Iterator[RoleCalls]:
-    """Yield the judge's calls to rate so many answers one by one: each proposer assesses, the
-    aggregator rates. A judge of one model with parsed verdicts rates in one call. `read`: tokens
-    of what is rated, and of the instruction."""
+    """Yield the judge's calls to rate answers one by one: each proposer assesses, the aggregator
+    rates. A judge of one model with parsed verdicts rates in one call. `read`: tokens of the rated
+    answer and of the instruction."""
     assessments = 0.0
     alone = len(judge.proposers) == 1 and judge.models == {judge.aggregator.model}
     if not (alone and judge.verdict == "parsed"):
@@ -216,7 +221,7 @@ def rating(recipe: Recipe, judge: Judge, ratings: float, read: float) -> Iterato
 
 
 def tokens_of(text: str | None) -> int:
-    """Return the tokens of a text, guessed from its length."""
+    """Return the tokens of a text, estimated from its length."""
     return math.ceil(len(text or "") / CHARACTERS_PER_TOKEN)
 
 
@@ -231,7 +236,7 @@ def sampled_tokens(recipe: Recipe) -> int:
 
 
 def _asked(role: str, member: Member, calls: float, prompt: float, completion: float) -> RoleCalls:
-    """A call with n answers counts its prompt and the member's persona once."""
+    """Return the calls. A call with n answers counts its prompt and the member's persona once."""
     seen = prompt + tokens_of(member.system)
     return RoleCalls(
         role, member.model, calls, calls * seen, calls * completion * member.sampling.n

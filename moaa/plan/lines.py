@@ -1,6 +1,6 @@
 """The plan's lines: the calls of each stage to each model, or its training.
 
-With dollars and GPU-hours if the recipe states prices and rates.
+With dollars and GPU-hours if the recipe has prices and rates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Line:
     """One stage and model of the plan.
 
     `cost_usd`: tokens at the model's price. `gpu_hours`: tokens at its rate. `gpu_usd`: those
-    hours at their pool's price. They are None if the recipe states no price or no rate, or if an
+    hours at their pool's price. They are None if the recipe has no price or no rate, or if an
     endpoint serves the model, so that the run holds no GPU for it.
     """
 
@@ -53,8 +53,8 @@ def of_rounds(recipe: Recipe, stages: Sequence[Declaration]) -> list[list[Line]]
 
 
 def as_rows(planned: Iterable[Line]) -> list[dict[str, Any]]:
-    """The plan as plain data, one dict a stage and model; models are named as the stages' ledgers
-    name them."""
+    """Return the plan as plain data, one dict a stage and model, with the models' names in the
+    stages' ledgers."""
     return [asdict(line) for line in planned]
 
 
@@ -95,8 +95,8 @@ def total(values: Iterable[float | None]) -> float | None:
 
 
 def dollars(line: Line) -> float | None:
-    """Return the dollars of GPUs that the run holds, else of tokens at the model's price; None if
-    neither is known."""
+    """Return the dollars of the GPUs that the run holds, else of tokens at the model's price; None
+    if neither is known."""
     return line.cost_usd if line.gpu_usd is None else line.gpu_usd
 
 

@@ -1,4 +1,4 @@
-"""The plan in words: beside the paper's figures, what it rests on, and the room it takes."""
+"""The plan in words: next to the paper's numbers, its assumptions, and the disk space."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PAPER_GENERATION = (
     "paper: $366 for 61k prompts, $0.0060 each, 63% of it the aggregator's; GPT-4o would be $429"
 )
 PAPER_JUDGE = "paper: 540,000 calls for 6,000 prompts, 90 each"
-"""The figures of the paper's own run."""
+"""The numbers of the paper's own run."""
 
 
 def comparison(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
-    """The plan's figures that the paper gives too, then the paper's."""
+    """Return the plan's numbers that the paper has too, then the paper's."""
     sentences = [
         sentence
         for source, prompts, turns in sizes(recipe, "sft")
@@ -40,7 +40,7 @@ def comparison(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
 
 
 def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | None:
-    """What one source's conversations cost, and the aggregator's share; None if a price is
+    """Return the cost of one source's conversations, and the aggregator's share; None if a price is
     missing."""
     dollars: dict[str, float] = {}
     for asked in calls.generation(recipe, prompts, turns):
@@ -60,7 +60,7 @@ def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | 
 
 
 def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
-    """What the figures rest on (`recipe.plan`), and what the recipe does not say."""
+    """Return what the numbers assume (`recipe.plan`), and what the recipe does not say."""
     assumed = recipe.plan
     turns = "".join(f", {name}: {value:g}" for name, value in assumed.turns.items())
     sentences = [
@@ -98,10 +98,9 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
 
 
 def uncounted(recipe: Recipe) -> list[str]:
-    """Return a sentence for each source of which the plan does not know how many prompts it
-    holds."""
+    """Return a sentence for each source with an unknown number of prompts."""
     return [
-        f"how many prompts {source.source} holds (counted as 0): state its limit, or "
+        f"the number of prompts in {source.source} is not known (counted as 0): set its limit, or "
         f"plan.prompts.{name}"
         for name in SETS
         for source, prompts, _ in sizes(recipe, name)
@@ -110,7 +109,7 @@ def uncounted(recipe: Recipe) -> list[str]:
 
 
 def _in_flight(runtime: Runtime) -> str:
-    """How many requests and conversations are in progress, and why."""
+    """Return how many requests and conversations are in progress, and why."""
     busy = (
         f"{runtime.calls.window} conversations in progress (runtime.calls.window)"
         if runtime.calls.window
@@ -132,7 +131,7 @@ def _in_flight(runtime: Runtime) -> str:
 
 
 def rounds(by_round: Sequence[Sequence[Line]]) -> list[str]:
-    """What each round costs if all are won, and all together; nothing for one round."""
+    """Return the cost of each round if all are won, and of all together; nothing for one round."""
     if len(by_round) == 1:
         return []
     each = [f"round {number}: {_sum(found)}" for number, found in enumerate(by_round, 1)]
@@ -152,7 +151,7 @@ def _sum(found: Sequence[Line]) -> str:
 
 
 def disk(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
-    """Return sentences: the disk space for weights, checkpoints and texts. Sizes are guessed from
+    """Return sentences: the disk space for weights, checkpoints and texts. Sizes are estimated from
     the models' names."""
     used = dict.fromkeys([recipe.target, *(line.model.split("+")[0] for line in planned)])
     known = {name: parameters(recipe.models[name].source) for name in used}

@@ -1,6 +1,6 @@
 """How many GPUs a stage holds at once and for how long.
 
-Either all its models together, or one after the other (by turns).
+Either all its models together, or one after the other (in turns).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from moaa.recipe.schema import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`gpus` are held for `hours`. By turns, only the GPUs of the largest model are held.
+    """`gpus` are held for `hours`. In turns, only the GPUs of the largest model are held.
 
     For a training both are the same.
     """
@@ -28,7 +28,7 @@ class Size:
 
 
 def sizing(recipe: Recipe, planned: Sequence[Line]) -> list[Size]:
-    """Return one size for each stage whose GPUs and rates the recipe states.
+    """Return one size for each stage whose GPUs and rates are in the recipe.
 
     The hours do not include starts of engines.
     """
@@ -43,7 +43,7 @@ def sizing(recipe: Recipe, planned: Sequence[Line]) -> list[Size]:
 
 
 def most(sizes: Iterable[Size]) -> tuple[int, int]:
-    """Return the GPUs of the largest stage: together, and by turns."""
+    """Return the GPUs of the largest stage: together, and in turns."""
     every = list(sizes)
     together = max((size.gpus for size in every), default=0)
     return together, max((size.gpus_by_turns for size in every), default=0)
@@ -56,7 +56,7 @@ def _size(stage: str, held: list[tuple[int, float]]) -> Size:
 
 
 def _gpus(recipe: Recipe, line: Line) -> int:
-    """Return the GPUs of a line; 0 if there are none, or if it is unknown (an endpoint)."""
+    """Return the GPUs of a line; 0 if there are none or their number is unknown (an endpoint)."""
     launcher = recipe.runtime.launcher
     if line.steps:
         has_gpus = launcher.pool and recipe.pools[launcher.pool].gpus

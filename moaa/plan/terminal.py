@@ -24,7 +24,7 @@ def table(
     recipe: Recipe, by_round: Sequence[Sequence[Line]], shown: Sequence[str] = ()
 ) -> RenderableType:
     """Return the whole plan for a terminal: lines of the first round, sums, all rounds, the paper's
-    figures, what the evaluation can show (`shown`, one sentence a benchmark), disk, assumptions."""
+    numbers, what the evaluation can show (`shown`, one sentence a benchmark), disk, assumptions."""
     planned = by_round[0]
     from rich.console import Group
     from rich.padding import Padding

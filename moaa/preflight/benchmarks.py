@@ -1,5 +1,6 @@
-"""Whether the benchmarks of the evaluation will have scores. It is the last stage of a run, and
-goes on without one that fails: so none of this stops a run, but it is said at its start.
+"""Checks whether the benchmarks of the evaluation will have scores. Evaluation is the last stage of
+a run and continues without a failing benchmark, so these findings stop no run, but they are shown
+at its start.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ CHECK: Final = "benchmark"
 
 
 def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
-    """Look at every benchmark that has questions of its own.
+    """Check every benchmark that has its own questions.
 
     `hub_away`: the hub did not answer another check, and is not asked again.
     """

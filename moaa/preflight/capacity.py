@@ -1,4 +1,4 @@
-"""Whether the nodes and quotas have room for the largest step of a run.
+"""Checks whether the nodes and quotas have room for the largest step of a run.
 
 Arithmetic on Kubernetes' own numbers, without I/O.
 """
@@ -18,7 +18,7 @@ from moaa.preflight.finding import Finding
 from moaa.recipe.schema import Model, Pool, Recipe
 
 Size = dict[str, float]
-"""What a pod requests, or a node has: {resource: amount}. CPU in cores, memory in bytes."""
+"""What a pod requests, or what a node has: {resource: amount}. CPU in cores, memory in bytes."""
 UNREADABLE = "correct it: preflight cannot compute with this number"
 _LIMITS = re.compile(r"(requests\.|limits\.)?(cpu|memory)")
 
@@ -66,7 +66,7 @@ def steps(recipe: Recipe, stages: Iterable[Declaration]) -> list[Step]:
 
 
 def _leased(recipe: Recipe, stage: Declaration) -> list[Model]:
-    """Return the engines with a pool that a stage leases at once; by turns, only the largest."""
+    """Return the engines with a pool that a stage leases at once; in turns, only the largest."""
     if recipe.runtime.engines.kind != "kubernetes":
         return []
     models = [recipe.models[name] for name in sorted(stage.asks(recipe))]
@@ -85,7 +85,7 @@ def _pod(pool: Pool, gpus: int) -> Size:
 def pool_findings(
     recipe: Recipe, held: Sequence[Step], nodes: Sequence[Mapping[str, Any]]
 ) -> Iterator[Finding]:
-    """Yield one finding a pool: it has room, or the largest step that does not fit."""
+    """Yield one finding for each pool: it has room, or the largest step that does not fit."""
     for name, pool in recipe.pools.items():
         mine = [step for step in held if step.pool == name]
         if not mine:
@@ -160,7 +160,7 @@ def takes(node: Mapping[str, Any], pool: Pool) -> bool:
 
 
 def allocatable(node: Mapping[str, Any]) -> Size:
-    """Return what pods can have of this node. Raises ClusterError if a quantity is unreadable."""
+    """Return what pods can use of this node. Raises ClusterError if a quantity is unreadable."""
     name = node["metadata"].get("name", "?")
     sizes = (node.get("status") or {}).get("allocatable", {})
     return {
@@ -189,7 +189,7 @@ def fits(pods: Iterable[Size], nodes: Iterable[Size]) -> bool:
 def quota_findings(
     held: Sequence[Step], quotas: Sequence[Mapping[str, Any]], has_defaults: bool, *, kubeflow: bool
 ) -> Iterator[Finding]:
-    """Yield one finding for each quota: does it leave room for the largest step?
+    """Yield one finding for each quota: does it have room for the largest step?
 
     `kubeflow`: Kubeflow's own containers, which name no limits, must pass the quota too.
     """
@@ -221,7 +221,7 @@ def quota_findings(
 
 
 def _short(held: Sequence[Step], quota: Mapping[str, Any]) -> list[str]:
-    """One sentence for each resource of which the quota leaves too little."""
+    """Return one sentence for each resource of which the quota has too little."""
     name, used = quota["metadata"]["name"], (quota.get("status") or {}).get("used") or {}
     short = []
     for resource, hard in (quota["spec"].get("hard") or {}).items():
@@ -240,7 +240,7 @@ def _short(held: Sequence[Step], quota: Mapping[str, Any]) -> list[str]:
 def quantity(text: str, where: str) -> Decimal:
     """Return a Kubernetes quantity as a number: `500m` is 0.5, `2Gi` is 2147483648.
 
-    `where` is named in the ClusterError for a text that is not a quantity.
+    `where` is used in the ClusterError for a text that is not a quantity.
     """
     from kubernetes.utils.quantity import parse_quantity  # heavy
 

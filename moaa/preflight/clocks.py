@@ -1,7 +1,7 @@
-"""Whether the clocks agree.
+"""Checks whether the clocks agree.
 
-S3 refuses requests from a machine whose clock is far off, and the times in logs and records tell
-what happened when. (No lease depends on them.)
+S3 refuses requests from a machine whose clock is far off, and the times in logs and records should
+fit together. (No lease depends on clocks.)
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from moaa.errors import MoaaError
 from moaa.preflight.finding import Finding, unseen
 
 MOST_S = 30.0
-"""S3 refuses what is off by 15 minutes. A clock that is off by more than this follows no time
-server, and goes on drifting."""
+"""S3 refuses requests from clocks that are 15 minutes off. A clock that is off by more than this
+does not follow a time server, and the error grows."""
 
 
 def findings(
     clocks: Mapping[str, Callable[[], float | None]], now: Callable[[], float] = time.time
 ) -> Iterator[Finding]:
-    """Yield how far each clock is from this machine's (unix seconds; None: cannot be read)."""
+    """Yield the difference of each clock to this machine's (unix seconds; None: cannot be read)."""
     for name, read in clocks.items():
         before = now()
         try:

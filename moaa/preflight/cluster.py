@@ -1,6 +1,6 @@
-"""What a run needs of the cluster: objects, rights, room and clocks.
+"""Checks what a run needs from the cluster: objects, rights, room and clocks.
 
-What this account may not see is reported as unseen, not guessed.
+What this account may not see is reported as not checked.
 """
 
 from __future__ import annotations
@@ -115,13 +115,13 @@ def _account(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
 def _of_platform(
     cluster: Cluster, check: str, what: str, get: Callable[[], object], good: str
 ) -> Finding:
-    """The finding about an object that the platform's chart makes."""
+    """Return the finding about an object that the platform's chart makes."""
     found = _look(check, what, get, PLATFORM.format(cluster.namespace))
     return found if isinstance(found, Finding) else Finding(check, True, good)
 
 
 def _secrets(recipe: Recipe, cluster: Cluster) -> Iterator[Finding]:
-    """Check the Secrets that pods name, and their keys. Values are never read."""
+    """Check the Secrets that pods use, and their keys. Values are never read."""
     place = recipe.runtime.cluster
     variables = {*recipe.runtime.secret_envs, *endpoint_keys(recipe).values()}
     for name, keys in ((place.s3_secret, S3_KEYS), (place.env_secret, tuple(sorted(variables)))):

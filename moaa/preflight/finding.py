@@ -1,4 +1,4 @@
-"""What was checked, what was found, and how to fix it."""
+"""The result of a check: what was checked, what was found, and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from moaa.errors import MoaaError
 
 
 class PreflightFailed(MoaaError):
-    """The run lacks something that it needs; the message lists each finding with its fix."""
+    """The run lacks something that it needs. The message lists each finding with its fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked. `fix` says what to do if it is not ok.
+    """The result of one check. `fix` says what to do if it is not ok.
 
     `looked` is false if it could not be checked from here. It is shown, and does not fail the run.
     """

@@ -1,4 +1,4 @@
-"""What a run reads: its store, API keys, prompts, models and endpoints."""
+"""Checks what a run reads: its store, API keys, prompts, models and endpoints."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from moaa.weights.local import is_hub_id
 from moaa.weights.revisions import commit, is_commit
 
 FIRST_ROWS = 20
-"""A source must have a prompt in its first rows. One row may be unreadable; if the field's name is
-wrong, all are."""
+"""One of this many first rows must have a prompt. One row may be unreadable; with a wrong field
+name all of them are."""
 
 
 def store(run: PlannedRun) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def secrets(run: PlannedRun) -> Iterator[Finding]:
 
 
 def remote_code(run: PlannedRun) -> Iterator[Finding]:
-    """Name the models that run code from their repositories: the recipe allows it."""
+    """List the models that run code from their repositories: the recipe allows it."""
     for name, model in run.recipe.models.items():
         if model.trust_remote_code:
             pinned = f"revision {model.revision}" if model.revision else "whatever revision is new"
@@ -67,10 +67,10 @@ def remote_code(run: PlannedRun) -> Iterator[Finding]:
 
 
 def prompts_and_hub_models(run: PlannedRun) -> Iterator[Finding]:
-    """Check that each source gives prompts, and that the hub knows the models of the run.
+    """Check that each source has prompts, and that the hub has the models of the run.
 
-    A hub that does not answer is one finding, and is not asked again. What several sources lack in
-    the same way, as a package, is one finding too.
+    A hub that does not answer is one finding, and is not asked again. A problem that several
+    sources share, such as a missing package, is one finding too.
     """
     shown: set[Finding] = set()
     for found in _findings([*_prompt_looks(run), *_round_looks(run), *_model_looks(run)]):
@@ -119,7 +119,7 @@ def _prompt_looks(run: PlannedRun) -> Iterator[_Look]:
 
 
 def _round_looks(run: PlannedRun) -> Iterator[_Look]:
-    """The last row of the last round, in each source that rounds share out."""
+    """Yield the check of the last row of the last round, in each source that rounds divide."""
     last = planned(run.recipe)[-1]
     if not last.rounds.sliced:
         return
@@ -154,7 +154,7 @@ def _model_looks(run: PlannedRun) -> Iterator[_Look]:
 
 
 def _first_prompt(name: str, source: Source, store: Store) -> None:
-    """Raise RecipeError unless one of the first rows holds a prompt, read as the stage reads it."""
+    """Check that one of the first rows has a prompt, read as the stage does. Raises RecipeError."""
     where = f"prompts.{name}: source '{source.source}'"
     problems = []
     for raw in islice(sources.rows(source, store), FIRST_ROWS):
@@ -182,7 +182,7 @@ def readable_by_pods(run: PlannedRun) -> Iterator[Finding]:
             detail = f"{what} {'exists' if found else 'is empty'}"
             yield Finding("address", found, detail, "upload it, or correct the address")
         elif source.startswith("package:"):
-            detail = f"{what}: the run's own preflight checks whether the images hold this package"
+            detail = f"{what}: the run's own preflight checks whether the images have this package"
             yield unseen("address", detail)
         elif source.startswith((".", "/", "~")) or Path(source).exists():
             fix = "upload it to S3 and name its s3:// address, or name a hub id"
@@ -235,12 +235,12 @@ def model_folders(run: PlannedRun) -> Iterator[Finding]:
 
 
 def _loadable(model: Model, store: Store) -> None:
-    """Raise RecipeError for a path without a model."""
+    """Check that a path has a model. Raises RecipeError if not."""
     from moaa.weights import local
 
     path = Path(model.source).expanduser()
     if path.suffix == ".gguf" and path.is_file() and model.revision is None:
-        return  # converting it takes too long for a check
+        return  # converting it would take too long here
     local.resolve(model.source, store, model.revision)
 
 

@@ -10,9 +10,10 @@ from moaa.kubernetes.kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class ClusterWide(Kind):
-    """A kind whose objects belong to no namespace."""
+    """A kind whose objects are in no namespace."""
 
     def path(self, namespace: str, name: str = "") -> str:
+        """Return the REST path of all objects of this kind, or of one."""
         base = "/apis" if "/" in self.version else "/api"
         return f"{base}/{self.version}/{self.plural}" + (f"/{name}" if name else "")
 

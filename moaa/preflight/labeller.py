@@ -1,4 +1,4 @@
-"""Whether the models that only score are such models: their configuration, and ArmoRM's heads.
+"""Checks that models for scores are reward models: their configuration, and ArmoRM's heads.
 
 An engine would serve a chat model as a reward model, with a head of random numbers.
 """
@@ -21,7 +21,7 @@ FIX: Final = "name a reward model (…ForSequenceClassification with one label),
 
 
 def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
-    """Look at the models with `task: reward` and `task: embed` that the stages ask.
+    """Check the models with `task: reward` and `task: embed` that the stages ask.
 
     `hub_away`: the hub did not answer another check, and is not asked again.
     """
@@ -41,9 +41,9 @@ def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
 def _of(run: PlannedRun, name: str, model: Model) -> Finding:
     if model.task == "embed":
         armorm.heads_of(model, run.store)
-        return Finding(CHECK, True, f"{name}: {model.source} holds ArmoRM's heads")
+        return Finding(CHECK, True, f"{name}: {model.source} has ArmoRM's heads")
     if model.endpoint:
-        return unseen(CHECK, f"{name}: its server at {model.endpoint.url} knows what it is")
+        return unseen(CHECK, f"{name}: the type of a served model is not checked")
     path = tokenizer.folder(model.source, run.store, model.revision) / "config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kinds = config.get("architectures") or ["unknown"]

@@ -1,4 +1,4 @@
-"""Whether the licences of the run's models let the trained model be published."""
+"""Checks whether the licences of the run's models allow the trained model to be published."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moaa.recipe.schema import Recipe
 
 
 def findings(recipe: Recipe) -> Iterator[Finding]:
-    """Yield what the licences say; a conflict fails only a run that publishes."""
+    """Yield the findings about licences; a conflict fails only a run that publishes."""
     found = registry.findings(recipe)
     if reason := registry.refusal(recipe, found):
         yield Finding("licences", False, reason, "correct the recipe's `publish`, or its models")

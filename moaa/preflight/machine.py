@@ -1,4 +1,4 @@
-"""What a run needs of this machine: engines, trainings and disks, besides its inputs."""
+"""Checks what a run needs from this machine besides its inputs: engines, trainings and disks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def findings(
     """Yield all findings of this machine.
 
     `local`: engines and trainings of kind 'process' start here. `in_pods`: the stages run in pods,
-    and this machine is not one of them. Their own preflight checks the rest.
+    and this machine is not one of them. The preflight in the pods then checks the rest.
     """
     run = PlannedRun(recipe, store, stages, local)
     if in_pods:
@@ -73,9 +73,9 @@ def findings(
 
 
 def _endpoint_engines(run: PlannedRun) -> Iterator[Finding]:
-    """Check that nothing must be started if engines are of kind 'endpoint'.
+    """Check that no engine must be started if engines are of kind 'endpoint'.
 
-    They start nothing, and the models that the run trains have no endpoint yet.
+    Such engines start nothing, and the models that the run trains have no endpoint yet.
     """
     if run.recipe.runtime.engines.kind != "endpoint":
         return
@@ -106,7 +106,7 @@ def _engines(run: PlannedRun) -> Iterator[Finding]:
 
 
 def _devices_for(recipe: Recipe, names: set[str]) -> None:
-    """Raise EngineError if vLLM cannot run here, or if a model needs more GPUs than there are."""
+    """Check that vLLM can run here with enough GPUs for each model. Raises EngineError if not."""
     from moaa.engines import devices
 
     found = devices.hardware()
@@ -137,7 +137,7 @@ def _training(run: PlannedRun) -> Iterator[Finding]:
 
 
 def _disks(run: PlannedRun) -> Iterator[Finding]:
-    """Check the room for logs, trainings and models: one finding a disk."""
+    """Check the room for logs, trainings and models: one finding for each disk."""
     trains = run.local and run.recipe.runtime.launcher.kind == "process" and run.trains
     target = run.recipe.models[run.recipe.target]
     weights = (weights_gib(target.source) or 0) if trains else 0
@@ -162,7 +162,7 @@ def _places(run: PlannedRun, weights: int) -> list[dict[str, tuple[Path, int]]]:
 
     places = {LOGS: (Path(tempfile.gettempdir()), weights)}
     if run.local:
-        # A trained model is fetched again, to be served or trained further.
+        # A trained model is downloaded again, to be served or trained further.
         places["models of S3"] = (local.cache(), weights)
         places["models of the hub"] = (hub.cache(), 0)
     disks: dict[int, dict[str, tuple[Path, int]]] = {}

@@ -1,4 +1,4 @@
-"""Which version is in production: what the run's candidate will be compared with."""
+"""Checks the version in production, with which the run's candidate will be compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moaa.store import Store
 
 
 def finding(recipe: Recipe, store: Store, name: str) -> Finding:
-    """Return who is in production under this name, and whether it can be measured."""
+    """Return which version is in production under this name, and whether it can be measured."""
     fix = "restore the version, or promote another one: `moaa models` lists them"
     try:
         current = production.read(store, name).current

@@ -1,6 +1,6 @@
-"""Whether the run's service account has the rights that the run needs.
+"""Checks whether the run's service account has the rights that the run needs.
 
-The API server answers, one question for each right.
+The API server answers one question for each right.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ENGINES: Final = (
     (SLICES, ("list", "watch")),
 )
 LEASE: Final = ("create", "get", "list", "patch", "delete")
-"""What is done with a lease."""
+"""The verbs that a run uses on leases."""
 _TRAININGS: Final = ("create", *_READ, "patch", "delete")
 _FOLLOWING: Final = ((PODS, _READ), (LOGS, ("get",)), (EVENTS, ("list",)))
 FIX: Final = (
@@ -102,7 +102,7 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
 def _may(cluster: Cluster, account: Account | None, kind: Kind, verb: str) -> bool:
     """Return whether the account has this right to all objects of the kind.
 
-    The platform chart can limit the right to scale to the ensemble's Deployments: that is enough.
+    The platform chart may limit the right to scale to the ensemble's Deployments: that is enough.
     """
     if allowed(cluster, account, kind, verb):
         return True
@@ -110,9 +110,9 @@ def _may(cluster: Cluster, account: Account | None, kind: Kind, verb: str) -> bo
         return False
     try:
         found = [each["metadata"]["name"] for each in cluster.list(DEPLOYMENTS, names.MODEL)]
-    except Forbidden:  # the right to list has its own finding
+    except Forbidden:  # the right to list is another finding
         return False
-    # Without a Deployment nothing says what the right is limited to; that is a finding of its own.
+    # Without a Deployment the limits of the right are not known; that is another finding.
     return all(allowed(cluster, account, kind, verb, name) for name in found)
 
 
@@ -121,7 +121,7 @@ def allowed(
 ) -> bool:
     """Return whether the account may do this, to all objects of the kind or to one.
 
-    None: this process's own account. Raises Forbidden if that may not ask.
+    None: this process's own account. Raises Forbidden if the process may not ask.
     """
     resource, _, sub = kind.plural.partition("/")
     asked: dict[str, Any] = {
@@ -139,7 +139,7 @@ def allowed(
     if account is not None:
         review, metadata = REVIEWS, {"namespace": cluster.namespace}
         asked["user"] = f"system:serviceaccount:{account.namespace}:{account.name}"
-        # The account has these groups, and a Role may be bound to them.
+        # The account has these groups, and a Role may be bound to one of them.
         asked["groups"] = [
             "system:authenticated",
             "system:serviceaccounts",

@@ -18,7 +18,7 @@ class PlannedRun:
     store: Store
     stages: Sequence[Declaration]
     local: bool
-    """Engines and trainings of kind 'process' start on this machine."""
+    """Whether engines and trainings of kind 'process' start on this machine."""
 
     @property
     def trains(self) -> bool:

@@ -1,5 +1,5 @@
-"""Whether the slots that the run promotes to are there, and may be changed: the stage promote comes
-last, after everything was paid."""
+"""Checks that the slots for the promotion exist and may be changed, before anything is paid: the
+stage promote comes last."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def wanted(recipe: Recipe, stages: Sequence[Declaration]) -> bool:
 
 
 def findings(recipe: Recipe, *, in_pods: bool) -> Iterator[Finding]:
-    """Yield whether the slots are there, and whether the account that promotes may change them.
+    """Yield whether the slots exist, and whether the account that promotes may change them.
 
     `in_pods`: the stages run in pods, and this machine is not one of them; their account may see
-    more than this one.
+    more.
     """
     given = recipe.promote
     assert given
@@ -63,7 +63,7 @@ def findings(recipe: Recipe, *, in_pods: bool) -> Iterator[Finding]:
         state = slots_of(cluster, place)
     except Forbidden as error:
         if in_pods:
-            yield unseen(CHECK, f"{error} The run's own preflight looks.")
+            yield unseen(CHECK, f"{error} The run's own preflight checks it.")
         else:
             yield Finding(CHECK, False, str(error), MAY)
         return
@@ -72,13 +72,14 @@ def findings(recipe: Recipe, *, in_pods: bool) -> Iterator[Finding]:
         return
     serves = state.slots[state.production].revision or "no version yet"
     slots = " and ".join(place.deployments.values())
-    yield Finding(CHECK, True, f"{place.name}: {slots} are there; in production: {serves}")
+    yield Finding(CHECK, True, f"{place.name}: {slots} exist; in production: {serves}")
     account = rights.Account(recipe.runtime.cluster.service_account, own.namespace)
     yield _rights(cluster, place, account if in_pods else None)
 
 
 def _rights(cluster: Cluster, place: Place, account: rights.Account | None) -> Finding:
-    """Return whether the account has the rights that a promotion uses. None: this process's own."""
+    """Return whether the account has the rights for a promotion. None: this process's own
+    account."""
     who = account or "this account"
     try:
         missing = [
@@ -96,7 +97,7 @@ def _rights(cluster: Cluster, place: Place, account: rights.Account | None) -> F
 
 
 def _needed(place: Place) -> Iterator[tuple[Kind, tuple[str, ...], str]]:
-    """Yield kinds, verbs, and the name of the object if the right is bound to one."""
+    """Yield kinds, verbs, and the object's name if the right is limited to one object."""
     yield CONFIG_MAPS, ("get", "patch"), place.config_map
     for deployment in place.deployments.values():
         yield rights.SCALE, ("patch",), deployment

@@ -1,7 +1,7 @@
-"""Whether the models that get system messages in a run have a system role.
+"""Checks that the models that get system messages support them.
 
-An aggregator's proposals, and a persona, are a system message. A template that leaves them out
-would not show: the answers would only be worse.
+An aggregator's proposals and a persona are in a system message. If a template left it out, nothing
+would show this: the answers would only be worse.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _SYSTEM: Final = "Answer in one word only."
 
 
 def gets_system_messages(recipe: Recipe, model: str) -> bool:
-    """Return whether a run sends this model a system message, whatever its prompts: the proposals
-    for an aggregator, or a persona."""
+    """Return whether a run sends this model a system message for any prompt: the proposals for an
+    aggregator, or a persona."""
     generate, label = recipe.generate, recipe.label
     members: list[Member] = [*generate.writers]
     if generate.mixes:
@@ -62,7 +62,7 @@ def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
 
 
 def _problem(template: ChatTemplate) -> str:
-    """What the template does with the system message of a prompt, if not what it should."""
+    """Return what the template does wrong with a system message; empty if nothing."""
     from jinja2 import TemplateError
 
     system, user = Message(role="system", content=_SYSTEM), Message(role="user", content="Why?")

@@ -1,4 +1,4 @@
-"""Which kinds of conversations the target's chat template can be trained on: looked at before the
+"""Checks which kinds of conversations the target's chat template can be trained on, before the
 answers are paid for."""
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from moaa.weights.control import control_texts
 
 CHECK: Final = "chat template"
 ROWS: Final = 500
-"""So many rows of each source say which kinds of conversations a run has."""
+"""This many rows of each source show which kinds of conversations a run has."""
 TRAINED_SETS: Final = {"sft": "sft", "dpo": "preference"}
-"""The prompts that each training is about."""
+"""The sets of prompts that each training uses."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,7 +46,7 @@ KINDS: Final = tuple(Kind(turns, system) for turns in (False, True) for system i
 def lost_kinds(rendering: Rendering, stage: str) -> dict[Kind, str]:
     """Return the kinds of conversations that this training cannot train on, each with the reason.
 
-    dpo trains the last answer alone: a conversation is lost with it.
+    dpo trains only the last answer: if that is lost, the conversation is lost.
     """
     lost = {}
     for kind in KINDS:
@@ -62,7 +62,7 @@ def lost_kinds(rendering: Rendering, stage: str) -> dict[Kind, str]:
 
 
 def _ways(rendering: Rendering) -> Iterator[str]:
-    """How conversations are trained that a template does not simply add to, in words."""
+    """Yield in words how conversations are trained that a template does not simply extend."""
     if not rendering.knows_system:
         yield "system messages go into the first user turn"
     try:
@@ -78,7 +78,7 @@ def _ways(rendering: Rendering) -> Iterator[str]:
 def found_kinds(given: Iterable[Source], store: Store) -> Counter[Kind]:
     """Return how many of the first rows of these sources are of each kind.
 
-    A source that cannot be read gives none: another check says so.
+    A source that cannot be read counts none: another check reports it.
     """
     found: Counter[Kind] = Counter()
     for source in given:
@@ -93,7 +93,7 @@ def found_kinds(given: Iterable[Source], store: Store) -> Counter[Kind]:
 
 
 def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
-    """Render the target's template with every kind of conversation, and name what would be lost.
+    """Render the target's template with every kind of conversation, and report what would be lost.
 
     `hub_away`: the hub did not answer another check, and is not asked again.
     """
@@ -126,12 +126,12 @@ def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
 
 
 class _Unseen(Exception):
-    """The target's tokenizer is not here."""
+    """The target's tokenizer is not available here."""
 
 
 def _rendering(run: PlannedRun, *, hub_away: bool) -> Rendering:
-    """Return what the target's template does. Raises a MoaaError if it cannot be trained with,
-    _Unseen if its tokenizer is not here."""
+    """Return what the target's template does. Raises a MoaaError if it cannot be used for training,
+    _Unseen if its tokenizer is not available here."""
     name = run.recipe.target
     model = run.recipe.models[name]
     args = tokenizer.TemplateArgs.of(model)

@@ -1,4 +1,4 @@
-"""What people see while a stage works: messages and progress."""
+"""What people see while a stage runs: messages and progress."""
 
 from moaa.progress.progress import Progress
 

@@ -1,11 +1,11 @@
-"""What moaa tells people while it works, and how a stage's messages reach the run's terminal.
+"""Messages for people, and how a stage's messages reach the run's terminal.
 
     say("prompts: reused s3://moaa/demo/prompts/1f0c")
 
-All messages go to the logger "moaa": a program that embeds moaa routes them as it likes. The
+All messages go to the logger "moaa": a program that embeds moaa can route them as it likes. The
 command line and the process of each stage call `show`, which writes them to stderr. A stage that
-the local runner started also writes them to the file that MOAA_MESSAGES names, one JSON object a
-line; the runner follows that file (`relay`) and logs them again as its own.
+the local runner started also writes them to the file in MOAA_MESSAGES, one JSON object a line. The
+runner follows that file (`relay`) and logs them again as its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from moaa.progress.terminal import printable
 
 CHANNEL_ENV = "MOAA_MESSAGES"
 LEVEL_ENV = "MOAA_LOG_LEVEL"
-"""The level of `show` in the processes that a command starts: DEBUG after `moaa -v`."""
+"""The variable with the level for `show` in processes that a command starts: DEBUG after `moaa
+-v`."""
 POLL_S = 0.1
 
 log = logging.getLogger("moaa")
@@ -41,7 +42,7 @@ def say(text: str) -> None:
 def final_error(text: str, *, outside: bool = False) -> None:
     """Log the error that stops this process. The local runner shows it at the end of the run.
 
-    `outside`: the fault is outside of the run, and another attempt may succeed.
+    `outside`: the cause is outside of the run, and another attempt may succeed.
     """
     log.error(text, extra={"final": True, "outside": outside})
 
@@ -67,27 +68,29 @@ def shown(level: int) -> bool:
 
 
 class Stderr(logging.Handler):
-    """Writes messages to stderr, whatever that is at the moment."""
+    """Writes messages to the current stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
         try:
             # Not `print`: Kubeflow's local runner replaces it by one that indents.
             sys.stderr.write(f"{printable(self.format(record))}\n")
             sys.stderr.flush()
         except (OSError, ValueError):
-            pass  # a closed pipe: what is shown never decides what a stage does
+            pass  # a closed pipe must not change what a stage does
         except Exception:
             self.handleError(record)
 
 
 class Channel(logging.Handler):
-    """Appends messages to the runner's file, but for those that come from it."""
+    """Appends messages to the runner's file, except those that come from it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Append one message as a JSON line."""
         if getattr(record, "relayed", False):
             return
         try:
@@ -110,13 +113,13 @@ class Channel(logging.Handler):
 
 
 class Relay:
-    """Logs what is written to a channel's file, from now on. Use it by `relay`."""
+    """Logs what is written to a channel's file from now on. Use it through `relay`."""
 
     def __init__(self, path: Path) -> None:
         self.error = ""
         """The first error that ended a stage. It is not logged: the end of the run shows it."""
         self.outside = False
-        """Whether that error is an outside fault: another attempt may succeed."""
+        """Whether that error has a cause outside of the run: another attempt may succeed."""
         self._stop = threading.Event()
         self._file = path.open(encoding="utf-8")
         self._file.seek(0, os.SEEK_END)
@@ -124,7 +127,7 @@ class Relay:
         self._thread.start()
 
     def close(self) -> None:
-        """Log what is left, then stop."""
+        """Log what remains, then stop."""
         self._stop.set()
         self._thread.join()
         self._file.close()
@@ -138,7 +141,7 @@ class Relay:
                 return
 
     def _log_lines(self, part: str, file: IO[str]) -> str:
-        """Log the whole lines that there are; return the beginning of the next one."""
+        """Log the complete lines; return the start of the next one."""
         *lines, part = (part + file.read()).split("\n")
         for line in lines:
             message = json.loads(line)
@@ -153,7 +156,8 @@ class Relay:
 
 @contextmanager
 def relay(path: Path) -> Iterator[Relay]:
-    """Log the messages of the stages that run meanwhile: `path` is theirs by MOAA_MESSAGES."""
+    """Log the messages of the stages that run in this context: they write to `path` by
+    MOAA_MESSAGES."""
     path.touch()
     before = os.environ.get(CHANNEL_ENV)
     os.environ[CHANNEL_ENV] = str(path.absolute())

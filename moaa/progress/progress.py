@@ -2,11 +2,11 @@
 
     with Progress("generate", "conversations") as progress:
         progress.total(24)
-        progress.advance(10, journaled=True)    # by an earlier attempt: not part of the rate
+          progress.advance(10, journaled=True)    # by an earlier attempt: not part of the rate
         progress.flight("smol", 18)
         progress.advance()
 
-Workers only change counters (thread-safe, about a microsecond); a timer thread renders.
+Workers only change counters (thread-safe, about a microsecond); a timer thread draws the view.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Progress:
         self._stage, self._unit = stage, unit
         self._started = time.monotonic()
         self.on_point: Callable[[int, Mapping[str, object], str], None] | None = None
-        """Who is told of each step of a training, if anybody is."""
+        """Is called at each step of a training, if set."""
         self._total: int | None = None
         self._done = self._journaled = self._rejected = 0
         self._note = ""
@@ -56,9 +56,10 @@ class Progress:
         progress._silent = True
         return progress
 
-    # What workers call.
+    # Called by workers.
 
     def total(self, n: int) -> None:
+        """Set the number of units of the whole stage."""
         self._total = n
 
     def advance(self, k: int = 1, *, journaled: bool = False) -> None:
@@ -70,11 +71,12 @@ class Progress:
                 self._begin()
 
     def rejected(self, k: int = 1) -> None:
+        """Count k more units as rejected."""
         with self._lock:
             self._rejected += k
 
     def note(self, text: str) -> None:
-        """Say what is being done or waited for; an empty text removes it.
+        """Show what is being done or waited for; an empty text removes it.
 
         A log shows it at once, unless only its numbers changed.
         """
@@ -106,11 +108,12 @@ class Progress:
             self.on_point(step, values, part)
 
     def gauge(self, name: str, value: float) -> None:
+        """Set a number that is shown under this name."""
         with self._lock:
             self._gauges[name] = value
 
     def _begin(self) -> None:
-        """Start the rate's clock at the first answer: starting engines does not count."""
+        """Start the clock of the rate at the first answer: the start of engines does not count."""
         if not self._active:
             self._active = True
             self._sample()
@@ -118,10 +121,10 @@ class Progress:
     def _sample(self) -> None:
         self._samples.append((time.monotonic(), self._done - self._journaled, dict(self._tokens)))
 
-    # What is shown.
+    # For the display.
 
     def view(self) -> View:
-        """The state now, with rates over the sliding window."""
+        """Return the current state, with rates over the sliding window."""
         with self._lock:
             now, fresh = time.monotonic(), self._done - self._journaled
             if self._active:

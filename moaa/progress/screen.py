@@ -1,4 +1,4 @@
-"""How a stage's progress looks: a live view on a terminal, messages elsewhere."""
+"""How a stage's progress is shown: a live view on a terminal, messages elsewhere."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _QUIET_S = 60.0
-"""A log gets a line at least this often: a stage that waits must not look like a dead process."""
+"""A log gets a line at least this often: a stage that waits must not look dead."""
 
 
 @dataclass(frozen=True)
 class View:
-    """All that is shown at one moment. Rates are per second."""
+    """Everything that is shown at one moment. Rates are per second."""
 
     stage: str
     unit: str
@@ -39,7 +39,7 @@ class View:
     token_rate: Mapping[str, float] = field(default_factory=dict)
     gauges: Mapping[str, float] = field(default_factory=dict)
     answered: Mapping[str, int] = field(default_factory=dict)
-    """How many calls each model has answered: long conversations take many."""
+    """How many calls each model has answered: a long conversation needs many."""
 
     @property
     def eta(self) -> float | None:
@@ -50,6 +50,7 @@ class View:
 
     @property
     def count(self) -> str:
+        """`12/24 conversations`, or without the total if it is not known."""
         return (
             f"{self.done:,}/{self.total:,} {self.unit}"
             if self.total is not None
@@ -57,11 +58,11 @@ class View:
         )
 
 
-# The two ways of showing.
+# The two ways to show it.
 
 
 def screen() -> Log | Terminal:
-    """The terminal if there is one: stderr, or the device that a runner names in MOAA_TTY."""
+    """Return the terminal if there is one: stderr, or the device in MOAA_TTY. Else a log."""
     device = os.environ.get("MOAA_TTY")
     stream: IO[str] | None = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
     if stream is None and device:
@@ -86,14 +87,17 @@ class Log:
         self._lock = threading.Lock()
 
     def show(self, view: View) -> None:
+        """Write the counts if they have changed, or if the last line is old."""
         text = line(view)
         if text != self._last or time.monotonic() - self._at >= _QUIET_S:
             self._write(text)
 
     def note(self, view: View) -> None:
+        """Write the note."""
         self._write(f"{view.stage}  {view.note}")
 
     def end(self, view: View, *, failed: bool) -> None:
+        """Write the last line."""
         self._write(last_line(view, failed=failed))
 
     def _write(self, text: str) -> None:
@@ -103,7 +107,7 @@ class Log:
 
 
 class Terminal:
-    """A few lines that are drawn again four times a second, and one line that stays when the stage
+    """A few lines that are redrawn four times a second, and one line that stays when the stage
     ends."""
 
     every_s = 0.25
@@ -114,7 +118,7 @@ class Terminal:
         self._stream = stream
         self._ours = stream is not sys.stderr
         self._console = console(stream, force_terminal=True, highlight=False, markup=False)
-        # On its own terminal rich prints what others write above the view.
+        # On its own terminal rich prints the output of others above the view.
         redirect = not self._ours
         self._live = Live(
             console=self._console,
@@ -131,16 +135,18 @@ class Terminal:
             messages.above_view = self._print
 
     def show(self, view: View) -> None:
-        with suppress(OSError, ValueError):  # the terminal is gone: the stage goes on
+        """Redraw the view."""
+        with suppress(OSError, ValueError):  # the terminal is gone: the stage continues
             self._live.update(panel(view), refresh=True)
 
     def note(self, view: View) -> None:
-        """Nothing: the next picture shows the note."""
+        """Do nothing: the next picture shows the note."""
 
     def end(self, view: View, *, failed: bool) -> None:
+        """Remove the view and print the last line."""
         messages.above_view = None
         last = last_line(view, failed=failed)
-        # What is shown never decides what is recorded.
+        # The display must never decide what is recorded.
         with suppress(OSError, ValueError):
             self._live.stop()
             self._console.print(last, style="red" if failed else None, soft_wrap=True)
@@ -157,7 +163,7 @@ class Terminal:
 
 
 def line(view: View) -> str:
-    """One line of a log: `generate  12/24 conversations  1.4/s  ETA 9 s  rejected 0`."""
+    """Return one line of a log: `generate  12/24 conversations  1.4/s  ETA 9 s  rejected 0`."""
     parts = [view.stage]
     if view.done or view.rate is not None or view.flight or not view.note:
         parts.append(view.count)
@@ -178,7 +184,7 @@ def line(view: View) -> str:
 
 
 def last_line(view: View, *, failed: bool) -> str:
-    """The line that stays after the stage: how much was done, how long it took, which tokens."""
+    """Return the line that stays after the stage: what was done, how long it took, the tokens."""
     parts = [
         view.stage,
         f"{'stopped at' if failed else 'done:'} {view.count} in {duration(view.elapsed)}",
@@ -191,7 +197,7 @@ def last_line(view: View, *, failed: bool) -> str:
 
 
 def panel(view: View) -> RenderableType:
-    """The live view: a bar with counts, rate and ETA; one line a model; the note."""
+    """Return the live view: a bar with counts, rate and ETA; one line for each model; the note."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.progress_bar import ProgressBar
@@ -239,7 +245,7 @@ def panel(view: View) -> RenderableType:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: `9 s`, `2 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
+    """Return seconds in words: `9 s`, `2 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
     s = round(seconds)
     if s < 60:
         return f"{s} s"
@@ -251,7 +257,7 @@ def duration(seconds: float) -> str:
 
 
 def per_time(rate: float) -> str:
-    """A rate in the unit that reads best: `1.4/s`, `12/min`, `3.0/h`."""
+    """Return a rate in the best unit: `1.4/s`, `12/min`, `3.0/h`."""
     factor, unit = next(
         ((f, u) for f, u in ((1, "s"), (60, "min")) if rate * f >= 0.95), (3600, "h")
     )

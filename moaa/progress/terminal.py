@@ -1,7 +1,7 @@
-"""The one place where text goes to a terminal.
+"""The only place where text goes to a terminal.
 
-Texts come from servers, models, data sets and logs. What would command a terminal in them (move the
-cursor, rename the window, turn the direction of writing) becomes a blank.
+Texts come from servers, models, data sets and logs. Characters that would command a terminal (move
+the cursor, rename the window, change the direction of writing) become blanks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMMANDS = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return the text without what would command a terminal."""
+    """Return the text without characters that would command a terminal."""
     return _COMMANDS.sub(" ", text)
 
 
@@ -31,14 +31,14 @@ def out(text: str) -> None:
 
 
 def out_data(text: str) -> None:
-    """Print text that programs read: unchanged, unless a terminal shows it."""
+    """Print text for programs: unchanged, unless it is shown on a terminal."""
     _write(printable(text) if sys.stdout.isatty() else text)
 
 
 def console(file: IO[str] | None = None, **options: Any) -> Console:
-    """Return rich's console that prints every text as `printable` gives it.
+    """Return rich's console. It prints every text as `printable` returns it.
 
-    Without a terminal, lines are 200 columns wide: a pipe has no width of its own.
+    Without a terminal, lines are 200 columns wide: a pipe has no width.
     """
     from collections.abc import Iterable
 
