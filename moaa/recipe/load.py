@@ -6,7 +6,6 @@ All mistakes are shown at once, each with its place.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.files import MAX_BYTES
 from moaa.recipe.mistakes import checked
 from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, value_at
-from moaa.recipe.read import Given, dump, merge, places, plain, read
+from moaa.recipe.read import Given, copied, dump, merge, places, plain, read
 from moaa.recipe.schema import Recipe
 
 LOST_LINE_ENDS = (
@@ -96,7 +95,7 @@ def _check(
     """Apply overrides, inline files and validate; `errors` holds what reading has found so far."""
     for each in (given.value.get("rounds"), *(o.value for o in replaced if o.path == ("rounds",))):
         _lengthen(each)
-    base = deepcopy(given)
+    base = copied(given)
     if replaced:  # what is replaced may be wrong, but must be no secret: it is sent too
         inline(base, folder, [])
         secrets.refuse_written(base, errors)

@@ -233,6 +233,15 @@ def merge(base: Given, over: Given) -> Given:
     return Given(fields, over.where)
 
 
+def copied(given: Given) -> Given:
+    """Return the tree again: what is changed in one is not changed in the other."""
+    if isinstance(given.value, dict):
+        return Given({key: copied(child) for key, child in given.value.items()}, given.where)
+    if isinstance(given.value, list):
+        return Given([copied(child) for child in given.value], given.where)
+    return Given(given.value, given.where)
+
+
 def plain(given: Given) -> Any:
     """Return the tree without its places."""
     if isinstance(given.value, dict):

@@ -16,6 +16,7 @@ from moaa.errors import TrainError
 from moaa.progress import Progress
 from moaa.store.bytes import sha256_of
 from moaa.train import data
+from moaa.train.checkpoint_files import holds_data_only, load_data_only
 from moaa.train.job import Job
 from moaa.train.tokens import Template
 from tests.support import training as support
@@ -219,3 +220,19 @@ def test_data_without_a_usable_row_is_an_error_that_counts_the_reasons(s3, small
     with pytest.raises(TrainError, match="all 3 were left out") as error:
         train(s3, job(s3, "sft", [LONG] * 3, small))
     assert "3 too_long" in str(error.value)
+
+
+def test_a_checkpoint_of_an_older_python_can_be_loaded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11.2 pickles DeepSpeed's ZeRO stage as `getattr(ZeroStageEnum, name)`."""
+    import torch
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")  # restored afterwards
+    monkeypatch.setattr(
+        ZeroStageEnum, "__reduce_ex__", lambda self, protocol: (getattr, (type(self), self.name))
+    )
+    load_data_only()
+    torch.save({"zero_stage": ZeroStageEnum.gradients}, tmp_path / "optim_states.pt")
+    assert holds_data_only(tmp_path)

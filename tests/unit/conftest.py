@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import json
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ import uvloop
 import yaml
 from hypothesis import settings
 
+from moaa.recipe import read
 from tests.support.engine_server import EngineServer
 from tests.support.fast_clock import FastClockLoop
 from tests.support.kube_server import KubeServer
@@ -96,8 +98,24 @@ def fast_yaml() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def short_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def texts_written_once() -> Iterator[None]:
+    """Most tests load the demo's recipe: the same content is written as YAML only once."""
+    written: dict[str, str] = {}
+
+    def dump(data: object) -> str:
+        content = json.dumps(data)
+        if content not in written:
+            written[content] = read.dump(data)
+        return written[content]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moaa.recipe.load.dump", dump)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_stack() -> Iterator[None]:
     """kfp asks for the whole stack, with the source of each frame, to learn its caller's name: 63
     times a compilation. Below pytest and xdist, with many modules loaded, that takes seconds."""
     whole = inspect.stack
@@ -111,4 +129,6 @@ def short_stack(monkeypatch: pytest.MonkeyPatch) -> None:
             inspect.FrameInfo(frame, *inspect.getframeinfo(frame, 0)) for frame in frames if frame
         ]
 
-    monkeypatch.setattr(inspect, "stack", stack)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspect, "stack", stack)
+        yield

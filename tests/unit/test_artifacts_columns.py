@@ -50,6 +50,9 @@ ITEMS: dict[str, tuple[type, ...]] = {
 }
 
 
+pytestmark = pytest.mark.xdist_group("artifacts")  # its fixture is made once
+
+
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Artifact]]:
     with pytest.MonkeyPatch.context() as monkeypatch:

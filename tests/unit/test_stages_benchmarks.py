@@ -47,6 +47,9 @@ ONLY = [f"evaluate.benchmarks.{name}=null" for name in ("head_to_head", "mt_benc
 """Takes the demo's own benchmarks out."""
 
 
+pytestmark = pytest.mark.xdist_group("played")  # its fixture is made once
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """One evaluation by all four, without head to head."""

@@ -147,19 +147,3 @@ def test_a_checkpoint_that_would_run_a_command_is_counted_and_never_loaded(tmp_p
     with pytest.raises(Exception, match="weights_only"):
         torch.load(made, weights_only=False)  # as DeepSpeed does
     assert not trace.exists()
-
-
-def test_a_checkpoint_of_an_older_python_can_be_loaded_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python 3.11.2 pickles DeepSpeed's ZeRO stage as `getattr(ZeroStageEnum, name)`."""
-    import torch
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-
-    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")  # restored afterwards
-    monkeypatch.setattr(
-        ZeroStageEnum, "__reduce_ex__", lambda self, protocol: (getattr, (type(self), self.name))
-    )
-    load_data_only()
-    torch.save({"zero_stage": ZeroStageEnum.gradients}, tmp_path / "optim_states.pt")
-    assert holds_data_only(tmp_path)
