@@ -3,7 +3,7 @@
 sources      rows of files, data sets and S3
 prompt       one row -> a prompt
 shapes       which texts of a row are the user's
-transcript   whether one text holds a whole conversation
-selection    the three sets without what is repeated or near to the evaluation prompts
+transcript   whether one text is a whole conversation
+selection    the three sets, without repeated prompts and those near to the evaluation prompts
 overlap      which texts repeat each other
 """

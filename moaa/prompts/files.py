@@ -1,4 +1,4 @@
-"""Rows of a JSONL, JSON, Parquet or CSV file. Memory stays bounded, whatever the file holds."""
+"""Rows of a JSONL, JSON, Parquet or CSV file. Memory use is bounded for any file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from typing import IO, Any, Final
 from moaa.errors import RecipeError
 
 READABLE: Final = (".jsonl", ".json", ".parquet")
-"""What is read of a folder."""
+"""The suffixes that are read in a folder."""
 FILES: Final = (*READABLE, ".jsonl.zst", ".csv")
-"""What is read if it is named, also by `s3://…/*.jsonl.zst`."""
+"""The suffixes that are read only if given, also as in `s3://…/*.jsonl.zst`."""
 JSON_BYTES: Final = 1 << 30
-"""A JSON file is read as a whole. A larger one must be JSONL or Parquet."""
+"""A JSON file is read as a whole, so a larger one must be JSONL or Parquet."""
 LINE_BYTES: Final = 64 << 20
 ROW_GROUP_BYTES: Final = 4 << 30
-"""Of a Parquet file, unpacked: as much as may be in memory at a time."""
+"""The most bytes of a Parquet row group, unpacked: it is in memory at a time."""
 BATCH_ROWS: Final = 64
 
 
 def rows(path: Path) -> Iterator[Any]:
-    """Yield the rows of a file. Raises RecipeError if it is no such file, or too large to read."""
+    """Yield the rows of a file. Raises RecipeError if it is not such a file, or too large to
+    read."""
     readers: dict[str, Callable[[Path], Iterator[Any]]] = {
         ".parquet": _parquet,
         ".json": _json,
@@ -66,7 +67,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     # OSError is Arrow's for damaged pages.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"{path.name}: not a whole Parquet file ({error}). Write or copy it again."
+            f"{path.name}: not a complete Parquet file ({error}). Write or copy it again."
         ) from None
 
 
@@ -113,7 +114,7 @@ def _csv(path: Path) -> Iterator[Any]:
 
 
 def _jsonl(path: Path) -> Iterator[Any]:
-    # As bytes: json finds the encoding, and the error of a wrong byte has its line.
+    # Read as bytes: json detects the encoding, and the error of a wrong byte has its line.
     with _opened(path) as stream:
         number = 0
         while line := stream.readline(LINE_BYTES + 1):
@@ -136,7 +137,7 @@ def _jsonl(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if it is packed with zstd."""
+    """Yield the opened file, unpacked if it is packed with zstd."""
     if path.suffix != ".zst":
         with path.open("rb") as stream:
             yield stream
@@ -148,7 +149,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield stream
     except OSError as error:
         raise RecipeError(
-            f"{path.name}: not a whole zstd file ({error}). Write or copy it again."
+            f"{path.name}: not a complete zstd file ({error}). Write or copy it again."
         ) from None
 
 

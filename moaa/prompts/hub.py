@@ -15,13 +15,14 @@ from moaa.weights.content import digest
 from moaa.weights.revisions import commit, one_line
 
 _NO_ANSWER = ("ConnectError", "ConnectTimeout", "ReadTimeout", "RemoteProtocolError")
-"""Errors of the hub's HTTP client, of which it has a copy of its own."""
+"""Errors of the hub's HTTP client, which has its own copy of the library."""
 
 
 def content(source: Source) -> str:
-    """Return what a data set holds now: the commit of its revision, or a local folder's digest.
+    """Return the current version of a data set: the commit of its revision, or a local folder's
+    digest.
 
-    Raises HubAway or RecipeError if the hub cannot say it.
+    Raises HubAway or RecipeError if the hub does not tell it.
     """
     name = _name(source)
     if Path(name).is_dir():
@@ -30,8 +31,7 @@ def content(source: Source) -> str:
 
 
 def rows(source: Source, revision: str) -> Iterator[Any]:
-    """Yield the rows of a data set as it was at this commit, or of one file of it
-    (`hub:OWNER/NAME/FILE`).
+    """Yield the rows of a data set at this commit, or of one file of it (`hub:OWNER/NAME/FILE`).
 
     Every error of the hub's libraries becomes one readable line: HubAway if the hub does not
     answer, else RecipeError.
@@ -49,14 +49,14 @@ def rows(source: Source, revision: str) -> Iterator[Any]:
         ) from None
     for library in ("huggingface_hub", "datasets"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    # Offline, only what `datasets` has prepared in its cache can be read, and not as a stream.
+    # Offline, only data in the cache of `datasets` can be read, and not as a stream.
     offline = constants.HF_HUB_OFFLINE
     pinned = None if offline or Path(name).is_dir() else revision
     try:
         yield from load_dataset(
             name, source.config, split=source.split, streaming=not offline, revision=pinned
         )
-    # Not only OSError and ValueError: the libraries below raise dozens of kinds.
+    # All exceptions: the libraries below raise dozens of kinds.
     except Exception as error:
         if _is_away(error):
             raise _away(source, error) from None
@@ -126,7 +126,7 @@ def _remedy(error: Exception) -> str:
     text = str(error)
     if "script" in text.lower():
         return (
-            "A data set that is made by a script is not run. Set `revision: refs/convert/parquet`, "
+            "A data set with a loading script is not run. Set `revision: refs/convert/parquet`, "
             "which most of them have, or give an s3:// copy."
         )
     if "config" in text.lower():

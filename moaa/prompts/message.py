@@ -11,14 +11,14 @@ Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
 
 
 class Message(NamedTuple):
-    """A message as its row gives it."""
+    """A message in the form of its row."""
 
     role: Role
     content: object
 
 
 def text_of(column: str, message: Message) -> str:
-    """Return the text of a message; its parts are joined. Only a user's must have one."""
+    """Return the text of a message; its parts are joined. Only a user's message must have one."""
     content = message.content
     if isinstance(content, Mapping):
         content = content.get("parts", [content])
@@ -48,12 +48,14 @@ def _part(column: str, role: Role, part: object) -> str:
 
 
 def check_unicode(column: str, text: str) -> None:
+    """Check that the text is valid Unicode. Raises RowRejected if not."""
     try:
         text.encode()
-    # Half of a surrogate pair: neither Parquet nor HTTP can carry it.
+    # Half of a surrogate pair: neither Parquet nor HTTP can hold it.
     except UnicodeEncodeError as error:
         raise unreadable(f"column {column} is not valid Unicode: {error.reason}") from None
 
 
 def unreadable(detail: str) -> RowRejected:
+    """Return the error for a row that cannot be read, with the reason."""
     return RowRejected("unreadable", detail)

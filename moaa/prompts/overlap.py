@@ -1,8 +1,8 @@
-"""Which texts repeat one another: exact set similarity of word 5-grams, and shared runs of words.
+"""Finds texts that repeat one another: set similarity of word 5-grams, and shared runs of words.
 
-Near duplicates are found by prefix filtering (Chaudhuri et al. 2006), without error: of two sets
-with a Jaccard similarity of at least t, the rarest (1 - t) of the one and of the other share an
-element, so only these are indexed.
+Near duplicates are found by prefix filtering (Chaudhuri et al. 2006), without error: if two sets
+have a Jaccard similarity of at least t, the rarest (1 - t) of each have an element in common. So
+only those elements are indexed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 SHINGLE = 5
-"""Words of a shingle."""
+"""Words in a shingle."""
 
 Words: TypeAlias = npt.NDArray[np.uint32]
 """The words of a text, as numbers of a `Vocabulary`."""
 Hashes: TypeAlias = npt.NDArray[np.uint64]
-"""Hashes of runs of words: two of 10 million runs share one with probability 3e-6."""
+"""Hashes of runs of words. Among 10 million runs two share a hash with probability 3e-6."""
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
@@ -35,7 +35,7 @@ def normalized(text: str) -> str:
 
 
 class Vocabulary:
-    """Words as numbers: millions of them take little memory and are fast to compare."""
+    """Words as numbers: millions of them need little memory and are fast to compare."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -54,6 +54,7 @@ class Vocabulary:
         )
 
     def text(self, words: Words) -> str:
+        """Return these words as a text."""
         by_number = list(self._numbers)
         return " ".join(by_number[number] for number in words)
 
@@ -100,7 +101,7 @@ class NearDuplicates:
 
 
 class SharedRuns:
-    """Find a run of `n` words that a text has in common with `texts`: pairs of owner and words."""
+    """Finds a run of `n` words that a text shares with one of `texts`: pairs of owner and words."""
 
     def __init__(self, texts: Iterable[tuple[str, Words]], n: int) -> None:
         self._n = n
@@ -111,7 +112,7 @@ class SharedRuns:
         self._known = np.array(sorted(self._owner), np.uint64)
 
     def find(self, words: Words) -> tuple[str, Words] | None:
-        """Return the owner of the first common run, and the run; None if there is none."""
+        """Return the owner of the first shared run, and the run; None if there is none."""
         runs = _runs(words, self._n)
         hits = np.flatnonzero(_among(self._known, runs))
         if not len(hits):
@@ -131,7 +132,8 @@ def _among(known: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.
 
 
 def _ranked(sets: Sequence[Hashes]) -> tuple[list[npt.NDArray[np.int64]], int]:
-    """Return each set as ranks, rarest first, and the rank below which elements are in one set."""
+    """Return each set as ranks, rarest first, and the rank below which an element is in only one
+    set."""
     if not sets:
         return [], 0
     _, which, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)
@@ -143,7 +145,7 @@ def _ranked(sets: Sequence[Hashes]) -> tuple[list[npt.NDArray[np.int64]], int]:
 
 def _runs(words: Words, n: int) -> Hashes:
     """Return a hash of each run of n words, in order."""
-    # splitmix64: neighbouring numbers must be far apart before they are summed up
+    # splitmix64: neighbouring numbers must be far apart before the sum
     mixed = (words.astype(np.uint64) + np.uint64(1)) * _MULTIPLIER
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

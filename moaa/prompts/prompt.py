@@ -1,4 +1,4 @@
-"""A prompt, and how it is read from a row of a data set of any common shape. No I/O."""
+"""A prompt, and how it is read from a row of a data set in any common form. No I/O."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from moaa.recipe.schema import Source
 class PromptRow:
     """The user's side of a conversation.
 
-    `id`: first 16 hex digits of the sha256 of the normalized turns, and of the system message if
-    there is one: the same question under another persona is another prompt.
+    `id`: the first 16 hex digits of the sha256 of the normalized turns, and of the system message
+    if there is one. The same question under another persona is another prompt.
     """
 
     id: str
@@ -28,17 +28,18 @@ class PromptRow:
     system: str | None
     turns: tuple[str, ...]
     problem: str = ""
-    """Why no prompt could be read from the row; then there are no turns."""
+    """Why no prompt could be read from the row, which then has no turns."""
     reason: str = ""
     """The problem in one or two words, for counting."""
     left_out: tuple[str, ...] = ()
-    """What of the user's side is not in the prompt."""
+    """Parts of the user's side that are not in the prompt."""
     answers: tuple[str, ...] | None = None
-    """The data set's own answers to the turns, if they are wanted: as many as there are."""
+    """The data set's own answers to the turns, one each, if they are wanted."""
     skip_trained: bool = False
-    """Whether it is left out if production was trained on it, or on one near to it."""
+    """Whether it is left out if production was trained on it, or on a prompt near to it."""
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields of a row of the table `data`."""
         return {
             "id": self.id,
             "source": self.source,
@@ -48,8 +49,8 @@ class PromptRow:
         }
 
     def masked(self) -> tuple[PromptRow, Counter[str]]:
-        """Return the row without personal data and keys, and how many of each were replaced. The
-        id stays: the same question is the same prompt."""
+        """Return the row without personal data and keys, and how many of each were replaced. The id
+        stays: the same question is the same prompt."""
         mask = Masker()
         row = replace(
             self,
@@ -61,15 +62,16 @@ class PromptRow:
 
     @property
     def text(self) -> str:
+        """All turns as one text."""
         return "\n\n".join(self.turns)
 
 
 def read_prompt(row: object, source: Source, *, answers: bool = False) -> PromptRow:
     """Return the prompt of one row, from the column `source.field` or one of a usual name.
 
-    Only user turns are kept (the mixture answers anew), and of these the first `source.turns`; the
-    answers to them too if they are wanted. A
-    row without a prompt is returned with its `problem`, and `build` rejects it.
+    Only the first `source.turns` user turns are kept (the mixture writes new answers), with the
+    data set's answers to them if they are wanted. A row without a prompt is returned with its
+    `problem`, and `build` rejects it.
     """
     name = source.name or source.source
     try:

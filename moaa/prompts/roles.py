@@ -1,4 +1,4 @@
-"""The roles of messages in public data sets, under the names that they have there. No I/O."""
+"""The roles of messages in public data sets, under the names used there. No I/O."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _ROLES: Final[dict[str, Role]] = {
         "tool",
     ),
 }  # fmt: skip
-"""In lower case and with _ for - and blanks."""
+"""The names in lower case, with _ for - and blanks."""
 KNOWN: Final = (
     "known roles: user, human, prompter; assistant, gpt, bot, model; system, developer; tool"
 )
 ROLE_KEYS: Final = ("role", "from", "speaker", "author", "sender")
-"""The keys that hold a role, whatever they say."""
+"""Keys that always hold a role."""
 TYPE_KEYS: Final = ("type", "message_type")
-"""Keys that hold a role in some data sets and something else in others: only a known role beside a
-text counts."""
+"""Keys that hold a role in some data sets and something else in others. They count only if they
+have a known role next to a text."""
 TEXT_KEYS: Final = ("content", "value", "text", "message", "utterance")
 """The keys that hold the text of a message."""
 
@@ -41,7 +41,7 @@ def role_of(said: object) -> Role | None:
 
 
 def said_by(message: Mapping[str, Any], key: str) -> object:
-    """Return what a message has under `key`; of `{"author": {"role": …}}` the role."""
+    """Return what a message has under `key`; for `{"author": {"role": …}}` the role."""
     said = message.get(key)
     return said.get("role") if isinstance(said, Mapping) else said
 
@@ -55,10 +55,10 @@ def role_key(message: Mapping[str, Any]) -> str | None:
 
 
 def are_names(firsts: Sequence[str]) -> bool:
-    """Return whether the first texts of pairs name the speakers, and are no questions.
+    """Return whether the first texts of pairs are names of speakers, and not questions.
 
-    One known role says so, also as one of two words (`AI Assistant`, `User 1`), and so does a set
-    of texts that each come again.
+    A single known role is enough, also as one of two words (`AI Assistant`, `User 1`). So is a set
+    of texts that are all repeated.
     """
     if any(map(_like_role, firsts)):
         return True

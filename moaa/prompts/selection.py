@@ -1,4 +1,4 @@
-"""Choose prompts: remove what is repeated, unusable or near to the evaluation prompts. No I/O."""
+"""Chooses prompts: removes repeated and unusable ones and those near to the evaluation. No I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAINED: Final = "near a prompt that production was trained on"
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A prompt that is in no set, and why. `reason` is a short stable text for counting."""
+    """A prompt that is in no set, and why. `reason` is a short fixed text for counting."""
 
     row: PromptRow
     set: str
@@ -34,6 +34,7 @@ class Rejected:
     detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields of a row of the table `rejected`."""
         row = self.row
         return {
             "id": row.id,
@@ -63,15 +64,15 @@ def build(
 
     Prompts are compared within a set: SFT and preference prompts may be the same (the paper uses
     UltraFeedback's for both). Of equal prompts the first is kept. A prompt of these two sets is
-    contaminated if it has `decontaminate_ngram` words in a row in common with an evaluation
-    prompt, or is a near duplicate of it or of one of its turns. What benchmarks ask (`guarded`)
-    counts as evaluation prompts. What production was `trained` on, or is near to it, is left out of
-    the sources that say so.
+    contaminated if it shares `decontaminate_ngram` words in a row with an evaluation prompt, or is
+    a near duplicate of one or of one of its turns. Questions of benchmarks (`guarded`) count as
+    evaluation prompts. Prompts near to those that production was `trained` on are left out of the
+    sources that ask for this.
     """
     kept: dict[str, list[PromptRow]] = {}
     rejected: list[Rejected] = []
     texts = _Texts()
-    # The evaluation prompts first.
+    # The evaluation prompts come first.
     for name in sorted(sets, key=lambda name: name != "evaluation"):
         sieve = _Sieve(name, config, texts, rejected)
         rows = sieve.usable(sets[name])
@@ -202,7 +203,7 @@ class _Sieve:
         return kept
 
     def _marked(self, row: PromptRow) -> Hashes:
-        """The shingles of the whole prompt under its system message."""
+        """Return the shingles of the whole prompt under its system message."""
         return self.texts.of(row)[0].shingles ^ _mark(row.system)
 
     def _reject(self, row: PromptRow, reason: str, detail: str) -> None:

@@ -1,8 +1,8 @@
-"""The user's side of a row of a data set, whatever its shape. No I/O.
+"""Reads the user's side of a row of a data set in any common form. No I/O.
 
-Read are: a text; the user's turns; messages with roles, as objects, as pairs, as parallel lists or
-as JSON text; exchanges of a question and its answer; texts that alternate in a column `data`.
-An answer must never become a prompt: what cannot be told from one is refused.
+It reads: a text; the user's turns; messages with roles, as objects, as pairs, as parallel lists or
+as JSON text; pairs of a question and its answer; alternating texts in a column `data`. An answer
+must never become a prompt, so a text that may be an answer is refused.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ FIELDS = (
     "data",
 )
 """The columns to look for, in this order, if the source names none. A column with the whole
-conversation comes before one with its first prompt."""
+conversation comes before one with only its first prompt."""
 NOT_A_PROMPT = "not a prompt"
-"""The reason of a row that is an answer, or that follows another row."""
+"""The reason of a row that is an answer, or that continues another row."""
 
 _QUESTIONS = frozenset(("prompt", "instruction", "question", "query"))
 _ALL_USER = frozenset(
     ("turns", "user_turns", *_QUESTIONS, "prompts", "instructions", "questions", "queries")
 )
-"""Columns whose texts are all the user's."""
+"""Columns whose texts are all by the user."""
 _ALTERNATING = frozenset(("data",))
-"""Columns whose texts alternate, the user's first (UltraChat)."""
+"""Columns with alternating texts, the user's first (UltraChat)."""
 _CONVERSATIONS = frozenset(("messages", "turns", "conversations", "conversation", "data"))
 
 _ASKED = ("user", "human", "input", "instruction", "question", "query", "prompt")
@@ -56,7 +56,7 @@ _ANSWERED = ("assistant", "gpt", "bot", "output", "response", "answer", "complet
 
 
 class UserSide(NamedTuple):
-    """What a row gives: the system message, the user's turns, and what was left out of it."""
+    """What is read from a row: the system message, the user's turns, and what was left out."""
 
     system: str | None
     turns: list[str]
@@ -67,7 +67,7 @@ def user_side(row: object, field: str | None) -> UserSide:
     """Return system message and user turns of a row, from `field` or the first of `FIELDS`.
 
     Raises RowRejected: `unreadable`, or `NOT_A_PROMPT` for a row that is one message of a
-    conversation, but not its first.
+    conversation but not its first.
     """
     if not isinstance(row, Mapping):
         raise unreadable(f"the row is not an object: {json.dumps(row, default=str)[:80]}")
@@ -95,9 +95,9 @@ def user_side(row: object, field: str | None) -> UserSide:
 
 
 def answers_of(row: object, field: str | None) -> list[str]:
-    """Return the row's own answer to each of its user turns (the last of several); empty without
-    one. `row` is one that `user_side` has read. With a column of one text, it is in a column of a
-    usual name beside it."""
+    """Return the row's own answer to each of its user turns (the last of several); empty if one has
+    none. `row` is one that `user_side` has read. If the prompt's column is one text, the answer is
+    in another column of a usual name."""
     assert isinstance(row, Mapping)
     column = _column(row, field)
     value = _parsed(column, row[column])
@@ -112,7 +112,7 @@ def answers_of(row: object, field: str | None) -> list[str]:
 
 
 def _answers(column: str, messages: Sequence[Message]) -> list[str]:
-    """Return the answer to each user turn; empty without one."""
+    """Return the answer to each user turn; empty if one has none."""
     found: list[str] = []
     for message in messages:
         if message.role == "user":
@@ -134,7 +134,7 @@ def _column(row: Mapping[str, Any], field: str | None) -> str:
 
 
 def _parsed(column: str, value: object) -> object:
-    """Return the value of JSON text that holds messages or turns, else the value itself."""
+    """Return the value of JSON text with messages or turns, else the value itself."""
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
@@ -157,7 +157,7 @@ def _parsed(column: str, value: object) -> object:
 
 
 def _refuse_answer(column: str, row: Mapping[str, Any]) -> None:
-    """Refuse a text that is an answer (a column beside it says so), or holds answers too."""
+    """Refuse a text that is an answer (another column says so), or that contains answers."""
     for key in (*ROLE_KEYS, *(() if column in _QUESTIONS else TYPE_KEYS)):
         said = said_by(row, key)
         if not isinstance(said, str):
@@ -251,9 +251,9 @@ def _texts(column: str, texts: Sequence[str]) -> Iterator[Message]:
 
 
 def _message(column: str, given: Mapping[str, Any], *, named: bool) -> Iterator[Message]:
-    """Yield the message of an object, or the two of an exchange.
+    """Yield the message of an object, or the two of a pair.
 
-    `named`: messages beside it have roles, so that one without may be an answer.
+    `named`: other messages have roles, so one without a role may be an answer.
     """
     if key := role_key(given):
         text = next((given[name] for name in TEXT_KEYS if given.get(name) is not None), None)
@@ -279,7 +279,7 @@ def _message(column: str, given: Mapping[str, Any], *, named: bool) -> Iterator[
 
 
 def _said(column: str, key: str, by: object, text: Any) -> Message:
-    """Return the message of one with this role. Raises RowRejected if it is not known."""
+    """Return the message of this role. Raises RowRejected if the role is not known."""
     role = role_of(by)
     if role is None:
         raise unreadable(f"a message of column {column} has the {key} {by!r}; {KNOWN}")

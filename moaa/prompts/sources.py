@@ -1,4 +1,4 @@
-"""Rows of a prompt source, and what it holds: a hub data set, S3, a file here or in a package."""
+"""The rows of a prompt source, and its version: a hub data set, S3, a file here or in a package."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def every_source(prompts: Prompts) -> list[Source]:
 
 
 def rows(source: Source, store: Store) -> Iterator[Any]:
-    """Yield the raw rows of `source`, after shuffle, offset and limit: objects, if all is well.
+    """Yield the raw rows of `source`, after shuffle, offset and limit. They should be objects.
 
-    Raises RecipeError if there is no such file, or it cannot be read.
+    Raises RecipeError if the file does not exist or cannot be read.
     """
     if source.shuffle_seed is None:
         found = _all(source, store)
@@ -45,8 +45,8 @@ def rows(source: Source, store: Store) -> Iterator[Any]:
 
 
 def refuse_short(name: str, source: Source, rows: int, number: int) -> None:
-    """Raise RecipeError if a source ends before the slice of this round does; `rows`: those that it
-    has of it."""
+    """Check that a source has the slice of this round. Raises RecipeError if it ends before.
+    `rows`: how many rows of the slice it has."""
     limit = source.limit or 0
     if rows < limit:
         last = source.offset + limit
@@ -58,16 +58,16 @@ def refuse_short(name: str, source: Source, rows: int, number: int) -> None:
 
 
 def contents(prompts: Prompts, store: Store) -> dict[str, str]:
-    """Return what each source holds now, by its name: another content is another input.
+    """Return the current content of each source, by its name: another content is another input.
 
-    The sha256 of a file here, the versions (ETag and size) of objects on S3, the commit of a hub
-    data set. Raises an error for a source that cannot be asked: it is never taken as unchanged.
+    It is the sha256 of a file here, the versions (ETag and size) of objects on S3, the commit of a
+    hub data set. Raises an error for a source that cannot be read: it never counts as unchanged.
     """
     return {_key(source): content(source, store) for source in every_source(prompts)}
 
 
 def content(source: Source, store: Store) -> str:
-    """Return what one source holds now."""
+    """Return the current content of one source."""
     if source.source.startswith("hub:"):
         return hub.content(source)
     if source.source.startswith("s3://"):
@@ -80,7 +80,7 @@ def content(source: Source, store: Store) -> str:
 def local_path(source: Source) -> Path | None:
     """Return the file on this machine, or None for a hub or S3 source.
 
-    Raises RecipeError if it is not there.
+    Raises RecipeError if it does not exist.
     """
     if source.source.startswith(("hub:", "s3://")):
         return None

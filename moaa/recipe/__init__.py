@@ -1,4 +1,4 @@
-"""The recipe: one YAML that describes a whole run. `load` reads and checks it."""
+"""The recipe: one YAML file that describes a whole run. `load` reads and checks it."""
 
 from moaa.recipe.schema import (
     Calls,

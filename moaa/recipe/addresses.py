@@ -1,4 +1,4 @@
-"""Addresses of values in a recipe, as `--set` takes them: `label.judge.proposers[0].model`."""
+"""Addresses of values in a recipe, in the form of `--set`: `label.judge.proposers[0].model`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Address = tuple[str | int, ...]
 
 
 def dotted(address: Address) -> str:
-    """Return an address as `--set` takes it: `label.judge.proposers[0].model`.
+    """Return an address in the form of `--set`: `label.judge.proposers[0].model`.
 
     Keys with dots in them are in quotes.
     """
@@ -26,7 +26,7 @@ _STEP = re.compile(r'"([^"]*)"|\[(\d+)\]|([^.\[\]"]+)')
 
 
 def parse_path(text: str) -> Address | None:
-    """Return the address in a text like that of `dotted`, or None if it is not one.
+    """Return the address in a text of the form of `dotted`, or None if it is not one.
 
     A list's index may also be written `proposers.0`.
     """

@@ -1,4 +1,4 @@
-"""Whether the recipe's fields that decide about a model (gate, publish, promote) fit together."""
+"""Checks that the fields that decide about a model (gate, publish, promote) fit together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def problems(
     evaluate: Evaluate,
     measured: tuple[str, ...],
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield where these fields do not fit together. `measured`: all contestants."""
+    """Yield each problem of these fields with its address. `measured`: all contestants."""
     if promote and not publish:
         yield ("promote",), "only what is published is promoted: add `publish: {}`."
     if not gate:

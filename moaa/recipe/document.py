@@ -1,4 +1,4 @@
-"""The base of what moaa reads and writes as a document: recipes, manifests, training jobs."""
+"""The base of documents that moaa reads and writes: recipes, manifests, training jobs."""
 
 from __future__ import annotations
 

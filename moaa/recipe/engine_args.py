@@ -1,4 +1,4 @@
-"""vLLM's arguments: which ones change a model's answers, and which ones a recipe may not give."""
+"""vLLM's arguments: which ones change a model's answers, and which ones a recipe may not use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ANSWER_ARGS: Final = frozenset(
         "--pooler-config",
     }
 )
-"""vLLM's arguments that change what a model answers; all others change how fast it does."""
+"""vLLM's arguments that change a model's answers. All others change only the speed."""
 
 SPECULATIVE: Final = "--speculative-config"
 SPECULATION: Final = (
@@ -45,7 +45,7 @@ SPECULATION: Final = (
     "would not find its answers"
 )
 
-_OPENS = "it changes who can reach the server, which moaa decides"
+_OPENS = "it changes who can reach the server; moaa decides that"
 _KEY = "keys belong into the environment, not into a command line"
 _CODE = "it runs code that the recipe names"
 _HIDES = "a file can hold any other argument; write the arguments themselves"
@@ -104,7 +104,7 @@ REFUSED: Final[dict[str, str]] = {
         ),
         _CODE,
     ),
-    "--trust-remote-code": "say it with the field trust_remote_code: true, which the plan, "
+    "--trust-remote-code": "use the field trust_remote_code: true, which the plan, "
     "preflight and the report show",
     "--config": _HIDES,
     **dict.fromkeys(
@@ -122,7 +122,7 @@ REFUSED: Final[dict[str, str]] = {
         _TRUSTS,
     ),
 }
-"""Arguments that a recipe may not give, and why. The list was made from vLLM 0.32's own."""
+"""Arguments that a recipe may not use, and why. The list was made from vLLM 0.32's own."""
 
 _ARG = re.compile(r"--?[A-Za-z]")
 
@@ -130,7 +130,7 @@ _ARG = re.compile(r"--?[A-Za-z]")
 def named(given: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Yield each argument with its values; `--x=v` and `--x v`, `--a_b` and `--a-b` are the same.
 
-    `--hf-overrides.KEY`, which gives one of an argument's keys, keeps its key.
+    `--hf-overrides.KEY`, which sets one key of an argument, keeps its key.
     """
     name: str | None = None
     values: list[str] = []
@@ -148,14 +148,15 @@ def named(given: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def answer_args(given: Sequence[str]) -> list[list[str]]:
-    """Return the given ones of `ANSWER_ARGS` with their values."""
+    """Return those of `ANSWER_ARGS` that are given, with their values."""
     return [
         [name, *values] for name, values in named(given) if name.partition(".")[0] in ANSWER_ARGS
     ]
 
 
 def speculates(given: Sequence[str]) -> bool:
-    """Return whether they turn on speculative decoding, with which a seed gives no text twice."""
+    """Return whether these turn on speculative decoding, with which a seed does not repeat a
+    text."""
     return any(
         name == "-sc" or (len(name) > 6 and SPECULATIVE.startswith(name.partition(".")[0]))
         for name, _ in named(given)
@@ -163,7 +164,7 @@ def speculates(given: Sequence[str]) -> bool:
 
 
 def tokenizer_of(given: Sequence[str]) -> tuple[str, str | None]:
-    """Return what `--tokenizer` and `--tokenizer-revision` say; empty without."""
+    """Return the values of `--tokenizer` and `--tokenizer-revision`; empty without them."""
     found = {name: " ".join(values) for name, values in named(given)}
     return found.get("--tokenizer", ""), found.get("--tokenizer-revision")
 
@@ -171,7 +172,7 @@ def tokenizer_of(given: Sequence[str]) -> tuple[str, str | None]:
 def refused(given: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each argument that a recipe may not give, and the reason.
 
-    vLLM takes a shortened argument (`--hos`) for the whole one, so does this.
+    vLLM accepts a shortened argument (`--hos`) for the whole one, and so does this.
     """
     for name, _ in named(given):
         asked = name.partition(".")[0]

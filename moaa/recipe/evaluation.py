@@ -12,11 +12,11 @@ from moaa.recipe.method import Judge, Sampling, Temperature
 from moaa.recipe.reasoning import Gsm8k, HumanEval, Ifbench, Ifeval, MmluPro, Questions
 
 OF_RUN: Final = ("base", "sft", "dpo", "mixture")
-"""Contestants that a run has by itself; every other name is one of `models`."""
+"""Contestants that every run has; any other name is one of `models`."""
 BASE: Final = "base"
 """The contestant that is the target before the training."""
 PRODUCTION: Final = "production"
-"""The contestant that a run which publishes has too: the version in production."""
+"""The contestant that only a run that publishes has: the version in production."""
 
 Path = tuple[str | int, ...]
 
@@ -27,14 +27,14 @@ def _refuse_two_judges(judge: Judge | None, model: str | None) -> None:
 
 
 class EvaluateSampling(Sampling):
-    """How the compared models are sampled: `Sampling` with a default of its own."""
+    """How the compared models are sampled: `Sampling` with another default."""
 
     temperature: Temperature = 0.0
 
 
 class Judged(Part):
-    """A benchmark whose answers are judged. Without `judge` and `judge_model`: by `evaluate.judge`,
-    else by `label.judge`."""
+    """A benchmark whose answers are judged. Without `judge` and `judge_model` the judge is
+    `evaluate.judge`, else `label.judge`."""
 
     judge: Judge | None = None
     """A mixture of judges for this benchmark."""
@@ -59,10 +59,10 @@ class JudgesMeasured(Published):
         "members",
         "all-criteria",
     )
-    """Who is measured. mixture: the judge itself. members: each of its models alone. all-criteria:
-    the mixture without the choice of criteria."""
+    """Which judges are measured. mixture: the judge itself. members: each of its models alone.
+    all-criteria: the mixture without the choice of criteria."""
     injected: float = Field(0.1, ge=0, le=1)
-    """Share of the pairs that are judged a second time, with a text in the worse answer that asks
+    """The share of pairs that are judged a second time, with a text in the worse answer that asks
     the judge to choose it."""
 
 
@@ -74,7 +74,7 @@ class MtBench(Published):
     """MT-Bench: 80 questions of two turns, rated from 1 to 10."""
 
     max_tokens: int = Field(1024, ge=1)
-    """Of each answer."""
+    """The token limit of each answer."""
 
 
 class RewardBench(JudgesMeasured):
@@ -82,12 +82,12 @@ class RewardBench(JudgesMeasured):
 
     version: Literal["v1", "v2"] = "v1"
     ties_pairs: int = Field(12, ge=1)
-    """v2: of a prompt with ties, judge at most so many of the pairs of a right and a wrong answer,
-    but as many as connect all of its answers."""
+    """v2: for a prompt with ties, judge at most this many pairs of a right and a wrong answer, or
+    more if they are needed to connect all of its answers."""
 
 
 class Ppe(JudgesMeasured):
-    """PPE: about 16,000 pairs with the votes of people, and pairs of which one answer is right. Set
+    """PPE: about 16,000 pairs with the votes of people, and pairs with one right answer. Set
     `limit`."""
 
     sets: tuple[Literal["human", "mmlu-pro", "math", "gpqa", "ifeval", "mbpp-plus"], ...] = Field(
@@ -101,8 +101,8 @@ class AlpacaEval(Published):
 
 
 class ArenaHard(Published):
-    """Arena-Hard: 500 hard prompts, against a baseline's published answers. One judge with
-    `verdict: parsed` gets the published prompt with its five verdicts."""
+    """Arena-Hard: 500 hard prompts, against a baseline's published answers. A judge of one model
+    with `verdict: parsed` gets the published prompt with its five verdicts."""
 
     version: Literal["v0.1", "v2.0"] = "v0.1"
     """v0.1: against gpt-4-0314. v2.0: its hard prompts, against o3-mini."""
@@ -113,8 +113,8 @@ class HeadToHead(Judged):
 
 
 class Benchmarks(Part):
-    """The benchmarks of the run. `NAME: {}` adds one with its defaults; `head_to_head: null` takes
-    out the one that is there by default."""
+    """The benchmarks of the run. `NAME: {}` adds one with its defaults; `head_to_head: null`
+    removes the one that is on by default."""
 
     head_to_head: HeadToHead | None = HeadToHead()
     mt_bench: MtBench | None = None
@@ -131,14 +131,15 @@ class Benchmarks(Part):
 
 
 class Evaluate(Part):
-    """What the models of the run are worth: contestants, benchmarks, judge."""
+    """How the models of the run are measured: contestants, benchmarks, judge."""
 
     judge: Judge | None = None
     """The mixture that judges. Default: `label.judge`."""
     judge_model: str | None = None
     """One of `models`, which judges alone, instead of `judge`."""
     sampling: EvaluateSampling = EvaluateSampling()
-    """How contestants answer held-out prompts, and questions of benchmarks that do not say it."""
+    """How contestants answer held-out prompts, and questions of benchmarks that have no own
+    sampling."""
     contestants: tuple[str, ...] = ("base", "sft", "dpo")
     """Who is measured: `base` (the target before the run), `sft`, `dpo`, `mixture` (the answers of
     `generate.mixture` itself), and names of `models`."""
@@ -146,7 +147,8 @@ class Evaluate(Part):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out newer fields that have their defaults: fingerprints stay as they were."""
+        """Leave out newer fields with their default values, so that fingerprints stay as they
+        were."""
         found: dict[str, Any] = dump(self)
         for name in ("contestants", "benchmarks", "judge_model"):
             if getattr(self, name) == type(self).model_fields[name].default:
@@ -163,7 +165,7 @@ class Evaluate(Part):
 
     @property
     def chosen(self) -> dict[str, Part]:
-        """The settings of the benchmarks that are chosen, by name."""
+        """The settings of the chosen benchmarks, by name."""
         settings = {name: getattr(self.benchmarks, name) for name in Benchmarks.model_fields}
         return {name: each for name, each in settings.items() if each is not None}
 
@@ -173,7 +175,7 @@ class Evaluate(Part):
         return tuple(name for name in self.contestants if name not in OF_RUN)
 
     def named_models(self) -> Iterator[tuple[Path, str]]:
-        """Yield each model that the evaluation names, with its address below `evaluate`."""
+        """Yield each model that the evaluation uses, with its address below `evaluate`."""
         for i, name in enumerate(self.contestants):
             if name not in OF_RUN:
                 yield ("contestants", i), name

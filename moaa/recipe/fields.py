@@ -1,6 +1,6 @@
 """The recipe's fields with their owners and descriptions, read from the schema itself.
 
-python -m moaa.recipe.fields docs/recipe.md      writes the tables of that page anew
+python -m moaa.recipe.fields docs/recipe.md      rewrites the tables of that page
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ START, END = (
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of the schema. In `path`, `*` is a name that the user gives, `[]` a list's item."""
+    """A field of the schema. In `path`, `*` is a name that the user chooses, `[]` a list's item."""
 
     path: str
     owner: type[Part]
@@ -79,7 +79,7 @@ def owner_of(address: Address, root: type[Part] = Recipe) -> type[Part] | None:
 
 
 def advice(key: str, owner: type[Part], root: type[Part] = Recipe) -> str:
-    """Return what an unknown key may mean: a similar field, its right place, or all fields."""
+    """Return a hint for an unknown key: a similar field, its right place, or all fields."""
     near = difflib.get_close_matches(key, owner.model_fields, 1, 0.6)
     if near:
         return f"Did you mean '{near[0]}'?"
@@ -193,7 +193,7 @@ def _notes(root: type[Part]) -> dict[tuple[str, str], str]:
 
 
 def write(page: Path, start: str, tables: str) -> None:
-    """Write the tables of a page anew, between its line `start` and `END`."""
+    """Rewrite the tables of a page, between its line `start` and `END`."""
     before, _, after = page.read_text(encoding="utf-8").partition(start)
     page.write_text(
         before + start + "\n" + tables + END + after.partition(END)[2], encoding="utf-8"

@@ -1,6 +1,6 @@
-"""The files that a recipe names: those below its own folder, and the recipes that come with moaa.
+"""The files that a recipe may use: those below its own folder, and the recipes that come with moaa.
 
-A recipe may come from somebody else. It cannot read `~/.ssh` into a system message.
+A recipe may come from somebody else. It must not put `~/.ssh` into a system message.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import moaa
 from moaa.errors import RecipeError
 
 MAX_BYTES: Final = 64 * 1024
-"""A Kubeflow parameter of 140 KB fails with a misleading error; a task holds about 7 copies."""
+"""A Kubeflow parameter of 140 KB fails with a misleading error; a task has about 7 copies of it."""
 ANYWHERE_ENV: Final = "MOAA_ALLOW_FILES"
-"""Set to 1 (or `--allow-files`): a recipe may name any file of this machine."""
+"""If set to 1 (or with `--allow-files`), a recipe may use any file of this machine."""
 RECIPES: Final = Path(moaa.__file__).parent / "pipelines" / "recipes"
 """The recipes that come with moaa."""
 
@@ -26,17 +26,16 @@ def shipped() -> list[str]:
 
 
 def by_name(text: str, folder: Path) -> Path:
-    """Return the file below `folder`, or the recipe that comes with moaa by this name."""
+    """Return the file below `folder`, or the recipe of this name that comes with moaa."""
     path = folder / text
     ours = RECIPES / f"{text}.yaml"
     return ours if not path.exists() and Path(text).name == text and ours.exists() else path
 
 
 def text_of(path: Path, root: Path) -> str:
-    """Return a file's text. Raises RecipeError, without the path, if it is not one of ours.
+    """Return a file's text. Raises RecipeError, without the path, if the file is not allowed.
 
-    `root`: the folder of the recipe that was given first. Links are followed before they are
-    compared with it.
+    `root`: the folder of the recipe that was given first. Links are followed before the comparison.
     """
     try:
         whole = path.resolve(strict=True)
@@ -48,7 +47,7 @@ def text_of(path: Path, root: Path) -> str:
         if not whole.is_file():
             raise RecipeError("it is not a file")
         if whole.stat().st_size > 16 * MAX_BYTES:
-            raise RecipeError(f"it has {whole.stat().st_size:,} bytes; {MAX_BYTES:,} is the most")
+            raise RecipeError(f"it has {whole.stat().st_size:,} bytes; {MAX_BYTES:,} is the limit")
         return whole.read_text(encoding="utf-8-sig")  # without Windows' byte order mark
     except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as e:
         # A loop of links is a RuntimeError, a NUL in the path a ValueError.

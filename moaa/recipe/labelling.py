@@ -19,25 +19,26 @@ TASKS: dict[LabellerName, Literal["chat", "reward", "embed"]] = {
     "reward": "reward",
     "armorm": "embed",
 }
-"""The labellers that ask one model, and what it must do (`models.*.task`)."""
+"""The labellers that ask one model, and the task that it must have (`models.*.task`)."""
 
 
 class Generate(Part):
     """SFT data: every prompt answered by a mixture of agents (paper, stage 1)."""
 
     source: Literal["mixture", "teacher", "random", "all", "best", "original"] = "mixture"
-    """mixture: the aggregator's answer (paper). teacher: one model's. random: one proposer's, drawn
-    for each conversation. all: each proposer's, so many times the data. best: the best of the
-    proposals and the aggregator's answer, by `labeller`. original: the data set's own."""
+    """mixture: the aggregator's answer (paper). teacher: one model's answer. random: one
+    proposer's, drawn for each conversation. all: each proposer's, so the data are several times as
+    large. best: the best of the proposals and the aggregator's answer, by `labeller`. original: the
+    data set's own answers."""
     mixture: Mixture
     teacher: str | None = None
-    """For source teacher: the name of a proposer, or a model, which is asked as the aggregator is
-    (its persona, its sampling). Default: the aggregator's model."""
+    """For source teacher: the name of a proposer, or a model, which is then asked like the
+    aggregator (its persona, its sampling). Default: the aggregator's model."""
     labeller: LabellerName | None = None
     """For source best. Its model and judge are those of `label`. Default: `label.labeller`."""
     cut_answers: CutAnswers = "reject"
-    """reject: a conversation with an answer that `max_tokens` cut is no SFT data. keep: it is, and
-    the end of a cut answer is not learned."""
+    """reject: a conversation with an answer that was cut at `max_tokens` is left out of the SFT
+    data. keep: it stays, and the end of a cut answer is not learned."""
 
     @property
     def writers(self) -> tuple[Member, ...]:
@@ -61,23 +62,23 @@ class Label(Part):
 
     labeller: LabellerName = "mixture"
     """mixture: `judge` compares all pairs (paper). judge: one model does. reward: a reward model
-    scores each answer. armorm: so does ArmoRM. endpoint: one model of an OpenAI-compatible server
-    compares. random: an order by chance, fixed for each prompt."""
+    scores each answer. armorm: ArmoRM scores each answer. endpoint: one model of an
+    OpenAI-compatible server compares. random: a random order, fixed for each prompt."""
     model: str | None = None
     """The model of the labellers judge, reward, armorm and endpoint; the others do not use it.
-    Default for judge: the aggregator's of `judge`."""
+    Default for judge: the aggregator's model of `judge`."""
     judge: Judge
-    """The mixture of judges. Its instructions and its aggregator's sampling serve the labellers
-    judge and endpoint too; its mixture judges the evaluation unless that has one of its own."""
+    """The mixture of judges. The labellers judge and endpoint use its instructions and its
+    aggregator's sampling too. It also judges the evaluation unless that has its own judge."""
     min_margin: float = Field(0.0, ge=0)
-    """Drop prompts whose best and worst answers are closer than this, in soft wins from 0 to n-1.
-    0 keeps all, as in the paper."""
+    """Drop prompts whose best and worst answers are closer than this, in soft wins from 0 to n-1. 0
+    keeps all, as in the paper."""
     cut_answers: CutAnswers = "reject"
-    """reject: an answer that `max_tokens` cut may be the rejected one of a pair, but not the chosen
-    one. keep: it may be either. Its end is never learned."""
+    """reject: an answer that was cut at `max_tokens` may be the rejected one of a pair, but not the
+    chosen one. keep: it may be either. Its end is never learned."""
 
     def model_of(self, labeller: LabellerName) -> str | None:
-        """Return the model that this labeller asks, if it asks one model only."""
+        """Return the model that this labeller asks, if it asks a single model."""
         if labeller not in TASKS:
             return None
         return self.model or (self.judge.aggregator.model if labeller == "judge" else None)
@@ -85,8 +86,8 @@ class Label(Part):
     def judge_of(self, labeller: LabellerName) -> Judge | None:
         """Return the judge that compares pairs for this labeller; None if it gives scores.
 
-        A single model assesses by all criteria and decides. A server that is no engine of ours
-        may know no grammars, so its verdict is parsed.
+        A single model assesses by all criteria and decides. A server that is not our engine may not
+        support grammars, so its verdict is parsed.
         """
         if labeller == "mixture":
             return self.judge
@@ -127,7 +128,7 @@ def unknown_names(
 def problems(
     label: Label, labeller: LabellerName, models: Mapping[str, Model]
 ) -> Iterator[Problem]:
-    """Yield what is wrong with the model of a labeller that asks one model."""
+    """Yield the problems of the model of a labeller that asks a single model."""
     if labeller not in TASKS:
         return
     where, task, name = ("label", "model"), TASKS[labeller], label.model_of(labeller)
@@ -139,7 +140,7 @@ def problems(
             f"{', '.join(able) or f'`models` with task: {task} (there is none yet)'}.",
         )
     elif (model := models.get(name)) is None:
-        return  # said already
+        return  # reported already
     elif model.task != task:
         yield (
             where,

@@ -1,4 +1,4 @@
-"""Load a recipe: read it, extend it, override it, inline its files, check it.
+"""Loads a recipe: reads it, extends it, overrides it, inlines its files, checks it.
 
 All mistakes are shown at once, each with its place.
 """
@@ -20,7 +20,7 @@ from moaa.recipe.read import Given, copied, dump, merge, places, plain, read
 from moaa.recipe.schema import Recipe
 
 LOST_LINE_ENDS = (
-    "Its line ends are lost: the field of Kubeflow's UI holds one line. Paste what "
+    "Its line ends are lost: the field of Kubeflow's UI has only one line. Paste what "
     "`moaa recipe show RECIPE --json` prints, or give the recipe's s3:// address."
 )
 
@@ -31,7 +31,7 @@ class Loaded:
 
     recipe: Recipe
     text: str
-    """YAML of all that was given: `extends` merged, `--set` applied, files inlined."""
+    """All given values as YAML: `extends` merged, `--set` applied, files inlined."""
     origins: dict[str, str]
     """`dpo.beta` -> `demo.yaml:40` or `--set dpo.beta`. A field that is missing has its default."""
     base: str
@@ -49,15 +49,15 @@ class Loaded:
 
 
 def text_of(recipe: Recipe) -> str:
-    """Return a recipe as YAML, without what has its default: what lineage and rounds keep of it."""
+    """Return a recipe as YAML, without default values: the form for lineage and rounds."""
     return dump(recipe.model_dump(mode="json", exclude_defaults=True))
 
 
 def load_file(path: str | Path, sets: Sequence[str] = ()) -> Loaded:
     """Return the recipe in a file, with `sets` (`path=value`) applied.
 
-    Raises `RecipeError` with all that is wrong, one line each: file:line, the field, what was
-    given, what is allowed.
+    Raises `RecipeError` with every mistake, one line each: file:line, the field, what was given,
+    what is allowed.
     """
     errors: list[str] = []
     root = Path(path).parent
@@ -73,8 +73,8 @@ def load_text(
 ) -> Loaded:
     """Return the recipe in a YAML or JSON text with `sets` and `overrides` applied.
 
-    `overrides`: values by their paths. `name` stands for the file in errors. A text has
-    no folder: `extends` and `file:PATH` are refused. Raises as `load_file` does.
+    `overrides`: values by their paths. `name`: what errors call the file. A text has no folder, so
+    `extends` and `file:PATH` are refused. Raises like `load_file`.
     """
     errors: list[str] = []
     given = _text(text, name, errors)
@@ -92,7 +92,7 @@ def load_text(
 def _check(
     given: Given, folder: Path | None, replaced: Sequence[Override], errors: list[str]
 ) -> Loaded:
-    """Apply overrides, inline files and validate; `errors` holds what reading has found so far."""
+    """Apply overrides, inline files and validate; `errors` has the mistakes found so far."""
     for each in (given.value.get("rounds"), *(o.value for o in replaced if o.path == ("rounds",))):
         _lengthen(each)
     base = copied(given)
@@ -123,7 +123,7 @@ def _check(
 
 
 def _lengthen(rounds: Given | None) -> None:
-    """Write `rounds: 3` as `rounds: {n: 3}`, so that `rounds.n` is a path in it."""
+    """Write `rounds: 3` as `rounds: {n: 3}`, so that the path `rounds.n` exists."""
     if rounds is not None and type(rounds.value) is int:
         rounds.value = {"n": Given(rounds.value, rounds.where)}
 
@@ -143,14 +143,14 @@ def _text(text: str, name: str, errors: list[str]) -> Given:
 
 
 def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) -> Given:
-    """Return the tree of a file, laid on the trees of the files it extends."""
+    """Return the tree of a file, merged over the trees of the files that it extends."""
     if path.resolve() in above:
         raise RecipeError(
             f"{path}: the recipes extend each other in a circle: "
             f"{' -> '.join(p.name for p in (*above, path))}."
         )
     try:
-        # The recipe itself may be a link: only what it names is confined.
+        # The recipe itself may be a link: only the files that it uses are restricted.
         text = files.text_of(path, root if above else path.resolve().parent)
     except RecipeError as e:
         a_name = path.name == str(path) and not path.suffix
@@ -176,7 +176,7 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
 
 
 def inline(given: Given, base: Path | None, errors: list[str]) -> None:
-    """Replace `file:PATH` in texts by the file's text, relative to the file that names it."""
+    """Replace `file:PATH` in texts by the file's text, relative to the file with the path."""
     for path, item in places(given):
         if not (
             path

@@ -1,6 +1,6 @@
 """The recipe's fields that decide *what* is computed.
 
-They enter the fingerprints of the stages that use them. Defaults are the paper's, if it gives one.
+They are in the fingerprints of the stages that use them. Defaults are the paper's, if it has one.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ class Member(Part):
 
     model: str
     name: str = ""
-    """Shown in reports and errors. Default: the model's name. Unique in a mixture."""
+    """The name in reports and errors, unique in a mixture. Default: the model's name."""
     system: str | None = None
     """The persona: a system message, before the conversation's own."""
     sampling: Sampling = Sampling()
 
     @property
     def label(self) -> str:
+        """The member's name, else its model's."""
         return self.name or self.model
 
 
@@ -64,18 +65,20 @@ class Mixture(Part):
     proposers: tuple[Member, ...] = Field(min_length=1)
     aggregator: Member
     layers: int = Field(2, ge=2, le=8)
-    """With the aggregator's own: 2 is one layer of proposers, then the aggregator (paper)."""
+    """The number of layers, including the aggregator's own: 2 is one layer of proposers, then the
+    aggregator (paper)."""
     min_proposers: int | None = Field(None, ge=1)
     """A conversation with fewer proposals is rejected. Default: all but one, at least one."""
     instruction: str | None = None
     """The Aggregate-and-Synthesize instruction: text or `file:PATH`. Default: the built-in one."""
     references: Literal["fenced", "plain"] = "fenced"
     """How a model sees the proposals. fenced: each between tags with a code that no proposal can
-    name. plain: as `1. …`, `2. …` alone (paper); one with a list in it may pass for several."""
+    contain. plain: only as `1. …`, `2. …` (paper); a proposal with a list in it may then look like
+    several."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a newer field unless it is set: fingerprints stay as they were."""
+        """Leave out a newer field unless it is set, so that fingerprints stay as they were."""
         found: dict[str, Any] = dump(self)
         if found.get("references") == "fenced":
             del found["references"]
@@ -98,20 +101,22 @@ class Mixture(Part):
 
     @property
     def proposals(self) -> int:
-        """Number of proposals of one layer if none fails."""
+        """The number of proposals of one layer if none fails."""
         return sum(member.sampling.n for member in self.proposers)
 
     @property
     def quorum(self) -> int:
+        """How many proposals a layer needs."""
         return self.min_proposers if self.min_proposers is not None else max(1, self.proposals - 1)
 
     @property
     def models(self) -> frozenset[str]:
+        """The models of the proposers and the aggregator."""
         return frozenset(m.model for m in (*self.proposers, self.aggregator))
 
 
 class JudgeSampling(Sampling):
-    """How a judge is sampled: `Sampling` with defaults of its own."""
+    """How a judge is sampled: `Sampling` with other defaults."""
 
     temperature: Temperature = 0.0
     max_tokens: MaxTokens = 512
@@ -136,18 +141,18 @@ class Judge(Part):
     once for all pairs of a prompt, from its first two answers (cheaper ablation). all: all eight,
     none is chosen (ablation)."""
     mode: Literal["exhaustive", "adaptive"] = "exhaustive"
-    """exhaustive: all pairs of a prompt's answers are compared in both orders. adaptive: only what
-    the best and the worst answer depend on, for fewer than half of the calls."""
+    """exhaustive: all pairs of a prompt's answers are compared in both orders. adaptive: only the
+    comparisons that the best and the worst answer depend on, with fewer than half of the calls."""
     confidence: float = Field(0.915, gt=0.5, lt=1)
-    """adaptive: an end of the ranking is settled if, with this probability, the comparisons that
-    were not made would not change it."""
+    """adaptive: stop when, with this probability, the comparisons that were not made would not
+    change the best and the worst answer."""
     max_calls_share: float = Field(0.8, gt=0, le=1)
-    """adaptive: the most calls for one prompt, as a share of the exhaustive judge's. A prompt that
-    is not settled then keeps its likeliest best and worst answer."""
+    """adaptive: the most calls for one prompt, as a share of the exhaustive judge's. When they are
+    used up, the prompt keeps its likeliest best and worst answer."""
     min_proposers: int | None = Field(None, ge=1)
     criteria_instruction: str | None = None
     """Text or `file:PATH` with `$query`, `$answer_a`, `$answer_b`, `$criteria` (all eight). The
-    query and each answer come with tags of their own. Default: the built-in text."""
+    query and each answer have their own tags. Default: the built-in text."""
     assess_instruction: str | None = None
     """The same placeholders; `$criteria` are those that were chosen."""
     verdict_instruction: str | None = None
@@ -155,7 +160,7 @@ class Judge(Part):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what only an adaptive judge uses: fingerprints stay as they were."""
+        """Leave out fields of only the adaptive judge, so that fingerprints stay as they were."""
         found: dict[str, Any] = dump(self)
         if self.mode == "exhaustive":
             for name in ("mode", "confidence", "max_calls_share"):
@@ -177,6 +182,7 @@ class Judge(Part):
 
     @property
     def quorum(self) -> int:
+        """How many assessments an order needs."""
         return (
             self.min_proposers
             if self.min_proposers is not None
@@ -185,6 +191,7 @@ class Judge(Part):
 
     @property
     def models(self) -> frozenset[str]:
+        """The models of the proposers and the aggregator."""
         return frozenset(m.model for m in (*self.proposers, self.aggregator))
 
 
@@ -211,8 +218,8 @@ class Training(Part):
     """Share of the rows that is held out: never trained on, and measured before the training, after
     each epoch and at its end. All rows with the same first question are held out together."""
     keep: Literal["last", "best"] = "last"
-    """Which weights become the model. best: those with the lowest loss on the held-out rows, of all
-    times that it was measured."""
+    """Which weights become the model. best: those with the lowest loss on the held-out rows, over
+    all measurements."""
 
     @model_validator(mode="after")
     def _the_best_is_measured(self) -> Self:
@@ -225,7 +232,7 @@ class Training(Part):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out newer fields unless they are set: fingerprints stay as they were."""
+        """Leave out newer fields unless they are set, so that fingerprints stay as they were."""
         found: dict[str, Any] = dump(self)
         for name, default in (("validation", 0.0), ("keep", "last")):
             if found.get(name) == default:
@@ -242,8 +249,8 @@ class Sft(Training):
     learning_rate: float = Field(8e-6, gt=0)
     epochs: float = Field(6, gt=0)
     packing: bool = True
-    """Put several conversations into one sequence of `max_length` tokens; attention does not
-    cross from one to another."""
+    """Put several conversations into one sequence of `max_length` tokens; attention does not cross
+    from one to another."""
 
 
 class Dpo(Training):
@@ -256,8 +263,8 @@ class Dpo(Training):
 
 
 class SampleSampling(Sampling):
-    """How the SFT model is sampled for preferences: `Sampling` with defaults of its own (paper: 5
-    at temperature 0.8)."""
+    """How the SFT model is sampled for preferences: `Sampling` with other defaults (paper: 5 at
+    temperature 0.8)."""
 
     temperature: Temperature = 0.8
     top_p: TopP = 0.95

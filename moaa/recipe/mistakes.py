@@ -1,4 +1,4 @@
-"""pydantic's errors for people: file:line, the field, what was given, what is allowed."""
+"""Turns pydantic's errors into sentences: file:line, the field, what was given, what is allowed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ P = TypeVar("P", bound=Part)
 
 
 def checked(given: Given, root: type[P], errors: list[str]) -> P | None:
-    """Return the part that a document holds; None if it is not valid: `errors` gets what is wrong,
-    as `explain` says it."""
+    """Return the part in a document; None if it is not valid: `errors` then gets the mistakes in
+    the form of `explain`."""
     where = {path: item.where for path, item in places(given)}
     try:
-        # JSON and strict: "5" is no number, true is not 1, yet a list is a tuple.
+        # JSON and strict: "5" is not a number, true is not 1, but a list is accepted as a tuple.
         return root.model_validate_json(json.dumps(plain(given)), strict=True)
     except ValidationError as error:
         errors += explain(error, where, root)
@@ -32,7 +32,8 @@ def checked(given: Given, root: type[P], errors: list[str]) -> P | None:
 def explain(
     error: ValidationError, where: dict[Address, str], root: type[Part] = Recipe
 ) -> list[str]:
-    """Return one line for each mistake, in the order of the schema, whose whole is `root`."""
+    """Return one line for each mistake, in the order of the schema; `root` is the whole
+    document."""
     lines: list[str] = []
     for item in error.errors(include_url=False):
         address: Address = item["loc"]
@@ -51,7 +52,7 @@ def explain(
 
 
 def _place(address: Address, where: dict[Address, str]) -> str:
-    """Return where the value was given; if it is missing, where the part around it was."""
+    """Return where the value was given; if it is missing, where its part was given."""
     while address and address not in where:
         address = address[:-1]
     return where[address]

@@ -1,4 +1,4 @@
-"""How large a model is, guessed from its name, and how many bytes that takes."""
+"""The size of a model, estimated from its name, and the bytes that it needs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SIZE: Final = re.compile(
 
 
 def parameters(source: str) -> int | None:
-    """Return the number of parameters that the model's name states; None if it states none.
+    """Return the number of parameters in the model's name; None if the name has none.
 
-    The first size in the last part of the path counts. Names state the model's size first; later
-    ones are about something else: a context length (`7B-Instruct-1M`), the tokens it was trained on
-    (`1.1B-step-50K-105b`), a teacher or a draft model. `8x22B` is taken as 176e9, an upper bound:
+    The first size in the last part of the path counts. Names have the model's size first; later
+    ones are about something else: a context length (`7B-Instruct-1M`), the tokens of its training
+    (`1.1B-step-50K-105b`), a teacher or a draft model. `8x22B` counts as 176e9, an upper bound:
     experts share some layers.
     """
     for part in reversed(source.split("/")):
@@ -35,6 +35,6 @@ def parameters(source: str) -> int | None:
 
 def weights_gib(source: str) -> int | None:
     """Return the size of the model's bfloat16 weights in whole GiB, at least 1; None if its name
-    states no size."""
+    has no size."""
     count = parameters(source)
     return None if count is None else max(1, math.ceil(count * WEIGHT_BYTES / 2**30))

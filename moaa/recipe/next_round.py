@@ -1,11 +1,11 @@
-"""The recipe of the next round of self-improvement, from that of this one and its winner.
+"""The recipe of the next round of self-improvement, made from this round's recipe and its winner.
 
     follow(recipe, uri)     round k's recipe and winner -> round k+1's recipe
     planned(recipe)         the recipes of all rounds, before there is a winner
 
-The winner takes the target's place: it is trained further, and it writes and judges where the
-target did. It is called `<target>+round-<k>`. Who judges the evaluation stays as it was, so that
-the scores of all rounds can be compared.
+The winner replaces the target: it is trained further, and it writes and judges where the target
+did. Its name is `<target>+round-<k>`. The judge of the evaluation stays the same, so that the
+scores of all rounds can be compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ P = TypeVar("P", Mixture, Judge)
 
 
 def follow(recipe: Recipe, winner: str, *, system_role: bool = True) -> Recipe:
-    """Return the recipe of the next round. `winner`: the address of the model that won this one;
+    """Return the recipe of the next round. `winner`: the address of the model that won this round.
     `system_role`: whether it was trained to be asked with system messages."""
     old, start = recipe.target, start_of(recipe.target)
     new = f"{start}+round-{recipe.rounds.round}"
@@ -59,8 +59,8 @@ def follow(recipe: Recipe, winner: str, *, system_role: bool = True) -> Recipe:
 
 
 def planned(recipe: Recipe) -> list[Recipe]:
-    """Return the recipes of all rounds from this one on, if every round is won. Their winners have
-    addresses at which nothing is."""
+    """Return the recipes of all rounds from this one on, if every round is won. The addresses of
+    their winners do not exist."""
     found = [recipe]
     while found[-1].rounds.round < recipe.rounds.n:
         number = found[-1].rounds.round
@@ -81,7 +81,7 @@ def _slices(recipe: Recipe) -> dict[str, object]:
 
 
 def _renamed(mixture: P, old: str, new: str) -> P:
-    """Return the mixture with another model for the members of one."""
+    """Return the mixture with the members of one model changed to another model."""
 
     def of(member: Part) -> Part:
         return member.model_copy(update={"model": new}) if member.model == old else member  # type: ignore[attr-defined]
@@ -94,13 +94,13 @@ def _renamed(mixture: P, old: str, new: str) -> P:
 
 
 def _evaluation(recipe: Recipe, start: str) -> dict[str, object]:
-    """Return what is fixed from the second round on: the judge, and that the model with which the
-    first round began is measured too."""
+    """Return what is fixed from the second round on: the judge, and that the model at the start of
+    the first round is measured too."""
     evaluate = recipe.evaluate
     found: dict[str, object] = {}
     if evaluate.judge is None and evaluate.judge_model is None:
         found["judge"] = recipe.evaluation_judge
     if start not in evaluate.contestants:
-        # The first contestant is the one that main numbers compare with.
+        # Main numbers compare with the first contestant.
         found["contestants"] = (start, *evaluate.contestants)
     return found

@@ -13,18 +13,19 @@ from moaa.recipe.read import Given, given_of, value_of
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One value, and what is said of it in errors."""
+    """One value, and its name in errors."""
 
     path: Address
     value: Given
 
     @property
     def where(self) -> str:
+        """The value's origin for errors, for example `--set dpo.beta`."""
         return self.value.where
 
 
 def of_sets(sets: Iterable[str], errors: list[str]) -> list[Override]:
-    """Return what each `path=value` says."""
+    """Return the override in each `path=value`."""
     found = []
     for setting in sets:
         name, equals, text = setting.partition("=")
@@ -41,7 +42,8 @@ def of_sets(sets: Iterable[str], errors: list[str]) -> list[Override]:
 
 
 def of_mapping(overrides: Mapping[str, Any], errors: list[str]) -> list[Override]:
-    """Return what each path of a JSON object says, shorter paths first: an object has no order."""
+    """Return the override of each path of a JSON object, shorter paths first: an object has no
+    order."""
     found: dict[Address, Override] = {}
     for name, value in overrides.items():
         where = f"overrides {name}"
@@ -60,7 +62,8 @@ def of_mapping(overrides: Mapping[str, Any], errors: list[str]) -> list[Override
 
 
 def apply(given: Given, overrides: Sequence[Override], errors: list[str]) -> None:
-    """Put the values into the tree. Missing parts on the way are made: the schema checks them."""
+    """Put the values into the tree. Missing parts on the way are created: the schema checks
+    them."""
     for each in overrides:
         _put(given, each, errors)
 

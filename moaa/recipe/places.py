@@ -10,16 +10,15 @@ from moaa.recipe.engine_args import named
 from moaa.recipe.serving import Runtime
 
 CPU_SEQS: Final = 64
-"""Requests that an engine on a CPU works on at the same time: two cores are busy with half of
-them."""
+"""Requests that an engine on a CPU works on at the same time: half as many keep two cores busy."""
 GPU_SEQS: Final = 256
-"""vLLM's own limit on most GPUs; on those of 70 GiB and more, but not the A100, it is `MOST`."""
+"""vLLM's own limit on most GPUs. On GPUs of 70 GiB and more, except the A100, it is `MOST`."""
 MOST: Final = 1024
 ENDPOINT: Final = 64
-"""At a server that was up before: others may use it too."""
+"""For a server that moaa did not start: others may use it too."""
 CONVERSATIONS: Final = 4
-"""Conversations in progress for each request that a model's servers take: each one asks several
-models, and seldom two of them at the same time."""
+"""Conversations in progress for each request that a model's servers accept: each conversation asks
+several models, and rarely two at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ def places(
 ) -> Places:
     """Return the places of a server on such a device. `seqs`: its own `--max-num-seqs`, if known.
 
-    `runtime.calls.in_flight` is taken as it is. Without it, an engine of ours gets as many requests
-    as it works on, and the number follows its load on GPUs.
+    `runtime.calls.in_flight` is used unchanged. Without it, our own engine gets as many requests as
+    it works on, and on GPUs the number follows its load.
     """
     if given := runtime.calls.in_flight:
         return Places(given, given, follows=False)
@@ -63,5 +62,5 @@ def places(
 
 def window(runtime: Runtime, servers: int) -> int:
     """Return how many conversations run at the same time. `servers`: the places of all servers of
-    the model that has most."""
+    the model with the most."""
     return runtime.calls.window or CONVERSATIONS * max(CPU_SEQS, servers)

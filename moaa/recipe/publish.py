@@ -1,5 +1,5 @@
-"""The recipe's fields about publishing: under which name, where else it is shown, what is
-accepted."""
+"""The recipe's fields about publishing: under which name, where else it is shown, which licences
+are accepted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moaa.recipe.document import Part
 from moaa.recipe.urls import may_carry_key, problem_of
 
 HUB: Final = "https://huggingface.co"
-"""The Hugging Face hub, unless HF_ENDPOINT of the environment names another one."""
+"""The address of the Hugging Face hub, unless the environment has another one in HF_ENDPOINT."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._ ]{0,94}[A-Za-z0-9])?$")]
 """Without `/`: a server that loads `model-registry://HOST/MODEL/VERSION` would cut it there."""
@@ -22,16 +22,17 @@ Repository = Annotated[
 
 class ModelRegistry(Part):
     """A Kubeflow Model Registry that shows the versions, their scores, and which is in production.
-    It repeats what S3 says: if it cannot be reached, that is a warning, and the next publication or
-    promotion makes up for it."""
+    It only copies what is on S3: if it cannot be reached, that is a warning, and the next
+    publication or promotion updates it."""
 
     url: str
-    """Address of its REST server, without a path: `http://model-registry-service.kubeflow.svc:8080`."""
+    """Address of its REST server, without a path:
+    `http://model-registry-service.kubeflow.svc:8080`."""
     key_env: str | None = None
-    """Name of the environment variable with its bearer token, if it wants one. It must be one of
+    """Name of the environment variable with its bearer token, if it needs one. It must be one of
     `runtime.secret_envs`."""
     storage_key: str | None = Field(None, min_length=1)
-    """Name of the Secret by which KServe reads the store."""
+    """Name of the Secret with which KServe reads the store."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -45,19 +46,19 @@ class ModelRegistry(Part):
 
 
 class Hub(Part):
-    """Repositories of the Hugging Face hub that get the versions too, each as a commit with a tag.
-    A hub that cannot be reached is a warning; one that refuses fails the stage, and the version
-    stays."""
+    """Repositories of the Hugging Face hub that also get the versions, each as a commit with a tag.
+    If the hub cannot be reached, that is a warning. If it refuses, the stage fails, and the version
+    on S3 stays."""
 
     repository: Repository
-    """`OWNER/NAME` of the model. It is made if it is not there."""
+    """`OWNER/NAME` of the model. It is created if it does not exist."""
     data_repository: Repository | None = None
     """`OWNER/NAME` of a data set for the training data. Needs `publish.data`."""
     key_env: str = "HF_TOKEN"
     """Name of the environment variable with a token that may write. It must be one of
     `runtime.secret_envs`."""
     private: bool = True
-    """Whether a repository that is made is private. One that is there stays as it is."""
+    """Whether a new repository is private. An existing one stays as it is."""
 
 
 class Publish(Part):
@@ -65,11 +66,11 @@ class Publish(Part):
     `<store.root>/models/<name>/<version>` with a model card. Needs `gate`."""
 
     name: Name | None = None
-    """Default: the recipe's name. Licences may ask for a prefix: `Llama`."""
+    """Default: the recipe's name. Some licences require a prefix: `Llama`."""
     accept_licence_conflict: str | None = None
     """Publish although a licence forbids it, for this reason. The card repeats it."""
     data: bool = False
-    """Write the SFT and the preference data too, as a data set that `datasets` and TRL read:
+    """Also write the SFT and the preference data, as a data set that `datasets` and TRL read:
     `<store.root>/datasets/<name>/<version>`."""
     registry: ModelRegistry | None = None
     hub: Hub | None = None
@@ -82,7 +83,7 @@ class Publish(Part):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out newer fields unless they are set: fingerprints stay as they were."""
+        """Leave out newer fields unless they are set, so that fingerprints stay as they were."""
         found: dict[str, Any] = dump(self)
         return {
             name: value

@@ -1,4 +1,5 @@
-"""YAML in and out: a text becomes a tree of `Given`, each value with the place of its origin."""
+"""Reads and writes YAML: a text becomes a tree of `Given`, each value with the place of its
+origin."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import yaml
 from moaa.recipe.addresses import Address
 
 MAX_VALUES = 20_000
-"""64 KB of text can hold more values than this only by aliases of aliases."""
+"""The most values: 64 KB of text can have more only by aliases of aliases."""
 MAX_DEPTH = 50
-"""A recipe is about 6 deep. An alias inside of what it stands for has no end."""
+"""A recipe is about 6 deep. An alias inside its own value would never end."""
 
 _SCALARS: dict[str, tuple[str, str]] = {
     "tag:yaml.org,2002:null": (r"^(?:~|null|Null|NULL|)$", "~nN\0"),
@@ -38,7 +39,7 @@ class Given:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's own parser: slow, and its words for what is wrong are the ones that we show."""
+    """PyYAML's own parser: slow, but its words for problems are the ones that we show."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
@@ -64,7 +65,7 @@ for _tag, (_pattern, _first) in _SCALARS.items():
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    # A YAML reader takes these for the end of a line: unless escaped, they come back as spaces.
+    # A YAML reader takes these for line ends: unless escaped, they come back as spaces.
     style = (
         '"' if re.search("[\r\x85\u2028\u2029\ufeff]", value) else "|" if "\n" in value else None
     )
@@ -75,7 +76,7 @@ _Dumper.add_representer(str, _text)
 
 
 def read(text: str, name: str, errors: list[str], what: str = "a recipe") -> Given:
-    """Return the tree of a YAML text; add what is wrong to `errors`.
+    """Return the tree of a YAML text; add the problems to `errors`.
 
     `name` is the file's name in places and errors, `what` the kind of document.
     """
@@ -121,7 +122,7 @@ class _Reader:
             if not self.too_deep:
                 self.errors.append(
                     f"{where}: values are nested more than {MAX_DEPTH} deep; perhaps an alias "
-                    "(*name) is inside of what it stands for. Write it out."
+                    "(*name) is inside its own value. Write it out."
                 )
             self.too_deep = True
             return Given(None, where)
@@ -184,7 +185,7 @@ class _Reader:
 
 
 def value_of(text: str, where: str, errors: list[str]) -> Given:
-    """Return one YAML value (of `--set path=value`), all of it with the place `where`."""
+    """Return one YAML value (of `--set path=value`); all of it has the place `where`."""
     try:
         node = _compose(text)
     except (yaml.YAMLError, RecursionError) as e:
@@ -196,9 +197,9 @@ def value_of(text: str, where: str, errors: list[str]) -> Given:
 
 
 def given_of(value: Any, where: str) -> Given:
-    """Return the tree of a value of JSON, all of it with the place `where`.
+    """Return the tree of a JSON value; all of it has the place `where`.
 
-    Kubeflow's objects hold no whole numbers: what is one becomes one again.
+    Kubeflow's objects have no integers: a whole number becomes an integer again.
     """
     if isinstance(value, dict):
         return Given({str(key): given_of(child, where) for key, child in value.items()}, where)
@@ -223,7 +224,8 @@ def _move(given: Given, where: str) -> None:
 
 
 def merge(base: Given, over: Given) -> Given:
-    """Return `over` laid on `base`: mappings field by field, all else (lists too) replaced."""
+    """Return `over` merged over `base`: mappings field by field; all else, also lists, is
+    replaced."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
     fields = {
@@ -252,7 +254,7 @@ def plain(given: Given) -> Any:
 
 
 def places(given: Given, address: Address = ()) -> Iterator[tuple[Address, Given]]:
-    """Yield every value of the tree with its address, containers before what they hold."""
+    """Yield every value of the tree with its address, containers before their contents."""
     yield address, given
     if isinstance(given.value, dict):
         for key, child in given.value.items():
@@ -282,11 +284,12 @@ def dump(data: Any, *, flow: bool = False) -> str:
 
 
 _ESCAPED = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|[^\x00-\uffff]")
-"""What Kubeflow's database does not hold, and what YAML takes for the end of a line or refuses."""
+"""Characters that Kubeflow's database refuses, or that YAML refuses or takes for the end of a
+line."""
 
 
 def one_line(data: Any) -> str:
-    """Return JSON on one line, which `read` turns into the same data. What Kubeflow would change is
-    escaped as in YAML."""
+    """Return JSON on one line, which `read` turns into the same data. Characters that Kubeflow
+    would change are escaped as in YAML."""
     text = json.dumps(data, ensure_ascii=False)
     return _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08X}", text)

@@ -12,19 +12,19 @@ class Questions(Part):
     """A benchmark with published questions."""
 
     data: tuple[Source, ...] = ()
-    """Its questions and what comes with them: files, s3:// addresses or hub data sets with the
+    """Its questions and their companions: files, s3:// addresses or hub data sets with the
     published content. Default: the published ones."""
     limit: int | None = Field(None, ge=1)
-    """Take only so many questions, the same ones each time, evenly chosen. The result is then not
-    comparable with published ones."""
+    """Use only this many questions, evenly chosen, and always the same ones. The result cannot then
+    be compared with published ones."""
 
 
 class Reasoning(Questions):
     """A benchmark whose answers a program marks as right or wrong. Needs `moaa[evaluate]`."""
 
     max_tokens: int = Field(2048, ge=2048)
-    """An answer is cut here. A chain of thought that is cut counts as wrong: fewer tokens would
-    measure length."""
+    """An answer is cut here. A chain of thought that is cut counts as wrong, so with fewer tokens
+    the benchmark would measure length."""
 
 
 class Gsm8k(Reasoning):
@@ -46,13 +46,13 @@ class MmluPro(Reasoning):
     """MMLU-Pro: questions of 14 subjects with ten choices."""
 
     limit: int | None = Field(2000, ge=1)
-    """Take only so many questions, the same ones each time, each subject by its share. null: all
+    """Use only this many questions, always the same ones, each subject by its share. null: all
     12,032."""
     examples: int = Field(5, ge=0, le=5)
-    """So many solved examples of its subject come before each question, from rows of the data with
+    """How many solved examples of its subject come before each question, from rows of the data with
     `cot_content` (the hub's validation split)."""
 
 
 class HumanEval(Reasoning):
     """HumanEval: 164 functions of Python, run against their tests. Only on Kubernetes, in a pod
-    without network, token, or anything to write (platform chart: `sandbox.enabled`)."""
+    without network, token or writable folder (platform chart: `sandbox.enabled`)."""

@@ -15,21 +15,21 @@ from moaa.recipe.prompts import Prompts
 from moaa.recipe.serving import Model
 
 SLICED: Final = ("sft", "preference")
-"""The sets of prompts that each round reads a slice of."""
+"""The sets of prompts of which each round reads a slice."""
 
 
 class Rounds(Part):
-    """Rounds of self-improvement: a round's winner takes the target's place in the next one.
-    `rounds: 3` is short for `rounds: {n: 3}`. More than one needs `gate`."""
+    """Rounds of self-improvement: a round's winner replaces the target in the next one. `rounds: 3`
+    is short for `rounds: {n: 3}`. More than one round needs `gate`."""
 
     n: int = Field(1, ge=1, le=10)
-    """At most so many. The gate ends them after the first round whose model is not better than the
+    """The most rounds. The gate stops them after the first round whose model is not better than the
     one before it."""
     prompts: Literal["disjoint", "same"] = "disjoint"
     """disjoint: each round reads the next slice, `limit` rows, of each source of training prompts.
-    same: every round reads the same ones. All are evaluated on the same prompts."""
+    same: every round reads the same ones. All rounds are evaluated on the same prompts."""
     round: int = Field(1, ge=1)
-    """Which round the recipe is of. The run itself counts it; leave it out."""
+    """The number of this round. The run counts it itself; leave it out."""
 
     @model_validator(mode="after")
     def _within(self) -> Self:
@@ -44,13 +44,13 @@ class Rounds(Part):
 
 
 def start_of(target: str) -> str:
-    """Return the name of the model that the first round trained: `llama` of `llama+round-2`."""
+    """Return the name of the model that the first round trained: `llama` for `llama+round-2`."""
     return target.partition("+round-")[0]
 
 
 def made_by_run(models: Mapping[str, Model]) -> set[str]:
-    """Return the models whose weights a run made (`llama+sft`, `llama+round-1`): no Deployment of
-    a cluster knows them."""
+    """Return the models whose weights a run made (`llama+sft`, `llama+round-1`): no Deployment of a
+    cluster has them."""
     return {
         name for name, model in models.items() if "+" in name and model.source.startswith("s3://")
     }
@@ -74,7 +74,7 @@ class _Recipe(Protocol):
 
 
 def problems(recipe: _Recipe) -> Iterator[Problem]:
-    """Yield what further rounds lack, with the address of the field."""
+    """Yield what is missing for further rounds, with the address of the field."""
     if recipe.rounds.n == 1:
         return
     if not recipe.gate:

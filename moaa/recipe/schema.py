@@ -105,7 +105,7 @@ class Recipe(Part):
     publish: Publish | None = None
     """The model becomes a version in the registry on S3, if the gate promotes it."""
     promote: Promote | None = None
-    """The published version is put into production. Without it a person runs `moaa promote`."""
+    """Puts the published version into production. Without it a person runs `moaa promote`."""
     rounds: Rounds = Rounds()
     runtime: Runtime = Runtime()
     pools: dict[str, Pool] = Field({})
@@ -143,7 +143,7 @@ class Recipe(Part):
         return self
 
     def _members(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """The models that must write answers, by the address that names them."""
+        """Yield the models that must write answers, by the address that names them."""
         named: list[tuple[tuple[str | int, ...], str]] = [(("target",), self.target)]
         mixtures: list[tuple[tuple[str, ...], Mixture | Judge]] = [
             (("generate", "mixture"), self.generate.mixture),
@@ -208,7 +208,7 @@ class Recipe(Part):
     @property
     def measures_production(self) -> bool:
         """Return whether the version in production is measured, if there is one. A model of the
-        recipe with this name takes its place."""
+        recipe with this name is measured instead."""
         named = PRODUCTION in self.evaluate.contestants
         return self.gate is not None and self.publish is not None and not named
 
@@ -219,15 +219,15 @@ class Recipe(Part):
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Return the contestants, with the version in production if that is measured, and without
-        a model that the run does not train."""
+        """Return the contestants, with the version in production if it is measured, and without
+        models that the run does not train."""
         own = (PRODUCTION,) if self.measures_production else ()
         named = (name for name in self.evaluate.contestants if name != "dpo" or self.prefers)
         return (*named, *own)
 
     @property
     def best_by(self) -> LabellerName | None:
-        """Return the labeller that chooses the best answers of the SFT data, if one does."""
+        """Return the labeller that chooses the best answers of the SFT data, if there is one."""
         if self.generate.source != "best":
             return None
         return self.generate.labeller or self.label.labeller
@@ -252,8 +252,8 @@ class Recipe(Part):
                 )
 
     def judge_of(self, settings: Part) -> Judge:
-        """Return who judges for a benchmark with these settings. It compares single pairs, so it
-        has nothing to adapt."""
+        """Return the judge of a benchmark with these settings. It compares single pairs, so it
+        cannot be adaptive."""
         judge = self.label.judge
         for part in (self.evaluate, settings):
             if isinstance(part, Judged | Evaluate):
@@ -263,13 +263,13 @@ class Recipe(Part):
 
     @property
     def evaluation_judge(self) -> Judge:
-        """Who judges for benchmarks that do not name a judge."""
+        """The judge of benchmarks that have no judge of their own."""
         return self.judge_of(self.evaluate)
 
     def alone(self, model: str) -> Judge:
-        """Return the judge that is one model: it assesses by all criteria, and decides, with the
-        instructions of `label.judge`. Behind an endpoint its verdict is read from its text: not
-        every server has grammars."""
+        """Return the judge that is a single model: it assesses by all criteria and decides, with
+        the instructions of `label.judge`. At an endpoint its verdict is parsed from its text,
+        because not every server has grammars."""
         judge = self.label.judge
         member = JudgeMember(model=model, sampling=judge.aggregator.sampling)
         verdict = "parsed" if self.models[model].endpoint else judge.verdict
@@ -285,7 +285,7 @@ class Recipe(Part):
     @property
     def evaluation_models(self) -> frozenset[str]:
         """The models that the evaluation asks: judges, contestants, members of the mixture. The
-        target is in it only if it is one of these."""
+        target is included only if it is one of these."""
         found = set(self.evaluate.others)
         for judge in self.evaluation_judges:
             found |= judge.models

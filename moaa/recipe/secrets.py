@@ -1,4 +1,4 @@
-"""Secrets in a recipe: none may be in it, and each named key goes only where it belongs."""
+"""Secrets in a recipe: none may be in it, and each key is sent only where it belongs."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ _OWNED: Final[tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...]] = (
     (re.compile(r"MOAA_.*"), "moaa itself", ()),
     (re.compile(r"PATH|HOME|USER|LD_.*|PYTHON.*|HTTPS?_PROXY|ALL_PROXY"), "the system", ()),
 )
-"""Environment variables with an owner: their names, whose they are, and the hosts that may get
-them as an endpoint's key."""
+"""Environment variables with an owner: their names, the owner, and the hosts that may get them as
+an endpoint's key."""
 
 
 def refuse_written(given: Given, errors: list[str]) -> None:
-    """Refuse what looks like a key, without repeating it: keys belong into the environment."""
+    """Refuse values that look like keys, without showing them: keys belong into the environment."""
     for path, item in places(given):
         if isinstance(item.value, dict):
             for field in [name for name in item.value if _SECRET.search(name)]:
                 del item.value[field]
                 errors.append(
-                    f"{item.where}: the name of a field begins like a secret. A recipe holds none: "
+                    f"{item.where}: the name of a field begins like a secret. A recipe has none: "
                     "put it into an environment variable and give that variable's name (key_env)."
                 )
         if not isinstance(item.value, str):
@@ -80,7 +80,7 @@ def refuse_written(given: Given, errors: list[str]) -> None:
                 else "holds a password or a private key"
             )
             errors.append(
-                f"{item.where}: {dotted(path)} {kind}. A recipe holds none: put it into an "
+                f"{item.where}: {dotted(path)} {kind}. A recipe must have none: put it into an "
                 "environment variable and give "
                 f"that variable's name (key_env)."
             )
@@ -98,23 +98,31 @@ def refuse_written(given: Given, errors: list[str]) -> None:
 
 
 def _instead_of(path: Address) -> str | None:
-    """Return a value that stands for a secret, so that the rest can be checked."""
+    """Return a value in place of a secret, so that the rest can be checked."""
     if path and path[-1] in ("url", "endpoint_url"):
         return "https://redacted.invalid"
     return None if path and path[-1] == "key_env" else "REDACTED"
 
 
 class Keyed(Protocol):
-    """What of a recipe names keys: its models, store and runtime, and where it publishes."""
+    """The parts of a recipe that name keys: its models, store and runtime, and where it
+    publishes."""
 
     @property
-    def models(self) -> Mapping[str, Model]: ...
+    def models(self) -> Mapping[str, Model]:
+        """The recipe's models."""
+
     @property
-    def store(self) -> StoreAddress: ...
+    def store(self) -> StoreAddress:
+        """The recipe's S3."""
+
     @property
-    def runtime(self) -> Runtime: ...
+    def runtime(self) -> Runtime:
+        """Where and how the recipe runs."""
+
     @property
-    def publish(self) -> Publish | None: ...
+    def publish(self) -> Publish | None:
+        """Where the recipe publishes, if it does."""
 
 
 def endpoint_keys(recipe: Keyed) -> dict[str, str]:
@@ -128,7 +136,7 @@ def endpoint_keys(recipe: Keyed) -> dict[str, str]:
 
 
 def problems(recipe: Keyed) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield the address of each named key that would go where it does not belong, and why."""
+    """Yield the address of each key that would be sent where it does not belong, and why."""
     store = _store_keys(recipe)
     keys: set[str] = set()
     for name, key in endpoint_keys(recipe).items():
@@ -173,7 +181,7 @@ class _StageKey(NamedTuple):
     key: str
     server: str
     beside: str = ""
-    """Whose variable it may be."""
+    """The owner of a variable that may be used here."""
 
 
 def _stage_keys(recipe: Keyed) -> Iterator[_StageKey]:
@@ -191,8 +199,8 @@ def _stage_keys(recipe: Keyed) -> Iterator[_StageKey]:
 
 
 def stage_key_problems(recipe: Keyed) -> Iterator[tuple[Address, str]]:
-    """Yield the address of each key of a tracker, a registry or the hub that would not be there,
-    or is another's."""
+    """Yield the address of each key of a tracker, a registry or the hub that would be missing, or
+    that belongs to something else."""
     for where, key, _, beside in _stage_keys(recipe):
         whose = "the store" if key in _store_keys(recipe) else _owner(key, "", beside)
         if whose:
@@ -213,13 +221,14 @@ def _address(recipe: Keyed, model: str) -> str:
 def _store_keys(recipe: Keyed) -> set[str]:
     """Return the names of the variables that hold the store's keys and their token."""
     store = recipe.store
-    # The usual names hold a store's keys in a task, whatever the recipe names.
+    # In a task the usual names hold a store's keys, whatever the recipe calls them.
     named = {*S3_KEYS, store.access_key_env, store.secret_key_env}
     return named | ({store.session_token_env} if store.session_token_env else set())
 
 
 def _owner(name: str, url: str, beside: str = "") -> str:
-    """Return whose variable it is, or "" if it may go to `url`, or is nobody's or `beside`'s."""
+    """Return the variable's owner, or "" if it may go to `url`, or has no owner or is
+    `beside`'s."""
     host = f".{urls.host(url)}" if url else ""
     for pattern, owner, hosts in _OWNED:
         if pattern.fullmatch(name):
@@ -228,7 +237,8 @@ def _owner(name: str, url: str, beside: str = "") -> str:
 
 
 DESTINATIONS_ENV: Final = "MOAA_DESTINATIONS"
-"""What a compiled pipeline says about where each key may be sent, as JSON (`destinations`)."""
+"""The variable in which a compiled pipeline lists where each key may be sent, as JSON
+(`destinations`)."""
 
 
 def destinations(recipe: Keyed) -> dict[str, list[str]]:
@@ -250,9 +260,9 @@ def destinations(recipe: Keyed) -> dict[str, list[str]]:
 
 
 def refuse_other_destinations(recipe: Keyed, compiled: str) -> None:
-    """Raise RecipeError if a key would go to a server that the compiled pipeline does not name.
+    """Check that each key goes only to servers in the compiled pipeline. Raises RecipeError if not.
 
-    Whoever starts a run chooses its recipe; the keys belong to whoever compiled the pipeline.
+    The user who starts a run chooses its recipe; the keys belong to the user who compiled it.
     """
     allowed = json.loads(compiled)
     for name, servers in destinations(recipe).items():

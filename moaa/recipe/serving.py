@@ -1,7 +1,7 @@
 """The recipe's fields that decide where, how fast and at what price, not what is computed.
 
-A run may move from a laptop to a cluster: its finished stages are found again. `Model.identity` are
-the exceptions: the fields of a model that decide its answers.
+A run may move from a laptop to a cluster: its finished stages are found again. The exceptions are
+in `Model.identity`: the fields of a model that decide its answers.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Endpoint(Part):
     model: str | None = None
     """The model's name on the server. Default: its name in the recipe."""
     key_env: str | None = None
-    """Name of the environment variable that holds the API key; never the key itself."""
+    """Name of the environment variable with the API key; never the key itself."""
     allow_http: bool = False
-    """Send the key over plain http too. Without it a key needs https, an address of this machine,
+    """Send the key over plain http too. By default a key needs https, an address of this machine,
     or a service of the cluster (`….svc`)."""
 
     @model_validator(mode="after")
@@ -56,7 +56,7 @@ class Price(Part):
 
 
 class Rate(Part):
-    """Tokens per second of one replica that is fully loaded, for `moaa recipe plan`."""
+    """Tokens per second of one replica at full load, for `moaa recipe plan`."""
 
     prompt: float = Field(gt=0)
     completion: float = Field(gt=0)
@@ -72,22 +72,24 @@ class Model(Part):
     max_model_len: int | None = Field(None, ge=16)
     quantization: str | None = None
     system_role: bool = True
-    """false if the chat template refuses system messages (Gemma 2): their text then goes before the
-    first user message."""
+    """false if the chat template refuses system messages (Gemma 2): their text is then put before
+    the first user message."""
     task: Literal["chat", "reward", "embed"] = "chat"
     """chat: it writes answers. reward: it scores them (a sequence classification model). embed: it
-    gives the vector of the last token (ArmoRM's body). Both are for labellers."""
+    gives the vector of the last token (ArmoRM's body). The last two are for labellers."""
     licence: str | None = None
-    """Its licence, as moaa/registry/licences.yaml calls it, if its name does not tell."""
+    """Its licence, by its name in moaa/registry/licences.yaml, if the model's name does not show
+    it."""
     # The following fields decide how it is served, not what it answers.
     tensor_parallel: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)
     pool: str | None = None
     engine_args: tuple[str, ...] = ()
-    """More arguments for vLLM. Refused are those that open its server, run code or hold keys."""
+    """More arguments for vLLM. Arguments that open its server, run code or hold keys are
+    refused."""
     trust_remote_code: bool = False
-    """Run the Python code in the model's repository. It gets all that the engine's process may do:
-    pin the code with `revision`."""
+    """Run the Python code in the model's repository. It can do everything that the engine's process
+    can: pin the code with `revision`."""
     endpoint: Endpoint | None = None
     price: Price | None = None
     rate: Rate | None = None
@@ -104,7 +106,7 @@ class Model(Part):
 
     @property
     def arguments(self) -> list[str]:
-        """Return all arguments for vLLM that the recipe gives."""
+        """Return all arguments for vLLM in the recipe."""
         return [*self.engine_args, *(["--trust-remote-code"] if self.trust_remote_code else [])]
 
     @property
@@ -113,11 +115,11 @@ class Model(Part):
         return (self.endpoint and self.endpoint.model) or self.source
 
     def identity(self) -> dict[str, object]:
-        """Return the fields that decide the model's answers: they enter fingerprints.
+        """Return the fields that decide the model's answers: they are in fingerprints.
 
-        `task`, `endpoint.model`, those `engine_args` that change answers (`ANSWER_ARGS`) and
-        `trust_remote_code` are in it if they are given. Of a file that an argument names, only
-        the name enters, not the content.
+        `task`, `endpoint.model`, `engine_args` that change answers (`ANSWER_ARGS`) and
+        `trust_remote_code` are included if they are given. For a file in an argument only its name
+        is included, not the content.
         """
         found: dict[str, object] = self.model_dump(
             mode="json",
@@ -143,11 +145,10 @@ class StoreAddress(Part):
     access_key_env: str = "AWS_ACCESS_KEY_ID"
     secret_key_env: str = "AWS_SECRET_ACCESS_KEY"
     session_token_env: str | None = None
-    """Name of the variable with the token of keys that are lent for some hours. Default:
+    """Name of the variable with the token of keys that expire after some hours. Default:
     AWS_SESSION_TOKEN, if the two keys have their usual names."""
     expected_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] | None = None
-    """AWS account that the bucket must belong to. Calls to a bucket of another account are
-    refused."""
+    """AWS account that must own the bucket. Calls to a bucket of another account are refused."""
 
     @model_validator(mode="after")
     def _address_holds_no_key(self) -> Self:
@@ -161,14 +162,14 @@ class Engines(Part):
     """How models are served while a stage runs."""
 
     kind: Literal["process", "endpoint", "kubernetes"] = "process"
-    """process: vLLM as a child process. endpoint: servers that are up already. kubernetes: the
-    Deployments of the serving chart. A model with an `endpoint` of its own always uses that."""
+    """process: vLLM as a child process. endpoint: servers that are already up. kubernetes: the
+    Deployments of the serving chart. A model with its own `endpoint` always uses that."""
     schedule: Literal["auto", "together", "by-turns"] = "auto"
     """together: all models run at once. by-turns: as many as fit, the others wait. auto: together
     if all fit."""
     start_timeout_s: float | None = Field(None, gt=0)
     """How long a model may take until it answers. Default: 900 for a process (without the download
-    of its weights); on Kubernetes its Deployment's `progressDeadlineSeconds`, which the chart
+    of its weights); on Kubernetes the `progressDeadlineSeconds` of its Deployment, which the chart
     computes from the model's size."""
     max_restarts: int = Field(3, ge=0)
     kv_cache_gib: float = Field(2.0, gt=0)
@@ -184,15 +185,16 @@ class Calls(Part):
     in_flight: int | None = Field(None, ge=1)
     """Requests in flight at each server. Default: as many as its engine works on. On GPUs that is
     `engines.max_num_seqs`, or 256 at first and up to 1024; fewer while the engine's queue or its
-    preemptions grow. 64 on CPUs and at an `endpoint`."""
+    preemptions grow. On CPUs and at an `endpoint` it is 64."""
     window: int | None = Field(None, ge=1)
     """Conversations in progress at the same time. Default: four for each request that the servers
-    of a model take, at least 256."""
+    of a model accept, at least 256."""
     timeout_s: float = Field(600, gt=0)
-    """The longest time of one request. A server that answers nothing for twice as long is started
-    again, or its model fails."""
+    """The longest time of one request. A server without an answer for twice as long is restarted,
+    or its model fails."""
     retries: int = Field(6, ge=0)
-    """How often a call is tried again after a failure that may pass, or a garbled answer."""
+    """How many times a call is tried again after a failure that may pass, or after a garbled
+    answer."""
 
 
 class Launcher(Part):
@@ -205,7 +207,8 @@ class Launcher(Part):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     pool: str | None = None
     checkpoint_minutes: float = Field(30, gt=0)
-    """Minutes between checkpoints in the store. An interrupted training resumes from the newest."""
+    """Minutes between checkpoints in the store. An interrupted training resumes from the newest
+    one."""
 
 
 class Images(Part):
@@ -213,9 +216,9 @@ class Images(Part):
     (`moaa/core:0.1.0`)."""
 
     core: str | None = None
-    """Asks, judges, reports and starts trainings; it has no torch."""
+    """The image that asks, judges, reports and starts trainings. It has no torch."""
     serve: str | None = None
-    """Serves models with vLLM."""
+    """The image that serves models with vLLM."""
     train: str | None = None
 
 
@@ -223,24 +226,24 @@ class Cluster(Part):
     """What the run uses on Kubernetes: a namespace, and names of Secrets and a service account."""
 
     namespace: Annotated[str, Field(pattern=_DNS_LABEL)] | None = None
-    """Namespace of the ensemble and the trainings. Default: the pod's own, or the one of the
+    """Namespace of the ensemble and the trainings. Default: the pod's own, or that of the
     kubeconfig's context."""
     service_account: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-pipeline"
     s3_secret: Annotated[str, Field(pattern=_DNS_NAME)] | None = "moaa-s3"
     """Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and, unless the S3 is AWS,
-    AWS_ENDPOINT_URL_S3 and AWS_REGION. null: pods get no keys. Their service account's identity
-    opens the store (IRSA, EKS Pod Identity)."""
+    AWS_ENDPOINT_URL_S3 and AWS_REGION. null: pods get no keys; the identity of their service
+    account opens the store (IRSA, EKS Pod Identity)."""
     engines_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-engines"
     """Secret of the moaa-serving chart with the engines' API key, VLLM_API_KEY. It may be
     missing."""
     env_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-env"
-    """Secret with the variables that `runtime.secret_envs` and the endpoints' `key_env` name."""
+    """Secret with the variables in `runtime.secret_envs` and in the endpoints' `key_env`."""
     image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
     images: Images = Images()
 
 
 class Runtime(Part):
-    """Where and how fast, never what: none of these fields enters a fingerprint."""
+    """Where and how fast the run computes, never what: none of these fields is in a fingerprint."""
 
     engines: Engines = Engines()
     calls: Calls = Calls()
@@ -248,11 +251,12 @@ class Runtime(Part):
     cluster: Cluster = Cluster()
     max_rejected_share: float = Field(0.02, ge=0, le=1)
     """A stage that rejects a larger share of its rows fails as soon as that is certain, with a
-    table of the reasons. A lost part of a row (one verdict of twenty) counts as that part."""
+    table of the reasons. If only a part of a row is lost (one verdict of twenty), that part
+    counts."""
     secret_envs: tuple[str, ...] = ()
     """Names of more environment variables that the stages need (HF_TOKEN)."""
     trackers: tuple[Tracker, ...] = ()
-    """Where each stage writes its numbers besides the report: none."""
+    """Trackers that get each stage's numbers, besides the report. Default: none."""
 
 
 class Pool(Part):
@@ -260,12 +264,12 @@ class Pool(Part):
 
     node_selector: dict[str, str] = Field({})
     toleration: str | None = None
-    """Key of the taint of these nodes."""
+    """The key of the taint of these nodes."""
     accelerator: str = "nvidia.com/gpu"
     gpus: int = Field(8, ge=0)
     """GPUs of one node; 0: a pool of CPU nodes."""
     cpus: float = Field(8, gt=0)
-    """Requested, and the limit, for each GPU of a pod; once for a pod without GPUs."""
+    """Request and limit for each GPU of a pod; once for a pod without GPUs."""
     memory_gib: float = Field(64, gt=0)
     """In the same way as `cpus`."""
     shm_gib: float = Field(16, gt=0)
@@ -274,7 +278,7 @@ class Pool(Part):
 
 
 class Plan(Part):
-    """The assumptions of `moaa recipe plan`. Change them if you know better."""
+    """The assumptions of `moaa recipe plan`. Change them if you have better values."""
 
     gpu_hour_usd: float = Field(2.0, ge=0)
     turns_per_prompt: float = Field(1.0, gt=0)
@@ -286,8 +290,8 @@ class Plan(Part):
     """Tokens of one answer, unless `max_tokens` is smaller."""
     assessment_tokens: int = Field(350, ge=1)
     adaptive_share: float = Field(0.45, gt=0, le=1)
-    """Calls of an adaptive judge, as a share of the exhaustive one's. The report says what it
-    was."""
+    """Calls of an adaptive judge, as a share of the exhaustive one's. The report shows the real
+    share."""
     prompts: dict[Literal["sft", "preference", "evaluation"], int] = Field({})
     """Number of prompts in sources without a `limit`."""
     train_tokens_per_gpu_s: float = Field(3000, gt=0)

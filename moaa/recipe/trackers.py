@@ -14,19 +14,18 @@ WANDB = "https://api.wandb.ai"
 
 class Tracker(Part):
     """A place that shows runs side by side. A training writes its steps there as they come, each
-    stage its numbers when it is done. A tracker that cannot be reached costs a warning, never a
-    result."""
+    stage its numbers at its end. If a tracker cannot be reached, that is only a warning."""
 
     kind: Literal["tensorboard", "mlflow", "wandb"]
     """tensorboard: event files on S3, below `store.root`/tensorboard. mlflow: an MLflow server.
     wandb: Weights & Biases; needs its package (`pip install wandb`)."""
     url: str | None = None
-    """Address of the MLflow server, or of an own Weights & Biases server."""
+    """Address of the MLflow server, or of your own Weights & Biases server."""
     project: str | None = Field(None, min_length=1)
     """Experiment of MLflow, project of Weights & Biases. Default: the recipe's name."""
     key_env: str | None = None
     """Name of the environment variable with the key: a bearer token of MLflow, or the API key of
-    Weights & Biases. It must be one of `runtime.secret_envs`: so every stage gets it."""
+    Weights & Biases. It must be one of `runtime.secret_envs`, so that every stage gets it."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -1,4 +1,4 @@
-"""Addresses in a recipe: what they may hold, and where a key may be sent."""
+"""Addresses in a recipe: what they may contain, and where a key may be sent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _ODD = re.compile(r"[\s\\\x00-\x20\x7f]")
 
 
 def problem_of(url: str) -> str | None:
-    """Return what is wrong with a server's address, or None. The address is not in the sentence:
-    it may hold a password."""
+    """Return what is wrong with a server's address, or None. The sentence does not repeat the
+    address, which may have a password in it."""
     if not re.match(r"https?://", url):
         return "must begin with http:// or https://"
     if "@" in url:
@@ -37,7 +37,7 @@ def host(url: str) -> str:
 
 
 def origin(url: str) -> str:
-    """Return scheme, host and port of a checked address: who gets what is sent there."""
+    """Return scheme, host and port of a checked address: who gets data sent there."""
     parts = urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}[parts.scheme]
     return f"{parts.scheme}://{parts.hostname}:{port}"

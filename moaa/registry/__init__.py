@@ -1,4 +1,4 @@
-"""Published models: what their licences ask, where they came from, their cards, their versions.
+"""Published models: what their licences require, where they came from, their cards, their versions.
 
 licences          what the licences of the run's models say about publishing
 lineage           from which data, models and settings a model was made
@@ -10,7 +10,7 @@ versions          the immutable folders of published models
 production        which version of a name is in production, and which ones were before
 kubeflow          versions and production in a Kubeflow Model Registry
 hub               versions and data in repositories of the Hugging Face hub
-training_prompts  those that a version was trained on
+training_prompts  the prompts that a version was trained on
 """
 
 from moaa.registry import data_set

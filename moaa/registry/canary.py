@@ -1,9 +1,9 @@
-"""Whether the model that answers is the model that was judged: the canary set of a version.
+"""Checks that the model that answers is the model that was judged: the canary set of a version.
 
-`canary.json` of a version holds a few prompts, and how the judged model began to answer them,
-greedily: at each position the probabilities of the likeliest tokens. A server is asked the same.
-Its distributions are compared position by position, up to the first token that differs; the mean
-total variation distance says how far it is from the judged model.
+`canary.json` of a version has a few prompts, and the start of the judged model's greedy answers: at
+each position the probabilities of the likeliest tokens. A server is asked the same prompts. Its
+distributions are compared position by position, up to the first token that differs. The mean total
+variation distance shows how far the server is from the judged model.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from moaa.recipe.schema import Calls, Sampling
 
 FILE: Final = "canary.json"
 TOKENS: Final = 32
-"""Of each answer. Greedy answers of two runs part sooner or later, at two tokens that are about as
-likely; what comes after is not compared."""
+"""The tokens of each answer. Greedy answers of two runs become different sooner or later, at two
+tokens that are about equally likely; later tokens are not compared."""
 KEPT: Final = 5
 """Tokens of each position that are kept; the others count together as one."""
 TOLERANCE: Final = 0.022
-"""Between what the same weights differ by under other kernels, at most 0.0155 (other batches,
-another attention, float32), and weights in 8 bits, 0.0278; SmolLM2-135M, `tests.bench.canary`."""
+"""It lies between what the same weights differ by under other kernels, at most 0.0155 (other
+batches, another attention, float32), and weights in 8 bits, 0.0278; SmolLM2-135M,
+`tests.bench.canary`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A prompt, and how the judged model began to answer it."""
+    """A prompt, and the start of the judged model's answer."""
 
     messages: tuple[Message, ...]
     text: str
@@ -51,11 +52,11 @@ class CanaryResult:
     distance: float
     """Mean total variation distance, from 0 to 1, over the compared positions."""
     positions: int
-    """So many were compared."""
+    """The number of compared positions."""
     same_texts: int
-    """Answers that are the same to their end, …"""
+    """The number of answers that are the same to their end."""
     prompts: int
-    """… of so many."""
+    """The number of prompts."""
 
     @property
     def agrees(self) -> bool:
@@ -87,7 +88,7 @@ class Canary:
 
     @classmethod
     def of(cls, text: str | bytes, uri: str) -> Self:
-        """Return the set in a `canary.json`. Raises MoaaError if it is none."""
+        """Return the set in a `canary.json`. Raises MoaaError if the text is not one."""
         try:
             data = json.loads(text)
             known = [
@@ -97,7 +98,7 @@ class Canary:
             return cls(tuple(known), data["max_tokens"])
         except (ValueError, LookupError, TypeError):
             raise MoaaError(
-                f"{uri} is no canary set. Publish the version again, or promote it without one."
+                f"{uri} is not a canary set. Publish the version again, or promote it without one."
             ) from None
 
     def text(self) -> str:
@@ -105,9 +106,9 @@ class Canary:
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"
 
     def ask(self, endpoint: Endpoint) -> CanaryResult:
-        """Ask a server the same, and return how far it is.
+        """Ask a server the same prompts, and return how far it is.
 
-        Raises EngineError or CallError if it does not answer, MoaaError if it gives no
+        Raises EngineError or CallError if it does not answer, MoaaError if it returns no
         log-probabilities.
         """
         served = asyncio.run(self._served(endpoint))
@@ -137,7 +138,7 @@ def compare(known: Sequence[Position], served: Sequence[Position]) -> list[float
     """Return the total variation distances of two answers, position by position, up to the first
     token that differs.
 
-    One that ends before the other differs there.
+    Where one answer ends before the other, they differ.
     """
     found: list[float] = []
     for ours, theirs in zip(known, served, strict=False):
@@ -148,7 +149,7 @@ def compare(known: Sequence[Position], served: Sequence[Position]) -> list[float
 
 
 def _distance(known: Position, served: Position) -> float:
-    """The total variation distance over the known tokens, and all others as one."""
+    """Return the total variation distance over the known tokens, and all others as one."""
     pairs = [
         (math.exp(logprob), math.exp(served.get(token, -math.inf)))
         for token, logprob in known.items()
@@ -159,7 +160,7 @@ def _distance(known: Position, served: Position) -> float:
 
 
 def _likeliest(position: Mapping[str, float]) -> Position:
-    """The written token, and the likeliest others."""
+    """Return the written token, and the likeliest others."""
     written, *others = position
     best = sorted(others, key=lambda token: -position[token])[: KEPT - 1]
     return {token: round(position[token], 4) for token in (written, *best)}

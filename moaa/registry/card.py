@@ -18,7 +18,7 @@ from moaa.registry.weaknesses import weaknesses
 from moaa.weights.local import is_hub_id
 
 HUB_NAMES: Final = ("apache-2.0", "mit", "gemma", "llama2", "llama3", "llama3.1", "llama3.2")
-"""Licences that the hub knows by the name that they have in our table."""
+"""Licences whose name in our table is also the hub's name."""
 
 
 def card(recipe: Recipe, version: Version, lineage: Mapping[str, Any], licences: Findings) -> str:
@@ -95,7 +95,7 @@ def _metadata(
     }
     if is_hub_id(target.source):
         found |= {"base_model": target.source, "base_model_relation": "finetune"}
-    # Without `hub:`, and without the file, if one is named.
+    # Without `hub:`, and without the file if one is given.
     names = {"/".join(each[4:].split("/")[:2]) for each in lineage["prompts"] if each[:4] == "hub:"}
     if recipe.publish and recipe.publish.hub and recipe.publish.hub.data_repository:
         names.add(recipe.publish.hub.data_repository)
@@ -131,7 +131,8 @@ def _metadata(
 
 
 def _licence(recipe: Recipe, licences: Findings) -> dict[str, str]:
-    """The target's licence by the hub's name; `other` if a teacher's has terms that pass on."""
+    """Return the target's licence by the hub's name; `other` if a teacher's terms must be passed
+    on."""
     own = next(use.licence for use in licences.uses if use.model == recipe.target)
     passed_on = {use.licence for use in licences.uses if use.outcome in ("conditions", "conflict")}
     if own in HUB_NAMES and passed_on <= {own}:
@@ -145,7 +146,8 @@ def _licence(recipe: Recipe, licences: Findings) -> dict[str, str]:
 
 
 def _data(recipe: Recipe, version: Version) -> str:
-    """Where the training data are, if they are published; with the hub's name if it is there."""
+    """Return where the training data are, if they are published; with the hub's name if they are
+    there."""
     publish = recipe.publish
     if publish is None or not publish.data:
         return ""

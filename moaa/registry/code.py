@@ -1,4 +1,4 @@
-"""Which code made a model: the version and commit of moaa, and the images with their digests."""
+"""The code that made a model: the version and commit of moaa, and the images with their digests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from moaa.progress.messages import log
 from moaa.recipe.schema import Runtime
 
 COMMIT_ENV: Final = "MOAA_COMMIT"
-"""Set in the images, by their build; `unknown` outside of a checkout."""
+"""The variable that the build of an image sets; `unknown` outside of a checkout."""
 
 
 def code(runtime: Runtime) -> dict[str, Any]:
-    """Return `moaa` (version), `commit` (empty if nobody knows it; `-dirty` behind it: with changes
-    of its own), and on a cluster `images`: the reference and digest of each by its name."""
+    """Return `moaa` (version), `commit` (empty if it is not known; with `-dirty` if files were
+    changed), and on a cluster `images`: the reference and digest of each by its name."""
     found: dict[str, Any] = {"moaa": version("moaa"), "commit": commit()}
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         found["images"] = images_of(runtime, _pods())
@@ -31,8 +31,8 @@ def code(runtime: Runtime) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit of the code that runs: that of the image, of the installed package, or of
-    the folder of its source."""
+    """Return the commit of the running code: that of the image, of the installed package, or of the
+    folder of its source."""
     if (found := os.environ.get(COMMIT_ENV, "unknown")) != "unknown":
         return found
     origin = json.loads(distribution("moaa").read_text("direct_url.json") or "{}")
@@ -51,8 +51,8 @@ def commit() -> str:
 
 
 def images_of(runtime: Runtime, pods: Objects) -> dict[str, dict[str, str]]:
-    """Return the reference and digest of each image of the run: what the reference says, else what
-    these pods have run. Empty: none of them has run it."""
+    """Return the reference and digest of each image of the run, from the reference itself or from
+    what these pods have run. Empty: none of them has run it."""
     found = {}
     for name in get_args(Image):
         reference = images.of(runtime, name)
@@ -62,7 +62,7 @@ def images_of(runtime: Runtime, pods: Objects) -> dict[str, dict[str, str]]:
 
 
 def _digest(reference: str, pods: Objects) -> str:
-    """The digest that the newest of these pods has for a reference."""
+    """Return the digest that the newest of these pods has for a reference."""
     digests = {
         pod["metadata"]["creationTimestamp"]: each["imageID"].rpartition("@")[2]
         for pod in pods

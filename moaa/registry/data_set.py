@@ -22,7 +22,7 @@ from moaa.store import Store
 DATA_SETS: Final = "datasets"
 """The folder of all published data, below the root of the store."""
 SHARD_BYTES: Final = 256 << 20
-"""Of text in a file, before compression."""
+"""The most text in a file, before compression."""
 
 
 def _conversation(row: Row) -> dict[str, Any]:
@@ -44,10 +44,10 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A table of the data set. `columns` hold lists of messages, as TRL wants them."""
+    """A table of the data set. `columns` have lists of messages, in TRL's form."""
 
     kind: str
-    """The artifact that it is made of."""
+    """The artifact that it is made from."""
     name: str
     columns: tuple[str, ...]
 
@@ -69,7 +69,7 @@ class DataSet:
 
 
 def address(version: Version) -> str:
-    """Return where the data of a version are: under the root that its own folder is under."""
+    """Return where the data of a version are: below the root of the version's own folder."""
     root = version.uri.rsplit("/", 3)[0]
     return f"{root}/{DATA_SETS}/{version.name}/{version.version}"
 
@@ -92,8 +92,8 @@ def write_data_set(
 ) -> None:
     """Write the tables, then README.md as `card` makes it, then the manifest.
 
-    Data that are there already stay as they are. Killed before its end, the next call writes the
-    same files again.
+    Existing data stay as they are. If it is killed before its end, the next call writes the same
+    files again.
     """
     uri = address(version)
     if store.exists(f"{uri}/manifest.json"):
@@ -123,7 +123,7 @@ def _put(store: Store, uri: str, name: str, data: bytes) -> File:
 
 
 def _shards(rows: Iterable[dict[str, Any]], table: Published) -> Iterator[bytes]:
-    """Yield Parquet files: the same for the same rows."""
+    """Yield Parquet files. The same rows always give the same files."""
     waiting: list[dict[str, Any]] = []
     size = 0
     for row in rows:

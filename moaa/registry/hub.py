@@ -1,7 +1,7 @@
 """Published versions and their data in repositories of the Hugging Face hub.
 
-A version is a commit with a tag of its name; the newest is `main`. A repository that has the tag
-has the version.
+A version is a commit with a tag of its name; the newest is `main`. A repository with the tag has
+the version.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
 REPLACED: Final = (".safetensors", ".safetensors.index.json", ".parquet")
-"""Files of an earlier version that leave `main` if this one has none of their name."""
+"""Files of an earlier version that leave `main` if this one has none of that name."""
 LATER: Final = (408, 425, 429)
-"""Refusals of the hub that may pass."""
+"""Statuses of refusals of the hub that may pass."""
 
 
 def upload(
     given: Hub, repository: str, kind: Literal["model", "dataset"], version: Artifact
 ) -> str:
-    """Put a version's files into a repository, with a tag; return why it could not, in a sentence.
+    """Put a version's files into a repository, with a tag. Return in a sentence why it could not.
 
-    Empty if all is well, or if it was there already. Raises RecipeError if the hub refuses: that
-    does not pass by itself.
+    Empty if it worked, or if the version was already there. Raises RecipeError if the hub refuses:
+    that does not pass by itself.
     """
     try:
         _upload(given, repository, kind, version)
     except MoaaError:
         raise
-    except Exception as error:  # the library's own, and those of two HTTP clients below it
+    except Exception as error:  # errors of the library and of two HTTP clients
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        first = _first(error)  # the library says only which file it was
+        first = _first(error)  # the library only says which file it was
         why = without_key(" ".join(f"{type(first).__name__}: {first}".split()), given.key_env)
         status = _status(first)
         if 400 <= status < 500 and status not in LATER:
             raise RecipeError(
                 f"the hub refuses the {kind} {repository} ({status}): {why[:500]}. {version.uri} "
-                f"is whole and stays. Let the token in {given.key_env} write to {repository}, or "
-                "correct publish.hub, and run again: only this is repeated."
+                f"is complete and stays. Let the token in {given.key_env} write to {repository}, "
+                "or correct publish.hub, and run again: only this is repeated."
             ) from None
         log.warning(
             f"{version.uri} is not on the hub as {repository}: {why[:500]}. The version on S3 is "
@@ -70,7 +70,7 @@ def _upload(
         raise RecipeError(
             "publish.hub needs the package huggingface-hub: pip install 'moaa[hub]'"
         ) from None
-    disable_progress_bars()  # a stage shows its own
+    disable_progress_bars()  # a stage has its own
     tag = version.manifest.fingerprint
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     api = HfApi(endpoint=endpoint, token=key_of(given.key_env), library_name="moaa")
@@ -97,8 +97,8 @@ def _upload(
 def _sent(
     api: HfApi, repository: str, kind: str, version: Artifact, name: str, path: Path
 ) -> CommitOperationAdd:
-    """A file of the commit. A large one is on the hub after this, and no longer on this disk: a
-    model needs the space of one file."""
+    """Return a file of the commit. A large one is uploaded before this returns, and removed from
+    this disk: a model then needs the space of one file."""
     from huggingface_hub import CommitOperationAdd
 
     file = next(each for each in version.manifest.files if each.name == name)
@@ -109,19 +109,19 @@ def _sent(
         )
     operation = CommitOperationAdd(name, path)
     api.preupload_lfs_files(repository, [operation], repo_type=kind)
-    if operation.path_or_fileobj == b"":  # the library says so that it has sent it
+    if operation.path_or_fileobj == b"":  # the library's sign that it has sent it
         path.unlink()
     return operation
 
 
 def _first(error: BaseException) -> BaseException:
-    """The error that an error was made of."""
+    """Return the first cause of an error."""
     while error.__cause__ is not None and not _status(error):
         error = error.__cause__
     return error
 
 
 def _status(error: BaseException) -> int:
-    """The status of the answer that an error tells of; 0 if there was none."""
+    """Return the HTTP status in an error; 0 if there is none."""
     response: Any = getattr(error, "response", None)
     return int(getattr(response, "status_code", 0))

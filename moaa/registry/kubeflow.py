@@ -1,7 +1,7 @@
 """Published models in a Kubeflow Model Registry, by its REST protocol.
 
-What S3 says is the truth. `mirror` makes the registry say the same: versions that it does not have
-are registered, whole, and the one in production is marked. Repeating it changes nothing.
+S3 is the truth. `mirror` makes the registry equal to it: missing versions are registered
+completely, and the one in production is marked. A second call changes nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from moaa.rest import Server, key_of, without_key
 from moaa.store import Store
 
 PROTOCOLS: Final = ("v1", "v1alpha3")
-"""Servers of 2026 speak the one or the other."""
+"""The versions of the protocol: servers of 2026 speak one of them."""
 FACT: Final = "registry"
-"""What a version's manifest calls the registry that shows it."""
+"""The field of a version's manifest with the registry that shows it."""
 PAGE: Final = 100
 PRODUCTION: Final = "production"
-"""The property of a version that says whether it is in production."""
+"""The property of a version that shows whether it is in production."""
 
 Properties = dict[str, dict[str, Any]]
 
@@ -36,10 +36,9 @@ Properties = dict[str, dict[str, Any]]
 def put_into_production(
     store: Store, name: str, entry: production.ProductionEntry
 ) -> tuple[production.Production, str]:
-    """Move the production pointer, and let the registry that the version was published to show it,
-    if it was.
+    """Move the production pointer. If the version was published to a registry, update that too.
 
-    Returns the pointer after it, and what `mirror` returns. Raises as `production.move` does.
+    Returns the new pointer, and the result of `mirror`. Raises like `production.move`.
     """
     moved = production.move(store, name, entry)
     given = Artifact.open(store, entry.uri).manifest.facts.get(FACT)
@@ -47,10 +46,10 @@ def put_into_production(
 
 
 def mirror(store: Store, name: str, given: ModelRegistry) -> str:
-    """Make the registry say what S3 says of the published model `name`: its versions, and which is
-    in production.
+    """Make the registry show the same as S3 about the published model `name`: its versions, and
+    which is in production.
 
-    Returns why it could not, in a sentence; empty if all is well. It raises nothing that a registry
+    Returns in a sentence why it could not; empty if it worked. It raises nothing that a registry
     can cause: versions do not depend on it.
     """
     try:
@@ -59,7 +58,7 @@ def mirror(store: Store, name: str, given: ModelRegistry) -> str:
     except (OSError, ValueError, LookupError) as error:
         why = without_key(_shown(error), given.key_env)
         log.warning(
-            f"the model registry {given.url} does not show what is published of {name}: {why}. "
+            f"the model registry {given.url} does not show the versions of {name}: {why}. "
             "The versions on S3 are not affected; the next publication or promotion repeats it."
         )
         return why
@@ -90,7 +89,7 @@ def _mirror(registry: _Registry, store: Store, name: str, given: ModelRegistry) 
 
 @dataclass(frozen=True, slots=True)
 class _Registry:
-    """The calls that are needed of a server, below the version of its protocol."""
+    """The calls to a server that are needed, below the version of its protocol."""
 
     server: Server
 
@@ -110,7 +109,8 @@ class _Registry:
         raise ValueError(f"{server.url} speaks neither {' nor '.join(PROTOCOLS)} of its protocol")
 
     def made(self, kind: str, known_by: Mapping[str, str], body: Mapping[str, Any]) -> Any:
-        """Return the resource, made if it is not there. Somebody else may make it meanwhile."""
+        """Return the resource; create it if needed. Another process may create it at the same
+        time."""
         try:
             return self.server.ask(kind, query=known_by)
         except urllib.error.HTTPError as error:
@@ -128,10 +128,10 @@ class _Registry:
     def fill(
         self, id: str, version: Artifact, lineage: Mapping[str, Any], storage_key: str | None
     ) -> None:
-        """Add what the version lacks: scores, the card, and the model last: a server that loads the
-        version takes its newest artifact.
+        """Add what the version lacks: scores, the card, and the model last, because a server that
+        loads the version uses its newest artifact.
 
-        Raises ValueError if it names a model at another address.
+        Raises ValueError if it has a model at another address.
         """
         artifacts = f"model_versions/{id}/artifacts"
         there = self._all(artifacts)
@@ -150,8 +150,8 @@ class _Registry:
                 self._add(artifacts, body)
 
     def mark(self, version: Mapping[str, Any], serves: bool) -> None:
-        """Say whether the version is in production. A PATCH replaces all properties: the others are
-        sent again."""
+        """Set whether the version is in production. A PATCH replaces all properties, so the others
+        are sent again."""
         known = version.get("customProperties", {})
         if known.get(PRODUCTION) != (said := _property(serves)):
             self.server.ask(
@@ -164,7 +164,7 @@ class _Registry:
         try:
             self.server.ask(path, body)
         except urllib.error.HTTPError as error:
-            if error.code != 409:  # another attempt was faster
+            if error.code != 409:  # another process was faster
                 raise
             error.close()
 
@@ -202,7 +202,7 @@ def _card(version: Artifact) -> dict[str, Any]:
 
 
 def _metrics(version: Artifact, lineage: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The main number of each benchmark, of each model that was measured, with its interval."""
+    """Yield the main number of each benchmark and measured model, with its interval."""
     for benchmark, each in lineage["scores"].items():
         for score in each["main"]:
             against = f" against {score['against']}" if score["against"] else ""
@@ -217,7 +217,8 @@ def _metrics(version: Artifact, lineage: Mapping[str, Any]) -> Iterator[dict[str
 
 
 def _properties(version: Artifact, lineage: Mapping[str, Any], serves: bool) -> Properties:
-    """What the gate decided and by which numbers, where the model came from, its licences."""
+    """Return what the gate decided and by which numbers, where the model came from, its
+    licences."""
     decision = lineage["decision"]
     found: dict[str, Any] = {
         PRODUCTION: serves,
@@ -253,7 +254,7 @@ def _of(values: Mapping[str, Any]) -> Properties:
 
 
 def _property(value: bool | float | str) -> dict[str, Any]:
-    """A value as the protocol has it: whole numbers are text there."""
+    """Return a value in the form of the protocol: whole numbers are text there."""
     if isinstance(value, bool):
         return {"metadataType": "MetadataBoolValue", "bool_value": value}
     if isinstance(value, int):
@@ -264,7 +265,7 @@ def _property(value: bool | float | str) -> dict[str, Any]:
 
 
 def _shown(error: Exception) -> str:
-    """The error with what the server says of it."""
+    """Return the error with the server's message."""
     if isinstance(error, urllib.error.HTTPError):
         with error:
             said = error.read(500).decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""What the licences of a run's models say about publishing what was trained on their outputs.
+"""What the licences of a run's models say about publishing a model trained on their outputs.
 
 The table is `licences.yaml`, with its sources. Not legal advice.
 """
@@ -22,7 +22,7 @@ LicenceOutcome = Literal["allowed", "conditions", "conflict", "unknown"]
 
 
 class Licence(Part):
-    """One licence, as `licences.yaml` has it."""
+    """One licence of `licences.yaml`."""
 
     title: str
     outputs: Literal["allowed", "conditions", "forbidden"]
@@ -33,18 +33,18 @@ class Licence(Part):
     show: str = ""
     duties: tuple[str, ...] = ()
     allows: tuple[str, ...] = ()
-    """Families that may be trained on outputs although these are forbidden (`except`)."""
+    """Families that may be trained on outputs although this is otherwise forbidden (`except`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A model whose outputs are in the trained model, and what its licence says of that."""
+    """A model whose outputs are in the trained model, and what its licence says about that."""
 
     model: str
-    """Its name in the recipe."""
+    """The model's name in the recipe."""
     published_name: str
     roles: tuple[str, ...]
-    """What it did: `target`, `wrote data`, `chose preferences`."""
+    """What the model did: `target`, `wrote data`, `chose preferences`."""
     licence: str
     """Its licence in the table; empty if it is not known."""
     outcome: LicenceOutcome
@@ -57,17 +57,19 @@ class Findings:
 
     uses: tuple[Use, ...]
     prefixes: tuple[str, ...]
-    """What the name of the published model must begin with."""
+    """The required start of the published model's name."""
     show: tuple[str, ...]
     """Lines that its page must have."""
     duties: tuple[str, ...]
 
     @property
     def conflicts(self) -> list[Use]:
+        """The uses that a licence forbids."""
         return [use for use in self.uses if use.outcome == "conflict"]
 
     @property
     def unknown(self) -> list[Use]:
+        """The uses whose licence is not known."""
         return [use for use in self.uses if use.outcome == "unknown"]
 
 
@@ -78,7 +80,7 @@ def table() -> dict[str, Licence]:
 
 
 def licence_of(published_name: str, given: str | None = None) -> str:
-    """Return the name of a model's licence: what the recipe gives, else by the model's own name;
+    """Return the name of a model's licence: the one in the recipe, else by the model's own name;
     empty if it is not known."""
     if given is not None:
         return given
@@ -88,13 +90,13 @@ def licence_of(published_name: str, given: str | None = None) -> str:
         for pattern in licence.models
         if fnmatchcase(published_name, pattern)
     ]
-    # The longest pattern says most: Qwen2.5-72B before Qwen2.5.
+    # The longest pattern is the most exact: Qwen2.5-72B before Qwen2.5.
     return max(known, key=lambda each: len(each[0]), default=("", ""))[1]
 
 
 def findings(recipe: Recipe) -> Findings:
-    """Return what the licences of the target, of those that wrote its data and of those that chose
-    its preferences say about publishing it."""
+    """Return what the licences say about publishing it: those of the target, of the models that
+    wrote its data, and of those that chose its preferences."""
     roles: dict[str, list[str]] = {recipe.target: ["target"]}
     for names, role in (
         (recipe.generating, "wrote data"),
@@ -117,14 +119,14 @@ def findings(recipe: Recipe) -> Findings:
 
 
 def _use(recipe: Recipe, model: str, roles: tuple[str, ...], target: str) -> Use:
-    fields = recipe.models[start_of(model)]  # a winner has the licence of what it was trained from
+    fields = recipe.models[start_of(model)]  # a winner has the licence of its first model
     name = licence_of(fields.published_name, fields.licence)
 
     def use(outcome: LicenceOutcome, why: str) -> Use:
         return Use(model, fields.published_name, roles, name, outcome, why)
 
     if not name:
-        return use("unknown", f"no licence is known of {fields.published_name}")
+        return use("unknown", f"the licence of {fields.published_name} is not known")
     if name not in table():
         return use("unknown", f"the licence '{name}' is not in the table of licences")
     licence = table()[name]
@@ -166,13 +168,13 @@ def refusal(recipe: Recipe, found: Findings) -> str:
             f"{use.model} ({', '.join(use.roles)}): {use.why}" for use in found.conflicts
         )
         return (
-            f"licences forbid it: {reasons}. Use other models, or say in "
+            f"licences forbid it: {reasons}. Use other models, or write into "
             "publish.accept_licence_conflict why it is allowed here."
         )
     for prefix in found.prefixes:
         if not name.startswith(prefix):
             return (
-                f"the name '{name}' must begin with '{prefix}': a licence of its models asks for "
+                f"the name '{name}' must begin with '{prefix}': a licence of its models requires "
                 f"it. Set publish.name to '{prefix}-{name}'."
             )
     return ""

@@ -1,4 +1,4 @@
-"""From which data, models and settings a model was made, as one document."""
+"""The data, models and settings that a model was made from, as one document."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from moaa.registry.code import code
 from moaa.registry.licences import Findings
 
 OF_MODEL: Final = "models."
-"""The names of parents that are no inputs begin so: `models.llama+round-1`, the winner of the round
-before."""
+"""The start of the names of parents that are not inputs: `models.llama+round-1`, the winner of the
+round before."""
 
 
 def lineage(
@@ -100,8 +100,8 @@ def rows_of(model: Artifact) -> dict[str, int]:
 
 
 def before(model: Artifact) -> Artifact | None:
-    """Return the winner of the round before, which this model was trained from; None if its round
-    was the first."""
+    """Return the winner of the round before, which this model was trained from; None in the first
+    round."""
     trainings = (each for each in _of_round(model) if each.manifest.stage == "sft")
     winners = (
         parent
@@ -113,12 +113,12 @@ def before(model: Artifact) -> Artifact | None:
 
 
 def ancestors(*roots: Artifact) -> list[Artifact]:
-    """Return these artifacts and all that they were made from, each once, newest first."""
+    """Return these artifacts and everything that they were made from, each once, newest first."""
     return list(_walk(roots, of_earlier_rounds=True))
 
 
 def _of_round(model: Artifact) -> Iterator[Artifact]:
-    """A model and what it was made from, without winners of earlier rounds."""
+    """Yield a model and what it was made from, without winners of earlier rounds."""
     return _walk([model], of_earlier_rounds=False)
 
 

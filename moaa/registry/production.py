@@ -1,8 +1,8 @@
-"""Which version of a published model is in production, and which ones were before.
+"""The version of a published model that is in production, and the ones before.
 
-One object says it: `<root>/models/<name>/production.json`. It is written with a condition (the
-content that was read must still be there), and last: after the version is whole, and after it
-answers its clients.
+One object has it: `<root>/models/<name>/production.json`. It is written with a condition (the
+content that was read must be unchanged), and last: after the version is complete and answers its
+clients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ProductionEntry:
     why: str
     """Why it came into production: a decision of the gate, or a person's words."""
     since: str = ""
-    """When (UTC, as `2026-01-31T12:00:00Z`). Empty: when it is written."""
+    """When (UTC, as `2026-01-31T12:00:00Z`). Empty: the time of writing."""
     run: str = ""
     """The run that put it there; empty for a command."""
     decision: str = ""
@@ -44,11 +44,11 @@ class Production:
 
     name: str
     history: tuple[ProductionEntry, ...] = ()
-    """The newest first."""
+    """The entries, newest first."""
 
     @property
     def current(self) -> ProductionEntry | None:
-        """The version that is in production; None if there was never one."""
+        """The version that is in production; None if there never was one."""
         return self.history[0] if self.history else None
 
     @property
@@ -68,7 +68,7 @@ def address(store: Store, name: str) -> str:
 
 
 def read(store: Store, name: str) -> Production:
-    """Return who is in production; without any entry if nobody ever was.
+    """Return the production pointer; without entries if no version ever was in production.
 
     Raises MoaaError if the object is not one that moaa wrote.
     """
@@ -76,12 +76,12 @@ def read(store: Store, name: str) -> Production:
 
 
 def opened(store: Store, uri: str) -> Artifact:
-    """Return a version that is, or was, in production. Raises MoaaError if it is not there."""
+    """Return a version that is, or was, in production. Raises MoaaError if it does not exist."""
     try:
         return Artifact.open(store, uri)
     except Missing:
         raise MoaaError(
-            f"{uri} was put into production, and it is not there, or not whole. Restore it, or "
+            f"{uri} was put into production, but it is missing or not complete. Restore it, or "
             "promote another version: `moaa models` lists them."
         ) from None
 
@@ -92,15 +92,15 @@ def move(
     entry: ProductionEntry,
     expected: Callable[[Production], None] = lambda found: None,
 ) -> Production:
-    """Put a version into production; return the pointer after it.
+    """Put a version into production; return the new pointer.
 
-    A version that is in production already stays as it is, with its time and its reason.
-    `expected` is given what is there, and may raise. Raises MoaaError if the version is not whole.
+    A version that is already in production keeps its time and its reason. `expected` gets the old
+    pointer, and may raise. Raises MoaaError if the version is not complete.
     """
     if not store.exists(f"{entry.uri}/manifest.json"):
         raise MoaaError(
-            f"{entry.uri} is no whole version: it has no manifest.json. `moaa models` lists those "
-            "that are whole; the next run of the recipe finishes this one."
+            f"{entry.uri} is not a complete version: it has no manifest.json. `moaa models` lists "
+            "complete ones; the next run of the recipe finishes this one."
         )
     dated = replace(entry, since=entry.since or now())
     for _ in range(_ATTEMPTS):
@@ -112,7 +112,7 @@ def move(
         uri, new = address(store, name), made.text().encode()
         if store.put_new(uri, new) if content is None else store.replace(uri, content, new):
             return made
-    raise MoaaError(f"{address(store, name)} is changed by others all the time. Try again.")
+    raise MoaaError(f"{address(store, name)} was changed by others again and again. Try again.")
 
 
 def _read(store: Store, name: str) -> tuple[Production, bytes | None]:
@@ -132,7 +132,7 @@ def _read(store: Store, name: str) -> tuple[Production, bytes | None]:
 
 
 def _entry(given: dict[str, Any]) -> ProductionEntry:
-    """Fields of a later version of moaa are left out."""
+    """Return the entry, without fields of a later version of moaa."""
     return ProductionEntry(
         **{each.name: given[each.name] for each in fields(ProductionEntry) if each.name in given}
     )

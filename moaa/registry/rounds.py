@@ -1,4 +1,4 @@
-"""Which rounds of self-improvement made a model, from the first one to its own."""
+"""The rounds of self-improvement that made a model, from the first one to its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moaa.registry.versions import Version, versions
 
 
 def rounds(recipe: Recipe, model: Artifact, version: Version, run: str) -> list[dict[str, Any]]:
-    """Return the rounds that made a model, the first one first; one of a run without rounds.
+    """Return the rounds that made a model, the first one first; a run without rounds has one.
 
     round          its number, from 1
     run            the run whose records tell how it went; empty if nobody named it
@@ -47,8 +47,8 @@ def rounds(recipe: Recipe, model: Artifact, version: Version, run: str) -> list[
 
 
 def _published(model: Artifact, version: Version) -> dict[str, str]:
-    """The addresses of all versions of this name, by the training that each was copied from; of
-    several the newest."""
+    """Return the addresses of all versions of this name, by the training that each was copied from;
+    of several the newest."""
     found = versions(model.store, version.name)
     return {
         each.manifest.facts["model"]: each.uri for each in found if "model" in each.manifest.facts

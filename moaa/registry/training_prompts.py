@@ -1,4 +1,4 @@
-"""Which prompts a published version was trained on: a retraining may leave them out."""
+"""The prompts that a published version was trained on: a retraining may leave them out."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from moaa.registry.versions import MODELS
 from moaa.store import Missing, Store
 
 TAUGHT_BY: Final = {"sft": "sft", "dpo": "preference"}
-"""Which set of prompts each training learns from."""
+"""The set of prompts that each training uses."""
 
 
 def prompts_of(store: Store, uri: str) -> Iterator[PromptRow]:
     """Yield the prompts that the version at this address was trained on, and those of the versions
     that it was made from, newest first.
 
-    Raises ArtifactError if any of them cannot be read: nothing would be left out then.
+    Raises ArtifactError if some cannot be read: otherwise nothing would be left out.
     """
     seen: set[str] = set()
     while uri and uri not in seen:
@@ -33,9 +33,9 @@ def prompts_of(store: Store, uri: str) -> Iterator[PromptRow]:
 
 
 def contents_of(store: Store, uri: str) -> dict[str, str]:
-    """Return what the sources of prompts held when the version at this address was made.
+    """Return the content of the sources of prompts when the version at this address was made.
 
-    Raises ArtifactError if that cannot be read.
+    Raises ArtifactError if it cannot be read.
     """
     with _readable(uri):
         artifacts = json.loads(store.get(f"{uri}/lineage.json"))["artifacts"]
@@ -66,7 +66,7 @@ def _of(store: Store, lineage: Mapping[str, Any]) -> Iterator[PromptRow]:
 
 
 def _trained_from(store: Store, lineage: Mapping[str, Any]) -> str:
-    """The version that the first training began with; empty if it was none of this store."""
+    """Return the version that the first training started from; empty if it is not in this store."""
     if "rounds" in lineage:
         target = lineage["rounds"][0]["trained"]
     else:  # an earlier version of moaa published it

@@ -1,7 +1,7 @@
 """The immutable folders of published models: `<root>/models/<name>/<version>/`.
 
-A version is an artifact of kind `model` at that address: its manifest is written last, so a folder
-without one is not whole, and nobody takes it for a version.
+A version is an artifact of kind `model` at that address. Its manifest is written last, so a folder
+without one is not complete, and does not count as a version.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Version:
 
     @classmethod
     def of(cls, store: Store, name: str, version: str) -> Self:
-        """Return the version of this name, whether it is there or not."""
+        """Return the version of this name, whether it exists or not."""
         return cls(name, version, f"{folder(store, name)}/{version}")
 
 
 def folder(store: Store, name: str) -> str:
-    """Return the address below which all about a published model is."""
+    """Return the address of the folder of a published model."""
     return f"{store.root}/{MODELS}/{name}"
 
 
@@ -46,7 +46,7 @@ def version_at(uri: str) -> tuple[str, Version] | None:
 
 
 def versions(store: Store, name: str) -> list[Artifact]:
-    """Return the whole versions of a published model, oldest first."""
+    """Return the complete versions of a published model, oldest first."""
     below = f"{folder(store, name)}/"
     found = [
         Artifact.open(store, uri.removesuffix("/manifest.json"))
@@ -61,7 +61,7 @@ def write_version(
 ) -> None:
     """Copy the model's files inside of S3, add `texts` (by file name), and write the manifest.
 
-    A version that is there already stays as it is. Killed before its end, the next call writes the
+    An existing version stays as it is. If it is killed before its end, the next call writes the
     same files again.
     """
     store = model.store

@@ -1,4 +1,4 @@
-"""What a published model does worse than the one that it was compared with, as measured."""
+"""What a published model does worse than the model that it was compared with, as measured."""
 
 from __future__ import annotations
 

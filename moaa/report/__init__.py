@@ -1,7 +1,7 @@
-"""What people see of a run: one HTML page, a text for the terminal, a Markdown page a stage. Made
-from run records alone.
+"""What people see of a run: one HTML page, a text for the terminal, a Markdown page for each stage.
+Made only from run records.
 
-RunView             what the others show: records and declarations of the stages
+RunView         the input of the others: records and declarations of the stages
 build           the page, with examples read from the run's artifacts
 page            the same with another reader of rows
 failure         a page that says why there is no report
@@ -26,9 +26,9 @@ __all__ = ["RunView", "build", "failure", "page", "stage_markdown", "summary"]
 
 
 def build(run: RunView, store: Store) -> str:
-    """One self-contained HTML page about a run, whole or broken.
+    """Return one self-contained HTML page about a run, complete or broken.
 
-    The page says what could not be read. Nothing is raised for it.
+    The page says what could not be read; no error is raised for it.
     """
 
     def read(manifest: Mapping[str, Any], table: str) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The benchmarks of a run as the page shows them: a table of all, a section each. Pure."""
+"""The benchmarks of a run as the page shows them: a table of all, and a section for each. Pure."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _main(facts: Facts) -> list[Score]:
 
 
 def _ordered(entrants: Mapping[str, None]) -> list[str]:
-    """The paper's first row is the mixture itself; then base, SFT, DPO, and others."""
+    """Return the paper's order: first the mixture itself; then base, SFT, DPO, and others."""
     order = ("mixture", "base", "sft", "dpo")
     return sorted(entrants, key=lambda name: order.index(name) if name in order else len(order))
 

@@ -1,7 +1,7 @@
 """Charts as HTML with inline SVG. Pure functions of numbers.
 
 The browser stretches the drawing (`preserveAspectRatio="none"`, strokes that do not scale). Labels
-are HTML beside it, so that text keeps its size on a phone and on paper.
+are HTML next to it, so that text keeps its size on a phone and on paper.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def whiskers(
 ) -> Markup:
     """Return a curve whose points (x, value, low, high) have intervals; None: no end is known.
 
-    `low`, `high`: the y axis includes at least these. `mark`: a dashed level. `shown`: how a value
-    is written.
+    `low`, `high`: the y axis includes at least these. `mark`: a dashed level. `shown`: formats a
+    value.
     """
     every = [y for _, *ends in points for y in ends if y is not None]
     every += [value for value in (low, high, mark) if value is not None]
@@ -157,7 +157,7 @@ def interval(
 ) -> Markup:
     """Return one row of a forest plot: a share with its interval, and a line at `mark`.
 
-    `label`: what it says to those who do not see it; the shares, if not given.
+    `label`: the text for screen readers; default: the shares.
     """
     side = "above" if low > mark else "below" if high < mark else "even"
     drawn = Markup(

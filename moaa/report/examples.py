@@ -16,13 +16,13 @@ Read = Callable[[Mapping[str, Any], str], Iterator[Row]]
 """(manifest, table) -> rows of this table of the artifact."""
 
 MOST = 10
-"""Rows of one kind."""
+"""Rows of each kind."""
 BUDGET = 150_000
-"""Characters of one kind: the report stays below 1 MB."""
+"""Characters of each kind: the report stays below 1 MB."""
 TEXT = 3_000
-"""Characters of one text."""
+"""Characters of each text."""
 MOST_REJECTED = 5
-"""Rejected rows of one stage."""
+"""Rejected rows of each stage."""
 
 
 def gather(run: RunView, read: Read) -> tuple[dict[str, list[Row]], list[str]]:
@@ -42,7 +42,7 @@ def gather(run: RunView, read: Read) -> tuple[dict[str, list[Row]], list[str]]:
             return
         try:
             found[kind] += make(stage.manifest, read)
-        except Exception as error:  # a report of a broken run must not break on what is broken
+        except Exception as error:  # the report of a broken run must not fail itself
             problems.append(
                 f"{kind} of {stage.name} could not be read: {type(error).__name__}: {error}"
             )
@@ -94,7 +94,7 @@ def pairs(manifest: Mapping[str, Any], read: Read) -> list[Row]:
     expected = sum(len(row["wins"]) * (len(row["wins"]) - 1) // 2 for row in chosen)
     for judgement in read(manifest, "judgements"):
         if expected <= 0:
-            break  # all judgements of these pairs were read
+            break  # all judgements of these pairs are read
         if judgement["id"] in judged:
             judged[judgement["id"]].append(judgement)
             expected -= 1
@@ -136,7 +136,7 @@ def evaluations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
 
 
 def _head_to_head(row: Row) -> bool:
-    """Whether a row of evaluate is about held-out prompts; earlier runs had no other."""
+    """Return whether a row of evaluate is about held-out prompts; earlier runs had no others."""
     return bool(row.get("benchmark", "head_to_head") == "head_to_head")
 
 

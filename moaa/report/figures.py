@@ -36,11 +36,11 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _win_rates(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return those against production, and those against base, or the first contestant if base was
-    not measured."""
+    """Return the win rates against production, and those against base, or the first contestant if
+    base was not measured."""
     others = [rate["against"] for rate in rates]
     main = BASE if BASE in others else next(iter(others), "")
-    # The UI shows the first 20 characters of a name: they must tell the names apart.
+    # The UI shows the first 20 characters of a name: they must be different.
     names = {main: "win rate", PRODUCTION: "v production"}
     found: dict[str, Any] = {}
     for rate in by_model(rates):

@@ -16,11 +16,11 @@ FORESTS = {
     "by prompt.",
     "Ratings compared": "of two mean ratings, in points from 1 to 10, paired by answer.",
 }
-"""The forests of differences by their titles, with what stands below each."""
+"""The forests of differences by their titles, with the text below each."""
 
 
 def forests(facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
-    """Return the forests of paired differences to the base, those that have a row."""
+    """Return the forests of paired differences to the base that have at least one row."""
     found: dict[str, list[tuple[Facts, Score]]] = {title: [] for title in FORESTS}
     reasoning, rates, ratings = found.values()
     for each in facts.values():
@@ -43,7 +43,8 @@ def forests(facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
 
 
 def _forest(found: Sequence[tuple[Facts, Score]]) -> list[dict[str, Any]]:
-    """The rows of a forest, on one scale. `p` is Holm's, over the benchmarks of an entrant."""
+    """Return the rows of a forest, on one scale. `p` is Holm's, over the benchmarks of an
+    entrant."""
     reach = max(abs(score[end]) for _, score in found for end in ("low", "high"))
     adjusted = _adjusted(found)
     return [
@@ -63,7 +64,7 @@ def _forest(found: Sequence[tuple[Facts, Score]]) -> list[dict[str, Any]]:
 
 
 def _adjusted(found: Sequence[tuple[Facts, Score]]) -> dict[tuple[str, str], float]:
-    """The p-values of the differences, adjusted for how many benchmarks an entrant has."""
+    """Return the p-values of the differences, adjusted for how many benchmarks an entrant has."""
     adjusted: dict[tuple[str, str], float] = {}
     for entrant in dict.fromkeys(score["entrant"] for _, score in found):
         raw = {

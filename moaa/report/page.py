@@ -46,7 +46,7 @@ _MARKS = {
 
 
 def page(run: RunView, read: Read, made: datetime | None = None) -> str:
-    """Return the page. `read(manifest, table)` gives rows of artifacts; `made`: now, if not given.
+    """Return the page. `read(manifest, table)` returns rows of artifacts; `made`: default now.
 
     The page says what could not be read or made.
     """
@@ -73,13 +73,13 @@ def page(run: RunView, read: Read, made: datetime | None = None) -> str:
 
 
 class _Guard:
-    """Makes parts of the page. A broken run needs its report, whatever its records hold."""
+    """Makes parts of the page. A broken run needs its report, whatever is in its records."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def __call__(self, name: str, make: Callable[..., T], *given: Any) -> T | None:
-        """Return what `make` makes, or None: then `problems` say why not."""
+        """Return the result of `make`, or None: then `problems` says why not."""
         try:
             return make(*given)
         except Exception as error:
@@ -158,7 +158,7 @@ def failure(run_id: str, why: str) -> str:
 
 
 def totals(run: RunView) -> dict[str, Any]:
-    """Return tokens and calls of the whole run, and their cost if the recipe states prices."""
+    """Return tokens and calls of the whole run, and their cost if the recipe has prices."""
     present = [stage for each in run.rounds for stage in each.present]
     uses = [use for stage in present for use in stage.uses.values()]
     costs = [

@@ -17,8 +17,9 @@ Score = Mapping[str, Any]
 def rounds(run: RunView) -> dict[str, Any]:
     """Return what the page shows of the rounds of a run; {} for a run of one round.
 
-    rows    a round each: decision, who was measured against whom, main numbers with intervals
-    curves  a chart each: the win rate against the first model, and each benchmark's main number
+    rows    one for each round: decision, who was measured against whom, main numbers with intervals
+    curves  one for each chart: the win rate against the first model, and each benchmark's main
+    number
     """
     if not run.earlier:
         return {}
@@ -83,7 +84,7 @@ def _row(run: RunView, round_: int) -> dict[str, Any]:
 
 
 def _mains(benchmarks: Mapping[str, Any], entrant: str) -> dict[str, dict[str, Any]]:
-    """The main number of a model on each benchmark of models, by the benchmark's title."""
+    """Return the main number of a model on each benchmark of models, by the benchmark's title."""
     return {
         each["title"]: _cell(score)
         for name, each in benchmarks.items()

@@ -29,12 +29,13 @@ def interval(score: Score) -> str:
 
 
 def has_ends(score: Score) -> bool:
-    """Whether the interval has two ends. An infinite one, of a single conversation, is null."""
+    """Return whether the interval has two ends. An infinite one, of a single conversation, is
+    null."""
     return score["low"] is not None and score["high"] is not None
 
 
 def metric(facts: Facts, score: Score) -> str:
-    """Return what a number is. The judge is part of the name: another one gives another number."""
+    """Return the name of a number. The judge is part of it: another judge gives another number."""
     subset = f", {score['subset']}" if score["subset"] else ""
     judge = f" (judge: {facts['judge']})" if facts["judge"] else ""
     return f"{score['metric']}{subset}{judge}"
@@ -66,8 +67,8 @@ def chart(score: Score) -> Markup:
 
 
 def spread(facts: Facts, name: str, shown: Callable[[float | None], str]) -> str:
-    """Return a fact with the interval beside it: `62.5 % (50.1 % to 73.4 %)`. A dash if it is not
-    known; earlier runs have no intervals."""
+    """Return a fact with its interval: `62.5 % (50.1 % to 73.4 %)`. A dash if it is not known;
+    earlier runs have no intervals."""
     low, high = facts.get(f"{name}_low"), facts.get(f"{name}_high")
     text = shown(facts.get(name))
     return text if low is None or high is None else f"{text} ({shown(low)} to {shown(high)})"
@@ -85,7 +86,8 @@ def share_chart(facts: Facts, name: str, *, mark: float = 0.5) -> Markup:
 
 
 def position(judging: Facts) -> dict[str, str]:
-    """Return what the verdicts say about the judge, each share with its interval; {} without."""
+    """Return what the verdicts say about the judge, each share with its interval; {} if there are
+    none."""
     bias = judging.get("position_bias") or {}
     if not bias.get("verdicts"):
         return {}

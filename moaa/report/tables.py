@@ -62,7 +62,7 @@ def plan(run: RunView) -> list[dict[str, Any]]:
         use = each["use"]
         counted[each["stage"], each["model"]] = {
             # An answer from the journal belongs to a call of an earlier attempt, which is counted
-            # if there was one, or to one of this attempt.
+            # if there was one, or to a call of this attempt.
             "calls": use.calls + (use.journal if each["attempts"] == 1 else 0),
             "prompt_tokens": use.prompt_tokens,
             "completion_tokens": use.completion_tokens,
@@ -90,7 +90,7 @@ def plan(run: RunView) -> list[dict[str, Any]]:
 
 
 def cost_usd_of(run: RunView, stage: str) -> float | None:
-    """Return the dollars for the tokens of one stage. None if the recipe states no prices."""
+    """Return the dollars for the tokens of one stage. None if the recipe has no prices."""
     prices = run.stage("preflight").facts.get("prices") or {}
     priced = [each for each in calls(run) if each["model"] in prices and each["stage"] == stage]
     return (
@@ -101,7 +101,7 @@ def cost_usd_of(run: RunView, stage: str) -> float | None:
 def cost_usd(run: RunView, *, reused: bool) -> float | None:
     """Return the dollars for the tokens of this run's own stages, or of the reused ones.
 
-    None if the recipe states no prices.
+    None if the recipe has no prices.
     """
     prices = run.stage("preflight").facts.get("prices") or {}
     priced = [each for each in calls(run) if each["model"] in prices and each["reused"] == reused]

@@ -1,4 +1,4 @@
-"""A run as the report shows it: all its stages in order, with or without a record. Pure."""
+"""A run for the report: all its stages in order, with or without a record. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moaa.report.words import NBSP, count, percent
 from moaa.statistics import required_n
 
 BROKEN = ("failed", "terminated", "running")
-"""The states of a stage that did not come to its end."""
+"""The states of a stage that did not finish."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class StageView:
 
     name: str
     record: Record | None = None
-    """None if it left none."""
+    """The stage's record; None if it left none."""
     declaration: Declaration | None = None
-    """None for a stage that is not declared here: another version of moaa ran it."""
+    """The stage's declaration; None for a stage of another version of moaa."""
 
     @property
     def status(self) -> str:
@@ -36,7 +36,7 @@ class StageView:
 
     @property
     def purpose(self) -> str:
-        """Return what the stage is for, in a few words."""
+        """Return the stage's purpose in a few words."""
         return self.declaration.purpose if self.declaration else ""
 
     @property
@@ -93,9 +93,9 @@ class StageView:
 
 
 def by_model(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return win rates with the last training first: dpo, then sft, then all others. Those of a
-    model begin with the version in production, if it was measured, then base: as the gate
-    compares. The first one is the headline of a run, wherever it is shown."""
+    """Return win rates with the last training first: dpo, then sft, then all others. A model's
+    rates begin with the version in production, if it was measured, then base, in the gate's order.
+    The first one is the headline of a run, wherever it is shown."""
     models, others = ("dpo", "sft"), (PRODUCTION, BASE)
 
     def place(rate: Mapping[str, Any]) -> tuple[int, int]:
@@ -113,14 +113,14 @@ class RunView:
     """The stages of a run: those of a whole run in order, then others that left a record."""
 
     stages: tuple[StageView, ...]
-    """Of the last round, if the run has several."""
+    """The stages of the last round, if the run has several."""
     earlier: tuple[RunView, ...] = ()
     """The rounds before, each with the run's preflight."""
 
     @classmethod
     def of(cls, records: Sequence[Record], stages: Iterable[Declaration]) -> RunView:
-        """Return the run with these records. `stages`: all that are declared; one that only some
-        recipes choose is shown if this run had it."""
+        """Return the run with these records. `stages`: all declared stages; one that only some
+        recipes use is shown if this run had it."""
         *earlier, last = by_round(records)
         first = [record for record in records if record["stage"] == "preflight"]
         declared = tuple(stages)
@@ -141,18 +141,18 @@ class RunView:
         return cls(tuple(StageView(name, found.get(name), declared.get(name)) for name in names))
 
     def stage(self, name: str) -> StageView:
-        """Return the stage of this name, without a record if the run has none such."""
+        """Return the stage of this name; without a record if the run has no such stage."""
         return next((stage for stage in self.stages if stage.name == name), StageView(name))
 
     @property
     def records(self) -> list[Record]:
-        """Return the records that there are, of all rounds."""
+        """Return all records, of all rounds."""
         found = [stage.record for run in self.rounds for stage in run.stages if stage.record]
         return list({id(record): record for record in found}.values())
 
     @property
     def rounds(self) -> tuple[RunView, ...]:
-        """Return the rounds, the last one with its own stages alone."""
+        """Return the rounds; the last one has only its own stages."""
         return (*self.earlier, RunView(self.stages)) if self.earlier else (self,)
 
     @property
@@ -169,7 +169,7 @@ class RunView:
 
     @property
     def attempt(self) -> int:
-        """Return how often the stage was begun that was begun most often."""
+        """Return how many times the stage with the most attempts was started."""
         return max((record.get("attempt", 1) for record in self.records), default=1)
 
     @property
@@ -179,7 +179,7 @@ class RunView:
 
     @property
     def broken(self) -> tuple[StageView, ...]:
-        """Return the stages that failed, were terminated or killed, or are still at work."""
+        """Return the stages that failed, were terminated or killed, or are still running."""
         every = (stage for run in self.rounds for stage in run.stages)
         return tuple(stage for stage in every if stage.status in BROKEN)
 
@@ -245,8 +245,8 @@ def judged(rate: Mapping[str, Any]) -> str:
 
 
 def _needed(rate: float) -> str:
-    """How many prompts would show such a rate, in 80 % of the cases; a verdict's deviation is at
-    most 0.5. Nothing for a rate of a half."""
+    """Return how many prompts would show such a rate, in 80 % of the cases; a verdict's deviation
+    is at most 0.5. Empty for a rate of a half."""
     if abs(rate - 0.5) < 0.005:
         return ""
     prompts = required_n(abs(rate - 0.5), 0.5)

@@ -1,4 +1,4 @@
-"""Numbers as text. The spaces in them are no-break spaces, so that a unit stays with its number."""
+"""Numbers as text. They have no-break spaces, so that a unit stays with its number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened in a retraining: for programs as JSON, for people as text."""
+"""The account of a retraining: for programs as JSON, for people as text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from moaa.retrain.inputs import Compared
 from moaa.retrain.outcome import RetrainOutcome
 
 DIGEST: Final = 12
-"""Characters of a digest that people are shown."""
+"""How many characters of a digest are shown."""
 
 
 @dataclass(kw_only=True)
 class Account:
-    """All that is known of a retraining, filled in while it goes on."""
+    """Everything that is known about a retraining, filled in during it."""
 
     name: str
-    """Of the published model."""
+    """The name of the published model."""
     recipe: str
     """The recipe's file."""
     started: str
@@ -34,7 +34,7 @@ class Account:
     plan: Plan | None = None
     run: str = ""
     report: str = ""
-    """Address of the run's report."""
+    """The address of the run's report."""
     outcome: RetrainOutcome = field(
         default_factory=lambda: RetrainOutcome("failed", "the command was stopped before its end")
     )
@@ -50,7 +50,7 @@ class Account:
         return self.outcome.decision.get("findings") or ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything, as `retrain.json` has it."""
+        """Return everything, in the form of `retrain.json`."""
         outcome = self.outcome
         return {
             "name": self.name,
@@ -85,7 +85,7 @@ def differences(inputs: Sequence[Compared]) -> Iterator[str]:
 
 
 def short(digest: str) -> str:
-    """Return the beginning of a digest; a version stays whole."""
+    """Return the start of a digest; a version is returned in full."""
     return digest[:DIGEST]
 
 

@@ -1,4 +1,4 @@
-"""What a retraining costs at most by its plan, and whether that is within a budget."""
+"""The most that a retraining costs by its plan, and whether that is within a budget."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from moaa.recipe.schema import Recipe
 
 
 class OverBudget(MoaaError):
-    """The plan is above the budget, or nobody can say whether it is."""
+    """The plan is above the budget, or it is not known whether it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole run's plan. Stages whose results are there already cost nothing of it."""
+    """The whole run's plan. Stages with existing results cost nothing of it."""
 
     lines: tuple[Line, ...]
     unpriced: tuple[str, ...]
-    """Models whose dollars the recipe does not let anybody know, …"""
+    """Models whose dollars cannot be computed from the recipe."""
     unrated: tuple[str, ...]
-    """… and those whose GPU-hours."""
+    """Models whose GPU-hours cannot be computed from the recipe."""
     uncounted: tuple[str, ...] = ()
     """A sentence for each source of prompts that is counted as empty."""
 
@@ -53,7 +53,7 @@ def plan_of(recipe: Recipe, stages: Iterable[Declaration]) -> Plan:
 
 
 def check(plan: Plan, usd: float | None, gpu_hours: float | None) -> None:
-    """Raise OverBudget if the plan is above a budget, or cannot be compared with it."""
+    """Check the plan. Raises OverBudget if it is above a budget, or cannot be compared with it."""
     for limit, value, unknown, option, field in (
         (usd, plan.usd, plan.unpriced, "--budget-usd", "price or rate"),
         (gpu_hours, plan.gpu_hours, plan.unrated, "--budget-gpu-hours", "rate"),
@@ -68,7 +68,7 @@ def check(plan: Plan, usd: float | None, gpu_hours: float | None) -> None:
         if unknown:
             raise OverBudget(
                 f"{option} {limit:g} cannot be kept: the plan does not know what "
-                f"{', '.join(unknown)} takes. State models.*.{field} in the recipe, or leave out "
+                f"{', '.join(unknown)} takes. Set models.*.{field} in the recipe, or leave out "
                 f"{option}."
             )
         if value is not None and value > limit:

@@ -1,4 +1,4 @@
-"""Whether there is anything to retrain: the inputs beside those of the version in production."""
+"""Decides whether there is anything to retrain, by comparing the inputs with production's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from moaa.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was found."""
+    """The result of the comparison."""
 
     production: ProductionEntry | None
     inputs: tuple[Compared, ...]
@@ -33,8 +33,8 @@ class Comparison:
 def compare(recipe: Recipe, name: str, now: dict[str, str], store: Store) -> Comparison:
     """Compare the inputs with those of the version in production.
 
-    Nothing is to be done if they are the same; and if they led to a version before that was
-    published, promoted, or taken out of production by a roll-back.
+    There is nothing to do if they are the same. There is also nothing to do if they led to an
+    earlier version that was published, promoted, or taken out of production by a roll-back.
     """
     pointer = production.read(store, name)
     entry = pointer.current
@@ -50,7 +50,7 @@ def _settled(
     entry, name = pointer.current, pointer.name
     begun = progress.read(store, name)
     ended = begun if begun and begun.inputs == now else None
-    # Its first rounds may have brought a version into production before it was killed or failed.
+    # Its first rounds may have put a version into production before it was killed or failed.
     goes_on = recipe.rounds.n > 1 and ended is not None and ended.state in ("", "failed")
     if entry and before and inputs.same(before, now) and not goes_on:
         return RetrainOutcome(
@@ -65,24 +65,25 @@ def _settled(
         version = ended.version.get("version", "")
         return RetrainOutcome(
             "nothing new",
-            f"run {ended.run} published version {version} from these very inputs. To put it into "
+            f"run {ended.run} published version {version} from the same inputs. To put it into "
             f"production: moaa promote {name} {version}",
         )
     if ended and ended.state == "promoted" and entry and _came_to(ended, entry):
         return RetrainOutcome(
             "nothing new",
-            f"run {ended.run} came from these very inputs to version {entry.version}, which is in "
+            f"run {ended.run} made version {entry.version} from the same inputs; it is in "
             f"production: {_names(now)}",
         )
     return None
 
 
 def _made_from(entry: ProductionEntry, store: Store) -> tuple[dict[str, str], str]:
-    """Return the inputs of a version and its recipe; nothing, said aloud, if it does not say."""
+    """Return the inputs of a version and its recipe; nothing, with a warning, if they are not
+    known."""
     try:
         return inputs.of_version(entry, store)
     except MoaaError as error:
-        log.warning(f"nothing is known to be unchanged: {error}")
+        log.warning(f"the inputs could not be compared: {error}")
         return {}, ""
 
 
@@ -91,7 +92,7 @@ def _came_to(ended: Begun | None, entry: ProductionEntry) -> bool:
 
 
 def _was_left(pointer: Production, gone: ProductionEntry) -> str:
-    """Say why a version that these inputs lead to is not tried again."""
+    """Return why a version that these inputs lead to is not tried again."""
     history = pointer.history
     after = history[next(n for n, entry in enumerate(history) if entry is gone) - 1]
     return (

@@ -27,7 +27,7 @@ Inputs = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One input, as it was for another version and as it is now. Empty: there is none."""
+    """One input, for another version and now. Empty: it does not exist."""
 
     name: str
     before: str
@@ -35,15 +35,15 @@ class Compared:
 
     @property
     def changed(self) -> bool:
-        """Return whether it is another one now. What cannot be seen from here is no change: a
-        folder of weights that only the cluster has."""
+        """Return whether it is different now. An input that cannot be read from here does not count
+        as changed: a folder of weights that only the cluster has."""
         return bool(self.now) and self.before != self.now
 
 
 def current(recipe: Recipe, stages: Iterable[Declaration], store: Store) -> dict[str, str]:
-    """Return the inputs as they are now: what the recipe's stages would read.
+    """Return the current inputs: what the recipe's stages would read.
 
-    Raises an error for a source that cannot be asked: it is never taken as unchanged.
+    Raises an error for a source that cannot be read: it never counts as unchanged.
     """
     found = {RECIPE: _digest(text_of(recipe)), CODE: version("moaa")}
     for declared in stages:
@@ -55,10 +55,10 @@ def current(recipe: Recipe, stages: Iterable[Declaration], store: Store) -> dict
 
 
 def of_version(entry: ProductionEntry, store: Store) -> tuple[dict[str, str], str]:
-    """Return the inputs of a published version, and the text of its run's recipe: that of the
-    first round, if there were several.
+    """Return the inputs of a published version, and the text of its run's recipe: that of the first
+    round, if there were several.
 
-    Raises MoaaError if the version has no lineage that can be read.
+    Raises MoaaError if the version has no readable lineage.
     """
     uri = f"{entry.uri}/lineage.json"
     try:
@@ -98,8 +98,8 @@ def same(before: Inputs, now: Inputs) -> bool:
 
 
 def left(production: Production) -> Sequence[ProductionEntry]:
-    """Return the versions that a roll-back took out of production, the newest first: after each
-    came a version that had been there before it."""
+    """Return the versions that a roll-back took out of production, the newest first. After each of
+    them came a version that had been in production before it."""
     history = production.history
     return [
         entry
@@ -109,9 +109,9 @@ def left(production: Production) -> Sequence[ProductionEntry]:
 
 
 def _named(content: Mapping[str, str]) -> dict[str, str]:
-    """Return what sources held, by names that say what they are. The version in production, which
-    an evaluation reads too, is no input: it changes with each promotion. Nor are winners of earlier
-    rounds: the run made them."""
+    """Return the contents of sources by readable names. The version in production, which an
+    evaluation reads too, is not an input: it changes with each promotion. Winners of earlier rounds
+    are not inputs either: the run made them."""
     of_others = ("models.", "benchmarks.")
     return {
         name if name.startswith(of_others) else f"prompts: {name}": held

@@ -1,7 +1,7 @@
-"""What happened in a retraining, as JUnit XML: any CI shows it as tests.
+"""The account of a retraining as JUnit XML: any CI shows it as tests.
 
-One test case says how the retraining ended, and one each rule of the gate what it found. A rule
-that is undecided is a failure: it is what keeps the model out of production.
+One test case says how the retraining ended, and one for each rule of the gate what it found. An
+undecided rule is a failure, because it keeps the model out of production.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from moaa.retrain.account import Account, headline
 
 SKIPPED: Final = ("nothing new", "planned", "started", "busy")
 """States in which nothing was decided, and nothing is wrong."""
-# What XML 1.0 cannot hold.
+# Characters that XML 1.0 cannot hold.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

@@ -1,4 +1,4 @@
-"""What happened in a retraining, as Markdown: for a job's summary, a comment on a change."""
+"""The account of a retraining as Markdown: for a job's summary, or a comment on a change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moaa.retrain.account import Account, headline, short
 from moaa.retrain.budget import Plan
 
 DIFF_LINES: Final = 200
-"""Of the recipe's difference; a comment on GitHub holds 65,536 characters."""
+"""The most lines of the recipe's difference: a comment on GitHub has at most 65,536 characters."""
 _LINE: Final = 200
 
 
@@ -79,7 +79,7 @@ def _inputs(account: Account) -> str:
 
 
 def _difference(before: str, now: str) -> str:
-    """Return how the recipe differs, as a block that GitHub and GitLab colour."""
+    """Return how the recipe differs, as a block that GitHub and GitLab show in colour."""
     if not before or before == now:
         return ""
     lines = [
@@ -90,7 +90,7 @@ def _difference(before: str, now: str) -> str:
     ]
     if len(lines) > DIFF_LINES:
         lines = [*lines[:DIFF_LINES], f"… {len(lines) - DIFF_LINES} more lines"]
-    # Longer than any fence inside of the recipe.
+    # Longer than any fence inside the recipe.
     ticks = max([2, *(len(found) for found in re.findall("`+", "\n".join(lines)))]) + 1
     fence = "`" * ticks
     return "\n".join([f"{fence}diff", *lines, fence])
@@ -110,7 +110,7 @@ def _plan(plan: Plan) -> str:
     ]
     rows.append(["all", "", "", "", _amount(plan.gpu_hours), _amount(plan.usd)])
     text = table(["stage", "model", "calls", "tokens", "GPU-h", "$"], rows)
-    return f"{text}\n\nThe whole run; stages whose results are there cost nothing of it."
+    return f"{text}\n\nThe whole run; stages with existing results cost nothing."
 
 
 def _amount(value: float | None) -> str:

@@ -1,5 +1,5 @@
-"""How a retraining ended. The exit statuses of everything that ends with a gate's decision stand
-here, and nowhere else."""
+"""How a retraining ended. All exit statuses of commands that end with a gate's decision are here,
+and only here."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ State = Literal[
 ]
 """nothing new   no input has changed since the version in production; nothing was run
 planned       only the plan was asked for
-started       the run was started, and nobody waits for it here
+started       the run was started, and the command does not wait for it
 promoted      the new version is in production
-published     the new version is there; the recipe does not promote it
+published     the new version exists; the recipe does not promote it
 refused       the gate refuses the new model; production is as it was
 undecided     the gate cannot decide on so few prompts; production is as it was
 failed        no decision: a stage failed, a roll-out was put back, the plan is above the budget
-busy          another retraining of the same model is at work"""
+busy          another retraining of the same model is running"""
 
 EXIT: Final[Mapping[State, int]] = {
     "nothing new": 0,
@@ -43,7 +43,7 @@ EXIT: Final[Mapping[State, int]] = {
     "failed": 1,
     "busy": OUTSIDE,
 }
-"""Exit statuses, by the state: what CI acts on."""
+"""Exit statuses by state, for CI."""
 
 OF_VERDICT: Final[Mapping[str, State]] = {
     "promote": "promoted",
@@ -62,7 +62,7 @@ class RetrainOutcome:
     version: Mapping[str, str] | None = None
     """The version that was published: `name`, `version`, `uri`."""
     decision: Mapping[str, Any] = field(default_factory=dict)
-    """What the gate decided, as its artifact has it; empty if it did not."""
+    """What the gate decided, in its artifact's form; empty if it did not."""
 
     @property
     def exit_status(self) -> int:
@@ -73,8 +73,8 @@ class RetrainOutcome:
 def of_run(found: Sequence[Record]) -> RetrainOutcome:
     """Return how a finished run ended, from its records alone.
 
-    A run of rounds has promoted what its last winner is: a later round that wins nothing only ends
-    it.
+    A run of rounds has promoted the model of its last winner. A later round that wins nothing only
+    ends the run.
     """
     rounds = [{r["stage"]: _facts(r) for r in each} for each in records.by_round(found)]
     won = [each for each in rounds if _decision(each).get("verdict") == "promote"]
@@ -84,7 +84,7 @@ def of_run(found: Sequence[Record]) -> RetrainOutcome:
     if failure := records.failure(found):
         return RetrainOutcome("failed", failure, version, decision)
     if not decision:
-        return RetrainOutcome("failed", "the run left no decision of the gate: it is not whole")
+        return RetrainOutcome("failed", "the run has no decision of the gate: it is not complete")
     state, why = OF_VERDICT[decision["verdict"]], str(decision["why"])
     if won and len(rounds) > 1:
         why = f"round {len(won)}: {why}{_ended(rounds)}"
@@ -98,7 +98,7 @@ def of_run(found: Sequence[Record]) -> RetrainOutcome:
         return RetrainOutcome("published", why, version, decision)
     promoted = facts["promote"]
     if promoted.get("promoted") is None:
-        reason = promoted.get("why") or "the stage promote says no reason"
+        reason = promoted.get("why") or "the stage promote gives no reason"
         return RetrainOutcome("failed", f"not in production: {reason}", version, decision)
     return RetrainOutcome("promoted", why, version, decision)
 

@@ -1,9 +1,9 @@
-"""The retraining of a model that was begun last: one object on S3, written by who holds its lock.
+"""The last retraining of a model: one object on S3, written by the holder of its lock.
 
-    <root>/models/<name>/retrain/last.json      what was begun, and how it ended
-    <root>/models/<name>/retrain/owner/…        who is at work (moaa.artifacts.owner)
+     <root>/models/<name>/retrain/last.json      what was started, and how it ended
+     <root>/models/<name>/retrain/owner/…        who is working on it (moaa.artifacts.owner)
 
-A command that is killed leaves it without an outcome: the next one goes on with the same run.
+A command that is killed leaves it without an outcome; the next one continues the same run.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class Begun:
     """One retraining."""
 
     label: str
-    """A name that the run is given before it is started, so that it can be found again."""
+    """A name that the run gets before it is started, so that it can be found again."""
     way: dict[str, str]
     """Where it runs: `moaa.retrain.ways`."""
     inputs: dict[str, str]
     started: str
     """ISO 8601, UTC."""
     run: str = ""
-    """The run's id; empty as long as nobody has said it."""
+    """The run's id; empty until it is known."""
     state: str = ""
-    """How it ended; empty as long as it has not, or nobody looked."""
+    """How it ended; empty until it has ended and a command has looked."""
     version: dict[str, str] = field(default_factory=dict)
     """The version that it published."""
 
@@ -41,12 +41,12 @@ class Begun:
 
 
 def folder(store: Store, name: str) -> str:
-    """Return the address below which all about the retraining of a model is."""
+    """Return the address of the folder of a model's retraining."""
     return f"{model_folder(store, name)}/retrain"
 
 
 def read(store: Store, name: str) -> Begun | None:
-    """Return what was begun last; None if nothing was, or if it cannot be read any more."""
+    """Return the last retraining; None if there was none, or if it cannot be read."""
     try:
         given: dict[str, Any] = json.loads(store.get(f"{folder(store, name)}/last.json"))
         known = Begun.__dataclass_fields__
@@ -56,6 +56,6 @@ def read(store: Store, name: str) -> Begun | None:
 
 
 def write(store: Store, name: str, begun: Begun) -> None:
-    """Keep it. Only who holds the lock may."""
+    """Write it. Call it only while you hold the lock."""
     text = json.dumps(asdict(begun), indent=1, ensure_ascii=False)
     store.put(f"{folder(store, name)}/last.json", text.encode())

@@ -1,4 +1,4 @@
-"""The run of a retraining: go on with the one that an earlier command began, or begin one."""
+"""The run of a retraining: continue the one that an earlier command started, or start one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from moaa.retrain.ways import Way
 from moaa.store import Store
 
 LONGEST: Final = 38
-"""Of the recipe's name in a run's label, which is a Job's name too."""
+"""The most characters of the recipe's name in a run's label, which is also a Job's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetrainRun:
-    """Who holds the lock of the model `name` may do this."""
+    """The run of the model `name`. Use it only while you hold the model's lock."""
 
     loaded: Loaded
     name: str
@@ -30,16 +30,16 @@ class RetrainRun:
     store: Store
     way: Way
     noted: Callable[[str], None]
-    """Told the run's id."""
+    """Called with the run's id."""
 
     def found(self) -> RetrainOutcome | None:
-        """Go on with what an earlier command began; None if a new run is to be begun."""
+        """Continue the run of an earlier command; None if a new run must be started."""
         begun = progress.read(self.store, self.name)
         if not begun or begun.state:
             return None
         if begun.way != self.way.about():
             where = ", ".join(f"{key} {value}" for key, value in begun.way.items() if value)
-            log.warning(f"what was begun elsewhere at {begun.started} is left alone ({where})")
+            log.warning(f"the run started at {begun.started} on {where} is not continued here")
             return None
         run, state = self.way.state(begun.run, begun.label)
         alike = begun.inputs == self.inputs
@@ -51,22 +51,22 @@ class RetrainRun:
             say(f"run {run} of an earlier command failed: {failure or 'it left no reason'}")
             return None
         if state != "done":
-            say(f"goes on with run {run}, which an earlier command began at {begun.started}")
+            say(f"continues run {run}, which an earlier command started at {begun.started}")
         if state == "running" and not self.way.waits:
             self.noted(run)
             return RetrainOutcome(
-                "busy", f"run {run}, begun at {begun.started}, goes on (see --wait)"
+                "busy", f"run {run}, started at {begun.started}, goes on (see --wait)"
             )
         self.noted(run)
         failure = "" if state == "done" else _failure(lambda: self.way.go_on(self.loaded, run))
         outcome = self._concluded(begun, failure)
         if alike:
             return outcome
-        say(f"run {run} was of other inputs and is {outcome.state}: a new one follows")
+        say(f"run {run} had other inputs and is {outcome.state}: a new one is started")
         return None
 
     def new(self, now: str) -> RetrainOutcome:
-        """Begin a run. `now` is the time, ISO 8601."""
+        """Start a run. `now` is the time, ISO 8601."""
         label = home.new_id(self.loaded.recipe.name[:LONGEST].rstrip("-"))
         begun = Begun(label=label, way=self.way.about(), inputs=self.inputs, started=now)
         progress.write(self.store, self.name, begun)
@@ -80,12 +80,12 @@ class RetrainRun:
         failure = _failure(lambda: self.way.begin(self.loaded, label, noted))
         if not self.way.waits and not failure:
             return RetrainOutcome(
-                "started", f"run {begun.run}; nobody waits for it here (see --wait)"
+                "started", f"run {begun.run}; this command does not wait for it (see --wait)"
             )
         return self._concluded(begun, failure)
 
     def _concluded(self, begun: Begun, failure: str) -> RetrainOutcome:
-        """Read what came out, and keep it."""
+        """Read the result, and write it down."""
         outcome = of_run(records.read(self.store, begun.run))
         if failure:
             outcome = replace(outcome, state="failed", why=failure)

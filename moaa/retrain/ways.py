@@ -1,8 +1,8 @@
-"""Where the run of a retraining takes place, and how one that was begun is found again.
+"""Where the run of a retraining takes place, and how a started run is found again.
 
 Local        in this process; after a kill the same run id continues
 OnKubeflow   found by its name if the command was killed before it knew the id
-InCluster    a Job whose name was chosen beforehand
+InCluster    a Job whose name was chosen before
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from moaa.store import Store
 
 RunState = Literal["none", "paused", "running", "done", "over"]
 """none      there is no such run
-paused    nothing goes on with it, until a command does
-running   it goes on, whoever looks
+paused    it stands still until a command continues it
+running   it goes on without a command
 done      it has succeeded
 over      it has ended otherwise"""
 Noted = Callable[[str], None]
-"""Told the run's id as soon as it is known."""
+"""Called with the run's id as soon as it is known."""
 
 
 class Way(Protocol):
-    """Where runs take place."""
+    """A place where runs can take place."""
 
     @property
     def waits(self) -> bool:
@@ -38,11 +38,11 @@ class Way(Protocol):
         ...
 
     def about(self) -> dict[str, str]:
-        """Return what names the place: runs of another one are not looked for."""
+        """Return what identifies the place: runs of another place are not looked for."""
         ...
 
     def state(self, run: str, label: str) -> tuple[str, RunState]:
-        """Return the id and the state of a run that was begun; `run` is empty if nobody knows."""
+        """Return the id and the state of a started run; `run` is empty if the id is not known."""
         ...
 
     def begin(self, loaded: Loaded, label: str, noted: Noted) -> None:
@@ -50,22 +50,22 @@ class Way(Protocol):
         ...
 
     def go_on(self, loaded: Loaded, run: str) -> None:
-        """Follow a run that is there, or continue it here. Raises RunFailed."""
+        """Follow an existing run, or continue it here. Raises RunFailed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """This machine. Nothing goes on without a command."""
+    """This machine. Runs only go on while a command runs."""
 
     waits: bool = True
 
     def about(self) -> dict[str, str]:
-        """Return what names the place."""
+        """Return what identifies the place."""
         return {"kind": "local"}
 
     def state(self, run: str, label: str) -> tuple[str, RunState]:
-        """Return the run's id, its label. Who holds the lock knows that nobody is at work."""
+        """Return the run's id, its label. No other process works on it: this one holds the lock."""
         return run or label, "paused"
 
     def begin(self, loaded: Loaded, label: str, noted: Noted) -> None:
@@ -88,7 +88,7 @@ class OnKubeflow:
     waits: bool
 
     def about(self) -> dict[str, str]:
-        """Return what names the place."""
+        """Return what identifies the place."""
         return {
             "kind": "kubeflow",
             "host": self.host.rstrip("/"),
@@ -96,7 +96,7 @@ class OnKubeflow:
         }
 
     def state(self, run: str, label: str) -> tuple[str, RunState]:
-        """Ask Kubeflow; a run without a known id is looked for by its name."""
+        """Ask Kubeflow; a run without a known id is searched by its name."""
         found = run or submit.named(self.host, self.namespace, label)
         if not found:
             return "", "none"
@@ -129,7 +129,7 @@ class InCluster:
     waits: bool
 
     def about(self) -> dict[str, str]:
-        """Return what names the place."""
+        """Return what identifies the place."""
         return {"kind": "in-cluster", "namespace": self.namespace or ""}
 
     def state(self, run: str, label: str) -> tuple[str, RunState]:
@@ -146,7 +146,7 @@ class InCluster:
         """Create the Job; its name is the label."""
         noted(label)
         cluster = incluster.connect(loaded, self.namespace)
-        with contextlib.suppress(Conflict):  # an answer was lost: it is ours
+        with contextlib.suppress(Conflict):  # an answer was lost: the Job is ours
             incluster.create(loaded, runner_job.of_run(), cluster, label)
         if self.waits:
             self.go_on(loaded, label)

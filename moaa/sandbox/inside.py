@@ -1,13 +1,13 @@
 """What runs in the sandbox's pod: `python3 -B -m moaa.sandbox.inside`.
 
-It reads programs from its environment, and first looks whether the pod is shut in: no network, no
-token, nothing to write. If it is not, no program is run. Each program is a process of its own with
-limits; what it prints is lost. One line of JSON for each, on standard output:
+It reads programs from its environment, and first checks that the pod is isolated: no network, no
+token, nothing writable. If it is not, no program is run. Each program is a process of its own with
+limits; its output is discarded. For each program it prints one line of JSON:
 
     {"id": "base/HumanEval/0", "outcome": "passed"}
     {"refused": "the network is open: …"}
 
-Only the standard library is used here.
+It uses only the standard library.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from pathlib import Path
 PROGRAMS = "MOAA_PROGRAMS_"
 """Variables with the programs: packed JSON {id: program}, in pieces."""
 PIECE = 96_000
-"""Characters of a piece: the kernel takes variables of 128 KiB."""
+"""Characters of a piece: the kernel accepts variables of 128 KiB."""
 TIMEOUT_S = 10.0
 MEMORY_BYTES = 1 << 30
 SHUT_WAIT_S = 60.0
-"""How long the network may take to be shut: some clusters begin to enforce a policy late."""
+"""How long to wait until the network is closed: some clusters enforce a policy late."""
 WAIT_ENV = "MOAA_SHUT_WAIT_S"
-"""Variable with another such time."""
+"""The variable with another such time."""
 CONNECT_S = 3.0
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 PLACES = ("/", "/tmp", "/var/tmp", "/dev/shm", "/run", "/home", ".")
-"""Where a program might find room to write."""
+"""Places where a program might be able to write."""
 
-# It runs the program, then writes the word that only it was told: a program that ends early, by
-# `exit(0)` too, has not passed.
+# It runs the program, then writes a word that only it knows. So a program that ends early, also by
+# `exit(0)`, has not passed.
 _LOADER = """
 import json, os, resource, sys
 program, word, out, seconds, memory = json.loads(sys.stdin.read())
@@ -86,7 +86,7 @@ def unpack(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def opening(environment: Mapping[str, str], places: Iterable[str] = PLACES) -> str:
-    """Return what the pod could still reach or write, in words; empty if nothing."""
+    """Return in words what the pod can still reach or write; empty if nothing."""
     if TOKEN.exists():
         return f"there is a token: {TOKEN}"
     for place in places:
@@ -116,10 +116,10 @@ def wait_until_shut(look: Callable[[], str], wait_s: float, *, every_s: float = 
 
 
 def outcome(program: str, timeout_s: float = TIMEOUT_S) -> str:
-    """Return `passed`, `timeout`, or the name of the error that the program ended with."""
+    """Return `passed`, `timeout`, or the name of the error with which the program ended."""
     word = secrets.token_hex(8)
     reading, writing = os.pipe()
-    os.set_blocking(reading, False)  # a process that outlives its program may hold the other end
+    os.set_blocking(reading, False)  # a child of the program may hold the other end
     try:
         child = subprocess.Popen(
             [sys.executable, "-I", "-B", "-c", _LOADER],
@@ -150,7 +150,7 @@ def outcome(program: str, timeout_s: float = TIMEOUT_S) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the program and all that it has started in its session."""
+    """End the program and everything that it started in its session."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -1,4 +1,4 @@
-"""The Job that runs programs of models, as plain data: nothing in it can be reached or kept."""
+"""The Job that runs programs of models, as plain data: it has no network and keeps nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from moaa.recipe.schema import Runtime
 from moaa.sandbox import inside
 
 SANDBOX: Final = "moaa.dev/sandbox"
-"""Label of the Job and its pods. The platform chart's network policy refuses such pods every
-connection. They are no `part-of: moaa`: the policies of those allow some."""
+"""The label of the Job and its pods. The platform chart's network policy refuses such pods every
+connection. They have no label `part-of: moaa`, whose policies allow some connections."""
 CONTAINER: Final = "programs"
 COMMAND: Final = ("python3", "-B", "-m", "moaa.sandbox.inside")
 START_S: Final = 600
-"""How long the pod may take to start: its image may have to be fetched."""
+"""How long the pod may take to start: its image may have to be pulled."""
 KEPT_S: Final = 3600
 
 
@@ -41,7 +41,7 @@ def job(programs: Mapping[str, str], runtime: Runtime, run_id: str) -> Object:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        # A container runtime's own /dev/shm can be written.
+        # A container runtime's own /dev/shm would be writable.
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm", "readOnly": True}],
     }
     pod = {
@@ -49,7 +49,7 @@ def job(programs: Mapping[str, str], runtime: Runtime, run_id: str) -> Object:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "hostNetwork": False,
-        # Names of the cluster are not known here: there is nobody to ask.
+        # Names of the cluster are not resolved here: there is no DNS server.
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},
         "securityContext": {
@@ -75,5 +75,5 @@ def job(programs: Mapping[str, str], runtime: Runtime, run_id: str) -> Object:
 
 
 def longest_s(programs: int) -> int:
-    """Return how long so many programs may take, two at a time."""
+    """Return how long the programs may take, two at a time."""
     return math.ceil(inside.SHUT_WAIT_S + (inside.TIMEOUT_S + 1) * (programs + 1) / 2)

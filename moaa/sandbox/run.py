@@ -1,4 +1,4 @@
-"""Runs programs in a Kubernetes Job: one Job for all programs that wait."""
+"""Runs programs in a Kubernetes Job: one Job for all waiting programs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from moaa.recipe.schema import Runtime
 from moaa.sandbox import objects
 
 MOST: Final = 200
-"""Programs of one Job: an object of Kubernetes has 1.5 MB at most."""
+"""The most programs of one Job: an object of Kubernetes has at most 1.5 MB."""
 MOST_CHARACTERS: Final = 2_000_000
-"""Of their texts together, which are packed to a fifth or so."""
+"""The most characters of their texts together; packing makes them about five times smaller."""
 POLL_S: Final = 2.0
 GATHER_S: Final = 20.0
-"""A Job begins when no further program has come for so long."""
+"""A Job starts when no further program has come for this long."""
 LOG_LINES: Final = 10_000
 NO_SANDBOX: Final = "not run"
 """The reason of an answer whose program was not run."""
@@ -44,7 +44,7 @@ def why_not(runtime: Runtime) -> str:
         return ""
     return (
         "it runs programs that models wrote, and does that only in a pod of Kubernetes without "
-        "network, token, or anything to write. This run is on one machine."
+        "network, token or writable folder. This run is on one machine."
     )
 
 
@@ -57,7 +57,7 @@ class Sandbox:
         timing: Timing = Timing(),
         connect: Callable[[str | None], Cluster] = Cluster.connect,
     ) -> None:
-        """The cluster is asked for when the first program comes."""
+        """The connection to the cluster is made when the first program comes."""
         self._runtime, self._timing, self._connect = runtime, timing, connect
         self._waiting: dict[str, tuple[str, asyncio.Future[str]]] = {}
         self._last = 0.0
@@ -153,7 +153,7 @@ def _read(cluster: Cluster, name: str) -> dict[str, str]:
             said = _line(line)
             if "refused" in said:
                 raise ClusterError(
-                    f"the sandbox of programs is not shut in: {said['refused']}. No program "
+                    f"the sandbox of programs is not isolated: {said['refused']}. No program "
                     "was run. Install the moaa-platform chart with sandbox.enabled=true, on a "
                     "cluster whose network enforces policies."
                 )

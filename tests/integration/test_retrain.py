@@ -139,7 +139,7 @@ def test_killed_promoted_nothing_new_undecided_refused(recipe: Path, s3: S3) -> 
     killed.kill()
     killed.communicate()
     status, found, said = retrain(recipe)
-    assert f"goes on with run {run}" in said
+    assert f"continues run {run}" in said
     assert (status, found["state"], found["run"]) == (0, "promoted", run), said
     version = found["version"]["version"]
     assert in_production(s3) == version

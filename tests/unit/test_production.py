@@ -52,7 +52,9 @@ def test_a_version_that_is_not_whole_is_refused_and_nothing_is_written() -> None
     store = MemoryStore()
     uri = f"{store.root}/models/aligned/v1"
     store.put(f"{uri}/model.safetensors", b"half")
-    with pytest.raises(MoaaError, match=rf"{uri} is no whole version: it has no manifest\.json"):
+    with pytest.raises(
+        MoaaError, match=rf"{uri} is not a complete version: it has no manifest\.json"
+    ):
         production.move(store, "aligned", ProductionEntry(version="v1", uri=uri, why=""))
     assert not store.exists(production.address(store, "aligned"))
 

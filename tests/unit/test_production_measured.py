@@ -184,11 +184,13 @@ def test_a_version_that_is_gone_is_said_before_and_in_the_run(evaluations: Any) 
     recipe = evaluations.recipe(*PUBLISHING)
     assert finding(recipe, store, "demo").ok
     store.delete(f"{entry.uri}/manifest.json")
-    with pytest.raises(MoaaError, match="was put into production, and it is not there"):
+    with pytest.raises(
+        MoaaError, match="was put into production, but it is missing or not complete"
+    ):
         evaluations.run(trained(store, "dpo", "second"))
     found = finding(recipe, store, "demo")
     assert not found.ok
-    assert f"{entry.uri} was put into production, and it is not there" in found.detail
+    assert f"{entry.uri} was put into production, but it is missing or not complete" in found.detail
 
 
 def test_preflight_says_what_the_candidate_is_compared_with() -> None:

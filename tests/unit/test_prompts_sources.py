@@ -63,8 +63,8 @@ def test_a_byte_order_mark_hides_no_column(kind: str, content: str, tmp_path: Pa
         ("a.json", b'{"data": [{"prompt": "x"}]}', "a.json:1: the file holds an object"),
         ("a.json", b"7", "a.json:1: the file holds no list"),
         ("a.json", b"", "a.json:1: not JSON"),
-        ("a.parquet", b"PAR1 and no more", "a.parquet: not a whole Parquet file"),
-        ("a.parquet", b"", "a.parquet: not a whole Parquet file"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet: not a complete Parquet file"),
+        ("a.parquet", b"", "a.parquet: not a complete Parquet file"),
         ("a.txt", b"prompt\nx\n", ".txt is not readable"),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_parquet_file_with_a_damaged_page(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[20:2000] = b"\xff" * 1980
     path.write_bytes(data)
-    with pytest.raises(RecipeError, match=r"a\.parquet: not a whole Parquet file"):
+    with pytest.raises(RecipeError, match=r"a\.parquet: not a complete Parquet file"):
         read(path)
 
 

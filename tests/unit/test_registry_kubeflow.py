@@ -152,7 +152,7 @@ def test_a_registry_that_is_down_is_a_warning(caplog: pytest.LogCaptureFixture) 
     assert facts["published"]
     assert "refused" in str(facts["registry"])
     assert PUBLISH.headline({}, facts).endswith("; not in: registry")
-    assert "does not show what is published of demo" in caplog.text
+    assert "does not show the versions of demo" in caplog.text
     assert facts["ledger"]["events"] == {"registries and hubs that do not show it: registry": 1}  # type: ignore[index]
 
 

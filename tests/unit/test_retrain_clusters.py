@@ -75,7 +75,7 @@ def test_a_command_that_was_killed_before_it_knew_the_run_finds_it(
         assert retrain("--host", kfp.url, "--wait")[0] == 137
     status, _, err = retrain("--host", kfp.url, "--wait")
     assert (status, len(kfp.runs)) == (0, 1)
-    assert f"goes on with run {kfp.runs[0]['run_id']}" not in err, "it was over by then"
+    assert f"continues run {kfp.runs[0]['run_id']}" not in err, "it was over by then"
 
 
 def test_a_command_that_was_stopped_while_it_waited_waits_for_the_same_run(
@@ -94,7 +94,7 @@ def test_a_command_that_was_stopped_while_it_waited_waits_for_the_same_run(
     kfp.states, kfp.looks = ["RUNNING", "RUNNING", "SUCCEEDED"], 0
     status, _, err = retrain("--host", kfp.url, "--wait")
     assert (status, len(kfp.runs)) == (0, 1)
-    assert f"goes on with run {kfp.runs[0]['run_id']}, which an earlier command began" in err
+    assert f"continues run {kfp.runs[0]['run_id']}, which an earlier command started" in err
 
 
 def test_without_waiting_the_outcome_is_found_later(retrain: Command, kfp: KfpServer) -> None:
@@ -131,7 +131,7 @@ def test_a_run_of_other_inputs_is_waited_for_before_the_next(
     kfp.states, kfp.looks = ["RUNNING", "RUNNING", "SUCCEEDED"], 0
     status, _, err = retrain("--host", kfp.url, "--wait", "--set", "dpo.beta=0.07")
     assert (status, len(kfp.runs)) == (0, 2)
-    assert "was of other inputs and is promoted: a new one follows" in err
+    assert "had other inputs and is promoted: a new one is started" in err
     begun = progress.read(store, NAME)
     assert begun
     assert begun.run == kfp.runs[1]["run_id"]
@@ -144,7 +144,7 @@ def test_what_was_begun_elsewhere_is_left_alone_and_said(
     assert retrain("--host", kfp.url)[0] == 0
     status, _, err = retrain("--host", kfp.url, "--namespace", "team")
     assert (status, len(kfp.runs)) == (0, 2)
-    assert f"is left alone (kind kubeflow, host {kfp.url})" in " ".join(err.split())
+    assert f"on kind kubeflow, host {kfp.url} is not continued here" in " ".join(err.split())
 
 
 def test_a_failed_run_ends_with_the_stages_own_error(retrain: Command, kfp: KfpServer) -> None:

@@ -135,7 +135,7 @@ def test_a_failed_run_is_begun_anew_and_a_killed_one_goes_on(
     status, _, err = retrain()
     assert status == 0
     assert runs.ids[2] == runs.ids[1]
-    assert f"goes on with run {runs.ids[1]}" in err
+    assert f"continues run {runs.ids[1]}" in err
     assert not list(store.list(f"{store.root}/models/{NAME}/retrain/owner"))
 
 
@@ -205,7 +205,7 @@ def test_inputs_that_lead_to_the_version_in_production_are_tried_once(
     assert retrain()[0] == 0
     status, out, _ = retrain()
     assert (status, len(runs.ids)) == (0, 1)
-    assert "came from these very inputs to version v1, which is in production" in out
+    assert "made version v1 from the same inputs; it is in production" in out
 
 
 def test_a_published_version_is_not_published_again(retrain: Command, runs: Runs) -> None:
@@ -274,4 +274,4 @@ def test_records_without_a_decision_are_a_failure(
     monkeypatch.setattr("moaa.pipelines.local.run", half)
     status, _, err = retrain()
     assert status == 1
-    assert "the run left no decision of the gate" in err
+    assert "the run has no decision of the gate" in err

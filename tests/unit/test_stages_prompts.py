@@ -210,4 +210,4 @@ def test_a_packed_file_that_was_cut_is_an_error(stage: Run) -> None:
     uri = f"{stage.store.root}/use/1.jsonl.zst"
     stage.store.put(uri, packed([used("Why? " * 1000)])[:-20])
     stage.sources["sft"] = {"source": uri}
-    assert "not a whole zstd file" in str(stage.refused(RecipeError))
+    assert "not a complete zstd file" in str(stage.refused(RecipeError))
