@@ -40,7 +40,7 @@ def read_choice(data: dict[str, Any], *, logprobs: bool) -> Choice:
 
 
 def _end(data: dict[str, Any]) -> Literal["stop", "length", "content_filter"]:
-    given = data.get("finish_reason") or "stop"
+    given = data.get("finish_reason") or ""
     if not isinstance(given, str):
         raise ValueError(f"finish_reason is {given!r}")
     if error := data.get("error"):

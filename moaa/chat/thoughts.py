@@ -7,6 +7,7 @@ proposal, a judged answer or training data.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 Thought = Literal["", "marked", "opened by the prompt"]
@@ -17,20 +18,21 @@ _TAG = r"(?:\w+[:_])?(?:think|thinking|thought|thoughts|reasoning)"
 
 
 class _Marker(NamedTuple):
-    """How a family of models marks its reasoning. `{}` in `closing` is the group of `opening`.
+    """How a family of models marks its reasoning. `{}` is the `name`, the same at both ends.
 
-    `plain`: ordinary words, which are a marker only if both are present.
+    `plain`: ordinary words, which are a marker only if both are there.
     """
 
     opening: str
     closing: str
+    name: str = ""
     plain: bool = False
 
 
 _MARKERS: Final = (
-    _Marker(rf"<({_TAG})>", "</{}>"),
-    _Marker(r"\[(THINK)\]", r"\[/{}\]"),  # Magistral
-    _Marker("◁(think)▷", "◁/{}▷"),  # Kimi
+    _Marker("<{}>", "</{}>", _TAG),
+    _Marker(r"\[{}\]", r"\[/{}\]", "THINK"),  # Magistral
+    _Marker("◁{}▷", "◁/{}▷", "think"),  # Kimi
     _Marker(r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),  # OpenThinker
     _Marker(r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Command A
     _Marker(r"<\|content_thinking\|>", r"<\|content_text\|>"),  # Inkling
@@ -45,16 +47,37 @@ _MARKERS: Final = (
         r"Here(?:'s| is) my thought process:", r"Here(?:'s| is) my response:", plain=True
     ),
 )
-_OPENINGS: Final = [re.compile(rf"\s*{marker.opening}", re.IGNORECASE) for marker in _MARKERS]
+
+
+def _named(pattern: str, marker: _Marker) -> str:
+    """The pattern with a group around the marker's name, if it has one."""
+    return pattern.replace("{}", f"({marker.name})")
+
+
+_OPENINGS: Final = [
+    re.compile(rf"\s*{_named(marker.opening, marker)}", re.IGNORECASE) for marker in _MARKERS
+]
 _OPENING_ANYWHERE: Final = re.compile(
-    "|".join(marker.opening for marker in _MARKERS if not marker.plain), re.IGNORECASE
+    "|".join(_named(marker.opening, marker) for marker in _MARKERS if not marker.plain),
+    re.IGNORECASE,
 )
+_MARKS: Final = re.compile(
+    "|".join(
+        rf"(?P<{end}{place}>{_named(pattern, marker)})"
+        for place, marker in enumerate(_MARKERS)
+        if not marker.plain
+        for end, pattern in (("opens", marker.opening), ("closes", marker.closing))
+    )
+    + "|(?P<fence>```|~~~)",
+    re.IGNORECASE,
+)
+"""Every opening and closing marker, and the fences of code blocks."""
 _CLOSING_ALONE: Final = re.compile(
     rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>", re.IGNORECASE
 )
 """The end of a thought whose opening marker is in the prompt (DeepSeek-R1, Qwen3-Thinking)."""
-_SIGNS: Final = ("<", "[", "◁", "analysis", "thought process")
-"""A text without any of these has no marker."""
+_SIGNS: Final = ("think", "thought", "reasoning", "<|channel", "<|inner_prefix", "analysis")
+"""Without one of these (in small letters) there is no marker."""
 _QUOTES: Final = frozenset("`'\"“”‘’«»(<[*_")
 _WRAPPED: Final = re.compile(
     r"\A\s*(?:<(answer|response|output)>(?P<xml>.*?)(?:</\1>|\Z)"
@@ -66,12 +89,14 @@ _WRAPPED: Final = re.compile(
 
 
 def without_thoughts(text: str) -> tuple[str, Thought]:
-    """Return the text without the reasoning at its start, and how the reasoning was marked.
+    """The text without its reasoning, and how that was marked.
 
-    Reasoning that does not end leaves no answer: the text is then empty. A marker that is only
-    mentioned further down stays, with the rest of the text.
+    Reasoning is what stands between markers at the start of the text or of a later line, and all
+    that follows such a piece. Reasoning at the start that does not end leaves no answer: the text
+    is empty then. A marker that is only mentioned, or stands in a code block, stays.
     """
-    if not any(sign in text for sign in _SIGNS):  # most answers: the rest is slow
+    small = text.lower()
+    if not any(sign in small for sign in _SIGNS):  # most answers: the rest takes its time
         return text, ""
     at = 0
     while (end := _end_of_marked(text, at)) is not None:
@@ -79,19 +104,80 @@ def without_thoughts(text: str) -> tuple[str, Thought]:
     how: Thought = "marked"
     if not at and _CLOSING_ALONE.search(text):
         at, how = _end_of_opened(text), "opened by the prompt"
-    if not at:
+    pieces = list(_between_later(text, at))
+    if not at and len(pieces) == 1:
         return text, ""
-    rest = text[at:]
+    rest = _joined(pieces)
     if wrapped := _WRAPPED.match(rest):
         rest = wrapped["xml"] or wrapped["solution"] or wrapped["said"] or ""
-    return rest.strip(), how
+    return rest.strip(), how if at else "marked"
+
+
+def _between_later(text: str, at: int) -> Iterator[str]:
+    """The pieces of `text[at:]` between the thoughts in it.
+
+    Such a thought has both markers. It begins a line, or follows one that was taken out.
+    """
+    marks = list(_MARKS.finditer(text, at))
+    closings: list[int | None] = [None] * len(marks)
+    nearest: dict[tuple[str, str], int] = {}
+    for place in range(len(marks) - 1, -1, -1):
+        kind = marks[place].lastgroup or ""
+        key = (kind.removeprefix("opens").removeprefix("closes"), _name(marks[place]))
+        if kind.startswith("closes"):
+            nearest[key] = place
+        elif kind.startswith("opens"):
+            closings[place] = nearest.get(key)
+    start, follows, fence, place = at, at > 0, "", 0
+    while place < len(marks):
+        mark, closing = marks[place], closings[place]
+        place += 1
+        if mark.lastgroup == "fence":
+            fence = "" if fence == mark[0] else fence or mark[0]
+        elif closing is not None and not fence and _is_thought(text, mark, marks[closing], follows):
+            yield text[start : mark.start()]
+            start, follows, place = marks[closing].end(), True, closing + 1
+    yield text[start:]
+
+
+def _name(mark: re.Match[str]) -> str:
+    """The marker's name: of `<think>` and `</think>` it is `think`."""
+    return next((each.lower() for each in mark.groups()[mark.lastindex or 0 :] if each), "")
+
+
+def _is_thought(text: str, opening: re.Match[str], closing: re.Match[str], follows: bool) -> bool:
+    """Whether this is a thought, and no sentence about markers. `follows`: one was taken out."""
+    if text[closing.start() - 1] == " " and text[closing.end() : closing.end() + 1] == " ":
+        return False  # "<think> and </think> are its tags"
+    before = text[max(0, opening.start() - 4) : opening.start()]
+    if follows:
+        return before[-1:] not in _QUOTES
+    line = before.rpartition("\n")
+    return bool(line[1]) and not line[2].strip(" ")
+
+
+def _joined(pieces: Sequence[str]) -> str:
+    """One text: a thought between two lines or words becomes a blank line, else a blank."""
+    found: list[str] = []
+    gap = ""
+    for piece in pieces:
+        text = piece.strip()
+        if not text:
+            gap += piece
+            continue
+        start = piece.index(text)
+        gap += piece[:start]
+        found += [" " if gap and "\n" not in gap else "\n\n"] if found else []
+        found.append(text)
+        gap = piece[start + len(text) :]
+    return "".join(found)
 
 
 def _end_of_marked(text: str, start: int) -> int | None:
-    """Return where the thought ends whose opening marker is at `start`; None if there is none."""
+    """Where the thought ends whose opening marker stands at `start`; None if there is none."""
     for marker, opening in zip(_MARKERS, _OPENINGS, strict=True):
         if opened := opening.match(text, start):
-            closing = marker.closing.format(*(re.escape(group) for group in opened.groups()))
+            closing = marker.closing.replace("{}", re.escape("".join(opened.groups())))
             if closed := re.compile(closing, re.IGNORECASE).search(text, opened.end()):
                 return closed.end()
             if not marker.plain:

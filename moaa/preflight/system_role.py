@@ -49,9 +49,6 @@ def findings(run: PlannedRun, *, hub_away: bool) -> Iterator[Finding]:
         if hub_away and local.is_hub_id(model.source):
             continue
         try:
-            if local.unconverted(model.source):
-                yield unseen(CHECK, f"{name}: {model.source} is converted when the run starts")
-                continue
             template = tokenizer.chat_template(model, run.store)
         except MoaaError as error:
             yield unseen(CHECK, f"{name}: {str(error).splitlines()[0]}")

@@ -18,7 +18,6 @@ from moaa.recipe.schema import Source
 from moaa.store import Store
 from moaa.train.rendering import Rendering, conversation
 from moaa.weights import local, tokenizer
-from moaa.weights.chat_template import ChatTemplate
 from moaa.weights.control import control_texts
 
 CHECK: Final = "chat template"
@@ -138,13 +137,11 @@ def _rendering(run: PlannedRun, *, hub_away: bool) -> Rendering:
     if hub_away and local.is_hub_id(model.source):
         raise _Unseen("its tokenizer is on the hub, which does not answer")
     try:
-        if local.unconverted(model.source):
-            raise _Unseen(f"{model.source} is converted when the run starts")
-        folder = tokenizer.folder_of(model, run.store)
+        place = tokenizer.place_of(model, run.store)
     except MoaaError as error:
         first = str(error).split("\n")[0]
         raise _Unseen(f"its tokenizer cannot be read here: {first}") from None
-    template = ChatTemplate.read(folder, args.variables, args.text)
+    template = tokenizer.template_in(place, args)
     return Rendering.of(template.render, control_texts(template), name)
 
 

@@ -14,6 +14,8 @@ from moaa.errors import RecipeError
 
 MAX_BYTES: Final = 64 * 1024
 """A Kubeflow parameter of 140 KB fails with a misleading error; a task has about 7 copies of it."""
+LARGEST_BYTES: Final = 1 << 20
+"""No file that a recipe names is read if it is larger."""
 ANYWHERE_ENV: Final = "MOAA_ALLOW_FILES"
 """If set to 1 (or with `--allow-files`), a recipe may use any file of this machine."""
 RECIPES: Final = Path(moaa.__file__).parent / "pipelines" / "recipes"
@@ -32,27 +34,51 @@ def by_name(text: str, folder: Path) -> Path:
     return ours if not path.exists() and Path(text).name == text and ours.exists() else path
 
 
-def text_of(path: Path, root: Path) -> str:
-    """Return a file's text. Raises RecipeError, without the path, if the file is not allowed.
+def confined_text_of(path: Path, root: Path) -> str:
+    """Return the text of a file that a recipe names. Raises RecipeError, without the path, if it is
+    not one of ours.
 
-    `root`: the folder of the recipe that was given first. Links are followed before the comparison.
+    `root`: the folder of the recipe that was given first.
+    """
+    confine(path, root)
+    # Windows' byte order mark is no part of the text.
+    return text_of(path).removeprefix("\ufeff")
+
+
+def confine(path: Path, root: Path | None) -> None:
+    """Raise RecipeError, without the path, if a recipe may not name this file.
+
+    `root`: the folder of the recipe that was given first; None for one that is given as text. Links
+    are followed before they are compared with it.
     """
     try:
         whole = path.resolve(strict=True)
-        if not (_allowed(whole, root) or os.environ.get(ANYWHERE_ENV) == "1"):
-            raise RecipeError(
-                f"it is outside of the recipe's folder ({root}). Copy it there, or allow such "
-                "files with --allow-files if you trust the recipe"
-            )
-        if not whole.is_file():
+    except (OSError, ValueError, RuntimeError) as e:
+        raise _unreadable(e) from None
+    if os.environ.get(ANYWHERE_ENV) == "1":
+        return
+    if root is None:
+        raise RecipeError("a recipe given as text has no folder. Write the text itself")
+    if not any(whole.is_relative_to(folder.resolve()) for folder in (root, RECIPES)):
+        raise RecipeError(
+            f"it is outside of the recipe's folder ({root}). Copy it there, or allow such files "
+            "with --allow-files if you trust the recipe"
+        )
+
+
+def text_of(path: Path) -> str:
+    """Return a file's text. Raises RecipeError, without the path, if it is none."""
+    try:
+        if not path.is_file():
+            path.stat()
             raise RecipeError("it is not a file")
-        if whole.stat().st_size > 16 * MAX_BYTES:
-            raise RecipeError(f"it has {whole.stat().st_size:,} bytes; {MAX_BYTES:,} is the limit")
-        return whole.read_text(encoding="utf-8-sig")  # without Windows' byte order mark
+        if (size := path.stat().st_size) > LARGEST_BYTES:
+            raise RecipeError(f"it has {size:,} bytes; {LARGEST_BYTES:,} is the limit")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as e:
-        # A loop of links is a RuntimeError, a NUL in the path a ValueError.
-        raise RecipeError(str(getattr(e, "strerror", None) or e)) from None
+        raise _unreadable(e) from None
 
 
-def _allowed(whole: Path, root: Path) -> bool:
-    return any(whole.is_relative_to(folder.resolve()) for folder in (root, RECIPES))
+def _unreadable(error: Exception) -> RecipeError:
+    # A loop of links is a RuntimeError, a NUL in the path a ValueError.
+    return RecipeError(str(getattr(error, "strerror", None) or error))

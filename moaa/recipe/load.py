@@ -151,7 +151,7 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
         )
     try:
         # The recipe itself may be a link: only the files that it uses are restricted.
-        text = files.text_of(path, root if above else path.resolve().parent)
+        text = files.confined_text_of(path, root if above else path.resolve().parent)
     except RecipeError as e:
         a_name = path.name == str(path) and not path.suffix
         advice = (
@@ -195,7 +195,7 @@ def inline(given: Given, base: Path | None, errors: list[str]) -> None:
         named_in = item.where.rsplit(":", 1)[0]
         folder = base if item.where.startswith("--set ") else Path(named_in).parent
         try:
-            text = files.text_of(folder / name, base).strip("\n")
+            text = files.confined_text_of(folder / name, base).strip("\n")
         except RecipeError as e:
             errors.append(f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {e}.")
             continue

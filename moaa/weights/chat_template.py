@@ -74,14 +74,21 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Return the conversation as text. Raises jinja2's TemplateError if the template refuses
-        it."""
-        return self._compiled.render(
-            messages=[dict(message) for message in messages],
-            tools=None,
-            documents=None,
-            add_generation_prompt=prompt,
-            **{**self.tokens, **self.arguments},
-        )
+        it, or fails."""
+        from jinja2 import TemplateError
+
+        given = {
+            "messages": [dict(message) for message in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": prompt,
+        }
+        try:
+            return self._compiled.render({**given, **self.tokens, **self.arguments})
+        except TemplateError:
+            raise
+        except Exception as error:  # what its expressions raise: 1 + "a", 1 / 0, a missing key
+            raise TemplateError(f"{type(error).__name__}: {error}") from error
 
     @cached_property
     def _compiled(self) -> Template:

@@ -43,8 +43,11 @@ def template_of(
     Raises RecipeError if the file cannot be read, or holds no template.
     """
     head = metadata(path)
-    texts = head.get("tokenizer.ggml.tokens") or []
-    types = head.get("tokenizer.ggml.token_type") or []
+    texts, types = head.get("tokenizer.ggml.tokens"), head.get("tokenizer.ggml.token_type")
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        texts = []
+    if not isinstance(types, list):
+        types = []
     tokens = {
         f"{name}_token": texts[number]
         for key, name in NAMED.items()
@@ -69,7 +72,7 @@ def metadata(path: Path) -> Mapping[str, Any]:
             if magic != b"GGUF" or version < 2:
                 raise ValueError("it does not begin as such a file does")
             return {_text(file): _value(file, _number(file, "I")) for _ in range(pairs)}
-    except (OSError, ValueError, struct.error, IndexError) as error:
+    except (OSError, ValueError, struct.error, IndexError, RecursionError) as error:
         raise RecipeError(f"{path} is no GGUF file that can be read: {error}") from None
 
 

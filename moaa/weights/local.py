@@ -150,12 +150,6 @@ def _download_prefix(uri: str, store: Store, folder: Path) -> None:
             store.download(each, path)
 
 
-def unconverted(source: str) -> bool:
-    """Return whether the source is a GGUF file that must be converted first, which takes long."""
-    path = gguf_file(source)
-    return path is not None and not _conversion(path).is_dir()
-
-
 def gguf_file(source: str) -> Path | None:
     """Return the GGUF file that a source names; None if it is none, or not here.
 

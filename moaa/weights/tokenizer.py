@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from moaa.artifacts import Artifact
 from moaa.errors import RecipeError
 from moaa.recipe.engine_args import answer_args, tokenizer_of
+from moaa.recipe.files import text_of
 from moaa.recipe.schema import Model
 from moaa.store import Missing, Store
 from moaa.weights import gguf, hub, local
@@ -61,18 +62,25 @@ def chat_template(model: Model, store: Store) -> ChatTemplate:
 
     Raises RecipeError or EngineError if its tokenizer cannot be read here.
     """
-    args = TemplateArgs.of(model)
-    if not tokenizer_of(model.engine_args)[0] and (file := local.gguf_file(model.source)):
-        return gguf.template_of(file, args.variables, args.text)  # converting it takes long
-    return ChatTemplate.read(folder_of(model, store), args.variables, args.text)
+    return template_in(place_of(model, store), TemplateArgs.of(model))
 
 
-def folder_of(model: Model, store: Store) -> Path:
-    """Return a folder with the files of the tokenizer that an engine of this model uses."""
+def place_of(model: Model, store: Store) -> Path:
+    """Return where the tokenizer of an engine of this model is: a folder, or a GGUF file.
+
+    Such a file is not converted for it, which would take long: its head has all.
+    """
     other, revision = tokenizer_of(model.engine_args)
     if other:
         return folder(other, store, revision)
-    return folder(model.source, store, model.revision)
+    return local.gguf_file(model.source) or folder(model.source, store, model.revision)
+
+
+def template_in(place: Path, args: TemplateArgs) -> ChatTemplate:
+    """Return the chat template at a `place_of` a model. Raises RecipeError if there is none."""
+    if place.is_file():
+        return gguf.template_of(place, args.variables, args.text)
+    return ChatTemplate.read(place, args.variables, args.text)
 
 
 def _template(value: str) -> str:
@@ -80,11 +88,11 @@ def _template(value: str) -> str:
     if any(each in value for each in "{}\n"):
         return value
     try:
-        return Path(value).expanduser().read_text()
-    except OSError as error:
+        return text_of(Path(value))
+    except RecipeError as error:
         raise RecipeError(
-            f"--chat-template {value} cannot be read here: {error.strerror}. Give the engine a "
-            "file that this machine has too, or put the template into the model's folder."
+            f"--chat-template {value} cannot be read here: {error}. Give the engine a file that "
+            "this machine has too, or the template's own text."
         ) from None
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from moaa.chat.fault import Fault
 from moaa.chat.message import Call, Choice, Message
-from moaa.chat.thoughts import without_thoughts
 from moaa.chat.wire import parse_reply, refusal
 from moaa.errors import CallRejected
 from moaa.recipe import Sampling
@@ -47,11 +46,19 @@ THOUGHT = [position("Answer", 0.9), position(" A", 0.98, " B"), position("</thin
 """What vLLM and SGLang send before the answer's own tokens, with a reasoning parser."""
 
 
-@pytest.mark.parametrize("finish", ["error", "abort", "ERROR", "tool_calls", "user_cancel", "odd"])
-def test_half_an_answer_is_never_taken_for_a_whole_one(finish: str) -> None:
+@pytest.mark.parametrize(
+    "finish", ["error", "abort", "ERROR", "tool_calls", "user_cancel", "odd", None, ""]
+)
+def test_half_an_answer_is_never_taken_for_a_whole_one(finish: str | None) -> None:
     with pytest.raises(Fault, match="unfinished answer") as fault:
         choice("The sky is blue because", finish)
     assert fault.value.alive, "the server answered: the others' requests may go on"
+
+
+def test_an_answer_without_any_finish_reason_is_not_whole() -> None:
+    left_out = {"message": {"role": "assistant", "content": "The sky is blue because"}}
+    with pytest.raises(Fault, match="unfinished answer"):
+        parse_reply(CALL, body(left_out), 0.1)
 
 
 def test_an_answer_with_an_error_beside_it_is_not_whole() -> None:
@@ -97,8 +104,8 @@ def test_a_cut_answer_is_known_as_cut(finish: str) -> None:
     assert (found.finish_reason, found.cut) == ("length", True)
 
 
-@pytest.mark.parametrize("finish", ["stop", None, "", "eos_token", "COMPLETE", "end_turn"])
-def test_a_whole_answer_is_not_cut(finish: str | None) -> None:
+@pytest.mark.parametrize("finish", ["stop", "eos_token", "COMPLETE", "end_turn"])
+def test_a_whole_answer_is_not_cut(finish: str) -> None:
     found = choice("All of it.", finish)
     assert (found.finish_reason, found.cut) == ("stop", False)
 
@@ -204,72 +211,3 @@ def test_an_empty_answer_under_a_grammar_is_asked_again() -> None:
             choice(content, call=WEIGHED)
     with pytest.raises(CallRejected, match="max_tokens"):  # it would be cut again
         choice(None, "length", call=WEIGHED)
-
-
-THOUGHTS = {
-    "<think>\nOkay.\n</think>\n\nThe answer.": "Qwen3, DeepSeek-R1 through vLLM without a parser",
-    "Okay.\n</think>\n\nThe answer.": "the template opened the thought",
-    "Okay.</think>The answer.": "the same, DeepSeek-V3.1",
-    "</think>\n\nThe answer.": "the template opened it, nothing was thought",
-    "\n<think></think>\nThe answer.": "thinking switched off",
-    "<THINK>a</THINK><think>b</think>The answer.": "two thoughts",
-    "<thinking>Hm.</thinking> The answer.": "thinking",
-    "<thought>Hm.</thought> The answer.": "EXAONE",
-    "<reasoning>Hm.</reasoning> The answer.": "reasoning",
-    "<seed:think>Hm.</seed:think>The answer.": "Seed-OSS",
-    "[THINK]Hm.[/THINK]The answer.": "Magistral",
-    "◁think▷Hm.◁/think▷The answer.": "Kimi",
-    "<|begin_of_thought|>Hm.<|end_of_thought|>\n\n<|begin_of_solution|>The answer."
-    "<|end_of_solution|>": "OpenThinker",
-    "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>The answer.<|END_RESPONSE|>": "Cohere",
-    "<think>\nHm.\n</think>\n<answer>\nThe answer.\n</answer>": "Hunyuan",
-    "<think>\nHm.\n</think>\n<answer>\nThe answer.": "Hunyuan, cut",
-    "<|channel>thought\nHm.<channel|>The answer.": "Gemma 4",
-    "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
-    "The answer.": "gpt-oss",
-    "analysisWe need to answer.assistantfinalThe answer.": "gpt-oss without its special tokens",
-    "Here is my thought process: Hm.\n\nHere is my response: The answer.": "Granite",
-}
-
-
-@pytest.mark.parametrize("text", THOUGHTS, ids=THOUGHTS.values())
-def test_a_thought_is_no_part_of_an_answer(text: str) -> None:
-    answer, how = without_thoughts(text)
-    assert (answer, bool(how)) == ("The answer.", True)
-    found = choice(text)
-    assert (found.text, found.thought, found.cut) == ("The answer.", how, False)
-
-
-@pytest.mark.parametrize("text", ["<think>\nOkay, so", "<think>", "[THINK]Hm", "analysisWe need"])
-def test_a_thought_that_was_cut_leaves_no_answer(text: str) -> None:
-    found = choice(text, "length")
-    assert (found.text, found.cut, found.missing) == ("", True, "empty")
-    assert choice(text).text == ""
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Qwen3 writes <think> before it answers.",
-        "Write `<think>…</think>` around the reasoning, then the answer.",
-        "The tag `</think>` ends a thought.",
-        "The closing tag is </think>, as in XML.",
-        'It ends with "</think>".',
-        "Put it last:\n```\n</think>\n```\nThen answer.",
-        "```xml\n<think>\nHm.\n</think>\n```",
-        "analysis of the data shows that assistantfinal is a word",
-        "Analysis\n\nIt is so.",
-        "Here is my thought process: first, I add. Then I stop.",
-        "I think it is so.",
-        "  leading and trailing space stay \n",
-        "",
-    ],
-)
-def test_an_answer_that_mentions_a_marker_is_kept_as_it_is(text: str) -> None:
-    assert without_thoughts(text) == (text, "")
-
-
-def test_thoughts_of_any_length_are_found_at_once() -> None:
-    for text in ("<think></think>" * 50_000, "`</think>" * 100_000, "```\n</think>" * 100_001):
-        without_thoughts(text)
-    assert without_thoughts("<think>" * 100_000) == ("", "marked")

@@ -22,6 +22,7 @@ from moaa.stages import generate, texts
 from moaa.stages.prompts import FORGED, prompts
 from moaa.weights import gguf
 from tests.support.engine_server import EngineServer
+from tests.support.gguf_file import odd_gguf
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.scripted import Ask, last, system
@@ -169,32 +170,9 @@ def test_the_markers_of_the_runs_own_models_are_control_tokens_too(odd_model: Pa
     assert controls.neutralised("a@@end<table>@@user:b") == "a@\u2060@end<table>@\u2060@user:b"
 
 
-@pytest.fixture
-def odd_gguf(tmp_path: Path) -> Path:
-    """A GGUF file, written by llama.cpp's own library: control tokens of no known form."""
-    from gguf import GGUFWriter, TokenType
-
-    tokens = {
-        "@@user:": TokenType.CONTROL,
-        "@@end": TokenType.USER_DEFINED,
-        "@@spare": TokenType.CONTROL,
-        "<table>": TokenType.USER_DEFINED,
-        "user": TokenType.NORMAL,
-    }
-    path = tmp_path / "odd.gguf"
-    writer = GGUFWriter(path, "llama")
-    writer.add_token_list(list(tokens))
-    writer.add_token_types(list(tokens.values()))
-    writer.add_token_scores([0.5] * len(tokens))
-    writer.add_eos_token_id(1)
-    writer.add_bool("tokenizer.ggml.add_bos_token", False)
-    writer.add_chat_template(
-        "{% for m in messages %}{{ '@@' + m.role + ':' + m.content + eos_token }}{% endfor %}"
-    )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.close()
-    return path
+@pytest.fixture(name="odd_gguf")
+def small_gguf(tmp_path: Path) -> Path:
+    return odd_gguf(tmp_path / "odd.gguf")
 
 
 def test_the_control_tokens_of_a_gguf_file_are_known_before_it_is_converted(odd_gguf: Path) -> None:

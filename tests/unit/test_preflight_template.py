@@ -14,6 +14,7 @@ from moaa.preflight.run import PlannedRun
 from moaa.recipe.load import load_file
 from moaa.stages.table import of_run
 from tests.support import training as support
+from tests.support.gguf_file import odd_gguf
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.preflighting import Look, looking, prepare, wrong
@@ -143,6 +144,46 @@ def test_the_engines_own_template_arguments_are_what_is_looked_at(look, tmp_path
     gone = 'models.smollm2.engine_args=["--chat-template", "gone.jinja"]'
     (missing,) = of_template(look, tmp_path, support.LEFT_OPEN, gone)
     assert (missing.ok, "gone.jinja cannot be read here" in missing.detail) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("binary.jinja", "'utf-8' codec can't decode"),
+        ("large.jinja", "2,000,000 bytes; 1,048,576 is the limit"),
+        ("endless.jinja", "it is not a file"),
+    ],
+)
+def test_a_template_that_is_no_text_is_a_finding_and_no_traceback(
+    look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setenv("MOAA_ALLOW_FILES", "1")
+    (tmp_path / "binary.jinja").write_bytes(b"\x7fELF\xff\xfe")
+    (tmp_path / "large.jinja").write_text("{{ 1 }}" + " " * 1_999_993)
+    (tmp_path / "endless.jinja").symlink_to("/dev/zero")
+    args = f"models.smollm2.engine_args=[--chat-template, '{tmp_path / name}']"
+    (found,) = of_template(look, tmp_path, support.DEFAULT_SYSTEM, args)
+    assert not found.ok
+    assert words in found.detail
+
+
+def test_a_template_that_fails_is_a_finding_and_no_traceback(look, tmp_path: Path) -> None:
+    found = of_template(look, tmp_path, "{{ 1 + messages[0].content }}" + support.DEFAULT_SYSTEM)
+    assert not found[0].ok
+    assert "TypeError" in found[0].detail
+
+
+def test_the_template_of_a_gguf_file_is_looked_at_before_it_is_converted(
+    look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moaa.weights.local._converted", pytest.fail)
+    findings = look(f"models.smollm2.source='{odd_gguf(tmp_path / 'odd.gguf')}'")
+    assert wrong(findings, "system role") == []
+    found = [each for each in findings if each.check in ("chat template", "system role")]
+    assert all(each.looked for each in found)
+    assert "smollm2: answers end with @@end; every answer is trained as it is served" in [
+        each.detail for each in found
+    ]
 
 
 def test_a_tokenizer_that_is_not_here_is_said_not_to_be_seen(look) -> None:
