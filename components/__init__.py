@@ -1,5 +1,5 @@
-"""The pipeline's Kubeflow components: one folder a stage, a typed signature and one call into
-`moaa.stages`.
+"""The pipeline's Kubeflow components: one folder for each stage, with a typed signature and one
+call into `moaa.stages`.
 
 component(GENERATE)     the component of a declared stage
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def component(stage: Declaration) -> BaseComponent:
-    """The component of a stage: the one that its declaration names, else one made from it."""
+    """Return the component of a stage: the one in its declaration, else one made from the
+    declaration."""
     if stage.component is None:
         from moaa.components.declared import make
 

@@ -1,4 +1,4 @@
-"""Components made from declarations: for stages that have no component of their own."""
+"""Makes components from declarations, for stages that have no component of their own."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ SOURCE = '''def {name}({parameters}):
 
 
 def make(stage: Declaration) -> BaseComponent:
-    """The component of a stage that makes one artifact, from its declaration.
+    """Return the component of a stage that makes one artifact, from its declaration.
 
-    Kubeflow takes a component's source text with it. So this is a function with a source text.
+    Kubeflow packs a component's source text, so this is a function with a source text.
     """
     source, filename = text(stage), f"<component {stage.name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -56,7 +56,7 @@ def make(stage: Declaration) -> BaseComponent:
 
 
 def text(stage: Declaration) -> str:
-    """The source text of the component's function."""
+    """Return the source text of the component's function."""
     types = {
         f"{each.name}.{output}": kind for each in stages() for output, kind in each.outputs.items()
     }

@@ -1,5 +1,4 @@
-"""The alignment pipeline as Kubeflow sees it: a task for each declared stage, and a report whatever
-happens."""
+"""The alignment pipeline for Kubeflow: a task for each declared stage, and a report in any case."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,7 +14,7 @@ from moaa.stages.table import GATE, PREFLIGHT, REPORT
 Configure = Callable[[Declaration, PipelineTask, int], PipelineTask]
 """Sets the pod of a stage's task in a round, and returns the task."""
 WON: Final = "promote"
-"""The verdict of the gate after which there is another round."""
+"""The verdict of the gate after which another round follows."""
 
 
 def build(
@@ -26,15 +25,15 @@ def build(
     compiled_from: str = "",
     rounds: int = 1,
 ) -> BaseComponent:
-    """The pipeline of these stages.
+    """Return the pipeline of these stages.
 
     Its parameters are the recipe (`recipe` unless another is given) and `overrides`, a JSON object
     that replaces values of the recipe by their paths. Kubeflow's UI edits that object and shows it
-    beside those of other runs.
+    next to those of other runs.
 
     `run_id` names the run's records on S3: the id of the Kubeflow run unless given.
     `compiled_from`: what the pods took from the recipe that was compiled, for preflight to compare.
-    `rounds`: at most so many rounds, each inside of a condition on the gate of the one before it.
+    `rounds`: the most rounds, each inside a condition on the gate of the round before.
     """
 
     @dsl.pipeline(
@@ -44,7 +43,7 @@ def build(
     )
     def align(recipe: str = recipe, overrides: dict[str, Any] = {}) -> None:  # noqa: B006
         def add(number: int, recipe: Any, overrides: Any) -> None:
-            """Add a round, and inside of its condition the rounds after it."""
+            """Add a round, and inside its condition the rounds after it."""
             common = {"recipe": recipe, "overrides": overrides, "run_id": run_id}
             tasks: dict[str, PipelineTask] = {}
             for stage in stages:
@@ -69,7 +68,7 @@ def build(
 
 
 def _inputs(stage: Declaration, tasks: dict[str, PipelineTask]) -> dict[str, object]:
-    """The outputs of earlier tasks, by the parameters of the stage's component."""
+    """Return the outputs of earlier tasks, by the parameters of the stage's component."""
     found = {}
     for parameter, source in stage.inputs.items():
         name, _, output = source.partition(".")

@@ -12,12 +12,11 @@ from typing import Any
 from moaa.errors import MoaaError
 
 STANDALONE = "kubeflow"
-"""The namespace of a run's pods if no profile is named: Kubeflow's own."""
+"""The namespace of a run's pods if no profile is given: Kubeflow's own."""
 
 
 class SubmitError(MoaaError):
-    """Kubeflow cannot be reached, or does not take the run. `status`: what it answered, if it
-    did."""
+    """Kubeflow cannot be reached, or does not accept the run. `status`: its HTTP answer, if any."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -25,7 +24,7 @@ class SubmitError(MoaaError):
 
 
 def connect(host: str, namespace: str | None) -> Any:
-    """Kubeflow's client.
+    """Return Kubeflow's client.
 
     Environment: KFP_TOKEN is a bearer token, KFP_CA the file of the host's certificate authority.
     """
@@ -55,7 +54,7 @@ def connect(host: str, namespace: str | None) -> Any:
 
 @contextlib.contextmanager
 def refusals(host: str) -> Iterator[None]:
-    """Turn what Kubeflow's client raises into one readable error."""
+    """Turn the errors of Kubeflow's client into one readable error."""
     from kfp_server_api import ApiException
     from urllib3.exceptions import HTTPError
 

@@ -1,4 +1,4 @@
-"""The pipeline as the YAML that Kubeflow takes: each task with its pod, the recipe as parameter."""
+"""The pipeline as YAML for Kubeflow: each task with its pod, the recipe as a parameter."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ EXPANDED = re.compile(
     r"\{\{\s*(=|\$|workflow\.|inputs|pod\.|retries|tasks|outputs)[^}]*\}\}|\$\([A-Za-z_][\w.-]*\)|\$\$"
     r"|\[\[(RunUUID|Index|ScheduledTime|CurrentTime)\b"
 )
-"""What Argo, Kubeflow or the kubelet would replace in a parameter's text: it would not arrive as
-written."""
+"""Texts that Argo, Kubeflow or the kubelet would replace in a parameter: they would not arrive
+unchanged."""
 _WIDE = re.compile(r"[^\x00-\uffff]")
-"""Beyond the Basic Multilingual Plane, where Kubeflow's database ends."""
+"""Characters beyond the Basic Multilingual Plane, which Kubeflow's database cannot store."""
 
 
 def compile_recipe(
@@ -42,8 +42,8 @@ def compile_recipe(
 ) -> None:
     """Write the pipeline with the resolved recipe as its default to `target`.
 
-    `until`: its last stage; all of the recipe unless given. Raises RecipeError for text that the
-    backend would change on the way, and for pods that no node could hold.
+    `until`: its last stage; default: all of the recipe. Raises RecipeError for text that the
+    backend would change, and for pods that no node could hold.
     """
     write(loaded, default_of(loaded), target, of_recipe(loaded.recipe, until))
 
@@ -60,7 +60,7 @@ def write(loaded: Loaded, default: str, target: Path, run: Sequence[Declaration]
     target.parent.mkdir(parents=True, exist_ok=True)
     fields = compiled.fields(loaded.recipe, of_recipe(loaded.recipe))
     compiled_from = json.dumps(fields, ensure_ascii=False, sort_keys=True)
-    # It travels as text even if the recipe itself is an address.
+    # It is passed as text even if the recipe itself is an address.
     refuse_expanded(compiled_from, f"{loaded.recipe.name}: what its pods are to be")
     configure = task_configurer(loaded.recipe, run)
     rounds = loaded.recipe.rounds.n if GATE in run else 1
@@ -71,13 +71,13 @@ def write(loaded: Loaded, default: str, target: Path, run: Sequence[Declaration]
 def default_of(loaded: Loaded) -> str:
     """Return the resolved recipe as a parameter's default.
 
-    Raises RecipeError for text that Kubeflow would change on the way.
+    Raises RecipeError for text that Kubeflow would change.
     """
     given = read.read(loaded.text, loaded.recipe.name, [])
     for path, each in read.places(given):
         if isinstance(each.value, str):
             refuse_expanded(read.one_line(each.value), f"{loaded.recipe.name}: {dotted(path)}")
-    # On one line (JSON is YAML): kfp writes defaults into the YAML's head as they are, and a second
+    # On one line (JSON is YAML): kfp writes defaults unchanged into the YAML's head, and a second
     # line would leave the comment.
     text = read.one_line(read.plain(given))
     refuse_expanded(text, loaded.recipe.name)
@@ -85,8 +85,8 @@ def default_of(loaded: Loaded) -> str:
 
 
 def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:
-    """Return the function that sets each task's pod, in all rounds, and tells preflight the run's
-    stages."""
+    """Return the function that sets each task's pod, in all rounds, and passes the run's stages to
+    preflight."""
 
     recipes = planned(recipe)
 
@@ -101,7 +101,7 @@ def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:
 
 
 def apply(place: tasks.Place, stage: Declaration, task: PipelineTask) -> PipelineTask:
-    """The task with everything that its pod is to be."""
+    """Set everything about the task's pod; return the task."""
     from kfp import kubernetes
 
     task.set_container_image(place.image)
@@ -141,7 +141,7 @@ def apply(place: tasks.Place, stage: Declaration, task: PipelineTask) -> Pipelin
 
 
 def refuse_expanded(text: str, where: str) -> None:
-    """Raise RecipeError if Kubeflow would change the text on the way; `where`: its field."""
+    """Check the text. Raises RecipeError if Kubeflow would change it; `where`: its field."""
     if found := EXPANDED.search(text) or _WIDE.search(text):
         raise RecipeError(
             f"{where}: {found.group()!r} would be replaced or refused by Kubeflow. "

@@ -1,8 +1,8 @@
-"""A run without Kubeflow: one Job on the cluster runs the pipeline; its log comes to the terminal.
+"""A run without Kubeflow: one Job on the cluster runs the pipeline; the terminal shows its log.
 
 start     create the Job and follow it
 create    only create it
-follow    print its log until it is over; Ctrl-C leaves the run running
+follow    print its log until it is over; after Ctrl-C the run continues
 stop      stop it, and give back what it holds
 """
 
@@ -30,9 +30,9 @@ from moaa.store import Missing, Store
 
 POLL_S = 2.0
 PATIENCE_S = 600.0
-"""How long the cluster may not answer while a run is followed."""
+"""How long the cluster may fail to answer while a run is followed."""
 LAST_LINES = 200
-"""Of the log; the error of a failed run is looked for in them."""
+"""The last lines of the log, in which the error of a failed run is looked for."""
 
 
 def start(
@@ -60,13 +60,14 @@ def create(loaded: Loaded, work: runner_job.Work, cluster: Cluster, run_id: str 
 
 
 def connect(loaded: Loaded | None = None, namespace: str | None = None) -> Cluster:
+    """Return the cluster of this namespace, else the recipe's, else the context's."""
     return Cluster.connect(
         namespace or (loaded.recipe.runtime.cluster.namespace if loaded else None)
     )
 
 
 def follow(run_id: str, cluster: Cluster) -> None:
-    """Print the run's log from its beginning, until the run is over.
+    """Print the run's log from its start until the run is over.
 
     Raises RunFailed unless it succeeded.
     """
@@ -164,7 +165,7 @@ class _Logs:
 
 
 def _conclude(loaded: Loaded, run_id: str, cluster: Cluster, printed: Collection[str]) -> None:
-    """Copy the report, if the store can be reached from here; raise the error of a failed run,
+    """Copy the report, if the store can be reached from here. Raise the error of a failed run,
     unless it was `printed` as part of the log."""
     store, page = Store.of(loaded.recipe.store), home.HOME / "runs" / run_id / "report.html"
     address = f"{store.root}/runs/{run_id}/report.html"
@@ -201,7 +202,7 @@ def _job(run_id: str, cluster: Cluster) -> dict[str, Any]:
         ) from None
     if runner_job.RECIPE not in (found["spec"]["template"]["metadata"].get("annotations") or {}):
         raise RunFailed(
-            f"the Job '{run_id}' is not a run of ours: it carries no recipe. Name one that "
+            f"the Job '{run_id}' is not a run of ours: it has no recipe. Name one that "
             "`--in-cluster` started."
         )
     return found
@@ -223,4 +224,4 @@ def _death(run_id: str, cluster: Cluster) -> str:
     except (Forbidden, Unreachable):
         return ""
     newest = max(found, key=lambda each: each["metadata"]["creationTimestamp"], default=None)
-    return pods.death(newest, message=False) if newest else ""  # its log was printed
+    return pods.death(newest, message=False) if newest else ""  # its log was already printed

@@ -1,4 +1,4 @@
-"""A run on this machine: Kubeflow's own local runner executes the DAG, each task a process."""
+"""A run on this machine: Kubeflow's own local runner executes the DAG, each task as a process."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from moaa.store import Store
 
 
 def run(loaded: Loaded, until: str | None = None, run_id: str | None = None) -> Path:
-    """Run the pipeline, up to `until` if it is given, and return the report's path.
+    """Run the pipeline, up to `until` if given, and return the report's path.
 
-    A run with the id of an earlier one continues it, as the in-cluster runner does in a new pod:
+    A run with the id of an earlier one continues it, like the in-cluster runner in a new pod:
     finished stages are reused, and each stage that runs again overwrites its record. Raises
     RunFailed with the error of the stage that failed.
     """
@@ -43,7 +43,7 @@ def run(loaded: Loaded, until: str | None = None, run_id: str | None = None) -> 
     home.remember(run_id, address.model_dump(exclude_defaults=True))
     with home.s3_environment(address.endpoint_url) as s3, _task_environment(names):
         say(f"run {run_id}   store {address.root} at {s3}   log {kubeflow_log}")
-        # The stages are over when `runner` ends: the local S3 must not stop before.
+        # The stages are over when `runner` ends: the local S3 must not stop before that.
         with relay(folder / "messages.jsonl") as messages, runner(folder):
             stopped = _rounds(loaded.recipe, recipe_file, run_stages, run_id)
         store = Store.of(address)
@@ -62,7 +62,7 @@ def run(loaded: Loaded, until: str | None = None, run_id: str | None = None) -> 
     # An earlier attempt may have gone further: its other stages do not count.
     of_run = [record for record in found if record["stage"] in names]
     broken = records.broken(of_run)
-    # A stage that could not write its record has only its message.
+    # If a stage could not write its record, there is only its message.
     unwritten = messages.error if broken and not broken["error"] else ""
     if failure := unwritten or records.failure(of_run):
         raise RunFailed(failure, outside=messages.outside)
@@ -73,9 +73,10 @@ def run(loaded: Loaded, until: str | None = None, run_id: str | None = None) -> 
 
 
 def _rounds(recipe: Recipe, file: Path, stages: Sequence[Declaration], run_id: str) -> str:
-    """Run one round after the other, as long as the gate promotes; return why a task failed.
+    """Run one round after the other while the gate promotes; return why a task failed.
 
-    Kubeflow's local runner knows no conditions inside of an exit handler, so each round is a DAG.
+    Kubeflow's local runner does not support conditions inside an exit handler, so each round is a
+    DAG.
     """
     folder = file.parent
     while not (stopped := _execute(file, stages, run_id, folder)):
@@ -91,7 +92,7 @@ def _rounds(recipe: Recipe, file: Path, stages: Sequence[Declaration], run_id: s
 
 
 def _next(recipe: Recipe, stages: Sequence[Declaration], run_id: str) -> Recipe | None:
-    """Return the recipe of the next round; None if this one was the last."""
+    """Return the recipe of the next round; None after the last."""
     if GATE not in stages or recipe.rounds.round == recipe.rounds.n:
         return None
     store = Store.of(recipe.store)
@@ -125,8 +126,8 @@ def _execute(recipe: Path, stages: Sequence[Declaration], run_id: str, folder: P
 
 @contextlib.contextmanager
 def _task_environment(names: Sequence[str]) -> Iterator[None]:
-    """Set what the tasks inherit: the run's stages, the terminal."""
-    # The tasks load the moaa that runs here.
+    """Set the variables that the tasks inherit: the run's stages, the terminal."""
+    # The tasks load the same moaa as this process.
     path = [str(Path(report.__file__).parents[2]), os.environ.get("PYTHONPATH")]
     environment = {
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
@@ -135,7 +136,7 @@ def _task_environment(names: Sequence[str]) -> Iterator[None]:
     visible = shown(logging.INFO) and sys.stderr.isatty() and sys.stdout.isatty()
     if visible:
         environment["MOAA_TTY"] = os.ttyname(sys.stderr.fileno())
-    # The tasks notice that their runner leaves.
+    # The tasks notice when their runner stops.
     with interruptible(), home.variables(environment):
         yield
 

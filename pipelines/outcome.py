@@ -10,10 +10,10 @@ from moaa.records import Record
 
 
 class RunFailed(MoaaError):
-    """The run did not succeed; the message is the failed stage's own."""
+    """The run did not succeed. The message is the failed stage's own."""
 
     def __init__(self, message: str, *, outside: bool = False) -> None:
-        """`outside`: an outside fault ended it, and another attempt may succeed."""
+        """`outside`: the cause is outside of the run, and another attempt may succeed."""
         super().__init__(message)
         self.outside = outside
 
@@ -21,7 +21,7 @@ class RunFailed(MoaaError):
 def changes(
     before: Mapping[str, str], records: Sequence[Record]
 ) -> tuple[dict[str, str], list[str]]:
-    """The stages' states now, and a line for each that differs from `before`."""
+    """Return the stages' states now, and a line for each that differs from `before`."""
     now: dict[str, str] = {_named(record): record["status"] for record in records}
     lines = [
         f"{_named(r):<10} {_status(r)}" for r in records if before.get(_named(r)) != r["status"]

@@ -1,9 +1,9 @@
 """The Job that `--in-cluster` creates, as plain data: one pod runs the whole pipeline, or an
 evaluation.
 
-The recipe is an annotation of the pod, which the kubelet writes into a file: one object, and the
-one right to create Jobs is enough. A pod that is lost, evicted or killed is replaced, and the new
-pod continues; a run that failed is not tried again.
+The recipe is an annotation of the pod, which the kubelet writes into a file. So there is one
+object, and the right to create Jobs is enough. A pod that is lost, evicted or killed is replaced,
+and the new pod continues; a run that failed is not tried again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ REPLACED: Final = 5
 """How many pods may be lost before the run fails."""
 GRACE_S: Final = 60
 ONE_STREAM: Final = ("sh", "-c", 'exec "$0" "$@" 2>&1')
-"""A container's two streams are collected apart, in no certain order. As one stream, the error of
-the failed stage stays the last line."""
+"""A container's two streams are collected separately, in no fixed order. As one stream, the error
+of the failed stage stays the last line."""
 FAILED, MISUSED = 1, 2
-"""Exit statuses of a run that failed or could not begin: another pod would fail too. After an
-outside fault (`moaa.errors.OUTSIDE`) a new pod begins again, as after a lost one."""
+"""Exit statuses of a run that failed or could not start: another pod would fail too. After an
+outside fault (`moaa.errors.OUTSIDE`) a new pod is started, as after a lost one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,15 @@ class Work:
 
 
 def of_run(until: str | None = None) -> Work:
-    """The pipeline, up to this stage if one is given. Raises RecipeError if there is none such."""
+    """Return the pipeline, up to this stage if given. Raises RecipeError if there is no such
+    stage."""
     if until is None:
         return Work("run", (), stages())
     return Work("run", ("--until", until), up_to(until))
 
 
 def job(loaded: Loaded, run_id: str, work: Work) -> dict[str, Any]:
-    """The Job of a run; its name is the run's.
+    """Return the Job of a run; its name is the run's.
 
     Raises RecipeError for a recipe that no single pod can run.
     """
@@ -92,7 +93,7 @@ def job(loaded: Loaded, run_id: str, work: Work) -> dict[str, Any]:
 
 
 def recipe_of(job: dict[str, Any]) -> str:
-    """The recipe's text in a runner Job."""
+    """Return the recipe's text in a runner Job."""
     return str(job["spec"]["template"]["metadata"]["annotations"][RECIPE])
 
 

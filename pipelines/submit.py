@@ -1,4 +1,4 @@
-"""A run on Kubeflow: upload the recipe, submit the compiled pipeline, follow the run."""
+"""A run on Kubeflow: uploads the recipe, submits the compiled pipeline, follows the run."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from moaa.task import keep
 EXPERIMENT = "moaa"
 POLL_S = 5.0
 USUAL_S = 15.0
-"""A pod that is pending for less is not reported."""
+"""A pod that is pending for a shorter time is not reported."""
 PATIENCE_S = 600.0
-"""How long Kubeflow may not answer while a run is followed, as in an upgrade."""
+"""How long Kubeflow may fail to answer while a run is followed, for example in an upgrade."""
 ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
 RUN_LABEL = "pipeline/runid"
 """Kubeflow's own label on the pods of a run."""
@@ -49,7 +49,7 @@ def submit(
 ) -> str:
     """Start a run and return its id. With `wait`, follow it until it is over.
 
-    `run_name`: what Kubeflow's UI shows; by default the recipe's name and the time. Raises
+    `run_name`: the name in Kubeflow's UI; default: the recipe's name and the time. Raises
     SubmitError if Kubeflow refuses, RunFailed with the failed stage's own error if the run does not
     succeed.
     """
@@ -96,7 +96,7 @@ def watch(
 def named(host: str, namespace: str | None, run_name: str) -> str:
     """Return the id of the newest run of this name; empty if Kubeflow has none.
 
-    Raises SubmitError if it cannot be asked.
+    Raises SubmitError if Kubeflow does not answer.
     """
     wanted = {"operation": "EQUALS", "key": "display_name", "stringValue": run_name}
     with refusals(host):
@@ -110,9 +110,9 @@ def named(host: str, namespace: str | None, run_name: str) -> str:
 
 
 def state_of(host: str, namespace: str | None, run_id: str) -> str:
-    """Return Kubeflow's word for the state of a run, `UNKNOWN` for one that it does not have.
+    """Return Kubeflow's word for the state of a run; `UNKNOWN` for a run that it does not have.
 
-    Raises SubmitError if it cannot be asked.
+    Raises SubmitError if Kubeflow does not answer.
     """
     try:
         with refusals(host):
@@ -130,8 +130,8 @@ def _page(host: str, run_id: str) -> str:
 def parameters(loaded: Loaded) -> tuple[str, dict[str, Any]]:
     """Return the recipe's text and the overrides with which a run starts.
 
-    Kubeflow's UI shows and edits the overrides. A value that Kubeflow would change on the way goes
-    into the text, with all others.
+    Kubeflow's UI shows and edits the overrides. If Kubeflow would change a value, all values go
+    into the text.
     """
     safe = {}
     for path, value in loaded.overrides.items():
@@ -160,7 +160,7 @@ def follow(
     waits: Callable[[], dict[str, str]],
     namespace: str = STANDALONE,
 ) -> None:
-    """Print what changes until the run is over. Raises RunFailed unless it SUCCEEDED."""
+    """Print each change until the run is over. Raises RunFailed unless it SUCCEEDED."""
     states: dict[str, str] = {}
     waited: dict[str, str] = {}
     unanswered_since: float | None = None
@@ -214,7 +214,7 @@ def _conclude(state: str, run_id: str, store: Store, namespace: str) -> None:
 def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
     """Return a function that returns, by stage, what its pod waits for.
 
-    If that cannot be read, it says why, once.
+    If that cannot be read, it prints why, once.
     """
     try:
         cluster: Cluster | None = Cluster.connect(namespace)
@@ -238,7 +238,7 @@ def waiting(run_id: str, namespace: str) -> Callable[[], dict[str, str]]:
 
 
 def _lasting(why: str) -> str:
-    """The text without the seconds, which change all the time."""
+    """Return the text without the seconds, which always change."""
     return re.sub(r", for \d+ s", "", why)
 
 
@@ -259,7 +259,7 @@ def _waits(cluster: Any, found: list[dict[str, Any]]) -> Iterator[tuple[str, str
 
 def _driver(metadata: dict[str, Any]) -> str:
     """Return `driver of generate` for a pod of Kubeflow's own, from its node's name in the
-    workflow; empty for others."""
+    workflow; empty for other pods."""
     node = (metadata.get("annotations") or {}).get("workflows.argoproj.io/node-name", "")
     task, found, _ = node.rpartition(".")[2].partition("-driver")
     return f"driver of {task}" if found and task else ""

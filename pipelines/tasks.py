@@ -2,7 +2,7 @@
 
     place(recipe, SAMPLE)     # image, resources, pool, timeout, caching, secrets: plain data
 
-`moaa.placement.pods` says which of them serve or train themselves, and on how many GPUs.
+`moaa.placement.pods` says which pods serve or train themselves, and on how many GPUs.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from moaa.stages.table import PREFLIGHT, PROMOTE, REPORT
 from moaa.store.client import S3_SETTINGS, SESSION_TOKEN
 
 RETRIES = 2
-"""For pods that are lost. A stage itself retries what else may go away; running it again after a
-failure is safe and quick."""
+"""The retries are for lost pods. A stage retries other failures itself; running it again after one
+is safe and quick."""
 ALL_ATTEMPTS_S = 7 * 24 * 3600
 """Kubeflow's `backoff_max_duration` is a deadline for all attempts together, and this is its
 largest value."""
@@ -43,7 +43,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A task's pod. `cpu` and `memory`: request and limit, as Kubernetes writes them."""
+    """A task's pod. `cpu` and `memory`: request and limit, in Kubernetes' form."""
 
     image: str
     cpu: tuple[str, str]
@@ -63,7 +63,8 @@ class Place:
 
 
 def place(recipe: Recipe, stage: Declaration) -> Place:
-    """The pod of one stage. Raises RecipeError for models that cannot be served in one pod."""
+    """Return the pod of one stage. Raises RecipeError for models that cannot be served in one
+    pod."""
     cluster = recipe.runtime.cluster
     environment = dict(WRITABLE)
     environment[DESTINATIONS_ENV] = json.dumps(destinations(recipe))
@@ -95,7 +96,8 @@ def place(recipe: Recipe, stage: Declaration) -> Place:
 
 
 def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
-    """One pod for all of these stages and rounds, one after the other: what each of them needs.
+    """Return one pod for all these stages and rounds, one after the other, with what each of them
+    needs.
 
     Raises RecipeError if the pod would have to train.
     """
@@ -129,7 +131,8 @@ def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
 def _heavy(
     image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]
 ) -> Place:
-    """A pod that serves or trains, by its pool's numbers; without a pool, on any node's CPUs."""
+    """Return a pod that serves or trains, by its pool's numbers; without a pool, on any node's
+    CPUs."""
     if name is None:
         return Place(
             image=image,
@@ -157,8 +160,8 @@ def _heavy(
 
 
 def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
-    """S3 for all stages; `secret_envs` for all but the report; the endpoints' keys for those that
-    ask."""
+    """Return S3 for all stages, `secret_envs` for all but the report, and the endpoints' keys for
+    those that ask."""
     cluster = recipe.runtime.cluster
     found = _store_secrets(cluster.s3_secret, recipe.store) if cluster.s3_secret else []
     asks = stage.models(recipe) and recipe.runtime.engines.kind == "kubernetes"
@@ -168,7 +171,7 @@ def _secrets(recipe: Recipe, stage: Declaration) -> list[Secret]:
     if stage.keys:
         names |= set(endpoint_keys(recipe).values())
     if names:
-        # Preflight's pod starts without it too, and says what is missing.
+        # Preflight's pod starts without it too, and reports what is missing.
         found.append(
             Secret(
                 cluster.env_secret,

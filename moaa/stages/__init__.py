@@ -1,1 +1,1 @@
-"""The pipeline's stages, one file each, named like its component."""
+"""The pipeline's stages, one file for each, named like its component."""

@@ -1,13 +1,13 @@
-"""What evaluate asks, in batches: one entrant's answers, or the judgements of one match, to all
-questions of one benchmark.
+"""What evaluate asks, in batches: one entrant's answers to all questions of one benchmark, or the
+judgements of one match.
 
 A finished batch is an artifact of its own, under a fingerprint of everything that decides it:
 
     <root>/evaluation/answers/<fingerprint>        questions, sampling, who answers (weights)
     <root>/evaluation/judgements/<fingerprint>     these answers, who judges and how
 
-So another benchmark or another model asks only what is new, and answers never serve another model,
-whatever its name is.
+So with another benchmark or model only the new calls are made. Answers are never used for another
+model, even one of the same name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from moaa.store import Missing, Store
 
 Kind = Literal["answers", "judgements"]
 Record = dict[str, Any]
-"""{"row": …} or {"rejected": {"reason", "detail"}}, as the journal keeps it."""
+"""{"row": …} or {"rejected": {"reason", "detail"}}, in the form of the journal."""
 
 
 def fingerprint(identity: object) -> str:
@@ -51,7 +51,7 @@ class Batch:
     records: dict[str, Record] = field(default_factory=dict)
     reused: bool = False
     failed: str = ""
-    """Why the whole batch is of no use."""
+    """Why the whole batch cannot be used."""
     _events: dict[str, asyncio.Event] = field(default_factory=dict)
     _rejections: Rejections = field(init=False)
 
@@ -65,32 +65,32 @@ class Batch:
 
     @property
     def named(self) -> str:
-        """Return who it is about, for people: `dpo`, or `dpo against base`."""
+        """Return whom it is about, for people: `dpo`, or `dpo against base`."""
         return " against ".join(self.who)
 
     def unit(self, item: str) -> str:
-        """Return the name of one question of it in the stage's journal."""
+        """Return the name of one of its questions in the stage's journal."""
         return "/".join((self.kind, self.benchmark, "~".join(self.who), item))
 
     async def record(self, item: str) -> Record:
-        """Return the record of a question; wait until there is one."""
+        """Return the record of a question; wait until it exists."""
         if item not in self.records:
             await self._events.setdefault(item, asyncio.Event()).wait()
         return self.records[item]
 
     def keep(self, item: str, row: Mapping[str, Any]) -> None:
-        """Take in what was answered or judged."""
+        """Add an answer or a judgement."""
         self._settle(item, {"row": dict(row)})
         self._count(lambda: self._rejections.kept(item, self.gaps_of(dict(row))))
 
     def lose(self, item: str, reason: str, detail: str) -> None:
-        """Take in that a question has no answer, or no judgement."""
+        """Record that a question has no answer, or no judgement."""
         self._settle(item, {"rejected": {"reason": reason, "detail": detail}})
         if not self.failed:
             self._count(lambda: self._rejections.rejected(item, reason, detail))
 
     def take_up(self, finished: Mapping[str, Record]) -> set[str]:
-        """Take in what an earlier attempt has finished, by the names of `unit`. Returns those to
+        """Add the records of an earlier attempt, by the names of `unit`. Return the questions to
         ask again: all that lost something, if that is too much."""
         found = {
             item: finished[self.unit(item)] for item in self.items if self.unit(item) in finished
@@ -100,11 +100,11 @@ class Batch:
         return {self.unit(item) for item in again}
 
     def end(self) -> None:
-        """Note that nothing more comes: a batch without any row has failed."""
+        """Record that nothing more comes: a batch without any row has failed."""
         self._count(self._rejections.end)
 
     def rows(self) -> dict[str, Any]:
-        """Return what was kept, by question."""
+        """Return the rows that were kept, by question."""
         return {item: each["row"] for item, each in self.records.items() if "row" in each}
 
     @property
@@ -125,7 +125,8 @@ class Batch:
 
 
 def judgement_gaps(row: Mapping[str, Any]) -> Gaps:
-    """What is missing in a judgement: each lost half, and the judges that assessed nothing."""
+    """Return what is missing in a judgement: each lost half, and the judges that assessed
+    nothing."""
     from moaa.asking.rejections import Loss, absent
 
     orders = row.get("orders", ())
@@ -148,7 +149,7 @@ class Kept:
         return f"{self._store.root}/evaluation/{batch.kind}/{batch.fingerprint}"
 
     def find(self, batch: Batch) -> bool:
-        """Fill the batch from its artifact; return whether there is one that can be read."""
+        """Fill the batch from its artifact; return whether there is a readable one."""
         try:
             artifact = Artifact.open(self._store, self._uri(batch), batch.fingerprint)
             found = {row["id"]: row["record"] for row in artifact.rows()}
@@ -168,7 +169,7 @@ class Kept:
         return True
 
     def keep(self, batch: Batch, name: str) -> None:
-        """Commit a batch that is complete and of use. `name`: the recipe's."""
+        """Commit a batch that is complete and usable. `name`: the recipe's."""
         if batch.reused or batch.failed or set(batch.records) != set(batch.items):
             return
         uri = self._uri(batch)
@@ -186,4 +187,4 @@ class Kept:
                     )
                 )
         except StoreError as error:  # the next evaluation asks again; this one is complete
-            log.warning(f"{uri} was not kept for later evaluations: {error}")
+            log.warning(f"{uri} was not saved for later evaluations: {error}")

@@ -54,22 +54,22 @@ class BenchmarkRun:
         return name in self.answers and bool(self.answers[name].failed)
 
     def failures(self) -> dict[str, str]:
-        """Return why which entrant or match has no score."""
+        """Return why an entrant or a match has no score, by its name."""
         return {batch.named: batch.failed for batch in self.batches if batch.failed}
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for all benchmarks of an evaluation."""
+    """The rules for all benchmarks of an evaluation."""
 
     sampling: Sampling
     controls: Controls
     identity: Mapping[str, Any]
-    """What of it decides answers."""
+    """The fields of it that decide answers."""
     limit: float
     """`runtime.max_rejected_share`."""
     run_program: RunProgram | None = None
-    """Runs programs that models wrote, where that can be done."""
+    """Runs programs that models wrote, if that is possible here."""
 
 
 def set_up(run: BenchmarkRun, questions: str, judging: Mapping[str, Any], rules: Rules) -> None:
@@ -80,7 +80,7 @@ def set_up(run: BenchmarkRun, questions: str, judging: Mapping[str, Any], rules:
     ids = tuple(item.id for item in run.items)
     name = run.benchmark.name
     texts = {"controls": rules.identity["controls"]}
-    # A benchmark whose questions say how they are answered does not depend on evaluate.sampling.
+    # If a benchmark's questions have their own sampling, it does not depend on evaluate.sampling.
     asked = rules.identity if any(item.sampling is None for item in run.items) else texts
     if run.benchmark.measures == "models":
         for who, entrant in run.entrants.items():
@@ -114,7 +114,7 @@ class Unit:
     batch: Batch
 
     async def ask(self, rules: Rules, ask: Ask) -> Row:
-        """Return the row; take it, or the loss of it, into the batch."""
+        """Return the row. Add it, or its loss, to the batch."""
         batch = self.batch
         try:
             if batch.failed:
@@ -147,7 +147,7 @@ class Unit:
 
 
 def units(runs: Collection[BenchmarkRun]) -> Iterator[tuple[str, Unit]]:
-    """Yield what is to be asked, by its name in the journal. The answers to a question come before
+    """Yield what must be asked, by its name in the journal. The answers to a question come before
     its judgements, which wait for them."""
     for run in runs:
         for item in run.items:
@@ -191,7 +191,7 @@ def run_all(
 
 
 def asked(runs: Sequence[BenchmarkRun]) -> set[str]:
-    """Return the models that are needed for what is not there yet."""
+    """Return the models that are needed for the missing records."""
     found: set[str] = set()
     for run in runs:
         for who, batch in run.answers.items():
@@ -206,7 +206,7 @@ def asked(runs: Sequence[BenchmarkRun]) -> set[str]:
 
 
 def _measured(runs: Sequence[BenchmarkRun]) -> set[str]:
-    """Return the models that are contestants by themselves."""
+    """Return the models that are contestants themselves."""
     measuring = [run for run in runs if run.benchmark.measures == "models"]
     return {each.model for run in measuring for each in run.entrants.values() if each.model}
 

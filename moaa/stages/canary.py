@@ -1,4 +1,4 @@
-"""The canary set of an evaluation: what the candidate answers, so that it is known again."""
+"""The canary set of an evaluation: the candidate's answers, by which it can be recognised later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moaa.stages.benchmark_run import BenchmarkRun, Rules, set_up
 
 
 def run_of(candidate: Entrant, rules: Rules, context: Context) -> BenchmarkRun:
-    """Return the canary set as a benchmark of the candidate alone."""
+    """Return the canary set as a benchmark with only the candidate."""
     benchmark = Canary(Part(), context.recipe)
     items = benchmark.items(context.inputs["prompts"].rows("evaluation"))
     made = BenchmarkRun(benchmark, items, {candidate.name: candidate})
@@ -20,9 +20,9 @@ def run_of(candidate: Entrant, rules: Rules, context: Context) -> BenchmarkRun:
 
 
 def write(played: BenchmarkRun, context: Context) -> None:
-    """Write the answers that have log-probabilities to the table `canary`; the others are counted.
+    """Write the answers with log-probabilities to the table `canary`; the others are counted.
 
-    Without any a version has no canary set, and nobody can tell whether its server serves it.
+    If there are none, the version has no canary set, and its server cannot be checked.
     """
     (batch,) = played.answers.values()
     usable = 0

@@ -21,20 +21,20 @@ class DpoPart(Part):
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not given: the fingerprint is the same as before there was this
-        field."""
+        """Leave out the field if it is empty, so that fingerprints are the same as before it
+        existed."""
         found: dict[str, Any] = dump(self)
         return found if self.template_args else {"dpo": found["dpo"]}
 
 
 def part_of(recipe: Recipe) -> DpoPart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     return DpoPart(dpo=recipe.dpo, template_args=template_args(recipe))
 
 
 @stage(DPO, part=part_of, schema=2)
 def dpo(part: DpoPart, context: Context) -> None:
-    """Train the SFT model, which is the reference too. `moaa/train/run.py` is what trains."""
+    """Train the SFT model, which is also the reference. `moaa/train/run.py` does the training."""
     train(
         context,
         part.dpo,

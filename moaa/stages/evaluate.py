@@ -1,4 +1,4 @@
-"""What the models are worth: benchmarks answered, judged and scored, for all contestants."""
+"""Measures the models: benchmarks answered, judged and scored, for all contestants."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ class EvaluatePart(TextPart):
     benchmarks: Benchmarks = Benchmarks()
     mixture: Mixture | None = None
     canary: str = ""
-    """The contestant whose canary set a published version will need; empty if none is published."""
+    """The contestant whose canary set a published version will need; empty if nothing is
+    published."""
 
 
 def part_of(recipe: Recipe) -> EvaluatePart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     evaluate = recipe.evaluate
     return EvaluatePart(
         sampling=evaluate.sampling,
@@ -61,7 +62,7 @@ def part_of(recipe: Recipe) -> EvaluatePart:
 
 
 def _with_texts(benchmarks: Benchmarks) -> Benchmarks:
-    """The settings with the instructions of their judges as text."""
+    """Return the settings with the instructions of their judges as text."""
     found: dict[str, Any] = {}
     for name in Benchmarks.model_fields:
         settings = getattr(benchmarks, name)
@@ -74,8 +75,9 @@ def _with_texts(benchmarks: Benchmarks) -> Benchmarks:
 def content_of(
     recipe: Recipe, store: Store, inputs: Mapping[str, Artifact] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Return what the models and the questions are now, and which version is in production.
-    Questions that cannot be read are noted: once they can, it is another evaluation."""
+    """Return the current content of the models and the questions, and which version is in
+    production. Questions that cannot be read are noted: when they can be read, it is another
+    evaluation."""
     return (
         of_asked(recipe, EVALUATE.models(recipe), store)
         | guard.contents(recipe, store)
@@ -85,7 +87,7 @@ def content_of(
 
 @stage(EVALUATE, part=part_of, content=content_of, schema=5)
 def evaluate(part: EvaluatePart, context: Context) -> None:
-    """Let all contestants answer, let the judges judge; write answers, judgements and scores."""
+    """Let all contestants answer and the judges judge; write answers, judgements and scores."""
     rules = Rules(
         part.sampling,
         Controls(part.control_texts),
@@ -106,7 +108,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
         tally, name = _pairs(run), run.benchmark.name
         found[name] = _written(run, tally, context)
         if name == "head_to_head" and not run.failed:
-            # What every report shows.
+            # The facts that every report shows.
             report(tally, run.benchmark.judge, context)
             context.facts["win_rates"] = win_rates(found[name]["scores"])
             context.facts["lengths"] = found[name]["lengths"]
@@ -120,7 +122,7 @@ def contestants_of(
 ) -> tuple[dict[str, Entrant], dict[str, Model]]:
     """Return who is measured, by name, and every model that may be asked.
 
-    Without an input `sft` or `dpo` these are left out: nobody has trained them. The version in
+    Without an input `sft` or `dpo` these are left out: they were not trained. The version in
     production has the identity of the training that made it, so the answers that it gave as a
     candidate are found again.
     """
@@ -146,7 +148,7 @@ def contestants_of(
         asked = f"{part.target}+{PRODUCTION}"
         _, served[asked] = tuned(recipe.models[part.target], part.target, version.artifact)
         identity = {**served[asked].identity(), "source": version.model}
-        # Before the trained ones: a pair is named by the later one, `dpo against production`.
+        # Before the trained ones: the later of a pair gives the name, `dpo against production`.
         named = list(found.items())
         named.insert(1, (PRODUCTION, Entrant(PRODUCTION, identity, model=asked)))
         found = dict(named)
@@ -154,7 +156,8 @@ def contestants_of(
 
 
 def _identity(models: frozenset[str] | set[str], context: Context) -> dict[str, Any]:
-    """What decides the answers of these models: their fields, and what their sources hold."""
+    """Return what decides the answers of these models: their fields, and the content of their
+    sources."""
     return {
         name: {
             **context.recipe.models[name].identity(),
@@ -174,7 +177,7 @@ def _run_of(
     rules: Rules,
     context: Context,
 ) -> BenchmarkRun:
-    """The benchmark with its questions; without them it has failed, and says why."""
+    """Return the benchmark with its questions. Without them it has failed, and says why."""
     run = BenchmarkRun(benchmark)
     if benchmark.runs_programs and (reason := why_not(context.recipe.runtime)):
         run.failed = reason
@@ -260,7 +263,7 @@ def _judge_name(benchmark: Benchmark[Any]) -> str:
 
 
 def _write_batches(run: BenchmarkRun, context: Context) -> None:
-    """Write answers, judgements and what was lost: all about one question, then the next."""
+    """Write answers, judgements and losses: everything about one question, then the next."""
     name = run.benchmark.name
     for item in run.items:
         about = {"id": item.id, "benchmark": name, "group": item.group}
@@ -276,7 +279,7 @@ def _write_batches(run: BenchmarkRun, context: Context) -> None:
             if batch.kind == "judgements":
                 compared = run.benchmark.table == "judgements"
                 names = ("model_a", "model_b") if compared else ("entrant",)
-                # A baseline is no contestant: the judgement names it.
+                # A baseline is not a contestant: the judgement names it.
                 models = dict(zip(names, batch.who, strict=False))
                 row = {**about, **models, **record["row"]}
                 context.out.write(row, table=run.benchmark.table)
@@ -287,7 +290,7 @@ def _write_batches(run: BenchmarkRun, context: Context) -> None:
 
 
 def _pairs(run: BenchmarkRun) -> judge.Tally:
-    """What the judgements of pairs, in both orders, say about the judge."""
+    """Return what the judgements of pairs, in both orders, say about the judge."""
     tally = judge.Tally()
     for batch in run.judgements.values():
         for row in batch.rows().values():

@@ -1,4 +1,4 @@
-"""What a benchmark that was played says about its answers and about its judge."""
+"""What a finished benchmark shows about its answers and about its judge."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def lengths_of(game: Game) -> dict[str, dict[str, Any]]:
 
 
 def tally_of(game: Game) -> judge.Tally:
-    """Return what the judgements of pairs, in both orders, say about the judge: all of one question
-    together, then the next."""
+    """Return what the judgements of pairs, in both orders, say about the judge: everything about
+    one question together, then the next."""
     tally = judge.Tally()
     judged = [batch.rows() for batch in game.judgements.values()]
     for item in game.items:

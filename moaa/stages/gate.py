@@ -1,4 +1,4 @@
-"""The gate: whether the trained model may take the place of the one in production."""
+"""The gate: whether the trained model may replace the one in production."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class GatePart(Part):
     gate: Gate
     preferences_judge: str
     """The judge that made the preferences, with the names of the first round: a winner that judges
-    counts as the model that it was. Empty if another labeller did."""
+    counts as its first model. Empty if another labeller made them."""
 
 
 def part_of(recipe: Recipe) -> GatePart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     judge = recipe.label.judge_of(recipe.label.labeller) if recipe.prefers else None
     named = name_of(judge) if judge else ""
     first = named.replace(recipe.target, start_of(recipe.target))
@@ -40,12 +40,12 @@ def part_of(recipe: Recipe) -> GatePart:
 
 
 def decide(part: GatePart, scores: Artifact) -> gates.Decision:
-    """Return what the rules say of an evaluation.
+    """Return the decision that the rules give for an evaluation.
 
     Raises RecipeError if the candidate or the model that it must beat was not measured.
     """
     benchmarks: Mapping[str, Any] = scores.manifest.facts["benchmarks"]
-    # A manifest leaves out what has its default.
+    # A manifest leaves out default values.
     default = EvaluatePart.model_fields["contestants"].default
     named = scores.manifest.part.get("contestants", default)
     measured = scores.manifest.facts.get("contestants", named)
@@ -84,8 +84,8 @@ def decide(part: GatePart, scores: Artifact) -> gates.Decision:
 def why_missing(facts: Mapping[str, Any], candidate: str, other: str) -> str:
     """Return why a benchmark does not compare these two contestants; empty if it does.
 
-    It failed as a whole, or the answers or the judgements of one of the two failed: what is left
-    of them is only a part of the questions.
+    It failed completely, or the answers or judgements of one of the two failed: the rest is then
+    only a part of the questions.
     """
     both = {candidate, other}
     failures = (

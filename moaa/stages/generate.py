@@ -1,4 +1,4 @@
-"""The SFT data (paper, stage 1): a row a conversation that the mixture answered, with its
+"""The SFT data (paper, stage 1): one row for each conversation that the mixture answered, with its
 proposals. Other sources (`generate.source`) are the paper's ablations."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Write: TypeAlias = Callable[[Row, Ask], Awaitable[Row]]
 
 
 class GeneratePart(TextPart):
-    """What the data depends on. The instruction is a text, so that a new default is a new part."""
+    """What the data depends on. The instruction is a text, so a new default makes a new part."""
 
     mixture: Mixture | None = None
     models: dict[str, Any]
@@ -38,7 +38,7 @@ class GeneratePart(TextPart):
 
 
 def part_of(recipe: Recipe) -> GeneratePart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     generate, chosen = recipe.generate, recipe.generate.mixture
     instruction = chosen.instruction or templates.text("aggregate")
     best_by = recipe.best_by
@@ -54,8 +54,8 @@ def part_of(recipe: Recipe) -> GeneratePart:
 
 
 def gaps_of(row: Row) -> Gaps:
-    """The proposers that gave nothing to this conversation, or have no conversation of their
-    own."""
+    """Return the proposers that gave nothing to this conversation, or that have no conversation of
+    their own."""
     lost = row.get("lost", ())
     share = 1 / (len(lost) + len(row["conversations"])) if lost else 0
     turns = [turn for conversation in _conversations(row) for turn in conversation["turns"]]
@@ -71,7 +71,7 @@ def _conversations(row: Row) -> list[Row]:
 
 
 def _write_of(part: GeneratePart, context: Context) -> Write:
-    """Who makes the conversation of a prompt, or several ones."""
+    """Return the function that writes the conversation of a prompt, or several ones."""
     controls = Controls(part.control_texts)
     labeller = labeller_of(part.labelling, controls, context) if part.labelling else None
 
@@ -115,7 +115,7 @@ def _write_of(part: GeneratePart, context: Context) -> Write:
 
 @stage(GENERATE, part=part_of, schema=4)
 def generate(part: GeneratePart, context: Context) -> None:
-    """Write every conversation that was answered; its events count what is missing, cut or
+    """Write every conversation that was answered. The events count what is missing, cut or
     neutralised."""
     controls = Controls(part.control_texts)
     prompts = context.inputs["prompts"].rows("sft")
@@ -137,13 +137,13 @@ def generate(part: GeneratePart, context: Context) -> None:
 
 
 def _writer(turn: Row) -> str:
-    """The name of who wrote the answer; the last proposal is the aggregator's."""
+    """Return the name of the writer of the answer; the last proposal is the aggregator's."""
     named = {each["text"].strip(): each["name"] for each in turn["proposals"]}
     return str(named[turn["answer"]])
 
 
 def events(turn: Row, controls: Controls) -> Counter[str]:
-    """What did not go as planned in a turn."""
+    """Return what did not go as planned in a turn."""
     found = Counter(f"left out: {gone['name']} ({gone['reason']})" for gone in turn["left_out"])
     for proposal in turn["proposals"]:
         found[f"cut at max_tokens: {proposal['name']}"] += proposal["finish_reason"] == "length"

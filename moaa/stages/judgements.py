@@ -1,4 +1,4 @@
-"""What label and evaluate have in common."""
+"""Code that label and evaluate share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moaa.stage import Context
 def with_instructions(judge: Judge) -> Judge:
     """Return the judge with its instructions as text.
 
-    A new text of moaa's own then changes the fingerprint of the stage. Raises RecipeError if an
+    If moaa's own text changes, the fingerprint of the stage changes too. Raises RecipeError if an
     instruction lacks a placeholder.
     """
     check_instructions(judge)
@@ -27,12 +27,12 @@ def with_instructions(judge: Judge) -> Judge:
 
 
 def gaps_of(row: Row) -> Gaps:
-    """What is missing in a row with `judgements`: an order that could not be judged is lost for its
-    part of all orders; and the proposers that assessed nothing."""
+    """Return what is missing in a row with `judgements`: an order that could not be judged counts
+    as its share of all orders; and the proposers that assessed nothing."""
     judgements = row["judgements"]
     orders = [order for each in judgements for order in each["orders"]]
     lost = [order for each in judgements for order in each["lost"]]
-    # An adaptive judge asks for one order of some pairs; a tie was not asked at all.
+    # An adaptive judge asks for only one order of some pairs; for a tie it asks none.
     share = 1 / sum(len(each["orders"]) + len(each["lost"]) or 2 for each in judgements)
     return Gaps(
         tuple(Loss(each["reason"], each["detail"], share) for each in lost),
@@ -44,7 +44,7 @@ def gaps_of(row: Row) -> Gaps:
 
 
 def report(tally: Tally, judge: Judge, context: Context) -> None:
-    """Put what the judgements say about the judge into the facts, what was missing into the
+    """Add what the judgements say about the judge to the facts, and what is missing to the
     ledger."""
     context.facts.update(tally.facts())
     context.ledger.events.update(

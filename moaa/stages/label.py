@@ -35,7 +35,7 @@ class LabelPart(TextPart):
 
 
 def part_of(recipe: Recipe) -> LabelPart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     label = recipe.label
     chosen = labelling_of(label, label.labeller)
     return LabelPart(
@@ -101,7 +101,7 @@ def label(part: LabelPart, context: Context) -> None:
 
 
 class _Verdicts:
-    """Writes all that the labeller said, and counts it."""
+    """Writes everything that the labeller said, and counts it."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -124,7 +124,7 @@ class _Verdicts:
             events.update(f"answers without a score: {each.reason}" for each in labels.refused)
 
     def report(self, part: LabelPart) -> None:
-        """Put what was counted into the facts and the ledger."""
+        """Add the counts to the facts and the ledger."""
         if part.judge:
             report(self._tally, part.judge, self._context)
             if part.judge.mode == "adaptive":

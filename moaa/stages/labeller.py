@@ -1,4 +1,4 @@
-"""The labeller of a stage, and what it says about itself: for label, and for generate's `best`."""
+"""The labeller of a stage, and its facts: for label, and for generate's `best`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Labelling(Part):
 
 
 def labelling_of(label: Label, labeller: LabellerName) -> Labelling:
-    """Return what is needed of the recipe's `label` for this labeller."""
+    """Return the fields of the recipe's `label` that this labeller needs."""
     judge = label.judge_of(labeller)
     return Labelling(
         labeller=labeller,
@@ -38,7 +38,7 @@ def labelling_of(label: Label, labeller: LabellerName) -> Labelling:
 
 
 def labeller_of(chosen: Labelling, controls: Controls, context: Context) -> Labeller:
-    """Return the labeller that the recipe has chosen. Raises RecipeError if ArmoRM has no heads."""
+    """Return the labeller that the recipe chose. Raises RecipeError if ArmoRM has no heads."""
     if chosen.judge:
         return JudgeMixture(chosen.judge, controls)
     if not chosen.model:
@@ -50,8 +50,8 @@ def labeller_of(chosen: Labelling, controls: Controls, context: Context) -> Labe
 
 
 def gaps_of(row: Row) -> Gaps:
-    """What is missing in a labelled row: orders that could not be judged, or answers without a
-    score, each for its part of the row."""
+    """Return what is missing in a labelled row: orders that could not be judged, or answers without
+    a score, each for its part of the row."""
     if "scores" not in row:
         return judgements.gaps_of(row)
     share = 1 / len(row["scores"])
@@ -59,7 +59,7 @@ def gaps_of(row: Row) -> Gaps:
 
 
 def score_facts(labeller: LabellerName, scores: list[float], refused: int) -> dict[str, Any]:
-    """What the scores say about the labeller: how many, their mean and deviation."""
+    """Return what the scores say about the labeller: how many, their mean and deviation."""
     return {
         "labeller": labeller,
         "scores": {
@@ -72,13 +72,13 @@ def score_facts(labeller: LabellerName, scores: list[float], refused: int) -> di
 
 
 class Thrift:
-    """Counts what an adaptive judge asked for, and what it did not."""
+    """Counts what an adaptive judge asked for, and what it saved."""
 
     def __init__(self) -> None:
         self._orders: Counter[int] = Counter()
         """Pairs by the number of their orders that were asked."""
         self._calls: Counter[tuple[int, int, int]] = Counter()
-        """Prompts by answers, pairs that were compared, and orders that were asked."""
+        """Prompts by answers, compared pairs and asked orders."""
         self._sure: list[float] = []
 
     def add(self, labels: Labels) -> None:
@@ -93,11 +93,11 @@ class Thrift:
         self._sure.append(labels.sure)
 
     def facts(self, judge: Judge) -> dict[str, Any]:
-        """The facts, for the report.
+        """Return the facts for the report.
 
-        `calls_share`: calls, as a share of what the exhaustive judge would have asked; `settled`:
-        share of prompts whose ends are settled at `confidence`, the others used their budget (None
-        without prompts); `pairs`: how many were compared in both orders, in one, in none.
+        `calls_share`: the calls, as a share of the exhaustive judge's. `settled`: the share of
+        prompts whose ends are certain enough at `confidence`; the others used up their budget (None
+        without prompts). `pairs`: how many were compared in both orders, in one, in none.
         """
         used = whole = 0
         for (n, pairs, orders), prompts in self._calls.items():

@@ -1,4 +1,4 @@
-"""Everything that would make a run fail later, looked at before it is paid for.
+"""Checks everything that would make a run fail later, before it is paid for.
 
 The checks are in `moaa.preflight`. Each finding says what is wrong and how to fix it.
 """
@@ -39,16 +39,15 @@ def findings(
     *,
     elsewhere: bool = False,
 ) -> list[Finding]:
-    """All findings for a run of these stages. The checks go on after a failure.
+    """Return all findings for a run of these stages. The checks continue after a failure.
 
     `compiled_from`: what the compiled pipeline took from its recipe, if this is a task of one.
-    Other tasks then have images of their own, and the engines and trainers installed here are not
-    checked. `elsewhere`: this machine looks at a recipe for a cluster; no stage will run
-    here.
+    Other tasks then have their own images, and the engines and trainers installed here are not
+    checked. `elsewhere`: this machine checks a recipe for a cluster; no stage will run here.
     """
     agreed = list(agreement(recipe, compiled_from)) if compiled_from else []
     if not all(each.ok for each in agreed):
-        return agreed  # the pods are other ones: no address of this recipe is asked
+        return agreed  # the pods are different: no address of this recipe is used
     wanted = on_cluster.wanted(recipe)
     local, in_pods = not compiled_from, elsewhere and wanted
     found = [*machine.findings(recipe, store, run, local=local, in_pods=in_pods), *agreed]
@@ -65,9 +64,7 @@ def agreement(recipe: Recipe, compiled_from: str) -> Iterator[Finding]:
     for detail in differ:
         yield Finding("compiled pipeline", False, detail, RECOMPILE)
     if not differ:
-        yield Finding(
-            "compiled pipeline", True, "its pods are those that this run's recipe asks for"
-        )
+        yield Finding("compiled pipeline", True, "its pods are the same as this run's recipe needs")
 
 
 def _on_cluster(
@@ -88,7 +85,7 @@ def _on_cluster(
 
 
 def main(task: Task, summary: str = "", compiled_from: str = "") -> None:
-    """Look, and fail with the table of what is not ok. The record gets the plan of the run."""
+    """Check; fail with the table of what is not ok. The record gets the plan of the run."""
     with recorded(PREFLIGHT, task, summary) as attempt:
         loaded = attempt.recipe
         found = findings(loaded, attempt.store, of_run(loaded), compiled_from)
@@ -108,6 +105,6 @@ def main(task: Task, summary: str = "", compiled_from: str = "") -> None:
 
 
 def _prices(recipe: Recipe) -> dict[str, dict[str, float]]:
-    """Dollars per million tokens of the models that state them. The report prices the tokens that
-    were really used."""
+    """Return the dollars per million tokens of the models that have a price. The report prices the
+    tokens that were really used."""
     return {name: model.price.model_dump() for name, model in recipe.models.items() if model.price}

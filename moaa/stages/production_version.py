@@ -28,19 +28,19 @@ class ProductionVersion:
 
 
 def content(recipe: Recipe, store: Store, inputs: Mapping[str, Artifact]) -> dict[str, str]:
-    """Return the address of the version that the run's candidate must beat, for the fingerprint
-    of the evaluation; empty if there is none.
+    """Return the address of the version that the run's candidate must beat, for the fingerprint of
+    the evaluation; empty if there is none.
 
-    If the candidate itself is in production already, or what later rounds made of it, as after a
-    run that is repeated, it is the version before these: so the repeated run finds the same
-    evaluation, and the same decision. Raises MoaaError if the version in production is not there.
+    After a repeated run the candidate itself, or what later rounds made from it, may already be in
+    production. Then it is the version before these, so that the repeated run finds the same
+    evaluation and the same decision. Raises MoaaError if the version in production does not exist.
     """
     if not recipe.measures_production:
         return {}
     assert recipe.gate
     assert recipe.publishes_as
     candidate = inputs.get(recipe.gate.candidate)
-    if candidate is None:  # only models of the recipe are measured
+    if candidate is None:  # the run measures only models of the recipe
         return {}
     for entry in production.read(store, recipe.publishes_as).history:
         if candidate.fingerprint not in opened(store, entry.uri).trainings:
@@ -49,7 +49,7 @@ def content(recipe: Recipe, store: Store, inputs: Mapping[str, Artifact]) -> dic
 
 
 def opened(store: Store, uri: str) -> ProductionVersion:
-    """Return a version that is, or was, in production. Raises MoaaError if it is not there."""
+    """Return a version that is, or was, in production. Raises MoaaError if it does not exist."""
     artifact = production.opened(store, uri)
     facts = artifact.manifest.facts
     model = facts.get("model", artifact.fingerprint)

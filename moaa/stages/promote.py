@@ -1,5 +1,5 @@
-"""The published version comes into production: the idle slot of its serving first, the production
-pointer last."""
+"""Puts the published version into production: first the idle slot of its serving, then the
+production pointer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from moaa.stages.table import PROMOTE
 
 
 class PromotePart(Part):
-    """What is done depends on the version alone; how, on these fields."""
+    """The result depends only on the version; these fields decide how it is done."""
 
     promote: Promote
 
 
 def part_of(recipe: Recipe) -> PromotePart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     return PromotePart(promote=recipe.promote or Promote())
 
 
@@ -40,7 +40,7 @@ def promote(part: PromotePart, context: Context) -> None:
     if not facts["published"]:
         context.facts["why"] = facts["why"]
         return
-    context.again = True  # an act is done, or looked at, each time: it is no result to reuse
+    context.again = True  # an act is repeated or checked each time: it cannot be reused
     version = Version(**facts["published"])
     now = production.read(context.store, version.name)
     taken_out = any(each.uri == version.uri for each in now.history[1:])
@@ -75,10 +75,10 @@ def promote(part: PromotePart, context: Context) -> None:
 
 
 def _rolled_out(given: Promote, version: Version, context: Context) -> str:
-    """Let the serving's idle slot take over, if the recipe names a serving; return what was done,
-    in words."""
+    """Let the serving's idle slot take over, if the recipe has a serving; return in words what was
+    done."""
     if not given.slots:
-        return "no slots are named: only the production pointer moves"
+        return "the recipe has no slots: only the production pointer moves"
     cluster = Cluster.connect(given.namespace or context.recipe.runtime.cluster.namespace)
     canary = (
         CanaryCheck.of(Artifact.open(context.store, version.uri))

@@ -1,7 +1,7 @@
-"""The three sets of prompts: read, deduplicated, kept away from the evaluation prompts.
+"""The three sets of prompts: read, deduplicated, and separated from the evaluation prompts.
 
-The stage fails if a set is empty or cannot be read. Otherwise a decontamination against nothing
-would look like a good one.
+The stage fails if a set is empty or cannot be read: otherwise a decontamination against nothing
+would look successful.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ UNGUARDED = "benchmarks that prompts could not be compared with"
 MASKED = "personal data and keys replaced"
 TRAINED = "prompts of production that others were compared with"
 PRODUCTION = "the version in production"
-"""Which one it was, among what the stage's sources held."""
+"""The name of the production version among the contents of the stage's sources."""
 NOTHING = "none"
 FORGED = "prompts with control tokens, neutralised"
 
 
 class PromptsPart(TextPart):
-    """What the sets depend on, besides what their sources hold."""
+    """What the sets depend on, besides the content of their sources."""
 
     prompts: Prompts
     answers: bool = False
     guarded: dict[str, tuple[Source, ...]] = Field({})
-    """The sources of benchmarks: no training prompt may be near to what they ask."""
+    """The sources of benchmarks: no training prompt may be near to their questions."""
 
 
 def part_of(recipe: Recipe) -> PromptsPart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     return PromptsPart(
         prompts=recipe.prompts,
         control_texts=control_texts(recipe),
@@ -58,7 +58,8 @@ def part_of(recipe: Recipe) -> PromptsPart:
 
 
 def content_of(recipe: Recipe, store: Store, *_: object) -> dict[str, str]:
-    """Return what the sources hold now: changed prompts at an old address are another input."""
+    """Return the current content of the sources: changed prompts at an old address are another
+    input."""
     found = sources.contents(recipe.prompts, store) | guard.contents(recipe, store)
     if _skips_trained(recipe):
         found[PRODUCTION] = _compared_with(recipe, store, found)
@@ -109,7 +110,8 @@ def prompts(part: PromptsPart, context: Context) -> None:
 
 
 def _asked_by_benchmarks(context: Context) -> list[PromptRow]:
-    """What the recipe's benchmarks ask, counted; and, counted too, those that nobody can read."""
+    """Return the questions of the recipe's benchmarks; count them, and those that cannot be
+    read."""
     asked, missing = guard.prompts(context.recipe, context.store)
     for title, why in missing.items():
         log.warning(f"prompts are not compared with the questions of {title}: {why}")
@@ -119,7 +121,8 @@ def _asked_by_benchmarks(context: Context) -> list[PromptRow]:
 
 
 def _trained(context: Context) -> list[PromptRow]:
-    """What production was trained on, if any source leaves that out; counted."""
+    """Return the prompts that production was trained on, if a source leaves them out; count
+    them."""
     uri = context.content.get(PRODUCTION, NOTHING)
     if uri == NOTHING:
         return []
@@ -134,10 +137,10 @@ def _skips_trained(recipe: Recipe) -> bool:
 
 
 def _compared_with(recipe: Recipe, store: Store, held: Mapping[str, str]) -> str:
-    """The address of the version in production, or NOTHING.
+    """Return the address of the version in production, or NOTHING.
 
-    While the sources hold what that version was made from, it is what that one was compared with:
-    so a run that is repeated after its promotion has the same prompts.
+    If the sources still have the content from which that version was made, return the version that
+    it was compared with. So a run that is repeated after its promotion has the same prompts.
     """
     assert recipe.publishes_as
     current = production.read(store, recipe.publishes_as).current
@@ -149,8 +152,8 @@ def _compared_with(recipe: Recipe, store: Store, held: Mapping[str, str]) -> str
 
 
 def neutralised(row: PromptRow, controls: Controls) -> PromptRow:
-    """The prompt without control tokens of any model: with them a prompt could begin turns of its
-    own."""
+    """Return the prompt without control tokens of any model: with them a prompt could start turns
+    of its own."""
     return replace(
         row,
         system=row.system and controls.neutralised(row.system),
@@ -159,7 +162,8 @@ def neutralised(row: PromptRow, controls: Controls) -> PromptRow:
 
 
 def _refuse_if_changed(context: Context) -> None:
-    """Raise if a source was changed while it was read: the result would be filed wrongly."""
+    """Raise an error if a source changed while it was read: the result would have a wrong
+    fingerprint."""
     now = content_of(context.recipe, context.store)
     changed = [name for name, held in context.content.items() if now.get(name) != held]
     if changed:
@@ -171,8 +175,8 @@ def _refuse_if_changed(context: Context) -> None:
 def refuse_unless_usable(
     name: str, given: Sequence[Source], rows: int, chosen: selection.Selection, most: float
 ) -> None:
-    """Raise, with the table of reasons, if nothing of the set is left or if more than the share
-    `most` of its `rows` is unreadable.
+    """Check a set. Raise, with the table of reasons, if nothing of it is left or if more than the
+    share `most` of its `rows` is unreadable.
 
     Repeated and contaminated prompts never count as unreadable.
     """
@@ -197,7 +201,7 @@ def refuse_unless_usable(
 
 
 def _reasons(lost: Sequence[selection.Rejected]) -> str:
-    """A line for each source and reason, with the first row's detail."""
+    """Return a line for each source and reason, with the first row's detail."""
     counts = Counter((gone.row.source, gone.reason) for gone in lost)
     details = {(gone.row.source, gone.reason): gone.detail[:200] for gone in reversed(lost)}
     return "".join(

@@ -1,4 +1,4 @@
-"""What the gate promotes becomes an immutable version with a model card."""
+"""Makes an immutable version with a model card from a model that the gate promotes."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class PublishPart(Part):
 
     publish: Publish
     licences: dict[str, Any]
-    """The licences of the models, by name: what the card says follows from them."""
+    """The licences of the models, by name: the card depends on them."""
 
 
 def part_of(recipe: Recipe) -> PublishPart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     found = registry.findings(recipe)
     return PublishPart(
         publish=recipe.publish or Publish(),
@@ -67,11 +67,11 @@ def publish(part: PublishPart, context: Context) -> None:
         "lineage.json": json.dumps(lineage, indent=1, ensure_ascii=False) + "\n",
     }
     facts: dict[str, Any] = {"lineage": f"{version.uri}/lineage.json", "model": model.fingerprint}
-    if "system_role" in model.manifest.facts:  # who serves the version asks it as it was trained
+    if "system_role" in model.manifest.facts:  # a server asks the version as it was trained
         facts["system_role"] = model.manifest.facts["system_role"]
-    if len(rounds) > 1:  # a run that is repeated does not take them for other models
+    if len(rounds) > 1:  # a repeated run does not take them for other models
         facts["winners"] = [each["fingerprint"] for each in rounds[:-1]]
-    if part.publish.registry:  # whoever promotes the version tells it
+    if part.publish.registry:  # a later promotion updates it
         facts[FACT] = part.publish.registry.model_dump(mode="json")
     registry.write_version(version, model, texts, facts)
     if part.publish.data:
@@ -90,8 +90,8 @@ def publish(part: PublishPart, context: Context) -> None:
 
 
 def _version(part: PublishPart, context: Context) -> Version:
-    """The version: another one if another model, other scores or another decision made it. Where
-    else it is shown does not matter, nor how often that was tried."""
+    """Return the version. Another model, other scores or another decision make another version.
+    Where else it is shown does not matter, nor how many times that was tried."""
     name = part.publish.name or context.recipe.name
     alone = part.publish.model_copy(update={"data": False, "registry": None, "hub": None})
     made = publish.fingerprint(part.model_copy(update={"publish": alone}), context.inputs)[:12]
@@ -99,8 +99,8 @@ def _version(part: PublishPart, context: Context) -> Version:
 
 
 def _show(given: Publish, version: Version, context: Context) -> None:
-    """Show the version in other places. What cannot be reached is told, and tried again by the next
-    attempt."""
+    """Show the version in other places. A place that cannot be reached is reported, and the next
+    attempt tries it again."""
     away: dict[str, str] = {}
     if given.registry:
         away["registry"] = registry.mirror(context.store, version.name, given.registry)
@@ -118,6 +118,6 @@ def _show(given: Publish, version: Version, context: Context) -> None:
 
 
 def _canary(scores: Artifact) -> dict[str, str]:
-    """The canary set of the evaluation, as a file of the version, if there is one."""
+    """Return the canary set of the evaluation as a file of the version, if there is one."""
     found = Canary.of_rows(scores.rows("canary"))
     return {canary.FILE: found.text()} if found else {}

@@ -1,4 +1,5 @@
-"""The end of a run, good or bad: release what it holds on the cluster, and write its report."""
+"""The end of a run, good or bad: releases what the run holds on the cluster, and writes its
+report."""
 
 from __future__ import annotations
 
@@ -24,15 +25,16 @@ if TYPE_CHECKING:
 def main(task: Task, output: str = "") -> None:
     """Release what the run holds; write `<root>/runs/<run id>/report.html` on S3, and `output`.
 
-    If there can be no report, `output` is a page that says why, and nothing is raised: the run's
-    own stages have failed of it too. Only an outside fault fails the task, which is tried again.
+    If no report can be made, `output` is a page that says why, and no error is raised: the run's
+    own stages have failed for the same reason. Only an outside fault fails the task, which is then
+    tried again.
     """
     show()
     status = 0
     try:
         loaded = task.load().recipe
         give_back(loaded, task.run_id)
-        # The run's other tasks have reached it: it is waited for, not given up at once.
+        # The run's other tasks have reached the store, so this one waits for it.
         html = write(Store.of(loaded.store, reached=True), task.run_id)
     except MoaaError as error:
         log.error(f"there is no report: {error}")
@@ -46,14 +48,14 @@ def main(task: Task, output: str = "") -> None:
 
 @contextmanager
 def renewed(task: Task) -> Iterator[None]:
-    """Write the run's report anew when a stage has ended, if there is one already.
+    """Rewrite the run's report after a stage has ended, if there is a report already.
 
     Kubeflow's Retry runs stages again, but not the report, which has succeeded.
     """
     try:
         yield
     finally:
-        if RUNNER_ENV not in os.environ:  # a local run makes its report at its end, always
+        if RUNNER_ENV not in os.environ:  # a local run always writes its report at its end
             _renew(task)
 
 
@@ -62,8 +64,8 @@ def _renew(task: Task) -> None:
         store = Store.of(task.load().recipe.store)
         if store.exists(_address(store, task.run_id)):
             write(store, task.run_id)
-    except Exception as error:  # whatever it is: the stage's own end counts
-        log.warning(f"the run's report was not renewed: {error}")
+    except Exception as error:  # any error: the stage's own result counts
+        log.warning(f"the run's report was not rewritten: {error}")
 
 
 def write(store: Store, run_id: str) -> str:
@@ -80,8 +82,8 @@ def _address(store: Store, run_id: str) -> str:
 def give_back(recipe: Recipe, run_id: str, cluster: Cluster | None = None) -> None:
     """Release the run's leases on engines, and delete its unfinished trainings.
 
-    What fails is shown, never raised: leases run out by themselves, and the reaper stops what
-    nobody holds.
+    Failures are shown, never raised: leases run out by themselves, and the reaper stops what has no
+    holder.
     """
     runtime = recipe.runtime
     if runtime.engines.kind != "kubernetes" and runtime.launcher.kind == "process":

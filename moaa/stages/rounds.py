@@ -14,7 +14,7 @@ from moaa.task import Task, keep
 
 
 def next_of(recipe: Recipe, decided: Manifest, store: Store) -> Recipe | None:
-    """Return the recipe of the round after this decision; None if nothing was won, or if it was the
+    """Return the recipe of the round after this decision; None if nothing was won, or after the
     last round."""
     decision: Mapping[str, Any] = decided.facts["decision"]
     rounds = recipe.rounds
@@ -27,8 +27,8 @@ def next_of(recipe: Recipe, decided: Manifest, store: Store) -> Recipe | None:
 
 
 def kept_next(task: Task, decided: str) -> tuple[str, str]:
-    """Return the verdict of a decision, and the address of the next round's recipe, which is put
-    there; empty if there is no next round. `decided` is the decision's manifest as text."""
+    """Return the verdict of a decision, and the address of the next round's recipe, which this
+    writes; empty if there is no next round. `decided`: the decision's manifest as text."""
     manifest = Manifest.from_text(decided, "the gate's manifest")
     verdict: str = manifest.facts["decision"]["verdict"]
     recipe = task.load().recipe

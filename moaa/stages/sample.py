@@ -27,7 +27,7 @@ class SamplePart(TextPart):
 
 
 def part_of(recipe: Recipe) -> SamplePart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     return SamplePart(
         sampling=recipe.sample.sampling,
         target=recipe.target,
@@ -38,7 +38,7 @@ def part_of(recipe: Recipe) -> SamplePart:
 
 @stage(SAMPLE, part=part_of, schema=2)
 def sample(part: SamplePart, context: Context) -> None:
-    """Write the distinct answers to each prompt, and how often each was given."""
+    """Write the distinct answers to each prompt, and how many times each was given."""
     name, model = tuned(context.recipe.models[part.target], part.target, context.inputs["sft"])
     once = part.sampling.model_copy(update={"n": 1})
     controls = Controls(part.control_texts)

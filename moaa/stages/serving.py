@@ -1,4 +1,4 @@
-"""Serving what a training made: the recipe's target with other weights."""
+"""Serves the result of a training: the recipe's target with other weights."""
 
 from __future__ import annotations
 

@@ -17,26 +17,26 @@ class SftPart(Part):
 
     sft: Sft
     model: dict[str, Any]
-    """The weights that training starts from, however they are served; and the engine arguments
-    that decide how its chat template renders, if there are any."""
+    """The weights that training starts from, however they are served; and the engine arguments that
+    decide how its chat template renders, if any."""
 
 
 def part_of(recipe: Recipe) -> SftPart:
-    """The stage's part of the recipe."""
+    """Return the stage's part of the recipe."""
     model = recipe.models[recipe.target].model_dump(include={"source", "revision"})
     args = template_args(recipe)
     return SftPart(sft=recipe.sft, model=model | ({"template_args": args} if args else {}))
 
 
 def content_of(recipe: Recipe, store: Store, *_: object) -> dict[str, str]:
-    """Return what the target's source holds now."""
+    """Return the current content of the target's source."""
     held = content.of_source(recipe.models[recipe.target], store)
     return {f"models.{recipe.target}": held} if held else {}
 
 
 @stage(SFT, part=part_of, content=content_of, schema=2)
 def sft(part: SftPart, context: Context) -> None:
-    """Train the target on the data. `moaa/train/run.py` is what trains."""
+    """Train the target on the data. `moaa/train/run.py` does the training."""
     train(
         context,
         part.sft,

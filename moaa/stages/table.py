@@ -1,6 +1,6 @@
-"""Every stage of the pipeline, declared once. The order is the order in which they run.
+"""Every stage of the pipeline, declared once, in the order in which they run.
 
-A stage of your own stands in a package of yours: docs/extending.md.
+A stage of your own goes into a package of yours: docs/extending.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Rows = Mapping[str, int]
 Facts = Mapping[str, Any]
 
 STAGES_ENV: Final = "MOAA_STAGES"
-"""Set by the runner: the names of the run's stages, separated by commas."""
+"""The variable with the names of the run's stages, separated by commas; the runner sets it."""
 GROUP: Final = "moaa.stages"
 """The entry points under which other packages declare stages."""
 
@@ -208,7 +208,7 @@ REPORT = Declaration(
     hours=1,
     cached=False,
 )
-"""Runs last, whatever happens before it; none of STAGES."""
+"""Runs last, whatever happened before; not one of STAGES."""
 
 STAGES: Final = (
     PREFLIGHT,
@@ -227,10 +227,11 @@ STAGES: Final = (
 
 @cache
 def stages() -> tuple[Declaration, ...]:
-    """All stages in the order in which they run: ours, and those that installed packages declare.
+    """Return all stages in the order in which they run: ours, and those that installed packages
+    declare.
 
-    Each of the latter stands right after the last stage whose output it takes, and runs last if it
-    takes none. Raises RecipeError if its declaration cannot be used.
+    A declared stage comes right after the last stage whose output it takes, or last if it takes
+    none. Raises RecipeError if its declaration cannot be used.
     """
     found = list(STAGES)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -257,7 +258,7 @@ def up_to(name: str) -> tuple[Declaration, ...]:
 def of_recipe(recipe: Recipe, until: str | None = None) -> tuple[Declaration, ...]:
     """Return the stages of the recipe's runs, up to `until` if it is given.
 
-    Raises RecipeError if there is no such stage, or the recipe does not choose it.
+    Raises RecipeError if there is no such stage, or if the recipe does not have it.
     """
     found = stages() if until is None else up_to(until)
     wanted = tuple(stage for stage in found if stage.chosen is None or stage.chosen(recipe))
@@ -270,7 +271,8 @@ def of_recipe(recipe: Recipe, until: str | None = None) -> tuple[Declaration, ..
 
 
 def of_run(recipe: Recipe) -> tuple[Declaration, ...]:
-    """Return the stages of the run of this process: the recipe's, unless the runner names them."""
+    """Return the stages of the run of this process: those of the runner, else those of the
+    recipe."""
     named = os.environ.get(STAGES_ENV)
     if named is None:
         return of_recipe(recipe)

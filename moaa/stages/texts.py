@@ -1,4 +1,4 @@
-"""Which texts a run's models would take for control tokens: what a stage neutralises."""
+"""Finds the texts that a run's models take for control tokens: a stage neutralises them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ NEUTRALISED = "texts with control tokens, neutralised on their way to a model"
 
 
 def is_cut(answer: Mapping[str, Any]) -> bool:
-    """Whether max_tokens cut this answer (a row's object with a finish reason)."""
+    """Return whether this answer was cut at max_tokens (an object of a row with a finish
+    reason)."""
     return bool(answer["finish_reason"] == "length")
 
 
 class TextPart(Part):
-    """The part of a stage that passes texts to models. A field that has its default is left out of
-    it, so that a new one does not change the fingerprints of runs that do not use it."""
+    """The part of a stage that passes texts to models. Fields with default values are left out, so
+    that a new field does not change the fingerprints of runs that do not use it."""
 
     control_texts: tuple[str, ...] = ()
-    """What the chat templates of the run's own models write beside the well-known control texts."""
+    """The control texts in the chat templates of the run's own models, besides the well-known
+    ones."""
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -41,11 +43,11 @@ class TextPart(Part):
 
 
 def control_texts(recipe: Recipe) -> tuple[str, ...]:
-    """The control texts that only the models of this recipe have.
+    """Return the control texts that only the models of this recipe have.
 
-    A tokenizer that cannot be read here (a model that only an endpoint has) adds none: the
-    well-known ones are neutralised in any case. Raises HubAway if engines of this run need the
-    hub too; a run that does not load the models itself goes on without it.
+    A tokenizer that cannot be read here adds none (a model that only an endpoint has). The
+    well-known texts are always neutralised. Raises HubAway if engines of this run also need the
+    hub. A run that does not load the models itself continues without it.
     """
     found: set[str] = set()
     for model in recipe.models.values():
@@ -74,7 +76,7 @@ def _read(
     except (RecipeError, EngineError, StoreError) as error:
         log.debug(f"{source}: its control texts are not known here: {error}")
         return frozenset()
-    # Special or not does not matter: only what the template writes can forge a turn.
+    # Special or not does not matter: a turn can be forged only with what the template writes.
     written = rendered_controls(
         ((text, False) for text, _ in template.added), template.text, template.render
     )

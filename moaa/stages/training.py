@@ -1,4 +1,4 @@
-"""What the two stages that train have in common: a job for the launcher, its result as output."""
+"""Code that the two training stages share: a job for the launcher, and its result as output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def train(
 
     The training writes the model's files below the output's address; here they become the artifact.
     """
-    # Only here: both stages import this file, and starting a training imports a lot.
+    # Imported late: both stages import this file, and starting a training imports a lot.
     from moaa.train import launch
 
     recipe = context.recipe

@@ -21,7 +21,7 @@ STRENGTHS = np.logspace(-4, 4, 10)
 """The values of C (the inverse of the L1 penalty) that are tried."""
 
 FEWEST = 10
-"""Prompts from which on the effect of length can be estimated at all."""
+"""The fewest prompts from which the effect of length can be estimated."""
 
 FOLDS = 5
 GAMED_WEIGHT = 0.1
@@ -33,7 +33,7 @@ class Difficulties:
 
     `of` maps an instruction to its difficulty. `gamed` are the rows of two answers of the baseline
     that were made short and long on purpose: tanh of the scaled length difference, difficulty, and
-    preference (0 to 1), shape (rows, 3). They keep the effect of length alike for all models.
+    preference (0 to 1), shape (rows, 3). They make the effect of length similar for all models.
     """
 
     of: Mapping[Any, float]
@@ -50,14 +50,14 @@ def length_controlled(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Estimate:
-    """AlpacaEval 2's length-controlled win rate, a share.
+    """Return AlpacaEval 2's length-controlled win rate, a share.
 
     `preferences` are the probabilities that the model's answer is better, `lengths` the characters
-    of the baseline's and of the model's answers; one of each an instruction. Difficulties are found
-    by instruction, so that missing rows and another order change nothing else (the published code
-    takes them by position). The strength of the penalty is chosen once, by five grouped folds; the
-    interval comes from resampling prompts and fitting again at that strength.
-    Raises ValueError for an instruction without a difficulty.
+    of the baseline's and of the model's answers; one of each for an instruction. Difficulties are
+    found by instruction, so that missing rows and another order change nothing else (the published
+    code finds them by position). The strength of the penalty is chosen once, by five grouped folds.
+    The interval comes from resampling prompts and fitting again at that strength. Raises ValueError
+    for an instruction without a difficulty.
     """
     unknown = [each for each in instructions if each not in published.of]
     if unknown:
@@ -98,11 +98,11 @@ def length_adjusted(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Estimate:
-    """The share of prompts that a would win against b if their answers were equally long.
+    """Return the share of prompts that a would win against b if their answers were equally long.
 
     `p` are the probabilities that a's answer is better, `lengths` those of a's and of b's answers;
-    one of each a prompt. A logistic regression on tanh of the scaled length difference and an
-    intercept, read at difference 0; prompts are resampled and the regression is fitted again.
+    one of each for a prompt. A logistic regression on tanh of the scaled length difference and an
+    intercept is read at difference 0. Prompts are resampled and the regression is fitted again.
     """
     y = np.asarray(p, dtype=np.float64)
     delta = np.subtract(*(np.asarray(each, dtype=np.float64) for each in lengths))
@@ -115,8 +115,8 @@ def length_adjusted(
 
 
 def scaled(delta: Array, counts: Array) -> Array:
-    """tanh of the length differences, in units of their standard deviation. All 0 if all differ by
-    the same: then the rate cannot be told from the effect of length, and is not adjusted."""
+    """Return tanh of the length differences, in units of their standard deviation. All are 0 if all
+    differences are equal: then the rate cannot be separated from the effect of length."""
     n = counts.sum()
     mean = counts @ delta / n
     variance = counts @ (delta - mean) ** 2 / max(n - 1, 1)
@@ -124,7 +124,8 @@ def scaled(delta: Array, counts: Array) -> Array:
 
 
 def _strength(x: Array, y: Array, weights: Array) -> float:
-    """The C of the lowest loss on held-out folds: rows dealt out from the last to the first."""
+    """Return the C with the lowest loss on held-out folds: rows dealt out from the last to the
+    first."""
     fold = (len(y) - 1 - np.arange(len(y))) % FOLDS
     loss = np.zeros(len(STRENGTHS))
     for each in range(FOLDS):

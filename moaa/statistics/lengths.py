@@ -1,4 +1,4 @@
-"""How long the answers of each model are. Alignment lengthens answers, and judges prefer that."""
+"""The lengths of the answers of each model. Alignment lengthens answers, and judges prefer that."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ BINS = 20
 
 
 def lengths(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The lengths of each model's answers.
+    """Return the lengths of each model's answers.
 
     `answers` are rows with `model`, `text`, `tokens` and `finish_reason`. For each model:
-    `mean_tokens`, `median_tokens`, `mean_characters`, `truncated` (share cut by max_tokens),
+    `mean_tokens`, `median_tokens`, `mean_characters`, `truncated` (share cut at max_tokens),
     `answers` (how many), and `histogram`: `counts` of answers between successive `edges` (tokens),
-    the same edges for all models.
+    with the same edges for all models.
     """
     tokens: dict[str, list[int]] = {}
     characters: dict[str, list[int]] = {}

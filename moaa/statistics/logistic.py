@@ -1,4 +1,4 @@
-"""Logistic regression for a handful of features: targets are probabilities, penalties L1 and L2."""
+"""Logistic regression for a few features: targets are probabilities, penalties L1 and L2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 STEPS, SWEEPS, TOLERANCE = 100, 1000, 1e-9
 RIDGE = 1e-3
-"""The `l2` that keeps a regression finite where one side always wins; it moves a win rate by less
+"""The `l2` that keeps a regression finite when one side always wins. It moves a win rate by less
 than 1e-4."""
 
 
@@ -24,13 +24,13 @@ def logistic(
     l2: float = 0.0,
     start: Array | None = None,
 ) -> Array:
-    """The coefficients that minimise the penalised, weighted log-loss. There is no intercept: give
-    a column of ones.
+    """Return the coefficients that minimise the penalised, weighted log-loss. There is no
+    intercept: add a column of ones.
 
     `x` is (rows, features), `y` the probability of each row, `weights` how much each row counts.
     Minimised: sum of weights · log-loss + l1 · Σ|w| + l2/2 · Σw². Without a penalty, rows that the
-    features separate have no finite solution: give a small `l2`. `start` is where to begin, which
-    changes the time and not the result. Method: proximal Newton steps with a line search.
+    features separate have no finite solution: use a small `l2`. `start`: the first coefficients,
+    which change the time and not the result. Method: proximal Newton steps with a line search.
     Raises ArithmeticError if it does not converge.
     """
     w = np.zeros(x.shape[1]) if start is None else start.copy()
@@ -54,12 +54,13 @@ def logistic(
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + e^-x), without overflow."""
+    """Return 1 / (1 + e^-x), without overflow."""
     return np.asarray(np.exp(-np.logaddexp(0, -x)), dtype=np.float64)
 
 
 def log_loss(y: Array, z: Array) -> Array:
-    """Minus the logarithm of the likelihood of `y` (a probability each), if its logit is `z`."""
+    """Return minus the logarithm of the likelihood of `y` (a probability each), if its logit is
+    `z`."""
     return np.asarray(np.logaddexp(0, z) - y * z, dtype=np.float64)
 
 
@@ -69,10 +70,10 @@ def _objective(x: Array, y: Array, weights: Array, w: Array, l1: float, l2: floa
 
 
 def _newton(w: Array, gradient: Array, hessian: Array, l1: float) -> Array:
-    """The step that minimises the local quadratic plus l1 · Σ|w + step|."""
+    """Return the step that minimises the local quadratic plus l1 · Σ|w + step|."""
     if l1 == 0:
         return np.asarray(np.linalg.solve(hessian, -gradient), dtype=np.float64)
-    # Coordinate by coordinate, in plain floats: a few features, thousands of fits.
+    # Coordinate by coordinate, in plain floats: there are few features and thousands of fits.
     h, g, old = hessian.tolist(), gradient.tolist(), w.tolist()
     new, features = list(old), range(len(old))
     for _ in range(SWEEPS):

@@ -1,4 +1,4 @@
-"""Several tests at once, without more false alarms than one test would give."""
+"""Corrects several tests at once, so that they give no more false alarms than one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p-value of each test: below 0.05 is a finding, however many tests there are.
+    """Return Holm's adjusted p-value of each test: below 0.05 is a finding, for any number of
+    tests.
 
     The chance of even one false finding stays below that level, however the tests depend on each
     other (Holm, 1979).

@@ -1,4 +1,4 @@
-"""Means and paired differences, with standard errors that know which items belong together.
+"""Means and paired differences, with standard errors that respect which items belong together.
 
 Formulas: Miller, "Adding Error Bars to Evals" (arXiv 2411.00640); Agresti and Min, "Simple improved
 confidence intervals for comparing matched proportions" (Statistics in Medicine, 2005).
@@ -20,10 +20,10 @@ Values = Sequence[float] | NDArray[np.float64]
 
 
 def standard_error(values: Values, clusters: Sequence[Hashable] | None = None) -> float:
-    """The standard error of the mean of `values`; infinite for a single value or cluster.
+    """Return the standard error of the mean of `values`; infinite for a single value or cluster.
 
-    `clusters` names for each value what it belongs to (its conversation, its source): values of one
-    cluster may be alike, and count accordingly. Without it every value is a cluster of its own.
+    `clusters`: for each value what it belongs to (its conversation, its source). Values of one
+    cluster may be similar, and together count less. Default: every value is its own cluster.
     """
     data = np.asarray(values, dtype=float)
     n = len(data)
@@ -46,10 +46,10 @@ def mean(
     unit: str = "share",
     level: float = LEVEL,
 ) -> Estimate:
-    """The mean of `values` with its normal interval, clustered as `standard_error` says.
+    """Return the mean of `values` with its normal interval, clustered as in `standard_error`.
 
-    Shares without any spread (ten right answers of ten) have Wilson's: they do not prove that the
-    next is right too.
+    Shares without any spread (ten right answers of ten) get Wilson's interval: they do not prove
+    that the next answer is right too.
     """
     value, n = float(np.mean(values)), len(values)
     error = standard_error(values, clusters)
@@ -68,7 +68,8 @@ def difference(
     unit: str = "difference of shares",
     level: float = LEVEL,
 ) -> Estimate:
-    """Mean of `a` minus mean of `b`, where a[i] and b[i] are the scores of one and the same item.
+    """Return mean of `a` minus mean of `b`, where a[i] and b[i] are the scores of one and the same
+    item.
 
     Paired: what makes an item hard for both models cancels out.
     """
@@ -76,10 +77,11 @@ def difference(
 
 
 def binary_difference(a: Sequence[bool], b: Sequence[bool], *, level: float = LEVEL) -> Estimate:
-    """The share of true in `a` minus that in `b`, paired by item, with Agresti and Min's interval.
+    """Return the share of true in `a` minus that in `b`, paired by item, with Agresti and Min's
+    interval.
 
-    The value is the plain difference; the interval adds half an item to each of the four cells,
-    so that it holds for few items too, where nothing or everything differs.
+    The value is the plain difference. The interval adds half an item to each of the four cells, so
+    that it is also right for few items, where nothing or everything differs.
     """
     differences = _differences(a, b)
     n, changed = len(differences), float(np.abs(differences).sum())
@@ -90,9 +92,9 @@ def binary_difference(a: Sequence[bool], b: Sequence[bool], *, level: float = LE
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """The exact two-sided p-value that `a` and `b` are equally often true, paired by item.
+    """Return the exact two-sided p-value that `a` and `b` are equally often true, paired by item.
 
-    Only items where they differ count; each is a fair coin if there is no difference.
+    Only items where they differ count; without a difference each is a fair coin.
     """
     differences = _differences(a, b)
     more, less = int((differences > 0).sum()), int((differences < 0).sum())
@@ -102,7 +104,7 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 
 def p_value(found: Estimate) -> float:
-    """The two-sided p-value that the value is 0, from a normal interval that was not cut."""
+    """Return the two-sided p-value that the value is 0, from a normal interval that was not cut."""
     if found.error == 0:
         return 1.0 if found.value == 0 else 0.0
     return 2 * NormalDist().cdf(-abs(found.value) / found.error)

@@ -1,11 +1,12 @@
 """What an evaluation can show: the smallest difference that it detects, and the items it needs.
 
-All for a mean over `n` items whose standard deviation is `sd`. The mean may be a win rate minus
-0.5, or a paired difference. Formulas: Miller, "Adding Error Bars to Evals" (arXiv 2411.00640).
+Everything is for a mean over `n` items with standard deviation `sd`. The mean may be a win rate
+minus 0.5, or a paired difference. Formulas: Miller, "Adding Error Bars to Evals" (arXiv
+2411.00640).
 
 Superiority: two-sided; `difference` is what one hopes to show. Non-inferiority ("not worse by more
-than a margin"): `one_sided=True`; `difference` is from the truth down to the margin, so the margin
-itself if the models are equal.
+than a margin"): `one_sided=True`; `difference` is from the truth down to the margin, so it is the
+margin itself if the models are equal.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from statistics import NormalDist
 from moaa.statistics.estimate import LEVEL
 
 POWER = 0.8
-"""How often a true difference shall be found, if nothing else is said."""
+"""The default power: how often a true difference is found."""
 
 
 def detectable_difference(
     n: int, sd: float, *, power: float = POWER, level: float = LEVEL, one_sided: bool = False
 ) -> float:
-    """The smallest true difference that `n` items show with this power."""
+    """Return the smallest true difference that `n` items show with this power."""
     return _reach(power, level, one_sided) * sd / math.sqrt(n)
 
 
@@ -34,21 +35,21 @@ def required_n(
     level: float = LEVEL,
     one_sided: bool = False,
 ) -> int:
-    """The number of items that show a true `difference` (not 0) with this power."""
+    """Return the number of items that show a true `difference` (not 0) with this power."""
     return max(1, math.ceil((_reach(power, level, one_sided) * sd / difference) ** 2))
 
 
 def power_of(
     n: int, sd: float, difference: float, *, level: float = LEVEL, one_sided: bool = False
 ) -> float:
-    """The power of `n` items: how often they show a true `difference`, from 0 to 1."""
+    """Return the power of `n` items: how often they show a true `difference`, from 0 to 1."""
     if sd == 0:
         return 1.0 if difference > 0 else 0.0
     return NormalDist().cdf(difference * math.sqrt(n) / sd - _reach(0.5, level, one_sided))
 
 
 def paired_sd(changed: float, net: float = 0.0) -> float:
-    """The standard deviation of the paired difference of two right-or-wrong scores.
+    """Return the standard deviation of the paired difference of two right-or-wrong scores.
 
     `changed` is the share of items on which the two models differ, `net` the difference of their
     shares.
@@ -57,6 +58,6 @@ def paired_sd(changed: float, net: float = 0.0) -> float:
 
 
 def _reach(power: float, level: float, one_sided: bool) -> float:
-    """How many standard errors a difference must be away to be shown with this power."""
+    """Return how many standard errors a difference must have to be shown with this power."""
     chance = level if one_sided else (1 + level) / 2
     return NormalDist().inv_cdf(chance) + NormalDist().inv_cdf(power)

@@ -11,7 +11,8 @@ Z = 1.959964
 
 
 def wilson(wins: float, n: float, z: float = Z) -> tuple[float, float]:
-    """The Wilson score interval of a share; ties count half a win. (0, 1) if nothing was judged."""
+    """Return the Wilson score interval of a share; ties count half a win. (0, 1) if nothing was
+    judged."""
     if n == 0:
         return 0.0, 1.0
     share = wins / n
@@ -21,7 +22,7 @@ def wilson(wins: float, n: float, z: float = Z) -> tuple[float, float]:
 
 
 def share(wins: float, n: int, level: float = LEVEL) -> Estimate:
-    """The share `wins / n` with its Wilson interval; ties count half a win.
+    """Return the share `wins / n` with its Wilson interval; ties count half a win.
 
     Raises ValueError if nothing was judged (n is 0).
     """

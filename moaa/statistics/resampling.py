@@ -12,7 +12,7 @@ from moaa.statistics.rates import wilson
 
 RESAMPLES = 1000
 NO_SPREAD = 1e-3
-"""A narrower interval comes from what all items have in common, not from how many they are."""
+"""A narrower interval comes from what all items have in common, not from their number."""
 
 Fit = Callable[[NDArray[np.float64]], float]
 
@@ -26,12 +26,12 @@ def resample(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Estimate:
-    """The statistic over `n` items, with its bootstrap percentile interval.
+    """Return the statistic over `n` items, with its bootstrap percentile interval.
 
-    `fit(counts)` gives the statistic if item i occurs counts[i] times. It is called once with ones,
-    which gives the value, and then for each resample. An item is whatever was drawn independently:
-    the prompt, with all its orders and judges. Equal input and seed give an equal result.
-    A share that is the same in all resamples (every prompt was won) has Wilson's interval.
+    `fit(counts)` returns the statistic if item i occurs counts[i] times. It is called once with
+    ones for the value, and then for each resample. An item is what was drawn independently: the
+    prompt, with all its orders and judges. The same input and seed give the same result. A share
+    that is the same in all resamples (every prompt was won) gets Wilson's interval.
     """
     value = fit(np.ones(n))
     draw = np.random.default_rng(seed)

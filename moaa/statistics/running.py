@@ -1,4 +1,4 @@
-"""A mean with its interval, of values that come one cluster after the other and are not kept."""
+"""A mean with its interval, from values that come cluster by cluster and are not kept."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from moaa.statistics.rates import share
 
 @dataclass(slots=True)
 class RunningMean:
-    """What `mean` gives for the same values and clusters, from sums alone; what `clustered_share`
-    gives if all of them are 0 or 1."""
+    """The same result as `mean` for these values and clusters, from sums alone; the same as
+    `clustered_share` if all of them are 0 or 1."""
 
     n: int = 0
     total: float = 0.0
@@ -25,7 +25,7 @@ class RunningMean:
     _totals_by_size: float = 0.0
 
     def add(self, values: Iterable[float]) -> None:
-        """Add the values of one cluster (a prompt, a pair): they may be alike."""
+        """Add the values of one cluster (a prompt, a pair): they may be similar."""
         own = list(values)
         if not own:
             return
@@ -39,7 +39,7 @@ class RunningMean:
         self._totals_by_size += total * size
 
     def estimate(self, unit: str = "share", level: float = LEVEL) -> Estimate | None:
-        """Return the mean with its clustered interval; None without values."""
+        """Return the mean with its clustered interval; None if there are no values."""
         if not self.n:
             return None
         if self._binary and self.n == self.clusters and unit == "share":

@@ -1,9 +1,10 @@
 """Win rates as they would be if both answers had the same style (Arena-Hard's style control).
 
-Two differences from the published code, both on purpose. It centres the features over all battles
-that it loads, so that "no difference of style" means the average battle's, and a model's number
-depends on which others were measured; here 0 is the baseline's own style, and each model is fitted
-alone. It resamples battles, of which a prompt has up to six; here prompts are resampled.
+There are two differences from the published code, both on purpose. It centres the features over all
+loaded battles, so that "no difference of style" means the average battle's, and a model's number
+depends on which others were measured. Here 0 is the baseline's own style, and each model is fitted
+alone. The published code resamples battles, of which a prompt has up to six; here prompts are
+resampled.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ FEATURES = ("length", "headers", "lists", "bold")
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How an answer looks: its tokens, and its counts of headers, list items and bold phrases."""
+    """The style of an answer: its tokens, and its counts of headers, list items and bold
+    phrases."""
 
     tokens: int
     headers: int
@@ -41,8 +43,8 @@ class Battle:
     """One verdict on a model's answer against the baseline's.
 
     `score` is 1 if the model's answer won, 0.5 for a tie, 0 if it lost, or a probability between.
-    `weight` is how often it counts: 3 for a clear win or loss. `style` is the difference of styles,
-    as `style_difference` gives it.
+    `weight` is how much it counts: 3 for a clear win or loss. `style` is the difference of styles
+    from `style_difference`.
     """
 
     prompt: Hashable
@@ -52,8 +54,8 @@ class Battle:
 
 
 def style_of(text: str, tokens: int) -> Style:
-    """The style of an answer of `tokens` tokens. What stands in blocks of code does not count,
-    except for the length."""
+    """Return the style of an answer of `tokens` tokens. Text in blocks of code counts only for the
+    length."""
     prose = CODE.sub("", text)
     return Style(
         tokens,
@@ -64,7 +66,8 @@ def style_of(text: str, tokens: int) -> Style:
 
 
 def style_difference(model: Style, baseline: Style) -> tuple[float, float, float, float]:
-    """The relative difference of the length, and those of the densities of headers, lists, bold."""
+    """Return the relative difference of length, and the differences of densities of headers, lists,
+    bold."""
     tokens = model.tokens + baseline.tokens
 
     def density(count: int, other: int) -> float:
@@ -86,7 +89,7 @@ def battle_rate(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Estimate:
-    """The model's weighted win rate against the baseline. `n` counts prompts."""
+    """Return the model's weighted win rate against the baseline. `n` counts prompts."""
     prompt, n = _numbered(battles)
     weight = np.array([each.weight for each in battles])
     won = np.bincount(prompt, weight * [each.score for each in battles], n)
@@ -105,10 +108,10 @@ def style_controlled(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Estimate:
-    """The model's win rate against the baseline at equal style. `n` counts prompts.
+    """Return the model's win rate against the baseline at equal style. `n` counts prompts.
 
     Bradley-Terry of two models is a logistic regression with an intercept, the model's strength
-    minus the baseline's; the features are scaled by their standard deviation, not centred.
+    minus the baseline's. The features are scaled by their standard deviation, not centred.
     """
     prompt, n = _numbered(battles)
     y = np.array([each.score for each in battles])
@@ -126,7 +129,7 @@ def style_controlled(
 
 
 def _numbered(battles: Sequence[Battle]) -> tuple[np.ndarray, int]:
-    """The number of each battle's prompt, and how many prompts there are."""
+    """Return the number of each battle's prompt, and how many prompts there are."""
     numbers: dict[Hashable, int] = {}
     found = [numbers.setdefault(each.prompt, len(numbers)) for each in battles]
     return np.array(found), len(numbers)

@@ -29,7 +29,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_ahead(read: Callable[[T], R], items: Iterable[T], threads: int = 1) -> Iterator[R]:
-    """Yield each item read, in order; as many threads read the following ones meanwhile."""
+    """Yield each item read, in order; `threads` threads read the following items in advance."""
     with ThreadPoolExecutor(threads, "moaa-read") as pool:
         pending: deque[Future[R]] = deque()
         for item in items:

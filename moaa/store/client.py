@@ -29,23 +29,24 @@ T = TypeVar("T")
 RETRY_S = 20 * 60.0
 """How long to retry if the store has answered before: it restarts, or the network is down.
 
-If it never has, its address is probably wrong: an error after boto3's own retries, within seconds.
+If it never has, its address is probably wrong: then an error comes after boto3's own retries,
+within seconds.
 """
 SAY_AFTER_S = 5.0
-"""A shorter failure is not worth a word."""
+"""A shorter failure is not reported."""
 S3_SETTINGS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION")
 """The usual names of the store's address and region: of environment variables, and in a cluster's
 Secret."""
 SESSION_TOKEN = "AWS_SESSION_TOKEN"
-"""Beside keys that are lent for some hours; in the same places."""
+"""The token of keys that expire after some hours; in the same places."""
 ATTEMPTS = 3
-"""boto3's own, for a lost packet; the others are ours."""
+"""boto3's own retries, for a lost packet; the others are ours."""
 _PART = 16 << 20
 _TRANSFERS = 8
 
 
 class Client:
-    """boto3's client for one store, made on first use. Several threads may share it."""
+    """boto3's client for one store, created on first use. Several threads may share it."""
 
     def __init__(self, place: Place, environ: Mapping[str, str], reached: bool) -> None:
         self._place = place
@@ -56,9 +57,9 @@ class Client:
         self._outage = Outage(str(place))
 
     def do(self, uri: str, action: Callable[[Any], T], renewals: int = 0) -> T:
-        """Return what `action` returns for the boto3 client; retry temporary failures.
+        """Return the result of `action` for the boto3 client; retry temporary failures.
 
-        Raises StoreError, which says what to do; StoreAway if the same may succeed later.
+        Raises StoreError, which says what to do; StoreAway if the same call may succeed later.
         """
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
@@ -74,7 +75,7 @@ class Client:
             except (ClientError, BotoCoreError, Boto3Error, ValueError) as error:
                 cause = _cause(error) if isinstance(error, Boto3Error) else error
                 if has_expired(cause) and not renewed:
-                    renewed = True  # a profile or a role may have newer keys by now
+                    renewed = True  # a profile or a role may have newer keys now
                     self._connect_again(s3)
                     continue
                 temporary = is_temporary(cause, self._reached)
@@ -105,19 +106,19 @@ class Client:
         if response is None:
             return kind(f"{uri}: {explain_no_answer(error, self._place)}")
         code = str(response["Error"].get("Code") or response["ResponseMetadata"]["HTTPStatusCode"])
-        # The answer to HEAD has no body that names the code. Any other 404 without a code comes
-        # from something that is not an S3.
+        # The answer to HEAD has no body with the code. Any other 404 without a code comes from
+        # something that is not an S3.
         is_head = getattr(error, "operation_name", "") == "HeadObject"
         if code == "NoSuchKey" or (is_head and code in ("404", "NotFound")):
             return Missing(f"{uri} does not exist in {self._place}.")
         bucket, key = split(uri)
         why = explain_refusal(code, response["Error"].get("Message", ""), bucket, self._place)
-        # Of a DeleteObjects of many keys, the one that was refused.
+        # For a DeleteObjects of many keys: the key that was refused.
         return kind(f"s3://{bucket}/{response['Error'].get('Key', key)}: {why}")
 
 
 class Outage:
-    """Says once that the store does not answer, and once that it does again. Thread-safe."""
+    """Reports once that the store does not answer, and once that it answers again. Thread-safe."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -125,7 +126,7 @@ class Outage:
         self._since: float | None = None
 
     def failed(self, error: BaseException, failed_s: float) -> None:
-        """Note a failure of a call that has failed for so long."""
+        """Note that a call has been failing for `failed_s` seconds."""
         with self._lock:
             if self._since is not None or failed_s < SAY_AFTER_S:
                 return
@@ -133,7 +134,7 @@ class Outage:
         what = " ".join(str(error).split())[:200]
         log.warning(
             f"S3 ({self._place}) does not answer: {what}. Trying for {RETRY_S / 60:.0f} minutes; "
-            "what was computed is kept in memory meanwhile"
+            "results are kept in memory until then"
         )
 
     def over(self) -> None:
@@ -166,20 +167,21 @@ def _connect(place: Place, environ: Mapping[str, str]) -> Any:
         read_timeout=60,
         max_pool_connections=32,
         tcp_keepalive=True,
-        # Most stores other than AWS have no virtual hosts, and some not the newer checksums.
+        # Most stores other than AWS have no virtual hosts, and some do not have the newer
+        # checksums.
         s3={"addressing_style": "path" if place.endpoint_url else "auto"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         **_proxies(place),
     )
-    # A session of our own: boto3's default session is not safe to make clients from in threads.
+    # A session of our own: boto3's default session is not safe for creating clients in threads.
     base = botocore.session.get_session()
     base.register_component("data_loader", _descriptions())
     session = boto3.session.Session(botocore_session=base, **_keys(place, environ))
     client = session.client(
         "s3", endpoint_url=place.endpoint_url, region_name=place.region, config=config
     )
-    # boto3 sends a CRC32 since 1.36. Stores before that want the MD5, and AWS takes both.
+    # boto3 sends a CRC32 since 1.36. Older stores need the MD5, and AWS accepts both.
     client.meta.events.register("before-call.s3.DeleteObjects", _add_content_md5)
     if place.expected_owner:
         client.meta.events.register(
@@ -190,7 +192,7 @@ def _connect(place: Place, environ: Mapping[str, str]) -> Any:
 
 @cache
 def _descriptions() -> Any:
-    """Return what boto3 knows about AWS's services: megabytes of JSON, read once a process."""
+    """Return what boto3 knows about AWS's services: megabytes of JSON, read once in a process."""
     from botocore.loaders import create_loader
 
     return create_loader()
@@ -202,17 +204,17 @@ def _add_content_md5(params: dict[str, Any], **_: object) -> None:
 
 
 def _add_owner(owner: str, params: dict[str, Any], model: Any, **_: object) -> dict[str, Any]:
-    """Name the account that the bucket must belong to, in every call that knows such a field."""
+    """Name the account that must own the bucket, in every call that has such a field."""
     if "ExpectedBucketOwner" in model.input_shape.members:
         return {**params, "ExpectedBucketOwner": owner}
     return params
 
 
 def _proxies(place: Place) -> dict[str, Any]:
-    """Return the settings that keep calls to this machine, and to services of the cluster, away
-    from a proxy of the environment."""
+    """Return the settings that keep calls to this machine and to services of the cluster from using
+    a proxy of the environment."""
     if place.endpoint_url and needs_no_proxy(place.endpoint_url):
-        return {"proxies": {"none": ""}}  # an empty mapping means those of the environment
+        return {"proxies": {"none": ""}}  # an empty mapping means the environment's
     return {}
 
 

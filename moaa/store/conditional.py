@@ -1,4 +1,4 @@
-"""Writes that happen only if the object is still as the writer knows it."""
+"""Writes that happen only if the object has not changed since the writer read it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from moaa.store.client import Client
 
 
 def put(client: Client, uri: str, data: bytes, **condition: str) -> bool:
-    """Write an object under a condition of S3's; return whether it held.
+    """Write an object under a condition of S3; return whether the condition held.
 
-    `condition`: `IfNoneMatch="*"` (there is none), or `IfMatch=` and the ETag that it must have.
+    `condition`: `IfNoneMatch="*"` (there is no object), or `IfMatch=` and the ETag that it must
+    have.
     """
     from botocore.exceptions import ClientError
 
@@ -27,7 +28,7 @@ def put(client: Client, uri: str, data: bytes, **condition: str) -> bool:
         except ClientError as error:
             if error.response["Error"].get("Code") not in ("PreconditionFailed", "412"):
                 raise
-            # After a lost answer the request is sent again, and may find its own object there.
+            # After a lost answer the request is sent again, and may find its own object.
             resent = sent > 1 or error.response["ResponseMetadata"].get("RetryAttempts")
             return bool(resent) and _read(client, uri)[0] == data
 
@@ -35,18 +36,18 @@ def put(client: Client, uri: str, data: bytes, **condition: str) -> bool:
 
 
 def replace(client: Client, uri: str, old: bytes, new: bytes) -> bool:
-    """Write an object if it still holds `old`; return whether it did. Raises `Missing`."""
+    """Write an object if its content is still `old`; return whether it was. Raises `Missing`."""
     content, etag = _read(client, uri)
     if content != old:
         return False
     try:
         return put(client, uri, new, IfMatch=etag)
-    except Missing:  # deleted since it was read
+    except Missing:  # deleted after it was read
         return False
 
 
 def _read(client: Client, uri: str) -> tuple[bytes, str]:
-    """The object's content and its ETag."""
+    """Return the object's content and its ETag."""
     bucket, key = split(uri)
 
     def get(s3: Any) -> tuple[bytes, str]:

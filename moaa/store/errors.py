@@ -24,7 +24,7 @@ _TEMPORARY = frozenset(
         "ThrottlingException",
     )
 )
-"""Error codes of temporary failures, whatever their HTTP status: some come with 400 or 409."""
+"""Error codes of temporary failures with any HTTP status: some come with 400 or 409."""
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
 _TEMPORARY_STATUS = (429, 500, 502, 503, 504)
 NO_BATCH_DELETE = (
@@ -35,15 +35,15 @@ NO_BATCH_DELETE = (
     "405",
     "501",
 )
-"""Answers to DeleteObjects of stores that delete one object at a time."""
+"""Answers to DeleteObjects from stores that delete one object at a time."""
 FILE_RETRY_WINDOWS = 3
-"""How often the retry window of a file transfer may start again."""
+"""How many times the retry window of a file transfer may start again."""
 CONDITIONAL = "Use an S3 with conditional writes (AWS, MinIO, Ceph, SeaweedFS 4)."
 
 
 @dataclass(frozen=True, slots=True)
 class KeyNames:
-    """The names of the environment variables that hold a store's keys."""
+    """The names of the environment variables with a store's keys."""
 
     access: str = "AWS_ACCESS_KEY_ID"
     secret: str = "AWS_SECRET_ACCESS_KEY"
@@ -52,7 +52,7 @@ class KeyNames:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The address of a store, and the names of the variables that hold its keys."""
+    """The address of a store, and the names of the variables with its keys."""
 
     endpoint_url: str | None
     region: str
@@ -67,7 +67,7 @@ def is_temporary(error: BaseException, reached: bool) -> bool:
     """Return whether a retry may help. `reached`: the store has answered before."""
     from botocore import exceptions as boto
 
-    # An answer that broke off.
+    # An answer that was broken off.
     if isinstance(error, boto.IncompleteReadError | boto.ResponseStreamingError):
         return True
     response = getattr(error, "response", None)
@@ -81,7 +81,7 @@ def is_temporary(error: BaseException, reached: bool) -> bool:
 
 
 def has_expired(error: BaseException) -> bool:
-    """Return whether the keys were right, but their time is over."""
+    """Return whether the keys were right but have expired."""
     response = getattr(error, "response", None) or {}
     return response.get("Error", {}).get("Code") in _EXPIRED
 
@@ -101,7 +101,7 @@ def delete_error(errors: Sequence[Mapping[str, Any]]) -> ClientError:
 
 
 def explain_no_answer(error: BaseException, place: Place) -> str:
-    """Return what is wrong and what to do if the store gave no answer at all."""
+    """Return what is wrong and what to do if the store did not answer."""
     kind = type(error).__name__
     match kind:
         case "NoCredentialsError" | "PartialCredentialsError" | "CredentialRetrievalError":
@@ -170,4 +170,4 @@ def _remedy(code: str, bucket: str, place: Place) -> str:
             return f"That does not look like an S3: correct {_ADDRESS}."
         case "NotImplemented" | "501":
             return CONDITIONAL
-    return "Try again; if the error stays, look into the store's log."
+    return "Try again; if the error stays, look at the store's log."

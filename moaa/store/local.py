@@ -5,8 +5,7 @@
 
 The first run in a directory starts the server, which stops with that run, also if the run is
 killed. A second run at the same time uses the same server, and the first waits for it at its end.
-If the first is killed, the second starts the server again, on the same port.
-Below the directory:
+If the first is killed, the second starts the server again, on the same port. Below the directory:
     data/ log.txt              objects, the server's log
     keys.json security.toml    its keys (local_keys.py); only the owner can open the directory
     server                     {"port", "ports"}; locked by the run that started the server
@@ -38,10 +37,10 @@ from moaa.store.s3 import Store
 
 START_S = 60.0
 STOP_S = 5.0
-"""How long the server may wait for idle connections. It loses nothing if it is killed then."""
+"""How long the server may wait for idle connections. It loses nothing if it is then killed."""
 POLL_S = 0.2
 ATTEMPTS = 3
-"""Another process may take a free port before the server opens it."""
+"""How often to try: another process may take a free port before the server opens it."""
 _FLAGS = {
     "ip": "127.0.0.1",
     "ip.bind": "127.0.0.1",
@@ -59,17 +58,18 @@ _PORTS = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.
 
 @contextmanager
 def serve(directory: Path, *, port: int = 0, bucket: str = "moaa") -> Iterator[dict[str, str]]:
-    """Run an S3 that keeps its objects in `directory`; yield the variables that name it.
+    """Run an S3 that keeps its objects in `directory`; yield the variables with its address and
+    keys.
 
-    If a server runs on this directory already, it is used as it is, on its own port. `port` 0 is
-    any free one. Raises StoreError if SeaweedFS is not installed or does not start.
+    If a server already runs on this directory, that one is used, on its own port. `port` 0 is any
+    free one. Raises StoreError if SeaweedFS is not installed or does not start.
     """
     directory = directory.absolute()
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     deadline = time.monotonic() + START_S
     with (directory / "server").open("a+") as server, (directory / "users").open("a") as users:
         while not _try_lock(server):
-            # Waits while the other run stops its server.
+            # Wait while the other run stops its server.
             fcntl.flock(users, fcntl.LOCK_SH)
             if _answers(environment := _environment(directory), bucket):
                 with _successor(directory, server, users, bucket):
@@ -94,18 +94,18 @@ def _wait_for_users(users: IO[str]) -> None:
 
 @contextmanager
 def _successor(directory: Path, server: IO[str], users: IO[str], bucket: str) -> Iterator[None]:
-    """Start the server again if the run that started it is killed meanwhile."""
+    """Start the server again if the run that started it is killed."""
     leave = threading.Event()
 
     def watch() -> None:
         while not leave.wait(POLL_S):
-            if _try_lock(server):  # its owner leaves only when nobody uses the server any more
+            if _try_lock(server):  # its owner leaves only when nobody uses the server
                 break
         else:
             return
-        log.warning("the run that had started the local S3 is gone: the S3 is started again")
+        log.warning("the run that started the local S3 is gone: the S3 is restarted")
         try:
-            # In this thread to the end: the server dies with the thread that started it.
+            # In this thread until the end: the server dies with the thread that started it.
             with _server(directory, server, 0, bucket):
                 leave.wait()
                 _wait_for_users(users)
@@ -122,7 +122,7 @@ def _successor(directory: Path, server: IO[str], users: IO[str], bucket: str) ->
 
 
 def weed() -> str:
-    """Return the path of SeaweedFS: below MOAA_PACKAGES, beside this Python, or on the PATH."""
+    """Return the path of SeaweedFS: below MOAA_PACKAGES, next to this Python, or on the PATH."""
     packages = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
     places = [
         *(str(Path(package, "bin")) for package in packages),
@@ -141,11 +141,11 @@ def weed() -> str:
 
 @contextmanager
 def _server(directory: Path, file: IO[str], port: int, bucket: str) -> Iterator[dict[str, str]]:
-    """Start the server, with its ports in `file`; stop it at the end."""
+    """Start the server, and write its ports to `file`; stop it at the end."""
     program, data, given = weed(), directory / "data", port
     data.mkdir(exist_ok=True)
     local_keys.keep_out_others(directory)
-    # Sockets that a killed server has left behind. Other runs may still know its port.
+    # Sockets that a killed server has left. Other runs may still know its port.
     with suppress(ValueError, LookupError):
         before = json.loads((directory / "server").read_text())
         _remove_sockets(before["ports"])
@@ -160,7 +160,7 @@ def _server(directory: Path, file: IO[str], port: int, bucket: str) -> Iterator[
         with (directory / "log.txt").open("w") as log:
             process = subprocess.Popen(
                 [program, "mini", *(f"-{name}={value}" for name, value in flags.items())],
-                cwd=directory,  # where it looks for security.toml
+                cwd=directory,  # it looks for security.toml here
                 umask=0o077,
                 env={**os.environ, **local_keys.keys(directory)},
                 stdin=subprocess.DEVNULL,
@@ -204,7 +204,7 @@ def _answers(environment: Mapping[str, str], bucket: str) -> bool:
 
 
 def _environment(directory: Path) -> dict[str, str]:
-    """Return the variables of the server whose port is written down; port 0 if none is."""
+    """Return the variables of the server whose port is in the file; port 0 if there is none."""
     port = 0
     with suppress(ValueError, LookupError):
         port = json.loads((directory / "server").read_text())["port"]
@@ -232,7 +232,7 @@ def _not_started(directory: Path, what: str) -> StoreError:
 
 def _free_ports(s3_port: int) -> dict[str, int]:
     """Return a port for each listener: SeaweedFS' defaults would clash between two servers."""
-    with ExitStack() as held:  # so that none is given twice
+    with ExitStack() as held:  # so that no port is used twice
         ports = {name: _free_port(held) for name in _PORTS}
         if s3_port:
             ports["s3.port"] = s3_port
@@ -259,7 +259,7 @@ def _free_port(held: ExitStack, port: int = 0) -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as one:
-        # As servers do: connections of the killed one may still be closing.
+        # As servers do: connections of a killed one may still be closing.
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             one.bind(("127.0.0.1", port))
@@ -269,7 +269,7 @@ def _is_free(port: int) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop the server and what it has started: it leads a session of its own."""
+    """Stop the server and everything that it started in its session."""
     for stop in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, stop)

@@ -1,10 +1,10 @@
-"""What keeps other users of this machine out of the local S3: its keys, and who may open its files.
+"""Keeps other users of this machine out of the local S3: its keys, and the rights of its files.
 
-SeaweedFS's filer, volume server and gRPC ports ask nobody for a key unless its file
-`security.toml` says so. Below the server's directory, which is its owner's alone:
+SeaweedFS's filer, volume server and gRPC ports require no key unless its file `security.toml` says
+so. Below the server's directory, which only its owner can open:
     keys.json        the S3's two keys
-    security.toml    keys that sign what the parts of the server ask of each other
-    tls/             a certificate that only the parts of this server have, for gRPC
+     security.toml    keys that sign the requests between the parts of the server
+     tls/             a certificate that only the parts of this server have, for gRPC
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PARTS = ("master", "volume", "filer", "s3", "client", "admin", "worker", "msg_b
 
 
 def keys(directory: Path) -> dict[str, str]:
-    """Return the S3's keys; the first to come makes them."""
+    """Return the S3's keys; the first caller creates them."""
     path = directory / "keys.json"
     if not path.exists():
         made = {
@@ -35,7 +35,7 @@ def keys(directory: Path) -> dict[str, str]:
 
 
 def keep_out_others(directory: Path) -> None:
-    """Make the directory its owner's alone, and let every port ask for a key."""
+    """Make the directory accessible only to its owner, and make every port require a key."""
     directory.chmod(0o700)
     tls = directory / "tls"
     tls.mkdir(mode=0o700, exist_ok=True)
@@ -48,12 +48,12 @@ def keep_out_others(directory: Path) -> None:
     for part in _PARTS:
         lines += [f"[grpc.{part}]", f'cert = "{tls}/own.crt"', f'key = "{tls}/own.key"']
     path = directory / "security.toml"
-    path.unlink(missing_ok=True)  # one server at a time: its keys need not outlast it
+    path.unlink(missing_ok=True)  # one server at a time: the next one makes new keys
     _write_once(path, "\n".join(lines) + "\n")
 
 
 def _write_certificate(folder: Path) -> None:
-    """Write a key, and a certificate that it signs itself: the one that all parts trust."""
+    """Write a key, and a certificate signed with it: the one that all parts trust."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -84,11 +84,11 @@ def _write_certificate(folder: Path) -> None:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write a file that only its owner can read; what another run was faster to write stays."""
+    """Write a file that only its owner can read, unless another run was faster."""
     whole = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
-    # A link, unlike a rename, does not replace the keys of a run that was faster.
+    # Unlike a rename, a link does not replace the keys of a run that was faster.
     with suppress(FileExistsError):
         path.hardlink_to(whole)
     whole.unlink()

@@ -1,4 +1,4 @@
-"""How long a failed call is tried again, and how long to pause between attempts."""
+"""How long a failed call is tried again, and how long to wait between attempts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RetryWindow:
     """Retry one call for `window_s` after its first failure.
 
     If an attempt ran longer than `window_s` before it failed, the window starts again, at most
-    `renewals` times: a large upload that was nearly done deserves another try.
+    `renewals` times: a large upload that was nearly done should get another try.
     """
 
     def __init__(self, window_s: float, renewals: int = 0) -> None:
@@ -24,11 +24,12 @@ class RetryWindow:
 
     @property
     def failed_s(self) -> float:
-        """How long the call has failed since its first failure."""
+        """How many seconds the call has been failing."""
         return 0.0 if self._first_failure is None else time.monotonic() - self._first_failure
 
     def pause(self) -> bool:
-        """Call after a failure. Wait and return True to try again, or return False to give up."""
+        """Call it after a failure. Wait and return True to try again, or return False to give
+        up."""
         now = time.monotonic()
         if self._first_failure is None:
             self._first_failure = now

@@ -1,6 +1,6 @@
-"""S3 as the rest of moaa uses it: whole objects, writes that happen once, listings, file transfers.
+"""S3 for the rest of moaa: whole objects, writes that happen once, listings, file transfers.
 
-Addresses are always full `s3://bucket/key` URIs. A `Store` is cheap to make (boto3 is loaded on
+Addresses are always full `s3://bucket/key` URIs. A `Store` is cheap to create (boto3 is loaded on
 first use) and may be used from several threads at once. Only this package uses boto3.
 """
 
@@ -77,6 +77,7 @@ class Store:
 
     @property
     def endpoint_url(self) -> str | None:
+        """The address of the S3; None for AWS."""
         return self._place.endpoint_url
 
     def get(self, uri: str) -> bytes:
@@ -90,7 +91,7 @@ class Store:
         return self._client.do(uri, read)
 
     def put(self, uri: str, data: bytes) -> None:
-        """Write an object, replacing what is there."""
+        """Write an object, replacing an existing one."""
         bucket, key = split(uri)
         self._client.do(uri, methodcaller("put_object", Bucket=bucket, Key=key, Body=data))
 
@@ -99,7 +100,7 @@ class Store:
         return conditional.put(self._client, uri, data, IfNoneMatch="*")
 
     def replace(self, uri: str, old: bytes, new: bytes) -> bool:
-        """Write an object if it still holds `old`. Of several writers exactly one gets True.
+        """Write an object if its content is still `old`. Of several writers exactly one gets True.
 
         Raises `Missing` if there is no object: `put_new` writes the first.
         """
@@ -117,7 +118,7 @@ class Store:
     def list(self, prefix_uri: str) -> Iterator[tuple[str, int]]:
         """Yield (uri, bytes) of every object below this folder.
 
-        In the order of names within one folder; SeaweedFS lists folders where AWS would not.
+        In the order of names within one folder; SeaweedFS lists folders at other places than AWS.
         """
         for uri, item in self._items(prefix_uri):
             yield uri, item["Size"]
@@ -148,7 +149,7 @@ class Store:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def upload(self, path: Path, uri: str, *, progress: Progress | None = None) -> None:
-        """Upload a file, in parts if it is large. The object appears whole or not at all."""
+        """Upload a file, in parts if it is large. The object appears complete or not at all."""
         bucket, key = split(uri)
         try:
             send = methodcaller(
@@ -159,9 +160,9 @@ class Store:
             raise StoreError(f"Cannot read {path} while uploading it to {uri}: {error}.") from error
 
     def download(self, uri: str, path: Path, *, progress: Progress | None = None) -> None:
-        """Download an object, in parallel ranges, and make the file's folder.
+        """Download an object, in parallel ranges, and create the file's folder.
 
-        The file appears whole or not at all.
+        The file appears complete or not at all.
         """
         bucket, key = split(uri)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -182,7 +183,7 @@ class Store:
                 part.unlink()
 
     def copy(self, source: str, target: str) -> None:
-        """Copy an object inside of S3, in parts if it is large. It appears whole or not at all.
+        """Copy an object inside S3, in parts if it is large. It appears complete or not at all.
 
         Raises `Missing` if there is none.
         """
@@ -192,7 +193,7 @@ class Store:
         self._client.do(source, send, FILE_RETRY_WINDOWS)
 
     def delete(self, *uris: str) -> None:
-        """Delete these objects. It is no error if one is not there."""
+        """Delete these objects. A missing one is not an error."""
         by_bucket: dict[str, list[str]] = {}
         for uri in uris:
             bucket, key = split(uri)
@@ -211,7 +212,7 @@ class Store:
                 f"{prefix_uri} is a whole bucket: refusing to delete it. Name a prefix below it."
             )
         self.delete(*(uri for uri, _ in self.list(prefix_uri)))
-        # Not every store has the call, and not every key the right to it.
+        # Not every store has the call, and not every key has the right to it.
         with suppress(StoreError):
             self._abort_uploads(prefix_uri)
 
@@ -241,7 +242,7 @@ class Store:
         finally:
             self.delete(uri)
 
-    # How boto3 is called.
+    # The calls of boto3.
 
     def _delete(self, bucket: str, keys: Sequence[str]) -> None:
         from botocore.exceptions import ClientError
@@ -267,7 +268,8 @@ class Store:
         self._client.do(f"s3://{bucket}/{keys[0]}", delete)
 
     def _abort_uploads(self, prefix_uri: str) -> None:
-        """Abort uploads that were never completed: no listing shows their parts, but they cost."""
+        """Abort uploads that were never completed: no listing shows their parts, but they cost
+        money."""
         bucket, prefix = folder(prefix_uri)
 
         def unfinished(s3: Any) -> list[dict[str, str]]:
@@ -278,7 +280,7 @@ class Store:
 
         for upload in self._client.do(prefix_uri, unfinished):
             which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-            # It may have been completed or aborted meanwhile.
+            # It may have been completed or aborted since the listing.
             with suppress(StoreError):
                 self._client.do(
                     prefix_uri, methodcaller("abort_multipart_upload", Bucket=bucket, **which)

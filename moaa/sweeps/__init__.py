@@ -1,9 +1,9 @@
-"""A sweep: named variants of one recipe. It prices them before they run and compares them after.
+"""A sweep: named variants of one recipe, priced before they run and compared after.
 
 document     the YAML of a sweep, and its recipes
 sharing      which stages of two variants are the same
-pricing      what the variants cost, stages that they share counted once
-comparison   what came out, side by side: a table and a page
+pricing      what the variants cost; shared stages are counted once
+comparison   the results side by side: a table and a page
 """
 
 from moaa.sweeps.comparison import VariantOutcome, outcome, page, table

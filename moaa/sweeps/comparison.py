@@ -1,4 +1,4 @@
-"""What came out of a sweep: scores with intervals and costs, a row a variant."""
+"""The results of a sweep: scores with intervals and costs, one row for each variant."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class VariantOutcome:
 
 
 def outcome(variant: Variant, run: RunView, state: str = "") -> VariantOutcome:
-    """Return what the records of a run say; `state`: why there are none."""
+    """Return the result in the records of a run; `state`: why there are none."""
     if not run.records:
         return VariantOutcome(variant, state or "not run", {})
     own = [stage for stage in run.present if stage.status != "reused"]

@@ -1,7 +1,7 @@
 """The YAML of a sweep: a recipe, and named variants that set some of its fields.
 
 name: paper-tables
-recipe: paper-llama                 # a recipe that comes with moaa, or a file beside this one
+recipe: paper-llama                 # a recipe that comes with moaa, or a file in the same folder
 variants:
   paper: {about: The paper's own choice}
   random-proposer: {set: [generate.source=random], about: Table 3}
@@ -22,14 +22,14 @@ from moaa.recipe.files import by_name
 from moaa.recipe.load import Loaded, load_file
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?$")]
-"""Both names together name a run, which may be a Job."""
+"""The most characters of both names, which together name a run, possibly a Job."""
 
 SHIPPED: Final = Path(__file__).parents[1] / "pipelines" / "sweeps"
 """The sweeps that come with moaa."""
 
 
 class VariantFields(Part):
-    """One variant: what it sets, and what it is for."""
+    """One variant: the fields that it sets, and its purpose."""
 
     sets: tuple[str, ...] = Field((), alias="set")
     about: str = ""
@@ -54,16 +54,16 @@ class Variant:
     name: str
     about: str
     sets: tuple[str, ...]
-    """All that it sets, with what the sweep sets for every variant."""
+    """All fields that it sets, including those that the sweep sets for every variant."""
     loaded: Loaded
     run_id: str
-    """The run's name is the same each time: the sweep's command continues it."""
+    """The run's name, the same each time, so that the sweep's command continues it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Variants of one recipe. `at_once`: so many run side by side; `budget_usd`: no more is begun
-    than costs this much by its plan."""
+    """Variants of one recipe. `at_once`: how many run at the same time. `budget_usd`: only variants
+    whose planned price fits into it are started."""
 
     name: str
     recipe: Path
@@ -74,7 +74,7 @@ class Sweep:
 
 
 def load(path: Path) -> Sweep:
-    """Return the sweep in a file. Raises RecipeError with all that is wrong in it, or in one of its
+    """Return the sweep in a file. Raises RecipeError with every problem in it, or in one of its
     recipes."""
     document = _document(path)
     recipe = by_name(document.recipe, path.parent)
@@ -91,7 +91,7 @@ def load(path: Path) -> Sweep:
     if roots := _several_stores(variants):
         problems.append(
             f"the variants keep their results in different places ({', '.join(roots)}), so that "
-            "they share no stage. Set store.root for all of them: `set` beside `variants`."
+            "they share no stage. Set store.root for all of them: use `set` next to `variants`."
         )
     if problems:
         raise RecipeError(f"{path}: " + "\n".join(problems))

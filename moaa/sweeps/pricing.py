@@ -1,4 +1,4 @@
-"""What a sweep costs before it runs: each variant's plan, without what earlier variants compute."""
+"""What a sweep costs before it runs: each variant's plan, without stages of earlier variants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """The plan of one variant: the lines of its own stages, and the stages that it takes over."""
+    """The plan of one variant: the lines of its own stages, and the stages that it reuses."""
 
     variant: Variant
     lines: tuple[Line, ...]
@@ -26,12 +26,12 @@ class Priced:
 
     @property
     def usd(self) -> float | None:
-        """Return the dollars; None if nothing is known."""
+        """Return the dollars; None if they are not known."""
         return total(map(dollars, self.lines))
 
 
 def priced(variants: Iterable[Variant], stages: Sequence[Declaration]) -> list[Priced]:
-    """Return the plan of each variant, in order; a stage is counted where it comes first."""
+    """Return the plan of each variant, in order; a stage is counted where it first comes."""
     found: list[Priced] = []
     before: set[str] = set()
     for variant in variants:
@@ -52,7 +52,7 @@ def within(planned: Sequence[Priced], budget_usd: float | None) -> list[Priced]:
     found, spent, paid = [], 0.0, set[str]()
     for each in planned:
         usd = each.usd or 0.0
-        # What a variant takes over must have been computed by one that runs.
+        # What a variant reuses must be computed by one that runs.
         if spent + usd <= budget_usd and all(each.keys[stage] in paid for stage in each.shared):
             found.append(each)
             spent += usd

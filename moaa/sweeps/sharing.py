@@ -1,7 +1,7 @@
-"""Which stages of two variants are the same: computed once, whoever comes first.
+"""Which stages of two variants are the same and computed once, by the first that comes to them.
 
-A stage's fingerprint is known when its inputs are. Here each stage gets a key beforehand: of its
-part of the recipe, and of the keys of its inputs. Equal keys give equal fingerprints.
+A stage's fingerprint is known only with its inputs. Here each stage gets a key before the run, made
+from its part of the recipe and from the keys of its inputs. Equal keys give equal fingerprints.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from moaa.recipe.schema import Recipe
 
 
 def keys(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, str]:
-    """Return a key for each stage that keeps a result. A stage whose part cannot be known here has
-    one of its own, as if it were shared with nobody."""
+    """Return a key for each stage with a result. A stage whose part cannot be known here gets a key
+    of its own, as if it were not shared."""
     unread = _unread(recipe)
     found: dict[str, str] = {}
     for declared in stages:
@@ -42,8 +42,8 @@ def keys(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, str]:
 def may_start(
     variant: Collection[str], running: Iterable[Collection[str]], done: Collection[str]
 ) -> bool:
-    """Return whether a variant with these keys may begin beside those that run: nothing that is not
-    done yet would be computed twice."""
+    """Return whether a variant with these keys may start while the others run: nothing unfinished
+    would be computed twice."""
     return all(set(variant) & set(other) <= set(done) for other in running)
 
 
@@ -58,8 +58,8 @@ def _stage(declared: Declaration) -> Any:
 
 
 def _unread(recipe: Recipe) -> Recipe:
-    """The recipe with models that nobody tries to read: their tokenizers say nothing that differs
-    between variants."""
+    """Return the recipe with models that are not read: their tokenizers are the same in all
+    variants."""
     models = {
         name: model.model_copy(update={"source": f"package:{model.source}"})
         for name, model in recipe.models.items()

@@ -1,6 +1,6 @@
-"""Trackers of experiments: a stage's numbers and its lineage, where a team compares its runs.
+"""Trackers of experiments: they get a stage's numbers and lineage, so that a team can compare runs.
 
-entry         what a stage has to tell: series by step, tags
+entry         what a stage reports: series by step, tags
 live          the steps of a training as they come
 tensorboard   event files on S3
 mlflow        a server, by its REST protocol

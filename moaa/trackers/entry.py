@@ -50,7 +50,7 @@ def entry_of(manifest: Manifest, run_id: str) -> TrackerEntry:
 
 
 def _scalars(stage: str, facts: Mapping[str, Any]) -> Iterator[Scalar]:
-    """Yield the curve of a training, what was measured on held-out rows, and the last figures."""
+    """Yield the curve of a training, the measurements on held-out rows, and the last figures."""
     curve = facts.get("curve") or []
     measured = (facts.get("validation") or {}).get("curve") or []
     for part, points in (("", curve), ("held out/", measured)):

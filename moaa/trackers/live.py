@@ -21,9 +21,9 @@ EVERY_S: Final = 30.0
 
 
 class Live:
-    """While in context: sends new steps to each tracker from time to time.
+    """In its context it sends new steps to each tracker from time to time.
 
-    Then call `rest`, which sends what is still missing.
+    Afterwards call `rest`, which sends what is still missing.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Live:
         self._about, self._store, self._every_s = about, store, every_s
         self._points: list[Scalar] = []
         self._told = dict.fromkeys(range(len(trackers)), 0)
-        """By tracker: how many points it has."""
+        """For each tracker: how many points it has."""
         self._failed: set[int] = set()
-        """Trackers of which it was said that they got nothing."""
+        """Trackers whose failure was already reported."""
         self._trackers = list(trackers)
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="moaa-trackers", daemon=True)
@@ -68,13 +68,13 @@ class Live:
         self._thread.join()
 
     def rest(self, entry: TrackerEntry) -> Counter[str]:
-        """Tell what a finished stage has to tell and each tracker has not heard yet; return the
-        count of those that failed."""
+        """Send what a finished stage reports and each tracker does not have yet. Return the count
+        of the trackers that failed."""
         failed: Counter[str] = Counter()
         for number, tracker in enumerate(self._trackers):
             heard = {(each.name, each.step) for each in self._points[: self._told[number]]}
             if tracker.kind == "tensorboard":
-                heard = set()  # one file with all of it takes the place of the other
+                heard = set()  # one complete file replaces the other
             left = tuple(each for each in entry.scalars if (each.name, each.step) not in heard)
             failed += write([tracker], replace(entry, scalars=left), self._store)
             if tracker.kind == "tensorboard":
@@ -92,7 +92,7 @@ class Live:
             new = points[self._told[number] :]
             if not new:
                 continue
-            told = points if tracker.kind == "tensorboard" else new  # a file is written as a whole
+            told = points if tracker.kind == "tensorboard" else new  # a file is written whole
             entry, said = replace(self._about, scalars=told), number in self._failed
             if write([tracker], entry, self._store, said=said):
                 self._failed.add(number)

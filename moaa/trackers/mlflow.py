@@ -10,7 +10,7 @@ from moaa.rest import Server
 from moaa.trackers.entry import TrackerEntry
 
 MOST_METRICS: Final = 900
-"""log-batch takes 1000 metrics and tags together."""
+"""log-batch accepts 1000 metrics and tags together."""
 PROTOCOL: Final = "api/2.0/mlflow"
 """Path of the protocol below the server's address."""
 RUN_TAG: Final = "moaa.run"
@@ -62,7 +62,7 @@ def _run(server: Server, experiment: str, entry: TrackerEntry) -> str:
 
 
 def _name(text: str) -> str:
-    """A name with the characters that MLflow takes."""
+    """Return the name with only characters that MLflow accepts."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in text)[:250]
 
 

@@ -26,7 +26,7 @@ def write(entry: TrackerEntry, store: Store) -> None:
 
 
 def remove(entry: TrackerEntry, store: Store) -> None:
-    """Delete the entry's event file, if that works: another one takes its place."""
+    """Delete the entry's event file, if possible: another one replaces it."""
     with suppress(StoreError):
         store.delete(_address(entry, store))
 
@@ -50,7 +50,7 @@ def event_file(entry: TrackerEntry) -> bytes:
 
 
 def _strings(*texts: str) -> bytes:
-    """A tensor of strings."""
+    """Return a tensor of strings."""
     shape = _bytes(2, _number(1, len(texts)))
     return _number(1, _DT_STRING) + _bytes(2, shape) + b"".join(_text(8, each) for each in texts)
 
@@ -107,7 +107,7 @@ _CRC32C = _crc_table()
 
 
 def _checksum(data: bytes) -> bytes:
-    """The masked CRC-32C of TensorFlow's records."""
+    """Return the masked CRC-32C of TensorFlow's records."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC32C[(crc ^ byte) & 0xFF] ^ crc >> 8

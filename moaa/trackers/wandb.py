@@ -1,4 +1,4 @@
-"""Weights & Biases, by its package: one run a stage, grouped by the run of moaa."""
+"""Weights & Biases, through its package: one run for each stage, grouped by the run of moaa."""
 
 from __future__ import annotations
 

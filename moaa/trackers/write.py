@@ -18,13 +18,13 @@ FAILED = "trackers that got nothing"
 def write(
     trackers: Sequence[Tracker], entry: TrackerEntry, store: Store, *, said: bool = False
 ) -> Counter[str]:
-    """Write the entry to each tracker. Returns the count of those that failed, which are warnings
-    too, unless that was `said` before."""
+    """Write the entry to each tracker. Return the count of those that failed; each is also a
+    warning, unless it was already reported (`said`)."""
     failed: Counter[str] = Counter()
     for tracker in trackers:
         try:
             _write(tracker, entry, store)
-        except Exception as error:  # whatever it is: the result stands
+        except Exception as error:  # any error: the result is valid
             tell = log.debug if said else log.warning
             shown = without_key(f"{type(error).__name__}: {error}", tracker.key_env)
             tell(f"{entry.stage}: {tracker.kind} got nothing: {shown}")

@@ -16,6 +16,7 @@ from moaa.train.ranks import CORES, FailedOnAnotherRank, Ranks
 
 
 def main() -> int:
+    """Run one rank of a training; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="torchrun -m moaa.train", description="Train a model by SFT or DPO."
     )
@@ -49,7 +50,7 @@ def main() -> int:
 
 
 def exit_with_parent() -> None:
-    """Exit when torchrun is gone: if it is killed, it cannot stop its ranks."""
+    """Exit when torchrun is gone: if it was killed, it cannot stop its ranks."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -61,8 +62,8 @@ def exit_with_parent() -> None:
 
 
 def bind(ranks: Ranks) -> None:
-    """Keep this rank on its own share of the node's cores: ranks on the same core block each
-    other."""
+    """Keep this rank on its own share of the node's cores: ranks on the same core slow each other
+    down."""
     cores = [int(core) for core in os.environ.get(CORES, "").split(",") if core]
     share = len(cores) // ranks.local_world
     if share:

@@ -1,9 +1,9 @@
-"""Which attention a model is trained with.
+"""The attention with which a model is trained.
 
 Torch has flash attention for sequences of any lengths. transformers' default (sdpa) cannot use it
-for packed or padded conversations: it passes a mask of tokens x tokens, and a kernel that takes a
-mask computes every pair of tokens, of other conversations too. So on GPUs models are trained with
-`varlen`, which passes the lengths of the conversations instead of a mask.
+for packed or padded conversations: it passes a mask of tokens x tokens. A kernel that gets a mask
+computes every pair of tokens, also between different conversations. So on GPUs models are trained
+with `varlen`, which passes the lengths of the conversations instead of a mask.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _LARGEST_HEAD: Final = 256
 
 
 def implementation(config: Any, device: str) -> str | None:
-    """Return transformers' name of the attention for a model of this (text) config; None is
+    """Return transformers' name of the attention for a model of this (text) config. None:
     transformers' default.
 
-    If the model caps attention scores (Gemma 2), only eager attention caps them as engines do: all
-    others would train another function than the one that is served. Eager is slower; it keeps
-    packed conversations apart as the others do.
+    If the model caps attention scores (Gemma 2), only eager attention caps them as engines do: any
+    other would train another function than the one that is served. Eager is slower; it also keeps
+    packed conversations apart.
     """
     if getattr(config, "attn_logit_softcapping", None) is not None:
         return "eager"
@@ -38,8 +38,8 @@ def implementation(config: Any, device: str) -> str | None:
 def _fits_varlen(config: Any) -> bool:
     """Return whether the model's attention is only queries, keys, values, a scale and a window.
 
-    Models that transformers knows for sdpa and for flash attention have that: no attention sinks,
-    no chunks, no bias.
+    Models that transformers supports for both sdpa and flash attention have this: no attention
+    sinks, no chunks, no bias.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -60,9 +60,9 @@ def _fits_varlen(config: Any) -> bool:
 
 
 def register(*, packed: bool) -> None:
-    """Make `VARLEN` known to transformers. It gets no mask: none is registered for its name.
+    """Register `VARLEN` with transformers. It gets no mask: none is registered for its name.
 
-    `packed`: conversations share rows, so that a row without their lengths is an error.
+    `packed`: conversations share rows, so a row without their lengths is an error.
     """
     from transformers import AttentionInterface
 
@@ -82,8 +82,8 @@ def varlen(
 ) -> tuple[Tensor, None]:
     """Return causal attention of [batch, heads, tokens, dimensions] as [batch, tokens, heads, …].
 
-    Packed conversations come in a batch of one, with `cu_seq_lens_q` and `max_length_q` by TRL. In
-    a batch of rows padding is at the end, where no token of a text sees it.
+    Packed conversations come in a batch of one, with `cu_seq_lens_q` and `max_length_q` from TRL.
+    In a batch of rows padding is at the end, where no token of a text sees it.
     """
     import torch
     from torch.nn.attention.varlen import varlen_attn
@@ -102,7 +102,7 @@ def varlen(
         longest = tokens
     window: int | None = more.get("sliding_window")
     attend: Any = varlen_attn  # its arguments differ between versions of torch
-    # Torch 2.11 takes fewer heads of keys than of queries without being told.
+    # Torch 2.11 accepts fewer heads of keys than of queries without an extra argument.
     grouped = "enable_gqa" in inspect.signature(attend).parameters
     found: Tensor = attend(
         *(x.transpose(1, 2).reshape(batch * tokens, x.shape[1], head) for x in (query, key, value)),

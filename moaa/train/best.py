@@ -1,9 +1,9 @@
-"""The best weights so far, on S3 while the training goes on: an attempt that resumes has them.
+"""The best weights so far, on S3 during the training, so that an attempt that resumes has them.
 
     <output>/best/40-3f9c01aa/model.safetensors …
     <output>/best/40-3f9c01aa/manifest.json           written last
 
-They are verified like a checkpoint, and only data is taken: no pickle, no code.
+They are verified like a checkpoint, and only data is loaded: no pickle, no code.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from moaa.store import Missing, Store
 from moaa.train.checkpoint_files import downloaded, upload
 
 DATA: Final = (".safetensors", ".json", ".jinja", ".txt", ".model")
-"""What a saved model and its tokenizer consist of."""
+"""The files of a saved model and its tokenizer."""
 
 
 class Manifest(Part):
-    """What was measured with these weights, and their files; written last."""
+    """The measurement of these weights, and their files; written last."""
 
     schema_version: Literal[1] = 1
     step: int
@@ -46,11 +46,12 @@ class Best:
 
     @property
     def prefix(self) -> str:
+        """The folder of the best weights, below `output`."""
         return f"{self.output}/best"
 
     def keep(self, folder: Path, step: int, loss: float) -> None:
-        """Upload the folder, and delete what was kept before. A failure is said: the training goes
-        on, and an attempt that resumes has what was kept before."""
+        """Upload the folder, and delete the earlier weights. A failure is logged and the training
+        continues: an attempt that resumes then has the earlier weights."""
         uri = f"{self.prefix}/{step}-{secrets.token_hex(4)}"
         try:
             files = tuple(
@@ -66,8 +67,8 @@ class Best:
             log.warning(f"the best weights (step {step}) are on this machine only: {error}")
 
     def restore(self, folder: Path) -> tuple[int, float] | None:
-        """Download the best weights that were kept to `folder`; return their step and loss. None,
-        and no folder, if there are none that can be used."""
+        """Download the best weights to `folder`; return their step and loss. Return None, and leave
+        no folder, if there are no usable ones."""
         found = {uri: kept for uri in self._complete() if (kept := self._read(uri))}
         for uri, manifest in sorted(found.items(), key=lambda each: each[1].loss):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""A checkpoint on S3: its manifest, and its files on the way there and back.
+"""A checkpoint on S3: its manifest, and the transfer of its files.
 
-Whoever can write the bucket can write a checkpoint. So nothing in it is trusted: names stay below
-the checkpoint's folder, digests are verified, and what is read back is data that cannot run
+Anyone who can write to the bucket can write a checkpoint. So nothing in it is trusted: names stay
+below the checkpoint's folder, digests are verified, and only data that cannot run code is loaded
 (`load_data_only`).
 """
 
@@ -30,16 +30,16 @@ class CheckpointManifest(Part):
     schema_version: Literal[1] = 1
     step: int = Field(ge=0)
     shape: dict[str, Any]
-    """A checkpoint can only be loaded with the same number of ranks, ZeRO stage and precision."""
+    """Ranks, ZeRO stage and precision: a checkpoint can be loaded only with the same ones."""
     seconds: float = Field(ge=0)
     """How long the training took until this step, over all attempts."""
     files: tuple[File, ...]
 
     @classmethod
     def read(cls, store: Store, uri: str) -> CheckpointManifest | None:
-        """Return the manifest of the checkpoint at `uri`; None if it is none.
+        """Return the manifest of the checkpoint at `uri`; None if it is not a checkpoint.
 
-        Raises `Missing` if it was deleted meanwhile.
+        Raises `Missing` if it was deleted before it could be read.
         """
         try:
             return cls.model_validate(json.loads(store.get(f"{uri}/manifest.json")))
@@ -47,7 +47,7 @@ class CheckpointManifest(Part):
             return None
 
     def write(self, store: Store, uri: str) -> None:
-        """Write it: the checkpoint at `uri` is complete then."""
+        """Write the manifest: the checkpoint at `uri` is then complete."""
         store.put(f"{uri}/manifest.json", self.model_dump_json(exclude_none=True).encode())
 
     @property
@@ -56,12 +56,13 @@ class CheckpointManifest(Part):
         return sum(file.size for file in self.files)
 
     def download(self, store: Store, uri: str, folder: Path) -> bool:
-        """Download the files to `folder`; False, and no folder, if one is not as listed."""
+        """Download the files to `folder`. Return False, and leave no folder, if one differs from
+        the list."""
         return downloaded(store, uri, self.files, folder)
 
 
 def downloaded(store: Store, uri: str, files: Iterable[File], folder: Path) -> bool:
-    """Download the files below `uri` to `folder`; False, and no folder, if one is not as listed."""
+    """Download files below `uri` to `folder`. Return False, and leave no folder, if one differs."""
     try:
         for file in files:
             path = folder / file.name
@@ -84,10 +85,10 @@ def upload(store: Store, path: Path, name: str, uri: str) -> File:
 
 
 def load_data_only() -> None:
-    """Let torch load nothing but data in this process, whoever asks it to load what, and write
-    checkpoints that can be loaded so.
+    """Make torch load only data in this process, whoever calls it, and write checkpoints that can
+    be loaded this way.
 
-    DeepSpeed loads its checkpoints as pickles, which may run any command. With this, torch takes
+    DeepSpeed loads its checkpoints as pickles, which can run any command. With this, torch accepts
     only tensors, plain values and the classes below, which hold numbers.
     """
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
@@ -95,14 +96,15 @@ def load_data_only() -> None:
     from deepspeed.runtime.zero.config import ZeroStageEnum
 
     torch.serialization.add_safe_globals(_inert())
-    # Debian 12's Python 3.11.2 pickles a member of an enumeration as a call of getattr: no data.
+    # Debian 12's Python 3.11.2 pickles an enumeration's member as a call of getattr, which is not
+    # data.
     copyreg.pickle(ZeroStageEnum, lambda member: (ZeroStageEnum, (member.value,)))
 
 
 def holds_data_only(folder: Path) -> bool:
-    """Return whether torch can load every one of its files in `folder` as data alone.
+    """Return whether torch can load each of its files in `folder` as only data.
 
-    Only the outlines are read, not the tensors.
+    It reads only the outlines, not the tensors.
     """
     import torch
     from transformers import trainer_pt_utils
@@ -119,7 +121,7 @@ def holds_data_only(folder: Path) -> bool:
             lines = [line.strip() for line in str(error).split("\n")]
             reason = next((line for line in lines if "WeightsUnpickler" in line), lines[0])[:200]
             log.warning(
-                f"the checkpoint's file {path.relative_to(folder)} is not loaded: it is no plain "
+                f"the checkpoint's file {path.relative_to(folder)} is not loaded: it is not plain "
                 f"data ({reason})"
             )
             return False
@@ -127,8 +129,8 @@ def holds_data_only(folder: Path) -> bool:
 
 
 def _inert() -> list[Any]:
-    """DeepSpeed's classes in its checkpoints of every ZeRO stage: they hold numbers, and do nothing
-    when they are loaded."""
+    """Return DeepSpeed's classes in its checkpoints of every ZeRO stage. They hold numbers, and do
+    nothing when they are loaded."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

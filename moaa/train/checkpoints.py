@@ -1,14 +1,15 @@
-"""Checkpoints that survive the machine: uploaded while the training continues, and complete once
-their manifest is there.
+"""Checkpoints that survive the machine. They are uploaded while the training continues, and are
+complete once their manifest exists.
 
     <output>/checkpoints/3f9c01aa/checkpoint-40/global_step40/….pt      each rank's own states
     <output>/checkpoints/3f9c01aa/checkpoint-40/manifest.json           written last, by rank 0
 
-Each attempt at the training writes to a folder of its own (3f9c01aa): two runs may work on the same
-training at a time, and any attempt resumes from the newest checkpoint of all. Each rank uploads its
-share of its node's files in a thread. Between two steps the ranks agree that a checkpoint is due,
-that all uploads are finished (then the manifest is written and the older checkpoint deleted), or
-that one failed (then this checkpoint is given up and counted, and the training continues).
+Each attempt at the training writes to its own folder (3f9c01aa), because two runs may work on the
+same training at a time. Any attempt resumes from the newest checkpoint of all. Each rank uploads
+its share of its node's files in a thread. Between two steps the ranks agree on one of these: a
+checkpoint is due; all uploads are finished (then the manifest is written and the older checkpoint
+deleted); or an upload failed (then this checkpoint is given up and counted, and the training
+continues).
 """
 
 from __future__ import annotations
@@ -51,21 +52,21 @@ class Checkpoints:
     folder: Path
     """Where the trainer writes its checkpoints on this node."""
     shape: Mapping[str, Any]
-    """A checkpoint can only be loaded with the same number of ranks, ZeRO stage and precision."""
+    """Ranks, ZeRO stage and precision: a checkpoint can be loaded only with the same ones."""
     minutes: float
     steps: int | None = None
     seconds_before: float = 0.0
     """How long earlier attempts trained until the checkpoint that this one resumed from."""
     failed: int = 0
     unusable: int = 0
-    """Complete checkpoints that could not be used: of another shape, with a changed or missing
-    file, or with more than data in it."""
+    """The number of complete checkpoints that could not be used: of other ranks or precision, with
+    a changed or missing file, or with more than data in it."""
     size: float = 0
     """Bytes of a checkpoint on this node's disk: of the last one; before the first, an estimate."""
     loadable: Callable[[Path], bool] = holds_data_only
-    """Whether a downloaded checkpoint can be loaded without running anything in it."""
+    """Returns whether a downloaded checkpoint can be loaded without running code in it."""
     attempt: str = field(default_factory=lambda: secrets.token_hex(4))
-    """The folder that this attempt writes to. Each rank draws a name; rank 0's counts."""
+    """The folder that this attempt writes to. Each rank draws a name; rank 0's name is used."""
     started: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
     _last_step: int = 0
@@ -77,10 +78,12 @@ class Checkpoints:
 
     @property
     def prefix(self) -> str:
+        """The folder of all attempts' checkpoints, below `output`."""
         return f"{self.output}/checkpoints"
 
     @property
     def seconds(self) -> float:
+        """How long the training has taken, over all attempts."""
         return self.seconds_before + time.monotonic() - self.started
 
     # Called between two steps, on every rank.
@@ -89,8 +92,8 @@ class Checkpoints:
         """Return whether all ranks should write a checkpoint now; commit the last one if its
         uploads are finished.
 
-        A checkpoint that does not fit on a node's disk is given up: the trainer would fail half-way
-        and stop the training.
+        A checkpoint that does not fit on a node's disk is given up: otherwise the trainer would
+        fail halfway and stop the training.
         """
         pending = self._pending
         time_is_up = (
@@ -125,16 +128,16 @@ class Checkpoints:
         return not full
 
     def expect(self, parameters: int) -> None:
-        """Estimate a checkpoint's size from the model's, until one has been written."""
+        """Estimate a checkpoint's size from the model's size, until one has been written."""
         self.size = (
             self.size or parameters * CHECKPOINT_BYTES * self.ranks.local_world / self.ranks.world
         )
 
     def saved(self, step: int) -> None:
-        """Begin to upload checkpoint-`step`, which the trainer has written on every rank."""
+        """Start to upload checkpoint-`step`, which the trainer has written on every rank."""
         self.attempt = self.ranks.gather(self.attempt)[0]
         folder = self.folder / f"checkpoint-{step}"
-        # One rank lists them for its node: each file is deleted once it is uploaded.
+        # One rank lists the files of its node: each file is deleted once it is uploaded.
         found = self.ranks.on_leaders(
             lambda: sorted((p, p.stat().st_size) for p in folder.rglob("*") if p.is_file())
         )
@@ -146,7 +149,7 @@ class Checkpoints:
         self._last, self._last_step = time.monotonic(), step
 
     def finish(self) -> None:
-        """Wait for the upload that is running, if any."""
+        """Wait for the upload in progress, if any."""
         if self._pending is not None:
             self._pending.thread.join()
 
@@ -172,8 +175,8 @@ class Checkpoints:
             self.failed += 1
 
     def _delete_older(self, newest: str) -> None:
-        """Delete this attempt's older ones, and the one it resumed from. All others may belong to
-        an attempt that is running now."""
+        """Delete this attempt's older checkpoints, and the one it resumed from. All others may
+        belong to an attempt that is running now."""
         own = [
             uri
             for uri, _ in self.store.list(f"{self.prefix}/{self.attempt}")
@@ -184,8 +187,8 @@ class Checkpoints:
         self._resumed = None
 
     def _forget_loaded(self) -> None:
-        """Make room for the next one. `due` is first called after a whole step: all ranks have read
-        it by then."""
+        """Delete the loaded checkpoint. `due` is first called after a whole step, so all ranks have
+        read it."""
         if self._loaded is not None and self.ranks.leader:
             shutil.rmtree(self._loaded, ignore_errors=True)
         self._loaded = None
@@ -195,9 +198,9 @@ class Checkpoints:
     def restore(self) -> Restored | None:
         """Download the newest usable checkpoint to every node.
 
-        A checkpoint of another shape, with a changed or missing file, with more than data in it, or
-        whose manifest is none, is counted in `unusable`, and the next newest is tried; None if none
-        is left. If a running attempt writes a newer one meanwhile, that is tried next.
+        A checkpoint is counted in `unusable`, and the next newest is tried, if it has other ranks
+        or precision, a changed or missing file, more than data in it, or no valid manifest. None if
+        none is left. If a running attempt writes a newer one during this, that one is tried next.
         """
         tried: list[str] = []
         while left := self.ranks.on_first(
@@ -221,7 +224,7 @@ class Checkpoints:
 
     def _complete(self) -> list[tuple[str, CheckpointManifest | None]]:
         """Return the addresses of all complete checkpoints with their manifests, newest first;
-        those whose manifest is none come last."""
+        those without a valid manifest come last."""
         found = []
         for uri, _ in self.store.list(self.prefix):
             if uri.endswith("/manifest.json"):
@@ -231,8 +234,8 @@ class Checkpoints:
         return sorted(found, key=lambda each: each[1].step if each[1] else -1, reverse=True)
 
     def _downloaded(self, uri: str, manifest: CheckpointManifest) -> Path | None:
-        """Return the folder with the checkpoint's files; None, and nothing on the disk, if they
-        differ from the manifest or hold more than data."""
+        """Return the folder with the checkpoint's files. Return None, and leave nothing on the
+        disk, if they differ from the manifest or hold more than data."""
         folder = self.folder / f"checkpoint-{manifest.step}"
         if not manifest.download(self.store, uri, folder):
             return None

@@ -1,8 +1,8 @@
-"""A training on Kubernetes: create it, or find it again, and follow it to its end.
+"""A training on Kubernetes: creates it, or finds it again, and follows it to its end.
 
-Its name follows from the fingerprint, so that a launcher finds what a killed one has started. There
-is a lease on it (`lease`), so that a training that nobody waits for is deleted. Nothing is lost by
-that: the next one continues from the newest checkpoint.
+Its name follows from the fingerprint, so that a launcher finds the training of a killed launcher.
+There is a lease on it (`lease`), so that a training without a launcher is deleted. Nothing is lost
+by that: the next one continues from the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from moaa.train.log_reader import ShownProgress
 from moaa.train.pod_watch import PodWatch, Timing
 
 MAX_LOST_PODS: Final = 3
-"""How often a training starts again because a pod, or all of it, was taken away."""
+"""How many times a training is started again because a pod, or all of it, was removed."""
 _TIMING: Final = Timing()
 
 
 def start(launch: Launch, ledger: Ledger, progress: Progress, timing: Timing = _TIMING) -> None:
-    """Train as a TrainJob, or as an Indexed Job if the recipe says so or Trainer is not installed.
+    """Train as a TrainJob, or as an Indexed Job if the recipe says so or if Trainer is not
+    installed.
 
     Raises the reason if the training failed.
     """
@@ -73,7 +74,7 @@ class Training:
         self._leased, self._poll_s = leased, timing.poll_s
         self._changed = threading.Event()
         self._failed = False
-        """Whether the training itself failed: it stays, so that people can look at it."""
+        """Whether the training itself failed: then it stays, so that people can look at it."""
         selector = f"{names.TRAINING}={leased.name}"
         self._mirror = Mirror(leased.cluster, leased.kind, selector, self._changed.set)
         self._pods = PodWatch(leased, shown, self._changed.set, timing)
@@ -101,8 +102,8 @@ class Training:
         self._leave(cancel=not self._failed)
 
     def follow(self) -> None:
-        """Return when the training is complete. Raises the reason if it failed: a TrainError, or
-        the error that a rank reported."""
+        """Wait until the training is complete. Raises the reason if it failed: a TrainError, or the
+        error that a rank reported."""
         condition: Object = {}
         while not condition:
             self._changed.wait(self._poll_s)

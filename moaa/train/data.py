@@ -1,4 +1,4 @@
-"""Rows of an artifact as token ids, as the trainers take them.
+"""Rows of an artifact as token ids for the trainers.
 
 Every row that is left out is counted by its reason.
 """
@@ -20,19 +20,19 @@ from moaa.train.job import Job
 from moaa.train.tokens import Template
 
 CUT = "length"
-"""The finish reason of an answer that the token limit cut."""
+"""The finish reason of an answer that was cut at the token limit."""
 
 Example = dict[str, list[int]]
 
 
 @dataclass
 class Made:
-    """What one row became: examples, and how many of its answers are in none, by the reason."""
+    """What one row became: examples, and how many of its answers are in none, by reason."""
 
     examples: list[Example]
     left_out: Counter[str] = field(default_factory=Counter)
     cut: int = 0
-    """Answers that the token limit cut: without loss on an end of turn."""
+    """Answers that were cut at the token limit: without loss on an end of turn."""
 
 
 MakeExamples = Callable[[Template, Row], Made]
@@ -42,7 +42,7 @@ MakeExamples = Callable[[Template, Row], Made]
 class Prepared:
     """A data set on this node's disk.
 
-    `sequences` counts what a batch consists of: rows, packed sequences, or pairs.
+    `sequences` counts the units of a batch: rows, packed sequences, or pairs.
     """
 
     path: str = ""
@@ -53,20 +53,22 @@ class Prepared:
     """Rows whose system message was put into the first user turn, because the template has no
     system role."""
     split: int = 0
-    """Rows of several sequences: the template shows an answer differently once more follows."""
+    """Rows of several sequences: the template shows an answer differently when another turn
+    follows."""
     cut: int = 0
-    """Answers that the token limit cut: the model is not taught to stop there."""
+    """Answers that were cut at the token limit: the model is not taught to stop there."""
     control_text: int = 0
     """Rows in which the text of a control token was kept as plain text."""
     dropped: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
-    """Answers of kept rows that are not trained on, by the reason."""
+    """Answers of kept rows that are not trained on, by reason."""
     details: dict[str, str] = field(default_factory=dict)
-    """For each reason, what was wrong with its first row."""
+    """For each reason, the problem of its first row."""
     end_of_turn: str = ""
     """The text that ends an answer."""
     system_role: bool = True
-    """False if system messages are put into the first user turn: the model must be asked so too."""
+    """False if system messages are put into the first user turn: the model must then be asked this
+    way too."""
 
     def facts(self) -> dict[str, Any]:
         """Return the numbers for the report."""
@@ -114,7 +116,7 @@ def dpo_examples(template: Template, row: Row) -> Made:
 
 
 def length(example: Example) -> int:
-    """Return how many tokens go through the model together: of a pair the prompt and the longer
+    """Return how many tokens go through the model together: for a pair the prompt and the longer
     answer."""
     if "prompt_ids" in example:
         answers = example["chosen_ids"], example["rejected_ids"]
@@ -123,7 +125,7 @@ def length(example: Example) -> int:
 
 
 def tokens(example: Example) -> int:
-    """Return how many tokens the example has: of a pair the prompt and both answers."""
+    """Return how many tokens the example has: for a pair the prompt and both answers."""
     return sum(len(ids) for name, ids in example.items() if name != "labels")
 
 
@@ -163,7 +165,7 @@ def texts_of(row: Row) -> list[str]:
 def held_out(row: Row, share: float) -> bool:
     """Return whether a row belongs to the share that is never trained on.
 
-    Its first question decides: all answers to a prompt are on one side, in SFT and in DPO.
+    The row's first question decides: all answers to a prompt are on one side, in SFT and in DPO.
     """
     first = next((m["content"] for m in row["messages"] if m["role"] == "user"), "")
     number = int.from_bytes(hashlib.sha256(f"held out\n{first}".encode()).digest()[:8])
@@ -181,7 +183,7 @@ def prepare(
     """Write the job's data set `name` to `folder`; rows of more than `limit` tokens are left out.
 
     Raises TrainError if no row is left, TooManyRejected if more than `job.max_rejected_share` were
-    left out; both with the table of reasons.
+    left out; both have the table of reasons.
     """
     counts = Prepared(path=str(folder / f"{name}.arrow"))
     make = dpo_examples if isinstance(job.numbers, Dpo) else sft_examples
@@ -211,7 +213,7 @@ def prepare(
 
 
 def _table(job: Job, counts: Prepared, limit: int) -> str:
-    """Every reason with the number of its rows, an example, and what to do."""
+    """Return every reason with the number of its rows, an example, and what to do."""
     text = ""
     for reason, count in counts.dropped.most_common():
         text += f"\n  {count:>7} {reason}   e.g. {counts.details[reason][:200]}"
@@ -266,9 +268,9 @@ def _pack(counts: Prepared, limit: int) -> None:
 
 
 def read(path: str) -> Any:
-    """Return the data set at `path`, as every rank maps it.
+    """Return the data set at `path`, mapped into memory on every rank.
 
-    One that is made in memory would differ from rank to rank.
+    A data set made in memory would differ from rank to rank.
     """
     from datasets import Dataset
 

@@ -1,4 +1,4 @@
-"""The recipe's numbers as a DeepSpeed configuration: arithmetic that does not import DeepSpeed."""
+"""The recipe's settings as a DeepSpeed configuration: arithmetic that does not import DeepSpeed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Batch:
 
     @property
     def total(self) -> int:
+        """The rows of one step: ranks x micro x accumulation."""
         return self.ranks * self.micro * self.accumulation
 
 
@@ -38,7 +39,8 @@ def batch(kind: str, numbers: Training, ranks: int) -> Batch:
 
 
 def check_rows(kind: str, rows: int, what: str, size: Batch) -> None:
-    """Raise TrainError if `rows` do not fill one batch: an epoch would be one incomplete step."""
+    """Check the rows. Raises TrainError if they do not fill one batch: no step would be
+    complete."""
     if rows >= size.total:
         return
     together = size.ranks * size.micro
@@ -56,10 +58,10 @@ def check_rows(kind: str, rows: int, what: str, size: Batch) -> None:
 
 
 def config(numbers: Training, size: Batch, device: str, precision: str) -> dict[str, Any]:
-    """Return DeepSpeed's configuration. ZeRO keeps fp32 master weights, whatever the precision."""
+    """Return DeepSpeed's configuration. ZeRO keeps fp32 master weights with any precision."""
     zero: dict[str, Any] = {"stage": numbers.zero_stage}
     if device == "cuda" and numbers.zero_stage:
-        # A single rank sends nothing: a second stream only costs.
+        # A single rank sends nothing: a second stream would only cost time.
         zero |= {"overlap_comm": size.ranks > 1, "contiguous_gradients": True}
     if numbers.zero_stage == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True

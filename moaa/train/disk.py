@@ -1,4 +1,4 @@
-"""A full disk, named: which folder, and what to do."""
+"""Names the folder of a full disk, and what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moaa.errors import DiskFull, MoaaError
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _SAID: Final = ("No space left on device", "Disk quota exceeded", "file write failed")
-"""What libraries that are not written in Python say of a full disk."""
+"""What libraries that are not written in Python report for a full disk."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def named(*folders: Path) -> Iterator[None]:
     try:
         yield
     except MoaaError:
-        raise  # it says already what to do
+        raise  # it already says what to do
     except Exception as error:
         if not is_full(error):
             raise
@@ -35,7 +35,7 @@ def named(*folders: Path) -> Iterator[None]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Return whether this error, or one that it came from, is that of a full disk."""
+    """Return whether this error, or one that caused it, is that of a full disk."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and found.errno in _FULL:

@@ -24,7 +24,7 @@ _TAKEN_AWAY: Final = {
     "Terminated",
     "UnexpectedAdmissionError",
 }
-"""Reasons of a failed pod that have nothing to do with the training in it."""
+"""Reasons of a failed pod that do not come from the training in it."""
 _SIGNALS: Final = (137, 143)
 """Exit statuses of a container that was stopped from outside: SIGKILL without an OOM, SIGTERM."""
 _LOST_PEER_TYPES: Final = {
@@ -41,7 +41,7 @@ _LOST_PEER_TYPES: Final = {
 _LOST_PEER: Final = re.compile(
     r"[Cc]onnection|closed by peer|[Gg]loo|NCCL|ProcessGroup|broken pipe|[Tt]imed? ?out", re.ASCII
 )
-"""Together: what a rank reports if another rank is gone."""
+"""An error of a type above with such a message means that another rank is gone."""
 _CANNOT_START: Final = {
     "ErrImagePull",
     "ImagePullBackOff",
@@ -54,7 +54,7 @@ _CANNOT_START: Final = {
 
 
 class PodLost(TrainError):
-    """A pod was taken away: another one can continue from the newest checkpoint."""
+    """A pod was removed: another one can continue from the newest checkpoint."""
 
     event = "trainings begun again after a pod was lost"
 
@@ -73,11 +73,11 @@ def explain_failure(
     condition: str,
     log_command: str,
 ) -> MoaaError:
-    """Return the error of a training that failed; PodLost if a lost pod is the whole reason.
+    """Return the error of a training that failed; PodLost if a lost pod is the only reason.
 
-    `pods`: as they were last seen. `vanished`: uids of those that disappeared before they stopped.
-    `logs`: by the pod's uid. `condition`: of the failed object. `log_command`: prints a pod's log;
-    the pod's name is appended.
+    `pods`: as last seen. `vanished`: uids of pods that disappeared before they stopped. `logs`: by
+    the pod's uid. `condition`: of the failed object. `log_command`: prints a pod's log; the pod's
+    name is appended.
     """
     by_failure = sorted(pods, key=lambda pod: (_failed_at(pod), pod["metadata"]["name"]))
     for pod in by_failure:
@@ -90,7 +90,7 @@ def explain_failure(
         tail = _tail(logs, by_failure[0]) if by_failure else ""
         return TrainError(f"{name} did not end before its deadline.\n{tail}  {condition}")
     crashed = [pod for pod in by_failure if _crashed(logs, pod)]
-    # A rank reports a lost peer, and nothing crashed: a deletion in that second was the reason.
+    # A rank reports a lost peer, and nothing crashed: a deletion in the same second was the reason.
     same_second = bool(errors) and not crashed
     lost = [pod for pod in pods if _is_lost(pod, pods, vanished, same_second=same_second)]
     if lost and not explained:
@@ -109,7 +109,8 @@ def explain_failure(
 
 
 def cannot_start(pod: Object) -> str:
-    """Return why a container of this pod cannot start, if waiting hardly helps; empty otherwise."""
+    """Return why a container of this pod cannot start, if waiting will hardly help; empty
+    otherwise."""
     for container in pod.get("status", {}).get("containerStatuses") or []:
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _CANNOT_START:
@@ -123,15 +124,15 @@ def has_ended(pod: Object) -> bool:
 
 
 def _is_own_failure(error: Mapping[str, Any]) -> bool:
-    """Whether a rank failed by itself, and not because another rank is gone."""
+    """Return whether a rank failed by itself, and not because another rank is gone."""
     lost_peer = _LOST_PEER.search(f"{error['type']} {error['message']}")
     return not (error["type"] in _LOST_PEER_TYPES and lost_peer)
 
 
 def _is_lost(pod: Object, pods: Sequence[Object], vanished: set[str], *, same_second: bool) -> bool:
-    """Whether the pod was taken away, and not just deleted after another one failed.
+    """Return whether the pod was removed, and not only deleted after another one failed.
 
-    `same_second`: whether a deletion in the same second as that failure counts as taken away.
+    `same_second`: whether a deletion in the same second as that failure counts as removed.
     """
     status = pod.get("status", {})
     for condition in status.get("conditions") or []:
@@ -144,7 +145,7 @@ def _is_lost(pod: Object, pods: Sequence[Object], vanished: set[str], *, same_se
         return _uid(pod) in vanished or _stopped_from_outside(pod)
     if _failed_at(pod) < deleted:
         return False
-    # The pod failed after its deletion: because of the SIGTERM. Did another one fail before it?
+    # The pod failed after its deletion, by the SIGTERM. Did another one fail before it?
     others = (other for other in pods if other is not pod and not _stopped_from_outside(other))
     failed = min(map(_failed_at, others), default=math.inf)
     return deleted < failed or (same_second and deleted == failed)
@@ -158,14 +159,14 @@ def _stopped_from_outside(pod: Object) -> bool:
 
 
 def _crashed(logs: Mapping[str, LogReader], pod: Object) -> bool:
-    """Whether torchrun reports a rank that a signal stopped (SIGSEGV, NCCL's abort), in a pod that
-    nobody deleted."""
+    """Return whether torchrun reports a rank that a signal stopped (SIGSEGV, NCCL's abort), in a
+    pod that nobody deleted."""
     log = logs.get(_uid(pod))
     return log is not None and bool(log.killed_ranks) and _deleted_at(pod) is None
 
 
 def _failed_at(pod: Object) -> float:
-    """When the first of its containers failed; infinity if none did."""
+    """Return when the first of its containers failed; infinity if none did."""
     ends = [
         _time(ended.get("finishedAt"))
         for each in pod.get("status", {}).get("containerStatuses") or []
@@ -175,7 +176,8 @@ def _failed_at(pod: Object) -> float:
 
 
 def _deleted_at(pod: Object) -> float | None:
-    """When its deletion was requested: Kubernetes notes the end of the grace period after it."""
+    """Return when its deletion was requested: Kubernetes notes the end of the grace period after
+    it."""
     at = pod["metadata"].get("deletionTimestamp")
     return _time(at) - (pod["metadata"].get("deletionGracePeriodSeconds") or 0) if at else None
 

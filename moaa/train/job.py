@@ -25,8 +25,8 @@ class Job(Part):
     kind: Literal["sft", "dpo"]
     numbers: Sft | Dpo
     base: str
-    """The model that training starts from: a source that `moaa.weights.local.resolve` knows. For
-    DPO it is the reference model too."""
+    """The model that training starts from: a source for `moaa.weights.local.resolve`. For DPO it is
+    also the reference model."""
     revision: str | None = None
     data: str
     """s3:// prefix of the artifact with the rows: sft-data for SFT, preferences for DPO."""
@@ -36,12 +36,12 @@ class Job(Part):
     chat_template: str = ""
     """The text of a chat template that replaces the tokenizer's; empty: the tokenizer's own."""
     template_variables: dict[str, Any] = Field(default_factory=dict)
-    """Variables of the chat template, as the target's engine gives them."""
+    """Variables of the chat template, as for the target's engine."""
     max_rejected_share: float = Field(0.02, ge=0, le=1)
     """The training fails if a larger share of its rows cannot be trained on."""
     checkpoint_minutes: float = Field(30, gt=0)
     checkpoint_steps: int | None = Field(None, ge=1)
-    """Write a checkpoint after so many steps, instead of so many minutes."""
+    """Write a checkpoint after this many steps, instead of minutes."""
 
     @model_validator(mode="after")
     def _numbers_fit_the_kind(self) -> Self:
@@ -53,7 +53,8 @@ class Job(Part):
 
     @property
     def result(self) -> str:
-        """Address of `result.json`, which is written last: it says that the training is done."""
+        """The address of `result.json`, which is written last: it means that the training is
+        done."""
         return f"{self.output}/result.json"
 
     @classmethod
@@ -79,8 +80,8 @@ class Job(Part):
                 for each in error.errors()[:5]
             )
             raise TrainError(
-                f"--job {where} is not a training job: {wrong}. Run the stage again: it writes the "
-                "job anew."
+                f"--job {where} is not a training job: {wrong}. Run the stage again: it rewrites "
+                "the job."
             ) from None
 
 
@@ -94,9 +95,10 @@ class Launch:
 
     @property
     def launcher(self) -> Launcher:
+        """The recipe's `runtime.launcher`."""
         return self.runtime.launcher
 
     @property
     def pool(self) -> Pool | None:
-        """The pool of the nodes that train; None for any node."""
+        """The pool of the nodes for training; None for any node."""
         return self.pools[self.launcher.pool] if self.launcher.pool else None

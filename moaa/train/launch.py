@@ -1,6 +1,6 @@
-"""Start a training as the recipe says, follow it to its end, and return its result.
+"""Starts a training as the recipe says, follows it to its end, and returns its result.
 
-A launcher returns when `result.json` should be there, and raises the reason if the training failed:
+A launcher returns when `result.json` should exist, and raises the reason if the training failed.
 `process` starts the ranks on this machine, `cluster` as a TrainJob or an Indexed Job on Kubernetes.
 """
 
@@ -31,7 +31,7 @@ LAUNCHERS: dict[str, Callable[[Launch, Ledger, Progress], None]] = {
 def run(launch: Launch, store: Store, ledger: Ledger, progress: Progress) -> dict[str, Any]:
     """Return the content of `result.json`: `files` below `job.output`, and `facts`.
 
-    If the result is there already, nothing is trained. Raises TrainError, with what a rank
+    If the result already exists, nothing is trained. Raises TrainError, with the error that a rank
     reported, if the training failed.
     """
     if launch.launcher.kind != "process":
@@ -61,7 +61,7 @@ def _result(job: Job, store: Store) -> dict[str, Any] | None:
 
 
 def _events(facts: dict[str, Any]) -> dict[str, int]:
-    """What did not go as planned, for the ledger."""
+    """Return what did not go as planned, for the ledger."""
     unusable = "checkpoints not used: damaged, or of other ranks or precision"
     return {
         "system messages merged into the first user turn": facts["merged_system"],

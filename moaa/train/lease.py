@@ -1,8 +1,8 @@
-"""A TrainJob or Job that we hold a lease on: created or found, kept while we wait for it, and then
+"""A TrainJob or Job on which we hold a lease: created or found, kept while we wait for it, and then
 deleted or released.
 
 The reaper deletes a training without a live lease. Several launchers may hold a lease on the same
-training; it is deleted only if nobody else waits for it.
+training; it is deleted only if no other launcher waits for it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LeasedTraining:
         self._lease = leases.Lease(cluster, kind, self.name, self._holder)
         self._left = threading.Event()
         self._held = False
-        """Whether there may be a lease of ours."""
+        """Whether a lease of ours may exist."""
         self._observer = leases.Observer()
         self._first_seen: dict[str, leases.State] = {}
 
@@ -71,11 +71,11 @@ class LeasedTraining:
                 time.sleep(self._poll_s)
 
     def _take_or_create(self) -> Object | None:
-        """None while the last training of this name is in the way."""
+        """Return the training; None while the last training of this name still exists."""
         try:
             found = self.cluster.get(self.kind, self.name)
         except NotFound:
-            # Its JobSet and pods may still be there: a new training would inherit its failure.
+            # Its JobSet and pods may still exist: a new training would inherit its failure.
             return None if self.cluster.list(PODS, self.pods) else self._create()
         if found["metadata"].get("deletionTimestamp"):
             return None
@@ -108,18 +108,20 @@ class LeasedTraining:
             ) from None
 
     def _take(self) -> None:
-        """The lease comes before the training, so that the reaper never finds one without it."""
+        """Take the lease. It comes before the training, so that the reaper never finds one without
+        it."""
         self._held = True
         self._lease.renew()
 
     def _is_outdated(self, found: Object) -> bool:
-        """Whether it was created for something else: another image, fewer ranks."""
+        """Return whether it was created for something else: another image, fewer ranks."""
         annotations = found["metadata"].get("annotations") or {}
         digest = annotations.get(names.DIGEST) or annotations.get(names.OLD_DIGEST)
         return bool(digest != self.body["metadata"]["annotations"][names.DIGEST])
 
     def _is_awaited(self) -> bool | None:
-        """Whether another launcher waits for it: one that renews its lease. None: not known yet."""
+        """Return whether another launcher waits for it, one that renews its lease. None: not known
+        yet."""
         others: dict[str, leases.State] = {}
 
         def read() -> dict[str, leases.State]:
@@ -159,15 +161,15 @@ class LeasedTraining:
             self.progress.note(f"the lease of {self.name} could not be renewed: {error}")
 
     def leave(self, seen: Object | None, *, cancel: bool) -> None:
-        """Delete the training if `cancel` and nobody else waits for it; give back our lease.
+        """Delete the training if `cancel` and no other launcher waits for it; give back our lease.
 
-        `seen`: the object as it was last seen. Few requests: a stage that gets SIGTERM has a fifth
-        of a second. What is left undone, the reaper does.
+        `seen`: the object as last seen. It makes few requests, because a stage that gets SIGTERM
+        has 0.2 s. The reaper does the rest.
         """
         self._left.set()
         if not self._held:
             return
-        # The training first: without it, a lease that is left behind ends nobody's work.
+        # The training first: without it, a lease that stays behind does no harm.
         if cancel:
             with contextlib.suppress(ClusterError):
                 self._cancel(seen)
@@ -179,7 +181,7 @@ class LeasedTraining:
             return
         try:
             self._delete(seen or self._get())
-        except Conflict:  # it has changed: perhaps another launcher waits for it now
+        except Conflict:  # it has changed: another launcher may wait for it now
             newest = self._get()
             if not self._lease.others(retry_s=0):
                 self._delete(newest)

@@ -1,4 +1,4 @@
-"""Read the output of the ranks: show the progress, keep the errors, explain a failure."""
+"""Reads the output of the ranks: shows the progress, keeps the errors, explains a failure."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from moaa.progress import Progress
 from moaa.train.protocol import PROGRESS, parse
 
 _EXITCODE = re.compile(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)")
-"""In torchrun's table of failures: a rank that was stopped by a signal."""
+"""A rank in torchrun's table of failures that was stopped by a signal."""
 
 _TORCHRUN = re.compile(r"torch.distributed.elastic.multiprocessing")
-"""Here torchrun begins to report that a rank has failed; the following lines are about torchrun."""
+"""Here torchrun starts to report that a rank has failed; the following lines are about torchrun."""
 
 _COUNTERS = ("step", "steps", "begin")
 _NOISE = re.compile(r"FutureWarning|^\s*warnings\.warn|it/s\]|s/it\]|^[=\-*]{5,}$")
@@ -48,7 +48,7 @@ _USER_ERRORS: dict[str, type[MoaaError]] = {
         EngineError,
     )
 }
-"""Errors of a rank whose message needs no addition."""
+"""Errors of a rank whose message is complete."""
 
 MEMORY = (
     "Lower micro_batch or max_length, raise zero_stage, turn gradient_checkpointing on, "
@@ -58,7 +58,7 @@ MEMORY = (
 
 @dataclass
 class ShownProgress:
-    """The progress that was shown so far: a training that resumes from a checkpoint steps back."""
+    """The progress shown so far: a training that resumes from a checkpoint steps back."""
 
     step: int = 0
     tokens: int = 0
@@ -79,7 +79,7 @@ class LogReader:
         self._in_summary = False
         self._started = False
         self.errors: list[dict[str, Any]] = []
-        """Why ranks failed, as they report it: `{rank, time, type, message}`."""
+        """Why ranks failed, in their own words: `{rank, time, type, message}`."""
 
     def read(self, line: str) -> None:
         """Take the next line."""
@@ -128,7 +128,7 @@ class LogReader:
 
     @property
     def killed_ranks(self) -> list[tuple[int, int]]:
-        """(rank, signal number) of the ranks that a signal stopped, other than torchrun's own
+        """(rank, signal number) of the ranks that a signal stopped, except torchrun's own
         SIGTERM."""
         found = [
             (int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))
@@ -141,7 +141,8 @@ class LogReader:
         return _indented(self._tail)
 
     def explain(self, exit_status: int | None, log: str) -> MoaaError:
-        """Return the error of a training that failed: what a rank reports, then the end of the log.
+        """Return the error of a training that failed: the report of a rank, then the end of the
+        log.
 
         `log`: where the whole log is.
         """

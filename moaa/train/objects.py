@@ -1,10 +1,10 @@
 """A training on a cluster as plain data: a TrainJob of Kubeflow Trainer, or an Indexed Job with a
 headless Service.
 
-Both run `torchrun -m moaa.train` in pods of the train image, one pod a node. torchrun reads from
-PET_* variables where the other pods are: Trainer sets them, and here the Job does. A TrainJob uses
-only fields that Trainer 2.0 and all later versions know. The nodes and Secrets of its pods are in
-the TrainingRuntime that the platform chart creates for each pool.
+Both run `torchrun -m moaa.train` in pods of the train image, one pod for each node. torchrun reads
+from PET_* variables where the other pods are. Trainer sets them for a TrainJob; for a Job they are
+set here. A TrainJob uses only fields of Trainer 2.0 and later. The nodes and Secrets of its pods
+are in the TrainingRuntime that the platform chart creates for each pool.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from moaa.train.job import Job, Launch
 
 CONTAINER: Final = "node"
 ACCOUNT: Final = "moaa-train"
-"""The platform chart's account for trainings; a cloud's identity is bound to it."""
+"""The platform chart's account for trainings, to which a cloud's identity is bound."""
 IS_TRAINING: Final = {"app.kubernetes.io/component": "training"}
-"""Label of a training's pods: the platform chart's network policies go by it."""
+"""Label of a training's pods for the platform chart's network policies."""
 PORT: Final = 29500
-"""Where the other pods connect to rank 0."""
+"""The port on which the other pods connect to rank 0."""
 SHM_GIB: Final = 2.0
 """Shared memory of a pod without a pool."""
 _INDEX: Final = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
@@ -53,10 +53,10 @@ def name_of(job: Job) -> str:
 
 
 def job_in_pods(job: Job) -> Job:
-    """Return the job as pods read it.
+    """Return the job in the form for pods.
 
-    The store's keys come from the Secret `runtime.cluster.s3_secret` there, under their usual
-    names, whatever the recipe calls them on this machine.
+    In pods the store's keys come from the Secret `runtime.cluster.s3_secret`, under their usual
+    names, even if the recipe calls them otherwise on this machine.
     """
     store = job.store.model_dump(exclude={"access_key_env", "secret_key_env", "session_token_env"})
     return job.model_copy(update={"store": StoreAddress(**store)})
@@ -94,7 +94,7 @@ def train_job(launch: Launch, run_id: str) -> Object:
 def indexed_job(launch: Launch, run_id: str) -> Object:
     """Return the Job that does the same without Trainer; with several nodes it needs `service` too.
 
-    Raises RecipeError as `train_job` does.
+    Raises RecipeError like `train_job`.
     """
     nodes, labels, pod = launch.launcher.nodes, _labels(launch.job, run_id), _pod(launch)
     spec: Object = {
@@ -139,14 +139,14 @@ def service(owner: Object) -> Object:
 
 
 def command(job: Job) -> list[str]:
-    """Return what each pod runs."""
+    """Return the command of each pod."""
     torchrun = ["python3", "-m", "torch.distributed.run"]
     return [*torchrun, "-m", "moaa.train", job.kind, "--job", f"{job.output}/job.json"]
 
 
 def resources(launch: Launch) -> dict[str, dict[str, str]]:
-    """Return what a pod requests: the numbers of its pool; without a pool, one core and some GiB a
-    rank."""
+    """Return what a pod requests: the numbers of its pool; without a pool, one core and some GiB
+    for each rank."""
     launcher = launch.launcher
     if launcher.pool is None:
         count = launcher.ranks
@@ -160,7 +160,8 @@ def resources(launch: Launch) -> dict[str, dict[str, str]]:
 
 
 def _environment(launch: Launch) -> dict[str, str]:
-    """What is not secret. A rank has the cores of its GPU, or its share of the pod's cores."""
+    """Return the variables that are not secret. A rank has the cores of its GPU, or its share of
+    the pod's."""
     pool, store = launch.pool, launch.job.store
     if pool is None:
         cores = 1.0
@@ -172,8 +173,8 @@ def _environment(launch: Launch) -> dict[str, str]:
 
 
 def _s3_secrets(launch: Launch) -> list[Object]:
-    """The store's keys; in a TrainJob the TrainingRuntime has them. None where a cloud's identity
-    of the pod's account is enough."""
+    """Return the store's keys; in a TrainJob the TrainingRuntime has them. None if a cloud's
+    identity of the pod's account is enough."""
     secret = launch.runtime.cluster.s3_secret
     if secret is None:
         return []
@@ -182,7 +183,7 @@ def _s3_secrets(launch: Launch) -> list[Object]:
 
 
 def _named_secrets(launch: Launch) -> list[Object]:
-    """The variables that the recipe names, and no others: no endpoint's key goes to a training."""
+    """Return only the variables that the recipe lists: no endpoint's key goes to a training."""
     runtime = launch.runtime
     return from_secret(runtime.cluster.env_secret, sorted(set(runtime.secret_envs)))
 
@@ -235,7 +236,7 @@ def _labels(job: Job, run_id: str) -> dict[str, str]:
 
 
 def _metadata(job: Job, labels: dict[str, str], wanted: Object) -> Object:
-    """`wanted`: the spec without the labels of the run. Equal trainings of different runs then
-    have the same digest."""
+    """Return the metadata. `wanted`: the spec without the labels of the run, so that equal
+    trainings of different runs have the same digest."""
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     return {"name": name_of(job), "labels": labels, "annotations": {names.DIGEST: digest}}

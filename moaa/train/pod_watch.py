@@ -1,5 +1,5 @@
-"""The pods of a training while it runs: read their logs, say what they wait for, explain their
-failure."""
+"""Watches the pods of a running training: reads their logs, shows what they wait for, explains
+their failure."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from moaa.train.log_reader import LogReader, ShownProgress
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a launcher waits for what."""
+    """How long a launcher waits, in seconds."""
 
     poll_s: float = 1.0
-    """Between two looks, if nothing changes."""
+    """The time between two looks if nothing changes."""
     events_s: float = 5.0
-    """Between two requests for a waiting pod's events."""
+    """The time between two requests for a waiting pod's events."""
     cannot_start_s: float = 300.0
-    """For a container that cannot be started (image, Secret). For room on a node, without limit."""
+    """For a container that cannot start (image, Secret). The wait for room on a node has no
+    limit."""
     end_wait_s: float = 10.0
     """For logs and pod states that arrive after the end of the training."""
 
 
 class PodWatch:
-    """What is known of a training's pods, also of those that are gone."""
+    """What is known about a training's pods, also about removed ones."""
 
     def __init__(
         self,
@@ -55,9 +56,9 @@ class PodWatch:
         self._created = ""
         """When the training was created."""
         self._seen: dict[str, Object] = {}
-        """Pods by uid, as they were last seen: those of a failed training can vanish."""
+        """Pods by uid, as last seen: those of a failed training can vanish."""
         self._deleted: dict[str, Object] = {}
-        """As they were when they were deleted."""
+        """Pods by uid, in their state when they were deleted."""
         self._vanished: set[str] = set()
         """Uids of pods that disappeared before they had ended."""
         self._logs: dict[str, LogReader] = {}
@@ -66,11 +67,12 @@ class PodWatch:
         self._waits_for, self._event, self._events_read_at = "", "", 0.0
 
     def start(self, created: str) -> None:
-        """Begin to watch. `created`: when the training was created, as Kubernetes writes it."""
+        """Start to watch. `created`: when the training was created, in Kubernetes' form."""
         self._created = created
         self._mirror.start()
 
     def stop(self) -> None:
+        """Stop watching, and stop reading logs."""
         self._stopped.set()
         self._mirror.stop()
 
@@ -80,8 +82,8 @@ class PodWatch:
         return self._mirror.error
 
     def look(self, now: Sequence[Object] | None = None) -> None:
-        """Look at the pods (`now`, or as they are watched): read the logs of those that started,
-        and show what the others wait for.
+        """Look at the pods (`now`, or the watched ones): read the logs of started pods, and show
+        what the others wait for.
 
         Raises TrainError if a pod cannot start.
         """
@@ -106,7 +108,7 @@ class PodWatch:
         self._refuse_what_cannot_start(waiting)
 
     def wait_for_end(self) -> None:
-        """Wait until the pods are seen to have ended and their logs are read."""
+        """Wait until all pods have ended and their logs are read."""
         deadline = time.monotonic() + self._timing.end_wait_s
         while time.monotonic() < deadline:
             # The watch of the pods may be later than that of the training.
@@ -159,8 +161,8 @@ class PodWatch:
                     )
 
     def _events_of(self, name: str) -> list[Object]:
-        """The events of a pod; if there is none, of the training and of the Job that Trainer makes
-        of it (quota, Pod Security).
+        """Return the events of a pod; if it has none, those of the training and of Trainer's Job
+        for it (quota, Pod Security).
 
         Events of an earlier training of this name are left out.
         """
@@ -185,7 +187,7 @@ class PodWatch:
                     reader.read(line)
             except Unreachable:  # try again
                 reached = False
-            except ClusterError:  # there is no log, or no more of it
+            except ClusterError:  # there is no log, or it has ended
                 pass
             if reached and (uid in self._vanished or has_ended(self._seen[uid])):
                 return

@@ -54,7 +54,7 @@ def start(launch: Launch, ledger: Ledger, progress: Progress) -> None:
 
 
 def check_packages(packages: Sequence[str]) -> None:
-    """Raise TrainError if one of the packages is not installed."""
+    """Check that the packages are installed. Raises TrainError if one is not."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise TrainError(
@@ -64,16 +64,16 @@ def check_packages(packages: Sequence[str]) -> None:
 
 
 def check_nodes(launcher: Launcher) -> None:
-    """Raise TrainError if the recipe wants more than one node."""
+    """Check the recipe. Raises TrainError if it wants more than one node."""
     if launcher.nodes != 1:
         raise TrainError(
             f"runtime.launcher.nodes is {launcher.nodes}, but kind 'process' trains on this "
-            "machine alone. Set nodes to 1, or runtime.launcher.kind to 'trainer' or 'job'."
+            "machine only. Set nodes to 1, or runtime.launcher.kind to 'trainer' or 'job'."
         )
 
 
 def check_ranks(count: int, device: str) -> None:
-    """Raise TrainError if this machine has not a GPU, or a core, for each of the ranks."""
+    """Check that this machine has a GPU or a core for each rank. Raises TrainError if not."""
     unit, there = room_for_ranks(device)
     if count <= there:
         return
@@ -89,7 +89,7 @@ def check_ranks(count: int, device: str) -> None:
 
 
 def room_for_ranks(device: str) -> tuple[Literal["GPUs", "cores"], int]:
-    """Return what each rank needs one of, and how many of them this machine has."""
+    """Return what each rank needs (a GPU or a core), and how many of these the machine has."""
     gpus = len(devices.visible_gpus())
     if device == "cuda" or (device == "auto" and gpus):
         return "GPUs", gpus
@@ -109,8 +109,8 @@ _OF_STORE_AND_HUB: Final = re.compile(r"AWS_.*|HF_.*|HUGGING_?FACE.*")
 def own_environment(given: Mapping[str, str], launch: Launch) -> dict[str, str]:
     """Return the variables of `given` that a training may see: without the keys of others.
 
-    Of the variables whose names say that they hold a secret, it gets the store's and the hub's, and
-    those that `runtime.secret_envs` names. It never sees the endpoints' API keys.
+    Of the variables whose names look like secrets, it gets those of the store and the hub, and
+    those in `runtime.secret_envs`. It never sees the endpoints' API keys.
     """
     store = launch.job.store
     named = {store.access_key_env, store.secret_key_env, *launch.runtime.secret_envs}
@@ -142,8 +142,8 @@ def _reserved_cores(
 
 
 def _delete_leftovers() -> None:
-    """Delete the scratch folders of launchers that were killed: they may contain checkpoints of
-    gigabytes. Their logs stay."""
+    """Delete the scratch folders of killed launchers: they may contain checkpoints of gigabytes.
+    Their logs stay."""
     for scratch in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*/tmp"):
         pid = scratch.parent.name.removeprefix(_FOLDER).split("-")[0]
         if pid.isdecimal() and not Path("/proc", pid).exists():
@@ -168,7 +168,7 @@ def _run(command: list[str], environment: dict[str, str], reader: LogReader, log
     try:
         with log.open("w") as kept:
             for line in child.stdout:
-                # A full disk costs the log, not the training.
+                # A full disk loses the log, not the training.
                 with suppress(OSError):
                     kept.write(line)
                     kept.flush()

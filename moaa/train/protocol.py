@@ -1,6 +1,6 @@
 """Messages of the ranks to the launcher: lines of their standard output that begin with a prefix.
 
-Every other line is log.
+All other lines are log.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def send(prefix: str, **fields: Any) -> None:
 def send_error(rank: int, error: BaseException) -> None:
     """Print why this rank failed.
 
-    The type of a user's mistake is the name of its class in `moaa.errors`; a bug comes with the end
-    of its traceback.
+    The type of a user's mistake is the name of its class in `moaa.errors`; a bug has the end of its
+    traceback.
     """
     fields: dict[str, Any] = {"rank": rank, "time": time.time(), "message": str(error)[:6000]}
     if isinstance(error, MoaaError):
@@ -46,7 +46,7 @@ def send_error(rank: int, error: BaseException) -> None:
 def parse(line: str) -> tuple[str, dict[str, Any]] | None:
     """Return (prefix, fields) of a message; None for a line of log.
 
-    The prefix may come after the beginning of another line that was not finished.
+    The prefix may come after the start of another, unfinished line.
     """
     for prefix in (PROGRESS, ERROR):
         _, found, text = line.partition(prefix)

@@ -1,8 +1,8 @@
-"""The finished model: completed on this node's disk, kept there until it is on S3.
+"""The finished model: completed on this node's disk, and kept there until it is on S3.
 
-What was trained is not lost when the store is away at the end: the upload waits for it, and if it
-gives up, the model stays in `FINISHED` below the cache. The next attempt on this machine uploads it
-and trains nothing.
+A trained model is not lost if the store does not answer at the end. The upload waits for the store;
+if it gives up, the model stays in `FINISHED` below the cache. The next attempt on this machine
+uploads it and trains nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from moaa.weights import local
 T = TypeVar("T")
 
 FINISHED: Final = "finished"
-"""Folder below the cache with models that are trained and not yet on S3."""
+"""Folder below the cache with models that are trained but not yet on S3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class Finished:
 
     @classmethod
     def new(cls, job: Job) -> Finished:
-        """Return a place of its own for the model of this training.
+        """Return a new place for the model of this training.
 
-        What attempts on this machine that were killed while they saved it have left is deleted.
+        Places of attempts on this machine that were killed while they saved the model are deleted.
         """
         here = platform.node()
         for left in _place(job).glob(f"{here}.*.*"):
@@ -72,21 +72,22 @@ class Finished:
 
     @property
     def model(self) -> Path:
+        """The folder of the model."""
         return self.folder / "model"
 
     def keep(self, facts: Mapping[str, Any]) -> None:
-        """Say that the model is complete; `facts` are for the report."""
+        """Mark the model as complete; `facts` are for the report."""
         unfinished = self.folder / "facts.json.unfinished"
         unfinished.write_text(json.dumps(facts))
         unfinished.replace(self.folder / "facts.json")
 
     def facts(self) -> dict[str, Any]:
-        """Return what `keep` was given."""
+        """Return the facts given to `keep`."""
         found: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())
         return found
 
     def delete(self) -> None:
-        """Delete it, and the folder around it if nothing else is there."""
+        """Delete it, and the folder around it if that is then empty."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
@@ -102,7 +103,7 @@ def publish(job: Job, store: Store, finished: Finished, patience: Patience = Pat
     """Upload the model, then `result.json`; then delete it here.
 
     If another attempt was faster, its result stays and this one is deleted. Raises StoreError if
-    the store does not take it for long; the model then stays here.
+    the store does not accept it for a long time; the model then stays here.
     """
     attempt = f"model-{secrets.token_hex(4)}"
 
@@ -127,14 +128,15 @@ def publish(job: Job, store: Store, finished: Finished, patience: Patience = Pat
 
 
 class _Waiting:
-    """Repeats what the store did not take, and counts how often."""
+    """Repeats calls that the store did not accept, and counts the repetitions."""
 
     def __init__(self, finished: Finished, patience: Patience) -> None:
         self._finished, self._patience = finished, patience
         self.waits = 0
 
     def until_done(self, do: Callable[[], T]) -> T:
-        """Return what `do` returns, however long the store is away within our patience."""
+        """Return the result of `do`, and repeat it while the store does not answer, within our
+        patience."""
         until = time.monotonic() + self._patience.total_s
         while True:
             try:
@@ -148,12 +150,12 @@ class _Waiting:
                         "newest checkpoint)."
                     ) from error
                 self.waits += 1
-                send(PROGRESS, note=f"the model is trained; the store does not take it: {error}")
+                send(PROGRESS, note=f"the model is trained; the store does not accept it: {error}")
                 time.sleep(self._patience.pause_s)
 
 
 def tidy(what: str, delete: Callable[[], object]) -> None:
-    """Delete what is no longer needed. A store that is away then costs nothing but space."""
+    """Delete what is no longer needed. If the store does not answer, that only costs space."""
     try:
         delete()
     except StoreError as error:
@@ -163,8 +165,8 @@ def tidy(what: str, delete: Callable[[], object]) -> None:
 def complete(folder: Path, job: Job, base: str, end_of_turn: str) -> None:
     """Add tokenizer, chat template and generation settings to the weights.
 
-    The token that ends a turn is among those at which engines stop, whatever the base model says:
-    a model that was trained to end its turns otherwise never stops.
+    The token that ends a turn is added to those at which engines stop, whatever the base model has:
+    a model that was trained to end its turns otherwise would never stop.
     """
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
@@ -178,7 +180,7 @@ def complete(folder: Path, job: Job, base: str, end_of_turn: str) -> None:
     config = AutoConfig.from_pretrained(base, **of_base)
     settings = _read(folder / "generation_config.json")
     end: int = tokenizer.vocab[end_of_turn]
-    # The settings of a base model without a file of them hold what the trainer wrote.
+    # If the base model has no file with settings, these settings come from the trainer.
     stops = _ids(settings.get("eos_token_id")) or _ids(getattr(config, "eos_token_id", None))
     written = _read(folder / "config.json")
     if end not in stops:
@@ -194,8 +196,8 @@ def complete(folder: Path, job: Job, base: str, end_of_turn: str) -> None:
 
 
 def _end_turns_with(tokenizer: Any, end_of_turn: str, job: Job) -> None:
-    """Make the end of a turn the tokenizer's end of text too: engines that do not read the
-    generation settings stop there. Not if the template writes that token elsewhere."""
+    """Make the end of a turn the tokenizer's end of text too, where engines stop that do not read
+    the generation settings. Not if the template writes that token elsewhere."""
 
     def written() -> list[str]:
         return [
@@ -212,7 +214,7 @@ def _end_turns_with(tokenizer: Any, end_of_turn: str, job: Job) -> None:
 
 
 def _ids(value: Any) -> list[int]:
-    """The ids in a setting that may be one id, a list or nothing."""
+    """Return the ids in a setting that may be one id, a list or nothing."""
     if value is None:
         return []
     return [int(each) for each in value] if isinstance(value, list) else [int(value)]

@@ -1,4 +1,4 @@
-"""The ranks of a training: which one this process is, and how all of them agree on something."""
+"""The ranks of a training: which one this process is, and how all of them agree."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 WAIT_S: Final = 7200
-"""How long ranks wait for one that downloads a model and tokenises the data."""
+"""How long ranks wait for the one that downloads a model and tokenises the data."""
 
 CORES: Final = "MOAA_TRAIN_CORES"
-"""Environment variable: the cores that the ranks of a node share, separated by commas."""
+"""The variable with the cores that the ranks of a node share, separated by commas."""
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "PYTHONUNBUFFERED": "1",
@@ -21,7 +21,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
 }
-"""Set for every rank: its output arrives line by line, and is not full of progress bars."""
+"""Variables for every rank: its output comes line by line, without progress bars."""
 
 
 class FailedOnAnotherRank(Exception):
@@ -53,10 +53,12 @@ class Ranks:
 
     @property
     def first(self) -> bool:
+        """Whether this is rank 0."""
         return self.rank == 0
 
     @property
     def leader(self) -> bool:
+        """Whether this is the first rank of its node."""
         return self.local_rank == 0
 
     def gather(self, value: T) -> list[T]:
@@ -74,18 +76,18 @@ class Ranks:
         return [max(position) for position in zip(*self.gather(list(values)), strict=True)]
 
     def wait(self) -> None:
-        """Wait until every rank has come here."""
+        """Wait until every rank has reached this call."""
         self.gather(None)
 
     def on_leaders(self, do: Callable[[], T]) -> T:
-        """Call `do` on the leader of each node, and return its result on all ranks of that node.
+        """Call `do` on the leader of each node; return its result on all ranks of that node.
 
         A failure stops the training on all nodes.
         """
         return self._on(self.leader, self.rank - self.local_rank, do)
 
     def on_first(self, do: Callable[[], T]) -> T:
-        """Call `do` on rank 0, and return its result on all ranks."""
+        """Call `do` on rank 0; return its result on all ranks."""
         return self._on(self.first, 0, do)
 
     def _on(self, mine: bool, source: int, do: Callable[[], T]) -> T:

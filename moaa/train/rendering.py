@@ -1,11 +1,12 @@
-"""Which parts of a conversation can be trained on under a chat template: text alone, no tokenizer.
+"""Which parts of a conversation can be trained on under a chat template: only text, no tokenizer.
 
-Nothing is patched into the template and nothing is guessed from it. For each answer the template
-renders what the model is asked with (the prompt), and the conversation up to that answer. The
-second must begin with the first: what follows, up to the end of the turn, is what the model writes
-when it is served with this template, and what is trained. Answers that look the same in the whole
-conversation are trained in it; each other one is trained in a sequence of its own, which ends with
-it.
+Nothing is added to the template and nothing is guessed from it. For each answer the template
+renders two texts: what the model is asked with (the prompt), and the conversation up to that
+answer. The second must begin with the first. The rest, up to the end of the turn, is what the model
+writes when it is served with this template, and this is trained.
+
+Answers that look the same in the whole conversation are trained in it. Each other answer is trained
+in its own sequence, which ends with it.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ class Span:
 
     start: int
     end: int
-    """After the end-of-turn text."""
+    """The position after the end-of-turn text."""
     cut: bool = False
-    """Cut at the token limit: it did not end here."""
+    """Whether the answer was cut at the token limit: it did not end here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A text that is trained on, and the answers in it that bear loss."""
+    """A text that is trained on, and the answers in it that have loss."""
 
     text: str
-    """With a `mark` in each control text that a message contains: it is no control text then."""
+    """With a `mark` in each control text that a message contains: it is then not a control text."""
     answers: tuple[Span, ...]
     mark: str = ""
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """A chat template, and what rendering short conversations showed about it.
+    """A chat template, and what short conversations showed about it.
 
     Create it with `Rendering.of`.
     """
@@ -83,10 +84,10 @@ class Rendering:
     def sequences(
         self, messages: Sequence[Message], cut: Collection[int] = ()
     ) -> tuple[list[Rendered], Counter[str]]:
-        """Return the texts to train on, and how many answers are not in them, by the reason.
+        """Return the texts to train on, and how many answers are not in them, by reason.
 
-        `cut`: numbers (from 0) of the answers that the token limit cut. Raises RowRejected, with
-        the reason of the last answer, if none can be trained on.
+        `cut`: numbers (from 0) of the answers that were cut at the token limit. Raises RowRejected,
+        with the reason of the last answer, if none can be trained on.
         """
         messages, mark = self._checked(messages)
         answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
@@ -114,13 +115,14 @@ class Rendering:
         return [*alone, *both], left_out
 
     def answer(self, messages: Sequence[Message], text: str, *, cut: bool = False) -> Rendered:
-        """Return the conversation with this answer at its end; it alone bears loss."""
+        """Return the conversation with this answer at its end; only this answer has loss."""
         whole, mark = self._checked([*messages, Message(role="assistant", content=text)])
         rendered, span = self._answer(whole, cut=cut)
         return Rendered(rendered, (span,), mark)
 
     def _answer(self, messages: Sequence[Message], *, cut: bool) -> tuple[str, Span]:
-        """The text of a conversation that ends with an answer, and where in it the answer is."""
+        """Return the text of a conversation that ends with an answer, and where in it the answer
+        is."""
         prompt = self._text(messages[:-1], prompt=True)
         text = self._text(messages)
         if not text.startswith(prompt):
@@ -139,9 +141,10 @@ class Rendering:
         return text, Span(start, end, cut)
 
     def _same_in(self, whole: str, text: str, span: Span, content: str) -> Span | None:
-        """Where the answer is in the whole conversation, if it has the same prompt and end there.
+        """Return where the answer is in the whole conversation, if it has the same prompt and end
+        there.
 
-        A template may leave an empty thought out of earlier answers.
+        A template may leave out an empty thought in earlier answers.
         """
         end = whole.find(self.end, span.start) + len(self.end)
         there = whole[span.start : end]
@@ -154,7 +157,7 @@ class Rendering:
         return None
 
     def _checked(self, messages: Sequence[Message]) -> tuple[list[Message], str]:
-        """The messages as the template gets them, and the mark in their control texts, if any."""
+        """Return the messages for the template, and the mark in their control texts, if any."""
         for message in messages:
             if message["role"] == "assistant" and not message["content"].strip():
                 raise RowRejected("empty_answer", "an assistant message is empty")
@@ -173,7 +176,7 @@ class Rendering:
         ], mark
 
     def _marked(self, text: str, mark: str) -> str:
-        """The text with a mark after the first character of each control text in it."""
+        """Return the text with a mark after the first character of each control text in it."""
         parts, at = [], 0
         while found := self.controls.search(text, at):
             following = found.start() + 1
@@ -253,7 +256,8 @@ def _end_of_turn(render: Render, controls: re.Pattern[str], model: str) -> str:
 
 
 def _knows_system(render: Render) -> bool:
-    """Whether the system message is in the text of every kind of conversation that has one."""
+    """Return whether the system message is in the text of every kind of conversation that has
+    one."""
     from jinja2 import TemplateError
 
     for turns, answered in ((1, False), (1, True), (2, False), (2, True)):

@@ -66,7 +66,7 @@ def train(job: Job, ranks: Ranks) -> None:
         found = checkpoints.restore()
         if found and validation:
             validation.restore()
-        # What was measured before the first step is in the checkpoint.
+        # The measurement before the first step is in the checkpoint.
         trainer.args.eval_on_start = bool(held) and found is None
         note(ranks, "first step")
         trainer.train(resume_from_checkpoint=str(found.path) if found else None)
@@ -94,7 +94,7 @@ def train(job: Job, ranks: Ranks) -> None:
 
 @contextmanager
 def _scratch(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """Delete the folder at the end, whatever happens."""
+    """Delete the folder at the end, also after an error."""
     try:
         yield
     finally:
@@ -106,7 +106,7 @@ def prepare_libraries(device: str) -> tuple[str, str]:
     """Prepare torch and DeepSpeed; return the device (`cuda` or `cpu`) and the precision
     (`bfloat16` or `float32`)."""
     if device == "cpu":
-        # Else transformers and DeepSpeed put the model on a GPU that is there, and the data not.
+        # Otherwise transformers and DeepSpeed put the model on an existing GPU, but not the data.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
 
@@ -126,7 +126,7 @@ def prepare_libraries(device: str) -> tuple[str, str]:
         os.environ["DS_ACCELERATOR"] = "cpu"
         import deepspeed as ds
 
-        # This op serves tensor-parallel inference only; ZeRO's collectives never call it. Without
+        # This op is only for tensor-parallel inference; ZeRO's collectives never call it. Without
         # it no machine needs a C++ compiler and Python.h, nor 20-40 s to build it at the first run.
         ds.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # ZeRO-3 shards a model while it loads; on CPUs transformers starts torch's process group
@@ -136,8 +136,8 @@ def prepare_libraries(device: str) -> tuple[str, str]:
 
 
 def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared, data.Prepared | None]:
-    """Return the base model's path (or hub id), and the data as token ids on this node's disk: what
-    is trained on, and what is held out, if anything is."""
+    """Return the base model's path (or hub id), and the data as token ids on this node's disk: the
+    training data, and the held-out data, if any."""
     from transformers import AutoConfig, AutoTokenizer
 
     model = local.resolve(job.base, store, job.revision)
@@ -160,7 +160,7 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared, da
 
 
 def uploaded_now(job: Job, store: Store) -> bool:
-    """Upload the model that an earlier attempt has trained here and could not upload, if any."""
+    """Upload the model that an earlier attempt trained here and could not upload, if any."""
     found = Finished.find(job)
     if found is None:
         return False
@@ -181,7 +181,7 @@ def finish(
 
 
 def what(job: Job) -> str:
-    """Return what a batch of this training contains, in words."""
+    """Return in words what a batch of this training contains."""
     if isinstance(job.numbers, Dpo):
         return "pairs"
     if job.numbers.packing:
@@ -190,5 +190,6 @@ def what(job: Job) -> str:
 
 
 def note(ranks: Ranks, text: str) -> None:
+    """Show a note as the progress, from rank 0 only."""
     if ranks.first:
         send(PROGRESS, note=text)

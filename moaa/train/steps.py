@@ -27,9 +27,10 @@ class Steps(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Report the start, and estimate the size of a checkpoint from the model."""
         if state.is_world_process_zero:
             send(PROGRESS, step=state.global_step, steps=state.max_steps, begin=True)
-        # Of a weight that is spread over the ranks, DeepSpeed leaves an empty tensor with the
+        # For a weight that is spread over the ranks, DeepSpeed leaves an empty tensor with the
         # number of elements in `ds_numel`.
         self.checkpoints.expect(
             sum(
@@ -46,6 +47,7 @@ class Steps(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Check that the numbers are finite, and report the step."""
         if logs is None or "loss" not in logs:
             return
         check_finite(self.job, state.global_step, logs)
@@ -60,6 +62,7 @@ class Steps(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        # TRL adds rewards to the log, but not to `metrics`.
         # TRL adds rewards to what is logged, and not to `metrics`.
         if self.validation and state.log_history:
             self.validation.measured(state.global_step, state.log_history[-1])
@@ -67,18 +70,20 @@ class Steps(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Ask for a checkpoint if one is due."""
         if self.checkpoints.due(state.global_step) and state.global_step < state.max_steps:
             control.should_save = True
 
     def on_save(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Start the upload of the checkpoint."""
         self.checkpoints.saved(state.global_step)
 
 
 def check_finite(job: Job, step: int, logs: Mapping[str, float]) -> None:
-    """Raise TrainError if the loss or the gradient is NaN or infinite: all weights would become
-    so."""
+    """Check the numbers. Raises TrainError if the loss or the gradient is NaN or infinite: all
+    weights would become the same."""
     for name, what in (("loss", "loss"), ("grad_norm", "gradient norm")):
         if name in logs and not math.isfinite(logs[name]):
             rate = logs.get("learning_rate", job.numbers.learning_rate)
@@ -105,7 +110,7 @@ def curve(trainer: Trainer) -> dict[str, Any]:
     points, tokens, before = [], 0.0, 0.0
     for entry in trainer.state.log_history:
         if "loss" in entry:
-            seen = entry["num_tokens"]  # TRL starts from 0 again after a resume
+            seen = entry["num_tokens"]  # after a resume TRL starts from 0 again
             tokens += seen - before if seen >= before else seen
             before = seen
             points.append({**curve_point(entry), "step": entry["step"], "num_tokens": int(tokens)})

@@ -1,9 +1,9 @@
-"""Conversations as token ids by the model's own chat template, with the loss on the answers and
-their end-of-turn only.
+"""Conversations as token ids by the model's own chat template, with loss only on the answers and
+their end of turn.
 
 `rendering` says which text is trained; here it becomes tokens, as the engine's tokenizer makes
-them. A text without control texts in its messages gets exactly the ids that the engine gives it.
-What messages contain never becomes a control token.
+them. A text without control texts in its messages gets exactly the engine's ids. Text in messages
+never becomes a control token.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class Template:
     def sequences(
         self, messages: Sequence[Message], cut: Collection[int] = ()
     ) -> tuple[list[Tokens], Counter[str]]:
-        """Return the sequences to train on, and how many answers are in none, by the reason.
+        """Return the sequences to train on, and how many answers are in none, by reason.
 
-        `cut`: numbers (from 0) of the answers that the token limit cut: no loss teaches the model
-        to stop there. Raises RowRejected if no answer can be trained on.
+        `cut`: numbers (from 0) of the answers that were cut at the token limit: no loss teaches the
+        model to stop there. Raises RowRejected if no answer can be trained on.
         """
         rendered, left_out = self.rendering.sequences(messages, cut)
         return [self._labelled(each) for each in rendered], left_out
@@ -90,8 +90,8 @@ class Template:
     def answers(
         self, messages: Sequence[Message], texts: Sequence[str], cut: Sequence[bool] = ()
     ) -> tuple[list[int], list[list[int]]]:
-        """Return the token ids of the prompt, and of each answer up to its end-of-turn token;
-        an answer that was cut is without that token."""
+        """Return the token ids of the prompt, and of each answer up to its end-of-turn token; an
+        answer that was cut has no such token."""
         found = []
         prompt: list[int] = []
         for text, was_cut in zip(texts, cut or [False] * len(texts), strict=True):
@@ -103,7 +103,7 @@ class Template:
         return prompt, found
 
     def has_control_text(self, texts: Iterable[str]) -> bool:
-        """Return whether one of the texts contains that of a control token, which stays text."""
+        """Return whether one of the texts has the text of a control token, which stays text."""
         return any(self.rendering.controls.search(text) for text in texts)
 
     def _labelled(self, rendered: Rendered) -> Tokens:
@@ -117,12 +117,12 @@ class Template:
         return ids, labels
 
     def _end(self, ids: list[int], start: int) -> int:
-        """Position after the end-of-turn token of the answer that begins at `start`."""
+        """Return the position after the end-of-turn token of the answer that begins at `start`."""
         return ids.index(self.end_of_turn, start) + 1
 
     def _without_end(self, ids: list[int], start: int, end: int) -> int:
-        """Position after the answer's own text: without its end-of-turn, and the white space that
-        the template puts before that."""
+        """Return the position after the answer's own text: without its end of turn, and without the
+        white space that the template puts before that."""
         end -= 1
         while end > start and not self.tokenizer.decode([ids[end - 1]]).strip():
             end -= 1
@@ -154,17 +154,17 @@ class Template:
         return found
 
     def _ids(self, texts: list[str], mark: str) -> list[list[int]]:
-        """Token ids of the texts, without those of the mark."""
+        """Return the token ids of the texts, without those of the mark."""
         if not mark:
             found: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
             return found
         return [self._ids_around(text, mark) for text in texts]
 
     def _ids_around(self, text: str, mark: str) -> list[int]:
-        """Token ids of a text, without those of the mark.
+        """Return the token ids of a text, without those of the mark.
 
-        The text is tokenized with its marks, so that each piece stands where it stands. If the
-        tokenizer joins a mark with its neighbours, the pieces are tokenized one by one.
+        The text is tokenized with its marks, so that each piece keeps its place. If the tokenizer
+        joins a mark with its neighbours, the pieces are tokenized one by one.
         """
         if self.tokenizer.is_fast:
             found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -176,8 +176,8 @@ class Template:
         return [token for piece in pieces for token in piece]
 
     def _check(self, ids: list[int], rendered: Rendered) -> None:
-        """Raise RowRejected if a message's text became a control token, or if it is not the same
-        text any more."""
+        """Check the ids. Raises RowRejected if a message's text became a control token, or if the
+        text has changed."""
         wanted = Counter(
             self._control_ids[text] for text in self.rendering.controls.findall(rendered.text)
         )

@@ -1,5 +1,5 @@
-"""TRL's trainers, with what is different here: data comes as token ids, weights are saved once,
-and every step is reported."""
+"""TRL's trainers, with our differences: data comes as token ids, weights are saved once, and every
+step is reported."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from moaa.train.steps import Steps
 from moaa.train.validation import Validation
 
 TOKENS_MULTIPLE: Final = 64
-"""On a GPU a forward pass has a multiple of so many tokens, or a row has. For each new number of
-tokens cuBLAS chooses its kernels anew, on the CPU: 0.3 ms for each product of matrices, while the
+"""On a GPU a forward pass, or a row, has a multiple of this many tokens. For each new number of
+tokens cuBLAS chooses its kernels again, on the CPU: 0.3 ms for each product of matrices, while the
 GPU waits (an H200, 1 B weights: a fifth of the step)."""
 
 
 class _Ours:
-    """Shared by both trainers; comes before TRL's class in their bases."""
+    """Code of both trainers; it comes before TRL's class in their bases."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        # A checkpoint's weights are in DeepSpeed's state: a second copy of an 8B model would be
-        # 16 GB more to upload.
+        # A checkpoint's weights are in DeepSpeed's state: a second copy of an 8B model would be 16
+        # GB more to upload.
         if not _internal_call:
             super().save_model(output_dir)  # type: ignore[misc]
 
     def _save(
         self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None
     ) -> None:
-        """Save the weights in bfloat16, which engines serve, whatever precision they were trained
-        in."""
+        """Save the weights in bfloat16, which engines serve, in whatever precision they were
+        trained."""
         import torch
 
         assert state_dict is not None
@@ -70,9 +70,9 @@ class DpoTrainer(_Ours, DPOTrainer):
         return dataset
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-        """Return the data set with the reference's log-probabilities, which every rank gathers.
+        """Return the data set with the reference's log-probabilities, gathered on every rank.
 
-        TRL passes them on in a file on rank 0's disk, which ranks on other nodes do not see.
+        TRL passes them in a file on rank 0's disk, which ranks on other nodes cannot see.
         """
         from datasets import Dataset, Features, Value, concatenate_datasets
         from torch.utils.data import DataLoader
@@ -99,6 +99,7 @@ class DpoTrainer(_Ours, DPOTrainer):
         return concatenate_datasets([dataset, columns], axis=1)
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        """Return TRL's log-probabilities, and report the progress."""
         if self.accelerator.is_main_process:
             at_once = self.args.per_device_train_batch_size * self.args.world_size
             pairs = min(self._seen * at_once, self._total)
@@ -127,7 +128,7 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         "use_cpu": device == "cpu",
         "deepspeed": config(numbers, size, device, precision),
         "ddp_timeout": WAIT_S,
-        "max_length": numbers.max_length,  # `data` has left out what is longer
+        "max_length": numbers.max_length,  # `data` has left out longer rows
         "pad_to_multiple_of": TOKENS_MULTIPLE if device == "cuda" else None,
         "logging_steps": 1,
         # The filter would replace a NaN by the average of the losses before it.
@@ -140,7 +141,7 @@ def arguments(job: Job, size: Batch, device: str, precision: str) -> SFTConfig |
         common |= {
             "eval_strategy": "epoch",
             "per_device_eval_batch_size": size.micro,
-            "prediction_loss_only": True,  # else it gathers the logits of all rows
+            "prediction_loss_only": True,  # otherwise it gathers the logits of all rows
         }
     if isinstance(numbers, Dpo):
         return DPOConfig(**common, beta=numbers.beta, precompute_ref_log_probs=True)
@@ -190,7 +191,7 @@ def trainer(
         and arguments.model_init_kwargs.get("attn_implementation") == "eager"
     ):
         send(PROGRESS, note="eager attention: only it caps the scores, as this model needs")
-    # A tokenizer of its own: TRL adds a padding token to it.
+    # Its own tokenizer: TRL adds a padding token to it.
     tokenizer = AutoTokenizer.from_pretrained(model, **of_base)
     steps = Steps(job, checkpoints, validation)
     made: SftTrainer | DpoTrainer = kind(

@@ -1,4 +1,4 @@
-"""A training measured on rows that it never sees: before, after each epoch, at the end."""
+"""Measures a training on rows that it never sees: before, after each epoch, at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from moaa.train.protocol import PROGRESS, send
 from moaa.train.ranks import Ranks
 
 MEASURED: Final = ("loss", "rewards/accuracies", "rewards/margins")
-"""What is kept of a measurement; the last two are DPO's. TRL's names, without its `eval_`."""
+"""The numbers of a measurement that are kept; the last two are DPO's. TRL's names, without
+`eval_`."""
 
 
 def point(entry: Mapping[str, Any]) -> dict[str, float] | None:
@@ -39,12 +40,12 @@ class Validation:
     save: Callable[[str], None] = field(default=lambda folder: None)
     """Writes the weights to a folder; all ranks call it."""
     kept: Best | None = None
-    """Where the best weights outlive this attempt."""
+    """Where the best weights are kept after this attempt."""
     best_step: int | None = None
     best_loss: float = math.inf
 
     def measured(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Report a measurement, and keep the weights if they are the best so far and wanted."""
+        """Report a measurement. Keep the weights if they are the best so far and wanted."""
         if (found := point(metrics)) is None:
             return
         if self.ranks.first:
@@ -58,7 +59,7 @@ class Validation:
                 self.kept.keep(folder, step, found["loss"])
 
     def restore(self) -> None:
-        """Take up the best weights of an earlier attempt: this one resumes it."""
+        """Load the best weights of an earlier attempt, which this one resumes."""
         if self.job.numbers.keep != "best" or self.kept is None:
             return
         kept, folder = self.kept, self.scratch / "best"
@@ -72,9 +73,9 @@ class Validation:
     def facts(self, log: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the numbers for the report.
 
-        `kept_step`: after which step the weights were that became the model (None: the last).
-        `lost_step`: where better ones were, which are gone because the training was stopped and
-        resumed since, and they could not be kept on S3 (None: nowhere).
+        `kept_step`: the step after which the weights became the model (None: the last).
+        `lost_step`: the step of better weights that are lost, because the training was stopped and
+        resumed and they could not be kept on S3 (None: there are none).
         """
         curve = [{"step": each["step"], **found} for each in log if (found := point(each))]
         best = min(curve, key=lambda each: each["loss"], default=None)

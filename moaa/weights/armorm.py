@@ -25,7 +25,7 @@ _TEXTS: Final = (".json", ".jinja", ".model", ".txt")
 
 
 def heads_of(model: Model, store: Store) -> bytes:
-    """Return the file of the heads that lies beside the body. Raises RecipeError if it does not."""
+    """Return the file of the heads next to the body. Raises RecipeError if there is none."""
     source = model.source.rstrip("/")
     try:
         if source.startswith("s3://"):
@@ -36,20 +36,21 @@ def heads_of(model: Model, store: Store) -> bytes:
         return (Path(source).expanduser() / HEADS).read_bytes()
     except (Missing, FileNotFoundError):
         raise RecipeError(
-            f"{source} holds no {HEADS}, which the labeller 'armorm' needs. Make the folder from "
+            f"{source} has no {HEADS}, which the labeller 'armorm' needs. Make the folder from "
             "the published model: moaa split-armorm FOLDER OUT."
         ) from None
 
 
 def split(published: Path, out: Path) -> None:
-    """Write the body of a published ArmoRM, as a Llama that engines know, and its heads to `out`.
+    """Write the body of a published ArmoRM, as a Llama that engines support, and its heads to
+    `out`.
 
-    Needs torch and safetensors. Raises RecipeError if `published` is no folder of ArmoRM.
+    Needs torch and safetensors. Raises RecipeError if `published` is not a folder of ArmoRM.
     """
     shards = sorted(published.glob("*.safetensors"))
     if not shards or not (published / "config.json").is_file():
         raise RecipeError(
-            f"{published} holds no config.json with *.safetensors. Give the folder of the "
+            f"{published} has no config.json with *.safetensors. Give the folder of the "
             "published model (a download of RLHFlow/ArmoRM-Llama3-8B-v0.1)."
         )
     import numpy as np

@@ -1,8 +1,9 @@
-"""A model's chat template, rendered without transformers: what an engine puts before a model.
+"""A model's chat template, rendered without transformers: the text that an engine passes to a
+model.
 
 The stages that ask and check have no transformers, but they must know what a template does with a
-conversation before anything is paid. `ChatTemplate.render` gives the same text as transformers'
-`apply_chat_template(tokenize=False)`.
+conversation before anything is paid for. `ChatTemplate.render` returns the same text as
+transformers' `apply_chat_template(tokenize=False)`.
 """
 
 from __future__ import annotations
@@ -30,32 +31,32 @@ SPECIAL = (
     "cls_token",
     "mask_token",
 )
-"""Names of the tokens that a tokenizer's configuration gives to its template."""
+"""The tokens in a tokenizer's configuration that its template may use."""
 
 
 class Render(Protocol):
-    """How a conversation becomes text. `prompt`: it ends with the beginning of an answer."""
+    """Turns a conversation into text. `prompt`: it ends with the start of an answer."""
 
     def __call__(self, messages: Sequence[Message], *, prompt: bool = False) -> str: ...
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """The chat template of one model, with the tokens that it may name."""
+    """The chat template of one model, with the tokens that it may use."""
 
     text: str
     tokens: Mapping[str, str] = field(default_factory=dict)
-    """`bos_token`, `eos_token` and so on."""
+    """The tokens by name: `bos_token`, `eos_token` and so on."""
     added: tuple[tuple[str, bool], ...] = ()
     """The tokenizer's added tokens: (text, whether it is special)."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """More variables: `enable_thinking`, for example."""
+    """More variables: for example `enable_thinking`."""
 
     @classmethod
     def read(cls, folder: Path, arguments: Mapping[str, Any] | None = None, text: str = "") -> Self:
         """Return the template in the files of a tokenizer; `text` replaces it if given.
 
-        Raises RecipeError if the files cannot be read, or hold no template.
+        Raises RecipeError if the files cannot be read, or have no template.
         """
         config = _json(folder / "tokenizer_config.json")
         listed = _json(folder / "special_tokens_map.json")
@@ -98,7 +99,8 @@ class ChatTemplate:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         class Generation(Extension):
-            """`{% generation %}…{% endgeneration %}`, which marks answers: what is inside."""
+            """`{% generation %}…{% endgeneration %}`, which marks answers: it returns the text
+            inside."""
 
             tags = {"generation"}  # noqa: RUF012
 
@@ -140,7 +142,7 @@ def added_tokens(folder: Path) -> tuple[tuple[str, bool], ...]:
 
 
 def _text(folder: Path, config: Mapping[str, Any]) -> str:
-    """The template's text: from a file of its own, or from the configuration."""
+    """Return the template's text: from a file of its own, or from the configuration."""
     for name in ("chat_template.jinja", "additional_chat_templates/default.jinja"):
         if (folder / name).is_file():
             return (folder / name).read_text()
@@ -152,7 +154,7 @@ def _text(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def _content(value: Any) -> str:
-    """A token's text, which a configuration gives as text or as an object."""
+    """Return a token's text, which a configuration has as text or as an object."""
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else ""

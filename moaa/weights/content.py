@@ -1,12 +1,12 @@
-"""What a model's source holds now: new weights at an old address are another input.
+"""The current content of a model's source: new weights at an old address are another input.
 
 hub id          the commit of its revision
 s3://…          the versions of the objects
 a local folder  the digests of its files
 package:…       nothing: the installed version is part of the image
-an endpoint     nothing: who serves it decides what it serves
+an endpoint     nothing: its owner decides what it serves
 
-What engine arguments name (`--tokenizer`, `--chat-template`, …) counts as well.
+Files and models in engine arguments (`--tokenizer`, `--chat-template`, …) count as well.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ NAMES_A_MODEL: Final = ("--tokenizer", "--hf-config-path")
 
 
 def of_asked(recipe: Recipe, names: Collection[str], store: Store) -> dict[str, str]:
-    """Return what the sources of these models hold, as far as this run loads them itself.
+    """Return the content of these models' sources, if this run loads the models itself.
 
-    Those of engines on Kubernetes are what was deployed; only S3 is asked for them.
+    Models of engines on Kubernetes are what was deployed; only S3 is read for them.
     """
     found: dict[str, str] = {}
     for name in sorted(names):
@@ -48,9 +48,9 @@ def of_asked(recipe: Recipe, names: Collection[str], store: Store) -> dict[str, 
 
 
 def of_source(model: Model, store: Store) -> str | None:
-    """Return what a model's source holds; None for a package, and for a path that is not here.
+    """Return the content of a model's source; None for a package, and for a path that is not here.
 
-    Raises StoreError, HubAway or RecipeError if it cannot be asked.
+    Raises StoreError, HubAway or RecipeError if it cannot be read.
     """
     if model.source.startswith("package:"):
         return None
@@ -63,8 +63,8 @@ def of_source(model: Model, store: Store) -> str | None:
 
 
 def pinned(recipe: Recipe, content: dict[str, str]) -> Recipe:
-    """Return the recipe with each hub model, and each tokenizer of another one, at the commit that
-    was found for it."""
+    """Return the recipe with each hub model, and each separate tokenizer, at the commit that was
+    found."""
     changed = {
         name: model.model_copy(update=update)
         for name, model in recipe.models.items()
@@ -92,7 +92,7 @@ def versions_digest(versions: dict[str, str]) -> str:
 
 
 def _of_args(name: str, model: Model) -> dict[str, str]:
-    """Return what the files, folders and hub models that engine arguments name hold."""
+    """Return the content of the files, folders and hub models in engine arguments."""
     tokenizer, revision = tokenizer_of(model.engine_args)
     found: dict[str, str] = {}
     for value in sorted(_values(model.engine_args)):
@@ -116,12 +116,12 @@ def _of_path(value: str) -> str | None:
     """Return the digest of the file, if it is one."""
     try:
         return digest(Path(value)) if value and Path(value).is_file() else None
-    except OSError:  # a template as a text is too long for a name
+    except OSError:  # a template given as text is too long for a name
         return None
 
 
 def _models(engine_args: Sequence[str]) -> Iterator[str]:
-    """Yield the models, by hub id or folder, that engine arguments name beside the model itself."""
+    """Yield the other models, by hub id or folder, in engine arguments."""
     for name, values in named(engine_args):
         if name in NAMES_A_MODEL:
             yield from values
@@ -147,7 +147,8 @@ def digest(path: Path) -> str:
 
 
 def _of_file(path: Path) -> str:
-    """Return the sha256 of a file. It is kept, since weights are large, until the file changes."""
+    """Return the sha256 of a file. It is cached until the file changes, because weights are
+    large."""
     about = path.stat()
     identity = f"{path.absolute()} {about.st_ino} {about.st_size} {about.st_ctime_ns}"
     kept = cache() / "digests" / hashlib.sha256(identity.encode()).hexdigest()
@@ -160,6 +161,6 @@ def _of_file(path: Path) -> str:
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(found)
-    except OSError:  # only slower the next time
+    except OSError:  # the next time is only slower
         pass
     return found

@@ -10,7 +10,7 @@ from moaa.chat.message import Message
 from moaa.weights.chat_template import ChatTemplate, Render
 
 _SHAPE = re.compile(r"<[|｜].*[|｜]>|</?s>|\[/?INST\]|<(start|end)_of_turn>", re.DOTALL)
-"""Added tokens of this shape are control tokens, whether the template writes them or not."""
+"""Added tokens of this form are control tokens, even if the template does not write them."""
 _NOTHING = re.compile(r"(?!)")
 
 
@@ -18,7 +18,7 @@ def control_texts(template: ChatTemplate) -> frozenset[str]:
     """Return the texts of a model's control tokens.
 
     These are the added tokens that are special, that the chat template writes, or that have the
-    shape of one (`<|…|>`). Other added tokens (`<table>` in Gemma's) are ordinary text.
+    form of one (`<|…|>`). Other added tokens (`<table>` in Gemma's) are ordinary text.
     """
     return rendered_controls(template.added, template.text, template.render)
 
@@ -36,13 +36,14 @@ def rendered_controls(
 
 
 def pattern(texts: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern that finds any of these texts, at each place the longest one."""
+    """Return a pattern that finds any of these texts, and the longest one at each place."""
     escaped = [re.escape(text) for text in sorted(texts, key=len, reverse=True) if text]
     return re.compile("|".join(escaped)) if escaped else _NOTHING
 
 
 def _samples(render: Render) -> list[str]:
-    """A template may put its tokens together from parts: what it writes of short conversations."""
+    """Return what the template writes for short conversations: it may build its tokens from
+    parts."""
     from jinja2 import TemplateError
 
     told, asked = Message(role="system", content="Be."), Message(role="user", content="Why?")

@@ -1,4 +1,4 @@
-"""The head of a GGUF file: what it says about its tokenizer. No weights are read.
+"""The head of a GGUF file, with its tokenizer. No weights are read.
 
 The format is llama.cpp's (`docs/gguf.md` of ggml): magic, version, two counts, then the pairs of
 key and typed value.
@@ -16,12 +16,12 @@ from moaa.weights.chat_template import ChatTemplate
 
 CONTROL: Final = 3
 USER_DEFINED: Final = 4
-"""Types of tokens: those that a tokenizer finds in a text as a whole."""
+"""Types of tokens that a tokenizer finds in a text as a whole."""
 _NUMBERS: Final = ("B", "b", "H", "h", "I", "i", "f", "?", None, None, "Q", "q", "d")
 _STRING: Final = 8
 _ARRAY: Final = 9
 _LONGEST: Final = 1 << 27
-"""Bytes of a text, and items of a list: more than any tokenizer has."""
+"""The most bytes of a text and items of a list: more than any tokenizer has."""
 NAMED: Final = {
     "bos": "bos",
     "eos": "eos",
@@ -31,7 +31,7 @@ NAMED: Final = {
     "cls": "cls",
     "mask": "mask",
 }
-"""The file's names of the tokens that a chat template may name (llama.cpp's spelling)."""
+"""The file's names of the tokens that a chat template may use (llama.cpp's spelling)."""
 
 
 def template_of(
@@ -40,7 +40,7 @@ def template_of(
     """Return the chat template of a GGUF file, with the added tokens of its tokenizer; `text`
     replaces it if given.
 
-    Raises RecipeError if the file cannot be read, or holds no template.
+    Raises RecipeError if the file cannot be read, or has no template.
     """
     head = metadata(path)
     texts, types = head.get("tokenizer.ggml.tokens"), head.get("tokenizer.ggml.token_type")
@@ -65,12 +65,12 @@ def template_of(
 
 
 def metadata(path: Path) -> Mapping[str, Any]:
-    """Return the file's pairs of key and value. Raises RecipeError if it is no GGUF file."""
+    """Return the file's pairs of key and value. Raises RecipeError if it is not a GGUF file."""
     try:
         with path.open("rb") as file:
             magic, version, _, pairs = struct.unpack("<4sIQQ", file.read(24))
             if magic != b"GGUF" or version < 2:
-                raise ValueError("it does not begin as such a file does")
+                raise ValueError("its first bytes are not those of a GGUF file")
             return {_text(file): _value(file, _number(file, "I")) for _ in range(pairs)}
     except (OSError, ValueError, struct.error, IndexError, RecursionError) as error:
         raise RecipeError(f"{path} is no GGUF file that can be read: {error}") from None

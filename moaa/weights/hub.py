@@ -41,10 +41,10 @@ def download(
 ) -> Path:
     """Download a model and return its folder: `folder`, or one in the hub's cache.
 
-    Files that are there already are not downloaded again. Offline (HF_HUB_OFFLINE, or no
-    connection) it is what the cache has. In the cache, files that match `weights` are left out
-    unless the model has no others; a `folder` gets all files. Raises RecipeError if the model
-    cannot be downloaded.
+    Files that are already there are not downloaded again. Offline (HF_HUB_OFFLINE, or no
+    connection) the cache's files are used. Into the cache, files that match `weights` are
+    downloaded only if the model has no others; a `folder` gets all files. Raises RecipeError if the
+    model cannot be downloaded.
     """
 
     def fetch(snapshot_download: Callable[..., str]) -> Path:
@@ -87,7 +87,7 @@ def _downloaded(
             "pip install 'moaa[hub]'"
         ) from None
     if not bars:
-        disable_progress_bars()  # a stage shows its own
+        disable_progress_bars()  # a stage has its own
     try:
         return fetch(snapshot_download)
     except (HTTPError, OSError, ValueError) as error:

@@ -7,7 +7,7 @@
     resolve("package:PKG/model.Q4_1.gguf", store)  found in an installed package, and converted
                                                    once to a folder in the cache
 
-What a source holds enters the fingerprints too (`content`): new weights at an old address are
+The content of a source is in fingerprints too (`content`): new weights at an old address are
 noticed.
 """
 
@@ -39,7 +39,7 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def resolve(source: str, store: Store, revision: str | None = None) -> str:
     """Return a hub id, or the path of a folder on this machine.
 
-    `revision` applies to hub ids only. Raises RecipeError if there is no such model, or if another
+    `revision` is only for hub ids. Raises RecipeError if there is no such model, or if another
     source has a revision; EngineError if the model cannot be converted.
     """
     path = Path(source).expanduser()
@@ -66,7 +66,7 @@ def resolve(source: str, store: Store, revision: str | None = None) -> str:
 
 
 def is_hub_id(source: str) -> bool:
-    """Return whether a source is a name of the hub: it looks like one and is no path here."""
+    """Return whether a source is a name of the hub: it looks like one and is not a path here."""
     return (
         not source.startswith(("s3://", "package:", "."))
         and not Path(source).expanduser().exists()
@@ -78,7 +78,7 @@ def package_file(path: str) -> Path:
     """Return the absolute path of `path` inside an installed package.
 
     The folders of MOAA_PACKAGES (separated like PATH; default `.cache/pkgs`) are searched first,
-    then sys.path. Raises RecipeError if it is in none.
+    then sys.path. Raises RecipeError if none has it.
     """
     roots = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
     own = [Path(root).absolute() for root in roots if root]
@@ -118,7 +118,7 @@ def _from_s3(uri: str, store: Store) -> Path:
             return Artifact.open(store, uri).download(folder)
         except Missing:
             pass
-    # Other weights of the same size at the same address get a folder of their own.
+    # Other weights of the same size at the same address get their own folder.
     versions = json.dumps(sorted(store.versions(f"{uri}/").items()))
     folder = folder.with_name(f"{folder.name}-{hashlib.sha256(versions.encode()).hexdigest()[:12]}")
     with _locked(folder):
@@ -129,8 +129,8 @@ def _from_s3(uri: str, store: Store) -> Path:
 def _download_prefix(uri: str, store: Store, folder: Path) -> None:
     """Download every object below `uri`.
 
-    A file that is here with the right size is kept: the store's download is atomic, and the folder
-    is for these versions only.
+    An existing file with the right size is kept: the store's download is atomic, and the folder is
+    only for these versions.
     """
     found = dict(store.list(uri + "/"))
     if f"{uri}/config.json" not in found:
@@ -151,7 +151,7 @@ def _download_prefix(uri: str, store: Store, folder: Path) -> None:
 
 
 def gguf_file(source: str) -> Path | None:
-    """Return the GGUF file that a source names; None if it is none, or not here.
+    """Return the GGUF file of a source; None if the source is not one, or the file is not here.
 
     Raises RecipeError for a package that is not installed.
     """
@@ -162,9 +162,9 @@ def gguf_file(source: str) -> Path | None:
 
 
 def _conversion(gguf: Path) -> Path:
-    """Return the folder of the converted model, whether it is there or not.
+    """Return the folder of the converted model, whether it exists or not.
 
-    An image has that folder beside the file; otherwise it is in the cache.
+    In an image that folder is next to the file; otherwise it is in the cache.
     """
     beside = gguf.with_suffix("")
     if (beside / "config.json").is_file():
@@ -175,7 +175,7 @@ def _conversion(gguf: Path) -> Path:
 
 
 def _converted(gguf: Path) -> Path:
-    """Return the folder of the converted model, and convert it if there is none.
+    """Return the folder of the converted model; convert it if there is none.
 
     135M parameters take about 30 s.
     """
@@ -211,7 +211,7 @@ def _convert_in_child(gguf: Path, folder: Path) -> None:
                 f"transformers and gguf: pip install 'moaa[train]'. The last lines were:\n{tail}"
             )
         unfinished.chmod(0o755)
-        # Other users of a shared cache, and of the image that this is built into, read it too.
+        # Other users of a shared cache, or of an image that contains it, read it too.
         for file in unfinished.iterdir():
             file.chmod(0o644)
         unfinished.rename(folder)

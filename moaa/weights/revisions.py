@@ -1,4 +1,4 @@
-"""Which commit a name of the Hugging Face hub stands for now."""
+"""The commit that a name of the Hugging Face hub currently stands for."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_commit(revision: str | None) -> bool:
-    """Return whether a revision is a commit: such a one never moves."""
+    """Return whether a revision is a commit: a commit never changes."""
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 def commit(name: str, revision: str | None, kind: Literal["model", "dataset"]) -> str:
-    """Return the commit that `revision` (default: main) of a repository is now.
+    """Return the current commit of `revision` (default: main) of a repository.
 
     With HF_HUB_OFFLINE it is the one in the hub's cache. Raises HubAway if the hub does not answer,
     RecipeError if it has no such repository or revision, or if the cache has none.
@@ -45,7 +45,7 @@ def commit(name: str, revision: str | None, kind: Literal["model", "dataset"]) -
         )
     except HFValidationError as error:
         raise RecipeError(
-            f"'{name}' is no name of a {kind} on the hub: {one_line(error)}"
+            f"'{name}' is not a name of a {kind} on the hub: {one_line(error)}"
         ) from None
     except HfHubHTTPError as error:
         if error.response.status_code in (400, 401, 403, 404):
@@ -54,7 +54,7 @@ def commit(name: str, revision: str | None, kind: Literal["model", "dataset"]) -
                 f"{one_line(error)}. Check the name, the revision and HF_TOKEN (gated ones)."
             ) from None
         raise away(endpoint, error) from None
-    # Several libraries speak below this call, each with errors of its own.
+    # Several libraries are called below, each with its own errors.
     except Exception as error:
         raise away(endpoint, error) from None
     if not found.sha:
@@ -72,7 +72,7 @@ def away(endpoint: str, error: Exception) -> HubAway:
 
 
 def one_line(error: Exception) -> str:
-    """Return what a library says, on one line."""
+    """Return the message of a library's error, on one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return (text if len(text) <= 300 else f"{text[:300]}…").rstrip(". ")
 
@@ -84,7 +84,7 @@ def _cached(name: str, revision: str | None, kind: str) -> str:
     except OSError:
         pass
     if kind == "dataset" and revision is None:
-        # `datasets` keeps what it has prepared in folders named by the commit.
+        # `datasets` keeps its prepared data in folders named by the commit.
         own = Path(
             os.environ.get("HF_DATASETS_CACHE") or cache().parent / "datasets"
         ) / name.replace("/", "___")

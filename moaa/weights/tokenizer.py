@@ -28,21 +28,21 @@ FILES: Final = (
     "config.json",
     "generation_config.json",
 )
-"""Files that are small, and say how a model reads and writes text."""
+"""Small files that say how a model reads and writes text."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateArgs:
-    """What a model's `engine_args` say about its chat template."""
+    """The chat template in a model's `engine_args`."""
 
     text: str = ""
     """The template itself, instead of the tokenizer's; empty: the tokenizer's."""
     variables: dict[str, Any] = field(default_factory=dict)
-    """Variables of the template: `enable_thinking`, for example."""
+    """Variables of the template: for example `enable_thinking`."""
 
     @classmethod
     def of(cls, model: Model) -> Self:
-        """Return what `--chat-template` and `--default-chat-template-kwargs` say.
+        """Return the values of `--chat-template` and `--default-chat-template-kwargs`.
 
         Raises RecipeError if one of them cannot be read here.
         """
@@ -84,7 +84,7 @@ def template_in(place: Path, args: TemplateArgs) -> ChatTemplate:
 
 
 def _template(value: str) -> str:
-    """Return the text of a template that is given as a path or as text, as vLLM takes it."""
+    """Return the text of a template that is given as a path or as text, as vLLM accepts it."""
     if any(each in value for each in "{}\n"):
         return value
     try:
@@ -97,8 +97,7 @@ def _template(value: str) -> str:
 
 
 def _variables(name: str, value: str) -> dict[str, Any]:
-    """Return the variables that this argument gives: a JSON object, or one of its keys with a
-    value."""
+    """Return the variables in this argument: a JSON object, or one of its keys with a value."""
     _, _, key = name.partition(".")
     try:
         found = json.loads(value)
@@ -113,8 +112,8 @@ def _variables(name: str, value: str) -> dict[str, Any]:
 
 
 def folder(source: str, store: Store, revision: str | None = None) -> Path:
-    """Return a folder with the tokenizer's files of this model: of a hub model and of one on S3
-    only these are downloaded.
+    """Return a folder with the tokenizer's files of this model. Of a model on the hub or on S3 only
+    these files are downloaded.
 
     Raises RecipeError if there is no such model here, EngineError if it cannot be converted,
     HubAway if the hub does not answer.
@@ -124,7 +123,7 @@ def folder(source: str, store: Store, revision: str | None = None) -> Path:
     found = local.resolve(source, store, revision)
     if Path(found).is_dir():
         return Path(found)
-    # A hub that is away is known within seconds by this.
+    # A hub that does not answer is noticed within seconds by this.
     return hub.download_files(found, commit(found, revision, "model"), FILES)
 
 
@@ -145,7 +144,7 @@ def _from_s3(uri: str, store: Store) -> Path:
         Artifact(store, manifest.model_copy(update={"files": files})).download(place)
     if "tokenizer_config.json" not in there:
         raise RecipeError(
-            f"model source '{uri}' holds no tokenizer. Give the s3:// address of a folder written "
+            f"model source '{uri}' has no tokenizer. Give the s3:// address of a folder written "
             "by save_pretrained, or of a model artifact."
         )
     return place

@@ -105,7 +105,7 @@ def test_of_a_model_on_s3_only_the_small_files_are_downloaded(
     folder = tokenizer.folder("s3://b/m", store)
     assert control_texts(ChatTemplate.read(folder)) == {"<|im_end|>"}
     assert not (folder / "model.safetensors").exists()
-    with pytest.raises(RecipeError, match="holds no tokenizer"):
+    with pytest.raises(RecipeError, match="has no tokenizer"):
         tokenizer.folder("s3://b/other", store)
 
 
