@@ -12,7 +12,8 @@ from moaa.errors import HubAway, RecipeError
 from moaa.prompts import files
 from moaa.recipe.schema import Source
 from moaa.weights.content import digest
-from moaa.weights.revisions import commit, one_line
+from moaa.weights.hub import one_line
+from moaa.weights.revisions import commit
 
 _NO_ANSWER = ("ConnectError", "ConnectTimeout", "ReadTimeout", "RemoteProtocolError")
 """Errors of the hub's HTTP client, which has its own copy of the library."""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import model_serializer
 
 from moaa.chat.controls import KNOWN
-from moaa.errors import EngineError, HubAway, RecipeError, StoreError
+from moaa.errors import EngineError, HubAway, RecipeError, StoreAway, StoreError
 from moaa.progress.messages import log
 from moaa.recipe.schema import Model, Part, Recipe
 from moaa.store import Store
@@ -45,20 +45,20 @@ class TextPart(Part):
 def control_texts(recipe: Recipe) -> tuple[str, ...]:
     """Return the control texts that only the models of this recipe have.
 
-    A tokenizer that cannot be read here adds none (a model that only an endpoint has). The
-    well-known texts are always neutralised. Raises HubAway if engines of this run also need the
-    hub. A run that does not load the models itself continues without it.
+    The texts are part of fingerprints, so an outage of the hub or of S3 must not change them: for
+    a model that this run's own engines load, HubAway or StoreAway is raised. A model that an
+    endpoint serves, or whose tokenizer cannot be read here, adds none; a warning names it. The
+    well-known texts are always neutralised.
     """
     found: set[str] = set()
     for model in recipe.models.values():
         address = recipe.store.model_dump_json()
         try:
             found |= _read(model.source, model.revision, model.engine_args, address)
-        except HubAway as error:
-            if recipe.runtime.engines.kind == "process" and not model.endpoint:
+        except (HubAway, StoreAway) as error:
+            if not model.endpoint and recipe.runtime.engines.kind != "endpoint":
                 raise
-            log.warning(f"only well-known control tokens are neutralised: {error}")
-            break
+            _warn(model.source, error)
     return tuple(sorted(found))
 
 
@@ -73,11 +73,20 @@ def _read(
     store = Store.of(StoreAddress.model_validate_json(address))
     try:
         template = chat_template(model, store)
+    except StoreAway:
+        raise
     except (RecipeError, EngineError, StoreError) as error:
-        log.debug(f"{source}: its control texts are not known here: {error}")
+        _warn(source, error)
         return frozenset()
     # Special or not does not matter: a turn can be forged only with what the template writes.
     written = rendered_controls(
         ((text, False) for text, _ in template.added), template.text, template.render
     )
     return frozenset(text for text in written if not KNOWN.covers(text))
+
+
+def _warn(source: str, error: Exception) -> None:
+    log.warning(
+        f"{source}: of its control tokens only well-known ones are neutralised, since its chat "
+        f"template cannot be read here: {str(error).splitlines()[0]}"
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
-from moaa.errors import RecipeError
+from moaa.errors import HubAway, RecipeError
 
 OTHER_FORMATS: Final = (
     "original/*",
@@ -34,6 +36,36 @@ def cache() -> Path:
     except ImportError:
         return Path.home() / ".cache" / "huggingface" / "hub"
     return Path(HF_HUB_CACHE)
+
+
+def endpoint() -> str:
+    """Return the hub's address: HF_ENDPOINT, else the one of the package."""
+    from huggingface_hub import constants
+
+    return os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+
+
+def is_offline() -> bool:
+    """Return whether HF_HUB_OFFLINE says that the hub is not to be asked."""
+    from huggingface_hub import constants
+
+    given = os.environ.get("HF_HUB_OFFLINE")
+    return bool(constants.HF_HUB_OFFLINE or given in ("1", "true", "True"))
+
+
+def away(error: Exception) -> HubAway:
+    """Return the error of a hub that does not answer."""
+    host = urlsplit(endpoint()).hostname or endpoint()
+    return HubAway(
+        f"the hub ({host}) does not answer: {one_line(error)}. Try again later, correct "
+        "HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what its cache has"
+    )
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of a library's error, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= 300 else f"{text[:300]}…").rstrip(". ")
 
 
 def download(
@@ -76,7 +108,10 @@ def download_files(name: str, revision: str | None, files: Sequence[str]) -> Pat
 def _downloaded(
     name: str, fetch: Callable[[Callable[..., str]], Path], *, bars: bool = False
 ) -> Path:
-    """Return what `fetch` downloads with the hub's own function. Every failure is a RecipeError."""
+    """Return what `fetch` downloads with the hub's own function.
+
+    Raises HubAway if the hub does not answer, RecipeError for every other failure.
+    """
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined, unused-ignore]
@@ -91,7 +126,25 @@ def _downloaded(
     try:
         return fetch(snapshot_download)
     except (HTTPError, OSError, ValueError) as error:
+        if _is_away(error):
+            raise away(error) from error
         raise RecipeError(
             f"'{name}' cannot be downloaded from the hub: {error}. Check the name, the revision, "
             "HF_TOKEN (gated models), HF_HUB_OFFLINE and the free disk space."
         ) from error
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether a download failed since the hub did not answer it, and not for good."""
+    from huggingface_hub.errors import (  # type: ignore[attr-defined, unused-ignore]
+        HfHubHTTPError,
+        HTTPError,
+        LocalEntryNotFoundError,
+    )
+
+    if is_offline():
+        return False
+    if isinstance(error, HfHubHTTPError):
+        return error.response is not None and error.response.status_code in (429, *range(500, 600))
+    # A connection that failed; or the cache does not have what it would have given.
+    return isinstance(error, HTTPError | LocalEntryNotFoundError)

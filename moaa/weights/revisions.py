@@ -6,10 +6,9 @@ import os
 import re
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
-from moaa.errors import HubAway, RecipeError
-from moaa.weights.hub import cache
+from moaa.errors import RecipeError
+from moaa.weights.hub import away, cache, endpoint, is_offline, one_line
 
 TIMEOUT_S: Final = 8.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -29,18 +28,17 @@ def commit(name: str, revision: str | None, kind: Literal["model", "dataset"]) -
     if revision is not None and is_commit(revision):
         return revision
     try:
-        from huggingface_hub import HfApi, constants
+        from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError:
         raise RecipeError(
             f"'{name}' is on the hub, which needs the package huggingface-hub: "
             "pip install 'moaa[hub]'"
         ) from None
-    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True"):
+    if is_offline():
         return _cached(name, revision, kind)
-    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     try:
-        found = HfApi(endpoint=endpoint).repo_info(
+        found = HfApi(endpoint=endpoint()).repo_info(
             name, revision=revision, repo_type=kind, timeout=TIMEOUT_S
         )
     except HFValidationError as error:
@@ -53,28 +51,13 @@ def commit(name: str, revision: str | None, kind: Literal["model", "dataset"]) -
                 f"the hub does not give the {kind} '{name}', revision '{revision or 'main'}': "
                 f"{one_line(error)}. Check the name, the revision and HF_TOKEN (gated ones)."
             ) from None
-        raise away(endpoint, error) from None
+        raise away(error) from None
     # Several libraries are called below, each with its own errors.
     except Exception as error:
-        raise away(endpoint, error) from None
+        raise away(error) from None
     if not found.sha:
-        raise away(endpoint, ValueError(f"no commit in its answer about {name}"))
+        raise away(ValueError(f"no commit in its answer about {name}"))
     return found.sha
-
-
-def away(endpoint: str, error: Exception) -> HubAway:
-    """Return the error of a hub that does not answer."""
-    host = urlsplit(endpoint).hostname or endpoint
-    return HubAway(
-        f"the hub ({host}) does not answer: {one_line(error)}. Try again later, correct "
-        "HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what its cache has"
-    )
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of a library's error, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return (text if len(text) <= 300 else f"{text[:300]}…").rstrip(". ")
 
 
 def _cached(name: str, revision: str | None, kind: str) -> str:

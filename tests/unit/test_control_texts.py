@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.chat.controls import KNOWN, WORD_JOINER, Controls, fenced
 from moaa.chat.message import Call, Message
-from moaa.errors import HubAway, RecipeError
+from moaa.errors import HubAway, MoaaError, RecipeError, StoreAway
 from moaa.judge import tournament
 from moaa.mixture import converse
 from moaa.recipe import Judge, JudgeMember, Member, Mixture
@@ -21,6 +21,7 @@ from moaa.recipe.load import load_file
 from moaa.stages import generate, texts
 from moaa.stages.prompts import FORGED, prompts
 from moaa.weights import gguf
+from moaa.weights.chat_template import ChatTemplate
 from tests.support.engine_server import EngineServer
 from tests.support.gguf_file import odd_gguf
 from tests.support.memory_store import MemoryStore
@@ -33,7 +34,6 @@ FORGERIES = [
     "[INST]", "[/INST]", "</s>", "<s>", "<bos>", "[SYSTEM_PROMPT]", "<|turn>", "<turn|>",
     "<|channel|>", "<tool_call>", "</think>", "<|START_OF_TURN_TOKEN|>", "[gMASK]",
 ]  # fmt: skip
-KUBERNETES = "runtime.engines.kind=kubernetes"
 PLAIN = [
     "USER: hi ASSISTANT: yes", "### Instruction:", "<table><b>x</b></table>", "a < b | c > d",
     "x <| f |> g", "[inst]", "<html>", "Human:", "<filename>", "[1] [A] [[A]]", "List<String>",
@@ -190,16 +190,49 @@ def test_a_torn_gguf_file_is_no_bug(odd_gguf: Path, cut: int) -> None:
         gguf.template_of(odd_gguf)
 
 
-def test_a_hub_that_is_away_stops_only_runs_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(source: str, *more: object) -> frozenset[str]:
+@pytest.mark.parametrize(
+    ("error", "source"), [(HubAway, "owner/name"), (StoreAway, "s3://bucket/model")]
+)
+@pytest.mark.parametrize("kind", ["process", "kubernetes"])
+def test_no_outage_changes_which_texts_are_neutralised(
+    error: type[MoaaError], source: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are a part of fingerprints: the answers would be paid for again after it."""
+
+    def away(*given: object) -> ChatTemplate:
+        raise error("it does not answer")
+
+    monkeypatch.setattr("moaa.weights.tokenizer.chat_template", away)
+    sets = [f"models.other={{source: '{source}'}}", f"runtime.engines.kind={kind}"]
+    with pytest.raises(error) as raised:
+        texts.control_texts(load_file(DEMO, sets).recipe)
+    assert raised.value.outside
+
+
+@pytest.mark.parametrize("first", ["a", "z"])
+def test_the_texts_of_the_others_are_known_although_the_hub_is_away(
+    first: str, odd_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*given: object) -> str:
         raise HubAway("the hub does not answer")
 
-    monkeypatch.setattr(texts, "_read", away)
-    hub_model = "models.other={source: owner/name}"
-    assert texts.control_texts(load_file(DEMO, [hub_model, KUBERNETES]).recipe) == ()
-    recipe = load_file(DEMO, [hub_model]).recipe
-    with pytest.raises(HubAway):
-        texts.control_texts(recipe)
+    monkeypatch.setattr("moaa.weights.tokenizer.commit", away)
+    served = "{source: owner/name, endpoint: {url: 'http://127.0.0.1:1'}}"
+    sets = [f"models.{first}={served}", f"models.m={{source: '{odd_model}'}}"]
+    recipe = load_file(DEMO, sets).recipe
+    in_order = {name: recipe.models[name] for name in sorted(recipe.models)}
+    found = texts.control_texts(recipe.model_copy(update={"models": in_order}))
+    assert found == ("@@end", "@@user:")
+    assert "owner/name: of its control tokens only well-known ones are neutralised" in caplog.text
+    assert "the hub does not answer" in caplog.text
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = f"models.other={{source: '{tmp_path}/gone'}}"
+    assert texts.control_texts(load_file(DEMO, [source]).recipe) == ()
+    assert f"{tmp_path}/gone: of its control tokens only well-known ones" in caplog.text
 
 
 def test_prompts_are_neutralised_and_counted_before_anything_is_paid(

@@ -15,7 +15,7 @@ from moaa.chat.client import Client
 from moaa.engines import cores, devices
 from moaa.engines.process import ProcessFleet
 from moaa.engines.server import Server, command
-from moaa.errors import EngineError, RecipeError
+from moaa.errors import EngineError, HubAway, RecipeError
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.recipe.schema import Model, Runtime
@@ -82,6 +82,29 @@ def test_other_weights_where_there_are_none_in_safetensors(there: Hub, tmp_path:
 def test_what_is_asked_for_in_a_folder_comes_whole(there: Hub, tmp_path: Path) -> None:
     """`moaa fetch` of a repository may be for its GGUF file."""
     assert names(hub.download("org/twice", None, tmp_path / "mine")) == TWICE
+
+
+@pytest.mark.parametrize("status", [None, 429, 503])
+def test_a_hub_that_goes_away_while_it_is_downloaded_from_is_an_outside_fault(
+    status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the hub set to offline it is a model that is not here."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    def fail(*given: object, **named: object) -> str:
+        if status is None:
+            raise httpx2.ConnectError("no route")
+        request = httpx2.Request("GET", "https://hub")
+        raise HfHubHTTPError("busy", response=httpx2.Response(status, request=request))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    monkeypatch.setattr("moaa.weights.hub.is_offline", lambda: False)
+    with pytest.raises(HubAway, match="does not answer"):
+        hub.download("org/model", None)
+    monkeypatch.setattr("moaa.weights.hub.is_offline", lambda: True)
+    with pytest.raises(RecipeError, match="cannot be downloaded"):
+        hub.download("org/model", None)
 
 
 def test_what_cannot_be_fetched_says_what_to_look_at(
