@@ -64,7 +64,7 @@ class Declaration:
     unit: str = "rows"
     """The unit of its progress."""
     asks: Callable[[Recipe], Collection[str]] = _none
-    """Returns the recipe's models that its mixture or judge asks, whoever serves them."""
+    """Returns the recipe's models that its mixture or judge asks, however they are served."""
     tuned: int = 0
     """How many models trained by the run it asks. It serves them in its own pod."""
     production: bool = False

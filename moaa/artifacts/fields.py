@@ -65,7 +65,7 @@ REFUSED = Field(
     "Answers that could not be scored: neither the best nor the worst.",
     (
         Field("answer", "whole number", "Its index among the samples."),
-        Field("reason", "text", "Why: `context length`, above all."),
+        Field("reason", "text", "Why: usually `context length`."),
         Field("detail", "text", "What the server said."),
     ),
 )

@@ -255,7 +255,9 @@ SCORE_TABLES = (
                 "at 95 %.",
             ),
             Field("limit", "number or null", "What the bound is compared with."),
-            Field("needed", "whole number or null", "Undecided: so many items would decide it."),
+            Field(
+                "needed", "whole number or null", "If undecided: how many items would decide it."
+            ),
         ),
         'table[table.outcome != "pass"]',
     ),

@@ -43,9 +43,10 @@ def moaa(
 ) -> None:
     """Align a small model with a committee of open models (Mixture of Agents Alignment).
 
-    Example:  moaa run demo              the whole pipeline on this machine
-
-    Example:  moaa recipe check my.yaml  every mistake in a recipe, each with its line
+    \b
+    Examples:
+      moaa run demo              # the whole pipeline on this machine
+      moaa recipe check my.yaml  # every mistake in a recipe, each with its line
 
     `demo` is a recipe that comes with moaa; `moaa recipe list` shows all of them.
     """

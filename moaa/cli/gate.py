@@ -19,15 +19,15 @@ def gate(
     sets: Sets = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON")] = False,
 ) -> None:
-    """Decide again about the model of a run, from its measurements. Nothing is run.
+    """Decide again about the model of a run.
 
-    Exit status: 0 promote, 3 refuse, 4 undecided.
+    Nothing is run: the run's measurements are used. The rules are those of --recipe, else the
+    run's own, else the defaults. Exit status: 0 promote, 3 refuse, 4 undecided.
 
-    The rules are those of --recipe, else the run's own, else the defaults.
-
-    Example:  moaa gate
-
-    Example:  moaa gate demo-20260101-120000-1f0c --set gate.floor=0.02 --set gate.margin=0.01
+    \b
+    Examples:
+      moaa gate
+      moaa gate demo-20260101-120000-1f0c --set gate.floor=0.02
     """
     from moaa.commands import decision
 

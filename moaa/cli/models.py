@@ -29,14 +29,16 @@ def ask(
     ] = [],  # noqa: B006
     sets: Sets = [],  # noqa: B006
 ) -> None:
-    """Answer one question with a mixture: try a recipe before a run.
+    """Answer one question with a recipe's mixture.
 
-    Each proposal is shown when it arrives, then the synthesis, with tokens and seconds.
+    Use it to try a recipe before a run. Each proposal is shown when it arrives, then the
+    synthesis, with tokens and seconds.
 
-    Example:  moaa ask demo "Why is the sky blue?"
-
-    Example:  moaa ask my.yaml "Why?" --endpoint http://127.0.0.1:8000/v1 --endpoint
-    qwen2-72b=http://10.0.0.2:8000/v1
+    \b
+    Examples:
+      moaa ask demo "Why is the sky blue?"
+      moaa ask my.yaml "Why?" --endpoint http://127.0.0.1:8000/v1 \\
+        --endpoint qwen2-72b=http://10.0.0.2:8000/v1
     """
     from moaa.commands import mixture_question
 
@@ -52,7 +54,9 @@ def preflight(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
     Store, secrets, prompts, models, engines, training, disk, and the cluster if the recipe names
     one.
 
-    Example:  moaa preflight demo
+    \b
+    Examples:
+      moaa preflight demo
     """
     from moaa.commands import runs
 
@@ -77,9 +81,13 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Copy a model's files into a directory. An artifact's files are checked against its digests.
+    """Copy a model's files into a directory.
 
-    Example:  moaa fetch s3://moaa/demo/dpo/1f0c… ./model
+    An artifact's files are checked against its digests.
+
+    \b
+    Examples:
+      moaa fetch s3://moaa/demo/dpo/1f0c… ./model
     """
     from moaa.commands import download
 
@@ -94,12 +102,14 @@ def split_armorm(
     published: Annotated[Path, typer.Argument(help="The folder of the published ArmoRM model")],
     directory: Annotated[Path, typer.Argument(help="The folder for its body and its heads")],
 ) -> None:
-    """Split ArmoRM into a body, which engines can serve, and its heads, for the labeller armorm.
+    """Split ArmoRM into a body for engines and its heads.
 
-    No engine serves ArmoRM as a whole. Use the directory, or a copy of it on S3, as the source of a
-    model with `task: embed`.
+    The labeller armorm needs both: no engine serves ArmoRM as a whole. Use the directory, or a copy
+    of it on S3, as the source of a model with `task: embed`.
 
-    Example:  moaa split-armorm ./ArmoRM-Llama3-8B-v0.1 ./armorm
+    \b
+    Examples:
+      moaa split-armorm ./ArmoRM-Llama3-8B-v0.1 ./armorm
     """
     from moaa.commands import download
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from moaa import __version__
 from moaa.progress.messages import LEVEL_ENV, log, show
@@ -137,16 +138,49 @@ class Commands(TyperGroup):
             raise SystemExit(130) from None
 
 
-def application(help_text: str | None = None) -> typer.Typer:
+class Command(TyperCommand):
+    """A command whose help calls each value by a noun in capitals: `RECIPE`, not `{RECIPE} <Path>`.
+
+    Typer would show braces around arguments, and Python's types.
+    """
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        for parameter in self.params:
+            parameter.metavar = parameter.metavar or str(parameter.name).upper()
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the pieces of the line `Usage:`."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the lists of arguments and options."""
+        write = formatter.write_dl
+
+        def write_plain(rows: Any, **more: Any) -> None:
+            write(
+                [(re.sub(r"^([A-Z]+) <.*>$", r"\1", name), about) for name, about in rows], **more
+            )
+
+        formatter.write_dl = write_plain
+        super().format_options(ctx, formatter)
+
+
+class _Application(typer.Typer):
+    def command(self, *given: Any, **more: Any) -> Any:
+        return super().command(*given, **{"cls": Command, **more})
+
+
+def application(**more: Any) -> typer.Typer:
     """Return an application without completion, rich help or rich tracebacks: each slows down the
-    start."""
-    return typer.Typer(
+    start. `more`: further arguments of typer's."""
+    return _Application(
         add_completion=False,
         cls=Commands,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        help=help_text,
+        **more,
     )
 
 

@@ -53,15 +53,13 @@ def run(
 
     Finished stages of earlier runs are reused; the same command continues a run that was stopped.
 
-    Example:  moaa run demo
-
-    Example:  moaa run my.yaml --until sft --set sft.epochs=1
-
-    Example:  moaa run my.yaml --rounds 3
-
-    Example:  moaa run my.yaml --in-cluster
-
-    Example:  moaa run --follow demo-20260101-120000-1f0c
+    \b
+    Examples:
+      moaa run demo
+      moaa run my.yaml --until sft --set sft.epochs=1
+      moaa run my.yaml --rounds 3
+      moaa run my.yaml --in-cluster
+      moaa run --follow demo-20260101-120000-1f0c
     """
     if sum(map(bool, (recipe, follow, stop))) != 1:
         raise typer.BadParameter("Give one of: RECIPE, --follow RUN, --stop RUN.")
@@ -99,16 +97,16 @@ def evaluate(
     ] = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
-    """Measure models that were not made by a run, with the recipe's benchmarks.
+    """Measure given models with the recipe's benchmarks.
 
     The recipe's contestants are measured too, except those that a run trains (sft, dpo). Answers
     and judgements of earlier evaluations and runs are reused.
 
-    Example:  moaa evaluate my.yaml --model production=s3://models/production
-
-    Example:  moaa evaluate my.yaml --model gpt=https://host/v1
-
-    Example:  moaa evaluate my.yaml --model candidate=s3://models/candidate --in-cluster
+    \b
+    Examples:
+      moaa evaluate my.yaml --model production=s3://models/production
+      moaa evaluate my.yaml --model gpt=https://host/v1
+      moaa evaluate my.yaml --model new=s3://models/candidate --in-cluster
     """
     from moaa.commands import evaluation
 
@@ -143,7 +141,9 @@ def submit(
     to Kubeflow. Environment: KFP_TOKEN is a bearer token, KFP_CA the file of the host's certificate
     authority.
 
-    Example:  moaa submit my.yaml --host http://localhost:8080 --wait
+    \b
+    Examples:
+      moaa submit my.yaml --host http://localhost:8080 --wait
     """
     from moaa.commands import pipeline
 
@@ -155,7 +155,10 @@ def submit(
 def compile(
     recipe: RecipeFile,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: pipelines/compiled/RECIPE.yaml")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Default: pipelines/compiled/RECIPE.yaml"
+        ),
     ] = None,
     until: Until = None,
     rounds: Rounds = None,
@@ -165,7 +168,9 @@ def compile(
 
     RECIPE becomes the default of the pipeline's parameter `recipe`; `overrides` is empty.
 
-    Example:  moaa compile my.yaml -o my-pipeline.yaml
+    \b
+    Examples:
+      moaa compile my.yaml -o my-pipeline.yaml
     """
     from moaa.commands import pipeline
 
@@ -189,7 +194,8 @@ def sweep(
         bool, typer.Option("--compare", help="Only compare the finished runs")
     ] = False,
     at_once: Annotated[
-        int | None, typer.Option(min=1, help="Variants to run at once. Default: the sweep's")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Run N variants at once. Default: the sweep's"),
     ] = None,
     budget: Annotated[
         float | None,
@@ -214,11 +220,11 @@ def sweep(
     comparison is a table, and a page in .moaa/sweeps. With --host or --in-cluster all variants are
     started; use --compare later to see the results.
 
-    Example:  moaa sweep paper-tables --plan
-
-    Example:  moaa sweep my-sweep.yaml --at-once 2 --budget 500
-
-    Example:  moaa sweep my-sweep.yaml --host http://localhost:8080
+    \b
+    Examples:
+      moaa sweep paper-tables --plan
+      moaa sweep my-sweep.yaml --at-once 2 --budget 500
+      moaa sweep my-sweep.yaml --host http://localhost:8080
     """
     if sum(map(bool, (plan, compare, host, in_cluster))) > 1:
         raise typer.BadParameter("Give one of --plan, --compare, --host and --in-cluster.")

@@ -10,7 +10,7 @@ import typer
 from moaa.cli.options import RecipeFile, Sets, application
 from moaa.progress.terminal import out
 
-app = application("Check, show or plan a recipe.")
+app = application(help="Check, show or plan a recipe.")
 
 
 class Chart(StrEnum):
@@ -22,9 +22,13 @@ class Chart(StrEnum):
 
 @app.command()
 def check(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
-    """Check a recipe. All mistakes are shown at once, each with its file and line.
+    """Check a recipe.
 
-    Example:  moaa recipe check my.yaml
+    All mistakes are shown at once, each with its file and line.
+
+    \b
+    Examples:
+      moaa recipe check my.yaml
     """
     from moaa.commands import recipes
 
@@ -47,10 +51,11 @@ def show(
 
     The origin is a line of a file, --set, or the default.
 
-    Example:  moaa recipe show paper-gemma --given --set dpo.epochs=3
-
-    Example:  kfp run create -e moaa -r mine -f my-pipeline.yaml recipe="$(moaa recipe show my.yaml
-    --json)"
+    \b
+    Examples:
+      moaa recipe show paper-gemma --given --set dpo.epochs=3
+      kfp run create -e moaa -r mine -f my-pipeline.yaml \\
+        recipe="$(moaa recipe show my.yaml --json)"
     """
     from moaa.commands import recipes
 
@@ -68,7 +73,9 @@ def plan(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
 
     The paper's own numbers are shown next to them.
 
-    Example:  moaa recipe plan paper-llama --set label.judge.criteria=all
+    \b
+    Examples:
+      moaa recipe plan paper-llama --set label.judge.criteria=all
     """
     from moaa.commands import recipes
 
@@ -79,15 +86,17 @@ def plan(file: RecipeFile, sets: Sets = []) -> None:  # noqa: B006
 def helm_values(
     file: RecipeFile,
     sets: Sets = [],  # noqa: B006
-    chart: Annotated[Chart, typer.Option(help="The chart")] = Chart.serving,
+    chart: Annotated[Chart, typer.Option(help="serving or platform")] = Chart.serving,
 ) -> None:
     """Print a Helm chart's values for a recipe.
 
     They list the models that the recipe's mixtures, judges and target need, with their pools and
     sizes. `moaa preflight` compares what the cluster serves with the recipe.
 
-    Example:  moaa recipe helm-values my.yaml | helm upgrade --install ensemble helm/moaa-serving
-    -f -
+    \b
+    Examples:
+      moaa recipe helm-values my.yaml | \\
+        helm upgrade --install ensemble helm/moaa-serving -f -
     """
     from moaa.commands import recipes
 
@@ -96,9 +105,13 @@ def helm_values(
 
 @app.command(name="list")
 def list_recipes() -> None:
-    """List the recipes that come with moaa. Each name can be used instead of a file.
+    """List the recipes that come with moaa.
 
-    Example:  moaa recipe list
+    Each name can be used instead of a file.
+
+    \b
+    Examples:
+      moaa recipe list
     """
     from moaa.recipe.files import shipped
 

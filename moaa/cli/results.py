@@ -16,15 +16,16 @@ app = application()
 def list_runs(
     recipe: OptionalRecipe = None,
     root: Root = None,
-    last: Annotated[int, typer.Option(min=1, help="How many, newest first")] = 20,
+    last: Annotated[int, typer.Option(metavar="N", min=1, help="How many, newest first")] = 20,
 ) -> None:
     """List runs and their states.
 
     Without options: the runs in the store of the last run from this folder.
 
-    Example:  moaa runs
-
-    Example:  moaa runs --recipe my.yaml
+    \b
+    Examples:
+      moaa runs
+      moaa runs --recipe my.yaml
     """
     from moaa.commands import runs
 
@@ -36,15 +37,16 @@ def report(
     run_id: RunId = None,
     recipe: OptionalRecipe = None,
     root: Root = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write")] = Path(
-        "report.html"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file to write")
+    ] = Path("report.html"),
 ) -> None:
     """Write the report of a run again.
 
-    Example:  moaa report
-
-    Example:  moaa report demo-20260101-120000-1f0c --recipe demo -o report.html
+    \b
+    Examples:
+      moaa report
+      moaa report demo-20260101-120000-1f0c --recipe demo -o report.html
     """
     from moaa.commands import runs
 

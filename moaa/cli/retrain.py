@@ -60,10 +60,11 @@ def retrain(
     ] = None,
     sets: Sets = [],  # noqa: B006
 ) -> None:
-    """Retrain a published model if anything has changed since the version in production.
+    """Retrain a published model if an input has changed.
 
-    It compares the recipe, the prompts, the models and the version of moaa. If nothing has changed,
-    nothing is run. A run that an earlier command started and left is found and continued.
+    It compares the recipe, the prompts, the models and the version of moaa with those of the
+    version in production. If nothing has changed, nothing is run. A run that an earlier command
+    started and left is found and continued.
 
     \b
     Exit status:
@@ -73,11 +74,12 @@ def retrain(
       1   failed; or over the budget
       75  busy: another retraining of this model is running
 
-    Example:  moaa retrain my.yaml
-
-    Example:  moaa retrain my.yaml --plan --output out
-
-    Example:  moaa retrain my.yaml --host http://localhost:8080 --wait --budget-usd 500 -o out
+    \b
+    Examples:
+      moaa retrain my.yaml
+      moaa retrain my.yaml --plan --output out
+      moaa retrain my.yaml --host http://localhost:8080 --wait \\
+        --budget-usd 500 -o out
     """
     if sum(map(bool, (host, in_cluster, local))) > 1:
         raise typer.BadParameter("Give one of --host, --in-cluster and --local.")

@@ -25,7 +25,7 @@ Namespace = Annotated[
 
 @app.command()
 def gateway(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The gateway's YAML file")],
+    config: Annotated[Path, typer.Argument(help="The gateway's YAML file")],
     check: Annotated[bool, typer.Option("--check", help="Check the file and stop")] = False,
 ) -> None:
     """Serve models behind one OpenAI endpoint.
@@ -33,9 +33,10 @@ def gateway(
     Every mistake in the file is shown with its line. SIGTERM or Ctrl-C stops the gateway; answers
     in progress may end first.
 
-    Example:  moaa gateway gateway.yaml
-
-    Example:  moaa gateway gateway.yaml --check
+    \b
+    Examples:
+      moaa gateway gateway.yaml
+      moaa gateway gateway.yaml --check
 
     A file for a laptop with two servers:
 
@@ -92,14 +93,16 @@ def promote(
     root: Root = None,
     namespace: Namespace = None,
 ) -> None:
-    """Put a version into production in steps, next to the current one.
+    """Put a version into production in steps.
 
-    If the version answers worse, the gateway sets its share to 0, and this command prints why and
-    exits with status 3. Without a cluster only the production pointer on S3 moves.
+    It runs next to the current version. If it answers worse, the gateway sets its share to 0, and
+    this command prints why and exits with status 3. Without a cluster only the production pointer
+    on S3 moves.
 
-    Example:  moaa promote aligned 0a1b2c3d4e5f
-
-    Example:  moaa promote aligned s3://moaa/demo/dpo/1f0c… --steps 10,100 --hold 60
+    \b
+    Examples:
+      moaa promote aligned 0a1b2c3d4e5f
+      moaa promote aligned s3://moaa/demo/dpo/1f0c… --steps 10,100 --hold 60
     """
     from moaa.commands import promotion
 
@@ -129,7 +132,9 @@ def rollback(
 
     It takes less than two seconds while the old slot is still running, else one start of the model.
 
-    Example:  moaa rollback aligned --reason "answers in the wrong language"
+    \b
+    Examples:
+      moaa rollback aligned --reason "answers in the wrong language"
     """
     from moaa.commands import promotion
 
@@ -143,9 +148,10 @@ def models(recipe: OptionalRecipe = None, root: Root = None, namespace: Namespac
     Each version is shown with its main scores; each model with the version in production, since
     when and why.
 
-    Example:  moaa models
-
-    Example:  moaa models --root s3://moaa/demo
+    \b
+    Examples:
+      moaa models
+      moaa models --root s3://moaa/demo
     """
     from moaa.commands import promotion
 

@@ -119,7 +119,7 @@ def _outcome(loaded: Loaded, asked: RetrainOptions, account: Account) -> Retrain
             return RetrainOutcome(
                 "busy", f"{other} is running. Try again later, or wait: --wait-for-lock"
             )
-        # Another retraining may have ended meanwhile, and a run of an earlier command too.
+        # Another retraining, or a run of an earlier command, may have ended since then.
         return settled() or run.found() or settled() or run.new(_now())
 
 

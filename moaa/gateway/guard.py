@@ -78,7 +78,7 @@ class RequestOutcome:
 
 
 class RequestWatch(Protocol):
-    """Is told how requests to a revision go."""
+    """Gets the outcomes of requests to a revision."""
 
     def first_token(self) -> None:
         """Called when the stream has begun."""

@@ -28,7 +28,7 @@ started       the run was started, and the command does not wait for it
 promoted      the new version is in production
 published     the new version exists; the recipe does not promote it
 refused       the gate refuses the new model; production is as it was
-undecided     the gate cannot decide on so few prompts; production is as it was
+undecided     there are too few prompts to decide; production is as it was
 failed        no decision: a stage failed, a roll-out was put back, the plan is above the budget
 busy          another retraining of the same model is running"""
 

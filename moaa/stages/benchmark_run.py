@@ -35,6 +35,7 @@ class BenchmarkRun:
 
     @property
     def batches(self) -> list[Batch]:
+        """The batches of answers and of judgements."""
         return [*self.answers.values(), *self.judgements.values()]
 
     def played(self) -> Played:

@@ -85,7 +85,7 @@ def upload(store: Store, path: Path, name: str, uri: str) -> File:
 
 
 def load_data_only() -> None:
-    """Make torch load only data in this process, whoever calls it, and write checkpoints that can
+    """Make torch load only data in this process, for any caller, and write checkpoints that can
     be loaded this way.
 
     DeepSpeed loads its checkpoints as pickles, which can run any command. With this, torch accepts

@@ -62,8 +62,8 @@ class Steps(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Take the measurement on held-out rows."""
         # TRL adds rewards to the log, but not to `metrics`.
-        # TRL adds rewards to what is logged, and not to `metrics`.
         if self.validation and state.log_history:
             self.validation.measured(state.global_step, state.log_history[-1])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -33,3 +35,13 @@ def called(
         cli.main()
     out = capsys.readouterr()
     return int(caught.value.code or 0), out.out, out.err
+
+
+def commands(
+    app: Any = cli.app, prefix: tuple[str, ...] = ()
+) -> dict[tuple[str, ...], Callable[..., Any]]:
+    """Return the function of each command by its words: `("recipe", "check")`."""
+    found = {(*prefix, c.name or c.callback.__name__): c.callback for c in app.registered_commands}
+    for group in app.registered_groups:
+        found |= commands(group.typer_instance, (*prefix, group.name))
+    return found

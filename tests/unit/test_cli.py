@@ -6,27 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from moaa import __version__, cli
+from moaa import __version__
 from moaa.commands import recipes
 from moaa.recipe.load import load_file, load_text
-from tests.support.cli import DEMO, called, moaa
+from tests.support.cli import DEMO, called, commands, moaa
 from tests.support.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-
-
-def commands(app: Any = cli.app, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = [(*prefix, c.name or c.callback.__name__) for c in app.registered_commands]
-    for group in app.registered_groups:
-        found += commands(group.typer_instance, (*prefix, group.name))
-    return found
 
 
 def test_a_resolved_recipe_stands_alone(tmp_path: Path) -> None:
@@ -67,13 +59,6 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
         ("submit",),
         ("sweep",),
     ]
-
-
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_command_has_help_with_an_example(command, monkeypatch, capsys) -> None:
-    status, out, _ = called(monkeypatch, capsys, *command, "--help")
-    assert status == 0
-    assert f"Example:  moaa {' '.join(command)}" in out
 
 
 def test_check_says_right_or_all_that_is_wrong(monkeypatch, capsys, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Proposals:
         of the same tenant waits for it too.
 
         Only answers to calls at temperature 0 or with a seed are used again. `share`: whether this
-        may wait for another request's call. A call is cancelled when nobody waits for it any more.
+        may wait for another request's call. A call is cancelled when nobody waits for it.
         """
         if call.sampling.temperature >= GREEDY and call.sampling.seed is None:
             return await ask(), False
