@@ -16,9 +16,10 @@ import numpy as np
 
 from moaa import statistics
 from moaa.artifacts.table import Row
-from moaa.benchmarks.baseline import against_baseline, answers_and_judgements
+from moaa.benchmarks.baseline import against_baseline, answers_and_judgements, baseline_answers
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
+from moaa.benchmarks.differences import of_means, to_base
 from moaa.benchmarks.items import Item
 from moaa.chat.message import Ask, Message
 from moaa.declaration import RoleCalls
@@ -81,26 +82,25 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         return await against_baseline(self.judge, match, BASELINE, ask)
 
     def scores(self, played: Played) -> list[Score]:
-        """Return the scores of each entrant: its mean probability to win, raw and at equal length.
+        """Return the scores of each entrant: its mean probability to win, raw and at equal length,
+        and the paired difference of the raw one to the base's.
 
         Equal length is by the published regression if all questions were asked and have their
         difficulties, else by our own.
         """
         found: list[Score] = []
+        won: dict[str, dict[str, float]] = {}
         for name in played.entrants:
             judged = answers_and_judgements(played, name)
             if not judged:
                 continue
-            p = [row["p"] for _, _, row in judged]
+            won[name] = {item.id: row["p"] for item, _, row in judged}
+            p = list(won[name].values())
             lengths = (
                 [len(item.given["baseline"]) for item, _, _ in judged],
                 [len(answers[-1].text) for _, answers, _ in judged],
             )
-            about = {
-                "characters": float(np.mean(lengths[1])),
-                "characters of the baseline": float(np.mean(lengths[0])),
-                "not judged": len(played.items) - len(judged),
-            }
+            about = {"not judged": len(played.items) - len(judged)}
             controlled = self._controlled(played.items)
             raw = Score(
                 name, "win rate", statistics.mean(p), BASELINE, main=not controlled, about=about
@@ -115,7 +115,11 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
             elif len(p) >= statistics.FEWEST:
                 estimate = statistics.length_adjusted(p, (lengths[1], lengths[0]))
                 found.append(Score(name, "win rate at equal length", estimate, BASELINE))
-        return found
+        return found + to_base("win rate", won, of_means)
+
+    def given_answers(self, items: Sequence[Item]) -> dict[str, list[str]]:
+        """The baseline's answers."""
+        return {BASELINE: baseline_answers(items)}
 
     def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield one answer of each contestant to each instruction, judged in both orders."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Final
 
 from moaa import statistics, templates
 from moaa.artifacts.table import Row
-from moaa.benchmarks.baseline import against_baseline, answers_and_judgements
+from moaa.benchmarks.baseline import against_baseline, answers_and_judgements, baseline_answers
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
+from moaa.benchmarks.differences import to_base
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.judgements import row_of
 from moaa.benchmarks.rating import is_alone
@@ -115,35 +117,35 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         return {"model_b": self.baseline, **row_of(judgement)}
 
     def scores(self, played: Played) -> list[Score]:
-        """Return the scores of each entrant: its win rate, raw and at the baseline's style.
+        """Return the scores of each entrant: its win rate, raw and at the baseline's style, and the
+        paired difference of the raw one to the base's.
 
         Intervals are from resampled prompts.
         """
         found: list[Score] = []
+        fought: dict[str, dict[str, list[statistics.Battle]]] = {}
         for name in played.entrants:
             judged = answers_and_judgements(played, name)
             if not judged:
                 continue
             five = is_alone(self.judge)
-            battles = [
-                battle
+            fought[name] = {
+                item.id: list(_battles(item, answers[-1].text, row, five))
                 for item, answers, row in judged
-                for battle in _battles(item, answers[-1].text, row, five)
-            ]
-            tokens = [len(_PIECES.findall(answers[-1].text)) for _, answers, _ in judged]
-            theirs = [len(_PIECES.findall(item.given["baseline"])) for item, _, _ in judged]
-            about = {
-                "tokens": sum(tokens) / len(tokens),
-                "tokens of the baseline": sum(theirs) / len(theirs),
-                "not judged": len(played.items) - len(judged),
             }
+            battles = list(chain.from_iterable(fought[name].values()))
+            about = {"not judged": len(played.items) - len(judged)}
             raw = statistics.battle_rate(battles)
             controlled = statistics.style_controlled(battles)
             found += [
                 Score(name, "win rate", raw, self.baseline, about=about),
                 Score(name, "win rate at equal style", controlled, self.baseline, main=True),
             ]
-        return found
+        return found + to_base("win rate", fought, _difference)
+
+    def given_answers(self, items: Sequence[Item]) -> dict[str, list[str]]:
+        """The baseline's answers."""
+        return {self.baseline: baseline_answers(items)}
 
     def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield one answer of each contestant to each prompt, judged in both orders."""
@@ -188,6 +190,16 @@ def _battles(
     weights = [weight_of(order["text"]) if five else 1 for order in row["orders"]] or [1, 1]
     for score, weight in zip((row["p_ab"], row["p_ba"]), weights, strict=True):
         yield statistics.Battle(item.id, score, weight, style)
+
+
+def _difference(
+    prompts: Sequence[str],
+    ours: Sequence[list[statistics.Battle]],
+    theirs: Sequence[list[statistics.Battle]],
+) -> statistics.Estimate:
+    return statistics.battle_difference(
+        *(list(chain.from_iterable(each)) for each in (ours, theirs))
+    )
 
 
 def _text_of(content: Any) -> str:

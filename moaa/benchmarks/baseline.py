@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Match, Played
 from moaa.benchmarks.items import EntrantAnswer, Item
@@ -31,3 +33,8 @@ def answers_and_judgements(
         for item in played.items
         if item.id in answers and item.id in rows and rows[item.id]["p"] is not None
     ]
+
+
+def baseline_answers(items: Sequence[Item]) -> list[str]:
+    """Return the baseline's answers, one for each question."""
+    return [item.given["baseline"] for item in items]

@@ -57,7 +57,7 @@ class Score:
     main: bool = False
     """Whether this is the entrant's number in the table of all benchmarks."""
     about: Mapping[str, float] = field(default_factory=dict)
-    """More numbers, without intervals: counts, mean lengths."""
+    """More: counts, and the p-value of a difference."""
 
     def to_json(self) -> Row:
         """Return the score as a row of the table `scores`, without its benchmark."""
@@ -164,6 +164,11 @@ class Benchmark(ABC, Generic[S]):
             )
             for item in self.items(rows)
         ]
+
+    def given_answers(self, items: Sequence[Item]) -> dict[str, list[str]]:
+        """The answers that come with the questions, by who wrote them: a baseline's. Empty: none
+        do."""
+        return {}
 
     def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:
         """Return who is judged together. Default: each entrant alone."""

@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 from moaa import statistics, templates
 from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
+from moaa.benchmarks.differences import to_base
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.rating import rate
 from moaa.chat.message import Ask, Message
@@ -84,14 +85,17 @@ class MtBench(Benchmark[evaluation.MtBench]):
         return {"ratings": ratings, "lost": lost}
 
     def scores(self, played: Played) -> list[Score]:
-        """Return the mean rating of each contestant: over all answers, each turn, each category."""
+        """Return the mean rating of each contestant: over all answers, each turn, each category;
+        and its paired difference to the base's."""
         group = {item.id: item.group for item in played.items}
         found: list[Score] = []
+        ratings: dict[str, dict[tuple[str, int], float]] = {}
         for name in played.entrants:
             rows = played.judgements.get((name,), {})
             rated = [(id, each) for id, row in rows.items() for each in row["ratings"]]
             if not rated:
                 continue
+            ratings[name] = {(id, each["turn"]): float(each["rating"]) for id, each in rated}
             without = sum(len(row["lost"]) for row in rows.values())
             without += sum(1 + len(item.later) for item in played.items if item.id not in rows)
             subsets = {
@@ -111,7 +115,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
                     estimate = statistics.mean(values, [id for id, _ in some], unit="rating")
                     about = {} if subset else {"answers without a rating": without}
                     found.append(Score(name, "rating", estimate, "", subset, not subset, about))
-        return found
+        return found + to_base("rating", ratings, _difference)
 
     def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield two answers of each contestant to each question, and a rating of each."""
@@ -148,6 +152,14 @@ class MtBench(Benchmark[evaluation.MtBench]):
             group=category,
             given={"reference": list(reference)},
         )
+
+
+def _difference(
+    turns: Sequence[tuple[str, int]], ours: Sequence[float], theirs: Sequence[float]
+) -> statistics.Estimate:
+    """The difference of two mean ratings; both turns of a question may be alike."""
+    questions = [id for id, _ in turns]
+    return statistics.difference(ours, theirs, questions, unit="difference of ratings")
 
 
 def _prompt(match: Match, turn: int) -> list[Message]:

@@ -211,17 +211,11 @@ def _figures(name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
              for item, row in judged if row.get("injected")]  # fmt: skip
     if again:
         before, after = zip(*again, strict=True)
-        lost = binary_difference(after, before)
-        found.append(
-            Score(
-                name,
-                "accuracy lost by injected text",
-                Estimate(
-                    0 - lost.value, 0 - lost.high, 0 - lost.low, lost.n, lost.unit, lost.level
-                ),
-                about={"before": sum(before) / len(before), "after": sum(after) / len(after)},
-            )
-        )
+        found += [
+            Score(name, "accuracy lost by injected text", binary_difference(before, after)),
+            Score(name, "accuracy of these pairs before", share(sum(before), len(before))),
+            Score(name, "accuracy with injected text", share(sum(after), len(after))),
+        ]
     return found
 
 

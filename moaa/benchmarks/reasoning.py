@@ -7,7 +7,6 @@ difference to the base next to it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -15,8 +14,9 @@ from moaa import statistics
 from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
 from moaa.benchmarks.data import digest_of, evenly
+from moaa.benchmarks.differences import base_of
 from moaa.benchmarks.harness import Doc, Marks
-from moaa.benchmarks.items import EntrantAnswer, Item
+from moaa.benchmarks.items import Item
 from moaa.chat.message import Ask, Message
 from moaa.declaration import RoleCalls
 from moaa.errors import RecipeError
@@ -136,7 +136,7 @@ class Reasons(Benchmark[S]):
         """Return for each entrant the share of right answers by every metric, the main one also for
         each subset, and its difference to the base, paired by question."""
         marked = {name: _by_item(played.judgements.get((name,), {})) for name in played.entrants}
-        base = "base" if "base" in marked else next(iter(marked), "")
+        base = base_of(list(marked))
         found: list[Score] = []
         for name, by_item in marked.items():
             items = [item for item in played.items if item.id in by_item]
@@ -144,16 +144,8 @@ class Reasons(Benchmark[S]):
                 continue
             for metric in by_item[items[0].id]:
                 verdicts, groups = _verdicts(items, by_item, metric)
-                main = metric == self.main
-                found.append(
-                    Score(
-                        name,
-                        metric,
-                        _share(verdicts, groups),
-                        main=main,
-                        about=_about(items, played.answers.get(name, {})) if main else {},
-                    )
-                )
+                rate = statistics.clustered_share(verdicts, groups)
+                found.append(Score(name, metric, rate, main=metric == self.main))
             found += self._subsets(name, items, by_item)
             if name != base:
                 found += self._differences(name, base, played.items, by_item, marked[base])
@@ -163,7 +155,8 @@ class Reasons(Benchmark[S]):
         for subset in sorted({self.subset(item) for item in items} - {""}):
             chosen = [item for item in items if self.subset(item) == subset]
             verdicts, groups = _verdicts(chosen, by_item, self.main)
-            yield Score(name, self.main, _share(verdicts, groups), subset=subset)
+            rate = statistics.clustered_share(verdicts, groups)
+            yield Score(name, self.main, rate, subset=subset)
 
     def _differences(
         self, name: str, base: str, items: Sequence[Item], ours: _ByItem, theirs: _ByItem
@@ -247,30 +240,6 @@ def _verdicts(
         verdicts += values
         groups += [item.group or item.id] * len(values)
     return verdicts, groups
-
-
-def _share(verdicts: Sequence[float], groups: Sequence[str]) -> statistics.Estimate:
-    """Return the share of right answers: Wilson's interval for single questions, else a clustered
-    one."""
-    if len(set(groups)) == len(groups):
-        return statistics.share(sum(verdicts), len(verdicts))
-    return statistics.mean(verdicts, groups)
-
-
-def _about(
-    items: Sequence[Item], answers: Mapping[str, tuple[EntrantAnswer, ...]]
-) -> dict[str, float]:
-    """Return the shares of cut and of empty answers, and the mean tokens. Most cut answers are
-    wrong."""
-    given = [answers[item.id][-1] for item in items if item.id in answers]
-    if not given:
-        return {}
-    ends = Counter(answer.finish_reason for answer in given)
-    return {
-        "truncated": ends["length"] / len(given),
-        "empty": sum(not answer.text.strip() for answer in given) / len(given),
-        "mean tokens": sum(answer.tokens for answer in given) / len(given),
-    }
 
 
 def plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from moaa.judge.criteria import CRITERIA
 from moaa.judge.judgement import Judgement
+from moaa.statistics import RunningMean, with_ends
 
 
 @dataclass(slots=True)
@@ -15,12 +16,10 @@ class Tally:
     """Counts judgements one by one without keeping them: there may be 60,000, with all their
     texts."""
 
-    pairs: int = 0
-    verdicts: int = 0
-    first_wins: int = 0
-    first_p: float = 0.0
+    first_wins: RunningMean = field(default_factory=RunningMean)
+    first_p: RunningMean = field(default_factory=RunningMean)
+    disagree: RunningMean = field(default_factory=RunningMean)
     hard: int = 0
-    disagreements: int = 0
     criteria: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(CRITERIA, 0)))
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Missing assessments, by proposer and reason."""
@@ -30,39 +29,52 @@ class Tally:
     """Orders that could not be judged, by reason."""
     asked_again: int = 0
 
-    def add(self, judgement: Judgement) -> None:
-        """Count one judgement. A tie for which no model was asked does not count."""
+    @property
+    def verdicts(self) -> int:
+        """Return how many single verdicts there are, of one order each."""
+        return self.first_wins.n
+
+    def add(self, *judgements: Judgement) -> None:
+        """Count the judgements of one prompt: they may be alike, and intervals know that. A tie
+        that no model was asked about does not count."""
+        for judgement in judgements:
+            self._count(judgement)
+        orders = [order for judgement in judgements for order in judgement.orders]
+        self.first_wins.add(float(order.verdict == "A") for order in orders)
+        self.first_p.add(order.p for order in orders)
+        self.disagree.add(float(each.disagree) for each in judgements if len(each.orders) == 2)
+
+    def _count(self, judgement: Judgement) -> None:
         self.lost.update(lost.reason for lost in judgement.lost)
         self.asked_again += judgement.asked_again
         if not judgement.orders:
             return
-        self.pairs += len(judgement.orders) == 2
-        self.disagreements += judgement.disagree
         self.criteria.update(judgement.criteria)
         for order in judgement.orders:
-            self.verdicts += 1
-            self.first_wins += order.verdict == "A"
-            self.first_p += order.p
             self.hard += not order.soft
             self.left_out.update((gone.name, gone.reason) for gone in order.left_out)
             self.cut.update(a.name for a in order.assessments if a.finish_reason == "length")
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts for the report. Shares are None if nothing was judged.
+        """Return the facts for the report. Shares come with the ends of their 95 % intervals
+        (`first_wins_low`, `first_wins_high`, …), clustered by prompt; they are None if nothing was
+        judged.
 
         criteria        {name: pairs it was used for}, all eight
         position_bias   `first_wins`: share of verdicts for the answer shown first;
                         `first_mean_p`: mean probability that it is better (both 0.5 without bias);
                         `verdicts`: how many; `hard`: those that are only 0 or 1
         disagreement    share of pairs whose two orders prefer different answers
+        pairs_in_both_orders    how many pairs that share is of
         """
         return {
             "criteria": dict(self.criteria),
             "position_bias": {
-                "first_wins": self.first_wins / self.verdicts if self.verdicts else None,
-                "first_mean_p": self.first_p / self.verdicts if self.verdicts else None,
+                **with_ends("first_wins", self.first_wins.estimate()),
+                **with_ends("first_mean_p", self.first_p.estimate()),
                 "verdicts": self.verdicts,
                 "hard": self.hard,
             },
-            "disagreement": self.disagreements / self.pairs if self.pairs else None,
+            **with_ends("disagreement", self.disagree.estimate()),
+            "pairs_in_both_orders": self.disagree.n,
         }

@@ -65,6 +65,21 @@ def steps(recipe: Recipe, stages: Iterable[Declaration]) -> list[Step]:
     return found
 
 
+def gpus_held(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, dict[str, float]]:
+    """Return, for each stage that holds GPUs, how many (`gpus`) and what an hour of all of them
+    costs (`hour_usd`). Whoever knows how long the stage took knows its cost."""
+    found: dict[str, dict[str, float]] = {}
+    for step in steps(recipe, stages):
+        pool = recipe.pools[step.pool]
+        gpus = step.total(pool.accelerator) if pool.gpus else 0
+        if gpus:
+            price = recipe.plan.gpu_hour_usd if pool.gpu_hour_usd is None else pool.gpu_hour_usd
+            own = found.setdefault(step.name, {"gpus": 0.0, "hour_usd": 0.0})
+            own["gpus"] += gpus
+            own["hour_usd"] += gpus * price
+    return found
+
+
 def _leased(recipe: Recipe, stage: Declaration) -> list[Model]:
     """Return the engines with a pool that a stage leases at once; in turns, only the largest."""
     if recipe.runtime.engines.kind != "kubernetes":

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from markupsafe import Markup
 
 from moaa.report import charts
-from moaa.report.tables import cost_usd_of
+from moaa.report.forests import forests
+from moaa.report.scores import Facts, Score, chart, interval, metric, position, spread, value
+from moaa.report.tables import cost_usd_of, gpu_use
 from moaa.report.view import RunView
-from moaa.report.words import NBSP, number, percent
-from moaa.statistics import holm
-
-Facts = Mapping[str, Any]
-Score = Mapping[str, Any]
-DIFFERENCE = "difference of shares"
+from moaa.report.words import NBSP, count, number, percent
 
 
 def benchmarks(run: RunView) -> dict[str, Any]:
@@ -27,41 +24,20 @@ def benchmarks(run: RunView) -> dict[str, Any]:
         "matrix": matrix(facts),
         "sections": [_section(name, each) for name, each in facts.items()],
         "length": length_and_rate(facts),
-        "kept": kept(facts),
-        "cost": cost_usd_of(run, "evaluate"),
+        "forests": forests(facts),
+        "cost": _cost(run),
     }
 
 
-def value(score: Score) -> str:
-    """Return a score's value in its unit: `62.5 %`, `+1.2 pp`, `7.31`."""
-    return _in_unit(score["value"], score["unit"])
-
-
-def interval(score: Score) -> str:
-    """Return a score's interval: `50.1 % to 73.4 %`; a dash if it has no end."""
-    if not _has_ends(score):
-        return "–"
-    return f"{_in_unit(score['low'], score['unit'])} to {_in_unit(score['high'], score['unit'])}"
-
-
-def _has_ends(score: Score) -> bool:
-    """Whether the interval has two ends. An infinite one, of a single conversation, is null."""
-    return score["low"] is not None and score["high"] is not None
-
-
-def metric(facts: Facts, score: Score) -> str:
-    """Return what a number is. The judge is part of the name: another one gives another number."""
-    subset = f", {score['subset']}" if score["subset"] else ""
-    judge = f" (judge: {facts['judge']})" if facts["judge"] else ""
-    return f"{score['metric']}{subset}{judge}"
-
-
-def _in_unit(x: float, unit: str) -> str:
-    if unit == "share":
-        return percent(x)
-    if unit == DIFFERENCE:
-        return f"{100 * x:+.1f}{NBSP}pp"
-    return f"{x:.2f}" if unit == "rating" else number(x)
+def _cost(run: RunView) -> str:
+    """What the evaluation cost, as a sentence; empty if nothing of it is known."""
+    usd, gpus = cost_usd_of(run, "evaluate"), gpu_use(run, "evaluate")
+    parts = []
+    if usd is not None:
+        parts.append(f"${usd:,.2f} in tokens")
+    if gpus is not None:
+        parts.append(f"{number(gpus.hours)} GPU-hours, ${gpus.usd:,.2f}")
+    return f"The evaluation cost {' and '.join(parts)}." if parts else ""
 
 
 def matrix(facts: Mapping[str, Facts]) -> dict[str, Any]:
@@ -102,6 +78,7 @@ def _cell(facts: Facts, entrant: str) -> dict[str, Any]:
                 "value": value(score),
                 "interval": interval(score),
                 "n": score["n"],
+                "length": _relative_length(facts, score),
                 "grey": bool(facts["incomparable"]),
             }
     why = facts["failed"] or facts["failures"].get(entrant, "")
@@ -120,11 +97,8 @@ def _ordered(entrants: Mapping[str, None]) -> list[str]:
 
 def _section(name: str, facts: Facts) -> dict[str, Any]:
     """Return one benchmark: its protocol, every score, lengths, and what was lost."""
-    lengths = facts["lengths"]
     rows = []
     for score in facts["scores"]:
-        mine = (lengths.get(score["entrant"]) or {}).get("mean_tokens")
-        theirs = (lengths.get(score["against"]) or {}).get("mean_tokens")
         rows.append(
             {
                 "entrant": score["entrant"],
@@ -133,11 +107,9 @@ def _section(name: str, facts: Facts) -> dict[str, Any]:
                 "main": score["main"],
                 "value": value(score),
                 "interval": interval(score),
-                "chart": _chart(score),
+                "chart": chart(score),
                 "n": score["n"],
-                "tokens": None
-                if mine is None
-                else f"{mine:.0f}{f' / {theirs:.0f}' if theirs is not None else ''}",
+                "length": _lengths_of(facts, score),
                 "about": ", ".join(f"{key} {number(n)}" for key, n in score["about"].items()),
             }
         )
@@ -154,25 +126,54 @@ def _section(name: str, facts: Facts) -> dict[str, Any]:
         "failed": facts["failed"],
         "failures": facts["failures"],
         "lost": facts["lost"],
-        "truncated": {who: each["truncated"] for who, each in lengths.items() if each["truncated"]},
+        "lengths": length_rows(facts["lengths"]),
         "rows": rows,
-        "judging": facts["judging"],
-        "with_tokens": any(row["tokens"] for row in rows),
+        "judging": position(facts["judging"]),
+        "with_length": any(row["length"] for row in rows),
     }
 
 
-def _chart(score: Score) -> Markup:
-    if not _has_ends(score):
-        return Markup()
-    if score["unit"] == "share":
-        return charts.interval(score["value"], score["low"], score["high"])
-    if score["unit"] == "rating":
-        value, low, high = ((score[key] - 1) / 9 for key in ("value", "low", "high"))
-        return charts.interval(value, max(low, 0), min(high, 1), mark=-1)
-    if score["unit"] == DIFFERENCE:
-        reach = max(abs(score["low"]), abs(score["high"]), 0.05)
-        return charts.difference(score["value"], score["low"], score["high"], reach=reach)
-    return Markup()
+def length_rows(lengths: Facts) -> list[dict[str, Any]]:
+    """Return who wrote how much: means with their intervals, shares of cut and of empty answers. Of
+    a baseline only the characters are known."""
+    return [
+        {
+            "who": who,
+            "answers": each["answers"],
+            "characters": spread(each, "mean_characters", count),
+            "tokens": spread(each, "mean_tokens", count),
+            "truncated": spread(each, "truncated", percent),
+            "empty": spread(each, "empty", percent),
+        }
+        for who, each in lengths.items()
+    ]
+
+
+def _lengths_of(facts: Facts, score: Score) -> str:
+    """The mean characters of the answers behind a score, both sides': `812 / 2,043`; empty if they
+    are not known."""
+    mine, theirs = _characters(facts, score)
+    if mine is None:
+        return ""
+    return f"{count(mine)} / {count(theirs)}" if theirs is not None else count(mine)
+
+
+def _relative_length(facts: Facts, score: Score) -> str:
+    """The mean length behind a main score, in characters, and as a multiple of the other side's."""
+    mine, theirs = _characters(facts, score)
+    if mine is None:
+        return ""
+    ratio = f", {mine / theirs:.2f}{NBSP}x" if theirs else ""
+    return f"{count(mine)}{NBSP}characters{ratio}"
+
+
+def _characters(facts: Facts, score: Score) -> tuple[float | None, float | None]:
+    """The mean characters of the entrant's answers, and of those it was judged against."""
+    mine, theirs = (
+        (facts["lengths"].get(score[who]) or {}).get("mean_characters")
+        for who in ("entrant", "against")
+    )
+    return mine, theirs
 
 
 def length_and_rate(facts: Mapping[str, Facts]) -> Markup:
@@ -180,10 +181,7 @@ def length_and_rate(facts: Mapping[str, Facts]) -> Markup:
     points = []
     for each in facts.values():
         for score in _win_rates(each):
-            mine, theirs = (
-                (each["lengths"].get(score[who]) or {}).get("mean_tokens")
-                for who in ("entrant", "against")
-            )
+            mine, theirs = _characters(each, score)
             if mine and theirs:
                 label = f"{each['title']}: {score['entrant']} against {score['against']}"
                 points.append((mine / theirs, score["value"], label))
@@ -194,48 +192,3 @@ def _win_rates(facts: Facts) -> Iterator[Score]:
     for score in facts["scores"]:
         if score["metric"] == "win rate" and not score["subset"]:
             yield score
-
-
-def kept(facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
-    """Return the forest of paired differences to the base: is reasoning kept? `p` is Holm's, over
-    the benchmarks of an entrant."""
-    found: Sequence[tuple[Facts, Score]] = [
-        (each, score)
-        for each in facts.values()
-        for score in each["scores"]
-        if score["unit"] == DIFFERENCE
-        and score["against"]
-        and _has_ends(score)
-        and each["measures"] == "models"
-    ]
-    if not found:
-        return []
-    reach = max(abs(score[end]) for _, score in found for end in ("low", "high"))
-    adjusted = _adjusted(found)
-    return [
-        {
-            "title": each["title"],
-            "who": f"{score['entrant']} against {score['against']}",
-            "value": value(score),
-            "interval": interval(score),
-            "n": score["n"],
-            "p": adjusted.get((each["title"], score["entrant"])),
-            "chart": charts.difference(
-                score["value"], score["low"], score["high"], reach=max(reach, 0.01)
-            ),
-        }
-        for each, score in found
-    ]
-
-
-def _adjusted(found: Sequence[tuple[Facts, Score]]) -> dict[tuple[str, str], float]:
-    """The p-values of the differences, adjusted for how many benchmarks an entrant has."""
-    adjusted: dict[tuple[str, str], float] = {}
-    for entrant in dict.fromkeys(score["entrant"] for _, score in found):
-        raw = {
-            each["title"]: score["about"]["p"]
-            for each, score in found
-            if score["entrant"] == entrant and "p" in score.get("about", {})
-        }
-        adjusted |= {(title, entrant): p for title, p in holm(raw).items()}
-    return adjusted

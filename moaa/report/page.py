@@ -17,6 +17,7 @@ from moaa.report import charts, tables
 from moaa.report.benchmarks import benchmarks
 from moaa.report.examples import Read, gather
 from moaa.report.rounds import decision_of, rounds, said
+from moaa.report.scores import position, share_chart, spread
 from moaa.report.view import RunView, judged
 from moaa.report.words import count, number, percent, seconds
 
@@ -220,7 +221,14 @@ def lengths(run: RunView) -> list[dict[str, Any]]:
             mark=facts[model]["mean_tokens"],
         )
         found.append(
-            {**facts[model], "model": model, "longest": histogram["edges"][-1], "chart": chart}
+            {
+                "model": model,
+                "answers": facts[model]["answers"],
+                "tokens": spread(facts[model], "mean_tokens", number),
+                "cut": spread(facts[model], "truncated", percent),
+                "longest": histogram["edges"][-1],
+                "chart": chart,
+            }
         )
     return found
 
@@ -231,14 +239,17 @@ def judges(run: RunView) -> list[dict[str, Any]]:
     for name in ("label", "evaluate"):
         facts = run.stage(name).facts
         if facts.get("criteria") and any(facts["criteria"].values()):
+            bias = facts.get("position_bias") or {}
             criteria = sorted(facts["criteria"].items(), key=lambda item: -item[1])
             found.append(
                 {
                     "stage": name,
                     "criteria": criteria,
                     "most": criteria[0][1],
-                    "bias": facts.get("position_bias") or {},
-                    "disagreement": facts.get("disagreement"),
+                    "bias": position(facts),
+                    "hard": bias.get("hard"),
+                    "first_chart": share_chart(bias, "first_wins"),
+                    "disagree_chart": share_chart(facts, "disagreement", mark=-1),
                     "adaptive": facts.get("adaptive"),
                 }
             )

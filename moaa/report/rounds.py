@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from moaa.report import charts
-from moaa.report.benchmarks import interval, value
+from moaa.report.scores import interval, value
 from moaa.report.view import RunView
 from moaa.report.words import number, percent
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from moaa.ledger import ModelUse
 from moaa.report.view import BROKEN, RunView
@@ -108,6 +108,32 @@ def cost_usd(run: RunView, *, reused: bool) -> float | None:
     if not priced:
         return None
     return float(sum(_usd(each["use"], prices[each["model"]]) for each in priced))
+
+
+class GpuUse(NamedTuple):
+    """GPUs that stages held, for as long as these ran: hours of one GPU, and dollars."""
+
+    hours: float
+    usd: float
+
+
+def gpu_use(run: RunView, stage: str = "") -> GpuUse | None:
+    """Return what this run's own stages held, or one of them; reused ones held nothing.
+
+    None if the recipe states no pool with GPUs for any of them, or an earlier version noted none.
+    """
+    gpus = run.stage("preflight").facts.get("gpus") or {}
+    held = [
+        (each.seconds / 3600, gpus[each.name])
+        for each in run.present
+        if each.name in gpus and each.status != "reused" and stage in ("", each.name)
+    ]
+    if not held:
+        return None
+    return GpuUse(
+        sum(hours * own["gpus"] for hours, own in held),
+        sum(hours * own["hour_usd"] for hours, own in held),
+    )
 
 
 def _usd(use: ModelUse, price: Mapping[str, float]) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from moaa.declaration import Declaration
 from moaa.records import Record
-from moaa.report.benchmarks import interval, value
 from moaa.report.markdown import plain, table
 from moaa.report.rounds import said
+from moaa.report.scores import interval, value
 from moaa.report.tables import cost_usd
 from moaa.report.view import RunView, StageView, by_model, judged
 from moaa.report.words import NBSP, count, number, percent, seconds

@@ -7,18 +7,19 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from moaa import judge, statistics
 from moaa.artifacts import Artifact
 from moaa.benchmarks import Benchmark, Entrant, data, guard, judgements
 from moaa.benchmarks.head_to_head import win_rates
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
+from moaa.judge import Tally
 from moaa.progress.messages import log
 from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, stage
 from moaa.stages import canary, production_version
+from moaa.stages.answers_and_judges import lengths_of, tally_of
 from moaa.stages.benchmark_run import BenchmarkRun, Rules, run_all, set_up
 from moaa.stages.judgements import report, with_instructions
 from moaa.stages.serving import tuned
@@ -85,7 +86,7 @@ def content_of(
     )
 
 
-@stage(EVALUATE, part=part_of, content=content_of, schema=5)
+@stage(EVALUATE, part=part_of, content=content_of, schema=6)
 def evaluate(part: EvaluatePart, context: Context) -> None:
     """Let all contestants answer and the judges judge; write answers, judgements and scores."""
     rules = Rules(
@@ -105,7 +106,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
         canary.write(run, context)
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
-        tally, name = _pairs(run), run.benchmark.name
+        tally, name = tally_of(run), run.benchmark.name
         found[name] = _written(run, tally, context)
         if name == "head_to_head" and not run.failed:
             # The facts that every report shows.
@@ -215,7 +216,7 @@ def _judge_identity(given: Judge, context: Context) -> dict[str, Any]:
     }
 
 
-def _written(run: BenchmarkRun, tally: judge.Tally, context: Context) -> dict[str, Any]:
+def _written(run: BenchmarkRun, tally: Tally, context: Context) -> dict[str, Any]:
     """Write the tables of one benchmark; return its facts."""
     benchmark, name = run.benchmark, run.benchmark.name
     scores = []
@@ -227,12 +228,6 @@ def _written(run: BenchmarkRun, tally: judge.Tally, context: Context) -> dict[st
         _write_batches(run, context)
     for score in scores:
         context.out.write(score, table="scores")
-    lengths = statistics.lengths(
-        {"model": who, **answer}
-        for who, batch in run.answers.items()
-        for row in batch.rows().values()
-        for answer in row["answers"]
-    )
     lost = sum(len(batch.lost) for batch in run.batches)
     return {
         "title": benchmark.title,
@@ -252,7 +247,7 @@ def _written(run: BenchmarkRun, tally: judge.Tally, context: Context) -> dict[st
         "failures": run.failures(),
         "lost": lost,
         "scores": scores,
-        "lengths": lengths,
+        "lengths": lengths_of(run),
         "judging": tally.facts() if tally.verdicts else {},
     }
 
@@ -287,13 +282,3 @@ def _write_batches(run: BenchmarkRun, context: Context) -> None:
             for turn, answer in enumerate(record["row"]["answers"], 1):
                 row = {**about, "model": batch.who[0], "turn": turn, **answer}
                 context.out.write(row, table="answers")
-
-
-def _pairs(run: BenchmarkRun) -> judge.Tally:
-    """Return what the judgements of pairs, in both orders, say about the judge."""
-    tally = judge.Tally()
-    for batch in run.judgements.values():
-        for row in batch.rows().values():
-            if "orders" in row:
-                tally.add(judge.Judgement.from_json(row))
-    return tally

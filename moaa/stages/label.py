@@ -113,8 +113,8 @@ class _Verdicts:
     def write(self, id: str, labels: Labels) -> None:
         """Write the judgements or the scores of one prompt."""
         self._thrift.add(labels)
+        self._tally.add(*labels.judgements)
         for judgement in labels.judgements:
-            self._tally.add(judgement)
             self._context.out.write({"id": id, **judgement.to_json()}, table="judgements")
         if labels.scores:
             self._context.out.write({"id": id, **labels.to_json()}, table="scores")

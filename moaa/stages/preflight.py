@@ -12,10 +12,10 @@ from dataclasses import asdict
 from moaa import plan
 from moaa.attempt import recorded
 from moaa.declaration import Declaration
-from moaa.errors import ClusterError
+from moaa.errors import ClusterError, RecipeError
 from moaa.placement import compiled
+from moaa.preflight import capacity, machine, slots
 from moaa.preflight import cluster as on_cluster
-from moaa.preflight import machine, slots
 from moaa.preflight.finding import Finding, PreflightFailed, refuse, unseen
 from moaa.preflight.terminal import show
 from moaa.progress.messages import say
@@ -93,6 +93,7 @@ def main(task: Task, summary: str = "", compiled_from: str = "") -> None:
             "findings": [asdict(each) for each in found],
             "plan": plan.as_rows(plan.lines(loaded, of_recipe(loaded))),
             "prices": _prices(loaded),
+            "gpus": _gpus(loaded),
             "stages": [stage.name for stage in of_run(loaded)],
         }
         attempt.record["facts"] = facts
@@ -108,3 +109,11 @@ def _prices(recipe: Recipe) -> dict[str, dict[str, float]]:
     """Return the dollars per million tokens of the models that have a price. The report prices the
     tokens that were really used."""
     return {name: model.price.model_dump() for name, model in recipe.models.items() if model.price}
+
+
+def _gpus(recipe: Recipe) -> dict[str, dict[str, float]]:
+    """What each stage holds of GPUs. A recipe whose pods cannot be is refused by its findings."""
+    try:
+        return capacity.gpus_held(recipe, of_recipe(recipe))
+    except RecipeError:
+        return {}

@@ -3,13 +3,14 @@
 Pure functions on numbers. The type of a result is `Estimate`.
 """
 
-from moaa.statistics.estimate import LEVEL, Estimate, normal, pooled, quantile
+from moaa.statistics.estimate import LEVEL, Estimate, normal, pooled, quantile, with_ends
 from moaa.statistics.length_control import FEWEST, Difficulties, length_adjusted, length_controlled
-from moaa.statistics.lengths import lengths
+from moaa.statistics.lengths import characters, lengths
 from moaa.statistics.logistic import logistic
 from moaa.statistics.multiple import holm
 from moaa.statistics.paired import (
     binary_difference,
+    clustered_share,
     difference,
     mcnemar,
     mean,
@@ -19,9 +20,11 @@ from moaa.statistics.paired import (
 from moaa.statistics.power import detectable_difference, paired_sd, power_of, required_n
 from moaa.statistics.rates import share, wilson
 from moaa.statistics.resampling import resample
+from moaa.statistics.running import RunningMean
 from moaa.statistics.style import (
     Battle,
     Style,
+    battle_difference,
     battle_rate,
     style_controlled,
     style_difference,
@@ -34,9 +37,13 @@ __all__ = [
     "Battle",
     "Difficulties",
     "Estimate",
+    "RunningMean",
     "Style",
+    "battle_difference",
     "battle_rate",
     "binary_difference",
+    "characters",
+    "clustered_share",
     "detectable_difference",
     "difference",
     "holm",
@@ -60,4 +67,5 @@ __all__ = [
     "style_difference",
     "style_of",
     "wilson",
+    "with_ends",
 ]

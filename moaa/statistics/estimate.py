@@ -10,7 +10,12 @@ from statistics import NormalDist
 LEVEL = 0.95
 """The default level: how often an interval contains the true value."""
 
-RANGES = {"share": (0.0, 1.0), "difference of shares": (-1.0, 1.0), "rating": (1.0, 10.0)}
+RANGES = {
+    "share": (0.0, 1.0),
+    "difference of shares": (-1.0, 1.0),
+    "rating": (1.0, 10.0),
+    "difference of ratings": (-9.0, 9.0),
+}
 """Units whose values are limited: an interval does not leave the range."""
 
 
@@ -19,8 +24,8 @@ class Estimate:
     """A value with its interval `low` to `high`. Every number of an evaluation has this form.
 
     `n` counts its items (prompts, pairs, questions). `unit` says what the value is: `share` (0 to
-    1), `difference of shares` (-1 to 1), `rating`, `ratio`, or another noun. `level` is how often
-    such an interval contains the true value.
+    1), `difference of shares` (-1 to 1), `rating`, `difference of ratings`, `ratio`, or another
+    noun. `level` is how often such an interval contains the true value.
     """
 
     value: float
@@ -75,6 +80,16 @@ def pooled(parts: Iterable[tuple[float, Estimate]]) -> tuple[float, float, int]:
     value = sum(weight * each.value for weight, each in given) / total
     error = math.sqrt(sum((weight * each.error) ** 2 for weight, each in given)) / total
     return value, error, sum(each.n for _, each in given)
+
+
+def with_ends(name: str, found: Estimate | None) -> dict[str, float | None]:
+    """The value under `name`, and the ends of its interval under `NAME_low` and `NAME_high`. An end
+    that is not known (of a single prompt) is None, as JSON has no infinity; so is everything if
+    nothing was found."""
+    if found is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
+    return {name: found.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def quantile(level: float) -> float:

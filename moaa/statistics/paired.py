@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moaa.statistics.estimate import LEVEL, Estimate, normal, quantile, within
-from moaa.statistics.rates import wilson
+from moaa.statistics.rates import share, wilson
 
 Values = Sequence[float] | NDArray[np.float64]
+
+NO_SPREAD = 1e-8
+"""A smaller standard error of a share is rounding: all its clusters have the same mean."""
 
 
 def standard_error(values: Values, clusters: Sequence[Hashable] | None = None) -> float:
@@ -51,10 +54,26 @@ def mean(
     Shares without any spread (ten right answers of ten) get Wilson's interval: they do not prove
     that the next answer is right too.
     """
-    value, n = float(np.mean(values)), len(values)
+    n = len(values)
+    independent = n if clusters is None else len(set(clusters))
     error = standard_error(values, clusters)
-    if error < 1e-12 and unit == "share":
-        independent = n if clusters is None else len(set(clusters))
+    return with_error(float(np.mean(values)), error, n, independent, unit, level)
+
+
+def clustered_share(values: Values, clusters: Sequence[Hashable]) -> Estimate:
+    """The share of ones among zeros and ones: with Wilson's interval if no two are of one cluster,
+    else with a clustered one."""
+    if len(set(clusters)) == len(clusters):
+        return share(float(np.sum(values)), len(values))
+    return mean(values, clusters)
+
+
+def with_error(
+    value: float, error: float, n: int, independent: int, unit: str, level: float
+) -> Estimate:
+    """The mean `value` of `n` values with its normal interval; Wilson's over the `independent`
+    clusters if it is a share without spread."""
+    if error < NO_SPREAD and unit == "share":
         low, high = wilson(value * independent, independent, quantile(level))
         return Estimate(value, low, high, n, unit, level)
     return normal(value, error, n, unit, level)

@@ -101,6 +101,34 @@ def battle_rate(
     return resample(fit, n, resamples=resamples, seed=seed, level=level)
 
 
+def battle_difference(
+    ours: Sequence[Battle],
+    theirs: Sequence[Battle],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Estimate:
+    """The win rate of one model minus that of another one, both against the same baseline on the
+    same prompts: paired, since a prompt is drawn with the battles of both. `n` counts prompts."""
+    prompt, n = _numbered([*ours, *theirs])
+    weight = np.array([each.weight for each in (*ours, *theirs)])
+    score = np.array([each.score for each in (*ours, *theirs)])
+    sides = [np.arange(len(prompt)) < len(ours), np.arange(len(prompt)) >= len(ours)]
+    sums = [
+        (np.bincount(prompt, weight * score * side, n), np.bincount(prompt, weight * side, n))
+        for side in sides
+    ]
+
+    def fit(counts: Array) -> float:
+        our_rate, their_rate = (float(counts @ won / (counts @ total)) for won, total in sums)
+        return our_rate - their_rate
+
+    return resample(
+        fit, n, unit="difference of shares", resamples=resamples, seed=seed, level=level
+    )
+
+
 def style_controlled(
     battles: Sequence[Battle],
     *,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from moaa.report import charts
 from moaa.report.figures import figures
-from moaa.report.tables import cost_usd
+from moaa.report.tables import GpuUse, cost_usd, gpu_use
 from moaa.report.view import RunView
 from moaa.report.words import count, seconds
 from moaa.sweeps.document import Sweep, Variant
@@ -55,8 +55,11 @@ class VariantOutcome:
     calls: int = 0
     tokens: int = 0
     usd: float | None = None
+    """For tokens at the models' prices."""
     seconds: float = 0.0
     error: str = ""
+    gpus: GpuUse | None = None
+    """What its own stages held of GPUs; None if the recipe has none."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
@@ -70,6 +73,8 @@ class VariantOutcome:
             "calls": self.calls,
             "tokens": self.tokens,
             "api_usd": self.usd,
+            "gpu_hours": self.gpus and self.gpus.hours,
+            "gpu_usd": self.gpus and self.gpus.usd,
             "seconds": self.seconds,
             "error": self.error,
         }
@@ -92,6 +97,7 @@ def outcome(variant: Variant, run: RunView, state: str = "") -> VariantOutcome:
         cost_usd(run, reused=False),
         sum(stage.seconds for stage in own),
         errors[0] if errors else "",
+        gpu_use(run),
     )
 
 
@@ -127,8 +133,8 @@ def table(sweep: Sweep, outcomes: Sequence[VariantOutcome]) -> RenderableType:
     grid = Table(title=None, box=None, pad_edge=False, header_style="bold")
     grid.add_column("variant", style="bold", no_wrap=True)
     names = columns_of(outcomes)
-    for title in ("state", *names, "pairs", "calls", "API $", "time"):
-        grid.add_column(title, justify="right" if title in _NUMBERS else "left", overflow="fold")
+    for title in ("state", *names, "pairs", *COSTS):
+        grid.add_column(title, justify="right" if title in COSTS else "left", overflow="fold")
     for each in outcomes:
         shown = [each.scores[name].text if name in each.scores else "" for name in names]
         cells = [each.state, *shown, each.labelled, *_costs(each)]
@@ -151,14 +157,17 @@ def page(sweep: Sweep, outcomes: Sequence[VariantOutcome]) -> str:
         outcomes=outcomes,
         names=columns_of(outcomes),
         costs=_costs,
+        cost_titles=COSTS,
         style=style,
         made=datetime.now(UTC),
     )
 
 
-_NUMBERS = ("calls", "API $", "time")
+COSTS: Final = ("calls", "GPU-h", "GPU $", "API $", "time")
+"""The columns of what a variant used."""
 
 
 def _costs(each: VariantOutcome) -> list[str]:
-    usd = "" if each.usd is None else f"{each.usd:,.2f}"
-    return [count(each.calls), usd, seconds(each.seconds)]
+    amounts = (*(each.gpus or (None, None)), each.usd)
+    shown = ["" if amount is None else f"{amount:,.2f}" for amount in amounts]
+    return [count(each.calls), *shown, seconds(each.seconds)]

@@ -66,8 +66,14 @@ def test_text_that_asks_for_the_verdict_is_tried_on_the_worse_answer_and_its_har
     again = [row for rows in played.judgements.values() for row in rows.values() if row["injected"]]
     assert 0.3 * PAIRS < len(again) < 0.7 * PAIRS
     harm = one(scores, "accuracy lost by injected text")
-    assert harm.about["after"] == 0, "this judge obeys"
-    assert harm.estimate.value == pytest.approx(harm.about["before"])
+    before, after = (
+        one(scores, metric).estimate
+        for metric in ("accuracy of these pairs before", "accuracy with injected text")
+    )
+    assert after.value == 0, "this judge obeys"
+    assert harm.estimate.value == pytest.approx(before.value)
+    assert before.n == after.n == harm.estimate.n == len(again)
+    assert before.low < before.value < before.high
     assert harm.estimate.low < harm.estimate.value < harm.estimate.high
     assert one(scores, "accuracy").estimate.n == PAIRS, "injected pairs do not count there"
 

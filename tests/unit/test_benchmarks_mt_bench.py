@@ -142,3 +142,28 @@ def test_a_question_without_any_rating_is_rejected() -> None:
 def test_rows_of_something_else_are_refused() -> None:
     with pytest.raises(RecipeError, match="without question_id, category, turns is not a question"):
         mt_bench().items([{"prompt": "Why?"}])
+
+
+def test_ratings_of_two_models_are_compared_answer_by_answer() -> None:
+    """Hard questions are hard for both: twenty of them, dpo a point better at each first turn."""
+    questions = [{**WRITING, "question_id": id} for id in range(20)]
+    benchmark = mt_bench()
+    items = benchmark.items(questions)
+
+    def row(id: str, *, more: int) -> dict[str, Any]:
+        hard = 1 + int(id) % 8
+        ratings = [{"turn": 1, "rating": hard + more}, {"turn": 2, "rating": hard}]
+        return {"ratings": ratings, "lost": []}
+
+    judged: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {
+        (name,): {item.id: row(item.id, more=more) for item in items}
+        for name, more in (("base", 0), ("dpo", 1))
+    }
+    scores = benchmark.scores(Played(items, ("base", "dpo"), {}, judged))
+    base, dpo = (s.estimate for s in scores if s.metric == "rating" and not s.subset)
+    (found,) = [score for score in scores if score.metric == "rating difference"]
+    assert (found.entrant, found.against, found.subset) == ("dpo", "base", "")
+    assert found.estimate.value == pytest.approx(dpo.value - base.value) == 0.5
+    assert (found.estimate.n, found.estimate.unit) == (40, "difference of ratings")
+    assert found.estimate.low == found.estimate.high, "the same half point at every question"
+    assert dpo.high - dpo.low > 1

@@ -15,14 +15,14 @@ from moaa.judge import (
     tie,
     tournament,
 )
+from moaa.statistics import mean
 from tests.support.judge_steps import JUDGE, QUERY, judging, step
 from tests.support.scripted import Ask, last
 
 
 def facts_of(judgements):
     tally = Tally()
-    for judgement in judgements:
-        tally.add(judgement)
+    tally.add(*judgements)
     return tally.facts()
 
 
@@ -104,13 +104,10 @@ async def test_judgements_survive_json():
 async def test_the_facts_show_a_judge_that_follows_the_position():
     judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(lambda a, b: 0.9)))
     facts = facts_of([*judgements, tie()])
-    assert facts["position_bias"] == {
-        "first_wins": 1.0,
-        "first_mean_p": pytest.approx(0.9),
-        "verdicts": 6,
-        "hard": 0,
-    }
-    assert facts["disagreement"] == 1.0
+    bias = facts["position_bias"]
+    assert (bias["first_wins"], bias["verdicts"], bias["hard"]) == (1.0, 6, 0)
+    assert bias["first_mean_p"] == pytest.approx(0.9)
+    assert (facts["disagreement"], facts["pairs_in_both_orders"]) == (1.0, 3)
     assert facts["criteria"]["Accuracy"] == 3
     assert facts["criteria"]["Safety"] == 0
 
@@ -125,21 +122,15 @@ async def test_a_tally_says_whose_assessments_are_missing_and_how_many_verdicts_
     for judgement in await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(answer)):
         tally.add(judgement)
     assert tally.left_out == {("j3", "timeout"): 6}
-    assert tally.facts()["position_bias"] == {
-        "first_wins": 1.0,
-        "first_mean_p": 1.0,
-        "verdicts": 6,
-        "hard": 6,
-    }
+    bias = tally.facts()["position_bias"]
+    assert (bias["first_wins"], bias["first_mean_p"]) == (1.0, 1.0)
+    assert (bias["verdicts"], bias["hard"]) == (6, 6)
 
 
 def test_nothing_judged_has_no_shares():
-    assert facts_of([tie()])["position_bias"] == {
-        "first_wins": None,
-        "first_mean_p": None,
-        "verdicts": 0,
-        "hard": 0,
-    }
+    bias = facts_of([tie()])["position_bias"]
+    assert (bias.pop("verdicts"), bias.pop("hard")) == (0, 0)
+    assert set(bias.values()) == {None}
     assert facts_of([])["disagreement"] is None
 
 
@@ -151,3 +142,26 @@ async def test_the_facts_of_a_fair_judge():
     assert facts["position_bias"]["first_wins"] == 0.5
     assert facts["position_bias"]["first_mean_p"] == pytest.approx(0.5)
     assert facts["disagreement"] == 0.0
+
+
+async def test_position_bias_and_disagreement_have_intervals_over_prompts() -> None:
+    """Ten prompts whose pairs all go to the first answer, and ten that are judged fairly: twenty
+    things were seen, not sixty pairs."""
+
+    def fair(first: str, second: str) -> float:
+        return 0.8 if first < second else 0.2
+
+    tally = Tally()
+    for verdict in (fair, lambda first, second: 0.9):
+        judgements = await tournament(JUDGE, QUERY, ["x", "y", "z"], Ask(judging(verdict)))
+        for _ in range(10):
+            tally.add(*judgements)
+    facts = tally.facts()
+    expected = mean([0.0] * 30 + [1.0] * 30, [i // 3 for i in range(60)])
+    assert facts["disagreement"] == 0.5
+    assert facts["disagreement_low"] == pytest.approx(expected.low)
+    assert facts["disagreement_high"] == pytest.approx(expected.high)
+    assert facts["disagreement_high"] - facts["disagreement_low"] > 0.4
+    bias = facts["position_bias"]
+    assert bias["first_wins_low"] < bias["first_wins"] == 0.75 < bias["first_wins_high"]
+    assert bias["first_mean_p_low"] < bias["first_mean_p"] < bias["first_mean_p_high"]

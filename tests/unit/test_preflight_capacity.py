@@ -269,3 +269,13 @@ def test_pods_of_1_2_4_8_gpus_fit_exactly_if_they_can_be_placed(
     wanted = [{"cpu": float(gpus), GPU: float(gpus)} for gpus in pods]
     there = [{"cpu": float(gpus), GPU: float(gpus)} for gpus in nodes]
     assert capacity.fits(wanted, there) == placeable(wanted, there)
+
+
+def test_the_gpus_of_each_stage_have_their_price() -> None:
+    held = capacity.gpus_held(paper("pools.a100.gpu_hour_usd=3"), STAGES)
+    assert held["generate"] == {"gpus": 22, "hour_usd": 66}
+    assert held["sft"] == {"gpus": 8, "hour_usd": 24}
+    assert "prompts" not in held
+    stated = paper("pools.a100.gpu_hour_usd=null", "plan.gpu_hour_usd=5")
+    assert capacity.gpus_held(stated, STAGES)["sample"] == {"gpus": 1, "hour_usd": 5}
+    assert capacity.gpus_held(paper("pools.a100.gpus=0"), STAGES) == {}

@@ -48,7 +48,9 @@ def test_all_that_was_counted_is_shown() -> None:
         percents = [f"{100 * rate[key]:.1f}" for key in ("rate", "low", "high")]
         assert "{} % {} % to {} %".format(*percents) in page.text
     for name, length in facts["lengths"].items():
-        assert f"{name} mean {length['mean_tokens']:.4g} tokens" in page.text
+        mean, low, high = (length[f"mean_tokens{end}"] for end in ("", "_low", "_high"))
+        said = f"{name} mean {mean:.4g} ({low:.4g} to {high:.4g}) tokens"
+        assert f"{said} of {length['answers']} answers, " in page.text
     for name, n in run.record("label")["manifest"]["facts"]["criteria"].items():
         assert f"{name}: {n} {n:,}" in page.text  # the bar's title, then the number beside it
 

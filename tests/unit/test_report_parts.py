@@ -11,11 +11,10 @@ import pytest
 from moaa import report
 from moaa.records import Record
 from moaa.report import charts
-from moaa.report.benchmarks import benchmarks
 from moaa.report.tables import plan
 from moaa.report.view import RunView, judged
 from moaa.stages.table import stages
-from tests.support import example_run, example_scores
+from tests.support import example_run
 from tests.support.records import record
 
 
@@ -178,51 +177,6 @@ def test_a_plan_is_compared_only_where_there_is_one() -> None:
     run = example_run.whole()
     run.record("preflight")["facts"] = {}
     assert plan(run.view) == []
-
-
-def test_the_table_of_benchmarks_says_what_is_comparable_and_what_failed() -> None:
-    shown = benchmarks(example_run.whole().view)
-    heads = [head["title"] for head in shown["matrix"]["heads"]]
-    rows = {row["entrant"]: row["cells"] for row in shown["matrix"]["rows"]}
-    assert heads == ["Head to head", "MT-Bench", "Reasoning kept", "AlpacaEval 2"]
-    assert list(rows) == ["base", "sft", "dpo"]
-    dpo = dict(zip(heads, rows["dpo"], strict=True))
-    assert dpo["MT-Bench"] | {"n": 24} == {
-        "value": "4.90", "interval": "4.20 to 5.60", "n": 24, "grey": True,
-    }  # fmt: skip
-    assert dpo["AlpacaEval 2"]["why"].startswith("its questions cannot be read")
-    assert shown["matrix"]["heads"][1]["about"] == f"rating (judge: {example_scores.JUDGE})"
-    judge_bench = next(each for each in shown["sections"] if each["name"] == "judge_bench")
-    assert judge_bench["incomparable"] == ""
-
-
-def test_length_stands_beside_win_rates_and_lost_reasoning_left_of_the_line() -> None:
-    shown = benchmarks(example_run.whole().view)
-    head = next(each for each in shown["sections"] if each["name"] == "head_to_head")
-    assert all(re.fullmatch(r"\d+ / \d+", row["tokens"]) for row in head["rows"])
-    rates = [row for row in head["rows"] if row["metric"] == "win rate"]
-    assert shown["length"].count('class="dot"') == len(rates) == 2
-    (kept,) = shown["kept"]
-    assert (kept["value"].replace("\xa0", " "), kept["who"]) == ("-2.1 pp", "dpo against base")
-    assert "interval below" in kept["chart"]
-
-
-def test_an_interval_without_ends_takes_no_section_away() -> None:
-    """The rating of one conversation has none: its error is not known."""
-    run = example_run.whole()
-    facts = run.view.stage("evaluate").facts["benchmarks"]
-    for each in (score for benchmark in facts.values() for score in benchmark["scores"]):
-        each |= {"low": None, "high": None}
-    shown = benchmarks(run.view)
-    rows = [row for section in shown["sections"] for row in section["rows"]]
-    assert {row["interval"] for row in rows} == {"–"}
-    assert not any(row["chart"] for row in rows)
-    assert shown["kept"] == []
-    assert "could not be made" not in report.page(run.view, run.read)
-
-
-def test_a_run_without_benchmarks_has_no_section_of_them() -> None:
-    assert benchmarks(RunView.of([record("evaluate", "done")], stages())) == {}
 
 
 def test_a_difference_that_is_not_shown_says_how_many_prompts_would_show_it() -> None:

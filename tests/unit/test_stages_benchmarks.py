@@ -103,6 +103,17 @@ def test_every_benchmark_has_scores_with_intervals(played: Artifact) -> None:
     assert len(list(played.rows("scores"))) == sum(len(each["scores"]) for each in facts.values())
 
 
+def test_a_baselines_answers_have_their_length_beside_the_contestants(played: Artifact) -> None:
+    """Without it no plot and no table could say how much of a win rate is length."""
+    facts = facts_of(played)
+    for name, baseline in (("alpaca_eval", "gpt-4-1106-preview"), ("arena_hard", "gpt-4-0314")):
+        ours, theirs = (facts[name]["lengths"][who] for who in ("base", baseline))
+        assert (theirs["mean_characters"], theirs["answers"]) == (2.0, 4)
+        assert ours["mean_characters_low"] <= ours["mean_characters"]
+        assert set(theirs) < set(ours)
+    assert facts["judge_bench"]["lengths"] == {}
+
+
 def test_judgements_name_the_baseline_and_verdicts_the_judge(played: Artifact) -> None:
     judged = list(played.rows("judgements"))
     assert {(row["model_a"], row["model_b"]) for row in judged} == {

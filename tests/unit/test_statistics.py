@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from moaa.statistics import lengths, wilson
+from moaa.statistics import RunningMean, characters, lengths, mean, wilson
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,46 @@ def test_short_answers_have_a_histogram_too(tokens):
 
 def test_no_answers_have_no_lengths():
     assert lengths([]) == {}
+
+
+def test_lengths_have_intervals_and_turns_of_one_conversation_are_alike():
+    rows = [
+        answer("dpo", 10 * (i % 5), "ab" * i, "length" if i % 4 == 0 else "stop") for i in range(40)
+    ]
+    (alone,) = lengths(rows).values()
+    (turns,) = lengths([{**row, "id": i // 2} for i, row in enumerate(rows)]).values()
+    for found in (alone, turns):
+        for name in ("mean_tokens", "mean_characters", "truncated", "empty"):
+            assert found[f"{name}_low"] < found[name] < found[f"{name}_high"], name
+    assert (alone["truncated_low"], alone["truncated_high"]) == pytest.approx(
+        wilson(10, 40), abs=1e-6
+    )
+    assert turns["mean_characters_low"] < alone["mean_characters_low"]
+    (single,) = lengths([answer("dpo", 10)]).values()
+    assert (single["mean_tokens_low"], single["mean_tokens_high"]) == (None, None)
+
+
+def test_a_baseline_has_characters_alone():
+    found = characters(["ab", "abcd"])
+    assert (found["answers"], found["mean_characters"]) == (2, 3)
+    assert found["mean_characters_low"] < 3 < found["mean_characters_high"]
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [0.2, 0.7, 0.9]])
+def test_a_running_mean_is_the_mean_of_all_its_values(values):
+    draw = random.Random(3)
+    running = RunningMean()
+    kept: list[float] = []
+    clusters: list[int] = []
+    for cluster in range(30):
+        own = [draw.choice(values) for _ in range(1 + cluster % 3)]
+        running.add(own)
+        kept += own
+        clusters += [cluster] * len(own)
+    found, expected = running.estimate(), mean(kept, clusters)
+    assert found is not None
+    assert found.n == expected.n
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    assert RunningMean().estimate() is None

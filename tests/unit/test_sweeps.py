@@ -218,6 +218,22 @@ def test_a_comparison_has_scores_with_intervals_and_own_costs(sweep: sweeps.Swee
     assert "over the budget" in page
 
 
+def test_the_hours_of_own_gpus_are_compared_too(sweep: sweeps.Sweep) -> None:
+    """A sweep on own GPUs has no dollars of an API, and compared without any cost."""
+    run, again = example_run.whole(), example_run.reused()
+    for each in (run, again):
+        each.record("preflight")["facts"]["gpus"] = {
+            "sft": {"gpus": 8, "hour_usd": 16.0}, "dpo": {"gpus": 4, "hour_usd": 8.0},
+        }  # fmt: skip
+    hours = (8 * run.view.stage("sft").seconds + 4 * run.view.stage("dpo").seconds) / 3600
+    found = sweeps.outcome(sweep.variants[0], run.view)
+    assert found.gpus == pytest.approx((hours, 2 * hours))
+    assert found.to_json()["gpu_usd"] == pytest.approx(2 * hours)
+    page = sweeps.page(sweep, [found, sweeps.outcome(sweep.variants[1], again.view)])
+    assert f"<td>{hours:,.2f}</td><td>{2 * hours:,.2f}</td>" in page
+    assert sweeps.outcome(sweep.variants[1], again.view).gpus is None, "reused: nothing was held"
+
+
 def test_benchmarks_give_their_main_numbers_with_the_judge() -> None:
     def score(entrant: str, main: bool) -> dict[str, Any]:
         numbers = {"value": 7.5, "low": 7.0, "high": 8.0, "n": 80}
