@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def component(stage: Declaration) -> BaseComponent:
-    """Return the component of a stage: the one in its declaration, else one made from the
-    declaration."""
+    """Return the component of a stage: the one in its declaration,
+    else one made from the declaration."""
     if stage.component is None:
         from moaa.components.declared import make
 

@@ -185,8 +185,8 @@ class _Writer:
         return self.end()
 
     def end(self) -> StoreError | None:
-        """Write the record and the summary. Returns the error if the store did not take the
-        record."""
+        """Write the record and the summary. Returns the error
+        if the store did not take the record."""
         now = time.time()
         self._record["ended"] = _utc(now)
         self._record["seconds"] = round(now - self._began, 3)

@@ -1,5 +1,5 @@
-"""Runs several coroutines at the same time, all of which must succeed; runs blocking work in a
-thread."""
+"""Runs several coroutines at the same time, all of which must succeed;
+runs blocking work in a thread."""
 
 from __future__ import annotations
 

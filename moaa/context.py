@@ -40,8 +40,8 @@ class Context:
     facts: dict[str, Any] = field(default_factory=dict)
     """The stage's own numbers, for its manifest and the report."""
     again: bool = False
-    """Whether something failed that another run may do: the result is then shown, but not
-    reused."""
+    """Whether something failed that another run may do:
+    the result is then shown, but not reused."""
 
     def ask_each(
         self,

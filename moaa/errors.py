@@ -26,16 +26,16 @@ OUTSIDE = 75
 
 
 class MoaaError(Exception):
-    """Base class of all errors that a user can correct. The message is complete without a
-    traceback."""
+    """Base class of all errors that a user can correct.
+    The message is complete without a traceback."""
 
     outside = False
     """Whether the cause is outside of the run and may pass: the same run may succeed later."""
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a process that stops with this error: `OUTSIDE` if a retry may
-        succeed."""
+        """The exit status of a process that stops with this error:
+        `OUTSIDE` if a retry may succeed."""
         return OUTSIDE if self.outside else 1
 
 

@@ -72,8 +72,8 @@ def last_run() -> LastRun | None:
 
 
 def named_s3(endpoint: str | None = None) -> str:
-    """Return the recipe's `endpoint`, else that of the environment, or `AWS`; empty if there is
-    none."""
+    """Return the recipe's `endpoint`, else that of the environment, or `AWS`;
+    empty if there is none."""
     named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return endpoint or named or ("AWS" if os.environ.get("AWS_ACCESS_KEY_ID") else "")
 

@@ -25,8 +25,8 @@ class ModelUse:
     """The sum of the latencies of all calls. Many calls run at the same time, so it is more than
     the wall-clock time."""
     prefix_queries: int = 0
-    """Prompt tokens that the model's engines looked for in their prefix cache, by the engines'
-    count."""
+    """Prompt tokens that the model's engines looked for in their prefix cache,
+    by the engines' count."""
     prefix_hits: int = 0
     """Prompt tokens that were found there and not computed again."""
 
@@ -46,8 +46,8 @@ class Ledger:
     rejected: Counter[str] = field(default_factory=Counter)
     """The number of rejected rows by reason."""
     events: Counter[str] = field(default_factory=Counter)
-    """All other counts: engine restarts, fallbacks, proposers that were left out
-    (`left_out:NAME:REASON`)."""
+    """All other counts: engine restarts, fallbacks,
+    proposers that were left out (`left_out:NAME:REASON`)."""
     models: dict[str, ModelUse] = field(default_factory=dict)
     """The use by this attempt alone; `in_all` adds the earlier ones."""
     attempts: int = 1

@@ -135,8 +135,8 @@ _stop: Stop | None = None
 
 
 def supersede() -> None:
-    """Raise Superseded in the main thread if it is inside `stoppable`. Another thread calls
-    this."""
+    """Raise Superseded in the main thread if it is inside `stoppable`.
+    Another thread calls this."""
     if _stop is not None:
         _stop.superseded = True
         os.kill(os.getpid(), signal.SIGTERM)

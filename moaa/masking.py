@@ -80,8 +80,8 @@ def _adds_up(number: str) -> bool:
 
 
 def _is_phone(number: str, regions: Sequence[str]) -> bool:
-    """Return whether it is a valid number with its country code, or without one in a region's own
-    form."""
+    """Return whether it is a valid number with its country code,
+    or without one in a region's own form."""
     if len(_BREAKS.findall(number)) > MOST_GROUPS:
         return False
     from phonenumbers import Leniency, PhoneNumberMatcher

@@ -1,5 +1,5 @@
-"""From judged pairs to a preference: the best answer is chosen, the worst rejected (paper, stage
-2)."""
+"""From judged pairs to a preference: the best answer is chosen,
+the worst rejected (paper, stage 2)."""
 
 from __future__ import annotations
 

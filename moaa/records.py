@@ -23,8 +23,8 @@ class StageError(TypedDict):
 
 
 class Record(TypedDict):
-    """What a stage records about its last attempt. The record of a killed stage still says
-    `running`."""
+    """What a stage records about its last attempt.
+    The record of a killed stage still says `running`."""
 
     run_id: str
     stage: str

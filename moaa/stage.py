@@ -46,8 +46,8 @@ AGAIN = "again"
 OnPoint = Callable[[int, Mapping[str, object], str], None]
 """Called with the step, the numbers, and the part of the training that they belong to."""
 ContentOf = Callable[[Recipe, Store, Mapping[str, Artifact]], Mapping[str, str]]
-"""Also takes the stage's inputs; returns the content of sources outside of the run, by their
-names."""
+"""Also takes the stage's inputs; returns the content of sources outside
+of the run, by their names."""
 Metric = Callable[[str, float], None]
 """Called with the name and the value of one figure."""
 

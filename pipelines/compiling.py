@@ -29,8 +29,8 @@ EXPANDED = re.compile(
     r"\{\{\s*(=|\$|workflow\.|inputs|pod\.|retries|tasks|outputs)[^}]*\}\}|\$\([A-Za-z_][\w.-]*\)|\$\$"
     r"|\[\[(RunUUID|Index|ScheduledTime|CurrentTime)\b"
 )
-"""Texts that Argo, Kubeflow or the kubelet would replace in a parameter: they would not arrive
-unchanged."""
+"""Texts that Argo, Kubeflow or the kubelet would replace in a parameter:
+they would not arrive unchanged."""
 _WIDE = re.compile(r"[^\x00-\uffff]")
 """Characters beyond the Basic Multilingual Plane, which Kubeflow's database cannot store."""
 
@@ -85,8 +85,8 @@ def default_of(loaded: Loaded) -> str:
 
 
 def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:
-    """Return the function that sets each task's pod, in all rounds, and passes the run's stages to
-    preflight."""
+    """Return the function that sets each task's pod, in all rounds,
+    and passes the run's stages to preflight."""
 
     recipes = planned(recipe)
 

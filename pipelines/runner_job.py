@@ -44,8 +44,8 @@ class Work:
 
 
 def of_run(until: str | None = None) -> Work:
-    """Return the pipeline, up to this stage if given. Raises RecipeError if there is no such
-    stage."""
+    """Return the pipeline, up to this stage if given.
+    Raises RecipeError if there is no such stage."""
     if until is None:
         return Work("run", (), stages())
     return Work("run", ("--until", until), up_to(until))

@@ -63,8 +63,8 @@ class Place:
 
 
 def place(recipe: Recipe, stage: Declaration) -> Place:
-    """Return the pod of one stage. Raises RecipeError for models that cannot be served in one
-    pod."""
+    """Return the pod of one stage. Raises RecipeError for models
+    that cannot be served in one pod."""
     cluster = recipe.runtime.cluster
     environment = dict(WRITABLE)
     environment[DESTINATIONS_ENV] = json.dumps(destinations(recipe))
@@ -131,8 +131,8 @@ def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
 def _heavy(
     image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]
 ) -> Place:
-    """Return a pod that serves or trains, by its pool's numbers; without a pool, on any node's
-    CPUs."""
+    """Return a pod that serves or trains, by its pool's numbers;
+    without a pool, on any node's CPUs."""
     if name is None:
         return Place(
             image=image,

@@ -1,5 +1,5 @@
-"""What stages pass to each other: a manifest with the names and digests of the data's files on
-S3."""
+"""What stages pass to each other: a manifest with the names and digests
+of the data's files on S3."""
 
 from moaa.artifacts.artifact import Artifact
 from moaa.artifacts.manifest import File, Manifest, Parent

@@ -48,8 +48,8 @@ class File(Part):
     @field_validator("name", "key")
     @classmethod
     def _stays_below(cls, value: str | None) -> str | None:
-        """Refuse a name that leads out of the download's folder: a manifest may come from
-        anywhere."""
+        """Refuse a name that leads out of the download's folder:
+        a manifest may come from anywhere."""
         if value is not None and not is_plain(value):
             raise ValueError(f"{value!r} is not a plain relative path")
         return value

@@ -120,8 +120,8 @@ class Output:
             self._pending.append(self._uploads.submit(self._upload, table, buffer.next_shard()))
 
     def _collect(self, leave: int) -> None:
-        """Take the results of finished uploads, oldest first: the manifest keeps the order of
-        writing."""
+        """Take the results of finished uploads, oldest first:
+        the manifest keeps the order of writing."""
         while len(self._pending) > leave:
             self._files.append(self._pending.pop(0).result())
 

@@ -15,8 +15,8 @@ ColumnType = Literal["string", "int32", "double", "bool"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A Parquet column. `of` computes its value from a row; null if the row lacks a field it
-    needs."""
+    """A Parquet column. `of` computes its value from a row;
+    null if the row lacks a field it needs."""
 
     name: str
     type: ColumnType

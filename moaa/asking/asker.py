@@ -29,8 +29,8 @@ class Asker:
         self._not_kept = frozenset(
             name for name, model in session.models.items() if model.task == "embed"
         )
-        """Models whose replies are vectors of kilobytes. The journal has the row's scores
-        instead."""
+        """Models whose replies are vectors of kilobytes.
+        The journal has the row's scores instead."""
         self._ledger = session.ledger
         self._journal = journal
         self._schedule = schedule

@@ -20,8 +20,8 @@ FIRST: Final = 20
 """How many rows are asked before the others. The others start when one of them succeeds with all
 members, or when all of them are done."""
 MOST_BY_CHANCE: Final = 0.5
-"""Up to this limit on rejections, 20 rejected rows of 20 cannot be chance: 0.5^20 is 1 in a
-million."""
+"""Up to this limit on rejections, 20 rejected rows of 20 cannot be chance:
+0.5^20 is 1 in a million."""
 MOST_ABSENT: Final = 0.5
 """A member of the mixture may give nothing in at most this share of the rows."""
 FEW_ABSENT: Final = 2

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BY_TURNS_WINDOW: Final = 20_000
-"""How many conversations run at the same time when models take turns. With more there are fewer
-turns."""
+"""How many conversations run at the same time when models take turns.
+With more there are fewer turns."""
 SHOW_EVERY_S: Final = 0.5
 
 
@@ -134,8 +134,8 @@ class _Run(Generic[T]):
 
 
 async def _show(client: Client, session: Session) -> None:
-    """Update the view from the client's counters, twice a second. Calls themselves do not touch
-    it."""
+    """Update the view from the client's counters, twice a second.
+    Calls themselves do not touch it."""
     shown: dict[str, int] = {}
 
     def show() -> None:

@@ -60,8 +60,8 @@ def next_up(
 
 
 class Schedule:
-    """Lets calls through when their model is up. `serve` runs the engines beside the
-    conversations."""
+    """Lets calls through when their model is up.
+    `serve` runs the engines beside the conversations."""
 
     def __init__(
         self,

@@ -25,8 +25,8 @@ async def against_baseline(judge: Judge, match: Match, baseline: str, ask: Ask) 
 def answers_and_judgements(
     played: Played, name: str
 ) -> list[tuple[Item, tuple[EntrantAnswer, ...], Row]]:
-    """Return the items whose answer was judged in both orders, with the answer and the
-    judgement."""
+    """Return the items whose answer was judged in both orders,
+    with the answer and the judgement."""
     rows, answers = played.judgements.get((name,), {}), played.answers.get(name, {})
     return [
         (item, answers[item.id], rows[item.id])

@@ -166,8 +166,8 @@ class Benchmark(ABC, Generic[S]):
         ]
 
     def given_answers(self, items: Sequence[Item]) -> dict[str, list[str]]:
-        """The answers that come with the questions, by who wrote them: a baseline's. Empty: none
-        do."""
+        """The answers that come with the questions, by who wrote them:
+        a baseline's. Empty: none do."""
         return {}
 
     def matches(self, entrants: Sequence[str]) -> list[tuple[str, ...]]:

@@ -22,8 +22,8 @@ PROMPTS: Final = 16
 
 
 class Canary(Benchmark[Part]):
-    """Not a benchmark for recipes: it has no scores. evaluate adds it for a candidate that may be
-    published."""
+    """Not a benchmark for recipes: it has no scores.
+    evaluate adds it for a candidate that may be published."""
 
     name: ClassVar[str] = "canary"
     title: ClassVar[str] = "Canary set"
@@ -32,8 +32,8 @@ class Canary(Benchmark[Part]):
     )
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """Return PROMPTS of the held-out prompts, without a system role: not every model has
-        one."""
+        """Return PROMPTS of the held-out prompts, without a system role:
+        not every model has one."""
         sampling = Sampling(temperature=0, max_tokens=TOKENS)
         return [
             replace(

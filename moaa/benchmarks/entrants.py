@@ -19,8 +19,8 @@ class Entrant:
 
     name: str
     identity: Mapping[str, Any] = field(default_factory=dict)
-    """A hash of what decides its answers: weights, fields of the recipe. Answers are stored under
-    it."""
+    """A hash of what decides its answers: weights, fields of the recipe.
+    Answers are stored under it."""
     model: str = ""
     """The model's name in calls."""
     mixture: Mixture | None = None

@@ -135,8 +135,8 @@ def load(
 
 
 def why_not(config: Mapping[str, Any]) -> str:
-    """Return why a chat endpoint cannot run a task correctly, by its configuration; else
-    nothing."""
+    """Return why a chat endpoint cannot run a task correctly,
+    by its configuration; else nothing."""
     kind = config.get("output_type", "generate_until")
     if kind != "generate_until":
         return (

@@ -40,8 +40,8 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
         return [(later, earlier) for earlier, later in combinations(entrants, 2)]
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
-        """Return the judgement of both answers; `p`: the probability that the first entrant's is
-        better."""
+        """Return the judgement of both answers; `p`:
+        the probability that the first entrant's is better."""
         (a,), (b,) = match.answers
         return (await compare(self.judge, match, a.text, b.text, ask)).to_json()
 
@@ -72,8 +72,8 @@ class HeadToHead(Benchmark[evaluation.HeadToHead]):
         return found
 
     def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
-        """Yield one answer of each contestant to each prompt, and all pairs judged in both
-        orders."""
+        """Yield one answer of each contestant to each prompt,
+        and all pairs judged in both orders."""
         names = recipe.measured
         for _, prompts, _ in sizes(recipe, "evaluation"):
             answer = min(recipe.plan.answer_tokens, recipe.evaluate.sampling.max_tokens)

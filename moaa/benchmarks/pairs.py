@@ -1,5 +1,5 @@
-"""Measures judges on pairs of answers whose better one is known: code that such benchmarks
-share."""
+"""Measures judges on pairs of answers whose better one is known:
+code that such benchmarks share."""
 
 from __future__ import annotations
 

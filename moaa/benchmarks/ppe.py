@@ -1,5 +1,5 @@
-"""PPE: pairs of answers from Chatbot Arena with people's votes, and pairs of a right and a wrong
-answer."""
+"""PPE: pairs of answers from Chatbot Arena with people's votes,
+and pairs of a right and a wrong answer."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ CORRECTNESS: Final = "accuracy, correctness"
 
 
 class Ppe(PairBenchmark[evaluation.Ppe]):
-    """How often a judge agrees with people and with right answers (Frick et al., arXiv
-    2410.14872)."""
+    """How often a judge agrees with people and with right answers (Frick et al.,
+    arXiv 2410.14872)."""
 
     name: ClassVar[str] = "ppe"
     title: ClassVar[str] = "PPE"

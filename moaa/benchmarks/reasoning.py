@@ -191,8 +191,8 @@ class Reasons(Benchmark[S]):
         return self.differs()
 
     def differs(self) -> str:
-        """Return how the questions are asked differently from published numbers; empty if they are
-        not."""
+        """Return how the questions are asked differently from published numbers;
+        empty if they are not."""
         return ""
 
     def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:

@@ -96,8 +96,8 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
         self.count = PAIRS[settings.version]
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
-        """Return the pairs of RewardBench's rows (`id`, `prompt`, `chosen`, `rejected`,
-        `subset`)."""
+        """Return the pairs of RewardBench's rows (`id`, `prompt`, `chosen`,
+        `rejected`, `subset`)."""
         return [item for row in rows for item in self._pairs(row)]
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:

@@ -95,8 +95,8 @@ def _score(
 
 
 def _margin(gap: float, spread: float) -> float:
-    """Return how far the wrong answers are, in spreads of the right ones; 0 if that is not a
-    number."""
+    """Return how far the wrong answers are, in spreads of the right ones;
+    0 if that is not a number."""
     if spread == 0:
         return 0.0 if gap == 0 else math.copysign(1.0, gap)
     value = math.tanh(gap / spread - 1)

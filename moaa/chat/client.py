@@ -47,8 +47,8 @@ does, because some servers answer like this to a request that they will never ta
 pauses that is more than ten minutes."""
 
 SURELY: Final = 2
-"""After this many answers with only the end of a thought, the model's prompt is known to open
-it."""
+"""After this many answers with only the end of a thought,
+the model's prompt is known to open it."""
 
 
 def probe(model: str, system: str | None = None) -> Call:

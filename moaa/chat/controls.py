@@ -56,8 +56,8 @@ KNOWN: Final = Controls()
 
 
 def code(*texts: str) -> str:
-    """Return the code for tags around these texts: a hash of all of them, so no text can contain
-    it."""
+    """Return the code for tags around these texts:
+    a hash of all of them, so no text can contain it."""
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
 
 

@@ -33,8 +33,8 @@ LONGEST_WAIT_S: Final = 6 * 3600.0
 """The longest total wait for a server that asks to wait longer than `timeout_s`."""
 
 LOOK_AGAIN_S: Final = 600.0
-"""How often that server is asked for one token during the wait: a Retry-After may be far too
-long."""
+"""How often that server is asked for one token during the wait:
+a Retry-After may be far too long."""
 
 SILENT_TRIES: Final = 4
 """After this many failed requests of a check a warning is shown; a time-out is shown at once."""

@@ -1,5 +1,5 @@
-"""Sends one request of the chat protocol over HTTP and reads the answer, within limits of time and
-length."""
+"""Sends one request of the chat protocol over HTTP and reads the answer,
+within limits of time and length."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The log-probabilities of an answer's tokens: read from the protocol, without the tokens of its
-reasoning."""
+"""The log-probabilities of an answer's tokens:
+read from the protocol, without the tokens of its reasoning."""
 
 from __future__ import annotations
 

@@ -129,8 +129,8 @@ class Reply:
         return self.choices[0].text
 
     def to_json(self) -> dict[str, Any]:
-        """Return the reply as the journal keeps it. Names are short, because there may be a
-        million."""
+        """Return the reply as the journal keeps it. Names are short,
+        because there may be a million."""
         return {
             "c": [
                 [c.text, c.finish_reason, *([list(c.tokens)] if c.tokens is not None else [])]

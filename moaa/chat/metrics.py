@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from moaa.chat.pool import Endpoint
 
 Metrics = Callable[[Endpoint], Awaitable[str | None]]
-"""Returns the text at a server's /metrics; "" if it could not be read now; None if there is
-none."""
+"""Returns the text at a server's /metrics; "" if it could not be read now;
+None if there is none."""
 
 
 def summed(samples: re.Pattern[str], metrics: str) -> dict[str, int] | None:

@@ -23,8 +23,8 @@ class Endpoint:
     key: str | None = field(default=None, repr=False)
     """The API key. It is sent, never shown."""
     task: Task = "chat"
-    """What the server does with a conversation: answer it, score it, or return the vector of its
-    end."""
+    """What the server does with a conversation: answer it, score it,
+    or return the vector of its end."""
     form: Form = USUAL
     """Which of the usual fields its requests have."""
     kept: bool = False

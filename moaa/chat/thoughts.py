@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 Thought = Literal["", "marked", "opened by the prompt"]
-"""How the reasoning in a text was marked: at both ends, or only at its end; empty if there is
-none."""
+"""How the reasoning in a text was marked: at both ends, or only at its end;
+empty if there is none."""
 _TAG = r"(?:\w+[:_])?(?:think|thinking|thought|thoughts|reasoning)"
 """`<think>` (Qwen, DeepSeek, GLM), `<seed:think>`, `<mm:think>`, `<thought>` (EXAONE), …"""
 

@@ -62,8 +62,8 @@ def split_armorm(published: Path, directory: Path) -> None:
 
 
 def _copy(folder: Path, directory: Path) -> None:
-    """Copy files: hard links on the same disk, else copies. A file appears complete or not at
-    all."""
+    """Copy files: hard links on the same disk, else copies.
+    A file appears complete or not at all."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         target = directory / file.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)

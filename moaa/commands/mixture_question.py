@@ -58,8 +58,8 @@ def ask(
 def respond(
     recipe: Recipe, messages: Sequence[Message], watch: AnswerDisplay, progress: Progress
 ) -> dict[str, Any]:
-    """Return the mixture's answer in the form of `Answer.to_json`. Raises RowRejected if there is
-    none."""
+    """Return the mixture's answer in the form of `Answer.to_json`.
+    Raises RowRejected if there is none."""
     from moaa import engines
 
     chosen = recipe.generate.mixture
@@ -185,8 +185,8 @@ class AnswerDisplay:
 
 
 def _endpoint_sets(file: Path, endpoints: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Return `--set` values for each `[MODEL=]URL`; a bare URL is for every model of the
-    mixture."""
+    """Return `--set` values for each `[MODEL=]URL`;
+    a bare URL is for every model of the mixture."""
     if not endpoints:
         return []
     # Fields of endpoints (a key, a name there) may be incomplete without the addresses that are

@@ -101,8 +101,8 @@ def _move(store: Store, name: str, entry: ProductionEntry) -> None:
 
 
 def _rolled_back(promotion: Promotion, reason: str) -> Slots:
-    """Go back to the other slot. If it is empty, start the version that was in production
-    before."""
+    """Go back to the other slot. If it is empty,
+    start the version that was in production before."""
     state = slots_of(promotion.cluster, promotion.place)
     there = registry.version_at(state.slots[state.production].source)
     if there and not state.slots[state.candidate].source:
@@ -131,8 +131,8 @@ def models(where: Where) -> None:
 
 
 def _published(store: Store) -> Iterator[str]:
-    """Yield the versions of each published model, and which is in production, since when and
-    why."""
+    """Yield the versions of each published model, and which is in production,
+    since when and why."""
     below = f"{store.root}/{registry.MODELS}/"
     for name in sorted({uri.removeprefix(below).split("/")[0] for uri, _ in store.list(below)}):
         now = production.read(store, name)
@@ -209,11 +209,14 @@ def _version(name: str, given: str, where: Where) -> Iterator[tuple[Store, Versi
 
 
 def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, Place] | None:
-    """The promoted model on the cluster; None, with a word, if there is none."""
+    """Return the promoted model on the cluster; None, with a message, if there is none."""
     try:
         cluster = Cluster.connect(where.namespace)
         if not needed and not where.slots and name not in places(cluster):
-            say(f"no slots serve '{name}' in {cluster.namespace}: only the pointer moves")
+            say(
+                f"moaa-serving in namespace '{cluster.namespace}' has no promoted model '{name}': "
+                "only the production pointer moves"
+            )
             return None
         return cluster, place_of(cluster, where.slots or name)
     except ClusterError as error:

@@ -119,8 +119,8 @@ def _last_run(recipe: Path | None, root: str | None) -> home.LastRun | None:
 
 @contextmanager
 def _store(recipe: Path | None, root: str | None, last: home.LastRun | None) -> Iterator[Store]:
-    """Yield the store of this address, of this recipe, or of the last run; start the local one if
-    needed."""
+    """Yield the store of this address, of this recipe, or of the last run;
+    start the local one if needed."""
     address = _address(recipe, root, last)
     named = home.named_s3(address.get("endpoint_url"))
     if last and not named and last.s3 != home.LOCAL:

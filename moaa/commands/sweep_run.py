@@ -42,8 +42,8 @@ def plan(file: Path) -> None:
 
 
 def run(file: Path, at_once: int | None, budget_usd: float | None) -> None:
-    """Run the variants that fit the budget, then compare. Raises SweepFailed if a variant
-    failed."""
+    """Run the variants that fit the budget, then compare.
+    Raises SweepFailed if a variant failed."""
     sweep = sweeps.load(file)
     fitting = _fitting(sweep, budget_usd)
     store = sweep.variants[0].loaded.recipe.store

@@ -16,8 +16,8 @@ from moaa.recipe.schema import Engines, Runtime
 
 
 def places_of(runtime: Runtime, deployment: Object | None) -> Places:
-    """Return the request places of an engine in this Deployment's pods, by its command line and
-    GPUs."""
+    """Return the request places of an engine in this Deployment's pods,
+    by its command line and GPUs."""
     pod = (deployment or {}).get("spec", {}).get("template", {}).get("spec", {})
     containers = pod.get("containers", [])
     args = [arg for each in containers for arg in each.get("args", [])]

@@ -40,8 +40,8 @@ def state(deployment: Object, found: Objects, events: Mapping[str, str], *, aski
 
 
 def diagnosis(cluster: Cluster, deployment: str, state: str, found: Objects) -> str:
-    """Return why its pods do not answer: state, remedy, end of the log, events. It waits for the
-    API."""
+    """Return why its pods do not answer: state, remedy, end of the log, events.
+    It waits for the API."""
     pod = max(
         _current(found),
         key=lambda each: (bool(pods.waits_for(each, 0.0)), pods.restarts(each)),

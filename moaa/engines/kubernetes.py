@@ -115,8 +115,8 @@ class KubernetesFleet:
                 raise
 
     async def down(self, models: Collection[str]) -> None:
-        """Release these models: they get no more calls, and those without another lease are scaled
-        down."""
+        """Release these models: they get no more calls,
+        and those without another lease are scaled down."""
         given = [self._up.pop(name) for name in models if name in self._up]
         for leased in given:
             leased.close()

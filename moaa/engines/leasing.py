@@ -27,8 +27,8 @@ class LeaseHolder:
         renew_patience_s: float,
         release_patience_s: float,
     ) -> None:
-        """`renew_patience_s`, `release_patience_s`: how long to retry while the API server does not
-        answer."""
+        """`renew_patience_s`, `release_patience_s`: how long
+        to retry while the API server does not answer."""
         self._cluster, self._ledger, self._progress = cluster, ledger, progress
         self._renew_patience_s = renew_patience_s
         self._release_patience_s = release_patience_s

@@ -1,5 +1,5 @@
-"""Models served by vLLM on this machine, each on its own devices: started in parallel, kept up,
-stopped."""
+"""Models served by vLLM on this machine, each on its own devices:
+started in parallel, kept up, stopped."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from another repository."""
 
 @dataclass(slots=True, eq=False)
 class _Replica:
-    """One server of a model that is kept up. `keeper`: the task that restarts it when it dies or
-    hangs."""
+    """One server of a model that is kept up. `keeper`:
+    the task that restarts it when it dies or hangs."""
 
     spec: Spec
     server: Server | None = None
@@ -123,8 +123,8 @@ class ProcessFleet:
             shutil.rmtree(self._logs, ignore_errors=True)
 
     def _local(self, model: Model) -> str:
-        """Return what the model's servers load. It is complete before the time for their start
-        begins."""
+        """Return what the model's servers load. It is complete before the time
+        for their start begins."""
         found = local.resolve(model.source, self._session.store, model.revision)
         if Path(found).is_dir() or importlib.util.find_spec("huggingface_hub") is None:
             return found

@@ -41,8 +41,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Everything that decides how one server is started. `devices`: the GPUs or cores only for
-    it."""
+    """Everything that decides how one server is started. `devices`:
+    the GPUs or cores only for it."""
 
     name: str
     source: str

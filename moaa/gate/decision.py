@@ -51,8 +51,8 @@ class Decision:
 
 
 def decide(gate: Gate, evidence: Evidence) -> Decision:
-    """Return the decision. One failed rule refuses; otherwise one undecided rule leaves it
-    undecided."""
+    """Return the decision. One failed rule refuses;
+    otherwise one undecided rule leaves it undecided."""
     found = findings(gate, evidence)
     outcomes = {each.outcome for each in found}
     verdict: Verdict = "promote"

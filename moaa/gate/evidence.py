@@ -129,8 +129,8 @@ def _bad(ours: Mapping[str, Row], theirs: Mapping[str, Row]) -> dict[str, Paired
 def _reasoning(
     marks: Iterable[Row], candidate: str, other: str, metrics: Mapping[str, str]
 ) -> dict[str, Paired]:
-    """Pair the main marks of both models. An answer with several verdicts counts with their
-    mean."""
+    """Pair the main marks of both models. An answer with several verdicts counts
+    with their mean."""
     marked: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
     for row in marks:
         if row["benchmark"] in metrics and row["entrant"] in (candidate, other):

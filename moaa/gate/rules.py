@@ -79,8 +79,8 @@ def equal_length(gate: Gate, evidence: Evidence) -> RuleResult:
 
 
 def length(gate: Gate, evidence: Evidence) -> RuleResult:
-    """Check that the answers are not much longer, by the ratio of the geometric means of
-    characters."""
+    """Check that the answers are not much longer,
+    by the ratio of the geometric means of characters."""
     rule, limit = "length", gate.max_length_ratio
     if len(evidence.wins) < 2:
         return _too_few(rule, len(evidence.wins), 2, "judged prompts")
@@ -104,8 +104,8 @@ def length(gate: Gate, evidence: Evidence) -> RuleResult:
 
 
 def reasoning(gate: Gate, evidence: Evidence) -> Iterator[RuleResult]:
-    """Check that earlier abilities are kept: on the mean of all benchmarks, and with none far
-    worse."""
+    """Check that earlier abilities are kept: on the mean of all benchmarks,
+    and with none far worse."""
     rule, limit = "reasoning", -gate.floor
     for name, reason in evidence.missing.items():
         yield RuleResult(rule=name, outcome="undecided", about=f"not measured: {reason}")
@@ -159,8 +159,8 @@ def answers(gate: Gate, evidence: Evidence) -> Iterator[RuleResult]:
 
 
 def judge(gate: Gate, evidence: Evidence) -> Iterator[RuleResult]:
-    """Check the judge: it agrees with itself, judges nearly all pairs, and did not label the
-    data."""
+    """Check the judge: it agrees with itself, judges nearly all pairs,
+    and did not label the data."""
     if both := evidence.in_both_orders:
         found = statistics.share(evidence.consistent, both)
         yield RuleResult(
@@ -226,16 +226,16 @@ def _too_few(rule: str, n: int, fewest: int, what: str) -> RuleResult:
 
 
 def _needed(beyond: float, sd: float) -> int | None:
-    """Return how many items decide for the candidate at 80 % power; None if its number is too
-    low."""
+    """Return how many items decide for the candidate at 80 % power;
+    None if its number is too low."""
     if beyond >= 0 or sd == 0:
         return None
     return statistics.required_n(-beyond, sd, one_sided=True)
 
 
 def _difference(paired: Paired) -> Estimate:
-    """Return the paired difference: Agresti and Min's for single right-or-wrong items, else
-    clustered."""
+    """Return the paired difference: Agresti and Min's
+    for single right-or-wrong items, else clustered."""
     single = len(set(paired.groups)) == len(paired.groups)
     if single and set(paired.candidate) | set(paired.other) <= {0.0, 1.0}:
         ours, theirs = ([each > 0 for each in side] for side in (paired.candidate, paired.other))
@@ -244,8 +244,8 @@ def _difference(paired: Paired) -> Estimate:
 
 
 def _changed(paired: Paired) -> float:
-    """Return the share of items on which the models differ, at least half an item: else nothing is
-    known."""
+    """Return the share of items on which the models differ, at least half an item:
+    else nothing is known."""
     changed = sum(a != b for a, b in zip(paired.candidate, paired.other, strict=True))
     return max(changed, 0.5) / len(paired.groups)
 

@@ -21,8 +21,8 @@ Clock = Callable[[], float]
 
 
 class Bucket:
-    """A token bucket: `per_minute` units a minute, at most `per_minute` at once; full at the
-    start."""
+    """A token bucket: `per_minute` units a minute, at most `per_minute` at once;
+    full at the start."""
 
     def __init__(self, per_minute: int, clock: Clock) -> None:
         self.per_minute, self._clock = per_minute, clock
@@ -163,8 +163,8 @@ class Access:
 
     @contextmanager
     def admitted(self, caller: Caller, calls: int = 1) -> Iterator[None]:
-        """Count `calls` calls to engines while the context lasts. Raises ApiError 429 if over a
-        limit."""
+        """Count `calls` calls to engines while the context lasts.
+        Raises ApiError 429 if over a limit."""
         for limiter, whose in ((caller.limiter, "this key"), (self._all, "this gateway")):
             if over := limiter.over(calls):
                 limit, after_s, ever = over

@@ -53,8 +53,8 @@ class CanaryCheck:
 
 
 def _served_name(url: str, key: str | None) -> str:
-    """Return the server's own name for its model. Pods are asked directly, never through a
-    proxy."""
+    """Return the server's own name for its model.
+    Pods are asked directly, never through a proxy."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

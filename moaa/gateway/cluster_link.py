@@ -104,8 +104,8 @@ class ClusterLink:
         return self._services.get(model)
 
     def _slots(self, which: Callable[[Slot], bool]) -> set[str]:
-        """Return the Deployments of these slots, if the gateway keeps the slots of their models
-        up."""
+        """Return the Deployments of these slots, if the gateway keeps the slots
+        of their models up."""
         return {
             service
             for name, each in self._config.promoted.items()

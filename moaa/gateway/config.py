@@ -53,8 +53,8 @@ class PlainModel(Part):
     """Send the key over plain http too. By default a key needs https, an address of this machine,
     or a service of the cluster (`….svc`)."""
     in_flight: int | None = Field(None, ge=1)
-    """The most requests in flight at one server; one more gets 429. Default: no limit, the servers
-    queue."""
+    """The most requests in flight at one server; one more gets 429. Default:
+    no limit, the servers queue."""
     count_tokens: bool = False
     """Ask the server for the number of tokens of every stream (`stream_options`), and remove it
     again if the client did not ask. It is always on with a price or a limit of tokens. When it is
@@ -144,8 +144,8 @@ class GatewayConfig(Part):
 
     @property
     def slots(self) -> set[str]:
-        """The models that are slots of promoted ones. Clients use the promoted model's name
-        instead."""
+        """The models that are slots of promoted ones.
+        Clients use the promoted model's name instead."""
         return {model for each in self.promoted.values() for model in each.slots.values()}
 
     @model_validator(mode="after")

@@ -72,8 +72,8 @@ class RequestOutcome:
 
     @property
     def ended(self) -> bool:
-        """Whether the request is over. One that has waited for too long gets another outcome
-        later."""
+        """Whether the request is over. One that has waited
+        for too long gets another outcome later."""
         return self.first_token_s != math.inf
 
 
@@ -112,8 +112,8 @@ class Detector:
     sums: list[float] = field(default_factory=lambda: [0.0] * len(WORSE))
 
     def add(self, bad: bool, most: float) -> bool:
-        """Count one request; return whether the sign is now seen too often. `most`: the allowed
-        rate."""
+        """Count one request; return whether the sign is now seen too often. `most`:
+        the allowed rate."""
         for i, rate in enumerate(WORSE):
             if rate > most:
                 step = math.log(rate / most) if bad else math.log((1 - rate) / (1 - most))
@@ -190,8 +190,8 @@ class Guard:
         return ""
 
     def allowed(self, sign: Sign) -> float:
-        """Return the rate of this sign that the candidate may have: production's upper bound plus a
-        margin."""
+        """Return the rate of this sign that the candidate may have:
+        production's upper bound plus a margin."""
         known = self._production[sign]
         lasting = wilson(known.bad + 0.25, known.of + 5)[1]
         return min(0.97, max(lasting, self._latest[sign].bad / LATEST) + MARGINS[sign])

@@ -24,8 +24,8 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a request that is not valid HTTP (a header is too long), and an error nobody
-        caught."""
+        """Answer a request that is not valid HTTP (a header is too long),
+        and an error nobody caught."""
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         what = (message or "").partition("\n")[0].rstrip(":")
@@ -52,6 +52,6 @@ class Runner(web.AppRunner):
 
 
 def runner(app: web.Application) -> Runner:
-    """Return the runner of the gateway's application. It keeps no access log: each line costs
-    time."""
+    """Return the runner of the gateway's application. It keeps no access log:
+    each line costs time."""
     return Runner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=KEEP_ALIVE_S)

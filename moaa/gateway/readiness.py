@@ -66,8 +66,8 @@ async def _hold(asked: ClientRequest, waker: Waker, service: str) -> None:
 
 
 async def begin_stream(asked: ClientRequest, revision: str | None = None) -> web.StreamResponse:
-    """Return the stream to the client, with its headers sent. A later failure is written into the
-    stream."""
+    """Return the stream to the client, with its headers sent.
+    A later failure is written into the stream."""
     if asked.response is None:
         headers = {"x-request-id": asked.id, **STREAM}
         if revision:

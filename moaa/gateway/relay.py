@@ -163,8 +163,8 @@ def _whole_events(chunk: bytes) -> int:
 
 
 def _with_our_errors(chunk: bytes) -> bytes:
-    """Return the events of a chunk, with errors in them as OpenAI's object, whatever the engine
-    wrote."""
+    """Return the events of a chunk, with errors in them as OpenAI's object,
+    whatever the engine wrote."""
     events = chunk.split(_END)
     for index, event in enumerate(events):
         if found := _ERROR_EVENT.match(event):

@@ -76,8 +76,8 @@ async def serve(config: GatewayConfig) -> None:
 
 
 async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run something in the background until cancelled. A bug in it does not break client
-    requests."""
+    """Run something in the background until cancelled.
+    A bug in it does not break client requests."""
     while True:
         try:
             return await work()

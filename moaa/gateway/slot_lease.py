@@ -70,8 +70,8 @@ class SlotLease:
             self.renew(scale=self._scales)
 
     def end(self, *, scale_down: bool) -> None:
-        """Give the lease back. `scale_down`: the slot goes to sleep unless somebody else holds
-        it."""
+        """Give the lease back. `scale_down`: the slot goes
+        to sleep unless somebody else holds it."""
         if self._renewed_at is None:
             return
         self._lease.release()

@@ -103,8 +103,8 @@ class Slots:
 
     @property
     def trial(self) -> tuple[str, int, str]:
-        """The candidate, its share and the time of the last change. Counts of requests are about
-        these."""
+        """The candidate, its share and the time of the last change.
+        Counts of requests are about these."""
         slot = self.slots[self.candidate]
         return slot.revision, slot.share, self.changed
 

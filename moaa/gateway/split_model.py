@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from moaa.gateway.state import ClientRequest
 
 TOO_LONG_S: Final = 10.0
-"""A stream without a first token after this many seconds is late, if production's times are
-unknown."""
+"""A stream without a first token after this many seconds is late,
+if production's times are unknown."""
 
 
 @dataclass(eq=False, slots=True)

@@ -235,8 +235,8 @@ class ClientRequest:
         return error.response_event() if self.ends_without_done else error.event()
 
     def counts_usage(self, model: str) -> bool:
-        """Whether the gateway must ask the engine for the tokens of a stream: the client did
-        not."""
+        """Whether the gateway must ask the engine for the tokens of a stream:
+        the client did not."""
         body = self.body
         if not body.streamed or body.wants_usage or self.ends_without_done:
             return False

@@ -198,8 +198,8 @@ class WatchedSlots:
 
 
 def roll_back(cluster: Cluster, config_map: str, revision: str, reason: str, by: str) -> bool:
-    """Set this revision's share to 0, with the reason in an Event; return False if it has no
-    share."""
+    """Set this revision's share to 0, with the reason in an Event;
+    return False if it has no share."""
     changed = False
 
     def change(found: Object) -> Object | None:

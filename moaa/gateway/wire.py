@@ -54,8 +54,8 @@ _MEANT: Final = {
     503: "The model is not available now.",
 }
 _RETRY: Final = frozenset({408, 409, 425, 429, 500, 502, 503})
-"""Statuses after which the same request may succeed. 504 is not among them: it has waited long
-enough."""
+"""Statuses after which the same request may succeed. 504 is not among them:
+it has waited long enough."""
 _FULL_QUEUE: Final = re.compile(r"queue|overload|capacity|too many", re.I)
 _TOO_LONG: Final = re.compile(r"context length|maximum (model|input) length|too long", re.I)
 _NO_MODEL: Final = re.compile(r"model\b.*\b(not exist|not found|unknown)", re.I | re.DOTALL)
@@ -63,8 +63,8 @@ _NO_MODEL: Final = re.compile(r"model\b.*\b(not exist|not found|unknown)", re.I 
 
 @dataclass
 class ApiError(Exception):
-    """An answer that is an error. `retry`: the value of `x-should-retry`; None: decided by the
-    status."""
+    """An answer that is an error. `retry`: the value of `x-should-retry`; None:
+    decided by the status."""
 
     status: int
     message: str

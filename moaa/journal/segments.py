@@ -68,8 +68,8 @@ class Segments:
         self.finished: set[str] = set()
         """Conversations whose records are on S3."""
         self.left_behind = 0
-        """How many unneeded segments could not be deleted. They do no harm and are deleted with the
-        journal."""
+        """How many unneeded segments could not be deleted.
+        They do no harm and are deleted with the journal."""
         self._store = store
         self._uri = uri
         self._large = large
@@ -83,8 +83,8 @@ class Segments:
         self._replies_of: dict[str, set[_Segment]] = {}
 
     def read(self, kind: EntryKind, leave_out: Collection[str] = ()) -> Iterator[EarlierEntry]:
-        """Yield the entries of earlier attempts in the order of writing, without those of some
-        conversations."""
+        """Yield the entries of earlier attempts in the order of writing,
+        without those of some conversations."""
         seen = self._seen[kind]
         while uris := [
             uri for uri, _ in self._store.list(f"{self._uri}/{kind}") if uri not in seen
@@ -119,8 +119,8 @@ class Segments:
             self._put(kind, _packed(lines), conversations)
 
     def finish(self, conversations: set[str]) -> None:
-        """Delete the reply segments that are no longer needed: these conversations have records on
-        S3."""
+        """Delete the reply segments that are no longer needed:
+        these conversations have records on S3."""
         self.finished |= conversations
         done: set[_Segment] = set()
         for conversation in conversations:
@@ -231,8 +231,8 @@ def _packed(lines: list[bytes]) -> bytes:
 
 
 def _unpacked(data: bytes) -> bytes:
-    """Return the content of all frames. Raises ValueError if one is cut or its checksum is
-    wrong."""
+    """Return the content of all frames. Raises ValueError if one is cut
+    or its checksum is wrong."""
     import zstandard
 
     texts = []

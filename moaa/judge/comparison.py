@@ -61,8 +61,8 @@ class Question(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What the judge sees of a pair: each text between tags. The fields are the placeholders in the
-    templates."""
+    """What the judge sees of a pair: each text between tags.
+    The fields are the placeholders in the templates."""
 
     query: str
     answer_a: str
@@ -249,8 +249,8 @@ async def compare(
 
 
 def check_instructions(judge: Judge) -> None:
-    """Check that the judge's templates can be filled, before engines start. Raises `RecipeError` if
-    not."""
+    """Check that the judge's templates can be filled, before engines start.
+    Raises `RecipeError` if not."""
     nothing = Comparison("", "", "")
     _prompt(judge, "criteria", nothing, criteria="")
     _prompt(judge, "assess", nothing, criteria="")

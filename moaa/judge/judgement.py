@@ -87,8 +87,8 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Answers `a` and `b` (indices), judged in both orders. Every p is the probability that *a* is
-    better."""
+    """Answers `a` and `b` (indices), judged in both orders.
+    Every p is the probability that *a* is better."""
 
     a: int
     b: int
@@ -117,8 +117,8 @@ class Judgement:
 
     @property
     def criteria(self) -> tuple[str, ...]:
-        """The criteria used in either order: three, unless each order picked its own or all were
-        used."""
+        """The criteria used in either order: three, unless each order picked its own
+        or all were used."""
         return tuple(dict.fromkeys(name for order in self.orders for name in order.criteria))
 
     @property
@@ -142,8 +142,8 @@ class Judgement:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Judgement:
-        """Return the judgement that `to_json` was made from. Rows of earlier versions have no lost
-        orders."""
+        """Return the judgement that `to_json` was made from.
+        Rows of earlier versions have no lost orders."""
         return cls(
             data["a"],
             data["b"],

@@ -33,8 +33,8 @@ not be judged, and counts as a tie, as in the judge that compares all pairs."""
 STRENGTH: Final = 3.5
 """Standard deviation of the strengths before any verdict, in log-odds."""
 PAIR_NOISE: Final = 1.7
-"""Standard deviation of what is special to a pair, in any order: rankings of judges are not
-transitive."""
+"""Standard deviation of what is special to a pair, in any order:
+rankings of judges are not transitive."""
 ORDER_NOISE: Final = 1.7
 """Standard deviation of what is special to one order of a pair."""
 BIAS: Final = 1.1
@@ -46,8 +46,8 @@ leave it: without that, ends would look certain too early."""
 MOST_LOG_ODDS: Final = 16.0
 """Verdicts are cut at these log-odds: a surer one adds no information."""
 MOST_LOG_ODDS_HARD: Final = 3.0
-"""The same for a verdict of 0 or 1, which has no degree. If all are like this, missing ones will be
-too."""
+"""The same for a verdict of 0 or 1, which has no degree.
+If all are like this, missing ones will be too."""
 DRAWS: Final = 500
 BINS: Final = 4
 
@@ -111,8 +111,8 @@ def next_round(n: int, seen: Seen, rule: Rule, choosable: Collection[int]) -> li
 
 
 def calls(seen: Seen, rule: Rule) -> dict[Meeting, int]:
-    """Return the calls of each order: the second one of a pair is cheaper if criteria are
-    shared."""
+    """Return the calls of each order: the second one of a pair is cheaper
+    if criteria are shared."""
     met: set[Meeting] = set()
     costs = {}
     for first, second in seen:
@@ -181,8 +181,8 @@ def _entropy(shares: Floats) -> Floats:
 
 
 def _drawn(n: int, seen: Seen, missing: list[Meeting]) -> Floats:
-    """Return draws of the missing verdicts, (DRAWS, missing), from the posterior of strengths and
-    bias."""
+    """Return draws of the missing verdicts, (DRAWS, missing),
+    from the posterior of strengths and bias."""
     import numpy as np
 
     known = [(meeting, _log_odds(p)) for meeting, p in seen.items() if p is not None]

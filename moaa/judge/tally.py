@@ -13,8 +13,8 @@ from moaa.statistics import RunningMean, with_ends
 
 @dataclass(slots=True)
 class Tally:
-    """Counts judgements one by one without keeping them: there may be 60,000, with all their
-    texts."""
+    """Counts judgements one by one without keeping them:
+    there may be 60,000, with all their texts."""
 
     first_wins: RunningMean = field(default_factory=RunningMean)
     first_p: RunningMean = field(default_factory=RunningMean)

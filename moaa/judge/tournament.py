@@ -101,8 +101,8 @@ class _Meetings:
     tries: Tries = field(default_factory=Tries)
 
     async def judged(self, meeting: Meeting) -> list[Order | Lost]:
-        """Return the result of one order. If criteria cannot be read, both orders of the pair are
-        lost."""
+        """Return the result of one order. If criteria cannot be read,
+        both orders of the pair are lost."""
         a, b = ((index, self.answers[index]) for index in self.pair)
         first, second = (a, b) if meeting == self.pair else (b, a)
         found: list[Order | Lost]

@@ -10,8 +10,8 @@ from moaa.chat.message import Choice
 from moaa.errors import RowRejected
 
 CHOICES = ("A", "B")
-"""The texts of a soft verdict. The engine decodes with a grammar, so p(A) + p(B) = 1 at the first
-token."""
+"""The texts of a soft verdict. The engine decodes with a grammar,
+so p(A) + p(B) = 1 at the first token."""
 
 REPLY_FORM = {
     "soft": "Reply with the letter of the better answer, A or B, and nothing else.",

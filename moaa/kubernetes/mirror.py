@@ -40,8 +40,8 @@ class Mirror:
         *,
         fields: str = "",
     ) -> None:
-        """`fields`: a field selector. With `metadata.name=…` the right to that one object is
-        enough."""
+        """`fields`: a field selector. With `metadata.name=…` the right to
+        that one object is enough."""
         self.objects: dict[str, Object] = {}
         self.error: ClusterError | None = None
         """Why the copy is no longer kept up to date: a missing right, for example."""

@@ -29,8 +29,8 @@ another training."""
 OLD_DIGEST: Final = "moaa.dev/spec"
 """The label in which trainings of moaa 0.1 have that digest."""
 CLIENT: Final = "moaa.dev/client"
-"""Label of pods that may call models, `"true"`: the serving chart's network policy refuses all
-others."""
+"""Label of pods that may call models, `"true"`:
+the serving chart's network policy refuses all others."""
 HOLDS: Final = "moaa.dev/holds"
 """Label and annotation of a Lease: the object that it holds, `Deployment/moaa-smol`. (The label has
 a `.`, and may be cut.)"""

@@ -57,8 +57,8 @@ def death(pod: Object, *, message: bool = True) -> str:
 
 
 def restarts(pod: Object) -> int:
-    """Return how many times a container was restarted; a failed pod (evicted) counts as one
-    more."""
+    """Return how many times a container was restarted;
+    a failed pod (evicted) counts as one more."""
     again = sum(container.get("restartCount", 0) for _, container in _statuses(pod))
     evicted = bool(pod.get("status", {}).get("phase") == "Failed")
     return int(again) + evicted

@@ -28,8 +28,8 @@ Vector: TypeAlias = "NDArray[np.float64]"
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """The weights that turn the two vectors into a score. Shapes: d numbers a vector, k
-    objectives."""
+    """The weights that turn the two vectors into a score. Shapes:
+    d numbers a vector, k objectives."""
 
     regression: Vector
     """k x d."""
@@ -42,8 +42,8 @@ class Heads:
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """Return the heads in a file that `moaa split-armorm` wrote. Raises RecipeError for another
-        file."""
+        """Return the heads in a file that `moaa split-armorm` wrote.
+        Raises RecipeError for another file."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 found = {name: file[name].astype(np.float64) for name in file.files}
@@ -66,8 +66,8 @@ class Heads:
             ) from None
 
     def score(self, gate: Vector, last: Vector) -> float:
-        """Return the sum of the objectives' rewards, weighted by the gate (its published
-        formula)."""
+        """Return the sum of the objectives' rewards,
+        weighted by the gate (its published formula)."""
         for weight, bias in self.layers[:-1]:
             gate = np.maximum(weight @ gate + bias, 0)
         weight, bias = self.layers[-1]

@@ -55,8 +55,8 @@ class Labels:
 
     @classmethod
     def of_scores(cls, scores: Sequence[float | None], refused: Sequence[Refused] = ()) -> Self:
-        """Return the labels of scored answers. Raises `RowRejected` if fewer than two have a
-        score."""
+        """Return the labels of scored answers. Raises `RowRejected`
+        if fewer than two have a score."""
         if sum(score is not None for score in scores) < 2:
             reasons = "; ".join(sorted({f"{each.reason}: {each.detail}" for each in refused}))
             raise RowRejected(TOO_FEW, f"of {len(scores)}: {reasons}")

@@ -10,8 +10,8 @@ from moaa.chat.message import Message
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One answer of one proposer. `finish_reason` is `length` if it was cut at max_tokens; it is
-    kept."""
+    """One answer of one proposer. `finish_reason` is `length`
+    if it was cut at max_tokens; it is kept."""
 
     name: str
     model: str

@@ -1,5 +1,5 @@
-"""The fields of a recipe that a compiled pipeline fixed. A run's own recipe cannot change its
-pods."""
+"""The fields of a recipe that a compiled pipeline fixed.
+A run's own recipe cannot change its pods."""
 
 from __future__ import annotations
 

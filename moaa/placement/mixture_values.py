@@ -50,8 +50,8 @@ def of(recipe: Recipe) -> dict[str, Any]:
 
 
 def taking_turns(recipe: Recipe) -> list[str]:
-    """Return the models of the mixture that are never up together, because our engines take
-    turns."""
+    """Return the models of the mixture that are never up together,
+    because our engines take turns."""
     if recipe.runtime.engines.schedule != "by-turns":
         return []
     ours = [name for name in recipe.generate.mixture.models if not recipe.models[name].endpoint]

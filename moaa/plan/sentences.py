@@ -40,8 +40,8 @@ def comparison(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
 
 
 def _generation(recipe: Recipe, name: str, prompts: int, turns: float) -> str | None:
-    """Return the cost of one source's conversations, and the aggregator's share; None if a price is
-    missing."""
+    """Return the cost of one source's conversations, and the aggregator's share;
+    None if a price is missing."""
     dollars: dict[str, float] = {}
     for asked in calls.generation(recipe, prompts, turns):
         usd = cost(recipe, asked.model, asked.prompt_tokens, asked.completion_tokens)

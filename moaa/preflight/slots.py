@@ -78,8 +78,8 @@ def findings(recipe: Recipe, *, in_pods: bool) -> Iterator[Finding]:
 
 
 def _rights(cluster: Cluster, place: Place, account: rights.Account | None) -> Finding:
-    """Return whether the account has the rights for a promotion. None: this process's own
-    account."""
+    """Return whether the account has the rights for a promotion. None:
+    this process's own account."""
     who = account or "this account"
     try:
         missing = [

@@ -24,8 +24,8 @@ from moaa.progress.terminal import printable
 
 CHANNEL_ENV = "MOAA_MESSAGES"
 LEVEL_ENV = "MOAA_LOG_LEVEL"
-"""The variable with the level for `show` in processes that a command starts: DEBUG after `moaa
--v`."""
+"""The variable with the level for `show` in processes that a command starts:
+DEBUG after `moaa -v`."""
 POLL_S = 0.1
 
 log = logging.getLogger("moaa")
@@ -156,8 +156,8 @@ class Relay:
 
 @contextmanager
 def relay(path: Path) -> Iterator[Relay]:
-    """Log the messages of the stages that run in this context: they write to `path` by
-    MOAA_MESSAGES."""
+    """Log the messages of the stages that run in this context:
+    they write to `path` by MOAA_MESSAGES."""
     path.touch()
     before = os.environ.get(CHANNEL_ENV)
     os.environ[CHANNEL_ENV] = str(path.absolute())

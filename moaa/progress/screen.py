@@ -107,8 +107,8 @@ class Log:
 
 
 class Terminal:
-    """A few lines that are redrawn four times a second, and one line that stays when the stage
-    ends."""
+    """A few lines that are redrawn four times a second,
+    and one line that stays when the stage ends."""
 
     every_s = 0.25
 

@@ -25,8 +25,8 @@ BATCH_ROWS: Final = 64
 
 
 def rows(path: Path) -> Iterator[Any]:
-    """Yield the rows of a file. Raises RecipeError if it is not such a file, or too large to
-    read."""
+    """Yield the rows of a file. Raises RecipeError if it is not such a file,
+    or too large to read."""
     readers: dict[str, Callable[[Path], Iterator[Any]]] = {
         ".parquet": _parquet,
         ".json": _json,

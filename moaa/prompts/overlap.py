@@ -132,8 +132,8 @@ def _among(known: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[np.
 
 
 def _ranked(sets: Sequence[Hashes]) -> tuple[list[npt.NDArray[np.int64]], int]:
-    """Return each set as ranks, rarest first, and the rank below which an element is in only one
-    set."""
+    """Return each set as ranks, rarest first, and the rank below which an element is
+    in only one set."""
     if not sets:
         return [], 0
     _, which, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)

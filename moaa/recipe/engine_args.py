@@ -155,8 +155,8 @@ def answer_args(given: Sequence[str]) -> list[list[str]]:
 
 
 def speculates(given: Sequence[str]) -> bool:
-    """Return whether these turn on speculative decoding, with which a seed does not repeat a
-    text."""
+    """Return whether these turn on speculative decoding,
+    with which a seed does not repeat a text."""
     return any(
         name == "-sc" or (len(name) > 6 and SPECULATIVE.startswith(name.partition(".")[0]))
         for name, _ in named(given)

@@ -87,8 +87,8 @@ class RewardBench(JudgesMeasured):
 
 
 class Ppe(JudgesMeasured):
-    """PPE: about 16,000 pairs with the votes of people, and pairs with one right answer. Set
-    `limit`."""
+    """PPE: about 16,000 pairs with the votes of people,
+    and pairs with one right answer. Set `limit`."""
 
     sets: tuple[Literal["human", "mmlu-pro", "math", "gpqa", "ifeval", "mbpp-plus"], ...] = Field(
         ("human",), min_length=1
@@ -138,8 +138,8 @@ class Evaluate(Part):
     judge_model: str | None = None
     """One of `models`, which judges alone, instead of `judge`."""
     sampling: EvaluateSampling = EvaluateSampling()
-    """How contestants answer held-out prompts, and questions of benchmarks that have no own
-    sampling."""
+    """How contestants answer held-out prompts, and questions of benchmarks
+    that have no own sampling."""
     contestants: tuple[str, ...] = ("base", "sft", "dpo")
     """Who is measured: `base` (the target before the run), `sft`, `dpo`, `mixture` (the answers of
     `generate.mixture` itself), and names of `models`."""
@@ -147,8 +147,8 @@ class Evaluate(Part):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out newer fields with their default values, so that fingerprints stay as they
-        were."""
+        """Leave out newer fields with their default values,
+        so that fingerprints stay as they were."""
         found: dict[str, Any] = dump(self)
         for name in ("contestants", "benchmarks", "judge_model"):
             if getattr(self, name) == type(self).model_fields[name].default:

@@ -201,8 +201,8 @@ class Training(Part):
     learning_rate: float = Field(gt=0)
     epochs: float = Field(gt=0)
     global_batch: int = Field(128, ge=1)
-    """Per optimizer step, over all ranks: rows (SFT), packed sequences (SFT with packing) or pairs
-    (DPO)."""
+    """Per optimizer step, over all ranks: rows (SFT),
+    packed sequences (SFT with packing) or pairs (DPO)."""
     micro_batch: int = Field(1, ge=1)
     """Per rank and forward pass. Gradient accumulation makes up the rest of `global_batch`."""
     max_length: int = Field(4096, ge=16)
@@ -254,8 +254,8 @@ class Sft(Training):
 
 
 class Dpo(Training):
-    """DPO on the labelled pairs, with the SFT model as the reference. Defaults: the paper's for
-    Llama-3.1-8B."""
+    """DPO on the labelled pairs, with the SFT model as the reference. Defaults:
+    the paper's for Llama-3.1-8B."""
 
     learning_rate: float = Field(8e-7, gt=0)
     epochs: float = Field(5, gt=0)

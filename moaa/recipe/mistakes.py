@@ -32,8 +32,8 @@ def checked(given: Given, root: type[P], errors: list[str]) -> P | None:
 def explain(
     error: ValidationError, where: dict[Address, str], root: type[Part] = Recipe
 ) -> list[str]:
-    """Return one line for each mistake, in the order of the schema; `root` is the whole
-    document."""
+    """Return one line for each mistake, in the order of the schema;
+    `root` is the whole document."""
     lines: list[str] = []
     for item in error.errors(include_url=False):
         address: Address = item["loc"]

@@ -42,8 +42,8 @@ def of_sets(sets: Iterable[str], errors: list[str]) -> list[Override]:
 
 
 def of_mapping(overrides: Mapping[str, Any], errors: list[str]) -> list[Override]:
-    """Return the override of each path of a JSON object, shorter paths first: an object has no
-    order."""
+    """Return the override of each path of a JSON object, shorter paths first:
+    an object has no order."""
     found: dict[Address, Override] = {}
     for name, value in overrides.items():
         where = f"overrides {name}"
@@ -62,8 +62,8 @@ def of_mapping(overrides: Mapping[str, Any], errors: list[str]) -> list[Override
 
 
 def apply(given: Given, overrides: Sequence[Override], errors: list[str]) -> None:
-    """Put the values into the tree. Missing parts on the way are created: the schema checks
-    them."""
+    """Put the values into the tree. Missing parts on the way are created:
+    the schema checks them."""
     for each in overrides:
         _put(given, each, errors)
 

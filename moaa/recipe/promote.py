@@ -17,11 +17,11 @@ class Promote(Part):
     """The name under `promoted` in the values of moaa-serving. Its idle slot serves the version,
     and gets a growing share of the conversations."""
     namespace: str | None = None
-    """The namespace of moaa-serving. Default: `runtime.cluster.namespace`, else that of the
-    pods."""
+    """The namespace of moaa-serving. Default: `runtime.cluster.namespace`,
+    else that of the pods."""
     steps: tuple[int, ...] = (5, 25, 100)
-    """Shares of the version in per cent. The first is small, so that a bad version reaches few
-    users."""
+    """Shares of the version in per cent. The first is small,
+    so that a bad version reaches few users."""
     hold_s: float = Field(300.0, ge=0)
     """How long each share is held: the gateway's guard needs some requests to judge by."""
     hold_requests: int | None = Field(None, ge=1)

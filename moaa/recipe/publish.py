@@ -29,8 +29,8 @@ class ModelRegistry(Part):
     """Address of its REST server, without a path:
     `http://model-registry-service.kubeflow.svc:8080`."""
     key_env: str | None = None
-    """Name of the environment variable with its bearer token, if it needs one. It must be one of
-    `runtime.secret_envs`."""
+    """Name of the environment variable with its bearer token, if it needs one.
+    It must be one of `runtime.secret_envs`."""
     storage_key: str | None = Field(None, min_length=1)
     """Name of the Secret with which KServe reads the store."""
 
@@ -55,8 +55,8 @@ class Hub(Part):
     data_repository: Repository | None = None
     """`OWNER/NAME` of a data set for the training data. Needs `publish.data`."""
     key_env: str = "HF_TOKEN"
-    """Name of the environment variable with a token that may write. It must be one of
-    `runtime.secret_envs`."""
+    """Name of the environment variable with a token that may write.
+    It must be one of `runtime.secret_envs`."""
     private: bool = True
     """Whether a new repository is private. An existing one stays as it is."""
 
@@ -70,8 +70,8 @@ class Publish(Part):
     accept_licence_conflict: str | None = None
     """Publish although a licence forbids it, for this reason. The card repeats it."""
     data: bool = False
-    """Also write the SFT and the preference data, as a data set that `datasets` and TRL read:
-    `<store.root>/datasets/<name>/<version>`."""
+    """Also write the SFT and the preference data,
+    as a data set that `datasets` and TRL read: `<store.root>/datasets/<name>/<version>`."""
     registry: ModelRegistry | None = None
     hub: Hub | None = None
 

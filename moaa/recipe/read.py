@@ -1,5 +1,5 @@
-"""Reads and writes YAML: a text becomes a tree of `Given`, each value with the place of its
-origin."""
+"""Reads and writes YAML: a text becomes a tree of `Given`,
+each value with the place of its origin."""
 
 from __future__ import annotations
 
@@ -224,8 +224,8 @@ def _move(given: Given, where: str) -> None:
 
 
 def merge(base: Given, over: Given) -> Given:
-    """Return `over` merged over `base`: mappings field by field; all else, also lists, is
-    replaced."""
+    """Return `over` merged over `base`: mappings field by field;
+    all else, also lists, is replaced."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
     fields = {
@@ -284,8 +284,8 @@ def dump(data: Any, *, flow: bool = False) -> str:
 
 
 _ESCAPED = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]|[^\x00-\uffff]")
-"""Characters that Kubeflow's database refuses, or that YAML refuses or takes for the end of a
-line."""
+"""Characters that Kubeflow's database refuses,
+or that YAML refuses or takes for the end of a line."""
 
 
 def one_line(data: Any) -> str:

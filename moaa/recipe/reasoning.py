@@ -46,8 +46,8 @@ class MmluPro(Reasoning):
     """MMLU-Pro: questions of 14 subjects with ten choices."""
 
     limit: int | None = Field(2000, ge=1)
-    """Use only this many questions, always the same ones, each subject by its share. null: all
-    12,032."""
+    """Use only this many questions, always the same ones, each subject by its share.
+    null: all 12,032."""
     examples: int = Field(5, ge=0, le=5)
     """How many solved examples of its subject come before each question, from rows of the data with
     `cot_content` (the hub's validation split)."""

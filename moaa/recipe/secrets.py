@@ -105,8 +105,8 @@ def _instead_of(path: Address) -> str | None:
 
 
 class Keyed(Protocol):
-    """The parts of a recipe that name keys: its models, store and runtime, and where it
-    publishes."""
+    """The parts of a recipe that name keys: its models, store and runtime,
+    and where it publishes."""
 
     @property
     def models(self) -> Mapping[str, Model]:
@@ -227,8 +227,8 @@ def _store_keys(recipe: Keyed) -> set[str]:
 
 
 def _owner(name: str, url: str, beside: str = "") -> str:
-    """Return the variable's owner, or "" if it may go to `url`, or has no owner or is
-    `beside`'s."""
+    """Return the variable's owner, or "" if it may go to `url`,
+    or has no owner or is `beside`'s."""
     host = f".{urls.host(url)}" if url else ""
     for pattern, owner, hosts in _OWNED:
         if pattern.fullmatch(name):
@@ -237,8 +237,8 @@ def _owner(name: str, url: str, beside: str = "") -> str:
 
 
 DESTINATIONS_ENV: Final = "MOAA_DESTINATIONS"
-"""The variable in which a compiled pipeline lists where each key may be sent, as JSON
-(`destinations`)."""
+"""The variable in which a compiled pipeline lists where each key may be sent,
+as JSON (`destinations`)."""
 
 
 def destinations(recipe: Keyed) -> dict[str, list[str]]:

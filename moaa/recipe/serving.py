@@ -63,8 +63,8 @@ class Rate(Part):
 
 
 class Model(Part):
-    """A model of the ensemble or the target. `source`: hub id, s3:// prefix, local folder, or
-    package:PATH.gguf."""
+    """A model of the ensemble or the target. `source`:
+    hub id, s3:// prefix, local folder, or package:PATH.gguf."""
 
     source: str
     revision: str | None = None
@@ -78,15 +78,15 @@ class Model(Part):
     """chat: it writes answers. reward: it scores them (a sequence classification model). embed: it
     gives the vector of the last token (ArmoRM's body). The last two are for labellers."""
     licence: str | None = None
-    """Its licence, by its name in moaa/registry/licences.yaml, if the model's name does not show
-    it."""
+    """Its licence, by its name in moaa/registry/licences.yaml,
+    if the model's name does not show it."""
     # The following fields decide how it is served, not what it answers.
     tensor_parallel: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)
     pool: str | None = None
     engine_args: tuple[str, ...] = ()
-    """More arguments for vLLM. Arguments that open its server, run code or hold keys are
-    refused."""
+    """More arguments for vLLM. Arguments that open its server,
+    run code or hold keys are refused."""
     trust_remote_code: bool = False
     """Run the Python code in the model's repository. It can do everything that the engine's process
     can: pin the code with `revision`."""
@@ -193,8 +193,8 @@ class Calls(Part):
     """The longest time of one request. A server without an answer for twice as long is restarted,
     or its model fails."""
     retries: int = Field(6, ge=0)
-    """How many times a call is tried again after a failure that may pass, or after a garbled
-    answer."""
+    """How many times a call is tried again after a failure that may pass,
+    or after a garbled answer."""
 
 
 class Launcher(Part):
@@ -207,13 +207,13 @@ class Launcher(Part):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     pool: str | None = None
     checkpoint_minutes: float = Field(30, gt=0)
-    """Minutes between checkpoints in the store. An interrupted training resumes from the newest
-    one."""
+    """Minutes between checkpoints in the store. An interrupted training resumes
+    from the newest one."""
 
 
 class Images(Part):
-    """The container images, with registry and tag. Default: those of this version
-    (`moaa/core:0.1.0`)."""
+    """The container images, with registry and tag. Default:
+    those of this version (`moaa/core:0.1.0`)."""
 
     core: str | None = None
     """The image that asks, judges, reports and starts trainings. It has no torch."""
@@ -234,8 +234,8 @@ class Cluster(Part):
     AWS_ENDPOINT_URL_S3 and AWS_REGION. null: pods get no keys; the identity of their service
     account opens the store (IRSA, EKS Pod Identity)."""
     engines_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-engines"
-    """Secret of the moaa-serving chart with the engines' API key, VLLM_API_KEY. It may be
-    missing."""
+    """Secret of the moaa-serving chart with the engines' API key, VLLM_API_KEY.
+    It may be missing."""
     env_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-env"
     """Secret with the variables in `runtime.secret_envs` and in the endpoints' `key_env`."""
     image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
@@ -290,8 +290,8 @@ class Plan(Part):
     """Tokens of one answer, unless `max_tokens` is smaller."""
     assessment_tokens: int = Field(350, ge=1)
     adaptive_share: float = Field(0.45, gt=0, le=1)
-    """Calls of an adaptive judge, as a share of the exhaustive one's. The report shows the real
-    share."""
+    """Calls of an adaptive judge, as a share of the exhaustive one's.
+    The report shows the real share."""
     prompts: dict[Literal["sft", "preference", "evaluation"], int] = Field({})
     """Number of prompts in sources without a `limit`."""
     train_tokens_per_gpu_s: float = Field(3000, gt=0)

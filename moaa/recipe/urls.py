@@ -44,8 +44,8 @@ def origin(url: str) -> str:
 
 
 def is_inside(url: str) -> bool:
-    """Return whether the address is this machine's, or a service's inside a cluster (`….svc`,
-    `….svc.cluster.local`)."""
+    """Return whether the address is this machine's,
+    or a service's inside a cluster (`….svc`, `….svc.cluster.local`)."""
     name = host(url).rstrip(".")
     if name == "localhost" or name.endswith((".localhost", ".svc", ".svc.cluster.local")):
         return True
@@ -62,6 +62,6 @@ def needs_no_proxy(url: str) -> bool:
 
 
 def may_carry_key(url: str) -> bool:
-    """Return whether nobody else can read a key on its way to this address: with https, or
-    inside."""
+    """Return whether nobody else can read a key on its way to this address:
+    with https, or inside."""
     return url.startswith("https://") or is_inside(url)

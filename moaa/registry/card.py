@@ -39,8 +39,8 @@ def data_card(
     licences: Findings,
     data: DataSet,
 ) -> str:
-    """Return README.md of the version's data set. Its metadata tell `datasets` where the tables
-    are."""
+    """Return README.md of the version's data set.
+    Its metadata tell `datasets` where the tables are."""
     shown = _common(recipe, version, lineage, licences) | {
         "uri": data.uri,
         "tables": [table for table in TABLES if table.name in data.counts],
@@ -131,8 +131,8 @@ def _metadata(
 
 
 def _licence(recipe: Recipe, licences: Findings) -> dict[str, str]:
-    """Return the target's licence by the hub's name; `other` if a teacher's terms must be passed
-    on."""
+    """Return the target's licence by the hub's name;
+    `other` if a teacher's terms must be passed on."""
     own = next(use.licence for use in licences.uses if use.model == recipe.target)
     passed_on = {use.licence for use in licences.uses if use.outcome in ("conditions", "conflict")}
     if own in HUB_NAMES and passed_on <= {own}:
@@ -146,8 +146,8 @@ def _licence(recipe: Recipe, licences: Findings) -> dict[str, str]:
 
 
 def _data(recipe: Recipe, version: Version) -> str:
-    """Return where the training data are, if they are published; with the hub's name if they are
-    there."""
+    """Return where the training data are, if they are published;
+    with the hub's name if they are there."""
     publish = recipe.publish
     if publish is None or not publish.data:
         return ""

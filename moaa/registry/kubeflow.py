@@ -217,8 +217,8 @@ def _metrics(version: Artifact, lineage: Mapping[str, Any]) -> Iterator[dict[str
 
 
 def _properties(version: Artifact, lineage: Mapping[str, Any], serves: bool) -> Properties:
-    """Return what the gate decided and by which numbers, where the model came from, its
-    licences."""
+    """Return what the gate decided and by which numbers,
+    where the model came from, its licences."""
     decision = lineage["decision"]
     found: dict[str, Any] = {
         PRODUCTION: serves,

@@ -100,8 +100,8 @@ def rows_of(model: Artifact) -> dict[str, int]:
 
 
 def before(model: Artifact) -> Artifact | None:
-    """Return the winner of the round before, which this model was trained from; None in the first
-    round."""
+    """Return the winner of the round before, which this model was trained from;
+    None in the first round."""
     trainings = (each for each in _of_round(model) if each.manifest.stage == "sft")
     winners = (
         parent

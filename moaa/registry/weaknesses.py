@@ -11,8 +11,8 @@ WORSE_ABOVE: Final = {
     "empty answers": 0.0,
     "repeated answers": 0.0,
 }
-"""Rules of the gate, and the value above which their number is a weakness. More refusals may be
-wanted."""
+"""Rules of the gate, and the value above which their number is a weakness.
+More refusals may be wanted."""
 
 
 def weaknesses(lineage: Mapping[str, Any]) -> list[str]:

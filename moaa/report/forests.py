@@ -43,8 +43,8 @@ def forests(facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
 
 
 def _forest(found: Sequence[tuple[Facts, Score]]) -> list[dict[str, Any]]:
-    """Return the rows of a forest, on one scale. `p` is Holm's, over the benchmarks of an
-    entrant."""
+    """Return the rows of a forest, on one scale.
+    `p` is Holm's, over the benchmarks of an entrant."""
     reach = max(abs(score[end]) for _, score in found for end in ("low", "high"))
     adjusted = _adjusted(found)
     return [

@@ -41,8 +41,8 @@ def promoted(facts: Mapping[str, Any]) -> str:
 
 
 def published(facts: Mapping[str, Any]) -> str:
-    """Return `aligned, version 0a1b…`: what was published, or why nothing was; and where it is not
-    shown."""
+    """Return `aligned, version 0a1b…`: what was published, or why nothing was;
+    and where it is not shown."""
     if found := facts.get("published"):
         away = [place for place in ("registry", "hub", "hub (data)") if facts.get(place)]
         not_in = f"; not in: {', '.join(away)}" if away else ""

@@ -29,8 +29,8 @@ def interval(score: Score) -> str:
 
 
 def has_ends(score: Score) -> bool:
-    """Return whether the interval has two ends. An infinite one, of a single conversation, is
-    null."""
+    """Return whether the interval has two ends. An infinite one,
+    of a single conversation, is null."""
     return score["low"] is not None and score["high"] is not None
 
 
@@ -86,8 +86,8 @@ def share_chart(facts: Facts, name: str, *, mark: float = 0.5) -> Markup:
 
 
 def position(judging: Facts) -> dict[str, str]:
-    """Return what the verdicts say about the judge, each share with its interval; {} if there are
-    none."""
+    """Return what the verdicts say about the judge, each share with its interval;
+    {} if there are none."""
     bias = judging.get("position_bias") or {}
     if not bias.get("verdicts"):
         return {}

@@ -78,8 +78,8 @@ def _settled(
 
 
 def _made_from(entry: ProductionEntry, store: Store) -> tuple[dict[str, str], str]:
-    """Return the inputs of a version and its recipe; nothing, with a warning, if they are not
-    known."""
+    """Return the inputs of a version and its recipe;
+    nothing, with a warning, if they are not known."""
     try:
         return inputs.of_version(entry, store)
     except MoaaError as error:

@@ -125,8 +125,8 @@ class Batch:
 
 
 def judgement_gaps(row: Mapping[str, Any]) -> Gaps:
-    """Return what is missing in a judgement: each lost half, and the judges that assessed
-    nothing."""
+    """Return what is missing in a judgement: each lost half,
+    and the judges that assessed nothing."""
     from moaa.asking.rejections import Loss, absent
 
     orders = row.get("orders", ())

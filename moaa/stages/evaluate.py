@@ -42,8 +42,8 @@ class EvaluatePart(TextPart):
     benchmarks: Benchmarks = Benchmarks()
     mixture: Mixture | None = None
     canary: str = ""
-    """The contestant whose canary set a published version will need; empty if nothing is
-    published."""
+    """The contestant whose canary set a published version will need;
+    empty if nothing is published."""
 
 
 def part_of(recipe: Recipe) -> EvaluatePart:
@@ -157,8 +157,8 @@ def contestants_of(
 
 
 def _identity(models: frozenset[str] | set[str], context: Context) -> dict[str, Any]:
-    """Return what decides the answers of these models: their fields, and the content of their
-    sources."""
+    """Return what decides the answers of these models:
+    their fields, and the content of their sources."""
     return {
         name: {
             **context.recipe.models[name].identity(),

@@ -115,8 +115,8 @@ def _write_of(part: GeneratePart, context: Context) -> Write:
 
 @stage(GENERATE, part=part_of, schema=4)
 def generate(part: GeneratePart, context: Context) -> None:
-    """Write every conversation that was answered. The events count what is missing, cut or
-    neutralised."""
+    """Write every conversation that was answered.
+    The events count what is missing, cut or neutralised."""
     controls = Controls(part.control_texts)
     prompts = context.inputs["prompts"].rows("sft")
     for prompt, row in context.ask_each(

@@ -44,8 +44,8 @@ def gaps_of(row: Row) -> Gaps:
 
 
 def report(tally: Tally, judge: Judge, context: Context) -> None:
-    """Add what the judgements say about the judge to the facts, and what is missing to the
-    ledger."""
+    """Add what the judgements say about the judge to the facts,
+    and what is missing to the ledger."""
     context.facts.update(tally.facts())
     context.ledger.events.update(
         {f"left out: {name} ({reason})": times for (name, reason), times in tally.left_out.items()}

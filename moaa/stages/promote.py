@@ -75,8 +75,8 @@ def promote(part: PromotePart, context: Context) -> None:
 
 
 def _rolled_out(given: Promote, version: Version, context: Context) -> str:
-    """Let the serving's idle slot take over, if the recipe has a serving; return in words what was
-    done."""
+    """Let the serving's idle slot take over, if the recipe has a serving;
+    return in words what was done."""
     if not given.slots:
         return "the recipe has no slots: only the production pointer moves"
     cluster = Cluster.connect(given.namespace or context.recipe.runtime.cluster.namespace)

@@ -58,8 +58,8 @@ def part_of(recipe: Recipe) -> PromptsPart:
 
 
 def content_of(recipe: Recipe, store: Store, *_: object) -> dict[str, str]:
-    """Return the current content of the sources: changed prompts at an old address are another
-    input."""
+    """Return the current content of the sources:
+    changed prompts at an old address are another input."""
     found = sources.contents(recipe.prompts, store) | guard.contents(recipe, store)
     if _skips_trained(recipe):
         found[PRODUCTION] = _compared_with(recipe, store, found)
@@ -110,8 +110,8 @@ def prompts(part: PromptsPart, context: Context) -> None:
 
 
 def _asked_by_benchmarks(context: Context) -> list[PromptRow]:
-    """Return the questions of the recipe's benchmarks; count them, and those that cannot be
-    read."""
+    """Return the questions of the recipe's benchmarks;
+    count them, and those that cannot be read."""
     asked, missing = guard.prompts(context.recipe, context.store)
     for title, why in missing.items():
         log.warning(f"prompts are not compared with the questions of {title}: {why}")
@@ -121,8 +121,8 @@ def _asked_by_benchmarks(context: Context) -> list[PromptRow]:
 
 
 def _trained(context: Context) -> list[PromptRow]:
-    """Return the prompts that production was trained on, if a source leaves them out; count
-    them."""
+    """Return the prompts that production was trained on,
+    if a source leaves them out; count them."""
     uri = context.content.get(PRODUCTION, NOTHING)
     if uri == NOTHING:
         return []
@@ -162,8 +162,8 @@ def neutralised(row: PromptRow, controls: Controls) -> PromptRow:
 
 
 def _refuse_if_changed(context: Context) -> None:
-    """Raise an error if a source changed while it was read: the result would have a wrong
-    fingerprint."""
+    """Raise an error if a source changed while it was read:
+    the result would have a wrong fingerprint."""
     now = content_of(context.recipe, context.store)
     changed = [name for name, held in context.content.items() if now.get(name) != held]
     if changed:

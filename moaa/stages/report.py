@@ -1,5 +1,5 @@
-"""The end of a run, good or bad: releases what the run holds on the cluster, and writes its
-report."""
+"""The end of a run, good or bad: releases what the run holds on the cluster,
+and writes its report."""
 
 from __future__ import annotations
 

@@ -271,8 +271,8 @@ def of_recipe(recipe: Recipe, until: str | None = None) -> tuple[Declaration, ..
 
 
 def of_run(recipe: Recipe) -> tuple[Declaration, ...]:
-    """Return the stages of the run of this process: those of the runner, else those of the
-    recipe."""
+    """Return the stages of the run of this process:
+    those of the runner, else those of the recipe."""
     named = os.environ.get(STAGES_ENV)
     if named is None:
         return of_recipe(recipe)

@@ -19,8 +19,8 @@ NEUTRALISED = "texts with control tokens, neutralised on their way to a model"
 
 
 def is_cut(answer: Mapping[str, Any]) -> bool:
-    """Return whether this answer was cut at max_tokens (an object of a row with a finish
-    reason)."""
+    """Return whether this answer was cut at max_tokens (an object of a row
+    with a finish reason)."""
     return bool(answer["finish_reason"] == "length")
 
 
@@ -29,8 +29,8 @@ class TextPart(Part):
     that a new field does not change the fingerprints of runs that do not use it."""
 
     control_texts: tuple[str, ...] = ()
-    """The control texts in the chat templates of the run's own models, besides the well-known
-    ones."""
+    """The control texts in the chat templates of the run's own models,
+    besides the well-known ones."""
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

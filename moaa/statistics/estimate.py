@@ -36,8 +36,8 @@ class Estimate:
     level: float = LEVEL
 
     def __post_init__(self) -> None:
-        """Check the numbers. Raises ValueError for a missing number, low above high, or no
-        items."""
+        """Check the numbers. Raises ValueError for a missing number,
+        low above high, or no items."""
         if not self.low <= self.high or math.isnan(self.value) or self.n < 1:
             raise ValueError(
                 f"not an estimate: {self.value} from {self.low} to {self.high} over {self.n} items"

@@ -124,8 +124,8 @@ def scaled(delta: Array, counts: Array) -> Array:
 
 
 def _strength(x: Array, y: Array, weights: Array) -> float:
-    """Return the C with the lowest loss on held-out folds: rows dealt out from the last to the
-    first."""
+    """Return the C with the lowest loss on held-out folds:
+    rows dealt out from the last to the first."""
     fold = (len(y) - 1 - np.arange(len(y))) % FOLDS
     loss = np.zeros(len(STRENGTHS))
     for each in range(FOLDS):

@@ -59,8 +59,8 @@ def sigmoid(x: Array) -> Array:
 
 
 def log_loss(y: Array, z: Array) -> Array:
-    """Return minus the logarithm of the likelihood of `y` (a probability each), if its logit is
-    `z`."""
+    """Return minus the logarithm of the likelihood of `y` (a probability each),
+    if its logit is `z`."""
     return np.asarray(np.logaddexp(0, z) - y * z, dtype=np.float64)
 
 

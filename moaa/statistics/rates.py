@@ -11,8 +11,8 @@ Z = 1.959964
 
 
 def wilson(wins: float, n: float, z: float = Z) -> tuple[float, float]:
-    """Return the Wilson score interval of a share; ties count half a win. (0, 1) if nothing was
-    judged."""
+    """Return the Wilson score interval of a share; ties count half a win.
+    (0, 1) if nothing was judged."""
     if n == 0:
         return 0.0, 1.0
     share = wins / n

@@ -29,8 +29,8 @@ FEATURES = ("length", "headers", "lists", "bold")
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """The style of an answer: its tokens, and its counts of headers, list items and bold
-    phrases."""
+    """The style of an answer: its tokens, and its counts of headers,
+    list items and bold phrases."""
 
     tokens: int
     headers: int
@@ -54,8 +54,8 @@ class Battle:
 
 
 def style_of(text: str, tokens: int) -> Style:
-    """Return the style of an answer of `tokens` tokens. Text in blocks of code counts only for the
-    length."""
+    """Return the style of an answer of `tokens` tokens.
+    Text in blocks of code counts only for the length."""
     prose = CODE.sub("", text)
     return Style(
         tokens,
@@ -66,8 +66,8 @@ def style_of(text: str, tokens: int) -> Style:
 
 
 def style_difference(model: Style, baseline: Style) -> tuple[float, float, float, float]:
-    """Return the relative difference of length, and the differences of densities of headers, lists,
-    bold."""
+    """Return the relative difference of length, and the differences of densities
+    of headers, lists, bold."""
     tokens = model.tokens + baseline.tokens
 
     def density(count: int, other: int) -> float:

@@ -35,8 +35,8 @@ within seconds.
 SAY_AFTER_S = 5.0
 """A shorter failure is not reported."""
 S3_SETTINGS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION")
-"""The usual names of the store's address and region: of environment variables, and in a cluster's
-Secret."""
+"""The usual names of the store's address and region:
+of environment variables, and in a cluster's Secret."""
 SESSION_TOKEN = "AWS_SESSION_TOKEN"
 """The token of keys that expire after some hours; in the same places."""
 ATTEMPTS = 3

@@ -28,8 +28,8 @@ class RetryWindow:
         return 0.0 if self._first_failure is None else time.monotonic() - self._first_failure
 
     def pause(self) -> bool:
-        """Call it after a failure. Wait and return True to try again, or return False to give
-        up."""
+        """Call it after a failure. Wait and return True to try again,
+        or return False to give up."""
         now = time.monotonic()
         if self._first_failure is None:
             self._first_failure = now

@@ -268,8 +268,8 @@ class Store:
         self._client.do(f"s3://{bucket}/{keys[0]}", delete)
 
     def _abort_uploads(self, prefix_uri: str) -> None:
-        """Abort uploads that were never completed: no listing shows their parts, but they cost
-        money."""
+        """Abort uploads that were never completed: no listing shows their parts,
+        but they cost money."""
         bucket, prefix = folder(prefix_uri)
 
         def unfinished(s3: Any) -> list[dict[str, str]]:

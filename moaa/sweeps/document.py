@@ -74,8 +74,8 @@ class Sweep:
 
 
 def load(path: Path) -> Sweep:
-    """Return the sweep in a file. Raises RecipeError with every problem in it, or in one of its
-    recipes."""
+    """Return the sweep in a file. Raises RecipeError with every problem in it,
+    or in one of its recipes."""
     document = _document(path)
     recipe = by_name(document.recipe, path.parent)
     problems, variants = [], []

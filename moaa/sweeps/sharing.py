@@ -58,8 +58,8 @@ def _stage(declared: Declaration) -> Any:
 
 
 def _unread(recipe: Recipe) -> Recipe:
-    """Return the recipe with models that are not read: their tokenizers are the same in all
-    variants."""
+    """Return the recipe with models that are not read:
+    their tokenizers are the same in all variants."""
     models = {
         name: model.model_copy(update={"source": f"package:{model.source}"})
         for name, model in recipe.models.items()

@@ -62,8 +62,8 @@ def exit_with_parent() -> None:
 
 
 def bind(ranks: Ranks) -> None:
-    """Keep this rank on its own share of the node's cores: ranks on the same core slow each other
-    down."""
+    """Keep this rank on its own share of the node's cores:
+    ranks on the same core slow each other down."""
     cores = [int(core) for core in os.environ.get(CORES, "").split(",") if core]
     share = len(cores) // ranks.local_world
     if share:

@@ -53,8 +53,8 @@ class Prepared:
     """Rows whose system message was put into the first user turn, because the template has no
     system role."""
     split: int = 0
-    """Rows of several sequences: the template shows an answer differently when another turn
-    follows."""
+    """Rows of several sequences: the template shows an answer differently
+    when another turn follows."""
     cut: int = 0
     """Answers that were cut at the token limit: the model is not taught to stop there."""
     control_text: int = 0
@@ -88,8 +88,8 @@ class Prepared:
 
 
 def sft_examples(template: Template, row: Row) -> Made:
-    """Return {input_ids, labels} of a conversation (`messages`; `turns` say which answers were
-    cut)."""
+    """Return {input_ids, labels} of a conversation (`messages`;
+    `turns` say which answers were cut)."""
     cut = {
         number
         for number, turn in enumerate(row.get("turns") or ())
@@ -116,8 +116,8 @@ def dpo_examples(template: Template, row: Row) -> Made:
 
 
 def length(example: Example) -> int:
-    """Return how many tokens go through the model together: for a pair the prompt and the longer
-    answer."""
+    """Return how many tokens go through the model together:
+    for a pair the prompt and the longer answer."""
     if "prompt_ids" in example:
         answers = example["chosen_ids"], example["rejected_ids"]
         return len(example["prompt_ids"]) + max(map(len, answers))
@@ -259,8 +259,8 @@ def _write(found: Iterator[Example], path: Path) -> int:
 
 
 def _pack(counts: Prepared, limit: int) -> None:
-    """Put several conversations into one sequence, best fit first; `seq_lengths` has their
-    lengths."""
+    """Put several conversations into one sequence, best fit first;
+    `seq_lengths` has their lengths."""
     from trl.data_utils import pack_dataset
 
     packed = pack_dataset(read(counts.path), limit, "bfd")

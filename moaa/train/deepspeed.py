@@ -39,8 +39,8 @@ def batch(kind: str, numbers: Training, ranks: int) -> Batch:
 
 
 def check_rows(kind: str, rows: int, what: str, size: Batch) -> None:
-    """Check the rows. Raises TrainError if they do not fill one batch: no step would be
-    complete."""
+    """Check the rows. Raises TrainError if they do not fill one batch:
+    no step would be complete."""
     if rows >= size.total:
         return
     together = size.ranks * size.micro

@@ -109,8 +109,8 @@ def explain_failure(
 
 
 def cannot_start(pod: Object) -> str:
-    """Return why a container of this pod cannot start, if waiting will hardly help; empty
-    otherwise."""
+    """Return why a container of this pod cannot start, if waiting will hardly help;
+    empty otherwise."""
     for container in pod.get("status", {}).get("containerStatuses") or []:
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _CANNOT_START:
@@ -176,8 +176,8 @@ def _failed_at(pod: Object) -> float:
 
 
 def _deleted_at(pod: Object) -> float | None:
-    """Return when its deletion was requested: Kubernetes notes the end of the grace period after
-    it."""
+    """Return when its deletion was requested: Kubernetes notes the end
+    of the grace period after it."""
     at = pod["metadata"].get("deletionTimestamp")
     return _time(at) - (pod["metadata"].get("deletionGracePeriodSeconds") or 0) if at else None
 

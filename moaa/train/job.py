@@ -53,8 +53,8 @@ class Job(Part):
 
     @property
     def result(self) -> str:
-        """The address of `result.json`, which is written last: it means that the training is
-        done."""
+        """The address of `result.json`, which is written last:
+        it means that the training is done."""
         return f"{self.output}/result.json"
 
     @classmethod

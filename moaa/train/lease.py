@@ -108,8 +108,8 @@ class LeasedTraining:
             ) from None
 
     def _take(self) -> None:
-        """Take the lease. It comes before the training, so that the reaper never finds one without
-        it."""
+        """Take the lease. It comes before the training,
+        so that the reaper never finds one without it."""
         self._held = True
         self._lease.renew()
 
@@ -120,8 +120,8 @@ class LeasedTraining:
         return bool(digest != self.body["metadata"]["annotations"][names.DIGEST])
 
     def _is_awaited(self) -> bool | None:
-        """Return whether another launcher waits for it, one that renews its lease. None: not known
-        yet."""
+        """Return whether another launcher waits for it, one that renews its lease.
+        None: not known yet."""
         others: dict[str, leases.State] = {}
 
         def read() -> dict[str, leases.State]:
@@ -139,8 +139,8 @@ class LeasedTraining:
         return {"metadata": {"annotations": {names.JOINED: self._holder}}}
 
     def renew(self, failed: Callable[[], Any]) -> None:
-        """Renew the lease in a thread until `leave`; call `failed` once it can no longer be
-        renewed."""
+        """Renew the lease in a thread until `leave`;
+        call `failed` once it can no longer be renewed."""
 
         def loop() -> None:
             while not self._left.wait(leases.RENEW_EVERY_S):

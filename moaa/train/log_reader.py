@@ -128,8 +128,8 @@ class LogReader:
 
     @property
     def killed_ranks(self) -> list[tuple[int, int]]:
-        """(rank, signal number) of the ranks that a signal stopped, except torchrun's own
-        SIGTERM."""
+        """(rank, signal number) of the ranks that a signal stopped,
+        except torchrun's own SIGTERM."""
         found = [
             (int(rank), int(number)) for rank, number in _EXITCODE.findall("\n".join(self._summary))
         ]

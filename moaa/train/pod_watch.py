@@ -31,8 +31,8 @@ class Timing:
     events_s: float = 5.0
     """The time between two requests for a waiting pod's events."""
     cannot_start_s: float = 300.0
-    """For a container that cannot start (image, Secret). The wait for room on a node has no
-    limit."""
+    """For a container that cannot start (image, Secret).
+    The wait for room on a node has no limit."""
     end_wait_s: float = 10.0
     """For logs and pod states that arrive after the end of the training."""
 

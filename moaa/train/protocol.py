@@ -17,8 +17,8 @@ from moaa.store.bytes import to_json
 PROGRESS = "moaa-progress "
 """{"note": …}, {"step", "steps", "loss", …} or {"held_out": {"loss", …}}; printed by rank 0."""
 ERROR = "moaa-error "
-"""{"rank", "time", "type", "message"}, and {"traceback": lines} for a bug; printed by a rank that
-failed."""
+"""{"rank", "time", "type", "message"}, and {"traceback": lines} for a bug;
+printed by a rank that failed."""
 
 
 def send(prefix: str, **fields: Any) -> None:

@@ -135,8 +135,8 @@ class _Waiting:
         self.waits = 0
 
     def until_done(self, do: Callable[[], T]) -> T:
-        """Return the result of `do`, and repeat it while the store does not answer, within our
-        patience."""
+        """Return the result of `do`, and repeat it while the store does not answer,
+        within our patience."""
         until = time.monotonic() + self._patience.total_s
         while True:
             try:

@@ -62,8 +62,8 @@ class Rendering:
     end: str
     """The text that ends an assistant's turn."""
     knows_system: bool
-    """False if the template refuses or omits system messages: they are put into the first user
-    turn."""
+    """False if the template refuses or omits system messages:
+    they are put into the first user turn."""
 
     @classmethod
     def of(cls, render: Render, controls: Collection[str], model: str) -> Rendering:
@@ -121,8 +121,8 @@ class Rendering:
         return Rendered(rendered, (span,), mark)
 
     def _answer(self, messages: Sequence[Message], *, cut: bool) -> tuple[str, Span]:
-        """Return the text of a conversation that ends with an answer, and where in it the answer
-        is."""
+        """Return the text of a conversation that ends with an answer,
+        and where in it the answer is."""
         prompt = self._text(messages[:-1], prompt=True)
         text = self._text(messages)
         if not text.startswith(prompt):
@@ -256,8 +256,8 @@ def _end_of_turn(render: Render, controls: re.Pattern[str], model: str) -> str:
 
 
 def _knows_system(render: Render) -> bool:
-    """Return whether the system message is in the text of every kind of conversation that has
-    one."""
+    """Return whether the system message is in the text of every kind
+    of conversation that has one."""
     from jinja2 import TemplateError
 
     for turns, answered in ((1, False), (1, True), (2, False), (2, True)):

@@ -29,8 +29,8 @@ Tokens = tuple[list[int], list[int]]
 
 @dataclass(frozen=True)
 class Template:
-    """A tokenizer, and what its chat template does with conversations. Create it with
-    `Template.of`."""
+    """A tokenizer, and what its chat template does with conversations.
+    Create it with `Template.of`."""
 
     tokenizer: Any
     rendering: Rendering

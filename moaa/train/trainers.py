@@ -39,8 +39,8 @@ class _Ours:
     def _save(
         self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None
     ) -> None:
-        """Save the weights in bfloat16, which engines serve, in whatever precision they were
-        trained."""
+        """Save the weights in bfloat16, which engines serve,
+        in whatever precision they were trained."""
         import torch
 
         assert state_dict is not None
@@ -61,8 +61,8 @@ class SftTrainer(_Ours, SFTTrainer):
 
 
 class DpoTrainer(_Ours, DPOTrainer):
-    """DPO on {prompt_ids, chosen_ids, rejected_ids}; reports the progress of the reference's
-    log-probabilities."""
+    """DPO on {prompt_ids, chosen_ids, rejected_ids};
+    reports the progress of the reference's log-probabilities."""
 
     _seen = _total = 0
 

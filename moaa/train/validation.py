@@ -15,13 +15,13 @@ from moaa.train.protocol import PROGRESS, send
 from moaa.train.ranks import Ranks
 
 MEASURED: Final = ("loss", "rewards/accuracies", "rewards/margins")
-"""The numbers of a measurement that are kept; the last two are DPO's. TRL's names, without
-`eval_`."""
+"""The numbers of a measurement that are kept; the last two are DPO's.
+TRL's names, without `eval_`."""
 
 
 def point(entry: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return the numbers of a measurement in the trainer's log, with six digits; None for another
-    entry."""
+    """Return the numbers of a measurement in the trainer's log, with six digits;
+    None for another entry."""
     if "eval_loss" not in entry:
         return None
     return {

@@ -99,8 +99,8 @@ class ChatTemplate:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         class Generation(Extension):
-            """`{% generation %}…{% endgeneration %}`, which marks answers: it returns the text
-            inside."""
+            """`{% generation %}…{% endgeneration %}`, which marks answers:
+            it returns the text inside."""
 
             tags = {"generation"}  # noqa: RUF012
 

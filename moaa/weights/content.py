@@ -63,8 +63,8 @@ def of_source(model: Model, store: Store) -> str | None:
 
 
 def pinned(recipe: Recipe, content: dict[str, str]) -> Recipe:
-    """Return the recipe with each hub model, and each separate tokenizer, at the commit that was
-    found."""
+    """Return the recipe with each hub model, and each separate tokenizer,
+    at the commit that was found."""
     changed = {
         name: model.model_copy(update=update)
         for name, model in recipe.models.items()
@@ -147,8 +147,8 @@ def digest(path: Path) -> str:
 
 
 def _of_file(path: Path) -> str:
-    """Return the sha256 of a file. It is cached until the file changes, because weights are
-    large."""
+    """Return the sha256 of a file. It is cached until the file changes,
+    because weights are large."""
     about = path.stat()
     identity = f"{path.absolute()} {about.st_ino} {about.st_size} {about.st_ctime_ns}"
     kept = cache() / "digests" / hashlib.sha256(identity.encode()).hexdigest()

@@ -42,8 +42,8 @@ def pattern(texts: Iterable[str]) -> re.Pattern[str]:
 
 
 def _samples(render: Render) -> list[str]:
-    """Return what the template writes for short conversations: it may build its tokens from
-    parts."""
+    """Return what the template writes for short conversations:
+    it may build its tokens from parts."""
     from jinja2 import TemplateError
 
     told, asked = Message(role="system", content="Be."), Message(role="user", content="Why?")

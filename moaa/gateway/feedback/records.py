@@ -172,8 +172,8 @@ class Records:
         self._store.put(uri, ZstdCompressor(write_checksum=True).compress("".join(lines).encode()))
 
     def _masked(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the row as it is written. Masking is slow, so it is not done while a client
-        waits."""
+        """Return the row as it is written. Masking is slow,
+        so it is not done while a client waits."""
         if not self._settings.mask:
             return row
         mask = Masker(self._settings.phone_regions)

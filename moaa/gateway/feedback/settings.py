@@ -22,8 +22,8 @@ class FeedbackSettings(Part):
     retention_days: int = Field(90, ge=1)
     """Folders of days older than this many days are deleted."""
     wait_s: float = Field(600, gt=0)
-    """How long a row waits for its rating before it is written. A later rating becomes a row of its
-    own."""
+    """How long a row waits for its rating before it is written.
+    A later rating becomes a row of its own."""
     mask: bool = True
     """Replace e-mail addresses, telephone and card numbers, and keys."""
     phone_regions: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...] = REGIONS

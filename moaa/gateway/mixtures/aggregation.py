@@ -58,8 +58,8 @@ class Aggregation:
                 self.tally.left_out.append(LeftOut(member.label, layer, reason, error.message))
 
     def _candidates(self, prepared: Prepared) -> Iterator[Member]:
-        """Yield the members that may aggregate, in order: the aggregator, then members that
-        answered."""
+        """Yield the members that may aggregate, in order:
+        the aggregator, then members that answered."""
         aggregator = self.mixture.aggregator
         yield aggregator
         answered = {proposal.model for layer in prepared.layers for proposal in layer}

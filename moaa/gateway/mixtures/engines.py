@@ -89,8 +89,8 @@ class Upstream:
     async def _opened(
         self, stack: AsyncExitStack, model: str, fields: Fields, *, whole: bool
     ) -> tuple[aiohttp.ClientResponse, Replica, bytes]:
-        """Return an answer that has begun, its replica, and its first bytes (`whole`: all of
-        them)."""
+        """Return an answer that has begun, its replica,
+        and its first bytes (`whole`: all of them)."""
         backend = self._gateway.backends[model]
         body = json.dumps({"model": backend.served_name, **fields}, ensure_ascii=False).encode(
             "utf-8", "replace"

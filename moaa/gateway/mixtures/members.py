@@ -44,8 +44,8 @@ class Proposers:
     preview: Preview | None = None
 
     async def __call__(self, member: Member, messages: Sequence[Message], layer: int) -> Reply:
-        """Return the reply of a proposer (see `moaa.mixture.Consult`). Raises CallError without
-        one."""
+        """Return the reply of a proposer (see `moaa.mixture.Consult`).
+        Raises CallError without one."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:

@@ -50,8 +50,8 @@ class MixtureModel:
 
     @property
     def revision(self) -> str:
-        """A hash of everything that decides the answers: the mixture, and the revisions of its
-        models."""
+        """A hash of everything that decides the answers:
+        the mixture, and the revisions of its models."""
         backends = self._gateway.backends
         parts = [
             self.mixture.model_dump(mode="json", exclude={"online": {"cache"}}),

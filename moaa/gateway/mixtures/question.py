@@ -68,8 +68,8 @@ class _Parameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A conversation that ends with the user's turn, and the wishes of the client for the
-    answer."""
+    """A conversation that ends with the user's turn,
+    and the wishes of the client for the answer."""
 
     history: tuple[Message, ...]
     fields: Mapping[str, Any]

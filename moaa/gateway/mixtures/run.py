@@ -28,8 +28,8 @@ from moaa.gateway.wire import ApiError
 from moaa.mixture import LATE, Patience, Prepared, TooFewProposals, prepare
 
 PULSE_S: Final = 10.0
-"""After this many seconds without data a stream gets a comment, so that proxies and clients keep it
-open."""
+"""After this many seconds without data a stream gets a comment,
+so that proxies and clients keep it open."""
 EARLY_S: Final = 0.05
 """Timers may fire this much early (uvloop's by 1 ms)."""
 T = TypeVar("T")
