@@ -47,6 +47,6 @@ def test_a_slot_without_a_version_says_so(s3: MemoryS3, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"b\.json"):
         fetch_pointed(POINTER, tmp_path, tmp_path / "slot")
     put(s3, POINTER, b"[]")
-    with pytest.raises(MoaaError, match="no pointer"):
+    with pytest.raises(MoaaError, match="does not point"):
         fetch_pointed(POINTER, tmp_path, tmp_path / "slot")
     assert not (tmp_path / "slot").exists()

@@ -131,7 +131,7 @@ def test_a_version_that_is_not_whole_is_never_pointed_at(store: MemoryStore) -> 
     with Output(store, f"{store.root}/publish/y", "version") as out:
         made = out.commit(Draft(stage="publish", name="demo", fingerprint="y", facts=facts))
     given = {"version": Artifact(store, made), "decision": inputs(MemoryStore())["decision"]}
-    with pytest.raises(MoaaError, match="no whole version"):
+    with pytest.raises(MoaaError, match="not a complete version"):
         promote.run(recipe(), store, given)
     assert not store.exists(production.address(store, "demo"))
 
