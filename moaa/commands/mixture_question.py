@@ -87,7 +87,8 @@ def respond(
 class AnswerDisplay:
     """Shows each answer when it arrives.
 
-    A call is known by its number: first the proposers of every layer, then the aggregator."""
+    A call is known by its number: first the proposers of every layer, then the aggregator.
+    """
 
     def __init__(self, mixture: Mixture, console: Console, progress: Progress) -> None:
         several = mixture.layers > 2

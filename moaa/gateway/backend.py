@@ -2,7 +2,8 @@
 
 The replicas come from the file, or from discovery (`set_replicas`). A replica that cannot be
 reached is in doubt. It gets requests only if no other replica is left, until it answers a request
-or a check (`moaa.gateway.checks`)."""
+or a check (`moaa.gateway.checks`).
+"""
 
 from __future__ import annotations
 
@@ -102,7 +103,8 @@ class Backend:
 
         Requests with the same `affinity` go to the same replica while it is not much busier than
         the others: their prefix is in its cache. `without`: replicas that have failed already.
-        Raises ApiError: 503 if no replica is left, 429 if all have the most requests allowed."""
+        Raises ApiError: 503 if no replica is left, 429 if all have the most requests allowed.
+        """
         chosen = self._choose(affinity, without)
         chosen.endpoint.in_flight += 1
         try:

@@ -70,9 +70,10 @@ class Promotion:
     ) -> Slots:
         """Put a version into production; return the state after it.
 
-        `how`: its steps, how long each is held, and the deadline; its model's name is not read
-        here. Raises RolledBack if it loses its share or the deadline passes, MoaaError if the slot
-        does not start or serves another model."""
+        `how`: its steps, how long each is held, and the deadline; its `slots` and `namespace` are
+        not used. Raises RolledBack if it loses its share or the deadline passes, MoaaError if the
+        slot does not start or serves another model.
+        """
         source = source.rstrip("/")
         check_version(store, source)
         slots = slots_of(self.cluster, self.place)

@@ -2,7 +2,8 @@
 
 A replica that cannot be reached, or that breaks off before the first byte of its answer, is
 skipped, and another one is asked. After the first byte, a broken stream ends with an error event.
-When the client leaves, the connection to the engine is closed at once."""
+When the client leaves, the connection to the engine is closed at once.
+"""
 
 from __future__ import annotations
 

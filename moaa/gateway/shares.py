@@ -21,7 +21,8 @@ def conversation_of(key: str, body: Mapping[str, Any]) -> str:
 
     `key`: the name of the client's key. The digest comes from the first message of the user (or the
     whole prompt or input, if the request has no messages) and from SAME_IN_ALL_TURNS. System
-    messages do not count: clients write the current time into them."""
+    messages do not count: clients write the current time into them.
+    """
     parts = [key, _first(body), *(body.get(each) for each in SAME_IN_ALL_TURNS)]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 

@@ -4,7 +4,8 @@ For each model that they need, all replicas of the gateway share one Lease objec
 holder), and scale the model up as a stage of a pipeline does. A model without a request for
 `idle_s` seconds is given back: its lease is no longer renewed. The replica that renewed it last
 removes it after two periods without a renewal by another replica. If that replica has died, the
-lease runs out and the reaper scales the model down."""
+lease runs out and the reaper scales the model down.
+"""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ class Cluster:
 
         `change` returns a merge patch for the object it gets, or None if there is nothing to do.
         `known`: a copy that may be the newest, which saves the first read. `part`: the subresource
-        of the patch (`scale`); if there was a change, the subresource is returned."""
+        of the patch (`scale`); if there was a change, the subresource is returned.
+        """
         for _ in range(UPDATE_TRIES):
             found = known or self.get(kind, name, retry_s=retry_s)
             known = None

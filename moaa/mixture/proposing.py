@@ -21,7 +21,8 @@ LATE = "late"
 Consult: TypeAlias = Callable[[Member, Sequence[Message], int], Awaitable[Reply]]
 """Asks one member, with its messages, in a layer (counted from 0).
 
-Raises `CallError` if this member has no answer."""
+Raises `CallError` if this member has no answer.
+"""
 
 Found: TypeAlias = list[Proposal | LeftOut]
 

@@ -39,7 +39,7 @@ class PromptRow:
     """Whether it is left out if production was trained on it, or on a prompt near to it."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields of a row of the table `data`."""
+        """Return the fields of a row of a table of prompts."""
         return {
             "id": self.id,
             "source": self.source,

@@ -66,7 +66,7 @@ class Rules:
     sampling: Sampling
     controls: Controls
     identity: Mapping[str, Any]
-    """The fields of it that decide answers."""
+    """The part of these rules that decides answers."""
     limit: float
     """`runtime.max_rejected_share`."""
     run_program: RunProgram | None = None

@@ -32,7 +32,7 @@ def rate(records: Records | None, caller: Caller, body: bytes) -> dict[str, Any]
     if records is None:
         raise ApiError(404, "This gateway keeps no feedback.", "not_found")
     if not caller.rights.feedback:
-        raise ApiError(403, "This key keeps no feedback: `feedback` is false.", "feedback_off")
+        raise ApiError(403, "No feedback is kept of this key (`feedback`).", "feedback_off")
     try:
         given = Rating.model_validate_json(body)
     except ValidationError as error:
