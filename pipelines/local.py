@@ -19,6 +19,7 @@ from moaa.lifeline import interruptible, runner
 from moaa.pipelines.outcome import RunFailed
 from moaa.progress.messages import relay, say, shown
 from moaa.progress.terminal import out
+from moaa.recipe.files import ANYWHERE_ENV
 from moaa.recipe.load import Loaded, text_of
 from moaa.recipe.schema import Recipe
 from moaa.stages.rounds import next_of
@@ -132,6 +133,8 @@ def _task_environment(names: Sequence[str]) -> Iterator[None]:
     environment = {
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         STAGES_ENV: ",".join(names),
+        # The recipe was checked when it was loaded: its tasks read the files that it names.
+        ANYWHERE_ENV: "1",
     }
     visible = shown(logging.INFO) and sys.stderr.isatty() and sys.stdout.isatty()
     if visible:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moaa.errors import RecipeError
-from moaa.recipe import files, secrets
+from moaa.recipe import engine_rules, files, secrets
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.files import MAX_BYTES
 from moaa.recipe.mistakes import checked
@@ -103,6 +103,8 @@ def _check(
     inline(given, folder, errors)
     secrets.refuse_written(given, errors)
     recipe = checked(given, Recipe, errors)
+    if recipe:
+        errors += _foreign_files(recipe, given, folder)
     text = dump(plain(given))
     if len(text.encode()) > MAX_BYTES:
         errors.append(
@@ -120,6 +122,22 @@ def _check(
         dump(plain(base)) if replaced else text,
         {path: plain(value) for path, value in values.items() if value is not None},
     )
+
+
+def _foreign_files(recipe: Recipe, given: Given, folder: Path | None) -> Iterator[str]:
+    """Yield what is wrong with the files that engine arguments name, as far as they are here."""
+    for name, model in recipe.models.items():
+        field: Address = ("models", name, "engine_args")
+        for argument, file in engine_rules.files(model.engine_args):
+            try:
+                if Path(file).exists():
+                    files.confine(Path(file), folder)
+            except (OSError, ValueError):  # too long for a name: the engine says so
+                continue
+            except RecipeError as e:
+                written = value_at(given, field)
+                where = written.where if written else given.where
+                yield f"{where}: {dotted(field)}: {argument} {file} cannot be used: {e}."
 
 
 def _lengthen(rounds: Given | None) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from moaa.recipe import engine_args, urls
+from moaa.recipe import engine_args, engine_rules, urls
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.trackers import Tracker
 
@@ -85,8 +85,8 @@ class Model(Part):
     replicas: int = Field(1, ge=1)
     pool: str | None = None
     engine_args: tuple[str, ...] = ()
-    """More arguments for vLLM. Arguments that open its server,
-    run code or hold keys are refused."""
+    """More arguments for vLLM. Arguments that open its server, run code or hold keys are
+    refused, and a file outside of the recipe's folder."""
     trust_remote_code: bool = False
     """Run the Python code in the model's repository. It can do everything that the engine's process
     can: pin the code with `revision`."""
@@ -98,7 +98,7 @@ class Model(Part):
     def _arguments_are_allowed(self) -> Self:
         found = [
             (("engine_args",), f"{name} is not allowed: {why}.")
-            for name, why in engine_args.refused(self.engine_args)
+            for name, why in engine_rules.refused(self.engine_args)
         ]
         if found:
             raise Problems(found)

@@ -73,7 +73,7 @@ def metadata(path: Path) -> Mapping[str, Any]:
                 raise ValueError("its first bytes are not those of a GGUF file")
             return {_text(file): _value(file, _number(file, "I")) for _ in range(pairs)}
     except (OSError, ValueError, struct.error, IndexError, RecursionError) as error:
-        raise RecipeError(f"{path} is no GGUF file that can be read: {error}") from None
+        raise RecipeError(f"{path} is not a readable GGUF file: {error}") from None
 
 
 def _value(file: BinaryIO, kind: int) -> Any:

@@ -98,6 +98,15 @@ def test_what_an_earlier_attempt_of_the_run_failed_of_does_not_fail_a_shorter_on
     ], "preflight is told how far the run goes"
 
 
+def test_tasks_read_the_template_that_their_recipe_names(stages: Stages, tmp_path: Path) -> None:
+    """They get the recipe as a text. It was checked when its file was loaded."""
+    (tmp_path / "own.jinja").write_text("{{ messages[0].content }}")
+    (tmp_path / "recipe.yaml").write_text("extends: demo")
+    named = "models.smollm2.engine_args=[--chat-template, own.jinja]"
+    local.run(load_file(tmp_path / "recipe.yaml", [named]), "sft", "named")
+    assert "MOAA_ALLOW_FILES" not in os.environ
+
+
 def test_messages_and_errors_are_shown_once(
     stages: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from moaa.plan import lines
 from moaa.plan.sentences import assumptions
 from moaa.preflight.inputs import remote_code
 from moaa.preflight.run import PlannedRun
-from moaa.recipe import engine_args
+from moaa.recipe import engine_args, engine_rules
 from moaa.recipe.load import load_file, load_text
 from moaa.stages.table import stages
 from moaa.store import Store
@@ -34,11 +35,35 @@ def write(tmp_path: Path) -> Write:
     return put
 
 
-@pytest.mark.parametrize("name", sorted(engine_args.REFUSED))
+@pytest.mark.parametrize("name", sorted(engine_rules.REFUSED))
 def test_no_argument_opens_the_server_or_runs_code(name: str) -> None:
     forms = [[name, "x"], [f"{name}=x"], [name.replace("-", "_").replace("__", "--", 1), "x"]]
     for form in [*forms, ["--seed", "1", name], [f"{name}.key=x"]]:
-        assert [asked for asked, _ in engine_args.refused(form)] == [name]
+        assert [asked for asked, _ in engine_rules.refused(form)] == [name]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--logits-processors", "os:system"],
+        ["--distributed-executor-backend", "evil.mod.Executor"],
+        ["--distributed-exec=evil.mod.Executor"],
+        ["--compilation-config", '{"backend": "evil.mod.fn"}'],
+        ["--compilation_config.backend=evil.mod.fn"],
+        ["-cc.backend=evil.mod.fn"],
+        ["-cc", '{"mode": 3, "inductor_passes": {"a": "evil.fn"}}'],
+        ["-c", '{"inductor_compile_config": {"cpp.cxx": "sh"}}'],
+        ["-cc.cache-dir", "/root/.ssh"],
+        ["--structured-outputs-config.reasoning_parser_plugin", "evil.py"],
+        ["--model-loader-extra-config", '{"tensorizer_uri": "http://evil"}'],
+        ["--model-class-overrides", '{"Llama": "evil:Model"}'],
+        ["-dpa", "evil.example"],
+        ["-n2"],
+    ],
+)
+def test_no_argument_that_takes_a_name_runs_code_of_that_name(given: list[str]) -> None:
+    assert len(list(engine_rules.refused(given))) == 1
+    assert "is not allowed" in refused(f"models.m.engine_args={json.dumps(given)}")
 
 
 @pytest.mark.parametrize("short", ["--hos", "--ho", "--api", "--middle", "--trust-remote"])
@@ -49,12 +74,21 @@ def test_no_argument_is_hidden_by_its_short_form(short: str) -> None:
 def test_the_arguments_that_recipes_need_are_allowed() -> None:
     given = "--reasoning-parser qwen3 --gpu-memory-utilization 0.95 --max-num-seqs 256 --model-impl"
     given += " transformers --enable-prefix-caching --kv-cache-dtype fp8 --config-format hf"
-    assert list(engine_args.refused(given.split())) == []
+    given += " --distributed-executor-backend mp -cc.cudagraph_mode=PIECEWISE -dp 2 -q fp8"
+    given += ' --compilation-config {"mode":3,"pass_config":{"fuse_norm_quant":true}}'
+    assert list(engine_rules.refused(given.split())) == []
 
 
 @pytest.mark.parametrize(
     "given",
-    ["['--speculative-config={}']", "['-sc', '{}']", "['--speculative_config.method=ngram']"],
+    [
+        "['--speculative-config={}']",
+        "['-sc', '{}']",
+        "['-sc.method=ngram']",
+        "['--speculative_config.method=ngram']",
+        "['--spec-method', ngram]",
+        "['--spec-model', x/y]",
+    ],
 )
 def test_a_model_that_stages_ask_does_not_speculate(given: str) -> None:
     said = refused(f"models.m.engine_args={given}")
@@ -94,6 +128,28 @@ def test_a_recipe_reads_no_file_outside_of_its_folder(
     monkeypatch.setenv("MOAA_ALLOW_FILES", "1")
     allowed = load_file(recipe, ["label.judge.aggregator.system=file:link.txt"]).recipe
     assert allowed.label.judge.aggregator.system == "THE SECRET"
+
+
+def test_an_engine_reads_no_template_outside_of_the_recipes_folder(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("THE SECRET\n", "secret.jinja")
+    write("{{ messages[0].content }}", "mine/own.jinja")
+    recipe = write(SMALL, "mine/recipe.yaml")
+    monkeypatch.chdir(recipe.parent)
+    for form in ("['--chat-template', '{}']", "['--chat_template={}']"):
+        for name in ("../secret.jinja", str(recipe.parents[1] / "secret.jinja")):
+            with pytest.raises(RecipeError, match=r"--chat-template .* outside of the recipe's"):
+                load_file(recipe, [f"models.m.engine_args={form.format(name)}"])
+        own = load_file(recipe, [f"models.m.engine_args={form.format('own.jinja')}"])
+        with pytest.raises(RecipeError, match="a recipe given as text has no folder"):
+            load_text(own.text)  # a task that somebody gives a recipe reads nothing of its pod
+        written = form.format("{{ 1 }}")
+        assert load_text(SMALL, [f"models.m.engine_args={written}"])
+    gone = "models.m.engine_args=['--chat-template', /only/in/the/engines/pod.jinja]"
+    assert load_text(SMALL, [gone]).recipe.models["m"].engine_args
+    monkeypatch.setenv("MOAA_ALLOW_FILES", "1")
+    assert load_text(own.text)
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/etc", "loop.txt", "nul\\0byte", "."])
