@@ -67,7 +67,7 @@ def steps(recipe: Recipe, stages: Iterable[Declaration]) -> list[Step]:
 
 def gpus_held(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, dict[str, float]]:
     """Return, for each stage that holds GPUs, how many (`gpus`) and what an hour of all of them
-    costs (`hour_usd`). Whoever knows how long the stage took knows its cost."""
+    costs (`hour_usd`). Its cost is that price times the hours that it took."""
     found: dict[str, dict[str, float]] = {}
     for step in steps(recipe, stages):
         pool = recipe.pools[step.pool]
