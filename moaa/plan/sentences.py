@@ -100,7 +100,7 @@ def assumptions(recipe: Recipe, planned: Sequence[Line]) -> list[str]:
 def uncounted(recipe: Recipe) -> list[str]:
     """Return a sentence for each source with an unknown number of prompts."""
     return [
-        f"the number of prompts in {source.source} is not known (counted as 0): set its limit, or "
+        f"the number of prompts in {source.source} is not known (counted as 0). Set its limit, or "
         f"plan.prompts.{name}"
         for name in SETS
         for source, prompts, _ in sizes(recipe, name)

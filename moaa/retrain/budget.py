@@ -61,10 +61,7 @@ def check(plan: Plan, usd: float | None, gpu_hours: float | None) -> None:
         if limit is None:
             continue
         if plan.uncounted:
-            raise OverBudget(
-                f"{option} {limit:g} cannot be kept: the plan does not know "
-                f"{'; nor '.join(plan.uncounted)}."
-            )
+            raise OverBudget(f"{option} {limit:g} cannot be kept: {'; '.join(plan.uncounted)}.")
         if unknown:
             raise OverBudget(
                 f"{option} {limit:g} cannot be kept: the plan does not know what "

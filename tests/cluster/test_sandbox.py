@@ -103,7 +103,7 @@ def test_without_the_policy_nothing_is_run(
     monkeypatch.setattr(objects, "SANDBOX", "moaa.dev/other")
     source = objects.COMMAND[-1].replace("SHUT_WAIT_S = 60.0", "SHUT_WAIT_S = 3.0")
     monkeypatch.setattr(objects, "COMMAND", (*objects.COMMAND[:-1], source))
-    with pytest.raises(ClusterError, match="not shut in: the network is open"):
+    with pytest.raises(ClusterError, match="not isolated: the network is open"):
         outcomes(ns, runtime, {"a": "assert True"})
 
 

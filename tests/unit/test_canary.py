@@ -143,5 +143,5 @@ def test_an_empty_table_has_no_canary_set() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", json.dumps({"known": [{}], "max_tokens": 1})])
 def test_what_is_no_canary_set_is_named(text: str) -> None:
-    with pytest.raises(MoaaError, match=r"s3://x/canary\.json is no canary set"):
+    with pytest.raises(MoaaError, match=r"s3://x/canary\.json is not a canary set"):
         Canary.of(text, "s3://x/canary.json")

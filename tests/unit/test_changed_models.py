@@ -120,6 +120,7 @@ def test_a_changed_folder_or_chat_template_here_is_noticed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MOAA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MOAA_ALLOW_FILES", "1")
     (tmp_path / "model").mkdir()
     (tmp_path / "chat.jinja").write_text("a")
     given = recipe(

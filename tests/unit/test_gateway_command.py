@@ -60,7 +60,7 @@ def test_check_reads_the_file_of_keys_too(
     text = GOOD.replace(", key_env: A_KEY", "").replace("anonymous: true", "keys_file: keys.yaml")
     path.write_text(text)
     assert called(monkeypatch, str(path), "--check") == 0
-    assert "keys.yaml is not there." in capsys.readouterr().out.replace("\n", "")
+    assert "keys.yaml does not exist." in capsys.readouterr().out.replace("\n", "")
     (tmp_path / "keys.yaml").write_text("keys: [{name: a}]")
     assert called(monkeypatch, str(path), "--check") == 1
     assert "keys.yaml:1: keys[0].sha256 is missing." in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_unknown_sizes_are_said_and_can_be_stated() -> None:
     unsaid = load_file(DEMO, ["prompts.sft[0].limit=null"]).recipe
     assert calls(unsaid, "generate") == 0
     assert any(
-        s.startswith("missing: how many prompts") and "plan.prompts.sft" in s
+        s.startswith("missing: the number of prompts in") and "plan.prompts.sft" in s
         for s in plan.assumptions(unsaid, plan.lines(unsaid, stages()))
     )
     stated = load_file(DEMO, ["prompts.sft[0].limit=null", "plan.prompts.sft=8"]).recipe

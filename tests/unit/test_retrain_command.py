@@ -236,7 +236,7 @@ def test_a_version_of_unknown_origin_is_no_reason_to_stop(
         ),
         (
             ("--budget-gpu-hours", "5", "--set", f"prompts.preference=[{UNLIMITED}]"),
-            "--budget-gpu-hours 5 cannot be kept: the plan does not know how many prompts package:",
+            "--budget-gpu-hours 5 cannot be kept: the number of prompts in package:",
         ),
     ],
 )

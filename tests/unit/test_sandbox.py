@@ -170,7 +170,7 @@ def test_what_has_no_outcome_is_rejected_with_its_reason(kube: KubeServer) -> No
 def test_a_pod_that_is_open_stops_the_benchmark_only(kube: KubeServer) -> None:
     found, _ = outcomes(kube, lambda programs: [{"refused": "/tmp can be written"}], ["a", "b"])
     assert all(isinstance(each, RowRejected) for each in found)
-    assert "not shut in: /tmp can be written" in found[0].detail
+    assert "not isolated: /tmp can be written" in found[0].detail
     assert "sandbox.enabled=true" in found[0].detail
 
 
