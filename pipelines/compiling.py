@@ -100,7 +100,7 @@ def task_configurer(recipe: Recipe, run: Sequence[Declaration]) -> Configure:
     return configure
 
 
-def apply(place: tasks.Place, stage: Declaration, task: PipelineTask) -> PipelineTask:
+def apply(place: tasks.TaskPod, stage: Declaration, task: PipelineTask) -> PipelineTask:
     """Set everything about the task's pod; return the task."""
     from kfp import kubernetes
 

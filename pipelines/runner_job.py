@@ -97,7 +97,7 @@ def recipe_of(job: dict[str, Any]) -> str:
     return str(job["spec"]["template"]["metadata"]["annotations"][RECIPE])
 
 
-def _pod(loaded: Loaded, place: tasks.Place, run_id: str, work: Work) -> dict[str, Any]:
+def _pod(loaded: Loaded, place: tasks.TaskPod, run_id: str, work: Work) -> dict[str, Any]:
     field = {"fieldPath": f"metadata.annotations['{RECIPE}']"}
     recipe = {"items": [{"path": "recipe.yaml", "fieldRef": field}]}
     file = f"{RECIPE_FOLDER}/recipe.yaml"
@@ -130,7 +130,7 @@ def _pod(loaded: Loaded, place: tasks.Place, run_id: str, work: Work) -> dict[st
     )
 
 
-def _environment(place: tasks.Place, run_id: str) -> list[dict[str, Any]]:
+def _environment(place: tasks.TaskPod, run_id: str) -> list[dict[str, Any]]:
     variables = {**place.environment, names.RUN_ENV: run_id, "PYTHONUNBUFFERED": "1"}
     secret = {
         variable: {"secretKeyRef": {"name": each.name, "key": key, "optional": each.optional}}
@@ -143,7 +143,7 @@ def _environment(place: tasks.Place, run_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def _resources(place: tasks.Place) -> dict[str, dict[str, str]]:
+def _resources(place: tasks.TaskPod) -> dict[str, dict[str, str]]:
     found = {
         "requests": {"cpu": place.cpu[0], "memory": place.memory[0]},
         "limits": {"cpu": place.cpu[1], "memory": place.memory[1]},

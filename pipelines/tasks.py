@@ -42,7 +42,7 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TaskPod:
     """A task's pod. `cpu` and `memory`: request and limit, in Kubernetes' form."""
 
     image: str
@@ -62,7 +62,7 @@ class Place:
     image_pull_secrets: tuple[str, ...] = ()
 
 
-def place(recipe: Recipe, stage: Declaration) -> Place:
+def place(recipe: Recipe, stage: Declaration) -> TaskPod:
     """Return the pod of one stage. Raises RecipeError for models
     that cannot be served in one pod."""
     cluster = recipe.runtime.cluster
@@ -79,7 +79,7 @@ def place(recipe: Recipe, stage: Declaration) -> Place:
     }
     own = pods.role(recipe, stage)
     if own.kind == "light":
-        return Place(
+        return TaskPod(
             image=images.of(recipe.runtime, "serve" if stage.packages(recipe) else "core"),
             cpu=("500m", "4"),
             memory=("1Gi", "8Gi"),
@@ -95,7 +95,7 @@ def place(recipe: Recipe, stage: Declaration) -> Place:
     )
 
 
-def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
+def runner(recipe: Recipe, stages: Iterable[Declaration]) -> TaskPod:
     """Return one pod for all these stages and rounds, one after the other, with what each of them
     needs.
 
@@ -130,11 +130,11 @@ def runner(recipe: Recipe, stages: Iterable[Declaration]) -> Place:
 
 def _heavy(
     image: str, recipe: Recipe, name: str | None, gpus: int, common: dict[str, Any]
-) -> Place:
+) -> TaskPod:
     """Return a pod that serves or trains, by its pool's numbers;
     without a pool, on any node's CPUs."""
     if name is None:
-        return Place(
+        return TaskPod(
             image=image,
             cpu=("500m", "8"),
             memory=("4Gi", "32Gi"),
@@ -144,7 +144,7 @@ def _heavy(
         )
     pool = recipe.pools[name]
     asked = pods.requests(pool, gpus)
-    return Place(
+    return TaskPod(
         image=image,
         cpu=(asked["cpu"],) * 2,
         memory=(asked["memory"],) * 2,

@@ -19,7 +19,7 @@ from moaa.statistics import Estimate
 
 RunProgram = Callable[[str], Awaitable[str]]
 S = TypeVar("S", bound=Part)
-Table = Literal["judgements", "verdicts", "ratings", "marks"]
+TableName = Literal["judgements", "verdicts", "ratings", "marks"]
 """The tables of judgements: pairs of contestants, verdicts of measured judges, ratings by a judge,
 and marks by a program."""
 
@@ -103,7 +103,7 @@ class Benchmark(ABC, Generic[S]):
     protocol: ClassVar[str]
     """How answers become a number, in at most two sentences."""
     measures: ClassVar[Literal["models", "judges"]] = "models"
-    table: ClassVar[Table] = "judgements"
+    table: ClassVar[TableName] = "judgements"
     """The table that its judgements are written to."""
     official_judges: ClassVar[frozenset[str]] = frozenset()
     """The models that judged the published numbers."""

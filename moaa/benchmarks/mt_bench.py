@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from moaa import statistics, templates
 from moaa.artifacts.table import Row
-from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
+from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, TableName
 from moaa.benchmarks.differences import to_base
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.rating import rate
@@ -51,7 +51,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
         "Two turns, each answer rated alone from 1 to 10; with a reference answer in math, "
         "reasoning and coding. The number is the mean over all answers that have a rating."
     )
-    table: ClassVar[Table] = "ratings"
+    table: ClassVar[TableName] = "ratings"
     official_judges: ClassVar[frozenset[str]] = frozenset({"gpt-4", "gpt-4-0613"})
     published: ClassVar[tuple[Source, ...]] = (
         Source(source=f"{_PACKAGE}/question.jsonl"),

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, TypeVar
 
 from moaa import judge
 from moaa.artifacts.table import Row
-from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
+from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, TableName
 from moaa.benchmarks.entrants import Entrant
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.judgements import name_of, row_of
@@ -48,7 +48,7 @@ class PairBenchmark(Benchmark[S]):
     count: int
     """How many pairs are published."""
     measures: ClassVar[Literal["models", "judges"]] = "judges"
-    table: ClassVar[Table] = "verdicts"
+    table: ClassVar[TableName] = "verdicts"
 
     def entrants(self) -> list[Entrant]:
         """The judges in `judges`, each once."""

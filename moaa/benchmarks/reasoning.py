@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from moaa import statistics
 from moaa.artifacts.table import Row
-from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, Table
+from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, TableName
 from moaa.benchmarks.data import digest_of, evenly
 from moaa.benchmarks.differences import base_of
 from moaa.benchmarks.harness import Doc, Marks
@@ -33,7 +33,7 @@ STOPS = 4
 class Reasons(Benchmark[S]):
     """A benchmark whose answers a program marks. A subclass says how."""
 
-    table: ClassVar[Table] = "marks"
+    table: ClassVar[TableName] = "marks"
     main: ClassVar[str]
     """The benchmark's main metric."""
     columns: ClassVar[tuple[str, ...]]

@@ -14,7 +14,7 @@ from moaa.artifacts import Artifact
 from moaa.commands.runs import chosen_store
 from moaa.errors import ClusterError, MoaaError, StoreError
 from moaa.gateway.canary_check import CanaryCheck, OtherModel
-from moaa.gateway.places import Place, place_of, places, slots_of, up
+from moaa.gateway.places import PromotedDeployment, place_of, places, slots_of, up
 from moaa.gateway.promotion import Canary, Promotion
 from moaa.gateway.slots import Slots
 from moaa.kubernetes import names
@@ -208,7 +208,7 @@ def _version(name: str, given: str, where: Where) -> Iterator[tuple[Store, Versi
         yield store, version, version.uri
 
 
-def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, Place] | None:
+def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, PromotedDeployment] | None:
     """Return the promoted model on the cluster; None, with a message, if there is none."""
     try:
         cluster = Cluster.connect(where.namespace)

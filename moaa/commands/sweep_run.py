@@ -14,7 +14,7 @@ from pathlib import Path
 from moaa import home, records, sweeps
 from moaa.commands import sweep_submission
 from moaa.commands.pipeline import Kubeflow
-from moaa.commands.sweep_submission import RUNS, InCluster, OnKubeflow
+from moaa.commands.sweep_submission import RUNS, JobBackend, KubeflowBackend
 from moaa.errors import MoaaError, RecipeError
 from moaa.kubernetes.names import RUN_ENV
 from moaa.lifeline import interruptible
@@ -65,7 +65,7 @@ def submit(
     sweep = sweeps.load(file)
     fitting = _fitting(sweep, budget_usd)
     first = sweep.variants[0].loaded
-    place = OnKubeflow(to) if to else InCluster(first, namespace)
+    place = KubeflowBackend(to) if to else JobBackend(first, namespace)
     sweep_submission.submit(sweep, fitting, place)
 
 

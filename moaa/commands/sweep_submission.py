@@ -28,7 +28,7 @@ LONGEST_NAME = 38
 """The most characters of a variant's Job name before the time."""
 
 
-class Place(Protocol):
+class SweepBackend(Protocol):
     """A place where runs can be started."""
 
     def start(self, variant: Variant, until: str) -> str:
@@ -40,7 +40,7 @@ class Place(Protocol):
         ...
 
 
-def submit(sweep: sweeps.Sweep, fitting: Sequence[sweeps.Priced], place: Place) -> None:
+def submit(sweep: sweeps.Sweep, fitting: Sequence[sweeps.Priced], place: SweepBackend) -> None:
     """Start a run of each variant that fits the budget, unless a run of an earlier command still
     counts. They run at the same time; a stage that two share is computed by the first that reaches
     it."""
@@ -73,7 +73,7 @@ def begun(folder: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-class OnKubeflow:
+class KubeflowBackend:
     """Runs on Kubeflow Pipelines, submitted in the way of `moaa submit`."""
 
     def __init__(self, kubeflow: Kubeflow) -> None:
@@ -94,7 +94,7 @@ class OnKubeflow:
         return "over" if state in self._module.ENDED | {"UNKNOWN"} else "running"
 
 
-class InCluster:
+class JobBackend:
     """Runs in Jobs, created in the way of `moaa run --in-cluster`."""
 
     def __init__(self, loaded: Loaded, namespace: str | None) -> None:

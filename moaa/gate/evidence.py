@@ -9,7 +9,7 @@ from typing import Final
 from moaa.artifacts.table import Row
 from moaa.gate.texts import refused, repeated
 
-Rows = Callable[[str], Iterable[Row]]
+ReadRows = Callable[[str], Iterable[Row]]
 """Returns the rows of a table of the stage evaluate, by its name."""
 
 HEAD_TO_HEAD: Final = "head_to_head"
@@ -66,7 +66,7 @@ class Evidence:
 
 
 def evidence_of(
-    rows: Rows,
+    rows: ReadRows,
     candidate: str,
     other: str,
     *,

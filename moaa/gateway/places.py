@@ -18,7 +18,7 @@ from moaa.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PromotedDeployment:
     """A promoted model on the cluster."""
 
     name: str
@@ -34,7 +34,7 @@ class Place:
         return f"{self.pointers.rstrip('/')}/{slot}.json"
 
 
-def places(cluster: Cluster) -> dict[str, Place]:
+def places(cluster: Cluster) -> dict[str, PromotedDeployment]:
     """Return the promoted models of the namespace by name.
 
     They are found by the Deployments of their slots. An account that may promote one model may read
@@ -43,11 +43,11 @@ def places(cluster: Cluster) -> dict[str, Place]:
     return _look(cluster)[0]
 
 
-def _look(cluster: Cluster) -> tuple[dict[str, Place], list[str]]:
+def _look(cluster: Cluster) -> tuple[dict[str, PromotedDeployment], list[str]]:
     """Return the promoted models by name, and the ConfigMaps that this account may not read."""
     found = cluster.list(DEPLOYMENTS, f"{names.PART_OF}={names.OURS},{names.MODEL}")
     there = {each["metadata"]["name"] for each in found}
-    places: dict[str, Place] = {}
+    places: dict[str, PromotedDeployment] = {}
     unread: list[str] = []
     for name in sorted(there):
         config_map = name.removesuffix("-a")
@@ -66,7 +66,7 @@ def _look(cluster: Cluster) -> tuple[dict[str, Place], list[str]]:
     return places, unread
 
 
-def place_of(cluster: Cluster, name: str) -> Place:
+def place_of(cluster: Cluster, name: str) -> PromotedDeployment:
     """Return the promoted model of this name. Raises MoaaError if there is none, Forbidden if there
     may be one that this account cannot read."""
     found, unread = _look(cluster)
@@ -85,12 +85,12 @@ def place_of(cluster: Cluster, name: str) -> Place:
     )
 
 
-def slots_of(cluster: Cluster, place: Place) -> Slots:
+def slots_of(cluster: Cluster, place: PromotedDeployment) -> Slots:
     """Return the state of a promoted model."""
     return Slots.of(cluster.get(CONFIG_MAPS, place.config_map).get("data") or {})
 
 
-def switch(cluster: Cluster, place: Place, slot: str) -> None:
+def switch(cluster: Cluster, place: PromotedDeployment, slot: str) -> None:
     """Let the Service of this name select this slot. With a gateway there is no such Service."""
     if not place.service:
         return
@@ -120,14 +120,14 @@ def check_version(store: Store, source: str) -> None:
         )
 
 
-def _place(found: Object) -> Place:
+def _place(found: Object) -> PromotedDeployment:
     metadata = found["metadata"]
     annotations = metadata.get("annotations") or {}
     name = metadata["labels"][names.PROMOTED]
     try:
         deployments = {slot: json.loads(annotations[names.SLOTS])[slot] for slot in SLOTS}
         pointers, service = annotations[names.POINTERS], annotations.get(names.SERVICE, "")
-        return Place(name, metadata["name"], deployments, pointers, service)
+        return PromotedDeployment(name, metadata["name"], deployments, pointers, service)
     except (KeyError, ValueError, TypeError):
         raise MoaaError(
             f"ConfigMap {metadata['name']} is labelled as the promoted model '{name}', and its "

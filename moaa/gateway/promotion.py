@@ -20,7 +20,7 @@ from typing import Final
 from moaa.clock import now
 from moaa.errors import MoaaError
 from moaa.gateway.discovery import start_s
-from moaa.gateway.places import Place, check_version, pods_of, slots_of, switch, up
+from moaa.gateway.places import PromotedDeployment, check_version, pods_of, slots_of, switch, up
 from moaa.gateway.slot_lease import SlotLease
 from moaa.gateway.slots import Slots, other, pointer_text, revision_of
 from moaa.gateway.traffic_split import event
@@ -56,7 +56,7 @@ class Promotion:
     """One promotion or roll-back in progress."""
 
     cluster: Cluster
-    place: Place
+    place: PromotedDeployment
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     _until: float = field(default=float("inf"), init=False)

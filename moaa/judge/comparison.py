@@ -30,7 +30,7 @@ Indexed: TypeAlias = tuple[int, str]
 
 
 @dataclass(slots=True)
-class Tries:
+class ReplyRetries:
     """Counts, for one pair, the replies that were asked for again."""
 
     again: int = 0
@@ -104,7 +104,7 @@ class Panel:
 
         If a step fails for good, its order is lost: it is in `lost`.
         """
-        tries = Tries()
+        tries = ReplyRetries()
         try:
             names = await self.criteria_of(a, b, tries)
         except RowRejected as error:
@@ -115,7 +115,9 @@ class Panel:
         )
         return merged(one, other, tries.again)
 
-    async def criteria_of(self, a: Indexed, b: Indexed, tries: Tries) -> tuple[str, ...] | None:
+    async def criteria_of(
+        self, a: Indexed, b: Indexed, tries: ReplyRetries
+    ) -> tuple[str, ...] | None:
         """Return the criteria of a pair, for both orders; None if each order picks its own. Raises
         `RowRejected` if none can be read."""
         if self.judge.criteria == "all":
@@ -125,7 +127,7 @@ class Panel:
         return await self.pick_criteria(self.shown(a[1], b[1]), tries)
 
     async def in_order(
-        self, first: Indexed, second: Indexed, names: tuple[str, ...] | None, tries: Tries
+        self, first: Indexed, second: Indexed, names: tuple[str, ...] | None, tries: ReplyRetries
     ) -> Order | Lost:
         """Return the verdict with answer `first` shown first. `names`: the criteria; None picks
         them for this order."""
@@ -146,7 +148,7 @@ class Panel:
             fenced("answer_b", self.controls.neutralised(b), self.mark),
         )
 
-    async def pick_criteria(self, comparison: Comparison, tries: Tries) -> tuple[str, ...]:
+    async def pick_criteria(self, comparison: Comparison, tries: ReplyRetries) -> tuple[str, ...]:
         """Step 1: return the three of the eight criteria that the aggregator picks."""
         described = criteria.described(tuple(criteria.CRITERIA))
         prompt = _prompt(self.judge, "criteria", comparison, criteria=described)
@@ -181,7 +183,7 @@ class Panel:
         comparison: Comparison,
         names: Sequence[str],
         assessments: Sequence[Proposal],
-        tries: Tries,
+        tries: ReplyRetries,
     ) -> tuple[verdict.Verdict, str]:
         """Step 3: return the aggregator's verdict, and the text it wrote."""
         judge = self.judge
@@ -205,7 +207,7 @@ class Panel:
         return await self._ask(question, verdict.soft if soft else verdict.parsed, tries)
 
     async def _ask(
-        self, question: Question, read: Callable[[Choice], T], tries: Tries
+        self, question: Question, read: Callable[[Choice], T], tries: ReplyRetries
     ) -> tuple[T, str]:
         """Return what the aggregator's reply says, and its text. It is asked again a few times if
         its reply cannot be read. Raises `RowRejected` if none can be read, or if a call fails."""

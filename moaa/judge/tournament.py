@@ -12,7 +12,7 @@ from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
 from moaa.concurrency import together
 from moaa.errors import RowRejected
-from moaa.judge.comparison import Indexed, Panel, Tries
+from moaa.judge.comparison import Indexed, Panel, ReplyRetries
 from moaa.judge.judgement import Judgement, Lost, Order, merged
 from moaa.judge.outlook import Meeting, Outlook, Rule, next_round, outlook
 from moaa.recipe import Judge
@@ -98,7 +98,7 @@ class _Meetings:
     pair: Meeting
     orders: list[Order | Lost] = field(default_factory=list)
     criteria: tuple[str, ...] | None = None
-    tries: Tries = field(default_factory=Tries)
+    tries: ReplyRetries = field(default_factory=ReplyRetries)
 
     async def judged(self, meeting: Meeting) -> list[Order | Lost]:
         """Return the result of one order. If criteria cannot be read,
@@ -150,7 +150,7 @@ async def _with_criteria(panel: Panel, answers: Sequence[str]) -> Panel:
     answers. Raises `RowRejected` if none can be read."""
     if panel.judge.criteria != "per-prompt":
         return panel
-    names = await panel.pick_criteria(panel.shown(*answers[:2]), Tries())
+    names = await panel.pick_criteria(panel.shown(*answers[:2]), ReplyRetries())
     return replace(panel, picked=names)
 
 

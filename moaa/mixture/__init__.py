@@ -7,7 +7,7 @@ from moaa.mixture.answers import Answer, Conversation, LeftOut, Proposal
 from moaa.mixture.conversation import CUT, CUT_REMEDY, Respond, converse, turn_by_turn
 from moaa.mixture.layers import Prepared, TooFewProposals, prepare, respond
 from moaa.mixture.proposing import LATE, Consult, Patience, by_model, propose
-from moaa.mixture.references import FENCED, Place, as_member, numbered, with_references
+from moaa.mixture.references import FENCED, ReferencePlace, as_member, numbered, with_references
 
 __all__ = [
     "CUT",
@@ -19,9 +19,9 @@ __all__ = [
     "Conversation",
     "LeftOut",
     "Patience",
-    "Place",
     "Prepared",
     "Proposal",
+    "ReferencePlace",
     "Respond",
     "TooFewProposals",
     "as_member",

@@ -13,7 +13,7 @@ from moaa.chat.message import Ask, Message
 from moaa.errors import CallError, RowRejected
 from moaa.mixture.answers import Answer, LeftOut, Proposal
 from moaa.mixture.proposing import Consult, Patience, by_model, proposals_of_layer
-from moaa.mixture.references import Place, as_member, with_references
+from moaa.mixture.references import ReferencePlace, as_member, with_references
 from moaa.recipe import Mixture
 
 
@@ -62,7 +62,7 @@ async def prepare(
     consult: Consult,
     controls: Controls = KNOWN,
     *,
-    place: Place = "system",
+    place: ReferencePlace = "system",
     patience: Patience | None = None,
 ) -> Prepared:
     """Return the messages for the aggregator, made by all layers before it.

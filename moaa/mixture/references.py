@@ -11,7 +11,7 @@ from moaa.chat.message import Message
 from moaa.mixture.answers import Proposal
 from moaa.recipe import Member, Mixture
 
-Place: TypeAlias = Literal["system", "last"]
+ReferencePlace: TypeAlias = Literal["system", "last"]
 """Where a member sees the proposals: at the end of the system message (paper), or at the end of the
 user's last message. In the second case a chat's earlier turns stay a prefix, which servers
 cache."""
@@ -27,7 +27,7 @@ def with_references(
     proposals: Sequence[Proposal],
     mixture: Mixture,
     controls: Controls = KNOWN,
-    place: Place = "system",
+    place: ReferencePlace = "system",
 ) -> list[Message]:
     """Return a copy of the history whose system message (or last message, see `Place`) ends with
     the mixture's instruction and the numbered proposals.

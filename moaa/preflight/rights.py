@@ -46,7 +46,7 @@ FIX: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ServiceAccount:
     """A service account."""
 
     name: str
@@ -77,7 +77,7 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
     """
     account = None
     if not cluster.inside:
-        account = Account(recipe.runtime.cluster.service_account, cluster.namespace)
+        account = ServiceAccount(recipe.runtime.cluster.service_account, cluster.namespace)
     who = account or "this pod's account"
     for kind, verbs in needed(recipe, trainings):
         try:
@@ -99,7 +99,7 @@ def findings(recipe: Recipe, cluster: Cluster, trainings: Kind | None) -> Iterat
             yield Finding("rights", True, f"{who} may {', '.join(verbs)} {what}")
 
 
-def _may(cluster: Cluster, account: Account | None, kind: Kind, verb: str) -> bool:
+def _may(cluster: Cluster, account: ServiceAccount | None, kind: Kind, verb: str) -> bool:
     """Return whether the account has this right to all objects of the kind.
 
     The platform chart may limit the right to scale to the ensemble's Deployments: that is enough.
@@ -117,7 +117,7 @@ def _may(cluster: Cluster, account: Account | None, kind: Kind, verb: str) -> bo
 
 
 def allowed(
-    cluster: Cluster, account: Account | None, kind: Kind, verb: str, name: str = ""
+    cluster: Cluster, account: ServiceAccount | None, kind: Kind, verb: str, name: str = ""
 ) -> bool:
     """Return whether the account may do this, to all objects of the kind or to one.
 

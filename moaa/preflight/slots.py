@@ -8,7 +8,7 @@ from typing import Final
 
 from moaa.declaration import Declaration
 from moaa.errors import ClusterError, MoaaError
-from moaa.gateway.places import Place, place_of, slots_of
+from moaa.gateway.places import PromotedDeployment, place_of, slots_of
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Forbidden
 from moaa.kubernetes.kinds import (
@@ -73,11 +73,13 @@ def findings(recipe: Recipe, *, in_pods: bool) -> Iterator[Finding]:
     serves = state.slots[state.production].revision or "no version yet"
     slots = " and ".join(place.deployments.values())
     yield Finding(CHECK, True, f"{place.name}: {slots} exist; in production: {serves}")
-    account = rights.Account(recipe.runtime.cluster.service_account, own.namespace)
+    account = rights.ServiceAccount(recipe.runtime.cluster.service_account, own.namespace)
     yield _rights(cluster, place, account if in_pods else None)
 
 
-def _rights(cluster: Cluster, place: Place, account: rights.Account | None) -> Finding:
+def _rights(
+    cluster: Cluster, place: PromotedDeployment, account: rights.ServiceAccount | None
+) -> Finding:
     """Return whether the account has the rights for a promotion. None:
     this process's own account."""
     who = account or "this account"
@@ -96,7 +98,7 @@ def _rights(cluster: Cluster, place: Place, account: rights.Account | None) -> F
     return Finding(CHECK, True, f"{who} may promote to {place.name}")
 
 
-def _needed(place: Place) -> Iterator[tuple[Kind, tuple[str, ...], str]]:
+def _needed(place: PromotedDeployment) -> Iterator[tuple[Kind, tuple[str, ...], str]]:
     """Yield kinds, verbs, and the object's name if the right is limited to one object."""
     yield CONFIG_MAPS, ("get", "patch"), place.config_map
     for deployment in place.deployments.values():

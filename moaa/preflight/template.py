@@ -28,7 +28,7 @@ TRAINED_SETS: Final = {"sft": "sft", "dpo": "preference"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Kind:
+class ConversationKind:
     """A kind of conversation."""
 
     several_turns: bool
@@ -39,10 +39,12 @@ class Kind:
         return f"{turns} and a system message" if self.system else turns
 
 
-KINDS: Final = tuple(Kind(turns, system) for turns in (False, True) for system in (False, True))
+KINDS: Final = tuple(
+    ConversationKind(turns, system) for turns in (False, True) for system in (False, True)
+)
 
 
-def lost_kinds(rendering: Rendering, stage: str) -> dict[Kind, str]:
+def lost_kinds(rendering: Rendering, stage: str) -> dict[ConversationKind, str]:
     """Return the kinds of conversations that this training cannot train on, each with the reason.
 
     dpo trains only the last answer: if that is lost, the conversation is lost.
@@ -74,18 +76,18 @@ def _ways(rendering: Rendering) -> Iterator[str]:
         yield f"{left_out.total()} of 3 answers are not trained ({', '.join(left_out)})"
 
 
-def found_kinds(given: Iterable[Source], store: Store) -> Counter[Kind]:
+def found_kinds(given: Iterable[Source], store: Store) -> Counter[ConversationKind]:
     """Return how many of the first rows of these sources are of each kind.
 
     A source that cannot be read counts none: another check reports it.
     """
-    found: Counter[Kind] = Counter()
+    found: Counter[ConversationKind] = Counter()
     for source in given:
         try:
             for raw in islice(sources.rows(source, store), ROWS):
                 row = read_prompt(raw, source)
                 if row.turns:
-                    found[Kind(len(row.turns) > 1, bool(row.system))] += 1
+                    found[ConversationKind(len(row.turns) > 1, bool(row.system))] += 1
         except MoaaError:
             continue
     return found
@@ -146,7 +148,11 @@ def _rendering(run: PlannedRun, *, hub_away: bool) -> Rendering:
 
 
 def _of_prompts(
-    stage: str, found: Counter[Kind], lost: Mapping[Kind, str], run: PlannedRun, fix: str
+    stage: str,
+    found: Counter[ConversationKind],
+    lost: Mapping[ConversationKind, str],
+    run: PlannedRun,
+    fix: str,
 ) -> Finding:
     """Return the finding for the prompts that this training is about."""
     total = found.total()

@@ -25,7 +25,7 @@ from moaa.errors import ArtifactError, StoreError, TooManyRejected
 from moaa.progress.messages import log
 from moaa.store import Missing, Store
 
-Kind = Literal["answers", "judgements"]
+BatchKind = Literal["answers", "judgements"]
 Record = dict[str, Any]
 """{"row": …} or {"rejected": {"reason", "detail"}}, in the form of the journal."""
 
@@ -40,7 +40,7 @@ def fingerprint(identity: object) -> str:
 class Batch:
     """The records of one entrant or match, by question."""
 
-    kind: Kind
+    kind: BatchKind
     benchmark: str
     who: tuple[str, ...]
     identity: object

@@ -18,7 +18,7 @@ from moaa.recipe.schema import Recipe
 from moaa.report.headlines import loss, promoted, published, verdict, win_rate
 from moaa.report.words import count
 
-Rows = Mapping[str, int]
+RowCounts = Mapping[str, int]
 Facts = Mapping[str, Any]
 
 STAGES_ENV: Final = "MOAA_STAGES"

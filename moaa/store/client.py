@@ -17,7 +17,7 @@ from moaa.recipe.secrets import S3_KEYS
 from moaa.recipe.urls import needs_no_proxy
 from moaa.store.address import Missing, split
 from moaa.store.errors import (
-    Place,
+    StoreLocation,
     explain_no_answer,
     explain_refusal,
     has_expired,
@@ -48,7 +48,7 @@ _TRANSFERS = 8
 class Client:
     """boto3's client for one store, created on first use. Several threads may share it."""
 
-    def __init__(self, place: Place, environ: Mapping[str, str], reached: bool) -> None:
+    def __init__(self, place: StoreLocation, environ: Mapping[str, str], reached: bool) -> None:
         self._place = place
         self._environ = environ
         self._reached = reached
@@ -152,7 +152,7 @@ def _cause(error: BaseException) -> BaseException:
     return getattr(error, "last_exception", error.__context__) or error
 
 
-def _connect(place: Place, environ: Mapping[str, str]) -> Any:
+def _connect(place: StoreLocation, environ: Mapping[str, str]) -> Any:
     """Return a boto3 client, which several threads may share.
 
     Raises StoreError if the variables of the keys are not set.
@@ -210,7 +210,7 @@ def _add_owner(owner: str, params: dict[str, Any], model: Any, **_: object) -> d
     return params
 
 
-def _proxies(place: Place) -> dict[str, Any]:
+def _proxies(place: StoreLocation) -> dict[str, Any]:
     """Return the settings that keep calls to this machine and to services of the cluster from using
     a proxy of the environment."""
     if place.endpoint_url and needs_no_proxy(place.endpoint_url):
@@ -230,7 +230,7 @@ def transfers() -> Any:
     return TransferConfig(**sizes, preferred_transfer_client="classic")
 
 
-def _keys(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
+def _keys(place: StoreLocation, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the keys in the variables that the recipe names.
 
     Nothing for the usual names: boto3 then looks for roles and profiles too.

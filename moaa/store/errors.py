@@ -51,7 +51,7 @@ class KeyNames:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoreLocation:
     """The address of a store, and the names of the variables with its keys."""
 
     endpoint_url: str | None
@@ -100,7 +100,7 @@ def delete_error(errors: Sequence[Mapping[str, Any]]) -> ClientError:
     )
 
 
-def explain_no_answer(error: BaseException, place: Place) -> str:
+def explain_no_answer(error: BaseException, place: StoreLocation) -> str:
     """Return what is wrong and what to do if the store did not answer."""
     kind = type(error).__name__
     match kind:
@@ -129,13 +129,13 @@ def explain_no_answer(error: BaseException, place: Place) -> str:
     return f"{place}: {kind}: {error}"
 
 
-def explain_refusal(code: str, message: str, bucket: str, place: Place) -> str:
+def explain_refusal(code: str, message: str, bucket: str, place: StoreLocation) -> str:
     """Return what is wrong and what to do if the store answered with an error code."""
     remedy = _remedy(code, bucket, place)
     return f"{place} answered {code} {message}".strip().rstrip(".") + f". {remedy}"
 
 
-def _remedy(code: str, bucket: str, place: Place) -> str:
+def _remedy(code: str, bucket: str, place: StoreLocation) -> str:
     keys = f"${place.keys.access} and ${place.keys.secret}"
     match code:
         case "NoSuchBucket" | "InvalidBucketName":

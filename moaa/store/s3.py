@@ -23,7 +23,7 @@ from moaa.store.errors import (
     FILE_RETRY_WINDOWS,
     NO_BATCH_DELETE,
     KeyNames,
-    Place,
+    StoreLocation,
     delete_error,
 )
 
@@ -52,7 +52,7 @@ class Store:
         """`reached`: another process has had answers from this address, so retry from the start."""
         split(root)
         self.root = root.rstrip("/")
-        self._place = Place(
+        self._place = StoreLocation(
             endpoint_url
             or environ.get("AWS_ENDPOINT_URL_S3")
             or environ.get("AWS_ENDPOINT_URL")

@@ -51,7 +51,7 @@ def start(launch: Launch, ledger: Ledger, progress: Progress, timing: Timing = _
     for lost in range(MAX_LOST_PODS + 1):
         leased = LeasedTraining(cluster, kind, body, ledger, progress, timing.poll_s)
         try:
-            with Training(leased, shown, timing) as training:
+            with ClusterTraining(leased, shown, timing) as training:
                 training.follow()
             return
         except PodLost as error:
@@ -64,7 +64,7 @@ def start(launch: Launch, ledger: Ledger, progress: Progress, timing: Timing = _
             progress.note(f"{error} Started again from the newest checkpoint")
 
 
-class Training:
+class ClusterTraining:
     """A TrainJob or Job while we wait for it.
 
     Leaving the context early deletes it, unless another launcher waits for it too.

@@ -37,7 +37,7 @@ FINISHED: Final = "finished"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class UploadPatience:
     """How long an upload waits for the store, beyond the store's own patience."""
 
     total_s: float = 3600
@@ -99,7 +99,9 @@ def _place(job: Job) -> Path:
     return local.cache() / FINISHED / f"{job.kind}-{identity}"
 
 
-def publish(job: Job, store: Store, finished: Finished, patience: Patience = Patience()) -> None:
+def publish(
+    job: Job, store: Store, finished: Finished, patience: UploadPatience = UploadPatience()
+) -> None:
     """Upload the model, then `result.json`; then delete it here.
 
     If another attempt was faster, its result stays and this one is deleted. Raises StoreError if
@@ -130,7 +132,7 @@ def publish(job: Job, store: Store, finished: Finished, patience: Patience = Pat
 class _Waiting:
     """Repeats calls that the store did not accept, and counts the repetitions."""
 
-    def __init__(self, finished: Finished, patience: Patience) -> None:
+    def __init__(self, finished: Finished, patience: UploadPatience) -> None:
         self._finished, self._patience = finished, patience
         self.waits = 0
 

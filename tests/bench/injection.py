@@ -24,7 +24,7 @@ from moaa.chat.controls import Controls
 from moaa.chat.message import Ask, Call, Choice, Message, Reply
 from moaa.chat.pool import Endpoint
 from moaa.concurrency import together
-from moaa.judge.comparison import Comparison, Panel, Tries
+from moaa.judge.comparison import Comparison, Panel, ReplyRetries
 from moaa.ledger import Ledger
 from moaa.mixture import Proposal
 from moaa.recipe import Judge, JudgeMember, Sampling
@@ -154,7 +154,7 @@ async def weights(
         messages = [Message(role="user", content=query)]
         panel = kind.over(judge, messages, (wrong, right), ask, controls)
         (first, _), (second, _) = await together(
-            panel.decide(panel.shown(*pair), CRITERIA, FAIR, Tries())
+            panel.decide(panel.shown(*pair), CRITERIA, FAIR, ReplyRetries())
             for pair in ((wrong, right), (right, wrong))
         )
         return [first.p, 1 - second.p]

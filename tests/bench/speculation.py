@@ -24,7 +24,7 @@ from moaa.chat.client import Client
 from moaa.chat.message import Call, Message, Reply
 from moaa.chat.pool import Endpoint
 from moaa.ledger import Ledger
-from moaa.mixture import Place, Proposal, with_references
+from moaa.mixture import Proposal, ReferencePlace, with_references
 from moaa.recipe import Member, Mixture, Sampling
 from moaa.recipe.schema import Calls
 from tests.bench.client import _commit, _cpu
@@ -104,7 +104,7 @@ async def measure(
         return asked, numbers, texts, twice[0].text == twice[1].text
 
 
-async def chat(engine: RealEngine, place: Place, tokens: int) -> float:
+async def chat(engine: RealEngine, place: ReferencePlace, tokens: int) -> float:
     """The share of the aggregator's prompt tokens in a chat that the prefix cache served."""
     async with Client(Calls(), Ledger()) as client:
         bench = Bench(engine, client, tokens)

@@ -28,7 +28,7 @@ from moaa.chat.message import Ask, Choice, Message, Reply
 from moaa.chat.pool import Endpoint
 from moaa.concurrency import together
 from moaa.judge import criteria, verdict
-from moaa.judge.comparison import Panel, Tries
+from moaa.judge.comparison import Panel, ReplyRetries
 from moaa.ledger import Ledger
 from moaa.mixture import Proposal
 from moaa.recipe import Judge
@@ -126,7 +126,7 @@ async def _examples(ask: Ask, questions: Sequence[str], count: int) -> list[Exam
             assessments = draw.choice(known)
         else:
             assessments, _ = await panel.assess(comparison, names)
-        await panel.decide(comparison, names, assessments, Tries())
+        await panel.decide(comparison, names, assessments, ReplyRetries())
         return Example(seen[0], verdict.CHOICES[0 if first else 1]), assessments
 
     triples = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moaa.gateway.places import Place, place_of
+from moaa.gateway.places import PromotedDeployment, place_of
 from moaa.kubernetes.kinds import CONFIG_MAPS, DEPLOYMENTS
 from moaa.placement import helm_values
 from moaa.recipe.load import load_file
@@ -19,7 +19,7 @@ from tests.support.paths import RECIPES
 pytestmark = needs_helm
 
 
-def place(found: list[dict[str, Any]]) -> Place:
+def place(found: list[dict[str, Any]]) -> PromotedDeployment:
     """The promoted model, as a promotion finds it."""
     with KubeServer() as kube:
         for each in found:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moaa.errors import RecipeError
-from moaa.pipelines.tasks import Place, place
+from moaa.pipelines.tasks import TaskPod, place
 from moaa.placement import images
 from moaa.placement.compiled import differences, fields
 from moaa.recipe.load import load_file
@@ -19,7 +19,7 @@ from tests.support.paths import DEMO, PAPER
 STAGE = {stage.name: stage for stage in (*STAGES, REPORT)}
 
 
-def at(stage: str, *sets: str, recipe: Path = PAPER) -> Place:
+def at(stage: str, *sets: str, recipe: Path = PAPER) -> TaskPod:
     return place(load_file(recipe, sets).recipe, STAGE[stage])
 
 

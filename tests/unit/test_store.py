@@ -11,7 +11,7 @@ import pytest
 
 from moaa.errors import StoreError
 from moaa.store import KeyNames, Missing, Store, split
-from moaa.store.errors import Place, explain_refusal
+from moaa.store.errors import StoreLocation, explain_refusal
 from tests.support.bad_s3 import (
     KEYS,
     BadS3,
@@ -203,5 +203,5 @@ def test_a_whole_bucket_is_not_deleted() -> None:
 
 def test_aws_itself_is_named_by_its_region() -> None:
     assert "AWS S3 in eu-west-1" in explain_refusal(
-        "NoSuchBucket", "", "b", Place(None, "eu-west-1", KeyNames("A", "B"))
+        "NoSuchBucket", "", "b", StoreLocation(None, "eu-west-1", KeyNames("A", "B"))
     )

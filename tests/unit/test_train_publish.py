@@ -15,7 +15,7 @@ from moaa.errors import StoreAway, StoreError
 from moaa.recipe.schema import Sft, StoreAddress
 from moaa.train import publish
 from moaa.train.job import Job
-from moaa.train.publish import Finished, Patience
+from moaa.train.publish import Finished, UploadPatience
 from tests.support.memory_store import MemoryStore
 
 JOB = Job(
@@ -26,8 +26,8 @@ JOB = Job(
     output="s3://b/sft/3f",
     store=StoreAddress(root="s3://b"),
 )
-AT_ONCE = Patience(total_s=0, pause_s=0)
-LONG = Patience(total_s=3600, pause_s=0)
+AT_ONCE = UploadPatience(total_s=0, pause_s=0)
+LONG = UploadPatience(total_s=3600, pause_s=0)
 
 
 class Away(MemoryStore):

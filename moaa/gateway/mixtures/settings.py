@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
-from moaa.mixture import Place
+from moaa.mixture import ReferencePlace
 from moaa.recipe.document import Part
 from moaa.recipe.method import Mixture
 
@@ -42,7 +42,7 @@ class Online(Part):
     fallback: tuple[str, ...] | None = None
     """Names of the proposers whose models aggregate if the aggregator fails before its first token,
     in this order. Only members that have answered are asked. Default: all."""
-    references: Place = "system"
+    references: ReferencePlace = "system"
     """Where the aggregator sees the proposals. system: in the system message, as in pipelines.
     last: after the user's last message. The chat's history then stays a prefix, which engines
     cache."""
