@@ -136,7 +136,6 @@ dist: | $(UV)
 	  || { echo "$$file has another version than $(VERSION)" >&2; exit 1; }; done
 	rm -rf dist && $(UV) build -q --python $(PYTHON)
 
-# The container images: images/build.sh says what VARIANT, BUILDER, BASE, INDEX and REPOSITORY mean. IMAGES: which of them.
 # What the locks name, compared with known vulnerabilities. requirements/accepted-vulnerabilities.txt names those that are accepted, and why.
 audit: $(UV)
 	$(UV) venv -q --allow-existing --python $(PYTHON) .cache/audit
@@ -145,6 +144,7 @@ audit: $(UV)
 	for lock in requirements/*.lock; do echo "$$lock"; \
 	  .cache/audit/bin/pip-audit --require-hashes --disable-pip --progress-spinner off --skip-editable $$accepted -r $$lock || failed=1; done; exit $$failed
 
+# The container images: images/build.sh says what VARIANT, BUILDER, BASE, INDEX and REPOSITORY mean. IMAGES: which of them.
 images:
 	@images/build.sh $(IMAGES)
 

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from moaa.progress.messages import log
 from moaa.progress.terminal import console, out, out_data
 from moaa.recipe.load import load_file
 
@@ -71,9 +72,14 @@ def helm_values(file: Path, sets: list[str], chart: str) -> None:
     from moaa.placement import helm_values as charts
     from moaa.recipe.read import dump
 
-    made = {"serving": charts.serving, "platform": charts.platform}[chart](
-        load_file(file, sets).recipe
-    )
+    recipe = load_file(file, sets).recipe
+    if chart == "serving" and recipe.runtime.engines.kind != "kubernetes":
+        log.warning(
+            f"{file}: runtime.engines.kind is {recipe.runtime.engines.kind}, so its runs start "
+            "engines of their own and never use these Deployments. To use them: "
+            "--set runtime.engines.kind=kubernetes"
+        )
+    made = {"serving": charts.serving, "platform": charts.platform}[chart](recipe)
     out(
         f"# Values of moaa-{chart} for {file}, by `moaa recipe helm-values`. What they do not "
         "name has the chart's default."

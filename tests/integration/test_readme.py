@@ -1,4 +1,5 @@
-"""The README's commands, typed in their order on a clean copy of the repository.
+"""The commands of the README and of the quick start, typed in their order on a clean copy of the
+repository.
 
 Of `make` only the target must exist: the environment of this test is what it makes. A run stops
 after its first stages, and a question goes to a small server instead of an engine. Of what needs a
@@ -21,13 +22,14 @@ from tests.conftest import S3
 from tests.support.engine_server import EngineServer
 
 ROOT = Path(__file__).parents[2]
-NEEDS_A_CLUSTER = re.compile(r"^moaa submit |--in-cluster|^helm ")
+NEEDS_A_CLUSTER = re.compile(r"^moaa submit |--in-cluster|^helm |^kubectl |^moaa preflight \$DEMO")
+PAGES = ("README.md", "docs/index.md")
 
 
-def commands() -> list[str]:
-    """The README's commands, without comments, each on one line."""
+def commands(page: str = "README.md") -> list[str]:
+    """The commands of a page, without comments, each on one line."""
     found: list[str] = []
-    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
         text = re.sub(r"(^|\s+)#.*$", "", block, flags=re.MULTILINE)
         text = re.sub(r"(\||\\)\n\s*", lambda end: "| " if end[1] == "|" else "", text)
         found += [line.strip() for line in text.splitlines() if line.strip()]
@@ -41,7 +43,12 @@ def test_the_readme_has_the_commands_of_a_first_hour() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [each for each in commands() if NEEDS_A_CLUSTER.search(each.rpartition("| ")[2])]
+    "command",
+    [
+        each
+        for each in commands()
+        if each.startswith("moaa ") and NEEDS_A_CLUSTER.search(each.rpartition("| ")[2])
+    ],
 )
 def test_a_command_that_needs_a_cluster_exists(command: str) -> None:
     first = command.split(" | ")[0]
@@ -53,7 +60,8 @@ def test_a_command_that_needs_a_cluster_exists(command: str) -> None:
         assert option in shown.split(), f"moaa {' '.join(name)} has no {option}"
 
 
-def test_the_other_commands_work_in_their_order(tmp_path: Path, s3: S3) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_the_other_commands_work_in_their_order(page: str, tmp_path: Path, s3: S3) -> None:
     clone = tmp_path / "moaa"
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -65,7 +73,7 @@ def test_the_other_commands_work_in_their_order(tmp_path: Path, s3: S3) -> None:
         (clone / name).symlink_to(ROOT / name)
     with EngineServer("smollm2") as server:
         script = ["set -e -o pipefail"]
-        for command in commands():
+        for command in commands(page):
             if NEEDS_A_CLUSTER.search(command.rpartition("| ")[2]):
                 command = command.split(" | ")[0] if " | " in command else ""
             if command.startswith("make "):

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 from moaa.cli import app
+from moaa.recipe.load import load_file
 from tests.support.paths import ROOT
 
 PAGES = sorted(
@@ -162,6 +163,39 @@ def test_the_members_of_the_api_page_exist() -> None:
     for module, members in found:
         for member in filter(None, members.split(", ")):
             assert hasattr(importlib.import_module(module), member), f"{module}.{member}"
+
+
+@pytest.mark.parametrize("page", ["docs/api.md", "docs/extending.md", "docs/data-formats.md"])
+def test_what_the_examples_import_is_on_the_api_page(page: str) -> None:
+    found = re.findall(r"::: (\S+)\n(?: +options:\n +members: \[(.*)\])?", text("docs/api.md"))
+    public = {module: set(filter(None, members.split(", "))) for module, members in found}
+    names = {name for members in public.values() for name in members}
+    for block in re.findall(r"```python.*?\n(.*?)```", text(page), re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("moaa"):
+                continue
+            for each in node.names:
+                shown = public.get(str(node.module))
+                assert (
+                    f"{node.module}.{each.name}" in public  # a module
+                    or (shown is not None and (not shown or each.name in shown))
+                    or (node.module == "moaa.chat" and each.name in names)
+                ), f"{page}: {node.module}.{each.name}"
+
+
+def test_the_readme_installs_engines_that_the_run_leases() -> None:
+    lines = commands("README.md")
+    (recipe,) = [line.partition("=")[2] for line in lines if line.startswith("DEMO=")]
+    assert load_file(ROOT / recipe).recipe.runtime.engines.kind == "kubernetes"
+    block = "\n".join(lines[lines.index(f"DEMO={recipe}") :])
+    for needed in (
+        "create secret generic moaa-s3",
+        "--chart platform",
+        "helm/moaa-platform -n moaa",
+        "helm/moaa-serving -n moaa",
+        "moaa run $DEMO --in-cluster",
+    ):
+        assert needed in block
 
 
 def test_each_fault_of_the_matrix_names_tests_that_exist() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from moaa.commands import recipes
 from moaa.errors import EngineError, RecipeError
 from moaa.gateway.config import parse_config
 from moaa.kubernetes import names
@@ -262,3 +263,18 @@ def test_the_slots_that_a_promotion_fills_have_the_targets_size() -> None:
     for without in ("promote=null", "promote={}"):
         made = recipe("publish={name: chat}", "gate={}", without)
         assert "promoted" not in helm_values.serving(made)
+
+
+@pytest.mark.parametrize(
+    ("file", "chart", "warned"),
+    [
+        (DEMO, "serving", True),
+        (DEMO, "platform", False),
+        (DEMO.with_name("demo-cluster.yaml"), "serving", False),
+    ],
+)
+def test_values_of_engines_that_no_run_leases_come_with_a_warning(
+    file: Path, chart: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipes.helm_values(file, [], chart)
+    assert ("--set runtime.engines.kind=kubernetes" in caplog.text) is warned
