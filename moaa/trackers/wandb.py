@@ -29,9 +29,14 @@ def write(entry: TrackerEntry, server: str, key: str, project: str) -> None:
         resume="allow",
         settings=settings,
     )
+    # Its own step only grows: it drops what comes later for an earlier step, as a number does that
+    # was measured on held-out rows while the training went on.
+    steps = f"{entry.stage}/step"
+    run.define_metric(steps)
+    run.define_metric(f"{entry.stage}/*", step_metric=steps)
     by_step: dict[int, dict[str, float]] = {}
     for name, step, value in entry.scalars:
         by_step.setdefault(step, {})[name] = value
     for step, values in sorted(by_step.items()):
-        run.log(values, step=step)
+        run.log({**values, steps: step})
     run.finish()

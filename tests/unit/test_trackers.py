@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import sys
-from types import ModuleType, SimpleNamespace
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -107,29 +108,77 @@ def test_a_tracker_that_is_away_is_counted_and_the_others_are_told(
     assert len(store.objects) == 1
 
 
-def test_weights_and_biases_gets_a_run_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: list[Any] = []
+class WandbRun:
+    """A run of Weights & Biases, as its server keeps it: what is logged for a step that is not
+    above the last one is dropped. Without a step, each call is the next one."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, str] = {}
+        """By name or pattern of a metric: the metric that is its x-axis."""
+        self.history: list[dict[str, float]] = []
+        self._last = -1
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        if step_metric:
+            self.steps[name] = step_metric
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        step = self._last + 1 if step is None else step
+        if step > self._last:
+            self.history.append(values)
+            self._last = step
+
+    def finish(self) -> None:
+        pass
+
+    def points(self, name: str) -> list[tuple[float, float]]:
+        """The curve of a metric over its x-axis."""
+        axis = self.steps[f"{name.partition('/')[0]}/*"]
+        return sorted((row[axis], row[name]) for row in self.history if name in row)
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> tuple[WandbRun, list[dict[str, Any]]]:
+    """The one run that is resumed each time, and what `init` got."""
+    run, begun = WandbRun(), []
     package: Any = ModuleType("wandb")
     package.Settings = lambda **fields: fields
 
-    def init(**fields: Any) -> Any:
-        logged.append(fields)
-        return SimpleNamespace(
-            log=lambda values, step: logged.append((step, values)), finish=lambda: None
-        )
+    def init(**fields: Any) -> WandbRun:
+        begun.append(fields)
+        return run
 
     package.init = init
     monkeypatch.setitem(sys.modules, "wandb", package)
     monkeypatch.setenv("WANDB_API_KEY", "k")
-    tracker = Tracker(kind="wandb", key_env="WANDB_API_KEY", project="p")
-    assert not trackers.write([tracker], ENTRY, STORE)
-    assert (logged[0]["project"], logged[0]["id"], logged[0]["group"]) == (
-        "p",
-        "run-1-dpo",
-        "run-1",
-    )
-    assert logged[0]["settings"]["base_url"] == "https://api.wandb.ai"
-    assert [step for step, _ in logged[1:]] == [0, 1, 2]
+    return run, begun
+
+
+WANDB = Tracker(kind="wandb", key_env="WANDB_API_KEY", project="p")
+
+
+def test_weights_and_biases_gets_a_run_a_stage(
+    wandb: tuple[WandbRun, list[dict[str, Any]]],
+) -> None:
+    run, begun = wandb
+    assert not trackers.write([WANDB], ENTRY, STORE)
+    assert (begun[0]["project"], begun[0]["id"], begun[0]["group"]) == ("p", "run-1-dpo", "run-1")
+    assert begun[0]["settings"]["base_url"] == "https://api.wandb.ai"
+    assert run.points("dpo/rewards/margins") == [(1, 0.0), (2, 0.5)]
+
+
+def test_a_number_that_comes_after_a_later_step_is_not_lost(
+    wandb: tuple[WandbRun, list[dict[str, Any]]],
+) -> None:
+    """What was measured on held-out rows is told after the steps that came meanwhile."""
+    run, _ = wandb
+    for scalars in (
+        (Scalar("dpo/loss", 1, 0.69), Scalar("dpo/loss", 2, 0.5)),
+        (Scalar("dpo/held out/loss", 1, 0.7), Scalar("dpo/loss", 3, 0.4)),
+    ):
+        assert not trackers.write([WANDB], replace(ENTRY, scalars=scalars), STORE)
+    assert run.points("dpo/held out/loss") == [(1, 0.7)]
+    assert run.points("dpo/loss") == [(1, 0.69), (2, 0.5), (3, 0.4)]
 
 
 def test_a_key_must_be_the_trackers_own_and_reach_the_stages() -> None:
