@@ -87,8 +87,17 @@ def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Rol
         alone = member.model_copy(update={"sampling": member.sampling.model_copy(update={"n": 1})})
         seen = _history(recipe, turns, answer)
         yield _asked("writer", alone, calls * share, seen, answer)
-    if not generate.mixes:
-        return
+    if generate.mixes:
+        yield from mixing(recipe, calls, turns)
+    if recipe.best_by:
+        answer = answer_tokens(recipe, mixture.aggregator)
+        yield from ranking(recipe, recipe.best_by, calls, mixture.proposals + 1, answer)
+
+
+def mixing(recipe: Recipe, calls: float, turns: float) -> Iterator[RoleCalls]:
+    """Yield the calls of the mixture for this many answers, in conversations of this many user
+    turns."""
+    mixture = recipe.generate.mixture
     answer = answer_tokens(recipe, mixture.aggregator)
     seen = _history(recipe, turns, answer)
     injected = _injected(recipe, mixture)
@@ -102,8 +111,6 @@ def generation(recipe: Recipe, conversations: int, turns: float) -> Iterator[Rol
                 answer_tokens(recipe, member),
             )
     yield _asked("aggregator", mixture.aggregator, calls, seen + injected, answer)
-    if recipe.best_by:
-        yield from ranking(recipe, recipe.best_by, calls, mixture.proposals + 1, answer)
 
 
 def sampling(recipe: Recipe, prompts: int, turns: float) -> Iterator[RoleCalls]:
@@ -192,7 +199,7 @@ def answering(recipe: Recipe, questions: float, turns: int, answer: float) -> It
     calls = questions * turns
     for name in recipe.measured:
         if name == "mixture":
-            yield from generation(recipe, round(questions), turns)
+            yield from mixing(recipe, calls, turns)
             continue
         model = {
             "base": recipe.target,

@@ -72,3 +72,28 @@ def test_sizes_together_and_by_turns() -> None:
 
 def test_without_gpus_there_is_no_size() -> None:
     assert plan.sizing(load_file(DEMO).recipe, plan.lines(load_file(DEMO).recipe, stages())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "mixture",
+        "original",
+        "teacher, generate.teacher=smollm2",
+        "random",
+        "best, generate.labeller=mixture",
+    ],
+)
+def test_the_mixture_as_a_contestant_is_asked_whatever_writes_the_sft_data(source: str) -> None:
+    """GSM8K has 1,319 questions; four members propose in one layer, and one aggregates."""
+    settings = [
+        "evaluate.benchmarks={head_to_head: null, gsm8k: {}}",
+        "generate.mixture.layers=2",
+        *f"generate.source={source}".split(", "),
+    ]
+    alone, both = (
+        load_file(DEMO, [*settings, f"evaluate.contestants={names}"]).recipe
+        for names in ("[base]", "[base, mixture]")
+    )
+    asked = calls(both, "evaluate") - calls(alone, "evaluate")
+    assert asked == 1319 * (len(both.generate.mixture.proposers) + 1)
