@@ -16,14 +16,19 @@ import numpy as np
 
 from moaa import statistics
 from moaa.artifacts.table import Row
-from moaa.benchmarks.baseline import against_baseline, answers_and_judgements, baseline_answers
+from moaa.benchmarks.baseline import (
+    against_baseline,
+    answers_and_judgements,
+    baseline_answers,
+    fewer_tokens,
+)
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.differences import of_means, to_base
 from moaa.benchmarks.items import Item
+from moaa.benchmarks.rows import DataRow, read
 from moaa.chat.message import Ask, Message
 from moaa.declaration import RoleCalls
-from moaa.errors import RecipeError
 from moaa.plan.calls import answering, judging
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Source
@@ -31,6 +36,31 @@ from moaa.recipe.schema import Recipe, Source
 REVISION: Final = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 QUESTIONS: Final = 805
 BASELINE: Final = "gpt-4-1106-preview"
+
+
+MOST_TOKENS: Final = 2048
+"""What most models on the leaderboard may write."""
+HINT: Final = (
+    "The data of AlpacaEval are alpaca_eval_gpt4_baseline.json (instruction, output) and "
+    "df_gamed.csv (index, instruction_difficulty, std_delta_len, preference)."
+)
+
+
+class Baseline(DataRow):
+    """An instruction with the baseline's answer."""
+
+    instruction: str
+    output: str
+    dataset: str | None = None
+
+
+class Gamed(DataRow):
+    """What the length control needs of one instruction, by its place in the published file."""
+
+    index: int
+    instruction_difficulty: float
+    std_delta_len: float
+    preference: float
 
 
 class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
@@ -57,23 +87,18 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         """Return the instructions with the baseline's answers (rows with `instruction` and
         `output`) and the data of the length control (rows with `instruction_difficulty`, of
         `df_gamed.csv`)."""
-        questions: list[Row] = []
-        gamed: dict[int, list[Row]] = {}
+        questions: list[Baseline] = []
+        gamed: dict[int, list[Gamed]] = {}
         for row in rows:
             if "instruction_difficulty" in row:
-                gamed.setdefault(int(row["index"]), []).append(row)
-            elif "instruction" in row and "output" in row:
-                questions.append(row)
+                found = read(Gamed, row, self.name, HINT)
+                gamed.setdefault(found.index, []).append(found)
             else:
-                raise RecipeError(
-                    "evaluate.benchmarks.alpaca_eval: a row without instruction and output is not "
-                    "from AlpacaEval. Its data are alpaca_eval_gpt4_baseline.json (instruction, "
-                    "output) and df_gamed.csv (index, instruction_difficulty, …)."
-                )
-        in_order = order_of(row["instruction"] for row in questions) == self.order
+                questions.append(read(Baseline, row, self.name, HINT))
+        in_order = order_of(each.instruction for each in questions) == self.order
         return [
-            _item(row, _controls(gamed[i]) if in_order and i in gamed else {})
-            for i, row in enumerate(questions)
+            _item(each, _controls(gamed[i]) if in_order and i in gamed else {})
+            for i, each in enumerate(questions)
         ]
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
@@ -132,6 +157,10 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         """Return whether these are all instructions, with the baseline's answers."""
         return digest([_bare(item) for item in items]) == self.digest
 
+    def deviations(self) -> list[str]:
+        """Return how answers are sampled otherwise than most published ones."""
+        return fewer_tokens(self.recipe.evaluate.sampling.max_tokens, MOST_TOKENS)
+
     def incomparable(self, items: Sequence[Item]) -> str:
         """Never empty: the published judge is no longer available."""
         reasons = [
@@ -142,7 +171,7 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
             reasons.append(f"these {len(items)} questions are not the {QUESTIONS} published ones")
         if not self._controlled(items):
             reasons.append("no length control: not all questions have a difficulty")
-        text = "; ".join(reasons)
+        text = "; ".join([*reasons, *self.deviations()])
         return f"{text[0].upper()}{text[1:]}."
 
     def _controlled(self, items: Sequence[Item]) -> statistics.Difficulties | None:
@@ -164,20 +193,20 @@ def order_of(instructions: Iterable[str]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _item(row: Row, controls: Mapping[str, Any]) -> Item:
-    instruction = row["instruction"]
+def _item(asked: Baseline, controls: Mapping[str, Any]) -> Item:
+    instruction = asked.instruction
     return Item(
         id=hashlib.sha256(instruction.encode("utf-8", "surrogatepass")).hexdigest()[:16],
         messages=(Message(role="user", content=instruction),),
-        group=row.get("dataset") or "",
-        given={"baseline": row["output"], **controls},
+        group=asked.dataset or "",
+        given={"baseline": asked.output, **controls},
     )
 
 
-def _controls(gamed: Sequence[Row]) -> dict[str, Any]:
+def _controls(gamed: Sequence[Gamed]) -> dict[str, Any]:
     return {
-        "difficulty": float(gamed[0]["instruction_difficulty"]),
-        "gamed": [[float(row["std_delta_len"]), float(row["preference"])] for row in gamed],
+        "difficulty": gamed[0].instruction_difficulty,
+        "gamed": [[each.std_delta_len, each.preference] for each in gamed],
     }
 
 

@@ -11,15 +11,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar, Final
 
+from pydantic import Field
+
 from moaa import statistics, templates
 from moaa.artifacts.table import Row
-from moaa.benchmarks.baseline import against_baseline, answers_and_judgements, baseline_answers
+from moaa.benchmarks.baseline import (
+    against_baseline,
+    answers_and_judgements,
+    baseline_answers,
+    fewer_tokens,
+)
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.differences import to_base
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.judgements import row_of
 from moaa.benchmarks.rating import is_alone
+from moaa.benchmarks.rows import DataRow, Name, read, refusal
 from moaa.benchmarks.verdicts import five_verdicts, weight_of
 from moaa.chat.message import Ask, Message
 from moaa.declaration import RoleCalls
@@ -40,6 +48,44 @@ DIGESTS: Final[Mapping[str, str]] = {"v0.1": "13fddc1f341c50e2", "v2.0": "b290fc
 CATEGORY: Final = "hard_prompt"
 """The category of v2.0. The other one, creative writing, has another baseline and is left out."""
 _PIECES = re.compile(r"\w+|[^\w\s]")
+
+
+MOST_TOKENS: Final = 4096
+"""What most models on the leaderboard may write, and the judge."""
+
+
+class Question(DataRow):
+    """A prompt."""
+
+    uid: Name
+    prompt: str
+    category: str | None = None
+    cluster: str | None = None
+    subcategory: str | None = None
+
+
+class Answered(DataRow):
+    """The content of an answer in the published files."""
+
+    answer: str
+
+
+class Said(DataRow):
+    """A message of the baseline's conversation."""
+
+    content: str | Answered
+
+    @property
+    def text(self) -> str:
+        """What was said."""
+        return self.content.answer if isinstance(self.content, Answered) else self.content
+
+
+class BaselineAnswer(DataRow):
+    """The baseline's answer to a prompt: the last message."""
+
+    uid: Name
+    messages: tuple[Said, ...] = Field(min_length=1)
 
 
 class ArenaHard(Benchmark[evaluation.ArenaHard]):
@@ -74,36 +120,39 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
     def items(self, rows: Iterable[Row]) -> list[Item]:
         """Return the prompts (rows with `uid` and `prompt`) with the baseline's answers (rows with
         `uid`, `model` and `messages`). Raises RecipeError if a prompt has no answer."""
-        questions: list[Row] = []
+        questions: list[Question] = []
         answers: dict[str, str] = {}
+        hint = f"The data of Arena-Hard are question.jsonl (uid, prompt) and {self._answers}."
         for row in rows:
-            if "prompt" in row and "uid" in row:
-                if row.get("category") in (CATEGORY, "arena-hard-v0.1", None):
-                    questions.append(row)
-            elif "messages" in row and "uid" in row:
-                answers[row["uid"]] = _text_of(row["messages"][-1]["content"])
+            if "messages" in row:
+                found = read(BaselineAnswer, row, self.name, hint)
+                text = found.messages[-1].text
+                if answers.setdefault(str(found.uid), text) != text:
+                    raise refusal(row, self.name, "it is another answer to its prompt", hint)
             else:
-                raise RecipeError(
-                    "evaluate.benchmarks.arena_hard: a row without uid and prompt, or uid and "
-                    "messages, is not from Arena-Hard. Its data are question.jsonl and the answers "
-                    f"of {self.baseline} (model_answer/{self.baseline}.jsonl)."
-                )
-        missing = [row["uid"] for row in questions if row["uid"] not in answers]
+                asked = read(Question, row, self.name, hint)
+                if asked.category in (CATEGORY, "arena-hard-v0.1", None):
+                    questions.append(asked)
+        missing = [each.uid for each in questions if str(each.uid) not in answers]
         if missing:
             raise RecipeError(
                 f"evaluate.benchmarks.arena_hard: {len(missing)} of {len(questions)} prompts have "
-                f"no answer of the baseline, for example {missing[0]}. Give `data` the file "
-                f"model_answer/{self.baseline}.jsonl too."
+                f"no answer of the baseline, for example {missing[0]}. Give `data` {self._answers} "
+                "too."
             )
         return [
             Item(
-                id=row["uid"],
-                messages=(Message(role="user", content=row["prompt"]),),
-                group=row.get("cluster") or row.get("subcategory") or "",
-                given={"baseline": answers[row["uid"]]},
+                id=str(each.uid),
+                messages=(Message(role="user", content=each.prompt),),
+                group=each.cluster or each.subcategory or "",
+                given={"baseline": answers[str(each.uid)]},
             )
-            for row in questions
+            for each in questions
         ]
+
+    @property
+    def _answers(self) -> str:
+        return f"the baseline's answers, model_answer/{self.baseline}.jsonl (uid, messages)"
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
         """Return the judgement against the baseline's answer; `p`: the probability that the
@@ -163,6 +212,10 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         """Return whether these are all prompts of the version, with the baseline's answers."""
         return digest(items) == DIGESTS[self.settings.version]
 
+    def deviations(self) -> list[str]:
+        """Return how answers are sampled otherwise than most published ones."""
+        return fewer_tokens(self.recipe.evaluate.sampling.max_tokens, MOST_TOKENS)
+
     def incomparable(self, items: Sequence[Item]) -> str:
         """Never empty: the leaderboard's style control depends on the other models in its pool."""
         version = self.settings.version
@@ -172,7 +225,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         ]
         if not self.is_published(items):
             reasons.append(f"these {len(items)} prompts are not the {QUESTIONS} published ones")
-        text = "; ".join(reasons)
+        text = "; ".join([*reasons, *self.deviations()])
         return f"{text[0].upper()}{text[1:]}."
 
 
@@ -200,7 +253,3 @@ def _difference(
     return statistics.battle_difference(
         *(list(chain.from_iterable(each)) for each in (ours, theirs))
     )
-
-
-def _text_of(content: Any) -> str:
-    return str(content["answer"]) if isinstance(content, Mapping) else str(content)

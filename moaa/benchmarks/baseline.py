@@ -38,3 +38,10 @@ def answers_and_judgements(
 def baseline_answers(items: Sequence[Item]) -> list[str]:
     """Return the baseline's answers, one for each question."""
     return [item.given["baseline"] for item in items]
+
+
+def fewer_tokens(given: int, published: int) -> list[str]:
+    """Return the reason, if answers may have fewer tokens than most published ones."""
+    if given >= published:
+        return []
+    return [f"answers have at most {given:,} tokens, most published ones {published:,}"]

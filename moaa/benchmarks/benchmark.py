@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from moaa.artifacts.table import Row
-from moaa.benchmarks.data import digest
+from moaa.benchmarks.data import digest, evenly
 from moaa.benchmarks.entrants import Entrant
 from moaa.benchmarks.items import EntrantAnswer, Item
 from moaa.chat.controls import KNOWN, Controls
@@ -22,10 +22,6 @@ S = TypeVar("S", bound=Part)
 TableName = Literal["judgements", "verdicts", "ratings", "marks"]
 """The tables of judgements: pairs of contestants, verdicts of measured judges, ratings by a judge,
 and marks by a program."""
-
-
-READ_FROM: Final = "read_from"
-"""The key in each row of a benchmark's data that names its source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +183,10 @@ class Benchmark(ABC, Generic[S]):
     def scores(self, played: Played) -> list[Score]:
         """Return the scores of all entrants. An entrant without a judgement has none."""
 
+    def limited(self, items: Sequence[Item]) -> list[Item]:
+        """Return the questions that are asked: at most the recipe's `limit`, evenly spread."""
+        return evenly(items, getattr(self.settings, "limit", None))
+
     def question_count(self, published: int) -> int:
         """Return how many of the `published` questions the recipe asks: at most its `limit`."""
         return min(getattr(self.settings, "limit", None) or published, published)
@@ -199,6 +199,16 @@ class Benchmark(ABC, Generic[S]):
         """Return whether these are all of the published questions, by their known digest."""
         return digest(items) == self.digest
 
+    @property
+    def officially_judged(self) -> bool:
+        """Whether its only judge is a model that judged the published numbers."""
+        names = {self.recipe.models[name].published_name for name in self.judges}
+        return len(names) == 1 and names <= self.official_judges
+
+    def deviations(self) -> list[str]:
+        """Return how answers and judgements are sampled otherwise than the published ones."""
+        return []
+
     def incomparable(self, items: Sequence[Item]) -> str:
         """Return why its numbers cannot be compared with published ones; empty if they can."""
         if not self.published:
@@ -206,9 +216,8 @@ class Benchmark(ABC, Generic[S]):
         reasons = []
         if not self.is_published(items):
             reasons.append(f"these {len(items)} questions are not the published ones")
-        names = {self.recipe.models[name].published_name for name in self.judges}
-        if self.official_judges and not (len(names) == 1 and names <= self.official_judges):
+        if self.official_judges and not self.officially_judged:
             official = " or ".join(sorted(self.official_judges))
             reasons.append(f"the published judge is {official}")
-        text = "; ".join(reasons)
+        text = "; ".join([*reasons, *self.deviations()])
         return text and f"{text[0].upper()}{text[1:]}."

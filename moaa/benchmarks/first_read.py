@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from moaa.benchmarks.benchmark import READ_FROM
-from moaa.errors import StoreError
+from moaa.benchmarks.rows import READ_FROM, ROW_NUMBER
+from moaa.errors import RecipeError, StoreError
 from moaa.recipe.schema import Source
 from moaa.store import Store
 
@@ -24,10 +24,11 @@ PUBLISHED = "the published questions"
 @dataclass(slots=True)
 class Reading:
     """One source while it is read. After an iteration over it, `digest` is that of all rows, in
-    order. Each row names its source (`READ_FROM`)."""
+    order. Each row names its source and its number there (`READ_FROM`, `ROW_NUMBER`). Raises
+    RecipeError for a row that is not an object."""
 
     source: Source
-    given: Iterable[dict[str, Any]]
+    given: Iterable[Any]
     rows: int = 0
     _sum: Any = field(default_factory=hashlib.sha256)
 
@@ -36,7 +37,12 @@ class Reading:
             text = json.dumps(row, sort_keys=True, default=str)
             self._sum.update(text.encode("utf-8", "surrogatepass") + b"\n")
             self.rows += 1
-            yield {**row, READ_FROM: self.source.source}
+            if not isinstance(row, Mapping):
+                raise RecipeError(
+                    f"row {self.rows} of {self.source.source} is {text[:60]}: expected an object "
+                    "with the benchmark's columns. Give the published rows."
+                )
+            yield {**row, READ_FROM: self.source.source, ROW_NUMBER: self.rows}
 
     @property
     def digest(self) -> str:

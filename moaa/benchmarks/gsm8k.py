@@ -9,9 +9,17 @@ from typing import ClassVar
 from moaa.benchmarks import harness
 from moaa.benchmarks.harness import Doc, Marks
 from moaa.benchmarks.reasoning import Reasons
+from moaa.benchmarks.rows import DataRow
 from moaa.chat.message import Message
 from moaa.recipe import reasoning
 from moaa.recipe.schema import Source
+
+
+class Problem(DataRow):
+    """A problem with its published solution."""
+
+    question: str
+    answer: str
 
 
 class Gsm8k(Reasons[reasoning.Gsm8k]):
@@ -35,7 +43,7 @@ class Gsm8k(Reasons[reasoning.Gsm8k]):
     count: ClassVar[int] = 1319
     packages: ClassVar[tuple[str, ...]] = ("lm_eval",)
     main: ClassVar[str] = "exact_match, flexible-extract"
-    columns: ClassVar[tuple[str, ...]] = ("question", "answer")
+    row: ClassVar[type[DataRow]] = Problem
 
     def prepare(self, docs: Sequence[Doc]) -> None:
         """Load the task of lm-eval."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from moaa.artifacts.table import Row
+from moaa.benchmarks import data
 from moaa.benchmarks.benchmark import Benchmark
+from moaa.benchmarks.faults import unexpected
 from moaa.benchmarks.first_read import PUBLISHED, Reading, compared
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.table import chosen
@@ -34,7 +35,8 @@ def questions(benchmark: Benchmark[Any], store: Store) -> tuple[list[Item], str]
     Raises RecipeError, StoreError or HubAway if they cannot be read.
     """
     readings = _readings(benchmark, store)
-    items = benchmark.items(chain.from_iterable(readings))
+    items = data.unique(benchmark.items(chain.from_iterable(readings)), benchmark.title)
+    _refuse_none(items, benchmark, readings)
     pinned = PUBLISHED if benchmark.is_published(items) else compared(readings, store)
     return items, pinned
 
@@ -48,9 +50,14 @@ def prompts(recipe: Recipe, store: Store) -> tuple[list[PromptRow], dict[str, st
         if not benchmark.sources:
             continue
         try:
-            asked = benchmark.asked(_rows(benchmark, store))
+            readings = _readings(benchmark, store)
+            asked = benchmark.asked(chain.from_iterable(readings))
+            _refuse_none(asked, benchmark, readings)
         except UNREADABLE as error:
             missing[benchmark.title] = str(error)
+            continue
+        except Exception as error:
+            missing[benchmark.title] = unexpected(error, f"{benchmark.title}, its questions")
             continue
         found += [
             PromptRow(f"{benchmark.name}:{id}", benchmark.title, None, turns)
@@ -75,8 +82,14 @@ def contents(recipe: Recipe, store: Store) -> dict[str, str]:
     return found
 
 
-def _rows(benchmark: Benchmark[Any], store: Store) -> Iterator[Row]:
-    return chain.from_iterable(_readings(benchmark, store))
+def _refuse_none(
+    asked: Sequence[object], benchmark: Benchmark[Any], readings: Sequence[Reading]
+) -> None:
+    if not asked:
+        counts = ", ".join(f"{each.source.source} ({each.rows:,} rows)" for each in readings)
+        raise RecipeError(
+            f"{benchmark.title}: its data hold no question: {counts}. Give the published rows."
+        )
 
 
 def _readings(benchmark: Benchmark[Any], store: Store) -> list[Reading]:

@@ -183,6 +183,14 @@ def same_languages() -> None:
     DetectorFactory.seed = 0
 
 
+def ifeval_checkers() -> Mapping[str, Any]:
+    """Return IFEval's checkers, by the name of their instruction."""
+    from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
+
+    found: Mapping[str, Any] = INSTRUCTION_DICT
+    return found
+
+
 def same_letters() -> None:
     """Make IFEval's letter checker use the same letter each time.
 

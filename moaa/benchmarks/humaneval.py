@@ -9,6 +9,7 @@ from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Match
 from moaa.benchmarks.harness import Doc, Marks
 from moaa.benchmarks.reasoning import Reasons, row_of
+from moaa.benchmarks.rows import DataRow
 from moaa.chat.message import Ask, Message, opening
 from moaa.errors import RowRejected
 from moaa.recipe import reasoning
@@ -19,6 +20,15 @@ INSTRUCTION: Final = (
     "in one block of code.\n\n```python\n{prompt}```"
 )
 _BLOCK: Final = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+class Function(DataRow):
+    """A function to write, with its tests."""
+
+    task_id: str
+    prompt: str
+    test: str
+    entry_point: str
 
 
 class HumanEval(Reasons[reasoning.HumanEval]):
@@ -40,7 +50,7 @@ class HumanEval(Reasons[reasoning.HumanEval]):
     content: ClassVar[str] = "749f7401d50fb900"
     count: ClassVar[int] = 164
     main: ClassVar[str] = "pass@1"
-    columns: ClassVar[tuple[str, ...]] = ("task_id", "prompt", "test", "entry_point")
+    row: ClassVar[type[DataRow]] = Function
     runs_programs: ClassVar[bool] = True
 
     def identity(self, doc: Doc) -> str:

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Final
 from moaa.artifacts.table import Row
 from moaa.benchmarks import harness, nltk_data
 from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.instructions import Instructed, checked
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.reasoning import Reasons
+from moaa.benchmarks.rows import DataRow
 from moaa.chat.message import Message, opening
 from moaa.recipe import reasoning
 from moaa.recipe.schema import Source
@@ -36,7 +38,10 @@ class Ifbench(Reasons[reasoning.Ifbench]):
     count: ClassVar[int] = 300
     packages: ClassVar[tuple[str, ...]] = ("if_verifiable", "nltk", "langdetect")
     main: ClassVar[str] = "prompt, loose"
-    columns: ClassVar[tuple[str, ...]] = ("key", "prompt", "instruction_id_list", "kwargs")
+    row: ClassVar[type[DataRow]] = Instructed
+
+    _unchecked = 0
+    """How many questions are left out, because nothing here can check them."""
 
     def prepare(self, docs: Sequence[Doc]) -> None:
         """Load the checkers."""
@@ -47,12 +52,12 @@ class Ifbench(Reasons[reasoning.Ifbench]):
 
         self._checkers: dict[str, Any] = INSTRUCTION_DICT
         harness.same_languages()
+        checked(self.name, docs, self._checkers)
 
     def documents(self, rows: Iterable[Row]) -> list[Doc]:
         """Return its questions, without those that cannot be checked here."""
         docs = super().documents(rows)
         harness.installed(self.title, self.packages)
-        self._unchecked = 0
         if nltk_data.has(nltk_data.TAGGER):
             return docs
         kept = [doc for doc in docs if not TAGGED & set(doc["instruction_id_list"])]

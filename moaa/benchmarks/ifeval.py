@@ -7,7 +7,9 @@ from typing import ClassVar, Final
 
 from moaa.benchmarks import harness, nltk_data
 from moaa.benchmarks.harness import Doc, Marks
+from moaa.benchmarks.instructions import Instructed, checked
 from moaa.benchmarks.reasoning import Reasons
+from moaa.benchmarks.rows import DataRow
 from moaa.chat.message import Message
 from moaa.recipe import reasoning
 from moaa.recipe.schema import Source
@@ -37,7 +39,7 @@ class Ifeval(Reasons[reasoning.Ifeval]):
     count: ClassVar[int] = 541
     packages: ClassVar[tuple[str, ...]] = ("lm_eval", "nltk", "langdetect")
     main: ClassVar[str] = "prompt, strict"
-    columns: ClassVar[tuple[str, ...]] = ("key", "prompt", "instruction_id_list", "kwargs")
+    row: ClassVar[type[DataRow]] = Instructed
 
     def prepare(self, docs: Sequence[Doc]) -> None:
         """Load lm-eval's checkers."""
@@ -46,6 +48,7 @@ class Ifeval(Reasons[reasoning.Ifeval]):
         self._task = harness.load("ifeval", docs, folder="ifeval")
         harness.same_languages()
         harness.same_letters()
+        checked(self.name, docs, harness.ifeval_checkers())
 
     def identity(self, doc: Doc) -> str:
         """Return its key."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final, Literal
 
 from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Score
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.pairs import PairBenchmark, accuracy_by
+from moaa.benchmarks.rows import DataRow, Name, read
 from moaa.chat.message import Message
-from moaa.errors import RecipeError
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Source
 
@@ -22,7 +22,20 @@ CATEGORIES: Mapping[str, str] = {
 }
 """The paper's name for each kind of question, by the start of the source's name."""
 
-COLUMNS = ("pair_id", "source", "question", "response_model", "response_A", "response_B", "label")
+
+class Pair(DataRow):
+    """A question with two answers of one model."""
+
+    pair_id: Name
+    source: str
+    question: str
+    response_model: str
+    response_A: str
+    response_B: str
+    label: Literal["A>B", "B>A"]
+
+
+HINT: Final = f"Rows of JudgeBench have {', '.join(Pair.columns())}."
 
 
 class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
@@ -58,25 +71,20 @@ class JudgeBench(PairBenchmark[evaluation.JudgeBench]):
         return f"These {len(items)} pairs are not the 620 published ones."
 
     def _item(self, row: Row) -> Item:
-        missing = [name for name in COLUMNS if name not in row]
-        if missing or row["label"] not in ("A>B", "B>A"):
-            raise RecipeError(
-                f"evaluate.benchmarks.judge_bench: a row without {', '.join(missing) or 'a label'} "
-                f"is not from JudgeBench. Its rows have {', '.join(COLUMNS)}; `label`: A>B or B>A."
-            )
+        asked = read(Pair, row, self.name, HINT)
         category = next(
-            (known for start, known in CATEGORIES.items() if row["source"].startswith(start)),
-            row["source"],
+            (known for start, known in CATEGORIES.items() if asked.source.startswith(start)),
+            asked.source,
         )
         return Item(
-            id=row["pair_id"],
-            messages=(Message(role="user", content=row["question"]),),
+            id=str(asked.pair_id),
+            messages=(Message(role="user", content=asked.question),),
             group=category,
             given={
-                "a": row["response_A"],
-                "b": row["response_B"],
-                "better": "a" if row["label"] == "A>B" else "b",
-                "prompt": row["pair_id"],
-                "writer": row["response_model"],
+                "a": asked.response_A,
+                "b": asked.response_B,
+                "better": "a" if asked.label == "A>B" else "b",
+                "prompt": str(asked.pair_id),
+                "writer": asked.response_model,
             },
         )

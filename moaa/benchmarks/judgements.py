@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from moaa import judge
 from moaa.benchmarks.benchmark import Match
@@ -11,10 +11,28 @@ from moaa.errors import RowRejected
 from moaa.judge import Judgement
 from moaa.recipe.schema import Judge
 
+_CRITERIA: Final = {
+    "all": "all criteria",
+    "per-order": "criteria per order",
+    "per-prompt": "criteria per prompt",
+}
+
 
 def name_of(given: Judge) -> str:
     """Return a judge's name, which is part of every metric's name: `qwen`, or `mixture of qwen,
-    llama and gemma`.
+    llama and gemma, all criteria`.
+
+    Settings that make it another judge are in it, if they are not the default.
+    """
+    settings = [_CRITERIA[given.criteria]] if given.criteria in _CRITERIA else []
+    if given.verdict == "parsed":
+        settings.append("parsed verdicts")
+    return ", ".join([members_of(given), *settings])
+
+
+def members_of(given: Judge) -> str:
+    """Return which models judge, whatever their settings: `qwen`, or `mixture of qwen, llama and
+    gemma`.
 
     The last one of a mixture is the aggregator, which decides.
     """

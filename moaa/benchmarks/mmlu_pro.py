@@ -7,11 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
+from pydantic import Field
+
 from moaa.artifacts.table import Row
 from moaa.benchmarks import harness
 from moaa.benchmarks.harness import Doc, Marks
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.reasoning import Reasons, plain
+from moaa.benchmarks.rows import DataRow, Name, read
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import reasoning
@@ -19,6 +22,23 @@ from moaa.recipe.schema import Source
 
 REVISION: Final = "b189ec765aa7ed75c8acfea42df31fdae71f97be"
 """Its questions were corrected several times, so other copies have some different ones."""
+
+
+class Question(DataRow):
+    """A question of a subject (`category`) with its choices, and where it is from (`src`)."""
+
+    question_id: Name
+    question: str
+    options: tuple[str, ...] = Field(min_length=1)
+    answer: str
+    category: str
+    src: str
+
+
+class Solved(Question):
+    """A question with a written chain of thought: an example."""
+
+    cot_content: str
 
 
 class MmluPro(Reasons[reasoning.MmluPro]):
@@ -38,14 +58,7 @@ class MmluPro(Reasons[reasoning.MmluPro]):
     count: ClassVar[int] = 12_032
     packages: ClassVar[tuple[str, ...]] = ("lm_eval",)
     main: ClassVar[str] = "exact_match, custom-extract"
-    columns: ClassVar[tuple[str, ...]] = (
-        "question_id",
-        "question",
-        "options",
-        "answer",
-        "category",
-        "src",
-    )
+    row: ClassVar[type[DataRow]] = Question
 
     def documents(self, rows: Iterable[Row]) -> list[Doc]:
         """Return its questions; rows with a written chain of thought are the examples."""
@@ -53,9 +66,11 @@ class MmluPro(Reasons[reasoning.MmluPro]):
         solved: list[Row] = []
         for row in rows:
             (solved if row.get("cot_content") else questions).append(row)
+        for row in solved:
+            read(Solved, row, self.name, f"Examples have {', '.join(Solved.columns())}.")
         self._examples: dict[str, list[Doc]] = defaultdict(list)
         for row in sorted(solved, key=lambda row: str(row["question_id"])):
-            kept = {name: plain(row.get(name)) for name in (*self.columns, "cot_content")}
+            kept = {name: plain(row[name]) for name in Solved.columns()}
             self._examples[str(row["category"])].append(kept)
         return super().documents(questions)
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
+from pydantic import Field
+
 from moaa import statistics, templates
 from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Benchmark, Match, Played, Score, TableName
 from moaa.benchmarks.differences import to_base
 from moaa.benchmarks.items import Item
-from moaa.benchmarks.rating import rate
+from moaa.benchmarks.rating import is_alone, rate
+from moaa.benchmarks.rows import DataRow, Name, read, refusal
 from moaa.chat.message import Ask, Message
 from moaa.declaration import RoleCalls
-from moaa.errors import RecipeError, RowRejected
+from moaa.errors import RowRejected
 from moaa.plan.calls import answering, rating, tokens_of
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Sampling, Source
@@ -32,6 +35,8 @@ TEMPERATURES: Final[Mapping[str, float]] = {
     "stem": 0.1,
     "humanities": 0.1,
 }
+MAX_TOKENS: Final = 1024
+"""Of an answer, in FastChat."""
 OTHER_TEMPERATURE: Final = 0.7
 """The temperature for any other category, as in FastChat."""
 WITH_REFERENCE: Final = ("math", "reasoning", "coding")
@@ -40,6 +45,34 @@ QUESTIONS: Final = 80
 SYSTEM: Final = "You are a helpful assistant."
 """The system message of the published prompt for the first turn."""
 _PACKAGE: Final = "package:instructlab/eval/data/mt_bench"
+
+
+HINT: Final = (
+    "Questions of MT-Bench have question_id, category and turns (one or two texts); reference "
+    "answers have question_id and choices."
+)
+
+
+class Question(DataRow):
+    """A question."""
+
+    question_id: Name
+    category: str
+    turns: tuple[str, ...] = Field(min_length=1, max_length=2)
+    reference: tuple[str, ...] | None = None
+
+
+class Choice(DataRow):
+    """The reference answers to both turns."""
+
+    turns: tuple[str, ...] = Field(min_length=1)
+
+
+class Reference(DataRow):
+    """The reference answers to a question."""
+
+    question_id: Name
+    choices: tuple[Choice, ...] = Field(min_length=1)
 
 
 class MtBench(Benchmark[evaluation.MtBench]):
@@ -62,13 +95,17 @@ class MtBench(Benchmark[evaluation.MtBench]):
     def items(self, rows: Iterable[Row]) -> list[Item]:
         """Return the questions (`question_id`, `category`, `turns`), with the reference answers of
         rows that have `choices`."""
-        questions, references = [], {}
+        questions: list[Question] = []
+        references: dict[str, Sequence[str]] = {}
         for row in rows:
             if "choices" in row:
-                references[row.get("question_id")] = row["choices"][0]["turns"]
+                found = read(Reference, row, self.name, HINT)
+                turns = found.choices[0].turns
+                if references.setdefault(str(found.question_id), turns) != turns:
+                    raise refusal(row, self.name, "it is another reference of its question", HINT)
             else:
-                questions.append(row)
-        return [self._item(row, references) for row in questions]
+                questions.append(read(Question, row, self.name, HINT))
+        return [self._item(each, references) for each in questions]
 
     async def judge_match(self, match: Match, ask: Ask) -> Row:
         """Return the rating of each turn. Raises RowRejected if there is none."""
@@ -127,21 +164,34 @@ class MtBench(Benchmark[evaluation.MtBench]):
         shown += tokens_of(templates.text("mt_bench_1"))
         yield from rating(recipe, self.judge, ratings, shown)
 
-    def _item(self, row: Row, references: Mapping[object, Sequence[str]]) -> Item:
-        missing = [name for name in ("question_id", "category", "turns") if name not in row]
-        if missing:
-            raise RecipeError(
-                f"evaluate.benchmarks.mt_bench: a row without {', '.join(missing)} is not a "
-                "question of MT-Bench. Its rows have question_id, category and turns; reference "
-                "answers are rows with question_id and choices."
+    def deviations(self) -> list[str]:
+        """Return how answers are sampled, and rated by the published judge, otherwise than by
+        FastChat."""
+        found = []
+        if self.settings.max_tokens != MAX_TOKENS:
+            found.append(
+                f"answers have at most {self.settings.max_tokens:,} tokens, published ones "
+                f"{MAX_TOKENS:,}"
             )
-        category = row["category"]
+        if stop := self.recipe.evaluate.sampling.stop:
+            found.append(f"answers stop at {', '.join(map(repr, stop))}, published ones do not")
+        if self.officially_judged:
+            if not is_alone(self.judge):
+                found.append("the judge rates after assessments; the published one in one reply")
+            if temperature := self.judge.aggregator.sampling.temperature:
+                found.append(f"the judge's temperature is {temperature:g}, the published one is 0")
+            if self.judge.aggregator.system:
+                found.append("the judge has a persona; the published one has none")
+        return found
+
+    def _item(self, asked: Question, references: Mapping[str, Sequence[str]]) -> Item:
+        id, category = str(asked.question_id), asked.category
         reference: Sequence[str] = ()
         if category in WITH_REFERENCE:
-            reference = references.get(row["question_id"]) or row.get("reference") or ()
-        first, *later = row["turns"]
+            reference = references.get(id) or asked.reference or ()
+        first, *later = asked.turns
         return Item(
-            id=str(row["question_id"]),
+            id=id,
             messages=(Message(role="user", content=first),),
             later=tuple(later),
             sampling=Sampling(

@@ -46,7 +46,9 @@ class PairBenchmark(Benchmark[S]):
     """
 
     count: int
-    """How many pairs are published."""
+    """How many questions are published."""
+    pairs_each: float = 1
+    """The mean number of pairs of a question."""
     measures: ClassVar[Literal["models", "judges"]] = "judges"
     table: ClassVar[TableName] = "verdicts"
 
@@ -107,7 +109,8 @@ class PairBenchmark(Benchmark[S]):
 
     def calls(self, recipe: Recipe) -> Iterator[RoleCalls]:
         """Yield every pair judged in both orders by every judge, and a share of them once more."""
-        pairs = self.question_count(self.count) * (1 + self.settings.injected)
+        questions = self.question_count(self.count)
+        pairs = questions * self.pairs_each * (1 + self.settings.injected)
         for entrant in self.entrants():
             if entrant.judge:
                 yield from judging(recipe, entrant.judge, pairs, recipe.plan.answer_tokens)
@@ -175,19 +178,15 @@ def _variants(kind: str, given: Judge) -> list[tuple[str, Judge]]:
         return [(name_of(given), given)]
     if kind == "all-criteria":
         everything = given.model_copy(update={"criteria": "all"})
-        return [(f"{name_of(given)}, all criteria", everything)]
+        return [(name_of(everything), everything)]
     members = {
         (each.model, each.system): each for each in (given.aggregator, *given.proposers)
     }  # a persona makes another judge; the aggregator's own sampling does not
-    return [
-        (
-            each.label,
-            given.model_copy(
-                update={"proposers": (each,), "aggregator": each, "min_proposers": None}
-            ),
-        )
+    alone = [
+        given.model_copy(update={"proposers": (each,), "aggregator": each, "min_proposers": None})
         for each in members.values()
     ]
+    return [(name_of(each), each) for each in alone]
 
 
 def _figures(name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:

@@ -59,8 +59,8 @@ def _shown(benchmark: Benchmark[Any], recipe: Recipe) -> str:
     if benchmark.measures == "judges":
         points = 100 * detectable_difference(n, paired_sd(CHANGED))
         return (
-            f"{benchmark.title}: {n:,} pairs tell judges apart that are {points:.1f} points apart, "
-            f"if they differ on {CHANGED:.0%} of them"
+            f"{benchmark.title}: {n:,} questions tell judges apart that are {points:.1f} points "
+            f"apart, if they differ on {CHANGED:.0%} of them"
         )
     rate = 50 + 100 * detectable_difference(n, VERDICT_SD)
     if rate >= 100:

@@ -8,17 +8,16 @@ from dataclasses import replace
 from typing import ClassVar, Final
 
 from moaa.artifacts.table import Row
-from moaa.benchmarks.benchmark import READ_FROM, Score
+from moaa.benchmarks.benchmark import Score
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.pairs import PairBenchmark, accuracy_by, combined, is_right, not_judged, pair
+from moaa.benchmarks.rows import READ_FROM, DataRow, Name, read, refusal
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Source
 from moaa.statistics import share
 
-VOTED: Final = ("question_id", "prompt", "response_1", "response_2", "winner")
-PROVEN: Final = ("question_id", "prompt", "response_1", "scores", "sampled_conflict_pairs")
 BETTER: Final[Mapping[str, str]] = {"model_a": "a", "model_b": "b"}
 """The values of `winner` that are not a tie."""
 SETS: Final[Mapping[str, str]] = {
@@ -32,6 +31,33 @@ SETS: Final[Mapping[str, str]] = {
 COUNTS: Final[Mapping[str, int]] = {"human": 16_038} | dict.fromkeys(SETS, 2_555)
 """The number of pairs, for the plan. The five sets have about 12,780 together (Frick et al.)."""
 CORRECTNESS: Final = "accuracy, correctness"
+
+
+HINT: Final = (
+    "Rows of PPE have question_id, prompt, response_1, response_2 and winner; or question_id, "
+    "prompt, response_1, …, scores and sampled_conflict_pairs."
+)
+
+
+class Vote(DataRow):
+    """Two answers, and which one a person voted for."""
+
+    question_id: Name
+    prompt: str
+    response_1: str
+    response_2: str
+    winner: str
+    language: str | None = None
+
+
+class BestOfK(DataRow):
+    """Many answers of one model, their marks, and pairs of a right and a wrong one."""
+
+    question_id: Name
+    prompt: str
+    scores: tuple[float, ...]
+    sampled_conflict_pairs: tuple[tuple[int, int], ...]
+    model_name: str | None = None
 
 
 class Ppe(PairBenchmark[evaluation.Ppe]):
@@ -67,7 +93,7 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
         occur several times."""
         found: dict[str, Item] = {}
         for number, row in enumerate(rows):
-            made = _proven(row) if PROVEN[-1] in row else _voted(row)
+            made = _proven(row) if "sampled_conflict_pairs" in row else _voted(row)
             for item in made:
                 if (item.group if item.group in SETS else "human") in self.settings.sets:
                     # Several votes on the same question: the later ones get their row's number.
@@ -101,17 +127,17 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
 
 def _voted(row: Row) -> Iterator[Item]:
     """Yield the pair of a vote, unless it is a tie."""
-    _need(row, VOTED)
-    if row["winner"] in BETTER:
-        id = str(row["question_id"])
+    vote = read(Vote, row, Ppe.name, HINT)
+    if vote.winner in BETTER:
+        id = str(vote.question_id)
         yield Item(
             id=id,
-            messages=(Message(role="user", content=row["prompt"]),),
-            group=row.get("language") or "",
+            messages=(Message(role="user", content=vote.prompt),),
+            group=vote.language or "",
             given={
-                "a": row["response_1"],
-                "b": row["response_2"],
-                "better": BETTER[row["winner"]],
+                "a": vote.response_1,
+                "b": vote.response_2,
+                "better": BETTER[vote.winner],
                 "prompt": id,
             },
         )
@@ -119,7 +145,7 @@ def _voted(row: Row) -> Iterator[Item]:
 
 def _proven(row: Row) -> Iterator[Item]:
     """Yield the published pairs of a prompt, one answer of which is right."""
-    _need(row, PROVEN)
+    best = read(BestOfK, row, Ppe.name, HINT)
     data = str(row.get(READ_FROM, ""))
     of = next((name for name, text in SETS.items() if text.lower() in data.lower()), "")
     if not of:
@@ -127,22 +153,18 @@ def _proven(row: Row) -> Iterator[Item]:
             f"evaluate.benchmarks.ppe: the set of the rows in '{data}' is not known. The "
             f"address must contain a set's name, for example {SETS['math']}."
         )
-    prompt = "/".join(filter(None, (of, str(row["question_id"]), row.get("model_name") or "")))
-    query = [Message(role="user", content=row["prompt"])]
-    for i, j in row["sampled_conflict_pairs"]:
-        first, second = float(row["scores"][i]), float(row["scores"][j])
-        if first != second:
-            good, bad = (i, j) if first > second else (j, i)
-            texts = (row[f"response_{good + 1}"], row[f"response_{bad + 1}"])
-            yield pair(f"{prompt}/{i}-{j}", query, *texts, prompt=prompt, group=of)
-
-
-def _need(row: Row, columns: Sequence[str]) -> None:
-    if missing := [name for name in columns if name not in row]:
-        raise RecipeError(
-            f"evaluate.benchmarks.ppe: a row without {', '.join(missing)} is not from PPE. Its "
-            f"rows have {', '.join(VOTED)}, or {', '.join(PROVEN)}."
-        )
+    prompt = "/".join(filter(None, (of, str(best.question_id), best.model_name or "")))
+    query = [Message(role="user", content=best.prompt)]
+    for i, j in best.sampled_conflict_pairs:
+        first, second = (row.get(f"response_{each + 1}") for each in (i, j))
+        in_scores = 0 <= min(i, j) <= max(i, j) < len(best.scores)
+        if not (in_scores and isinstance(first, str) and isinstance(second, str)):
+            problem = f"the pair [{i}, {j}] has no two texts (response_1, …) with scores"
+            raise refusal(row, Ppe.name, problem, HINT)
+        if best.scores[i] != best.scores[j]:
+            better = best.scores[i] > best.scores[j]
+            good, bad = (first, second) if better else (second, first)
+            yield pair(f"{prompt}/{i}-{j}", query, good, bad, prompt=prompt, group=of)
 
 
 def _renamed(item: Item, id: str) -> Item:

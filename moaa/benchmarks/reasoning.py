@@ -17,6 +17,7 @@ from moaa.benchmarks.data import digest_of, evenly
 from moaa.benchmarks.differences import base_of
 from moaa.benchmarks.harness import Doc, Marks
 from moaa.benchmarks.items import Item
+from moaa.benchmarks.rows import DataRow, read
 from moaa.chat.message import Ask, Message
 from moaa.declaration import RoleCalls
 from moaa.errors import RecipeError
@@ -36,8 +37,8 @@ class Reasons(Benchmark[S]):
     table: ClassVar[TableName] = "marks"
     main: ClassVar[str]
     """The benchmark's main metric."""
-    columns: ClassVar[tuple[str, ...]]
-    """The columns that each question of its data must have."""
+    row: ClassVar[type[DataRow]]
+    """The columns of a question in its data: all are needed."""
     count: ClassVar[int]
     """How many questions are published."""
     content: ClassVar[str]
@@ -52,7 +53,7 @@ class Reasons(Benchmark[S]):
         """Return its questions, each a conversation; `given` is the row without empty fields."""
         docs = self.chosen(self.documents(rows))
         if not docs:
-            raise RecipeError(f"{self.title}: its data hold no question.")
+            return []
         self.prepare(docs)
         stops = self.stops[:STOPS]
         sampling = Sampling(temperature=0.0, max_tokens=self.settings.max_tokens, stop=stops)
@@ -73,13 +74,10 @@ class Reasons(Benchmark[S]):
         The same content gives the same documents, in whatever file or data set it came.
         """
         found: dict[str, Doc] = {}
-        for number, row in enumerate(rows, 1):
-            if missing := [name for name in self.columns if row.get(name) is None]:
-                raise RecipeError(
-                    f"{self.title}: row {number} of its data has no {', '.join(missing)}. Each "
-                    f"needs {', '.join(self.columns)}: give the published questions."
-                )
-            doc = {name: plain(row[name]) for name in self.columns}
+        hint = f"Each row needs {', '.join(self.row.columns())}: give the published questions."
+        for row in rows:
+            read(self.row, row, self.name, hint)
+            doc = {name: plain(row[name]) for name in self.row.columns()}
             name = self.identity(doc)
             if found.setdefault(name, doc) != doc:
                 raise RecipeError(
@@ -91,7 +89,8 @@ class Reasons(Benchmark[S]):
     def asked(self, rows: Iterable[Row]) -> list[tuple[str, tuple[str, ...]]]:
         """Return the questions themselves, without examples; lm-eval is not loaded for it."""
         named = ("question", "prompt")
-        column = next((name for name in self.columns if name in named), self.columns[0])
+        columns = self.row.columns()
+        column = next((name for name in columns if name in named), columns[0])
         docs = Reasons.documents(self, rows)
         return [(self.identity(doc), (str(doc[column]),)) for doc in docs]
 

@@ -9,12 +9,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
+
+from pydantic import BeforeValidator, Field
 
 from moaa.artifacts.table import Row
 from moaa.benchmarks import ties
 from moaa.benchmarks.benchmark import Score
-from moaa.benchmarks.data import digest
+from moaa.benchmarks.data import digest, evenly
 from moaa.benchmarks.items import Item
 from moaa.benchmarks.pairs import (
     PairBenchmark,
@@ -24,8 +26,8 @@ from moaa.benchmarks.pairs import (
     not_judged,
     pair,
 )
+from moaa.benchmarks.rows import DataRow, Name, read, refusal
 from moaa.chat.message import Message
-from moaa.errors import RecipeError
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Source
 from moaa.statistics import Estimate, mean, share
@@ -69,6 +71,24 @@ TIES: Final = "Ties"
 _IS_TIED: Final = re.compile(r"(ref|tied):\S+")
 PAIRS: Final = {"v1": 2985, "v2": 6513}
 """The number of pairs, for the plan. v2: three a prompt, and about 12 for each of 102 with ties."""
+QUESTIONS: Final = {"v1": 2985, "v2": 1763 + 51}
+"""What `limit` counts. v2: the prompts, and the questions with ties, each of which is two prompts
+(ref:N, tied:N)."""
+
+
+def several(given: object) -> object:
+    """Return one text as a list of it: v1 has one answer where v2 has a list."""
+    return (given,) if isinstance(given, str) else given
+
+
+class Answers(DataRow):
+    """A prompt with its better and its worse answers."""
+
+    id: Name
+    prompt: str
+    chosen: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(min_length=1)
+    rejected: Annotated[tuple[str, ...], BeforeValidator(several)] = Field(min_length=1)
+    subset: str
 
 
 class RewardBench(PairBenchmark[evaluation.RewardBench]):
@@ -93,12 +113,22 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
 
     def __init__(self, settings: evaluation.RewardBench, recipe: Recipe) -> None:
         super().__init__(settings, recipe)
-        self.count = PAIRS[settings.version]
+        self.count = QUESTIONS[settings.version]
+        self.pairs_each = PAIRS[settings.version] / self.count
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
         """Return the pairs of RewardBench's rows (`id`, `prompt`, `chosen`,
         `rejected`, `subset`)."""
         return [item for row in rows for item in self._pairs(row)]
+
+    def limited(self, items: Sequence[Item]) -> list[Item]:
+        """Return all pairs of at most `limit` questions, evenly spread: a right answer must win
+        against each wrong one, and ties are scored over both prompts of a question."""
+        questions: dict[str, list[Item]] = {}
+        for item in items:
+            questions.setdefault(_question(item), []).append(item)
+        kept = evenly(list(questions), self.settings.limit)
+        return [item for question in kept for item in questions[question]]
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
         """Return the mean of the sections, and each section."""
@@ -141,43 +171,41 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
         return share(sum(right), len(right))
 
     def _pairs(self, row: Row) -> list[Item]:
-        missing = [
-            name for name in ("id", "prompt", "chosen", "rejected", "subset") if name not in row
-        ]
-        chosen, rejected = (
-            [texts] if isinstance(texts, str) else list(texts or ())
-            for texts in (row.get("chosen"), row.get("rejected"))
-        )
-        known = {key: section for section, keys in SECTIONS.items() for key in keys}
         version = self.settings.version
-        unknown = version == "v1" and row.get("subset") not in known
-        if missing or unknown or not chosen or not rejected:
-            raise RecipeError(
-                f"evaluate.benchmarks.reward_bench: a row without {', '.join(missing)} or with an "
-                f"unknown subset ({row.get('subset')!r}) is not from RewardBench {version}. Set "
-                "`version`, or give the published rows."
-            )
-        prompt = f"{row['subset']}/{row['id']}"
+        hint = f"Set `version`, or give the published rows of RewardBench {version}."
+        asked = read(Answers, row, self.name, hint)
+        chosen, rejected = asked.chosen, asked.rejected
+        known = {key: section for section, keys in SECTIONS.items() for key in keys}
+        if version == "v1" and asked.subset not in known:
+            raise refusal(row, self.name, f"{asked.subset!r} is an unknown subset", hint)
+        prompt = f"{asked.subset}/{asked.id}"
         n = len(chosen), len(rejected)
-        if row["subset"] == TIES and not _IS_TIED.fullmatch(str(row["id"])):
-            raise RecipeError(
-                f"evaluate.benchmarks.reward_bench: the row {row['id']!r} of {TIES} is not from "
-                "RewardBench 2, which calls them ref:N and tied:N. Give the published rows."
+        tied = asked.subset == TIES
+        if tied and not _IS_TIED.fullmatch(str(asked.id)):
+            problem = (
+                f"its id is {asked.id!r}, but RewardBench 2 calls rows of {TIES} ref:N and tied:N"
             )
-        pairs = ties.spread(*n, self.settings.ties_pairs if row["subset"] == TIES else math.prod(n))
-        query = [Message(role="user", content=row["prompt"])]
-        section = known[row["subset"]] if version == "v1" else row["subset"]
+            raise refusal(row, self.name, problem, hint)
+        pairs = ties.spread(*n, self.settings.ties_pairs if tied else math.prod(n))
+        query = [Message(role="user", content=asked.prompt)]
+        section = known[asked.subset] if version == "v1" else asked.subset
         found = [
             pair(f"{prompt}/{k}", query, chosen[good], rejected[bad], prompt=prompt, group=section,
-                 subset=row["subset"])
+                 subset=asked.subset)
             for k, (good, bad) in enumerate(pairs)
         ]  # fmt: skip
-        if row["subset"] != TIES:
+        if not tied:
             return found
         return [
             replace(item, given={**item.given, "answers": [*indices, *n]})
             for item, indices in zip(found, pairs, strict=True)
         ]
+
+
+def _question(item: Item) -> str:
+    prompt: str = item.given["prompt"]
+    section, _, number = prompt.partition("/")
+    return f"{section}/{number.partition(':')[2]}" if section == TIES else prompt
 
 
 def _stats(judged: Sequence[tuple[Item, Row]]) -> ties.Stats:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from moaa import records
 from moaa.artifacts import Artifact
-from moaa.benchmarks.judgements import name_of
+from moaa.benchmarks.judgements import members_of
 from moaa.commands.runs import chosen_run
 from moaa.errors import RecipeError, StoreError
 from moaa.gate import Decision
@@ -90,7 +90,9 @@ def _part(found: Mapping[str, Record], given: Gate | None) -> stage.GatePart:
     if labelled := _manifest(found, "label"):
         known = {k: v for k, v in labelled["part"].items() if k in LabelPart.model_fields}
         judge = LabelPart.model_validate(known).judge
-    return stage.GatePart(gate=given or Gate(), preferences_judge=name_of(judge) if judge else "")
+    return stage.GatePart(
+        gate=given or Gate(), preferences_judge=members_of(judge) if judge else ""
+    )
 
 
 def _scores(store: Store, run_id: str, found: Mapping[str, Record]) -> Artifact:

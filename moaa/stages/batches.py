@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.asking.rejections import Gaps, GapsOf, Rejections
@@ -28,6 +28,12 @@ from moaa.store import Missing, Store
 BatchKind = Literal["answers", "judgements"]
 Record = dict[str, Any]
 """{"row": …} or {"rejected": {"reason", "detail"}}, in the form of the journal."""
+
+
+NOT_ASKED: Final = "not asked"
+"""Why a question of a batch that has failed is lost."""
+UNEXPECTED: Final = "unexpected error"
+"""Why the question is lost at which a fault of ours failed the batch."""
 
 
 def fingerprint(identity: object) -> str:
@@ -89,13 +95,22 @@ class Batch:
         if not self.failed:
             self._count(lambda: self._rejections.rejected(item, reason, detail))
 
+    def fail(self, reason: str) -> None:
+        """Note that the whole batch is of no use: what is not asked yet is not asked."""
+        self.failed = self.failed or reason
+
     def take_up(self, finished: Mapping[str, Record]) -> set[str]:
-        """Add the records of an earlier attempt, by the names of `unit`. Return the questions to
-        ask again: all that lost something, if that is too much."""
+        """Add the records of an earlier attempt, by the names of `unit`.
+
+        Return the questions to ask again: those that were not asked or ended with an unexpected
+        error, and all that lost something, if that is too much.
+        """
         found = {
             item: finished[self.unit(item)] for item in self.items if self.unit(item) in finished
         }
-        again = self._rejections.take_up(found, self.gaps_of)
+        redo = {item for item, each in found.items() if _reason(each) in (NOT_ASKED, UNEXPECTED)}
+        found = {item: each for item, each in found.items() if item not in redo}
+        again = redo | self._rejections.take_up(found, self.gaps_of)
         self.records.update((item, each) for item, each in found.items() if item not in again)
         return {self.unit(item) for item in again}
 
@@ -122,6 +137,10 @@ class Batch:
             step()
         except TooManyRejected as error:
             self.failed = self.failed or str(error)
+
+
+def _reason(record: Record) -> str:
+    return str(record["rejected"]["reason"]) if "rejected" in record else ""
 
 
 def judgement_gaps(row: Mapping[str, Any]) -> Gaps:

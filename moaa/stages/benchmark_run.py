@@ -11,12 +11,13 @@ from moaa.asking import ask_all
 from moaa.asking.rejections import Gaps
 from moaa.benchmarks import Benchmark, Entrant, EntrantAnswer, Item, Played
 from moaa.benchmarks.benchmark import Match, RunProgram
+from moaa.benchmarks.faults import unexpected
 from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
 from moaa.context import Context
 from moaa.errors import CallError, RowRejected
 from moaa.recipe.schema import Model, Sampling
-from moaa.stages.batches import Batch, Kept, judgement_gaps
+from moaa.stages.batches import NOT_ASKED, UNEXPECTED, Batch, Kept, judgement_gaps
 
 
 @dataclass(slots=True)
@@ -119,12 +120,18 @@ class Unit:
         batch = self.batch
         try:
             if batch.failed:
-                raise RowRejected("not asked", batch.failed.splitlines()[0])
+                raise RowRejected(NOT_ASKED, batch.failed.splitlines()[0])
             work = self._answer if batch.kind == "answers" else self._judge
             row = await work(rules, ask)
         except (RowRejected, CallError) as error:
             batch.lose(self.item.id, error.reason, error.detail)
             raise
+        except Exception as error:
+            where = f"{batch.benchmark}, {batch.kind} of {batch.named}, {self.item.id}"
+            detail = unexpected(error, where, said=bool(batch.failed))
+            batch.fail(detail)
+            batch.lose(self.item.id, UNEXPECTED, detail)
+            raise RowRejected(UNEXPECTED, detail) from error
         batch.keep(self.item.id, row)
         return row
 

@@ -8,27 +8,26 @@ from types import MappingProxyType
 from typing import Any
 
 from moaa.artifacts import Artifact
-from moaa.benchmarks import Benchmark, Entrant, data, guard, judgements
+from moaa.benchmarks import Benchmark, Entrant, data, guard
+from moaa.benchmarks.faults import unexpected
 from moaa.benchmarks.head_to_head import win_rates
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
-from moaa.judge import Tally
 from moaa.progress.messages import log
 from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, stage
 from moaa.stages import canary, production_version
-from moaa.stages.answers_and_judges import lengths_of, tally_of
+from moaa.stages.answers_and_judges import tally_of
 from moaa.stages.benchmark_run import BenchmarkRun, Rules, run_all, set_up
+from moaa.stages.benchmark_tables import written
 from moaa.stages.judgements import report, with_instructions
 from moaa.stages.serving import tuned
 from moaa.stages.table import EVALUATE
 from moaa.stages.texts import TextPart, control_texts
 from moaa.store import Store
 from moaa.weights.content import of_asked
-
-NOTHING = "nothing could be judged"
 
 
 class EvaluatePart(TextPart):
@@ -86,7 +85,7 @@ def content_of(
     )
 
 
-@stage(EVALUATE, part=part_of, content=content_of, schema=6)
+@stage(EVALUATE, part=part_of, content=content_of, schema=7)
 def evaluate(part: EvaluatePart, context: Context) -> None:
     """Let all contestants answer and the judges judge; write answers, judgements and scores."""
     rules = Rules(
@@ -107,7 +106,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         tally, name = tally_of(run), run.benchmark.name
-        found[name] = _written(run, tally, context)
+        found[name] = written(run, tally, context)
         if name == "head_to_head" and not run.failed:
             # The facts that every report shows.
             report(tally, run.benchmark.judge, context)
@@ -189,12 +188,27 @@ def _run_of(
             items, run.pinned = guard.questions(benchmark, context.store)
         else:
             items = benchmark.items(context.inputs["prompts"].rows("evaluation"))
-        limit = getattr(benchmark.settings, "limit", None)
-        run.items = data.evenly(items, limit)
+        run.items = benchmark.limited(items)
+        if run.items:
+            _enter(run, contestants, rules, context)
+        else:
+            run.failed = "the run has no held-out prompts (prompts.evaluation)"
     except guard.UNREADABLE as error:
         run.failed = f"its questions cannot be read: {error}"
+    except Exception as error:
+        reason = unexpected(error, f"{benchmark.title}, its questions")
+        run.failed = f"its questions cannot be read: {reason}"
+    if run.failed:
         log.warning(f"{benchmark.title}: {run.failed}")
-        return run
+    return run
+
+
+def _enter(
+    run: BenchmarkRun, contestants: Mapping[str, Entrant], rules: Rules, context: Context
+) -> None:
+    """Give the benchmark its entrants and their batches."""
+    benchmark = run.benchmark
+    how: dict[str, Any] = {}
     if benchmark.measures == "models":
         run.entrants = contestants
         how = _judge_identity(benchmark.judge, context) if benchmark.judges else {}
@@ -204,9 +218,7 @@ def _run_of(
             for each in benchmark.entrants()
             if each.judge
         }
-        how = {}
     set_up(run, data.identity(run.items), how, rules)
-    return run
 
 
 def _judge_identity(given: Judge, context: Context) -> dict[str, Any]:
@@ -214,71 +226,3 @@ def _judge_identity(given: Judge, context: Context) -> dict[str, Any]:
         "judge": with_instructions(given).model_dump(mode="json"),
         "models": list(_identity(given.models, context).items()),
     }
-
-
-def _written(run: BenchmarkRun, tally: Tally, context: Context) -> dict[str, Any]:
-    """Write the tables of one benchmark; return its facts."""
-    benchmark, name = run.benchmark, run.benchmark.name
-    scores = []
-    if not run.failed:
-        scores = [
-            {"id": f"{name}/{number}", "benchmark": name, **score.to_json()}
-            for number, score in enumerate(benchmark.scores(run.played()))
-        ]
-        _write_batches(run, context)
-    for score in scores:
-        context.out.write(score, table="scores")
-    lost = sum(len(batch.lost) for batch in run.batches)
-    return {
-        "title": benchmark.title,
-        "protocol": benchmark.protocol,
-        "measures": benchmark.measures,
-        "judge": _judge_name(benchmark),
-        "sources": [
-            f"{source.source}{f'@{source.revision}' if source.revision else ''}"
-            for source in benchmark.sources
-        ]
-        or ["prompts.evaluation"],
-        "items": len(run.items),
-        "digest": data.digest(run.items),
-        "pinned": run.pinned,
-        "incomparable": benchmark.incomparable(run.items),
-        "failed": run.failed or ("" if scores or not run.judgements else NOTHING),
-        "failures": run.failures(),
-        "lost": lost,
-        "scores": scores,
-        "lengths": lengths_of(run),
-        "judging": tally.facts() if tally.verdicts else {},
-    }
-
-
-def _judge_name(benchmark: Benchmark[Any]) -> str:
-    judged = benchmark.measures == "models" and benchmark.judges
-    return judgements.name_of(benchmark.judge) if judged else ""
-
-
-def _write_batches(run: BenchmarkRun, context: Context) -> None:
-    """Write answers, judgements and losses: everything about one question, then the next."""
-    name = run.benchmark.name
-    for item in run.items:
-        about = {"id": item.id, "benchmark": name, "group": item.group}
-        for batch in run.batches:
-            record = batch.records[item.id]
-            if "rejected" in record:
-                lost = record["rejected"]
-                context.ledger.rejected[lost["reason"]] += 1
-                whose = {"what": batch.kind, "who": batch.named}
-                context.out.write({**about, **whose, **lost}, table="rejected")
-                continue
-            context.ledger.rows["kept"] += 1
-            if batch.kind == "judgements":
-                compared = run.benchmark.table == "judgements"
-                names = ("model_a", "model_b") if compared else ("entrant",)
-                # A baseline is not a contestant: the judgement names it.
-                models = dict(zip(names, batch.who, strict=False))
-                row = {**about, **models, **record["row"]}
-                context.out.write(row, table=run.benchmark.table)
-                continue
-            for turn, answer in enumerate(record["row"]["answers"], 1):
-                row = {**about, "model": batch.who[0], "turn": turn, **answer}
-                context.out.write(row, table="answers")

@@ -7,7 +7,7 @@ from typing import Any
 
 from moaa import gate as gates
 from moaa.artifacts import Artifact
-from moaa.benchmarks.judgements import name_of
+from moaa.benchmarks.judgements import members_of
 from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError
@@ -34,7 +34,7 @@ class GatePart(Part):
 def part_of(recipe: Recipe) -> GatePart:
     """Return the stage's part of the recipe."""
     judge = recipe.label.judge_of(recipe.label.labeller) if recipe.prefers else None
-    named = name_of(judge) if judge else ""
+    named = members_of(judge) if judge else ""
     first = named.replace(recipe.target, start_of(recipe.target))
     return GatePart(gate=recipe.gate or Gate(), preferences_judge=first)
 
@@ -75,8 +75,7 @@ def decide(part: GatePart, scores: Artifact) -> gates.Decision:
         other,
         reasoning={name: each.main for name, each in known.items() if name not in missing},
         missing=missing,
-        same_judge=part.preferences_judge
-        == (benchmarks.get("head_to_head") or {}).get("judge", None),
+        same_judge=part.preferences_judge == _judges(benchmarks.get(HEAD_TO_HEAD) or {}),
     )
     return gates.decide(part.gate, evidence)
 
@@ -94,6 +93,12 @@ def why_missing(facts: Mapping[str, Any], candidate: str, other: str) -> str:
         if both.issuperset(who.split(" against "))
     )
     return facts["failed"] or "; ".join(failures)
+
+
+def _judges(facts: Mapping[str, Any]) -> str | None:
+    """The models that judged, whatever their settings. Earlier evaluations named only these."""
+    found: str | None = facts.get("judge_members", facts.get("judge"))
+    return found
 
 
 @stage(GATE, part=part_of, content=lambda *_: {}, schema=2)

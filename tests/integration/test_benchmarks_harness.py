@@ -148,6 +148,24 @@ def test_ifbench_leaves_out_what_nothing_here_can_check_and_says_it() -> None:
     assert (marks["prompt, strict"], marks["instruction, strict"]) == (0, [False])
 
 
+@pytest.mark.parametrize(
+    ("name", "known", "kwargs"),
+    [
+        ("ifeval", "keywords:existence", {"keywords": ["rain"]}),
+        ("ifbench", "count:word_count_range", {"min_words": 2, "max_words": 4}),
+    ],
+)
+def test_an_instruction_without_a_checker_is_refused_by_name_before_a_model_is_asked(
+    name: str, known: str, kwargs: dict[str, Any]
+) -> None:
+    chosen = benchmark(name)
+    assert len(chosen.items([instructed(known, kwargs)])) == 1
+    with pytest.raises(RecipeError, match="question 7: instruction 'no:such' is unknown here"):
+        chosen.items([instructed("no:such", {})])
+    with pytest.raises(RecipeError, match=f"'{known}' cannot be checked with .*'no_such': 1"):
+        chosen.items([instructed(known, {"no_such": 1})])
+
+
 def test_data_that_are_missing_are_named_and_never_downloaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,8 +6,15 @@ from typing import ClassVar
 
 from moaa.benchmarks.harness import Doc, Marks
 from moaa.benchmarks.reasoning import Reasons
+from moaa.benchmarks.rows import DataRow
 from moaa.chat.message import Message
 from moaa.recipe.reasoning import Gsm8k
+
+
+class Word(DataRow):
+    """What to say."""
+
+    question: str
 
 
 class Spelling(Reasons[Gsm8k]):
@@ -17,7 +24,7 @@ class Spelling(Reasons[Gsm8k]):
     title: ClassVar[str] = "Spelling"
     protocol: ClassVar[str] = "Answers in capitals are right."
     main: ClassVar[str] = "capitals"
-    columns: ClassVar[tuple[str, ...]] = ("question",)
+    row: ClassVar[type[DataRow]] = Word
     count: ClassVar[int] = 2
     content: ClassVar[str] = ""
 

@@ -232,7 +232,7 @@ def test_a_prompt_without_the_baseline_s_answer_is_refused() -> None:
     benchmark = make(ArenaHard)
     with pytest.raises(RecipeError, match=r"1 of 1 prompts have no answer of the baseline.*lonely"):
         benchmark.items([{"uid": "lonely", "category": "arena-hard-v0.1", "prompt": "?"}])
-    with pytest.raises(RecipeError, match="not from Arena-Hard"):
+    with pytest.raises(RecipeError, match="a row: it has no uid; it has no prompt"):
         benchmark.items([{"question": "?"}])
 
 

@@ -9,14 +9,16 @@ import pytest
 
 from moaa.benchmarks.benchmark import Played, Score
 from moaa.benchmarks.judge_bench import JudgeBench
+from moaa.benchmarks.judgements import members_of, name_of
 from moaa.benchmarks.pairs import INJECTION
 from moaa.errors import RecipeError
 from tests.support.benchmarked import PAIRS, one, recipe_of, rows
 from tests.support.judging import judging, play
 
 
-def judge_bench(**settings: Any) -> JudgeBench:
+def judge_bench(*sets: str, **settings: Any) -> JudgeBench:
     recipe = recipe_of(
+        *sets,
         "evaluate.benchmarks.judge_bench={}",
         *(f"evaluate.benchmarks.judge_bench.{name}={value}" for name, value in settings.items()),
     )
@@ -142,9 +144,9 @@ def test_pairs_that_lost_an_order_or_both_are_not_right_and_counted() -> None:
 
 
 def test_rows_of_something_else_are_refused_with_what_is_missing() -> None:
-    with pytest.raises(RecipeError, match=r"without pair_id, source.*JudgeBench"):
+    with pytest.raises(RecipeError, match=r"it has no pair_id; it has no.*Rows of JudgeBench"):
         judge_bench().items([{"question": "?"}])
-    with pytest.raises(RecipeError, match="without a label"):
+    with pytest.raises(RecipeError, match="label is 'A=B': input should be 'A>B' or 'B>A'"):
         judge_bench().items([{**rows(1)[0], "label": "A=B"}])
 
 
@@ -153,3 +155,26 @@ def test_made_pairs_are_not_comparable_with_the_published_ones() -> None:
     assert benchmark.incomparable(benchmark.items(rows())) == (
         "These 60 pairs are not the 620 published ones."
     )
+
+
+@pytest.mark.parametrize(
+    ("sets", "named"),
+    [
+        ([], ""),
+        (["criteria=all"], ", all criteria"),
+        (["criteria=per-order", "verdict=parsed"], ", criteria per order, parsed verdicts"),
+        (["mode=adaptive"], ""),
+    ],
+)
+def test_numbers_of_two_judges_of_the_same_models_never_share_a_name(
+    sets: list[str], named: str
+) -> None:
+    """Benchmarks compare single pairs: an adaptive judge compares them as the exhaustive does."""
+    chosen = [f"label.judge.{each}" for each in sets]
+    recipe = recipe_of(*chosen)
+    assert name_of(recipe.evaluation_judge) == f"mixture of strict, fair, reader and smollm2{named}"
+    assert members_of(recipe.evaluation_judge) == "mixture of strict, fair, reader and smollm2"
+    assert name_of(recipe.alone("smollm2")).startswith("smollm2, all criteria")
+    names = [each.name for each in judge_bench(*chosen).entrants()]
+    assert len(set(names)) == len(names)
+    assert f"strict{named}" in names

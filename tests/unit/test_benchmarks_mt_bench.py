@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from moaa.benchmarks import Entrant, EntrantAnswer, Item, Played
+from moaa.benchmarks.alpaca_eval import AlpacaEval
+from moaa.benchmarks.arena_hard import ArenaHard
 from moaa.benchmarks.benchmark import Match
 from moaa.benchmarks.data import digest
 from moaa.benchmarks.mt_bench import MtBench
@@ -55,8 +57,52 @@ def test_the_published_questions_are_known_by_their_content() -> None:
     assert {item.group for item in items if item.given["reference"]} == {
         "math", "reasoning", "coding",
     }  # fmt: skip
-    assert benchmark.incomparable(items) == "The published judge is gpt-4 or gpt-4-0613."
+    assert benchmark.incomparable(items).startswith("The published judge is gpt-4 or gpt-4-0613")
     assert "these 79 questions" in benchmark.incomparable(items[1:]).lower()
+
+
+OFFICIAL = (
+    "models.gpt={source: gpt-4-0613, endpoint: {url: 'http://127.0.0.1:9'}}",
+    "evaluate.judge_model=gpt",
+    "evaluate.sampling.stop=[]",
+)
+
+
+@pytest.mark.parametrize(
+    ("sets", "why"),
+    [
+        ([], ""),
+        (["max_tokens=16"], "Answers have at most 16 tokens, published ones 1,024."),
+        (["evaluate.sampling.stop=[Human]"], "Answers stop at 'Human', published ones do not."),
+        (["label.judge.aggregator.sampling.temperature=0.5"], "The judge's temperature is 0.5, "),
+        (["judge={proposers: [{model: gpt}], aggregator: {model: gpt}}"], "after assessments"),
+        (["judge={PARSED, aggregator: {model: gpt, system: Be kind.}}"], "has a persona"),
+    ],
+)
+def test_published_numbers_are_those_of_one_way_to_answer_and_to_judge(
+    sets: list[str], why: str
+) -> None:
+    parsed = "verdict: parsed, proposers: [{model: gpt}]"
+    own = "evaluate.benchmarks.mt_bench."
+    full = [
+        each if "." in each.partition("=")[0] else own + each.replace("PARSED", parsed)
+        for each in sets
+    ]
+    benchmark = mt_bench(*OFFICIAL, *full)
+    paths = (f"{FOLDER}/question.jsonl", f"{FOLDER}/reference_answer/gpt-4.jsonl")
+    found = benchmark.incomparable(
+        benchmark.items(row for path in paths for row in files.rows(package_file(path)))
+    )
+    assert why in found
+    assert bool(found) == bool(why)
+
+
+@pytest.mark.parametrize(("kind", "tokens"), [(AlpacaEval, "2,048"), (ArenaHard, "4,096")])
+def test_answers_with_fewer_tokens_than_published_ones_are_said(kind: Any, tokens: str) -> None:
+    named = f"evaluate.benchmarks.{kind.name}"
+    recipe = load_file(DEMO, [f"{named}={{}}", "evaluate.sampling.max_tokens=16"]).recipe
+    benchmark = kind(recipe.evaluate.chosen[kind.name], recipe)
+    assert f"at most 16 tokens, most published ones {tokens}" in benchmark.incomparable([])
 
 
 def test_temperatures_follow_the_category() -> None:
@@ -140,7 +186,7 @@ def test_a_question_without_any_rating_is_rejected() -> None:
 
 
 def test_rows_of_something_else_are_refused() -> None:
-    with pytest.raises(RecipeError, match="without question_id, category, turns is not a question"):
+    with pytest.raises(RecipeError, match="it has no question_id; it has no category"):
         mt_bench().items([{"prompt": "Why?"}])
 
 

@@ -63,6 +63,6 @@ def test_judges_are_told_apart_by_pairs() -> None:
         "evaluate.benchmarks={head_to_head: null, judge_bench: {limit: 350}, mt_bench: {}}",
     )
     assert found == [
-        "JudgeBench: 350 pairs tell judges apart that are 4.7 points apart, if they differ on 10% "
-        "of them"
+        "JudgeBench: 350 questions tell judges apart that are 4.7 points apart, if they differ on "
+        "10% of them"
     ]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from moaa.benchmarks import ties
-from moaa.benchmarks.benchmark import READ_FROM
 from moaa.benchmarks.ppe import Ppe
 from moaa.benchmarks.reward_bench import RewardBench
+from moaa.benchmarks.rows import READ_FROM
 from moaa.errors import RecipeError
 from tests.support.benchmarked import one, recipe_of
 from tests.support.judging import judging, play
@@ -108,15 +108,15 @@ def test_the_score_of_ties_is_the_official_one() -> None:
     assert ties.stats({(0, 0): 0.9, (1, 1): None}, 2, 2) == ties.LOST
     assert {pair[0] for pair in ties.spread(9, 2, 12)} == set(range(9))
     row = {"id": "1", "prompt": "?", "chosen": ["a"], "rejected": ["b"], "subset": "Ties"}
-    with pytest.raises(RecipeError, match="calls them ref:N and tied:N"):
+    with pytest.raises(RecipeError, match="its id is '1', but RewardBench 2 calls rows"):
         reward_bench("v2").items([row])
 
 
 def test_rows_of_the_other_version_are_refused() -> None:
     row = {"id": "1", "prompt": "?", "chosen": ["a"], "rejected": ["b"], "subset": "Math"}
-    with pytest.raises(RecipeError, match=r"unknown subset \('Math'\).*`version`"):
+    with pytest.raises(RecipeError, match=r"'Math' is an unknown subset\. Set `version`"):
         reward_bench("v1").items([row])
-    with pytest.raises(RecipeError, match="without chosen"):
+    with pytest.raises(RecipeError, match="it has no chosen"):
         reward_bench("v2").items([{key: row[key] for key in row if key != "chosen"}])
 
 
@@ -138,7 +138,7 @@ def test_votes_of_people_are_the_labels_and_ties_are_left_out() -> None:
     assert one(scores, "accuracy").estimate.value == pytest.approx(2 / 3)
     assert one(scores, "accuracy", "English").estimate.value == 1
     assert not [score for score in scores if "correctness" in score.metric]
-    with pytest.raises(RecipeError, match="without winner"):
+    with pytest.raises(RecipeError, match="it has no winner"):
         benchmark.items([{name: "x" for name in ("prompt", *columns) if name != "winner"}])
 
 

@@ -152,6 +152,6 @@ def test_data_of_something_else_fail_that_benchmark_alone(tmp_path: Path) -> Non
             tmp_path,
         )
     )
-    assert "not from AlpacaEval" in facts["alpaca_eval"]["failed"]
+    assert f"row 1 of {wrong}: it has no instruction" in facts["alpaca_eval"]["failed"]
     assert "no such file" in facts["arena_hard"]["failed"]
     assert facts["reward_bench"]["scores"]

@@ -53,7 +53,8 @@ def scores(
             orders = [{"verdict": verdict} for verdict in "AB"]
             pair = {"model_a": "dpo", "model_b": "base", "p": p, "orders": orders, "lost": []}
             out.write(about | pair, "judgements")
-        found: dict[str, Any] = {"head_to_head": {"judge": judge, "failed": "", "failures": {}}}
+        head = {"judge": f"{judge}, all criteria", "judge_members": judge}
+        found: dict[str, Any] = {"head_to_head": {**head, "failed": "", "failures": {}}}
         if ifbench:
             found["ifbench"] = {"judge": "", "failed": "", "failures": {}, **ifbench}
         draft = Draft(
@@ -119,7 +120,7 @@ def test_a_contestant_that_is_not_compared_may_have_failed() -> None:
     assert "294 of 294" not in decision["why"]
 
 
-def test_the_judge_of_the_preferences_is_known_by_its_name() -> None:
+def test_the_judge_of_the_preferences_is_known_by_its_models_whatever_its_settings() -> None:
     recipe = load_file(DEMO, [LENIENT]).recipe
     store, name = MemoryStore(), part_of(recipe).preferences_judge
     same = decided(store, scores(store, judge=name)).manifest.facts["decision"]["findings"][-1]
