@@ -19,6 +19,7 @@ from moaa.gateway.promotion import Canary, Promotion
 from moaa.gateway.slots import Slots
 from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import NoCluster
 from moaa.kubernetes.kinds import DEPLOYMENTS
 from moaa.progress.messages import log, say
 from moaa.progress.terminal import out, out_data
@@ -56,7 +57,9 @@ def promote(name: str, given: str, options: Mapping[str, Any], where: Where, *, 
     how = _how(options)
     with _version(name, given, where) as (store, version, source):
         found = _place(name, where, needed=version is None)
-        if found:
+        if isinstance(found, str):
+            say(found)
+        else:
             cluster, place = found
             canary = _canary(Artifact.open(store, version.uri)) if version else lambda urls: None
             out(_state(place.name, Promotion(cluster, place).promote(store, source, how, canary)))
@@ -75,7 +78,7 @@ def values(name: str, given: str, where: Where) -> None:
 def rollback(name: str, reason: str, where: Where) -> None:
     """Give all conversations back to the previous version, on the cluster and in the pointer."""
     found = _place(name, where, needed=False)
-    if found:
+    if not isinstance(found, str):
         cluster, place = found
         state = _rolled_back(Promotion(cluster, place), reason)
         out(_state(place.name, state))
@@ -92,6 +95,7 @@ def rollback(name: str, reason: str, where: Where) -> None:
         if before is None:
             raise MoaaError(f"'{name}' has no version to go back to in {store.root}.")
         entry = replace(before, why=f"rolled back: {reason}", since="", run="", decision="")
+        say(found)
         _move(store, name, entry)
 
 
@@ -208,22 +212,32 @@ def _version(name: str, given: str, where: Where) -> Iterator[tuple[Store, Versi
         yield store, version, version.uri
 
 
-def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, PromotedDeployment] | None:
-    """Return the promoted model on the cluster; None, with a message, if there is none."""
+def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, PromotedDeployment] | str:
+    """Return the promoted model on the cluster, or why only the production pointer moves.
+
+    `needed`: without a promoted model there is nothing to do. Raises ClusterError if a cluster is
+    configured and cannot be asked: it may serve another version than the pointer would name.
+    """
     try:
         cluster = Cluster.connect(where.namespace)
         if not needed and not where.slots and name not in places(cluster):
-            say(
+            return (
                 f"moaa-serving in namespace '{cluster.namespace}' has no promoted model '{name}': "
                 "only the production pointer moves"
             )
-            return None
         return cluster, place_of(cluster, where.slots or name)
+    except NoCluster as error:
+        if needed or where.slots or where.namespace:
+            raise
+        return f"no cluster is configured: only the production pointer moves ({error})"
     except ClusterError as error:
         if needed or where.slots or where.namespace:
             raise
-        say(f"no cluster is reached: only the production pointer moves ({error})")
-        return None
+        raise ClusterError(
+            f"{error}\nThis cluster may serve '{name}', so nothing was changed. Try again when it "
+            "can be asked. If no cluster serves this model: KUBECONFIG=/dev/null, and only the "
+            "production pointer moves."
+        ) from error
 
 
 def _canary(version: Artifact) -> Canary:

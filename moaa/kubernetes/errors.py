@@ -20,6 +20,10 @@ from moaa.kubernetes.request import Request
 _RBAC = re.compile(r'User "(?P<user>[^"]*)" cannot \w+ resource "(?P<resource>[^"]*)"')
 
 
+class NoCluster(ClusterError):
+    """No cluster is configured on this machine."""
+
+
 class Unreachable(ClusterError):
     """The API server did not answer, or only with errors that may pass."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from moaa.errors import ClusterError
-from moaa.kubernetes.errors import Unreachable, refusal, status_of
+from moaa.kubernetes.errors import NoCluster, Unreachable, refusal, status_of
 from moaa.kubernetes.request import CONNECT_S, Request
 
 if TYPE_CHECKING:
@@ -113,12 +113,12 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
 
     The cluster: KUBECONFIG, else the one this pod runs in, else ~/.kube/config. The namespace: the
     given one, else MOAA_NAMESPACE, else the service account's, else the context's. Raises
-    ClusterError.
+    ClusterError: NoCluster if this machine is set up for none.
     """
     try:
         from kubernetes import client, config
     except ImportError:
-        raise ClusterError(
+        raise (ClusterError if _names_a_cluster() else NoCluster)(
             "the Kubernetes client is not installed: pip install 'moaa[kubernetes]'"
         ) from None
     settings = client.Configuration()
@@ -136,13 +136,21 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
             config.load_kube_config(client_configuration=settings)
             own = config.list_kube_config_contexts()[1]["context"].get("namespace")
     except (config.ConfigException, OSError) as error:
-        raise ClusterError(
+        raise (ClusterError if _names_a_cluster() else NoCluster)(
             f"no Kubernetes cluster is configured: {error} Set KUBECONFIG (or ~/.kube/config) and "
             "its current context, or run in a pod that has a service account's token."
         ) from None
     settings.retries = False
     chosen = namespace or os.environ.get("MOAA_NAMESPACE") or own or "default"
     return client.ApiClient(settings), chosen, inside
+
+
+def _names_a_cluster() -> bool:
+    """Return whether this machine is set up for some cluster. `KUBECONFIG=/dev/null` says no."""
+    named = os.environ.get("KUBECONFIG")
+    if named:
+        return named != os.devnull
+    return "KUBERNETES_SERVICE_HOST" in os.environ or (Path.home() / ".kube" / "config").exists()
 
 
 def _read_token(settings: Any) -> None:

@@ -109,8 +109,16 @@ def _document(path: Path) -> Document:
     errors: list[str] = []
     try:
         given = read.read(path.read_text(encoding="utf-8"), path.name, errors)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}") from None
+    except FileNotFoundError:
+        ours = ", ".join(sorted(each.stem for each in SHIPPED.glob("*.yaml")))
+        raise RecipeError(
+            f"{path} does not exist. Give the path of a sweep's file, or the name of one that "
+            f"comes with moaa: {ours}."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} cannot be read: it is not text in UTF-8 ({error}).") from None
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from None
     if errors:
         raise RecipeError("\n".join(errors))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from moaa.errors import ClusterError
 from moaa.kubernetes import api, mirror
 from moaa.kubernetes.api import Cluster
-from moaa.kubernetes.errors import Conflict, Forbidden, NotFound, Unreachable
+from moaa.kubernetes.errors import Conflict, Forbidden, NoCluster, NotFound, Unreachable
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
 from tests.support.kube_objects import FORBIDDEN, pod
 from tests.support.kube_server import KubeServer
@@ -256,3 +257,20 @@ def test_where_the_cluster_is_taken_from(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MOAA_NAMESPACE", "theirs")
     assert Cluster.connect().namespace == "theirs"
     assert Cluster.connect("given").namespace == "given"
+
+
+@pytest.mark.parametrize(
+    ("named", "error"),
+    [(None, NoCluster), (os.devnull, NoCluster), ("no-such-file", ClusterError)],
+)
+def test_a_cluster_that_is_named_and_one_that_is_not(
+    named: str | None, error: type[ClusterError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    if named:
+        monkeypatch.setenv("KUBECONFIG", named)
+    with pytest.raises(ClusterError, match="no Kubernetes cluster is configured") as caught:
+        Cluster.connect()
+    assert type(caught.value) is error

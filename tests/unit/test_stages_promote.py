@@ -16,6 +16,7 @@ from moaa.commands.promotion import Where
 from moaa.errors import ClusterError, MoaaError, RecipeError
 from moaa.gateway.promotion import Promotion
 from moaa.kubernetes.api import Cluster
+from moaa.kubernetes.errors import NoCluster, Unreachable
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.registry import production
@@ -54,7 +55,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
         yield made
 
     def unreached(namespace: str | None = None) -> Cluster:
-        raise ClusterError("there is no kubeconfig")
+        raise NoCluster("there is no kubeconfig")
 
     monkeypatch.setattr(promotion, "chosen_store", chosen)
     monkeypatch.setattr(Cluster, "connect", unreached)
@@ -78,6 +79,31 @@ def test_what_the_gate_does_not_promote_leaves_production_untouched(
     facts = run(store, verdict)
     assert (facts["promoted"], facts["why"]) == (None, f"{verdict}: because")
     assert not store.exists(production.address(store, "demo"))
+
+
+def test_without_a_version_to_go_back_to_nothing_is_said_to_move(
+    store: MemoryStore, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MoaaError, match="no version to go back to"):
+        promotion.rollback("demo", "by hand", Where())
+    assert "pointer moves" not in caplog.text + capsys.readouterr().out
+
+
+def test_a_configured_cluster_that_does_not_answer_keeps_the_pointer_where_it_is(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(namespace: str | None = None) -> Cluster:
+        raise Unreachable("the API server did not answer")
+
+    earlier(store)
+    version = run(store)["promoted"]["version"]
+    before = production.read(store, "demo")
+    monkeypatch.setattr(Cluster, "connect", unreachable)
+    with pytest.raises(ClusterError, match="so nothing was changed"):
+        promotion.promote("demo", version, {}, Where(), why="by hand")
+    with pytest.raises(ClusterError, match="so nothing was changed"):
+        promotion.rollback("demo", "by hand", Where())
+    assert production.read(store, "demo") == before
 
 
 def test_a_repeated_run_changes_nothing(store: MemoryStore) -> None:

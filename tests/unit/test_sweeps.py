@@ -79,9 +79,10 @@ def test_a_mistake_names_its_place(tmp_path: Path, text: str, problem: str) -> N
         sweeps.load(written(tmp_path, text))
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no\.yaml cannot be read"):
+def test_a_file_that_is_not_there_is_answered_with_the_sweeps_that_are(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no\.yaml does not exist.*: paper-tables") as caught:
         sweeps.load(tmp_path / "no.yaml")
+    assert "Errno" not in str(caught.value)
 
 
 def test_a_stage_that_variants_share_is_counted_once(sweep: sweeps.Sweep) -> None:
