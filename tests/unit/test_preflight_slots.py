@@ -63,7 +63,7 @@ def test_slots_that_are_there_and_may_be_changed(
 ) -> None:
     found = look(serving(), monkeypatch, in_pods=in_pods)
     assert [each.word for each in found] == ["ok", "ok"]
-    assert "ens-aligned-a and ens-aligned-b are there" in found[0].detail
+    assert "ens-aligned-a and ens-aligned-b exist" in found[0].detail
     assert revision_of(V1) in found[0].detail
 
 
