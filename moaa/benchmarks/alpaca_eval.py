@@ -79,6 +79,7 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
         for file in ("alpaca_eval_gpt4_baseline.json", "df_gamed.csv")
     )
     digest: ClassVar[str] = "d35b7c05e790aab4"
+    beside: ClassVar[str] = "instruction_difficulty"
     order: ClassVar[str] = "defbd813b565439f"
     """`order_of` the published instructions: difficulties refer to their positions in the file."""
     count: ClassVar[int] = QUESTIONS

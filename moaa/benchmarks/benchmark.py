@@ -107,6 +107,8 @@ class Benchmark(ABC, Generic[S]):
     """The published questions; empty: the held-out prompts of the run."""
     digest: ClassVar[str] = ""
     """`data.digest` of the published questions, if known."""
+    beside: ClassVar[str] = ""
+    """A column of rows that are no questions, so that `digest` does not cover them."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages of the extra `evaluate` that it needs."""
     runs_programs: ClassVar[bool] = False

@@ -30,6 +30,8 @@ class Reading:
     source: Source
     given: Iterable[Any]
     rows: int = 0
+    columns: set[str] = field(default_factory=set)
+    """The columns of the rows that were read."""
     _sum: Any = field(default_factory=hashlib.sha256)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -42,6 +44,7 @@ class Reading:
                     f"row {self.rows} of {self.source.source} is {text[:60]}: expected an object "
                     "with the benchmark's columns. Give the published rows."
                 )
+            self.columns |= row.keys()
             yield {**row, READ_FROM: self.source.source, ROW_NUMBER: self.rows}
 
     @property
@@ -53,7 +56,9 @@ class Reading:
 def compared(readings: Sequence[Reading], store: Store) -> str:
     """Return for the report how the data compare with the first reading of the same sources. Note
     the sources that are read for the first time."""
-    return "; ".join(["not pinned", *(_compared(each, store) for each in readings)])
+    pinned = all(each.source.revision for each in readings)
+    how = "pinned by revision" if pinned else "not pinned"
+    return "; ".join([how, *(_compared(each, store) for each in readings)])
 
 
 def _compared(reading: Reading, store: Store) -> str:

@@ -37,7 +37,10 @@ def questions(benchmark: Benchmark[Any], store: Store) -> tuple[list[Item], str]
     readings = _readings(benchmark, store)
     items = data.unique(benchmark.items(chain.from_iterable(readings)), benchmark.title)
     _refuse_none(items, benchmark, readings)
-    pinned = PUBLISHED if benchmark.is_published(items) else compared(readings, store)
+    if not benchmark.is_published(items):
+        return items, compared(readings, store)
+    others = [each for each in readings if benchmark.beside in each.columns]
+    pinned = f"{PUBLISHED}; {benchmark.beside}: {compared(others, store)}" if others else PUBLISHED
     return items, pinned
 
 

@@ -153,19 +153,23 @@ def segments(parts: Sequence[tuple[float, str, str]], total: float | None = None
 
 
 def interval(
-    value: float, low: float, high: float, *, mark: float = 0.5, label: str = ""
+    value: float, low: float, high: float, *, mark: float | None = 0.5, label: str = ""
 ) -> Markup:
     """Return one row of a forest plot: a share with its interval, and a line at `mark`.
 
-    `label`: the text for screen readers; default: the shares.
+    `mark`: None for a number that no level divides into good and bad. `label`: the text for screen
+    readers; default: the shares.
     """
-    side = "above" if low > mark else "below" if high < mark else "even"
+    side, line = "even", Markup()
+    if mark is not None:
+        side = "above" if low > mark else "below" if high < mark else "even"
+        line = Markup('<path class="mark" d="M{:.2f} 0V100"/>').format(100 * mark)
     drawn = Markup(
-        '<path class="grid" d="M0 50H100"/><path class="mark" d="M{m:.2f} 0V100"/>'
+        '<path class="grid" d="M0 50H100"/>{line}'
         '<path class="whisker" d="M{l:.2f} 50H{h:.2f}"/>'
         '<path class="whisker" d="M{l:.2f} 30V70M{h:.2f} 30V70"/>'
         '<path class="point" d="M{v:.2f} 50h0"/>'
-    ).format(m=100 * mark, l=100 * low, h=100 * high, v=100 * value)
+    ).format(line=line, l=100 * low, h=100 * high, v=100 * value)
     shares = f"{percent(value)}, interval {percent(low)} to {percent(high)}"
     return _svg(drawn, label or shares, f"interval {side}")
 

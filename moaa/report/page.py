@@ -249,7 +249,7 @@ def judges(run: RunView) -> list[dict[str, Any]]:
                     "bias": position(facts),
                     "hard": bias.get("hard"),
                     "first_chart": share_chart(bias, "first_wins"),
-                    "disagree_chart": share_chart(facts, "disagreement", mark=-1),
+                    "disagree_chart": share_chart(facts, "disagreement", mark=None),
                     "adaptive": facts.get("adaptive"),
                 }
             )

@@ -58,8 +58,8 @@ def chart(score: Score) -> Markup:
     if score["unit"] == "share":
         return charts.interval(score["value"], score["low"], score["high"])
     if score["unit"] == "rating":
-        value, low, high = ((score[key] - 1) / 9 for key in ("value", "low", "high"))
-        return charts.interval(value, max(low, 0), min(high, 1), mark=-1)
+        ends = ((score[key] - 1) / 9 for key in ("value", "low", "high"))
+        return charts.interval(*ends, mark=None, label=f"{value(score)}, {interval(score)}")
     if score["unit"] in (DIFFERENCE, RATINGS):
         reach = max(abs(score["low"]), abs(score["high"]), 0.05)
         return charts.difference(score["value"], score["low"], score["high"], reach=reach)
@@ -74,7 +74,7 @@ def spread(facts: Facts, name: str, shown: Callable[[float | None], str]) -> str
     return text if low is None or high is None else f"{text} ({shown(low)} to {shown(high)})"
 
 
-def share_chart(facts: Facts, name: str, *, mark: float = 0.5) -> Markup:
+def share_chart(facts: Facts, name: str, *, mark: float | None = 0.5) -> Markup:
     """Return a share among the facts as a row of a forest plot; empty if there is none. Earlier
     runs have no interval: then only the point."""
     share = facts.get(name)
@@ -93,6 +93,8 @@ def position(judging: Facts) -> dict[str, str]:
         return {}
     pairs = judging.get("pairs_in_both_orders")  # earlier runs have none
     return {
+        "first_share": percent(bias["first_wins"]),
+        "disagree_share": percent(judging["disagreement"]),
         "first": spread(bias, "first_wins", percent),
         "mean_p": spread(bias, "first_mean_p", percent),
         "verdicts": count(bias["verdicts"]),

@@ -15,6 +15,8 @@ RANGES = {
     "difference of shares": (-1.0, 1.0),
     "rating": (1.0, 10.0),
     "difference of ratings": (-9.0, 9.0),
+    "tokens": (0.0, math.inf),
+    "characters": (0.0, math.inf),
 }
 """Units whose values are limited: an interval does not leave the range."""
 

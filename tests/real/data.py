@@ -5,7 +5,7 @@ Then: MOAA_REAL_DATA=FOLDER python -m pytest tests/real
 Each file comes from a public repository at a commit, by git, and its sha256 is checked. Only what
 is named here is fetched (about 77 MB). AlpacaEval's data are CC BY-NC: they stay in that folder.
 AlpacaEval's difficulties are a file of its data set on the hub (`df_gamed.csv`); if the hub cannot
-be reached, put the file there yourself, or the tests that need it are skipped.
+be reached, put the file there yourself, or the tests that need it fail.
 """
 
 from __future__ import annotations
@@ -94,11 +94,19 @@ def check(name: str, content: bytes, sha256: str) -> None:
 
 
 def git(folder: str, *arguments: str) -> bytes:
-    """Run git; return what it prints."""
+    """Run git; return what it prints. Exits, with the reason, if it fails: there is no network."""
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-    return subprocess.run(
-        ["git", "-C", folder, *arguments], check=True, stdout=subprocess.PIPE, env=environment
-    ).stdout
+    try:
+        return subprocess.run(
+            ["git", "-C", folder, *arguments], check=True, capture_output=True, env=environment
+        ).stdout
+    except subprocess.CalledProcessError as error:
+        why = error.stderr.decode(errors="replace").strip()
+        sys.exit(
+            f"the public data cannot be fetched: git {' '.join(arguments[:2])}: {why}\n"
+            "This needs a network that reaches github.com. Run the same command again with one, or "
+            "name a folder that has the data: make test-real REAL_DATA=FOLDER"
+        )
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from moaa.benchmarks.alpaca_eval import AlpacaEval
 from moaa.recipe.load import load_file
 from moaa.statistics import Difficulties, length_controlled, mean, standard_error
 from moaa.statistics.logistic import Array
-from tests.real.conftest import Read
+from tests.real.conftest import Read, there
+from tests.real.data import HUB_SHA256, check
 from tests.support.paths import RECIPES
 
+RECOVERED_SHA256 = "957373f038a851a0bde74e1e37607620fbc650148a339f126ebad5a19eeca6de"
 MODELS = (
     "FuseChat-Llama-3.1-8B-Instruct",
     "FuseChat-Llama-3.2-1B-Instruct",
@@ -39,15 +41,17 @@ def instructions(read: Read) -> list[str]:
 
 @pytest.fixture(scope="module")
 def gamed(real_data: Path) -> list[dict[str, Any]]:
-    """The rows of `df_gamed.csv`: the published file, or what was recovered of it."""
+    """The rows of `df_gamed.csv`: the published file, or what was recovered of it from published
+    judgements and weights."""
     file = real_data / "df_gamed.csv"
     if file.exists():
+        check(file.name, file.read_bytes(), HUB_SHA256)
         with file.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     recovered = real_data / "alpaca_lc.json.gz"
-    if not recovered.exists():
-        pytest.skip(f"{real_data} has no df_gamed.csv; see tests/real/data.py")
-    found = json.loads(gzip.decompress(recovered.read_bytes()))["gamed"]
+    content = (recovered if recovered.exists() else there(file)).read_bytes()
+    check(recovered.name, content, RECOVERED_SHA256)
+    found = json.loads(gzip.decompress(content))["gamed"]
     columns = (found[name] for name in ("tanh_len", "difficulty", "preference"))
     return [
         {
@@ -72,7 +76,7 @@ def published(gamed: list[dict[str, Any]], instructions: list[str]) -> Difficult
 
 @pytest.fixture(scope="module")
 def leaderboard(read: Read, real_data: Path) -> dict[str, dict[str, str]]:
-    read("alpaca_eval/baseline.json")  # skips if the folder is empty
+    read("alpaca_eval/baseline.json")  # fails if the folder is empty
     with (real_data / "alpaca_eval/leaderboard.csv").open(encoding="utf-8", newline="") as stream:
         return {row[""]: row for row in csv.DictReader(stream)}
 

@@ -7,15 +7,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from moaa.statistics import difference, standard_error
+from tests.real.conftest import there
 
 
 def answers(real_data: Path, model: str) -> dict[int, dict[str, Any]]:
-    path = real_data / "mmlu_pro" / f"{model}.zip"
-    if not path.exists():
-        pytest.skip(f"{path} is missing; to get it: python -m tests.real.data {real_data}")
+    path = there(real_data / "mmlu_pro" / f"{model}.zip")
     with zipfile.ZipFile(path) as archive:
         (name,) = (each for each in archive.namelist() if "MACOSX" not in each)
         return {row["question_id"]: row for row in json.loads(archive.read(name))}

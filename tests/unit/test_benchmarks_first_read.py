@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from moaa.benchmarks import guard
+from moaa.benchmarks.alpaca_eval import AlpacaEval
+from moaa.benchmarks.data import digest, digest_of
+from moaa.benchmarks.first_read import Reading, compared
 from moaa.benchmarks.humaneval import HumanEval
 from moaa.benchmarks.reward_bench import RewardBench
 from moaa.recipe.load import load_file
 from moaa.recipe.reasoning import HumanEval as Settings
+from moaa.recipe.schema import Source
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
@@ -69,8 +73,6 @@ def test_a_store_that_fails_costs_only_the_comparison(
 
 
 def test_known_questions_are_said_to_be_the_published_ones(tmp_path: Path) -> None:
-    from moaa.benchmarks.data import digest_of
-
     rows = [{"task_id": f"HumanEval/{number}", **CODE} for number in range(2)]
     data = rows_of(tmp_path, rows)
     recipe = load_file(DEMO, [f"evaluate.benchmarks.humaneval={{data: {data}}}"]).recipe
@@ -84,3 +86,41 @@ def test_known_questions_are_said_to_be_the_published_ones(tmp_path: Path) -> No
     assert guard.questions(Known(settings, recipe), store)[1] == "the published questions"
     assert store.objects == {}
     assert "not pinned" in guard.questions(HumanEval(settings, recipe), store)[1]
+
+
+def test_difficulties_that_change_are_seen_beside_the_published_questions(tmp_path: Path) -> None:
+    """No digest of the questions covers them, and the length-controlled rate depends on them."""
+    rows = [{"instruction": f"Say {i}.", "output": f"{i}."} for i in range(3)]
+    gamed = [
+        {"index": i, "instruction_difficulty": i, "std_delta_len": 0, "preference": 0.5}
+        for i in range(3)
+    ]
+    files = {"questions": tmp_path / "questions.json", "gamed": tmp_path / "df_gamed.json"}
+    files["questions"].write_text(json.dumps(rows))
+    sources = ", ".join(f"{{source: '{file}'}}" for file in files.values())
+    recipe = load_file(DEMO, [f"evaluate.benchmarks.alpaca_eval={{data: [{sources}]}}"]).recipe
+    settings = recipe.evaluate.benchmarks.alpaca_eval
+    assert settings
+    made = AlpacaEval(settings, recipe)
+
+    class Known(AlpacaEval):
+        digest = digest(made.items(rows))
+
+    def said(change: float) -> str:
+        changed = [{**gamed[0], "preference": change}, *gamed[1:]]
+        files["gamed"].write_text(json.dumps(changed))
+        return guard.questions(Known(made.settings, recipe), store)[1]
+
+    store = MemoryStore()
+    known = "the published questions; instruction_difficulty: not pinned; sha256 "
+    assert said(0.5).startswith(known)
+    assert said(0.5).count("sha256") == 1, "the questions need no note"
+    assert "as first read on" in said(0.5)
+    assert "OTHER rows than first read on" in said(0.6)
+
+
+def test_a_revision_pins_data_without_a_known_digest() -> None:
+    store = MemoryStore()
+    reading = Reading(Source(source="hub:TIGER-Lab/MMLU-Pro", revision="0123abc"), [{"a": 1}])
+    list(reading)
+    assert compared([reading], store).startswith("pinned by revision; sha256 ")

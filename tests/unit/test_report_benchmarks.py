@@ -133,3 +133,16 @@ def test_an_interval_without_ends_takes_no_section_away() -> None:
 
 def test_a_run_without_benchmarks_has_no_section_of_them() -> None:
     assert benchmarks(RunView.of([record("evaluate", "done")], stages())) == {}
+
+
+def test_a_rating_has_no_line_between_good_and_bad_and_lengths_are_not_negative() -> None:
+    """The line stood at -1, far left of the chart and over the text beside it."""
+    run = example_run.whole()
+    sections = {each["name"]: each for each in benchmarks(run.view)["sections"]}
+    first = sections["mt_bench"]["rows"][0]
+    assert 'class="mark"' not in first["chart"]
+    assert 'aria-label="3.10, 2.40 to 3.80"' in first["chart"]
+    assert 'class="mark"' in sections["head_to_head"]["rows"][0]["chart"]
+    assert 'd="M-' not in report.page(run.view, run.read)
+    (baseline,) = [row for row in sections["arena_hard"]["lengths"] if row["who"] == "gpt-4-0314"]
+    assert baseline["characters"].startswith("158 (0 to ")

@@ -94,7 +94,7 @@ def test_lengths_have_intervals_and_turns_of_one_conversation_are_alike():
     )
     assert turns["mean_characters_low"] < alone["mean_characters_low"]
     (single,) = lengths([answer("dpo", 10)]).values()
-    assert (single["mean_tokens_low"], single["mean_tokens_high"]) == (None, None)
+    assert (single["mean_tokens_low"], single["mean_tokens_high"]) == (0.0, None)
 
 
 def test_a_baseline_has_characters_alone():
