@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moaa.kubernetes import names
-from moaa.pipelines import runner_job
-from moaa.recipe.load import load_file
-from moaa.recipe.schema import Cluster, Images, Launcher, Runtime, Sft, StoreAddress
 from moaa.train import objects
-from moaa.train.job import Job, Launch
+from moaa.train.job import Launch
 from tests.cluster.charts import IMAGE, client, without_reaper
 from tests.cluster.leased import kubeconfig_of
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
-from tests.support.paths import RECIPES
+from tests.support import admission
+from tests.support.admission import JOBS, RUNS, TRAIN_JOBS, TRAININGS
 
 pytestmark = [needs_cluster, pytest.mark.timeout(300)]
-Change = Callable[[dict[str, Any]], object]
 REFUSED = "ValidatingAdmissionPolicy"
 
 
@@ -47,20 +44,7 @@ def plain() -> Iterator[Namespace]:
 
 
 def launch(ns: Namespace) -> Launch:
-    root = "s3://moaa/guarded"
-    job = Job(
-        kind="sft",
-        numbers=Sft(),
-        base="b",
-        data="d",
-        output=f"{root}/sft/{'1' * 24}",
-        store=StoreAddress(root=root, endpoint_url="http://s3:8333"),
-        device="cpu",
-    )
-    where = Cluster(namespace=ns.name, images=Images(train=IMAGE, core=IMAGE))
-    launcher = Launcher(kind="trainer", ranks=1, nodes=2)
-    runtime = Runtime(launcher=launcher, cluster=where, secret_envs=("HF_TOKEN",))
-    return Launch(job, runtime, {})
+    return admission.launch(ns.name, IMAGE)
 
 
 class Account:
@@ -108,58 +92,6 @@ def test_the_training_that_moaa_makes_passes(account: Account) -> None:
     assert account.create(objects.train_job(launch(account.ns), "run")) == ""
 
 
-def env(container: dict[str, Any], **entry: Any) -> None:
-    container.setdefault("env", []).append(entry)
-
-
-def secret(name: str, key: str = "k") -> dict[str, Any]:
-    return {"secretKeyRef": {"name": name, "key": key}}
-
-
-TRAIN_JOBS: dict[str, Change] = {
-    "another runtime": lambda spec: spec["runtimeRef"].update(name="torch-distributed"),
-    "a cluster's runtime": lambda spec: spec["runtimeRef"].update(kind="ClusterTrainingRuntime"),
-    "an image": lambda spec: spec["trainer"].update(image="evil:1"),
-    "a shell": lambda spec: spec["trainer"].update(command=["sh", "-c", "id"]),
-    "another module": lambda spec: spec["trainer"]["command"].__setitem__(4, "http.server"),
-    "arguments": lambda spec: spec["trainer"].update(args=["x"]),
-    "a foreign secret": lambda spec: env(spec["trainer"], name="X", valueFrom=secret("other")),
-    "an endpoint's key": lambda spec: env(
-        spec["trainer"], name="OPENAI_KEY", valueFrom=secret("moaa-env", "OPENAI_KEY")
-    ),
-    "a preloaded library": lambda spec: env(spec["trainer"], name="LD_PRELOAD", value="/tmp/x.so"),
-    "a Python path": lambda spec: env(spec["trainer"], name="PYTHONPATH", value="/tmp"),
-    "an initializer": lambda spec: spec.update(
-        initializer={"dataset": {"storageUri": "hf://x", "env": [{"name": "A", "value": "b"}]}}
-    ),
-    "another account": lambda spec: spec.update(
-        runtimePatches=[
-            {
-                "manager": "x",
-                "trainingRuntimeSpec": {
-                    "template": {
-                        "spec": {
-                            "replicatedJobs": [
-                                {
-                                    "name": "node",
-                                    "template": {
-                                        "spec": {
-                                            "template": {
-                                                "spec": {"serviceAccountName": "moaa-reaper"}
-                                            }
-                                        }
-                                    },
-                                }
-                            ]
-                        }
-                    }
-                },
-            }
-        ]
-    ),
-}
-
-
 @pytest.mark.parametrize("what", TRAIN_JOBS)
 def test_a_training_with_something_else_is_refused(account: Account, what: str) -> None:
     made = objects.train_job(launch(account.ns), "run")
@@ -192,19 +124,9 @@ def test_people_keep_the_rights_that_they_have(account: Account) -> None:
     account.ns.kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(made))
 
 
-def runner(ns: Namespace) -> dict[str, Any]:
-    sets = [
-        "runtime.engines.kind=kubernetes",
-        "runtime.launcher.kind=trainer",
-        f"runtime.cluster.namespace={ns.name}",
-        f"runtime.cluster.images.core={IMAGE}",
-    ]
-    loaded = load_file(RECIPES / "demo-cluster.yaml", sets)
-    return runner_job.job(loaded, "demo-20260101-000000-abcd", runner_job.of_run("sft"))
-
-
-def test_the_run_that_a_recurring_job_starts_passes(account: Account) -> None:
-    assert account.create(runner(account.ns)) == ""
+@pytest.mark.parametrize("until", [None, "sft"])
+def test_the_run_that_a_recurring_job_starts_passes(account: Account, until: str | None) -> None:
+    assert account.create(admission.run(account.ns.name, IMAGE, until)) == ""
 
 
 def test_the_jobs_that_moaa_makes_without_trainer_pass(without_trainer: Account) -> None:
@@ -214,62 +136,26 @@ def test_the_jobs_that_moaa_makes_without_trainer_pass(without_trainer: Account)
     assert without_trainer.create(objects.service(made)) == ""
 
 
-def container(pod: dict[str, Any]) -> dict[str, Any]:
-    return dict.__getitem__(pod, "containers")[0]
-
-
-JOBS: dict[str, Change] = {
-    "an image": lambda pod: container(pod).update(image="evil:1"),
-    "a shell": lambda pod: container(pod).update(command=["sh", "-c", "id"]),
-    "the reaper's account": lambda pod: pod.update(serviceAccountName="moaa-reaper"),
-    "a file of the node": lambda pod: pod["volumes"].append(
-        {"name": "h", "hostPath": {"path": "/"}}
-    ),
-    "a secret as a file": lambda pod: pod["volumes"].append(
-        {"name": "s", "secret": {"secretName": "other"}}
-    ),
-    "a token as a file": lambda pod: pod["volumes"].append(
-        {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
-    ),
-    "privileges": lambda pod: container(pod)["securityContext"].update(
-        privileged=True, allowPrivilegeEscalation=True
-    ),
-    "root": lambda pod: pod.pop("securityContext"),
-    "capabilities": lambda pod: container(pod)["securityContext"].update(
-        capabilities={"add": ["SYS_ADMIN"]}
-    ),
-    "the node's network": lambda pod: pod.update(hostNetwork=True),
-    "another container": lambda pod: pod["containers"].append({"name": "x", "image": IMAGE}),
-    "all of a secret": lambda pod: container(pod).update(
-        envFrom=[{"secretRef": {"name": "moaa-env"}}]
-    ),
-    "a foreign secret": lambda pod: env(container(pod), name="X", valueFrom=secret("other")),
-    "a hook": lambda pod: container(pod).update(lifecycle={"preStop": {"sleep": {"seconds": 1}}}),
-}
-
-
-@pytest.mark.parametrize("what", JOBS)
+@pytest.mark.parametrize("what", JOBS | TRAININGS)
 def test_a_training_without_trainer_with_something_else_is_refused(
     without_trainer: Account, what: str
 ) -> None:
     made = objects.indexed_job(launch(without_trainer.ns), "run")
-    JOBS[what](made["spec"]["template"]["spec"])
+    (JOBS | TRAININGS)[what](made["spec"]["template"])
     said = without_trainer.create(made)
     assert REFUSED in said, said or "it was taken"
 
 
-@pytest.mark.parametrize("what", JOBS)
+@pytest.mark.parametrize("what", JOBS | RUNS)
 def test_a_run_with_something_else_is_refused(account: Account, what: str) -> None:
-    made = runner(account.ns)
-    JOBS[what](made["spec"]["template"]["spec"])
+    made = admission.run(account.ns.name, IMAGE)
+    (JOBS | RUNS)[what](made["spec"]["template"])
     said = account.create(made)
     assert REFUSED in said, said or "it was taken"
 
 
-def test_a_token_in_a_training_is_refused(without_trainer: Account) -> None:
-    made = objects.indexed_job(launch(without_trainer.ns), "run")
-    made["spec"]["template"]["spec"]["automountServiceAccountToken"] = True
-    assert REFUSED in without_trainer.create(made)
+def test_where_the_chart_starts_no_runs_none_is_started(without_trainer: Account) -> None:
+    assert REFUSED in without_trainer.create(admission.run(without_trainer.ns.name, IMAGE))
 
 
 @pytest.mark.parametrize(
