@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from moaa.asking.session import Session
 from moaa.chat.client import Client
@@ -19,27 +18,16 @@ from moaa.chat.pool import Endpoint
 from moaa.concurrency import together
 from moaa.engines.deployment import Leased, places_of, start_budget
 from moaa.engines.diagnosis import diagnosis, no_deployment, state
-from moaa.engines.leasing import LeaseHolder
+from moaa.engines.leasing import LeaseHolder, Timing
 from moaa.engines.pod_replacer import PodReplacer
 from moaa.engines.view import ClusterView
 from moaa.errors import EngineError, MoaaError
-from moaa.kubernetes import leases, names
+from moaa.kubernetes import names
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Conflict, Unreachable
 from moaa.recipe.schema import Model
 
 OUTSIDE = " (from outside a cluster its pods are rarely reached: run inside it)"
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How often a fleet looks, in seconds."""
-
-    look_every_s: float = 1.0
-    """For time limits and the seconds in notes. Changes on the cluster are handled at once."""
-    events_every_s: float = 3.0
-    renew_every_s: float = leases.RENEW_EVERY_S
-    release_patience_s: float = 5.0
 
 
 class KubernetesFleet:
@@ -60,19 +48,13 @@ class KubernetesFleet:
         self._names, self._models = names.by_dns(models), models
         self._client, self._cluster, self._timing = client, cluster, timing
         self._ledger, self._progress = session.ledger, session.progress
-        self._leases = LeaseHolder(
-            cluster,
-            session.ledger,
-            session.progress,
-            renew_patience_s=timing.renew_every_s,
-            release_patience_s=timing.release_patience_s,
-        )
+        self._leases = LeaseHolder(cluster, session.ledger, session.progress, timing)
         self._replacing = PodReplacer(cluster, session.ledger, session.progress)
         self._up: dict[str, Leased] = {}
         self._noted = False
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self.view = ClusterView(cluster, self._names, self._wake)
+        self.view = ClusterView(cluster, self._names, self._wake, timing.outage_s)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:

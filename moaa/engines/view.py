@@ -18,14 +18,21 @@ from moaa.kubernetes.mirror import Mirror, Mirrors
 class ClusterView(Mirrors):
     """The objects of these models, kept up to date by watches."""
 
-    def __init__(self, cluster: Cluster, dns: Iterable[str], changed: Callable[[], None]) -> None:
-        """`dns`: the models' names in labels. `changed` is called from a thread."""
+    def __init__(
+        self,
+        cluster: Cluster,
+        dns: Iterable[str],
+        changed: Callable[[], None],
+        patience_s: float = 0.0,
+    ) -> None:
+        """`dns`: the models' names in labels. `changed` is called from a thread. `patience_s`: how
+        long `open` waits for an API server that does not answer."""
         self._cluster = cluster
         labels = f"{names.MODEL} in ({','.join(dns)})"
         self._deployments, self._pods, self._slices = watched = [
             Mirror(cluster, kind, labels, changed) for kind in (DEPLOYMENTS, PODS, SLICES)
         ]
-        super().__init__(*watched)
+        super().__init__(*watched, patience_s=patience_s)
         self.events: dict[str, str] = {}
         """For each pod that is being created: the message of its newest event."""
 

@@ -36,31 +36,34 @@ UPDATE_TRIES: Final = 20
 class Cluster:
     """One namespace of a cluster, with the rights of this process's account. Thread-safe."""
 
-    def __init__(self, client: Any, namespace: str, *, inside: bool = False) -> None:
+    def __init__(
+        self, client: Any, namespace: str, *, inside: bool = False, patience_s: float = RETRY_S
+    ) -> None:
         """`client`: a kubernetes.client.ApiClient. `inside`: this process is a pod of the cluster,
-        so it can reach the addresses of pods."""
+        so it can reach the addresses of pods. `patience_s`: how long a request without `retry_s`
+        is retried."""
         self.namespace, self.inside = namespace, inside
-        self._transport = Transport(client)
+        self._transport = Transport(client, patience_s)
         self.host = self._transport.host
 
     @classmethod
-    def connect(cls, namespace: str | None = None) -> Self:
+    def connect(cls, namespace: str | None = None, *, patience_s: float = RETRY_S) -> Self:
         """Return the cluster that `transport.login` finds. Raises ClusterError."""
         client, namespace, inside = login(namespace)
-        return cls(client, namespace, inside=inside)
+        return cls(client, namespace, inside=inside, patience_s=patience_s)
 
-    def get(self, kind: Kind, name: str, *, retry_s: float = RETRY_S) -> Object:
+    def get(self, kind: Kind, name: str, *, retry_s: float | None = None) -> Object:
         """Return one object. Raises NotFound."""
         return self._object(self._request("get", kind, name), retry_s)
 
     def list(
-        self, kind: Kind, labels: str = "", *, fields: str = "", retry_s: float = RETRY_S
+        self, kind: Kind, labels: str = "", *, fields: str = "", retry_s: float | None = None
     ) -> Objects:
         """Return all objects with these labels and fields, from all pages."""
         return self.listing(kind, labels, fields=fields, retry_s=retry_s)[0]
 
     def listing(
-        self, kind: Kind, labels: str = "", *, fields: str = "", retry_s: float = RETRY_S
+        self, kind: Kind, labels: str = "", *, fields: str = "", retry_s: float | None = None
     ) -> tuple[Objects, str]:
         """Return all objects, and the resourceVersion from which a watch can continue."""
         found: Objects = []
@@ -75,11 +78,11 @@ class Cluster:
                 return found, page["metadata"]["resourceVersion"]
             query["continue"] = more
 
-    def create(self, kind: Kind, body: Object, *, retry_s: float = RETRY_S) -> Object:
+    def create(self, kind: Kind, body: Object, *, retry_s: float | None = None) -> Object:
         """Create the object and return it. Raises Conflict if one of this name exists."""
         return self._object(self._request("create", kind, body=body), retry_s)
 
-    def patch(self, kind: Kind, name: str, body: Object, *, retry_s: float = RETRY_S) -> Object:
+    def patch(self, kind: Kind, name: str, body: Object, *, retry_s: float | None = None) -> Object:
         """Apply a JSON merge patch and return the object.
 
         With `metadata.resourceVersion` in the patch: raises Conflict if that is not the newest.
@@ -94,7 +97,7 @@ class Cluster:
         *,
         known: Object | None = None,
         part: str = "",
-        retry_s: float = RETRY_S,
+        retry_s: float | None = None,
     ) -> Object:
         """Change an object and return it. If another process was faster, read it and change it
         again.
@@ -126,7 +129,7 @@ class Cluster:
         *,
         seen: Object | None = None,
         grace_s: int | None = None,
-        retry_s: float = RETRY_S,
+        retry_s: float | None = None,
     ) -> None:
         """Delete the object and what belongs to it; do nothing if it does not exist.
 
@@ -206,6 +209,6 @@ class Cluster:
     def _request(self, verb: Verb, kind: Kind, name: str = "", **more: Any) -> Request:
         return Request(verb, kind, self.namespace, name, **more)
 
-    def _object(self, request: Request, retry_s: float = RETRY_S) -> Object:
+    def _object(self, request: Request, retry_s: float | None = None) -> Object:
         found: Object = json.loads(self._transport.read(request, retry_s=retry_s))
         return found

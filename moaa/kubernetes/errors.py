@@ -27,6 +27,8 @@ class NoCluster(ClusterError):
 class Unreachable(ClusterError):
     """The API server did not answer, or only with errors that may pass."""
 
+    outside = True
+
 
 class Forbidden(ClusterError):
     """The login is not accepted, or lacks a right."""

@@ -51,7 +51,9 @@ class Lease:
         self._released = False
         self._seen: Object | None = None
 
-    def renew(self, then: Callable[[], object] = lambda: None, *, retry_s: float = RETRY_S) -> None:
+    def renew(
+        self, then: Callable[[], object] = lambda: None, *, retry_s: float | None = None
+    ) -> None:
         """Take or renew the lease, then call `then`; after `release`, do nothing.
 
         A release waits until both are done.
@@ -84,7 +86,7 @@ class Lease:
         finally:
             self._lock.release()
 
-    def others(self, *, retry_s: float = RETRY_S) -> Objects:
+    def others(self, *, retry_s: float | None = None) -> Objects:
         """Return the other leases on the same object, dead ones included."""
         found = on(self._cluster, self._target, retry_s=retry_s)
         return [each for each in found if each["metadata"]["name"] != self.name]
@@ -111,7 +113,7 @@ class Lease:
         }
 
 
-def on(cluster: Cluster, target: str, *, retry_s: float = RETRY_S) -> Objects:
+def on(cluster: Cluster, target: str, *, retry_s: float | None = None) -> Objects:
     """Return all leases on an object (`Deployment/moaa-smol`), dead ones included."""
     labels = f"{names.PART_OF}={names.OURS},{names.HOLDS}={_label(target)}"
     return [

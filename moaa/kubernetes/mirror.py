@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Gone, Unreachable
 from moaa.kubernetes.kinds import Kind, Object
 from moaa.kubernetes.transport import lines
+from moaa.progress.messages import log
 
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse
@@ -51,9 +53,22 @@ class Mirror:
         self._version = ""
         self._stream: HTTPResponse | None = None
 
-    def start(self) -> None:
-        """Read the first list, then keep it up to date in a thread. Raises ClusterError."""
-        self._list()
+    def start(self, patience_s: float = 0.0) -> None:
+        """Read the first list, then keep it up to date in a thread. Raises ClusterError.
+
+        For `patience_s` the list is tried again, until `stop`, if the API server is away.
+        """
+        give_up_at, said = time.monotonic() + patience_s, False
+        while True:
+            try:
+                self._list()
+                break
+            except Unreachable as error:
+                if time.monotonic() >= give_up_at or self._stopped.wait(RETRY_S):
+                    raise
+                if not said:
+                    log.warning(f"{error}. It is asked again, for up to {patience_s / 60:.0f} min")
+                    said = True
         name = f"mirror of {self._kind.plural}"
         threading.Thread(target=self._follow, name=name, daemon=True).start()
 
@@ -130,13 +145,16 @@ class Mirror:
 class Mirrors:
     """Base class of a view of several kinds: their mirrors are opened and closed together."""
 
-    def __init__(self, *mirrors: Mirror) -> None:
-        self._mirrors = mirrors
+    def __init__(self, *mirrors: Mirror, patience_s: float = 0.0) -> None:
+        """`patience_s`: how long `open` waits for an API server that does not answer."""
+        self._mirrors, self._patience_s = mirrors, patience_s
 
     async def open(self) -> None:
         """Read the namespace and start to watch it. Raises ClusterError if the cluster cannot be
         reached or a right is missing."""
-        await together(asyncio.to_thread(mirror.start) for mirror in self._mirrors)
+        await together(
+            asyncio.to_thread(mirror.start, self._patience_s) for mirror in self._mirrors
+        )
 
     def close(self) -> None:
         """Stop watching."""

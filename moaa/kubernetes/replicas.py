@@ -11,7 +11,6 @@ from moaa.errors import MoaaError
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, Object
 from moaa.kubernetes.names import IDLE_REPLICAS, REPLICAS
-from moaa.kubernetes.transport import RETRY_S
 
 
 def scale(
@@ -20,7 +19,7 @@ def scale(
     *,
     leased: bool,
     known: Object | None = None,
-    retry_s: float = RETRY_S,
+    retry_s: float | None = None,
 ) -> tuple[int, int]:
     """Scale a Deployment to what its leases need; return its replicas before and after.
 

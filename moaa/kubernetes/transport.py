@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 from moaa.errors import ClusterError
 from moaa.kubernetes.errors import NoCluster, Unreachable, refusal, status_of
 from moaa.kubernetes.request import CONNECT_S, Request
+from moaa.progress.messages import log
 
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse
 
 RETRY_S: Final = 60.0
 """Requests are retried for this long. An upgrade of the control plane takes less time."""
+OUTAGE_S: Final = 20 * 60.0
+"""A stage retries for this long: its work would be lost. The store's time (`moaa.store.client`)."""
+_QUIET_S: Final = 20.0
+"""A longer outage is shown."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -30,30 +35,41 @@ _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 class Transport:
     """The way to one API server. Thread-safe."""
 
-    def __init__(self, client: Any) -> None:
-        """`client`: a kubernetes.client.ApiClient."""
+    def __init__(self, client: Any, patience_s: float = RETRY_S) -> None:
+        """`client`: a kubernetes.client.ApiClient. `patience_s`: how long requests are retried that
+        say nothing else."""
         self.host: str = client.configuration.host
         self._client = client
+        self._patience_s = patience_s
         self._accepted = False
         """Whether the API server has accepted our login at least once."""
 
-    def read(self, request: Request, *, retry_s: float = RETRY_S) -> bytes:
+    def read(self, request: Request, *, retry_s: float | None = None) -> bytes:
         """Return the answer's body. Failures that may pass are retried for `retry_s`."""
         from urllib3.exceptions import HTTPError
 
-        give_up_at, pause_s = time.monotonic() + retry_s, _FIRST_PAUSE_S
+        if retry_s is None:
+            retry_s = self._patience_s
+        begun, pause_s, said = time.monotonic(), _FIRST_PAUSE_S, False
         while True:
             after_s = 0.0
             try:
-                return self.open(request).data
+                answer = self.open(request).data
+                if said:
+                    log.warning(f"Kubernetes at {self.host} answers again")
+                return answer
             except Retryable as retryable:
                 error: Exception = retryable
                 after_s = retryable.after_s
             except (HTTPError, OSError) as broken:  # in the middle of the answer
                 error = broken
             wait_s = max(after_s, random.uniform(pause_s / 2, pause_s))
-            if time.monotonic() + wait_s > give_up_at:
+            away_s = time.monotonic() - begun
+            if away_s + wait_s > retry_s:
                 raise Unreachable(f"{error} (given up after {retry_s:.0f} s)") from None
+            if away_s > _QUIET_S and retry_s > RETRY_S and not said:
+                said = True
+                log.warning(f"{error}. It is asked again, for up to {retry_s / 60:.0f} min")
             time.sleep(wait_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

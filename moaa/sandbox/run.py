@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from moaa.errors import ClusterError, MoaaError, RowRejected
@@ -15,6 +16,7 @@ from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import NotFound
 from moaa.kubernetes.kinds import JOBS, PODS, Object
+from moaa.kubernetes.transport import OUTAGE_S
 from moaa.recipe.schema import Runtime
 from moaa.sandbox import objects
 
@@ -55,7 +57,7 @@ class Sandbox:
         self,
         runtime: Runtime,
         timing: Timing = Timing(),
-        connect: Callable[[str | None], Cluster] = Cluster.connect,
+        connect: Callable[[str | None], Cluster] = partial(Cluster.connect, patience_s=OUTAGE_S),
     ) -> None:
         """The connection to the cluster is made when the first program comes."""
         self._runtime, self._timing, self._connect = runtime, timing, connect

@@ -12,6 +12,7 @@ from moaa.gateway.places import place_of
 from moaa.gateway.promotion import NotStarted, Promotion, RolledBack
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.names import RUN_ENV
+from moaa.kubernetes.transport import OUTAGE_S
 from moaa.progress.messages import log, say
 from moaa.recipe.promote import Promote
 from moaa.recipe.schema import Part, Recipe
@@ -79,7 +80,8 @@ def _rolled_out(given: Promote, version: Version, context: Context) -> str:
     return in words what was done."""
     if not given.slots:
         return "the recipe has no slots: only the production pointer moves"
-    cluster = Cluster.connect(given.namespace or context.recipe.runtime.cluster.namespace)
+    namespace = given.namespace or context.recipe.runtime.cluster.namespace
+    cluster = Cluster.connect(namespace, patience_s=OUTAGE_S)
     canary = (
         CanaryCheck.of(Artifact.open(context.store, version.uri))
         if given.canary

@@ -20,6 +20,7 @@ from moaa.kubernetes.discovery import knows
 from moaa.kubernetes.errors import Conflict
 from moaa.kubernetes.kinds import JOBS, SERVICES, TRAIN_JOBS, Object
 from moaa.kubernetes.mirror import Mirror
+from moaa.kubernetes.transport import OUTAGE_S
 from moaa.ledger import Ledger
 from moaa.progress import Progress
 from moaa.train import objects
@@ -40,7 +41,7 @@ def start(launch: Launch, ledger: Ledger, progress: Progress, timing: Timing = _
 
     Raises the reason if the training failed.
     """
-    cluster = Cluster.connect(launch.runtime.cluster.namespace)
+    cluster = Cluster.connect(launch.runtime.cluster.namespace, patience_s=OUTAGE_S)
     kind = TRAIN_JOBS if launch.launcher.kind == "trainer" else JOBS
     if kind is TRAIN_JOBS and not knows(cluster, TRAIN_JOBS):
         kind = JOBS

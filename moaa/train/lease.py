@@ -100,7 +100,7 @@ class LeasedTraining:
         try:
             return self.cluster.create(self.kind, self.body)
         except ClusterError as error:
-            if isinstance(error, Conflict) or "untime" not in str(error):
+            if isinstance(error, Conflict | Unreachable) or "untime" not in str(error):
                 raise
             raise ClusterError(
                 f"{error}\n  The platform chart creates a TrainingRuntime for each pool: "

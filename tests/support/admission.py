@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from moaa.kubernetes import names
+from moaa.kubernetes.kinds import Object
 from moaa.pipelines import runner_job
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Cluster, Images, Launcher, Runtime, Sft, StoreAddress
 from moaa.train.job import Job, Launch
 from tests.support.paths import RECIPES
 
-Object = dict[str, Any]
 Change = Callable[[Object], object]
 
 

@@ -52,12 +52,12 @@ class KubeServer(Served):
         self._cut = 0
         self._lock = threading.RLock()
 
-    def cluster(self, *, inside: bool = True) -> Cluster:
+    def cluster(self, *, inside: bool = True, **how: Any) -> Cluster:
         from kubernetes import client
 
         settings = client.Configuration(host=f"http://127.0.0.1:{self.port}")
         settings.retries = False
-        return Cluster(client.ApiClient(settings), NAMESPACE, inside=inside)
+        return Cluster(client.ApiClient(settings), NAMESPACE, inside=inside, **how)
 
     def put(self, kind: Kind, found: Object) -> Object:
         """Add or replace, as the cluster's own controllers do."""

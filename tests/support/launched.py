@@ -39,7 +39,7 @@ def launch(**launcher: Any) -> Launch:
 def connected(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
     """The cluster that a launcher connects to."""
     kube.cluster()  # imports the client now, which takes seconds on a busy machine
-    monkeypatch.setattr(Cluster, "connect", lambda namespace=None: kube.cluster())
+    monkeypatch.setattr(Cluster, "connect", lambda namespace=None, **how: kube.cluster(**how))
     return kube
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from moaa.chat.client import Client
 from moaa.chat.message import Call
 from moaa.chat.pooling import Task
-from moaa.engines.kubernetes import KubernetesFleet, Timing
+from moaa.engines.kubernetes import KubernetesFleet
+from moaa.engines.leasing import Timing
 from moaa.kubernetes.api import Cluster
 from moaa.ledger import Ledger
 from moaa.progress import Progress

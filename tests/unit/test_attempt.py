@@ -14,6 +14,7 @@ import pytest
 from moaa import records
 from moaa.attempt import recorded
 from moaa.errors import OUTSIDE, EngineAway, HubAway, MoaaError, StoreAway
+from moaa.kubernetes.errors import Unreachable
 from moaa.pipelines import runner_job
 from moaa.recipe.load import load_file
 from moaa.report import RunView, page
@@ -125,6 +126,7 @@ def test_an_earlier_version_s_terminated_stage_is_one_too(store: MemoryStore) ->
         (StoreAway("s3://a: away"), OUTSIDE),
         (HubAway("away"), OUTSIDE),
         (EngineAway("the endpoint is away"), OUTSIDE),
+        (Unreachable("the API server is away"), OUTSIDE),
         (MoaaError("wrong"), 1),
     ],
 )

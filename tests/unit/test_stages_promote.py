@@ -257,7 +257,7 @@ def rolled_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the stage reach this cluster, on which time passes while somebody sleeps."""
     stage: Any = importlib.import_module("moaa.stages.promote")
     place = world.promotion.place
-    monkeypatch.setattr(Cluster, "connect", lambda namespace: world.cluster)
+    monkeypatch.setattr(Cluster, "connect", lambda namespace, **how: world.cluster)
     monkeypatch.setattr(
         stage, "Promotion", lambda *_: Promotion(world.cluster, place, world.sleep, world.clock)
     )
