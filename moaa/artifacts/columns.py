@@ -177,4 +177,19 @@ TABLES = (
 )  # fmt: skip
 """Every table, in the order of the stages. An artifact of kind `model` has none."""
 
+FEEDBACK = (
+    Field("id", "text", "The request's id, as the client got it in `x-request-id`."),
+    Field("time", "text", "When it was asked or rated, ISO 8601."),
+    Field("key", "text", "The name of the client's key."),
+    Field("model", "text", "The name that was asked for."),
+    Field("revision", "text or null", "The version that answered."),
+    Field("messages", "list of objects", "The question: each message's `role` and `content`."),
+    Field("answer", "text", "The answer."),
+    Field("finish_reason", "text or null", "`length` if the answer was cut."),
+    Field("rating", "whole number or null", "-1, 0 or 1; null if nobody rated it."),
+    Field("comment", "text or null", "What the client wrote about it."),
+    Field("masked", "object", "How many of each kind were masked, by kind."),
+)
+"""The fields of a row that a gateway keeps. A late rating is a row without the answer's fields."""
+
 _COLUMNS = {(table.kind, table.name): table.columns for table in TABLES}

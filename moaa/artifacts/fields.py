@@ -34,6 +34,7 @@ class Field:
 
 
 ID = Field("id", "text", "The prompt's id: 16 hex digits of the sha256 of its normalized text.")
+QUESTION_ID = Field("id", "text", "The question's id in its benchmark; head to head: the prompt's.")
 SOURCE = Field("source", "text", "Name of the prompt's source in the recipe.")
 SYSTEM = Field("system", "text or null", "The prompt's own system message.")
 TURNS = Field("turns", "list of texts", "The user's turns, in order.")

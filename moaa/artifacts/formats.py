@@ -5,11 +5,12 @@ python -m moaa.artifacts.formats docs/data-formats.md
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from moaa.artifacts.columns import TABLES
+from moaa.artifacts.columns import FEEDBACK, TABLES
 from moaa.artifacts.fields import Field
 from moaa.artifacts.table import Table
 
@@ -20,8 +21,10 @@ STAGES = {
     "preferences": "label",
     "scores": "evaluate",
     "decision": "gate",
+    "answers": "evaluation/answers",
+    "judgements": "evaluation/judgements",
 }
-"""The stage that makes each kind of artifact."""
+"""The folder of each kind of artifact: the stage that makes it, or what evaluate keeps."""
 
 HEAD = """\
 <!-- Generated: python -m moaa.artifacts.formats docs/data-formats.md -->
@@ -47,10 +50,10 @@ artifacts it was made from (`parents`), the part of the recipe that the stage wa
 what was counted (`ledger`) and the numbers of the report (`facts`). A folder without a manifest is
 not finished: do not use it.
 
-A Parquet file has the column `id` (the prompt's), the columns listed below, and `row`: the whole
-row as JSON text. The columns are copies, for looking and filtering; `row` alone is complete. A file
-written by an earlier version may have `id` and `row` only. A field may be missing from rows of
-earlier versions.
+A Parquet file has the column `id` (each table says of what), the columns listed below, and `row`:
+the whole row as JSON text. The columns are copies, for looking and filtering; `row` alone is
+complete. A file written by an earlier version may have `id` and `row` only. A field may be missing
+from rows of earlier versions.
 
 ## Read it with pandas
 
@@ -85,6 +88,8 @@ KINDS = {
     "scores": "Scores, answers and judgements of all benchmarks of the evaluation.",
     "decision": "Whether the model may be published. The manifest's `facts.decision` is the whole "
     "decision: verdict, reason, power, findings.",
+    "answers": "Answers of a contestant, kept for later evaluations with the same questions.",
+    "judgements": "Judgements of a match, likewise.",
 }
 
 TAIL = """
@@ -121,7 +126,36 @@ are `README.md` (the model card), `canary.json` (how the model answers) and `lin
 
 The training data (`publish.data`) are at `datasets/NAME/VERSION`: `README.md` (the data card),
 `data/sft-*.parquet` (`messages`) and `data/preference-*.parquet` (`prompt`, `chosen`, `rejected`):
-lists of messages with `role` and `content`, as TRL takes them.
+lists of messages with `role` and `content`, as TRL takes them. In a copy of that folder:
+
+```python
+conversations = pandas.read_parquet("data/sft-00000.parquet").messages
+pairs = pandas.read_parquet("data/preference-00000.parquet")
+```
+
+## Promotions (`promotion`)
+
+The artifact of `promote` has no tables. Its `facts.promoted` names the version that is in
+production now (`name`, `version`, `uri`), or is null; `facts.why` says why in both cases;
+`facts.registry` says why a Kubeflow Model Registry does not show it.
+"""
+
+FEEDBACK_PAGE = """
+## Questions and ratings of a gateway
+
+A gateway with `feedback` ([mixtures online](mixtures-online.md)) keeps the questions of keys that
+agreed, as JSON lines at `DAY/TIME-PROCESS-NUMBER.jsonl.zst` below `feedback.store.root`. A rating
+that comes after its row was written is a row of its own: `id`, `time`, `key`, `rating`, `comment`,
+`masked`.
+
+| field | type | |
+|---|---|---|
+{fields}
+
+```python
+rows = pandas.read_json("2026-11-18/110640-7f3a9c-000001.jsonl.zst", lines=True)
+rated = rows[rows.rating.notna()]
+```
 """
 
 
@@ -131,15 +165,20 @@ def page() -> str:
     for kind, stage in STAGES.items():
         parts.append(f"\n## {stage} (`{kind}`)\n\n{KINDS[kind]}\n")
         parts += [_table(table) for table in TABLES if table.kind == kind]
-    return "".join([*parts, TAIL])
+    feedback = FEEDBACK_PAGE.format(fields=_rows_of(FEEDBACK))
+    return "".join([*parts, TAIL, feedback])
+
+
+def examples() -> list[str]:
+    """Return the page's lines of pandas: one block a table, then the others. The first imports."""
+    return re.findall(r"```python\n(.*?)```", page(), re.DOTALL)
 
 
 def _table(table: Table) -> str:
     stage = STAGES[table.kind]
     columns = "\n".join(f"| `{each.name}` | {each.type} | {each.about} |" for each in table.columns)
-    fields = "\n".join(
-        f"| `{name}` | {field.type} | {field.about} |" for name, field in _walk(table.fields)
-    )
+    (id_about,) = [field.about for field in table.fields if field.name == "id"]
+    named = f"{columns}\n" if columns else ""
     return f"""
 ### {stage}/{table.name}
 
@@ -147,13 +186,12 @@ def _table(table: Table) -> str:
 
 | column | type | |
 |---|---|---|
-| `id` | string | The prompt's id. |
-{columns}
-| `row` | large_string | The row, as JSON text. |
+| `id` | string | {id_about} |
+{named}| `row` | large_string | The row, as JSON text. |
 
 | field of `row` | type | |
 |---|---|---|
-{fields}
+{_rows_of(table.fields)}
 
 ```python
 table = pandas.read_parquet("{stage}/{table.name}")
@@ -161,6 +199,11 @@ rows = pandas.DataFrame(map(json.loads, table.row))
 {table.example}
 ```
 """
+
+
+def _rows_of(fields: tuple[Field, ...]) -> str:
+    """Return the rows of a table in Markdown about these fields, and those inside of them."""
+    return "\n".join(f"| `{name}` | {each.type} | {each.about} |" for name, each in _walk(fields))
 
 
 def _walk(fields: tuple[Field, ...], prefix: str = "") -> Iterator[tuple[str, Field]]:

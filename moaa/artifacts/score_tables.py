@@ -10,6 +10,7 @@ from moaa.artifacts.fields import (
     MESSAGES,
     MODEL,
     PROPOSER,
+    QUESTION_ID,
     REASON,
     Field,
 )
@@ -24,7 +25,7 @@ from moaa.artifacts.table import (
 )
 
 ABOUT = (
-    ID,
+    QUESTION_ID,
     Field("benchmark", "text", "Its name in `evaluate.benchmarks`."),
     Field("group", "text", "Category or source of the question."),
 )
@@ -38,6 +39,17 @@ ENTRANT = copied("entrant", "string", "Who is measured.")
 def _mean_rating(row: Row) -> float | None:
     ratings = [each["rating"] for each in row.get("ratings", ())]
     return sum(ratings) / len(ratings) if ratings else None
+
+
+def _batch(kind: str, about: str, record: str) -> Table:
+    return Table(
+        kind,
+        "data",
+        about,
+        (),
+        (QUESTION_ID, Field("record", "object", record)),
+        'rows.record.str["row"]',
+    )
 
 
 SCORE_TABLES = (
@@ -260,5 +272,17 @@ SCORE_TABLES = (
             ),
         ),
         'table[table.outcome != "pass"]',
+    ),
+    _batch(
+        "answers",
+        "The answers of one contestant to all questions of one benchmark. The manifest's "
+        "`facts.who` names it.",
+        "`row` with `answers`, one for each turn, or `rejected` with `reason` and `detail`.",
+    ),
+    _batch(
+        "judgements",
+        "The judgements of one match of a benchmark. The manifest's `facts.who` names the one or "
+        "two that were judged.",
+        "`row` with the judgement, or `rejected` with `reason` and `detail`.",
     ),
 )

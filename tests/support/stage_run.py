@@ -96,6 +96,10 @@ def run_stages(
             stage = getattr(import_module(f"moaa.stages.{name}"), name)
             manifest, *_ = stage.run(recipe, store, {each: found[each] for each in inputs})
             found[manifest.kind] = Artifact(store, manifest)
+        for kind in ("answers", "judgements"):  # what evaluate keeps for later evaluations
+            below = f"{store.root}/evaluation/{kind}/"
+            made = [uri for uri, _ in store.list(below) if uri.endswith("/manifest.json")]
+            found[kind] = Artifact.open(store, made[0].removesuffix("/manifest.json"))
         scored, *_ = import_module("moaa.stages.label").label.run(
             load_file(DEMO, [*sets, "label.labeller=random"]).recipe, store, found
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,10 +227,9 @@ def test_the_lines_of_pandas_on_the_page_work(
     for kind, stage in formats.STAGES.items():
         artifacts[kind].download(tmp_path / stage)
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", formats.page(), re.DOTALL)
-    imports, *examples = blocks
-    assert len(examples) == len(TABLES)
-    for example in examples:
+    imports, *examples = formats.examples()
+    assert len(examples) == len(TABLES) + 2, "each table, a data set, a gateway's rows"
+    for example in examples[: len(TABLES)]:
         *lines, last = example.strip().splitlines()
         names: dict[str, Any] = {}
         exec("\n".join([imports, *lines]), names)

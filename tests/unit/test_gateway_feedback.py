@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import zstandard
 
+from moaa.artifacts import formats
+from moaa.artifacts.columns import FEEDBACK
 from moaa.gateway.feedback.records import Records
 from moaa.gateway.feedback.settings import FeedbackSettings
 from tests.support.memory_store import MemoryStore
@@ -72,6 +76,26 @@ async def test_a_row_waits_for_its_rating_and_is_written_masked():
         }
     ]
     assert kept.counted == ["written"]
+
+
+async def test_its_rows_are_as_the_page_about_formats_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(wait_s=300)
+    kept.ask()
+    kept.ask("r2")
+    kept.records.rated("team", "r2", 1, None)
+    kept.at += 400
+    await kept.records.look()
+    assert {*rows(kept.store)[0]} == {field.name for field in FEEDBACK}
+    (example,) = [each for each in formats.examples() if ".jsonl.zst" in each]
+    file = tmp_path / re.findall(r'"(.*)"', example)[0]
+    file.parent.mkdir()
+    file.write_bytes(*kept.store.objects.values())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(f"import pandas\n{example}", names)
+    assert list(names["rated"].id) == ["r2"]
 
 
 async def test_a_late_rating_is_a_row_of_its_own():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from moaa.artifacts import Artifact
+from moaa.artifacts import Artifact, formats
 from moaa.recipe.load import load_file
 from moaa.registry import data_set
 from moaa.stages.publish import publish
@@ -105,3 +106,14 @@ def test_a_data_set_that_is_not_whole_is_finished_by_the_next_attempt() -> None:
     store.delete_prefix(f"{store.root}/publish/")
     published(store)
     assert len(table(store, uri, "preference")) == 2
+
+
+def test_the_pages_lines_of_pandas_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    Artifact.open(store, published(store)["data"]).download(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (example,) = [each for each in formats.examples() if "data/sft" in each]
+    names: dict[str, Any] = {}
+    exec(f"import pandas\n{example}", names)
+    assert len(names["conversations"]) == len(CONVERSATIONS)
+    assert list(names["pairs"].columns) == ["prompt", "chosen", "rejected"]
