@@ -73,13 +73,13 @@ REFUSED: Final[dict[str, str]] = {
             "--ec-manager-config",
             "--logits-processors",
             "--model-class-overrides",
-            "--additional-config",
         ),
         _CODE,
     ),
     "--trust-remote-code": "use the field trust_remote_code: true, which the plan, "
     "preflight and the report show",
     "--config": _HIDES,
+    "--additional-config": "what it does depends on a plugin of vLLM",
     "--mm-encoder-fp8-scale-save-path": "it writes to a file that the recipe names",
     **dict.fromkeys(
         ("--kv-events-config", "--otlp-traces-endpoint", "--tool-server"),
