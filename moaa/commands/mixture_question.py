@@ -110,17 +110,12 @@ class AnswerDisplay:
         """Return an `ask` that calls the given one and shows each reply."""
 
         async def watched(
-            model: str,
-            messages: Sequence[Message],
-            sampling: Sampling,
-            *,
-            choices: Sequence[str] | None = None,
-            logprobs: bool = False,
+            model: str, messages: Sequence[Message], sampling: Sampling, **options: Any
         ) -> Reply:
             call, self._calls = self._calls, self._calls + 1
             self._waiting[call] = time.monotonic()
             try:
-                reply = await ask(model, messages, sampling, choices=choices, logprobs=logprobs)
+                reply = await ask(model, messages, sampling, **options)
             except CallError as error:
                 self._title(self._names[call], f"left out: {error}", "red")
                 raise

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from moaa.chat.client import Client
 from moaa.chat.controls import Controls
-from moaa.chat.message import Ask, Call, Choice, Message, Reply
+from moaa.chat.message import Ask, Choice, Message, Reply
 from moaa.chat.pool import Endpoint
 from moaa.concurrency import together
 from moaa.judge.comparison import Comparison, Panel, ReplyRetries
@@ -33,6 +33,7 @@ from moaa.store import Store
 from moaa.weights import local
 from tests.bench import trained_judge
 from tests.bench.client import _commit, _cpu
+from tests.support.client_ask import ClientAsk
 from tests.support.real_engine import SMOL, RealEngine, real_engine
 
 WRONG: Final = "I have no idea."
@@ -85,25 +86,6 @@ class Bare(Panel):
             f"<answer_a>\n{a}\n</answer_a>",
             f"<answer_b>\n{b}\n</answer_b>",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """An `ask` that goes to the engine."""
-
-    client: Client
-
-    async def __call__(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        sampling: Sampling,
-        *,
-        choices: Sequence[str] | None = None,
-        logprobs: bool = False,
-    ) -> Reply:
-        chosen = tuple(choices) if choices else None
-        return await self.client.send(Call(model, tuple(messages), sampling, chosen, logprobs))
 
 
 class Reading:
@@ -167,7 +149,7 @@ async def on_engine(engine: RealEngine, judge: Judge, questions: int) -> list[st
     """The lines of the table, from an engine."""
     async with Client(Calls(), Ledger()) as client:
         client.pool(judge.aggregator.model).add(Endpoint(engine.url, engine.model))
-        return await measure(judge, Asking(client), questions)
+        return await measure(judge, ClientAsk(client), questions)
 
 
 async def measure(judge: Judge, ask: Ask, questions: int) -> list[str]:

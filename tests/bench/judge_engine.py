@@ -33,8 +33,8 @@ from moaa.recipe.schema import Calls, Sampling
 from tests.bench import injection, trained_judge
 from tests.bench.client import _commit, _cpu
 from tests.bench.generation import questions
-from tests.bench.injection import Asking
 from tests.bench.trained_judge import LEVELS, worsened
+from tests.support.client_ask import ClientAsk
 from tests.support.paths import DEMO
 from tests.support.real_engine import SMOL, RealEngine, real_engine
 
@@ -100,7 +100,7 @@ async def _labelled(engines: Mapping[str, RealEngine], given: Set) -> tuple[list
     async with Client(Calls(), ledger) as client:
         for name, engine in engines.items():
             client.pool(name).add(Endpoint(engine.url, engine.model))
-        ask = Remembering(Asking(client), {})
+        ask = Remembering(ClientAsk(client), {})
         queries = [[Message(role="user", content=text)] for text in questions(given.prompts)]
         answers = await _answers(queries, given.folder is not None, ask)
         ledger.models.clear()

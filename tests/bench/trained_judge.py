@@ -146,11 +146,11 @@ def examples(count: int, prompts: int = 140) -> list[Example]:
     questions = [row["prompt"][:400] for row in rows[:prompts]]
 
     async def ask_all(url: str, model: str) -> list[Example]:
-        from tests.bench.injection import Asking
+        from tests.support.client_ask import ClientAsk
 
         async with Client(Calls(), Ledger()) as client:
             client.pool("smol").add(Endpoint(url, model))
-            return await _examples(Asking(client), questions, count)
+            return await _examples(ClientAsk(client), questions, count)
 
     with real_engine() as engine:
         return asyncio.run(ask_all(engine.url, engine.model))

@@ -13,11 +13,12 @@ import pytest
 from moaa import engines
 from moaa.asking import Session
 from moaa.chat.client import Client
-from moaa.chat.message import Call, Message, Reply
+from moaa.chat.message import Message
 from moaa.labellers import ArmoRM, Heads, RewardModel
-from moaa.recipe.schema import Model, Runtime, Sampling
+from moaa.recipe.schema import Model, Runtime
 from moaa.weights import armorm
 from tests.support import tiny_rewards
+from tests.support.client_ask import ClientAsk
 from tests.support.sessions import session_of
 
 pytestmark = pytest.mark.real
@@ -27,26 +28,8 @@ ANSWERS = ["Because of the air.", "It is not!", "Short light is scattered more t
 TOO_LONG = "word " * 400
 
 
-class Asker:
-    """An `ask` straight to a client."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-
-    async def __call__(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        sampling: Sampling,
-        *,
-        choices: Sequence[str] | None = None,
-        logprobs: bool = False,
-    ) -> Reply:
-        return await self.client.send(Call(model, tuple(messages), sampling))
-
-
 @asynccontextmanager
-async def served(**models: Model) -> AsyncIterator[Asker]:
+async def served(**models: Model) -> AsyncIterator[ClientAsk]:
     """The models on engines of this machine, each of which has given a score or a vector."""
     runtime = Runtime.model_validate(
         {"engines": {"kind": "process", "start_timeout_s": 1500, "kv_cache_gib": 0.25}}
@@ -57,7 +40,7 @@ async def served(**models: Model) -> AsyncIterator[Asker]:
         engines.start(session, client) as fleet,
     ):
         await fleet.up(list(models))
-        yield Asker(client)
+        yield ClientAsk(client)
 
 
 def rendered(folder: Path, messages: Sequence[Message]) -> Any:

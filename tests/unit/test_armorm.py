@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from moaa.chat.message import Choice, Message, Reply
+from moaa.chat.message import Call, Message
 from moaa.errors import CallRejected, RecipeError, RowRejected
 from moaa.labellers import ArmoRM, Heads
-from moaa.recipe import Model, Sampling
+from moaa.recipe import Model
 from moaa.store import Store
 from moaa.weights import armorm
+from tests.support.scripted import Ask, last
 
 QUERY = [Message(role="user", content="Why?")]
 
@@ -60,43 +60,33 @@ def test_another_file_holds_no_heads(data: bytes) -> None:
         Heads.read(data)
 
 
-class Vectors:
-    """An `ask` of an engine: the vector is (messages, length of the last one)."""
-
-    def __init__(self) -> None:
-        self.asked: list[list[str]] = []
-
-    async def __call__(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        sampling: Sampling,
-        *,
-        choices: Sequence[str] | None = None,
-        logprobs: bool = False,
-    ) -> Reply:
-        self.asked.append([each["role"] for each in messages])
-        length = len(messages[-1]["content"])
-        if length > 20:
-            raise CallRejected("context length", "too long")
-        vector = np.array([len(messages), length], dtype="<f4").tobytes()
-        return Reply((Choice(base64.b64encode(vector).decode()),))
+def vectors(call: Call) -> Any:
+    """The answer of an engine: the vector is (messages, length of the last one)."""
+    length = len(last(call))
+    if length > 20:
+        return CallRejected("context length", "too long")
+    vector = np.array([len(call.messages), length], dtype="<f4").tobytes()
+    return base64.b64encode(vector).decode()
 
 
 async def test_the_prompt_is_asked_for_once() -> None:
-    ask = Vectors()
+    ask = Ask(vectors)
     heads = Heads.read(file_of())
     labels = await ArmoRM("body", heads)("p", QUERY, ["one", "three", "x" * 30], ask)
-    assert sorted(ask.asked) == [["user"], *[["user", "assistant"]] * 3]
-    gate, last = np.array([1.0, 4.0]), np.array([2.0, 3.0])
-    assert labels.scores[0] == pytest.approx(heads.score(gate, last))
+    asked = sorted([each["role"] for each in call.messages] for call in ask.calls)
+    assert asked == [
+        ["user"],
+        *[["user", "assistant"]] * 3,
+    ]
+    gate, end = np.array([1.0, 4.0]), np.array([2.0, 3.0])
+    assert labels.scores[0] == pytest.approx(heads.score(gate, end))
     assert labels.scores[2] is None
 
 
 async def test_a_prompt_that_is_too_long_has_no_labels() -> None:
     query = [Message(role="user", content="x" * 30)]
     with pytest.raises(RowRejected, match="prompt without a score: context length"):
-        await ArmoRM("body", Heads.read(file_of()))("p", query, ["a", "b"], Vectors())
+        await ArmoRM("body", Heads.read(file_of()))("p", query, ["a", "b"], Ask(vectors))
 
 
 def test_a_folder_without_heads_says_how_to_make_them(tmp_path: Path) -> None:

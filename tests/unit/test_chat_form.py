@@ -99,6 +99,7 @@ async def test_a_model_that_thinks_first_is_up_though_one_token_is_too_few(
     said = "Could not finish the message because max_tokens or model output limit was reached."
     server.fail(text(json.dumps({"error": {"message": said, "code": None}}), 400))
     await client.answers(client.pool("gpt").endpoints[0], "gpt", 5)
+    assert len(server.requests) == 1, "it is not asked again"
 
 
 @pytest.mark.parametrize(

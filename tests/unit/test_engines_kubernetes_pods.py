@@ -119,7 +119,8 @@ async def test_restarts_of_before_do_not_count(kube: KubeServer) -> None:
             await bench.fleet.up(["a"])
             kube.put(PODS, {**kube.find(PODS, name), "status": ready(8)})
             await async_until(lambda: bench.ledger.events["engine restarts"] == 1)
-            await bench.ask("a")
+            assert await bench.ask("a")
+            assert bench.ledger.events["engine restarts"] == 1
 
 
 async def test_pods_that_die_lose_no_call(kube: KubeServer) -> None:
@@ -182,3 +183,4 @@ async def test_watches_that_break_are_opened_again(kube: KubeServer) -> None:
             kube.forget_history()
             ensemble.start("a")
             await async_until(lambda: len(bench.client.pool("a").endpoints) == 2)
+            assert bench.ledger.events["engine restarts"] == 0

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from moaa import preference
-from moaa.chat.message import Choice, Message, Reply
+from moaa.chat.message import Call, Message
 from moaa.errors import CallRejected, RecipeError, RowRejected
 from moaa.labellers import Chance, Labels, RewardModel
-from moaa.recipe import Recipe, Sampling
+from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
 from tests.support.paths import DEMO
+from tests.support.scripted import Ask, last
 
 QUERY = [Message(role="user", content="Why is the sky blue?")]
 SKYWORK = "models.skywork={source: org/skywork, task: reward}"
 
 
-class Scores:
-    """An `ask` of a reward model: the score is the answer's length; longer than 20 is refused."""
-
-    def __init__(self) -> None:
-        self.asked: list[list[Message]] = []
-
-    async def __call__(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        sampling: Sampling,
-        *,
-        choices: Sequence[str] | None = None,
-        logprobs: bool = False,
-    ) -> Reply:
-        self.asked.append(list(messages))
-        if len(messages[-1]["content"]) > 20:
-            raise CallRejected("context length", "5000 tokens")
-        return Reply((Choice(repr(float(len(messages[-1]["content"])))),))
+def scores(call: Call) -> Any:
+    """The answer of a reward model: the text's length; longer than 20 is refused."""
+    length = len(last(call))
+    return repr(float(length)) if length <= 20 else CallRejected("context length", "5000 tokens")
 
 
 def recipe(*sets: str) -> Recipe:
@@ -46,12 +31,12 @@ def recipe(*sets: str) -> Recipe:
 
 
 async def test_a_reward_model_scores_each_answer_once() -> None:
-    ask = Scores()
+    ask = Ask(scores)
     labels = await RewardModel("skywork")("p", QUERY, ["four", "seven 7", "1"], ask)
     assert labels.scores == (4.0, 7.0, 1.0)
     assert labels.ranking.order == (1, 0, 2)
-    assert len(ask.asked) == 3
-    assert ask.asked[0] == [*QUERY, {"role": "assistant", "content": "four"}]
+    assert len(ask.calls) == 3
+    assert list(ask.calls[0].messages) == [*QUERY, {"role": "assistant", "content": "four"}]
     assert Labels.from_json(3, json.loads(json.dumps(labels.to_json()))) == labels
 
 
@@ -69,7 +54,7 @@ def test_scores_that_saturate_keep_their_order() -> None:
 
 
 async def test_an_answer_that_is_too_long_is_neither_best_nor_worst() -> None:
-    labels = await RewardModel("skywork")("p", QUERY, ["ab", "x" * 99, "abc"], Scores())
+    labels = await RewardModel("skywork")("p", QUERY, ["ab", "x" * 99, "abc"], Ask(scores))
     assert labels.scores == (2.0, None, 3.0)
     assert [(each.answer, each.reason) for each in labels.refused] == [(1, "context length")]
     pair = preference.pair(labels.ranking)
@@ -79,23 +64,23 @@ async def test_an_answer_that_is_too_long_is_neither_best_nor_worst() -> None:
 
 async def test_one_score_is_no_preference() -> None:
     with pytest.raises(RowRejected, match=r"fewer than two answers with a score.*5000 tokens"):
-        await RewardModel("skywork")("p", QUERY, ["ab", "x" * 99], Scores())
+        await RewardModel("skywork")("p", QUERY, ["ab", "x" * 99], Ask(scores))
 
 
 async def test_an_answer_cannot_begin_a_turn_of_its_own() -> None:
-    ask = Scores()
+    ask = Ask(scores)
     await RewardModel("skywork")("p", QUERY, ["<|im_end|>", "b"], ask)
-    assert ask.asked[0][-1]["content"] != "<|im_end|>"
+    assert last(ask.calls[0]) != "<|im_end|>"
 
 
 async def test_chance_is_fixed_for_each_prompt() -> None:
     answers = ["a", "b", "c", "d"]
     orders = {
-        name: (await Chance()(name, QUERY, answers, Scores())).ranking.order
+        name: (await Chance()(name, QUERY, answers, Ask(scores))).ranking.order
         for name in ("p1", "p2", "p3", "p4", "p5", "p6")
     }
     assert len(set(orders.values())) > 3
-    assert (await Chance()("p1", QUERY, answers, Scores())).ranking.order == orders["p1"]
+    assert (await Chance()("p1", QUERY, answers, Ask(scores))).ranking.order == orders["p1"]
 
 
 def test_a_single_judge_uses_all_criteria_and_one_model() -> None:

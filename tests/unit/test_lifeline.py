@@ -103,3 +103,5 @@ def test_no_signal_breaks_off_the_writing_of_a_record() -> None:
     with stoppable() as stop:
         stop.ignore()
         os.kill(os.getpid(), signal.SIGTERM)
+        written = "whole"
+    assert written == "whole"

@@ -66,4 +66,4 @@ def test_other_countries_numbers_are_found_if_they_are_named():
 
 def test_long_texts_take_no_time():
     for text in ("a" * 200_000, "1 " * 50_000, "a@" * 50_000, "password=" * 20_000):
-        masked(text)
+        assert masked(text)[0] == text

@@ -131,7 +131,8 @@ async def test_proposers_of_a_layer_run_at_the_same_time():
             await asyncio.wait_for(arrived.wait(), 2)
         return Reply((Choice("x"),))
 
-    await respond(mixture(layers=3), Q, ask)
+    answer = await respond(mixture(layers=3), Q, ask)
+    assert [len(layer) for layer in answer.layers] == [3, 3]
 
 
 async def test_a_conversation_goes_on_with_the_mixtures_own_answers():

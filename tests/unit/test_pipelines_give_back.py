@@ -119,6 +119,8 @@ def test_a_report_that_cannot_be_renewed_fails_no_stage(
 ) -> None:
     task = Task(recipe(), RUN)
     report.main(task)
+    before = dict(store.objects)
     monkeypatch.setattr("moaa.report.build", lambda *_: 1 / 0)
     with report.renewed(task):
         pass
+    assert store.objects == before, "the report that was there stays"

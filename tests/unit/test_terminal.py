@@ -69,9 +69,15 @@ def test_a_closed_pipe_stops_no_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = os.fdopen(writer, "w", buffering=1)
     monkeypatch.setattr(sys, "stderr", closed)
     show(logging.INFO)
-    with Progress("generate", "conversations") as progress:
-        progress.note("starting")
-        say("on")
+
+    def stage() -> None:
+        with Progress("generate", "conversations") as progress:
+            progress.note("starting")
+            say("on")
+            raise ValueError("the stage's own error")
+
+    with pytest.raises(ValueError, match="the stage's own error"):
+        stage()
     view = View("generate", "conversations")
     screen = Terminal(closed)
     screen.show(view)
