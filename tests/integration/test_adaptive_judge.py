@@ -21,6 +21,7 @@ def test_a_judge_as_consistent_as_the_papers_keeps_the_outcome_for_45_percent_of
         score([verdicts for verdicts, _ in simulated(kind, PROMPTS, seed)], *chosen)
         for seed in SEEDS
     ]
+    print(*found, sep="\n")
     assert sum(each.n for each in found) == len(SEEDS) * PROMPTS
     assert fmean(each.calls for each in found) <= 0.45
     assert fmean(each.chosen for each in found) >= 0.95
