@@ -1,6 +1,7 @@
 """How often the adaptive judge picks the exhaustive judge's best and worst answer, for which calls.
 
-    python -m tests.bench.judge [--prompts 300] [--recorded FILE.parquet …] [--scores FILE]
+    python -m tests.bench.judge [--prompts 300] [--confidence 0.9 …] [--recorded FILE.parquet …]
+        [--scores FILE]
 
 Every tournament is played from verdicts that are there already, five answers each:
 
@@ -160,9 +161,11 @@ def disagreement(tournaments: Iterable[Tournament]) -> float:
     )
 
 
-def curve(name: str, facts: str, tournaments: Sequence[Tournament]) -> None:
+def curve(
+    name: str, facts: str, tournaments: Sequence[Tournament], confidences: Sequence[float]
+) -> None:
     """Print a row for each confidence."""
-    for confidence in CONFIDENCES:
+    for confidence in confidences:
         found = score(tournaments, confidence)
         print(
             f"| {name} | {facts} | {confidence:g} | {found.calls:.1%} | {found.chosen:.1%} | "
@@ -175,6 +178,7 @@ def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=300)
+    parser.add_argument("--confidence", type=float, nargs="+", default=CONFIDENCES)
     parser.add_argument("--recorded", type=Path, nargs="*", default=[])
     parser.add_argument("--scores", type=Path)
     options = parser.parse_args()
@@ -185,13 +189,13 @@ def main() -> None:
     )
     for name, kind in KINDS.items():
         tournaments, truth = zip(*simulated(kind, options.prompts), strict=True)
-        curve(name, consistency(tournaments, truth), tournaments)
+        curve(name, consistency(tournaments, truth), tournaments, options.confidence)
     if options.scores:
         given = list(published(options.scores, options.prompts, Kind(0, 1.4, 1.4)))
-        curve("published preferences", f"| {disagreement(given):.1%}", given)
+        curve("published preferences", f"| {disagreement(given):.1%}", given, options.confidence)
     if options.recorded:
         given = list(recorded(options.recorded))
-        curve("recorded", f"| {disagreement(given):.1%}", given)
+        curve("recorded", f"| {disagreement(given):.1%}", given, options.confidence)
 
 
 if __name__ == "__main__":
