@@ -57,19 +57,19 @@ def show_json(file: Path, sets: list[str]) -> None:
 
 def plan(file: Path, sets: list[str]) -> None:
     """Print the calls, tokens, hours and dollars of a run."""
-    from moaa import plan as planning
     from moaa.benchmarks import power
+    from moaa.plan import of_rounds, table
     from moaa.stages.table import of_recipe
 
     recipe = load_file(file, sets).recipe
     # A pipe has no width: give the table enough room, and keep each sentence on one line.
-    lines = planning.of_rounds(recipe, of_recipe(recipe))
-    console().print(planning.table(recipe, lines, power.shown(recipe)))
+    lines = of_rounds(recipe, of_recipe(recipe))
+    console().print(table(recipe, lines, power.shown(recipe)))
 
 
 def helm_values(file: Path, sets: list[str], chart: str) -> None:
     """Print the values of a Helm chart for the recipe."""
-    from moaa.placement import helm_values as charts
+    from moaa.placement.helm_values import platform, serving
     from moaa.recipe.read import dump
 
     recipe = load_file(file, sets).recipe
@@ -79,7 +79,7 @@ def helm_values(file: Path, sets: list[str], chart: str) -> None:
             "engines of their own and never use these Deployments. To use them: "
             "--set runtime.engines.kind=kubernetes"
         )
-    made = {"serving": charts.serving, "platform": charts.platform}[chart](recipe)
+    made = {"serving": serving, "platform": platform}[chart](recipe)
     out(
         f"# Values of moaa-{chart} for {file}, by `moaa recipe helm-values`. What they do not "
         "name has the chart's default."
