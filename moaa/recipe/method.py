@@ -143,7 +143,7 @@ class Judge(Part):
     mode: Literal["exhaustive", "adaptive"] = "exhaustive"
     """exhaustive: all pairs of a prompt's answers are compared in both orders. adaptive: only the
     comparisons that the best and the worst answer depend on, with fewer than half of the calls."""
-    confidence: float = Field(0.9, gt=0.5, lt=1)
+    confidence: float = Field(0.915, gt=0.5, lt=1)
     """adaptive: stop when, with this probability, the comparisons that were not made would not
     change the best and the worst answer."""
     max_calls_share: float = Field(0.8, gt=0, le=1)

@@ -35,7 +35,7 @@ Tournament = dict[Meeting, float]
 ANSWERS: Final = 5
 FIRST, SECOND = 5, 4
 """Calls of a pair's first and second order, with three proposers."""
-CONFIDENCES: Final = (0.6, 0.8, 0.9, 0.97)
+CONFIDENCES: Final = (0.6, 0.8, 0.915, 0.97)
 
 
 class Kind(NamedTuple):
