@@ -27,15 +27,15 @@ from tests.support.resuming import calls_in_all, journaled, under_way
 
 pytestmark = [needs_cluster, pytest.mark.timeout(1800)]
 SETS = [
-    "prompts.preference[0].limit=2",
+    "prompts.preference[0].limit=4",
     "sample.sampling.n=3",
     "sft.epochs=4",
-    "dpo.epochs=80",
+    "dpo.epochs=20",
     "runtime.launcher.checkpoint_minutes=0.3",
-    "runtime.calls={in_flight: 4, window: 4, timeout_s: 300}",
+    "runtime.calls={in_flight: 1, window: 1, timeout_s: 300}",
 ]
-"""Of sft so many steps that a new pod finds it at work, of dpo that a checkpoint, 2 GB, is on S3
-long before the last."""
+"""One call at a time: no stage may be over before it is killed. Of sft enough steps that a new pod
+finds it at work, of dpo (40) that a checkpoint, 2 GB, is on S3 long before the last."""
 FLUSH_S = 2.0
 REAPED_S = LEASE_S + 60
 """The reaper sees for a whole period that nothing changes."""
