@@ -92,7 +92,8 @@ def test_the_training_that_moaa_makes_passes(account: Account) -> None:
     assert account.create(objects.train_job(launch(account.ns), "run")) == ""
 
 
-@pytest.mark.parametrize("what", TRAIN_JOBS)
+# `labels` is a field of Trainer 2.0; later ones drop it before a policy sees it.
+@pytest.mark.parametrize("what", [what for what in TRAIN_JOBS if what != "labels"])
 def test_a_training_with_something_else_is_refused(account: Account, what: str) -> None:
     made = objects.train_job(launch(account.ns), "run")
     TRAIN_JOBS[what](made["spec"])
