@@ -15,6 +15,8 @@ from moaa.recipe.schema import Model, Part, Recipe
 from moaa.store import Store
 from moaa.weights.control import rendered_controls
 
+UNREAD = "package:unread/"
+"""Begins the source of a model that is not read: recipes with the same models are compared."""
 NEUTRALISED = "texts with control tokens, neutralised on their way to a model"
 
 
@@ -52,6 +54,8 @@ def control_texts(recipe: Recipe) -> tuple[str, ...]:
     """
     found: set[str] = set()
     for model in recipe.models.values():
+        if model.source.startswith(UNREAD):
+            continue
         address = recipe.store.model_dump_json()
         try:
             found |= _read(model.source, model.revision, model.engine_args, address)

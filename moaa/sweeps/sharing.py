@@ -15,6 +15,7 @@ from typing import Any
 from moaa.declaration import Declaration, needed_by
 from moaa.errors import MoaaError
 from moaa.recipe.schema import Recipe
+from moaa.stages.texts import UNREAD
 
 
 def keys(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, str]:
@@ -58,10 +59,10 @@ def _stage(declared: Declaration) -> Any:
 
 
 def _unread(recipe: Recipe) -> Recipe:
-    """Return the recipe with models that are not read:
-    their tokenizers are the same in all variants."""
+    """Return the recipe with models that are not read: their tokenizers are the same in all
+    variants."""
     models = {
-        name: model.model_copy(update={"source": f"package:{model.source}"})
+        name: model.model_copy(update={"source": f"{UNREAD}{model.source}"})
         for name, model in recipe.models.items()
     }
     return recipe.model_copy(update={"models": models})

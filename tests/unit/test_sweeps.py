@@ -13,6 +13,8 @@ from moaa import sweeps
 from moaa.commands import sweep_run
 from moaa.errors import RecipeError
 from moaa.stages.table import up_to
+from moaa.stages.texts import _read
+from moaa.sweeps import sharing
 from moaa.sweeps.comparison import scores_of
 from moaa.sweeps.document import SHIPPED
 from moaa.sweeps.pricing import within
@@ -97,6 +99,16 @@ def test_a_stage_that_variants_share_is_counted_once(sweep: sweeps.Sweep) -> Non
     assert found["random"].lines == ()
     assert found["random"].keys["label"] != found["mixture"].keys["label"]
     assert found["random"].keys["sample"] == found["mixture"].keys["sample"]
+
+
+def test_keys_of_variants_are_made_without_reading_models_or_a_word(
+    sweep: sweeps.Sweep, caplog: pytest.LogCaptureFixture
+) -> None:
+    _read.cache_clear()
+    caplog.set_level("WARNING", "moaa")
+    sharing.keys(sweep.variants[0].loaded.recipe, up_to(sweep.until))
+    assert not caplog.records
+    assert not _read.cache_info().misses
 
 
 def test_what_does_not_enter_a_result_is_shared(tmp_path: Path) -> None:
