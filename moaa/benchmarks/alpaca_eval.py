@@ -172,8 +172,7 @@ class AlpacaEval(Benchmark[evaluation.AlpacaEval]):
             reasons.append(f"these {len(items)} questions are not the {QUESTIONS} published ones")
         if not self._controlled(items):
             reasons.append("no length control: not all questions have a difficulty")
-        text = "; ".join([*reasons, *self.deviations()])
-        return f"{text[0].upper()}{text[1:]}."
+        return self.with_deviations(reasons)
 
     def _controlled(self, items: Sequence[Item]) -> statistics.Difficulties | None:
         """Return the data of the published regression; None unless all questions are there."""

@@ -225,8 +225,7 @@ class ArenaHard(Benchmark[evaluation.ArenaHard]):
         ]
         if not self.is_published(items):
             reasons.append(f"these {len(items)} prompts are not the {QUESTIONS} published ones")
-        text = "; ".join([*reasons, *self.deviations()])
-        return f"{text[0].upper()}{text[1:]}."
+        return self.with_deviations(reasons)
 
 
 def style_of(text: str) -> statistics.Style:

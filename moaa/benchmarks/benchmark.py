@@ -221,5 +221,9 @@ class Benchmark(ABC, Generic[S]):
         if self.official_judges and not self.officially_judged:
             official = " or ".join(sorted(self.official_judges))
             reasons.append(f"the published judge is {official}")
+        return self.with_deviations(reasons)
+
+    def with_deviations(self, reasons: Sequence[str]) -> str:
+        """Return these reasons and the `deviations` as a sentence; empty if there are none."""
         text = "; ".join([*reasons, *self.deviations()])
         return text and f"{text[0].upper()}{text[1:]}."

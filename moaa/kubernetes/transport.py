@@ -134,7 +134,7 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
     try:
         from kubernetes import client, config
     except ImportError:
-        raise (ClusterError if _names_a_cluster() else NoCluster)(
+        raise _no_client(
             "the Kubernetes client is not installed: pip install 'moaa[kubernetes]'"
         ) from None
     settings = client.Configuration()
@@ -152,7 +152,7 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
             config.load_kube_config(client_configuration=settings)
             own = config.list_kube_config_contexts()[1]["context"].get("namespace")
     except (config.ConfigException, OSError) as error:
-        raise (ClusterError if _names_a_cluster() else NoCluster)(
+        raise _no_client(
             f"no Kubernetes cluster is configured: {error} Set KUBECONFIG (or ~/.kube/config) and "
             "its current context, or run in a pod that has a service account's token."
         ) from None
@@ -161,12 +161,16 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
     return client.ApiClient(settings), chosen, inside
 
 
-def _names_a_cluster() -> bool:
-    """Return whether this machine is set up for some cluster. `KUBECONFIG=/dev/null` says no."""
-    named = os.environ.get("KUBECONFIG")
-    if named:
-        return named != os.devnull
-    return "KUBERNETES_SERVICE_HOST" in os.environ or (Path.home() / ".kube" / "config").exists()
+def _no_client(problem: str) -> ClusterError:
+    """Return the error: NoCluster if this machine is set up for no cluster, as
+    `KUBECONFIG=/dev/null` says."""
+    if named := os.environ.get("KUBECONFIG"):
+        configured = named != os.devnull
+    else:
+        configured = (
+            "KUBERNETES_SERVICE_HOST" in os.environ or (Path.home() / ".kube" / "config").exists()
+        )
+    return ClusterError(problem) if configured else NoCluster(problem)
 
 
 def _read_token(settings: Any) -> None:

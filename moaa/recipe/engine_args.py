@@ -86,6 +86,12 @@ def speculates(given: Sequence[str]) -> bool:
     )
 
 
+def is_template(value: str) -> bool:
+    """Return whether a value of `--chat-template` is the template itself and not a path, as vLLM
+    decides it."""
+    return any(each in value for each in "{}\n")
+
+
 def tokenizer_of(given: Sequence[str]) -> tuple[str, str | None]:
     """Return the values of `--tokenizer` and `--tokenizer-revision`; empty without them."""
     found = {name: " ".join(values) for name, values in named(given)}

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from moaa.recipe.engine_args import ANSWER_ARGS, named
+from moaa.recipe.engine_args import ANSWER_ARGS, is_template, named
 
 _OPENS = "it changes who can reach the server; moaa decides that"
 _KEY = "keys belong into the environment, not into a command line"
@@ -171,7 +171,7 @@ def files(given: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each of `FILES` that is given, with the file. A template's own text is no file."""
     for name, values in named(given):
         value = " ".join(values)
-        if _whole(name) in FILES and not any(each in value for each in "{}\n"):
+        if _whole(name) in FILES and not is_template(value):
             yield name, value
 
 

@@ -95,8 +95,9 @@ def _check(
     """Apply overrides, inline files and validate; `errors` has the mistakes found so far."""
     for each in (given.value.get("rounds"), *(o.value for o in replaced if o.path == ("rounds",))):
         _lengthen(each)
-    base = copied(given)
+    base = given
     if replaced:  # what is replaced may be wrong, but must be no secret: it is sent too
+        base = copied(given)
         inline(base, folder, [])
         secrets.refuse_written(base, errors)
     apply(given, replaced, errors)

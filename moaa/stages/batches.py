@@ -136,7 +136,7 @@ class Batch:
         try:
             step()
         except TooManyRejected as error:
-            self.failed = self.failed or str(error)
+            self.fail(str(error))
 
 
 def _reason(record: Record) -> str:

@@ -16,6 +16,7 @@ from moaa.chat.controls import Controls
 from moaa.chat.message import Ask
 from moaa.context import Context
 from moaa.errors import CallError, RowRejected
+from moaa.progress.messages import log
 from moaa.recipe.schema import Model, Sampling
 from moaa.stages.batches import NOT_ASKED, UNEXPECTED, Batch, Kept, judgement_gaps
 
@@ -54,6 +55,11 @@ class BenchmarkRun:
 
     def _out(self, name: str) -> bool:
         return name in self.answers and bool(self.answers[name].failed)
+
+    def fail(self, reason: str) -> None:
+        """Note, and say, why it has no score at all."""
+        self.failed = reason
+        log.warning(f"{self.benchmark.title}: {reason}")
 
     def failures(self) -> dict[str, str]:
         """Return why an entrant or a match has no score, by its name."""

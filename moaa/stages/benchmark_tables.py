@@ -7,7 +7,6 @@ from typing import Any, Final
 from moaa.benchmarks import data, judgements
 from moaa.benchmarks.faults import unexpected
 from moaa.judge import Tally
-from moaa.progress.messages import log
 from moaa.stage import Context
 from moaa.stages.answers_and_judges import lengths_of
 from moaa.stages.benchmark_run import BenchmarkRun
@@ -61,8 +60,7 @@ def _scored(run: BenchmarkRun) -> list[dict[str, Any]]:
         ]
     except Exception as error:
         reason = unexpected(error, f"{run.benchmark.title}, its scores")
-        run.failed = f"its scores cannot be computed: {reason}"
-        log.warning(f"{run.benchmark.title}: {run.failed}")
+        run.fail(f"its scores cannot be computed: {reason}")
         return []
 
 

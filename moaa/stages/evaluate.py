@@ -13,7 +13,6 @@ from moaa.benchmarks.faults import unexpected
 from moaa.benchmarks.head_to_head import win_rates
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
-from moaa.progress.messages import log
 from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
@@ -180,8 +179,7 @@ def _run_of(
     """Return the benchmark with its questions. Without them it has failed, and says why."""
     run = BenchmarkRun(benchmark)
     if benchmark.runs_programs and (reason := why_not(context.recipe.runtime)):
-        run.failed = reason
-        log.warning(f"{benchmark.title}: {run.failed}")
+        run.fail(reason)
         return run
     try:
         if benchmark.sources:
@@ -192,14 +190,12 @@ def _run_of(
         if run.items:
             _enter(run, contestants, rules, context)
         else:
-            run.failed = "the run has no held-out prompts (prompts.evaluation)"
+            run.fail("the run has no held-out prompts (prompts.evaluation)")
     except guard.UNREADABLE as error:
-        run.failed = f"its questions cannot be read: {error}"
+        run.fail(f"its questions cannot be read: {error}")
     except Exception as error:
         reason = unexpected(error, f"{benchmark.title}, its questions")
-        run.failed = f"its questions cannot be read: {reason}"
-    if run.failed:
-        log.warning(f"{benchmark.title}: {run.failed}")
+        run.fail(f"its questions cannot be read: {reason}")
     return run
 
 

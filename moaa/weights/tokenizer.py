@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from moaa.artifacts import Artifact
 from moaa.errors import RecipeError
-from moaa.recipe.engine_args import answer_args, tokenizer_of
+from moaa.recipe.engine_args import answer_args, is_template, tokenizer_of
 from moaa.recipe.files import text_of
 from moaa.recipe.schema import Model
 from moaa.store import Missing, Store
@@ -85,7 +85,7 @@ def template_in(place: Path, args: TemplateArgs) -> ChatTemplate:
 
 def _template(value: str) -> str:
     """Return the text of a template that is given as a path or as text, as vLLM accepts it."""
-    if any(each in value for each in "{}\n"):
+    if is_template(value):
         return value
     try:
         return text_of(Path(value))
