@@ -81,8 +81,9 @@ charts: setup
 	@command -v helm >/dev/null || echo "CHARTS NOT RENDERED: helm is not on PATH. Get it from https://helm.sh/docs/intro/install (3.18 or later), then: make charts" >&2
 	$(BIN)/python -m pytest $(PARALLEL) tests/charts
 
+# Engines and trainings one after another (their cores are taken), the other tests beside them.
 integration: setup
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/integration
 
 # What unit and integration tests run of the product, with the processes that they start; pyproject.toml holds the floor.
 coverage: setup

@@ -16,8 +16,6 @@ from tests.support.artifacts import add_file
 from tests.support.paths import DEMO
 from tests.support.real_engine import RealEngine
 
-pytestmark = pytest.mark.real
-
 
 def moaa(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -129,6 +127,7 @@ def test_preflight_says_what_is_missing(s3: S3) -> None:
     assert "1 of " in done.stderr
 
 
+@pytest.mark.real
 def test_a_question_is_answered_by_the_real_engine(engine: RealEngine) -> None:
     there = f"models.smollm2.endpoint.model={engine.model}"
     done = moaa(

@@ -16,7 +16,6 @@ from moaa.errors import StoreError
 from moaa.store import Store, local
 from moaa.weights.local import resolve
 
-pytestmark = pytest.mark.real
 MIB = 1 << 20
 
 

@@ -20,10 +20,7 @@ from tests.support.mixing import Says, Script
 from tests.support.mixing_server import mixing
 from tests.support.waiting import until
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here"),
-]
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
 USAGE = {"prompt_tokens": 1_000, "completion_tokens": 20}
 PRICE = {"price": {"prompt": 1, "completion": 10}}
 CARDS = "[...document.querySelectorAll('.cards .card')].map(card => card.innerText)"

@@ -9,13 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from moaa.chat.message import Choice, Reply
 from moaa.journal import S3Journal
 from tests.conftest import S3
-
-pytestmark = pytest.mark.real
 
 WRITER = """
 import sys, time

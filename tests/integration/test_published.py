@@ -7,16 +7,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from moaa.artifacts import Artifact
 from moaa.recipe.load import load_file
 from moaa.stages.publish import publish
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.publishing import inputs
-
-pytestmark = pytest.mark.real
 
 
 def version(files: dict[str, bytes] | None = None) -> Artifact:

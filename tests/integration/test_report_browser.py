@@ -14,10 +14,7 @@ from tests.support.browser import CHROMIUM, Browser
 from tests.support.example_run import whole
 from tests.support.waiting import until
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here"),
-]
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
 FILL = "position: fixed; inset: 0; width: 100%; height: 100%; border: 0"
 LINKS = "[...document.querySelectorAll('nav a')].map(link => link.getAttribute('href'))"
 MIDDLE = """(link => {{ const box = link.getBoundingClientRect();

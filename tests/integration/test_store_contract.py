@@ -13,8 +13,6 @@ from moaa.errors import StoreError
 from moaa.store import Missing, Store
 from tests.support.memory_store import MemoryStore
 
-pytestmark = pytest.mark.real
-
 
 @pytest.fixture(params=["memory", "s3"])
 def store(request: pytest.FixtureRequest) -> Store:

@@ -19,8 +19,6 @@ import pytest
 from moaa.errors import StoreError
 from moaa.store import Store, local
 
-pytestmark = pytest.mark.real
-
 USER = """
 import sys, json
 from collections.abc import Callable, Iterator

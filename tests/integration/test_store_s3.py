@@ -20,7 +20,6 @@ from moaa.store import Missing, Store
 from tests.conftest import S3
 from tests.support.artifacts import add_file
 
-pytestmark = pytest.mark.real
 DRAFT = Draft(stage="generate", name="test", fingerprint="f00d")
 
 
