@@ -14,6 +14,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
@@ -23,8 +25,14 @@ from hypothesis import settings
 from moaa.recipe import read
 from tests.support.engine_server import EngineServer
 from tests.support.fast_clock import FastClockLoop
+from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
+from tests.support.launched import connected
 from tests.support.memory_store import MemoryStore
+from tests.support.submitting import forget_clusters, kubeflow
+
+if TYPE_CHECKING:  # what takes a third of a second to import, waits for its test
+    from tests.support.incluster import Said
 
 # Property tests are the same in every run; HYPOTHESIS_PROFILE=thorough looks for more.
 settings.register_profile("quick", derandomize=True, max_examples=50, deadline=None)
@@ -86,6 +94,44 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     memory = MemoryStore("s3://moaa/demo")
     monkeypatch.setattr("moaa.store.s3.Store.of", lambda config, **more: memory)
     return memory
+
+
+@pytest.fixture
+def launcher_on_kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launchers of trainings connect to `kube`."""
+    connected(kube, monkeypatch)
+
+
+@pytest.fixture
+def runs_on_kube(
+    kube: KubeServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Runs are Jobs in `kube`, followed without pauses from a folder of the test's own."""
+    from tests.support.incluster import followed
+
+    followed(kube, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """What was printed until now, each time it is called."""
+    from tests.support.incluster import Said
+
+    return Said(capsys)
+
+
+@pytest.fixture
+def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
+    """A Kubeflow that is asked without pauses."""
+    with kubeflow(monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests seems to have no kubeconfig."""
+    forget_clusters(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="session", autouse=True)
