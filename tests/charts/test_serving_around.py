@@ -4,10 +4,9 @@ test."""
 from __future__ import annotations
 
 from tests.charts.render import SERVING, needs_helm, objects, of
+from tests.charts.serving import HUB, S3
 
 pytestmark = needs_helm
-HUB = {"name": "qwen", "source": "Qwen/Qwen2-72B-Instruct"}
-S3 = {"name": "own", "source": "s3://moaa/dpo/1f0c"}
 
 
 def test_only_clients_reach_an_engine_and_it_reaches_only_where_its_weights_are() -> None:

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from tests.charts.render import SERVING, needs_helm, objects, of, refusal
+from tests.charts.serving import HUB, S3
 
 pytestmark = needs_helm
-HUB = {"name": "qwen", "source": "Qwen/Qwen2-72B-Instruct"}
-S3 = {"name": "own", "source": "s3://moaa/dpo/1f0c"}
 CPU = {"default": {"device": "cpu"}}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.clients import free_port
+from tests.support.clients import free_port, listens
 from tests.support.gateways import ask
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until, until
@@ -40,16 +39,11 @@ def process_of(folder: Path, *urls: str, **more: Any) -> Iterator[tuple[str, sub
     )
     try:
         assert process.stderr is not None
-        until(lambda: _listens(port), "the gateway")
+        until(lambda: listens(port), "the gateway")
         yield f"http://127.0.0.1:{port}/v1", process
     finally:
         process.kill()
         process.communicate()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -101,7 +95,7 @@ def victim() -> Iterator[tuple[str, subprocess.Popen]]:
         [sys.executable, "-m", "tests.support.streaming_engine", str(port), "m"]
     )
     try:
-        until(lambda: _listens(port), "the other engine")
+        until(lambda: listens(port), "the other engine")
         yield f"http://127.0.0.1:{port}/v1", process
     finally:
         process.kill()

@@ -20,6 +20,7 @@ from moaa.train.checkpoint_files import holds_data_only, load_data_only
 from moaa.train.job import Job
 from moaa.train.tokens import Template
 from tests.support import training as support
+from tests.support.checkpoints import Command
 from tests.support.trained import NUMBERS, changed, job, model_of, train
 from tests.support.training import said
 
@@ -163,16 +164,6 @@ def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(
     if zero_stage == NUMBERS["zero_stage"]:
         assert {point["step"]: point["loss"] for point in facts["curve"]} == losses
     assert not list(s3.store.list(f"{asked.output}/checkpoints"))
-
-
-class Command:
-    """What a hostile pickle is: it runs a command when it is loaded."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.trace}",)
 
 
 def plant_checkpoint_that_runs_a_command(store, asked: Job, trace: Path) -> None:

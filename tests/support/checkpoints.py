@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -122,3 +123,13 @@ def manifest_of(store, step):
         uri for uri, _ in store.list(PREFIX) if uri.endswith(f"/checkpoint-{step}/manifest.json")
     )
     return uri
+
+
+class Command:
+    """What a hostile pickle is: it runs a command when it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)

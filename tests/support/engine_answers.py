@@ -81,3 +81,8 @@ def _choice(body: Body, digest: str, index: int) -> Body:
         "logprobs": logprobs,
         "finish_reason": "length" if not allowed and _limit(body) < 8 else "stop",
     }
+
+
+def by_aggregator(body: Body) -> bool:
+    """Whether the aggregator of a mixture asks, not a proposer."""
+    return "Answers of the models" in body["messages"][0]["content"]

@@ -1,11 +1,11 @@
 """A judge of three members, and models that answer each step of it."""
 
 import math
-import re
 
 from moaa.chat.message import Choice, Message, Reply
 from moaa.judge.criteria import REPLY_FORM
 from moaa.recipe import Judge, JudgeMember
+from tests.support.judging import shown
 from tests.support.scripted import last
 
 THREE = tuple(JudgeMember(model=f"j{i}") for i in range(1, 4))
@@ -18,13 +18,6 @@ def letter_with(p: float) -> Reply:
     letter = "A" if p > 0.5 else "B"
     tokens = ({"A": math.log(p), "B": math.log(1 - p), "C": -9999.0},)
     return Reply((Choice(letter, tokens=tokens),))
-
-
-def shown(call) -> tuple[str, str]:
-    """The two answers of a judge's prompt, in the order shown."""
-    found = re.findall(r"<answer_[ab] (\w+)>\n(.*?)\n</answer_[ab] \1>", last(call), re.DOTALL)
-    (_, first), (_, second) = found
-    return first, second
 
 
 def step(call) -> str:

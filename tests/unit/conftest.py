@@ -1,4 +1,4 @@
-"""Fixtures of the unit tests: an API server, engines and a store, all in this process.
+"""Fixtures of the unit tests: servers and stores, all in this process, and what asks them.
 
 A module that needs one of them prepared makes a fixture of the same name that asks for it.
 """
@@ -12,19 +12,40 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
 import yaml
 from hypothesis import settings
 
+from moaa import statistics
 from moaa.recipe import read
+from tests.support import bad_s3, memory_s3
+from tests.support.asking import Bench
+from tests.support.bad_s3 import BadS3
+from tests.support.changing import online
 from tests.support.engine_server import EngineServer
 from tests.support.fast_clock import FastClockLoop
+from tests.support.hub import Hub
+from tests.support.journals import attempts
+from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
+from tests.support.launched import connected
+from tests.support.memory_s3 import MemoryS3
 from tests.support.memory_store import MemoryStore
+from tests.support.paths import ROOT
+from tests.support.promotions import World
+from tests.support.recipes import Write, writer
+from tests.support.submitting import forget_clusters, kubeflow
+
+if TYPE_CHECKING:  # what takes a third of a second to import, waits for its test
+    from tests.support.incluster import Said
+    from tests.support.preflighting import Look
 
 # Property tests are the same in every run; HYPOTHESIS_PROFILE=thorough looks for more.
 settings.register_profile("quick", derandomize=True, max_examples=50, deadline=None)
@@ -86,6 +107,124 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     memory = MemoryStore("s3://moaa/demo")
     monkeypatch.setattr("moaa.store.s3.Store.of", lambda config, **more: memory)
     return memory
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> MemoryS3:
+    """An S3 in memory, which is also that of every store."""
+    return memory_s3.install(monkeypatch)
+
+
+@pytest.fixture
+def bad() -> Iterator[BadS3]:
+    """An S3 that answers as its script says."""
+    with bad_s3.serve() as running:
+        yield running
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub of models and data sets, which is asked although the tests are offline."""
+    with online(monkeypatch) as running:
+        yield running
+
+
+@pytest.fixture
+def bench(server: EngineServer) -> Bench:
+    """Asks the engine for many conversations."""
+    return Bench(server)
+
+
+@pytest.fixture
+def attempt(store: MemoryStore) -> Iterator[Callable[..., Any]]:
+    """Opens the journal of another attempt at the same stage."""
+    with attempts(store) as opening:
+        yield opening
+
+
+@pytest.fixture
+def world(kube: KubeServer) -> World:
+    """A promoted model on `kube`, without a version yet."""
+    return World(kube)
+
+
+@pytest.fixture
+def quick_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mirrors of the cluster try again at once."""
+    monkeypatch.setattr("moaa.kubernetes.mirror.RETRY_S", 0.02)
+
+
+@pytest.fixture
+def launcher_on_kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launchers of trainings connect to `kube`."""
+    connected(kube, monkeypatch)
+
+
+@pytest.fixture
+def runs_on_kube(
+    kube: KubeServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Runs are Jobs in `kube`, followed without pauses from a folder of the test's own."""
+    from tests.support.incluster import followed
+
+    followed(kube, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """What was printed until now, each time it is called."""
+    from tests.support.incluster import Said
+
+    return Said(capsys)
+
+
+@pytest.fixture
+def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
+    """A Kubeflow that is asked without pauses."""
+    with kubeflow(monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests seems to have no kubeconfig."""
+    forget_clusters(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Look:
+    """Preflight on a machine of four cores, for the demo with changes."""
+    from tests.support.preflighting import looking, prepare
+
+    prepare(monkeypatch, tmp_path)
+    return looking(tmp_path)
+
+
+@pytest.fixture
+def s3_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preflight finds the clock of S3 right."""
+    monkeypatch.setattr("moaa.preflight.clocks.of_url", lambda url: time.time())
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes files into an empty working directory, so that places read `recipe.yaml:3`."""
+    monkeypatch.chdir(tmp_path)
+    return writer(tmp_path)
+
+
+@pytest.fixture
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory is the top of the repository."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Win rates at equal length have intervals from 60 resamples."""
+    fast = partial(statistics.length_adjusted, resamples=60)
+    monkeypatch.setattr(statistics, "length_adjusted", fast)
 
 
 @pytest.fixture(scope="session", autouse=True)

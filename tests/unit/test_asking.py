@@ -13,12 +13,7 @@ from moaa.errors import EngineError, RowRejected
 from moaa.recipe import Member, Mixture, Sampling
 from moaa.recipe.places import Places
 from tests.support.asking import MODELS, SHORT, Bench, FakeFleet, mixture, one_call, user
-from tests.support.engine_server import EngineServer, slow, status
-
-
-@pytest.fixture
-def bench(server: EngineServer) -> Bench:
-    return Bench(server)
+from tests.support.engine_server import slow, status
 
 
 def test_every_item_gets_its_row(bench: Bench):

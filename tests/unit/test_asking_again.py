@@ -12,13 +12,8 @@ import pytest
 
 from moaa.errors import EngineError
 from tests.support.asking import SHORT, Bench, mixture, one_call, user
-from tests.support.engine_server import EngineServer, slow, status
+from tests.support.engine_server import slow, status
 from tests.support.waiting import async_until, until
-
-
-@pytest.fixture
-def bench(server: EngineServer) -> Bench:
-    return Bench(server)
 
 
 def test_a_second_attempt_starts_no_engine(bench: Bench):

@@ -13,13 +13,8 @@ from moaa.asking.schedule import Schedule, next_up
 from moaa.errors import EngineError
 from moaa.recipe.schema import Model
 from tests.support.asking import SHORT, Bench, FakeFleet, mixture, one_call, user
-from tests.support.engine_server import EngineServer, slow
+from tests.support.engine_server import slow
 from tests.support.sessions import session_of
-
-
-@pytest.fixture
-def bench(server: EngineServer) -> Bench:
-    return Bench(server)
 
 
 @pytest.mark.parametrize("capacity", [1, 2])

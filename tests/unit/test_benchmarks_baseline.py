@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from moaa.benchmarks.benchmark import Score
 from moaa.benchmarks.verdicts import parsed, weight_of
 from moaa.errors import RecipeError, RowRejected
 from moaa.recipe.load import load_file
-from tests.support.judging import judging, play
+from tests.support.judging import fraction, judging, play
 from tests.support.paths import RECIPES
 from tests.support.scripted import Ask, last
 
@@ -39,10 +38,6 @@ def make(kind: type[Benchmark[Any]], *sets: str) -> Any:
         RECIPES / "demo.yaml", [f"{named}={{}}", *(f"{named}.{each}" for each in sets)]
     ).recipe
     return kind(recipe.evaluate.chosen[kind.name], recipe)
-
-
-def fraction(text: str) -> float:
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def longer_is_better(model: str, first: str, second: str) -> float:

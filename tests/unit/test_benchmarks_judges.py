@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from moaa.benchmarks.judgements import members_of, name_of
 from moaa.benchmarks.pairs import INJECTION
 from moaa.errors import RecipeError
 from tests.support.benchmarked import PAIRS, one, recipe_of, rows
-from tests.support.judging import judging, play
+from tests.support.judging import fraction, judging, play
 
 
 def judge_bench(*sets: str, **settings: Any) -> JudgeBench:
@@ -23,10 +22,6 @@ def judge_bench(*sets: str, **settings: Any) -> JudgeBench:
         *(f"evaluate.benchmarks.judge_bench.{name}={value}" for name, value in settings.items()),
     )
     return JudgeBench(recipe.evaluate.chosen["judge_bench"], recipe)
-
-
-def fraction(text: str) -> float:
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def biased(model: str, first: str, second: str) -> float:

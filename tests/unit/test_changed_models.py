@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,9 @@ from moaa.stages.generate import generate
 from moaa.stages.sft import sft
 from moaa.stages.table import GENERATE, PROMPTS, SFT
 from moaa.weights import content, local
-from tests.support.changing import FIRST, SECOND, online, recipe
+from tests.support.changing import FIRST, SECOND, recipe
 from tests.support.hub import Hub
 from tests.support.memory_store import MemoryStore
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with online(monkeypatch) as hub:
-        yield hub
-
 
 HUB_MODEL = ("models.smollm2.source=owner/model", "models.smollm2.max_model_len=512")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,9 @@ from moaa.prompts import sources
 from moaa.recipe.schema import Recipe, Source
 from moaa.stages.prompts import prompts
 from moaa.store import Missing
-from tests.support.changing import FIRST, SECOND, online, recipe
+from tests.support.changing import FIRST, SECOND, recipe
 from tests.support.hub import Hub
 from tests.support.memory_store import MemoryStore
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with online(monkeypatch) as hub:
-        yield hub
 
 
 def rows(*texts: str) -> bytes:

@@ -13,12 +13,8 @@ from moaa import __version__
 from moaa.commands import recipes
 from moaa.recipe.load import load_file, load_text
 from tests.support.cli import DEMO, called, commands, moaa
-from tests.support.paths import ROOT
 
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
 
 def test_a_resolved_recipe_stands_alone(tmp_path: Path) -> None:

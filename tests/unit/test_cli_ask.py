@@ -11,14 +11,8 @@ import pytest
 from moaa.progress.terminal import printable
 from tests.support.cli import DEMO, called, moaa
 from tests.support.engine_server import EngineServer, context_length, slow, text
-from tests.support.paths import ROOT
 
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-
-
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 Here = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -15,7 +15,7 @@ from moaa.stages import sample as sample_stage
 from moaa.stages.generate import generate
 from moaa.stages.label import ONLY_CUT, label
 from moaa.stages.sample import sample
-from tests.support.engine_answers import Body
+from tests.support.engine_answers import Body, by_aggregator
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
@@ -38,10 +38,6 @@ def prompts(store: MemoryStore, table: str, *turns: list[str]) -> Artifact:
 
 def asked(body: Body) -> str:
     return str(body["messages"][-1]["content"])
-
-
-def by_aggregator(body: Body) -> bool:
-    return "Answers of the models" in body["messages"][0]["content"]
 
 
 def generated(*sets: str) -> tuple[Artifact, EngineServer]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from moaa.kubernetes import mirror, names, replicas
+from moaa.kubernetes import names, replicas
 from moaa.kubernetes.kinds import DEPLOYMENTS
 from tests.support.fake_ensemble import Ensemble
 from tests.support.kube_server import KubeServer
@@ -17,12 +17,7 @@ from tests.support.lease_objects import hold
 from tests.support.leased_fleet import HURRY, fleet
 from tests.support.waiting import async_until
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "RETRY_S", 0.02)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("quick_mirrors")]
 
 
 async def test_up_answers_and_down_scales_down(

@@ -9,7 +9,6 @@ from functools import partial
 import pytest
 
 from moaa.errors import EngineError
-from moaa.kubernetes import mirror
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
 from moaa.recipe.schema import Calls
 from tests.support import leasing
@@ -19,12 +18,7 @@ from tests.support.kube_server import KubeServer
 from tests.support.leased_fleet import fleet
 from tests.support.waiting import async_until
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "RETRY_S", 0.02)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("quick_mirrors")]
 
 
 async def test_a_pod_that_hangs_is_deleted_and_its_calls_go_to_the_next(kube: KubeServer) -> None:

@@ -9,7 +9,6 @@ import time
 import pytest
 
 from moaa.errors import ClusterError, EngineError
-from moaa.kubernetes import mirror
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
 from moaa.kubernetes.leases import Observer
 from moaa.kubernetes.reaper import Reaper
@@ -19,17 +18,12 @@ from tests.support.lease_objects import Clock
 from tests.support.leased_fleet import fleet
 from tests.support.waiting import async_until
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("quick_mirrors")]
 
 
 GPUS = (
     "0/6 nodes are available: 6 Insufficient nvidia.com/gpu. preemption: 0/6 nodes are available."
 )
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "RETRY_S", 0.02)
 
 
 async def test_an_api_server_that_is_away_costs_nothing_but_a_line(kube: KubeServer) -> None:

@@ -10,15 +10,9 @@ import pytest
 from moaa.commands.download import fetch_pointed
 from moaa.errors import MoaaError, StoreError
 from moaa.gateway.slots import pointer_text, revision_of
-from tests.support import memory_s3
 from tests.support.memory_s3 import MemoryS3
 
 POINTER = "s3://memory/pointers/aligned/b.json"
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> MemoryS3:
-    return memory_s3.install(monkeypatch)
 
 
 def put(s3: MemoryS3, uri: str, data: bytes) -> None:

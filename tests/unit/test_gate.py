@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from moaa import gate, statistics
+from moaa import gate
 from moaa.artifacts.table import Row
 from moaa.gate.rules import findings
 from moaa.gate.texts import refused, repeated
 from moaa.recipe.gate import Allowed, Gate
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
 N = 400
-
-
-@pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = partial(statistics.length_adjusted, resamples=60)
-    monkeypatch.setattr(statistics, "length_adjusted", fast)
 
 
 def evidence(win: float = 0.6, n: int = N, **changed: Any) -> gate.Evidence:

@@ -18,7 +18,7 @@ from moaa import cli
 from moaa.errors import RecipeError
 from moaa.gateway import server
 from moaa.gateway.config import parse_config
-from tests.support.clients import free_port
+from tests.support.clients import free_port, listens
 from tests.support.gateways import ask
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until
@@ -87,7 +87,7 @@ async def test_answers_in_progress_end_first(as_it_was: None) -> None:
             "g.yaml",
         )
         serving = asyncio.create_task(server.serve(config))
-        await async_until(lambda: _listens(metrics), "the gateway")
+        await async_until(lambda: listens(metrics), "the gateway")
         base = f"http://127.0.0.1:{port}"
         async with (
             aiohttp.ClientSession() as http,
@@ -108,11 +108,6 @@ async def test_answers_in_progress_end_first(as_it_was: None) -> None:
         await asyncio.wait_for(serving, 10)
     assert gc.get_threshold() == server.THRESHOLDS
     assert gc.get_freeze_count() > 0
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def test_a_port_that_is_taken(as_it_was: None) -> None:

@@ -26,11 +26,6 @@ from tests.support.kube_server import KubeServer
 from tests.support.promotions import ROOT, V1, V2, V3, World, promoted
 
 
-@pytest.fixture
-def world(kube: KubeServer) -> World:
-    return World(kube)
-
-
 def test_the_first_version_goes_into_production_at_once(world: World) -> None:
     promoted(world, V1)
     assert world.state.production == "a"

@@ -26,11 +26,6 @@ class Killed(BaseException):
     """Nothing more is done, not even what `finally` says."""
 
 
-@pytest.fixture
-def world(kube: KubeServer) -> World:
-    return World(kube)
-
-
 def consistent(world: World) -> None:
     """A slot that anybody may be sent to serves what the shares say."""
     state = world.state

@@ -30,10 +30,9 @@ OLD, NEW = revision_of(V1), revision_of(V2)
 
 
 @pytest.fixture
-def world(kube: KubeServer) -> World:
-    made = World(kube)
-    promoted(made, V1)
-    return made
+def world(world: World) -> World:
+    promoted(world, V1)
+    return world
 
 
 def counted(world: World, after_s: float, **gateways: int) -> None:

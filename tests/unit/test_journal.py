@@ -5,21 +5,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from moaa.errors import StoreError
-from tests.support.journals import attempts, reply
+from tests.support.journals import reply
 from tests.support.memory_store import MemoryStore
-
-
-@pytest.fixture
-def attempt(store: MemoryStore) -> Iterator[Callable[..., Any]]:
-    with attempts(store) as opening:
-        yield opening
 
 
 # What str.splitlines cuts at, and what UTF-8 cannot hold.

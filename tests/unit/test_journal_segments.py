@@ -11,14 +11,8 @@ import pytest
 from moaa.errors import ArtifactError
 from moaa.journal import S3Journal
 from moaa.journal.segments import JOINED
-from tests.support.journals import URI, attempts, reply
+from tests.support.journals import URI, reply
 from tests.support.memory_store import MemoryStore
-
-
-@pytest.fixture
-def attempt(store: MemoryStore) -> Iterator[Callable[..., Any]]:
-    with attempts(store) as opening:
-        yield opening
 
 
 def test_a_reply_segment_is_deleted_once_all_its_rows_are_written(

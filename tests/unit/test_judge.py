@@ -16,7 +16,8 @@ from moaa.judge import (
     tournament,
 )
 from moaa.recipe import JudgeMember, JudgeSampling
-from tests.support.judge_steps import JUDGE, QUERY, THREE, TRIPLE, judging, shown, step
+from tests.support.judge_steps import JUDGE, QUERY, THREE, TRIPLE, judging, step
+from tests.support.judging import shown
 from tests.support.scripted import Ask, last, system
 
 

@@ -12,11 +12,11 @@ import pytest
 from moaa.chat.message import Call, Choice, Message, Reply
 from moaa.errors import CallRejected, RowRejected
 from moaa.judge import adaptive_tournament, tournament
-from moaa.judge.criteria import REPLY_FORM
 from moaa.labellers import JudgeMixture, Labels
 from moaa.preference import pair
 from moaa.recipe import Judge, JudgeMember
 from moaa.stages.labeller import Thrift
+from tests.support.judge_steps import step
 from tests.support.scripted import Ask, last
 
 JUDGE = Judge(
@@ -31,12 +31,6 @@ ANSWERS = ["way 3", "way 0", "way 4", "way 1", "way 2"]
 
 class Killed(Exception):
     """The end of an attempt."""
-
-
-def step(call: Call) -> str:
-    if call.model != "chair":
-        return "assess"
-    return "criteria" if last(call).endswith(REPLY_FORM) else "verdict"
 
 
 def ways(call: Call) -> tuple[int, int]:

@@ -12,19 +12,14 @@ from typing import Any
 import pytest
 
 from moaa.errors import ClusterError
-from moaa.kubernetes import api, mirror
+from moaa.kubernetes import api
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Conflict, Forbidden, NoCluster, NotFound, Unreachable
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, JOBS, PODS, TRAIN_JOBS
 from tests.support.kube_objects import FORBIDDEN, pod
 from tests.support.kube_server import KubeServer
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "RETRY_S", 0.02)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("quick_mirrors")]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 504, 0])

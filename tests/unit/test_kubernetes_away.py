@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from moaa.kubernetes import mirror, transport
+from moaa.kubernetes import transport
 from moaa.kubernetes.errors import Unreachable
 from moaa.kubernetes.kinds import LEASES, PODS
 from moaa.kubernetes.transport import OUTAGE_S
@@ -19,7 +19,7 @@ from tests.support.launched import COMPLETE, Running, connected, set_status, the
 from tests.support.leased_fleet import fleet
 from tests.support.waiting import async_until, until
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("quick_mirrors")]
 
 TEN_MINUTES = 130
 """So many attempts, with the pauses between them."""
@@ -37,11 +37,6 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         time.sleep(0)
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "RETRY_S", 0.02)
 
 
 @pytest.fixture

@@ -7,19 +7,13 @@ import threading
 
 import pytest
 
-from moaa.kubernetes import mirror
 from moaa.kubernetes.kinds import PODS
 from moaa.kubernetes.mirror import Mirror
 from tests.support.kube_objects import FORBIDDEN, pod
 from tests.support.kube_server import KubeServer
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "RETRY_S", 0.02)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("quick_mirrors")]
 
 
 @pytest.mark.parametrize("trouble", ["none", "cut", "410", "503"])

@@ -11,9 +11,7 @@ from moaa import preference
 from moaa.chat.message import Call, Message
 from moaa.errors import CallRejected, RecipeError, RowRejected
 from moaa.labellers import Chance, Labels, RewardModel
-from moaa.recipe import Recipe
-from moaa.recipe.load import load_file
-from tests.support.paths import DEMO
+from tests.support.changing import recipe
 from tests.support.scripted import Ask, last
 
 QUERY = [Message(role="user", content="Why is the sky blue?")]
@@ -24,10 +22,6 @@ def scores(call: Call) -> Any:
     """The answer of a reward model: the text's length; longer than 20 is refused."""
     length = len(last(call))
     return repr(float(length)) if length <= 20 else CallRejected("context length", "5000 tokens")
-
-
-def recipe(*sets: str) -> Recipe:
-    return load_file(DEMO, list(sets)).recipe
 
 
 async def test_a_reward_model_scores_each_answer_once() -> None:

@@ -15,7 +15,6 @@ from tests.support.incluster import (
     background,
     demo,
     ended,
-    followed,
     name_of,
     put_pod,
     running,
@@ -23,24 +22,7 @@ from tests.support.incluster import (
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    return followed(kube, monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    return Said(capsys)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("runs_on_kube")]
 
 
 def pending(kube: KubeServer, why: str) -> Callable[[str], None]:

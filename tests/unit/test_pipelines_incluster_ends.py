@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,29 +13,12 @@ from moaa.pipelines import incluster
 from moaa.pipelines.outcome import RunFailed
 from moaa.pipelines.runner_job import of_run
 from tests.support.fake_ensemble import deployment
-from tests.support.incluster import Said, after, background, demo, ended, followed, name_of, running
+from tests.support.incluster import Said, after, background, demo, ended, name_of, running
 from tests.support.kube_server import KubeServer
 from tests.support.lease_objects import hold
 from tests.support.memory_store import MemoryStore
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    return followed(kube, monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    return Said(capsys)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("runs_on_kube")]
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["report", "no report"])

@@ -13,15 +13,8 @@ from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
 from moaa.stages.table import stages
 from tests.support.paths import DEMO, PAPER
+from tests.support.plan_lines import calls, planned
 from tests.support.scripted import Ask
-
-
-def planned(recipe: Recipe, stage: str) -> dict[str, plan.Line]:
-    return {line.model: line for line in plan.lines(recipe, stages()) if line.stage == stage}
-
-
-def calls(recipe: Recipe, stage: str) -> int:
-    return sum(line.calls for line in planned(recipe, stage).values())
 
 
 def test_the_papers_judge_asks_540_000_times() -> None:

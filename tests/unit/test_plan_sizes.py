@@ -5,18 +5,10 @@ from __future__ import annotations
 import pytest
 
 from moaa import plan
-from moaa.recipe import Recipe
 from moaa.recipe.load import load_file
 from moaa.stages.table import stages
 from tests.support.paths import DEMO, PAPER
-
-
-def planned(recipe: Recipe, stage: str) -> dict[str, plan.Line]:
-    return {line.model: line for line in plan.lines(recipe, stages()) if line.stage == stage}
-
-
-def calls(recipe: Recipe, stage: str) -> int:
-    return sum(line.calls for line in planned(recipe, stage).values())
+from tests.support.plan_lines import calls, planned
 
 
 def test_hours_are_those_of_the_gpus_and_an_endpoint_has_none() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from moaa.kubernetes.kinds import DEPLOYMENTS
-from moaa.preflight import clocks
 from moaa.preflight.kinds import (
     ACCOUNTS,
     LIMIT_RANGES,
@@ -29,12 +27,8 @@ from tests.support.healthy_cluster import (
     secret,
 )
 
+pytestmark = pytest.mark.usefixtures("s3_tells_the_time")
 Change = Callable[[FakeCluster], Any]
-
-
-@pytest.fixture(autouse=True)
-def s3_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks, "of_url", lambda url: time.time())
 
 
 def test_all_is_well() -> None:

@@ -16,13 +16,7 @@ from moaa.preflight.finding import Finding
 from moaa.recipe.schema import Launcher
 from moaa.stages.table import STAGES_ENV
 from tests.support.engine_server import EngineServer
-from tests.support.preflighting import Look, looking, prepare, wrong
-
-
-@pytest.fixture
-def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Look:
-    prepare(monkeypatch, tmp_path)
-    return looking(tmp_path)
+from tests.support.preflighting import wrong
 
 
 def fixes(found: list[Finding], check: str) -> list[str]:

@@ -8,13 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.preflighting import GOOD, Look, looking, prepare, wrong
-
-
-@pytest.fixture
-def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Look:
-    prepare(monkeypatch, tmp_path)
-    return looking(tmp_path)
+from tests.support.preflighting import GOOD, wrong
 
 
 def test_a_benchmark_without_a_score_is_said_and_stops_nothing(look, tmp_path: Path) -> None:

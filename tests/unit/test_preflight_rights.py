@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from moaa.kubernetes import names
 from moaa.kubernetes.kinds import DEPLOYMENTS, JOBS, TRAIN_JOBS
 from moaa.placement import helm_values
-from moaa.preflight import clocks
 from moaa.preflight.kinds import (
     MY_REVIEWS,
     NODES,
@@ -25,10 +23,7 @@ from tests.support.healthy_cluster import (
     recipe,
 )
 
-
-@pytest.fixture(autouse=True)
-def s3_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks, "of_url", lambda url: time.time())
+pytestmark = pytest.mark.usefixtures("s3_tells_the_time")
 
 
 def test_without_trainer_indexed_jobs_are_chosen_and_their_rights_looked_at() -> None:

@@ -17,14 +17,7 @@ from tests.support import training as support
 from tests.support.gguf_file import odd_gguf
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
-from tests.support.preflighting import Look, looking, prepare, wrong
-
-
-@pytest.fixture
-def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Look:
-    prepare(monkeypatch, tmp_path)
-    return looking(tmp_path)
-
+from tests.support.preflighting import wrong
 
 KINDS = [
     {"messages": [{"role": "user", "content": "Why?"}]},

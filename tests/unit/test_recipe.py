@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +12,7 @@ import pytest
 from moaa.recipe import addresses
 from moaa.recipe import read as yaml
 from moaa.recipe.load import load_file, load_text
-from tests.support.recipes import SMALL, Write, refused, refused_text, writer
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes files into an empty working directory, so that places read `recipe.yaml:3`."""
-    monkeypatch.chdir(tmp_path)
-    return writer(tmp_path)
+from tests.support.recipes import SMALL, Write, refused, refused_text
 
 
 def test_scalars_are_those_of_yaml_1_2(write: Write) -> None:

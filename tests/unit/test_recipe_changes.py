@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from moaa.errors import RecipeError
 from moaa.recipe.load import load_file, load_text
-from tests.support.recipes import SMALL, Write, refused, refused_text, writer
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes files into an empty working directory, so that places read `recipe.yaml:3`."""
-    monkeypatch.chdir(tmp_path)
-    return writer(tmp_path)
+from tests.support.recipes import SMALL, Write, refused, refused_text
 
 
 def test_extends_merges_field_by_field_and_keeps_places(write: Write) -> None:

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from moaa.recipe.files import MAX_BYTES
-from tests.support.recipes import SMALL, Write, refused, writer
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes files into an empty working directory, so that places read `recipe.yaml:3`."""
-    monkeypatch.chdir(tmp_path)
-    return writer(tmp_path)
+from tests.support.recipes import SMALL, Write, refused
 
 
 def test_unknown_key_names_the_nearest_and_the_line(write: Write) -> None:

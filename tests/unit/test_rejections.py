@@ -15,7 +15,7 @@ from moaa.ledger import Ledger
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
 from moaa.stages.generate import generate
-from tests.support.engine_answers import Body
+from tests.support.engine_answers import Body, by_aggregator
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
@@ -37,10 +37,6 @@ def prompts(store: MemoryStore, count: int = ROWS) -> dict[str, Artifact]:
             out.write(row, table="sft")
         draft = Draft(stage="prompts", name="n", fingerprint=str(count))
         return {"prompts": Artifact(store, out.commit(draft))}
-
-
-def by_aggregator(body: Body) -> bool:
-    return "Answers of the models" in body["messages"][0]["content"]
 
 
 def by_creative(body: Body) -> bool:

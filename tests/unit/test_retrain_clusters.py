@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,26 @@ from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
 from tests.support.retraining import NAME, Command, command, leave, promoted
-from tests.support.submitting import forget_clusters, kubeflow
 
 pytestmark = pytest.mark.xdist_group("kfp")
 ON_CLUSTER = {"engines": {"kind": "kubernetes"}, "launcher": {"kind": "trainer"}}
 
 
 @pytest.fixture
-def kfp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: MemoryStore) -> Iterator[KfpServer]:
+def kfp(
+    kfp: KfpServer, no_cluster: None, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> KfpServer:
     """Its runs leave their records when they have succeeded."""
-    forget_clusters(monkeypatch, tmp_path)
-    with kubeflow(monkeypatch) as server:
-        answer = server.answer
+    answer = kfp.answer
 
-        def answered(method: str, path: str, *rest: Any) -> tuple[int, dict[str, Any]]:
-            status, found = answer(method, path, *rest)
-            if found.get("state") == "SUCCEEDED":
-                leave(store, found["run_id"], "promote", promoted=promoted())
-            return status, found
+    def answered(method: str, path: str, *rest: Any) -> tuple[int, dict[str, Any]]:
+        status, found = answer(method, path, *rest)
+        if found.get("state") == "SUCCEEDED":
+            leave(store, found["run_id"], "promote", promoted=promoted())
+        return status, found
 
-        monkeypatch.setattr(server, "answer", answered)
-        yield server
+    monkeypatch.setattr(kfp, "answer", answered)
+    return kfp
 
 
 @pytest.fixture

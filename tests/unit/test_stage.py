@@ -17,8 +17,7 @@ from moaa.declaration import Declaration
 from moaa.errors import MoaaError
 from moaa.ledger import Ledger
 from moaa.lifeline import stoppable
-from moaa.recipe.load import load_file
-from moaa.recipe.schema import Part, Recipe
+from moaa.recipe.schema import Part
 from moaa.stage import Context, Stage, stage
 from moaa.stages.dpo import dpo
 from moaa.stages.evaluate import evaluate
@@ -28,6 +27,7 @@ from moaa.stages.prompts import prompts
 from moaa.stages.sample import sample
 from moaa.stages.sft import sft
 from moaa.task import Task
+from tests.support.changing import recipe
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
@@ -47,10 +47,6 @@ def counting(calls: list[float]) -> Stage[NumberPart]:
         context.out.write({"id": "1", "beta": part.beta})
 
     return count
-
-
-def recipe(*sets: str) -> Recipe:
-    return load_file(DEMO, sets).recipe
 
 
 def test_same_inputs_are_computed_once() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import pytest
 
-from moaa import records, statistics
+from moaa import records
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.commands import decision
 from moaa.errors import MoaaError, RecipeError
@@ -23,13 +22,8 @@ from moaa.stages.table import GATE, of_recipe, stages
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
 LENIENT = "gate={min_prompts: 10, more: {truncated: 1, empty: 1, repeated: 1, refused: 1}}"
-
-
-@pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = partial(statistics.length_adjusted, resamples=60)
-    monkeypatch.setattr(statistics, "length_adjusted", fast)
 
 
 def scores(

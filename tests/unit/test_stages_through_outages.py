@@ -37,11 +37,6 @@ LONGER_S = 60 * 60
 TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> MemoryS3:
-    return memory_s3.install(monkeypatch)
-
-
 def again(s3: MemoryS3, trouble: Trouble, after: int, away_s: float = AWAY_S) -> None:
     """An empty store, which goes away after so many requests."""
     s3.__init__()  # type: ignore[misc]  # the same object: it is installed

@@ -4,7 +4,6 @@ speaks S3 badly."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -21,14 +20,7 @@ from tests.support.bad_s3 import (
     error,
     hangs_up,
     ok,
-    serve,
 )
-
-
-@pytest.fixture
-def bad() -> Iterator[BadS3]:
-    with serve() as bad:
-        yield bad
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])

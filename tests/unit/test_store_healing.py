@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,13 +13,7 @@ from moaa.errors import StoreError
 from moaa.store import Store
 from moaa.store.errors import FILE_RETRY_WINDOWS, is_temporary
 from moaa.store.retry import RetryWindow
-from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok, serve
-
-
-@pytest.fixture
-def bad() -> Iterator[BadS3]:
-    with serve() as bad:
-        yield bad
+from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok
 
 
 def asked(script: list[Script], seen: list[tuple[str, str, bytes]]) -> list[Script]:

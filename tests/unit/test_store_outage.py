@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,15 +12,9 @@ import pytest
 
 from moaa.errors import StoreAway, StoreError
 from moaa.store import KeyNames, Store
-from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok, serve
+from tests.support.bad_s3 import KEYS, BadS3, Handler, Script, error, hangs_up, ok
 
 QUARTER_H_S = 15 * 60
-
-
-@pytest.fixture
-def bad() -> Iterator[BadS3]:
-    with serve() as bad:
-        yield bad
 
 
 @pytest.fixture

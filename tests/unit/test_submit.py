@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,20 +13,9 @@ from moaa.recipe.load import load_text
 from moaa.task import Task
 from tests.support.kfp_server import KfpServer
 from tests.support.memory_store import MemoryStore
-from tests.support.submitting import demo, forget_clusters, kubeflow
+from tests.support.submitting import demo
 
-pytestmark = pytest.mark.xdist_group("kfp")
-
-
-@pytest.fixture
-def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
-    with kubeflow(monkeypatch) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    forget_clusters(monkeypatch, tmp_path)
+pytestmark = [pytest.mark.xdist_group("kfp"), pytest.mark.usefixtures("no_cluster")]
 
 
 def test_the_recipe_travels_by_its_address(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,20 +19,9 @@ from moaa.pipelines.submit import submit
 from tests.support.kfp_server import KfpServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
-from tests.support.submitting import demo, forget_clusters, kubeflow
+from tests.support.submitting import demo
 
-pytestmark = pytest.mark.xdist_group("kfp")
-
-
-@pytest.fixture
-def kfp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
-    with kubeflow(monkeypatch) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    forget_clusters(monkeypatch, tmp_path)
+pytestmark = [pytest.mark.xdist_group("kfp"), pytest.mark.usefixtures("no_cluster")]
 
 
 def record(store: MemoryStore, run_id: str, stage: str, status: str, **more: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from moaa.train.checkpoint_files import holds_data_only, load_data_only
 from tests.support.checkpoints import (
     PREFIX,
     SHAPE,
+    Command,
     alone,
     committed,
     manifest_of,
@@ -121,16 +121,6 @@ def test_a_manifest_that_is_none_is_counted_and_the_next_checkpoint_used(text, t
     assert checkpoints.unusable == 0, "it comes last, and was not tried"
     store.delete(f"{PREFIX}/attacker/checkpoint-9/manifest.json")
     assert restored(alone(store, tmp_path)) == (None, 1)
-
-
-class Command:
-    """What a hostile pickle is: it runs a command when it is loaded."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.trace}",)
 
 
 def test_a_checkpoint_that_would_run_a_command_is_counted_and_never_loaded(tmp_path, monkeypatch):

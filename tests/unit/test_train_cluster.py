@@ -8,13 +8,11 @@ from moaa.kubernetes import names
 from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS
 from moaa.train import objects
 from tests.support.jobs import NAME
-from tests.support.kube_server import KubeServer
 from tests.support.launched import (
     COMPLETE,
     FAILED,
     POD,
     Running,
-    connected,
     ended,
     launch,
     lease,
@@ -26,10 +24,7 @@ from tests.support.launched import (
 from tests.support.lease_objects import hold
 from tests.support.waiting import until
 
-
-@pytest.fixture
-def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    return connected(kube, monkeypatch)
+pytestmark = pytest.mark.usefixtures("launcher_on_kube")
 
 
 def test_it_is_created_with_a_lease_followed_and_gone_when_it_is_complete(kube):

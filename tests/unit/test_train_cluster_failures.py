@@ -10,14 +10,12 @@ from moaa.errors import TrainError
 from moaa.kubernetes.kinds import PODS, TRAIN_JOBS
 from moaa.train import cluster
 from tests.support.jobs import NAME
-from tests.support.kube_server import KubeServer
 from tests.support.launched import (
     COMPLETE,
     FAILED,
     POD,
     QUICK,
     Running,
-    connected,
     ended,
     lease,
     log,
@@ -27,10 +25,7 @@ from tests.support.launched import (
 )
 from tests.support.waiting import until
 
-
-@pytest.fixture
-def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    return connected(kube, monkeypatch)
+pytestmark = pytest.mark.usefixtures("launcher_on_kube")
 
 
 def test_a_failure_ends_with_the_pods_own_reason_and_stays_to_be_looked_at(kube):

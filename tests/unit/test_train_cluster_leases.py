@@ -13,12 +13,10 @@ from moaa.progress import Progress
 from moaa.train import objects
 from moaa.train.lease import LeasedTraining
 from tests.support.jobs import NAME
-from tests.support.kube_server import KubeServer
 from tests.support.launched import (
     COMPLETE,
     POD,
     Running,
-    connected,
     launch,
     lease,
     log,
@@ -29,10 +27,7 @@ from tests.support.launched import (
 from tests.support.lease_objects import hold
 from tests.support.waiting import until
 
-
-@pytest.fixture
-def kube(kube: KubeServer, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    return connected(kube, monkeypatch)
+pytestmark = pytest.mark.usefixtures("launcher_on_kube")
 
 
 def test_a_training_is_never_without_a_lease(kube):
