@@ -217,8 +217,8 @@ def sweep(
     """Run named variants of a recipe, and compare them.
 
     Stages that variants share are computed once. The same command continues a stopped sweep. The
-    comparison is a table, and a page in .moaa/sweeps. With --host or --in-cluster all variants are
-    started; use --compare later to see the results.
+    comparison is printed, and is a page in .moaa/sweeps. With --host or --in-cluster all variants
+    are started; use --compare later to see the results.
 
     \b
     Examples:

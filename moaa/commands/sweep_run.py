@@ -185,5 +185,5 @@ def _compare(sweep: sweeps.Sweep, fitting: set[str]) -> None:
     (folder / "comparison.html").write_text(sweeps.page(sweep, outcomes), encoding="utf-8")
     found = json.dumps([each.to_json() for each in outcomes], indent=1, ensure_ascii=False)
     (folder / "comparison.json").write_text(found + "\n", encoding="utf-8")
-    console().print(sweeps.table(sweep, outcomes))
+    console().print(sweeps.tables(outcomes))
     out(f"\ncomparison: {folder / 'comparison.html'}")

@@ -3,10 +3,10 @@
 document     the YAML of a sweep, and its recipes
 sharing      which stages of two variants are the same
 pricing      what the variants cost; shared stages are counted once
-comparison   the results side by side: a table and a page
+comparison   the results side by side: tables and a page
 """
 
-from moaa.sweeps.comparison import VariantOutcome, outcome, page, table
+from moaa.sweeps.comparison import VariantOutcome, outcome, page, tables
 from moaa.sweeps.document import Sweep, Variant, load
 from moaa.sweeps.pricing import Priced, plan_table, priced
 from moaa.sweeps.sharing import keys, may_start
@@ -23,5 +23,5 @@ __all__ = [
     "page",
     "plan_table",
     "priced",
-    "table",
+    "tables",
 ]

@@ -1,26 +1,31 @@
-"""The results of a sweep: scores with intervals and costs, one row for each variant."""
+"""The results of a sweep: scores with intervals, and costs; one row for each variant.
+
+Each measure has a table of its own: variants are its rows, the models that were measured its
+columns. So a comparison grows downwards, and each table fits a screen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from moaa.report import charts
-from moaa.report.figures import figures
 from moaa.report.tables import GpuUse, cost_usd, gpu_use
-from moaa.report.view import RunView
+from moaa.report.view import RunView, by_model
 from moaa.report.words import count, seconds
 from moaa.sweeps.document import Sweep, Variant
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 
 HEAD_TO_HEAD: Final = "head_to_head"
 """The benchmark whose numbers are the win rates."""
+WIN_RATE: Final = "win rate against"
 
 
 class Score(NamedTuple):
@@ -29,18 +34,24 @@ class Score(NamedTuple):
     value: float
     low: float | None
     high: float | None
+    n: int
+    """How many prompts, questions or pairs it rests on."""
 
     @property
     def text(self) -> str:
-        """Return `0.612 (0.55 to 0.67)`."""
+        """Return `0.612 (0.550 to 0.670), n 80`."""
         if self.low is None or self.high is None:
-            return f"{self.value:.4g}"
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+            return f"{self.value:.4g}, n {self.n}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n {self.n}"
 
     @property
     def share(self) -> bool:
         """Return whether it is a share with its interval, which a chart can show."""
         return self.low is not None and self.high is not None and 0 <= self.low <= self.high <= 1
+
+
+Scores = dict[str, dict[str, Score]]
+"""By measure, such as `win rate against base`; then by the model that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,7 @@ class VariantOutcome:
     variant: Variant
     state: str
     """`done`, `failed` …; `not run`, or `over the budget`."""
-    scores: dict[str, Score]
+    scores: Scores
     labelled: str = ""
     calls: int = 0
     tokens: int = 0
@@ -69,7 +80,10 @@ class VariantOutcome:
             "set": list(self.variant.sets),
             "run": self.variant.run_id,
             "state": self.state,
-            "scores": {name: score._asdict() for name, score in self.scores.items()},
+            "scores": {
+                measure: {model: score._asdict() for model, score in found.items()}
+                for measure, found in self.scores.items()
+            },
             "calls": self.calls,
             "tokens": self.tokens,
             "api_usd": self.usd,
@@ -101,45 +115,63 @@ def outcome(variant: Variant, run: RunView, state: str = "") -> VariantOutcome:
     )
 
 
-def scores_of(facts: dict[str, Any]) -> dict[str, Score]:
-    """Return the figures of an evaluation that have intervals: the win rates, and each benchmark's
-    main numbers with their judge."""
-    # Benchmarks follow below, with their judge and their metric.
-    found = figures({**facts, "benchmarks": {}})
-    scores = {
-        name: Score(value, found[f"{name} low"], found[f"{name} high"])
-        for name, value in found.items()
-        if f"{name} low" in found
-    }
+def scores_of(facts: dict[str, Any]) -> Scores:
+    """Return what an evaluation measured: the win rates, and each benchmark's main numbers. A
+    measure's name has its metric and its judge: numbers of two judges are two measures."""
+    scores: Scores = {}
+    for rate in by_model(facts.get("win_rates") or []):
+        measure = scores.setdefault(f"{WIN_RATE} {rate['against']}", {})
+        measure[rate["model"]] = Score(rate["rate"], rate["low"], rate["high"], rate["n"])
     for name, benchmark in (facts.get("benchmarks") or {}).items():
-        judged = f" by {benchmark['judge']}" if benchmark.get("judge") else ""
+        judged = f", judged by {benchmark['judge']}" if benchmark.get("judge") else ""
         for each in benchmark["scores"]:
             if each["main"] and name != HEAD_TO_HEAD:
-                title = f"{name}, {each['entrant']}: {each['metric']}{judged}"
-                scores[title] = Score(each["value"], each["low"], each["high"])
+                measure = scores.setdefault(f"{name}: {each['metric']}{judged}", {})
+                measure[each["entrant"]] = Score(*(each[key] for key in Score._fields))
     return scores
 
 
-def columns_of(outcomes: Sequence[VariantOutcome]) -> list[str]:
-    """Return the names of all scores, in the order in which they come."""
-    return list(dict.fromkeys(name for each in outcomes for name in each.scores))
+def measures_of(outcomes: Sequence[VariantOutcome]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each measure with the models that it has in any variant, in the order in which they
+    come."""
+    for measure in dict.fromkeys(name for each in outcomes for name in each.scores):
+        models = dict.fromkeys(model for each in outcomes for model in each.scores.get(measure, ()))
+        yield measure, list(models)
 
 
-def table(sweep: Sweep, outcomes: Sequence[VariantOutcome]) -> RenderableType:
+def tables(outcomes: Sequence[VariantOutcome]) -> RenderableType:
     """Return the comparison for a terminal."""
+    from rich.console import Group
+
+    measured = (
+        _table(measure, models, [(each, _texts(each, measure, models)) for each in outcomes])
+        for measure, models in measures_of(outcomes)
+    )
+    rows = [(each, [each.state, each.labelled, *_costs(each)]) for each in outcomes]
+    used = _table("costs", ["state", "pairs", *COSTS], rows)
+    return Group(*(part for each in (*measured, used) for part in ("", each)))
+
+
+def _table(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[VariantOutcome, list[str]]]
+) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    grid.add_column("variant", style="bold", no_wrap=True)
-    names = columns_of(outcomes)
-    for title in ("state", *names, "pairs", *COSTS):
-        grid.add_column(title, justify="right" if title in COSTS else "left", overflow="fold")
-    for each in outcomes:
-        shown = [each.scores[name].text if name in each.scores else "" for name in names]
-        cells = [each.state, *shown, each.labelled, *_costs(each)]
-        grid.add_row(Text(each.variant.name), *map(Text, cells))
+    grid = Table(
+        title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    grid.add_column("variant", no_wrap=True)
+    for column in columns:
+        grid.add_column(Text(column), justify="right" if column in COSTS else "left")
+    for outcome, cells in rows:
+        grid.add_row(Text(outcome.variant.name, style="bold"), *map(Text, cells))
     return grid
+
+
+def _texts(outcome: VariantOutcome, measure: str, models: Sequence[str]) -> list[str]:
+    found = outcome.scores.get(measure, {})
+    return [found[model].text if model in found else "" for model in models]
 
 
 def page(sweep: Sweep, outcomes: Sequence[VariantOutcome]) -> str:
@@ -155,7 +187,8 @@ def page(sweep: Sweep, outcomes: Sequence[VariantOutcome]) -> str:
     return environment.get_template("page.html").render(
         sweep=sweep,
         outcomes=outcomes,
-        names=columns_of(outcomes),
+        measures=list(measures_of(outcomes)),
+        win_rate=WIN_RATE,
         costs=_costs,
         cost_titles=COSTS,
         style=style,

@@ -1,4 +1,4 @@
-"""A sweep: its document, what its variants share and cost, how they run, how they compare."""
+"""A sweep: its document, what its variants share and cost, how they run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from moaa.errors import RecipeError
 from moaa.stages.table import up_to
 from moaa.stages.texts import _read
 from moaa.sweeps import sharing
-from moaa.sweeps.comparison import scores_of
 from moaa.sweeps.document import SHIPPED
 from moaa.sweeps.pricing import within
-from tests.support import example_run
 from tests.support.paths import DEMO
 
 SWEEP = """
@@ -203,61 +201,6 @@ def test_a_run_is_the_command_that_a_person_would_type(
     assert command[4:] == [
         "--until", "label", "--set", "plan.gpu_hour_usd=3600", "--set", "label.labeller=random",
     ]  # fmt: skip
-
-
-def test_a_comparison_has_scores_with_intervals_and_own_costs(sweep: sweeps.Sweep) -> None:
-    first, second, third, fourth = sweep.variants
-    empty = example_run.ExampleRun().view
-    outcomes = [
-        sweeps.outcome(first, example_run.whole().view),
-        sweeps.outcome(second, example_run.reused().view),
-        sweeps.outcome(third, example_run.failed().view),
-        sweeps.outcome(fourth, empty, "over the budget"),
-    ]
-    done, reused, failed, missing = outcomes
-    assert done.calls > 0
-    assert (reused.calls, reused.scores) == (0, done.scores)
-    score = done.scores["dpo win rate"]
-    assert score.low is not None
-    assert score.high is not None
-    assert score.low < score.value < score.high
-    assert (failed.state, missing.state) == ("failed", "over the budget")
-    assert failed.error
-    page = sweeps.page(sweep, outcomes)
-    assert score.text in page
-    assert page.count('role="img"') == 2 * sum(each.share for each in done.scores.values()) > 0
-    assert "--set label.labeller=random" in page
-    assert "the paper&#39;s" in page
-    assert "over the budget" in page
-
-
-def test_the_hours_of_own_gpus_are_compared_too(sweep: sweeps.Sweep) -> None:
-    """A sweep on own GPUs has no dollars of an API, and compared without any cost."""
-    run, again = example_run.whole(), example_run.reused()
-    for each in (run, again):
-        each.record("preflight")["facts"]["gpus"] = {
-            "sft": {"gpus": 8, "hour_usd": 16.0}, "dpo": {"gpus": 4, "hour_usd": 8.0},
-        }  # fmt: skip
-    hours = (8 * run.view.stage("sft").seconds + 4 * run.view.stage("dpo").seconds) / 3600
-    found = sweeps.outcome(sweep.variants[0], run.view)
-    assert found.gpus == pytest.approx((hours, 2 * hours))
-    assert found.to_json()["gpu_usd"] == pytest.approx(2 * hours)
-    page = sweeps.page(sweep, [found, sweeps.outcome(sweep.variants[1], again.view)])
-    assert f"<td>{hours:,.2f}</td><td>{2 * hours:,.2f}</td>" in page
-    assert sweeps.outcome(sweep.variants[1], again.view).gpus is None, "reused: nothing was held"
-
-
-def test_benchmarks_give_their_main_numbers_with_the_judge() -> None:
-    def score(entrant: str, main: bool) -> dict[str, Any]:
-        numbers = {"value": 7.5, "low": 7.0, "high": 8.0, "n": 80}
-        return {"entrant": entrant, "metric": "rating", "main": main, **numbers}
-
-    rated = {"judge": "qwen2-72b", "scores": [score("sft", True), score("sft", False)]}
-    games = {"judge": "", "scores": [score("dpo", True)]}
-    found = scores_of({"benchmarks": {"mt_bench": rated, "head_to_head": games}})
-    assert {name: each.text for name, each in found.items()} == {
-        "mt_bench, sft: rating by qwen2-72b": "7.500 (7.000 to 8.000)"
-    }
 
 
 def test_the_papers_ablations_are_recipes_that_can_be_planned() -> None:
