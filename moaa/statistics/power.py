@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import Final
 
 from moaa.statistics.estimate import LEVEL
 
 POWER = 0.8
 """The default power: how often a true difference is found."""
+WIN_SD: Final = 0.5
+"""The standard deviation of a prompt's result if a win counts 1 and a loss 0, at a rate near one half.
+Ties make it smaller, so the numbers that follow from it are on the safe side."""
 
 
 def detectable_difference(
