@@ -96,7 +96,7 @@ coverage: setup
 test-gpu: $(if $(GPU_PYTHON),,setup)
 	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -rs $(ARGS)
 
-# Published numbers from public data (67 MB), which tests/real/data.py gets once; nothing of it is committed.
+# Published numbers from public data (docs/results.md: how much), which tests/real/data.py gets once; nothing of it is committed.
 REAL_DATA ?= .cache/real-data
 test-real: setup
 	HF_HUB_OFFLINE=0 $(BIN)/python -m tests.real.data $(REAL_DATA)

@@ -17,7 +17,7 @@ PRIOR = 0.1
 """The number of drawn pseudo-games of each answer against an answer of strength 1. They keep the
 strength of an unbeaten answer finite."""
 
-UNDECIDED = "hangs on a missing verdict"
+UNDECIDED = "depends on a missing verdict"
 SAME = 1e-9
 """Soft wins that differ by less than this are equal."""
 

@@ -13,7 +13,7 @@ from moaa.gate.decision import VERDICT_SD, power
 from moaa.plan.calls import sizes
 from moaa.recipe.gate import Gate
 from moaa.recipe.schema import Recipe
-from moaa.statistics import detectable_difference, paired_sd, power_of
+from moaa.statistics import WIN_SD, detectable_difference, paired_sd, power_of
 
 CHANGED: Final = 0.1
 """The share of items on which two models, or two judges, are assumed to differ."""
@@ -62,7 +62,9 @@ def _shown(benchmark: Benchmark[Any], recipe: Recipe) -> str:
             f"{benchmark.title}: {n:,} questions tell judges apart that are {points:.1f} points "
             f"apart, if they differ on {CHANGED:.0%} of them"
         )
-    rate = 50 + 100 * detectable_difference(n, VERDICT_SD)
+    # Head to head counts wins; AlpacaEval and Arena-Hard take the mean of what the judge says.
+    sd = WIN_SD if isinstance(benchmark, HeadToHead) else VERDICT_SD
+    rate = 50 + 100 * detectable_difference(n, sd)
     if rate >= 100:
         return f"{benchmark.title}: {n:,} prompts show no difference, however large"
     return f"{benchmark.title}: {n:,} prompts show a win rate of {rate:.1f} % or more to be a win"

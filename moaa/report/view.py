@@ -13,7 +13,7 @@ from moaa.ledger import Ledger, ModelUse
 from moaa.recipe.evaluation import BASE, PRODUCTION
 from moaa.records import Record, RunStatus, StageError, by_round, run_status
 from moaa.report.words import NBSP, count, percent
-from moaa.statistics import required_n
+from moaa.statistics import WIN_SD, required_n
 
 BROKEN = ("failed", "terminated", "running")
 """The states of a stage that did not finish."""
@@ -245,11 +245,11 @@ def judged(rate: Mapping[str, Any]) -> str:
 
 
 def _needed(rate: float) -> str:
-    """Return how many prompts would show such a rate, in 80 % of the cases; a verdict's deviation
-    is at most 0.5. Empty for a rate of a half."""
+    """Return how many prompts would show such a rate, in 80 % of the cases. Empty for a rate of a
+    half."""
     if abs(rate - 0.5) < 0.005:
         return ""
-    prompts = required_n(abs(rate - 0.5), 0.5)
+    prompts = required_n(abs(rate - 0.5), WIN_SD)
     return f" To show such a rate takes about {count(prompts)} prompts."
 
 

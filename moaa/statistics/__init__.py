@@ -17,7 +17,7 @@ from moaa.statistics.paired import (
     p_value,
     standard_error,
 )
-from moaa.statistics.power import detectable_difference, paired_sd, power_of, required_n
+from moaa.statistics.power import WIN_SD, detectable_difference, paired_sd, power_of, required_n
 from moaa.statistics.rates import share, wilson
 from moaa.statistics.resampling import resample
 from moaa.statistics.running import RunningMean
@@ -34,6 +34,7 @@ from moaa.statistics.style import (
 __all__ = [
     "FEWEST",
     "LEVEL",
+    "WIN_SD",
     "Battle",
     "Difficulties",
     "Estimate",

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import Final
 
 from moaa.statistics.estimate import LEVEL
 
 POWER = 0.8
 """The default power: how often a true difference is found."""
+WIN_SD: Final = 0.5
+"""The standard deviation of a prompt's result if a win counts 1 and a loss 0, at a rate near one
+half. Ties make it smaller, so it asks for too many prompts rather than too few."""
 
 
 def detectable_difference(

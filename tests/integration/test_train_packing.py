@@ -1,4 +1,4 @@
-"""Packed documents do not see each other: this hangs on details of TRL and transformers, so it is
+"""Packed documents do not see each other: this depends on details of TRL and transformers, so it is
 tested."""
 
 from __future__ import annotations

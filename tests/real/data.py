@@ -3,7 +3,7 @@
 Then: MOAA_REAL_DATA=FOLDER python -m pytest tests/real
 
 Each file comes from a public repository at a commit, by git, and its sha256 is checked. Only what
-is named here is fetched (about 77 MB). AlpacaEval's data are CC BY-NC: they stay in that folder.
+is named here is fetched. AlpacaEval's data are CC BY-NC: they stay in that folder.
 AlpacaEval's difficulties are a file of its data set on the hub (`df_gamed.csv`); if the hub cannot
 be reached, put the file there yourself, or the tests that need it fail.
 """

@@ -13,17 +13,17 @@ def shown(*sets: str) -> list[str]:
 
 def test_a_win_rate_needs_many_prompts() -> None:
     assert shown("evaluate.benchmarks={alpaca_eval: {}}") == [
-        "Head to head: 500 prompts show a win rate of 55.0 % or more to be a win",
+        "Head to head: 500 prompts show a win rate of 56.3 % or more to be a win",
         "AlpacaEval 2: 805 prompts show a win rate of 53.9 % or more to be a win",
     ]
     assert shown("evaluate.benchmarks={head_to_head: null, arena_hard: {}}") == [
         "Arena-Hard: 500 prompts show a win rate of 55.0 % or more to be a win"
     ]
-    assert shown("evaluate.benchmarks={}", "prompts.evaluation.0.limit=6") == [
-        "Head to head: 6 prompts show a win rate of 95.7 % or more to be a win"
+    assert shown("evaluate.benchmarks={}", "prompts.evaluation.0.limit=8") == [
+        "Head to head: 8 prompts show a win rate of 99.5 % or more to be a win"
     ]
-    assert shown("evaluate.benchmarks={}", "prompts.evaluation.0.limit=5") == [
-        "Head to head: 5 prompts show no difference, however large"
+    assert shown("evaluate.benchmarks={}", "prompts.evaluation.0.limit=7") == [
+        "Head to head: 7 prompts show no difference, however large"
     ]
 
 

@@ -183,6 +183,14 @@ def test_what_the_examples_import_is_on_the_api_page(page: str) -> None:
                 ), f"{page}: {node.module}.{each.name}"
 
 
+def test_the_readme_names_every_page_and_every_folder_of_tests() -> None:
+    page = text("README.md")
+    assert [each for each in PAGES if each.startswith("docs/") and f"]({each})" not in page] == []
+    (row,) = re.findall(r"^\| `tests/` \| (.*) \|$", page, re.MULTILINE)
+    folders = {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))}
+    assert [each for each in sorted({*folders, "bench"}) if each not in row] == []
+
+
 def test_the_readme_installs_engines_that_the_run_leases() -> None:
     lines = commands("README.md")
     (recipe,) = [line.partition("=")[2] for line in lines if line.startswith("DEMO=")]

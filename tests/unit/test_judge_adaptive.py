@@ -119,7 +119,7 @@ async def test_a_prompt_whose_best_hangs_on_a_lost_pair_is_rejected() -> None:
 
     labels = await JudgeMixture(JUDGE)("p", QUERY, ANSWERS, Ask(refuses))
     assert any(each.lost for each in labels.judgements)
-    with pytest.raises(RowRejected, match="hangs on a missing verdict"):
+    with pytest.raises(RowRejected, match="depends on a missing verdict"):
         pair(labels.ranking)
 
 
