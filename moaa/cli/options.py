@@ -30,6 +30,40 @@ def sweep_file(text: str) -> Path:
     return ours if not path.exists() and path.name == text and ours.exists() else path
 
 
+def file_to_write(path: Path | None) -> Path | None:
+    """Return a path to which a file can be written; the command makes missing folders.
+
+    Raises BadParameter for a folder, and for a path below a file.
+    """
+    if path is not None and path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder. Name a file in it.")
+    folder_to_write(path.absolute().parent if path else None)
+    return path
+
+
+def folder_to_write(path: Path | None) -> Path | None:
+    """Return the path of a folder that is there or can be made.
+
+    Raises BadParameter for a file, and for a path below one.
+    """
+    if path is None:
+        return None
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise typer.BadParameter(f"{there} is a file, and a folder is needed. Give another path.")
+    return path
+
+
+def pipeline_to_write(path: Path | None) -> Path | None:
+    """Return a path for a compiled pipeline.
+
+    Raises BadParameter if its name does not end like that of YAML, or as `file_to_write` does.
+    """
+    if path is not None and path.suffix not in (".yaml", ".yml"):
+        raise typer.BadParameter(f"{path}: Kubeflow takes YAML. Write a name that ends in .yaml.")
+    return file_to_write(path)
+
+
 RecipeFile = Annotated[
     Path,
     typer.Argument(

@@ -13,6 +13,7 @@ from moaa.cli.options import (
     Sets,
     Until,
     application,
+    pipeline_to_write,
     recipe_file,
     sweep_file,
     with_rounds,
@@ -157,7 +158,11 @@ def compile(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Default: pipelines/compiled/RECIPE.yaml"
+            "--output",
+            "-o",
+            metavar="FILE",
+            callback=pipeline_to_write,
+            help="Default: pipelines/compiled/RECIPE.yaml",
         ),
     ] = None,
     until: Until = None,

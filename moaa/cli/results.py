@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moaa.cli.options import OptionalRecipe, Root, RunId, application
+from moaa.cli.options import OptionalRecipe, Root, RunId, application, file_to_write
 
 app = application()
 
@@ -38,7 +38,14 @@ def report(
     recipe: OptionalRecipe = None,
     root: Root = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file to write")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            callback=file_to_write,
+            help="The HTML file to write",
+        ),
     ] = Path("report.html"),
 ) -> None:
     """Write the report of a run again.

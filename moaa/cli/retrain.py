@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moaa.cli.options import RecipeFile, Sets, application
+from moaa.cli.options import RecipeFile, Sets, application, folder_to_write
 
 app = application()
 
@@ -51,7 +51,11 @@ def retrain(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="Write retrain.json, .md, .xml (JUnit) here"
+            "--output",
+            "-o",
+            metavar="DIR",
+            callback=folder_to_write,
+            help="Write retrain.json, .md, .xml (JUnit) here",
         ),
     ] = None,
     experiment: Annotated[str, typer.Option(help="Kubeflow's experiment")] = "moaa",
