@@ -53,9 +53,9 @@ def moaa(
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
-    """Return the arguments with -v, -q and --allow-files first:
+    """Return the arguments with --debug, -v, -q and --allow-files first:
     they may follow a command's name."""
-    flags = {"-v", "--verbose", "-q", "--quiet", "--allow-files"}
+    flags = {"--debug", "-v", "--verbose", "-q", "--quiet", "--allow-files"}
     return sorted(arguments, key=lambda argument: argument not in flags)
 
 

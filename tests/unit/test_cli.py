@@ -75,11 +75,13 @@ def test_debug_shows_the_traceback() -> None:
         moaa("recipe", "check", "nosuch.yaml"),
         moaa("--debug", "recipe", "check", "nosuch.yaml"),
     )
-    assert (plain.returncode, debug.returncode) == (1, 1)
+    after = moaa("recipe", "check", "nosuch.yaml", "--debug")
+    assert (plain.returncode, debug.returncode, after.returncode) == (1, 1, 1)
     assert (
         plain.stderr
         == "nosuch.yaml: the recipe cannot be read: No such file or directory. Check the path.\n"
     )
+    assert after.stderr == debug.stderr
     assert "Traceback" in debug.stderr
     assert "moaa.errors.RecipeError" in debug.stderr
 
