@@ -113,3 +113,16 @@ def test_each_accepted_vulnerability_has_its_reason() -> None:
     lines = (ROOT / "requirements/accepted-vulnerabilities.txt").read_text().splitlines()
     for line in filter(None, lines):
         assert re.match(r"# |[A-Z]+-[\w-]+\s+\S.{20,}", line), line
+
+
+def test_a_package_of_others_is_copied_to_where_each_image_looks() -> None:
+    """docs/extending.md tells how: none of our images needs a pip for it."""
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    own = page.partition("```dockerfile\n")[2].partition("```")[0]
+    python = re.search(r"FROM python:(\d+\.\d+)", own)
+    assert python
+    assert f"/opt/moaa/lib/python{python[1]}/site-packages" in own
+    for name in ("core", "models"):
+        file = (ROOT / "images" / f"{name}.Containerfile").read_text(encoding="utf-8")
+        assert f"ARG BASE=python:{python[1]}-" in file
+        assert "python3 -m venv /opt/moaa" in file
