@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
+from moaa.packages import install_command
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
@@ -30,7 +31,7 @@ Drawn = TypeVar("Drawn")
 Marks = Mapping[str, float | list[bool]]
 """What each metric says about one answer: 0 to 1, or several verdicts."""
 
-INSTALL: Final = "pip install 'moaa[evaluate]'"
+EXTRA: Final = "moaa[evaluate]"
 SEED: Final = 1234
 """lm-eval's own seed for drawing examples."""
 
@@ -99,7 +100,9 @@ def load(
         import lm_eval
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise RecipeError(f"task '{name}' needs the package {error.name}: {INSTALL}") from None
+        raise RecipeError(
+            f"task '{name}' needs the package {error.name}: {install_command(EXTRA)}"
+        ) from None
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     path = Path(str(lm_eval.__file__)).parent / "tasks" / folder
@@ -156,7 +159,7 @@ def why_not(config: Mapping[str, Any]) -> str:
 def installed(benchmark: str, packages: Iterable[str]) -> None:
     """Check that the extra `evaluate` is installed. Raises RecipeError, with the remedy."""
     if name := missing(packages):
-        raise RecipeError(f"{benchmark} needs the package {name}: {INSTALL}")
+        raise RecipeError(f"{benchmark} needs the package {name}: {install_command(EXTRA)}")
 
 
 def missing(packages: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from moaa.errors import RecipeError
+from moaa.packages import install_command
 from moaa.weights.local import cache, package_file
 
 FOLDER: Final = "llama_index/core/_static/nltk_cache"
@@ -61,8 +63,9 @@ def need(benchmark: str, *resources: str) -> None:
     if missing := [each for each in resources if not has(each)]:
         names = " ".join(each.split("/")[1] for each in missing)
         raise RecipeError(
-            f"{benchmark} needs NLTK's {names}: pip install --no-deps llama-index-core==0.14.25, "
-            f"which contains it, or python -m nltk.downloader {names} and set NLTK_DATA."
+            f"{benchmark} needs NLTK's {names}: "
+            f"`{install_command('--no-deps', 'llama-index-core==0.14.25')}`, which contains it, or "
+            f"`{sys.executable} -m nltk.downloader {names}`, and set NLTK_DATA."
         )
 
 

@@ -12,6 +12,7 @@ import typer
 
 from moaa import home
 from moaa.errors import MoaaError, RecipeError
+from moaa.packages import install_command
 from moaa.progress.messages import log
 from moaa.progress.terminal import out
 from moaa.recipe.load import load_file
@@ -119,5 +120,5 @@ def kubeflow_needed() -> Iterator[None]:
             raise
         raise MoaaError(
             f"This command needs {error.name}, which is not installed. "
-            "Install it: pip install 'moaa[pipelines,kubernetes]'"
+            f"Install it: {install_command('moaa[pipelines,kubernetes]')}"
         ) from None

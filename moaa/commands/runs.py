@@ -16,6 +16,7 @@ from moaa.recipe.load import load_file
 from moaa.recipe.schema import StoreAddress
 from moaa.records import Record
 from moaa.store import Store
+from moaa.store.address import split
 
 
 def preflight(file: Path, sets: Sequence[str]) -> None:
@@ -41,6 +42,7 @@ def report(run_id: str | None, recipe: Path | None, root: str | None, output: Pa
     from moaa.stages.table import stages
 
     with chosen_run(run_id, recipe, root) as (store, _, found):
+        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(build(RunView.of(found, stages()), store), encoding="utf-8")
     out(str(output))
 
@@ -145,8 +147,12 @@ def _store(recipe: Path | None, root: str | None, last: home.LastRun | None) -> 
 
 
 def _address(recipe: Path | None, root: str | None, last: home.LastRun | None) -> dict[str, Any]:
-    """Return the arguments of the `Store` to look in. An address goes before a recipe."""
+    """Return the arguments of the `Store` to look in. An address goes before a recipe.
+
+    Raises StoreError for an address that is not one.
+    """
     if root is not None:
+        split(root)  # before a local S3 is started for it
         return {"root": root}
     if recipe is not None:
         return load_file(recipe).recipe.store.model_dump(exclude_defaults=True)

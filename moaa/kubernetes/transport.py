@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from moaa.errors import ClusterError
 from moaa.kubernetes.errors import NoCluster, Unreachable, refusal, status_of
 from moaa.kubernetes.request import CONNECT_S, Request
+from moaa.packages import install_command
 from moaa.progress.messages import log
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
         from kubernetes import client, config
     except ImportError:
         raise _no_client(
-            "the Kubernetes client is not installed: pip install 'moaa[kubernetes]'"
+            f"the Kubernetes client is not installed: {install_command('moaa[kubernetes]')}"
         ) from None
     settings = client.Configuration()
     inside = (

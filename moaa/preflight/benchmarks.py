@@ -11,6 +11,7 @@ from typing import Any, Final
 from moaa.benchmarks import Benchmark, harness
 from moaa.benchmarks.table import chosen
 from moaa.errors import MoaaError
+from moaa.packages import install_command
 from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.run import PlannedRun
 from moaa.prompts import sources
@@ -39,7 +40,7 @@ def _missing(benchmark: Benchmark[Any], run: PlannedRun, hub_away: bool) -> str:
     if benchmark.runs_programs and (reason := why_not(run.recipe.runtime)):
         return reason
     if run.local and (package := harness.missing(benchmark.packages)):
-        return f"the package {package} is not installed ({harness.INSTALL})"
+        return f"the package {package} is not installed ({install_command(harness.EXTRA)})"
     for source in benchmark.sources:
         if source.source.startswith("hub:") and hub_away:
             return "the hub does not answer"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from moaa.declaration import Declaration
+from moaa.packages import install_command
 from moaa.preflight import (
     benchmarks,
     inputs,
@@ -29,8 +30,8 @@ from moaa.store import Store
 MIN_FREE_GIB = 5
 LOGS: Final = "trainings and logs"
 SERVE_FIX = (
-    "pip install 'moaa[serve]' (GPU) or 'moaa[serve-cpu]'. A model with an `endpoint` needs no "
-    "vLLM here; the models that the run trains always need it, for sample and evaluate"
+    "A model with an `endpoint` needs no vLLM here; the models that the run trains always need it, "
+    "for sample and evaluate"
 )
 
 
@@ -123,7 +124,7 @@ def _training(run: PlannedRun) -> Iterator[Finding]:
 
     for package in process.PACKAGES:
         check, detail = partial(process.check_packages, [package]), f"{package} is installed"
-        yield attempt("training", check, detail, "pip install 'moaa[train]'")
+        yield attempt("training", check, detail, install_command("moaa[train]"))
     if launcher.nodes != 1:
         check = partial(process.check_nodes, launcher)
         yield attempt("training", check, "", "correct runtime.launcher.nodes or its kind")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moaa.errors import HubAway, RecipeError
+from moaa.packages import install_command
 from moaa.prompts import files
 from moaa.recipe.schema import Source
 from moaa.weights.content import digest
@@ -46,7 +47,8 @@ def rows(source: Source, revision: str) -> Iterator[Any]:
         from huggingface_hub import constants
     except ImportError:
         raise RecipeError(
-            f"prompt source '{source.source}' needs the package `datasets`: pip install 'moaa[hub]'"
+            f"prompt source '{source.source}' needs the package `datasets`: "
+            f"{install_command('moaa[hub]')}"
         ) from None
     for library in ("huggingface_hub", "datasets"):
         logging.getLogger(library).setLevel(logging.ERROR)
@@ -74,7 +76,7 @@ def _download(source: Source, name: str, file: str, revision: str) -> Path:
     except ImportError:
         raise RecipeError(
             f"prompt source '{source.source}' needs the package huggingface-hub: "
-            "pip install 'moaa[hub]'"
+            f"{install_command('moaa[hub]')}"
         ) from None
     disable_progress_bars()
     try:

@@ -18,7 +18,7 @@ class Tracker(Part):
 
     kind: Literal["tensorboard", "mlflow", "wandb"]
     """tensorboard: event files on S3, below `store.root`/tensorboard. mlflow: an MLflow server.
-    wandb: Weights & Biases; needs its package (`pip install wandb`)."""
+    wandb: Weights & Biases; needs the package `wandb`."""
     url: str | None = None
     """Address of the MLflow server, or of your own Weights & Biases server."""
     project: str | None = Field(None, min_length=1)

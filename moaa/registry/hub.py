@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from moaa.artifacts import Artifact
 from moaa.errors import ArtifactError, MoaaError, RecipeError
+from moaa.packages import install_command
 from moaa.progress.messages import log
 from moaa.recipe.publish import Hub
 from moaa.rest import key_of, without_key
@@ -68,7 +69,7 @@ def _upload(
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise RecipeError(
-            "publish.hub needs the package huggingface-hub: pip install 'moaa[hub]'"
+            f"publish.hub needs the package huggingface-hub: {install_command('moaa[hub]')}"
         ) from None
     disable_progress_bars()  # a stage has its own
     tag = version.manifest.fingerprint

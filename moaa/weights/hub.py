@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from moaa.errors import HubAway, RecipeError
+from moaa.packages import install_command
 
 OTHER_FORMATS: Final = (
     "original/*",
@@ -53,13 +54,20 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE or given in ("1", "true", "True"))
 
 
-def away(error: Exception) -> HubAway:
-    """Return the error of a hub that does not answer."""
+def away(name: str, kind: Literal["model", "dataset"], error: Exception) -> HubAway:
+    """Return the error of a hub that does not answer, with the name that it was asked for."""
     host = urlsplit(endpoint()).hostname or endpoint()
     return HubAway(
-        f"the hub ({host}) does not answer: {one_line(error)}. Try again later, correct "
-        "HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what its cache has"
+        f"{asked_for(name, kind)}, and the hub ({host}) does not answer: {one_line(error)}. Try "
+        "again later, correct HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what its cache has"
     )
+
+
+def asked_for(name: str, kind: Literal["model", "dataset"]) -> str:
+    """Return why the hub is asked for this name: a path with a typing error looks like a hub id."""
+    if kind == "dataset":
+        return f"data set '{name}' is on the hub"
+    return f"'{name}' is no folder here, so it is taken for a hub id"
 
 
 def one_line(error: Exception) -> str:
@@ -118,8 +126,8 @@ def _downloaded(
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise RecipeError(
-            f"'{name}' is a hub id, which needs the package huggingface-hub: "
-            "pip install 'moaa[hub]'"
+            f"{asked_for(name, 'model')}, which needs the package huggingface-hub: "
+            f"{install_command('moaa[hub]')}"
         ) from None
     if not bars:
         disable_progress_bars()  # a stage has its own
@@ -127,10 +135,10 @@ def _downloaded(
         return fetch(snapshot_download)
     except (HTTPError, OSError, ValueError) as error:
         if _is_away(error):
-            raise away(error) from error
+            raise away(name, "model", error) from error
         raise RecipeError(
-            f"'{name}' cannot be downloaded from the hub: {error}. Check the name, the revision, "
-            "HF_TOKEN (gated models), HF_HUB_OFFLINE and the free disk space."
+            f"{asked_for(name, 'model')}, and it cannot be downloaded: {error}. Check the "
+            "name, the revision, HF_TOKEN (gated models), HF_HUB_OFFLINE and the free disk space."
         ) from error
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from moaa.artifacts import Artifact
 from moaa.artifacts.manifest import is_plain
 from moaa.errors import EngineError, RecipeError
+from moaa.packages import install_command, package_folders
 from moaa.progress.messages import say
 from moaa.store import Missing, Store
 
@@ -80,8 +81,7 @@ def package_file(path: str) -> Path:
     The folders of MOAA_PACKAGES (separated like PATH; default `.cache/pkgs`) are searched first,
     then sys.path. Raises RecipeError if none has it.
     """
-    roots = os.environ.get("MOAA_PACKAGES", str(Path(".cache", "pkgs"))).split(os.pathsep)
-    own = [Path(root).absolute() for root in roots if root]
+    own = package_folders()
     for place in (*own, *(Path(root) for root in sys.path if root)):
         if (place / path).exists():
             return (place / path).absolute()
@@ -89,13 +89,13 @@ def package_file(path: str) -> Path:
         return found
     raise RecipeError(
         f"package:{path} is not in {', '.join(map(str, own))} (MOAA_PACKAGES), nor in a package "
-        f"of {sys.prefix}. Install the package that contains it, or add its folder to "
-        "MOAA_PACKAGES."
+        f"of {sys.prefix}. If `make setup` has installed it: run moaa in the checkout's folder. "
+        "Else install the package that contains it, or add its folder to MOAA_PACKAGES."
     )
 
 
 def _importable(path: str) -> Path | None:
-    """Return the file in a package installed from a folder of its own (`pip install -e`)."""
+    """Return the file in a package installed from a folder of its own (an editable install)."""
     name, _, rest = path.partition("/")
     spec = find_spec(name) if rest and name.isidentifier() else None
     for place in (spec and spec.submodule_search_locations) or ():
@@ -208,7 +208,8 @@ def _convert_in_child(gguf: Path, folder: Path) -> None:
             tail = "\n".join(done.stdout.strip().splitlines()[-20:])
             raise EngineError(
                 f"{gguf} could not be converted (exit status {done.returncode}). This needs torch, "
-                f"transformers and gguf: pip install 'moaa[train]'. The last lines were:\n{tail}"
+                f"transformers and gguf: `{install_command('moaa[train]')}`. The last "
+                f"lines were:\n{tail}"
             )
         unfinished.chmod(0o755)
         # Other users of a shared cache, or of an image that contains it, read it too.

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from moaa.errors import RecipeError
-from moaa.weights.hub import away, cache, endpoint, is_offline, one_line
+from moaa.packages import install_command
+from moaa.weights.hub import asked_for, away, cache, endpoint, is_offline, one_line
 
 TIMEOUT_S: Final = 8.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -32,8 +33,8 @@ def commit(name: str, revision: str | None, kind: Literal["model", "dataset"]) -
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError:
         raise RecipeError(
-            f"'{name}' is on the hub, which needs the package huggingface-hub: "
-            "pip install 'moaa[hub]'"
+            f"{asked_for(name, kind)}, which needs the package huggingface-hub: "
+            f"{install_command('moaa[hub]')}"
         ) from None
     if is_offline():
         return _cached(name, revision, kind)
@@ -48,19 +49,20 @@ def commit(name: str, revision: str | None, kind: Literal["model", "dataset"]) -
     except HfHubHTTPError as error:
         if error.response.status_code in (400, 401, 403, 404):
             raise RecipeError(
-                f"the hub does not give the {kind} '{name}', revision '{revision or 'main'}': "
-                f"{one_line(error)}. Check the name, the revision and HF_TOKEN (gated ones)."
+                f"{asked_for(name, kind)}, and the hub does not give its revision "
+                f"'{revision or 'main'}': {one_line(error)}. Check the name, the "
+                "revision and HF_TOKEN (gated ones)."
             ) from None
-        raise away(error) from None
+        raise away(name, kind, error) from None
     # Several libraries are called below, each with its own errors.
     except Exception as error:
-        raise away(error) from None
+        raise away(name, kind, error) from None
     if not found.sha:
-        raise away(ValueError(f"no commit in its answer about {name}"))
+        raise away(name, kind, ValueError("no commit in its answer"))
     return found.sha
 
 
-def _cached(name: str, revision: str | None, kind: str) -> str:
+def _cached(name: str, revision: str | None, kind: Literal["model", "dataset"]) -> str:
     path = cache() / f"{kind}s--{name.replace('/', '--')}" / "refs" / (revision or "main")
     try:
         return path.read_text().strip()
@@ -75,7 +77,7 @@ def _cached(name: str, revision: str | None, kind: str) -> str:
         if len(prepared) == 1:
             return prepared.pop()
     raise RecipeError(
-        f"HF_HUB_OFFLINE is set, and the hub's cache ({cache()}) does not have the {kind} "
-        f"'{name}', revision '{revision or 'main'}'. Download it while the hub can be reached, or "
+        f"{asked_for(name, kind)}; HF_HUB_OFFLINE is set, and the hub's cache ({cache()}) does not "
+        f"have its revision '{revision or 'main'}'. Download it while the hub can be reached, or "
         "name a copy."
     )

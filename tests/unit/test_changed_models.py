@@ -152,4 +152,7 @@ def test_preflight_asks_for_the_model_of_the_hub(hub: Hub) -> None:
     for hub.commits["models/owner/model"] in (404, FIRST):
         found += [each for each in inputs.prompts_and_hub_models(run) if each.check == "model"]
     assert [each.ok for each in found] == [False, True]
-    assert "the hub does not give the model 'owner/model'" in found[0].detail
+    assert (
+        "'owner/model' is no folder here, so it is taken for a hub id, and the hub does not"
+        in found[0].detail
+    )

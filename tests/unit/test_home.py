@@ -103,3 +103,15 @@ def test_variables_are_set_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["MOAA_TEST_UNSET"] == os.environ["MOAA_TEST_SET"] == "now"
     assert os.environ["MOAA_TEST_SET"] == "before"
     assert "MOAA_TEST_UNSET" not in os.environ
+
+
+@pytest.mark.parametrize("root", ["foo", "s3:/moaa/demo", "s3://"])
+def test_an_address_is_checked_before_a_local_s3_is_started_for_it(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home.HOME / "s3").mkdir(parents=True)
+    monkeypatch.setattr("moaa.store.local.serve", lambda folder: pytest.fail("it was started"))
+    with pytest.raises(StoreError, match=f"'{root}' is not an S3 address. Write s3://BUCKET/PREF"):
+        runs.list_runs(None, root, 20)
+    with pytest.raises(StoreError, match="is not an S3 address"):
+        runs.report(None, None, root, Path("report.html"))

@@ -100,7 +100,7 @@ def test_a_hub_that_goes_away_while_it_is_downloaded_from_is_an_outside_fault(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     monkeypatch.setattr("moaa.weights.hub.is_offline", lambda: False)
-    with pytest.raises(HubAway, match="does not answer"):
+    with pytest.raises(HubAway, match=r"'org/model' is no folder here.* does not answer"):
         hub.download("org/model", None)
     monkeypatch.setattr("moaa.weights.hub.is_offline", lambda: True)
     with pytest.raises(RecipeError, match="cannot be downloaded"):
@@ -112,11 +112,12 @@ def test_what_cannot_be_fetched_says_what_to_look_at(
 ) -> None:
     with pytest.raises(
         RecipeError,
-        match=r"'org/none' cannot be downloaded from the hub: org/none is neither .*HF_HUB_OFFLINE",
+        match=r"'org/none' is no folder here, so it is taken for a hub id, and it cannot be "
+        r"downloaded: org/none is neither .*HF_HUB_OFFLINE",
     ):
         hub.download("org/none", None)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(RecipeError, match=r"pip install 'moaa\[hub\]'"):
+    with pytest.raises(RecipeError, match=r"pip install .*'moaa\[hub\]'"):
         hub.download("org/twice", None)
 
 
@@ -141,7 +142,7 @@ def test_offline_it_is_what_the_cache_holds(
         == hub.download("org/kept", commit)
         == kept / "snapshots" / commit
     )
-    with pytest.raises(RecipeError, match="'org/other' cannot be downloaded from the hub"):
+    with pytest.raises(RecipeError, match=r"'org/other' .*, and it cannot be downloaded"):
         hub.download("org/other", None)
 
 
@@ -225,7 +226,7 @@ async def test_a_server_that_needs_more_of_the_hub_is_given_the_id(
 async def test_a_model_that_cannot_be_fetched_starts_nothing(
     there: Hub, started: list[list[str]]
 ) -> None:
-    with pytest.raises(RecipeError, match="'org/none' cannot be downloaded"):
+    with pytest.raises(RecipeError, match=r"'org/none' .* cannot be downloaded"):
         await up(source="org/none")
     assert not started
 

@@ -69,7 +69,7 @@ def test_package_files_are_found_in_the_order_of_moaa_packages(
     with pytest.raises(
         RecipeError,
         match=rf"package:pkg/other is not in {tmp_path}/first, /.*/second .*MOAA_PACKAGES"
-        rf".* nor in a package of {sys.prefix}\. Install",
+        rf".* nor in a package of {sys.prefix}\. If `make setup` has installed it",
     ):
         local.package_file("pkg/other")
 
@@ -207,7 +207,7 @@ def test_a_failed_conversion_leaves_nothing_and_says_why(
     with pytest.raises(
         EngineError,
         match=r"could not be converted \(exit status 1\)[\s\S]*"
-        r"pip install 'moaa\[train\]'[\s\S]*made of cheese",
+        r"pip install .*'moaa\[train\]'[\s\S]*made of cheese",
     ):
         local.resolve(gguf, store)
     assert [path for path in (cache / "models").iterdir() if path.is_dir()] == []
