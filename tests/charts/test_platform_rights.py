@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -52,6 +54,46 @@ def test_the_pipelines_rights_are_these_and_no_others() -> None:
         PLATFORM, {"kubeflow": {"enabled": False}, "recurring": {**recurring, "host": "http://kfp"}}
     )
     assert rights(of("Role", submitted, "moaa-pipeline")) == PIPELINE
+
+
+SHOWN = {
+    "deployments": "Deployments",
+    "deployments/scale": "Deployments",
+    "leases": "Leases",
+    "endpointslices": "EndpointSlices",
+    "trainjobs": "TrainJobs",
+    "jobs": "Jobs",
+    "services": "Services",
+    "pods": "Pods, their logs, events",
+    "pods/log": "Pods, their logs, events",
+    "events": "Pods, their logs, events",
+    "workflowtaskresults": "Kubeflow's `workflowtaskresults`",
+    "configmaps": "ConfigMap `kfp-launcher`, the S3 Secret",
+    "secrets": "ConfigMap `kfp-launcher`, the S3 Secret",
+}
+READ = ("get", "list", "watch")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "jobs": {"trainer": {"enabled": False}},
+    "sandbox": {"sandbox": {"enabled": True}},
+    "runner": {"recurring": {"enabled": True, "recipe": "name: x"}},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("column", "account"), [(1, "moaa-pipeline"), (3, "moaa-reaper")])
+def test_the_readme_names_every_right(setting: str, column: int, account: str) -> None:
+    lines = (PLATFORM / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| ")]
+    written = {row[0].strip(): row[column] for row in rows if len(row) == 4}
+    for rule in of("Role", objects(PLATFORM, SETTINGS[setting]), account)["rules"]:
+        for resource in rule["resources"]:
+            cell = written[SHOWN[resource]]
+            if "as TrainJobs" in cell and setting == "jobs":
+                cell += written["TrainJobs"]
+            for verb in rule["verbs"]:
+                word = "scale" if resource.endswith("/scale") else "read" if verb in READ else verb
+                assert word in cell, f"{account} may {verb} {resource}"
 
 
 @pytest.mark.parametrize("account", ["moaa-pipeline", "moaa-reaper"])
