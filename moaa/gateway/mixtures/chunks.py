@@ -28,7 +28,7 @@ class Events:
             )
         *events, self._rest = text.split(b"\n\n")
         if len(self._rest) > LONGEST_EVENT:
-            raise ApiError(502, "The engine sent an event without end.", "engine_broke_off")
+            raise ApiError(502, "The engine sent an event without end.", "bad_gateway")
         found = [_data(event) for event in events]
         return [data for data in found if data is not None]
 
