@@ -13,8 +13,6 @@ from tests.support.paths import ROOT
 
 FOLDERS = ("moaa", "pipelines", "components")
 PAGES = ("*.md", "docs/*.md", "helm/*/README.md")
-NOT_YET = ("docs/cluster.md", "docs/labellers.md")
-"""Pages that still have some of these words."""
 # Each has a plain word: "at most N", "this many", "until then", "again", "is not", "in progress",
 # "depends on".
 BANNED = re.compile(
@@ -61,7 +59,7 @@ def test_the_documentation_has_plain_words() -> None:
     pages = {path.relative_to(ROOT).as_posix(): path for each in PAGES for path in ROOT.glob(each)}
     assert len(pages) > 25
     found = {name: words for name, path in pages.items() if (words := banned(path.read_text()))}
-    assert {name: words for name, words in found.items() if name not in NOT_YET} == {}
+    assert found == {}
 
 
 def test_every_public_definition_has_a_docstring() -> None:
