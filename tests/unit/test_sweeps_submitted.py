@@ -65,7 +65,7 @@ def test_each_variant_is_a_run_of_kubeflow(
             store.objects[f"{store.root}/runs/{run['run_id']}/prompts.json"] = text.encode()
     capsys.readouterr()
     sweep_run.compare(file)
-    first, second = capsys.readouterr().out.splitlines()[1:3]
+    first, second = capsys.readouterr().out.splitlines()[3:5]
     assert first.split()[:2] == ["mixture", "failed"]
     assert second.split()[0] == "random"
 
