@@ -272,7 +272,8 @@ class Recipe(Part):
         because not every server has grammars."""
         judge = self.label.judge
         member = JudgeMember(model=model, sampling=judge.aggregator.sampling)
-        verdict = "parsed" if self.models[model].endpoint else judge.verdict
+        known = self.models.get(model)  # an unknown name is a mistake that is reported
+        verdict = "parsed" if known and known.endpoint else judge.verdict
         changed = {"proposers": (member,), "aggregator": member, "min_proposers": None}
         return judge.model_copy(update={**changed, "criteria": "all", "verdict": verdict})
 

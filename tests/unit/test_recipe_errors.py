@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from moaa.recipe.fields import walk
 from moaa.recipe.files import MAX_BYTES
 from tests.support.recipes import SMALL, Write, refused
 
@@ -155,3 +156,14 @@ def test_too_large_texts_are_refused(write: Write) -> None:
     )
     assert len(lines) == 1
     assert "the resolved recipe is" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [field.path for field in walk() if field.path.endswith((".judge_model", "label.model"))],
+)
+def test_a_judge_that_is_no_model_is_named(write: Write, field: str) -> None:
+    """Each benchmark's own judge, too: none of them is looked up before its name is checked."""
+    assert refused(write(SMALL), f"{field}=gpt") == [
+        f"--set {field}: {field}: 'gpt' is not one of `models` (m, other)."
+    ]
