@@ -186,6 +186,7 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
             f"{parent.where}: extends must be the path of one recipe, relative to this one, or "
             f"the name of one that comes with moaa ({', '.join(files.shipped())})."
         )
+        given.wrong = True
         return given
     try:
         extended = files.by_name(parent.value, path.parent)
@@ -218,6 +219,9 @@ def inline(given: Given, base: Path | None, errors: list[str]) -> None:
         except RecipeError as e:
             errors.append(f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {e}.")
             continue
+        if not text.strip():
+            errors.append(f"{item.where}: {dotted(path)}: {folder / name} has no text. Write it.")
+            item.wrong = True
         if text.startswith("file:"):
             errors.append(
                 f"{item.where}: {dotted(path)}: {folder / name} begins with 'file:' itself; it "
