@@ -1,6 +1,8 @@
-"""The files that a recipe may use: those below its own folder, and the recipes that come with moaa.
+"""The files whose text a recipe may use: those below its own folder, and the recipes that come with
+moaa.
 
-A recipe may come from somebody else. It must not put `~/.ssh` into a system message.
+A recipe may come from somebody else. It must not put `~/.ssh` into a system message. Sources of
+prompts and models are not confined: data may be anywhere.
 """
 
 from __future__ import annotations
