@@ -103,6 +103,8 @@ def _check(
     apply(given, replaced, errors)
     inline(given, folder, errors)
     secrets.refuse_written(given, errors)
+    if {"recipe", "variants"} <= set(given.value):
+        raise RecipeError(f"{given.where}: this is a sweep, not a recipe. Give it to `moaa sweep`.")
     recipe = checked(given, Recipe, errors)
     if recipe:
         errors += _foreign_files(recipe, given, folder)
@@ -172,11 +174,12 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
         # The recipe itself may be a link: only the files that it uses are restricted.
         text = files.confined_text_of(path, root if above else path.resolve().parent)
     except RecipeError as e:
-        a_name = path.name == str(path) and not path.suffix
-        advice = (
-            "`moaa recipe list` lists those that come with moaa" if a_name else "Check the path"
-        )
-        raise RecipeError(f"{path}: the recipe cannot be read: {e}. {advice}.") from e
+        why = str(e)
+        if path.name == str(path) and not path.suffix and not path.exists():
+            why = why.replace(
+                "Check the path", "`moaa recipe list` lists those that come with moaa"
+            )
+        raise RecipeError(f"{path}: the recipe cannot be read: {why}.") from e
     given = _text(text, str(path), errors)
     parent = given.value.pop("extends", None)
     if parent is None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.fields import advice, owner_of
+from moaa.recipe.forms import in_words
 from moaa.recipe.read import Given, places, plain
 from moaa.recipe.schema import Part, Problems, Recipe
 
@@ -94,13 +95,8 @@ def _sentence(kind: str, address: Address, message: str, given: Any, root: type[
     if kind == "missing":
         return f"{name} is missing."
     if kind == "value_error":
-        return f"{name}: {message.removeprefix('Value error, ')}."
-    allowed = message.replace("Input should be", "It must be", 1).replace(
-        "an object", "a mapping of fields"
-    )
-    allowed = allowed.replace("a valid dictionary or instance of", "a mapping of fields:")
-    allowed = re.sub(r"(String|Tuple|Dictionary) should have", "It must have", allowed)
-    allowed = re.sub(r" items? after validation, not \d+$", "", allowed)
+        return f"{name}: {in_words(message)}."
+    allowed = in_words(message)
     legal = re.findall(r"'([^']+)'", message) if kind == "literal_error" else []
     near = difflib.get_close_matches(str(given), legal, 1)
     if isinstance(given, str) and kind in ("model_type", "dict_type", "tuple_type"):

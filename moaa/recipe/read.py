@@ -91,7 +91,7 @@ def read(text: str, name: str, errors: list[str], what: str = "a recipe") -> Giv
         return Given({}, name, wrong=True)
     if not isinstance(node, yaml.MappingNode):
         errors.append(
-            f"{name}: {what} is a mapping of fields (`name: …`, `models: …`), but this is not one."
+            f"{name}: {what} is a mapping of fields (`FIELD: VALUE`), but this is not one."
         )
         return Given({}, name, wrong=True)
     return _Reader(name, errors).given(node, node.start_mark.line)
