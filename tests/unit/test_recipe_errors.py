@@ -259,3 +259,31 @@ def test_a_mistake_that_is_in_the_file_has_its_line_whatever_was_set(write: Writ
     twice = write(SMALL.replace("name: two", "name: one"))
     (line,) = refused(twice, "generate.mixture.aggregator.system=Be brief.")
     assert line.startswith("recipe.yaml:13: generate.mixture.proposers: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("name", "A_b", "small letters, digits and -, at most 40 characters, with no - at an end"),
+        ("publish.name", "a/b", "letters, digits, -, ., _ and spaces, at most 96 characters, with"),
+        ("publish.hub", "{repository: x}", "OWNER/NAME, both of letters, digits, -, . and _"),
+        ("store.root", "/tmp/x", "s3://BUCKET or s3://BUCKET/PREFIX"),
+        ("store.expected_owner", "'12'", "12 digits"),
+        ("runtime.cluster.namespace", "A", "small letters, digits and -, at most 63 characters"),
+        ("runtime.cluster.env_secret", "A", "small letters, digits, - and ., at most 253 char"),
+    ],
+)
+def test_a_form_is_said_in_words(write: Write, field: str, value: str, allowed: str) -> None:
+    (line,) = refused(write(SMALL), f"{field}={value}")
+    assert f". It must be {allowed}" in line
+    assert "^" not in line
+
+
+def test_a_wrong_name_of_a_field_that_has_names_is_said_in_words(write: Write) -> None:
+    assert refused(write(SMALL), "plan.prompts.x=3") == [
+        '--set plan.prompts.x: plan.prompts.x: the name is "x". '
+        "It must be 'sft', 'preference' or 'evaluation'."
+    ]
+    assert refused(write(SMALL), "models={}") == [
+        "--set models: models is {}. It must have at least 1."
+    ]
