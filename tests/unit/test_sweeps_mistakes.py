@@ -97,7 +97,5 @@ def test_a_file_that_is_no_text_is_answered_with_what_to_do(tmp_path: Path) -> N
 
 def test_a_sweep_is_no_recipe(tmp_path: Path) -> None:
     path = written(tmp_path, "name: a\nrecipe: demo\nvariants: {a: {}}")
-    with pytest.raises(
-        RecipeError, match=r"this is a sweep, not a recipe\. Give it to `moaa sweep`"
-    ):
+    with pytest.raises(RecipeError, match=r"is a sweep, not a recipe\. Give it to `moaa sweep`"):
         load_file(path)
