@@ -11,6 +11,7 @@ from typing import Any
 
 from moaa.errors import ArtifactError, RecipeError
 from moaa.lifeline import RUNNER_ENV
+from moaa.recipe.files import why_not
 from moaa.recipe.load import Loaded, load_text
 from moaa.recipe.secrets import DESTINATIONS_ENV, refuse_other_destinations
 from moaa.store import Store
@@ -48,8 +49,8 @@ class Task:
             path = Path(self.recipe)
             try:
                 return path.read_text(encoding="utf-8"), str(path)
-            except OSError as error:
-                raise RecipeError(f"{path}: the recipe cannot be read: {error.strerror}") from None
+            except (OSError, ValueError) as error:
+                raise RecipeError(f"{path}: the recipe cannot be read: {why_not(error)}.") from None
         return self.recipe, "recipe"
 
 

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from moaa import __version__
+from moaa.errors import RecipeError
 from moaa.progress.messages import LEVEL_ENV, log, show
 
 
@@ -26,6 +27,8 @@ def sweep_file(text: str) -> Path:
     """Return the sweep's file: the path itself, or a sweep that comes with moaa, by its name."""
     from moaa.sweeps.document import SHIPPED
 
+    if not text.strip():
+        raise RecipeError("the path of the sweep is empty. Give a file, or a name: paper-tables")
     path, ours = Path(text), SHIPPED / f"{text}.yaml"
     return ours if not path.exists() and path.name == text and ours.exists() else path
 
@@ -182,6 +185,20 @@ class Command(TyperCommand):
         super().__init__(*given, **more)
         for parameter in self.params:
             parameter.metavar = parameter.metavar or str(parameter.name).upper()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. A wrong value is shown with what it must be, in our words."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            from moaa.recipe.forms import in_words
+
+            said = in_words(error.message)
+            errors = getattr(error.__cause__, "errors", None)
+            if errors and said.startswith("It must"):
+                said = f"{errors()[0]['input']!r}. {said}"
+            error.message = said if said.endswith(".") else f"{said}."
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the pieces of the line `Usage:`."""

@@ -59,6 +59,8 @@ def show(
     """
     from moaa.commands import recipes
 
+    if given + as_yaml + as_json > 1:
+        raise typer.BadParameter("Give one of --given, --yaml and --json.")
     if as_json:
         recipes.show_json(file, sets)
     elif as_yaml:

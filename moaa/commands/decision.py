@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from moaa import records
 from moaa.artifacts import Artifact
 from moaa.benchmarks.judgements import members_of
@@ -16,15 +14,21 @@ from moaa.commands.runs import chosen_run
 from moaa.errors import RecipeError, StoreError
 from moaa.gate import Decision
 from moaa.progress.terminal import console, out_data
+from moaa.recipe.document import Part
 from moaa.recipe.gate import Gate
 from moaa.recipe.load import load_file
+from moaa.recipe.mistakes import checked
 from moaa.recipe.overrides import apply, of_sets
-from moaa.recipe.read import given_of, plain
+from moaa.recipe.read import given_of
 from moaa.records import Record
 from moaa.retrain.outcome import EXIT, OF_VERDICT
 from moaa.stages import gate as stage
 from moaa.stages.label import LabelPart
 from moaa.store import Store
+
+
+class _Rules(Part):
+    gate: Gate
 
 
 def decide(
@@ -69,15 +73,10 @@ def rules(base: Gate, sets: Sequence[str]) -> Gate:
     ]
     given = given_of({"gate": base.model_dump()}, "gate")
     apply(given, overrides, errors)
-    if not errors:
-        try:
-            return Gate.model_validate(plain(given)["gate"])
-        except ValidationError as error:
-            errors += [
-                f"--set gate.{'.'.join(map(str, each['loc']))}: {each['msg']}"
-                for each in error.errors()
-            ]
-    raise RecipeError("\n".join(errors))
+    found = None if errors else checked(given, _Rules, errors)
+    if found is None:
+        raise RecipeError("\n".join(errors))
+    return found.gate
 
 
 def _part(found: Mapping[str, Record], given: Gate | None) -> stage.GatePart:

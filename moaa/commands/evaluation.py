@@ -16,7 +16,9 @@ from moaa.kubernetes.names import RUN_ENV
 from moaa.pipelines import runner_job
 from moaa.progress.messages import log, say
 from moaa.progress.terminal import out
+from moaa.recipe.addresses import dotted
 from moaa.recipe.evaluation import OF_RUN
+from moaa.recipe.forms import MODEL_NAME, MODEL_NAME_WORDS
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.read import dump
 from moaa.recipe.schema import Recipe
@@ -28,7 +30,6 @@ from moaa.stages.table import EVALUATE, PROMPTS, STAGES_ENV, stages
 from moaa.store import Store
 from moaa.task import Task
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
 TRAINED = ("sft", "dpo")
 """Contestants that only a run has."""
 LIKE_TARGET = ("dtype", "max_model_len", "tensor_parallel", "pool")
@@ -103,7 +104,15 @@ def _new_id(recipe: Recipe) -> str:
 
 
 def _sources(named: Sequence[str]) -> dict[str, str]:
-    return dict(map(_name_and_source, named))
+    found: dict[str, str] = {}
+    for name, source in map(_name_and_source, named):
+        if name in found:
+            raise RecipeError(
+                f"--model {name}={source}: '{name}' is {found[name]} already. Give each model a "
+                "name of its own."
+            )
+        found[name] = source
+    return found
 
 
 def _name_and_source(text: str) -> tuple[str, str]:
@@ -118,9 +127,9 @@ def _name_and_source(text: str) -> tuple[str, str]:
             f"--model {text}: '{name}' is a contestant that every run already has "
             f"({', '.join(OF_RUN)}). Give this model another name."
         )
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(MODEL_NAME, name):
         raise RecipeError(
-            f"--model {text}: a name has letters, digits, - and _, so that --set can address it. "
+            f"--model {text}: a name is {MODEL_NAME_WORDS}. "
             "What the model is called on its server is --set models.NAME.endpoint.model=…"
         )
     return name, source
@@ -131,7 +140,16 @@ def _with_models(file: Path, sets: Sequence[str], named: dict[str, str]) -> Load
     given = load_file(file, sets).recipe
     kept = [name for name in given.evaluate.contestants if name not in TRAINED]
     contestants = [*kept, *(name for name in named if name not in kept)]
-    first = [f"models.{name}={_model(given, name, source)}" for name, source in named.items()]
+    if not contestants:
+        raise RecipeError(
+            f"{file}: evaluate.contestants has only {', '.join(given.evaluate.contestants)}, which "
+            "a run trains, so there is nobody to measure. Name a model with --model NAME=SOURCE, "
+            "or add 'base'."
+        )
+    first = [
+        f"{dotted(('models', name))}={_model(given, name, source)}"
+        for name, source in named.items()
+    ]
     return load_file(file, [*first, f"evaluate.contestants={contestants}", *sets])
 
 

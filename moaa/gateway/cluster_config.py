@@ -15,11 +15,12 @@ cluster:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from moaa.recipe.document import Part, Problems
+from moaa.recipe.forms import form
 
 
 class PromotedModel(Part):
@@ -47,7 +48,9 @@ class PromotedModel(Part):
 class WakePart(Part):
     """Wakes models that are asleep. A key needs the right `wake` to start one."""
 
-    holder: str = Field("gateway/moaa", pattern=r"^gateway/[A-Za-z0-9._-]+$")
+    holder: Annotated[
+        str, form(r"gateway/[A-Za-z0-9._-]+", "gateway/NAME, of letters, digits, ., _ and -")
+    ] = "gateway/moaa"
     """The holder of the leases: the same in all replicas of a gateway."""
     idle_s: float = Field(900, gt=0)
     """A model without a request for this long goes to sleep again."""

@@ -27,12 +27,15 @@ from moaa.gateway.keys import Key, Limits, Rights, same_keys, text_of
 from moaa.gateway.mixtures.settings import OnlineMixture, problems
 from moaa.recipe import secrets, urls
 from moaa.recipe.document import Part, Problems
+from moaa.recipe.forms import form
 from moaa.recipe.load import inline
 from moaa.recipe.mistakes import checked
 from moaa.recipe.read import read
 from moaa.recipe.serving import Price
 
-ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s@\x00-\x1f]+$")]
+ModelName = Annotated[
+    str, form(r"[^\s@\x00-\x1f]{1,200}", "1 to 200 characters without spaces and @")
+]
 """A model's name as clients write it. `@` is reserved for revisions."""
 
 

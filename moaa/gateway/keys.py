@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from moaa.errors import RecipeError
 from moaa.recipe import secrets
 from moaa.recipe.document import Part, Problems
+from moaa.recipe.files import why_not
+from moaa.recipe.forms import form
 from moaa.recipe.mistakes import checked
 from moaa.recipe.read import read
 
@@ -53,7 +55,7 @@ class Key(Rights):
 
     name: str = Field(min_length=1, max_length=100)
     """The name in metrics and logs."""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Annotated[str, form(r"[0-9a-f]{64}", "64 hexadecimal digits, 0 to 9 and a to f")]
     """The hash of the key in hexadecimal; never the key itself."""
 
 
@@ -98,6 +100,5 @@ def text_of(path: Path) -> str:
     """Return a file's text. Raises RecipeError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise RecipeError(f"{path}: the file cannot be read: {said}. Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: the file cannot be read: {why_not(error)}.") from None

@@ -18,7 +18,9 @@ def dotted(address: Address) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += ("." if text else "") + (f'"{step}"' if re.search(r'[.\[\]"=]', step) else step)
+            text += ("." if text else "") + (
+                f'"{step}"' if not step or re.search(r'[.\[\]"=]', step) else step
+            )
     return text
 
 

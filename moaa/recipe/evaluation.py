@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from moaa.recipe.document import Part
+from moaa.recipe.forms import Once
 from moaa.recipe.method import Judge, Sampling, Temperature
 from moaa.recipe.reasoning import Gsm8k, HumanEval, Ifbench, Ifeval, MmluPro, Questions
 
@@ -54,10 +55,8 @@ class Published(Questions, Judged):
 class JudgesMeasured(Published):
     """A benchmark of judges: pairs of answers whose better one is known."""
 
-    judges: tuple[Literal["mixture", "members", "all-criteria"], ...] = (
-        "mixture",
-        "members",
-        "all-criteria",
+    judges: Annotated[tuple[Literal["mixture", "members", "all-criteria"], ...], Once] = Field(
+        ("mixture", "members", "all-criteria"), min_length=1
     )
     """Which judges are measured. mixture: the judge itself. members: each of its models alone.
     all-criteria: the mixture without the choice of criteria."""
@@ -90,9 +89,9 @@ class Ppe(JudgesMeasured):
     """PPE: about 16,000 pairs with the votes of people,
     and pairs with one right answer. Set `limit`."""
 
-    sets: tuple[Literal["human", "mmlu-pro", "math", "gpqa", "ifeval", "mbpp-plus"], ...] = Field(
-        ("human",), min_length=1
-    )
+    sets: Annotated[
+        tuple[Literal["human", "mmlu-pro", "math", "gpqa", "ifeval", "mbpp-plus"], ...], Once
+    ] = Field(("human",), min_length=1)
     """human: the votes. The others: pairs of a right and a wrong answer to these benchmarks."""
 
 
@@ -140,7 +139,7 @@ class Evaluate(Part):
     sampling: EvaluateSampling = EvaluateSampling()
     """How contestants answer held-out prompts, and questions of benchmarks
     that have no own sampling."""
-    contestants: tuple[str, ...] = ("base", "sft", "dpo")
+    contestants: Annotated[tuple[str, ...], Once] = Field(("base", "sft", "dpo"), min_length=1)
     """Who is measured: `base` (the target before the run), `sft`, `dpo`, `mixture` (the answers of
     `generate.mixture` itself), and names of `models`."""
     benchmarks: Benchmarks = Benchmarks()
@@ -157,9 +156,6 @@ class Evaluate(Part):
 
     @model_validator(mode="after")
     def _one_judge(self) -> Self:
-        double = sorted({name for name in self.contestants if self.contestants.count(name) > 1})
-        if double:
-            raise ValueError(f"contestants {double} are there twice; name each once")
         _refuse_two_judges(self.judge, self.judge_model)
         return self
 

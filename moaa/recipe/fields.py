@@ -65,6 +65,11 @@ def walk(owner: type[Part] = Recipe, prefix: str = "") -> Iterator[Field]:
             yield from walk(part, path + {"": "", "*": ".*", "[]": "[]"}[kind])
 
 
+def names_of(owner: type[Part]) -> list[str]:
+    """Return the names of a part's fields, as a document has them."""
+    return [info.alias or name for name, info in owner.model_fields.items()]
+
+
 def owner_of(address: Address, root: type[Part] = Recipe) -> type[Part] | None:
     """Return the part at an address: `("label", "judge")` -> `Judge`. None if there is none."""
     owner: type[Part] | None = root
@@ -80,18 +85,16 @@ def owner_of(address: Address, root: type[Part] = Recipe) -> type[Part] | None:
 
 def advice(key: str, owner: type[Part], root: type[Part] = Recipe) -> str:
     """Return a hint for an unknown key: a similar field, its right place, or all fields."""
-    near = difflib.get_close_matches(key, owner.model_fields, 1, 0.6)
+    names = names_of(owner)
+    near = difflib.get_close_matches(key, names, 1, 0.6)
     if near:
         return f"Did you mean '{near[0]}'?"
     elsewhere = list(
         dict.fromkeys(field.path for field in walk(root) if field.path.rsplit(".", 1)[-1] == key)
     )
     if elsewhere:
-        return (
-            f"It is one elsewhere: {', '.join(elsewhere[:3])}. "
-            f"Fields here: {', '.join(owner.model_fields)}."
-        )
-    return f"Fields here: {', '.join(owner.model_fields)}."
+        return f"It is one elsewhere: {', '.join(elsewhere[:3])}. Fields here: {', '.join(names)}."
+    return f"Fields here: {', '.join(names)}."
 
 
 def table(root: type[Part] = Recipe) -> str:

@@ -1,6 +1,8 @@
-"""The files that a recipe may use: those below its own folder, and the recipes that come with moaa.
+"""The files whose text a recipe may use: those below its own folder, and the recipes that come with
+moaa.
 
-A recipe may come from somebody else. It must not put `~/.ssh` into a system message.
+A recipe may come from somebody else. It must not put `~/.ssh` into a system message. Sources of
+prompts and models are not confined: data may be anywhere.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ def shipped() -> list[str]:
 
 def by_name(text: str, folder: Path) -> Path:
     """Return the file below `folder`, or the recipe of this name that comes with moaa."""
+    if not text.strip():
+        raise RecipeError("the path of the recipe is empty. Give a file, or a name: demo")
     path = folder / text
     ours = RECIPES / f"{text}.yaml"
     return ours if not path.exists() and Path(text).name == text and ours.exists() else path
@@ -54,7 +58,7 @@ def confine(path: Path, root: Path | None) -> None:
     try:
         whole = path.resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as e:
-        raise _unreadable(e) from None
+        raise RecipeError(why_not(e)) from None
     if os.environ.get(ANYWHERE_ENV) == "1":
         return
     if root is None:
@@ -71,14 +75,17 @@ def text_of(path: Path) -> str:
     try:
         if not path.is_file():
             path.stat()
-            raise RecipeError("it is not a file")
+            raise RecipeError("it is not a file. Check the path")
         if (size := path.stat().st_size) > LARGEST_BYTES:
             raise RecipeError(f"it has {size:,} bytes; {LARGEST_BYTES:,} is the limit")
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as e:
-        raise _unreadable(e) from None
+    except (OSError, ValueError, RuntimeError) as e:
+        raise RecipeError(why_not(e)) from None
 
 
-def _unreadable(error: Exception) -> RecipeError:
+def why_not(error: Exception) -> str:
+    """Return why a file cannot be read as text, and what to do."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8. Save it as UTF-8"
     # A loop of links is a RuntimeError, a NUL in the path a ValueError.
-    return RecipeError(str(getattr(error, "strerror", None) or error))
+    return f"{getattr(error, 'strerror', None) or error}. Check the path"

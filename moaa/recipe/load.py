@@ -103,6 +103,8 @@ def _check(
     apply(given, replaced, errors)
     inline(given, folder, errors)
     secrets.refuse_written(given, errors)
+    if {"recipe", "variants"} <= set(given.value):
+        raise RecipeError(f"{given.where}: this is a sweep, not a recipe. Give it to `moaa sweep`.")
     recipe = checked(given, Recipe, errors)
     if recipe:
         errors += _foreign_files(recipe, given, folder)
@@ -172,11 +174,12 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
         # The recipe itself may be a link: only the files that it uses are restricted.
         text = files.confined_text_of(path, root if above else path.resolve().parent)
     except RecipeError as e:
-        a_name = path.name == str(path) and not path.suffix
-        advice = (
-            "`moaa recipe list` lists those that come with moaa" if a_name else "Check the path"
-        )
-        raise RecipeError(f"{path}: the recipe cannot be read: {e}. {advice}.") from e
+        why = str(e)
+        if path.name == str(path) and not path.suffix and not path.exists():
+            why = why.replace(
+                "Check the path", "`moaa recipe list` lists those that come with moaa"
+            )
+        raise RecipeError(f"{path}: the recipe cannot be read: {why}.") from e
     given = _text(text, str(path), errors)
     parent = given.value.pop("extends", None)
     if parent is None:
@@ -186,6 +189,7 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
             f"{parent.where}: extends must be the path of one recipe, relative to this one, or "
             f"the name of one that comes with moaa ({', '.join(files.shipped())})."
         )
+        given.wrong = True
         return given
     try:
         extended = files.by_name(parent.value, path.parent)
@@ -218,6 +222,9 @@ def inline(given: Given, base: Path | None, errors: list[str]) -> None:
         except RecipeError as e:
             errors.append(f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {e}.")
             continue
+        if not text.strip():
+            errors.append(f"{item.where}: {dotted(path)}: {folder / name} has no text. Write it.")
+            item.wrong = True
         if text.startswith("file:"):
             errors.append(
                 f"{item.where}: {dotted(path)}: {folder / name} begins with 'file:' itself; it "

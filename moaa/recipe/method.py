@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from moaa.recipe.document import Part
+from moaa.recipe.document import Part, Problems
+from moaa.recipe.forms import Text
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(gt=0, le=1)]
@@ -69,7 +70,7 @@ class Mixture(Part):
     aggregator (paper)."""
     min_proposers: int | None = Field(None, ge=1)
     """A conversation with fewer proposals is rejected. Default: all but one, at least one."""
-    instruction: str | None = None
+    instruction: Text | None = None
     """The Aggregate-and-Synthesize instruction: text or `file:PATH`. Default: the built-in one."""
     references: Literal["fenced", "plain"] = "fenced"
     """How a model sees the proposals. fenced: each between tags with a code that no proposal can
@@ -89,10 +90,8 @@ class Mixture(Part):
         labels = [member.label for member in self.proposers]
         double = sorted({label for label in labels if labels.count(label) > 1})
         if double:
-            raise ValueError(
-                f"proposers {double} have the same name; give each its own `name`, or one of them "
-                "`sampling.n`"
-            )
+            said = f"{double} have the same name; give each its own `name`, or one of them "
+            raise Problems([(("proposers",), f"{said}`sampling.n`.")])
         if self.min_proposers is not None and self.min_proposers > self.proposals:
             raise ValueError(
                 f"min_proposers is {self.min_proposers}, but a layer has {self.proposals} proposals"
@@ -150,12 +149,12 @@ class Judge(Part):
     """adaptive: the most calls for one prompt, as a share of the exhaustive judge's. When they are
     used up, the prompt keeps its likeliest best and worst answer."""
     min_proposers: int | None = Field(None, ge=1)
-    criteria_instruction: str | None = None
+    criteria_instruction: Text | None = None
     """Text or `file:PATH` with `$query`, `$answer_a`, `$answer_b`, `$criteria` (all eight). The
     query and each answer have their own tags. Default: the built-in text."""
-    assess_instruction: str | None = None
+    assess_instruction: Text | None = None
     """The same placeholders; `$criteria` are those that were chosen."""
-    verdict_instruction: str | None = None
+    verdict_instruction: Text | None = None
     """The same, and `$assessments`."""
 
     @model_serializer(mode="wrap")
@@ -172,7 +171,8 @@ class Judge(Part):
         labels = [member.label for member in self.proposers]
         double = sorted({label for label in labels if labels.count(label) > 1})
         if double:
-            raise ValueError(f"proposers {double} have the same name; give each its own `name`")
+            said = f"{double} have the same name; give each its own `name`."
+            raise Problems([(("proposers",), said)])
         if self.min_proposers is not None and self.min_proposers > len(self.proposers):
             raise ValueError(
                 f"min_proposers is {self.min_proposers}, but there are {len(self.proposers)} "

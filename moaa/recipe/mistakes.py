@@ -11,70 +11,92 @@ from pydantic import ValidationError
 
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.fields import advice, owner_of
+from moaa.recipe.forms import in_words
 from moaa.recipe.read import Given, places, plain
 from moaa.recipe.schema import Part, Problems, Recipe
+
+REPLACING = ("--set ", "overrides ")
+"""How the places of values begin that replace those of a file (`moaa.recipe.overrides`)."""
 
 P = TypeVar("P", bound=Part)
 
 
 def checked(given: Given, root: type[P], errors: list[str]) -> P | None:
     """Return the part in a document; None if it is not valid: `errors` then gets the mistakes in
-    the form of `explain`."""
-    where = {path: item.where for path, item in places(given)}
+    the form of `_explained`."""
     try:
         # JSON and strict: "5" is not a number, true is not 1, but a list is accepted as a tuple.
         return root.model_validate_json(json.dumps(plain(given)), strict=True)
     except ValidationError as error:
-        errors += explain(error, where, root)
+        errors += _explained(error, dict(places(given)), root)
         return None
 
 
-def explain(
-    error: ValidationError, where: dict[Address, str], root: type[Part] = Recipe
-) -> list[str]:
-    """Return one line for each mistake, in the order of the schema;
-    `root` is the whole document."""
+def _explained(error: ValidationError, given: dict[Address, Given], root: type[Part]) -> list[str]:
+    """Return one line for each mistake, in the order of the schema, without those that only follow
+    from another: of a value that is `wrong` already, or of a list with a wrong item.
+
+    `given`: the values of the whole document, `root` its schema.
+    """
     lines: list[str] = []
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for item in found:
         address: Address = item["loc"]
+        if any(_below(other["loc"], address) for other in found):
+            continue
         problem = item.get("ctx", {}).get("error")
         if isinstance(problem, Problems):
             for inner, text in problem.found:
                 path = dotted(address + inner)
                 named = text if path in text else f"{path}: {text}"
-                lines.append(f"{_place(address + inner, where)}: {named}")
-        else:
-            lines.append(
-                f"{_place(address, where)}: "
-                f"{_sentence(item['type'], address, item['msg'], item['input'], root)}"
-            )
+                if not _is_wrong(address + inner, given):
+                    lines.append(f"{_place(address + inner, given, inside=True)}: {named}")
+        elif not _is_wrong(address, given):
+            place = _place(address, given, inside=item["type"] == "value_error")
+            said = _sentence(item["type"], address, item["msg"], item["input"], root)
+            lines.append(f"{place}: {said}")
     return lines
 
 
-def _place(address: Address, where: dict[Address, str]) -> str:
-    """Return where the value was given; if it is missing, where its part was given."""
-    while address and address not in where:
+def _below(address: Address, above: Address) -> bool:
+    return len(address) > len(above) and address[: len(above)] == above
+
+
+def _is_wrong(address: Address, given: dict[Address, Given]) -> bool:
+    """Return whether an error names this value already, or one that it is in."""
+    above = (address[:length] for length in range(len(address) + 1))
+    return any(given[each].wrong for each in above if each in given)
+
+
+def _place(address: Address, given: dict[Address, Given], *, inside: bool) -> str:
+    """Return where the value was given; if it is missing, where its part was given.
+
+    `inside`: values do not fit together. The one that replaces a recipe's is then the new one.
+    """
+    if inside and address in given:
+        replaced = (
+            each.where
+            for path, each in given.items()
+            if (path == address or _below(path, address)) and each.where.startswith(REPLACING)
+        )
+        return next(replaced, given[address].where)
+    while address and address not in given:
         address = address[:-1]
-    return where[address]
+    return given[address].where
 
 
 def _sentence(kind: str, address: Address, message: str, given: Any, root: type[Part]) -> str:
     name = dotted(address) or ("the recipe" if root is Recipe else "the file")
+    if address and address[-1] == "[key]":  # pydantic's word for the key itself
+        name = f"{dotted(address[:-1])}: the name"
     if kind == "extra_forbidden":
         owner = owner_of(address[:-1], root) or root
         return f"{name} is not a known field. {advice(str(address[-1]), owner, root)}"
     if kind == "missing":
         return f"{name} is missing."
     if kind == "value_error":
-        return f"{name}: {message.removeprefix('Value error, ')}."
-    allowed = message.replace("Input should be", "It must be", 1).replace(
-        "an object", "a mapping of fields"
-    )
-    allowed = allowed.replace("a valid dictionary or instance of", "a mapping of fields:")
-    allowed = re.sub(r"String should match pattern '(.*)'", r"It must match \1", allowed)
-    allowed = re.sub(
-        r"Tuple should have at least (\d+) item.*", r"It must have at least \1", allowed
-    )
+        return f"{name}: {in_words(message)}."
+    allowed = in_words(message)
     legal = re.findall(r"'([^']+)'", message) if kind == "literal_error" else []
     near = difflib.get_close_matches(str(given), legal, 1)
     if isinstance(given, str) and kind in ("model_type", "dict_type", "tuple_type"):

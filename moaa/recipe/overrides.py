@@ -32,7 +32,7 @@ def of_sets(sets: Iterable[str], errors: list[str]) -> list[Override]:
         path = parse_path(name.strip())
         if not equals or path is None:
             errors.append(
-                f"--set {name}: give it as path=value, like dpo.beta=0.1 or "
+                f"--set {name or setting}: give it as path=value, like dpo.beta=0.1 or "
                 "generate.mixture.proposers[0].system=…."
             )
             continue

@@ -3,21 +3,16 @@ are accepted."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from moaa.recipe.document import Part
+from moaa.recipe.forms import PublishedName, Repository
 from moaa.recipe.urls import may_carry_key, problem_of
 
 HUB: Final = "https://huggingface.co"
 """The address of the Hugging Face hub, unless the environment has another one in HF_ENDPOINT."""
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._ ]{0,94}[A-Za-z0-9])?$")]
-"""Without `/`: a server that loads `model-registry://HOST/MODEL/VERSION` would cut it there."""
-Repository = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$")
-]
 
 
 class ModelRegistry(Part):
@@ -65,7 +60,7 @@ class Publish(Part):
     """A model that the gate promotes becomes a version of this name: an immutable folder
     `<store.root>/models/<name>/<version>` with a model card. Needs `gate`."""
 
-    name: Name | None = None
+    name: PublishedName | None = None
     """Default: the recipe's name. Some licences require a prefix: `Llama`."""
     accept_licence_conflict: str | None = None
     """Publish although a licence forbids it, for this reason. The card repeats it."""

@@ -36,6 +36,8 @@ class Given:
 
     value: Any
     where: str
+    wrong: bool = False
+    """An error names it already, so what else is wrong with it only follows from that."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -86,12 +88,12 @@ def read(text: str, name: str, errors: list[str], what: str = "a recipe") -> Giv
         mark = getattr(e, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         errors.append(f"{name}{line}: this is not YAML: {_problem(e)}.")
-        return Given({}, name)
+        return Given({}, name, wrong=True)
     if not isinstance(node, yaml.MappingNode):
         errors.append(
-            f"{name}: {what} is a mapping of fields (`name: …`, `models: …`), but this is not one."
+            f"{name}: {what} is a mapping of fields (`FIELD: VALUE`), but this is not one."
         )
-        return Given({}, name)
+        return Given({}, name, wrong=True)
     return _Reader(name, errors).given(node, node.start_mark.line)
 
 
@@ -125,7 +127,7 @@ class _Reader:
                     "(*name) is inside its own value. Write it out."
                 )
             self.too_deep = True
-            return Given(None, where)
+            return Given(None, where, wrong=True)
         self.values += 1
         if self.values > MAX_VALUES:
             if self.values == MAX_VALUES + 1:
@@ -133,13 +135,15 @@ class _Reader:
                     f"{where}: more than {MAX_VALUES} values; aliases (*name) multiply. Write "
                     "fewer of them."
                 )
-            return Given(None, where)
+            return Given(None, where, wrong=True)
         if isinstance(node, yaml.MappingNode):
             return Given(self._mapping(node, depth), where)
         if isinstance(node, yaml.SequenceNode):
             items = [self.given(child, child.start_mark.line, depth + 1) for child in node.value]
             return Given(items, where)
-        return Given(self._scalar(node, where), where)
+        before = len(self.errors)
+        value = self._scalar(node, where)
+        return Given(value, where, wrong=len(self.errors) > before)
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Given]:
         lines: dict[str, int] = {}
@@ -190,7 +194,7 @@ def value_of(text: str, where: str, errors: list[str]) -> Given:
         node = _compose(text)
     except (yaml.YAMLError, RecursionError) as e:
         errors.append(f"{where}: the value is not YAML: {_problem(e)}.")
-        return Given(None, where)
+        return Given(None, where, wrong=True)
     given = _Reader(where, errors).given(node, 0) if node is not None else Given(None, where)
     _move(given, where)
     return given
@@ -232,7 +236,7 @@ def merge(base: Given, over: Given) -> Given:
         **base.value,
         **{k: merge(base.value[k], v) if k in base.value else v for k, v in over.value.items()},
     }
-    return Given(fields, over.where)
+    return Given(fields, over.where, base.wrong or over.wrong)
 
 
 def copied(given: Given) -> Given:

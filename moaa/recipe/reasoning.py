@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from moaa.recipe.document import Part
@@ -30,7 +32,7 @@ class Reasoning(Questions):
 class Gsm8k(Reasoning):
     """GSM8K: 1,319 problems of school mathematics, asked without examples, by chain of thought."""
 
-    task: str = "gsm8k_cot_zeroshot"
+    task: Literal["gsm8k_cot_zeroshot", "gsm8k_cot", "gsm8k_cot_llama"] = "gsm8k_cot_zeroshot"
     """A task of lm-eval on the same data: its prompt, examples and filters."""
 
 

@@ -4,13 +4,14 @@ fast, at what price)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from moaa.recipe import consistency, engine_args, labelling, rounds, secrets
 from moaa.recipe.document import Part, Problems
 from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Evaluate, EvaluateSampling, Judged
+from moaa.recipe.forms import ModelName, RunName
 from moaa.recipe.gate import Gate
 from moaa.recipe.labelling import Generate, Label, LabellerName
 from moaa.recipe.method import (
@@ -87,9 +88,9 @@ __all__ = [
 class Recipe(Part):
     """A whole alignment run: the models, the prompts, the mixture, the judge, the trainings."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")]
+    name: RunName
     store: StoreAddress
-    models: dict[str, Model] = Field(min_length=1)
+    models: dict[ModelName, Model] = Field(min_length=1)
     target: str
     trainings: Literal["sft+dpo", "sft"] = "sft+dpo"
     """sft: nothing is sampled, labelled or trained on preferences."""
@@ -272,7 +273,8 @@ class Recipe(Part):
         because not every server has grammars."""
         judge = self.label.judge
         member = JudgeMember(model=model, sampling=judge.aggregator.sampling)
-        verdict = "parsed" if self.models[model].endpoint else judge.verdict
+        known = self.models.get(model)  # an unknown name is a mistake that is reported
+        verdict = "parsed" if known and known.endpoint else judge.verdict
         changed = {"proposers": (member,), "aggregator": member, "min_proposers": None}
         return judge.model_copy(update={**changed, "criteria": "all", "verdict": verdict})
 

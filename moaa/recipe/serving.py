@@ -12,10 +12,8 @@ from pydantic import Field, model_validator
 
 from moaa.recipe import engine_args, engine_rules, urls
 from moaa.recipe.document import Part, Problems
+from moaa.recipe.forms import Account, Bucket, DnsLabel, DnsName
 from moaa.recipe.trackers import Tracker
-
-_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-_DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 
 
 class Endpoint(Part):
@@ -139,7 +137,7 @@ class Model(Part):
 class StoreAddress(Part):
     """The run's S3. The environment gives what is missing (AWS_ENDPOINT_URL_S3, AWS_REGION)."""
 
-    root: str = Field(pattern=r"^s3://[^/]+/?.*$")
+    root: Bucket
     endpoint_url: str | None = None
     region: str | None = None
     access_key_env: str = "AWS_ACCESS_KEY_ID"
@@ -147,7 +145,7 @@ class StoreAddress(Part):
     session_token_env: str | None = None
     """Name of the variable with the token of keys that expire after some hours. Default:
     AWS_SESSION_TOKEN, if the two keys have their usual names."""
-    expected_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] | None = None
+    expected_owner: Account | None = None
     """AWS account that must own the bucket. Calls to a bucket of another account are refused."""
 
     @model_validator(mode="after")
@@ -225,20 +223,20 @@ class Images(Part):
 class Cluster(Part):
     """What the run uses on Kubernetes: a namespace, and names of Secrets and a service account."""
 
-    namespace: Annotated[str, Field(pattern=_DNS_LABEL)] | None = None
+    namespace: DnsLabel | None = None
     """Namespace of the ensemble and the trainings. Default: the pod's own, or that of the
     kubeconfig's context."""
-    service_account: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-pipeline"
-    s3_secret: Annotated[str, Field(pattern=_DNS_NAME)] | None = "moaa-s3"
+    service_account: DnsName = "moaa-pipeline"
+    s3_secret: DnsName | None = "moaa-s3"
     """Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and, unless the S3 is AWS,
     AWS_ENDPOINT_URL_S3 and AWS_REGION. null: pods get no keys; the identity of their service
     account opens the store (IRSA, EKS Pod Identity)."""
-    engines_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-engines"
+    engines_secret: DnsName = "moaa-engines"
     """Secret of the moaa-serving chart with the engines' API key, VLLM_API_KEY.
     It may be missing."""
-    env_secret: Annotated[str, Field(pattern=_DNS_NAME)] = "moaa-env"
+    env_secret: DnsName = "moaa-env"
     """Secret with the variables in `runtime.secret_envs` and in the endpoints' `key_env`."""
-    image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
+    image_pull_secrets: tuple[DnsName, ...] = ()
     images: Images = Images()
 
 

@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field
 
 from moaa.errors import RecipeError
-from moaa.recipe import read
 from moaa.recipe.document import Part
-from moaa.recipe.files import by_name
+from moaa.recipe.fields import names_of
+from moaa.recipe.files import by_name, shipped, why_not
+from moaa.recipe.forms import small_letters
 from moaa.recipe.load import Loaded, load_file
+from moaa.recipe.mistakes import checked
+from moaa.recipe.read import Given, read
+from moaa.recipe.schema import Recipe
+from moaa.stages.table import up_to
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?$")]
+Name = Annotated[str, small_letters(30)]
 """The most characters of both names, which together name a run, possibly a Job."""
 
 SHIPPED: Final = Path(__file__).parents[1] / "pipelines" / "sweeps"
@@ -76,25 +81,32 @@ class Sweep:
 def load(path: Path) -> Sweep:
     """Return the sweep in a file. Raises RecipeError with every problem in it,
     or in one of its recipes."""
-    document = _document(path)
-    recipe = by_name(document.recipe, path.parent)
-    problems, variants = [], []
+    given, document = _document(path)
+    recipe = _recipe(path, document.recipe, given.value["recipe"].where)
+    _refuse_unknown_stage(document.until, given.value.get("until"))
+    problems: dict[str, list[str]] = {}
+    variants = []
     for name, fields in document.variants.items():
         sets = (*document.sets, *fields.sets)
         try:
             loaded = load_file(recipe, sets)
         except RecipeError as error:
-            problems.append(f"variant '{name}': {error}")
+            for line in str(error).splitlines():
+                problems.setdefault(line, []).append(name)
             continue
         run_id = f"{document.name}-{name}"
         variants.append(Variant(name, fields.about, sets, loaded, run_id))
+    lines = [
+        _problem(line, given.value["variants"], names, document) for line, names in problems.items()
+    ]
     if roots := _several_stores(variants):
-        problems.append(
-            f"the variants keep their results in different places ({', '.join(roots)}), so that "
-            "they share no stage. Set store.root for all of them: use `set` next to `variants`."
+        lines.append(
+            f"{path}: the variants keep their results in different places ({', '.join(roots)}), so "
+            "that they share no stage. Set store.root for all of them: use `set` next to "
+            "`variants`."
         )
-    if problems:
-        raise RecipeError(f"{path}: " + "\n".join(problems))
+    if lines:
+        raise RecipeError("\n".join(lines))
     return Sweep(
         document.name,
         recipe,
@@ -105,31 +117,59 @@ def load(path: Path) -> Sweep:
     )
 
 
-def _document(path: Path) -> Document:
-    errors: list[str] = []
+def _document(path: Path) -> tuple[Given, Document]:
     try:
-        given = read.read(path.read_text(encoding="utf-8"), path.name, errors)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        ours = ", ".join(sorted(each.stem for each in SHIPPED.glob("*.yaml")))
+        named = ", ".join(sorted(each.stem for each in SHIPPED.glob("*.yaml")))
         raise RecipeError(
             f"{path} does not exist. Give the path of a sweep's file, or the name of one that "
-            f"comes with moaa: {ours}."
+            f"comes with moaa: {named}."
         ) from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} cannot be read: it is not text in UTF-8 ({error}).") from None
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from None
-    if errors:
-        raise RecipeError("\n".join(errors))
-    try:
-        return Document.model_validate(read.plain(given))
-    except ValidationError as error:
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: the sweep cannot be read: {why_not(error)}.") from None
+    errors: list[str] = []
+    given = read(text, str(path), errors, "a sweep")
+    ours = set(names_of(Document))
+    of_recipes = {"extends", *Recipe.model_fields}
+    if not {"recipe", "variants"} & set(given.value) and (set(given.value) - ours) & of_recipes:
         raise RecipeError(
-            "\n".join(
-                f"{path.name}: {'.'.join(map(str, each['loc'])) or 'the sweep'}: {each['msg']}"
-                for each in error.errors()
-            )
-        ) from None
+            f"{path}: this is a recipe, not a sweep. Give it to `moaa run`, or write a sweep "
+            f"that names it: `recipe: {path.name}`, and `variants`."
+        )
+    document = checked(given, Document, errors)
+    if errors or document is None:
+        raise RecipeError("\n".join(errors))
+    return given, document
+
+
+def _recipe(path: Path, name: str, where: str) -> Path:
+    """Return the file of the recipe that a sweep names."""
+    found = by_name(name, path.parent) if name.strip() else path.parent
+    if not found.is_file():
+        raise RecipeError(
+            f"{where}: recipe is '{name}', but {found} is no file. Give the path of a recipe, "
+            f"relative to this file, or the name of one that comes with moaa: "
+            f"{', '.join(shipped())}."
+        )
+    return found
+
+
+def _refuse_unknown_stage(name: str, given: Given | None) -> None:
+    try:
+        up_to(name)
+    except RecipeError as error:
+        where = f"{given.where}: " if given else ""
+        raise RecipeError(f"{where}until: {error}.") from None
+
+
+def _problem(line: str, variants: Given, names: list[str], document: Document) -> str:
+    """Return a problem of variants' recipes with its place. What all have is the recipe's own."""
+    if len(names) == len(document.variants) > 1:
+        return f"{variants.where}: every variant: {line}"
+    first = variants.value[names[0]].where
+    those = ", ".join(f"'{name}'" for name in names)
+    return f"{first}: variant{'s' if len(names) > 1 else ''} {those}: {line}"
 
 
 def _several_stores(variants: list[Variant]) -> list[str]:

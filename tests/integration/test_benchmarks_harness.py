@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,6 +11,7 @@ from moaa.benchmarks import harness, nltk_data
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError
 from moaa.recipe.load import load_file
+from moaa.recipe.reasoning import Gsm8k
 from tests.support.paths import RECIPES
 
 
@@ -50,7 +51,16 @@ def test_a_task_with_examples_of_its_own_shows_them_as_turns() -> None:
     (item,) = gsm8k.items([APPLES])
     assert [each["role"] for each in item.messages] == ["user", "assistant"] * 8 + ["user"]
     with pytest.raises(RecipeError, match="shows 5 solved examples, but its data hold 0"):
-        benchmark("gsm8k", task="gsm8k").items([APPLES])
+        harness.load("gsm8k", [APPLES], folder="gsm8k")
+
+
+@pytest.mark.parametrize("task", get_args(Gsm8k.model_fields["task"].annotation))
+def test_every_task_of_gsm8k_marks_an_answer(task: str) -> None:
+    gsm8k = benchmark("gsm8k", task=task)
+    (item,) = gsm8k.items([APPLES])
+    marks = gsm8k.marks(item.given, "The final answer is 3. The answer is 3.")
+    assert set(marks.values()) == {1}
+    assert gsm8k.main in marks
 
 
 @pytest.mark.parametrize(

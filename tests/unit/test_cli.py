@@ -93,6 +93,37 @@ def test_show_gives_the_recipe_on_one_line_for_the_field_of_a_form(monkeypatch, 
     assert load_text(out).recipe == load_file(DEMO).recipe
 
 
+def test_show_takes_one_form(monkeypatch, capsys) -> None:
+    for two in (("--yaml", "--json"), ("--given", "--yaml")):
+        status, out, err = called(monkeypatch, capsys, "recipe", "show", DEMO, *two)
+        assert (status, out) == (2, "")
+        assert "Give one of --given, --yaml and --json." in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("runs", "--last", "0"), "'--last': '0'. It must be greater than or equal to 1."),
+        (("runs", "--last", "x"), "'--last': 'x'. It must be a valid whole number."),
+        (("run", "--rounds", "11"), "'--rounds': '11'. It must be less than or equal to 10."),
+        (("sweep", "x", "--at-once", "0"), "'--at-once': '0'. It must be greater than or equal"),
+        (
+            ("recipe", "helm-values", DEMO, "--chart", "x"),
+            "'--chart': 'x' is not one of 'serving', 'platform'.",
+        ),
+        (("recipe", "check", ""), "the path of the recipe is empty. Give a file, or a name: demo"),
+        (("sweep", ""), "the path of the sweep is empty. Give a file, or a name: paper-tables"),
+    ],
+)
+def test_a_wrong_argument_is_answered_in_words(
+    monkeypatch, capsys, arguments: tuple[str, ...], said: str
+) -> None:
+    status, _, err = called(monkeypatch, capsys, *arguments)
+    assert status in (1, 2)
+    assert said in err
+    assert "Input should" not in err
+
+
 def test_show_gives_each_value_with_its_place(monkeypatch, capsys) -> None:
     _, out, _ = called(
         monkeypatch,

@@ -122,12 +122,29 @@ def test_engines_of_a_cluster_are_rarely_reached_from_outside(
         ("=s3://a/b", "write NAME=SOURCE"),
         ("smollm2=s3://a/b", "the recipe's models.smollm2 is package:"),
         ("base=s3://a/b", "'base' is a contestant that every run already has"),
-        ("qwen2.5=s3://a/b", r"--set models\.NAME\.endpoint\.model="),
+        ("qwen 2.5=s3://a/b", r"without spaces.*--set models\.NAME\.endpoint\.model="),
     ],
 )
 def test_what_is_no_model_is_refused(sets: list[str], model: str, why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         evaluation.evaluate(DEMO, sets, [model])
+
+
+def test_two_models_of_one_name_are_refused(sets: list[str]) -> None:
+    with pytest.raises(RecipeError, match=r"--model a=y: 'a' is x already"):
+        evaluation.evaluate(DEMO, sets, ["a=x", "b=x", "a=y"])
+
+
+def test_a_recipe_that_measures_only_what_a_run_trains_has_nobody(sets: list[str]) -> None:
+    trained = [*sets, "evaluate.contestants=[sft, dpo]"]
+    with pytest.raises(RecipeError, match="only sft, dpo, which a run trains"):
+        evaluation._with_models(DEMO, trained, {})
+
+
+def test_a_named_model_may_have_a_dot(sets: list[str]) -> None:
+    loaded = evaluation._with_models(DEMO, sets, {"qwen2.5": "s3://models/qwen"})
+    assert loaded.recipe.models["qwen2.5"].source == "s3://models/qwen"
+    assert loaded.recipe.evaluate.contestants == ("base", "qwen2.5")
 
 
 def test_a_named_model_is_started_as_the_target_is(sets: list[str]) -> None:

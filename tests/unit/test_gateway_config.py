@@ -92,6 +92,17 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load_config(tmp_path / "none.yaml")
 
 
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"page: \xe9")
+    with pytest.raises(RecipeError, match=r"latin\.yaml: .*it is not text in UTF-8\. Save it as"):
+        load_config(path)
+
+
+def test_a_file_that_is_no_document_has_one_error() -> None:
+    assert len(mistakes("")) == 1
+
+
 def keys_file(path: Path, *names: str) -> None:
     """Replaced as Kubernetes replaces a mounted Secret: by another file of that name."""
     keys = [{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()} for name in names]

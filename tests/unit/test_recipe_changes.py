@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from moaa.errors import RecipeError
@@ -90,6 +92,11 @@ def test_set_reaches_lists_new_parts_and_names_with_dots(write: Write) -> None:
             "--set dpo.beta: give it as path=value, like dpo.beta=0.1 or "
             "generate.mixture.proposers[0].system=….",
         ),
+        (
+            "=3",
+            "--set =3: give it as path=value, like dpo.beta=0.1 or "
+            "generate.mixture.proposers[0].system=….",
+        ),
         ("dpo.beta.x=1", "--set dpo.beta.x: dpo.beta has no 'x' in it."),
         (
             "dpo..beta=1",
@@ -150,12 +157,15 @@ def test_a_byte_order_mark_of_a_file_is_no_part_of_a_message(write: Write) -> No
 def test_files_that_cannot_be_inlined(write: Write) -> None:
     assert refused(write(SMALL), "label.judge.aggregator.system=file:no.txt") == [
         "--set label.judge.aggregator.system: label.judge.aggregator.system: no.txt cannot be "
-        "read: No such file or directory."
+        "read: No such file or directory. Check the path."
     ]
     assert (
         "a recipe given as text has no folder"
         in refused_text(SMALL, "label.judge.aggregator.system=file:no.txt")[0]
     )
+    Path("latin.txt").write_bytes(b"\xe9")
+    (line,) = refused(write(SMALL), "label.judge.aggregator.system=file:latin.txt")
+    assert line.endswith("it is not text in UTF-8. Save it as UTF-8.")
     write("file:other.txt", "loop.txt")
     assert (
         "must hold the text"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from moaa.recipe.fields import walk
 from moaa.recipe.files import MAX_BYTES
 from tests.support.recipes import SMALL, Write, refused
 
@@ -83,9 +84,8 @@ def test_unknown_key_names_the_nearest_and_the_line(write: Write) -> None:
         (
             "name: two",
             "name: one",
-            "recipe.yaml:12: generate.mixture: proposers ['one'] have the same name; give each "
-            "its own `name`, or one of them "
-            "`sampling.n`.",
+            "recipe.yaml:13: generate.mixture.proposers: ['one'] have the same name; give each "
+            "its own `name`, or one of them `sampling.n`.",
         ),
         (
             "beta: 0.05",
@@ -155,3 +155,135 @@ def test_too_large_texts_are_refused(write: Write) -> None:
     )
     assert len(lines) == 1
     assert "the resolved recipe is" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [field.path for field in walk() if field.path.endswith((".judge_model", "label.model"))],
+)
+def test_a_judge_that_is_no_model_is_named(write: Write, field: str) -> None:
+    """Each benchmark's own judge, too: none of them is looked up before its name is checked."""
+    assert refused(write(SMALL), f"{field}=gpt") == [
+        f"--set {field}: {field}: 'gpt' is not one of `models` (m, other)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("evaluate.contestants", "[]", "must have at least 1"),
+        ("evaluate.contestants", "[base, m, base]", "'base' is there twice; name each once"),
+        ("evaluate.benchmarks.judge_bench", "{judges: []}", "must have at least 1"),
+        ("evaluate.benchmarks.judge_bench", "{judges: [members, members]}", "is there twice"),
+        ("evaluate.benchmarks.ppe", "{sets: [human, human]}", "'human' is there twice"),
+        ("evaluate.benchmarks.gsm8k", "{task: nope}", "'gsm8k_cot_zeroshot', 'gsm8k_cot' or"),
+        ('models.""', "{source: a/b}", "1 to 200 characters without spaces and quotes"),
+        ("models.a b", "{source: a/b}", "1 to 200 characters without spaces and quotes"),
+        ("generate.mixture.instruction", "''", "a text with at least one word"),
+        ("label.judge.verdict_instruction", "' '", "a text with at least one word"),
+        ("generate.mixture.instruction", "file:empty.txt", "empty.txt has no text"),
+        ("generate.mixture.aggregator.system", "file:empty.txt", "empty.txt has no text"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    write: Write, field: str, value: str, expected: str
+) -> None:
+    write("\n \n", "empty.txt")
+    (line,) = refused(write(SMALL), f"{field}={value}")
+    assert expected in line
+    assert line.startswith(f"--set {field}: {field}")
+    assert "[key]" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "is a mapping of fields"),
+        ("- a\n- b\n", "is a mapping of fields"),
+        ("a text\n", "is a mapping of fields"),
+        ("name:\n\tx: 1\n", "this is not YAML"),
+        ("name: a\n---\nname: b\n", "this is not YAML"),
+        ("extends: 3\n", "extends must be the path of one recipe"),
+        ("extends: empty.yaml\n", "empty.yaml: a recipe is a mapping of fields"),
+    ],
+)
+def test_a_document_that_cannot_be_read_has_one_error(
+    write: Write, text: str, expected: str
+) -> None:
+    write("", "empty.yaml")
+    (line,) = refused(write(text))
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ("dpo.beta=[1", "--set dpo.beta: the value is not YAML"),
+        ("dpo.beta=!!python/none x", "--set dpo.beta"),
+        ("prompts.sft=[{source: a.jsonl, limit: 0}]", "--set prompts.sft: prompts.sft[0].limit is"),
+        ("generate.mixture.proposers=[{model: [1}]", "--set generate.mixture.proposers: the value"),
+    ],
+)
+def test_what_follows_from_a_mistake_is_no_second_one(
+    write: Write, changed: str, expected: str
+) -> None:
+    (line,) = refused(write(SMALL), changed)
+    assert line.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "place"),
+    [
+        ("evaluate.contestants=[base, base]", "--set evaluate.contestants: "),
+        ("evaluate.sampling.n=3", "--set evaluate.sampling.n: evaluate.sampling: n is 3"),
+        (
+            "generate.mixture.proposers=[{model: m}, {model: m}]",
+            "--set generate.mixture.proposers: generate.mixture",
+        ),
+        ("generate.mixture.proposers[1].name=one", "--set generate.mixture.proposers[1].name: "),
+        ("generate.mixture.min_proposers=9", "--set generate.mixture.min_proposers: generate.mix"),
+        ("dpo.keep=best", "--set dpo.keep: dpo: keep is 'best'"),
+        ("promote.steps=[5]", "--set promote.steps: promote.steps: write growing shares"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_named_by_the_one_that_was_set(
+    write: Write, changed: str, place: str
+) -> None:
+    text = SMALL + "evaluate:\n  sampling: {temperature: 0}\npromote: {hold_s: 1}\n"
+    text += "publish: {}\ngate: {}\n"
+    (line,) = refused(write(text), changed)
+    assert line.startswith(place)
+
+
+def test_a_mistake_that_is_in_the_file_has_its_line_whatever_was_set(write: Write) -> None:
+    twice = write(SMALL.replace("name: two", "name: one"))
+    (line,) = refused(twice, "generate.mixture.aggregator.system=Be brief.")
+    assert line.startswith("recipe.yaml:13: generate.mixture.proposers: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("name", "A_b", "small letters, digits and -, at most 40 characters, with no - at an end"),
+        ("publish.name", "a/b", "letters, digits, -, ., _ and spaces, at most 96 characters, with"),
+        ("publish.hub", "{repository: x}", "OWNER/NAME, both of letters, digits, -, . and _"),
+        ("store.root", "/tmp/x", "s3://BUCKET or s3://BUCKET/PREFIX"),
+        ("store.expected_owner", "'12'", "12 digits"),
+        ("runtime.cluster.namespace", "A", "small letters, digits and -, at most 63 characters"),
+        ("runtime.cluster.env_secret", "A", "small letters, digits, - and ., at most 253 char"),
+    ],
+)
+def test_a_form_is_said_in_words(write: Write, field: str, value: str, allowed: str) -> None:
+    (line,) = refused(write(SMALL), f"{field}={value}")
+    assert f". It must be {allowed}" in line
+    assert "^" not in line
+
+
+def test_a_wrong_name_of_a_field_that_has_names_is_said_in_words(write: Write) -> None:
+    assert refused(write(SMALL), "plan.prompts.x=3") == [
+        '--set plan.prompts.x: plan.prompts.x: the name is "x". '
+        "It must be 'sft', 'preference' or 'evaluation'."
+    ]
+    assert refused(write(SMALL), "models={}") == [
+        "--set models: models is {}. It must have at least 1."
+    ]

@@ -11,7 +11,6 @@ import pytest
 
 from moaa import sweeps
 from moaa.commands import sweep_run
-from moaa.errors import RecipeError
 from moaa.stages.table import up_to
 from moaa.stages.texts import _read
 from moaa.sweeps import sharing
@@ -54,35 +53,6 @@ def test_variants_have_recipes_and_runs_of_their_own(sweep: sweeps.Sweep) -> Non
     assert sweep.variants[1].loaded.recipe.label.labeller == "random"
     assert sweep.variants[1].sets == ("plan.gpu_hour_usd=3600", "label.labeller=random")
     assert (sweep.recipe.resolve(), sweep.until) == (DEMO.resolve(), "label")
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("variants: {a: {}}", "name: Field required"),
-        ("name: a\nrecipe: demo\nvariants: {}", "variants: Dictionary should have at least 1"),
-        ("name: A_b\nrecipe: demo\nvariants: {a: {}}", "name: String should match"),
-        ("name: a\nrecipe: demo\nvariants: {a: {sets: []}}", r"variants\.a\.sets: Extra inputs"),
-        ("[]", r"small\.yaml: .* is a mapping of fields"),
-        (
-            "name: a\nrecipe: demo\nvariants: {x: {set: [dpo.bet=1]}, y: {set: [sft.epochs=no]}}",
-            r"(?s)variant 'x': .*dpo\.bet.*variant 'y': .*sft\.epochs",
-        ),
-        (
-            "name: a\nrecipe: demo\nvariants: {x: {}, y: {set: ['store.root=s3://other/x']}}",
-            "keep their results in different places",
-        ),
-    ],
-)
-def test_a_mistake_names_its_place(tmp_path: Path, text: str, problem: str) -> None:
-    with pytest.raises(RecipeError, match=problem):
-        sweeps.load(written(tmp_path, text))
-
-
-def test_a_file_that_is_not_there_is_answered_with_the_sweeps_that_are(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no\.yaml does not exist.*: paper-tables") as caught:
-        sweeps.load(tmp_path / "no.yaml")
-    assert "Errno" not in str(caught.value)
 
 
 def test_a_stage_that_variants_share_is_counted_once(sweep: sweeps.Sweep) -> None:

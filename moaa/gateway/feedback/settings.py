@@ -8,6 +8,7 @@ from pydantic import Field
 
 from moaa.masking import REGIONS
 from moaa.recipe.document import Part
+from moaa.recipe.forms import form
 from moaa.recipe.serving import StoreAddress
 
 
@@ -26,5 +27,7 @@ class FeedbackSettings(Part):
     A later rating becomes a row of its own."""
     mask: bool = True
     """Replace e-mail addresses, telephone and card numbers, and keys."""
-    phone_regions: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...] = REGIONS
+    phone_regions: tuple[Annotated[str, form(r"[A-Z]{2}", "two capital letters, like US")], ...] = (
+        REGIONS
+    )
     """Countries whose telephone numbers are also found without their country code."""
