@@ -66,6 +66,8 @@ class _Recipe(Protocol):
     @property
     def evaluate(self) -> Evaluate: ...
     @property
+    def models(self) -> Mapping[str, Model]: ...
+    @property
     def target(self) -> str: ...
     @property
     def generating(self) -> frozenset[str]: ...
@@ -84,7 +86,7 @@ def problems(recipe: _Recipe) -> Iterator[Problem]:
             ("evaluate", "contestants"),
             "each round is compared with the one before it: add 'base'.",
         )
-    if recipe.target not in recipe.generating:
+    if recipe.target in recipe.models and recipe.target not in recipe.generating:
         yield (
             ("rounds",),
             f"the target {recipe.target} writes no data, so a winner would have no place in the "

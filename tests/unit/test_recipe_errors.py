@@ -231,6 +231,11 @@ def test_what_follows_from_a_mistake_is_no_second_one(
     assert line.startswith(expected)
 
 
+def test_a_target_that_is_no_model_is_one_mistake_with_rounds_too(write: Write) -> None:
+    (line,) = refused(write(SMALL), "target=no", "rounds=2", "gate={}")
+    assert line == "--set target: target: 'no' is not one of `models` (m, other)."
+
+
 @pytest.mark.parametrize(
     ("changed", "place"),
     [

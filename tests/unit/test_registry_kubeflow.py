@@ -208,11 +208,11 @@ def test_the_token_is_sent_and_never_shown(
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["publish={name: a/b}"], "It must match"),
+        (["publish={name: a/b}"], "It must be"),
         (["publish={registry: {url: 'ftp://x'}}"], "must begin with http"),
         (["publish={registry: {url: 'http://r.example', key_env: KEY}}"], "network readable"),
         (["publish={registry: {url: 'https://r.example', key_env: KEY}}"], "secret_envs"),
-        (["publish={hub: {repository: me}}"], "It must match"),
+        (["publish={hub: {repository: me}}"], "It must be"),
         (["publish={hub: {repository: me/it}}"], "HF_TOKEN is not one of runtime.secret_envs"),
         (["publish={hub: {repository: me/it, key_env: GITHUB_TOKEN}}"], "belongs to GitHub"),
         (["publish={hub: {repository: me/it, data_repository: me/data}}"], "needs `data: true`"),
