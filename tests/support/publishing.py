@@ -92,7 +92,7 @@ def inputs(
 def _benchmark(
     title: str, scores: list[dict[str, Any]], judge: str = "", failed: str = ""
 ) -> dict[str, Any]:
-    return {"title": title, "judge": judge, "scores": scores, "failed": failed}
+    return {"title": title, "judge": judge, "scores": scores, "failed": failed, "failures": {}}
 
 
 def _artifact(
