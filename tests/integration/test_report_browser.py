@@ -23,6 +23,11 @@ document.querySelector('nav [href="{}"]'))"""
 VISIBLE = """(box => box.top < innerHeight && box.bottom > 0)(
 document.querySelector('{}').getBoundingClientRect())"""
 
+WIDER_THAN_THE_PAGE = """[...document.querySelectorAll('.scroll, .row')]
+.filter(box => box.scrollWidth > box.clientWidth).map(box => box.innerText)"""
+SQUEEZED = """[...document.querySelectorAll('.row .name')]
+.filter(name => name.offsetWidth < 100).map(name => name.innerText)"""
+
 
 def test_a_click_on_a_link_of_the_report_does_not_leave_it(tmp_path: Path) -> None:
     """Before, each of its links emptied the frame in Kubeflow's UI."""
@@ -47,3 +52,22 @@ def test_a_click_on_a_link_of_the_report_does_not_leave_it(tmp_path: Path) -> No
             until(lambda name=name: evaluate(VISIBLE.format(name)), name)  # type: ignore[misc]
             assert [each["url"] for each in browser.frames()] == ["about:srcdoc"]
         assert "Mixture of Agents" in evaluate("document.body.innerText")
+
+
+@pytest.mark.parametrize(
+    ("width", "hidden"), [(1280, WIDER_THAN_THE_PAGE), (390, SQUEEZED)], ids=["desk", "phone"]
+)
+def test_nothing_is_cut_off_at_a_desk_or_squeezed_on_a_phone(
+    tmp_path: Path, width: int, hidden: str
+) -> None:
+    """A table's last column was out of sight, and names stood in lines of four letters."""
+    run = whole()
+    (tmp_path / "report.html").write_text(report.page(run.view, run.read))
+    with Browser() as browser:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.call("Emulation.setDeviceMetricsOverride", **size)
+        browser.open(tmp_path / "report.html")
+        page = browser.call("Page.getFrameTree")["frameTree"]["frame"]["id"]
+        until(lambda: browser.evaluate(page, "document.querySelector('.bar-tools') != null"))
+        assert browser.evaluate(page, "document.querySelectorAll('.differences .row').length")
+        assert browser.evaluate(page, hidden) == []
