@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 ENV = "MOAA_PACKAGES"
@@ -36,7 +36,8 @@ def uninstall_command(*given: str) -> str:
 
 def _command(action: str, *given: str) -> str:
     python = sys.executable
-    if find_spec("pip"):
+    # Not importlib.util.find_spec: setuptools' hook would take distutils out of sys.modules for it.
+    if PathFinder.find_spec("pip"):
         words = [python, "-m", "pip", action, *(["--yes"] if action == "uninstall" else [])]
     else:
         of_checkout = Path(sys.prefix).with_name(".venv-boot") / "bin" / "uv"
