@@ -13,7 +13,7 @@ def in_words(message: str) -> str:
     """Return what pydantic says of a value as a sentence of ours, without the full stop."""
     said = message.removeprefix("Value error, ")
     said = re.sub(r"^(Input|String|Tuple|Dictionary) should", "It must", said)
-    said = re.sub(r" items? after validation, not \d+$", "", said)
+    said = re.sub(r" after validation, not \d+$", "", said)
     said = re.sub(", unable to parse string as .*", "", said)
     said = said.replace("a valid dictionary or instance of", "a mapping of fields:")
     return said.replace("an object", "a mapping of fields").replace("integer", "whole number")

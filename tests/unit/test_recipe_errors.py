@@ -290,5 +290,5 @@ def test_a_wrong_name_of_a_field_that_has_names_is_said_in_words(write: Write) -
         "It must be 'sft', 'preference' or 'evaluation'."
     ]
     assert refused(write(SMALL), "models={}") == [
-        "--set models: models is {}. It must have at least 1."
+        "--set models: models is {}. It must have at least 1 item."
     ]

@@ -23,7 +23,7 @@ def written(folder: Path, text: str) -> Path:
         ("variants: {a: {}}", r"small\.yaml:1: name is missing\.\n.*: recipe is missing\.$"),
         (
             "name: a\nrecipe: demo\nvariants: {}",
-            r"small\.yaml:3: variants is {}\. It must have at least 1\.$",
+            r"small\.yaml:3: variants is {}\. It must have at least 1 item\.$",
         ),
         ("name: a\nrecipe: demo\nvariants: 3", r"yaml:3: variants is 3\. It must be a mapping"),
         ("name: a\nrecipe: demo\nat_once: 0\nvariants: {a: {}}", r"small\.yaml:3: at_once is 0\."),
