@@ -21,6 +21,7 @@ from moaa.stages.gate import decide, gate, part_of
 from moaa.stages.table import GATE, of_recipe, stages
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.publishing import evaluation
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 LENIENT = "gate={min_prompts: 10, more: {truncated: 1, empty: 1, repeated: 1, refused: 1}}"
@@ -82,6 +83,12 @@ def test_production_is_what_it_must_beat_if_it_was_measured() -> None:
     measured = scores(MemoryStore(), contestants=("base", "production", "dpo"))
     part = part_of(load_file(DEMO, [LENIENT]).recipe)
     assert decide(part, measured).against == "production"
+
+
+def test_made_evaluations_of_the_cluster_tests_have_all_that_the_gate_reads() -> None:
+    """They lacked a field that real ones have: seen only where a cluster was at hand."""
+    made = evaluation(MemoryStore(), 1, won=40)
+    assert decide(part_of(load_file(DEMO, [LENIENT]).recipe), made).verdict == "promote"
 
 
 def test_a_model_that_was_not_measured_is_an_error_that_names_those_that_were() -> None:
