@@ -17,24 +17,7 @@ from moaa.sweeps import sharing
 from moaa.sweeps.document import SHIPPED
 from moaa.sweeps.pricing import within
 from tests.support.paths import DEMO
-
-SWEEP = """
-name: small
-recipe: demo
-until: label
-set: [plan.gpu_hour_usd=3600]
-variants:
-  mixture: {about: the paper's}
-  random: {set: [label.labeller=random]}
-  teacher: {set: [generate.source=teacher, sft.epochs=1], about: one model}
-  teacher-random: {set: [generate.source=teacher, sft.epochs=1, label.labeller=random]}
-"""
-
-
-def written(folder: Path, text: str = SWEEP) -> Path:
-    path = folder / "small.yaml"
-    path.write_text(text)
-    return path
+from tests.support.small_sweep import SWEEP, written
 
 
 @pytest.fixture

@@ -12,24 +12,12 @@ from rich.console import Console
 from moaa import sweeps
 from moaa.sweeps.comparison import VariantOutcome, scores_of
 from tests.support import example_run
-
-SWEEP = """
-name: small
-recipe: demo
-until: label
-variants:
-  mixture: {about: the paper's}
-  random: {set: [label.labeller=random]}
-  teacher: {set: [generate.source=teacher, sft.epochs=1], about: one model}
-  teacher-random: {set: [generate.source=teacher, sft.epochs=1, label.labeller=random]}
-"""
+from tests.support.small_sweep import written
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> sweeps.Sweep:
-    path = tmp_path / "small.yaml"
-    path.write_text(SWEEP)
-    return sweeps.load(path)
+    return sweeps.load(written(tmp_path))
 
 
 def test_a_comparison_has_scores_with_intervals_and_own_costs(sweep: sweeps.Sweep) -> None:

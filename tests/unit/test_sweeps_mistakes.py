@@ -9,12 +9,7 @@ import pytest
 from moaa import sweeps
 from moaa.errors import RecipeError
 from moaa.recipe.load import load_file
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "small.yaml"
-    path.write_text(text)
-    return path
+from tests.support.small_sweep import written
 
 
 @pytest.mark.parametrize(
