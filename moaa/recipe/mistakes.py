@@ -12,11 +12,9 @@ from pydantic import ValidationError
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.fields import advice, owner_of
 from moaa.recipe.forms import in_words
+from moaa.recipe.overrides import OF_MAPPING, OF_SETS
 from moaa.recipe.read import Given, places, plain
 from moaa.recipe.schema import Part, Problems, Recipe
-
-REPLACING = ("--set ", "overrides ")
-"""How the places of values begin that replace those of a file (`moaa.recipe.overrides`)."""
 
 P = TypeVar("P", bound=Part)
 
@@ -77,7 +75,7 @@ def _place(address: Address, given: dict[Address, Given], *, inside: bool) -> st
         replaced = (
             each.where
             for path, each in given.items()
-            if (path == address or _below(path, address)) and each.where.startswith(REPLACING)
+            if path[: len(address)] == address and each.where.startswith((OF_SETS, OF_MAPPING))
         )
         return next(replaced, given[address].where)
     while address and address not in given:

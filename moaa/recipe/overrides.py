@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from moaa.recipe.addresses import Address, dotted, parse_path
 from moaa.recipe.read import Given, given_of, value_of
+
+OF_SETS: Final = "--set "
+OF_MAPPING: Final = "overrides "
+"""How the place of a value begins that replaces one of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ def of_sets(sets: Iterable[str], errors: list[str]) -> list[Override]:
                 "generate.mixture.proposers[0].system=…."
             )
             continue
-        where = f"--set {name.strip()}"
+        where = f"{OF_SETS}{name.strip()}"
         found.append(Override(path, value_of(text, where, errors)))
     return found
 
@@ -46,7 +50,7 @@ def of_mapping(overrides: Mapping[str, Any], errors: list[str]) -> list[Override
     an object has no order."""
     found: dict[Address, Override] = {}
     for name, value in overrides.items():
-        where = f"overrides {name}"
+        where = f"{OF_MAPPING}{name}"
         path = parse_path(name.strip())
         if path is None:
             errors.append(
