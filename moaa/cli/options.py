@@ -38,9 +38,10 @@ def file_to_write(path: Path | None) -> Path | None:
 
     Raises BadParameter for a folder, and for a path below a file.
     """
-    if path is not None and path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder. Name a file in it.")
-    folder_to_write(path.absolute().parent if path else None)
+    if path is not None:
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder. Name a file in it.")
+        folder_to_write(path.absolute().parent)
     return path
 
 
