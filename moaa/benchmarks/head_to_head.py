@@ -15,6 +15,7 @@ from moaa.chat.message import Ask, opening
 from moaa.declaration import RoleCalls
 from moaa.plan.calls import answering, judging, sizes
 from moaa.recipe import evaluation
+from moaa.recipe.evaluation import HEAD_TO_HEAD
 from moaa.recipe.schema import Recipe
 
 WIN_RATE: Final = "win rate"
@@ -24,7 +25,7 @@ SOFT: Final = "mean probability to win"
 class HeadToHead(Benchmark[evaluation.HeadToHead]):
     """Win rates of every pair of contestants."""
 
-    name: ClassVar[str] = "head_to_head"
+    name: ClassVar[str] = HEAD_TO_HEAD
     title: ClassVar[str] = "Head to head"
     protocol: ClassVar[str] = (
         "Each contestant answers the first turn of the held-out prompts; the judge compares every "

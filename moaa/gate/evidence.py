@@ -8,11 +8,10 @@ from typing import Final
 
 from moaa.artifacts.table import Row
 from moaa.gate.texts import refused, repeated
+from moaa.recipe.evaluation import HEAD_TO_HEAD
 
 ReadRows = Callable[[str], Iterable[Row]]
 """Returns the rows of a table of the stage evaluate, by its name."""
-
-HEAD_TO_HEAD: Final = "head_to_head"
 
 BAD: Final[Mapping[str, Callable[[Row], bool]]] = {
     "truncated": lambda answer: answer["finish_reason"] == "length",

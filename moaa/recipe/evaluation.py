@@ -18,6 +18,8 @@ BASE: Final = "base"
 """The contestant that is the target before the training."""
 PRODUCTION: Final = "production"
 """The contestant that only a run that publishes has: the version in production."""
+HEAD_TO_HEAD: Final = "head_to_head"
+"""The benchmark of the win rates: every run's own, on its held-out prompts."""
 
 Path = tuple[str | int, ...]
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from moaa.artifacts.table import Row
+from moaa.recipe.evaluation import HEAD_TO_HEAD
 from moaa.report.view import RunView, StageView
 
 Read = Callable[[Mapping[str, Any], str], Iterator[Row]]
@@ -137,7 +138,7 @@ def evaluations(manifest: Mapping[str, Any], read: Read) -> list[Row]:
 
 def _head_to_head(row: Row) -> bool:
     """Return whether a row of evaluate is about held-out prompts; earlier runs had no others."""
-    return bool(row.get("benchmark", "head_to_head") == "head_to_head")
+    return bool(row.get("benchmark", HEAD_TO_HEAD) == HEAD_TO_HEAD)
 
 
 def rejected(stage: str, manifest: Mapping[str, Any], read: Read) -> list[Row]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moaa.recipe.evaluation import BASE, PRODUCTION
+from moaa.recipe.evaluation import BASE, HEAD_TO_HEAD, PRODUCTION
 from moaa.report.view import by_model
 
 _LAST = ("loss", "rewards/accuracies", "rewards/margins")
@@ -27,7 +27,7 @@ def figures(facts: Mapping[str, Any]) -> dict[str, float]:
     found |= _win_rates(facts.get("win_rates") or [])
     for benchmark, each in (facts.get("benchmarks") or {}).items():
         for score in each["scores"]:
-            if score["main"] and benchmark != "head_to_head":
+            if score["main"] and benchmark != HEAD_TO_HEAD:
                 name = f"{score['entrant']} {benchmark}"
                 found |= {name: score["value"], f"{name} n": score["n"]}
                 found |= {f"{name} low": score["low"], f"{name} high": score["high"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from moaa.recipe.evaluation import HEAD_TO_HEAD
 from moaa.report import charts
 from moaa.report.scores import interval, value
 from moaa.report.view import RunView
@@ -88,7 +89,7 @@ def _mains(benchmarks: Mapping[str, Any], entrant: str) -> dict[str, dict[str, A
     return {
         each["title"]: _cell(score)
         for name, each in benchmarks.items()
-        if name != "head_to_head" and each["measures"] == "models"
+        if name != HEAD_TO_HEAD and each["measures"] == "models"
         for score in each["scores"]
         if score["main"] and score["entrant"] == entrant
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from moaa.declaration import Declaration
+from moaa.recipe.evaluation import HEAD_TO_HEAD
 from moaa.records import Record
 from moaa.report.markdown import plain, table
 from moaa.report.rounds import said
@@ -66,7 +67,7 @@ def _benchmarks(run: RunView) -> list[str]:
     """Return a line for each benchmark but head to head: its main numbers, or why it has none."""
     lines = []
     for name, facts in (run.stage("evaluate").facts.get("benchmarks") or {}).items():
-        if name == "head_to_head":
+        if name == HEAD_TO_HEAD:
             continue
         main = [score for score in facts["scores"] if score["main"]]
         numbers = ", ".join(f"{score['entrant']} {value(score)}" for score in main[:5])

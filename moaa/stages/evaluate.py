@@ -13,7 +13,7 @@ from moaa.benchmarks.faults import unexpected
 from moaa.benchmarks.head_to_head import win_rates
 from moaa.benchmarks.table import chosen
 from moaa.chat.controls import Controls
-from moaa.recipe.evaluation import PRODUCTION, Benchmarks, Judged
+from moaa.recipe.evaluation import HEAD_TO_HEAD, PRODUCTION, Benchmarks, Judged
 from moaa.recipe.schema import Judge, Mixture, Model, Recipe, Sampling
 from moaa.sandbox.run import Sandbox, why_not
 from moaa.stage import Context, stage
@@ -106,7 +106,7 @@ def evaluate(part: EvaluatePart, context: Context) -> None:
     for run in runs:
         tally, name = tally_of(run), run.benchmark.name
         found[name] = written(run, tally, context)
-        if name == "head_to_head" and not run.failed:
+        if name == HEAD_TO_HEAD and not run.failed:
             # The facts that every report shows.
             report(tally, run.benchmark.judge, context)
             context.facts["win_rates"] = win_rates(found[name]["scores"])

@@ -11,9 +11,8 @@ from moaa.benchmarks.judgements import members_of
 from moaa.benchmarks.reasoning import Reasons
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.errors import RecipeError
-from moaa.gate.evidence import HEAD_TO_HEAD
 from moaa.progress.messages import say
-from moaa.recipe.evaluation import BASE, PRODUCTION
+from moaa.recipe.evaluation import BASE, HEAD_TO_HEAD, PRODUCTION
 from moaa.recipe.gate import Gate
 from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Part, Recipe

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from moaa.recipe.evaluation import HEAD_TO_HEAD
 from moaa.report import charts
 from moaa.report.tables import GpuUse, cost_usd, gpu_use
 from moaa.report.view import RunView, by_model
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-HEAD_TO_HEAD: Final = "head_to_head"
-"""The benchmark whose numbers are the win rates."""
 WIN_RATE: Final = "win rate against"
 
 
@@ -164,13 +163,13 @@ def _table(
     grid.add_column("variant", no_wrap=True)
     for column in columns:
         grid.add_column(Text(column), justify="right" if column in COSTS else "left")
-    for outcome, cells in rows:
-        grid.add_row(Text(outcome.variant.name, style="bold"), *map(Text, cells))
+    for each, cells in rows:
+        grid.add_row(Text(each.variant.name, style="bold"), *map(Text, cells))
     return grid
 
 
-def _texts(outcome: VariantOutcome, measure: str, models: Sequence[str]) -> list[str]:
-    found = outcome.scores.get(measure, {})
+def _texts(each: VariantOutcome, measure: str, models: Sequence[str]) -> list[str]:
+    found = each.scores.get(measure, {})
     return [found[model].text if model in found else "" for model in models]
 
 
