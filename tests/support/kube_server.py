@@ -24,12 +24,16 @@ from aiohttp import web
 
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import Kind, Object
+from tests.support.kube_queries import merge, selects
 from tests.support.serving import Served
 
 NAMESPACE = "team"
 _PATH = re.compile(
     r"/api(?:s/[^/]+)?/v[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?P<part>/log|/scale)?)?$"
 )
+
+_Fault = tuple[Callable[[str, str], bool], int, str, dict[str, str]]
+"""(which requests, status, message, headers)."""
 
 
 class KubeServer(Served):
@@ -48,7 +52,7 @@ class KubeServer(Served):
         self.after_patch: Callable[[Object], None] = lambda found: None
         self._history: list[tuple[int, str, str, Object]] = []
         self._version, self._oldest = 100, 0
-        self._faults: deque[tuple[Callable[[str, str], bool], int, str, dict[str, str]]] = deque()
+        self._faults: deque[_Fault] = deque()
         self._cut = 0
         self._lock = threading.RLock()
 
@@ -83,22 +87,25 @@ class KubeServer(Served):
     ) -> None:
         """The next requests that `when(method, "plural/name")` picks; status 0 breaks the
         connection."""
-        self._faults.extend([(when, status, message, headers or {})] * times)
+        with self._lock:
+            self._faults.extend([(when, status, message, headers or {})] * times)
 
     def heal(self) -> None:
         """No request fails any more."""
-        self._faults.clear()
+        with self._lock:
+            self._faults.clear()
 
     def cut_watches(self) -> None:
         """Every open watch ends in the middle of a line."""
-        self._cut += 1
+        with self._lock:
+            self._cut += 1
 
     def forget_history(self) -> None:
         """Open watches end, and cannot go on from where they were."""
         with self._lock:
             self._version += 1
             self._oldest = self._version
-        self._cut += 1
+            self._cut += 1
 
     def count(self, method: str, what: str = "") -> int:
         return sum(made == method and named.startswith(what) for made, named, _ in self.requests)
@@ -115,19 +122,19 @@ class KubeServer(Served):
         plural, name = path["plural"], path["name"]
         scales = path["part"] == "/scale"
         what = "/".join(filter(None, (plural, name, "scale" if scales else "")))
-        self.requests.append((request.method, what, body))
-        for fault in self._faults:
-            picked, status, message, headers = fault
-            if picked(request.method, what):
-                self._faults.remove(fault)
-                if not status:
-                    assert request.transport
-                    request.transport.abort()
-                return _status(status or 500, message, headers)
+        with self._lock:  # a fault or a cut after this request was seen is not for it
+            self.requests.append((request.method, what, body))
+            fault, cut = self._fault(request.method, what), self._cut
+        if fault is not None:
+            _, status, message, headers = fault
+            if not status:
+                assert request.transport
+                request.transport.abort()
+            return _status(status or 500, message, headers)
         if plural in self.unknown or path["ns"] != NAMESPACE:
             return _status(404, "the server could not find the requested resource")
         if request.query.get("watch"):
-            return await self._watch(request, plural)
+            return await self._watch(request, plural, cut)
         with self._lock:
             if path["part"] == "/log":
                 query = request.query
@@ -155,6 +162,14 @@ class KubeServer(Served):
                 return _status(403, "nobody of ours may patch Deployments")
             return self._change(request.method, plural, name, body)
 
+    def _fault(self, method: str, what: str) -> _Fault | None:
+        """The first fault that this request meets. It is used up by it."""
+        for fault in self._faults:
+            if fault[0](method, what):
+                self._faults.remove(fault)
+                return fault
+        return None
+
     def _list(self, request: web.Request, plural: str) -> web.StreamResponse:
         start = int(request.query.get("continue") or 0)
         if start and start < self._oldest:
@@ -162,7 +177,7 @@ class KubeServer(Served):
         matching = [
             each
             for (kind, _), each in sorted(self.objects.items())
-            if kind == plural and _selects(request, each)
+            if kind == plural and selects(request, each)
         ]
         at = start % 1000
         page, rest = matching[at : at + self.page], matching[at + self.page :]
@@ -196,7 +211,7 @@ class KubeServer(Served):
             self._drop(plural, name)
             return web.json_response({"status": "Success"})
         patched = copy.deepcopy(found)
-        _merge(
+        merge(
             patched,
             {
                 **(body or {}),
@@ -224,16 +239,18 @@ class KubeServer(Served):
         gone["metadata"]["resourceVersion"] = str(self._version)
         self._history.append((self._version, "DELETED", plural, gone))
 
-    async def _watch(self, request: web.Request, plural: str) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, plural: str, cut: int) -> web.StreamResponse:
         response = web.StreamResponse()
         response.enable_chunked_encoding()
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):  # who watched is gone
-            await self._tell(request, plural, response)
+            await self._tell(request, plural, response, cut)
         return response
 
-    async def _tell(self, request: web.Request, plural: str, response: web.StreamResponse) -> None:
-        since, cut = int(request.query["resourceVersion"]), self._cut
+    async def _tell(
+        self, request: web.Request, plural: str, response: web.StreamResponse, cut: int
+    ) -> None:
+        since = int(request.query["resourceVersion"])
         if since < self._oldest:
             expired = {"kind": "Status", "code": 410, "message": "too old resource version"}
             await response.write(json.dumps({"type": "ERROR", "object": expired}).encode() + b"\n")
@@ -243,48 +260,13 @@ class KubeServer(Served):
                 news = [each for each in self._history if each[0] > since and each[2] == plural]
             for version, kind, _, found in news:
                 since = version
-                if _selects(request, found):
+                if selects(request, found):
                     await response.write(
                         json.dumps({"type": kind, "object": found}).encode() + b"\n"
                     )
             await asyncio.sleep(0.005)
         if cut != self._cut:
             await response.write(b'{"type": "MODI')
-
-
-def _selects(request: web.Request, found: Object) -> bool:
-    labels = found["metadata"].get("labels") or {}
-    for term in re.findall(r"[^,(]+(?:\([^)]*\))?", request.query.get("labelSelector", "")):
-        if among := re.fullmatch(r"(\S+) in \((.*)\)", term):
-            if labels.get(among[1]) not in among[2].split(","):
-                return False
-        elif "=" in term:
-            key, value = term.split("=")
-            if labels.get(key) != value:
-                return False
-        elif term not in labels:
-            return False
-    return all(
-        _field(found, *term.split("="))
-        for term in filter(None, request.query.get("fieldSelector", "").split(","))
-    )
-
-
-def _field(found: Object, path: str, value: str) -> bool:
-    field: Any = found
-    for key in path.split("."):
-        field = field[key]
-    return bool(field == value)
-
-
-def _merge(into: Object, patch: Object) -> None:
-    for key, value in patch.items():
-        if value is None:
-            into.pop(key, None)
-        elif isinstance(value, dict):
-            _merge(into.setdefault(key, {}), value)
-        else:
-            into[key] = value
 
 
 def _status(
