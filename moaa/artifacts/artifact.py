@@ -94,6 +94,17 @@ class Artifact:
         for texts in read_ahead(self._texts, shards):
             yield from map(json.loads, texts)
 
+    def text(self, name: str) -> str:
+        """Return a text file, after its digest was verified.
+
+        Raises `Missing` if the artifact has no such file, ArtifactError if it is not there or not
+        as it was written.
+        """
+        file = next((each for each in self.manifest.files if each.name == name), None)
+        if file is None:
+            raise Missing(f"{self.uri} has no {name}")
+        return self._data(file).decode(errors="replace")
+
     def download(self, directory: Path, *, progress: Callable[[int], None] | None = None) -> Path:
         """Download all files below `directory`, verify their digests, return `directory`.
 
@@ -109,15 +120,18 @@ class Artifact:
     def _texts(self, file: File) -> list[str]:
         import pyarrow.parquet as parquet
 
+        table = parquet.read_table(io.BytesIO(self._data(file)), columns=["row"])
+        texts: list[str] = table.column("row").to_pylist()
+        return texts
+
+    def _data(self, file: File) -> bytes:
         where = f"{self.uri}/{file.path}"
         try:
             data = self.store.get(where)
         except Missing as error:
             raise ArtifactError(_broken(where, "is missing")) from error
         _verify(where, file, len(data), hashlib.sha256(data).hexdigest())
-        table = parquet.read_table(io.BytesIO(data), columns=["row"])
-        texts: list[str] = table.column("row").to_pylist()
-        return texts
+        return data
 
     def _fetch(self, file: File, path: Path, progress: Callable[[int], None] | None) -> None:
         if path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256:

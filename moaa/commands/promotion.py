@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -151,7 +150,7 @@ def _published(store: Store) -> Iterator[str]:
 def _scores(version: Artifact) -> str:
     """Return the main scores of a version, in words."""
     try:
-        lineage = json.loads(version.store.get(f"{version.uri}/lineage.json"))
+        lineage = registry.lineage_of(version)
         candidate = lineage["decision"]["candidate"]
         main = [
             f"{each['title']} {score['value']:.3f}"

@@ -31,10 +31,10 @@ class CanaryCheck:
 
     @classmethod
     def of(cls, version: Artifact) -> Self:
-        """Return the check for a version. It asks nothing if the version has no canary set."""
-        uri = f"{version.uri}/{FILE}"
+        """Return the check for a version. It asks nothing if the version was published without a
+        canary set; if that is gone or was changed since, ArtifactError says so."""
         try:
-            return cls(Canary.of(version.store.get(uri), uri))
+            return cls(Canary.of(version.text(FILE), f"{version.uri}/{FILE}"))
         except Missing:
             return cls(None)
 

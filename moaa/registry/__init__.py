@@ -18,12 +18,13 @@ from moaa.registry.card import card, data_card
 from moaa.registry.hub import upload
 from moaa.registry.kubeflow import mirror, put_into_production
 from moaa.registry.licences import Findings, Use, findings, refusal
-from moaa.registry.lineage import lineage
+from moaa.registry.lineage import LINEAGE, lineage, lineage_of
 from moaa.registry.rounds import rounds
 from moaa.registry.training_prompts import contents_of, prompts_of
 from moaa.registry.versions import MODELS, Version, version_at, versions, write_version
 
 __all__ = [
+    "LINEAGE",
     "MODELS",
     "Findings",
     "Use",
@@ -34,6 +35,7 @@ __all__ = [
     "data_set",
     "findings",
     "lineage",
+    "lineage_of",
     "mirror",
     "prompts_of",
     "put_into_production",

@@ -6,7 +6,6 @@ completely, and the one in production is marked. A second call changes nothing.
 
 from __future__ import annotations
 
-import json
 import math
 import urllib.error
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from moaa.artifacts import Artifact
 from moaa.progress.messages import log
 from moaa.recipe.publish import ModelRegistry
 from moaa.registry import production
+from moaa.registry.lineage import LINEAGE, lineage_of
 from moaa.registry.versions import versions
 from moaa.rest import Server, key_of, without_key
 from moaa.store import Store
@@ -71,7 +71,7 @@ def _mirror(registry: _Registry, store: Store, name: str, given: ModelRegistry) 
     for version in versions(store, name):
         made = version.manifest.fingerprint
         serves = current is not None and current.uri == version.uri
-        lineage = json.loads(store.get(f"{version.uri}/lineage.json"))
+        lineage = lineage_of(version)
         found = registry.made(
             "model_version",
             {"name": made, "parentResourceId": model["id"]},
@@ -227,7 +227,7 @@ def _properties(version: Artifact, lineage: Mapping[str, Any], serves: bool) -> 
         "against": decision["against"],
         "recipe": lineage["recipe"]["name"],
         "recipe_sha256": lineage["recipe"]["digest"],
-        "lineage": f"{version.uri}/lineage.json",
+        "lineage": f"{version.uri}/{LINEAGE}",
         "target": next(
             model["published_name"] for model in lineage["models"] if "target" in model["roles"]
         ),

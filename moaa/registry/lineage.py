@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from moaa.artifacts import Artifact, Manifest, Parent
+from moaa.errors import ArtifactError
 from moaa.recipe.schema import Recipe
 from moaa.registry.code import code
 from moaa.registry.licences import Findings
+from moaa.store import Missing
 
+LINEAGE: Final = "lineage.json"
+"""The lineage of a version, in its folder."""
 OF_MODEL: Final = "models."
 """The start of the names of parents that are not inputs: `models.llama+round-1`, the winner of the
 round before."""
@@ -75,6 +80,18 @@ def lineage(
         },
         "decision": dict(decision),
     }
+
+
+def lineage_of(version: Artifact) -> dict[str, Any]:
+    """Return the lineage of a version.
+
+    Raises ArtifactError if it has none, or if that is not as it was published.
+    """
+    try:
+        found: dict[str, Any] = json.loads(version.text(LINEAGE))
+    except (Missing, ValueError) as error:
+        raise ArtifactError(f"{version.uri} has no lineage: {error}") from None
+    return found
 
 
 def _data(recipe: Recipe, model: Artifact) -> dict[str, Any]:

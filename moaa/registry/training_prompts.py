@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 from moaa.artifacts import Artifact
 from moaa.errors import ArtifactError
 from moaa.prompts.prompt import PromptRow
+from moaa.registry.lineage import lineage_of
 from moaa.registry.versions import MODELS
 from moaa.store import Missing, Store
 
@@ -27,7 +27,7 @@ def prompts_of(store: Store, uri: str) -> Iterator[PromptRow]:
     while uri and uri not in seen:
         seen.add(uri)
         with _readable(uri):
-            lineage = json.loads(store.get(f"{uri}/lineage.json"))
+            lineage = lineage_of(Artifact.open(store, uri))
             yield from _of(store, lineage)
             uri = _trained_from(store, lineage)
 
@@ -38,7 +38,7 @@ def contents_of(store: Store, uri: str) -> dict[str, str]:
     Raises ArtifactError if it cannot be read.
     """
     with _readable(uri):
-        artifacts = json.loads(store.get(f"{uri}/lineage.json"))["artifacts"]
+        artifacts = lineage_of(Artifact.open(store, uri))["artifacts"]
         found = next((each for each in artifacts if each["stage"] == "prompts"), None)
         return dict(found["content"]) if found else {}
 
@@ -47,10 +47,10 @@ def contents_of(store: Store, uri: str) -> dict[str, str]:
 def _readable(uri: str) -> Iterator[None]:
     try:
         yield
-    except (Missing, ValueError, KeyError) as error:
+    except (ArtifactError, Missing, KeyError) as error:
         raise ArtifactError(
-            f"the prompts that {uri} was trained on cannot be read: {error}. Restore them, or set "
-            "`skip_trained: false` for the sources of prompts."
+            f"the prompts that {uri} was trained on cannot be read: {str(error).rstrip('.')}. "
+            "Restore what is missing or changed, or set `skip_trained: false` for the sources."
         ) from error
 
 

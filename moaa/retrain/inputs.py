@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
+from moaa.artifacts import Artifact
 from moaa.declaration import Declaration
-from moaa.errors import MoaaError
+from moaa.errors import ArtifactError, MoaaError
 from moaa.recipe.evaluation import PRODUCTION
 from moaa.recipe.load import text_of
 from moaa.recipe.rounds import start_of
 from moaa.recipe.schema import Recipe
+from moaa.registry.lineage import LINEAGE, lineage_of
 from moaa.registry.production import Production, ProductionEntry
 from moaa.store import Missing, Store
 
@@ -60,17 +61,17 @@ def of_version(entry: ProductionEntry, store: Store) -> tuple[dict[str, str], st
 
     Raises MoaaError if the version has no readable lineage.
     """
-    uri = f"{entry.uri}/lineage.json"
     try:
-        lineage: Mapping[str, Any] = json.loads(store.get(uri))
+        lineage = lineage_of(Artifact.open(store, entry.uri))
         recipe = _of_first_round(lineage, entry, store)["recipe"]
         text = str(recipe["text"])
         found = {RECIPE: str(recipe["digest"]), CODE: str(lineage["code"]["moaa"])}
         for artifact in lineage["artifacts"]:
             found |= _named(artifact["content"])
-    except (Missing, ValueError, KeyError, TypeError) as error:
+    except (ArtifactError, Missing, KeyError, TypeError) as error:
         raise MoaaError(
-            f"{uri} does not say what version {entry.version} was made from: {error}"
+            f"{entry.uri}/{LINEAGE} does not say what version {entry.version} was made from: "
+            f"{error}"
         ) from None
     return found, text
 
@@ -82,8 +83,7 @@ def _of_first_round(
     first = lineage["rounds"][0]["version"] if "rounds" in lineage else None
     if first in (None, entry.uri):
         return lineage
-    found: Mapping[str, Any] = json.loads(store.get(f"{first}/lineage.json"))
-    return found
+    return lineage_of(Artifact.open(store, first))
 
 
 def compared(before: Inputs, now: Inputs) -> list[Compared]:

@@ -64,9 +64,12 @@ def publish(part: PublishPart, context: Context) -> None:
     texts = {
         "README.md": registry.card(context.recipe, version, lineage, licences),
         **_canary(context.inputs["scores"]),
-        "lineage.json": json.dumps(lineage, indent=1, ensure_ascii=False) + "\n",
+        registry.LINEAGE: json.dumps(lineage, indent=1, ensure_ascii=False) + "\n",
     }
-    facts: dict[str, Any] = {"lineage": f"{version.uri}/lineage.json", "model": model.fingerprint}
+    facts: dict[str, Any] = {
+        "lineage": f"{version.uri}/{registry.LINEAGE}",
+        "model": model.fingerprint,
+    }
     if "system_role" in model.manifest.facts:  # a server asks the version as it was trained
         facts["system_role"] = model.manifest.facts["system_role"]
     if len(rounds) > 1:  # a repeated run does not take them for other models

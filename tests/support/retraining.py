@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from moaa import home, records
+from moaa import home, records, registry
+from moaa.artifacts import Artifact, Draft, Output
 from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import Loaded, load_file
-from moaa.registry import production
+from moaa.registry import Version, production
 from moaa.registry.production import ProductionEntry
 from moaa.retrain import inputs
 from moaa.stages.table import of_recipe
@@ -82,7 +83,7 @@ def put_version(
     why: str = "it wins",
 ) -> ProductionEntry:
     """A whole version that was made from these inputs, put into production."""
-    uri = f"{store.root}/models/{NAME}/{version}"
+    made = Version.of(store, NAME, version)
     content = {
         name.removeprefix("prompts: "): digest
         for name, digest in held.items()
@@ -93,9 +94,11 @@ def put_version(
         "code": {"moaa": held.get(inputs.CODE, "")},
         "artifacts": [{"content": content}, {"content": {"production": "s3://an/earlier/one"}}],
     }
-    store.put(f"{uri}/lineage.json", json.dumps(lineage).encode())
-    store.put(f"{uri}/manifest.json", b"{}")
-    entry = ProductionEntry(version=version, uri=uri, why=why, since="2026-01-31T12:00:00Z")
+    with Output(store, f"{store.root}/dpo/{version}", "model") as out:
+        model = Artifact(store, out.commit(Draft(stage="dpo", name=NAME, fingerprint=version)))
+    texts = {registry.LINEAGE: json.dumps(lineage)}
+    registry.write_version(made, model, texts, {})
+    entry = ProductionEntry(version=version, uri=made.uri, why=why, since="2026-01-31T12:00:00Z")
     production.move(store, NAME, entry)
     return entry
 

@@ -164,6 +164,24 @@ def test_download_verifies_repairs_and_does_not_fetch_twice(store: Any, tmp_path
     assert not (tmp_path / "again" / "sub" / "config.json").exists()
 
 
+def test_a_text_file_is_read_as_it_was_written_or_not_at_all(store: Any, tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    path.write_text("as judged")
+    with Output(store, URI, "model") as out:
+        add_file(out, path, "note.txt")
+        found = Artifact(store, out.commit(DRAFT))
+    assert found.text("note.txt") == "as judged"
+    with pytest.raises(Missing, match=f"{URI} has no other.txt"):
+        found.text("other.txt")
+    (file,) = found.manifest.files
+    store.put(f"{URI}/{file.path}", b"as forged")
+    with pytest.raises(ArtifactError, match=r"/note\.txt has the digest"):
+        found.text("note.txt")
+    store.delete(f"{URI}/{file.path}")
+    with pytest.raises(ArtifactError, match=r"/note\.txt is missing"):
+        found.text("note.txt")
+
+
 def test_adopted_files_must_be_there_in_their_size(store: Any) -> None:
     store.put(f"{URI}/model.safetensors", b"12345")
     right = File(name="model.safetensors", size=5, sha256="0" * 64)

@@ -69,14 +69,14 @@ class World:
         recipe = self.recipe(*([f"models.smollm2.source={target}"] if target else []))
         decision = given["decision"].manifest.facts["decision"]
         found = registry.findings(recipe)
-        uri = f"{self.store.root}/models/demo/{version}"
-        rounds = registry.rounds(recipe, model, Version("demo", version, uri), "r")
+        made = Version.of(self.store, "demo", version)
+        rounds = registry.rounds(recipe, model, made, "r")
         lineage = registry.lineage(recipe, "text", model, given["scores"], decision, found, rounds)
         lineage["artifacts"].append({"stage": "sft"})
-        self.store.put(f"{uri}/lineage.json", json.dumps(lineage).encode())
-        self.store.put(f"{uri}/manifest.json", b"{}")
-        production.move(self.store, "demo", ProductionEntry(version=version, uri=uri, why="a test"))
-        return uri
+        registry.write_version(made, model, {registry.LINEAGE: json.dumps(lineage)}, {})
+        entry = ProductionEntry(version=version, uri=made.uri, why="a test")
+        production.move(self.store, "demo", entry)
+        return made.uri
 
 
 @pytest.fixture
@@ -156,6 +156,14 @@ def test_a_lineage_that_cannot_be_read_is_no_empty_one(world: World) -> None:
     world.give("used/2", NEW)
     world.store.delete(f"{first.uri}/manifest.json")
     with pytest.raises(ArtifactError, match=f"the prompts that {uri} was trained on cannot be"):
+        world.run()
+
+
+def test_a_changed_lineage_leaves_nothing_out_in_silence(world: World) -> None:
+    uri = world.promote("v1", world.run())
+    world.give("used/2", NEW)
+    world.store.put(f"{uri}/lineage.json", b'{"artifacts": [], "models": [], "rounds": []}')
+    with pytest.raises(ArtifactError, match=f"that {uri} was trained on cannot be read: .*bytes"):
         world.run()
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from moaa import registry
 from moaa.artifacts import Artifact, Draft, Output
-from moaa.errors import RecipeError
+from moaa.errors import ArtifactError, RecipeError
+from moaa.gateway.canary_check import CanaryCheck
 from moaa.preflight import licences
 from moaa.recipe.load import load_file
 from moaa.recipe.schema import Recipe
-from moaa.registry.canary import Canary
 from moaa.registry.licences import licence_of, table
 from moaa.stages.publish import publish
 from moaa.stages.table import PUBLISH, of_recipe
@@ -224,6 +224,20 @@ def test_a_version_keeps_the_canary_set_of_its_evaluation() -> None:
         draft = Draft(stage="evaluate", name="demo", fingerprint="y", facts=facts)
         given["scores"] = Artifact(store, out.commit(draft))
     uri = publish.run(recipe(), store, given)[0].facts["published"]["uri"]
-    found = Canary.of(store.get(f"{uri}/canary.json"), uri)
+    version = Artifact.open(store, uri)
+    found = CanaryCheck.of(version).canary
+    assert found
     assert [each.text for each in found.known] == ["So"]
-    assert "canary.json" in {file.name for file in Artifact.open(store, uri).manifest.files}
+    store.put(f"{uri}/canary.json", found.text().replace("So", "No").encode())
+    with pytest.raises(ArtifactError, match=r"canary\.json has the digest"):
+        CanaryCheck.of(version)
+    store.delete(f"{uri}/canary.json")
+    with pytest.raises(ArtifactError, match=r"canary\.json is missing"):
+        CanaryCheck.of(version)
+
+
+def test_a_version_without_a_canary_set_is_not_asked() -> None:
+    store = MemoryStore()
+    version = Artifact.open(store, published(store)["published"]["uri"])
+    assert CanaryCheck.of(version).canary is None
+    assert CanaryCheck.of(version).check(["http://nobody/v1"]).startswith("no canary was asked")

@@ -216,11 +216,14 @@ def test_a_published_version_is_not_published_again(retrain: Command, runs: Runs
     assert "moaa promote aligned v1" in out
 
 
+@pytest.mark.parametrize("left", [None, b'{"recipe": {}}'])
 def test_a_version_of_unknown_origin_is_no_reason_to_stop(
-    retrain: Command, runs: Runs, store: MemoryStore
+    retrain: Command, runs: Runs, store: MemoryStore, left: bytes | None
 ) -> None:
     entry = put_version(store, "v0", {})
     store.delete(f"{entry.uri}/lineage.json")
+    if left:
+        store.put(f"{entry.uri}/lineage.json", left)
     status, _, err = retrain()
     assert (status, len(runs.ids)) == (0, 1)
     assert "lineage.json does not say what version v0 was made from" in err
