@@ -227,7 +227,9 @@ class KubernetesFleet:
         await endpoint.lost.wait()
         pod = self.view.addresses_of(leased.model).get(url, "")
         self._withdraw(leased, [url])
-        if not await self._replacing.replace(leased, pod, endpoint.why_lost):
+        # Shielded: the watch may show that the pod is gone, and end this task, before the deletion
+        # is answered. It counts all the same.
+        if not await asyncio.shield(self._replacing.replace(leased, pod, endpoint.why_lost)):
             await self._admit(leased, url)
 
     def _withdraw(self, leased: Leased, gone: Collection[str]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
 from moaa.errors import EngineError
+from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import DEPLOYMENTS, EVENTS, PODS
 from moaa.recipe.schema import Calls
 from tests.support import leasing
@@ -21,7 +24,19 @@ from tests.support.waiting import async_until
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("quick_mirrors")]
 
 
-async def test_a_pod_that_hangs_is_deleted_and_its_calls_go_to_the_next(kube: KubeServer) -> None:
+@pytest.mark.parametrize("answered", ["at once", "after the next pod's answers"])
+async def test_a_pod_that_hangs_is_deleted_and_its_calls_go_to_the_next(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch, answered: str
+) -> None:
+    answer, delete = threading.Event(), Cluster.delete
+
+    def delete_and_wait(*args: Any, **more: Any) -> None:
+        delete(*args, **more)
+        assert answer.wait(30)
+
+    monkeypatch.setattr(Cluster, "delete", delete_and_wait)
+    if answered == "at once":
+        answer.set()
     with Ensemble(kube, "a") as ensemble:
         calls = Calls(timeout_s=0.5, retries=0)
         async with fleet(kube.cluster(), "a", calls=calls) as bench:
@@ -35,7 +50,7 @@ async def test_a_pod_that_hangs_is_deleted_and_its_calls_go_to_the_next(kube: Ku
             ensemble.start("a")  # as the Deployment does
             assert all(await asking)
             server.__exit__()
-            # The answer to the deletion may come after those of the next pod.
+            answer.set()
             await async_until(lambda: bench.ledger.events["engine restarts"])
             assert bench.ledger.events == {
                 "engine pods that answered nothing any more": 1,
