@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -43,21 +42,7 @@ async def served(**models: Model) -> AsyncIterator[ClientAsk]:
         yield ClientAsk(client)
 
 
-def rendered(folder: Path, messages: Sequence[Message]) -> Any:
-    from transformers import AutoTokenizer
-
-    tokens: Any = AutoTokenizer.from_pretrained(folder)
-    text = tokens.apply_chat_template(list(messages), tokenize=False)
-    return tokens(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-
-
-def conversation(answer: str) -> list[Message]:
-    return [*QUERY, Message(role="assistant", content=answer)]
-
-
 async def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
-    import torch
-
     plain, published, body = (tmp_path / name for name in ("plain", "published", "body"))
     scorer = tiny_rewards.reward_model(plain)
     vectors, heads = tiny_rewards.armorm_model(published)
@@ -72,35 +57,14 @@ async def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
         made = ArmoRM("armorm", Heads.read((body / armorm.HEADS).read_bytes()))
         by_armorm = await made("p", QUERY, [*ANSWERS, TOO_LONG], ask)
 
-    with torch.no_grad():
-        expected = [
-            scorer(rendered(plain, conversation(answer))).logits.item() for answer in ANSWERS
-        ]
+    expected = [tiny_rewards.score(plain, scorer, QUERY, answer) for answer in ANSWERS]
     assert by_reward.scores[:3] == pytest.approx(expected, abs=1e-5)
     assert len({round(score, 3) for score in expected}) == 3
     assert [(each.answer, each.reason) for each in by_reward.refused] == [(3, "context length")]
 
-    published_scores = [_published(published, vectors, heads, answer) for answer in ANSWERS]
+    published_scores = [
+        tiny_rewards.armorm_score(published, vectors, heads, QUERY, answer) for answer in ANSWERS
+    ]
     assert by_armorm.scores[:3] == pytest.approx(published_scores, abs=1e-5)
     assert len({round(score, 3) for score in published_scores}) == 3
     assert [each.answer for each in by_armorm.refused] == [3]
-
-
-def _published(folder: Path, body: Any, heads: dict[str, Any], answer: str) -> float:
-    """ArmoRM's score as its own code computes it: one pass, the gate at the last assistant
-    header."""
-    import torch
-
-    ids = rendered(folder, conversation(answer))
-    header = rendered(folder, [Message(role="assistant", content="")])[0, 1:4].tolist()
-    listed = ids[0].tolist()
-    starts = [i for i in range(len(listed)) if listed[i : i + 2] == header[:2]]
-    with torch.no_grad():
-        hidden = body(ids).last_hidden_state[0]
-        gate = hidden[starts[-1] - 1]
-        for i in range(3):
-            gate = heads[f"gating.layers.{i}.weight"] @ gate + heads[f"gating.layers.{i}.bias"]
-            gate = torch.relu(gate) if i < 2 else gate
-        weights = torch.softmax(gate / 10, dim=0) * heads["gating.logit_scale"][0]
-        rewards = heads["regression_layer.weight"] @ hidden[-1] @ heads["reward_transform_matrix"]
-        return float((weights * rewards).sum())

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from moaa.chat.message import Message
 
 CHAT = (
     "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
@@ -95,3 +98,42 @@ def armorm_model(folder: Path) -> tuple[Any, dict[str, Any]]:
     (folder / "config.json").write_text(json.dumps(config))
     shutil.rmtree(folder / "body")
     return body, heads
+
+
+def score(folder: Path, scorer: Any, query: Sequence[Message], answer: str) -> float:
+    """The score of an answer by `reward_model`, as transformers computes it."""
+    import torch
+
+    with torch.no_grad():
+        messages = [*query, Message(role="assistant", content=answer)]
+        return float(scorer(_rendered(folder, messages)).logits.item())
+
+
+def armorm_score(
+    folder: Path, body: Any, heads: dict[str, Any], query: Sequence[Message], answer: str
+) -> float:
+    """ArmoRM's score as its own code computes it: one pass, the gate at the last assistant
+    header."""
+    import torch
+
+    ids = _rendered(folder, [*query, Message(role="assistant", content=answer)])
+    header = _rendered(folder, [Message(role="assistant", content="")])[0, 1:4].tolist()
+    listed = ids[0].tolist()
+    starts = [i for i in range(len(listed)) if listed[i : i + 2] == header[:2]]
+    with torch.no_grad():
+        hidden = body(ids).last_hidden_state[0]
+        gate = hidden[starts[-1] - 1]
+        for i in range(3):
+            gate = heads[f"gating.layers.{i}.weight"] @ gate + heads[f"gating.layers.{i}.bias"]
+            gate = torch.relu(gate) if i < 2 else gate
+        weights = torch.softmax(gate / 10, dim=0) * heads["gating.logit_scale"][0]
+        rewards = heads["regression_layer.weight"] @ hidden[-1] @ heads["reward_transform_matrix"]
+        return float((weights * rewards).sum())
+
+
+def _rendered(folder: Path, messages: Sequence[Message]) -> Any:
+    from transformers import AutoTokenizer
+
+    tokens: Any = AutoTokenizer.from_pretrained(folder)
+    text = tokens.apply_chat_template(list(messages), tokenize=False)
+    return tokens(text, add_special_tokens=False, return_tensors="pt")["input_ids"]

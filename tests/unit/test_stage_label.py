@@ -22,31 +22,11 @@ from tests.support.engine_answers import Body, pooled
 from tests.support.engine_server import EngineServer
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
+from tests.support.sampled import ANSWERS, samples
 from tests.support.stage_run import NO_BENCHMARKS
 
 PROMPTS = 8
-ANSWERS = 5
 CALLS_A_PROMPT = 90
-
-
-def samples(store: MemoryStore, prompts: int) -> dict[str, Artifact]:
-    with Output(store, f"{store.root}/samples/x", "samples") as out:
-        for number in range(prompts):
-            given = [
-                {"text": f"Fact {number} in way {i}.", "count": 1, "finish_reason": "stop"}
-                for i in range(ANSWERS)
-            ]
-            out.write(
-                {
-                    "id": str(number),
-                    "source": "s",
-                    "messages": [{"role": "user", "content": f"Tell me fact {number}."}],
-                    "samples": given,
-                    "cut_turns": 0,
-                }
-            )
-        draft = Draft(stage="sample", name="n", fingerprint="x")
-        return {"samples": Artifact(store, out.commit(draft))}
 
 
 class Judge:
