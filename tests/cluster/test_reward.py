@@ -25,7 +25,6 @@ from tests.cluster.leased import as_account
 from tests.cluster.s3 import S3, s3
 from tests.cluster.tools import Namespace, namespace, needs_cluster, until
 from tests.support import tiny_rewards
-from tests.support.memory_store import MemoryStore
 from tests.support.paths import DEMO
 from tests.support.sampled import ANSWERS, answer, question, samples
 
@@ -134,10 +133,9 @@ def test_the_stage_label_leases_the_model_and_gets_its_scores(
             f"runtime.cluster.namespace={NAME}",
         ],
     ).recipe
-    kept = MemoryStore()
     with as_account(ns, "moaa-pipeline", tmp_path):
-        manifest, _ = label.run(recipe, kept, samples(kept, PROMPTS))
-    found = Artifact(kept, manifest)
+        manifest, _ = label.run(recipe, store.store, samples(store.store, PROMPTS))
+    found = Artifact(store.store, manifest)
     scores: dict[str, Any] = {row["id"]: row["scores"] for row in found.rows("scores")}
     for number, wanted in enumerate(expected[labeller]):
         assert scores[str(number)] == pytest.approx(wanted, abs=1e-4)
