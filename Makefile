@@ -105,7 +105,7 @@ test-real: setup
 # Each file makes its own namespace and removes it; ARGS goes to pytest. SET=quick leaves out what needs our images; the
 # rest mostly waits for pods, so three files run at a time.
 SET ?= all
-NEEDS_IMAGES := test_train test_demo test_killed test_evaluate test_gateway test_gateway_vllm test_promotion test_reward
+NEEDS_IMAGES := test_train test_demo test_killed test_evaluate test_gateway test_gateway_vllm test_promotion test_reward test_sweep
 QUICK := -n 3 --dist loadfile $(NEEDS_IMAGES:%=--ignore tests/cluster/%.py)
 test-cluster: cluster-answers setup
 	$(BIN)/python -m pytest tests/cluster $(if $(filter quick,$(SET)),$(QUICK)) $(ARGS)
