@@ -13,12 +13,15 @@ from moaa.kubernetes.kinds import Object
 CREATING = "its containers are created"
 """The state does not say why that takes long; the pod's newest event does."""
 UNSCHEDULABLE = "cannot be scheduled"
+NOT_SCHEDULED = "FailedScheduling"
+"""The reason of the scheduler's events."""
 
 
 def waits_for(pod: Object, now: float, event: str = "") -> str:
     """Return why the pod is not ready, in words; an empty text if it is.
 
-    `event`: its newest event, shown while the containers are created (image pull, volumes).
+    `event`: its newest event, shown while the containers are created (image pull, volumes), unless
+    it is from before the pod was scheduled.
     """
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp"):
@@ -35,7 +38,8 @@ def waits_for(pod: Object, now: float, event: str = "") -> str:
     states = (_container(container, init, now) for init, container in _statuses(pod))
     state = next(filter(None, states), "")
     state = state or ("is not ready yet" if status.get("containerStatuses") else CREATING)
-    return f"{state}: {event}" if state == CREATING and event else state
+    newer = event and not event.startswith(NOT_SCHEDULED)
+    return f"{state}: {event}" if state == CREATING and newer else state
 
 
 def death(pod: Object, *, message: bool = True) -> str:

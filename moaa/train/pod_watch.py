@@ -144,7 +144,11 @@ class PodWatch:
             self._events_read_at = time.monotonic()
             with contextlib.suppress(ClusterError):
                 self._event = next(iter(pods.latest_events(self._events_of(name), most=1)), "")
-        states = [pods.waits_for(pod, time.time(), self._event) for pod in waiting]
+        events = {self._waits_for: self._event}
+        states = [
+            pods.waits_for(pod, time.time(), events.get(pod["metadata"]["name"], ""))
+            for pod in waiting
+        ]
         no_pod = f"no pod yet{': ' + self._event if self._event else ''}"
         self._progress.note(
             f"{self._training.name}: {pods.summary(filter(None, states)) or no_pod}"

@@ -1,5 +1,5 @@
-"""`moaa sweep --in-cluster`: two variants as Jobs share all up to the answers. Chance labels them in
-one, in the other a reward model on a leased Deployment.
+"""`moaa sweep --in-cluster`: two variants as Jobs share all up to the answers. Chance labels
+them in one, in the other a reward model on a leased Deployment.
 
 It needs the CPU images on the nodes (VARIANT=cpu make images).
 """
@@ -25,12 +25,14 @@ pytestmark = [needs_cluster, pytest.mark.timeout(1800)]
 NAME = "moaa-sweep"
 REWARD = "s3://moaa/models/reward"
 SETS = [f"models.reward={{source: '{REWARD}', task: reward}}"]
+ONE_POD = "runtime.launcher.nodes=1"
+"""Two cores have room for two runners and one pod of a training."""
 SHARED = ["prompts", "generate", "sft", "sample"]
 SWEEP = {
     "name": "labels",
     "recipe": str(RECIPE),
     "until": "label",
-    "set": [f"runtime.cluster.namespace={NAME}"],
+    "set": [f"runtime.cluster.namespace={NAME}", ONE_POD],
     "variants": {
         "chance": {"set": ["label.labeller=random"]},
         "reward": {"set": [*SETS, "label.labeller=reward", "label.model=reward"]},

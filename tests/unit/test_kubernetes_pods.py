@@ -98,6 +98,12 @@ def test_waits_for(found: dict[str, Any], said: str) -> None:
     assert pods.waits_for(found, NOW, "Pulling image") == said
 
 
+def test_an_event_from_before_a_pod_was_scheduled_says_nothing_of_its_containers() -> None:
+    creating = pod(phase="Pending", conditions=SCHEDULED)
+    old = "FailedScheduling: 0/1 nodes are available"
+    assert pods.waits_for(creating, NOW, old) == "its containers are created"
+
+
 def test_death_is_the_newest() -> None:
     early = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": "2026-01-01T00:00:01Z"}}
     late = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moaa.kubernetes import names
-from moaa.kubernetes.kinds import JOBS, PODS, SERVICES, TRAIN_JOBS
+from moaa.kubernetes.kinds import EVENTS, JOBS, PODS, SERVICES, TRAIN_JOBS
 from moaa.train import objects
 from tests.support.jobs import NAME
 from tests.support.launched import (
@@ -55,6 +55,20 @@ def test_it_says_what_its_pods_wait_for(kube):
     waiting["status"] = {"phase": "Pending", "conditions": [unscheduled]}
     kube.put(PODS, waiting)
     until(lambda: "Insufficient nvidia.com/gpu" in run.progress.view().note)
+    set_status(kube, COMPLETE)
+    run.end()
+
+
+def test_the_event_of_one_pod_is_not_said_of_another(kube):
+    run = Running()
+    until(lambda: there(kube))
+    creating = {"waiting": {"reason": "ContainerCreating"}}
+    pulling = {"reason": "Pulling", "message": "image x", "lastTimestamp": "9999-01-01T00:00:00Z"}
+    kube.put(EVENTS, {"metadata": {"name": "e"}, "involvedObject": {"name": POD}, **pulling})
+    for name, uid, index in ((POD, "u1", "0"), ("other", "u2", "1")):
+        kube.put(PODS, pod(uid, name=name, index=index, state=creating, phase="Pending"))
+    said = "its containers are created: Pulling: image x; its containers are created"
+    until(lambda: run.progress.view().note == f"{NAME}: {said}", lambda: run.progress.view().note)
     set_status(kube, COMPLETE)
     run.end()
 
