@@ -24,7 +24,7 @@ from tests.support.paths import ROOT
 pytestmark = [needs_cluster, pytest.mark.timeout(1800)]
 NAME = "moaa-sweep"
 REWARD = "s3://moaa/models/reward"
-SETS = [f"models.reward={{source: '{REWARD}', task: reward}}"]
+SETS = [f"models.reward={{source: '{REWARD}', task: reward, max_model_len: 512}}"]
 ONE_POD = "runtime.launcher.nodes=1"
 """Two cores have room for two runners and one pod of a training."""
 SHARED = ["prompts", "generate", "sft", "sample"]
@@ -75,7 +75,8 @@ def ended(made: Demo) -> bool:
         {each["type"] for each in job["status"].get("conditions", []) if each["status"] == "True"}
         for job in made.ns.items("jobs")
     ]
-    assert not any("Failed" in each for each in conditions), made.ns.kubectl("get", "pods")
+    failed = any("Failed" in each for each in conditions)
+    assert not failed, made.ns.kubectl("logs", "-l", "job-name", "--tail=30", "--prefix")
     return len(conditions) == 2 and all("Complete" in each for each in conditions)
 
 
