@@ -75,10 +75,12 @@ def demo(name: str, *sets: str, gateway: Mapping[str, Any] | None = None) -> Ite
         platform["kubeflow"] = {"enabled": False}
         platform["networkPolicy"] = {"namespaces": [name]}
         install(ns, "platform", PLATFORM, platform)
-        serving = helm_values.serving(recipe) | {"modelDefaults": {"resources": SMALL}}
+        serving = helm_values.serving(recipe) | {
+            "modelDefaults": {"resources": SMALL},
+            "networkPolicy": {"s3": {"ports": [8333]}},
+        }
         if gateway:
             serving |= {"gateway": {"enabled": True, **gateway}}
-            serving |= {"networkPolicy": {"s3": {"ports": [8333]}}}
             # A slot is up beside a training of two pods, and the node may have two cores.
             tiny = {**SMALL, "requests": {"cpu": "100m", "memory": "2Gi"}}
             serving["promoted"] = [each | {"resources": tiny} for each in serving["promoted"]]
