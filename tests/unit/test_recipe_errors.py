@@ -23,17 +23,17 @@ def test_unknown_key_names_the_nearest_and_the_line(write: Write) -> None:
         (
             "beta: 0.05",
             "beta: high",
-            'recipe.yaml:22: dpo.beta is "high". It must be a valid number.',
+            'recipe.yaml:22: dpo.beta is "high". It must be a number.',
         ),
         (
             "beta: 0.05",
             'beta: "0.1"',
-            'recipe.yaml:22: dpo.beta is "0.1". It must be a valid number.',
+            'recipe.yaml:22: dpo.beta is "0.1". It must be a number.',
         ),
         (
             "beta: 0.05",
             "beta: true",
-            "recipe.yaml:22: dpo.beta is true. It must be a valid number.",
+            "recipe.yaml:22: dpo.beta is true. It must be a number.",
         ),
         (
             "beta: 0.05",

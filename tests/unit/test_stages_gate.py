@@ -207,7 +207,7 @@ def test_moaa_gate_decides_again_under_other_rules(
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["gate.floor=much"], '--set gate.floor: gate.floor is "much". It must be a valid number'),
+        (["gate.floor=much"], '--set gate.floor: gate.floor is "much". It must be a number'),
         (["dpo.beta=0.1"], "only fields of the gate can be set"),
         (
             ["gate.nosuch=1"],
