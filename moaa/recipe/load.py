@@ -15,7 +15,7 @@ from moaa.recipe import engine_rules, files, secrets
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.files import MAX_BYTES
 from moaa.recipe.mistakes import checked
-from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, value_at
+from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, refusal, value_at
 from moaa.recipe.read import Given, copied, dump, merge, places, plain, read
 from moaa.recipe.schema import Recipe
 
@@ -116,7 +116,7 @@ def _check(
             f"that a pipeline parameter may hold safely. Shorten its instruction texts."
         )
     if errors or recipe is None:
-        raise RecipeError("\n".join(dict.fromkeys(errors)))
+        raise refusal(errors)
     values = {dotted(each.path): value_at(given, each.path) for each in replaced}
     return Loaded(
         recipe,
