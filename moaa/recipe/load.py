@@ -165,14 +165,9 @@ def _text(text: str, name: str, errors: list[str]) -> Given:
 
 def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) -> Given:
     """Return the tree of a file, merged over the trees of the files that it extends."""
-    if path.resolve() in above:
-        raise RecipeError(
-            f"{path}: the recipes extend each other in a circle: "
-            f"{' -> '.join(p.name for p in (*above, path))}."
-        )
     try:
         # The recipe itself may be a link: only the files that it uses are restricted.
-        text = files.confined_text_of(path, root if above else path.resolve().parent)
+        text = files.confined_text_of(path, root) if above else files.text_of(path)
     except RecipeError as e:
         why = str(e)
         if path.name == str(path) and not path.suffix and not path.exists():
@@ -180,6 +175,11 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
                 "Check the path", "`moaa recipe list` lists those that come with moaa"
             )
         raise RecipeError(f"{path}: the recipe cannot be read: {why}.") from e
+    if path.resolve() in above:
+        raise RecipeError(
+            f"{path}: the recipes extend each other in a circle: "
+            f"{' -> '.join(p.name for p in (*above, path))}."
+        )
     given = _text(text, str(path), errors)
     parent = given.value.pop("extends", None)
     if parent is None:
