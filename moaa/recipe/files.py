@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import moaa
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 
 MAX_BYTES: Final = 64 * 1024
 """A Kubeflow parameter of 140 KB fails with a misleading error; a task has about 7 copies of it."""
@@ -89,7 +89,7 @@ def document_of(path: Path, what: str) -> str:
     try:
         return text_of(path)
     except RecipeError as error:
-        raise RecipeError(f"{path}: {what} cannot be read: {error}.") from None
+        raise RecipeError(f"{path}: {what} cannot be read: {without_stop(error)}.") from None
 
 
 def _why_not(error: Exception) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 from moaa.recipe import engine_rules, files, secrets
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.files import MAX_BYTES
@@ -140,7 +140,10 @@ def _foreign_files(recipe: Recipe, given: Given, folder: Path | None) -> Iterato
             except RecipeError as e:
                 written = value_at(given, field)
                 where = written.where if written else given.where
-                yield f"{where}: {dotted(field)}: {argument} {file} cannot be used: {e}."
+                yield (
+                    f"{where}: {dotted(field)}: {argument} {file} cannot be used: "
+                    f"{without_stop(e)}."
+                )
 
 
 def _lengthen(rounds: Given | None) -> None:
@@ -220,7 +223,9 @@ def inline(given: Given, base: Path | None, errors: list[str]) -> None:
         try:
             text = files.confined_text_of(folder / name, base).strip("\n")
         except RecipeError as e:
-            errors.append(f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {e}.")
+            errors.append(
+                f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {without_stop(e)}."
+            )
             continue
         if not text.strip():
             errors.append(f"{item.where}: {dotted(path)}: {folder / name} has no text. Write it.")

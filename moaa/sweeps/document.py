@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 from moaa.recipe.document import Part
 from moaa.recipe.fields import names_of
 from moaa.recipe.files import by_name, document_of, shipped
@@ -156,7 +156,7 @@ def _refuse_unknown_stage(name: str, given: Given | None) -> None:
         up_to(name)
     except RecipeError as error:
         where = f"{given.where}: " if given else ""
-        raise RecipeError(f"{where}until: {error}.") from None
+        raise RecipeError(f"{where}until: {without_stop(error)}.") from None
 
 
 def _problem(line: str, variants: Given, names: list[str], document: Document) -> str:
