@@ -55,6 +55,11 @@ def readable(error: BaseException) -> BaseException:
     return error
 
 
+def without_stop(error: BaseException) -> str:
+    """Return an error's text without its final full stop, for the middle of a sentence."""
+    return str(error).rstrip(". ")
+
+
 class RecipeError(MoaaError):
     """The recipe cannot be used. The message has file, line, field and remedy."""
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moaa.errors import StoreError
+from moaa.errors import StoreError, without_stop
 from moaa.progress.messages import log
 
 HOME = Path(".moaa")
@@ -68,7 +68,9 @@ def last_run() -> LastRun | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise StoreError(f"{HOME / 'last.json'} cannot be read: {error}. Delete it.") from None
+        raise StoreError(
+            f"{HOME / 'last.json'} cannot be read: {without_stop(error)}. Delete it."
+        ) from None
 
 
 def named_s3(endpoint: str | None = None) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moaa.errors import ArtifactError, RecipeError
+from moaa.errors import ArtifactError
 from moaa.lifeline import RUNNER_ENV
-from moaa.recipe.files import why_not
+from moaa.recipe.files import document_of
 from moaa.recipe.load import Loaded, load_text
 from moaa.recipe.secrets import DESTINATIONS_ENV, refuse_other_destinations
 from moaa.store import Store
@@ -46,11 +46,7 @@ class Task:
             return _stored(self.recipe), self.recipe
         # Only in a local run: in a pod this would read the pod's files, not those of the user.
         if self.recipe.startswith("/") and RUNNER_ENV in os.environ:
-            path = Path(self.recipe)
-            try:
-                return path.read_text(encoding="utf-8"), str(path)
-            except (OSError, ValueError) as error:
-                raise RecipeError(f"{path}: the recipe cannot be read: {why_not(error)}.") from None
+            return document_of(Path(self.recipe), "the recipe"), self.recipe
         return self.recipe, "recipe"
 
 

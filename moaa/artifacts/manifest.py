@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator
 
-from moaa.errors import ArtifactError
+from moaa.errors import ArtifactError, without_stop
 from moaa.recipe.schema import Part
 
 SCHEMA_VERSION = 1
@@ -109,7 +109,8 @@ class Manifest(Part):
             version = data.get("schema_version")
         except (ValueError, AttributeError) as error:
             raise ArtifactError(
-                f"{where} is not a manifest: {error}. Run the stage that makes it again."
+                f"{where} is not a manifest: {without_stop(error)}. Run the stage that makes it "
+                "again."
             ) from error
         if version != SCHEMA_VERSION:
             raise ArtifactError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moaa.errors import MoaaError, readable
+from moaa.errors import MoaaError, readable, without_stop
 from moaa.progress.messages import log
 
 
@@ -16,4 +16,7 @@ def unexpected(error: Exception, where: str, *, said: bool = False) -> str:
         raise error
     if not said:
         log.error(f"{where}: an unexpected error", exc_info=error)
-    return f"unexpected {type(error).__name__}: {error}. Its traceback is in the log of the stage."
+    return (
+        f"unexpected {type(error).__name__}: {without_stop(error)}. Its traceback is in the log of "
+        "the stage."
+    )

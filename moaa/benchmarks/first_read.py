@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moaa.benchmarks.rows import READ_FROM, ROW_NUMBER
-from moaa.errors import RecipeError, StoreError
+from moaa.errors import RecipeError, StoreError, without_stop
 from moaa.recipe.schema import Source
 from moaa.store import Store
 
@@ -80,7 +80,7 @@ def _compared(reading: Reading, store: Store) -> str:
             return f"{text}, first read now"
         first = json.loads(store.get(address))
     except (StoreError, ValueError) as error:
-        return f"{text}, not compared with an earlier reading ({error})"
+        return f"{text}, not compared with an earlier reading ({without_stop(error)})"
     if first["sha256"] == reading.digest:
         return f"{text}, as first read on {first['read'][:10]}"
     return f"{text}, OTHER rows than first read on {first['read'][:10]} ({first['sha256'][:16]})"

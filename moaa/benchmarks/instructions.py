@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from moaa.benchmarks.harness import Doc
 from moaa.benchmarks.rows import DataRow, Name
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 
 
 class Instructed(DataRow):  # type: ignore[no-redef]  # pydantic's __init__ has **kwargs
@@ -45,6 +45,6 @@ def checked(
                 checkers[name](name).build_description(**kwargs)
             except Exception as error:
                 raise RecipeError(
-                    f"{where} cannot be checked with {kwargs}: {type(error).__name__}: {error}. "
-                    "Give the published questions."
+                    f"{where} cannot be checked with {kwargs}: {type(error).__name__}: "
+                    f"{without_stop(error)}. Give the published questions."
                 ) from error

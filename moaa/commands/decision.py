@@ -11,14 +11,14 @@ from moaa import records
 from moaa.artifacts import Artifact
 from moaa.benchmarks.judgements import members_of
 from moaa.commands.runs import chosen_run
-from moaa.errors import RecipeError, StoreError
+from moaa.errors import StoreError
 from moaa.gate import Decision
 from moaa.progress.terminal import console, out_data
 from moaa.recipe.document import Part
 from moaa.recipe.gate import Gate
 from moaa.recipe.load import load_file
 from moaa.recipe.mistakes import checked
-from moaa.recipe.overrides import apply, of_sets
+from moaa.recipe.overrides import apply, of_sets, refusal
 from moaa.recipe.read import given_of
 from moaa.records import Record
 from moaa.retrain.outcome import EXIT, OF_VERDICT
@@ -75,7 +75,7 @@ def rules(base: Gate, sets: Sequence[str]) -> Gate:
     apply(given, overrides, errors)
     found = None if errors else checked(given, _Rules, errors)
     if found is None:
-        raise RecipeError("\n".join(errors))
+        raise refusal(errors)
     return found.gate
 
 

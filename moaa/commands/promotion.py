@@ -11,7 +11,7 @@ from typing import Any, Final
 from moaa import registry
 from moaa.artifacts import Artifact
 from moaa.commands.runs import chosen_store
-from moaa.errors import ClusterError, MoaaError, StoreError
+from moaa.errors import ClusterError, MoaaError, StoreError, without_stop
 from moaa.gateway.canary_check import CanaryCheck, OtherModel
 from moaa.gateway.places import PromotedDeployment, place_of, places, slots_of, up
 from moaa.gateway.promotion import Canary, Promotion
@@ -228,7 +228,9 @@ def _place(name: str, where: Where, *, needed: bool) -> tuple[Cluster, PromotedD
     except NoCluster as error:
         if needed or where.slots or where.namespace:
             raise
-        return f"no cluster is configured: only the production pointer moves ({error})"
+        return (
+            f"no cluster is configured: only the production pointer moves ({without_stop(error)})"
+        )
     except ClusterError as error:
         if needed or where.slots or where.namespace:
             raise

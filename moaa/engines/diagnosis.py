@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from moaa.engines.server import COLOUR, tail
-from moaa.errors import ClusterError
+from moaa.errors import ClusterError, without_stop
 from moaa.kubernetes import names, pods
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.kinds import Object, Objects
@@ -58,7 +58,7 @@ def diagnosis(cluster: Cluster, deployment: str, state: str, found: Objects) -> 
         if lines := pods.latest_events(cluster.events(shown)):
             text += f"\n  events of {shown}:" + "".join(f"\n    {line}" for line in lines)
     except ClusterError as error:
-        text += f"\n  (the rest could not be read: {error})"
+        text += f"\n  (the rest could not be read: {without_stop(error)})"
     return text
 
 

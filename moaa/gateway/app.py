@@ -37,7 +37,7 @@ def build(gateway: Gateway) -> web.Application:
     app.on_response_prepare.append(_name_ourselves)
     for path in PATHS:
         app.router.add_post(f"/v1{path}", _asking(gateway, path))
-    app.router.add_post("/v1/feedback", _feedback)
+    app.router.add_post("/v1/feedback", _plainly(gateway, _feedback))
     app.router.add_get("/v1/models", _plainly(gateway, _models))
     app.router.add_get("/v1/models/{name:.+}", _plainly(gateway, _model))
     app.router.add_get("/health", _health)
@@ -142,7 +142,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _plainly(
-    gateway: Gateway, work: Callable[[Gateway, web.Request, Caller], web.StreamResponse]
+    gateway: Gateway, work: Callable[[Gateway, web.Request, Caller], Awaitable[web.Response]]
 ) -> Handler:
     """Return the handler of an endpoint that asks no model."""
 
@@ -150,7 +150,7 @@ def _plainly(
         id = request_id(request)
         try:
             caller = gateway.access.caller(request.headers.get("Authorization"))
-            response = work(gateway, request, caller)
+            response = await work(gateway, request, caller)
         except ApiError as error:
             return _answer(error, id)
         response.headers["x-request-id"] = id
@@ -159,13 +159,13 @@ def _plainly(
     return handle
 
 
-def _models(gateway: Gateway, request: web.Request, caller: Caller) -> web.StreamResponse:
+async def _models(gateway: Gateway, request: web.Request, caller: Caller) -> web.Response:
     models = request.app[CATALOGUE]
     cards = [_card(model) for model in models if caller.may_ask(model.name)]
     return web.json_response({"object": "list", "data": cards})
 
 
-def _model(gateway: Gateway, request: web.Request, caller: Caller) -> web.StreamResponse:
+async def _model(gateway: Gateway, request: web.Request, caller: Caller) -> web.Response:
     name = request.match_info["name"]
     return web.json_response(_card(request.app[CATALOGUE].find(name, caller)) | {"id": name})
 
@@ -174,23 +174,24 @@ def _card(model: Model) -> dict[str, Any]:
     return {"id": model.name, "object": "model", "created": 0, "owned_by": "moaa", **model.card()}
 
 
-def _nothing_here(gateway: Gateway, request: web.Request, caller: Caller) -> web.StreamResponse:
-    known = {f"/v1{path}": "POST" for path in PATHS} | {"/v1/models": "GET"}
-    if method := known.get(request.path):
-        raise ApiError(
-            405, f"{request.path} takes {method}, not {request.method}.", headers={"Allow": method}
-        )
-    raise ApiError(404, f"{request.path} does not exist here.", "not_found")
+async def _nothing_here(gateway: Gateway, request: web.Request, caller: Caller) -> web.Response:
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        found, methods = await resource.resolve(request)
+        if found is None:  # this handler's own resource takes every method
+            allowed |= methods
+    if not allowed:
+        raise ApiError(404, f"{request.path} does not exist here.", "not_found")
+    takes = sorted(allowed)
+    raise ApiError(
+        405,
+        f"{request.path} takes {' or '.join(takes)}, not {request.method}.",
+        headers={"Allow": ", ".join(takes)},
+    )
 
 
-async def _feedback(request: web.Request) -> web.StreamResponse:
-    gateway, id = request.app[GATEWAY], request_id(request)
-    try:
-        caller = gateway.access.caller(request.headers.get("Authorization"))
-        found = rate(gateway.feedback, caller, await _read(request))
-    except ApiError as error:
-        return _answer(error, id)
-    return web.json_response(found, headers={"x-request-id": id})
+async def _feedback(gateway: Gateway, request: web.Request, caller: Caller) -> web.Response:
+    return web.json_response(rate(gateway.feedback, caller, await _read(request)))
 
 
 async def _health(request: web.Request) -> web.StreamResponse:

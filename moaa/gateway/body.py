@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json import decoder
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from moaa.gateway.wire import invalid
+from pydantic import ValidationError
+
+from moaa.gateway.wire import invalid, missing, wrong
+from moaa.recipe.addresses import dotted
+from moaa.recipe.document import Part
+from moaa.recipe.mistakes import sentence
+
+P = TypeVar("P", bound=Part)
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _LONG: Final = ("messages", "prompt", "input", "instructions", "tools")
@@ -82,24 +89,44 @@ class Body:
 def parse_body(raw: bytes) -> Body:
     """Return the request in these bytes. Raises ApiError 400 unless it is a JSON object with a
     model."""
+    text, data, spans = read_object(raw)
+    name, stream = data.get("model"), data.get("stream")
+    if name is None:
+        raise missing("model")
+    if not isinstance(name, str):
+        raise wrong("model", name, "a text")
+    if not isinstance(stream, bool | None):
+        raise wrong("stream", stream, "true or false")
+    return Body(raw, data, text, spans)
+
+
+def read_object(
+    raw: bytes,
+) -> tuple[str, dict[str, Any], dict[str, list[tuple[int, int]]]]:
+    """Return the text in these bytes, the members of its JSON object, and the position of each
+    value. Raises ApiError 400 if it is none."""
     try:
         text = raw.decode("utf-8")
-        data, spans = _object(text)
+        return text, *_object(text)
     except UnicodeDecodeError:
         raise invalid("The body is not UTF-8.", code="invalid_json") from None
-    except (ValueError, IndexError, StopIteration) as error:
-        said = str(error) or "it ends too early"
+    except (ValueError, IndexError) as error:
+        said = "it ends too early" if isinstance(error, IndexError) else error
         raise invalid(f"The body is not a JSON object: {said}.", code="invalid_json") from None
     except RecursionError:
         raise invalid("The body is nested too deep.", code="invalid_json") from None
-    name = data.get("model")
-    if name is None:
-        raise invalid("`model` is missing.", "model", "missing_required_parameter")
-    if not isinstance(name, str):
-        raise invalid(f"`model` must be a text, not {type(name).__name__}.", "model")
-    if not isinstance(data.get("stream"), bool | None):
-        raise invalid("`stream` must be true or false.", "stream")
-    return Body(raw, data, text, spans)
+
+
+def checked_fields(data: Mapping[str, Any], fields: type[P]) -> P:
+    """Return these fields of a request. Raises ApiError 400 with the first one that is wrong."""
+    try:
+        return fields.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = dotted(first["loc"])
+        if first["type"] == "missing":
+            raise missing(param) from None
+        raise invalid(sentence(first, fields), param) from None
 
 
 def _object(text: str) -> tuple[dict[str, Any], dict[str, list[tuple[int, int]]]]:

@@ -23,10 +23,11 @@ from pydantic import Field, model_validator
 from moaa.errors import RecipeError
 from moaa.gateway.cluster_config import ClusterPart, PromotedModel, slot_problems
 from moaa.gateway.feedback.settings import FeedbackSettings
-from moaa.gateway.keys import Key, Limits, Rights, same_keys, text_of
+from moaa.gateway.keys import Key, Limits, Rights, same_keys
 from moaa.gateway.mixtures.settings import OnlineMixture, problems
 from moaa.recipe import secrets, urls
 from moaa.recipe.document import Part, Problems
+from moaa.recipe.files import document_of
 from moaa.recipe.forms import form
 from moaa.recipe.load import inline
 from moaa.recipe.mistakes import checked
@@ -189,7 +190,7 @@ class GatewayConfig(Part):
 def load_config(path: Path) -> GatewayConfig:
     """Return the configuration in a file. Raises RecipeError with every problem in it, one line
     each: file:line, the field, what was given, what is allowed."""
-    return parse_config(text_of(path), str(path), path.parent)
+    return parse_config(document_of(path, "the file"), str(path), path.parent)
 
 
 def parse_config(text: str, name: str, folder: Path | None = None) -> GatewayConfig:

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from moaa.errors import RecipeError
 from moaa.recipe import secrets
 from moaa.recipe.document import Part, Problems
-from moaa.recipe.files import why_not
+from moaa.recipe.files import document_of
 from moaa.recipe.forms import form
 from moaa.recipe.mistakes import checked
 from moaa.recipe.read import read
@@ -88,17 +88,9 @@ def same_keys(keys: Sequence[Key]) -> Iterator[tuple[tuple[str | int, ...], str]
 def load_keys(path: Path) -> tuple[Key, ...]:
     """Return the keys in a file. Raises RecipeError with every problem in it."""
     errors: list[str] = []
-    given = read(text_of(path), str(path), errors, "a file of keys")
+    given = read(document_of(path, "the file"), str(path), errors, "a file of keys")
     secrets.refuse_written(given, errors)
     found = checked(given, KeysFile, errors)
     if errors or found is None:
         raise RecipeError("\n".join(dict.fromkeys(errors)))
     return found.keys
-
-
-def text_of(path: Path) -> str:
-    """Return a file's text. Raises RecipeError if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{path}: the file cannot be read: {why_not(error)}.") from None

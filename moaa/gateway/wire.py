@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from moaa.chat.fault import writable
+from moaa.recipe.mistakes import short
 
 LONGEST_WAIT_S: Final = 120
 LONGEST_MESSAGE: Final = 4_000
@@ -135,6 +136,16 @@ def no_model(name: object) -> ApiError:
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     """Return the error for a request that no retry helps."""
     return ApiError(400, message, code, param)
+
+
+def missing(name: str) -> ApiError:
+    """Return the error for a field that a request must have."""
+    return invalid(f"{name} is missing.", name, "missing_required_parameter")
+
+
+def wrong(name: str, value: object, allowed: str, param: str | None = None) -> ApiError:
+    """Return the error for a value that its field does not take."""
+    return invalid(f"{name} is {short(value)}. It must be {allowed}.", param or name)
 
 
 def shown(value: object) -> str:

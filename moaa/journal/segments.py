@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from moaa.errors import ArtifactError, StoreError
+from moaa.errors import ArtifactError, StoreError, without_stop
 from moaa.store import Missing, Store
 from moaa.store.bytes import read_ahead, to_json
 
@@ -188,8 +188,8 @@ class Segments:
                     )
         except ValueError as error:
             raise ArtifactError(
-                f"{uri} is damaged ({error}). Restore it from a backup, or delete it: then "
-                "its calls are asked again."
+                f"{uri} is damaged ({without_stop(error)}). Restore it from a backup, or delete "
+                "it: then its calls are asked again."
             ) from error
         return found
 

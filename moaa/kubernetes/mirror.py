@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from moaa.concurrency import together
-from moaa.errors import ClusterError
+from moaa.errors import ClusterError, without_stop
 from moaa.kubernetes.api import Cluster
 from moaa.kubernetes.errors import Gone, Unreachable
 from moaa.kubernetes.kinds import Kind, Object
@@ -67,7 +67,10 @@ class Mirror:
                 if time.monotonic() >= give_up_at or self._stopped.wait(RETRY_S):
                     raise
                 if not said:
-                    log.warning(f"{error}. It is asked again, for up to {patience_s / 60:.0f} min")
+                    log.warning(
+                        f"{without_stop(error)}. It is asked again, for up to "
+                        f"{patience_s / 60:.0f} min"
+                    )
                     said = True
         name = f"mirror of {self._kind.plural}"
         threading.Thread(target=self._follow, name=name, daemon=True).start()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from moaa.errors import ClusterError
+from moaa.errors import ClusterError, without_stop
 from moaa.kubernetes.errors import NoCluster, Unreachable, refusal, status_of
 from moaa.kubernetes.request import CONNECT_S, Request
 from moaa.packages import install_command
@@ -67,10 +67,14 @@ class Transport:
             wait_s = max(after_s, random.uniform(pause_s / 2, pause_s))
             away_s = time.monotonic() - begun
             if away_s + wait_s > retry_s:
-                raise Unreachable(f"{error} (given up after {retry_s:.0f} s)") from None
+                raise Unreachable(
+                    f"{without_stop(error)} (given up after {retry_s:.0f} s)"
+                ) from None
             if away_s > _QUIET_S and retry_s > RETRY_S and not said:
                 said = True
-                log.warning(f"{error}. It is asked again, for up to {retry_s / 60:.0f} min")
+                log.warning(
+                    f"{without_stop(error)}. It is asked again, for up to {retry_s / 60:.0f} min"
+                )
             time.sleep(wait_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -154,8 +158,9 @@ def login(namespace: str | None) -> tuple[Any, str, bool]:
             own = config.list_kube_config_contexts()[1]["context"].get("namespace")
     except (config.ConfigException, OSError) as error:
         raise _no_client(
-            f"no Kubernetes cluster is configured: {error} Set KUBECONFIG (or ~/.kube/config) and "
-            "its current context, or run in a pod that has a service account's token."
+            f"no Kubernetes cluster is configured: {without_stop(error)}. Set KUBECONFIG (or "
+            "~/.kube/config) and its current context, or run in a pod that has a service "
+            "account's token."
         ) from None
     settings.retries = False
     chosen = namespace or os.environ.get("MOAA_NAMESPACE") or own or "default"

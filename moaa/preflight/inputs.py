@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from moaa.errors import HubAway, MoaaError, RecipeError
+from moaa.errors import HubAway, MoaaError, RecipeError, without_stop
 from moaa.preflight.finding import Finding, attempt, unseen
 from moaa.preflight.run import PlannedRun
 from moaa.preflight.system_role import gets_system_messages
@@ -89,7 +89,7 @@ def _findings(looks: Sequence[_Look]) -> Iterator[Finding]:
         except HubAway as error:
             away = True
             needed = sum(each.on_hub for each in looks)
-            what = f"{error} (this recipe has {needed} sources on the hub)"
+            what = f"{without_stop(error)} (this recipe has {needed} sources on the hub)"
             yield Finding("hub", False, what, "reach the hub, or name s3:// copies")
         except MoaaError as error:
             yield Finding(check, False, str(error), fix)

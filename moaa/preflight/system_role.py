@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from moaa.chat.message import Message
-from moaa.errors import MoaaError
+from moaa.errors import MoaaError, without_stop
 from moaa.preflight.finding import Finding, unseen
 from moaa.preflight.run import PlannedRun
 from moaa.recipe.schema import Member, Recipe
@@ -66,5 +66,5 @@ def _problem(template: ChatTemplate) -> str:
     try:
         text = template.render([system, user], prompt=True)
     except TemplateError as error:
-        return f"refuses system messages ({error})"
+        return f"refuses system messages ({without_stop(error)})"
     return "" if _SYSTEM in text else "leaves system messages out"

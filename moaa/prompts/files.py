@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 
 READABLE: Final = (".jsonl", ".json", ".parquet")
 """The suffixes that are read in a folder."""
@@ -67,7 +67,8 @@ def _parquet(path: Path) -> Iterator[Any]:
     # OSError is Arrow's for damaged pages.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"{path.name}: not a complete Parquet file ({error}). Write or copy it again."
+            f"{path.name}: not a complete Parquet file ({without_stop(error)}). Write or copy it "
+            "again."
         ) from None
 
 
@@ -87,11 +88,11 @@ def _json(path: Path) -> Iterator[Any]:
             else data.count(b"\n", 0, error.start) + 1
         )
         raise RecipeError(
-            f"{path.name}:{line}: not JSON ({error}). One list of objects is expected; call a "
-            "file with an object a line .jsonl."
+            f"{path.name}:{line}: not JSON ({without_stop(error)}). One list of objects is "
+            "expected; call a file with an object a line .jsonl."
         ) from None
     except (RecursionError, ValueError) as error:  # nested too deep; a number of 5,000 digits
-        raise RecipeError(f"{path.name}: not readable JSON ({error}).") from None
+        raise RecipeError(f"{path.name}: not readable JSON ({without_stop(error)}).") from None
     if not isinstance(found, list):
         kind = "an object" if isinstance(found, dict) else "no list"
         raise RecipeError(
@@ -108,8 +109,8 @@ def _csv(path: Path) -> Iterator[Any]:
             yield from csv.DictReader(stream)
     except (UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(
-            f"{path.name}: not readable CSV ({error}). A first line with the names of the columns "
-            "is expected, in UTF-8."
+            f"{path.name}: not readable CSV ({without_stop(error)}). A first line with the names "
+            "of the columns is expected, in UTF-8."
         ) from None
 
 
@@ -129,8 +130,8 @@ def _jsonl(path: Path) -> Iterator[Any]:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     raise RecipeError(
-                        f"{path.name}:{number}: not JSON ({error}). One JSON object a line is "
-                        "expected."
+                        f"{path.name}:{number}: not JSON ({without_stop(error)}). One JSON object "
+                        "a line is expected."
                     ) from None
                 yield row
 
@@ -149,7 +150,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield stream
     except OSError as error:
         raise RecipeError(
-            f"{path.name}: not a complete zstd file ({error}). Write or copy it again."
+            f"{path.name}: not a complete zstd file ({without_stop(error)}). Write or copy it "
+            "again."
         ) from None
 
 

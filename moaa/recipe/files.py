@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import moaa
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 
 MAX_BYTES: Final = 64 * 1024
 """A Kubeflow parameter of 140 KB fails with a misleading error; a task has about 7 copies of it."""
 LARGEST_BYTES: Final = 1 << 20
-"""No file that a recipe names is read if it is larger."""
+"""No document, and no file that a recipe names, is read if it is larger."""
 ANYWHERE_ENV: Final = "MOAA_ALLOW_FILES"
 """If set to 1 (or with `--allow-files`), a recipe may use any file of this machine."""
 RECIPES: Final = Path(moaa.__file__).parent / "pipelines" / "recipes"
@@ -58,7 +58,7 @@ def confine(path: Path, root: Path | None) -> None:
     try:
         whole = path.resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as e:
-        raise RecipeError(why_not(e)) from None
+        raise RecipeError(_why_not(e)) from None
     if os.environ.get(ANYWHERE_ENV) == "1":
         return
     if root is None:
@@ -80,10 +80,19 @@ def text_of(path: Path) -> str:
             raise RecipeError(f"it has {size:,} bytes; {LARGEST_BYTES:,} is the limit")
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError, RuntimeError) as e:
-        raise RecipeError(why_not(e)) from None
+        raise RecipeError(_why_not(e)) from None
 
 
-def why_not(error: Exception) -> str:
+def document_of(path: Path, what: str) -> str:
+    """Return the text of a document: `what` says which, in the error. Raises RecipeError with the
+    path if it cannot be read."""
+    try:
+        return text_of(path)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {what} cannot be read: {without_stop(error)}.") from None
+
+
+def _why_not(error: Exception) -> str:
     """Return why a file cannot be read as text, and what to do."""
     if isinstance(error, UnicodeDecodeError):
         return "it is not text in UTF-8. Save it as UTF-8"

@@ -8,15 +8,26 @@ from typing import Annotated, Final
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+_WORDS: Final = (
+    (r"^Value error, ", ""),
+    (r"^(Input|String|Tuple|List|Dictionary) should", "It must"),
+    (r" after validation, not \d+$", ""),
+    (r", unable to (parse|interpret) .*", ""),
+    (r"a valid dictionary( or instance of \w+)?|an object", "a mapping of fields"),
+    (r"a valid (array|list|tuple)", "a list"),
+    (r"a valid boolean", "true or false"),
+    (r"a valid integer", "a whole number"),
+    (r"a valid number", "a number"),
+    (r"a valid string", "a text"),
+)
+"""Patterns in what pydantic says, and our words instead."""
+
 
 def in_words(message: str) -> str:
     """Return what pydantic says of a value as a sentence of ours, without the full stop."""
-    said = message.removeprefix("Value error, ")
-    said = re.sub(r"^(Input|String|Tuple|Dictionary) should", "It must", said)
-    said = re.sub(r" after validation, not \d+$", "", said)
-    said = re.sub(", unable to parse string as .*", "", said)
-    said = said.replace("a valid dictionary or instance of", "a mapping of fields:")
-    return said.replace("an object", "a mapping of fields").replace("integer", "whole number")
+    for theirs, ours in _WORDS:
+        message = re.sub(theirs, ours, message)
+    return message
 
 
 def form(pattern: str, words: str) -> AfterValidator:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 from moaa.recipe import engine_rules, files, secrets
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.files import MAX_BYTES
 from moaa.recipe.mistakes import checked
-from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, value_at
+from moaa.recipe.overrides import Override, apply, of_mapping, of_sets, refusal, value_at
 from moaa.recipe.read import Given, copied, dump, merge, places, plain, read
 from moaa.recipe.schema import Recipe
 
@@ -116,7 +116,7 @@ def _check(
             f"that a pipeline parameter may hold safely. Shorten its instruction texts."
         )
     if errors or recipe is None:
-        raise RecipeError("\n".join(dict.fromkeys(errors)))
+        raise refusal(errors)
     values = {dotted(each.path): value_at(given, each.path) for each in replaced}
     return Loaded(
         recipe,
@@ -140,7 +140,10 @@ def _foreign_files(recipe: Recipe, given: Given, folder: Path | None) -> Iterato
             except RecipeError as e:
                 written = value_at(given, field)
                 where = written.where if written else given.where
-                yield f"{where}: {dotted(field)}: {argument} {file} cannot be used: {e}."
+                yield (
+                    f"{where}: {dotted(field)}: {argument} {file} cannot be used: "
+                    f"{without_stop(e)}."
+                )
 
 
 def _lengthen(rounds: Given | None) -> None:
@@ -165,14 +168,9 @@ def _text(text: str, name: str, errors: list[str]) -> Given:
 
 def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) -> Given:
     """Return the tree of a file, merged over the trees of the files that it extends."""
-    if path.resolve() in above:
-        raise RecipeError(
-            f"{path}: the recipes extend each other in a circle: "
-            f"{' -> '.join(p.name for p in (*above, path))}."
-        )
     try:
         # The recipe itself may be a link: only the files that it uses are restricted.
-        text = files.confined_text_of(path, root if above else path.resolve().parent)
+        text = files.confined_text_of(path, root) if above else files.text_of(path)
     except RecipeError as e:
         why = str(e)
         if path.name == str(path) and not path.suffix and not path.exists():
@@ -180,6 +178,11 @@ def _file(path: Path, root: Path, above: tuple[Path, ...], errors: list[str]) ->
                 "Check the path", "`moaa recipe list` lists those that come with moaa"
             )
         raise RecipeError(f"{path}: the recipe cannot be read: {why}.") from e
+    if path.resolve() in above:
+        raise RecipeError(
+            f"{path}: the recipes extend each other in a circle: "
+            f"{' -> '.join(p.name for p in (*above, path))}."
+        )
     given = _text(text, str(path), errors)
     parent = given.value.pop("extends", None)
     if parent is None:
@@ -220,7 +223,9 @@ def inline(given: Given, base: Path | None, errors: list[str]) -> None:
         try:
             text = files.confined_text_of(folder / name, base).strip("\n")
         except RecipeError as e:
-            errors.append(f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {e}.")
+            errors.append(
+                f"{item.where}: {dotted(path)}: {folder / name} cannot be read: {without_stop(e)}."
+            )
             continue
         if not text.strip():
             errors.append(f"{item.where}: {dotted(path)}: {folder / name} has no text. Write it.")

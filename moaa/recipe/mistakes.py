@@ -8,6 +8,7 @@ import re
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.fields import advice, owner_of
@@ -51,8 +52,7 @@ def _explained(error: ValidationError, given: dict[Address, Given], root: type[P
                     lines.append(f"{_place(address + inner, given, inside=True)}: {named}")
         elif not _is_wrong(address, given):
             place = _place(address, given, inside=item["type"] == "value_error")
-            said = _sentence(item["type"], address, item["msg"], item["input"], root)
-            lines.append(f"{place}: {said}")
+            lines.append(f"{place}: {sentence(item, root)}")
     return lines
 
 
@@ -83,7 +83,10 @@ def _place(address: Address, given: dict[Address, Given], *, inside: bool) -> st
     return given[address].where
 
 
-def _sentence(kind: str, address: Address, message: str, given: Any, root: type[Part]) -> str:
+def sentence(mistake: ErrorDetails, root: type[Part]) -> str:
+    """Return what is wrong with a field of `root`: its name, what was given, what is allowed."""
+    kind, address = mistake["type"], mistake["loc"]
+    message, given = mistake["msg"], mistake["input"]
     name = dotted(address) or ("the recipe" if root is Recipe else "the file")
     if address and address[-1] == "[key]":  # pydantic's word for the key itself
         name = f"{dotted(address[:-1])}: the name"
@@ -100,9 +103,10 @@ def _sentence(kind: str, address: Address, message: str, given: Any, root: type[
     if isinstance(given, str) and kind in ("model_type", "dict_type", "tuple_type"):
         return f"{name} is a text. {allowed}."  # not repeated: it may be a key
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"{name} is {_short(given)}. {allowed}.{hint}"
+    return f"{name} is {short(given)}. {allowed}.{hint}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value as errors show it: JSON, cut to 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from moaa.errors import RecipeError
 from moaa.recipe.addresses import Address, dotted, parse_path
 from moaa.recipe.read import Given, given_of, value_of
 
 OF_SETS: Final = "--set "
 OF_MAPPING: Final = "overrides "
 """How the place of a value begins that replaces one of a file."""
+_NAMED_TWICE: Final = re.compile(rf"^((?:{OF_SETS}|{OF_MAPPING})(.+?)): \2(?=[ :])")
+"""The place and the name of a field in a mistake, if the place is that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,11 @@ def apply(given: Given, overrides: Sequence[Override], errors: list[str]) -> Non
     the schema checks them."""
     for each in overrides:
         _put(given, each, errors)
+
+
+def refusal(errors: Iterable[str]) -> RecipeError:
+    """Return all mistakes as one error. Each line names the field that was replaced once."""
+    return RecipeError("\n".join(dict.fromkeys(_NAMED_TWICE.sub(r"\1", line) for line in errors)))
 
 
 def value_at(given: Given, path: Address) -> Given | None:

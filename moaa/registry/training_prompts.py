@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from moaa.artifacts import Artifact
-from moaa.errors import ArtifactError
+from moaa.errors import ArtifactError, without_stop
 from moaa.prompts.prompt import PromptRow
 from moaa.registry.lineage import lineage_of
 from moaa.registry.versions import MODELS
@@ -49,7 +49,7 @@ def _readable(uri: str) -> Iterator[None]:
         yield
     except (ArtifactError, Missing, KeyError) as error:
         raise ArtifactError(
-            f"the prompts that {uri} was trained on cannot be read: {str(error).rstrip('.')}. "
+            f"the prompts that {uri} was trained on cannot be read: {without_stop(error)}. "
             "Restore what is missing or changed, or set `skip_trained: false` for the sources."
         ) from error
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from moaa.errors import without_stop
+
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
@@ -111,7 +113,7 @@ def explain_no_answer(error: BaseException, place: StoreLocation) -> str:
             )
         case "SSLError":
             return (
-                f"the certificate of {place} is not trusted here ({error}). "
+                f"the certificate of {place} is not trusted here ({without_stop(error)}). "
                 f"Set AWS_CA_BUNDLE to the file of its authority, or correct {_ADDRESS}."
             )
         case (
@@ -123,9 +125,12 @@ def explain_no_answer(error: BaseException, place: StoreLocation) -> str:
         ):
             return f"cannot connect to {place} ({kind}). Start the store, or correct {_ADDRESS}."
         case "ResponseParserError":
-            return f"{place} does not answer as an S3 does ({error}). Correct {_ADDRESS}."
+            return (
+                f"{place} does not answer as an S3 does ({without_stop(error)}). Correct "
+                f"{_ADDRESS}."
+            )
     if isinstance(error, ValueError):
-        return f"{error}. Correct {_ADDRESS}."
+        return f"{without_stop(error)}. Correct {_ADDRESS}."
     return f"{place}: {kind}: {error}"
 
 

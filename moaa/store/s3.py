@@ -14,7 +14,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from moaa.errors import StoreError
+from moaa.errors import StoreError, without_stop
 from moaa.store import conditional
 from moaa.store.address import Missing, folder, split
 from moaa.store.client import Client, transfers
@@ -157,7 +157,9 @@ class Store:
             )
             self._client.do(uri, send, FILE_RETRY_WINDOWS)
         except OSError as error:
-            raise StoreError(f"Cannot read {path} while uploading it to {uri}: {error}.") from error
+            raise StoreError(
+                f"Cannot read {path} while uploading it to {uri}: {without_stop(error)}."
+            ) from error
 
     def download(self, uri: str, path: Path, *, progress: Progress | None = None) -> None:
         """Download an object, in parallel ranges, and create the file's folder.
@@ -175,8 +177,8 @@ class Store:
             part.replace(path)
         except OSError as error:
             raise StoreError(
-                f"Cannot write {path} while downloading {uri}: {error}. Free some space, or "
-                "choose another folder."
+                f"Cannot write {path} while downloading {uri}: {without_stop(error)}. Free some "
+                "space, or choose another folder."
             ) from error
         finally:
             with suppress(OSError):

@@ -15,10 +15,10 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 from moaa.recipe.document import Part
 from moaa.recipe.fields import names_of
-from moaa.recipe.files import by_name, shipped, why_not
+from moaa.recipe.files import by_name, document_of, shipped
 from moaa.recipe.forms import small_letters
 from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.mistakes import checked
@@ -119,15 +119,11 @@ def load(path: Path) -> Sweep:
 
 def _document(path: Path) -> tuple[Given, Document]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        text = document_of(path, "the sweep")
+    except RecipeError as error:
         named = ", ".join(sorted(each.stem for each in SHIPPED.glob("*.yaml")))
-        raise RecipeError(
-            f"{path} does not exist. Give the path of a sweep's file, or the name of one that "
-            f"comes with moaa: {named}."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{path}: the sweep cannot be read: {why_not(error)}.") from None
+        said = f"Give the path of a sweep's file, or the name of one that comes with moaa: {named}"
+        raise RecipeError(str(error).replace("Check the path", said)) from None
     errors: list[str] = []
     given = read(text, str(path), errors, "a sweep")
     ours = set(names_of(Document))
@@ -160,7 +156,7 @@ def _refuse_unknown_stage(name: str, given: Given | None) -> None:
         up_to(name)
     except RecipeError as error:
         where = f"{given.where}: " if given else ""
-        raise RecipeError(f"{where}until: {error}.") from None
+        raise RecipeError(f"{where}until: {without_stop(error)}.") from None
 
 
 def _problem(line: str, variants: Given, names: list[str], document: Document) -> str:

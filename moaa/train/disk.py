@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from moaa.errors import DiskFull, MoaaError
+from moaa.errors import DiskFull, MoaaError, without_stop
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _SAID: Final = ("No space left on device", "Disk quota exceeded", "file write failed")
@@ -28,9 +28,9 @@ def named(*folders: Path) -> Iterator[None]:
             raise
         free = ", ".join(f"{folder} has {_free_gib(folder):.1f} GiB free" for folder in folders)
         raise DiskFull(
-            f"The disk is full ({error}): {free}. Free some space, or set TMPDIR and MOAA_CACHE to "
-            "folders with more room; on Kubernetes raise the size of the pod's /tmp. Run again: "
-            "the training continues from its newest checkpoint."
+            f"The disk is full ({without_stop(error)}): {free}. Free some space, or set TMPDIR "
+            "and MOAA_CACHE to folders with more room; on Kubernetes raise the size of the pod's "
+            "/tmp. Run again: the training continues from its newest checkpoint."
         ) from error
 
 

@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from moaa.errors import TrainError
+from moaa.errors import RecipeError, TrainError, without_stop
+from moaa.recipe.files import text_of
 from moaa.recipe.schema import Dpo, Launcher, Part, Pool, Runtime, Sft, StoreAddress
 
 
@@ -66,11 +67,11 @@ class Job(Part):
             text = Store(where.rsplit("/", 1)[0]).get(where).decode()
         else:
             try:
-                text = Path(where).read_text()
-            except OSError as error:
+                text = text_of(Path(where))
+            except RecipeError as error:
                 raise TrainError(
-                    f"--job {where} cannot be read: {error.strerror}. "
-                    "Give a file or an s3:// address."
+                    f"--job {where} cannot be read: {without_stop(error)}. Give a file or an "
+                    "s3:// address."
                 ) from None
         try:
             return cls.model_validate_json(text)

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Final
 
 from moaa.chat.message import Message, without_system
-from moaa.errors import RowRejected, TrainError
+from moaa.errors import RowRejected, TrainError, without_stop
 from moaa.weights import control
 from moaa.weights.chat_template import Render
 
@@ -226,8 +226,8 @@ def _end_of_turn(render: Render, controls: re.Pattern[str], model: str) -> str:
         text = render(conversation(turns=1, system=False))
     except TemplateError as error:
         raise TrainError(
-            f"The chat template of {model} refuses a question and its answer: {error}. "
-            "Use another template."
+            f"The chat template of {model} refuses a question and its answer: "
+            f"{without_stop(error)}. Use another template."
         ) from None
     if not text.startswith(prompt):
         raise TrainError(

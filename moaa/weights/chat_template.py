@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from moaa.chat.message import Message
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -166,5 +166,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except ValueError as error:
-        raise RecipeError(f"{path} is not JSON: {error}. Get the model again.") from None
+        raise RecipeError(
+            f"{path} is not JSON: {without_stop(error)}. Get the model again."
+        ) from None
     return found if isinstance(found, dict) else {}

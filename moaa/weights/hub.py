@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from moaa.errors import HubAway, RecipeError
+from moaa.errors import HubAway, RecipeError, without_stop
 from moaa.packages import install_command
 
 OTHER_FORMATS: Final = (
@@ -137,8 +137,9 @@ def _downloaded(
         if _is_away(error):
             raise away(name, "model", error) from error
         raise RecipeError(
-            f"{asked_for(name, 'model')}, and it cannot be downloaded: {error}. Check the "
-            "name, the revision, HF_TOKEN (gated models), HF_HUB_OFFLINE and the free disk space."
+            f"{asked_for(name, 'model')}, and it cannot be downloaded: {without_stop(error)}. "
+            "Check the name, the revision, HF_TOKEN (gated models), HF_HUB_OFFLINE and the free "
+            "disk space."
         ) from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from moaa.artifacts import Artifact
-from moaa.errors import RecipeError
+from moaa.errors import RecipeError, without_stop
 from moaa.recipe.engine_args import answer_args, is_template, tokenizer_of
 from moaa.recipe.files import text_of
 from moaa.recipe.schema import Model
@@ -91,8 +91,8 @@ def _template(value: str) -> str:
         return text_of(Path(value))
     except RecipeError as error:
         raise RecipeError(
-            f"--chat-template {value} cannot be read here: {error}. Give the engine a file that "
-            "this machine has too, or the template's own text."
+            f"--chat-template {value} cannot be read here: {without_stop(error)}. Give the engine "
+            "a file that this machine has too, or the template's own text."
         ) from None
 
 

@@ -20,7 +20,6 @@ from tests.cluster.charts import (
     fake_engine,
     install,
     serving,
-    without_reaper,
 )
 from tests.cluster.gpus import pretended
 from tests.cluster.tools import Namespace, namespace, needs_cluster, until
@@ -39,11 +38,6 @@ def ns() -> Iterator[Namespace]:
     with namespace("charts-placement", pod_security_kubernetes_io__enforce="restricted") as made:
         fake_engine(made)
         yield made
-
-
-@pytest.fixture(scope="module")
-def platform(ns: Namespace) -> None:
-    without_reaper(ns, {"images": {"core": IMAGE, "train": IMAGE}})
 
 
 def test_a_training_runs_from_the_charts_runtime(ns: Namespace, platform: None) -> None:

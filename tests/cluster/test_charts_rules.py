@@ -10,14 +10,12 @@ import pytest
 from tests.charts.render import SERVING
 from tests.cluster.charts import (
     ALWAYS,
-    IMAGE,
     client,
     fake_engine,
     install,
     pods,
     ready,
     serving,
-    without_reaper,
 )
 from tests.cluster.tools import Namespace, namespace, needs_cluster, run, tried, until
 
@@ -29,11 +27,6 @@ def ns() -> Iterator[Namespace]:
     with namespace("charts-rules", pod_security_kubernetes_io__enforce="restricted") as made:
         fake_engine(made)
         yield made
-
-
-@pytest.fixture(scope="module")
-def platform(ns: Namespace) -> None:
-    without_reaper(ns, {"images": {"core": IMAGE, "train": IMAGE}})
 
 
 def reaches(ns: Namespace, pod: str, address: str, port: int = 8000) -> bool:

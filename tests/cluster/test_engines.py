@@ -20,7 +20,6 @@ from moaa.recipe.schema import Calls
 from tests.charts.render import SERVING
 from tests.cluster.charts import fake_engine, install, serving
 from tests.cluster.leased import (
-    as_account,
     engine,
     holders,
     kubeconfig_of,
@@ -40,13 +39,6 @@ pytestmark = [needs_cluster, pytest.mark.timeout(180)]
 def ns() -> Iterator[Namespace]:
     with with_engines("engines-leases") as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def cluster(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Use the account that the platform chart makes for pipelines, with its rights alone."""
-    with as_account(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")) as found:
-        yield found
 
 
 async def at(function: object, *arguments: object) -> None:

@@ -33,13 +33,6 @@ def ns() -> Iterator[Namespace]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def cluster(ns: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Use the account that the platform chart makes for pipelines, with its rights alone."""
-    with as_account(ns, "moaa-pipeline", tmp_path_factory.mktemp("kube")) as found:
-        yield found
-
-
 async def test_an_unschedulable_pod_s_event_is_shown(ns: Namespace, cluster: Cluster) -> None:
     engine(ns, "wide", resources={"limits": {"nvidia.com/gpu": "1000"}})
     async with fleet(cluster, "wide", start_timeout_s=15) as bench:

@@ -17,16 +17,11 @@ from moaa.engines import cores, devices
 from moaa.errors import EngineError
 from moaa.recipe.schema import Model
 from tests.support.engine_server import EngineServer
-from tests.support.machine_fleet import pretended, serving
+from tests.support.machine_fleet import serving
 from tests.support.processes import engine_groups, group
 from tests.support.waiting import async_until
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    return pretended(tmp_path, monkeypatch)
 
 
 async def test_up_answers_down(weights: str) -> None:

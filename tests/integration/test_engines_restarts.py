@@ -15,16 +15,11 @@ from moaa.engines import server
 from moaa.errors import EngineError
 from moaa.recipe.schema import Calls, Model
 from tests.support.leasing import Bench
-from tests.support.machine_fleet import pretended, serving
+from tests.support.machine_fleet import serving
 from tests.support.processes import engine_groups, group
 from tests.support.waiting import async_until
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    return pretended(tmp_path, monkeypatch)
 
 
 async def ask_for_ever(bench: Bench) -> None:

@@ -46,13 +46,6 @@ def process_of(folder: Path, *urls: str, **more: Any) -> Iterator[tuple[str, sub
         process.communicate()
 
 
-@pytest.fixture
-def engine() -> Iterator[StreamingEngine]:
-    with StreamingEngine("m") as running:
-        running.answers_probes = True
-        yield running
-
-
 @asynccontextmanager
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(
@@ -63,19 +56,19 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.mark.parametrize("case", ["in mid-stream", "before the first byte", "not streamed"])
 async def test_what_a_client_leaves_is_cancelled_at_the_engine(
-    tmp_path: Path, engine: StreamingEngine, case: str
+    tmp_path: Path, streaming_engine: StreamingEngine, case: str
 ) -> None:
     if case == "in mid-stream":
-        engine.every_s, engine.words = 0.01, 100_000
+        streaming_engine.every_s, streaming_engine.words = 0.01, 100_000
     else:
-        engine.silent_s = 60
-    with process_of(tmp_path, engine.url) as (url, _):
+        streaming_engine.silent_s = 60
+    with process_of(tmp_path, streaming_engine.url) as (url, _):
         async with session() as http:
             body = ask(stream=case != "not streamed")
             request = asyncio.create_task(
                 http.post(f"{url}/chat/completions", json=body).__aenter__()
             )
-            await async_until(lambda: engine.raw, "the request at the engine")
+            await async_until(lambda: streaming_engine.raw, "the request at the engine")
             if case == "in mid-stream":
                 answer = await request
                 assert await answer.content.readany()
@@ -83,8 +76,8 @@ async def test_what_a_client_leaves_is_cancelled_at_the_engine(
             else:
                 request.cancel()
             left_at = time.monotonic()
-            await async_until(lambda: engine.left, "the client's leaving at the engine")
-    assert engine.left_at - left_at < SOON_S
+            await async_until(lambda: streaming_engine.left, "the client's leaving at the engine")
+    assert streaming_engine.left_at - left_at < SOON_S
 
 
 @pytest.fixture
@@ -103,12 +96,12 @@ def victim() -> Iterator[tuple[str, subprocess.Popen]]:
 
 
 async def test_a_killed_engine_ends_its_own_streams_only(
-    tmp_path: Path, engine: StreamingEngine, victim: tuple[str, subprocess.Popen]
+    tmp_path: Path, streaming_engine: StreamingEngine, victim: tuple[str, subprocess.Popen]
 ) -> None:
     """Each of them ends with an error event and `[DONE]`; new requests meet no error."""
-    engine.every_s, engine.words = 0.02, 150
+    streaming_engine.every_s, streaming_engine.words = 0.02, 150
     streams, metrics = 200, free_port()
-    with process_of(tmp_path, engine.url, victim[0], metrics_port=metrics) as (url, _):
+    with process_of(tmp_path, streaming_engine.url, victim[0], metrics_port=metrics) as (url, _):
         async with session() as http:
             await _both_answer(http, metrics)
 
@@ -118,7 +111,7 @@ async def test_a_killed_engine_ends_its_own_streams_only(
                     return (await got.text()).split("\n\n")
 
             running = [asyncio.create_task(stream()) for _ in range(streams)]
-            await async_until(lambda: engine.streaming == streams // 2, "half of them")
+            await async_until(lambda: streaming_engine.streaming == streams // 2, "half of them")
             victim[1].send_signal(signal.SIGKILL)
             later = await asyncio.gather(*[stream() for _ in range(20)])
             ended = await asyncio.gather(*running)
@@ -143,10 +136,10 @@ async def _both_answer(http: aiohttp.ClientSession, metrics: int) -> None:
     raise AssertionError("not both engines are ready")
 
 
-async def test_prompts_of_two_mebibytes(tmp_path: Path, engine: StreamingEngine) -> None:
+async def test_prompts_of_two_mebibytes(tmp_path: Path, streaming_engine: StreamingEngine) -> None:
     body = json.dumps(ask("ä" * (1 << 20), stream=True), ensure_ascii=False).encode()
     assert len(body) > 2 << 20
-    with process_of(tmp_path, engine.url) as (url, _):
+    with process_of(tmp_path, streaming_engine.url) as (url, _):
         async with session() as http:
 
             async def send() -> bytes:
@@ -155,17 +148,17 @@ async def test_prompts_of_two_mebibytes(tmp_path: Path, engine: StreamingEngine)
                     return await answer.read()
 
             answers = await asyncio.gather(*[send() for _ in range(8)])
-    assert engine.raw == [body] * 8
+    assert streaming_engine.raw == [body] * 8
     assert all(answer.endswith(b"data: [DONE]\n\n") for answer in answers)
 
 
 async def test_long_prompts_are_not_kept_while_their_answers_stream(
-    tmp_path: Path, engine: StreamingEngine
+    tmp_path: Path, streaming_engine: StreamingEngine
 ) -> None:
     """40 prompts of 2 MiB: parsed and kept they would be several times 80 MiB."""
-    engine.every_s, engine.words = 0.2, 10_000
+    streaming_engine.every_s, streaming_engine.words = 0.2, 10_000
     body = json.dumps(ask("x" * (2 << 20), stream=True)).encode()
-    with process_of(tmp_path, engine.url) as (url, process):
+    with process_of(tmp_path, streaming_engine.url) as (url, process):
         async with session() as http:
             before = _rss_mib(process.pid)
             answers = []
@@ -183,28 +176,30 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
         yield body[at : at + (1 << 16)]
 
 
-async def test_slow_readers_cost_no_memory(tmp_path: Path, engine: StreamingEngine) -> None:
+async def test_slow_readers_cost_no_memory(
+    tmp_path: Path, streaming_engine: StreamingEngine
+) -> None:
     """The engine has to wait instead: of a gigabyte only what buffers hold is written."""
-    engine.words, engine.pads = 5_000, 20_000  # 100 MB a stream
-    with process_of(tmp_path, engine.url) as (url, process):
+    streaming_engine.words, streaming_engine.pads = 5_000, 20_000  # 100 MB a stream
+    with process_of(tmp_path, streaming_engine.url) as (url, process):
         async with session() as http:
             answers = [
                 await http.post(f"{url}/chat/completions", json=ask(stream=True)) for _ in range(10)
             ]
             before = _rss_mib(process.pid)
-            await _stands_still(engine)
+            await _stands_still(streaming_engine)
             assert _rss_mib(process.pid) < before + 20
-            assert engine.written < 10 * (16 << 20)
+            assert streaming_engine.written < 10 * (16 << 20)
             for answer in answers:
                 answer.close()
-            await async_until(lambda: engine.left == 10, "all of them")
+            await async_until(lambda: streaming_engine.left == 10, "all of them")
 
 
-async def _stands_still(engine: StreamingEngine) -> None:
+async def _stands_still(streaming_engine: StreamingEngine) -> None:
     written, since = -1, time.monotonic()
     while time.monotonic() - since < 1:
-        if engine.written != written:
-            written, since = engine.written, time.monotonic()
+        if streaming_engine.written != written:
+            written, since = streaming_engine.written, time.monotonic()
         await asyncio.sleep(0.05)
 
 
@@ -214,10 +209,10 @@ def _rss_mib(pid: int) -> float:
 
 
 async def test_answers_in_progress_end_before_the_process_does(
-    tmp_path: Path, engine: StreamingEngine
+    tmp_path: Path, streaming_engine: StreamingEngine
 ) -> None:
-    engine.every_s, engine.words = 0.02, 50
-    with process_of(tmp_path, engine.url) as (url, process):
+    streaming_engine.every_s, streaming_engine.words = 0.02, 50
+    with process_of(tmp_path, streaming_engine.url) as (url, process):
         async with session() as http:
             async with http.post(f"{url}/chat/completions", json=ask(stream=True)) as answer:
                 await answer.content.readany()
@@ -231,9 +226,11 @@ async def test_answers_in_progress_end_before_the_process_does(
             assert await asyncio.to_thread(process.wait, 10) == 0
 
 
-async def test_a_second_signal_cuts_answers_off(tmp_path: Path, engine: StreamingEngine) -> None:
-    engine.every_s, engine.words = 0.02, 100_000
-    with process_of(tmp_path, engine.url) as (url, process):
+async def test_a_second_signal_cuts_answers_off(
+    tmp_path: Path, streaming_engine: StreamingEngine
+) -> None:
+    streaming_engine.every_s, streaming_engine.words = 0.02, 100_000
+    with process_of(tmp_path, streaming_engine.url) as (url, process):
         async with session() as http:
             answer = await http.post(f"{url}/chat/completions", json=ask(stream=True))
             await answer.content.readany()
@@ -242,4 +239,4 @@ async def test_a_second_signal_cuts_answers_off(tmp_path: Path, engine: Streamin
                 await asyncio.sleep(0.2)
             assert await asyncio.to_thread(process.wait, 10) == 0
             answer.close()
-    await async_until(lambda: engine.left == 1, "the engine's request")
+    await async_until(lambda: streaming_engine.left == 1, "the engine's request")

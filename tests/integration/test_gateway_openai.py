@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,26 +19,19 @@ from tests.support.streaming_engine import StreamingEngine
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 
 
-@pytest.fixture
-def engine() -> Iterator[StreamingEngine]:
-    with StreamingEngine("m") as running:
-        running.answers_probes = True
-        yield running
-
-
 @asynccontextmanager
 async def client_of(
-    engine: StreamingEngine, **more: Any
+    streaming_engine: StreamingEngine, **more: Any
 ) -> AsyncIterator[tuple[AsyncOpenAI, Running]]:
     async with (
-        gateway_of(of(engine)) as running,
+        gateway_of(of(streaming_engine)) as running,
         AsyncOpenAI(base_url=running.url, api_key="any", **{"max_retries": 0, **more}) as client,
     ):
         yield client, running
 
 
-async def test_async_chat(engine: StreamingEngine) -> None:
-    async with client_of(engine) as (client, _):
+async def test_async_chat(streaming_engine: StreamingEngine) -> None:
+    async with client_of(streaming_engine) as (client, _):
         reply = await client.chat.completions.create(
             model="m", messages=MESSAGES, max_tokens=4, extra_body={"min_p": 0.1}
         )
@@ -46,11 +39,11 @@ async def test_async_chat(engine: StreamingEngine) -> None:
         assert reply.usage
         assert reply.usage.completion_tokens == 4
         assert reply._request_id
-    assert engine.requests[-1]["min_p"] == 0.1
+    assert streaming_engine.requests[-1]["min_p"] == 0.1
 
 
-async def test_sync_chat_and_stream(engine: StreamingEngine) -> None:
-    async with gateway_of(of(engine)) as running:
+async def test_sync_chat_and_stream(streaming_engine: StreamingEngine) -> None:
+    async with gateway_of(of(streaming_engine)) as running:
 
         def work() -> tuple[str | None, str]:
             with OpenAI(base_url=running.url, api_key="any", max_retries=0) as client:
@@ -64,9 +57,9 @@ async def test_sync_chat_and_stream(engine: StreamingEngine) -> None:
     assert streamed == "".join(f"w{number} " for number in range(8))
 
 
-async def test_the_stream_helper(engine: StreamingEngine) -> None:
+async def test_the_stream_helper(streaming_engine: StreamingEngine) -> None:
     async with (
-        client_of(engine) as (client, _),
+        client_of(streaming_engine) as (client, _),
         client.chat.completions.stream(
             model="m", messages=MESSAGES, stream_options={"include_usage": True}
         ) as stream,
@@ -83,18 +76,18 @@ class Sky(BaseModel):
     colour: str
 
 
-async def test_parse(engine: StreamingEngine) -> None:
-    engine.say = lambda body: '{"colour": "blue"}'
-    async with client_of(engine) as (client, _):
+async def test_parse(streaming_engine: StreamingEngine) -> None:
+    streaming_engine.say = lambda body: '{"colour": "blue"}'
+    async with client_of(streaming_engine) as (client, _):
         reply = await client.chat.completions.parse(
             model="m", messages=MESSAGES, max_tokens=8, response_format=Sky
         )
     assert reply.choices[0].message.parsed == Sky(colour="blue")
-    assert engine.requests[-1]["response_format"]["json_schema"]["name"] == "Sky"
+    assert streaming_engine.requests[-1]["response_format"]["json_schema"]["name"] == "Sky"
 
 
-async def test_models(engine: StreamingEngine) -> None:
-    async with client_of(engine) as (client, _):
+async def test_models(streaming_engine: StreamingEngine) -> None:
+    async with client_of(streaming_engine) as (client, _):
         assert [model.id async for model in client.models.list()] == ["m"]
         assert (await client.models.retrieve("m")).object == "model"
         with pytest.raises(openai.NotFoundError) as caught:
@@ -102,8 +95,8 @@ async def test_models(engine: StreamingEngine) -> None:
     assert caught.value.code == "model_not_found"
 
 
-async def test_completions_embeddings_and_responses(engine: StreamingEngine) -> None:
-    async with client_of(engine) as (client, _):
+async def test_completions_embeddings_and_responses(streaming_engine: StreamingEngine) -> None:
+    async with client_of(streaming_engine) as (client, _):
         chunks = await client.completions.create(model="m", prompt="Hi", stream=True)
         assert "".join([c.choices[0].text async for c in chunks]).startswith("w0 w1 ")
         found = await client.embeddings.create(model="m", input=["a", "bcd"])
@@ -128,10 +121,13 @@ async def test_completions_embeddings_and_responses(engine: StreamingEngine) -> 
     ],
 )
 async def test_errors(
-    engine: StreamingEngine, fault: Any, kind: type[openai.APIStatusError], code: str | None
+    streaming_engine: StreamingEngine,
+    fault: Any,
+    kind: type[openai.APIStatusError],
+    code: str | None,
 ) -> None:
-    engine.fail(fault)
-    async with client_of(engine) as (client, _):
+    streaming_engine.fail(fault)
+    async with client_of(streaming_engine) as (client, _):
         with pytest.raises(kind) as caught:
             await client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=4)
     error = caught.value
@@ -141,8 +137,8 @@ async def test_errors(
     assert set(error.body) == {"message", "type", "param", "code"}
 
 
-async def test_raw_answers(engine: StreamingEngine) -> None:
-    async with client_of(engine) as (client, _):
+async def test_raw_answers(streaming_engine: StreamingEngine) -> None:
+    async with client_of(streaming_engine) as (client, _):
         raw = await client.chat.completions.with_raw_response.create(
             model="m", messages=MESSAGES, max_tokens=4, extra_headers={"x-request-id": "mine"}
         )
@@ -155,30 +151,34 @@ async def test_raw_answers(engine: StreamingEngine) -> None:
     assert lines[-2:] in (["data: [DONE]", ""], ["", "data: [DONE]"])
 
 
-async def test_retries_are_the_client_s_as_the_headers_say(engine: StreamingEngine) -> None:
-    async with client_of(engine, max_retries=2) as (client, _):
-        engine.fail(status(503, "Service Unavailable", retry_after=0.01))
+async def test_retries_are_the_client_s_as_the_headers_say(
+    streaming_engine: StreamingEngine,
+) -> None:
+    async with client_of(streaming_engine, max_retries=2) as (client, _):
+        streaming_engine.fail(status(503, "Service Unavailable", retry_after=0.01))
         reply = await client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=4)
         assert reply.choices
-        before = engine.count
-        engine.fail(status(400, "bad"), times=3)
+        before = streaming_engine.count
+        streaming_engine.fail(status(400, "bad"), times=3)
         with pytest.raises(openai.BadRequestError):
             await client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=4)
-        assert engine.count == before + 1
+        assert streaming_engine.count == before + 1
 
 
-async def test_a_broken_stream_raises(engine: StreamingEngine) -> None:
-    engine.breaks_after = 2
-    async with client_of(engine) as (client, _):
+async def test_a_broken_stream_raises(streaming_engine: StreamingEngine) -> None:
+    streaming_engine.breaks_after = 2
+    async with client_of(streaming_engine) as (client, _):
         chunks = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
         assert [(await anext(chunks)).choices[0].delta.content for _ in "12"] == ["w0 ", "w1 "]
         with pytest.raises(openai.APIError, match="broke off in the middle"):
             await anext(chunks)
 
 
-async def test_a_connection_that_breaks_before_the_answer(engine: StreamingEngine) -> None:
-    engine.fail(reset(), reset(), reset())
-    async with client_of(engine) as (client, _):
+async def test_a_connection_that_breaks_before_the_answer(
+    streaming_engine: StreamingEngine,
+) -> None:
+    streaming_engine.fail(reset(), reset(), reset())
+    async with client_of(streaming_engine) as (client, _):
         with pytest.raises(openai.InternalServerError) as caught:
             await client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=4)
     assert (caught.value.status_code, caught.value.code) == (502, "bad_gateway")

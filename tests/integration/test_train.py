@@ -19,7 +19,6 @@ from moaa.train import data
 from moaa.train.checkpoint_files import holds_data_only, load_data_only
 from moaa.train.job import Job
 from moaa.train.tokens import Template
-from tests.support import training as support
 from tests.support.checkpoints import Command
 from tests.support.trained import NUMBERS, changed, job, model_of, train
 from tests.support.training import said
@@ -42,21 +41,16 @@ LONG = {"id": "long", "messages": said("Why? " * 300, "Because.")}
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return support.cut_down(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
 def losses():
     """Losses by step of the training that was not interrupted, for the one that was."""
     return {}
 
 
-def test_held_out_rows_measure_sft_and_the_best_weights_are_kept(s3, small, tmp_path):
+def test_held_out_rows_measure_sft_and_the_best_weights_are_kept(s3, small_model, tmp_path):
     """The learning rate is so high that the later weights are worse on rows that were not seen."""
     held = {"validation": 0.3, "keep": "best"}
     rows = [{**row, "messages": row["messages"][:2]} for row in ROWS]
-    asked = job(s3, "sft", rows, small, "held-sft", {**held, "epochs": 3, "packing": False})
+    asked = job(s3, "sft", rows, small_model, "held-sft", {**held, "epochs": 3, "packing": False})
     result, _ = train(s3, asked)
     facts, found = result["facts"], result["facts"]["validation"]
     assert facts["rows"] + found["rows"] == len(rows)
@@ -87,8 +81,10 @@ def _batch(ids, labels):
     return {"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])}
 
 
-def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, tmp_path, losses):
-    asked = job(s3, "sft", [*ROWS, LONG], small, numbers={"max_steps": 12})
+def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(
+    s3, small_model, tmp_path, losses
+):
+    asked = job(s3, "sft", [*ROWS, LONG], small_model, numbers={"max_steps": 12})
     progress = Progress.silent("sft", "steps")
     result, _ = train(s3, asked, progress)
     facts = result["facts"]
@@ -105,8 +101,8 @@ def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, 
     assert progress.view().gauges["loss"] == pytest.approx(curve[-1]["loss"])
 
     model, tokenizer = model_of(s3, asked, result, tmp_path)
-    assert changed(model, small) > 0.1
-    assert tokenizer.chat_template == Path(small, "chat_template.jinja").read_text()
+    assert changed(model, small_model) > 0.1
+    assert tokenizer.chat_template == Path(small_model, "chat_template.jinja").read_text()
     names = {file["name"] for file in result["files"]}
     assert names >= {
         "config.json",
@@ -117,7 +113,7 @@ def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, 
     }
     assert not any(name.endswith((".bin", ".pt", ".pth", ".md")) for name in names)
     before, after = (
-        json.loads(Path(folder, "config.json").read_text()) for folder in (small, tmp_path)
+        json.loads(Path(folder, "config.json").read_text()) for folder in (small_model, tmp_path)
     )
     assert {**after, "transformers_version": ""} == {**before, "transformers_version": ""}
 
@@ -129,10 +125,10 @@ def test_sft_changes_the_model_and_leaves_everything_an_engine_needs(s3, small, 
 
 @pytest.mark.parametrize("zero_stage", [3, 2])
 def test_a_killed_training_goes_on_from_its_checkpoint_with_the_same_losses(
-    s3, small, losses, zero_stage, tmp_path
+    s3, small_model, losses, zero_stage, tmp_path
 ):
     numbers = {"max_steps": 12, "zero_stage": zero_stage}
-    asked = job(s3, "sft", [*ROWS, LONG], small, numbers=numbers, checkpoint_steps=2)
+    asked = job(s3, "sft", [*ROWS, LONG], small_model, numbers=numbers, checkpoint_steps=2)
     failure = []
 
     def first_attempt():
@@ -199,17 +195,17 @@ def kill_ranks() -> int:
     return len(ranks)
 
 
-def test_a_loss_that_is_no_number_ends_the_training_with_one_clear_error(s3, small):
+def test_a_loss_that_is_no_number_ends_the_training_with_one_clear_error(s3, small_model):
     numbers = {"max_steps": 8, "learning_rate": 1e20, "warmup": 0, "max_grad_norm": 1e9}
     with pytest.raises(TrainError) as error:
-        train(s3, job(s3, "sft", ROWS, small, numbers=numbers))
+        train(s3, job(s3, "sft", ROWS, small_model, numbers=numbers))
     assert "Lower sft.learning_rate (it is 1e+20)" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_data_without_a_usable_row_is_an_error_that_counts_the_reasons(s3, small):
+def test_data_without_a_usable_row_is_an_error_that_counts_the_reasons(s3, small_model):
     with pytest.raises(TrainError, match="all 3 were left out") as error:
-        train(s3, job(s3, "sft", [LONG] * 3, small))
+        train(s3, job(s3, "sft", [LONG] * 3, small_model))
     assert "3 too_long" in str(error.value)
 
 

@@ -29,13 +29,10 @@ PAIRS = [
 SAME = {"id": "same", "messages": said("Why?"), "chosen": "Because.", "rejected": "Because."}
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return support.cut_down(tmp_path_factory.mktemp("small"))
-
-
-def test_held_out_pairs_measure_dpo_before_during_and_after(s3, small):
-    asked = job(s3, "dpo", PAIRS, small, "held-dpo", {"validation": 0.3, "epochs": 2, "beta": 0.1})
+def test_held_out_pairs_measure_dpo_before_during_and_after(s3, small_model):
+    asked = job(
+        s3, "dpo", PAIRS, small_model, "held-dpo", {"validation": 0.3, "epochs": 2, "beta": 0.1}
+    )
     found = train(s3, asked)[0]["facts"]["validation"]
     first, *_, last = found["curve"]
     assert first["loss"] == pytest.approx(math.log(2), abs=0.02)
@@ -68,7 +65,7 @@ def test_dpo_moves_the_model_towards_the_chosen_answers(s3, tmp_path):
     assert changed(model, local.resolve(support.SMOLLM2, Store("s3://unused"))) > 0.01
 
 
-def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):
+def test_dpo_on_two_nodes_that_share_no_disk(s3, small_model, tmp_path, monkeypatch):
     """As on a cluster, one rank a node: neither can read what the other node's leader wrote."""
     run = "python -m torch.distributed.run --nnodes 2 --nproc-per-node 1 "
     run += "--master-addr 127.0.0.1 --master-port 29511"
@@ -85,7 +82,7 @@ def test_dpo_on_two_nodes_that_share_no_disk(s3, small, tmp_path, monkeypatch):
         process, "torchrun", lambda ranks, kind, job: ["bash", "-c", script, "bash", job]
     )
     result, _ = train(
-        s3, job(s3, "dpo", PAIRS, small, name="nodes", numbers={"epochs": 1, "beta": 0.1})
+        s3, job(s3, "dpo", PAIRS, small_model, name="nodes", numbers={"epochs": 1, "beta": 0.1})
     )
     assert result["facts"]["world_size"] == 2
     first = result["facts"]["curve"][0]

@@ -104,7 +104,7 @@ def test_show_takes_one_form(monkeypatch, capsys) -> None:
     ("arguments", "said"),
     [
         (("runs", "--last", "0"), "'--last': '0'. It must be greater than or equal to 1."),
-        (("runs", "--last", "x"), "'--last': 'x'. It must be a valid whole number."),
+        (("runs", "--last", "x"), "'--last': 'x'. It must be a whole number."),
         (("run", "--rounds", "11"), "'--rounds': '11'. It must be less than or equal to 10."),
         (("sweep", "x", "--at-once", "0"), "'--at-once': '0'. It must be greater than or equal"),
         (

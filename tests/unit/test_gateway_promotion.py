@@ -146,7 +146,7 @@ def test_models_lists_slots_and_others(
         ({"steps": "25,5,100"}, "--steps: steps: write growing shares"),
         ({"steps": "0,100"}, "--steps: steps: write growing shares"),
         ({"steps": "100,100"}, "--steps: steps: write growing shares"),
-        ({"steps": "five"}, '--steps: steps[0] is "five". It must be a valid whole number.'),
+        ({"steps": "five"}, '--steps: steps[0] is "five". It must be a whole number.'),
         ({"hold_s": -1.0}, "--hold: hold_s is -1. It must be greater than or equal to 0."),
         ({"deadline_s": 0.0}, "--deadline: deadline_s is 0. It must be greater than 0."),
         ({"deadline_s": 900.0}, "--deadline: deadline_s: it is 900, and 3 steps of 300 s take as"),

@@ -114,22 +114,15 @@ async def test_a_body_that_is_no_request_is_refused(body: bytes, code: str | Non
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/v1/chat/completions", 405),
-        ("POST", "/v1/models", 405),
-        ("POST", "/v1/nothing", 404),
-        ("GET", "/v1/models/nothing", 404),
-        ("DELETE", "/", 404),
-        ("PUT", "/v1/embeddings", 405),
-    ],
+    ("method", "path"),
+    [("POST", "/v1/nothing"), ("GET", "/v1/models/nothing"), ("DELETE", "/")],
 )
-async def test_where_nothing_is(method: str, path: str, status: int) -> None:
+async def test_where_nothing_is(method: str, path: str) -> None:
     config = {"models": {"m": {"endpoints": [f"http://127.0.0.1:{free_port()}/v1"]}}}
     async with gateway_of(config) as running:
         url = running.url.removesuffix("/v1") + path
         async with running.http.request(method, url) as answer:
-            assert answer.status == status
+            assert answer.status == 404
             assert set((await answer.json())["error"]) == {"message", "type", "param", "code"}
             assert answer.headers["x-request-id"].startswith("req_")
 

@@ -23,17 +23,17 @@ def test_unknown_key_names_the_nearest_and_the_line(write: Write) -> None:
         (
             "beta: 0.05",
             "beta: high",
-            'recipe.yaml:22: dpo.beta is "high". It must be a valid number.',
+            'recipe.yaml:22: dpo.beta is "high". It must be a number.',
         ),
         (
             "beta: 0.05",
             'beta: "0.1"',
-            'recipe.yaml:22: dpo.beta is "0.1". It must be a valid number.',
+            'recipe.yaml:22: dpo.beta is "0.1". It must be a number.',
         ),
         (
             "beta: 0.05",
             "beta: true",
-            "recipe.yaml:22: dpo.beta is true. It must be a valid number.",
+            "recipe.yaml:22: dpo.beta is true. It must be a number.",
         ),
         (
             "beta: 0.05",
@@ -119,12 +119,12 @@ def test_tags_are_refused(write: Write) -> None:
 def test_all_errors_at_once(write: Write) -> None:
     text = SMALL.replace("beta: 0.05", "beta: -1\n  epoch: 3").replace("target: m", "target: 5")
     found = refused(write(text), "sft.learning_rate=fast", "runtime.engines.shedule=auto")
-    assert [line.split(":")[0] + ":" + line.split(":")[1].split(" ")[0] for line in found] == [
-        "recipe.yaml:6",
-        "--set sft.learning_rate:",
-        "recipe.yaml:22",
-        "recipe.yaml:23",
-        "--set runtime.engines.shedule:",
+    assert [" ".join(line.split(" ")[: 2 if line.startswith("--") else 1]) for line in found] == [
+        "recipe.yaml:6:",
+        "--set sft.learning_rate",
+        "recipe.yaml:22:",
+        "recipe.yaml:23:",
+        "--set runtime.engines.shedule",
     ]
 
 
@@ -164,7 +164,7 @@ def test_too_large_texts_are_refused(write: Write) -> None:
 def test_a_judge_that_is_no_model_is_named(write: Write, field: str) -> None:
     """Each benchmark's own judge, too: none of them is looked up before its name is checked."""
     assert refused(write(SMALL), f"{field}=gpt") == [
-        f"--set {field}: {field}: 'gpt' is not one of `models` (m, other)."
+        f"--set {field}: 'gpt' is not one of `models` (m, other)."
     ]
 
 
@@ -191,7 +191,7 @@ def test_what_would_have_no_effect_is_refused(
     write("\n \n", "empty.txt")
     (line,) = refused(write(SMALL), f"{field}={value}")
     assert expected in line
-    assert line.startswith(f"--set {field}: {field}")
+    assert line.startswith(f"--set {field}")
     assert "[key]" not in line
 
 
@@ -233,7 +233,7 @@ def test_what_follows_from_a_mistake_is_no_second_one(
 
 def test_a_target_that_is_no_model_is_one_mistake_with_rounds_too(write: Write) -> None:
     (line,) = refused(write(SMALL), "target=no", "rounds=2", "gate={}")
-    assert line == "--set target: target: 'no' is not one of `models` (m, other)."
+    assert line == "--set target: 'no' is not one of `models` (m, other)."
 
 
 @pytest.mark.parametrize(
@@ -243,12 +243,12 @@ def test_a_target_that_is_no_model_is_one_mistake_with_rounds_too(write: Write) 
         ("evaluate.sampling.n=3", "--set evaluate.sampling.n: evaluate.sampling: n is 3"),
         (
             "generate.mixture.proposers=[{model: m}, {model: m}]",
-            "--set generate.mixture.proposers: generate.mixture",
+            "--set generate.mixture.proposers: ",
         ),
         ("generate.mixture.proposers[1].name=one", "--set generate.mixture.proposers[1].name: "),
         ("generate.mixture.min_proposers=9", "--set generate.mixture.min_proposers: generate.mix"),
         ("dpo.keep=best", "--set dpo.keep: dpo: keep is 'best'"),
-        ("promote.steps=[5]", "--set promote.steps: promote.steps: write growing shares"),
+        ("promote.steps=[5]", "--set promote.steps: write growing shares"),
     ],
 )
 def test_values_that_do_not_fit_together_are_named_by_the_one_that_was_set(
@@ -286,9 +286,8 @@ def test_a_form_is_said_in_words(write: Write, field: str, value: str, allowed: 
 
 def test_a_wrong_name_of_a_field_that_has_names_is_said_in_words(write: Write) -> None:
     assert refused(write(SMALL), "plan.prompts.x=3") == [
-        '--set plan.prompts.x: plan.prompts.x: the name is "x". '
-        "It must be 'sft', 'preference' or 'evaluation'."
+        "--set plan.prompts.x: the name is \"x\". It must be 'sft', 'preference' or 'evaluation'."
     ]
     assert refused(write(SMALL), "models={}") == [
-        "--set models: models is {}. It must have at least 1 item."
+        "--set models is {}. It must have at least 1 item."
     ]

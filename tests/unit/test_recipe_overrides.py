@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from moaa.stages import preflight
 from moaa.stages.table import stages
 from moaa.task import Task
 from tests.support.paths import DEMO
-from tests.support.recipes import SMALL
+from tests.support.recipes import SMALL, refused_text
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_a_whole_number_is_one_again() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"dpo.bata": 1}, r"^overrides dpo\.bata: dpo\.bata is not a known field. Did you mean"),
-        ({"dpo.beta": "x"}, r"^overrides dpo\.beta: dpo\.beta is \"x\""),
+        ({"dpo.bata": 1}, r"^overrides dpo\.bata is not a known field. Did you mean"),
+        ({"dpo.beta": "x"}, r"^overrides dpo\.beta is \"x\""),
         ({"": 1}, r"^overrides : write a path and a value"),
         ({"dpo..beta": 1}, r"^overrides dpo\.\.beta: write a path and a value"),
         ({"generate.mixture.proposers[99].system": "x"}, r"is a list of .*'99' is none"),
@@ -106,3 +107,20 @@ def test_overrides_are_compared_with_what_the_pipeline_was_compiled_for() -> Non
     other = Task(DEMO.read_text(), "r", {"runtime.secret_envs": ["MINE"]}).load().recipe
     (found,) = preflight.agreement(other, compiled_from)
     assert found.detail.startswith("runtime.secret_envs: the pipeline was compiled with []")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("dpo.beta", -1, "dpo.beta is -1. It must be greater than 0."),
+        ("sample.sampling.n", 1, "sample.sampling.n must be at least 2: a preference needs two"),
+        ("target", "no", "target: 'no' is not one of `models` (m, other)."),
+        ("evaluate.contestants", [], "evaluate.contestants is []. It must have at least 1 item."),
+        ("dppo.beta", 1, "dppo.beta: dppo is not a known field. Did you mean 'dpo'?"),
+    ],
+)
+def test_a_mistake_names_the_replaced_field_once(field: str, value: Any, said: str) -> None:
+    (line,) = refused_text(SMALL, f"{field}={value}")
+    assert line.startswith(f"--set {said}")
+    with pytest.raises(RecipeError, match=f"^overrides {re.escape(said)}"):
+        load_text(SMALL, overrides={field: value})

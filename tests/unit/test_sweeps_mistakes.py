@@ -47,7 +47,7 @@ from tests.support.small_sweep import written
         ),
         (
             "name: a\nrecipe: demo\nset: [dpo.beta=-1]\nvariants: {a: {}, b: {}}",
-            r"small\.yaml:4: every variant: --set dpo\.beta: dpo\.beta is -1[^\n]*$",
+            r"small\.yaml:4: every variant: --set dpo\.beta is -1[^\n]*$",
         ),
         ("name: a\nstore: {}\nmodels: {}", "this is a recipe, not a sweep. Give it to `moaa run`"),
         ("extends: demo\nname: a", "this is a recipe, not a sweep"),
@@ -67,7 +67,7 @@ def test_a_mistake_names_its_place(tmp_path: Path, text: str, problem: str) -> N
 
 
 def test_a_file_that_is_not_there_is_answered_with_the_sweeps_that_are(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no\.yaml does not exist.*: paper-tables") as caught:
+    with pytest.raises(RecipeError, match=r"no\.yaml: .*No such file.*: paper-tables") as caught:
         sweeps.load(tmp_path / "no.yaml")
     assert "Errno" not in str(caught.value)
 
@@ -80,7 +80,7 @@ def test_a_mistake_of_the_recipe_is_said_once(tmp_path: Path) -> None:
     first, second = str(caught.value).splitlines()
     assert first.endswith("mine.yaml:2: dpo.beta is -1. It must be greater than 0.")
     assert "small.yaml:3: every variant: " in first
-    assert "small.yaml:3: variant 'b': --set sft.epochs: sft.epochs is -1." in second
+    assert "small.yaml:3: variant 'b': --set sft.epochs is -1." in second
 
 
 def test_a_file_that_is_no_text_is_answered_with_what_to_do(tmp_path: Path) -> None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from moaa.gateway.access import Caller
+from moaa.gateway.body import checked_fields, read_object
 from moaa.gateway.feedback.records import Records
-from moaa.gateway.wire import ApiError, invalid
+from moaa.gateway.wire import ApiError
+from moaa.recipe.document import Part
 
 
-class Rating(BaseModel):
+class Rating(Part):
     """The body of a request. Unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -33,11 +35,7 @@ def rate(records: Records | None, caller: Caller, body: bytes) -> dict[str, Any]
         raise ApiError(404, "This gateway keeps no feedback.", "not_found")
     if not caller.rights.feedback:
         raise ApiError(403, "No feedback is kept of this key (`feedback`).", "feedback_off")
-    try:
-        given = Rating.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        param = ".".join(map(str, first["loc"])) or None
-        raise invalid(f"`{param or 'body'}`: {first['msg']}.", param) from None
+    _, data, _ = read_object(body)
+    given = checked_fields(data, Rating)
     kept = records.rated(caller.name, given.request_id, given.rating, given.comment)
     return {"object": "feedback", "request_id": given.request_id, "kept": kept}

@@ -12,7 +12,7 @@ from typing import Any
 from moaa.chat.fault import Fault
 from moaa.chat.message import Call, Message, Reply, without_system
 from moaa.chat.wire import parse_reply, request_fields
-from moaa.errors import CallError, CallFailed, CallRejected
+from moaa.errors import CallError, CallFailed, CallRejected, without_stop
 from moaa.gateway.mixtures.chunks import Assembled
 from moaa.gateway.mixtures.engines import Engines
 from moaa.gateway.mixtures.preview import Preview
@@ -110,7 +110,9 @@ def seen_by(traits: Traits, messages: Sequence[Message]) -> tuple[Message, ...]:
     try:
         return tuple(messages if traits.system_role else without_system(messages))
     except ValueError as error:
-        raise invalid(f"A member has no system role, and {error}.", "messages") from None
+        raise invalid(
+            f"A member has no system role, and {without_stop(error)}.", "messages"
+        ) from None
 
 
 def name_of(member: Member, index: int) -> str:

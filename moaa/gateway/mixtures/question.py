@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Message
-from moaa.gateway.wire import ApiError, invalid, shown
+from moaa.gateway.body import checked_fields
+from moaa.gateway.wire import invalid, missing, shown, wrong
 from moaa.mixture import as_member
+from moaa.recipe.document import Part
 from moaa.recipe.method import Sampling
 from moaa.recipe.schema import Member
 
@@ -38,29 +41,35 @@ _ROLES: Final = {
 }
 
 
-class _Wishes(BaseModel):
+def _texts(given: Any) -> Any:
+    texts = given if isinstance(given, list) else [given]
+    if given is None or all(isinstance(each, str) for each in texts):
+        return given
+    raise PydanticCustomError("form", "It must be a text or a list of texts")
+
+
+class _Wishes(Part):
     """The field `moaa` of a request."""
 
-    model_config = ConfigDict(extra="forbid")
     proposals: Proposals = ""
 
 
-class _Parameters(BaseModel):
+class _Parameters(Part):
     """The fields that are checked before proposals are paid for. Engines check the others."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
-    stream: StrictBool | None = None
-    n: StrictInt | None = Field(None, ge=1, le=128)
+    stream: bool | None = None
+    n: int | None = Field(None, ge=1, le=128)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
-    max_tokens: StrictInt | None = Field(None, ge=1)
-    max_completion_tokens: StrictInt | None = Field(None, ge=1)
-    seed: StrictInt | None = None
-    logprobs: StrictBool | None = None
-    top_logprobs: StrictInt | None = Field(None, ge=0)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    seed: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    stop: str | list[str] | None = None
+    stop: Annotated[Any, AfterValidator(_texts)] = None
     stream_options: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     moaa: _Wishes | None = None
@@ -110,12 +119,10 @@ def read_question(data: Mapping[str, Any], controls: Controls = KNOWN) -> Questi
                 name,
                 "unsupported_parameter",
             )
-    if data.get("audio") or "audio" in (data.get("modalities") or ()):
+    modalities = data.get("modalities")
+    if data.get("audio") or (isinstance(modalities, list) and "audio" in modalities):
         raise invalid("A mixture answers only in text.", "modalities", "unsupported_parameter")
-    try:
-        given = _Parameters.model_validate(data)
-    except ValidationError as error:
-        raise _wrong(error) from None
+    given = checked_fields(data, _Parameters)
     fields = {name: value for name, value in data.items() if name not in _OURS | _UNUSED}
     options = given.stream_options or {}
     return Question(
@@ -127,16 +134,11 @@ def read_question(data: Mapping[str, Any], controls: Controls = KNOWN) -> Questi
     )
 
 
-def _wrong(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False)[0]
-    where = [str(step) for step in first["loc"] if not str(step).startswith(("list[", "str"))]
-    param = ".".join(where)
-    return invalid(f"`{param}` is {shown(first.get('input'))}: {first['msg'].lower()}.", param)
-
-
 def _history(messages: Any, controls: Controls) -> tuple[Message, ...]:
+    if messages is None:
+        raise missing("messages")
     if not isinstance(messages, list) or not messages:
-        raise invalid("`messages` must be a list with at least one message.", "messages")
+        raise wrong("messages", messages, "a list with at least one message")
     found = [_message(each, f"messages[{at}]", controls) for at, each in enumerate(messages)]
     if found[-1]["role"] != "user":
         raise invalid(
@@ -152,19 +154,17 @@ def _history(messages: Any, controls: Controls) -> tuple[Message, ...]:
 
 def _message(given: Any, where: str, controls: Controls) -> Message:
     if not isinstance(given, dict):
-        raise invalid(f"`{where}` must be an object with role and content.", "messages")
+        raise wrong(where, given, "a message with role and content", "messages")
     if given.get("tool_calls") or given.get("role") in ("tool", "function"):
         raise invalid(
-            f"`{where}` is about a tool, and a mixture calls no tools. Ask a plain model.",
+            f"{where} is about a tool, and a mixture calls no tools. Ask a plain model.",
             "messages",
             "unsupported_parameter",
         )
     role = _ROLES.get(given["role"]) if isinstance(given.get("role"), str) else None
     if role is None:
-        known = ", ".join(_ROLES)
-        raise invalid(
-            f"`{where}.role` is {shown(given.get('role'))}; it may be {known}.", "messages"
-        )
+        known = "system, developer, user or assistant"
+        raise wrong(f"{where}.role", given.get("role"), known, "messages")
     text = _text(given.get("content"), where)
     return Message(role=role, content=controls.neutralised(text) if role == "assistant" else text)
 
@@ -173,14 +173,14 @@ def _text(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise invalid(f"`{where}.content` must be a text or a list of texts.", "messages")
+        raise wrong(f"{where}.content", content, "a text or a list of texts", "messages")
     parts: list[str] = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         text = part.get(kind) if kind in ("text", "refusal") else None
         if not isinstance(text, str):
             raise invalid(
-                f"`{where}.content` has a part of type {shown(kind)}. A mixture reads only text: "
+                f"{where}.content has a part of type {shown(kind)}. A mixture reads only text: "
                 "ask a plain model about images, sound and files.",
                 "messages",
                 "unsupported_parameter",
