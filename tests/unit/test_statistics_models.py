@@ -8,7 +8,9 @@ import pytest
 from moaa.statistics import (
     Battle,
     Difficulties,
+    battle_difference,
     battle_rate,
+    binary_difference,
     length_adjusted,
     length_controlled,
     logistic,
@@ -174,6 +176,15 @@ def test_a_clear_win_counts_three_times() -> None:
     assert (found.value, found.n) == (4 / 6, 2)
     assert (found.low, found.high) == (0.5, 0.75)
     assert style_controlled(battles, resamples=5).value == pytest.approx(4 / 6, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_the_same_difference_of_battles_at_every_prompt_still_has_an_interval(n: int) -> None:
+    same = (0.0, 0.0, 0.0, 0.0)
+    ours, theirs = ([Battle(i, won, 1, same) for i in range(n)] for won in (1.0, 0.0))
+    found = battle_difference(ours, theirs, resamples=20)
+    assert (found.value, found.high, found.n) == (1, 1, n)
+    assert found.low == pytest.approx(binary_difference([True] * n, [False] * n).low)
 
 
 def test_style_control_finds_the_rate_at_the_baseline_s_own_style() -> None:
