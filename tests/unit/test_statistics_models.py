@@ -149,6 +149,19 @@ def test_an_adjusted_rate_where_nothing_is_left_to_fit(p: list[float], rate: flo
         assert found.high - found.low > 0.1, "30 prompts do not make it certain"
 
 
+@pytest.mark.parametrize("won", [0.0, 1.0])
+def test_winning_always_at_any_length_or_style_does_not_prove_the_next_win(won: float) -> None:
+    draw = np.random.default_rng(5)
+    lengths = ([int(each) for each in draw.integers(1, 9000, 10)], [1000] * 10)
+    styled = [Battle(i, won, 1, (draw.random(), draw.random(), 0.0, 0.0)) for i in range(10)]
+    for found in (
+        length_adjusted([won] * 10, lengths, resamples=50),
+        style_controlled(styled, resamples=50),
+    ):
+        assert found.value == pytest.approx(won, abs=1e-3)
+        assert found.high - found.low == pytest.approx(0.278, abs=2e-3), "as Wilson's of 10 of 10"
+
+
 def test_the_style_of_an_answer_is_what_a_reader_sees() -> None:
     text = (
         "# Head\n\n## Second\n#no header\n- one\n * two\n1. three\n**bold** and __bold__\n"
