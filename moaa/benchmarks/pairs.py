@@ -198,7 +198,7 @@ def _figures(name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
             pair_of.append(item.id)
         entropy += [_bits(p) for p in orders]
         if len(orders) == 2:
-            disagree.append((orders[0] > 0.5) != (orders[1] > 0.5))
+            disagree.append(min(orders) < 0.5 < max(orders))
     found = []
     if first:
         bias = mean(first, pair_of)
